@@ -1,0 +1,1 @@
+"""The nouns and their grammar: volumes, units, errors, steps, configs. No torch."""

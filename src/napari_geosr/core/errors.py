@@ -1,0 +1,51 @@
+"""The errors that reach a person.
+
+None derives from :class:`RuntimeError`: napari's generator workers swallow that class.
+Each message says what is wrong, where (file, layer or setting) and what to do.
+"""
+
+from __future__ import annotations
+
+
+class GeoSRError(Exception):
+    """Base of every error this package raises on purpose.
+
+    Attributes
+    ----------
+    exit_code : int
+        What the command line returns: 2 for the user's input, 1 for our fault.
+    """
+
+    exit_code = 2
+
+
+class ConfigError(GeoSRError, ValueError):
+    """A setting is out of range or settings contradict each other."""
+
+
+class VolumeError(GeoSRError, ValueError):
+    """An array, its axes or its geometry do not fit together or the task."""
+
+
+class FileError(GeoSRError):
+    """A file cannot be read or written: missing, damaged, of an unknown kind."""
+
+
+class ModelError(GeoSRError):
+    """A model bundle is damaged, unknown or does not fit the volume."""
+
+
+class DeviceMemoryError(GeoSRError):
+    """Not even the smallest tile fits into the memory of the device."""
+
+
+class Cancelled(GeoSRError):
+    """The person asked to stop; what was finished so far is kept where it can be."""
+
+    exit_code = 130
+
+
+class EngineError(GeoSRError):
+    """Something failed inside an engine: our fault or the library's."""
+
+    exit_code = 1

@@ -1,0 +1,64 @@
+"""Registries whose keys are file names: listing them imports nothing heavy."""
+
+from __future__ import annotations
+
+import pkgutil
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from typing import Any
+
+from napari_geosr.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Modules of one package, plus those that third parties bring by entry points.
+
+    Parameters
+    ----------
+    package : str
+        Dotted name of the folder, e.g. ``"napari_geosr.networks"``.
+    group : str
+        Entry-point group of third parties; the entry point names a module.
+    noun : str
+        What an entry is called in messages.
+    not_entries : frozenset of str
+        Module names in the folder that are not entries.
+    """
+
+    package: str
+    group: str
+    noun: str
+    not_entries: frozenset[str] = frozenset()
+
+    def modules(self) -> dict[str, str]:
+        """Dotted module name by key; raises `ConfigError` on a duplicate key."""
+        spec = find_spec(self.package)
+        locations = spec.submodule_search_locations if spec else None
+        found = {
+            info.name: f"{self.package}.{info.name}"
+            for info in pkgutil.iter_modules(locations)
+            if not info.name.startswith("_") and info.name not in self.not_entries
+        }
+        for point in entry_points(group=self.group):
+            if found.get(point.name, point.module) != point.module:
+                raise ConfigError(
+                    f"Two {self.noun}s are called {point.name!r}: {found[point.name]} "
+                    f"and {point.module}. Uninstall one of the two packages."
+                )
+            found[point.name] = point.module
+        return dict(sorted(found.items()))
+
+    def names(self) -> list[str]:
+        return list(self.modules())
+
+    def load(self, name: str) -> Any:
+        """Import and return the module registered as `name`."""
+        modules = self.modules()
+        if name not in modules:
+            raise ConfigError(
+                f"There is no {self.noun} {name!r}. Known: {', '.join(modules)}."
+            )
+        return import_module(modules[name])

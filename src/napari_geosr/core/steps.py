@@ -1,0 +1,88 @@
+"""What engines yield: small typed steps, read alike by the CLI, docks and jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+ShouldStop = Callable[[], bool]
+
+
+def never_stop() -> bool:
+    """The `should_stop` of someone who never cancels."""
+    return False
+
+
+@dataclass(frozen=True)
+class Step:
+    """Base of every step.
+
+    Attributes
+    ----------
+    done, total : int
+        Units of work so far and in all; both 0 where nothing can be counted.
+    """
+
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class StageStarted(Step):
+    """A new stage begins; `message` says which, in a few plain words."""
+
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Warned(Step):
+    """Something the person should know; the run goes on."""
+
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class TileDone(Step):
+    """A tile of the output is finished.
+
+    Attributes
+    ----------
+    slices : tuple of slice
+        Where the tile lies in the output array.
+    array : ndarray or None
+        The finished voxels (a view; copy it to keep it).
+    """
+
+    slices: tuple[slice, ...] = ()
+    array: np.ndarray[Any, Any] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class BlockDone(Step):
+    """A block of the input was swept (measuring, statistics, copying)."""
+
+
+@dataclass(frozen=True)
+class ResultReady(Step):
+    """The last step of an operation; `result` is what the verb returns."""
+
+    result: Any = None
+
+
+def run_to_end(
+    steps: Generator[Step, None, None], on_step: Callable[[Step], None] | None = None
+) -> Any:
+    """Consume `steps` and return the result of its `ResultReady`."""
+    result = None
+    try:
+        for step in steps:
+            if on_step is not None:
+                on_step(step)
+            if isinstance(step, ResultReady):
+                result = step.result
+    finally:
+        steps.close()
+    return result

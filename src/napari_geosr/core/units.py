@@ -1,0 +1,79 @@
+"""Length units: one spelling inside, every spelling that files use outside."""
+
+from __future__ import annotations
+
+from napari_geosr.core.errors import ConfigError
+
+PIXEL = "pixel"
+
+#: Millimetres in one unit, by the spelling used inside the package.
+MILLIMETRES: dict[str, float] = {
+    "pm": 1e-9,
+    "Å": 1e-7,
+    "nm": 1e-6,
+    "µm": 1e-3,
+    "mm": 1.0,
+    "cm": 10.0,
+    "m": 1e3,
+    "in": 25.4,
+}
+
+_SPELLINGS = {
+    "pm": "pm picometer picometre picometers picometres",
+    "Å": "Å Å a angstrom angstroms ångström ångstrom",
+    "nm": "nm nanometer nanometre nanometers nanometres",
+    "µm": (
+        "µm μm um micron microns micrometer micrometre micrometers micrometres "
+        "mkm Âµm \\u00b5m \\u00B5m \\u03bcm ┬Ąm"
+    ),
+    "mm": "mm millimeter millimetre millimeters millimetres",
+    "cm": "cm centimeter centimetre centimeters centimetres",
+    "m": "m meter metre meters metres",
+    "in": "in inch inches \"",
+    PIXEL: "pixel pixels px voxel voxels vx",
+}
+_BY_SPELLING = {
+    spelling.casefold(): unit
+    for unit, spellings in _SPELLINGS.items()
+    for spelling in spellings.split()
+}
+
+
+def parse_unit(text: str | None) -> str | None:
+    """Give the package's spelling of a length unit found in a file or typed.
+
+    Parameters
+    ----------
+    text : str or None
+        For example ``"micron"``, ``"um"``, ``"\\\\u00B5m"`` (as ImageJ escapes it).
+
+    Returns
+    -------
+    str or None
+        ``"µm"``, ``"mm"``, …, ``"pixel"``; None when `text` is empty or unknown.
+    """
+    if text is None:
+        return None
+    return _BY_SPELLING.get(str(text).strip().strip("\x00").casefold())
+
+
+def require_unit(text: str) -> str:
+    """Like :func:`parse_unit`, but raise `ConfigError` for what is not a length unit."""
+    unit = parse_unit(text)
+    if unit is None:
+        known = ", ".join(MILLIMETRES)
+        raise ConfigError(f"{text!r} is not a length unit. Use one of: {known}.")
+    return unit
+
+
+def convert_length(value: float, unit: str, to: str) -> float:
+    """Convert `value` from `unit` to `to`; both must be physical units."""
+    if unit == to:
+        return value
+    try:
+        return value * (MILLIMETRES[unit] / MILLIMETRES[to])
+    except KeyError as error:
+        raise ConfigError(
+            f"A length in {unit!r} cannot be given in {to!r}: set a voxel size with a "
+            "physical unit first."
+        ) from error

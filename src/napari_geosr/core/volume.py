@@ -1,0 +1,229 @@
+"""The volume: an array with named axes and a place in physical space."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.units import MILLIMETRES, PIXEL, require_unit
+
+AXES = "TCZYX"
+SPATIAL_AXES = "ZYX"
+
+
+@runtime_checkable
+class ArrayLike(Protocol):
+    """What numpy, dask and zarr arrays have in common; enough for every engine."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    @property
+    def ndim(self) -> int: ...
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An array (numpy, dask or zarr) with axes, voxel size, unit and origin.
+
+    A 2D image is a volume with fewer axes.
+
+    Parameters
+    ----------
+    data : ArrayLike
+        Any real dtype. One array axis for each letter of `axes`.
+    axes : str
+        Out of ``"TCZYX"``, in that order, ending in ``"YX"``.
+    voxel_size : tuple of float
+        Edge lengths of a voxel along the spatial axes (Z, Y, X order), in `unit`.
+        Ones when unknown.
+    unit : str
+        ``"µm"``, ``"mm"``, …; ``"pixel"`` when unknown, never guessed.
+    origin : tuple of float
+        Position of the *centre* of the first voxel along the spatial axes, in `unit`.
+    name : str
+        What people call it: a file's stem or a layer's name.
+    provenance : tuple of mapping
+        Records of what was done to get here, oldest first, JSON-serialisable
+        (`napari_geosr.core.provenance`).
+    source : Path or None
+        The file or folder it was read from.
+    metadata : mapping
+        What else the file said and a person may want to see. Not written back.
+
+    Raises
+    ------
+    VolumeError
+        If the parts do not fit together.
+    """
+
+    data: ArrayLike
+    axes: str
+    voxel_size: tuple[float, ...] = ()
+    unit: str = PIXEL
+    origin: tuple[float, ...] = ()
+    name: str = "volume"
+    provenance: tuple[Mapping[str, Any], ...] = ()
+    source: Path | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        axes = self.axes
+        in_order = "".join(letter for letter in AXES if letter in axes)
+        if axes != in_order or not axes.endswith("YX"):
+            raise VolumeError(
+                f"{self.name!r} has axes {axes!r}; they must be letters of {AXES!r} in "
+                "that order, with Y and X."
+            )
+        if len(self.data.shape) != len(axes):
+            raise VolumeError(
+                f"{self.name!r} has {len(self.data.shape)} array axes "
+                f"{tuple(self.data.shape)} but axes {axes!r}."
+            )
+        n = len(self.spatial_axes)
+        object.__setattr__(self, "unit", require_unit(self.unit))
+        for attribute, default in (("voxel_size", 1.0), ("origin", 0.0)):
+            values = tuple(float(v) for v in getattr(self, attribute)) or (default,) * n
+            if len(values) != n or not all(math.isfinite(v) for v in values):
+                raise VolumeError(
+                    f"{self.name!r} needs {n} finite numbers for {attribute} "
+                    f"({', '.join(self.spatial_axes)}), not {values}."
+                )
+            object.__setattr__(self, attribute, values)
+        if min(self.voxel_size) <= 0:
+            raise VolumeError(
+                f"{self.name!r} has voxel size {self.voxel_size}; every edge must be "
+                "greater than zero."
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.data.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.data.dtype)
+
+    @property
+    def spatial_axes(self) -> str:
+        """``"ZYX"`` or ``"YX"``."""
+        return "".join(letter for letter in self.axes if letter in SPATIAL_AXES)
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        return self.shape[-len(self.spatial_axes) :]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether voxels still lie on disk (anything but an array in memory)."""
+        return type(self.data) is not np.ndarray
+
+    @property
+    def has_physical_size(self) -> bool:
+        return self.unit != PIXEL
+
+    @property
+    def voxel_volume_mm3(self) -> float | None:
+        """Volume (area, in 2D) of a voxel in mm³ (mm²); None when unknown."""
+        if not self.has_physical_size:
+            return None
+        return math.prod(edge * MILLIMETRES[self.unit] for edge in self.voxel_size)
+
+    def replace(self, **changes: Any) -> Volume:
+        """Return a copy with some fields changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+    def select(self, *, time: int | None = None, channel: int | None = None) -> Volume:
+        """Take one time point and one channel, dropping those axes.
+
+        Axes of length one need no choice. Raises `VolumeError` when a choice is
+        missing or out of range.
+        """
+        key: list[Any] = [slice(None)] * len(self.axes)
+        for letter, choice, word in (("T", time, "time"), ("C", channel, "channel")):
+            if letter not in self.axes:
+                if choice not in (None, 0):
+                    raise VolumeError(f"{self.name!r} has no {word} axis.")
+                continue
+            position = self.axes.index(letter)
+            n = self.shape[position]
+            if choice is None and n > 1:
+                raise VolumeError(
+                    f"{self.name!r} has {n} {'time points' if letter == 'T' else 'channels'} "
+                    f"(axes {', '.join(self.axes)}); one Z, Y, X volume is needed. "
+                    f"Choose one with --{word} 0 … {n - 1}."
+                )
+            if choice is not None and not -n <= choice < n:
+                raise VolumeError(
+                    f"{self.name!r} has no {word} {choice}: choose 0 … {n - 1}."
+                )
+            key[position] = choice or 0
+        axes = "".join(a for a in self.axes if a in SPATIAL_AXES)
+        if axes == self.axes:
+            return self
+        return self.replace(data=self.data[tuple(key)], axes=axes)
+
+    def upscaled_geometry(
+        self, factor: int | Sequence[int]
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Voxel size and origin after upscaling by `factor` (per axis or one for all).
+
+        The outer edges of the field of view stay where they are, so the centre of the
+        first voxel moves by ``-(s - 1) / (2 s)`` voxels of the input.
+
+        Returns
+        -------
+        voxel_size, origin : tuple of float
+        """
+        n = len(self.spatial_axes)
+        factors = (factor,) * n if isinstance(factor, int) else tuple(factor)
+        if len(factors) != n or min(factors) < 1:
+            raise VolumeError(f"{self.name!r}: {factors} is no upscale factor for {n} axes.")
+        size = tuple(v / s for v, s in zip(self.voxel_size, factors, strict=True))
+        origin = tuple(
+            o - (s - 1) / (2 * s) * v
+            for o, v, s in zip(self.origin, self.voxel_size, factors, strict=True)
+        )
+        return size, origin
+
+    def with_geometry(
+        self,
+        voxel_size: Sequence[float] | None = None,
+        unit: str | None = None,
+    ) -> Volume:
+        """Return the volume with the voxel size and unit that a person gave.
+
+        `voxel_size` may be one number for all axes. The origin is kept in voxels, i.e.
+        it moves with the voxel size.
+        """
+        if voxel_size is None and unit is None:
+            return self
+        if voxel_size is None:
+            raise ConfigError(f"A unit ({unit}) needs a voxel size as well.")
+        sizes = tuple(float(v) for v in voxel_size)
+        n = len(self.spatial_axes)
+        if len(sizes) == 1:
+            sizes *= n
+        if len(sizes) == 3 and n == 2:
+            sizes = sizes[1:]
+        origin = tuple(
+            o / old * new
+            for o, old, new in zip(self.origin, self.voxel_size, sizes, strict=False)
+        )
+        return self.replace(voxel_size=sizes, unit=unit or self.unit, origin=origin)

@@ -1,0 +1,1 @@
+"""Exact tiled inference within a memory budget."""

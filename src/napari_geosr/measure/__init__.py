@@ -1,0 +1,1 @@
+"""Porosity and image quality of volumes, in memory or by blocks. No torch."""

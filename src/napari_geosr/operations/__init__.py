@@ -1,0 +1,1 @@
+"""The verbs: each one public function and one generator of steps."""

@@ -1,0 +1,1 @@
+"""How images come about: phantoms, blur, sampling, noise, projections."""
