@@ -45,6 +45,13 @@ class Warned(Step):
 
 
 @dataclass(frozen=True)
+class TargetReady(Step):
+    """The output exists; `volume` is a `Volume` whose array the tiles fill."""
+
+    volume: Any = None
+
+
+@dataclass(frozen=True)
 class TileDone(Step):
     """A tile of the output is finished.
 

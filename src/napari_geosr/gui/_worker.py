@@ -1,0 +1,133 @@
+"""The one place that talks to napari's workers.
+
+Engines are generators of steps that know nothing of Qt. Here they run in a napari
+worker thread, and three traps are closed: a `RuntimeError` would be swallowed by the
+worker, `quit()` would leave the generator open, and a slot of a destroyed widget would
+be called.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+from napari.qt.threading import create_worker
+from napari.utils import progress
+
+from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError
+from napari_geosr.core.steps import ResultReady, ShouldStop, Step
+
+MakeSteps = Callable[[ShouldStop], Generator[Step, None, None]]
+
+#: Steps reach the main thread at most this often, so that it stays responsive.
+_SECONDS_BETWEEN_STEPS = 0.05
+
+
+class Run:
+    """A running operation: cancel it, or ask whether it still runs.
+
+    Callbacks are called on the main thread; none is called after :meth:`detach`.
+    """
+
+    def __init__(
+        self,
+        make_steps: MakeSteps,
+        *,
+        on_step: Callable[[Step], None] | None = None,
+        on_result: Callable[[Any], None] | None = None,
+        on_error: Callable[[Exception], None] | None = None,
+        on_finished: Callable[[], None] | None = None,
+        description: str = "",
+    ) -> None:
+        self.token = threading.Event()
+        self._callbacks: dict[str, Callable[..., None] | None] = {
+            "step": on_step,
+            "result": on_result,
+            "error": on_error,
+            "finished": on_finished,
+        }
+        self._bar: Any = progress(total=0, desc=description) if description else None
+        self._worker: Any = create_worker(_guarded, make_steps, self.token)
+        self._worker.yielded.connect(self._on_yielded)
+        self._worker.returned.connect(self._on_returned)
+        self._worker.finished.connect(self._on_finished)
+        self.is_running = True
+        self._worker.start()
+
+    def cancel(self) -> None:
+        """Ask the engine to stop at its next tile or block."""
+        self.token.set()
+
+    def detach(self) -> None:
+        """Cancel, and call nobody back any more: the widget or viewer is going."""
+        self.cancel()
+        self._callbacks = dict.fromkeys(self._callbacks)
+
+    def _call(self, which: str, *args: Any) -> None:
+        callback = self._callbacks[which]
+        if callback is not None:
+            callback(*args)
+
+    def _on_yielded(self, steps: list[Step]) -> None:
+        last = steps[-1]
+        if self._bar is not None and last.total:
+            self._bar.total = last.total
+            self._bar.n = last.done
+            self._bar.refresh()
+        for step in steps:
+            self._call("step", step)
+
+    def _on_returned(self, outcome: tuple[str, Any]) -> None:
+        kind, value = outcome
+        self._call(kind, value)
+
+    def _on_finished(self) -> None:
+        self.is_running = False
+        if self._bar is not None:
+            self._bar.close()
+        self._call("finished")
+
+
+def _guarded(
+    make_steps: MakeSteps, token: threading.Event
+) -> Generator[list[Step], None, tuple[str, Any]]:
+    """Run the engine; give steps in bundles and return its result or its error.
+
+    An error is *returned*, not raised: napari would re-raise it on the main thread, and
+    would lose every `RuntimeError`. Bundling keeps fast tiles from flooding the event
+    loop.
+    """
+    result: Any = None
+    bundle: list[Step] = []
+    last = 0.0
+    steps: Generator[Step, None, None] | None = None
+    try:
+        steps = make_steps(token.is_set)
+        for step in steps:
+            if isinstance(step, ResultReady):
+                result = step.result
+                continue
+            bundle.append(step)
+            now = time.monotonic()
+            if now - last >= _SECONDS_BETWEEN_STEPS:
+                yield bundle
+                bundle, last = [], now
+        if bundle:
+            yield bundle
+    except GeoSRError as error:
+        return "error", error
+    except Exception as error:  # noqa: BLE001  # every fault reaches the person
+        fault = EngineError(
+            f"Something went wrong inside napari-geosr ({type(error).__name__}: "
+            f"{error}). This is our fault: please report it with the details."
+        )
+        fault.__cause__ = error
+        return "error", fault
+    finally:
+        if steps is not None:
+            steps.close()
+    if result is None and token.is_set():
+        return "error", Cancelled("Cancelled.")
+    return "result", result

@@ -1,0 +1,95 @@
+"""How the input of any operation is opened, from settings that all commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from napari_geosr import io
+from napari_geosr.core.config import Config
+from napari_geosr.core.units import require_unit
+from napari_geosr.core.volume import Volume
+
+
+def _numbers(value: Any, of: type, what: str) -> Any:
+    """Turn ``"4,2,2"`` into numbers; leave sequences as they are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(of(part) for part in value.replace("x", ",").split(","))
+    except ValueError:
+        raise ValueError(f"write {what} as numbers with commas, e.g. {what}") from None
+
+
+class InputConfig(Config):
+    """What the file does not say about itself, or says wrongly."""
+
+    voxel_size: tuple[float, ...] | None = Field(
+        None,
+        title="Voxel size",
+        description="Edge lengths of a voxel as Z,Y,X (or one number); overrides the file.",
+    )
+    unit: str | None = Field(
+        None, title="Unit", description="Unit of the voxel size: nm, µm (um), mm, …"
+    )
+    channel: int | None = Field(
+        None, title="Channel", description="Channel to take from a multi-channel file."
+    )
+    time: int | None = Field(
+        None, title="Time point", description="Time point to take from a time series."
+    )
+    axes: str | None = Field(
+        None, title="Axes", description="Meaning of the array axes, e.g. TYX; overrides."
+    )
+    dataset: str | None = Field(
+        None, title="Dataset", description="Path of the dataset inside an HDF5 file."
+    )
+    shape: tuple[int, ...] | None = Field(
+        None, title="Shape", description="Shape Z,Y,X of a raw file without header."
+    )
+    dtype: str | None = Field(
+        None, title="Data type", description="Data type of a raw file, e.g. uint16."
+    )
+
+    @field_validator("voxel_size", mode="before")
+    @classmethod
+    def _read_voxel_size(cls, value: Any) -> Any:
+        return _numbers(value, float, "4,2,2")
+
+    @field_validator("voxel_size")
+    @classmethod
+    def _check_voxel_size(cls, value: tuple[float, ...] | None) -> Any:
+        if value is not None and (len(value) not in (1, 2, 3) or not min(value) > 0):
+            raise ValueError("one to three numbers greater than zero are needed")
+        return value
+
+    @field_validator("shape", mode="before")
+    @classmethod
+    def _read_shape(cls, value: Any) -> Any:
+        return _numbers(value, int, "200,512,512")
+
+    @field_validator("unit")
+    @classmethod
+    def _check_unit(cls, value: str | None) -> str | None:
+        return None if value is None else require_unit(value)
+
+    def reading(self) -> dict[str, Any]:
+        """The arguments for `napari_geosr.io.read`."""
+        return self.model_dump(
+            include=set(InputConfig.model_fields) - {"channel", "time"}
+        )
+
+
+def open_volume(path: str | Path, config: InputConfig | None = None) -> Volume:
+    """Open one spatial volume (Z, Y, X or Y, X) lazily.
+
+    Raises
+    ------
+    FileError, VolumeError
+        If the file cannot be opened, or a channel or time point must be chosen.
+    """
+    config = config or InputConfig()
+    volume = io.read(path, **config.reading())
+    return volume.select(time=config.time, channel=config.channel)
