@@ -97,9 +97,18 @@ def geometry(volume: Volume) -> dict[str, Any]:
 
 def layer_metadata(volume: Volume) -> dict[str, Any]:
     """The record that a layer made from `volume` carries in its ``metadata``."""
-    return {
-        METADATA: {"provenance": list(volume.provenance), "source": volume.source}
-    }
+    return {METADATA: {"provenance": list(volume.provenance), "source": volume.source}}
+
+
+def has_physical_size(layer: Layer) -> bool:
+    """Whether the layer's spatial axes carry a physical unit."""
+    n = spatial_ndim(layer)
+    return all(_unit(unit) != PIXEL for unit in layer.units[-n:])
+
+
+def spatial_ndim(layer: Layer) -> int:
+    """How many of the layer's axes are Z, Y or X (2 or 3)."""
+    return sum(letter in "ZYX" for letter in _axes(layer, layer.ndim))
 
 
 def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> None:

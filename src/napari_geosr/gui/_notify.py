@@ -1,0 +1,148 @@
+"""Tell a person about an error: one sentence, details on request."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QMessageBox,
+    QSizePolicy,
+    QStyle,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.errors import Cancelled, GeoSRError
+
+_ICONS = {
+    "error": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Error"),
+    "warning": (QStyle.StandardPixmap.SP_MessageBoxWarning, "Caution"),
+    "info": (QStyle.StandardPixmap.SP_MessageBoxInformation, "Note"),
+    "ok": (QStyle.StandardPixmap.SP_DialogApplyButton, "Fine"),
+}
+
+
+def sentence(error: BaseException) -> str:
+    """What to show of an error: our own sentence, or what kind of fault it was."""
+    if isinstance(error, GeoSRError):
+        return str(error)
+    return f"Something went wrong ({type(error).__name__}: {error})."
+
+
+def details(error: BaseException) -> str:
+    """The traceback of an error and its causes, for a bug report."""
+    return "".join(traceback.format_exception(error))
+
+
+def show_error(error: BaseException, parent: QWidget | None = None) -> None:
+    """Show `error` in one sentence with a *Details* button; never blocks.
+
+    In a napari window it becomes a notification; the traceback opens from its button.
+    `Cancelled` is no error and shows nothing.
+    """
+    if isinstance(error, Cancelled):
+        return
+    from napari.utils.notifications import (
+        Notification,
+        NotificationSeverity,
+        notification_manager,
+    )
+
+    actions = (("Details", lambda *_: show_details(error, parent)),)
+    notification_manager.dispatch(
+        Notification(sentence(error), NotificationSeverity.ERROR, actions=actions)
+    )
+
+
+def show_details(error: BaseException, parent: QWidget | None = None) -> QMessageBox:
+    """Open a window with the traceback, to read or to copy; does not block."""
+    box = QMessageBox(parent)
+    box.setIcon(QMessageBox.Icon.Warning)
+    box.setWindowTitle("What went wrong")
+    box.setAccessibleName("What went wrong")
+    box.setText(sentence(error))
+    box.setDetailedText(details(error))
+    box.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    box.setModal(False)
+    box.show()
+    return box
+
+
+class MessageRow(QWidget):
+    """A line of text inside a dock, with an icon that also has a word.
+
+    Hidden while there is nothing to say. `show_error` adds a *Details* button.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._error: BaseException | None = None
+        self.icon = QLabel()
+        self.icon.setAccessibleName("Kind of message")
+        self.icon.setToolTip("Kind of message")
+        self.label = QLabel()
+        self.label.setWordWrap(True)
+        self.label.setAccessibleName("Message")
+        self.label.setToolTip("Message; select the text to copy it.")
+        self.label.setTextInteractionFlags(
+            Qt.TextInteractionFlag.TextSelectableByMouse
+            | Qt.TextInteractionFlag.TextSelectableByKeyboard
+        )
+        self.label.setSizePolicy(
+            QSizePolicy.Policy.Expanding, QSizePolicy.Policy.MinimumExpanding
+        )
+        self.details_button = QToolButton()
+        self.details_button.setText("Details")
+        self.details_button.setAccessibleName("Details of the error")
+        self.details_button.setToolTip("Show the traceback, for a bug report.")
+        self.details_button.clicked.connect(self._on_details)
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.icon, 0, Qt.AlignmentFlag.AlignTop)
+        row.addWidget(self.label, 1)
+        row.addWidget(self.details_button, 0, Qt.AlignmentFlag.AlignTop)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        self.clear()
+
+    @property
+    def text(self) -> str:
+        return self.label.text()
+
+    def clear(self) -> None:
+        """Say nothing and take no room."""
+        self._error = None
+        self.label.clear()
+        self.setVisible(False)
+
+    def show_message(self, text: str, kind: str = "info") -> None:
+        """Say `text`; `kind` is ``"info"``, ``"ok"``, ``"warning"`` or ``"error"``."""
+        pixmap, word = _ICONS[kind]
+        self._error = None
+        style: Any = self.style()
+        self.icon.setPixmap(style.standardIcon(pixmap).pixmap(16, 16))
+        self.icon.setAccessibleDescription(word)
+        self.icon.setToolTip(word)
+        self.label.setText(text if kind == "info" else f"{word}: {text}")
+        self.details_button.setVisible(False)
+        self.setVisible(True)
+
+    def show_error(self, error: BaseException) -> None:
+        """Say what went wrong, unless the person only cancelled."""
+        if isinstance(error, Cancelled):
+            self.show_message("Cancelled.")
+            return
+        self.show_message(sentence(error), "error")
+        self._error = error
+        self.details_button.setVisible(True)
+
+    def _on_details(self) -> None:
+        if self._error is not None:
+            show_details(self._error, self)

@@ -1,0 +1,138 @@
+"""The row that asks once for a layer's voxel size when its file did not say it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QLocale, Qt, Signal
+from qtpy.QtGui import QDoubleValidator
+from qtpy.QtWidgets import (
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QWidget,
+)
+
+from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.gui._layers import has_physical_size, set_voxel_size, spatial_ndim
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Layer
+
+_UNITS = ("nm", "µm", "mm", "cm")
+
+
+class VoxelSizeRow(QWidget):
+    """Asks for the voxel size of a layer whose unit is ``pixel``; hidden otherwise.
+
+    One number is enough: Y and X follow Z until they are typed themselves. The layer
+    remembers the answer, so the question comes once.
+
+    Signals
+    -------
+    voxelSizeSet : object
+        The layer, after a person gave it a voxel size.
+    """
+
+    voxelSizeSet = Signal(object)  # noqa: N815
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._layer: weakref.ref[Layer] | None = None
+        self._n = 3
+        self._touched: set[int] = set()
+        question = QLabel("Voxel size unknown. Edges Z, Y, X:")
+        question.setWordWrap(True)
+        question.setToolTip("The file does not say how large a voxel is.")
+        question.setAccessibleName("Voxel size unknown")
+        self.question = question
+        self.edges = [self._make_edge(axis) for axis in "ZYX"]
+        self.unit = QComboBox()
+        self.unit.addItems([unit for unit in _UNITS if unit in MILLIMETRES])
+        self.unit.setCurrentText("µm")
+        self.unit.setToolTip("Unit of the voxel size.")
+        self.unit.setAccessibleName("Unit of the voxel size")
+        self.button = QPushButton("S&et")
+        self.button.setToolTip(
+            "Give the layer this voxel size; results are then in physical units."
+        )
+        self.button.setAccessibleName("Set the voxel size")
+        self.button.setEnabled(False)
+        self.button.clicked.connect(self.apply)
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        for edge in self.edges:
+            row.addWidget(edge, 1)
+        row.addWidget(self.unit)
+        row.addWidget(self.button)
+        layout = QGridLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(question, 0, 0)
+        layout.addLayout(row, 1, 0)
+        self.setVisible(False)
+
+    def _make_edge(self, axis: str) -> QLineEdit:
+        edge = QLineEdit()
+        validator = QDoubleValidator(0.0, 1e9, 9, edge)
+        validator.setLocale(QLocale(QLocale.Language.C))
+        edge.setValidator(validator)
+        edge.setPlaceholderText(axis)
+        edge.setMinimumWidth(36)
+        edge.setToolTip(f"Edge of a voxel along {axis}.")
+        edge.setAccessibleName(f"Voxel size along {axis}")
+        edge.setAlignment(Qt.AlignmentFlag.AlignRight)
+        index = "ZYX".index(axis)
+        edge.textEdited.connect(lambda text, i=index: self._on_edited(i, text))
+        edge.returnPressed.connect(self.apply)
+        return edge
+
+    def set_layer(self, layer: Layer | None) -> None:
+        """Ask about `layer` if its voxel size is unknown, else hide."""
+        self._layer = None if layer is None else weakref.ref(layer)
+        self._touched.clear()
+        for edge in self.edges:
+            edge.clear()
+        self.button.setEnabled(False)
+        if layer is None or has_physical_size(layer):
+            self.setVisible(False)
+            return
+        self._n = spatial_ndim(layer)
+        self.edges[0].setVisible(self._n == 3)
+        axes = "Z, Y, X" if self._n == 3 else "Y, X"
+        self.question.setText(f"Voxel size unknown. Edges {axes}:")
+        self.setVisible(True)
+
+    def values(self) -> tuple[float, ...] | None:
+        """Return the edges typed, or None while one is missing or not above zero."""
+        try:
+            sizes = tuple(float(edge.text()) for edge in self.edges[-self._n :])
+        except ValueError:
+            return None
+        return sizes if min(sizes) > 0 else None
+
+    def apply(self) -> None:
+        """Give the layer the size typed."""
+        layer = self._layer() if self._layer is not None else None
+        sizes = self.values()
+        if layer is None or sizes is None:
+            return
+        set_voxel_size(layer, sizes, self.unit.currentText())
+        self.setVisible(False)
+        if layer in self._viewer.layers and len(self._viewer.layers) == 1:
+            self._viewer.reset_view()
+        self.voxelSizeSet.emit(layer)
+
+    def _on_edited(self, index: int, text: str) -> None:
+        self._touched.add(index)
+        for i, edge in enumerate(self.edges):
+            if i > index and i not in self._touched:
+                edge.setText(text)
+        self.button.setEnabled(self.values() is not None)
