@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 #: Share of the free memory that a run may take when nobody sets a budget.
 _FREE_SHARE = 0.6
-#: A result above this share of the free memory goes to disk instead.
-_RESULT_SHARE = 0.4
 
 
 class RestoreConfig(Config):
@@ -395,12 +393,7 @@ def _open_target(
     """The array to fill and, for a file, the `io.Output` that it belongs to."""
     if out is not None:
         return _file_target(Path(out), shape, dtype, place, overwrite)
-    import psutil
-
-    nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes <= psutil.virtual_memory().available * _RESULT_SHARE:
-        return nullcontext((np.zeros(shape, dtype), None))
-    return nullcontext((_cached_zarr(shape, dtype), None))
+    return nullcontext((array_for(shape, dtype), None))
 
 
 class _file_target(AbstractContextManager[tuple[Any, Any]]):  # noqa: N801
@@ -424,26 +417,6 @@ class _file_target(AbstractContextManager[tuple[Any, Any]]):  # noqa: N801
 
     def __exit__(self, *exc: Any) -> bool | None:
         return self._context.__exit__(*exc)
-
-
-def _cached_zarr(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """A fresh zarr in the cache folder for a result too large for memory."""
-    import tempfile
-
-    import zarr
-    from platformdirs import user_cache_path
-
-    folder = user_cache_path("napari-geosr", ensure_exists=True) / "results"
-    folder.mkdir(exist_ok=True)
-    chunks = tuple(min(n, c) for n, c in zip(shape, (8, 512, 512)[-len(shape) :], strict=True))
-    return zarr.create_array(
-        tempfile.mkdtemp(suffix=".zarr", dir=folder),
-        shape=shape,
-        dtype=dtype,
-        chunks=chunks,
-        fill_value=0,
-        overwrite=True,
-    )
 
 
 def restore_steps(

@@ -1,0 +1,96 @@
+"""A sample mask on the voxels of a volume, also when it was drawn on others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.units import convert_length
+from napari_geosr.core.volume import ArrayLike, Volume
+
+
+class ResampledMask:
+    """A mask looked up by position, voxel by voxel as it is read.
+
+    Parameters
+    ----------
+    data : ArrayLike
+        The mask as it was drawn.
+    index : tuple of ndarray
+        For every axis, which voxel of `data` each voxel of the volume lies in.
+    """
+
+    def __init__(
+        self, data: ArrayLike, index: tuple[np.ndarray[Any, Any], ...]
+    ) -> None:
+        self._data = data
+        self._index = index
+        self.shape = tuple(len(axis) for axis in index)
+        self.ndim = len(index)
+        self.dtype = np.dtype(bool)
+
+    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+        key = key if isinstance(key, tuple) else (key,)
+        key += (slice(None),) * (self.ndim - len(key))
+        wanted = [axis[part] for axis, part in zip(self._index, key, strict=True)]
+        # Only the box that is needed is read: the mask may lie on disk.
+        starts = [int(np.min(part, initial=2**62)) for part in wanted]
+        if any(np.size(part) == 0 for part in wanted):
+            return np.zeros([np.size(p) for p in wanted if np.ndim(p)], bool)
+        box = tuple(
+            slice(start, int(np.max(part)) + 1)
+            for start, part in zip(starts, wanted, strict=True)
+        )
+        block = np.asarray(self._data[box]) != 0
+        for axis in reversed(range(self.ndim)):
+            block = np.take(block, wanted[axis] - starts[axis], axis=axis)
+        return block
+
+
+def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
+    """Give the mask's array on the voxels of `volume`.
+
+    Raises
+    ------
+    VolumeError
+        If the mask has other axes, or does not cover the volume.
+    """
+    mask = mask.select()
+    if mask.axes != volume.axes:
+        raise VolumeError(
+            f"The sample mask {mask.name!r} has axes {', '.join(mask.axes)} but "
+            f"{volume.name!r} has {', '.join(volume.axes)}. Draw the mask on it."
+        )
+    same_unit = mask.unit == volume.unit
+    same_place = np.allclose(
+        mask.voxel_size, volume.voxel_size, rtol=1e-6
+    ) and np.allclose(
+        mask.origin, volume.origin, rtol=1e-6, atol=1e-6 * min(volume.voxel_size)
+    )
+    if mask.shape == volume.shape and same_unit and same_place:
+        return mask.data
+    if not same_unit and not (mask.has_physical_size and volume.has_physical_size):
+        if mask.shape == volume.shape:
+            return mask.data
+        raise VolumeError(
+            f"The sample mask {mask.name!r} has shape {mask.shape} but {volume.name!r} "
+            f"{volume.shape}, and one of them has no voxel size. Draw the mask on the "
+            "volume or set both voxel sizes."
+        )
+    index = []
+    for axis, n in enumerate(volume.shape):
+        position = volume.origin[axis] + np.arange(n) * volume.voxel_size[axis]
+        if not same_unit:
+            position = position * convert_length(1.0, volume.unit, mask.unit)
+        found = (position - mask.origin[axis]) / mask.voxel_size[axis]
+        # Half a voxel of slack: outer edges may coincide up to rounding.
+        if found[0] < -0.75 or found[-1] > mask.shape[axis] - 0.25:
+            raise VolumeError(
+                f"The sample mask {mask.name!r} does not cover {volume.name!r} along "
+                f"{volume.axes[axis]}. Draw the mask on the whole volume."
+            )
+        nearest = np.floor(found + 0.5).astype(np.int64)
+        index.append(np.clip(nearest, 0, mask.shape[axis] - 1))
+    return ResampledMask(mask.data, tuple(index))

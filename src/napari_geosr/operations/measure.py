@@ -1,0 +1,335 @@
+"""Measure the pores of a volume, and compare the pores of several volumes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import (
+    BlockDone,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    run_to_end,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.operations.mask import align_mask
+from napari_geosr.operations.storage import array_for
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.report import PorosityReport
+
+MeasureConfig = PorosityConfig
+
+#: The grey histogram that people see is made from about this many voxels.
+_HISTOGRAM_VOXELS = 4_000_000
+
+
+def measure_steps(
+    volume: Volume,
+    config: MeasureConfig,
+    mask: Volume | None = None,
+    *,
+    labels_target: Any = None,
+    keep_labels: bool = True,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Segment the pores of a volume, label them and measure each, block by block.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes (Z, Y, X) or (Y, X); other axes must have length one. Any real dtype.
+    config : MeasureConfig
+        Threshold, phase, smallest pore, connectivity, automatic sample mask.
+    mask : Volume, optional
+        The sample: every voxel that is not zero. It may have other voxels than
+        `volume`, it is then looked up by position.
+    labels_target : array-like, optional
+        Integer array of the volume's shape to fill with the labels. Without it they
+        are kept in memory, or in a zarr in the cache folder when they would not fit.
+    keep_labels : bool
+        False where only the figures are wanted.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(PorosityReport)``.
+
+    Raises
+    ------
+    VolumeError
+        If the volume is complex, has more axes, is constant or has no finite voxel,
+        or the mask does not cover it.
+    Cancelled
+        If `should_stop` says so.
+    """
+    from napari_geosr.measure.porosity import measure_steps as engine_steps
+
+    volume = _one_volume(volume)
+    sample = None if mask is None else align_mask(mask, volume)
+    if keep_labels and labels_target is None:
+        labels_target = array_for(volume.shape, np.dtype(np.int32))
+    yield from engine_steps(
+        volume,
+        config,
+        mask=sample,
+        labels_target=labels_target if keep_labels else None,
+        keep_labels=keep_labels,
+        should_stop=should_stop,
+    )
+
+
+def measure_porosity(
+    volume: Volume, mask: Volume | None = None, **settings: Any
+) -> PorosityReport:
+    """Measure the pores of a volume.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes (Z, Y, X) or (Y, X), any real dtype.
+    mask : Volume, optional
+        The sample: every voxel that is not zero.
+    **settings
+        Fields of `MeasureConfig`.
+
+    Returns
+    -------
+    PorosityReport
+        Porosity, number of pores per mm³, one row per pore, and the labels.
+
+    Raises
+    ------
+    ConfigError, VolumeError
+        With one sentence saying what is wrong and what to do.
+    """
+    config = MeasureConfig.create(**settings)
+    report: PorosityReport = run_to_end(measure_steps(volume, config, mask))
+    return report
+
+
+def compare_steps(
+    volumes: Mapping[str, Volume],
+    config: MeasureConfig,
+    mask: Volume | None = None,
+    *,
+    keep_labels: bool = True,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Measure several volumes by the same rules, so that their figures can be compared.
+
+    Each volume gets its own threshold by the same method (or the same manual value),
+    and the smallest pore is the same physical size in all: see `same_smallest_pore`.
+
+    Parameters
+    ----------
+    volumes : mapping of str to Volume
+        By the name that people see.
+
+    Yields
+    ------
+    Step
+        `done` and `total` count over all volumes. The last step is
+        ``ResultReady(dict[str, PorosityReport])`` in the order of `volumes`.
+    """
+    volumes = {name: _one_volume(volume) for name, volume in volumes.items()}
+    configs = same_smallest_pore(volumes, config)
+    if len({volume.has_physical_size for volume in volumes.values()}) > 1:
+        without = next(n for n, v in volumes.items() if not v.has_physical_size)
+        yield Warned(
+            message=f"{without!r} has no voxel size, so its pores cannot be compared "
+            "in physical units. Set its voxel size and measure again."
+        )
+    reports: dict[str, PorosityReport] = {}
+    for i, (name, volume) in enumerate(volumes.items()):
+        yield StageStarted(message=f"Measuring {name}")
+        steps = measure_steps(
+            volume,
+            configs[name],
+            mask,
+            keep_labels=keep_labels,
+            should_stop=should_stop,
+        )
+        try:
+            for step in steps:
+                if isinstance(step, ResultReady):
+                    reports[name] = step.result
+                elif isinstance(step, BlockDone):
+                    total = step.total * len(volumes)
+                    yield BlockDone(step.total * i + step.done, total)
+                else:
+                    yield step
+        finally:
+            steps.close()
+    yield ResultReady(result=reports)
+
+
+def same_smallest_pore(
+    volumes: Mapping[str, Volume], config: MeasureConfig
+) -> dict[str, MeasureConfig]:
+    """Give each volume a config with the same *physical* smallest pore.
+
+    ``config.min_voxels`` counts voxels of the coarsest volume, since that is where
+    small pores are hardest to see; finer volumes get as many voxels as make up the
+    same size. Volumes without a voxel size keep ``config.min_voxels``.
+    """
+    sizes = {name: volume.voxel_volume_mm3 for name, volume in volumes.items()}
+    known = [size for size in sizes.values() if size is not None]
+    coarsest = max(known, default=0.0)
+    configs = {}
+    for name, size in sizes.items():
+        n = config.min_voxels
+        if size is not None:
+            n = max(1, math.ceil(config.min_voxels * coarsest / size - 1e-6))
+        configs[name] = config.model_copy(update={"min_voxels": n})
+    return configs
+
+
+@dataclass(frozen=True)
+class PoreSize:
+    """A number of voxels in physical units.
+
+    Attributes
+    ----------
+    volume : float
+        In ``unit``³ (``unit``² in 2D).
+    diameter : float
+        Of the ball (disc in 2D) of that volume, in ``unit``.
+    """
+
+    volume: float
+    diameter: float
+    unit: str
+    ndim: int
+
+
+def pore_size(n_voxels: int, volume: Volume) -> PoreSize:
+    """Give the physical size of a pore of `n_voxels` of `volume`."""
+    size = n_voxels * math.prod(volume.voxel_size)
+    ndim = len(volume.voxel_size)
+    if ndim == 2:
+        diameter = 2 * math.sqrt(size / math.pi)
+    else:
+        diameter = (6 * size / math.pi) ** (1 / 3)
+    return PoreSize(size, diameter, volume.unit, ndim)
+
+
+@dataclass(frozen=True)
+class GreyHistogram:
+    """Counts of grey values, for people to see where the threshold lies.
+
+    Attributes
+    ----------
+    counts : ndarray of shape (n,)
+    edges : ndarray of shape (n + 1,)
+    n_voxels : int
+        Voxels counted; fewer than the volume has when `sampled`.
+    """
+
+    counts: np.ndarray[Any, Any]
+    edges: np.ndarray[Any, Any]
+    n_voxels: int
+    sampled: bool
+
+
+def histogram_steps(
+    volume: Volume, *, bins: int = 256, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, None]:
+    """Count grey values, of evenly spread planes when the volume is large.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(GreyHistogram)``. Its range leaves out the outermost
+        0.02 % of the values at either end, so that hot voxels do not squeeze it.
+    """
+    volume = _one_volume(volume)
+    planes: list[np.ndarray[Any, Any]] = []
+    n_planes = volume.shape[0] if volume.axes == "ZYX" else 1
+    per_plane = math.prod(volume.shape[-2:])
+    wanted = max(1, min(n_planes, round(_HISTOGRAM_VOXELS / per_plane)))
+    stride = max(1, math.isqrt(per_plane // _HISTOGRAM_VOXELS + 1))
+    chosen = np.unique(np.linspace(0, n_planes - 1, wanted).round().astype(int))
+    for i, z in enumerate(chosen):
+        if should_stop():
+            raise Cancelled("Reading the histogram was cancelled.")
+        key = (int(z),) if volume.axes == "ZYX" else ()
+        plane = np.asarray(volume.data[(*key, slice(None), slice(None))])
+        plane = plane[::stride, ::stride]
+        planes.append(plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane)
+        yield BlockDone(i + 1, len(chosen))
+    values = np.concatenate([plane.ravel() for plane in planes])
+    if values.size == 0:
+        raise VolumeError(
+            f"{volume.name!r} has no finite voxel, so there is nothing to measure. "
+            "Check the file or how it was reconstructed."
+        )
+    low, high = (float(v) for v in np.quantile(values, (2e-4, 1 - 2e-4)))
+    if low == high:
+        low, high = float(values.min()), float(values.max())
+    if volume.dtype.kind in "iub" and high - low < bins:
+        edges = np.arange(math.floor(low), math.ceil(high) + 2) - 0.5
+    else:
+        edges = np.linspace(low, max(high, np.nextafter(low, np.inf)), bins + 1)
+    counts, edges = np.histogram(values, edges)
+    sampled = len(chosen) < n_planes or stride > 1
+    yield ResultReady(result=GreyHistogram(counts, edges, values.size, sampled))
+
+
+def threshold_steps(
+    volume: Volume,
+    config: MeasureConfig,
+    mask: Volume | None = None,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Find the threshold that a measurement would use: ``ResultReady(float)``."""
+    from napari_geosr.measure.segment import threshold_value
+
+    yield StageStarted(message="Finding the threshold")
+    volume = _one_volume(volume)
+    sample = None if mask is None else align_mask(mask, volume)
+    value = threshold_value(volume.data, config, mask=sample, should_stop=should_stop)
+    yield ResultReady(result=float(value))
+
+
+def preview_mask(
+    plane: np.ndarray[Any, Any], threshold: float, config: MeasureConfig
+) -> np.ndarray[Any, Any]:
+    """Pore voxels of one plane at a threshold, before small pores are dropped."""
+    from napari_geosr.measure.segment import phase_mask
+
+    mask: np.ndarray[Any, Any] = phase_mask(plane, threshold, config.phase)
+    return mask
+
+
+def measure_record(
+    volumes: Mapping[str, Volume], config: MeasureConfig
+) -> dict[str, Any]:
+    """Make the provenance record of a measurement, for the exported files."""
+    return provenance.record(
+        "measure", inputs=volumes, settings=config.model_dump(mode="json")
+    )
+
+
+def _one_volume(volume: Volume) -> Volume:
+    volume = volume.select()
+    if volume.dtype.kind not in "buif":
+        raise VolumeError(
+            f"{volume.name!r} holds {volume.dtype} values; pores can be measured in "
+            "real numbers only. Take the magnitude or the phase first."
+        )
+    if 0 in volume.shape:
+        raise VolumeError(f"{volume.name!r} is empty: its shape is {volume.shape}.")
+    return volume
