@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 from napari_geosr import io
@@ -13,20 +14,25 @@ from napari_geosr.core.units import require_unit
 from napari_geosr.core.volume import Volume
 
 
-def _numbers(value: Any, of: type, what: str) -> Any:
-    """Turn ``"4,2,2"`` into numbers; leave sequences as they are."""
-    if not isinstance(value, str):
-        return value
+#: On the command line ``4,2,2`` is one word, and there is no ``--empty-…`` flag.
+_COMMAS = Parameter(n_tokens=1, negative="")
+
+
+def _numbers(value: Any, of: type, example: str) -> Any:
+    """Turn ``"4,2,2"`` (alone or as a list's elements) into numbers."""
+    if value is None:
+        return None
+    words = [value] if isinstance(value, str | int | float) else list(value)
     try:
-        return tuple(of(part) for part in value.replace("x", ",").split(","))
+        return tuple(of(part) for word in words for part in str(word).split(","))
     except ValueError:
-        raise ValueError(f"write {what} as numbers with commas, e.g. {what}") from None
+        raise ValueError(f"write numbers with commas between, e.g. {example}") from None
 
 
 class InputConfig(Config):
     """What the file does not say about itself, or says wrongly."""
 
-    voxel_size: tuple[float, ...] | None = Field(
+    voxel_size: Annotated[tuple[float, ...] | None, _COMMAS] = Field(
         None,
         title="Voxel size",
         description="Edge lengths of a voxel as Z,Y,X (or one number); overrides the file.",
@@ -46,7 +52,7 @@ class InputConfig(Config):
     dataset: str | None = Field(
         None, title="Dataset", description="Path of the dataset inside an HDF5 file."
     )
-    shape: tuple[int, ...] | None = Field(
+    shape: Annotated[tuple[int, ...] | None, _COMMAS] = Field(
         None, title="Shape", description="Shape Z,Y,X of a raw file without header."
     )
     dtype: str | None = Field(

@@ -1,0 +1,13 @@
+"""The command line. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``napari-geosr``; leaves with the command's exit code."""
+    from napari_geosr.cli.app import run
+
+    sys.exit(run(arguments))

@@ -1,0 +1,89 @@
+"""The command tree and its exit codes: 0 fine, 2 the user's input, 1 our fault."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+from pydantic import ValidationError
+
+from napari_geosr import __version__
+from napari_geosr.core.config import explain
+from napari_geosr.core.errors import GeoSRError
+
+_HELP = """Restore microscopy and CT volumes and measure their pores, without a display.
+
+Start with `napari-geosr demo`. In napari the same is under *Plugins ▸ GeoSR*.
+"""
+_EPILOGUE = (
+    "Exit codes: 0 fine, 2 something in the input or settings, 1 our fault. "
+    "`--debug` after a command shows where an error came from."
+)
+
+
+def build_app() -> App:
+    """Make the command tree; a command's module is imported when it is called."""
+    app = App(
+        name="napari-geosr",
+        help=_HELP,
+        help_epilogue=_EPILOGUE,
+        version=__version__,
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+    )
+    for name in ("demo", "restore", "measure", "info", "doctor"):
+        app.command(f"napari_geosr.cli.{name}:{name}", name=name)
+    models = App(name="models", help="List, show and verify models.")
+    for name in ("list", "show", "verify"):
+        models.command(f"napari_geosr.cli.models:{name}_models", name=name)
+    app.command(models)
+    return app
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; errors become one sentence."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        code = build_app()(words)
+    except CycloptsError as error:
+        _say(_sentence(error), debug)
+        return 2
+    except GeoSRError as error:
+        _say(str(error), debug)
+        return error.exit_code
+    except ValidationError as error:
+        _say(explain(error), debug)
+        return 2
+    except KeyboardInterrupt:
+        _say("Stopped.", debug=False)
+        return 130
+    except BrokenPipeError:  # ``napari-geosr … | head``
+        sys.stderr.close()
+        return 0
+    except Exception as error:  # noqa: BLE001  # the last line of defence
+        _say(
+            f"Something went wrong inside napari-geosr ({type(error).__name__}: "
+            f"{error}). This is our fault: please report it with the output of the "
+            "same command with --debug.",
+            debug,
+        )
+        return 1
+    return int(code or 0)
+
+
+def _sentence(error: CycloptsError) -> str:
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ValidationError):
+        return explain(cause)
+    return " ".join(str(error).split())
+
+
+def _say(sentence: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"napari-geosr: {sentence}", file=sys.stderr)

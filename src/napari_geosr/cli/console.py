@@ -1,0 +1,146 @@
+"""Steps of an operation on a terminal: bars for people, plain lines for log files."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+)
+
+MakeSteps = Callable[[ShouldStop], Generator[Step, None, None]]
+
+
+def run_command(make_steps: MakeSteps) -> tuple[Any, list[str]]:
+    """Consume an operation's steps, showing progress on stderr.
+
+    The first Ctrl-C (or a cluster's SIGTERM) asks the engine to stop at its next tile,
+    so that the finished part is kept; a second one ends the program.
+
+    Returns
+    -------
+    result : object
+        Of the operation's `ResultReady`.
+    warnings : list of str
+        Sentences of its `Warned` steps.
+    """
+    result: Any = None
+    warnings: list[str] = []
+    with _stop_on_signal() as should_stop, _Bars() as bars:
+        steps = make_steps(should_stop)
+        try:
+            for step in steps:
+                if isinstance(step, ResultReady):
+                    result = step.result
+                elif isinstance(step, Warned):
+                    warnings.append(step.message)
+                    bars.warn(step.message)
+                else:
+                    bars.show(step)
+        finally:
+            steps.close()
+    return result, warnings
+
+
+def print_json(values: Any) -> None:
+    """Print one JSON object on stdout, and nothing else."""
+    print(json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[ShouldStop]:
+    stop = threading.Event()
+
+    def ask(number: int, _frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        print("stopping after this tile …", file=sys.stderr)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop.is_set
+        return
+    names = ("SIGINT", "SIGTERM")
+    old = {n: signal.signal(getattr(signal, n), ask) for n in names}
+    try:
+        yield stop.is_set
+    finally:
+        for name, handler in old.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+class _Bars:
+    """A rich bar per stage on a terminal; a plain line per stage and tenth else."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._message = ""
+        self._tenths = -1
+
+    def __enter__(self) -> _Bars:
+        if self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def warn(self, sentence: str) -> None:
+        self._console.print(f"note: {sentence}", style="yellow", highlight=False)
+
+    def show(self, step: Step) -> None:
+        if isinstance(step, StageStarted):
+            self._start(step.message)
+        elif step.total:
+            self._advance(step)
+
+    def _start(self, message: str) -> None:
+        self._message, self._tenths = message, -1
+        if self._progress is None:
+            self._console.print(message, highlight=False)
+            return
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(message, total=None)
+
+    def _advance(self, step: Step) -> None:
+        if self._progress is not None:
+            if self._task is None:
+                self._start(self._message)
+            assert self._task is not None
+            self._progress.update(self._task, completed=step.done, total=step.total)
+            return
+        tenths = 10 * step.done // step.total
+        if tenths > self._tenths:
+            self._tenths = tenths
+            self._console.print(f"  {self._message}: {10 * tenths} %", highlight=False)

@@ -1,0 +1,23 @@
+"""``napari-geosr doctor``."""
+
+from __future__ import annotations
+
+from napari_geosr.cli.options import Json
+
+
+def doctor(*, json: Json = False) -> int:
+    """Say what is installed, which devices and how much memory there are."""
+    from napari_geosr.cli.console import print_json
+    from napari_geosr.operations.doctor import examine
+
+    findings = examine()
+    if json:
+        print_json(findings.to_json_dict())
+        return 0
+    for section, rows in findings.sections.items():
+        print(section)
+        for label, value in rows.items():
+            print(f"  {label:<28} {value}")
+    for advice in findings.advice:
+        print(f"! {advice}")
+    return 0

@@ -1,0 +1,74 @@
+"""``napari-geosr models list | show | verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_geosr.cli.options import Json
+
+
+def list_models(*, json: Json = False) -> int:
+    """List the models at hand: those of the package and those of the user's folder."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from napari_geosr.cli.console import print_json
+    from napari_geosr.operations import catalogue
+
+    entries = catalogue.list_models()
+    if json:
+        print_json([catalogue.summary(entry) for entry in entries])
+        return 0
+    table = Table("name", "task", "for", "×", "parameters", "where", box=None)
+    for entry in entries:
+        card = entry.card
+        table.add_row(
+            card.name,
+            card.task,
+            "volumes" if card.axes == "ZYX" else "slices and volumes",
+            str(card.upscale_factor),
+            f"{card.n_parameters:,}",
+            "bundled" if entry.bundled else str(entry.path),
+        )
+    Console().print(table)
+    return 0
+
+
+def show_models(name: str, /, *, json: Json = False) -> int:
+    """Show a model's card: what it is for and not for, and its figures.
+
+    Parameters
+    ----------
+    name
+        Name of a model in the zoo, or the path of a bundle.
+    """
+    from rich.console import Console
+
+    from napari_geosr.cli.console import print_json
+    from napari_geosr.operations import catalogue
+
+    card = catalogue.find(name).card
+    if json:
+        print_json(card.model_dump(mode="json"))
+        return 0
+    Console().print(catalogue.card_text(card), highlight=False)
+    return 0
+
+
+def verify_models(path: Path, /, *, json: Json = False) -> int:
+    """Check a model bundle: card, weights, checksum and halo; nothing is executed.
+
+    Parameters
+    ----------
+    path
+        Folder or zip of card.yaml and weights.safetensors.
+    """
+    from napari_geosr.cli.console import print_json
+    from napari_geosr.operations import catalogue
+
+    card = catalogue.verify(path)
+    if json:
+        print_json({"path": str(path), "name": card.name, "valid": True})
+    else:
+        print(f"{path}: {card.name} is sound.")
+    return 0

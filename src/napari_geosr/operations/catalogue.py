@@ -1,0 +1,132 @@
+"""The models at hand: which there are, what their cards say, which fit a volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_geosr.models.bundle import Model
+    from napari_geosr.models.card import FigureRow, ModelCard
+    from napari_geosr.models.zoo import ZooEntry
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a model can restore a volume, and if not, why in a few words."""
+
+    fits: bool
+    reason: str = ""
+
+
+def list_models() -> list[ZooEntry]:
+    """Return the bundled models and those in the user's folder; imports no torch."""
+    from napari_geosr.models import zoo
+
+    return zoo.list_models()
+
+
+def find(name_or_path: str | Path) -> Model:
+    """Return one model by name or path; its weights are loaded on first use.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model or its bundle is damaged.
+    """
+    from napari_geosr.models import zoo
+
+    return zoo.find(str(name_or_path))
+
+
+def verify(path: str | Path) -> ModelCard:
+    """Check the bundle at `path` completely and return its card.
+
+    Raises
+    ------
+    ModelError
+        With what is wrong.
+    """
+    from napari_geosr.models import bundle
+
+    bundle.verify(Path(path))
+    return bundle.load(Path(path)).card
+
+
+def fit(card: ModelCard, volume: Volume) -> Fit:
+    """Say whether a model can restore `volume`, from its axes alone."""
+    if card.axes == "ZYX" and "Z" not in volume.axes:
+        return Fit(False, "needs a volume, this is a single image")
+    return Fit(True)
+
+
+def summary(entry: ZooEntry) -> dict[str, Any]:
+    """One model as a row of ``models list --json``."""
+    card = entry.card
+    return {
+        "name": card.name,
+        "title": card.title,
+        "task": card.task,
+        "axes": card.axes,
+        "adjacent_slices": card.adjacent_slices,
+        "upscale_factor": card.upscale_factor,
+        "n_parameters": card.n_parameters,
+        "licence": card.licence,
+        "bundled": entry.bundled,
+        "path": str(entry.path),
+    }
+
+
+def card_text(card: ModelCard) -> str:
+    """Return the card as plain text for people."""
+    what = "volumes" if card.axes == "ZYX" else "slices"
+    if card.adjacent_slices > 1:
+        what = f"slices with {card.adjacent_slices} neighbours at a time"
+    lines = [
+        f"{card.name}: {card.title}",
+        "",
+        card.description,
+        "",
+        f"Use it for:  {card.intended_use}",
+        f"Not for:     {card.not_for}",
+        f"Works on:    {what}; {card.n_parameters:,} parameters; halo {card.halo}",
+        f"Licence:     {card.licence}",
+        "",
+    ]
+    tests = list(dict.fromkeys(row.test_set for row in card.figures))
+    for test in tests:
+        lines.append(f"Figures on {test}:")
+        lines.append(_row_text("", _HEADINGS.values()))
+        lines += [
+            _row_text(row.method, (_figure(row, key) for key in _HEADINGS))
+            for row in card.figures
+            if row.test_set == test
+        ]
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+_HEADINGS = {
+    "psnr": "PSNR dB",
+    "porosity_error": "porosity",
+    "pores_per_mm3_error": "pores/mm³",
+    "volume_histogram_distance": "volumes",
+    "euler_error": "Euler",
+    "dice": "Dice",
+}
+
+
+def _row_text(first: str, cells: Any) -> str:
+    return f"  {first:<24}" + "".join(f"{cell:>11}" for cell in cells)
+
+
+def _figure(row: FigureRow, key: str) -> str:
+    value = getattr(row, key)
+    if value is None:
+        return "–"
+    if key.endswith("_error"):
+        return f"{100 * value:+.1f} %"
+    return f"{value:.2f}" if key == "psnr" else f"{value:.3f}"

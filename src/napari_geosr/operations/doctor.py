@@ -1,0 +1,134 @@
+"""What is installed and at hand, for people who ask why something does not work."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+from napari_geosr.core.config import format_bytes
+
+_PACKAGES = (
+    "napari-geosr",
+    "napari",
+    "npe2",
+    "torch",
+    "numpy",
+    "tifffile",
+    "imagecodecs",
+    "zarr",
+    "scikit-image",
+    "numba",
+    "connected-components-3d",
+    "nibabel",
+)
+_QT = ("PyQt6", "PySide6")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Rows by section, and advice where something is missing."""
+
+    sections: dict[str, dict[str, str]]
+    advice: tuple[str, ...]
+
+    def to_json_dict(self) -> dict[str, Any]:
+        return {**self.sections, "advice": list(self.advice)}
+
+
+def examine() -> Findings:
+    """Look at versions, devices, memory, disk, Qt, display and the models."""
+    advice: list[str] = []
+    sections = {
+        "system": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "executable": sys.executable,
+        },
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "devices": _devices(advice),
+        "memory": _memory(advice),
+        "display": _display(advice),
+        "models": _models(advice),
+    }
+    return Findings(sections, tuple(advice))
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _devices(advice: list[str]) -> dict[str, str]:
+    import torch
+
+    from napari_geosr.inference.device import device_name, free_memory, pick_device
+
+    rows = {"cpu cores": str(os.cpu_count()), "torch threads": str(torch.get_num_threads())}
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            device = f"cuda:{index}"
+            rows[device] = (
+                f"{device_name(device)}, {format_bytes(free_memory(device))} free"
+            )
+    elif torch.version.cuda is not None:
+        advice.append(
+            "torch was built for CUDA but finds no GPU: check the driver with nvidia-smi."
+        )
+    rows["chosen by 'auto'"] = pick_device("auto")
+    return rows
+
+
+def _memory(advice: list[str]) -> dict[str, str]:
+    import psutil
+    from platformdirs import user_cache_path
+
+    memory = psutil.virtual_memory()
+    cache = user_cache_path("napari-geosr", ensure_exists=True)
+    free = psutil.disk_usage(str(cache)).free
+    if free < 5e9:
+        advice.append(
+            f"Only {format_bytes(free)} are free where large results are kept ({cache})."
+        )
+    return {
+        "total": format_bytes(memory.total),
+        "free": format_bytes(memory.available),
+        "cache folder": str(cache),
+        "free on its disk": format_bytes(free),
+    }
+
+
+def _display(advice: list[str]) -> dict[str, str]:
+    qt = [name for name in _QT if find_spec(name) is not None]
+    if not qt:
+        advice.append(
+            "No Qt is installed, so napari cannot open a window; the command line works. "
+            'Install it with: pip install "napari-geosr[pyqt6]"'
+        )
+    shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    needs = sys.platform.startswith("linux")
+    if qt and needs and not shown:
+        advice.append(
+            "There is no display (DISPLAY is not set): napari needs one, the command "
+            "line does not."
+        )
+    return {
+        "Qt": ", ".join(f"{name} {_version(name)}" for name in qt) or "not installed",
+        "display": shown or ("none" if needs else "the system's"),
+    }
+
+
+def _models(advice: list[str]) -> dict[str, str]:
+    from napari_geosr.models import zoo
+
+    entries = zoo.list_models()
+    if not entries:
+        advice.append("No model was found: the installation is incomplete.")
+    rows = {entry.name: "bundled" if entry.bundled else str(entry.path) for entry in entries}
+    return {**rows, "folder for your own": str(zoo.user_folder())}
