@@ -61,7 +61,7 @@ def volume_from_layer(layer: Layer, viewer: ViewerModel | None = None) -> Volume
             if letter in axes:
                 axis = axes.index(letter)
                 step = viewer.dims.point[axis + offset] - layer.translate[axis]
-                index = int(round(step / layer.scale[axis]))
+                index = round(float(step / layer.scale[axis]))
                 choice[word] = int(np.clip(index, 0, data.shape[axis] - 1))
     return volume.select(**choice)
 
@@ -96,7 +96,7 @@ def geometry(volume: Volume) -> dict[str, Any]:
 
 
 def layer_metadata(volume: Volume) -> dict[str, Any]:
-    """The record that a layer made from `volume` carries in its ``metadata``."""
+    """Give the record that a layer made from `volume` carries in its ``metadata``."""
     return {METADATA: {"provenance": list(volume.provenance), "source": volume.source}}
 
 

@@ -28,14 +28,14 @@ _ICONS = {
 
 
 def sentence(error: BaseException) -> str:
-    """What to show of an error: our own sentence, or what kind of fault it was."""
+    """Give an error in one sentence: ours, or what kind of fault it was."""
     if isinstance(error, GeoSRError):
         return str(error)
     return f"Something went wrong ({type(error).__name__}: {error})."
 
 
 def details(error: BaseException) -> str:
-    """The traceback of an error and its causes, for a bug report."""
+    """Give the traceback of an error and its causes, for a bug report."""
     return "".join(traceback.format_exception(error))
 
 

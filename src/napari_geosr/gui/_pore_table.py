@@ -1,0 +1,241 @@
+"""The table of pores: columns of arrays, shown, sorted and filtered without copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import QAbstractItemView, QApplication, QHeaderView, QTableView, QWidget
+
+LABEL = "label"
+
+
+class PoreTableModel(QAbstractTableModel):
+    """Rows are pores, columns are arrays; a cell becomes text when it is shown."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._names: list[str] = []
+        self._columns: dict[str, np.ndarray[Any, Any]] = {}
+        self._units: Mapping[str, str] = {}
+        self._order = np.zeros(0, np.int64)
+        self._row_of: np.ndarray[Any, Any] = np.zeros(0, np.int64)
+        self._minimum = (LABEL, 0.0)
+        self._sorted = (0, Qt.SortOrder.AscendingOrder)
+
+    def set_table(
+        self, columns: Mapping[str, np.ndarray[Any, Any]], units: Mapping[str, str]
+    ) -> None:
+        """Show other pores; the filter is cleared, the sorting kept if it can be."""
+        self.beginResetModel()
+        self._names, self._columns, self._units = list(columns), dict(columns), units
+        self._minimum = (LABEL, 0.0)
+        if self._sorted[0] >= len(self._names):
+            self._sorted = (0, Qt.SortOrder.AscendingOrder)
+        self._arrange()
+        self.endResetModel()
+
+    def set_minimum(self, column: str, value: float) -> None:
+        """Show only pores whose `column` is at least `value`."""
+        self.beginResetModel()
+        self._minimum = (column, value)
+        self._arrange()
+        self.endResetModel()
+
+    def _arrange(self) -> None:
+        if not self._names:
+            self._order = np.zeros(0, np.int64)
+            self._row_of = np.zeros(0, np.int64)
+            return
+        column, order = self._sorted
+        values = self._columns[self._names[column]]
+        rows = np.argsort(values, kind="stable")
+        if order == Qt.SortOrder.DescendingOrder:
+            rows = rows[::-1]
+        name, least = self._minimum
+        if name in self._columns and least > 0:
+            rows = rows[self._columns[name][rows] >= least]
+        self._order = rows
+        labels = self._columns[LABEL]
+        self._row_of = np.full(int(labels.max(initial=0)) + 1, -1, np.int64)
+        self._row_of[labels[rows]] = np.arange(len(rows))
+
+    def sort(
+        self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder
+    ) -> None:
+        if not 0 <= column < len(self._names):
+            return
+        self.layoutAboutToBeChanged.emit()
+        self._sorted = (column, order)
+        self._arrange()
+        self.layoutChanged.emit()
+
+    @property
+    def shown_labels(self) -> np.ndarray[Any, Any]:
+        """Labels in the order of the rows."""
+        return self._columns[LABEL][self._order] if self._names else self._order
+
+    def label_at(self, row: int) -> int:
+        return int(self._columns[LABEL][self._order[row]])
+
+    def row_of(self, label: int) -> int | None:
+        """Row that shows `label`; None if there is none or it is filtered out."""
+        if not 0 <= label < len(self._row_of) or self._row_of[label] < 0:
+            return None
+        return int(self._row_of[label])
+
+    def index_of(self, label: int) -> int | None:
+        """Where `label` stands in the columns as they were given."""
+        row = self.row_of(label)
+        return None if row is None else int(self._order[row])
+
+    def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008
+        return 0 if parent.isValid() else len(self._order)
+
+    def columnCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008
+        return 0 if parent.isValid() else len(self._names)
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if role == Qt.ItemDataRole.DisplayRole:
+            column = self._columns[self._names[index.column()]]
+            return cell_text(column[self._order[index.row()]])
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        return None
+
+    def headerData(
+        self,
+        section: int,
+        orientation: Qt.Orientation,
+        role: int = Qt.ItemDataRole.DisplayRole,
+    ) -> Any:
+        if orientation != Qt.Orientation.Horizontal or section >= len(self._names):
+            return None
+        name = self._names[section]
+        unit = self._units.get(name, "")
+        if role == Qt.ItemDataRole.DisplayRole:
+            return column_title(name, unit)
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return f"{name.replace('_', ' ')} ({unit})" if unit else name.replace("_", " ")
+        return None
+
+
+def cell_text(value: Any) -> str:
+    """A figure for people: integers whole, others with four significant digits."""
+    if isinstance(value, np.bool_ | bool):
+        return "yes" if value else "no"
+    if isinstance(value, np.integer | int):
+        return str(int(value))
+    if isinstance(value, np.floating | float):
+        return "–" if not np.isfinite(value) else f"{float(value):.4g}"
+    return str(value)
+
+
+def column_title(name: str, unit: str) -> str:
+    """Words of a column's head: its name, and below it the unit."""
+    words = name.replace("_", " ")
+    return f"{words}\n({unit})" if unit else words
+
+
+class PoreTable(QTableView):
+    """Shows pores and says which one a person chose.
+
+    Signals
+    -------
+    labelChosen : int
+        A person chose the row of this pore by mouse or keyboard.
+    """
+
+    labelChosen = Signal(int)  # noqa: N815
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.pores = PoreTableModel(self)
+        self.setModel(self.pores)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setAlternatingRowColors(True)
+        self.setWordWrap(False)
+        self.setTabKeyNavigation(False)
+        self.setSortingEnabled(True)
+        self.setAccessibleName("Table of pores")
+        self.setToolTip(
+            "One row per pore. Click a row to go to the pore in the picture, a column's "
+            "head to sort; Ctrl+C copies all rows."
+        )
+        rows = self.verticalHeader()
+        rows.setVisible(False)
+        rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        rows.setDefaultSectionSize(self.fontMetrics().height() + 6)
+        columns = self.horizontalHeader()
+        columns.setDefaultSectionSize(84)
+        columns.setHighlightSections(False)
+        columns.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+        self.selectionModel().currentRowChanged.connect(self._on_row_changed)
+        self._quiet = False
+
+    def set_table(
+        self, columns: Mapping[str, np.ndarray[Any, Any]], units: Mapping[str, str]
+    ) -> None:
+        """Show these pores; columns are as wide as their heads and some cells."""
+        self._quiet = True
+        self.pores.set_table(columns, units)
+        metrics = self.fontMetrics()
+        for i, name in enumerate(columns):
+            words = column_title(name, units.get(name, "")).split("\n")
+            # A sample is enough: looking at every cell would block the event loop.
+            cells = [cell_text(value) for value in columns[name][:50]]
+            widest = max(metrics.horizontalAdvance(w) for w in [*words, *cells])
+            self.setColumnWidth(i, widest + 24)
+        self._quiet = False
+
+    def select_label(self, label: int) -> bool:
+        """Select and scroll to the row of `label`, without `labelChosen`."""
+        row = self.pores.row_of(label)
+        if row is None:
+            self._quiet = True
+            self.clearSelection()
+            self._quiet = False
+            return False
+        self._quiet = True
+        self.selectRow(row)
+        column = self.currentIndex().column()
+        index = self.pores.index(row, max(column, 0))
+        self.scrollTo(index, QAbstractItemView.ScrollHint.PositionAtCenter)
+        self._quiet = False
+        return True
+
+    def selected_label(self) -> int | None:
+        rows = self.selectionModel().selectedRows()
+        return self.pores.label_at(rows[0].row()) if rows else None
+
+    def set_minimum(self, column: str, value: float) -> None:
+        """Hide pores whose `column` is below `value`; the selection is kept."""
+        label = self.selected_label()
+        self._quiet = True
+        self.pores.set_minimum(column, value)
+        self._quiet = False
+        if label is not None:
+            self.select_label(label)
+
+    def keyPressEvent(self, event: Any) -> None:
+        if event.matches(QKeySequence.StandardKey.Copy):
+            self.copy()
+            return
+        super().keyPressEvent(event)
+
+    def copy(self) -> None:
+        """Put all rows shown on the clipboard, separated by tabs."""
+        model = self.pores
+        names, units = model._names, model._units
+        head = [f"{n} ({units[n]})" if units.get(n) else n for n in names]
+        columns = [model._columns[name][model._order].tolist() for name in names]
+        rows = ["\t".join(map(str, row)) for row in zip(*columns, strict=True)]
+        QApplication.clipboard().setText("\n".join(["\t".join(head), *rows]))
+
+    def _on_row_changed(self, current: QModelIndex, _previous: QModelIndex) -> None:
+        if current.isValid() and not self._quiet:
+            self.labelChosen.emit(self.pores.label_at(current.row()))
