@@ -142,7 +142,11 @@ class HistogramView(QWidget):
         low, high = self.range()
         rect = self._plot_rect()
         if self._log_x:
-            low, high, value = math.log(low), math.log(high), math.log(max(value, 1e-300))
+            low, high, value = (
+                math.log(low),
+                math.log(high),
+                math.log(max(value, 1e-300)),
+            )
         span = (high - low) or 1.0
         return rect.left() + rect.width() * (value - low) / span
 
@@ -152,9 +156,7 @@ class HistogramView(QWidget):
         rect = self._plot_rect()
         share = min(max((x - rect.left()) / rect.width(), 0.0), 1.0)
         if self._log_x:
-            return math.exp(
-                math.log(low) + share * (math.log(high) - math.log(low))
-            )
+            return math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
         return low + share * (high - low)
 
     def _path(self, bars: Bars, highest: float, *, closed: bool) -> QPainterPath:
@@ -218,15 +220,11 @@ class HistogramView(QWidget):
             if left < right + 6:
                 continue
             right = left + width
-            painter.drawText(
-                QPointF(left, rect.bottom() + 3 + metrics.ascent()), word
-            )
+            painter.drawText(QPointF(left, rect.bottom() + 3 + metrics.ascent()), word)
         painter.drawText(
             QRectF(0, self.height() - metrics.height(), self.width(), metrics.height()),
             Qt.AlignmentFlag.AlignCenter,
-            metrics.elidedText(
-                self.x_title, Qt.TextElideMode.ElideRight, self.width()
-            ),
+            metrics.elidedText(self.x_title, Qt.TextElideMode.ElideRight, self.width()),
         )
 
     def _paint_legend(self, painter: QPainter, text: QColor) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import QAbstractItemView, QApplication, QHeaderView, QTableView, QWidget
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QApplication,
+    QHeaderView,
+    QTableView,
+    QWidget,
+)
 
 LABEL = "label"
 
@@ -69,9 +75,25 @@ class PoreTableModel(QAbstractTableModel):
         if not 0 <= column < len(self._names):
             return
         self.layoutAboutToBeChanged.emit()
+        kept = self.persistentIndexList()
+        labels = [self.label_at(index.row()) for index in kept]
         self._sorted = (column, order)
         self._arrange()
+        rows = [self.row_of(label) for label in labels]
+        moved = [
+            self.index(-1 if row is None else row, index.column())
+            for row, index in zip(rows, kept, strict=True)
+        ]
+        self.changePersistentIndexList(kept, moved)
         self.layoutChanged.emit()
+
+    def as_text(self) -> str:
+        """All rows shown, separated by tabs, below their names and units."""
+        units = self._units
+        head = [f"{n} ({units[n]})" if units.get(n) else n for n in self._names]
+        columns = [self._columns[name][self._order].tolist() for name in self._names]
+        rows = ["\t".join(map(str, row)) for row in zip(*columns, strict=True)]
+        return "\n".join(["\t".join(head), *rows])
 
     @property
     def shown_labels(self) -> np.ndarray[Any, Any]:
@@ -119,7 +141,9 @@ class PoreTableModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return column_title(name, unit)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return f"{name.replace('_', ' ')} ({unit})" if unit else name.replace("_", " ")
+            return (
+                f"{name.replace('_', ' ')} ({unit})" if unit else name.replace("_", " ")
+            )
         return None
 
 
@@ -163,8 +187,8 @@ class PoreTable(QTableView):
         self.setSortingEnabled(True)
         self.setAccessibleName("Table of pores")
         self.setToolTip(
-            "One row per pore. Click a row to go to the pore in the picture, a column's "
-            "head to sort; Ctrl+C copies all rows."
+            "One row per pore. Click a row to go to the pore in the picture, the head "
+            "of a column to sort; Ctrl+C copies all rows."
         )
         rows = self.verticalHeader()
         rows.setVisible(False)
@@ -229,12 +253,7 @@ class PoreTable(QTableView):
 
     def copy(self) -> None:
         """Put all rows shown on the clipboard, separated by tabs."""
-        model = self.pores
-        names, units = model._names, model._units
-        head = [f"{n} ({units[n]})" if units.get(n) else n for n in names]
-        columns = [model._columns[name][model._order].tolist() for name in names]
-        rows = ["\t".join(map(str, row)) for row in zip(*columns, strict=True)]
-        QApplication.clipboard().setText("\n".join(["\t".join(head), *rows]))
+        QApplication.clipboard().setText(self.pores.as_text())
 
     def _on_row_changed(self, current: QModelIndex, _previous: QModelIndex) -> None:
         if current.isValid() and not self._quiet:

@@ -43,7 +43,7 @@ class ResampledMask:
             slice(start, int(np.max(part)) + 1)
             for start, part in zip(starts, wanted, strict=True)
         )
-        block = np.asarray(self._data[box]) != 0
+        block: np.ndarray[Any, Any] = np.asarray(self._data[box]) != 0
         for axis in reversed(range(self.ndim)):
             block = np.take(block, wanted[axis] - starts[axis], axis=axis)
         return block

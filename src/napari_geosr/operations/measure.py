@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core import provenance
-from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
     ResultReady,
@@ -27,12 +27,16 @@ from napari_geosr.operations.mask import align_mask
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
+    from napari_geosr.measure.histogram import GreyHistogram
     from napari_geosr.measure.report import PorosityReport
 
 MeasureConfig = PorosityConfig
 
-#: The grey histogram that people see is made from about this many voxels.
-_HISTOGRAM_VOXELS = 4_000_000
+#: Bytes up to which every voxel is counted for the preview: from disk, from memory.
+_MOST_READ = 2**29
+_MOST_COUNTED = 2**32
+#: Voxels per block: a few milliseconds between two looks at `should_stop`.
+_BLOCK_VOXELS = 1 << 22
 
 
 def measure_steps(
@@ -79,7 +83,7 @@ def measure_steps(
     volume = _one_volume(volume)
     sample = None if mask is None else align_mask(mask, volume)
     if keep_labels and labels_target is None:
-        labels_target = array_for(volume.shape, np.dtype(np.int32))
+        labels_target = array_for(volume.shape, np.dtype(np.uint32))
     yield from engine_steps(
         volume,
         config,
@@ -226,82 +230,125 @@ def pore_size(n_voxels: int, volume: Volume) -> PoreSize:
 
 
 @dataclass(frozen=True)
-class GreyHistogram:
-    """Counts of grey values, for people to see where the threshold lies.
+class GreyLevels:
+    """The grey values of a volume: what people see, and what thresholds come from.
 
     Attributes
     ----------
-    counts : ndarray of shape (n,)
-    edges : ndarray of shape (n + 1,)
-    n_voxels : int
-        Voxels counted; fewer than the volume has when `sampled`.
+    histogram : napari_geosr.measure.histogram.GreyHistogram
+    sampled : bool
+        Whether only evenly spread planes were read; thresholds are then close to
+        those of a measurement, which reads every voxel, but not the same.
     """
 
-    counts: np.ndarray[Any, Any]
-    edges: np.ndarray[Any, Any]
-    n_voxels: int
+    histogram: GreyHistogram
+    dtype: np.dtype[Any]
+    name: str
     sampled: bool
+
+    def threshold(self, config: MeasureConfig) -> float:
+        """Give the threshold that `config` asks for.
+
+        Raises
+        ------
+        VolumeError
+            If there are too few grey values for the rule.
+        """
+        from napari_geosr.measure.segment import threshold_of
+
+        return threshold_of(self.histogram, config, self.dtype, name=self.name)
+
+    def bars(
+        self, n_bins: int = 160
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Counts and edges for a picture.
+
+        The outermost 0.02 % of the values at either end are left out, so that a few
+        hot voxels do not squeeze the rest.
+        """
+        counts, edges = self.histogram.counts, self.histogram.edges
+        share = np.cumsum(counts) / counts.sum()
+        first = int(np.searchsorted(share, 2e-4))
+        last = int(np.searchsorted(share, 1 - 2e-4)) + 1
+        counts, edges = counts[first:last], edges[first : last + 1]
+        # Whole bins are joined: splitting integers unevenly would draw a comb.
+        join = -(-len(counts) // n_bins)
+        starts = np.arange(0, len(counts), join)
+        width = edges[1] - edges[0]
+        joined = np.append(edges[starts], edges[0] + width * join * len(starts))
+        return np.add.reduceat(counts, starts), joined
 
 
 def histogram_steps(
-    volume: Volume, *, bins: int = 256, should_stop: ShouldStop = never_stop
+    volume: Volume, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, None]:
-    """Count grey values, of evenly spread planes when the volume is large.
+    """Count grey values; of evenly spread planes where reading all would take long.
 
     Yields
     ------
     Step
-        The last is ``ResultReady(GreyHistogram)``. Its range leaves out the outermost
-        0.02 % of the values at either end, so that hot voxels do not squeeze it.
+        The last is ``ResultReady(GreyLevels)``.
+
+    Raises
+    ------
+    VolumeError
+        If there is no finite value, or only one value.
     """
+    from skimage import filters  # noqa: F401  # thresholds must not wait for it later
+
+    from napari_geosr.measure.histogram import histogram_steps as engine_steps
+
     volume = _one_volume(volume)
-    planes: list[np.ndarray[Any, Any]] = []
-    n_planes = volume.shape[0] if volume.axes == "ZYX" else 1
+    source: Any = volume.data
+    sampled = False
+    limit = _MOST_READ if volume.is_lazy else _MOST_COUNTED
     per_plane = math.prod(volume.shape[-2:])
-    wanted = max(1, min(n_planes, round(_HISTOGRAM_VOXELS / per_plane)))
-    stride = max(1, math.isqrt(per_plane // _HISTOGRAM_VOXELS + 1))
-    chosen = np.unique(np.linspace(0, n_planes - 1, wanted).round().astype(int))
-    for i, z in enumerate(chosen):
-        if should_stop():
-            raise Cancelled("Reading the histogram was cancelled.")
-        key = (int(z),) if volume.axes == "ZYX" else ()
-        plane = np.asarray(volume.data[(*key, slice(None), slice(None))])
-        plane = plane[::stride, ::stride]
-        planes.append(plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane)
-        yield BlockDone(i + 1, len(chosen))
-    values = np.concatenate([plane.ravel() for plane in planes])
-    if values.size == 0:
-        raise VolumeError(
-            f"{volume.name!r} has no finite voxel, so there is nothing to measure. "
-            "Check the file or how it was reconstructed."
-        )
-    low, high = (float(v) for v in np.quantile(values, (2e-4, 1 - 2e-4)))
-    if low == high:
-        low, high = float(values.min()), float(values.max())
-    if volume.dtype.kind in "iub" and high - low < bins:
-        edges = np.arange(math.floor(low), math.ceil(high) + 2) - 0.5
-    else:
-        edges = np.linspace(low, max(high, np.nextafter(low, np.inf)), bins + 1)
-    counts, edges = np.histogram(values, edges)
-    sampled = len(chosen) < n_planes or stride > 1
-    yield ResultReady(result=GreyHistogram(counts, edges, values.size, sampled))
+    if volume.axes == "YX":
+        source = np.asarray(source)[None]
+    elif volume.nbytes > limit:
+        planes = max(16, limit * volume.shape[0] // volume.nbytes)
+        source = _SomePlanes(source, min(planes, volume.shape[0]))
+        sampled = source.shape[0] < volume.shape[0]
+    steps = engine_steps(
+        source,
+        thickness=max(1, _BLOCK_VOXELS // per_plane),
+        name=volume.name,
+        should_stop=should_stop,
+    )
+    try:
+        for step in steps:
+            if isinstance(step, ResultReady):
+                levels = GreyLevels(step.result, volume.dtype, volume.name, sampled)
+                yield ResultReady(result=levels)
+            else:
+                yield step
+    finally:
+        steps.close()
+
+
+class _SomePlanes:
+    """Evenly spread planes of a large volume, read when they are asked for."""
+
+    def __init__(self, data: Any, n: int) -> None:
+        self._data = data
+        self._planes = np.unique(np.linspace(0, data.shape[0] - 1, n).astype(int))
+        self.shape = (len(self._planes), *data.shape[1:])
+        self.dtype = data.dtype
+
+    def __getitem__(self, slab: slice) -> np.ndarray[Any, Any]:
+        return np.stack([np.asarray(self._data[int(z)]) for z in self._planes[slab]])
 
 
 def threshold_steps(
-    volume: Volume,
-    config: MeasureConfig,
-    mask: Volume | None = None,
-    *,
-    should_stop: ShouldStop = never_stop,
+    volume: Volume, config: MeasureConfig, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, None]:
-    """Find the threshold that a measurement would use: ``ResultReady(float)``."""
-    from napari_geosr.measure.segment import threshold_value
-
+    """Find the threshold of a volume: the last step is ``ResultReady(float)``."""
     yield StageStarted(message="Finding the threshold")
-    volume = _one_volume(volume)
-    sample = None if mask is None else align_mask(mask, volume)
-    value = threshold_value(volume.data, config, mask=sample, should_stop=should_stop)
-    yield ResultReady(result=float(value))
+    for step in histogram_steps(volume, should_stop=should_stop):
+        if isinstance(step, ResultReady):
+            yield ResultReady(result=step.result.threshold(config))
+        else:
+            yield step
 
 
 def preview_mask(
