@@ -71,5 +71,7 @@ def _lines(volume: Volume) -> list[tuple[str, str]]:
     rows += [(str(k), str(v)) for k, v in volume.metadata.items()]
     for entry in volume.provenance:
         model = entry.get("model", {}).get("name", "")
-        rows.append(("made by", f"{entry.get('operation')} {model} {entry.get('time')}"))
+        rows.append(
+            ("made by", f"{entry.get('operation')} {model} {entry.get('time')}")
+        )
     return rows

@@ -13,7 +13,7 @@ AS_FLAGS = Parameter(name="*")
 InputPath = Annotated[
     Path,
     Parameter(
-        help="TIFF, OME-TIFF, folder or glob of slices, OME-Zarr, HDF5/NeXus, NIfTI, raw."
+        help="TIFF, folder or glob of slices, OME-Zarr, HDF5/NeXus, NIfTI or raw."
     ),
 ]
 Json = Annotated[

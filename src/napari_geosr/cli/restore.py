@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json, Overwrite
 from napari_geosr.operations.inputs import InputConfig, open_volume
-from napari_geosr.operations.restore import Restored, RestoreConfig, restore_steps
+from napari_geosr.operations.restore import RestoreConfig, Restored, restore_steps
 
 
 def restore(

@@ -22,7 +22,9 @@ class Config(BaseModel):
     Every field has a title, a default, bounds and one line of help.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
 
     @classmethod
     def create(cls, **values: Any) -> Self:
@@ -36,16 +38,20 @@ class Config(BaseModel):
         """The config as YAML with its schema version."""
         values = self.model_dump(mode="json")
         return yaml.safe_dump(
-            {"schema_version": SCHEMA_VERSION, **values}, sort_keys=False, allow_unicode=True
+            {"schema_version": SCHEMA_VERSION, **values},
+            sort_keys=False,
+            allow_unicode=True,
         )
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
-        """Read a config written by :meth:`to_yaml`; raise `ConfigError` if it is bad."""
+        """Read what :meth:`to_yaml` wrote; raise `ConfigError` if it is bad."""
         try:
             values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path} is not a readable YAML config: {error}.") from error
+            raise ConfigError(
+                f"{path} is not a readable YAML config: {error}."
+            ) from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path} holds no settings: a mapping was expected.")
         version = values.pop("schema_version", SCHEMA_VERSION)
@@ -64,7 +70,11 @@ def explain(error: ValidationError) -> str:
         where = ".".join(str(p) for p in item["loc"]) or "settings"
         what = str(item["msg"]).removeprefix("Value error, ").rstrip(".")
         given = item.get("input")
-        shown = "" if isinstance(given, dict | list) or given is None else f" (given: {given!r})"
+        shown = (
+            ""
+            if isinstance(given, dict | list) or given is None
+            else f" (given: {given!r})"
+        )
         parts.append(f"{where.replace('_', ' ')}: {what}{shown}")
     return "; ".join(parts) + "."
 
@@ -79,7 +89,9 @@ def parse_bytes(text: str | float) -> int:
     """
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?i?)b?\s*", str(text).lower())
     if match is None or match[2] not in _SIZES or float(match[1]) <= 0:
-        raise ConfigError(f"{text!r} is not an amount of memory. Write it like 4GB or 800MB.")
+        raise ConfigError(
+            f"{text!r} is not an amount of memory. Write it like 4GB or 800MB."
+        )
     return int(float(match[1]) * _SIZES[match[2]])
 
 

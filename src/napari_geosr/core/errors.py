@@ -39,7 +39,7 @@ class DeviceMemoryError(GeoSRError):
     """Not even the smallest tile fits into the memory of the device."""
 
 
-class Cancelled(GeoSRError):
+class Cancelled(GeoSRError):  # noqa: N818  # it is no error
     """The person asked to stop; what was finished so far is kept where it can be."""
 
     exit_code = 130

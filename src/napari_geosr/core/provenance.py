@@ -20,7 +20,7 @@ _BLOCK = 1 << 20
 
 
 def file_checksum(path: Path) -> str:
-    """``sha256:…`` of a file; of evenly spread blocks (``sha256-sampled:…``) if huge."""
+    """``sha256:…`` of a file; ``sha256-sampled:…`` of spread blocks if huge."""
     size = path.stat().st_size
     digest = hashlib.sha256()
     with path.open("rb") as stream:
@@ -41,7 +41,9 @@ def folder_checksum(path: Path) -> str:
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         with file.open("rb") as stream:
             head = stream.read(4096)
-        digest.update(f"{file.relative_to(path)}:{file.stat().st_size}:".encode() + head)
+        digest.update(
+            f"{file.relative_to(path)}:{file.stat().st_size}:".encode() + head
+        )
     return f"sha256-listing:{digest.hexdigest()}"
 
 

@@ -29,7 +29,7 @@ _SPELLINGS = {
     "mm": "mm millimeter millimetre millimeters millimetres",
     "cm": "cm centimeter centimetre centimeters centimetres",
     "m": "m meter metre meters metres",
-    "in": "in inch inches \"",
+    "in": 'in inch inches "',
     PIXEL: "pixel pixels px voxel voxels vx",
 }
 _BY_SPELLING = {
@@ -40,12 +40,12 @@ _BY_SPELLING = {
 
 
 def parse_unit(text: str | None) -> str | None:
-    """Give the package's spelling of a length unit found in a file or typed.
+    r"""Give the package's spelling of a length unit found in a file or typed.
 
     Parameters
     ----------
     text : str or None
-        For example ``"micron"``, ``"um"``, ``"\\\\u00B5m"`` (as ImageJ escapes it).
+        For example ``"micron"``, ``"um"``, ``"\u00B5m"`` (as ImageJ escapes it).
 
     Returns
     -------
@@ -58,7 +58,7 @@ def parse_unit(text: str | None) -> str | None:
 
 
 def require_unit(text: str) -> str:
-    """Like :func:`parse_unit`, but raise `ConfigError` for what is not a length unit."""
+    """Like :func:`parse_unit`, but raise `ConfigError` for an unknown unit."""
     unit = parse_unit(text)
     if unit is None:
         known = ", ".join(MILLIMETRES)

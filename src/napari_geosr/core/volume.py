@@ -114,7 +114,8 @@ class Volume:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.data.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.data.dtype)
+        return dtype
 
     @property
     def spatial_axes(self) -> str:
@@ -163,9 +164,10 @@ class Volume:
                 continue
             position = self.axes.index(letter)
             n = self.shape[position]
+            things = "time points" if letter == "T" else "channels"
             if choice is None and n > 1:
                 raise VolumeError(
-                    f"{self.name!r} has {n} {'time points' if letter == 'T' else 'channels'} "
+                    f"{self.name!r} has {n} {things} "
                     f"(axes {', '.join(self.axes)}); one Z, Y, X volume is needed. "
                     f"Choose one with --{word} 0 … {n - 1}."
                 )
@@ -194,7 +196,9 @@ class Volume:
         n = len(self.spatial_axes)
         factors = (factor,) * n if isinstance(factor, int) else tuple(factor)
         if len(factors) != n or min(factors) < 1:
-            raise VolumeError(f"{self.name!r}: {factors} is no upscale factor for {n} axes.")
+            raise VolumeError(
+                f"{self.name!r}: {factors} is no upscale factor for {n} axes."
+            )
         size = tuple(v / s for v, s in zip(self.voxel_size, factors, strict=True))
         origin = tuple(
             o - (s - 1) / (2 * s) * v

@@ -70,7 +70,10 @@ def _devices(advice: list[str]) -> dict[str, str]:
 
     from napari_geosr.inference.device import device_name, free_memory, pick_device
 
-    rows = {"cpu cores": str(os.cpu_count()), "torch threads": str(torch.get_num_threads())}
+    rows = {
+        "cpu cores": str(os.cpu_count()),
+        "torch threads": str(torch.get_num_threads()),
+    }
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             device = f"cuda:{index}"
@@ -79,7 +82,7 @@ def _devices(advice: list[str]) -> dict[str, str]:
             )
     elif torch.version.cuda is not None:
         advice.append(
-            "torch was built for CUDA but finds no GPU: check the driver with nvidia-smi."
+            "torch was built for CUDA but finds no GPU: check its driver (nvidia-smi)."
         )
     rows["chosen by 'auto'"] = pick_device("auto")
     return rows
@@ -94,7 +97,7 @@ def _memory(advice: list[str]) -> dict[str, str]:
     free = psutil.disk_usage(str(cache)).free
     if free < 5e9:
         advice.append(
-            f"Only {format_bytes(free)} are free where large results are kept ({cache})."
+            f"Only {format_bytes(free)} are free where large results go ({cache})."
         )
     return {
         "total": format_bytes(memory.total),
@@ -108,7 +111,7 @@ def _display(advice: list[str]) -> dict[str, str]:
     qt = [name for name in _QT if find_spec(name) is not None]
     if not qt:
         advice.append(
-            "No Qt is installed, so napari cannot open a window; the command line works. "
+            "No Qt is installed: napari cannot open a window, the command line works. "
             'Install it with: pip install "napari-geosr[pyqt6]"'
         )
     shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
@@ -130,5 +133,7 @@ def _models(advice: list[str]) -> dict[str, str]:
     entries = zoo.list_models()
     if not entries:
         advice.append("No model was found: the installation is incomplete.")
-    rows = {entry.name: "bundled" if entry.bundled else str(entry.path) for entry in entries}
+    rows = {
+        entry.name: "bundled" if entry.bundled else str(entry.path) for entry in entries
+    }
     return {**rows, "folder for your own": str(zoo.user_folder())}

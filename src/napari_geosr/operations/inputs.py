@@ -13,7 +13,6 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.units import require_unit
 from napari_geosr.core.volume import Volume
 
-
 #: On the command line ``4,2,2`` is one word, and there is no ``--empty-…`` flag.
 _COMMAS = Parameter(n_tokens=1, negative="")
 
@@ -35,7 +34,7 @@ class InputConfig(Config):
     voxel_size: Annotated[tuple[float, ...] | None, _COMMAS] = Field(
         None,
         title="Voxel size",
-        description="Edge lengths of a voxel as Z,Y,X (or one number); overrides the file.",
+        description="Edges of a voxel as Z,Y,X (or one number); overrides the file.",
     )
     unit: str | None = Field(
         None, title="Unit", description="Unit of the voxel size: nm, µm (um), mm, …"
@@ -47,7 +46,9 @@ class InputConfig(Config):
         None, title="Time point", description="Time point to take from a time series."
     )
     axes: str | None = Field(
-        None, title="Axes", description="Meaning of the array axes, e.g. TYX; overrides."
+        None,
+        title="Axes",
+        description="Meaning of the array axes, e.g. TYX; overrides.",
     )
     dataset: str | None = Field(
         None, title="Dataset", description="Path of the dataset inside an HDF5 file."

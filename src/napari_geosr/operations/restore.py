@@ -283,7 +283,12 @@ def run_steps(
     voxel_size, origin = volume.upscaled_geometry(_factors(prepared))
     shape = tuple(n * s for n, s in zip(volume.shape, _factors(prepared), strict=True))
     history = (*volume.provenance, _record(prepared, dtype))
-    place = dict(axes=volume.axes, voxel_size=voxel_size, unit=volume.unit, origin=origin)
+    place = {
+        "axes": volume.axes,
+        "voxel_size": voxel_size,
+        "unit": volume.unit,
+        "origin": origin,
+    }
     with _open_target(out, shape, dtype, place, overwrite) as (array, output):
         result = Volume(
             array,

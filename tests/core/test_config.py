@@ -1,0 +1,78 @@
+"""Configs: strict, explained in a sentence, readable as YAML."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+
+from napari_geosr.core.config import Config, format_bytes, parse_bytes
+from napari_geosr.core.errors import ConfigError
+
+
+class Example(Config):
+    depth: int = Field(3, ge=1, title="Depth", description="How deep.")
+    name: str = Field("x", title="Name", description="What it is called.")
+
+
+def test_a_bad_value_is_one_sentence_with_the_value():
+    with pytest.raises(ConfigError, match=r"^depth: .*greater than or equal to 1.*0"):
+        Example.create(depth=0)
+
+
+def test_an_unknown_setting_is_refused():
+    with pytest.raises(ConfigError, match="width"):
+        Example.create(width=2)
+
+
+def test_yaml_round_trip(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(Example(depth=7).to_yaml(), encoding="utf-8")
+    assert Example.from_yaml(path) == Example(depth=7)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("- 1\n- 2\n", "no settings"),
+        ("a: [1\n", "not a readable YAML"),
+        ("schema_version: 99\n", "schema version 99"),
+        ("!!python/object/apply:os.system ['true']\n", "not a readable YAML"),
+    ],
+)
+def test_a_bad_file_is_refused_in_words(tmp_path, text, says):
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=says):
+        Example.from_yaml(path)
+
+
+def test_a_missing_file_is_refused_in_words(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml"):
+        Example.from_yaml(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [
+        ("4GB", 4 * 10**9),
+        ("512 MiB", 512 * 2**20),
+        ("1.5g", 1_500_000_000),
+        (1000, 1000),
+        ("800mb", 800_000_000),
+    ],
+)
+def test_amounts_of_memory(text, n):
+    assert parse_bytes(text) == n
+
+
+@pytest.mark.parametrize("text", ["", "GB", "0", "-1GB", "4 XB", "four"])
+def test_what_is_no_amount_of_memory(text):
+    with pytest.raises(ConfigError, match="4GB"):
+        parse_bytes(text)
+
+
+@given(st.integers(1, 10**14))
+def test_formatted_bytes_read_back_within_a_percent(n):
+    assert parse_bytes(format_bytes(n)) == pytest.approx(n, rel=0.01)

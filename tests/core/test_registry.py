@@ -1,0 +1,47 @@
+"""Registries: keys are file names, duplicates are errors."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from napari_geosr.core import registry
+from napari_geosr.core.errors import ConfigError
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for name in ("__init__", "wheel", "axle", "_private", "spec"):
+        (folder / f"{name}.py").write_text(f"NAME = {name!r}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield registry.Registry("parts", "test.parts", "part", frozenset({"spec"}))
+    for name in [m for m in sys.modules if m.split(".")[0] == "parts"]:
+        del sys.modules[name]
+
+
+def test_listing_imports_nothing(package):
+    assert package.names() == ["axle", "wheel"]
+    assert "parts.wheel" not in sys.modules
+
+
+def test_loading_imports_one_module(package):
+    assert package.load("wheel").NAME == "wheel"
+    assert "parts.axle" not in sys.modules
+
+
+def test_an_unknown_name_lists_the_known(package):
+    with pytest.raises(ConfigError, match="no part 'tyre'.*axle, wheel"):
+        package.load("tyre")
+
+
+def test_third_parties_add_entries_and_duplicates_are_refused(package, monkeypatch):
+    brought = [EntryPoint("brake", "json", "test.parts")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: brought)
+    assert package.load("brake").__name__ == "json"
+    brought.append(EntryPoint("wheel", "json", "test.parts"))
+    with pytest.raises(ConfigError, match="Two parts are called 'wheel'"):
+        package.names()

@@ -1,0 +1,103 @@
+"""The package as others meet it: light to import, well described, in layers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from importlib.metadata import distribution
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ["torch", "scipy", "numba", "skimage", "zarr", "dask", "matplotlib"]
+HEAVY += ["h5py", "pandas", "napari", "qtpy"]
+QT = ["napari", "qtpy", "magicgui", "superqt", "PyQt6", "PySide6", "vispy"]
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level modules loaded by a fresh interpreter that ran `code`."""
+    run = (
+        f"import sys\n{code}\nprint(*sorted({{m.split('.')[0] for m in sys.modules}}))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", run], capture_output=True, text=True, check=True
+    )
+    return set(out.stdout.splitlines()[-1].split())
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    loaded = modules_after("import napari_geosr")
+    assert loaded.isdisjoint(HEAVY), loaded & set(HEAVY)
+
+
+def test_readers_and_model_lists_load_no_torch():
+    code = (
+        "import napari_geosr.io, napari_geosr.operations.catalogue as c\n"
+        "import napari_geosr.operations.restore, napari_geosr.operations.measure\n"
+        "assert c.list_models()"
+    )
+    loaded = modules_after(code)
+    assert loaded.isdisjoint({"torch", *QT}), loaded & {"torch", *QT}
+
+
+def test_the_engine_never_imports_napari_or_qt():
+    code = (
+        "import importlib, pkgutil, napari_geosr\n"
+        "for m in pkgutil.walk_packages(napari_geosr.__path__, 'napari_geosr.'):\n"
+        "    if '.gui' not in m.name:\n"
+        "        importlib.import_module(m.name)\n"
+    )
+    loaded = modules_after(code)
+    assert "torch" in loaded
+    assert loaded.isdisjoint(QT), loaded & set(QT)
+
+
+def test_help_loads_no_torch():
+    code = (
+        "from napari_geosr.cli.app import run\n"
+        "assert run(['--help']) == 0\n"
+        "assert run(['restore', '--help']) == 0"
+    )
+    loaded = modules_after(code)
+    assert loaded.isdisjoint({"torch", "scipy", "skimage", "zarr", *QT})
+
+
+def test_the_manifest_is_one_file():
+    inside = ROOT / "src" / "napari_geosr" / "napari.yaml"
+    assert inside.resolve() == (ROOT / "napari.yaml").resolve()
+    packaged = files("napari_geosr").joinpath("napari.yaml").read_text(encoding="utf-8")
+    assert packaged == (ROOT / "napari.yaml").read_text(encoding="utf-8")
+
+
+def test_npe2_finds_the_installed_manifest():
+    out = subprocess.run(
+        [sys.executable, "-m", "npe2", "validate", "napari_geosr"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert out.returncode == 0, out.stdout + out.stderr
+    points = distribution("napari-geosr").entry_points.select(group="napari.manifest")
+    assert [p.value for p in points] == ["napari_geosr:napari.yaml"]
+
+
+def commands() -> list[str]:
+    manifest = yaml.safe_load((ROOT / "napari.yaml").read_text(encoding="utf-8"))
+    return [c["python_name"] for c in manifest["contributions"]["commands"]]
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize("python_name", commands())
+def test_every_command_of_the_manifest_exists(python_name):
+    module, _, attribute = python_name.partition(":")
+    assert callable(getattr(import_module(module), attribute))
+
+
+def test_ci_runs_the_readme_test_command():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
+    assert command in readme.splitlines()
