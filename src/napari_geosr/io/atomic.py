@@ -1,0 +1,135 @@
+"""Files appear whole or not at all: write beside the target, then rename."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import FileError
+
+#: What a disk that has no room left says (a quota counts as a disk).
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+#: Space left untouched on a disk that we write to.
+_SPARE_BYTES = 16 * 1024**2
+
+
+def temporary_sibling(path: Path, suffix: str = "") -> Path:
+    """A hidden, unused name in the folder of `path`, ending in `suffix`."""
+    stem = path.name.removesuffix(suffix) if suffix else path.name
+    return path.with_name(f".{stem}.{secrets.token_hex(4)}.partial{suffix}")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder; nothing happens when there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise `FileError` if `path` exists and may not be replaced."""
+    if path.exists() and not overwrite:
+        raise FileError(
+            f"{path} exists already. Choose another name, or allow overwriting "
+            "(--overwrite)."
+        )
+
+
+def move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
+    """Rename `temporary` (a file or a folder) to `path` in one step.
+
+    Raises
+    ------
+    FileError
+        If `path` exists and `overwrite` is false.
+    """
+    refuse_existing(path, overwrite)
+    if path.is_dir() or (temporary.is_dir() and path.exists()):
+        # A folder cannot be replaced in one step: move it aside first, so that at any
+        # moment one of the two is complete on the disk.
+        aside = temporary_sibling(path)
+        os.replace(path, aside)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            os.replace(aside, path)
+            raise
+        remove(aside)
+        return
+    os.replace(temporary, path)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an `OSError` met while writing `path` into a `FileError` with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise FileError(
+                f"{path.name} could not be written: the disk of {path.parent} is full. "
+                "Free some space or choose another folder."
+            ) from error
+        reason = error.strerror or str(error)
+        raise FileError(
+            f"{path.name} could not be written to {path.parent}: {reason}. "
+            "Check the folder and its permissions."
+        ) from error
+
+
+@contextmanager
+def replacing(path: Path, *, overwrite: bool, suffix: str = "") -> Iterator[Path]:
+    """Yield a temporary sibling that becomes `path` if the block ends well.
+
+    Whatever is at the temporary name is removed when the block raises.
+    """
+    refuse_existing(path, overwrite)
+    temporary = temporary_sibling(path, suffix)
+    try:
+        with explained(path):
+            yield temporary
+            move_into_place(temporary, path, overwrite)
+    finally:
+        remove(temporary)
+
+
+def check_folder(path: Path, nbytes: int = 0) -> None:
+    """Raise `FileError` unless the folder of `path` is there, writable, with room."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise FileError(
+            f"{path.name} cannot be written: the folder {folder} does not exist. "
+            "Create it or choose another one."
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(
+            f"{path.name} cannot be written: the folder {folder} is not writable. "
+            "Choose another one."
+        )
+    free = shutil.disk_usage(folder).free
+    if nbytes and free < nbytes + _SPARE_BYTES:
+        raise FileError(
+            f"{path.name} needs {format_bytes(nbytes)}, but the disk of {folder} has "
+            f"{format_bytes(free)} left. Free some space or choose another folder."
+        )
+
+
+def write_bytes(path: str | Path, content: bytes, *, overwrite: bool = False) -> Path:
+    """Write `content` to `path` atomically and return the path."""
+    target = Path(path)
+    check_folder(target)
+    with replacing(target, overwrite=overwrite) as temporary:
+        temporary.write_bytes(content)
+    return target
+
+
+def write_text(path: str | Path, text: str, *, overwrite: bool = False) -> Path:
+    """Write `text` as UTF-8 to `path` atomically and return the path."""
+    return write_bytes(path, text.encode("utf-8"), overwrite=overwrite)

@@ -1,0 +1,299 @@
+"""Arrays that stay in their file until they are asked for: decoded, cached, explained."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import mmap
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError, GeoSRError
+
+Slices = tuple[slice, ...]
+#: Decoded blocks that one array keeps, at most.
+DEFAULT_CACHE_BYTES = 128 * 1024**2
+
+
+class Source(Protocol):
+    """What decodes a rectangle of voxels: a tuple of slices (step 1) in, an array out."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+@contextmanager
+def decoding(path: Path, what: str = "its voxels") -> Iterator[None]:
+    """Turn whatever a decoder raises into a `FileError` that names `path`.
+
+    Decoders raise errors of every class on damaged files (index, zero division,
+    codec errors …), hence the wide net; memory errors and our own pass through.
+    """
+    try:
+        yield
+    except (GeoSRError, MemoryError):
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        detail = reason[0].rstrip(".")[:120] if reason else type(error).__name__
+        raise FileError(
+            f"{path.name} is damaged or incomplete: {what} cannot be read ({detail}). "
+            "Copy or export the file again."
+        ) from error
+
+
+def as_slices(key: Any, shape: tuple[int, ...]) -> tuple[Slices, tuple[Any, ...]]:
+    """Split a numpy key into step-1 slices to read and what is left to apply after.
+
+    Raises
+    ------
+    IndexError
+        For a key of the wrong length, out of range, or not integers and slices.
+    """
+    parts = list(key) if isinstance(key, tuple) else [key]
+    if Ellipsis in parts:
+        at = parts.index(Ellipsis)
+        fill = len(shape) - (len(parts) - 1)
+        parts[at : at + 1] = [slice(None)] * fill
+    parts += [slice(None)] * (len(shape) - len(parts))
+    if len(parts) != len(shape):
+        raise IndexError(f"{len(parts)} indices for an array of {len(shape)} axes")
+    read: list[slice] = []
+    after: list[Any] = []
+    for part, n in zip(parts, shape, strict=True):
+        if isinstance(part, slice):
+            start, stop, step = part.indices(n)
+            if step == 1:
+                read.append(slice(start, max(start, stop)))
+                after.append(slice(None))
+                continue
+            index = range(start, stop, step)
+            low = min(index[0], index[-1]) if index else 0
+            high = max(index[0], index[-1]) + 1 if index else 0
+            read.append(slice(low, high))
+            after.append(slice(None, None, step))
+            continue
+        i = int(part.__index__())
+        if not -n <= i < n:
+            raise IndexError(f"index {i} is out of range for an axis of length {n}")
+        read.append(slice(i % n, i % n + 1))
+        after.append(0)
+    return tuple(read), tuple(after)
+
+
+class LazyArray:
+    """An array-like over a `Source`, with a small cache of decoded blocks.
+
+    Reading a rectangle decodes the block-aligned hull of what is not cached in one
+    call, so that neighbouring tiles with halos do not decode a block again. Safe to
+    read from several threads.
+
+    Parameters
+    ----------
+    source : Source
+        Decodes a rectangle.
+    path : Path
+        Named in errors.
+    chunks : sequence of int
+        Shape of the blocks that the source decodes as a whole.
+    cache_bytes : int
+        Upper bound of the cache; larger requests bypass it.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        path: Path,
+        chunks: Sequence[int],
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+    ) -> None:
+        self.source = source
+        self.path = path
+        self.shape = tuple(int(n) for n in source.shape)
+        self.dtype = np.dtype(source.dtype).newbyteorder("=")
+        pairs = zip(chunks, self.shape, strict=True)
+        self.chunks = tuple(max(1, min(int(c), n)) for c, n in pairs)
+        self.cache_bytes = cache_bytes
+        self._cache: OrderedDict[tuple[int, ...], np.ndarray[Any, Any]] = OrderedDict()
+        self._cached_bytes = 0
+        self._lock = threading.RLock()
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"LazyArray({self.path.name!r}, shape={self.shape}, dtype={self.dtype})"
+
+    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+        read, after = as_slices(key, self.shape)
+        return self._read(read)[after]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self[...], dtype=dtype)
+
+    def clear_cache(self) -> None:
+        """Give the memory of cached blocks back."""
+        with self._lock:
+            self._cache.clear()
+            self._cached_bytes = 0
+
+    def to_dask(self) -> Any:
+        """A dask array over the same voxels, one task per block."""
+        import dask.array as da
+
+        name = f"geosr-{self.path.name}-{id(self):x}"
+        meta = np.empty((0,) * self.ndim, dtype=self.dtype)
+        return da.from_array(
+            self, chunks=self.chunks, name=name, meta=meta, inline_array=True
+        )
+
+    def _decode(self, key: Slices) -> np.ndarray[Any, Any]:
+        with decoding(self.path):
+            block = np.asarray(self.source[key])
+        return block.astype(self.dtype, copy=False)
+
+    def _read(self, key: Slices) -> np.ndarray[Any, Any]:
+        shape = tuple(s.stop - s.start for s in key)
+        grid = [
+            range(s.start // c, -(-s.stop // c)) if s.stop > s.start else range(0)
+            for s, c in zip(key, self.chunks, strict=True)
+        ]
+        n_blocks = math.prod(len(g) for g in grid)
+        block_bytes = math.prod(self.chunks) * self.dtype.itemsize
+        if n_blocks == 0:
+            return np.empty(shape, dtype=self.dtype)
+        if n_blocks * block_bytes > self.cache_bytes:
+            return self._decode(key)
+        with self._lock:
+            blocks = self._blocks(grid)
+        out = np.empty(shape, dtype=self.dtype)
+        for index, block in blocks.items():
+            place, part = [], []
+            for i, c, s in zip(index, self.chunks, key, strict=True):
+                low, high = max(i * c, s.start), min((i + 1) * c, s.stop)
+                place.append(slice(low - s.start, high - s.start))
+                part.append(slice(low - i * c, high - i * c))
+            out[tuple(place)] = block[tuple(part)]
+        return out
+
+    def _blocks(self, grid: list[range]) -> dict[tuple[int, ...], np.ndarray[Any, Any]]:
+        wanted = list(itertools.product(*grid))
+        missing = [index for index in wanted if index not in self._cache]
+        found = {}
+        for index in wanted:
+            if index in self._cache:
+                self._cache.move_to_end(index)
+                found[index] = self._cache[index]
+        if missing:
+            first = [min(column) for column in zip(*missing, strict=True)]
+            last = [max(column) + 1 for column in zip(*missing, strict=True)]
+            hull = tuple(
+                slice(a * c, min(b * c, n))
+                for a, b, c, n in zip(first, last, self.chunks, self.shape, strict=True)
+            )
+            voxels = self._decode(hull)
+            for index in missing:
+                part = tuple(
+                    slice((i - a) * c, (i - a + 1) * c)
+                    for i, a, c in zip(index, first, self.chunks, strict=True)
+                )
+                # A copy, or the whole hull would live as long as one of its blocks.
+                found[index] = np.ascontiguousarray(voxels[part])
+                self._keep(index, found[index])
+        return found
+
+    def _keep(self, index: tuple[int, ...], block: np.ndarray[Any, Any]) -> None:
+        self._cache[index] = block
+        self._cached_bytes += block.nbytes
+        while self._cached_bytes > self.cache_bytes:
+            _, old = self._cache.popitem(last=False)
+            self._cached_bytes -= old.nbytes
+
+
+class Arranged:
+    """A `Source` with its axes reordered, axes of length one dropped or added.
+
+    Parameters
+    ----------
+    source : Source
+        What is rearranged.
+    order : sequence of int or None
+        The axis of `source` behind each axis of the result; None for a new axis of
+        length one. Axes of `source` left out must have length one.
+    """
+
+    def __init__(self, source: Source, order: Sequence[int | None]) -> None:
+        self.source = source
+        self.order = tuple(order)
+        self.shape = tuple(1 if i is None else source.shape[i] for i in self.order)
+        self.dtype = source.dtype
+
+    def __getitem__(self, key: Slices) -> np.ndarray[Any, Any]:
+        inner = [slice(0, 1)] * len(self.source.shape)
+        for axis, part in zip(self.order, key, strict=True):
+            if axis is not None:
+                inner[axis] = part
+        return arrange(np.asarray(self.source[tuple(inner)]), self.order)
+
+
+class Mapped:
+    """A `Source` whose voxels go through `function` as they are read."""
+
+    def __init__(
+        self, source: Source, function: Callable[[Any], Any], dtype: Any = None
+    ) -> None:
+        self.source = source
+        self.function = function
+        self.shape = tuple(source.shape)
+        self.dtype = source.dtype if dtype is None else dtype
+
+    def __getitem__(self, key: Slices) -> Any:
+        return self.function(np.asarray(self.source[key]))
+
+
+def arrange(array: Any, order: Sequence[int | None]) -> Any:
+    """Reorder the axes of a numpy array as :class:`Arranged` does, without a copy."""
+    kept = [i for i in order if i is not None]
+    dropped = tuple(i for i in range(array.ndim) if i not in kept)
+    moved = array.transpose(kept + list(dropped))
+    shape = [1 if i is None else array.shape[i] for i in order]
+    key = [None if i is None else slice(None) for i in order]
+    result = moved[(..., *(0 for _ in dropped))][tuple(key)]
+    assert result.shape == tuple(shape)
+    return result
+
+
+def release_pages(array: Any) -> None:
+    """Let the system take back the memory of a memory-mapped array's pages.
+
+    The voxels stay in the file; only the resident pages of this process shrink. Does
+    nothing for other arrays and on systems without `madvise`.
+    """
+    base = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "_mmap", None) or getattr(base, "base", None)
+    if base is not None and hasattr(base, "madvise"):
+        base.madvise(mmap.MADV_DONTNEED)

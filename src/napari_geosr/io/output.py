@@ -1,0 +1,229 @@
+"""Files that are filled block by block and appear only when they are complete."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError, VolumeError
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.atomic import (
+    explained,
+    move_into_place,
+    remove,
+    temporary_sibling,
+)
+from napari_geosr.io.lazy import Slices, release_pages
+from napari_geosr.io.stamp import Stamp
+from napari_geosr.io.suffixes import ZARR, stem_of, suffix_of
+
+#: Voxels copied at once between a lazy volume and a file.
+COPY_BYTES = 32 * 1024**2
+
+
+class Output(ABC):
+    """A file in the making.
+
+    Attributes
+    ----------
+    path : Path
+        Where it appears when complete.
+    array : array-like
+        Write with ``output.array[slices] = block``; disjoint blocks, one thread.
+    provenance : tuple of mapping
+        Written at the end; may be replaced before.
+    block_shape : tuple of int
+        Writing multiples of it, aligned, touches every part of the file once.
+    note : str
+        What a person should know about the format that was chosen, or "".
+    """
+
+    array: Any
+    block_shape: tuple[int, ...]
+    note: str = ""
+
+    def __init__(self, path: Path, temporary: Path, stamp: Stamp) -> None:
+        self.path = path
+        self.temporary = temporary
+        self.stamp = stamp
+        self.provenance: tuple[Mapping[str, Any], ...] = stamp.provenance
+        self._kept = False
+
+    @property
+    def incomplete_path(self) -> Path:
+        """Where :meth:`keep_incomplete` leaves an unfinished file."""
+        name = f"{stem_of(self.path)}.incomplete{suffix_of(self.path)}"
+        return self.path.with_name(name)
+
+    def keep_incomplete(self) -> Path:
+        """Keep what is there so far, at the returned path, when the block is left.
+
+        Voxels never written are zero. An older incomplete file is replaced.
+        """
+        self._kept = True
+        return self.incomplete_path
+
+    def final_stamp(self) -> Stamp:
+        return replace(self.stamp, provenance=tuple(self.provenance))
+
+    def release(self) -> None:
+        """Write out what is buffered and give its memory back."""
+        release_pages(self.array)
+
+    @abstractmethod
+    def complete(self, *, pyramid: bool) -> None:
+        """Write what comes last (provenance, coarser levels) and close the file."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file as it is."""
+
+
+@contextmanager
+def open_output(
+    path: str | Path,
+    *,
+    shape: Sequence[int],
+    dtype: Any,
+    axes: str,
+    voxel_size: Sequence[float],
+    unit: str,
+    origin: Sequence[float],
+    provenance: Sequence[Mapping[str, Any]],
+    overwrite: bool,
+    multiscale: bool,
+) -> Iterator[Output]:
+    """Do what :func:`napari_geosr.io.create` says."""
+    from napari_geosr.io import check_output
+
+    stored = stored_dtype(dtype, Path(path).name)
+    stamp = _checked_stamp(path, shape, stored, axes, voxel_size, unit, origin)
+    stamp = replace(stamp, provenance=tuple(provenance))
+    stamp.to_json()  # a record that cannot be written must not cost a finished run
+    nbytes = math.prod(stamp.shape) * stored.itemsize
+    target = check_output(path, overwrite, nbytes)
+    temporary = temporary_sibling(target, suffix_of(target))
+    try:
+        with explained(target):
+            output = _open(target, temporary, stamp, stored, multiscale)
+            try:
+                yield output
+                output.complete(pyramid=not output._kept)
+            except BaseException:
+                _save_unfinished(output)
+                raise
+            if output._kept:
+                move_into_place(temporary, output.incomplete_path, True)
+            else:
+                move_into_place(temporary, target, overwrite)
+    finally:
+        remove(temporary)
+
+
+def _save_unfinished(output: Output) -> None:
+    """After a failure: keep the unfinished file if that was asked for."""
+    if not output._kept:
+        output.close()
+        return
+    output.complete(pyramid=False)
+    move_into_place(output.temporary, output.incomplete_path, True)
+
+
+def _open(
+    target: Path, temporary: Path, stamp: Stamp, dtype: np.dtype[Any], multiscale: bool
+) -> Output:
+    if suffix_of(target) in ZARR:
+        from napari_geosr.io.ome_zarr_writer import ZarrOutput
+
+        return ZarrOutput(target, temporary, stamp, dtype, multiscale)
+    from napari_geosr.io.tiff_writer import TiffOutput
+
+    return TiffOutput(target, temporary, stamp, dtype)
+
+
+def stored_dtype(dtype: Any, name: str) -> np.dtype[Any]:
+    """The dtype in the file for voxels of `dtype`: itself, or uint8 for bool.
+
+    Raises
+    ------
+    FileError
+        For what is no real number.
+    """
+    wanted = np.dtype(dtype).newbyteorder("=")
+    if wanted.kind == "b":
+        return np.dtype(np.uint8)
+    if wanted.kind not in "iuf" or wanted.itemsize > 8:
+        raise FileError(
+            f"{name} cannot hold voxels of type {wanted}. Convert them to integers or "
+            "floats first."
+        )
+    return wanted
+
+
+def _checked_stamp(
+    path: str | Path,
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    axes: str,
+    voxel_size: Sequence[float],
+    unit: str,
+    origin: Sequence[float],
+) -> Stamp:
+    """Let `Volume` check that everything fits together."""
+    like = np.broadcast_to(np.zeros((), dtype), tuple(int(n) for n in shape))
+    volume = Volume(
+        data=like,
+        axes=axes,
+        voxel_size=tuple(voxel_size),
+        unit=unit,
+        origin=tuple(origin),
+        name=Path(path).name,
+    )
+    if min(volume.shape) < 1:
+        raise VolumeError(
+            f"{volume.name} cannot be written: its shape {volume.shape} has no voxels."
+        )
+    return Stamp(
+        shape=volume.shape,
+        axes=volume.axes,
+        voxel_size=volume.voxel_size,
+        unit=volume.unit,
+        origin=volume.origin,
+    )
+
+
+def blocks(
+    shape: Sequence[int], unit_block: Sequence[int], itemsize: int, nbytes: int
+) -> Iterator[Slices]:
+    """Rectangles of about `nbytes` that cover `shape`, multiples of `unit_block`.
+
+    The last axes are made long first, so that blocks are contiguous in the file.
+    """
+    size = [min(b, n) for b, n in zip(unit_block, shape, strict=True)]
+    for axis in reversed(range(len(size))):
+        rest = math.prod(size) // size[axis] * itemsize
+        fits = max(1, nbytes // max(1, rest * size[axis]))
+        size[axis] = min(shape[axis], size[axis] * fits)
+    ranges = [range(0, n, s) for n, s in zip(shape, size, strict=True)]
+    for start in itertools.product(*ranges):
+        yield tuple(
+            slice(a, min(a + s, n)) for a, s, n in zip(start, size, shape, strict=True)
+        )
+
+
+def copy_blocks(source: Any, output: Output) -> None:
+    """Copy `source` into `output`, a few megabytes at a time."""
+    target = output.array
+    itemsize = np.dtype(target.dtype).itemsize
+    for key in blocks(source.shape, output.block_shape, itemsize, COPY_BYTES):
+        target[key] = np.asarray(source[key]).astype(target.dtype, copy=False)
+        release_pages(source)
+        output.release()

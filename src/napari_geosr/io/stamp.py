@@ -1,0 +1,112 @@
+"""The block of JSON that our files carry: exact geometry and provenance."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.units import PIXEL, parse_unit
+
+KEY = "napari-geosr"
+VERSION = 1
+#: How far a rounded figure of a format may be from ours and still be "the same".
+_SAME = 1e-3
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a written file must carry besides its voxels.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    axes : str
+        Out of ``"TCZYX"``.
+    voxel_size, origin : tuple of float
+        Along the spatial axes, in `unit`.
+    unit : str
+    provenance : tuple of mapping
+    """
+
+    shape: tuple[int, ...]
+    axes: str
+    voxel_size: tuple[float, ...]
+    unit: str
+    origin: tuple[float, ...]
+    provenance: tuple[Mapping[str, Any], ...] = field(default=())
+
+    @property
+    def spatial_axes(self) -> str:
+        return "".join(a for a in self.axes if a in "ZYX")
+
+    def size_along(self, axis: str, default: float = 1.0) -> float:
+        return self._along(self.voxel_size, axis, default)
+
+    def origin_along(self, axis: str, default: float = 0.0) -> float:
+        return self._along(self.origin, axis, default)
+
+    def _along(self, values: Sequence[float], axis: str, default: float) -> float:
+        at = self.spatial_axes.find(axis)
+        return default if at < 0 else values[at]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "shape": list(self.shape),
+            "axes": self.axes,
+            "voxel_size": list(self.voxel_size),
+            "unit": self.unit,
+            "origin": list(self.origin),
+            "provenance": [dict(entry) for entry in self.provenance],
+        }
+
+    def to_json(self) -> str:
+        """One line of ASCII: safe in TIFF tags and in XML."""
+        try:
+            return json.dumps({KEY: self.to_dict()}, ensure_ascii=True)
+        except (TypeError, ValueError) as error:
+            raise VolumeError(
+                f"The provenance record cannot be written as JSON ({error}). "
+                "Keep only text, numbers, lists and mappings in it."
+            ) from error
+
+
+def parse(text: str | None) -> Stamp | None:
+    """Find our block in `text` (a tag's value); None when it is not there."""
+    if not text or KEY not in text:
+        return None
+    try:
+        return from_dict(json.loads(text)[KEY])
+    except (ValueError, KeyError, TypeError):
+        # Someone's text that only mentions us, or a block that was edited by hand.
+        return None
+
+
+def from_dict(block: Mapping[str, Any]) -> Stamp | None:
+    """A stamp from the mapping of :meth:`Stamp.to_dict`; None when it is damaged."""
+    try:
+        unit = parse_unit(block["unit"])
+        stamp = Stamp(
+            shape=tuple(int(n) for n in block["shape"]),
+            axes=str(block["axes"]),
+            voxel_size=tuple(float(v) for v in block["voxel_size"]),
+            unit=PIXEL if unit is None else unit,
+            origin=tuple(float(v) for v in block["origin"]),
+            provenance=tuple(dict(entry) for entry in block["provenance"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+    n = len(stamp.spatial_axes)
+    fits = len(stamp.shape) == len(stamp.axes)
+    if not fits or len(stamp.voxel_size) != n or len(stamp.origin) != n:
+        return None
+    return stamp
+
+
+def agrees(exact: float, rounded: float, scale: float = 0.0) -> bool:
+    """Whether `rounded`, as another program shows it, still means `exact`."""
+    return math.isclose(exact, rounded, rel_tol=_SAME, abs_tol=_SAME * scale)

@@ -1,0 +1,58 @@
+"""Which suffixes are read and written, and what a file's first bytes say it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TIFF = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".btf", ".tf8", ".lsm")
+ZARR = (".ome.zarr", ".zarr")
+HDF5 = (".hdf5", ".h5", ".nxs", ".nx5", ".hdf")
+RAW = (".raw", ".bin", ".dat")
+NIFTI = (".nii.gz", ".nii")
+PICTURE = (".png", ".jpg", ".jpeg", ".bmp")
+
+READ_SUFFIXES = (*TIFF, *ZARR, *HDF5, *RAW, *NIFTI, *PICTURE)
+WRITE_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".ome.zarr", ".zarr")
+
+_BEGINNINGS = (
+    (b"II*\x00", "a TIFF file"),
+    (b"MM\x00*", "a TIFF file"),
+    (b"II+\x00", "a BigTIFF file"),
+    (b"MM\x00+", "a BigTIFF file"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"BM", "a BMP picture"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"%PDF", "a PDF document"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<html", "a web page"),
+)
+
+
+def suffix_of(path: Path) -> str:
+    """The known suffix of `path` (the longest that fits), else its last one."""
+    name = path.name.lower()
+    for suffix in (*READ_SUFFIXES, *WRITE_SUFFIXES):
+        if name.endswith(suffix):
+            return suffix
+    return path.suffix.lower()
+
+
+def stem_of(path: Path) -> str:
+    """The name of `path` without its known suffix."""
+    suffix = suffix_of(path)
+    return path.name[: len(path.name) - len(suffix)] if suffix else path.name
+
+
+def looks_like(path: Path) -> str:
+    """What the first bytes of a file say, for a message: "it is a PNG picture" …"""
+    with path.open("rb") as stream:
+        head = stream.read(32)
+    for beginning, words in _BEGINNINGS:
+        if head.startswith(beginning):
+            return f"it is {words}"
+    text = head[:16].decode("ascii", errors="replace")
+    shown = "".join(c if c.isprintable() else "·" for c in text)
+    return f"it begins with {shown!r}"

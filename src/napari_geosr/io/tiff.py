@@ -1,0 +1,343 @@
+"""TIFF in all its shapes: single, multi-page, ImageJ, OME, BigTIFF, compressed."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.volume import AXES, Volume
+from napari_geosr.io.lazy import Arranged, LazyArray, Mapped, Source, arrange, decoding
+from napari_geosr.io.suffixes import looks_like, stem_of
+from napari_geosr.io.tiff_checks import check_page_chain, check_segments
+from napari_geosr.io.tiff_metadata import read_space
+
+#: Decoded size up to which a file that cannot be mapped is read, and so verified, whole.
+EAGER_BYTES = 32 * 1024**2
+#: No codec makes a page smaller by more; a file that claims so is damaged.
+_IMPOSSIBLE_RATIO = 5000
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tifffile's own complaints off the screen: ours say file and remedy."""
+    logger = logging.getLogger("tifffile")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def read_tiff(
+    path: Path, *, axes: str | None = None, dataset: str | None = None
+) -> Volume:
+    """Read one image of a TIFF file, lazily where it is large.
+
+    Uncompressed contiguous voxels are memory-mapped; a compressed or scattered image
+    is decoded at once up to 32 MiB and page by page, on demand, above.
+
+    Parameters
+    ----------
+    path : Path
+    axes : str, optional
+        The meaning of the stored axes, e.g. ``"TYX"`` for a time-lapse that does not
+        say so itself. RGB samples are ``"C"``.
+    dataset : str, optional
+        Number of the image, where a file holds several of different shapes.
+
+    Raises
+    ------
+    FileError
+        If the file is no TIFF, damaged, truncated, or holds no real-valued image.
+    """
+    import tifffile
+
+    with _quiet():
+        try:
+            tif = tifffile.TiffFile(path)
+        except tifffile.TiffFileError as error:
+            if "not a TIFF file" not in str(error):
+                raise _damaged(path, error) from error
+            raise FileError(
+                f"{path.name} is not a TIFF file ({looks_like(path)}). Check the file or "
+                "download it again."
+            ) from error
+        except Exception as error:
+            raise _damaged(path, error) from error
+        with tif, decoding(path, "its structure"):
+            check_page_chain(tif, path)
+            series = _choose_series(tif, path, dataset)
+            _check_dtype(series, path)
+            return _volume(tif, series, path, axes)
+
+
+def _damaged(path: Path, error: Exception) -> FileError:
+    return FileError(
+        f"{path.name} is a damaged TIFF file: its structure cannot be read ({error}). "
+        "Copy or export the file again."
+    )
+
+
+def _choose_series(tif: Any, path: Path, dataset: str | None) -> Any:
+    """The image to read; refuses to choose silently among images of unequal shape."""
+    found = [s for s in tif.series if math.prod(s.shape) > 0]
+    if not found:
+        raise FileError(
+            f"{path.name} holds no pixels: its images have zero size. Export it again."
+        )
+    if dataset is not None:
+        if not dataset.isdecimal() or int(dataset) >= len(found):
+            raise FileError(
+                f"{path.name} has no image {dataset!r}: choose 0 … {len(found) - 1}."
+            )
+        return found[int(dataset)]
+    # Thumbnails and reduced copies say so themselves.
+    full = [s for s in found if not s.keyframe.is_reduced] or found
+    if len(full) == 1 or tif.is_lsm:
+        return full[0]
+    shapes = ", ".join(" × ".join(map(str, s.shape)) for s in full[:4])
+    more = " …" if len(full) > 4 else ""
+    raise FileError(
+        f"{path.name} holds {len(full)} images of different shape or kind ({shapes}"
+        f"{more}), not one volume. Choose one as '{path.name}::0' … "
+        f"'{path.name}::{len(full) - 1}', or save it as a file of its own."
+    )
+
+
+def _check_dtype(series: Any, path: Path) -> None:
+    dtype = series.dtype
+    if dtype is None:
+        raise FileError(
+            f"{path.name} has a pixel type that no reader knows. Export it again as "
+            "8- or 16-bit integers or 32-bit floats."
+        )
+    if np.dtype(dtype).kind == "c":
+        raise FileError(
+            f"{path.name} holds complex numbers ({np.dtype(dtype)}); volumes are real. "
+            "Save its magnitude (or phase) as a file of its own."
+        )
+    if np.dtype(dtype).kind not in "biuf":
+        raise FileError(
+            f"{path.name} holds values of type {np.dtype(dtype)}, not numbers. Export it "
+            "again as integers or floats."
+        )
+
+
+def _volume(tif: Any, series: Any, path: Path, axes: str | None) -> Volume:
+    check_segments(tif, series, path)
+    source, letters, chunks = _source(tif, series, path)
+    notes: list[str] = []
+    n_slices = math.prod(
+        n for n, a in zip(series.shape, series.axes, strict=True) if a in "ZQI"
+    )
+    space = read_space(tif, series, n_slices)
+    shape = tuple(source.shape)
+    stamped = None if space.stamp is None or axes else space.stamp
+    if stamped is not None and math.prod(stamped.shape) != math.prod(shape):
+        stamped = None
+    order, final = arrangement(shape, letters, axes, path, notes)
+    if stamped is not None:
+        order, final = _restore_singletons(order, final, shape, stamped.axes)
+    data = finish(source, order, chunks, path, final)
+    spatial = "".join(a for a in final if a in "ZYX")
+    voxel_size, origin = space.complete(spatial)
+    metadata: dict[str, Any] = {"format": _format(tif, series)}
+    if space.notes or notes:
+        metadata["notes"] = tuple([*notes, *space.notes])
+    return Volume(
+        data=data,
+        axes=final,
+        voxel_size=voxel_size,
+        unit=space.unit,
+        origin=origin,
+        name=stem_of(path),
+        provenance=space.stamp.provenance if space.stamp else (),
+        source=path,
+        metadata=metadata,
+    )
+
+
+def _format(tif: Any, series: Any) -> str:
+    kind = "ImageJ TIFF" if tif.is_imagej else "OME-TIFF" if tif.is_ome else "TIFF"
+    kind = "LSM" if tif.is_lsm else kind
+    big = ", BigTIFF" if tif.is_bigtiff else ""
+    compression = getattr(series.keyframe.compression, "name", "")
+    packed = f", {compression.lower()}" if series.keyframe.compression != 1 else ""
+    return f"{kind}{big}{packed}"
+
+
+def arrangement(
+    shape: tuple[int, ...],
+    letters: str,
+    axes: str | None,
+    path: Path,
+    notes: list[str],
+) -> tuple[list[int | None], str]:
+    """Order of the stored axes that gives ``"TCZYX"``, and the letters that it gives.
+
+    Stored axes of length one are dropped unless they are Y or X. Without `axes`, the
+    first axis of unknown meaning is Z (a stack of pages), noted in `notes`.
+
+    Raises
+    ------
+    FileError
+        If the axes cannot be told, or `axes` does not fit.
+    """
+    names = list(letters.replace("S", "C"))
+    kept = [i for i, a in enumerate(names) if a in "YX" or shape[i] > 1]
+    if axes is not None:
+        given = axes.upper()
+        if len(given) == len(shape):
+            kept = list(range(len(shape)))
+        fits = len(given) == len(kept) and len(set(given)) == len(given)
+        if not fits or not set(given) <= set(AXES) or not set("YX") <= set(given):
+            raise FileError(
+                f"{path.name} has {len(kept)} axes {tuple(shape[i] for i in kept)}; "
+                f"axes {axes!r} do not fit. Give one letter of T, C, Z, Y, X for each."
+            )
+        for i, letter in zip(kept, given, strict=True):
+            names[i] = letter
+    else:
+        for i in kept:
+            if names[i] in AXES and names.count(names[i]) == 1:
+                continue
+            free = [a for a in "ZTC" if a not in [names[j] for j in kept]]
+            if not free:
+                raise FileError(
+                    f"{path.name} has axes {tuple(shape)} of unknown meaning. Save it "
+                    "with at most T, C, Z, Y and X."
+                )
+            names[i] = free[0]
+            word = {"Z": "slices (Z)", "T": "time (T)", "C": "channels (C)"}[free[0]]
+            notes.append(
+                f"The file does not say what its {shape[i]} pages are; they were taken "
+                f"as {word}. Say axes to change that, e.g. TYX for a time-lapse."
+            )
+    final = "".join(a for a in AXES if a in [names[i] for i in kept])
+    by_letter = {names[i]: i for i in kept}
+    return [by_letter[a] for a in final], final
+
+
+def _restore_singletons(
+    order: list[int | None], final: str, shape: tuple[int, ...], axes: str
+) -> tuple[list[int | None], str]:
+    """Put back the axes of length one that our own block says a file has."""
+    wanted = [a for a in axes if a in final]
+    if "".join(wanted) != final:
+        return order, final
+    by_letter = dict(zip(final, order, strict=True))
+    return [by_letter.get(a) for a in axes], axes
+
+
+def finish(
+    source: Any, order: list[int | None], chunks: tuple[int, ...], path: Path, axes: str
+) -> Any:
+    """The array of a volume: numpy (also mapped) as it is, else lazy; native order."""
+    if isinstance(source, np.ndarray):
+        data = arrange(source, order)
+        if data.dtype.isnative:
+            return data
+        if data.nbytes <= EAGER_BYTES:
+            return data.astype(data.dtype.newbyteorder("="))
+        source, order = data, list(range(data.ndim))
+        chunks = (1,) * (data.ndim - 2) + data.shape[-2:]
+    arranged = Arranged(source, order)
+    blocks = tuple(1 if i is None else chunks[i] for i in order)
+    lazy = LazyArray(arranged, path, blocks)
+    # A time point or a channel of a dask array is lazy again; ours would be read.
+    return lazy.to_dask() if set(axes) & set("TC") else lazy
+
+
+def _source(tif: Any, series: Any, path: Path) -> tuple[Source, str, tuple[int, ...]]:
+    """The voxels of a series in stored order, their axes, and what decodes as a block."""
+    from napari_geosr.io.tiff_colours import colour_map, inverted
+
+    page = series.keyframe
+    shape = tuple(int(n) for n in series.shape)
+    dtype = np.dtype(series.dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    if series.dataoffset is not None and page.is_final:
+        stored = dtype.newbyteorder(tif.byteorder)
+        source: Any = np.memmap(path, stored, "r", series.dataoffset, shape)
+        chunks = (1,) * (len(shape) - 2) + shape[-2:]
+    else:
+        _check_ratio(page, path)
+        if nbytes <= EAGER_BYTES:
+            with decoding(path):
+                source = series.asarray(maxworkers=1)
+            shape, chunks = source.shape, source.shape
+        else:
+            source = Pages(tif, series, path)
+            n = len(shape) - len(page.shape)
+            chunks = (1,) * n + tuple(page.shape)
+            with decoding(path):  # the first page tells most damaged files
+                source.page(0)
+    letters = series.axes
+    if tif.is_imagej:
+        return source, letters, chunks
+    if int(page.photometric) == 0:
+        return inverted(source, dtype), letters, chunks
+    if int(page.photometric) == 3 and page.colormap is not None:
+        return colour_map(source, page.colormap, letters, chunks, path)
+    return source, letters, chunks
+
+
+def _check_ratio(page: Any, path: Path) -> None:
+    """Refuse what would only fill the memory: a huge page out of a few bytes."""
+    stored = sum(page.databytecounts)
+    if page.nbytes > 1 << 28 and page.nbytes > stored * _IMPOSSIBLE_RATIO:
+        raise FileError(
+            f"{path.name} is damaged: it claims a page of {format_bytes(page.nbytes)} in "
+            f"{format_bytes(stored)} of data. Copy or export the file again."
+        )
+
+
+class Pages:
+    """A `Source` that decodes the pages of a TIFF series, one by one."""
+
+    def __init__(self, tif: Any, series: Any, path: Path) -> None:
+        self.shape = tuple(int(n) for n in series.shape)
+        self.dtype = np.dtype(series.dtype)
+        self._pages = list(series.pages)
+        self._page_shape = tuple(series.keyframe.shape)
+        n_pages = math.prod(self.shape[: len(self.shape) - len(self._page_shape)])
+        if len(self._pages) != n_pages or None in self._pages:
+            missing = n_pages - sum(p is not None for p in self._pages)
+            raise FileError(
+                f"{path.name} is incomplete: {missing} of its {n_pages} planes are "
+                "missing. Copy or export the file again, with all its parts."
+            )
+        self._file = tif.filehandle
+        self._lock = threading.Lock()
+
+    def page(self, index: int) -> np.ndarray[Any, Any]:
+        with self._lock, _quiet():
+            self._file.open()
+            try:
+                decoded: np.ndarray[Any, Any] = self._pages[index].asarray()
+            finally:
+                self._file.close()
+        return decoded.reshape(self._page_shape)
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+        leading = self.shape[: len(self.shape) - len(self._page_shape)]
+        n = len(leading)
+        out = np.empty([s.stop - s.start for s in key], dtype=self.dtype)
+        for place in np.ndindex(out.shape[:n]):
+            at = tuple(p + s.start for p, s in zip(place, key[:n], strict=True))
+            index = int(np.ravel_multi_index(at, leading)) if n else 0
+            out[place] = self.page(index)[key[n:]]
+        return out
+
+
+__all__ = ["EAGER_BYTES", "Mapped", "Pages", "arrangement", "finish", "read_tiff"]

@@ -1,0 +1,94 @@
+"""Cheap checks that find damaged and truncated TIFF files when they are opened."""
+
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import FileError
+
+
+def truncated(path: Path, needed: int, size: int) -> FileError:
+    """The error for a file that ends too early."""
+    return FileError(
+        f"{path.name} is truncated: it needs {format_bytes(needed)} but has "
+        f"{format_bytes(size)}. Copy or download the file again."
+    )
+
+
+def check_page_chain(tif: Any, path: Path) -> None:
+    """Raise `FileError` if the chain of page directories leads out of the file.
+
+    tifffile stops at such a place and gives the pages it has: a copy that broke off
+    would open as a shorter stack.
+    """
+    size = tif.filehandle.size
+    order = tif.byteorder
+    count, entry, offset = ("Q", 20, "Q") if tif.is_bigtiff else ("H", 12, "I")
+    n_count, n_offset = struct.calcsize(count), struct.calcsize(offset)
+    if not tif.is_bigtiff and tif.tiff.version != 42:
+        return  # other dialects (NDPI …) keep their directories differently
+    seen: set[int] = set()
+    with path.open("rb") as stream:
+        stream.seek(8 if tif.is_bigtiff else 4)
+        place = struct.unpack(order + offset, stream.read(n_offset))[0]
+        while place and place not in seen:
+            seen.add(place)
+            stream.seek(place)
+            head = stream.read(n_count)
+            if len(head) < n_count:
+                raise truncated(path, place + n_count, size)
+            n_tags = struct.unpack(order + count, head)[0]
+            end = place + n_count + n_tags * entry
+            if end > size or n_tags > 4096:
+                raise truncated(path, end, size)
+            stream.seek(end)
+            tail = stream.read(n_offset)
+            # A last directory at the very end may lack its closing zero.
+            place = (
+                struct.unpack(order + offset, tail)[0] if len(tail) == n_offset else 0
+            )
+
+
+def check_segments(tif: Any, series: Any, path: Path) -> None:
+    """Raise `FileError` unless all voxels of `series` lie inside the file.
+
+    Raises
+    ------
+    FileError
+        If the file is truncated, or has pages without voxels.
+    """
+    size = tif.filehandle.size
+    if series.dataoffset is not None:
+        itemsize = np.dtype(series.dtype).itemsize
+        end = series.dataoffset + math.prod(series.shape) * itemsize
+        if end > size:
+            raise truncated(path, end, size)
+        return
+    for page in series.pages:
+        if page is None or page.parent.filehandle.name != tif.filehandle.name:
+            continue
+        _check_page(page, path, size)
+
+
+def _check_page(page: Any, path: Path, size: int) -> None:
+    offsets = np.asarray(page.dataoffsets, dtype=np.float64)
+    counts = np.asarray(page.databytecounts, dtype=np.float64)
+    if not len(offsets) or len(offsets) != len(counts):
+        raise FileError(
+            f"{path.name} is damaged: a page has no voxels. Copy or export it again."
+        )
+    ends = (offsets + counts)[counts > 0]
+    if len(ends) and ends.max() > size:
+        raise truncated(path, int(ends.max()), size)
+    tags = page.keyframe.tags
+    if (counts == 0).any() and 42113 not in tags:  # GDAL leaves empty blocks out
+        raise FileError(
+            f"{path.name} is damaged: parts of its pages have no voxels. Copy or export "
+            "the file again."
+        )

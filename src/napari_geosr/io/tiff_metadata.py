@@ -1,0 +1,256 @@
+"""What a TIFF file says about physical space: ImageJ, OME, LSM, resolution tags."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from xml.etree import ElementTree
+
+from napari_geosr.core.units import PIXEL, convert_length, parse_unit
+from napari_geosr.io import stamp as stamps
+from napari_geosr.io.stamp import Stamp
+
+#: Dots per inch that programs write when they know nothing: screens, printers, fax.
+_COMMON_DPI = (
+    1, 2.54, 25.4, 72, 75, 90, 91, 92, 95, 96, 98, 100, 110, 120, 144, 150, 180, 192,
+    196, 200, 204, 220, 240, 250, 254, 264, 300, 326, 350, 360, 400, 450, 600, 720,
+    1200, 2400, 4800,
+)  # fmt: skip
+_CENTIMETRE, _INCH = 3, 2
+
+
+@dataclass
+class PhysicalSpace:
+    """Voxel size and origin by axis letter, as far as a file knows them.
+
+    Attributes
+    ----------
+    size, origin : dict
+        In `unit`, by the letters Z, Y, X; absent where unknown.
+    unit : str
+        ``"pixel"`` when unknown.
+    notes : list of str
+        What was assumed, for a person to see.
+    stamp : Stamp or None
+        Our own block, exact figures included.
+    """
+
+    size: dict[str, float] = field(default_factory=dict)
+    origin: dict[str, float] = field(default_factory=dict)
+    unit: str = PIXEL
+    notes: list[str] = field(default_factory=list)
+    stamp: Stamp | None = None
+
+    def refine(self) -> None:
+        """Take the exact figures of our block where the file's own agree with them.
+
+        Another program may have changed the voxel size and kept the block: then the
+        file's own figures hold.
+        """
+        stamp = self.stamp
+        if stamp is None or stamp.unit != self.unit:
+            return
+        for axis in stamp.spatial_axes:
+            exact = stamp.size_along(axis)
+            rounded = self.size.get(axis)
+            if rounded is None or not stamps.agrees(exact, rounded):
+                continue
+            self.size[axis] = exact
+            place = stamp.origin_along(axis)
+            if stamps.agrees(place, self.origin.get(axis, 0.0), scale=exact):
+                self.origin[axis] = place
+
+    def complete(self, spatial_axes: str) -> tuple[tuple[float, ...], ...]:
+        """Voxel size and origin along `spatial_axes`, missing edges filled in.
+
+        A missing slice distance is taken equal to the pixel size, and said so in
+        `notes`; with nothing known the edges are 1 pixel.
+        """
+        known = [self.size[a] for a in "XYZ" if a in self.size]
+        sizes = []
+        for axis in spatial_axes:
+            if axis not in self.size and known and self.unit != PIXEL:
+                self.notes.append(
+                    f"The voxel size along {axis} is not in the file; it was taken "
+                    f"equal to the pixel size, {known[0]:g} {self.unit}."
+                )
+            sizes.append(self.size.get(axis, known[0] if known else 1.0))
+        return tuple(sizes), tuple(self.origin.get(a, 0.0) for a in spatial_axes)
+
+
+def _positive(value: Any) -> float | None:
+    """`value` as a finite number greater than zero, or None."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def _finite(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _resolution(page: Any, name: str) -> float | None:
+    """Pixels per unit from a resolution tag, or None."""
+    tag = page.tags.get(name)
+    if tag is None:
+        return None
+    try:
+        numerator, denominator = tag.value
+        return _positive(numerator / denominator)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _take_unit(space: PhysicalSpace, text: Any) -> bool:
+    """Set the unit that `text` names; say in the notes when it names none."""
+    unit = parse_unit(text)
+    if unit is None or unit == PIXEL:
+        if text and unit is None:
+            space.notes.append(f"The unit {str(text)!r} is not a length unit.")
+        return False
+    space.unit = unit
+    return True
+
+
+def from_imagej(page: Any, metadata: Mapping[str, Any], n_slices: int) -> PhysicalSpace:
+    """Voxel size and origin as ImageJ keeps them.
+
+    ImageJ leaves `spacing` out of a stack's description when it is 1, and keeps the
+    origin in pixels, as the position at which a coordinate is zero.
+    """
+    space = PhysicalSpace(stamp=stamps.parse(metadata.get("Info")))
+    has_unit = _take_unit(space, metadata.get("unit"))
+    for axis, name in (("X", "XResolution"), ("Y", "YResolution")):
+        resolution = _resolution(page, name)
+        if resolution is not None:
+            space.size[axis] = 1 / resolution
+    spacing = _positive(abs(_finite(metadata.get("spacing")) or 0.0))
+    if spacing is not None:
+        space.size["Z"] = spacing
+    elif n_slices > 1 and has_unit:
+        space.size["Z"] = 1.0
+    if not has_unit and space.size:
+        space.notes.append(
+            "The file gives a voxel size without a unit; it was kept as a number."
+        )
+    for axis in "XYZ":
+        place = _finite(metadata.get(f"{axis.lower()}origin"))
+        if place is not None:
+            space.origin[axis] = -place * space.size.get(axis, 1.0)
+    space.refine()
+    return space
+
+
+def from_ome(xml: str, image: int) -> PhysicalSpace:
+    """Voxel size and position of image number `image` of an OME-XML description."""
+    space = PhysicalSpace()
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        space.notes.append("The OME-XML description of the file is damaged.")
+        return space
+    pixels = root.findall("{*}Image/{*}Pixels")
+    for item in root.iterfind(".//{*}M"):
+        space.stamp = space.stamp or stamps.parse(item.text)
+    if image >= len(pixels):
+        return space
+    attributes = pixels[image].attrib
+    found = {}
+    for axis in "XYZ":
+        size = _positive(attributes.get(f"PhysicalSize{axis}"))
+        if size is not None:
+            found[axis] = (size, attributes.get(f"PhysicalSize{axis}Unit", "µm"))
+    if not found:
+        return space
+    _take_unit(space, found["X" if "X" in found else next(iter(found))][1])
+    for axis, (size, text) in found.items():
+        space.size[axis] = _converted(size, text, space)
+    plane = _first_plane(pixels[image])
+    for axis in "XYZ":
+        place = _finite(plane.get(f"Position{axis}"))
+        if place is not None:
+            # The schema's default, "reference frame", has no length: then the
+            # position cannot be said in the voxel's unit.
+            text = plane.get(f"Position{axis}Unit", "reference frame")
+            if parse_unit(text) is not None:
+                space.origin[axis] = _converted(place, text, space)
+    space.refine()
+    return space
+
+
+def _first_plane(pixels: Any) -> Mapping[str, str]:
+    for plane in pixels.iterfind("{*}Plane"):
+        if all(plane.get(f"The{a}", "0") == "0" for a in "ZCT"):
+            return dict(plane.attrib)
+    return {}
+
+
+def _converted(value: float, text: str, space: PhysicalSpace) -> float:
+    """`value` in the unit `text`, expressed in the unit of `space`."""
+    unit = parse_unit(text)
+    if unit in (None, PIXEL) or space.unit == PIXEL:
+        return value
+    return convert_length(value, str(unit), space.unit)
+
+
+def from_lsm(metadata: Mapping[str, Any]) -> PhysicalSpace:
+    """Voxel size of a Zeiss LSM file, which gives metres."""
+    space = PhysicalSpace(unit="µm")
+    for axis in "XYZ":
+        size = _positive(metadata.get(f"VoxelSize{axis}"))
+        if size is not None:
+            space.size[axis] = size * 1e6
+    if not space.size:
+        space.unit = PIXEL
+    return space
+
+
+def from_resolution_tags(page: Any) -> PhysicalSpace:
+    """Pixel size from baseline tags, unless they hold a screen's or printer's dpi."""
+    space = PhysicalSpace()
+    tag = page.tags.get("ResolutionUnit")
+    unit = 1 if tag is None else int(tag.value)
+    inch = {_INCH: 1.0, _CENTIMETRE: 2.54}.get(unit)
+    if inch is None:
+        return space
+    for axis, name in (("X", "XResolution"), ("Y", "YResolution")):
+        resolution = _resolution(page, name)
+        if resolution is None or is_common_dpi(resolution * inch):
+            return PhysicalSpace()
+        space.size[axis] = 25400.0 / (resolution * inch)
+    space.unit = "µm"
+    if min(space.size.values(), default=0.0) >= 1000:
+        space.size = {a: v / 1000 for a, v in space.size.items()}
+        space.unit = "mm"
+    return space
+
+
+def is_common_dpi(dpi: float) -> bool:
+    """Whether `dpi` is one that is written when nothing is known."""
+    return any(math.isclose(dpi, common, rel_tol=2e-3) for common in _COMMON_DPI)
+
+
+def read_space(tif: Any, series: Any, n_slices: int) -> PhysicalSpace:
+    """The physical space of one series of an open `tifffile.TiffFile`."""
+    page = series.keyframe
+    if tif.is_ome and series.kind == "ome":
+        image = [s for s in tif.series if s.kind == "ome"].index(series)
+        return from_ome(tif.ome_metadata or "", image)
+    if tif.is_imagej:
+        return from_imagej(page, tif.imagej_metadata or {}, n_slices)
+    if tif.is_lsm:
+        return from_lsm(tif.lsm_metadata or {})
+    stamp = stamps.parse(page.description)
+    if stamp is not None:
+        sizes = zip(stamp.spatial_axes, stamp.voxel_size, strict=True)
+        origin = zip(stamp.spatial_axes, stamp.origin, strict=True)
+        return PhysicalSpace(dict(sizes), dict(origin), stamp.unit, stamp=stamp)
+    return from_resolution_tags(page)

@@ -1,0 +1,224 @@
+"""TIFF out: ImageJ's layout, OME-TIFF, or plain; mapped, so filled in any order."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.io.output import Output
+from napari_geosr.io.stamp import KEY, Stamp
+from napari_geosr.io.suffixes import suffix_of
+
+#: From here on a classic TIFF could not address its end.
+BIGTIFF_BYTES = 3_900_000_000
+_IMAGEJ_DTYPES = {"uint8", "uint16", "float32"}
+_OME_TYPES = {
+    "int8": "int8",
+    "int16": "int16",
+    "int32": "int32",
+    "uint8": "uint8",
+    "uint16": "uint16",
+    "uint32": "uint32",
+    "float32": "float",
+    "float64": "double",
+}
+_OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+_INFO_TAG, _INFO_COUNTS_TAG = 50839, 50838
+
+
+def choose_layout(name: str, suffix: str, dtype: np.dtype[Any], nbytes: int) -> str:
+    """``"imagej"``, ``"ome"`` or ``"plain"``: the first that holds it without loss.
+
+    Raises
+    ------
+    FileError
+        If `suffix` asks for OME-TIFF, which does not know `dtype`.
+    """
+    if suffix in (".ome.tif", ".ome.tiff"):
+        if dtype.name not in _OME_TYPES:
+            raise FileError(
+                f"{name} cannot be written: OME-TIFF does not hold {dtype.name} voxels. "
+                "Use the suffix .tif or .ome.zarr."
+            )
+        return "ome"
+    if dtype.name in _IMAGEJ_DTYPES and nbytes < BIGTIFF_BYTES:
+        return "imagej"
+    return "ome" if dtype.name in _OME_TYPES else "plain"
+
+
+class TiffOutput(Output):
+    """A TIFF or BigTIFF file whose voxels are contiguous and memory-mapped."""
+
+    def __init__(
+        self, path: Path, temporary: Path, stamp: Stamp, dtype: np.dtype[Any]
+    ) -> None:
+        super().__init__(path, temporary, stamp)
+        nbytes = math.prod(stamp.shape) * dtype.itemsize
+        self.bigtiff = nbytes >= BIGTIFF_BYTES
+        suffix = suffix_of(path)
+        self.layout = choose_layout(path.name, suffix, dtype, nbytes)
+        if suffix in (".tif", ".tiff") and self.layout != "imagej":
+            why = "4 GB or more" if self.bigtiff else f"{dtype.name} voxels"
+            kind = "OME-TIFF" if self.layout == "ome" else "a plain TIFF"
+            self.note = f"ImageJ's own layout does not hold {why}; wrote {kind}."
+        stored = _stored_axes(stamp.axes, self.layout)
+        order = [stamp.axes.index(a) for a in stored]
+        self.dtype = dtype
+        mapped = self._make(tuple(stamp.shape[i] for i in order), stored)
+        self._map: np.memmap[Any, Any] | None = mapped
+        self.array = mapped.transpose([stored.index(a) for a in stamp.axes])
+        self.block_shape = (1,) * (len(stamp.shape) - 2) + stamp.shape[-2:]
+
+    def _make(self, shape: tuple[int, ...], axes: str) -> np.memmap[Any, Any]:
+        import tifffile
+
+        options: dict[str, Any] = {"metadata": None}
+        if self.layout == "imagej":
+            options = {
+                "imagej": True,
+                "metadata": {"axes": axes, **_imagej_metadata(self.stamp)},
+                "resolution": tuple(1 / self.stamp.size_along(a) for a in "XY"),
+                "resolutionunit": "NONE",
+            }
+        elif self.layout == "ome":
+            options["description"] = ome_xml(self.stamp, self.dtype)
+        else:
+            options["description"] = _plain_description(self.stamp)
+        offset, _ = tifffile.imwrite(
+            self.temporary,
+            shape=shape,
+            dtype=self.dtype,
+            photometric="minisblack",
+            planarconfig=None,
+            bigtiff=self.bigtiff,
+            byteorder="<",
+            software="napari-geosr",
+            returnoffset=True,
+            **options,
+        )
+        self._reserve()
+        return np.memmap(
+            self.temporary, self.dtype.newbyteorder("<"), "r+", offset, shape
+        )
+
+    def _reserve(self) -> None:
+        """Take the disk space now: a full disk under a mapped file kills the process."""
+        if not hasattr(os, "posix_fallocate"):
+            return
+        with self.temporary.open("r+b") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            try:
+                os.posix_fallocate(stream.fileno(), 0, size)
+            except OSError as error:
+                # Some file systems cannot reserve; the free space was checked before.
+                if error.errno not in (22, 95):
+                    raise
+
+    def complete(self, *, pyramid: bool) -> None:
+        self.close()
+        if self.provenance == self.stamp.provenance:
+            return
+        import tifffile
+
+        stamp = self.final_stamp()
+        with tifffile.TiffFile(self.temporary, mode="r+") as tif:
+            tags = tif.pages.first.tags
+            if self.layout == "imagej":
+                info = {"Info": stamp.to_json()}
+                for tag in tifffile.tifffile.imagej_metadata_tag(info, tif.byteorder):
+                    tags[tag[0]].overwrite(tag[3], dtype=tag[1])
+            elif self.layout == "ome":
+                tags["ImageDescription"].overwrite(ome_xml(stamp, self.dtype))
+            else:
+                tags["ImageDescription"].overwrite(_plain_description(stamp))
+
+    def close(self) -> None:
+        if self._map is not None:
+            self._map.flush()
+            self._map = None
+            self.array = None
+
+
+def _stored_axes(axes: str, layout: str) -> str:
+    """Order of the axes in the file: ImageJ keeps channels inside slices."""
+    order = "TZCYX" if layout == "imagej" else "TCZYX"
+    return "".join(a for a in order if a in axes)
+
+
+def _plain_description(stamp: Stamp) -> str:
+    """Our block, with the shape where tifffile's own "shaped" files have it."""
+    shape = {"shape": list(stamp.shape), "axes": stamp.axes}
+    return json.dumps({**shape, **json.loads(stamp.to_json())})
+
+
+def _imagej_metadata(stamp: Stamp) -> dict[str, Any]:
+    """ImageJ's own words for voxel size, unit and origin, and our block as `Info`."""
+    unit = stamp.unit.encode("unicode_escape").decode("ascii")
+    # ImageJ writes \u00B5m and reads its descriptions as Java properties do.
+    words = {"µm": "\\u00B5m", "Å": "\\u00C5"}
+    metadata: dict[str, Any] = {
+        "unit": words.get(stamp.unit, unit),
+        "Info": stamp.to_json(),
+    }
+    if "Z" in stamp.axes:
+        metadata["spacing"] = stamp.size_along("Z")
+    for axis in stamp.spatial_axes:
+        place = stamp.origin_along(axis)
+        if place:
+            metadata[f"{axis.lower()}origin"] = -place / stamp.size_along(axis)
+    return metadata
+
+
+def ome_xml(stamp: Stamp, dtype: np.dtype[Any]) -> bytes:
+    """OME-XML (2016-06) of one image with its size, position and provenance."""
+
+    def element(parent: Any, tag: str, **attributes: Any) -> Any:
+        values = {k: str(v) for k, v in attributes.items()}
+        return ElementTree.SubElement(parent, tag, values)
+
+    length = dict(zip(stamp.axes, stamp.shape, strict=True))
+    root = ElementTree.Element("OME", {"xmlns": _OME_NAMESPACE, "Creator": KEY})
+    image = element(root, "Image", ID="Image:0", Name="volume")
+    sizes = {f"Size{a}": length.get(a, 1) for a in "XYZCT"}
+    physical: dict[str, Any] = {}
+    for axis in reversed(stamp.spatial_axes):
+        physical[f"PhysicalSize{axis}"] = repr(stamp.size_along(axis))
+        physical[f"PhysicalSize{axis}Unit"] = stamp.unit
+    pixels = element(
+        image,
+        "Pixels",
+        ID="Pixels:0",
+        DimensionOrder="XYZCT",
+        Type=_OME_TYPES[dtype.name],
+        BigEndian="false",
+        **sizes,
+        **physical,
+    )
+    for c in range(length.get("C", 1)):
+        element(pixels, "Channel", ID=f"Channel:0:{c}", SamplesPerPixel=1)
+    n_planes = math.prod(length.get(a, 1) for a in "ZCT")
+    element(pixels, "TiffData", IFD=0, PlaneCount=n_planes)
+    # Readers take the position of a volume from its first plane.
+    element(pixels, "Plane", TheZ=0, TheC=0, TheT=0, **_first_position(stamp))
+    annotations = element(root, "StructuredAnnotations")
+    note = element(annotations, "MapAnnotation", ID="Annotation:0", Namespace=KEY)
+    entry = element(element(note, "Value"), "M", K=KEY)
+    entry.text = stamp.to_json()
+    head = b'<?xml version="1.0" encoding="UTF-8"?>'
+    return head + ElementTree.tostring(root, encoding="us-ascii").split(b"?>", 1)[-1]
+
+
+def _first_position(stamp: Stamp) -> dict[str, str]:
+    """Attributes of the first plane: where the centre of the first voxel lies."""
+    positions = {}
+    for axis in reversed(stamp.spatial_axes):
+        positions[f"Position{axis}"] = repr(stamp.origin_along(axis))
+        positions[f"Position{axis}Unit"] = stamp.unit
+    return positions
