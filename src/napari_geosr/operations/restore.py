@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +31,7 @@ from napari_geosr.operations.storage import array_for
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
     from napari_geosr.inference.memory import Estimate
+    from napari_geosr.io.output import Output
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.distribution import Verdict
 
@@ -388,40 +389,20 @@ def _describe(summary: Any) -> dict[str, Any] | None:
     return values
 
 
+@contextmanager
 def _open_target(
     out: str | Path | None,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     place: dict[str, Any],
     overwrite: bool,
-) -> AbstractContextManager[tuple[Any, Any]]:
-    """The array to fill and, for a file, the `io.Output` that it belongs to."""
-    if out is not None:
-        return _file_target(Path(out), shape, dtype, place, overwrite)
-    return nullcontext((array_for(shape, dtype), None))
-
-
-class _file_target(AbstractContextManager[tuple[Any, Any]]):  # noqa: N801
-    """`io.create` as a context of ``(array, output)``."""
-
-    def __init__(
-        self,
-        out: Path,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        place: dict[str, Any],
-        overwrite: bool,
-    ) -> None:
-        self._context = io.create(
-            out, shape=shape, dtype=dtype, overwrite=overwrite, **place
-        )
-
-    def __enter__(self) -> tuple[Any, Any]:
-        output = self._context.__enter__()
-        return output.array, output
-
-    def __exit__(self, *exc: Any) -> bool | None:
-        return self._context.__exit__(*exc)
+) -> Iterator[tuple[Any, Output | None]]:
+    """Give the array to fill and, for a file, the output that it belongs to."""
+    if out is None:
+        yield array_for(shape, dtype), None
+        return
+    with io.create(out, shape=shape, dtype=dtype, overwrite=overwrite, **place) as file:
+        yield file.array, file
 
 
 def restore_steps(

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
+import time
+import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 #: A result above this share of the free memory goes to disk instead.
 _RESULT_SHARE = 0.4
+#: Results left behind by a program that was killed are removed after this many days.
+_DAYS = 7
 
 
 def array_for(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
@@ -22,22 +29,30 @@ def array_for(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
 
 
 def cached_zarr(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """Create a zarr in the cache folder for a result too large for memory."""
-    import tempfile
+    """Create a zarr in the cache folder for a result too large for memory.
 
+    It is removed when nobody holds the array any more, at the latest when the program
+    ends: a result that is to stay is saved to a file.
+    """
     import zarr
     from platformdirs import user_cache_path
 
     folder = user_cache_path("napari-geosr", ensure_exists=True) / "results"
     folder.mkdir(exist_ok=True)
+    _remove_leftovers(folder)
+    path = tempfile.mkdtemp(suffix=".zarr", dir=folder)
     chunks = tuple(
         min(n, c) for n, c in zip(shape, (8, 512, 512)[-len(shape) :], strict=True)
     )
-    return zarr.create_array(
-        tempfile.mkdtemp(suffix=".zarr", dir=folder),
-        shape=shape,
-        dtype=dtype,
-        chunks=chunks,
-        fill_value=0,
-        overwrite=True,
+    array = zarr.create_array(
+        path, shape=shape, dtype=dtype, chunks=chunks, fill_value=0, overwrite=True
     )
+    weakref.finalize(array, shutil.rmtree, path, ignore_errors=True)
+    return array
+
+
+def _remove_leftovers(folder: Path) -> None:
+    oldest = time.time() - _DAYS * 86400
+    for left in folder.glob("*.zarr"):
+        if left.stat().st_mtime < oldest:
+            shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,53 @@
+"""``napari-geosr demo``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from napari_geosr.cli.options import Overwrite
+from napari_geosr.core.errors import ConfigError
+
+
+def demo(
+    *,
+    out: Annotated[Path, Parameter(help="Folder for scan, result and report.")] = Path(
+        "geosr-demo"
+    ),
+    show: Annotated[
+        bool, Parameter(negative="", help="Open scan and result in napari at the end.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Restore a simulated noisy foam scan and report its pores before and after."""
+    from napari_geosr.cli.console import run_command
+    from napari_geosr.operations.demo import demo_steps
+
+    if show and find_spec("napari") is None:
+        raise ConfigError(
+            "napari is not installed, so --show has nothing to show with. Install it "
+            'with: pip install "napari-geosr[pyqt6]"'
+        )
+    result, _ = run_command(
+        lambda should_stop: demo_steps(
+            out, overwrite=overwrite, should_stop=should_stop
+        )
+    )
+    for name, report in result.reports.items():
+        print(f"{name:<9} porosity {100 * report.porosity:6.2f} %")
+    print(
+        f"porosity error {100 * result.error_before:.1f} % before, "
+        f"{100 * result.error_after:.1f} % after restoration"
+    )
+    print(f"report: {result.files['report.html']}")
+    if show:
+        names = ("truth.ome.tif", "scan.ome.tif", "result.ome.tif")
+        paths = [str(result.files[name]) for name in names]
+        command = [sys.executable, "-m", "napari", "--plugin", "napari-geosr", *paths]
+        return subprocess.run(command, check=False).returncode
+    return 0

@@ -1,0 +1,89 @@
+"""``napari-geosr measure``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from napari_geosr.cli.options import AS_FLAGS, InputPath, Json, Overwrite
+from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.measure import MeasureConfig
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.measure.report import PorosityReport
+
+
+def measure(
+    input: InputPath,  # noqa: A002  # the name that people see
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="Folder for the report's files.")],
+    reference: Annotated[
+        Path | None, Parameter(help="Another volume, measured by the same rules.")
+    ] = None,
+    mask: Annotated[
+        Path | None, Parameter(help="Volume of the sample: voxels that are not zero.")
+    ] = None,
+    labels: Annotated[
+        bool, Parameter(negative="", help="Also write the labelled pores.")
+    ] = False,
+    config: Annotated[MeasureConfig | None, AS_FLAGS] = None,
+    reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Segment the pores, count and measure them; writes JSON, CSV, PNG and HTML."""
+    from napari_geosr.cli.console import print_json, run_command
+    from napari_geosr.operations import report_files
+    from napari_geosr.operations.measure import compare_steps
+
+    names = ["input"] if reference is None else ["input", "reference"]
+    files = report_files.plan(out, names, labels=labels)
+    report_files.check(files, overwrite=overwrite)
+    volumes = {"input": open_volume(input, reading)}
+    if reference is not None:
+        volumes["reference"] = open_volume(reference, reading)
+    sample = None if mask is None else open_volume(mask, reading)
+    config = config or MeasureConfig()
+    reports, warnings = run_command(
+        lambda should_stop: compare_steps(
+            volumes, config, sample, keep_labels=labels, should_stop=should_stop
+        )
+    )
+    report_files.write(files, volumes, reports, config)
+    if json:
+        print_json(_describe(reports, warnings))
+    else:
+        _print(volumes, reports)
+        print(f"report: {files['html']}")
+    return 0
+
+
+def _describe(
+    reports: dict[str, PorosityReport], warnings: list[str]
+) -> dict[str, object]:
+    values: dict[str, object] = reports["input"].to_json_dict()
+    values["warnings"] = [*reports["input"].warnings, *warnings]
+    if "reference" in reports:
+        values["reference"] = reports["reference"].to_json_dict()
+    return values
+
+
+def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from napari_geosr.measure.report import comparison_rows, summary_rows
+
+    if len(reports) == 2:
+        table = Table("", *(v.name for v in volumes.values()), "difference", box=None)
+        rows = comparison_rows(reports["input"], reports["reference"])
+    else:
+        table = Table("", volumes["input"].name, box=None)
+        rows = summary_rows(reports["input"])
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console().print(table, highlight=False)

@@ -1,0 +1,179 @@
+"""The demonstration: a simulated foam scan restored, and its pores before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.measure import MeasureConfig, compare_steps
+from napari_geosr.operations.restore import RestoreConfig, restore_steps
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.report import PorosityReport
+
+#: What the demonstration writes, besides the scan and its clean twin.
+OUTPUTS = ("result.ome.tif", "report.json", "report.html", "overview.png")
+INPUTS = ("scan.ome.tif", "truth.ome.tif")
+
+
+@dataclass(frozen=True)
+class Demonstrated:
+    """Reports by name (``degraded``, ``restored``, ``truth``) and the files."""
+
+    reports: dict[str, PorosityReport]
+    files: dict[str, Path]
+
+    @property
+    def error_before(self) -> float:
+        """Porosity error of the degraded scan, relative to the truth."""
+        return self._error("degraded")
+
+    @property
+    def error_after(self) -> float:
+        """Porosity error of the restored scan, relative to the truth."""
+        return self._error("restored")
+
+    def _error(self, name: str) -> float:
+        truth = self.reports["truth"].porosity
+        return float(abs(self.reports[name].porosity - truth) / truth)
+
+
+def demo_steps(
+    out: Path,
+    *,
+    model: str = "foam-denoise",
+    overwrite: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Simulate a noisy foam scan, restore it, measure it and write a report.
+
+    Files are written to `out`: the scan and its clean twin, the restored volume, the
+    report as JSON and HTML, and a picture. The last step is
+    ``ResultReady(Demonstrated)``.
+
+    Raises
+    ------
+    FileError
+        If one of the files exists and `overwrite` is False.
+    """
+    files = {name: out / name for name in (*INPUTS, *OUTPUTS)}
+    _check_folder(out, files, overwrite)
+    yield StageStarted(message="Simulating a noisy foam scan")
+    from napari_geosr.physics import samples
+
+    noisy, truth = samples.noisy_foam()
+    io.write(noisy, files["scan.ome.tif"], overwrite=overwrite)
+    io.write(truth, files["truth.ome.tif"], overwrite=overwrite)
+    scan = io.read(files["scan.ome.tif"])
+    restored: Volume | None = None
+    for step in restore_steps(
+        scan,
+        RestoreConfig(model=model),
+        out=files["result.ome.tif"],
+        overwrite=overwrite,
+        should_stop=should_stop,
+    ):
+        if isinstance(step, ResultReady):
+            restored = step.result.volume
+        else:
+            yield step
+    assert restored is not None
+    volumes = {"degraded": scan, "restored": restored, "truth": truth}
+    reports: dict[str, PorosityReport] = {}
+    for step in compare_steps(
+        volumes, MeasureConfig(), keep_labels=False, should_stop=should_stop
+    ):
+        if isinstance(step, ResultReady):
+            reports = step.result
+        else:
+            yield step
+    yield StageStarted(message="Writing the report")
+    _write_report(volumes, reports, files)
+    yield ResultReady(result=Demonstrated(reports, files))
+
+
+def _check_folder(out: Path, files: dict[str, Path], overwrite: bool) -> None:
+    existing = [name for name, path in files.items() if path.exists()]
+    if existing and not overwrite:
+        raise FileError(
+            f"{out} already holds {', '.join(existing)}. Choose another folder with "
+            "--out, or replace them with --overwrite."
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"The folder {out} cannot be made: {error.strerror}. Choose another --out."
+        ) from error
+
+
+def _write_report(
+    volumes: dict[str, Volume],
+    reports: dict[str, PorosityReport],
+    files: dict[str, Path],
+) -> None:
+    from napari_geosr.io.atomic import write_bytes
+    from napari_geosr.measure import export
+
+    picture = overview(volumes, reports)
+    write_bytes(files["overview.png"], picture, overwrite=True)
+    values = {name: report.to_json_dict() for name, report in reports.items()}
+    export.write_json(files["report.json"], values, overwrite=True)
+    export.write_html(
+        files["report.html"],
+        reports,
+        title="Porosity before and after restoration",
+        pictures={"The same slice of each volume": picture},
+        provenance=volumes["restored"].provenance,
+        overwrite=True,
+    )
+
+
+def overview(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> bytes:
+    """Draw the middle slice of each volume with its threshold and porosity, as PNG."""
+    from io import BytesIO
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4 * len(volumes), 4.6), layout="constrained")
+    canvas: Any = FigureCanvasAgg(figure)
+    grid: Any = figure.subplots(1, len(volumes), squeeze=False)
+    low, high = np.percentile(_middle(volumes["degraded"]), (0.5, 99.5))
+    for axis, (name, volume) in zip(grid[0], volumes.items(), strict=True):
+        plane, report = _middle(volume), reports[name]
+        height, width = (
+            n * v for n, v in zip(plane.shape, volume.voxel_size[-2:], strict=True)
+        )
+        axis.imshow(
+            plane, cmap="gray", vmin=low, vmax=high, extent=(0, width, height, 0)
+        )
+        if plane.min() < report.threshold < plane.max():
+            y, x = (
+                (np.arange(n) + 0.5) * v
+                for n, v in zip(plane.shape, volume.voxel_size[-2:], strict=True)
+            )
+            axis.contour(x, y, plane, [report.threshold], colors="C1", linewidths=0.6)
+        axis.set_title(f"{name}: porosity {100 * report.porosity:.1f} %")
+        axis.set_xlabel(volume.unit)
+    stream = BytesIO()
+    canvas.print_png(stream)
+    return stream.getvalue()
+
+
+def _middle(volume: Volume) -> np.ndarray[Any, Any]:
+    return np.asarray(volume.data[volume.shape[0] // 2], dtype=np.float32)
