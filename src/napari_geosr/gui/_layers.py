@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,20 +51,27 @@ def volume_from_layer(layer: Layer, viewer: ViewerModel | None = None) -> Volume
         tuple(float(v) for v in layer.translate[-n:]),
         name=layer.name,
         provenance=tuple(record.get("provenance", ())),
-        source=record.get("source"),
+        source=_source_file(layer, record),
     )
     if axes in ("YX", "ZYX"):
         return volume
-    choice = {}
-    if viewer is not None:
-        offset = viewer.dims.ndim - data.ndim
-        for letter, word in (("T", "time"), ("C", "channel")):
-            if letter in axes:
-                axis = axes.index(letter)
-                step = viewer.dims.point[axis + offset] - layer.translate[axis]
-                index = round(float(step / layer.scale[axis]))
-                choice[word] = int(np.clip(index, 0, data.shape[axis] - 1))
+    choice = {} if viewer is None else chosen_position(layer, viewer)
     return volume.select(**choice)
+
+
+def chosen_position(layer: Layer, viewer: ViewerModel) -> dict[str, int]:
+    """Time point and channel on screen, for those axes that the layer has."""
+    data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+    axes = _axes(layer, data.ndim)
+    offset = viewer.dims.ndim - data.ndim
+    choice = {}
+    for letter, word in (("T", "time"), ("C", "channel")):
+        if letter in axes:
+            axis = axes.index(letter)
+            step = viewer.dims.point[axis + offset] - layer.translate[axis]
+            index = round(float(step / layer.scale[axis]))
+            choice[word] = int(np.clip(index, 0, data.shape[axis] - 1))
+    return choice
 
 
 def _axes(layer: Layer, ndim: int) -> str:
@@ -77,6 +85,14 @@ def _axes(layer: Layer, ndim: int) -> str:
             "can be used."
         )
     return _DEFAULT_AXES[ndim]
+
+
+def _source_file(layer: Layer, record: dict[str, Any]) -> Path | None:
+    """The file that holds the layer's whole data, if we know one."""
+    path = record.get("source")
+    if path is None and not record and layer.source.parent is None:
+        path = layer.source.path
+    return None if path is None else Path(path)
 
 
 def _unit(unit: Any) -> str:

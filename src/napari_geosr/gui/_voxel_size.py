@@ -39,7 +39,7 @@ class VoxelSizeRow(QWidget):
         The layer, after a person gave it a voxel size.
     """
 
-    voxelSizeSet = Signal(object)  # noqa: N815
+    voxelSizeSet = Signal(object)
 
     def __init__(
         self, viewer: napari.viewer.Viewer, parent: QWidget | None = None

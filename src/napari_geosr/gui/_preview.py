@@ -1,0 +1,115 @@
+"""What is on screen, and the layer that shows it restored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.gui._layers import (
+    METADATA,
+    add_image_result,
+    geometry,
+    spatial_ndim,
+)
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from napari_geosr.core.volume import Volume
+
+Region = tuple[slice, ...]
+
+#: Edge of the largest region that a preview restores, in voxels of the input.
+PREVIEW_EDGE = 512
+
+
+def region_on_screen(
+    layer: Image, viewer: ViewerModel, edge: int | None = None
+) -> Region:
+    """Give the part of the layer's volume that a person looks at now.
+
+    Parameters
+    ----------
+    edge : int, optional
+        Along the displayed axes, at most so many voxels around the middle of what is
+        visible; an axis that is not longer is taken whole.
+
+    Returns
+    -------
+    tuple of slice
+        One per spatial axis (Z, Y, X or Y, X), in voxels; a single slice across.
+    """
+    shape = _shape(layer)
+    n = spatial_ndim(layer)
+    offset = viewer.dims.ndim - len(shape)
+    # In 3D the last two axes in order are what a slice would show.
+    displayed = {axis - offset for axis in viewer.dims.order[-2:]}
+    corners = np.asarray(layer.corner_pixels, dtype=float)
+    if getattr(layer, "multiscale", False):
+        corners = corners * layer.downsample_factors[layer.data_level]
+    region = []
+    for axis in range(len(shape) - n, len(shape)):
+        size = shape[axis]
+        if axis not in displayed:
+            point = viewer.dims.point[axis + offset] - layer.translate[axis]
+            index = round(float(point / layer.scale[axis]))
+            index = min(max(index, 0), size - 1)
+            region.append(slice(index, index + 1))
+            continue
+        start, stop = int(corners[0, axis]), int(corners[1, axis]) + 1
+        if viewer.dims.ndisplay == 3 or stop - start < 2:
+            start, stop = 0, size
+        region.append(_part(start, stop, size, edge))
+    return tuple(region)
+
+
+def _part(start: int, stop: int, size: int, edge: int | None) -> slice:
+    """At most `edge` voxels around the middle of ``start … stop``, inside the axis."""
+    if edge is None:
+        return slice(max(start, 0), min(stop, size))
+    if size <= edge:
+        return slice(0, size)
+    begin = (start + stop) // 2 - edge // 2
+    begin = min(max(begin, 0), size - edge)
+    return slice(begin, begin + edge)
+
+
+def _shape(layer: Image) -> tuple[int, ...]:
+    data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+    return tuple(data.shape)
+
+
+class PreviewLayer:
+    """One layer that always shows the last preview, in its place."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self.layer: Image | None = None
+
+    def show(self, volume: Volume, source: Image) -> None:
+        """Show a restored region of `source` over it."""
+        name = f"{volume.name} · preview"
+        layer = self.layer
+        if layer is None or layer not in self._viewer.layers:
+            active = self._viewer.layers.selection.active
+            self.layer = add_image_result(self._viewer, volume, like=source, name=name)
+            self.layer.metadata[METADATA]["helper"] = "preview"
+            self._viewer.layers.selection.active = active
+            return
+        place = geometry(volume)
+        layer.name = name
+        if layer.data.ndim != volume.data.ndim:
+            self.remove()
+            self.show(volume, source)
+            return
+        layer.data = volume.data
+        layer.scale, layer.translate = place["scale"], place["translate"]
+        layer.units, layer.axis_labels = place["units"], place["axis_labels"]
+
+    def remove(self) -> None:
+        """Take the layer away, if it is still there."""
+        layer, self.layer = self.layer, None
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)

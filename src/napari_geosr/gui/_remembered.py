@@ -1,0 +1,38 @@
+"""Settings kept between sessions, in the same YAML that drives the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from napari_geosr.core.config import Config
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def settings_path(name: str) -> Path:
+    """Return where the settings of one dock are kept."""
+    from platformdirs import user_config_path
+
+    return user_config_path("napari-geosr", appauthor=False) / f"{name}.yaml"
+
+
+def recall(name: str, config_type: type[AnyConfig]) -> AnyConfig:
+    """Read the last settings of a dock; defaults if there are none yet.
+
+    Raises
+    ------
+    ConfigError
+        If the file is damaged or from another release.
+    """
+    path = settings_path(name)
+    return config_type.from_yaml(path) if path.is_file() else config_type()
+
+
+def remember(name: str, config: Config) -> None:
+    """Keep the settings of a dock for the next session."""
+    from napari_geosr.io.atomic import write_text
+
+    path = settings_path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, config.to_yaml(), overwrite=True)

@@ -1,0 +1,125 @@
+"""The same run outside napari: as a command line and as a Python script."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore import RestoreConfig
+
+#: Stands for the input in texts about a layer that was never saved.
+_PLACEHOLDER = "INPUT.ome.tif"
+
+
+def as_command(
+    volume: Volume,
+    config: RestoreConfig,
+    *,
+    out: str | Path | None = None,
+    time: int | None = None,
+    channel: int | None = None,
+) -> str:
+    """Give the command line of a restoration, quoted for a POSIX shell.
+
+    Parameters
+    ----------
+    volume : Volume
+        What is restored; its `source` is the file to read. Its voxel size is written
+        into the command, as a person may have corrected what the file says.
+    config : RestoreConfig
+        Settings; those left at their default are not written.
+    out : path, optional
+        File to write; beside the input by default.
+    time, channel : int, optional
+        Time point and channel taken from the file.
+
+    Returns
+    -------
+    str
+        One line; above it a comment with what to do first if no file is known.
+    """
+    source = _source(volume)
+    parts = ["napari-geosr", "restore", str(source)]
+    parts += ["--model", config.model]
+    parts += ["--out", str(out or default_output(volume, config))]
+    for name, value in _changed(config).items():
+        parts += [f"--{name.replace('_', '-')}", str(value)]
+    if time is not None:
+        parts += ["--time", str(time)]
+    if channel is not None:
+        parts += ["--channel", str(channel)]
+    if volume.has_physical_size:
+        parts += ["--voxel-size", ",".join(map(repr, volume.voxel_size))]
+        parts += ["--unit", volume.unit]
+    return _save_first(volume) + " ".join(_quote(part) for part in parts)
+
+
+def as_python(
+    volume: Volume,
+    config: RestoreConfig,
+    *,
+    out: str | Path | None = None,
+    time: int | None = None,
+    channel: int | None = None,
+) -> str:
+    """Give a Python script of a restoration; parameters as in :func:`as_command`."""
+    reading = [repr(str(_source(volume)))]
+    if volume.has_physical_size:
+        reading.append(f"voxel_size={volume.voxel_size!r}")
+        reading.append(f"unit={volume.unit!r}")
+    chosen = {"time": time, "channel": channel}
+    choice = ", ".join(f"{k}={v}" for k, v in chosen.items() if v is not None)
+    settings = [f"{name}={value!r}" for name, value in _changed(config).items()]
+    arguments = ", ".join(["volume", f"model={config.model!r}", *settings])
+    lines = [
+        "from napari_geosr import read, restore, write",
+        "",
+        f"volume = read({', '.join(reading)})",
+    ]
+    if choice:
+        lines.append(f"volume = volume.select({choice})")
+    target = str(out or default_output(volume, config))
+    lines += [f"restored = restore({arguments})", f"write(restored, {target!r})", ""]
+    return _save_first(volume) + "\n".join(lines)
+
+
+def default_output(volume: Volume, config: RestoreConfig) -> Path:
+    """Name the output after input and model, beside the input."""
+    source = _source(volume)
+    stem = source.name
+    for suffix in (".gz", ".tif", ".tiff", ".zarr", ".nii", ".h5", ".nxs", ".ome"):
+        stem = stem.removesuffix(suffix)
+    model = Path(config.model).stem
+    return source.with_name(f"{stem}.{model}.ome.tif")
+
+
+def _source(volume: Volume) -> Path:
+    return Path(_PLACEHOLDER) if volume.source is None else Path(volume.source)
+
+
+def _changed(config: Config) -> dict[str, Any]:
+    """The settings that differ from their default, except the model's name."""
+    fields = type(config).model_fields
+    return {
+        name: value
+        for name, value in config
+        if name != "model" and value != fields[name].get_default()
+    }
+
+
+def _quote(part: str) -> str:
+    """Quote for a POSIX shell; letters such as µ need none, which shlex ignores."""
+    bare = part.replace("µ", "u")
+    return part if part and shlex.quote(bare) == bare else shlex.quote(part)
+
+
+def _save_first(volume: Volume) -> str:
+    if volume.source is not None:
+        return ""
+    return (
+        f"# {volume.name!r} is not in a file yet. Save it first (in napari: File, Save "
+        f"Selected Layers) and put its path in place of {_PLACEHOLDER}.\n"
+    )
