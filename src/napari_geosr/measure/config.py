@@ -1,0 +1,47 @@
+"""Settings of a porosity measurement, the same in dock, command line and Python."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from napari_geosr.core.config import Config
+
+ThresholdRule = Literal["otsu", "multi-otsu", "li", "triangle"]
+
+
+class PorosityConfig(Config):
+    """How pores are told from solid, which pores count and where the sample lies."""
+
+    threshold: ThresholdRule | float = Field(
+        default="otsu",
+        title="Threshold",
+        union_mode="left_to_right",
+    )
+    """Rule that finds the grey value between pore and solid, or that value itself."""
+
+    phase: Literal["dark", "bright"] = Field(default="dark", title="Pores are")
+    """Dark: pores are at or below the threshold; bright: above it."""
+
+    min_voxels: int = Field(default=8, ge=1, le=10**9, title="Smallest pore (voxels)")
+    """Smaller pores are not counted or listed, but stay part of the porosity."""
+
+    connectivity: Literal[6, 26] = Field(default=26, title="Connectivity")
+    """Neighbours that join pore voxels: 26 incl. corners, or 6 (in 2D: 8 or 4)."""
+
+    sample_mask: Literal["none", "auto"] = Field(default="none", title="Sample mask")
+    """None: the whole volume is sample; auto: the envelope of the largest solid."""
+
+    mask_closing: int = Field(default=5, ge=0, le=200, title="Mask closing (voxels)")
+    """Openings up to twice this width still belong to the automatic sample mask."""
+
+    histogram_bins: int = Field(default=20, ge=4, le=200, title="Histogram bins")
+    """Number of logarithmic bins in the histogram of pore volumes."""
+
+    @field_validator("threshold", mode="after")
+    @classmethod
+    def _finite(cls, value: str | float) -> str | float:
+        if isinstance(value, float) and not abs(value) < float("inf"):
+            raise ValueError("the threshold must be a finite number")
+        return value

@@ -1,0 +1,186 @@
+"""The grey-value histogram of a volume in one sweep, whatever its size and dtype."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import BlockDone, ResultReady, ShouldStop, Step, never_stop
+
+#: Most bins a histogram has; halved by merging pairs when values leave the range.
+MAX_BINS = 1 << 17
+
+
+@dataclass
+class GreyHistogram:
+    """Counts of grey values in bins of equal width, which grows by doubling.
+
+    Integers of up to 2¹⁷ different values are counted exactly (one bin each).
+
+    Attributes
+    ----------
+    counts : ndarray of shape (n,), int64
+        The first and the last bin are not empty.
+    first : int
+        Number of the first bin; bin ``i`` holds ``[i, i + 1) * width``.
+    width : float
+        A power of two.
+    is_integer : bool
+        Whether the values are integers.
+    minimum, maximum : float
+        Smallest and largest finite value.
+    n_nonfinite : int
+        NaN and infinite values, which are in no bin.
+    """
+
+    is_integer: bool
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    first: int = 0
+    width: float = 1.0
+    minimum: float = math.inf
+    maximum: float = -math.inf
+    n_nonfinite: int = 0
+
+    @property
+    def n(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def is_exact(self) -> bool:
+        return self.is_integer and self.width == 1.0
+
+    @property
+    def centres(self) -> np.ndarray:
+        """Grey value that stands for each bin (float64); the value itself if exact."""
+        shift = 0.0 if self.is_exact else 0.5
+        bins = np.arange(self.first, self.first + len(self.counts), dtype=np.float64)
+        return (bins + shift) * self.width
+
+    @property
+    def edges(self) -> np.ndarray:
+        bins = np.arange(
+            self.first, self.first + len(self.counts) + 1, dtype=np.float64
+        )
+        return (bins - (0.5 if self.is_exact else 0.0)) * self.width
+
+    def add(self, block: np.ndarray) -> None:
+        """Count the values of `block` (any real dtype and shape)."""
+        from napari_geosr.measure import kernels
+
+        flat = np.ascontiguousarray(block).reshape(-1)
+        if flat.dtype == np.bool_:
+            flat = flat.view(np.uint8)
+        elif flat.dtype == np.float16 or not flat.dtype.isnative:
+            flat = flat.astype(
+                np.float32 if flat.dtype.itemsize == 2 else flat.dtype.newbyteorder("=")
+            )
+        if flat.size == 0:
+            return
+        low, high, n_nonfinite = kernels.finite_range(flat)
+        self.n_nonfinite += int(n_nonfinite)
+        if n_nonfinite == flat.size:
+            return
+        self._make_room(float(low), float(high))
+        kernels.count_values(flat, self.counts, 1.0 / self.width, self.first)
+        self.minimum = min(self.minimum, float(low))
+        self.maximum = max(self.maximum, float(high))
+
+    def _make_room(self, low: float, high: float) -> None:
+        new = not len(self.counts)
+        low, high = min(low, self.minimum), max(high, self.maximum)
+        if new and not self.is_integer:
+            # Fine enough for any threshold, coarse enough to be exact in float64.
+            span = max(high - low, max(abs(low), abs(high)) * 2.0**-20, 2.0**-100)
+            self.width = 2.0 ** (math.ceil(math.log2(span)) - 16)
+        while math.floor(high / self.width) - math.floor(low / self.width) >= MAX_BINS:
+            self._coarsen()
+        first = math.floor(low / self.width)
+        last = math.floor(high / self.width)
+        counts = np.zeros(last - first + 1, np.int64)
+        if not new:
+            start = self.first - first
+            counts[start : start + len(self.counts)] = self.counts
+        self.counts, self.first = counts, first
+
+    def _coarsen(self) -> None:
+        if len(self.counts):
+            bins = np.arange(self.first, self.first + len(self.counts)) // 2
+            self.first = int(bins[0])
+            self.counts = np.bincount(bins - bins[0], weights=self.counts).astype(
+                np.int64
+            )
+        self.width *= 2
+
+    def rebinned(self, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
+        """Counts and edges in `n_bins` equal bins from minimum to maximum."""
+        if self.is_exact and len(self.counts) <= n_bins:
+            return self.counts, self.edges
+        edges = np.linspace(self.minimum, self.maximum, n_bins + 1)
+        values = np.clip(self.centres, self.minimum, self.maximum)
+        counts, _ = np.histogram(values, bins=edges, weights=self.counts)
+        return counts.astype(np.int64), edges
+
+
+def check_real(dtype: Any, name: str) -> None:
+    """Raise `VolumeError` unless `dtype` holds real numbers."""
+    if np.dtype(dtype).kind not in "biuf":
+        raise VolumeError(
+            f"{name!r} holds values of type {np.dtype(dtype)}; porosity needs real grey "
+            "values. Convert it, for example to its magnitude, first."
+        )
+
+
+def blocks_along_z(shape: tuple[int, ...], thickness: int) -> list[slice]:
+    """Slices of the first axis, each `thickness` planes or fewer."""
+    return [
+        slice(z, min(z + thickness, shape[0])) for z in range(0, shape[0], thickness)
+    ]
+
+
+def histogram_steps(
+    source: Any,
+    *,
+    thickness: int,
+    name: str = "volume",
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Sweep `source` once; the result is its `GreyHistogram`.
+
+    Parameters
+    ----------
+    source : ArrayLike of shape (Z, Y, X)
+        Numpy, dask, zarr or memory-mapped; read by blocks of planes.
+    thickness : int
+        Planes per block.
+    name : str
+        What messages call the volume.
+
+    Raises
+    ------
+    VolumeError
+        If there is no finite value, or only one value.
+    """
+    check_real(source.dtype, name)
+    histogram = GreyHistogram(is_integer=np.dtype(source.dtype).kind in "biu")
+    slabs = blocks_along_z(tuple(source.shape), thickness)
+    for i, slab in enumerate(slabs):
+        if should_stop():
+            raise Cancelled("Measuring was cancelled while reading the grey values.")
+        histogram.add(np.asarray(source[slab]))
+        yield BlockDone(i + 1, len(slabs))
+    if not len(histogram.counts):
+        raise VolumeError(
+            f"{name!r} holds no finite value (only NaN or infinity), so there is nothing "
+            "to measure. Choose another volume."
+        )
+    if histogram.minimum == histogram.maximum:
+        raise VolumeError(
+            f"{name!r} holds one grey value only ({histogram.minimum:g}), so pores cannot "
+            "be told from solid. Choose another volume or region."
+        )
+    yield ResultReady(result=histogram)

@@ -1,0 +1,489 @@
+"""Compiled sweeps over voxels. All release the GIL; none depends on label count.
+
+Import this module inside functions only: numba takes a second to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+from napari_geosr.measure.kernel_columns import (
+    COUNT,
+    EULER8,
+    FIRST,
+    MAX_X,
+    MAX_Y,
+    MAX_Z,
+    MIN_X,
+    MIN_Y,
+    MIN_Z,
+    N_COLUMNS,
+    SUM_X,
+    SUM_XX,
+    SUM_Y,
+    SUM_YX,
+    SUM_YY,
+    SUM_Z,
+    SUM_ZX,
+    SUM_ZY,
+    SUM_ZZ,
+    TOUCHES,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _compiled(function: F) -> F:
+    return cast("F", numba.njit(cache=True, nogil=True)(function))
+
+
+_FAR = np.int64(1) << 62
+
+
+@_compiled
+def finite_range(values: np.ndarray) -> tuple[float, float, int]:
+    """Smallest and largest finite value, and the number of others."""
+    low = np.inf
+    high = -np.inf
+    n_nonfinite = 0
+    for i in range(values.size):
+        value = values[i]
+        if not np.isfinite(value):
+            n_nonfinite += 1
+            continue
+        if value < low:
+            low = value
+        if value > high:
+            high = value
+    return low, high, n_nonfinite
+
+
+@_compiled
+def count_values(
+    values: np.ndarray, counts: np.ndarray, per_width: float, first: int
+) -> None:
+    """Add finite `values` to `counts`; `per_width` is a power of two."""
+    for i in range(values.size):
+        value = float(values[i])
+        if np.isfinite(value):
+            counts[int(np.floor(value * per_width)) - first] += 1
+
+
+@_compiled
+def new_table(n: int) -> np.ndarray:
+    """An empty integer table for labels 0..n, shape (n + 1, N_COLUMNS)."""
+    table = np.zeros((n + 1, N_COLUMNS), np.int64)
+    for label in range(n + 1):
+        table[label, MIN_Z] = _FAR
+        table[label, MIN_Y] = _FAR
+        table[label, MIN_X] = _FAR
+        table[label, MAX_Z] = -1
+        table[label, MAX_Y] = -1
+        table[label, MAX_X] = -1
+        table[label, FIRST] = _FAR
+    return table
+
+
+@_compiled
+def sweep_runs(labels: np.ndarray, z0: int, table: np.ndarray) -> None:
+    """Add counts, moments, boxes and first voxels, one run along X at a time.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (Z, Y, X), uint32
+    z0 : int
+        Plane of the whole volume that ``labels[0]`` is.
+    table : ndarray of shape (n + 1, N_COLUMNS), int64
+        Changed in place.
+    """
+    n_z, n_y, n_x = labels.shape
+    for k in range(n_z):
+        z = z0 + k
+        for y in range(n_y):
+            line = labels[k, y]
+            x = 0
+            while x < n_x:
+                label = line[x]
+                if label == 0:
+                    x += 1
+                    continue
+                start = x
+                x += 1
+                while x < n_x and line[x] == label:
+                    x += 1
+                row = table[label]
+                n = x - start
+                last = x - 1
+                sum_x = n * (start + last) // 2
+                # Sum of squares 0..m is m (m + 1) (2 m + 1) / 6.
+                sum_xx = last * x * (2 * last + 1) // 6
+                sum_xx -= (start - 1) * start * (2 * start - 1) // 6
+                if row[COUNT] == 0:
+                    row[FIRST] = (np.int64(z) * n_y + y) * n_x + start
+                    row[MIN_Z] = z
+                row[COUNT] += n
+                row[SUM_Z] += n * z
+                row[SUM_Y] += n * y
+                row[SUM_X] += sum_x
+                row[SUM_ZZ] += n * z * z
+                row[SUM_YY] += n * y * y
+                row[SUM_XX] += sum_xx
+                row[SUM_ZY] += n * z * y
+                row[SUM_ZX] += z * sum_x
+                row[SUM_YX] += y * sum_x
+                row[MAX_Z] = z
+                row[MIN_Y] = min(row[MIN_Y], y)
+                row[MAX_Y] = max(row[MAX_Y], y)
+                row[MIN_X] = min(row[MIN_X], start)
+                row[MAX_X] = max(row[MAX_X], last)
+
+
+@_compiled
+def _add_cell(
+    values: np.ndarray,
+    inside: np.ndarray,
+    pair_bits: np.ndarray,
+    weights: np.ndarray,
+    euler: np.ndarray,
+    flat: bool,
+    table: np.ndarray,
+    surface: np.ndarray,
+) -> None:
+    """Any cell: several labels, or corners outside the sample (slow, but rare)."""
+    for i in range(8):
+        label = values[i]
+        if label == 0:
+            continue
+        code = 0
+        is_first = True
+        for j in range(8):
+            if values[j] == label:
+                code |= 1 << j
+                if j < i:
+                    is_first = False
+        if not is_first:
+            continue
+        table[label, EULER8] += euler[code]
+        for p in range(13):
+            a, b = pair_bits[p, 0], pair_bits[p, 1]
+            in_a, in_b = (code >> a) & 1, (code >> b) & 1
+            if in_a == in_b:
+                continue
+            if inside[a] and inside[b]:
+                surface[label] += weights[p]
+            elif p < 3 and not (flat and p == 0):
+                table[label, TOUCHES] = 1
+
+
+@_compiled
+def _add_contacts(
+    values: np.ndarray,
+    inside: np.ndarray,
+    pair_bits: np.ndarray,
+    weights: np.ndarray,
+    contacts: np.ndarray,
+    contact_weights: np.ndarray,
+    n: int,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Note the pairs of a cell that join two labels, which may turn out to be one."""
+    for p in range(13):
+        a, b = values[pair_bits[p, 0]], values[pair_bits[p, 1]]
+        if a == 0 or b == 0 or a == b:
+            continue
+        if n == contact_weights.size:
+            longer = np.empty((2 * n, 2), np.int64)
+            longer[:n] = contacts
+            contacts = longer
+            heavier = np.empty(2 * n, np.float64)
+            heavier[:n] = contact_weights
+            contact_weights = heavier
+        contacts[n, 0] = a
+        contacts[n, 1] = b
+        contact_weights[n] = weights[p]
+        n += 1
+    return contacts, contact_weights, n
+
+
+@_compiled
+def sweep_cells(
+    labels: np.ndarray,
+    sample: np.ndarray,
+    has_sample: bool,
+    bottom: bool,
+    top: bool,
+    connectivity: int,
+    flat: bool,
+    tables: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    table: np.ndarray,
+    surface: np.ndarray,
+    track: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add Euler numbers, surfaces and border contacts of all cells between planes.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (Z, Y, X), uint32
+    sample : ndarray of shape (Z, Y, X), bool
+        The sample; looked at only if `has_sample`.
+    bottom, top : bool
+        Whether the volume ends below the first and above the last plane; if so the
+        cells out there are swept, too.
+    connectivity : int
+        6 or 26; with 26 all labelled corners of a cell have the same label.
+    flat : bool
+        A 2D image: touching the border means its edges.
+    tables : tuple
+        Pair bits (13, 2), pair weights (13,), surface per code (256,), Euler × 8
+        per code (256,).
+    table, surface : ndarray
+        Changed in place.
+    track : bool
+        Whether to return contacts between labels (needed with 6 neighbours while
+        labels may still turn out to be parts of one pore).
+
+    Returns
+    -------
+    contacts : ndarray of shape (n, 2), int64
+    weights : ndarray of shape (n,), float64
+    """
+    pair_bits, weights, surface_of, euler = tables
+    n_z, n_y, n_x = labels.shape
+    contacts = np.empty((64, 2), np.int64)
+    contact_weights = np.empty(64, np.float64)
+    n_contacts = 0
+    values = np.zeros(8, np.int64)
+    inside = np.ones(8, np.bool_)
+    for k in range(-1 if bottom else 0, n_z if top else n_z - 1):
+        z_edge = k < 0 or k == n_z - 1
+        for y in range(-1, n_y):
+            if not z_edge and y >= 0 and y < n_y - 1:
+                # The bulk: a row of cells, one column of four voxels after another.
+                row_a, row_b = labels[k, y], labels[k, y + 1]
+                row_c, row_d = labels[k + 1, y], labels[k + 1, y + 1]
+                a, b, c, d = row_a[0], row_b[0], row_c[0], row_d[0]
+                old = (a != 0) | (b != 0) << 1 | (c != 0) << 2 | (d != 0) << 3
+                old_any = a | b | c | d
+                old_mixed = (
+                    ((a != 0) & (a != old_any))
+                    | ((b != 0) & (b != old_any))
+                    | ((c != 0) & (c != old_any))
+                    | ((d != 0) & (d != old_any))
+                )
+                start, end = -1, n_x
+                for x in range(n_x - 1):
+                    a, b, c, d = row_a[x + 1], row_b[x + 1], row_c[x + 1], row_d[x + 1]
+                    new_any = a | b | c | d
+                    if new_any == 0 and old_any == 0:
+                        continue
+                    new = (a != 0) | (b != 0) << 1 | (c != 0) << 2 | (d != 0) << 3
+                    new_mixed = False
+                    slow = False
+                    if connectivity == 6:
+                        new_mixed = (
+                            ((a != 0) & (a != new_any))
+                            | ((b != 0) & (b != new_any))
+                            | ((c != 0) & (c != new_any))
+                            | ((d != 0) & (d != new_any))
+                        )
+                        slow = (
+                            new_mixed
+                            or old_mixed
+                            or (old_any != 0 and new_any != 0 and old_any != new_any)
+                        )
+                    if has_sample and not slow:
+                        slow = not (
+                            sample[k, y, x]
+                            and sample[k, y + 1, x]
+                            and sample[k + 1, y, x]
+                            and sample[k + 1, y + 1, x]
+                            and sample[k, y, x + 1]
+                            and sample[k, y + 1, x + 1]
+                            and sample[k + 1, y, x + 1]
+                            and sample[k + 1, y + 1, x + 1]
+                        )
+                    if slow:
+                        for dx in range(2):
+                            for dz in range(2):
+                                for dy in range(2):
+                                    i = 4 * dx + 2 * dz + dy
+                                    values[i] = labels[k + dz, y + dy, x + dx]
+                                    inside[i] = (
+                                        not has_sample or sample[k + dz, y + dy, x + dx]
+                                    )
+                        _add_cell(
+                            values,
+                            inside,
+                            pair_bits,
+                            weights,
+                            euler,
+                            flat,
+                            table,
+                            surface,
+                        )
+                        if track:
+                            contacts, contact_weights, n_contacts = _add_contacts(
+                                values,
+                                inside,
+                                pair_bits,
+                                weights,
+                                contacts,
+                                contact_weights,
+                                n_contacts,
+                            )
+                    else:
+                        code = old | new << 4
+                        if code != 255:
+                            label = old_any | new_any
+                            surface[label] += surface_of[code]
+                            table[label, EULER8] += euler[code]
+                    old, old_any, old_mixed = new, new_any, new_mixed
+                edge_cells = 2
+            else:
+                edge_cells = n_x + 1
+            for e in range(edge_cells):
+                # Cells with a corner outside the volume.
+                x = e - 1 if edge_cells > 2 or e == 0 else n_x - 1
+                any_label = False
+                for dx in range(2):
+                    for dz in range(2):
+                        for dy in range(2):
+                            i = 4 * dx + 2 * dz + dy
+                            zz, yy, xx = k + dz, y + dy, x + dx
+                            if 0 <= zz < n_z and 0 <= yy < n_y and 0 <= xx < n_x:
+                                values[i] = labels[zz, yy, xx]
+                                inside[i] = not has_sample or sample[zz, yy, xx]
+                                any_label = any_label or values[i] != 0
+                            else:
+                                values[i] = 0
+                                inside[i] = False
+                if any_label:
+                    _add_cell(
+                        values, inside, pair_bits, weights, euler, flat, table, surface
+                    )
+                    if track:
+                        contacts, contact_weights, n_contacts = _add_contacts(
+                            values,
+                            inside,
+                            pair_bits,
+                            weights,
+                            contacts,
+                            contact_weights,
+                            n_contacts,
+                        )
+    return contacts[:n_contacts], contact_weights[:n_contacts]
+
+
+@_compiled
+def _find(parent: np.ndarray, label: int) -> int:
+    while parent[label] != label:
+        parent[label] = parent[parent[label]]
+        label = parent[label]
+    return label
+
+
+@_compiled
+def join_planes(
+    below: np.ndarray, above: np.ndarray, connectivity: int, parent: np.ndarray
+) -> None:
+    """Join the labels of two neighbouring planes in `parent`; the lowest is the root.
+
+    `below` and `above` are (Y, X), int64, holding indices of `parent`.
+    """
+    n_y, n_x = below.shape
+    reach = 1 if connectivity == 26 else 0
+    for y in range(n_y):
+        for x in range(n_x):
+            label = above[y, x]
+            if label == 0:
+                continue
+            for v in range(max(y - reach, 0), min(y + reach, n_y - 1) + 1):
+                for u in range(max(x - reach, 0), min(x + reach, n_x - 1) + 1):
+                    other = below[v, u]
+                    if other == 0:
+                        continue
+                    root, other_root = _find(parent, label), _find(parent, other)
+                    if root < other_root:
+                        parent[other_root] = root
+                    else:
+                        parent[root] = other_root
+
+
+@_compiled
+def compact_planes(
+    below: np.ndarray, above: np.ndarray, parent: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two planes of provisional labels as one small slab of labels 1..n.
+
+    Returns
+    -------
+    labels : ndarray of shape (2, Y, X), uint32
+    ids : ndarray of shape (n + 1,), int64
+        The root in `parent` of each label; ``ids[0]`` is 0.
+    """
+    n_y, n_x = below.shape
+    labels = np.zeros((2, n_y, n_x), np.uint32)
+    numbers = {np.int64(0): np.uint32(0)}
+    ids = [np.int64(0)]
+    for k in range(2):
+        plane = below if k == 0 else above
+        for y in range(n_y):
+            previous, number = np.int64(0), np.uint32(0)
+            for x in range(n_x):
+                label = plane[y, x]
+                if label == 0:
+                    continue
+                if label != previous:
+                    previous = label
+                    root = np.int64(_find(parent, label))
+                    if root not in numbers:
+                        numbers[root] = np.uint32(len(ids))
+                        ids.append(root)
+                    number = numbers[root]
+                labels[k, y, x] = number
+    return labels, np.array(ids)
+
+
+@_compiled
+def roots_of(parent: np.ndarray) -> np.ndarray:
+    """The root of every label, shape (n + 1,), int64."""
+    roots = np.empty_like(parent)
+    for label in range(parent.size):
+        # A root is lower than its members, so its own entry is final already.
+        up = parent[label]
+        roots[label] = label if up == label else roots[up]
+    return roots
+
+
+@_compiled
+def merge_rows(
+    table: np.ndarray,
+    surface: np.ndarray,
+    target: np.ndarray,
+    merged: np.ndarray,
+    merged_surface: np.ndarray,
+) -> None:
+    """Add the rows of `table` to rows ``target[i]`` of `merged`, in place."""
+    for i in range(target.size):
+        t = target[i]
+        if t == 0:
+            continue
+        for column in range(MIN_Z):
+            merged[t, column] += table[i, column]
+        for column in (MIN_Z, MIN_Y, MIN_X, FIRST):
+            merged[t, column] = min(merged[t, column], table[i, column])
+        for column in (MAX_Z, MAX_Y, MAX_X, TOUCHES):
+            merged[t, column] = max(merged[t, column], table[i, column])
+        merged[t, EULER8] += table[i, EULER8]
+        merged_surface[t] += surface[i]
+
+
+@_compiled
+def relabel(labels: np.ndarray, lookup: np.ndarray) -> None:
+    """Replace labels (flat, uint32) by ``lookup[label]``, in place; 0 stays."""
+    for i in range(labels.size):
+        if labels[i]:
+            labels[i] = lookup[labels[i]]

@@ -1,0 +1,410 @@
+"""Measure the porosity of a volume: the engine behind dock, command and function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import (
+    BlockDone,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+)
+from napari_geosr.core.volume import ArrayLike, Volume
+from napari_geosr.measure import kernel_columns as column
+from napari_geosr.measure.blocks import RawTable, SlabLabeller, slab_thickness
+from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.envelope import check_envelope_memory, envelope_steps
+from napari_geosr.measure.histogram import (
+    GreyHistogram,
+    blocks_along_z,
+    check_real,
+    histogram_steps,
+)
+from napari_geosr.measure.report import PorosityReport, build_report
+from napari_geosr.measure.segment import phase_mask, threshold_of
+from napari_geosr.measure.table import Geometry
+
+#: Part of the free memory that label and mask arrays of ours may take.
+_MEMORY_SHARE = 0.5
+#: The threshold is moved by this part of the distance between the phases' means.
+_SENSITIVITY = 0.05
+
+
+@dataclass
+class SampleCounts:
+    """What the sweep counts besides pores."""
+
+    sample: int = 0
+    pores: int = 0
+    at_low: int = 0
+    at_high: int = 0
+
+
+@dataclass
+class _Progress:
+    total: int
+    done: int = 0
+
+    def step(self) -> BlockDone:
+        self.done += 1
+        return BlockDone(self.done, self.total)
+
+
+@dataclass
+class _Run:
+    """One measurement: what its stages share."""
+
+    source: Any
+    name: str
+    config: PorosityConfig
+    geometry: Geometry
+    thickness: int
+    mask: Any
+    target: Any
+    should_stop: ShouldStop
+    counts: SampleCounts = field(default_factory=SampleCounts)
+    offsets: list[int] = field(default_factory=list)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        z, y, x = (int(n) for n in self.source.shape)
+        return z, y, x
+
+    @property
+    def slabs(self) -> list[slice]:
+        return blocks_along_z(self.shape, self.thickness)
+
+    def check(self, doing: str) -> None:
+        if self.should_stop():
+            raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
+
+    def pores_and_sample(
+        self, slab: slice, threshold: float, band: tuple[float, float]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Pore mask and sample mask (None: everywhere) of a slab; counts both."""
+        block = np.asarray(self.source[slab])
+        sample: np.ndarray | None = None
+        if self.mask is not None:
+            sample = np.asarray(self.mask[slab]) != 0
+        if block.dtype.kind == "f":
+            finite = np.isfinite(block)
+            if not finite.all():
+                sample = finite if sample is None else sample & finite
+        counts, phase = self.counts, self.config.phase
+        pores = phase_mask(block, threshold, phase)
+        if sample is not None:
+            pores &= sample
+        counts.sample += block.size if sample is None else int(np.count_nonzero(sample))
+        counts.pores += int(np.count_nonzero(pores))
+        for attribute, value in zip(("at_low", "at_high"), band, strict=True):
+            moved = phase_mask(block, value, phase)
+            if sample is not None:
+                moved &= sample
+            n = getattr(counts, attribute) + int(np.count_nonzero(moved))
+            setattr(counts, attribute, n)
+        return pores, sample
+
+
+def measure_steps(
+    volume: Volume,
+    config: PorosityConfig | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    labels_target: Any = None,
+    keep_labels: bool = True,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Segment, label and measure the pores of `volume`.
+
+    Works by slabs of planes whatever the array is (numpy, dask, zarr, memory map), so
+    that a run can be watched and stopped, and memory stays bounded; the result does
+    not depend on the slabs.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes ZYX or YX (others only with length one).
+    config : PorosityConfig, optional
+    mask : ArrayLike of the volume's shape, optional
+        Non-zero where the sample is; goes before ``config.sample_mask``.
+    labels_target : writable array-like of the volume's shape, optional
+        Numpy or zarr array of an integer type of 32 bits or more; filled with labels.
+    keep_labels : bool
+        Make labels in memory if there is no `labels_target`; given up with a warning
+        if they would take more than half of the free memory.
+    should_stop : callable
+        Checked at every slab.
+
+    Yields
+    ------
+    Step
+        `StageStarted`, `Warned`, `BlockDone`, and at last `ResultReady` with a
+        `PorosityReport`.
+
+    Raises
+    ------
+    VolumeError
+        If the volume cannot be measured: no or one grey value, wrong axes, empty mask.
+    Cancelled
+        If `should_stop` says so.
+
+    Notes
+    -----
+    NaN and infinite voxels belong neither to pores nor to the sample; they are counted.
+    Pores smaller than ``config.min_voxels`` are in the porosity, but not in counts,
+    table and labels. Euler numbers are those of the pores with nothing around the
+    volume (as scikit-image's); surface areas leave out what the border cuts. A pore is
+    open if it has a face at the border of the volume or of the sample.
+    """
+    config = config or PorosityConfig()
+    volume = volume.select()
+    run, warnings = _prepare(
+        volume, config, mask, labels_target, keep_labels, should_stop
+    )
+    for message in warnings:
+        yield Warned(message=message)
+    keeps = run.target is not None
+    progress = _Progress(len(run.slabs) * (3 if keeps else 2))
+    yield StageStarted(0, progress.total, message="Reading the grey values")
+    histogram = yield from _histogram(run, progress)
+    dtype = np.dtype(run.source.dtype)
+    threshold = threshold_of(histogram, config, dtype, name=volume.name)
+    if config.sample_mask == "auto" and mask is None:
+        run.mask = yield from _envelope(run, threshold)
+    band = _sensitivity_band(histogram, threshold)
+    yield StageStarted(progress.done, progress.total, message="Labelling the pores")
+    raw = yield from _label(run, threshold, band, progress)
+    if run.counts.sample == 0:
+        raise VolumeError(
+            f"The sample mask of {volume.name!r} is empty, so there is nothing to measure. "
+            "Mark the sample with non-zero values, or use no mask."
+        )
+    large = raw.rows[:, column.COUNT] >= config.min_voxels
+    if keeps:
+        yield StageStarted(progress.done, progress.total, message="Numbering the pores")
+        yield from _renumber(run, raw, large, progress)
+    labels = run.target.array if isinstance(run.target, _AsStack) else run.target
+    yield ResultReady(
+        progress.done,
+        progress.total,
+        result=build_report(
+            raw,
+            large,
+            run.geometry,
+            config,
+            counts=asdict(run.counts),
+            threshold=threshold,
+            grey=histogram,
+            shape=volume.spatial_shape,
+            name=volume.name,
+            labels=labels,
+            warnings=tuple(warnings),
+        ),
+    )
+
+
+class _AsStack:
+    """A (Y, X) array seen as one plane of a (1, Y, X) stack."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.shape = (1, *array.shape)
+        self.dtype = array.dtype
+        self.ndim = 3
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        return np.asarray(self.array[:])[None]
+
+    def __setitem__(self, key: slice, value: np.ndarray) -> None:
+        self.array[:] = value[0]
+
+
+def _as_stack(array: Any) -> Any:
+    return _AsStack(array) if array is not None and array.ndim == 2 else array
+
+
+def _prepare(
+    volume: Volume,
+    config: PorosityConfig,
+    mask: Any,
+    target: Any,
+    keep_labels: bool,
+    should_stop: ShouldStop,
+) -> tuple[_Run, list[str]]:
+    """Check everything that can be checked before a voxel is read."""
+    check_real(volume.dtype, volume.name)
+    if 0 in volume.shape:
+        raise VolumeError(f"{volume.name!r} is empty (shape {volume.shape}).")
+    for word, array in (("mask", mask), ("labels target", target)):
+        if array is not None and tuple(array.shape) != volume.shape:
+            raise VolumeError(
+                f"The {word} of {volume.name!r} has shape {tuple(array.shape)}, but the "
+                f"volume has {volume.shape}. Give one of the same shape."
+            )
+    if target is not None and (
+        np.dtype(target.dtype).kind not in "iu" or np.dtype(target.dtype).itemsize < 4
+    ):
+        raise VolumeError(
+            f"Labels do not fit into type {target.dtype}; use uint32 or int32."
+        )
+    warnings = []
+    flat = volume.spatial_shape[:-2] in ((), (1,))
+    if flat and len(volume.shape) == 3:
+        warnings.append("One slice only: measured as an image (areas, pores per mm²).")
+    free = _free_memory()
+    if config.sample_mask == "auto" and mask is None:
+        check_envelope_memory(volume.shape, int(free * _MEMORY_SHARE), volume.name)
+    if target is None and keep_labels:
+        needed = 4 * math.prod(volume.shape)
+        if needed <= free * _MEMORY_SHARE:
+            target = np.zeros(volume.shape, np.uint32)
+        else:
+            warnings.append(
+                f"No label picture was made: it needs {format_bytes(needed)} of memory and "
+                f"{format_bytes(free)} are free. Give a file for it."
+            )
+    size, origin = volume.voxel_size, volume.origin
+    if len(size) == 2:
+        size, origin = (1.0, *size), (0.0, *origin)
+    if flat:
+        size = (1.0, *size[1:])
+    geometry = Geometry(
+        (size[0], size[1], size[2]),
+        (origin[0], origin[1], origin[2]),
+        volume.unit,
+        flat,
+    )
+    source = _as_stack(volume.data)
+    thickness = slab_thickness(source, _as_stack(target))
+    run = _Run(
+        source,
+        volume.name,
+        config,
+        geometry,
+        thickness,
+        _as_stack(mask),
+        _as_stack(target),
+        should_stop,
+    )
+    return run, warnings
+
+
+def _free_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def _histogram(run: _Run, progress: _Progress) -> Generator[Step, None, GreyHistogram]:
+    steps = histogram_steps(
+        run.source,
+        thickness=run.thickness,
+        name=run.name,
+        should_stop=run.should_stop,
+    )
+    for step in steps:
+        if isinstance(step, ResultReady):
+            result: GreyHistogram = step.result
+            return result
+        yield progress.step()
+    raise AssertionError("a sweep ends with its result")
+
+
+def _envelope(run: _Run, threshold: float) -> Generator[Step, None, np.ndarray]:
+    solid = np.zeros(run.shape, bool)
+    for slab in run.slabs:
+        run.check("finding the sample")
+        block = np.asarray(run.source[slab])
+        solid[slab] = ~phase_mask(block, threshold, run.config.phase)
+        if block.dtype.kind == "f":
+            solid[slab] &= np.isfinite(block)
+    steps = envelope_steps(
+        solid,
+        run.config.mask_closing,
+        name=run.name,
+        should_stop=run.should_stop,
+    )
+    for step in steps:
+        if isinstance(step, ResultReady):
+            mask: np.ndarray = step.result
+            return mask
+        yield step
+    raise AssertionError("finding the envelope ends with its result")
+
+
+def _sensitivity_band(
+    histogram: GreyHistogram, threshold: float
+) -> tuple[float, float]:
+    """Threshold ∓ 5 % of the distance between the mean grey values of both phases.
+
+    Where no grey values lie round the threshold, the middle of that gap is moved: any
+    value in it gives the same pores.
+    """
+    low = histogram.centres <= threshold
+    weights = histogram.counts
+    if not weights[low].any() or not weights[~low].any():
+        return threshold, threshold
+    below = float(np.average(histogram.centres[low], weights=weights[low]))
+    above = float(np.average(histogram.centres[~low], weights=weights[~low]))
+    shift = _SENSITIVITY * (above - below)
+    filled = weights > 0
+    last, following = (
+        histogram.centres[low & filled][-1],
+        histogram.centres[~low & filled][0],
+    )
+    middle = (last + following) / 2 if following - last > histogram.width else threshold
+    return float(middle - shift), float(middle + shift)
+
+
+def _label(
+    run: _Run, threshold: float, band: tuple[float, float], progress: _Progress
+) -> Generator[Step, None, RawTable]:
+    labeller = SlabLabeller(
+        run.shape,
+        run.geometry.voxel_size,
+        run.config.connectivity,
+        flat=run.geometry.flat,
+    )
+    for slab in run.slabs:
+        run.check("labelling the pores")
+        pores, sample = run.pores_and_sample(slab, threshold, band)
+        labels, offset = labeller.add(pores, sample)
+        run.offsets.append(offset)
+        if run.target is not None:
+            run.target[slab] = labels
+        yield progress.step()
+    run.check("adding up the pores")
+    return labeller.finish()
+
+
+def _is_view(block: np.ndarray, target: Any) -> bool:
+    return isinstance(target, np.ndarray) and np.shares_memory(block, target)
+
+
+def _renumber(
+    run: _Run, raw: RawTable, large: np.ndarray, progress: _Progress
+) -> Generator[Step, None, None]:
+    """Give the pores that count the labels 1..n, and the others 0."""
+    from napari_geosr.measure import kernels
+
+    number = np.zeros(len(large) + 1, np.uint32)
+    number[1:][large] = np.arange(1, int(large.sum()) + 1, dtype=np.uint32)
+    lookup = number[raw.lookup]
+    for slab, offset in zip(run.slabs, run.offsets, strict=True):
+        run.check("numbering the pores")
+        block = np.ascontiguousarray(run.target[slab], dtype=np.uint32)
+        kernels.relabel(block.reshape(-1), lookup[offset:])
+        if not _is_view(block, run.target):
+            run.target[slab] = block
+        yield progress.step()

@@ -1,0 +1,170 @@
+"""From grey values to pores: the threshold rules and the phase mask."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import ShouldStop, never_stop, run_to_end
+from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.histogram import GreyHistogram, histogram_steps
+
+#: Levels for rules whose cost or outcome depends on the number of bins, as in skimage.
+_FEW_BINS = 256
+
+
+def threshold_value(
+    source: Any,
+    config: PorosityConfig,
+    should_stop: ShouldStop = never_stop,
+    *,
+    name: str = "volume",
+) -> float:
+    """The grey value between pore and solid of a whole volume, read by blocks.
+
+    Parameters
+    ----------
+    source : ArrayLike of shape (Z, Y, X) or (Y, X)
+    config : PorosityConfig
+
+    Raises
+    ------
+    VolumeError
+        If the volume holds no or only one finite value.
+    """
+    thickness = max(1, (1 << 22) // max(1, math.prod(source.shape[1:])))
+    histogram: GreyHistogram = run_to_end(
+        histogram_steps(source, thickness=thickness, name=name, should_stop=should_stop)
+    )
+    return threshold_of(histogram, config, np.dtype(source.dtype), name=name)
+
+
+def threshold_of(
+    histogram: GreyHistogram,
+    config: PorosityConfig,
+    dtype: np.dtype[Any],
+    *,
+    name: str = "volume",
+) -> float:
+    """The threshold that `config` asks for, from a histogram.
+
+    Integers with up to 2¹⁷ levels give the very value of `skimage.filters`; otherwise
+    the result is the upper end of the bin in which that value lies.
+    """
+    rule = config.threshold
+    if isinstance(rule, float | int):
+        return float(rule)
+    if rule == "otsu":
+        from skimage.filters import threshold_otsu
+
+        counts, edges = histogram.counts, histogram.edges
+        value = float(threshold_otsu(hist=(counts, histogram.centres)))
+    elif rule == "li":
+        value = _li(histogram)
+        if histogram.is_exact:
+            return value
+        counts, edges = histogram.counts, histogram.edges
+    else:
+        full = histogram.is_exact and rule == "triangle"
+        counts, edges = (
+            (histogram.counts, histogram.edges)
+            if full
+            else histogram.rebinned(_FEW_BINS)
+        )
+        centres = (edges[1:] + edges[:-1]) / 2
+        if rule == "triangle":
+            value = _triangle(counts, centres)
+        else:
+            value = _multi_otsu(counts, centres, config.phase, name)
+    exact = histogram.is_exact and len(counts) == len(histogram.counts)
+    if exact:
+        return value
+    upper = edges[min(int(np.searchsorted(edges, value, "right")), len(edges) - 1)]
+    if dtype.kind != "f":
+        return float(upper)
+    below = np.nextafter(dtype.type(upper), dtype.type(-np.inf))
+    return float(below)
+
+
+def _multi_otsu(
+    counts: np.ndarray, centres: np.ndarray, phase: str, name: str
+) -> float:
+    """The threshold of three-class Otsu that lies on the side of the pores."""
+    from skimage.filters import threshold_multiotsu
+
+    if np.count_nonzero(counts) < 3:
+        raise VolumeError(
+            f"{name!r} has fewer than three grey values, too few for the threshold "
+            "multi-otsu. Use otsu instead."
+        )
+    low, high = threshold_multiotsu(classes=3, hist=(counts, centres))
+    return float(low if phase == "dark" else high)
+
+
+def _li(histogram: GreyHistogram) -> float:
+    """Li's minimum cross entropy on a histogram (skimage's takes whole images only).
+
+    Li & Tam, Pattern Recognition Letters 19, 771 (1998),
+    https://doi.org/10.1016/S0167-8655(98)00057-9.
+    """
+    weights = histogram.counts.astype(np.float64)
+    values = histogram.centres - histogram.minimum
+    values = np.maximum(values, 0.0)
+    tolerance = 0.5 * histogram.width
+    following = float(np.average(values, weights=weights))
+    current = -2 * tolerance
+    while abs(following - current) > tolerance:
+        current = following
+        above = values > current
+        if not above.any() or not weights[~above].any():
+            break
+        mean_above = float(np.average(values[above], weights=weights[above]))
+        mean_below = float(np.average(values[~above], weights=weights[~above]))
+        if mean_below == 0:
+            break
+        following = (mean_below - mean_above) / (
+            math.log(mean_below) - math.log(mean_above)
+        )
+    return following + histogram.minimum
+
+
+def _triangle(counts: np.ndarray, centres: np.ndarray) -> float:
+    """The bin farthest below the line from the peak to the longer tail's end.
+
+    Zack, Rogers & Latt, J. Histochem. Cytochem. 25, 741 (1977),
+    https://doi.org/10.1177/25.7.70454; skimage's takes whole images only.
+    """
+    peak = int(np.argmax(counts))
+    low, high = (int(i) for i in np.flatnonzero(counts)[[0, -1]])
+    end = high if peak - low < high - peak else low
+    step = 1 if end < peak else -1
+    # From the tail's end towards the peak, without the peak itself.
+    bins = np.arange(end, peak, step)
+    distance = counts[peak] * np.arange(len(bins)) - len(bins) * counts[bins].astype(
+        float
+    )
+    return float(centres[bins[int(np.argmax(distance))]])
+
+
+def phase_mask(block: np.ndarray, value: float, phase: str) -> np.ndarray:
+    """Voxels of the pore phase, same shape, bool; NaN is no pore.
+
+    Dark pores are ``block <= value``, bright ones ``block > value``, so that both
+    share out all finite voxels.
+    """
+    bound: Any = float(value)
+    if block.dtype == np.bool_:
+        block = block.view(np.uint8)
+    if block.dtype.kind in "iu":
+        # Integers are compared as integers: no float copy of the block.
+        info = np.iinfo(block.dtype)
+        whole = math.floor(value)
+        if not info.min <= whole <= info.max:
+            everything = (whole > info.max) == (phase == "dark")
+            return np.full(block.shape, everything)
+        bound = block.dtype.type(whole)
+    mask: np.ndarray = block <= bound if phase == "dark" else block > bound
+    return mask
