@@ -29,7 +29,7 @@ SLAB_VOXELS = 1 << 22
 def slab_thickness(source: Any, target: Any = None) -> int:
     """Planes per slab: about `SLAB_VOXELS`, whole chunks of `source` and `target`."""
     plane = max(1, math.prod(source.shape[1:]))
-    planes = max(1, min(SLAB_VOXELS // plane, source.shape[0]))
+    planes = int(max(1, min(SLAB_VOXELS // plane, source.shape[0])))
     for array in (source, target):
         chunks = getattr(array, "chunks", None)
         if not chunks or array.shape[0] <= 1:
@@ -215,7 +215,8 @@ class SlabLabeller:
 
         if self._z != self.shape[0]:
             raise VolumeError(
-                f"Only {self._z} of {self.shape[0]} planes were labelled; give all slabs."
+                f"Only {self._z} of {self.shape[0]} planes were labelled; "
+                "give all slabs."
             )
         roots = kernels.roots_of(self._parent[: self._n + 1])
         is_root = roots == np.arange(self._n + 1)

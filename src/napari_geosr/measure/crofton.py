@@ -38,7 +38,7 @@ PAIRS: tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...] = (
 )
 
 
-def bit(corner: tuple[int, int, int]) -> int:
+def bit(corner: tuple[int, ...]) -> int:
     """Number of the bit of corner (dz, dy, dx) in a code."""
     dz, dy, dx = corner
     return 4 * dx + 2 * dz + dy
@@ -49,7 +49,7 @@ PAIR_BITS = np.array([(bit(a), bit(b)) for a, b in PAIRS], dtype=np.int64)
 
 
 def pair_weights(voxel_size: Sequence[float], *, flat: bool = False) -> np.ndarray:
-    """Surface (in 2D: boundary length) that one phase change along each pair stands for.
+    """Surface (flat: length) that one change of phase along each pair stands for.
 
     The weight of a direction is the part of the unit sphere (circle) nearest to it,
     so that voxels of any aspect ratio are treated alike.

@@ -60,8 +60,8 @@ def envelope_steps(
     yield StageStarted(message="Finding the sample")
     if not solid.any():
         raise VolumeError(
-            f"{name!r} has no solid at this threshold, so no sample can be found. Change "
-            "the threshold or the phase, or use no sample mask."
+            f"{name!r} has no solid at this threshold, so no sample can be found. "
+            "Change the threshold or the phase, or use no sample mask."
         )
     body = cc3d.largest_k(solid.view(np.uint8), k=1, connectivity=26).astype(bool)
     check()
@@ -106,7 +106,7 @@ def check_envelope_memory(shape: tuple[int, ...], available: int, name: str) -> 
     needed = math.prod(shape) * _BYTES_PER_VOXEL
     if needed > available:
         raise VolumeError(
-            f"The automatic sample mask of {name!r} needs about {format_bytes(needed)} of "
-            f"memory, but {format_bytes(available)} are free. Give a mask layer instead, "
-            "or use no sample mask."
+            f"The automatic sample mask of {name!r} needs about {format_bytes(needed)} "
+            f"of memory, but {format_bytes(available)} are free. Give a mask layer "
+            "instead, or use no sample mask."
         )

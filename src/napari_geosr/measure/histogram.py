@@ -130,8 +130,8 @@ def check_real(dtype: Any, name: str) -> None:
     """Raise `VolumeError` unless `dtype` holds real numbers."""
     if np.dtype(dtype).kind not in "biuf":
         raise VolumeError(
-            f"{name!r} holds values of type {np.dtype(dtype)}; porosity needs real grey "
-            "values. Convert it, for example to its magnitude, first."
+            f"{name!r} holds values of type {np.dtype(dtype)}; porosity needs real "
+            "grey values. Convert it, for example to its magnitude, first."
         )
 
 
@@ -175,12 +175,12 @@ def histogram_steps(
         yield BlockDone(i + 1, len(slabs))
     if not len(histogram.counts):
         raise VolumeError(
-            f"{name!r} holds no finite value (only NaN or infinity), so there is nothing "
-            "to measure. Choose another volume."
+            f"{name!r} holds no finite value (only NaN or infinity), so there is "
+            "nothing to measure. Choose another volume."
         )
     if histogram.minimum == histogram.maximum:
         raise VolumeError(
-            f"{name!r} holds one grey value only ({histogram.minimum:g}), so pores cannot "
-            "be told from solid. Choose another volume or region."
+            f"{name!r} holds one grey value only ({histogram.minimum:g}), so pores "
+            "cannot be told from solid. Choose another volume or region."
         )
     yield ResultReady(result=histogram)

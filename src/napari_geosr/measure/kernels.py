@@ -273,7 +273,6 @@ def sweep_cells(
                     | ((c != 0) & (c != old_any))
                     | ((d != 0) & (d != old_any))
                 )
-                start, end = -1, n_x
                 for x in range(n_x - 1):
                     a, b, c, d = row_a[x + 1], row_b[x + 1], row_c[x + 1], row_d[x + 1]
                     new_any = a | b | c | d

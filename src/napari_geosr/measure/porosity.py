@@ -31,7 +31,7 @@ from napari_geosr.measure.histogram import (
     check_real,
     histogram_steps,
 )
-from napari_geosr.measure.report import PorosityReport, build_report
+from napari_geosr.measure.report import build_report
 from napari_geosr.measure.segment import phase_mask, threshold_of
 from napari_geosr.measure.table import Geometry
 
@@ -187,8 +187,8 @@ def measure_steps(
     raw = yield from _label(run, threshold, band, progress)
     if run.counts.sample == 0:
         raise VolumeError(
-            f"The sample mask of {volume.name!r} is empty, so there is nothing to measure. "
-            "Mark the sample with non-zero values, or use no mask."
+            f"The sample mask of {volume.name!r} is empty, so there is nothing to "
+            "measure. Mark the sample with non-zero values, or use no mask."
         )
     large = raw.rows[:, column.COUNT] >= config.min_voxels
     if keeps:
@@ -249,8 +249,8 @@ def _prepare(
     for word, array in (("mask", mask), ("labels target", target)):
         if array is not None and tuple(array.shape) != volume.shape:
             raise VolumeError(
-                f"The {word} of {volume.name!r} has shape {tuple(array.shape)}, but the "
-                f"volume has {volume.shape}. Give one of the same shape."
+                f"The {word} of {volume.name!r} has shape {tuple(array.shape)}, but "
+                f"the volume has {volume.shape}. Give one of the same shape."
             )
     if target is not None and (
         np.dtype(target.dtype).kind not in "iu" or np.dtype(target.dtype).itemsize < 4
@@ -271,8 +271,8 @@ def _prepare(
             target = np.zeros(volume.shape, np.uint32)
         else:
             warnings.append(
-                f"No label picture was made: it needs {format_bytes(needed)} of memory and "
-                f"{format_bytes(free)} are free. Give a file for it."
+                f"No label picture was made: it needs {format_bytes(needed)} of memory "
+                f"and {format_bytes(free)} are free. Give a file for it."
             )
     size, origin = volume.voxel_size, volume.origin
     if len(size) == 2:

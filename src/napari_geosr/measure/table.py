@@ -80,7 +80,7 @@ def pore_table(
         round_name, roundness = "sphericity", _ratio(math.pi * diameter**2, surface)
         radius = np.cbrt(voxels * 3 / (4 * math.pi))
     roundness[touches] = np.nan
-    # Digital surfaces of tiny pores come out below those of a ball: not rounder than it.
+    # Digital surfaces of tiny pores come out below a ball's; none is rounder.
     table[round_name] = np.minimum(roundness, 1.0)
     table["surface_reliable"] = radius >= RELIABLE_RADIUS_VOXELS
     table["euler_number"] = rows[:, column.EULER8] // 8
