@@ -1,0 +1,106 @@
+"""The files of a measurement: JSON, CSV, a picture, a page, and labels on request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_geosr import io
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.measure import MeasureConfig, measure_record
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.report import PorosityReport
+
+
+def plan(
+    folder: str | Path, names: Sequence[str], *, labels: bool = False, stem: str = ""
+) -> dict[str, Path]:
+    """Name the files that the reports called `names` will be written to.
+
+    Parameters
+    ----------
+    folder : path
+        Made when it does not exist.
+    names : sequence of str
+        The first is the volume that was measured, others are compared with it.
+    labels : bool
+        Whether the labelled pores of the first are written too.
+    stem : str
+        Put before each file name, for several measurements in one folder.
+
+    Returns
+    -------
+    dict
+        Path by kind: ``json``, ``html``, ``png``, ``csv``, ``csv NAME`` for the others,
+        ``labels``.
+    """
+    folder = Path(folder)
+    start = f"{stem}_" if stem else ""
+    files = {
+        "json": folder / f"{start}report.json",
+        "html": folder / f"{start}report.html",
+        "png": folder / f"{start}histogram.png",
+        "csv": folder / f"{start}pores.csv",
+    }
+    for name in names[1:]:
+        files[f"csv {name}"] = folder / f"{start}pores_{name}.csv"
+    if labels:
+        files["labels"] = folder / f"{start}pores.ome.tif"
+    return files
+
+
+def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
+    """Raise `FileError` before hours are spent if the files cannot be written."""
+    folder = next(iter(files.values())).parent
+    existing = [path.name for path in files.values() if path.exists()]
+    if existing and not overwrite:
+        raise FileError(
+            f"{folder} already holds {', '.join(existing)}. Choose another folder, or "
+            "replace them with --overwrite."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"The folder {folder} cannot be made: {error.strerror}. Choose another one."
+        ) from error
+
+
+def write(
+    files: Mapping[str, Path],
+    volumes: Mapping[str, Volume],
+    reports: Mapping[str, PorosityReport],
+    config: MeasureConfig,
+) -> None:
+    """Write what :func:`plan` named, replacing what :func:`check` allowed."""
+    from napari_geosr.measure import export
+
+    record = measure_record(volumes, config)
+    first, *others = reports
+    values = reports[first].to_json_dict() | {"provenance": record}
+    for name in others:
+        values[name] = reports[name].to_json_dict()
+    export.write_json(files["json"], values, overwrite=True)
+    export.write_csv(files["csv"], reports[first], overwrite=True)
+    for name in others:
+        export.write_csv(files[f"csv {name}"], reports[name], overwrite=True)
+    shown = {volumes[name].name: reports[name] for name in reports}
+    if len(shown) < len(reports):  # two files of the same name
+        shown = dict(reports)
+    export.write_png(files["png"], shown, overwrite=True)
+    export.write_html(
+        files["html"],
+        shown,
+        title=f"Porosity of {volumes[first].name}",
+        provenance=[record],
+        overwrite=True,
+    )
+    if "labels" in files:
+        volume = volumes[first]
+        labelled = volume.replace(
+            data=reports[first].labels, provenance=(*volume.provenance, record)
+        )
+        io.write(labelled, files["labels"], overwrite=True)

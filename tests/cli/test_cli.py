@@ -1,0 +1,154 @@
+"""The command line as a stranger's script uses it: exit codes, JSON, sentences."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_geosr.cli.app import run
+
+
+def save(path, data, voxel=2.0):
+    tifffile.imwrite(
+        path,
+        data,
+        imagej=True,
+        resolution=(1 / voxel, 1 / voxel),
+        metadata={"spacing": voxel, "unit": "um", "axes": "ZYX"[-data.ndim :]},
+    )
+    return str(path)
+
+
+@pytest.fixture
+def pores(tmp_path):
+    """A bright block, 8 × 40 × 40, with two dark cubes of 4³ and 5³ voxels."""
+    data = np.full((8, 40, 40), 200, np.uint8)
+    data[2:6, 5:9, 5:9] = 50
+    data[1:6, 20:25, 20:25] = 50
+    return save(tmp_path / "pores.tif", data)
+
+
+def test_info_json(pores, capsys):
+    assert run(["info", pores, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["shape"] == [8, 40, 40]
+    assert values["axes"] == "ZYX"
+    assert values["voxel_size"] == pytest.approx([2.0] * 3)
+    assert values["unit"] == "µm"
+    assert values["origin"] == pytest.approx([0.0] * 3)
+
+
+def test_info_for_people_says_when_the_size_is_unknown(tmp_path, capsys):
+    tifffile.imwrite(tmp_path / "bare.tif", np.zeros((4, 5), np.uint8))
+    assert run(["info", str(tmp_path / "bare.tif")]) == 0
+    assert "unknown" in capsys.readouterr().out
+
+
+def test_measure_json_and_files(pores, tmp_path, capsys):
+    out = tmp_path / "report"
+    arguments = ["measure", pores, "--out", str(out), "--labels", "--json"]
+    assert run(arguments) == 0
+    captured = capsys.readouterr()
+    values = json.loads(captured.out)
+    assert values["pore_count"] == 2
+    assert values["porosity"] == pytest.approx((64 + 125) / (8 * 40 * 40))
+    assert values["pores_per_mm3"] == pytest.approx(2 / (8 * 40 * 40 * 8e-9))
+    names = {"report.json", "report.html", "pores.csv", "histogram.png"}
+    assert {p.name for p in out.iterdir()} == names | {"pores.ome.tif"}
+    labels = tifffile.imread(out / "pores.ome.tif")
+    assert np.bincount(labels.ravel())[1:].tolist() == [125, 64]
+    assert run(arguments) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run([*arguments, "--overwrite"]) == 0
+
+
+def test_measure_with_a_reference_and_a_given_voxel_size(pores, tmp_path, capsys):
+    out = str(tmp_path / "report")
+    given = ["--voxel-size", "4,4,4", "--unit", "um", "--threshold", "100"]
+    code = run(
+        ["measure", pores, "--reference", pores, "--out", out, "--json", *given]
+    )
+    assert code == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["threshold"] == 100
+    assert values["voxel_size"] == [4.0] * 3
+    assert values["reference"]["porosity"] == values["porosity"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["info", "absent.tif"], "absent.tif"),
+        (["measure", "absent.tif", "--out", "m"], "absent.tif"),
+        (["restore", "PORES", "--out", "x.tif", "--model", "nope"], "nope"),
+        (["restore", "PORES", "--out", "x.tif", "--memory", "lots"], "4GB"),
+        (["restore", "PORES", "--out", "x.png"], "x.png"),
+        (["measure", "PORES", "--out", "m", "--threshold", "osu"], "threshold"),
+        (["measure", "PORES", "--out", "m", "--voxel-size", "4,x"], "voxel size"),
+        (["models", "show", "nope"], "nope"),
+        (["models", "verify", "absent"], "absent"),
+        (["restor"], "restor"),
+        (["restore", "PORES"], "out"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    arguments, says, pores, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    words = [pores if word == "PORES" else word for word in arguments]
+    assert run(words) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert sorted(os.listdir(tmp_path)) == ["pores.tif"]
+
+
+def test_our_own_fault_is_exit_code_1(pores, monkeypatch, capsys):
+    def broken(*_args, **_kwargs):
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("napari_geosr.io.read", broken)
+    assert run(["info", pores]) == 1
+    assert "our fault" in capsys.readouterr().err
+
+
+def test_debug_shows_where_an_error_came_from(tmp_path, capsys):
+    assert run(["info", str(tmp_path / "absent.tif"), "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_models_list_show_verify(capsys):
+    assert run(["models", "list", "--json"]) == 0
+    models = {m["name"]: m for m in json.loads(capsys.readouterr().out)}
+    assert {"foam-denoise", "foam-sr-x2"} <= set(models)
+    assert run(["models", "show", "foam-denoise"]) == 0
+    assert "Not for" in capsys.readouterr().out
+    assert run(["models", "verify", models["foam-denoise"]["path"]]) == 0
+    assert "sound" in capsys.readouterr().out
+
+
+def test_doctor_names_devices_and_versions(capsys):
+    assert run(["doctor", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["packages"]["torch"] != "not installed"
+    assert values["devices"]["chosen by 'auto'"]
+    assert "foam-denoise" in values["models"]
+
+
+def test_the_installed_program_answers_help():
+    out = subprocess.run(
+        [sys.executable, "-m", "napari_geosr", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert out.returncode == 0
+    for command in ("demo", "restore", "measure", "models", "info", "doctor"):
+        assert command in out.stdout
