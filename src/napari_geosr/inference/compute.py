@@ -1,0 +1,268 @@
+"""One forward: settings that make it exact, and its errors in our words."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import sys
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.errors import EngineError, ModelError
+from napari_geosr.inference.memory import network_spec, probe_window
+from napari_geosr.inference.tiling import Layout, Tile
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+class OutOfMemoryError(Exception):
+    """A tile did not fit; caught by the runner, never seen by people."""
+
+
+def default_threads() -> int:
+    """All cores but one, which keeps a desktop responsive."""
+    try:
+        n = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        n = os.cpu_count() or 1
+    return max(1, n - 1)
+
+
+def check_ready(network: nn.Module) -> None:
+    """Raise `ModelError` unless the network is in evaluation mode."""
+    if network.training:
+        raise ModelError(
+            f"The network {type(network).__name__} is in training mode, where results "
+            "depend on the tile. Call network.eval() first."
+        )
+
+
+def network_dtype(network: nn.Module) -> str:
+    """``"float64"`` for a network in double precision, else ``"float32"``."""
+    import torch
+
+    first = next(network.parameters(), None)
+    return (
+        "float64" if first is not None and first.dtype == torch.float64 else "float32"
+    )
+
+
+@contextmanager
+def exact_settings(threads: int | None) -> Iterator[None]:
+    """Inference mode, TF32 off, `threads` threads; as before when left.
+
+    Held for one forward only: a generator must not keep them while it is suspended.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    wanted = threads or default_threads()
+    flags = _tf32_flags() if torch.cuda.is_available() else []
+    old = [getattr(place, name) for place, name, _ in flags]
+    try:
+        if wanted != before:
+            torch.set_num_threads(wanted)
+        for place, name, value in flags:
+            setattr(place, name, value)
+        with torch.inference_mode():
+            yield
+    finally:
+        for (place, name, _), value in zip(flags, old, strict=True):
+            setattr(place, name, value)
+        if wanted != before:
+            torch.set_num_threads(before)
+
+
+def _tf32_flags() -> list[tuple[Any, str, Any]]:
+    import torch
+
+    backends: Any = torch.backends
+    if hasattr(backends.cudnn, "conv"):  # since torch 2.9
+        return [
+            (backends.cudnn.conv, "fp32_precision", "ieee"),
+            (backends.cuda.matmul, "fp32_precision", "ieee"),
+        ]
+    return [
+        (backends.cudnn, "allow_tf32", False),
+        (backends.cuda.matmul, "allow_tf32", False),
+    ]
+
+
+def restore_window(
+    network: nn.Module,
+    block: np.ndarray[Any, Any],
+    tile: Tile,
+    layout: Layout,
+    device: str,
+    threads: int | None,
+) -> np.ndarray[Any, Any]:
+    """Restored core of one window.
+
+    Parameters
+    ----------
+    block : ndarray of shape (Z, Y, X)
+        The window, standardised, with ``2 · Layout.context`` more planes.
+
+    Returns
+    -------
+    ndarray
+        The core, in output voxels, still standardised.
+
+    Raises
+    ------
+    OutOfMemoryError
+        If memory ran out.
+    EngineError
+        If the network failed in another way.
+    """
+    import torch
+
+    crop = tile.crop(layout)
+    shape = tuple(part.stop - part.start for part in crop)
+    try:
+        with exact_settings(threads):
+            whole = torch.from_numpy(block)
+            out = torch.empty(shape, dtype=whole.dtype)
+            if not layout.per_plane:
+                y = _forward(network, whole[None, None].to(device), layout)
+                out.copy_(y[0, 0][crop])
+            else:
+                n_channels = 2 * layout.context + 1
+                for i in range(shape[0]):
+                    x = whole[i : i + n_channels][None].to(device)
+                    out[i].copy_(_forward(network, x, layout)[0, 0][crop[1:]])
+            return out.numpy()
+    except MemoryError as error:
+        raise OutOfMemoryError from error
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise OutOfMemoryError from error
+        raise EngineError(
+            f"The network {type(network).__name__} failed on a window of "
+            f"{tile.window_shape} voxels: {error}"
+        ) from error
+
+
+def _forward(network: nn.Module, x: torch.Tensor, layout: Layout) -> torch.Tensor:
+    y: torch.Tensor = network(x)
+    n = x.ndim - 2
+    scale = layout.scale[3 - n :]
+    expected = (1, 1, *(m * s for m, s in zip(x.shape[2:], scale, strict=True)))
+    if tuple(y.shape) != expected:
+        raise ModelError(
+            f"The network {type(network).__name__} gave shape {tuple(y.shape)} where "
+            f"its spec promises {expected}."
+        )
+    return y
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a torch error means that memory ran out."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return any(
+        phrase in text
+        for phrase in (
+            "out of memory",
+            "can't allocate memory",
+            "cannot allocate memory",
+            "failed to allocate",
+            "not enough memory",
+            "alloc_failed",
+        )
+    )
+
+
+def release_memory(device: str) -> None:
+    """Give back what torch and the C library hold in reserve."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()
+    elif sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):
+            libc.malloc_trim(0)
+
+
+@contextmanager
+def frugal_allocator(device: str) -> Iterator[None]:
+    """Make the C library return large blocks at once, so that a budget can be kept.
+
+    By default glibc keeps freed blocks of up to 32 MB for reuse, and a process grows to
+    twice what it needs. Afterwards the thresholds are those which glibc's own dynamic
+    adjustment ends at (it cannot be asked for them).
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" and device == "cpu" else None
+    has_mallopt = libc is not None and hasattr(libc, "mallopt")
+    if libc is not None and has_mallopt:
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 20)
+    try:
+        yield
+    finally:
+        if libc is not None and has_mallopt:
+            libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+            libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+            release_memory(device)
+
+
+_SPEEDS: weakref.WeakKeyDictionary[Any, dict[tuple[str, int], float]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def seconds_per_voxel(network: nn.Module, device: str, threads: int | None) -> float:
+    """Time per input voxel, from small windows; cached per network, device, threads.
+
+    Windows grow until one takes a tenth of a second, so that call overhead and caches
+    do not mislead; the first call, which warms up, does not count.
+    """
+    import torch
+
+    key = (device, threads or default_threads())
+    known = _SPEEDS.setdefault(network, {})
+    if key in known:
+        return known[key]
+    spec = network_spec(network)
+    like = torch.float64 if network_dtype(network) == "float64" else torch.float32
+    length = 48 if len(spec.axes) == 2 else 12
+    speed, voxels_before = 0.0, 0
+    for attempt in range(6):
+        window = probe_window(spec, length)
+        voxels = math.prod(window)
+        if voxels == voxels_before and attempt > 1:
+            break
+        x = torch.zeros((1, spec.adjacent_slices, *window), dtype=like, device=device)
+        with exact_settings(threads):
+            start = time.perf_counter()
+            network(x).ravel()[:1].cpu()  # waits for the device
+            elapsed = time.perf_counter() - start
+        speed, voxels_before = elapsed / voxels, voxels
+        if attempt and elapsed > 0.1:
+            break
+        length = int(length * (1.7 if attempt else 1.0))
+    known[key] = speed
+    return speed
+
+
+def learn_speed(
+    network: nn.Module, device: str, threads: int | None, speed: float
+) -> None:
+    """Remember the speed that a real tile had."""
+    _SPEEDS.setdefault(network, {})[(device, threads or default_threads())] = speed

@@ -1,0 +1,120 @@
+"""Which device computes, what it is called, and how much memory it has free."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from napari_geosr.core.errors import ConfigError
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def pick_device(wanted: str = "auto") -> str:
+    """Name the torch device to compute on.
+
+    Parameters
+    ----------
+    wanted : str
+        ``"auto"`` (CUDA, then Apple's MPS, then the processor), ``"cpu"``, ``"cuda"``,
+        ``"cuda:1"`` or ``"mps"``.
+
+    Raises
+    ------
+    ConfigError
+        If `wanted` is unknown or this machine does not have it.
+    """
+    import torch
+
+    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    has_mps = torch.backends.mps.is_available()
+    if wanted == "auto":
+        return "cuda" if n_cuda else "mps" if has_mps else "cpu"
+    kind, _, index = wanted.partition(":")
+    if wanted == "cpu" or (wanted == "mps" and has_mps):
+        return wanted
+    if kind == "cuda" and (not index or index.isdecimal()):
+        if int(index or 0) < n_cuda:
+            return wanted
+        found = f"{n_cuda} of them" if n_cuda else "no usable CUDA device"
+        raise ConfigError(
+            f"Device {wanted!r} was asked for, but this machine has {found}. "
+            "Use --device auto or cpu."
+        )
+    if wanted == "mps":
+        raise ConfigError("Device 'mps' needs an Apple GPU. Use --device auto or cpu.")
+    raise ConfigError(f"{wanted!r} is no device. Use auto, cpu, cuda, cuda:1 … or mps.")
+
+
+def device_name(device: str) -> str:
+    """What people call the device, e.g. ``"NVIDIA H200"`` or the processor's name."""
+    import torch
+
+    if device.startswith("cuda"):
+        return str(torch.cuda.get_device_name(device))
+    if device == "mps":
+        return "Apple GPU"
+    return _processor_name()
+
+
+def free_memory(device: str = "cpu") -> int:
+    """Bytes that a job on `device` may still take.
+
+    For the processor this is the smaller of what the machine has available and what
+    the container's limit (cgroup v1 or v2) leaves.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+        # What torch's allocator keeps in reserve is free for us as well.
+        reserve = torch.cuda.memory_reserved(device)
+        return int(free + reserve - torch.cuda.memory_allocated(device))
+    if device == "mps":
+        limit = torch.mps.recommended_max_memory()
+        return max(0, int(limit - torch.mps.current_allocated_memory()))
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    left = container_memory_left()
+    return available if left is None else min(available, left)
+
+
+def container_memory_left(root: Path = _CGROUP) -> int | None:
+    """Bytes left under the container's memory limit; None where there is no limit.
+
+    Cached file pages do not count as used: the kernel gives them back on demand.
+    """
+    for limit, usage, stat, inactive in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+            "total_inactive_file",
+        ),
+    ):
+        try:
+            most = int((root / limit).read_text())
+            used = int((root / usage).read_text())
+            rows = (root / stat).read_text().splitlines()
+        except (OSError, ValueError):  # no such controller, or "max"
+            continue
+        if most >= 1 << 60:  # cgroup v1 writes a huge number for "no limit"
+            continue
+        cached = next(
+            (int(r.split()[1]) for r in rows if r.startswith(inactive + " ")), 0
+        )
+        return max(0, most - used + cached)
+    return None
+
+
+def _processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

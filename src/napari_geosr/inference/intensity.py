@@ -1,0 +1,164 @@
+"""Global intensity statistics of a volume, streamed by blocks. numpy only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import BlockDone, ResultReady, ShouldStop, Step, never_stop
+from napari_geosr.core.volume import ArrayLike
+
+#: Levels of `IntensityStatistics.quantiles`.
+QUANTILE_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+#: Above this many voxels an evenly spaced sample of planes is read.
+SAMPLE_ABOVE = 64 * 2**20
+_BLOCK_VOXELS = 4 * 2**20
+_QUANTILE_VOXELS = 2**20
+
+
+@dataclass(frozen=True)
+class IntensityStatistics:
+    """Statistics of the finite voxels of a whole volume.
+
+    Attributes
+    ----------
+    mean, std, minimum, maximum : float
+        Of the finite voxels, accumulated in float64.
+    n_voxels : int
+        Voxels that were looked at, finite or not.
+    n_nan, n_inf : int
+        How many of them were NaN or infinite.
+    sampled : bool
+        Whether planes were left out because the volume is large.
+    quantiles : tuple of float
+        At `QUANTILE_LEVELS`, from an evenly spaced subset of about a million voxels.
+    """
+
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+    n_voxels: int
+    n_nan: int = 0
+    n_inf: int = 0
+    sampled: bool = False
+    quantiles: tuple[float, ...] = ()
+
+
+def scan_steps(
+    source: ArrayLike,
+    should_stop: ShouldStop = never_stop,
+    *,
+    sample_above: int = SAMPLE_ABOVE,
+) -> Generator[Step, None, None]:
+    """Find mean, spread and range of a 2D or 3D array of any real dtype.
+
+    Reads everything once up to `sample_above` voxels. A larger array is sampled:
+    about `sample_above` voxels in whole planes (rows, in 2D), evenly spaced from the
+    first to the last, so the result is the same at every run.
+
+    Yields
+    ------
+    BlockDone
+        For each block read, then `ResultReady` with `IntensityStatistics`.
+
+    Raises
+    ------
+    VolumeError
+        If the array holds no finite voxel, only one grey value, or no real numbers.
+    Cancelled
+        If `should_stop` says so.
+    """
+    dtype = np.dtype(source.dtype)
+    if dtype.kind not in "buif":
+        raise VolumeError(
+            f"Voxels of type {dtype} cannot be restored: use real numbers."
+        )
+    n_total = math.prod(source.shape)
+    if n_total == 0:
+        raise VolumeError(f"The volume of shape {tuple(source.shape)} holds no voxels.")
+    blocks = list(_blocks(tuple(source.shape), sample_above))
+    sums = _Sums()
+    keep_every = max(1, min(n_total, sample_above) // _QUANTILE_VOXELS)
+    for done, block in enumerate(blocks, start=1):
+        if should_stop():
+            raise Cancelled("Stopped while the grey values were read.")
+        sums.add(np.asarray(source[block]), keep_every)
+        yield BlockDone(done, len(blocks))
+    yield ResultReady(result=sums.result(sampled=n_total > sample_above))
+
+
+def _blocks(shape: tuple[int, ...], sample_above: int) -> Iterator[tuple[slice, ...]]:
+    """Blocks of whole planes (or rows), all of them or an evenly spaced sample."""
+    n, per_plane = shape[0], math.prod(shape[1:])
+    if n * per_plane > sample_above:
+        n_kept = max(1, min(n, sample_above // per_plane))
+        for i in np.unique(np.linspace(0, n - 1, n_kept).round().astype(int)):
+            yield (slice(int(i), int(i) + 1),)
+        return
+    n_together = max(1, _BLOCK_VOXELS // per_plane)
+    for start in range(0, n, n_together):
+        yield (slice(start, min(n, start + n_together)),)
+
+
+class _Sums:
+    """Running count, mean and sum of squared deviations (Chan et al. 1983)."""
+
+    def __init__(self) -> None:
+        self.n = self.n_nan = self.n_inf = 0
+        self.mean = self.squares = 0.0
+        self.minimum, self.maximum = math.inf, -math.inf
+        self.subset: list[np.ndarray[Any, Any]] = []
+
+    def add(self, block: np.ndarray[Any, Any], keep_every: int) -> None:
+        values = block.reshape(-1)
+        if block.dtype.kind == "f":
+            finite = np.isfinite(values)
+            if not finite.all():
+                n_nan = int(np.isnan(values).sum())
+                self.n_nan += n_nan
+                self.n_inf += int((~finite).sum()) - n_nan
+                values = values[finite]
+        if values.size == 0:
+            return
+        self.subset.append(values[::keep_every].astype(np.float64))
+        self.minimum = min(self.minimum, float(values.min()))
+        self.maximum = max(self.maximum, float(values.max()))
+        numbers = values.astype(np.float64)
+        n, mean = numbers.size, float(numbers.mean())
+        numbers -= mean
+        squares = float(np.dot(numbers, numbers))
+        total, shift = self.n + n, mean - self.mean
+        self.squares += squares + shift * shift * self.n * n / total
+        self.mean += shift * n / total
+        self.n = total
+
+    def result(self, *, sampled: bool) -> IntensityStatistics:
+        n_bad = self.n_nan + self.n_inf
+        if self.n == 0:
+            raise VolumeError(
+                f"None of the {n_bad} voxels is a finite number (NaN or infinite "
+                "throughout): nothing can be restored."
+            )
+        if self.minimum == self.maximum:
+            raise VolumeError(
+                f"Every voxel has the same grey value ({self.minimum:g}): there is "
+                "nothing to restore."
+            )
+        quantiles = np.quantile(np.concatenate(self.subset), QUANTILE_LEVELS)
+        return IntensityStatistics(
+            mean=self.mean,
+            std=math.sqrt(self.squares / self.n),
+            minimum=self.minimum,
+            maximum=self.maximum,
+            n_voxels=self.n + n_bad,
+            n_nan=self.n_nan,
+            n_inf=self.n_inf,
+            sampled=sampled,
+            quantiles=tuple(float(q) for q in quantiles),
+        )

@@ -1,0 +1,205 @@
+"""Reading, computing and writing at the same time, in bounded memory."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+Item = TypeVar("Item")
+Block = TypeVar("Block")
+Result = TypeVar("Result")
+Written = TypeVar("Written")
+
+#: Items read ahead, and items waiting to be written. Counted in the memory model.
+DEPTH = 2
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class _End:
+    """No more items will come."""
+
+
+class Pipeline(Generic[Item, Block, Result, Written]):
+    """A reader and a writer thread around a computation in the caller's thread.
+
+    The reader runs at most `depth` items ahead and at most `depth` results wait to be
+    written. An error in either thread surfaces at the caller's next call. Leaving the
+    context always ends both threads; what was handed to `put` is still written, unless
+    writing itself failed.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(item) -> block``, in the reader thread.
+    write : callable
+        ``write(item, result) -> written``, in the writer thread.
+    depth : int
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Item], Block],
+        write: Callable[[Item, Result], Written],
+        depth: int = DEPTH,
+    ) -> None:
+        self._read, self._write, self._depth = read, write, depth
+        self._error: BaseException | None = None
+        self._write_failed = False
+        self._n_put = self._n_reported = 0
+        self._reader: threading.Thread | None = None
+        self._stop_reading = threading.Event()
+        self._blocks: queue.Queue[tuple[Item, Block] | _End] = queue.Queue()
+        self._results: queue.Queue[tuple[Item, Result] | _End] = queue.Queue(
+            max(1, depth - 1)
+        )
+        self._written: queue.SimpleQueue[tuple[Item, Written]] = queue.SimpleQueue()
+        self._writer = threading.Thread(
+            target=self._write_all, name="geosr-writer", daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._writer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop_reading()
+        self._results.put(_End())
+        self._writer.join()
+
+    def start_reading(self, items: Iterable[Item]) -> None:
+        """Read `items` from now on; what was read ahead before is dropped."""
+        self.stop_reading()
+        stop = self._stop_reading = threading.Event()
+        # One block waits in the thread's hand, so the queue is one shorter.
+        self._blocks = queue.Queue(max(1, self._depth - 1))
+        self._reader = threading.Thread(
+            target=self._read_all,
+            args=(list(items), self._blocks, stop),
+            name="geosr-reader",
+            daemon=True,
+        )
+        self._reader.start()
+
+    def stop_reading(self) -> None:
+        """End the reader thread and drop what it read ahead."""
+        self._stop_reading.set()
+        if self._reader is not None:
+            while self._reader.is_alive():
+                self._drain(self._blocks)
+                self._reader.join(_POLL_SECONDS)
+            self._drain(self._blocks)
+            self._reader = None
+
+    def take(self, while_waiting: Callable[[], None]) -> tuple[Item, Block]:
+        """The next item with its block; calls `while_waiting` now and then."""
+        while True:
+            self._raise_error()
+            try:
+                got = self._blocks.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                while_waiting()
+                continue
+            if isinstance(got, _End):
+                self._raise_error()
+                raise IndexError("there is no item left to take")
+            return got
+
+    def put(self, item: Item, result: Result) -> None:
+        """Hand a result to the writer; waits while `depth` others are in its way."""
+        while True:
+            self._raise_error()
+            try:
+                self._results.put((item, result), timeout=_POLL_SECONDS)
+            except queue.Full:
+                continue
+            self._n_put += 1
+            return
+
+    def written(self) -> list[tuple[Item, Written]]:
+        """What was written since the last call."""
+        found = []
+        while not self._written.empty():
+            found.append(self._written.get())
+        self._n_reported += len(found)
+        return found
+
+    def n_unwritten(self) -> int:
+        """How many results handed in are not reported by :meth:`written` yet."""
+        return self._n_put - self._n_reported
+
+    def flush(self) -> None:
+        """Wait until everything handed in so far is written."""
+        self._results.join()
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _read_all(
+        self,
+        items: list[Item],
+        blocks: queue.Queue[tuple[Item, Block] | _End],
+        stop: threading.Event,
+    ) -> None:
+        for item in items:
+            if stop.is_set():
+                return
+            try:
+                block = self._read(item)
+            except BaseException as error:  # noqa: BLE001 - raised again by the caller
+                self._error = error
+                break
+            if not _offer(blocks, (item, block), stop):
+                return
+            del block
+        _offer(blocks, _End(), stop)
+
+    def _write_all(self) -> None:
+        while True:
+            got = self._results.get()
+            try:
+                if isinstance(got, _End):
+                    return
+                if not self._write_failed:
+                    item, result = got
+                    self._written.put((item, self._write(item, result)))
+            except BaseException as error:  # noqa: BLE001 - raised again by the caller
+                self._error = error
+                self._write_failed = True
+            finally:
+                self._results.task_done()
+                del got
+
+    @staticmethod
+    def _drain(blocks: queue.Queue[tuple[Item, Block] | _End]) -> None:
+        while True:
+            try:
+                blocks.get_nowait()
+            except queue.Empty:
+                return
+
+
+def _offer(
+    blocks: queue.Queue[tuple[Item, Block] | _End],
+    entry: tuple[Item, Block] | _End,
+    stop: threading.Event,
+) -> bool:
+    while not stop.is_set():
+        try:
+            blocks.put(entry, timeout=_POLL_SECONDS)
+        except queue.Full:
+            continue
+        return True
+    return False

@@ -1,0 +1,346 @@
+"""One run: the tiles in order, through the pipeline, past an out-of-memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import (
+    Cancelled,
+    ConfigError,
+    DeviceMemoryError,
+    ModelError,
+    VolumeError,
+)
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    Step,
+    TileDone,
+    Warned,
+    never_stop,
+)
+from napari_geosr.core.volume import ArrayLike
+from napari_geosr.inference import compute
+from napari_geosr.inference.growth import GrowthMeter
+from napari_geosr.inference.memory import (
+    Buffers,
+    CostModel,
+    learn_cost,
+    measure_cost,
+    network_spec,
+    tile_peak,
+)
+from napari_geosr.inference.pipeline import Pipeline
+from napari_geosr.inference.tile_choice import TileChoice, choose_tile
+from napari_geosr.inference.tile_memory import TileMemory, memory_key
+from napari_geosr.inference.tiling import Tile, TilePlan, lay_out, plan, split
+from napari_geosr.inference.windows import (
+    NonFinite,
+    Standardisation,
+    ValueWriter,
+    WindowReader,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Array = np.ndarray[Any, Any]
+
+#: A preview that fits at this many bytes per voxel runs without measuring the network.
+_GENEROUS = CostModel(base=0.0, slope=8192.0)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run went.
+
+    Attributes
+    ----------
+    n_tiles : int
+        Tiles finished.
+    tile : tuple of int
+        Core size of the tiles at the end, along Z, Y, X, in input voxels.
+    cost_factor : float
+        Voxels computed ÷ voxels of the volume, as planned.
+    seconds : float
+    n_clipped : int
+        Voxels that an integer target could not hold.
+    n_nonfinite : int
+        NaN and infinite input voxels that were replaced.
+    n_retries : int
+        How often memory ran out and tiles were halved.
+    peak_bytes : int
+        Predicted peak.
+    """
+
+    n_tiles: int
+    tile: tuple[int, ...]
+    cost_factor: float
+    seconds: float
+    n_clipped: int = 0
+    n_nonfinite: int = 0
+    n_retries: int = 0
+    peak_bytes: int = 0
+
+
+class Run:
+    """One run over a volume, or over a region of it.
+
+    See :func:`napari_geosr.inference.runner.restore_tiles` for the parameters. With
+    `region`, the target holds that region alone.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        source: ArrayLike,
+        target: Any,
+        *,
+        statistics: Standardisation,
+        budget: int,
+        device: str = "cpu",
+        nonfinite: NonFinite = "mean",
+        threads: int | None = None,
+        should_stop: ShouldStop = never_stop,
+        tile_memory: TileMemory | None = None,
+        region: Sequence[slice] | None = None,
+    ) -> None:
+        self.network, self.source, self.target = network, source, target
+        self.statistics, self.budget, self.device = statistics, budget, device
+        self.threads, self.should_stop = threads, should_stop
+        self.spec, self.region = network_spec(network), region
+        self.layout = lay_out(source.shape, self.spec)
+        compute.check_ready(network)
+        self._check(nonfinite)
+        network.to(device)
+        self.tile_memory = tile_memory or TileMemory()
+        self.dtype = compute.network_dtype(network)
+        self.buffers = Buffers(
+            source=np.dtype(source.dtype).itemsize,
+            target=np.dtype(target.dtype).itemsize,
+            network=np.dtype(self.dtype).itemsize,
+        )
+        self.reader = WindowReader(
+            source, self.layout, statistics, nonfinite, self.dtype
+        )
+        self.cost = _GENEROUS
+        self.choice: TileChoice | None = None
+        self.n_done = self.n_nonfinite = self.n_retries = 0
+        self.started = time.perf_counter()
+
+    def _check(self, nonfinite: str) -> None:
+        if nonfinite not in get_args(NonFinite):
+            raise ConfigError(f"{nonfinite!r} is none of {get_args(NonFinite)}.")
+        if np.dtype(self.source.dtype).kind not in "buif":
+            raise VolumeError(f"Voxels of type {self.source.dtype} cannot be restored.")
+        if np.dtype(self.target.dtype).kind not in "uif":
+            raise VolumeError(f"Results cannot be stored as {self.target.dtype}.")
+        mean, std = self.statistics.mean, self.statistics.std
+        if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
+            raise VolumeError(
+                f"The grey values have mean {mean:g} and spread {std:g}: there is "
+                "nothing to restore."
+            )
+        expected, found = self.layout.output_shape, tuple(self.target.shape)
+        if self.region is None and found != expected:
+            raise VolumeError(f"The result needs shape {expected}, not {found}.")
+
+    def plan(self, first: Sequence[slice] | None = None) -> TilePlan:
+        """Tiles of the least work that fits, for the whole or for the region."""
+        most = self.tile_memory.most_voxels(memory_key(self.network, self.device))
+        self.cost = measure_cost(self.network, self.device)
+        self.choice = self._choose(self.budget, most)
+        return self._tiles(first)
+
+    def plan_region(self) -> TilePlan:
+        """As :meth:`plan`, but without measuring where memory is plentiful."""
+        if self.tile_memory.most_voxels(memory_key(self.network, self.device)):
+            return self.plan()
+        try:
+            self.choice = self._choose(self.budget)
+        except (DeviceMemoryError, ModelError):  # at the generous figure
+            return self.plan()
+        if self.choice.tile != self._choose(1 << 62).tile:
+            return self.plan()
+        return self._tiles(None)
+
+    def _choose(self, budget: int, most: int | None = None) -> TileChoice:
+        speed = compute.seconds_per_voxel(self.network, self.device, self.threads)
+        return choose_tile(
+            self.source.shape,
+            self.spec,
+            self.cost,
+            budget,
+            buffers=self.buffers,
+            seconds_per_voxel=speed,
+            chunks=getattr(self.target, "chunks", None),
+            most_voxels=most,
+            box=self.region,
+        )
+
+    def _tiles(self, first: Sequence[slice] | None) -> TilePlan:
+        assert self.choice is not None
+        return plan(
+            self.source.shape, self.spec, self.choice.tile, box=self.region, first=first
+        )
+
+    def steps(self, tiles: TilePlan) -> Generator[Step, None, None]:
+        """Run the tiles; the last step is ``ResultReady(RunSummary)``."""
+        if self.layout.ndim == 2 and self.layout.context:
+            yield Warned(
+                message=f"This model looks at {self.spec.adjacent_slices} neighbouring "
+                "planes, but the input is one image, which then stands for all of "
+                "them. A 2D model fits better."
+            )
+        origin = tuple(part.start for part in tiles.box)
+        self.writer = ValueWriter(
+            self.target, self.layout, self.statistics, (origin[0], origin[1], origin[2])
+        )
+        waiting = list(tiles.tiles)
+        pipe: Pipeline[Tile, tuple[Array, int], Array, Array] = Pipeline(
+            self.reader.read, self.writer.write
+        )
+        with compute.frugal_allocator(self.device):
+            try:
+                with pipe:
+                    while waiting:
+                        yield from self._until_full(pipe, waiting)
+                    pipe.flush()
+                    yield from self._finished(pipe, 0)
+            except Cancelled:
+                self.n_done += len(pipe.written())
+                total = self.n_done + len(waiting)
+                stopped = Cancelled(
+                    f"Stopped after {self.n_done} of {total} tiles; the finished part "
+                    "is kept."
+                )
+                stopped.summary = self._summary(waiting)  # type: ignore[attr-defined]
+                raise stopped from None
+        yield ResultReady(self.n_done, self.n_done, result=self._summary([]))
+
+    def _until_full(
+        self, pipe: Pipeline[Tile, tuple[Array, int], Array, Array], waiting: list[Tile]
+    ) -> Iterator[Step]:
+        """Run `waiting` (emptied on the way) until done or until memory ran out."""
+        failed_before = self.n_retries > 0
+        try:
+            pipe.start_reading(waiting)
+            while waiting:
+                tile, (block, n_bad) = pipe.take(self._stop_if_asked)
+                self._stop_if_asked()
+                values, grew_by = self._restore(tile, block)
+                del block
+                waiting.pop(0)
+                self.n_nonfinite += n_bad
+                pipe.put(tile, values)
+                del values
+                if failed_before:
+                    self._remember(tile)
+                    failed_before = False
+                yield from self._finished(pipe, len(waiting))
+                if grew_by is not None and self._correct(tile, grew_by):
+                    waiting[:] = self._halved(waiting, must=False)
+                    return
+        except (compute.OutOfMemoryError, MemoryError):
+            pipe.stop_reading()
+        else:
+            return
+        # Outside the handler, where the traceback no longer holds the failed tensors.
+        compute.release_memory(self.device)
+        self.n_retries += 1
+        waiting[:] = self._halved(waiting, must=True)
+
+    def _restore(self, tile: Tile, block: Array) -> tuple[Array, int | None]:
+        """The core's values; of the first tile also the growth that it caused."""
+        measure = (
+            self.n_done == 0 and self.n_retries == 0 and self.cost is not _GENEROUS
+        )
+        meter = GrowthMeter(self.device) if measure else None
+        start = time.perf_counter()
+        try:
+            values = compute.restore_window(
+                self.network, block, tile, self.layout, self.device, self.threads
+            )
+        finally:
+            grew_by = None if meter is None else meter.stop()
+        if meter is not None:
+            n = np.prod(tile.window_shape)
+            speed = (time.perf_counter() - start) / float(n)
+            compute.learn_speed(self.network, self.device, self.threads, speed)
+        return values, grew_by
+
+    def _correct(self, tile: Tile, grew_by: int) -> bool:
+        """Learn from the first tile; True if the others must be smaller."""
+        window = tile.window_shape
+        n_forward = int(np.prod(window[1:] if self.layout.per_plane else window))
+        if grew_by <= self.cost.peak(n_forward):
+            return False
+        self.cost = self.cost.corrected(n_forward, grew_by)
+        learn_cost(self.network, self.device, self.cost)
+        peak = tile_peak(self.layout, self.cost, self.buffers, tile.core_shape, window)
+        return peak > self.budget
+
+    def _halved(self, waiting: Sequence[Tile], *, must: bool) -> list[Tile]:
+        found: list[Tile] = []
+        for position, tile in enumerate(waiting):
+            halves = split(tile, self.layout)
+            if not halves and must and position == 0:
+                self._refuse(tile)
+            found += halves or (tile,)
+        return found
+
+    def _refuse(self, tile: Tile) -> None:
+        window = tile.window_shape
+        needed = tile_peak(
+            self.layout,
+            measure_cost(self.network, "cpu") if self.cost is _GENEROUS else self.cost,
+            self.buffers,
+            tile.core_shape,
+            window,
+        )
+        raise DeviceMemoryError(
+            f"Memory ran out on {self.device} even for the smallest tile (window of "
+            f"{window} voxels), which needs about {format_bytes(needed)}. Close other "
+            "programs, use another device, or choose another model."
+        )
+
+    def _remember(self, tile: Tile) -> None:
+        window = tile.window_shape
+        n_voxels = int(np.prod(window[1:] if self.layout.per_plane else window))
+        key = memory_key(self.network, self.device)
+        self.tile_memory.remember(key, n_voxels)
+
+    def _finished(
+        self, pipe: Pipeline[Tile, tuple[Array, int], Array, Array], n_waiting: int
+    ) -> Iterator[Step]:
+        written = pipe.written()
+        n_under_way = pipe.n_unwritten()
+        total = self.n_done + len(written) + n_under_way + n_waiting
+        for tile, array in written:
+            self.n_done += 1
+            yield TileDone(
+                self.n_done, total, slices=self.writer.place(tile), array=array
+            )
+
+    def _stop_if_asked(self) -> None:
+        if self.should_stop():
+            raise Cancelled("Stopped.")
+
+    def _summary(self, waiting: Sequence[Tile]) -> RunSummary:
+        assert self.choice is not None
+        return RunSummary(
+            n_tiles=self.n_done,
+            tile=self.choice.tile,
+            cost_factor=self.choice.cost_factor,
+            seconds=time.perf_counter() - self.started,
+            n_clipped=self.writer.clipped,
+            n_nonfinite=self.n_nonfinite,
+            n_retries=self.n_retries,
+            peak_bytes=self.choice.peak_bytes,
+        )

@@ -1,0 +1,200 @@
+"""Restore a volume tile by tile: exact, within a memory budget, ready to stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
+from napari_geosr.core.volume import ArrayLike
+from napari_geosr.inference import compute
+from napari_geosr.inference.memory import Buffers, measure_cost, network_spec
+from napari_geosr.inference.run import Run, RunSummary
+from napari_geosr.inference.tile_choice import choose_tile
+from napari_geosr.inference.tile_memory import TileMemory
+from napari_geosr.inference.tiling import clip_box, lay_out
+from napari_geosr.inference.windows import NonFinite, Standardisation
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Estimate", "RunSummary", "estimate", "restore_region", "restore_tiles"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes
+    ----------
+    seconds : float
+        From small windows timed on this machine.
+    peak_bytes : int
+        Growth of the process (or use of the device) beside source and target.
+    tile : tuple of int
+        Core size along Z, Y, X.
+    """
+
+    seconds: float
+    peak_bytes: int
+    n_tiles: int
+    tile: tuple[int, ...]
+    cost_factor: float
+
+
+def restore_tiles(
+    network: nn.Module,
+    source: ArrayLike,
+    target: Any,
+    *,
+    statistics: Standardisation,
+    budget: int,
+    device: str = "cpu",
+    nonfinite: NonFinite = "mean",
+    first: Sequence[slice] | None = None,
+    threads: int | None = None,
+    should_stop: ShouldStop = never_stop,
+    tile_memory: TileMemory | None = None,
+) -> Generator[Step, None, None]:
+    """Restore `source` into `target`, with the same numbers as in one forward.
+
+    Parameters
+    ----------
+    network : nn.Module
+        In evaluation mode, with a `NetworkSpec` as ``spec``; moved to `device`.
+    source : ArrayLike
+        2D or 3D, any real dtype; read window by window.
+    target : array-like
+        Of the upscaled shape; floating or integer dtype (then rounded and clipped).
+    statistics : Standardisation
+        Mean and spread of the *whole* source.
+    budget : int
+        Bytes that may be taken beside network, source and target: growth of the
+        process, or memory of the device.
+    nonfinite : {"mean", "zero", "refuse"}
+        What stands for NaN and infinite voxels.
+    first : sequence of slice, optional
+        Input voxels on screen: their tiles come first.
+    threads : int, optional
+        For computing on the processor; all cores but one by default.
+    tile_memory : TileMemory, optional
+        Where window sizes are remembered after an out-of-memory.
+
+    Yields
+    ------
+    TileDone
+        After a tile was written. ``total`` grows if tiles must be halved. The last
+        step is ``ResultReady(RunSummary)``.
+
+    Raises
+    ------
+    Cancelled
+        Between tiles. Finished tiles stay in `target`; the exception's ``summary`` is
+        the `RunSummary` up to then.
+    DeviceMemoryError
+        If not even the smallest tile fits.
+    VolumeError, ModelError, FileError, EngineError
+        If input, model, storage or the network fail. Never `RuntimeError`.
+    """
+    run = Run(
+        network,
+        source,
+        target,
+        statistics=statistics,
+        budget=budget,
+        device=device,
+        nonfinite=nonfinite,
+        threads=threads,
+        should_stop=should_stop,
+        tile_memory=tile_memory,
+    )
+    yield from run.steps(run.plan(first=first))
+
+
+def restore_region(
+    network: nn.Module,
+    source: ArrayLike,
+    region: Sequence[slice],
+    *,
+    statistics: Standardisation,
+    budget: int,
+    device: str = "cpu",
+    nonfinite: NonFinite = "mean",
+    threads: int | None = None,
+    should_stop: ShouldStop = never_stop,
+    tile_memory: TileMemory | None = None,
+) -> np.ndarray[Any, Any]:
+    """Restore a region, to the same numbers as a run over the whole volume.
+
+    Reads the region and its halo alone. Parameters and errors are those of
+    :func:`restore_tiles`.
+
+    Parameters
+    ----------
+    region : sequence of slice
+        In input voxels, one per axis of the source.
+
+    Returns
+    -------
+    ndarray
+        Of the upscaled shape of the region, in the network's floating dtype.
+    """
+    layout = lay_out(source.shape, network_spec(network))
+    box = clip_box(layout, region)
+    shape = tuple(
+        (part.stop - part.start) * s for part, s in zip(box, layout.scale, strict=True)
+    )
+    target = np.empty(shape[3 - layout.ndim :], compute.network_dtype(network))
+    run = Run(
+        network,
+        source,
+        target,
+        statistics=statistics,
+        budget=budget,
+        device=device,
+        nonfinite=nonfinite,
+        threads=threads,
+        should_stop=should_stop,
+        tile_memory=tile_memory,
+        region=box[3 - layout.ndim :],
+    )
+    run_to_end(run.steps(run.plan_region()))
+    return target
+
+
+def estimate(
+    network: nn.Module,
+    shape: Sequence[int],
+    *,
+    budget: int,
+    device: str = "cpu",
+    threads: int | None = None,
+    itemsize: int = 4,
+) -> Estimate:
+    """Say what restoring an array of `shape` will take, from small timed windows.
+
+    Speed and memory are measured once per network, device and threads; later calls
+    only plan. Raises as :func:`restore_tiles` does when nothing fits.
+    """
+    spec = network_spec(network)
+    compute.check_ready(network)
+    network.to(device)
+    speed = compute.seconds_per_voxel(network, device, threads)
+    cost = measure_cost(network, device)
+    buffers = Buffers(source=itemsize)
+    choice = choose_tile(
+        shape, spec, cost, budget, buffers=buffers, seconds_per_voxel=speed
+    )
+    layout = lay_out(shape, spec)
+    voxels = choice.cost_factor * math.prod(layout.padded)
+    return Estimate(
+        seconds=voxels * speed,
+        peak_bytes=choice.peak_bytes,
+        n_tiles=choice.n_tiles,
+        tile=choice.tile,
+        cost_factor=choice.cost_factor,
+    )

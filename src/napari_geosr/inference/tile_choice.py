@@ -1,0 +1,218 @@
+"""Choose the tile: the least work that fits into the memory budget."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import DeviceMemoryError, ModelError
+from napari_geosr.inference.memory import Buffers, CostModel, tile_peak
+from napari_geosr.inference.tiling import (
+    Box,
+    Layout,
+    Size,
+    clip_box,
+    cut_axis,
+    lay_out,
+)
+from napari_geosr.networks.spec import NetworkSpec
+
+#: A tile should not take longer than this, so that progress and cancel stay alive …
+SECONDS_PER_TILE = 2.0
+#: … unless that would make the whole run dearer than this factor.
+ACCEPTED_FACTOR = 1.25
+#: Planes of a 2D network are gathered into one tile up to about this time.
+_SECONDS_PER_STACK = 0.25
+_CANDIDATES_PER_AXIS = 24
+
+
+@dataclass(frozen=True)
+class TileChoice:
+    """A tile with what it costs.
+
+    Attributes
+    ----------
+    tile : tuple of int
+        Core size along Z, Y, X.
+    peak_bytes : int
+        Predicted growth of the process (or of the device's memory).
+    cost_factor : float
+        Voxels computed ÷ voxels of the volume.
+    n_tiles : int
+    window_voxels : int
+        Of the largest window that goes through the network at once.
+    """
+
+    tile: Size
+    peak_bytes: int
+    cost_factor: float
+    n_tiles: int
+    window_voxels: int
+
+
+def choose_tile(
+    shape: Sequence[int],
+    spec: NetworkSpec,
+    cost: CostModel,
+    budget: int,
+    *,
+    buffers: Buffers | None = None,
+    seconds_per_voxel: float | None = None,
+    chunks: Sequence[int] | None = None,
+    most_voxels: int | None = None,
+    box: Sequence[slice] | None = None,
+) -> TileChoice:
+    """Find the tile of least total work whose peak stays below `budget` bytes.
+
+    Minimises the product over the axes of the summed windows, so it splits the fewest
+    and longest axes. Among tiles that fit, those that take at most `SECONDS_PER_TILE`
+    are preferred as long as the work stays below `ACCEPTED_FACTOR`.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the input.
+    buffers : Buffers, optional
+        Bytes per voxel of the pipeline.
+    seconds_per_voxel : float, optional
+        Measured speed of the network; without it, time does not matter.
+    chunks : sequence of int, optional
+        Chunk of the target, in output voxels: planes of a 2D network are gathered so
+        that no chunk is written twice.
+    most_voxels : int, optional
+        Largest window known to fit (from an earlier out-of-memory).
+    box : sequence of slice, optional
+        Part of the input to restore.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If not even the smallest tile fits; says how much is needed.
+    ModelError
+        If the network must see the whole and that does not fit.
+    """
+    layout = lay_out(shape, spec)
+    target = clip_box(layout, box)
+    buffers = buffers or Buffers()
+    stack = _planes_together(layout, seconds_per_voxel, chunks)
+    choices = [
+        _weigh(layout, target, tile, cost, buffers)
+        for tile in _candidates(layout, target, stack)
+    ]
+    fitting = [c for c in choices if c.peak_bytes <= budget]
+    if most_voxels is not None:
+        smallest = min(c.window_voxels for c in choices)
+        limit = max(most_voxels, smallest)
+        fitting = [c for c in fitting if c.window_voxels <= limit]
+    if not fitting:
+        _refuse(min(choices, key=lambda c: c.peak_bytes), spec, budget)
+    least = min(c.cost_factor for c in fitting)
+    # The halo around a small region is work that no tile avoids.
+    accepted = ACCEPTED_FACTOR * (1.0 if box is None else least)
+    return _best(fitting, layout, seconds_per_voxel, accepted)
+
+
+def _best(
+    fitting: Sequence[TileChoice],
+    layout: Layout,
+    seconds_per_voxel: float | None,
+    accepted: float,
+) -> TileChoice:
+    def work(choice: TileChoice) -> tuple[float, int]:
+        return (round(choice.cost_factor, 2), choice.n_tiles)
+
+    def seconds(choice: TileChoice) -> float:
+        planes = choice.tile[0] if layout.per_plane else 1
+        return choice.window_voxels * planes * (seconds_per_voxel or 0.0)
+
+    least = min(fitting, key=work)
+    quick = [c for c in fitting if seconds(c) <= SECONDS_PER_TILE]
+    if quick:
+        choice = min(quick, key=work)
+        if choice.cost_factor <= max(accepted, least.cost_factor * 1.02):
+            return choice
+    cheap = [c for c in fitting if c.cost_factor <= accepted]
+    return min(cheap, key=lambda c: (seconds(c), work(c))) if cheap else least
+
+
+def _weigh(
+    layout: Layout, box: Box, tile: Size, cost: CostModel, buffers: Buffers
+) -> TileChoice:
+    factor, n_tiles = 1.0, 1
+    core, window = [], []
+    for axis in range(3):
+        pieces = cut_axis(layout, axis, tile[axis], box[axis])
+        windows = [w.stop - w.start for _, w in pieces]
+        stride = layout.stride[axis]
+        span = box[axis].stop - box[axis].start // stride * stride
+        factor *= sum(windows) / max(1, span)
+        n_tiles *= len(pieces)
+        core.append(max(c.stop - c.start for c, _ in pieces))
+        window.append(max(windows))
+    cores, windows_3d = (core[0], core[1], core[2]), (window[0], window[1], window[2])
+    return TileChoice(
+        tile=tile,
+        peak_bytes=int(tile_peak(layout, cost, buffers, cores, windows_3d)),
+        cost_factor=factor,
+        n_tiles=n_tiles,
+        window_voxels=math.prod(windows_3d[1:] if layout.per_plane else windows_3d),
+    )
+
+
+def _candidates(layout: Layout, box: Box, stack: int) -> Iterator[Size]:
+    axes = []
+    for axis in range(3):
+        stride = layout.stride[axis]
+        span = box[axis].stop - box[axis].start // stride * stride
+        if axis == 0 and layout.per_plane:
+            axes.append(sorted({1, min(stack, span)}))
+            continue
+        if layout.halo[axis] >= layout.padded[axis]:  # every window is the whole axis
+            axes.append([-(-span // stride) * stride])
+            continue
+        n_most = -(-span // stride)
+        parts = {1, 2, 3, 4, 5, 6, 7, 8, n_most}
+        k = 8.0
+        while k < n_most:
+            k *= 1.3
+            parts.add(int(k))
+        lengths = {
+            math.ceil(math.ceil(span / p) / stride) * stride
+            for p in parts
+            if p <= n_most
+        }
+        longest = sorted(lengths, reverse=True)[: _CANDIDATES_PER_AXIS - 1]
+        axes.append([*longest, stride])
+    yield from ((z, y, x) for z, y, x in itertools.product(*axes))
+
+
+def _planes_together(
+    layout: Layout, seconds_per_voxel: float | None, chunks: Sequence[int] | None
+) -> int:
+    if not layout.per_plane:
+        return 1
+    together = 1
+    if seconds_per_voxel:
+        plane = math.prod(layout.padded[1:]) * seconds_per_voxel
+        together = min(16, max(1, int(_SECONDS_PER_STACK / plane)))
+    if chunks is not None and len(chunks) == 3 and chunks[0] > 1:
+        together = -(-together // chunks[0]) * chunks[0]
+    return together
+
+
+def _refuse(smallest: TileChoice, spec: NetworkSpec, budget: int) -> NoReturn:
+    needed, given = format_bytes(smallest.peak_bytes), format_bytes(budget)
+    if not spec.local:
+        raise ModelError(
+            "This model uses statistics of the whole image and cannot be tiled "
+            f"exactly; whole, it needs {needed} of memory, but the budget is {given}. Choose "
+            "another model, restore a smaller volume, or raise the memory (--memory)."
+        )
+    raise DeviceMemoryError(
+        f"The smallest tile of this model needs {needed} of memory, but the budget is "
+        f"{given}. Raise it (--memory), close other programs, or choose another model."
+    )

@@ -1,0 +1,341 @@
+"""Exact halo tiling: which windows to read so that tiles equal the whole.
+
+Tile starts are multiples of the network's stride; every window holds the tile's core
+and the halo (rounded up to the stride) and is clamped to the volume, so that the
+network's own padding acts only at the true border, as it does on the whole volume.
+Sizes that the stride does not divide are padded once, for the whole volume, by
+reflection at the far border; the reader makes those voxels up, nothing is copied.
+
+Everything here is in Z, Y, X; an image is a volume of one plane.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.networks.spec import NetworkSpec
+
+Size = tuple[int, int, int]
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A network's spec laid out on an array of a given shape, in Z, Y, X.
+
+    Attributes
+    ----------
+    shape, padded : tuple of int
+        Of the input; `padded` is what the network sees as the whole.
+    halo, stride, scale, minimum : tuple of int
+        Per axis; along Z they are 0, 1, 1, 1 for networks on planes.
+    context : int
+        Planes on either side given as channels (2.5D).
+    per_plane : bool
+        Whether planes go through the network one by one.
+    ndim : int
+        Array axes of the source: 2 or 3.
+    """
+
+    shape: Size
+    padded: Size
+    halo: Size
+    stride: Size
+    scale: Size
+    minimum: Size
+    context: int
+    per_plane: bool
+    ndim: int
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the restored array, with as many axes as the source."""
+        full = tuple(n * s for n, s in zip(self.shape, self.scale, strict=True))
+        return full[3 - self.ndim :]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One unit of work.
+
+    Attributes
+    ----------
+    core : tuple of slice
+        The input voxels whose restored values this tile gives (inside the array).
+    window : tuple of slice
+        What the network reads, in the coordinates of the padded volume.
+    """
+
+    core: Box
+    window: Box
+
+    @property
+    def window_shape(self) -> Size:
+        return _lengths(self.window)
+
+    @property
+    def core_shape(self) -> Size:
+        return _lengths(self.core)
+
+    def output(self, layout: Layout, origin: Size = (0, 0, 0)) -> Box:
+        """Where the core lies in an output whose first voxel belongs to `origin`."""
+        return _box(
+            slice((c.start - o) * s, (c.stop - o) * s)
+            for c, o, s in zip(self.core, origin, layout.scale, strict=True)
+        )
+
+    def crop(self, layout: Layout) -> Box:
+        """Where the core lies in what the network makes of the window."""
+        return _box(
+            slice((c.start - w.start) * s, (c.stop - w.start) * s)
+            for c, w, s in zip(self.core, self.window, layout.scale, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Tiles that cover a box of the input exactly once.
+
+    Attributes
+    ----------
+    tile : tuple of int
+        Size of a full tile's core.
+    cost_factor : float
+        Voxels computed ÷ voxels of the padded box: 1 means nothing is computed twice.
+    """
+
+    layout: Layout
+    box: Box
+    tile: Size
+    tiles: tuple[Tile, ...]
+    cost_factor: float
+
+
+def lay_out(shape: Sequence[int], spec: NetworkSpec) -> Layout:
+    """Fit a network's spec to a 2D or 3D array.
+
+    Raises
+    ------
+    VolumeError
+        If the array is not 2D or 3D, is empty, or is an image for a 3D network.
+    """
+    sizes = tuple(int(n) for n in shape)
+    ndim = len(sizes)
+    if ndim not in (2, 3) or min(sizes) < 1:
+        raise VolumeError(
+            f"An array of shape {sizes} cannot be restored: Y, X or Z, Y, X with at "
+            "least one voxel is needed. Choose one channel and one time point."
+        )
+    per_plane = spec.axes == "YX"
+    if ndim == 2 and not per_plane:
+        raise VolumeError(
+            "This model works on volumes (Z, Y, X), but the input is a single image. "
+            "Choose a 2D or 2.5D model for it."
+        )
+    full = (1,) * (3 - ndim) + sizes
+    lead = (1,) if per_plane else ()
+    stride = lead + spec.stride
+    minimum = lead + tuple(spec.minimum_size[-len(spec.axes) :])
+    minimum = (1,) * (3 - len(minimum)) + minimum
+    if spec.local:
+        halo = (0,) * len(lead) + spec.halo
+    else:  # nothing but the whole is exact
+        halo = (0,) * len(lead) + full[-len(spec.axes) :]
+    return Layout(
+        shape=_size(full),
+        padded=_size(
+            _up(max(n, m), s) for n, m, s in zip(full, minimum, stride, strict=True)
+        ),
+        halo=_size(_up(h, s) for h, s in zip(halo, stride, strict=True)),
+        stride=_size(stride),
+        scale=_size(lead + spec.upscale_factor),
+        minimum=_size(_up(m, s) for m, s in zip(minimum, stride, strict=True)),
+        context=spec.adjacent_slices // 2,
+        per_plane=per_plane,
+        ndim=ndim,
+    )
+
+
+def whole(layout: Layout) -> Box:
+    """The box of the whole input."""
+    return _box(slice(0, n) for n in layout.shape)
+
+
+def plan(
+    shape: Sequence[int],
+    spec: NetworkSpec,
+    tile: Sequence[int],
+    *,
+    box: Sequence[slice] | None = None,
+    first: Sequence[slice] | None = None,
+) -> TilePlan:
+    """Cut `box` (the whole by default) into tiles of size `tile`.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the input, 2D or 3D.
+    tile : sequence of int
+        Core size along Z, Y, X (Y, X for an image); rounded up to the stride.
+    box : sequence of slice, optional
+        Input voxels to restore.
+    first : sequence of slice, optional
+        Input voxels that the person looks at: tiles touching them come first.
+    """
+    layout = lay_out(shape, spec)
+    target = clip_box(layout, box)
+    core = _size(
+        _up(max(1, min(t, p)), s)
+        for t, p, s in zip(_lead(tile), layout.padded, layout.stride, strict=True)
+    )
+    pieces = [cut_axis(layout, axis, core[axis], target[axis]) for axis in range(3)]
+    tiles = [
+        Tile(core=(z[0], y[0], x[0]), window=(z[1], y[1], x[1]))
+        for z in pieces[0]
+        for y in pieces[1]
+        for x in pieces[2]
+    ]
+    if first is not None:
+        seen = clip_box(layout, first)
+        tiles.sort(key=lambda tile: not _touch(tile.core, seen))
+    return TilePlan(layout, target, core, tuple(tiles), _factor(layout, target, pieces))
+
+
+def cut_axis(
+    layout: Layout, axis: int, tile: int, span: slice
+) -> list[tuple[slice, slice]]:
+    """Cores and windows along one axis; starts lie on the stride's grid."""
+    stride = layout.stride[axis]
+    start = span.start // stride * stride
+    return [
+        (
+            slice(max(a, span.start), min(a + tile, span.stop)),
+            window_along(layout, axis, a, a + tile),
+        )
+        for a in range(start, span.stop, tile)
+    ]
+
+
+def window_along(layout: Layout, axis: int, start: int, stop: int) -> slice:
+    """The window that gives exact values between `start` and `stop`.
+
+    `start` is on the stride's grid. Windows smaller than the network's minimum grow.
+    """
+    halo, end = layout.halo[axis], layout.padded[axis]
+    stride = layout.stride[axis]
+    a = max(0, start - halo)
+    b = min(end, _up(stop, stride) + halo)
+    missing = max(0, layout.minimum[axis] - (b - a))
+    b = min(end, b + missing)
+    a = max(0, min(a, b - layout.minimum[axis]))
+    return slice(a, b)
+
+
+def split(tile: Tile, layout: Layout) -> tuple[Tile, ...]:
+    """Halve a tile along the longest axis that its stride allows; () if none does."""
+    lengths = tile.core_shape
+    for axis in sorted(range(3), key=lambda a: -lengths[a]):
+        core, stride = tile.core[axis], layout.stride[axis]
+        begin = core.start // stride * stride
+        middle = begin + _up(math.ceil((core.stop - begin) / 2), stride)
+        if not core.start < middle < core.stop:
+            continue
+        halves = []
+        for a, b in ((core.start, middle), (middle, core.stop)):
+            window = window_along(layout, axis, a // stride * stride, b)
+            halves.append(
+                Tile(
+                    core=_put(tile.core, axis, slice(a, b)),
+                    window=_put(tile.window, axis, window),
+                )
+            )
+        return tuple(halves)
+    return ()
+
+
+def reflect(positions: np.ndarray[Any, Any], n: int) -> np.ndarray[Any, Any]:
+    """Fold positions outside ``0 … n - 1`` back, without repeating the edge."""
+    if n == 1:
+        return np.zeros_like(positions)
+    period = 2 * (n - 1)
+    folded: np.ndarray[Any, Any] = np.abs(positions) % period
+    inside: np.ndarray[Any, Any] = np.where(folded < n, folded, period - folded)
+    return inside
+
+
+def clip_box(layout: Layout, box: Sequence[slice] | None) -> Box:
+    """A box given by a person, made of plain non-empty slices inside the input.
+
+    Raises
+    ------
+    VolumeError
+        If it has the wrong number of axes, a step, or holds no voxel.
+    """
+    if box is None:
+        return whole(layout)
+    slices = tuple(box)
+    if len(slices) == 2 and layout.ndim == 2:
+        slices = (slice(0, 1), *slices)
+    if len(slices) != 3:
+        raise VolumeError(f"A region needs {layout.ndim} slices, not {len(slices)}.")
+    found = []
+    for part, n in zip(slices, layout.shape, strict=True):
+        start, stop, step = part.indices(n)
+        if step != 1 or stop <= start:
+            raise VolumeError(
+                f"The region {slices} holds no voxel of the volume {layout.shape}."
+            )
+        found.append(slice(start, stop))
+    return _box(found)
+
+
+def _factor(
+    layout: Layout, box: Box, pieces: Sequence[Sequence[tuple[slice, slice]]]
+) -> float:
+    factor = 1.0
+    for axis in range(3):
+        s = layout.stride[axis]
+        start, stop = box[axis].start // s * s, _up(box[axis].stop, s)
+        if box[axis].stop == layout.shape[axis]:
+            stop = layout.padded[axis]
+        computed = sum(w.stop - w.start for _, w in pieces[axis])
+        factor *= computed / (stop - start)
+    return factor
+
+
+def _touch(one: Box, other: Box) -> bool:
+    return all(
+        a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True)
+    )
+
+
+def _up(n: int, step: int) -> int:
+    return -(-n // step) * step
+
+
+def _lead(sizes: Sequence[int]) -> tuple[int, ...]:
+    return (1,) * (3 - len(sizes)) + tuple(int(n) for n in sizes)
+
+
+def _lengths(box: Box) -> Size:
+    return _size(s.stop - s.start for s in box)
+
+
+def _put(box: Box, axis: int, part: slice) -> Box:
+    return _box(part if i == axis else old for i, old in enumerate(box))
+
+
+def _size(values: Any) -> Size:
+    z, y, x = (int(v) for v in values)
+    return z, y, x
+
+
+def _box(values: Any) -> Box:
+    z, y, x = values
+    return z, y, x

@@ -1,0 +1,231 @@
+"""From the source to normalised windows, and from the network back to grey values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError, GeoSRError, VolumeError
+from napari_geosr.core.volume import ArrayLike
+from napari_geosr.inference.tiling import Layout, Tile, reflect
+
+NonFinite = Literal["mean", "zero", "refuse"]
+
+
+class Standardisation(Protocol):
+    """Mean and spread of the *whole* input; `IntensityStatistics` is one."""
+
+    @property
+    def mean(self) -> float: ...
+
+    @property
+    def std(self) -> float: ...
+
+
+@dataclass
+class WindowReader:
+    """Read windows of a source, standardised, with non-finite voxels replaced.
+
+    Parameters
+    ----------
+    source : ArrayLike
+        2D or 3D, any real dtype.
+    statistics : Standardisation
+        Of the whole volume, never of a window.
+    nonfinite : {"mean", "zero", "refuse"}
+        What stands for NaN and infinite voxels: the mean of the finite ones, the grey
+        value zero, or a `VolumeError`.
+    dtype : str
+        ``"float32"`` or ``"float64"``: what the network computes in.
+    """
+
+    source: ArrayLike
+    layout: Layout
+    statistics: Standardisation
+    nonfinite: NonFinite = "mean"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        #: The planes last read, by Z, and the rows and columns they cover: neighbouring
+        #: tiles of a 2.5D network share planes, and decoding them is slow.
+        self._planes: dict[int, np.ndarray[Any, Any]] = {}
+        self._planes_at: tuple[slice, slice] | None = None
+
+    def read(self, tile: Tile) -> tuple[np.ndarray[Any, Any], int]:
+        """The tile's window and how many voxels of its core were not finite.
+
+        Returns
+        -------
+        block : ndarray of shape (Z, Y, X)
+            With `Layout.context` more planes at either end.
+        n_nonfinite : int
+        """
+        layout, indices = self.layout, []
+        for axis, part in enumerate(tile.window):
+            around = layout.context if axis == 0 else 0
+            positions = np.arange(part.start - around, part.stop + around)
+            indices.append(reflect(positions, layout.shape[axis]))
+        try:
+            raw = self._gather(indices)
+        except (GeoSRError, MemoryError):
+            raise
+        except Exception as error:  # whatever the file library raises
+            raise FileError(
+                f"Reading planes {indices[0].min()} to {indices[0].max()} of the input "
+                f"failed: {error}. Check that the file is complete and reachable."
+            ) from error
+        n_bad = 0
+        bad = None
+        if raw.dtype.kind == "f":
+            finite = np.isfinite(raw)
+            if not finite.all():
+                bad = ~finite
+                n_bad = int(bad[self._core_of(tile)].sum())
+                if self.nonfinite == "refuse":
+                    raise VolumeError(
+                        f"The input has NaN or infinite voxels near {_place(tile)}. "
+                        "Choose how to replace them, or repair the input."
+                    )
+        return self._standardise(raw, bad), n_bad
+
+    def _standardise(
+        self, raw: np.ndarray[Any, Any], bad: np.ndarray[Any, Any] | None
+    ) -> np.ndarray[Any, Any]:
+        mean, std = self.statistics.mean, self.statistics.std
+        # Wide types lose digits if they become float32 before the mean is gone.
+        wide = raw.dtype.itemsize > 4 or (
+            raw.dtype.kind in "ui" and raw.dtype.itemsize > 2
+        )
+        block = raw.astype("float64" if wide else self.dtype)
+        block -= block.dtype.type(mean)
+        block *= block.dtype.type(1.0 / std)
+        if bad is not None:
+            block[bad] = 0.0 if self.nonfinite == "mean" else -mean / std
+        return block.astype(self.dtype, copy=False)
+
+    def _gather(self, indices: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        if self.layout.ndim == 2:
+            rows, columns = (_hull(i) for i in indices[1:])
+            plane = np.asarray(self.source[rows, columns])
+            raw = np.repeat(plane[None], len(indices[0]), axis=0)
+            return _take(raw, (None, indices[1], indices[2]))
+        if self.layout.context:
+            return _take(self._stack(indices), (None, indices[1], indices[2]))
+        raw = np.asarray(self.source[tuple(_hull(i) for i in indices)])
+        return _take(raw, indices)
+
+    def _stack(self, indices: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        """Planes for a 2.5D network, those of the window before reused."""
+        place = (_hull(indices[1]), _hull(indices[2]))
+        wanted = [int(z) for z in indices[0]]
+        if place != self._planes_at:
+            self._planes.clear()
+        self._planes_at = place
+        for z in set(self._planes) - set(wanted):
+            del self._planes[z]
+        missing = sorted(set(wanted) - set(self._planes))
+        for first, last in _runs(missing):
+            read = np.asarray(self.source[(slice(first, last + 1), *place)])
+            for offset, plane in enumerate(read):
+                self._planes[first + offset] = plane
+        return np.stack([self._planes[z] for z in wanted])
+
+    def _core_of(self, tile: Tile) -> tuple[slice, ...]:
+        around = self.layout.context
+        return tuple(
+            slice(
+                c.start - w.start + (around if axis == 0 else 0),
+                c.stop - w.start + (around if axis == 0 else 0),
+            )
+            for axis, (c, w) in enumerate(zip(tile.core, tile.window, strict=True))
+        )
+
+
+@dataclass
+class ValueWriter:
+    """Turn a network's output back into grey values and write them into a target.
+
+    Attributes
+    ----------
+    clipped : int
+        Voxels so far that an integer target could not hold.
+    """
+
+    target: Any
+    layout: Layout
+    statistics: Standardisation
+    origin: tuple[int, int, int] = (0, 0, 0)
+    clipped: int = 0
+
+    def write(self, tile: Tile, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Scale `values` (Z, Y, X; changed in place), write and return them.
+
+        Returns
+        -------
+        ndarray
+            With as many axes and the dtype of the target.
+        """
+        values *= values.dtype.type(self.statistics.std)
+        values += values.dtype.type(self.statistics.mean)
+        dtype = np.dtype(self.target.dtype)
+        if dtype.kind in "ui":
+            limits = np.iinfo(dtype)
+            np.rint(values, out=values)
+            low, high = values < limits.min, values > limits.max
+            self.clipped += int(low.sum()) + int(high.sum())
+            # float32 cannot hold 2**31 - 1 or 2**32 - 1: set such voxels afterwards.
+            inside = np.where(low | high, 0, values).astype(dtype)
+            inside[low], inside[high] = limits.min, limits.max
+            values = inside
+        else:
+            values = values.astype(dtype, copy=False)
+        if self.layout.ndim == 2:
+            values = values[0]
+        try:
+            self.target[self.place(tile)] = values
+        except (GeoSRError, MemoryError):
+            raise
+        except Exception as error:  # whatever the file library raises
+            raise FileError(
+                f"Writing the restored voxels near {_place(tile)} failed: {error}. "
+                "Check that the disk has room."
+            ) from error
+        return values
+
+    def place(self, tile: Tile) -> tuple[slice, ...]:
+        """Where the tile lies in the target."""
+        return tile.output(self.layout, self.origin)[3 - self.layout.ndim :]
+
+
+def _hull(positions: np.ndarray[Any, Any]) -> slice:
+    return slice(int(positions.min()), int(positions.max()) + 1)
+
+
+def _take(
+    raw: np.ndarray[Any, Any], indices: Sequence[np.ndarray[Any, Any] | None]
+) -> np.ndarray[Any, Any]:
+    """Pick voxels where reflection asks for more than the plain hull."""
+    for axis, positions in enumerate(indices):
+        if positions is None:
+            continue
+        local = positions - positions.min()
+        if len(local) != raw.shape[axis] or (np.diff(local) != 1).any():
+            raw = np.take(raw, local, axis=axis)
+    return raw
+
+
+def _runs(values: Sequence[int]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for value in values:
+        if runs and value == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], value)
+        else:
+            runs.append((value, value))
+    return runs
+
+
+def _place(tile: Tile) -> str:
+    return "Z, Y, X = " + ", ".join(str(part.start) for part in tile.core)
