@@ -217,6 +217,7 @@ def preview_steps(
         budget=prepared.budget,
         nonfinite=prepared.config.nonfinite,
         threads=prepared.config.threads,
+        should_stop=should_stop,
     )
     voxel_size, origin = volume.upscaled_geometry(_factors(prepared))
     steps = (part.indices(n)[0] for part, n in zip(region, volume.shape, strict=True))

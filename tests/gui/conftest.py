@@ -1,0 +1,33 @@
+"""GUI tests run in real napari. They fail, and are never skipped, without a display."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(config, items):
+    mine = [item for item in items if HERE in Path(item.path).parents]
+    for item in mine:
+        item.add_marker(pytest.mark.gui)
+    shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if mine and sys.platform.startswith("linux") and not shown:
+        raise pytest.UsageError(
+            "The GUI tests need a display. Run them as: "
+            'xvfb-run -a -s "-screen 0 1600x1000x24" python -m pytest tests/gui '
+            "(python scripts/ensure_display.py installs what is missing), "
+            'or leave them out: python -m pytest -m "not gui" --ignore tests/gui'
+        )
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory, monkeypatch):
+    """Settings and caches of a test stay in its own folder."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(home / name.lower()))
