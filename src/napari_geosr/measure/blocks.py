@@ -49,14 +49,25 @@ class RawTable:
     ----------
     rows : ndarray of shape (n, N_COLUMNS), int64
         Columns as numbered in `napari_geosr.measure.kernel_columns`.
-    surface : ndarray of shape (n,), float64
+    boundary : ndarray of shape (n, 2), float64
+        Surface (flat: perimeter) and eight times the Euler number.
     lookup : ndarray of shape (n_provisional + 1,), uint32
         Row number + 1 of each provisional label; 0 for the background.
     """
 
     rows: np.ndarray
-    surface: np.ndarray
+    boundary: np.ndarray
     lookup: np.ndarray
+
+    @property
+    def surface(self) -> np.ndarray:
+        values: np.ndarray = self.boundary[:, column.SURFACE]
+        return values
+
+    @property
+    def euler_number(self) -> np.ndarray:
+        values: np.ndarray = self.boundary[:, column.EULER8].astype(np.int64) // 8
+        return values
 
 
 class SlabLabeller:
@@ -130,7 +141,7 @@ class SlabLabeller:
         self._n += n
         self._grow(offset, self._n)
         table = kernels.new_table(n)
-        surface = np.zeros(n + 1)
+        boundary = np.zeros((n + 1, column.N_BOUNDARY_COLUMNS))
         kernels.sweep_runs(labels, self._z, table)
         top = self._z + len(labels) == self.shape[0]
         whole = top and self._z == 0
@@ -144,10 +155,10 @@ class SlabLabeller:
             self.flat,
             self._tables,
             table,
-            surface,
+            boundary,
             self.connectivity == 6 and not whole,
         )
-        self._keep(np.arange(offset, self._n + 1), table, surface, contacts, weights)
+        self._keep(np.arange(offset, self._n + 1), table, boundary, contacts, weights)
         self._join(labels, offset, sample)
         self._z += len(labels)
         return labels, offset
@@ -163,11 +174,11 @@ class SlabLabeller:
         self,
         ids: np.ndarray,
         table: np.ndarray,
-        surface: np.ndarray,
+        boundary: np.ndarray,
         contacts: np.ndarray,
         weights: np.ndarray,
     ) -> None:
-        self._parts.append((ids[1:], table[1:], surface[1:]))
+        self._parts.append((ids[1:], table[1:], boundary[1:]))
         if len(weights):
             pairs, inverse = np.unique(contacts, axis=0, return_inverse=True)
             total = np.bincount(inverse.reshape(-1), weights=weights)
@@ -189,7 +200,7 @@ class SlabLabeller:
                 planes = (self._last_sample, None if sample is None else sample[0])
                 pair_sample = np.stack([everywhere if p is None else p for p in planes])
             table = kernels.new_table(len(ids) - 1)
-            surface = np.zeros(len(ids))
+            boundary = np.zeros((len(ids), column.N_BOUNDARY_COLUMNS))
             contacts, weights = kernels.sweep_cells(
                 pair,
                 pair_sample,
@@ -200,10 +211,10 @@ class SlabLabeller:
                 self.flat,
                 self._tables,
                 table,
-                surface,
+                boundary,
                 self.connectivity == 6,
             )
-            self._keep(ids, table, surface, contacts, weights)
+            self._keep(ids, table, boundary, contacts, weights)
         last = labels[-1].astype(np.int64)
         last[last > 0] += offset
         self._last_labels = last
@@ -218,22 +229,30 @@ class SlabLabeller:
                 f"Only {self._z} of {self.shape[0]} planes were labelled; "
                 "give all slabs."
             )
-        roots = kernels.roots_of(self._parent[: self._n + 1])
-        is_root = roots == np.arange(self._n + 1)
+        n = self._n
+        if len(self._parts) == 1:
+            # One slab: its labels are final, and in the order of first voxels.
+            _, rows, boundary = self._parts.pop()
+            return RawTable(rows, boundary, np.arange(n + 1, dtype=np.uint32))
+        roots = kernels.roots_of(self._parent[: n + 1])
+        is_root = roots == np.arange(n + 1)
         is_root[0] = False
         number = np.cumsum(is_root) * is_root
         row_of = number[roots]
         n = int(is_root.sum())
-        rows, surface = kernels.new_table(n), np.zeros(n + 1)
+        rows = kernels.new_table(n)
+        boundary = np.zeros((n + 1, column.N_BOUNDARY_COLUMNS))
         for ids, table, part in self._parts:
-            kernels.merge_rows(table, part, row_of[ids], rows, surface)
+            kernels.merge_rows(table, part, row_of[ids], rows, boundary)
         for pairs, weights in self._contacts:
-            # What looked like two surfaces face to face lies inside one pore's own
-            # neighbourhood: neither line ends there.
+            # Two parts that face each other were each given a surface there; where
+            # they are one pore, there is none.
             same = row_of[pairs[:, 0]] == row_of[pairs[:, 1]]
-            np.subtract.at(surface, row_of[pairs[same, 0]], 2 * weights[same])
+            np.subtract.at(
+                boundary[:, column.SURFACE], row_of[pairs[same, 0]], 2 * weights[same]
+            )
         self._parts.clear()
         order = np.argsort(rows[1:, column.FIRST], kind="stable")
         rank = np.zeros(n + 1, np.uint32)
         rank[order + 1] = np.arange(1, n + 1, dtype=np.uint32)
-        return RawTable(rows[1:][order], surface[1:][order], rank[row_of])
+        return RawTable(rows[1:][order], boundary[1:][order], rank[row_of])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -106,6 +107,7 @@ def surface_table(weights: np.ndarray) -> np.ndarray:
     return table
 
 
+@lru_cache
 def euler_table(connectivity: int) -> np.ndarray:
     """Eight times the Euler number contributed by each code, shape (256,), int64.
 

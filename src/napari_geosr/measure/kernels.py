@@ -21,6 +21,7 @@ from napari_geosr.measure.kernel_columns import (
     MIN_X,
     MIN_Y,
     MIN_Z,
+    N_BOUNDARY_COLUMNS,
     N_COLUMNS,
     SUM_X,
     SUM_XX,
@@ -31,6 +32,7 @@ from napari_geosr.measure.kernel_columns import (
     SUM_ZX,
     SUM_ZY,
     SUM_ZZ,
+    SURFACE,
     TOUCHES,
 )
 
@@ -151,7 +153,7 @@ def _add_cell(
     euler: np.ndarray,
     flat: bool,
     table: np.ndarray,
-    surface: np.ndarray,
+    boundary: np.ndarray,
 ) -> None:
     """Any cell: several labels, or corners outside the sample (slow, but rare)."""
     for i in range(8):
@@ -167,14 +169,14 @@ def _add_cell(
                     is_first = False
         if not is_first:
             continue
-        table[label, EULER8] += euler[code]
+        boundary[label, EULER8] += euler[code]
         for p in range(13):
             a, b = pair_bits[p, 0], pair_bits[p, 1]
             in_a, in_b = (code >> a) & 1, (code >> b) & 1
             if in_a == in_b:
                 continue
             if inside[a] and inside[b]:
-                surface[label] += weights[p]
+                boundary[label, SURFACE] += weights[p]
             elif p < 3 and not (flat and p == 0):
                 table[label, TOUCHES] = 1
 
@@ -219,7 +221,7 @@ def sweep_cells(
     flat: bool,
     tables: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     table: np.ndarray,
-    surface: np.ndarray,
+    boundary: np.ndarray,
     track: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Add Euler numbers, surfaces and border contacts of all cells between planes.
@@ -239,7 +241,7 @@ def sweep_cells(
     tables : tuple
         Pair bits (13, 2), pair weights (13,), surface per code (256,), Euler × 8
         per code (256,).
-    table, surface : ndarray
+    table, boundary : ndarray of shape (n + 1, …)
         Changed in place.
     track : bool
         Whether to return contacts between labels (needed with 6 neighbours while
@@ -321,7 +323,7 @@ def sweep_cells(
                             euler,
                             flat,
                             table,
-                            surface,
+                            boundary,
                         )
                         if track:
                             contacts, contact_weights, n_contacts = _add_contacts(
@@ -337,8 +339,8 @@ def sweep_cells(
                         code = old | new << 4
                         if code != 255:
                             label = old_any | new_any
-                            surface[label] += surface_of[code]
-                            table[label, EULER8] += euler[code]
+                            boundary[label, SURFACE] += surface_of[code]
+                            boundary[label, EULER8] += euler[code]
                     old, old_any, old_mixed = new, new_any, new_mixed
                 edge_cells = 2
             else:
@@ -361,7 +363,7 @@ def sweep_cells(
                                 inside[i] = False
                 if any_label:
                     _add_cell(
-                        values, inside, pair_bits, weights, euler, flat, table, surface
+                        values, inside, pair_bits, weights, euler, flat, table, boundary
                     )
                     if track:
                         contacts, contact_weights, n_contacts = _add_contacts(
@@ -460,10 +462,10 @@ def roots_of(parent: np.ndarray) -> np.ndarray:
 @_compiled
 def merge_rows(
     table: np.ndarray,
-    surface: np.ndarray,
+    boundary: np.ndarray,
     target: np.ndarray,
     merged: np.ndarray,
-    merged_surface: np.ndarray,
+    merged_boundary: np.ndarray,
 ) -> None:
     """Add the rows of `table` to rows ``target[i]`` of `merged`, in place."""
     for i in range(target.size):
@@ -476,8 +478,78 @@ def merge_rows(
             merged[t, column] = min(merged[t, column], table[i, column])
         for column in (MAX_Z, MAX_Y, MAX_X, TOUCHES):
             merged[t, column] = max(merged[t, column], table[i, column])
-        merged[t, EULER8] += table[i, EULER8]
-        merged_surface[t] += surface[i]
+        for column in range(N_BOUNDARY_COLUMNS):
+            merged_boundary[t, column] += boundary[i, column]
+
+
+@_compiled
+def axis_lengths(table: np.ndarray, voxel_size: np.ndarray) -> np.ndarray:
+    """Square roots of the eigenvalues of each pore's covariance, largest first.
+
+    A voxel counts as the solid cuboid it is, so no length is zero. The sums are exact
+    integers; they are moved to the rounded centroid before anything is rounded.
+
+    Parameters
+    ----------
+    table : ndarray of shape (n, N_COLUMNS), int64
+    voxel_size : ndarray of shape (3,), float64
+        0 along Z for a single image.
+
+    Returns
+    -------
+    ndarray of shape (n, 3), float64
+    """
+    lengths = np.empty((len(table), 3))
+    matrix = np.empty((3, 3))
+    centre = np.empty(3, np.int64)
+    for i in range(len(table)):
+        row = table[i]
+        n = row[COUNT]
+        for a in range(3):
+            centre[a] = (2 * row[SUM_Z + a] + n) // (2 * n)
+        for a in range(3):
+            for b in range(a, 3):
+                # The columns ZY, ZX, YX follow the squares.
+                second = row[SUM_ZZ + a] if a == b else row[SUM_ZY + a + b - 1]
+                moved = second - centre[a] * row[SUM_Z + b] - centre[b] * row[SUM_Z + a]
+                moved += n * centre[a] * centre[b]
+                rest_a = (row[SUM_Z + a] - n * centre[a]) / n
+                rest_b = (row[SUM_Z + b] - n * centre[b]) / n
+                value = moved / n - rest_a * rest_b
+                if a == b:
+                    value += 1 / 12
+                value *= voxel_size[a] * voxel_size[b]
+                matrix[a, b] = value
+                matrix[b, a] = value
+        _eigenvalues(matrix, lengths[i])
+    return np.sqrt(np.maximum(lengths, 0.0))
+
+
+@_compiled
+def _eigenvalues(m: np.ndarray, out: np.ndarray) -> None:
+    """Eigenvalues of a symmetric 3×3 matrix, largest first.
+
+    Smith, Communications of the ACM 4, 168 (1961), https://doi.org/10.1145/355578.366316.
+    """
+    mean = (m[0, 0] + m[1, 1] + m[2, 2]) / 3
+    spread = 2 * (m[0, 1] ** 2 + m[0, 2] ** 2 + m[1, 2] ** 2)
+    for a in range(3):
+        spread += (m[a, a] - mean) ** 2
+    scale = np.sqrt(spread / 6)
+    if scale <= 1e-14 * mean:
+        out[:] = mean
+        return
+    a, b, c = (
+        (m[0, 0] - mean) / scale,
+        (m[1, 1] - mean) / scale,
+        (m[2, 2] - mean) / scale,
+    )
+    d, e, f = m[0, 1] / scale, m[0, 2] / scale, m[1, 2] / scale
+    half = (a * (b * c - f * f) - d * (d * c - f * e) + e * (d * f - b * e)) / 2
+    angle = np.arccos(min(1.0, max(-1.0, half))) / 3
+    out[0] = mean + 2 * scale * np.cos(angle)
+    out[2] = mean + 2 * scale * np.cos(angle + 2 * np.pi / 3)
+    out[1] = 3 * mean - out[0] - out[2]
 
 
 @_compiled

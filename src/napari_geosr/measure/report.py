@@ -296,7 +296,7 @@ def build_report(
         specific_surface_area=per_size if solid else None,
         perimeter=surface if flat else None,
         specific_perimeter=per_size if flat else None,
-        euler_number=int(raw.rows[:, column.EULER8].sum()) // 8,
+        euler_number=int(raw.euler_number.sum()),
         table=table,
         units=units,
         labels=labels,

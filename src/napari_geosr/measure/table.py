@@ -53,6 +53,8 @@ def pore_table(
     units : dict of str
         Unit by column name; empty for pure numbers.
     """
+    from napari_geosr.measure import kernels
+
     rows, surface = raw.rows[keep], raw.surface[keep]
     length = geometry.unit
     voxels = rows[:, column.COUNT]
@@ -83,9 +85,12 @@ def pore_table(
     # Digital surfaces of tiny pores come out below a ball's; none is rounder.
     table[round_name] = np.minimum(roundness, 1.0)
     table["surface_reliable"] = radius >= RELIABLE_RADIUS_VOXELS
-    table["euler_number"] = rows[:, column.EULER8] // 8
+    table["euler_number"] = raw.euler_number[keep]
     units |= {"surface_reliable": "", "euler_number": ""}
-    axis_lengths = _axis_lengths(rows, geometry)
+    edges = np.array(geometry.voxel_size)
+    if geometry.flat:
+        edges[0] = 0.0
+    axis_lengths = kernels.axis_lengths(rows, edges)
     table["elongation"] = _ratio(axis_lengths[:, 1], axis_lengths[:, 0])
     units["elongation"] = ""
     if not geometry.flat:
@@ -119,37 +124,3 @@ def _add_places(
             i = "zyx".index(axis)
             table[f"bbox_{word}_{axis}"] = rows[:, columns[i]] + shift
             units[f"bbox_{word}_{axis}"] = "voxel"
-
-
-def _axis_lengths(rows: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Square roots of the eigenvalues of each pore's covariance, largest first.
-
-    A voxel counts as the solid cuboid it is, so no length is zero. The sums are exact
-    integers; they are shifted to the rounded centroid before anything is rounded.
-    """
-    n = rows[:, column.COUNT]
-    sums = np.stack([rows[:, c] for c in (column.SUM_Z, column.SUM_Y, column.SUM_X)])
-    second = {
-        (0, 0): column.SUM_ZZ,
-        (1, 1): column.SUM_YY,
-        (2, 2): column.SUM_XX,
-        (0, 1): column.SUM_ZY,
-        (0, 2): column.SUM_ZX,
-        (1, 2): column.SUM_YX,
-    }
-    centre = (2 * sums + n) // (2 * n) if len(n) else sums
-    rest = sums - n * centre
-    axes = (1, 2) if geometry.flat else (0, 1, 2)
-    covariance = np.zeros((len(n), len(axes), len(axes)))
-    for p, a in enumerate(axes):
-        for q, b in enumerate(axes):
-            raw = rows[:, second[min(a, b), max(a, b)]]
-            moved = raw - centre[a] * sums[b] - centre[b] * sums[a]
-            moved = moved + n * centre[a] * centre[b]
-            value = moved / n - (rest[a] / n) * (rest[b] / n) + (a == b) / 12
-            covariance[:, p, q] = (
-                value * geometry.voxel_size[a] * geometry.voxel_size[b]
-            )
-    eigenvalues = np.linalg.eigvalsh(covariance)[:, ::-1]
-    lengths: np.ndarray = np.sqrt(np.maximum(eigenvalues, 0.0))
-    return lengths
