@@ -1,0 +1,222 @@
+"""Densely connected dilated convolutions over one buffer: the core of the MSD-net.
+
+A convolution with few output maps wastes most of a convolution library's work. Here
+each layer is one matrix product, which gives the 3ⁿ taps of all its maps at every
+voxel, followed by 3ⁿ shifted additions: the same numbers, several times sooner. All maps
+live in one buffer ``(maps, N, *spatial)``, the only thing that training has to keep.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+Slices = tuple[slice, ...]
+
+
+def taps(n_axes: int) -> list[tuple[int, ...]]:
+    """Offsets of the 3ⁿ kernel elements in the order of the weights."""
+    return list(itertools.product((-1, 0, 1), repeat=n_axes))
+
+
+def _shifted(
+    offset: Sequence[int], shape: Sequence[int]
+) -> tuple[Slices, Slices] | None:
+    """Where ``out[i] += in[i + offset]`` reads and writes; None if nowhere (zeros)."""
+    read, write = [], []
+    for o, n in zip(offset, shape, strict=True):
+        if abs(o) >= n:
+            return None
+        read.append(slice(max(o, 0), n + min(o, 0)))
+        write.append(slice(max(-o, 0), n - max(o, 0)))
+    return tuple(read), tuple(write)
+
+
+def _moves(
+    dilation: int, spatial: Sequence[int]
+) -> Iterator[tuple[int, Slices, Slices]]:
+    for t, tap in enumerate(taps(len(spatial))):
+        places = _shifted([dilation * o for o in tap], spatial)
+        if places is not None:
+            yield t, *places
+
+
+def tap_matrix(weight: torch.Tensor) -> torch.Tensor:
+    """Weight ``(maps_out, maps_in, 3, 3[, 3])`` as a matrix ``(taps · out, in)``."""
+    n_out, n_in = weight.shape[:2]
+    return weight.reshape(n_out, n_in, -1).permute(2, 0, 1).reshape(-1, n_in)
+
+
+def add_taps(products: torch.Tensor, out: torch.Tensor, dilation: int) -> None:
+    """Add the taps ``(taps, maps, N, *spatial)`` to `out`, each at its place."""
+    for t, read, write in _moves(dilation, out.shape[2:]):
+        out[(..., *write)] += products[(t, ..., *read)]
+
+
+def gather_taps(gradient: torch.Tensor, dilation: int) -> torch.Tensor:
+    """The transpose of :func:`add_taps`: ``(maps, N, *spatial)`` to all taps."""
+    spatial = gradient.shape[2:]
+    out = gradient.new_zeros((3 ** len(spatial), *gradient.shape))
+    for t, read, write in _moves(dilation, spatial):
+        out[(t, ..., *read)] = gradient[(..., *write)]
+    return out
+
+
+class DenseStack(torch.autograd.Function):
+    """All hidden layers as one differentiable function that keeps one buffer.
+
+    The rectifier's derivative is read from the sign of its output, so nothing but the
+    buffer is saved; the gradient is one more buffer of that size.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, dilations: tuple[int, ...], *parameters: torch.Tensor
+    ) -> torch.Tensor:
+        """Maps ``(c_in + depth · width, N, *spatial)`` from `x` ``(N, c_in, *spatial)``."""
+        weights, biases = parameters[::2], parameters[1::2]
+        c_in, width = x.shape[1], weights[0].shape[0]
+        n_maps = c_in + width * len(weights)
+        buffer = x.new_empty((n_maps, x.shape[0], *x.shape[2:]))
+        buffer[:c_in] = x.transpose(0, 1)
+        flat = buffer.view(n_maps, -1)
+        start = c_in
+        for weight, bias, dilation in zip(weights, biases, dilations, strict=True):
+            slot = buffer[start : start + width]
+            slot.copy_(bias.view(-1, *[1] * (slot.ndim - 1)).expand_as(slot))
+            products = tap_matrix(weight.to(x.dtype)) @ flat[:start]
+            add_taps(products.view(-1, *slot.shape), slot, dilation)
+            slot.relu_()
+            start += width
+        ctx.save_for_backward(buffer, *weights)
+        ctx.dilations, ctx.c_in = dilations, c_in
+        return buffer
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        """Walk the layers backwards, adding into one gradient buffer."""
+        buffer, *weights = ctx.saved_tensors
+        # The caller's gradient may be shared or broadcast: work on a copy.
+        gradient = gradients[0].contiguous().clone()
+        flat, flat_gradient = buffer.flatten(1), gradient.flatten(1)
+        width = weights[0].shape[0]
+        n_axes = buffer.ndim - 2
+        found: list[torch.Tensor | None] = []
+        start = buffer.shape[0]
+        for weight, dilation in zip(
+            reversed(weights), reversed(ctx.dilations), strict=True
+        ):
+            start -= width
+            slot = slice(start, start + width)
+            local = gradient[slot] * (buffer[slot] > 0)
+            spread = gather_taps(local, dilation).flatten(2).flatten(0, 1)
+            d_weight = (spread @ flat[:start].T).view(3**n_axes, width, start)
+            d_weight = d_weight.permute(1, 2, 0).reshape(weight.shape)
+            d_bias = local.flatten(1).sum(1, dtype=torch.float64)
+            matrix = tap_matrix(weight.to(buffer.dtype))
+            flat_gradient[:start].addmm_(matrix.T, spread)
+            found += [d_bias.to(weight.dtype), d_weight.to(weight.dtype)]
+        d_x = gradient[: ctx.c_in].transpose(0, 1) if ctx.needs_input_grad[0] else None
+        return (d_x, None, *reversed(found))
+
+
+@torch.no_grad()
+def dense_maps(
+    x: torch.Tensor,
+    dilations: Sequence[int],
+    weights: Sequence[torch.Tensor],
+    biases: Sequence[torch.Tensor],
+) -> torch.Tensor:
+    """The maps of one sample, ``(c_in + depth · width, *spatial)``, without gradients.
+
+    Parameters
+    ----------
+    x : Tensor of shape (c_in, *spatial)
+    dilations, weights, biases
+        One for each layer.
+    """
+    return _Inference(x, dilations, weights, biases).run()
+
+
+class _Inference:
+    """Finished maps and, in the slots of the others, what is known of their sums."""
+
+    strip_values = 1 << 21
+
+    def __init__(
+        self,
+        x: torch.Tensor,
+        dilations: Sequence[int],
+        weights: Sequence[torch.Tensor],
+        biases: Sequence[torch.Tensor],
+    ) -> None:
+        self.dilations, self.weights = dilations, weights
+        self.c_in, self.width = x.shape[0], weights[0].shape[0]
+        n_maps = self.c_in + self.width * len(weights)
+        self.maps = x.new_empty((n_maps, *x.shape[1:]))
+        self.maps[: self.c_in] = x
+        for i, bias in enumerate(biases):
+            self.slot(i).copy_(
+                bias.view(-1, *[1] * (x.ndim - 1)).expand_as(self.slot(i))
+            )
+        self.block = max(1, 8 // self.width)
+
+    def slot(self, layer: int) -> torch.Tensor:
+        start = self.c_in + self.width * layer
+        return self.maps[start : start + self.width]
+
+    def run(self) -> torch.Tensor:
+        """Finish the layers block by block.
+
+        A block first gets what all maps before it give, in one product over a strip of
+        rows that stays in the cache; then its layers give to one another.
+        """
+        depth = len(self.weights)
+        for first in range(0, depth, self.block):
+            layers = range(first, min(first + self.block, depth))
+            self._give(layers, 0, self.c_in + self.width * first)
+            for layer in layers:
+                self.slot(layer).relu_()
+                later = range(layer + 1, layers.stop)
+                if later:
+                    start = self.c_in + self.width * layer
+                    self._give(later, start, start + self.width)
+        return self.maps
+
+    def _give(self, layers: range, start: int, stop: int) -> None:
+        """Add what maps start … stop give to the sums of `layers`."""
+        n_axes = self.maps.ndim - 1
+        matrix = torch.cat([tap_matrix(self.weights[i][:, start:stop]) for i in layers])
+        source = self.maps[start:stop]
+        per_row = matrix.shape[0] * source[0, 0].numel()
+        rows = max(1, self.strip_values // per_row)
+        n_rows = source.shape[1]
+        n_taps = 3**n_axes
+        for top in range(0, n_rows, rows):
+            strip = source[:, top : top + rows]
+            products = matrix @ strip.reshape(stop - start, -1)
+            products = products.view(len(layers), n_taps, self.width, *strip.shape[1:])
+            for part, layer in zip(products, layers, strict=True):
+                self._scatter(part, self.slot(layer), self.dilations[layer], top)
+
+    @staticmethod
+    def _scatter(
+        products: torch.Tensor, out: torch.Tensor, dilation: int, top: int
+    ) -> None:
+        """As :func:`add_taps`, for products of the rows from `top` on alone."""
+        spatial = out.shape[1:]
+        n = products.shape[2]
+        for t, tap in enumerate(taps(len(spatial))):
+            places = _shifted([dilation * o for o in tap[1:]], spatial[1:])
+            target = top - dilation * tap[0]
+            low, high = max(target, 0), min(target + n, spatial[0])
+            if places is None or low >= high:
+                continue
+            read, write = places
+            rows = slice(low - target, high - target)
+            out[(slice(None), slice(low, high), *write)] += products[
+                (t, slice(None), rows, *read)
+            ]

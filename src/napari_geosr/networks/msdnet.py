@@ -1,0 +1,131 @@
+"""Mixed-scale dense network: few parameters, no pooling, every layer sees all before.
+
+References
+----------
+.. [1] Pelt, Sethian. A mixed-scale dense convolutional neural network for image
+   analysis. PNAS 115, 254-259 (2018). doi:10.1073/pnas.1715832114
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from napari_geosr.core.config import Config
+from napari_geosr.networks._dense import DenseStack, dense_maps
+from napari_geosr.networks.spec import NetworkSpec
+
+
+class NetworkConfig(Config):
+    """Shape of an MSD-net."""
+
+    ndim: Literal[2, 3] = 2
+    """Planes (2) or volumes (3)."""
+    adjacent_slices: int = Field(1, ge=1, le=31)
+    """Neighbouring planes given as input channels (2.5D); odd; 2D only."""
+    depth: int = Field(30, ge=1, le=400)
+    """Number of layers."""
+    width: int = Field(1, ge=1, le=64)
+    """Maps per layer."""
+    dilations: tuple[int, ...] = Field((1, 2, 3, 4, 5, 6, 7, 8, 9, 10), min_length=1)
+    """Dilations of the layers, repeated from the start."""
+    residual: bool = True
+    """Add the (centre) input plane to the output."""
+
+    @model_validator(mode="after")
+    def _check(self) -> NetworkConfig:
+        if self.adjacent_slices % 2 == 0:
+            raise ValueError("adjacent slices must be an odd number")
+        if self.ndim == 3 and self.adjacent_slices != 1:
+            raise ValueError("a network on volumes takes no adjacent slices")
+        if min(self.dilations) < 1:
+            raise ValueError("every dilation must be at least 1")
+        return self
+
+
+def parameter_count(config: NetworkConfig) -> int:
+    """Number of parameters in closed form."""
+    k, w, d, c = 3**config.ndim, config.width, config.depth, config.adjacent_slices
+    return k * w * (d * c + w * d * (d - 1) // 2) + w * d + (c + w * d) + 1
+
+
+class MSDNet(nn.Module):
+    """Mixed-scale dense network [1]_ with zero padding.
+
+    ``z_i = relu(conv(z_0 … z_{i-1}, dilation s_i) + b_i)``; the output is a 1 × 1
+    convolution over all maps, the input included.
+
+    Attributes
+    ----------
+    training_dtype : torch.dtype or None
+        Of the hidden maps while gradients are wanted; None: that of the input.
+        ``torch.bfloat16`` halves memory and time on processors that have it.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        c_in, w, depth = config.adjacent_slices, config.width, config.depth
+        kernel = (3,) * config.ndim
+        self.dilations = tuple(
+            config.dilations[i % len(config.dilations)] for i in range(depth)
+        )
+        self.training_dtype: torch.dtype | None = None
+        sd = math.sqrt(2 / (3**config.ndim * (c_in + w * (depth - 1)) + 1))
+        self.weights = nn.ParameterList(
+            nn.Parameter(sd * torch.randn(w, c_in + w * i, *kernel))
+            for i in range(depth)
+        )
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.zeros(w)) for _ in range(depth)
+        )
+        # Zero at first: a fresh residual network returns its input.
+        self.final_weight = nn.Parameter(torch.zeros(c_in + w * depth))
+        self.final_bias = nn.Parameter(torch.zeros(1))
+        axes = "ZYX"[-config.ndim :]
+        self.spec = NetworkSpec(
+            axes=axes,
+            halo=(sum(self.dilations),) * config.ndim,
+            stride=(1,) * config.ndim,
+            upscale_factor=(1,) * config.ndim,
+            adjacent_slices=c_in,
+            minimum_size=(1,) * config.ndim,
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Restore ``(N, C, [Z,] Y, X)`` to ``(N, 1, [Z,] Y, X)``."""
+        y = self._train(x) if torch.is_grad_enabled() else self._infer(x)
+        y = y + self.final_bias.to(y.dtype)
+        if self.config.residual:
+            centre = self.config.adjacent_slices // 2
+            y = y + x[:, centre : centre + 1]
+        return y
+
+    def _train(self, x: torch.Tensor) -> torch.Tensor:
+        pairs = [
+            p for both in zip(self.weights, self.biases, strict=True) for p in both
+        ]
+        maps = DenseStack.apply(
+            x.to(self.training_dtype or x.dtype), self.dilations, *pairs
+        )
+        y = self.final_weight.to(maps.dtype)[None] @ maps.flatten(1)
+        out: torch.Tensor = y.view(x.shape[0], 1, *x.shape[2:]).to(x.dtype)
+        return out
+
+    def _infer(self, x: torch.Tensor) -> torch.Tensor:
+        out = x.new_empty((x.shape[0], 1, *x.shape[2:]))
+        for sample, place in zip(x, out, strict=True):
+            maps = dense_maps(
+                sample, self.dilations, list(self.weights), list(self.biases)
+            )
+            place.view(-1).copy_(self.final_weight @ maps.flatten(1))
+        return out
+
+
+def build(config: NetworkConfig) -> MSDNet:
+    """Build an MSD-net with fresh weights."""
+    return MSDNet(config)

@@ -1,0 +1,49 @@
+"""Coarser sampling, as a detector with larger elements does it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.physics.blur import gaussian_blur
+
+
+def area_downsample(
+    volume: npt.NDArray[np.float32], factor: int
+) -> npt.NDArray[np.float32]:
+    """Mean over blocks of `factor` voxels along every axis.
+
+    The outer edges of the field of view stay, so the centre of the first voxel moves by
+    ``(factor - 1) / 2`` voxels of the input.
+
+    Raises
+    ------
+    VolumeError
+        If a length is no multiple of `factor`.
+    """
+    if any(n % factor for n in volume.shape):
+        raise VolumeError(
+            f"A volume of shape {volume.shape} cannot be averaged over blocks of "
+            f"{factor}: crop every length to a multiple of it."
+        )
+    split = [part for n in volume.shape for part in (n // factor, factor)]
+    axes = tuple(range(1, 2 * volume.ndim, 2))
+    return volume.reshape(split).mean(axis=axes, dtype=np.float32)
+
+
+def coarse_scan(
+    volume: npt.NDArray[np.float32], factor: int, sigma: float
+) -> npt.NDArray[np.float32]:
+    """What a system of `factor` times coarser voxels sees, noise not included.
+
+    Parameters
+    ----------
+    volume : ndarray of shape (Z, Y, X)
+        The object on the fine grid.
+    factor : int
+        Voxels of the fine grid per coarse voxel and axis.
+    sigma : float
+        Blur of the coarse system in *coarse* voxels, applied before the sampling.
+    """
+    return area_downsample(gaussian_blur(volume, sigma * factor), factor)

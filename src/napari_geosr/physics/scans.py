@@ -1,0 +1,240 @@
+"""Whole scans: a phantom with grey levels, blur and noise, beside its ideal."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.physics import phantoms
+from napari_geosr.physics.blur import gaussian_blur
+from napari_geosr.physics.noise import gaussian_noise, reconstruction_noise
+from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
+from napari_geosr.physics.radon import short_exposure_scan
+from napari_geosr.physics.sampling import area_downsample
+
+NoiseKind = Literal["independent", "reconstruction", "few-photons"]
+
+
+@dataclass(frozen=True)
+class Imaging:
+    """How an object is seen.
+
+    Attributes
+    ----------
+    noise : float
+        Standard deviation of the noise in units of the contrast pore – solid.
+    noise_kind : str
+        ``"independent"`` between voxels; ``"reconstruction"``: the spectrum that
+        filtered back-projection leaves; ``"few-photons"``: projections with Poisson
+        noise, really reconstructed (square slices only).
+    blur : float
+        Standard deviation of the point-spread function in voxels of the scan.
+    cutoff : float
+        Where the reconstruction filter's window ends (Nyquist frequency = 1).
+    n_angles : int
+        Views of a ``"few-photons"`` scan.
+    downsample : int
+        Voxels of the object per voxel of the scan, along every axis.
+    """
+
+    noise: float = 0.3
+    noise_kind: NoiseKind = "reconstruction"
+    blur: float = 0.7
+    cutoff: float = 1.5
+    n_angles: int = 180
+    downsample: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A simulated scan and what it should have been.
+
+    Attributes
+    ----------
+    noisy : ndarray of shape (Z, Y, X)
+        What the scanner gives.
+    clean : ndarray of shape (s·Z, s·Y, s·X)
+        The object's grey levels, on its own grid, sharp but for partial volume.
+    mask : ndarray of bool, same shape as `clean`
+        The pores.
+    contrast : float
+        Grey level of the solid minus that of the pores; negative for bright pores.
+    """
+
+    noisy: FloatArray
+    clean: FloatArray
+    mask: npt.NDArray[np.bool_]
+    contrast: float
+
+
+def scan(
+    phantom: Phantom,
+    imaging: Imaging,
+    *,
+    solid: float = 0.8,
+    pore: float = 0.2,
+    texture: FloatArray | None = None,
+    seed: int = 0,
+) -> Scan:
+    """Image `phantom`.
+
+    Parameters
+    ----------
+    solid, pore : float
+        Grey levels of the two phases.
+    texture : ndarray of the phantom's shape, optional
+        Grey levels added to the object (gradients, inclusions); part of the ideal.
+    seed : int
+        Of the noise.
+    """
+    rng = np.random.default_rng([seed, 7])
+    contrast = solid - pore
+    clean = np.float32(solid) - np.float32(contrast) * phantom.fraction
+    if texture is not None:
+        clean = clean + texture
+    seen = gaussian_blur(clean, imaging.blur * imaging.downsample)
+    if imaging.downsample > 1:
+        seen = area_downsample(seen, imaging.downsample)
+    sd = imaging.noise * abs(contrast)
+    if imaging.noise_kind == "few-photons":
+        low = float(seen.min())
+        seen = low + short_exposure_scan(
+            seen - low,
+            n_angles=imaging.n_angles,
+            noise=sd,
+            cutoff=imaging.cutoff,
+            seed=int(rng.integers(2**31)),
+        )
+    elif imaging.noise_kind == "reconstruction":
+        shape = (seen.shape[0], seen.shape[1], seen.shape[2])
+        seen = seen + reconstruction_noise(shape, sd, rng, cutoff=imaging.cutoff)
+    else:
+        seen = seen + gaussian_noise(seen.shape, sd, rng)
+    return Scan(
+        noisy=seen.astype(np.float32),
+        clean=clean.astype(np.float32),
+        mask=phantom.mask,
+        contrast=contrast,
+    )
+
+
+def random_phantom(
+    shape: Shape, rng: np.random.Generator, scale: float = 1.0
+) -> Phantom:
+    """A phantom of a kind, porosity and feature size drawn at random.
+
+    Parameters
+    ----------
+    scale : float
+        Multiplies every length: 2 draws the same structures on a grid twice as fine.
+    """
+    seed = int(rng.integers(2**31))
+    kind = rng.choice(4, p=[0.4, 0.25, 0.2, 0.15])
+    if kind == 0:
+        smallest = scale * math.exp(rng.uniform(math.log(1.6), math.log(5.0)))
+        largest = smallest * rng.uniform(1.2, 4.0)
+        return phantoms.sphere_foam(
+            shape,
+            porosity=math.exp(rng.uniform(math.log(0.03), math.log(0.6))),
+            radius=(smallest, min(largest, 15 * scale)),
+            gap=scale * rng.choice([0.0, 0.5, 1.0, 2.0]),
+            seed=seed,
+        )
+    if kind == 1:
+        return phantoms.random_blobs(
+            shape,
+            porosity=math.exp(rng.uniform(math.log(0.03), math.log(0.6))),
+            radius=scale * math.exp(rng.uniform(math.log(2.0), math.log(8.0))),
+            seed=seed,
+        )
+    if kind == 2:
+        return phantoms.bicontinuous(
+            shape,
+            porosity=rng.uniform(0.1, 0.85),
+            wavelength=scale * math.exp(rng.uniform(math.log(9.0), math.log(36.0))),
+            sheets=bool(rng.random() < 0.3),
+            seed=seed,
+        )
+    smallest = scale * rng.uniform(1.5, 3.5)
+    return phantoms.rare_pores(
+        shape,
+        porosity=math.exp(rng.uniform(math.log(0.005), math.log(0.03))),
+        radius=(smallest, smallest * rng.uniform(1.3, 3.0)),
+        seed=seed,
+    )
+
+
+def random_imaging(
+    rng: np.random.Generator,
+    *,
+    noise: tuple[float, float] = (0.08, 0.8),
+    blur: tuple[float, float] = (0.0, 1.2),
+    downsample: int = 1,
+    square: bool = True,
+) -> Imaging:
+    """Blur and noise drawn at random; the noise level log-uniform within `noise`."""
+    kinds: list[NoiseKind] = ["independent", "reconstruction", "few-photons"]
+    chances = [0.35, 0.35, 0.3] if square else [0.5, 0.5, 0.0]
+    return Imaging(
+        noise=math.exp(rng.uniform(math.log(noise[0]), math.log(noise[1]))),
+        noise_kind=kinds[rng.choice(3, p=chances)],
+        blur=0.0 if rng.random() < 0.1 else rng.uniform(*blur),
+        cutoff=rng.uniform(0.8, 2.5),
+        n_angles=int(rng.choice([90, 120, 180])),
+        downsample=downsample,
+    )
+
+
+def random_texture(phantom: Phantom, rng: np.random.Generator) -> FloatArray | None:
+    """Mild gradient, and at times a third phase, in units of the contrast."""
+    shape = phantom.fraction.shape
+    texture = np.zeros(shape, np.float32)
+    if rng.random() < 0.5:
+        slope = rng.normal(size=3)
+        slope *= rng.uniform(0, 0.2) / np.abs(slope).sum()
+        for axis, (n, amount) in enumerate(zip(shape, slope, strict=True)):
+            line = np.linspace(-amount, amount, n, dtype=np.float32)
+            texture += line.reshape([-1 if i == axis else 1 for i in range(3)])
+    if rng.random() < 0.2:
+        grains = phantoms.random_blobs(
+            (shape[0], shape[1], shape[2]),
+            porosity=rng.uniform(0.02, 0.12),
+            radius=rng.uniform(2.5, 6.0),
+            seed=int(rng.integers(2**31)),
+        )
+        level = rng.uniform(-0.4, 0.8)
+        texture += np.float32(level) * grains.fraction * (1 - phantom.fraction)
+    return texture if texture.any() else None
+
+
+def random_scan(
+    shape: Shape,
+    rng: np.random.Generator,
+    *,
+    noise: tuple[float, float] = (0.08, 0.8),
+    blur: tuple[float, float] = (0.0, 1.2),
+    downsample: int = 1,
+) -> Scan:
+    """A varied scan of a varied phantom; `shape` is that of the scan.
+
+    Dark and bright pores are equally likely. The contrast is one grey level.
+    """
+    fine: Shape = (shape[0] * downsample, shape[1] * downsample, shape[2] * downsample)
+    phantom = random_phantom(fine, rng, scale=float(downsample))
+    sign = -1.0 if rng.random() < 0.5 else 1.0
+    texture = random_texture(phantom, rng)
+    imaging = random_imaging(
+        rng, noise=noise, blur=blur, downsample=downsample, square=shape[1] == shape[2]
+    )
+    return scan(
+        phantom,
+        imaging,
+        solid=0.5 + 0.5 * sign,
+        pore=0.5 - 0.5 * sign,
+        texture=None if texture is None else np.float32(sign) * texture,
+        seed=int(rng.integers(2**31)),
+    )
