@@ -1,4 +1,4 @@
-"""Arrays that stay in their file until they are asked for: decoded, cached, explained."""
+"""Arrays that stay in their file until asked for: decoded, cached, explained."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEFAULT_CACHE_BYTES = 128 * 1024**2
 
 
 class Source(Protocol):
-    """What decodes a rectangle of voxels: a tuple of slices (step 1) in, an array out."""
+    """What decodes voxels: a tuple of slices (step 1) in, an array out."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -149,7 +149,8 @@ class LazyArray:
 
     def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
         read, after = as_slices(key, self.shape)
-        return self._read(read)[after]
+        voxels: np.ndarray[Any, Any] = self._read(read)
+        return voxels[after]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return np.asarray(self[...], dtype=dtype)
@@ -279,11 +280,8 @@ def arrange(array: Any, order: Sequence[int | None]) -> Any:
     kept = [i for i in order if i is not None]
     dropped = tuple(i for i in range(array.ndim) if i not in kept)
     moved = array.transpose(kept + list(dropped))
-    shape = [1 if i is None else array.shape[i] for i in order]
     key = [None if i is None else slice(None) for i in order]
-    result = moved[(..., *(0 for _ in dropped))][tuple(key)]
-    assert result.shape == tuple(shape)
-    return result
+    return moved[(..., *(0 for _ in dropped))][tuple(key)]
 
 
 def release_pages(array: Any) -> None:

@@ -47,7 +47,7 @@ def stem_of(path: Path) -> str:
 
 
 def looks_like(path: Path) -> str:
-    """What the first bytes of a file say, for a message: "it is a PNG picture" …"""
+    """What the first bytes of a file say, in words such as "it is a zip archive"."""
     with path.open("rb") as stream:
         head = stream.read(32)
     for beginning, words in _BEGINNINGS:

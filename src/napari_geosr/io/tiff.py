@@ -14,14 +14,18 @@ import numpy as np
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.volume import AXES, Volume
-from napari_geosr.io.lazy import Arranged, LazyArray, Mapped, Source, arrange, decoding
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.arrangement import (
+    EAGER_BYTES,
+    arrangement,
+    finish,
+    restore_singletons,
+)
+from napari_geosr.io.lazy import Source, decoding
 from napari_geosr.io.suffixes import looks_like, stem_of
 from napari_geosr.io.tiff_checks import check_page_chain, check_segments
 from napari_geosr.io.tiff_metadata import read_space
 
-#: Decoded size up to which a file that cannot be mapped is read, and so verified, whole.
-EAGER_BYTES = 32 * 1024**2
 #: No codec makes a page smaller by more; a file that claims so is damaged.
 _IMPOSSIBLE_RATIO = 5000
 
@@ -69,8 +73,8 @@ def read_tiff(
             if "not a TIFF file" not in str(error):
                 raise _damaged(path, error) from error
             raise FileError(
-                f"{path.name} is not a TIFF file ({looks_like(path)}). Check the file or "
-                "download it again."
+                f"{path.name} is not a TIFF file ({looks_like(path)}). Check the file "
+                "or download it again."
             ) from error
         except Exception as error:
             raise _damaged(path, error) from error
@@ -128,8 +132,8 @@ def _check_dtype(series: Any, path: Path) -> None:
         )
     if np.dtype(dtype).kind not in "biuf":
         raise FileError(
-            f"{path.name} holds values of type {np.dtype(dtype)}, not numbers. Export it "
-            "again as integers or floats."
+            f"{path.name} holds values of type {np.dtype(dtype)}, not numbers. Export "
+            "it again as integers or floats."
         )
 
 
@@ -147,13 +151,13 @@ def _volume(tif: Any, series: Any, path: Path, axes: str | None) -> Volume:
         stamped = None
     order, final = arrangement(shape, letters, axes, path, notes)
     if stamped is not None:
-        order, final = _restore_singletons(order, final, shape, stamped.axes)
+        order, final = restore_singletons(order, final, shape, stamped.axes)
     data = finish(source, order, chunks, path, final)
     spatial = "".join(a for a in final if a in "ZYX")
     voxel_size, origin = space.complete(spatial)
     metadata: dict[str, Any] = {"format": _format(tif, series)}
     if space.notes or notes:
-        metadata["notes"] = tuple([*notes, *space.notes])
+        metadata["notes"] = (*notes, *space.notes)
     return Volume(
         data=data,
         axes=final,
@@ -176,90 +180,8 @@ def _format(tif: Any, series: Any) -> str:
     return f"{kind}{big}{packed}"
 
 
-def arrangement(
-    shape: tuple[int, ...],
-    letters: str,
-    axes: str | None,
-    path: Path,
-    notes: list[str],
-) -> tuple[list[int | None], str]:
-    """Order of the stored axes that gives ``"TCZYX"``, and the letters that it gives.
-
-    Stored axes of length one are dropped unless they are Y or X. Without `axes`, the
-    first axis of unknown meaning is Z (a stack of pages), noted in `notes`.
-
-    Raises
-    ------
-    FileError
-        If the axes cannot be told, or `axes` does not fit.
-    """
-    names = list(letters.replace("S", "C"))
-    kept = [i for i, a in enumerate(names) if a in "YX" or shape[i] > 1]
-    if axes is not None:
-        given = axes.upper()
-        if len(given) == len(shape):
-            kept = list(range(len(shape)))
-        fits = len(given) == len(kept) and len(set(given)) == len(given)
-        if not fits or not set(given) <= set(AXES) or not set("YX") <= set(given):
-            raise FileError(
-                f"{path.name} has {len(kept)} axes {tuple(shape[i] for i in kept)}; "
-                f"axes {axes!r} do not fit. Give one letter of T, C, Z, Y, X for each."
-            )
-        for i, letter in zip(kept, given, strict=True):
-            names[i] = letter
-    else:
-        for i in kept:
-            if names[i] in AXES and names.count(names[i]) == 1:
-                continue
-            free = [a for a in "ZTC" if a not in [names[j] for j in kept]]
-            if not free:
-                raise FileError(
-                    f"{path.name} has axes {tuple(shape)} of unknown meaning. Save it "
-                    "with at most T, C, Z, Y and X."
-                )
-            names[i] = free[0]
-            word = {"Z": "slices (Z)", "T": "time (T)", "C": "channels (C)"}[free[0]]
-            notes.append(
-                f"The file does not say what its {shape[i]} pages are; they were taken "
-                f"as {word}. Say axes to change that, e.g. TYX for a time-lapse."
-            )
-    final = "".join(a for a in AXES if a in [names[i] for i in kept])
-    by_letter = {names[i]: i for i in kept}
-    return [by_letter[a] for a in final], final
-
-
-def _restore_singletons(
-    order: list[int | None], final: str, shape: tuple[int, ...], axes: str
-) -> tuple[list[int | None], str]:
-    """Put back the axes of length one that our own block says a file has."""
-    wanted = [a for a in axes if a in final]
-    if "".join(wanted) != final:
-        return order, final
-    by_letter = dict(zip(final, order, strict=True))
-    return [by_letter.get(a) for a in axes], axes
-
-
-def finish(
-    source: Any, order: list[int | None], chunks: tuple[int, ...], path: Path, axes: str
-) -> Any:
-    """The array of a volume: numpy (also mapped) as it is, else lazy; native order."""
-    if isinstance(source, np.ndarray):
-        data = arrange(source, order)
-        if data.dtype.isnative:
-            return data
-        if data.nbytes <= EAGER_BYTES:
-            return data.astype(data.dtype.newbyteorder("="))
-        source, order = data, list(range(data.ndim))
-        chunks = (1,) * (data.ndim - 2) + data.shape[-2:]
-    arranged = Arranged(source, order)
-    blocks = tuple(1 if i is None else chunks[i] for i in order)
-    lazy = LazyArray(arranged, path, blocks)
-    # A time point or a channel of a dask array is lazy again; ours would be read.
-    return lazy.to_dask() if set(axes) & set("TC") else lazy
-
-
 def _source(tif: Any, series: Any, path: Path) -> tuple[Source, str, tuple[int, ...]]:
-    """The voxels of a series in stored order, their axes, and what decodes as a block."""
+    """The voxels of a series as stored, their axes, and what decodes as a block."""
     from napari_geosr.io.tiff_colours import colour_map, inverted
 
     page = series.keyframe
@@ -297,8 +219,8 @@ def _check_ratio(page: Any, path: Path) -> None:
     stored = sum(page.databytecounts)
     if page.nbytes > 1 << 28 and page.nbytes > stored * _IMPOSSIBLE_RATIO:
         raise FileError(
-            f"{path.name} is damaged: it claims a page of {format_bytes(page.nbytes)} in "
-            f"{format_bytes(stored)} of data. Copy or export the file again."
+            f"{path.name} is damaged: it claims a page of {format_bytes(page.nbytes)} "
+            f"in {format_bytes(stored)} of data. Copy or export the file again."
         )
 
 
@@ -338,6 +260,3 @@ class Pages:
             index = int(np.ravel_multi_index(at, leading)) if n else 0
             out[place] = self.page(index)[key[n:]]
         return out
-
-
-__all__ = ["EAGER_BYTES", "Mapped", "Pages", "arrangement", "finish", "read_tiff"]

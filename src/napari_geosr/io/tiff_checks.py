@@ -39,6 +39,8 @@ def check_page_chain(tif: Any, path: Path) -> None:
         place = struct.unpack(order + offset, stream.read(n_offset))[0]
         while place and place not in seen:
             seen.add(place)
+            if place > size:
+                raise truncated(path, place, size)
             stream.seek(place)
             head = stream.read(n_count)
             if len(head) < n_count:
@@ -79,6 +81,9 @@ def check_segments(tif: Any, series: Any, path: Path) -> None:
 def _check_page(page: Any, path: Path, size: int) -> None:
     offsets = np.asarray(page.dataoffsets, dtype=np.float64)
     counts = np.asarray(page.databytecounts, dtype=np.float64)
+    if page.compression == 1:
+        # Some writers round the byte counts of uncompressed strips up.
+        counts = np.minimum(counts, page.nbytes)
     if not len(offsets) or len(offsets) != len(counts):
         raise FileError(
             f"{path.name} is damaged: a page has no voxels. Copy or export it again."
@@ -89,6 +94,6 @@ def _check_page(page: Any, path: Path, size: int) -> None:
     tags = page.keyframe.tags
     if (counts == 0).any() and 42113 not in tags:  # GDAL leaves empty blocks out
         raise FileError(
-            f"{path.name} is damaged: parts of its pages have no voxels. Copy or export "
-            "the file again."
+            f"{path.name} is damaged: parts of its pages have no voxels. Copy or "
+            "export the file again."
         )

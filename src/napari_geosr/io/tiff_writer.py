@@ -44,8 +44,8 @@ def choose_layout(name: str, suffix: str, dtype: np.dtype[Any], nbytes: int) -> 
     if suffix in (".ome.tif", ".ome.tiff"):
         if dtype.name not in _OME_TYPES:
             raise FileError(
-                f"{name} cannot be written: OME-TIFF does not hold {dtype.name} voxels. "
-                "Use the suffix .tif or .ome.zarr."
+                f"{name} cannot be written: OME-TIFF does not hold {dtype.name} "
+                "voxels. Use the suffix .tif or .ome.zarr."
             )
         return "ome"
     if dtype.name in _IMAGEJ_DTYPES and nbytes < BIGTIFF_BYTES:
@@ -109,7 +109,7 @@ class TiffOutput(Output):
         )
 
     def _reserve(self) -> None:
-        """Take the disk space now: a full disk under a mapped file kills the process."""
+        """Take the disk space now: a full disk under a mapped file is fatal."""
         if not hasattr(os, "posix_fallocate"):
             return
         with self.temporary.open("r+b") as stream:

@@ -1,0 +1,102 @@
+"""From the axes a file stores to T, C, Z, Y, X: what is kept, dropped, or assumed.
+
+Stored axes of length one are dropped, unless they are Y or X or our own block of
+metadata says that the volume has them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.volume import AXES
+from napari_geosr.io.lazy import Arranged, LazyArray, arrange
+
+#: Decoded size up to which what cannot be mapped is read, and so verified, at once.
+EAGER_BYTES = 32 * 1024**2
+
+
+def arrangement(
+    shape: tuple[int, ...],
+    letters: str,
+    axes: str | None,
+    path: Path,
+    notes: list[str],
+) -> tuple[list[int | None], str]:
+    """Order of the stored axes that gives ``"TCZYX"``, and the letters that it gives.
+
+    Stored axes of length one are dropped unless they are Y or X. Without `axes`, the
+    first axis of unknown meaning is Z (a stack of pages), noted in `notes`.
+
+    Raises
+    ------
+    FileError
+        If the axes cannot be told, or `axes` does not fit.
+    """
+    names = list(letters.replace("S", "C"))
+    kept = [i for i, a in enumerate(names) if a in "YX" or shape[i] > 1]
+    if axes is not None:
+        given = axes.upper()
+        if len(given) == len(shape):
+            kept = list(range(len(shape)))
+        fits = len(given) == len(kept) and len(set(given)) == len(given)
+        if not fits or not set(given) <= set(AXES) or not set("YX") <= set(given):
+            raise FileError(
+                f"{path.name} has {len(kept)} axes {tuple(shape[i] for i in kept)}; "
+                f"axes {axes!r} do not fit. Give one letter of T, C, Z, Y, X for each."
+            )
+        for i, letter in zip(kept, given, strict=True):
+            names[i] = letter
+    else:
+        # Unknown axes are named from the innermost outwards: pages of a stack first.
+        for i in reversed(kept):
+            if names[i] in AXES and names.count(names[i]) == 1:
+                continue
+            free = [a for a in "ZTC" if a not in [names[j] for j in kept]]
+            if not free:
+                raise FileError(
+                    f"{path.name} has axes {tuple(shape)} of unknown meaning. Save it "
+                    "with at most T, C, Z, Y and X."
+                )
+            names[i] = free[0]
+            word = {"Z": "slices (Z)", "T": "time (T)", "C": "channels (C)"}[free[0]]
+            notes.append(
+                f"The file does not say what its axis of {shape[i]} is; it was taken "
+                f"as {word}. Give the axes to change that, e.g. TYX for a time-lapse."
+            )
+    final = "".join(a for a in AXES if a in [names[i] for i in kept])
+    by_letter = {names[i]: i for i in kept}
+    return [by_letter[a] for a in final], final
+
+
+def restore_singletons(
+    order: list[int | None], final: str, shape: tuple[int, ...], axes: str
+) -> tuple[list[int | None], str]:
+    """Put back the axes of length one that our own block says a file has."""
+    wanted = [a for a in axes if a in final]
+    if "".join(wanted) != final:
+        return order, final
+    by_letter = dict(zip(final, order, strict=True))
+    return [by_letter.get(a) for a in axes], axes
+
+
+def finish(
+    source: Any, order: list[int | None], chunks: tuple[int, ...], path: Path, axes: str
+) -> Any:
+    """The array of a volume: numpy (also mapped) as it is, else lazy; native order."""
+    if isinstance(source, np.ndarray):
+        data = arrange(source, order)
+        if data.dtype.isnative:
+            return data
+        if data.nbytes <= EAGER_BYTES:
+            return data.astype(data.dtype.newbyteorder("="))
+        source, order = data, list(range(data.ndim))
+        chunks = (1,) * (data.ndim - 2) + data.shape[-2:]
+    arranged = Arranged(source, order)
+    blocks = tuple(1 if i is None else chunks[i] for i in order)
+    lazy = LazyArray(arranged, path, blocks)
+    # A time point or a channel of a dask array is lazy again; ours would be read.
+    return lazy.to_dask() if set(axes) & set("TC") else lazy

@@ -1,0 +1,262 @@
+"""HDF5 and NeXus: one dataset of a file, by its path or because it is the only one."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.units import PIXEL, parse_unit
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.arrangement import arrangement, finish
+from napari_geosr.io.lazy import decoding
+from napari_geosr.io.suffixes import looks_like, stem_of
+
+_MAX_DEPTH = 12
+_MAX_LISTED = 8
+
+
+def read_hdf5(
+    path: Path, *, axes: str | None = None, dataset: str | None = None
+) -> Volume:
+    """Read one dataset lazily; the file is opened read-only and closed in between.
+
+    Parameters
+    ----------
+    path : Path
+    axes : str, optional
+        Meaning of the stored axes; Z, Y, X (T, Z, Y, X) when not given.
+    dataset : str, optional
+        Path inside the file. Without it: the file's NeXus default, else the only
+        2D or 3D dataset of numbers.
+
+    Raises
+    ------
+    FileError
+        If the file is damaged, the dataset missing, or several could be meant.
+    """
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        if "truncated" in str(error):
+            raise FileError(
+                f"{path.name} is truncated: it ends before its data does. Copy or "
+                "download the file again."
+            ) from error
+        raise FileError(
+            f"{path.name} is not a readable HDF5 file ({looks_like(path)}). Check the "
+            "file or download it again."
+        ) from error
+    with file, decoding(path, "its structure"):
+        name = dataset.strip("/") if dataset else _find(file, path)
+        found = _open(file, name, path)
+        return _volume(found, name, path, axes)
+
+
+def _volume(found: Any, name: str, path: Path, axes: str | None) -> Volume:
+    _check(found, name, path)
+    notes: list[str] = []
+    letters = "TCZYX"[-found.ndim :] if found.ndim != 4 else "TZYX"
+    order, final = arrangement(found.shape, letters, axes, path, notes)
+    size, origin, unit = _space(found, order, final)
+    chunks = found.chunks or (1,) * (found.ndim - 2) + found.shape[-2:]
+    metadata: dict[str, Any] = {"format": "HDF5", "dataset": name}
+    if notes:
+        metadata["notes"] = tuple(notes)
+    return Volume(
+        data=finish(Dataset(path, name, found), order, chunks, path, final),
+        axes=final,
+        voxel_size=size,
+        unit=unit,
+        origin=origin,
+        name=stem_of(path),
+        source=path,
+        metadata=metadata,
+    )
+
+
+class Dataset:
+    """A `Source` over one dataset; thread-safe, opens the file for each read."""
+
+    def __init__(self, path: Path, name: str, found: Any) -> None:
+        self.path = path
+        self.name = name
+        self.shape = tuple(int(n) for n in found.shape)
+        self.dtype = np.dtype(found.dtype)
+        self._lock = threading.Lock()
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+        import h5py
+
+        with self._lock, h5py.File(self.path, "r") as file:
+            return np.asarray(file[self.name][key])
+
+
+def _check(found: Any, name: str, path: Path) -> None:
+    where = f"{path.name}, dataset {name!r}"
+    kind = np.dtype(found.dtype).kind
+    if kind == "c":
+        raise FileError(
+            f"{where}: the values are complex numbers; volumes are real. Save the "
+            "magnitude (or phase) as a dataset of its own."
+        )
+    if kind not in "biuf":
+        raise FileError(f"{where}: the values are no numbers. Choose another dataset.")
+    if found.ndim < 2 or found.ndim > 5 or math.prod(found.shape) == 0:
+        raise FileError(
+            f"{where}: shape {tuple(found.shape)} is no image or volume. Choose "
+            "another dataset."
+        )
+
+
+def _find(file: Any, path: Path) -> str:
+    """Path of the dataset that is meant when none is named."""
+    default = _nexus_default(file)
+    if default is not None:
+        return default
+    found: dict[tuple[str, str], tuple[str, Any]] = {}
+    missing: list[str] = []
+    for name, item in _walk(file, "", missing, 0, set()):
+        key = (str(item.file.filename), str(item.name))
+        if key not in found:
+            found[key] = (name, item)
+    candidates = list(found.values())
+    volumes = [c for c in candidates if c[1].ndim >= 3]
+    for some in (candidates, volumes):
+        if len(some) == 1:
+            return some[0][0]
+    if not candidates:
+        hint = f" (linked files are missing: {', '.join(missing[:3])})"
+        raise FileError(
+            f"{path.name} holds no 2D or 3D dataset of numbers"
+            f"{hint if missing else ''}. Open the file that has the image."
+        )
+    listed = ", ".join(
+        f"{name} {'×'.join(map(str, item.shape))}"
+        for name, item in candidates[:_MAX_LISTED]
+    )
+    more = " …" if len(candidates) > _MAX_LISTED else ""
+    raise FileError(
+        f"{path.name} holds {len(candidates)} datasets: {listed}{more}. Choose one as "
+        f"'{path.name}::{candidates[0][0]}'."
+    )
+
+
+def _walk(
+    group: Any, prefix: str, missing: list[str], depth: int, seen: set[Any]
+) -> Iterator[tuple[str, Any]]:
+    """Datasets of numbers with an image's shape, through links, each group once."""
+    import h5py
+
+    key = (group.file.filename, h5py.h5o.get_info(group.id).addr)
+    if depth > _MAX_DEPTH or key in seen:
+        return
+    seen.add(key)
+    for name in group:
+        item = group.get(name) if name in group else None
+        if item is None:
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink) and link.filename not in missing:
+                missing.append(link.filename)
+            continue
+        if isinstance(item, h5py.Group):
+            yield from _walk(item, f"{prefix}{name}/", missing, depth + 1, seen)
+        elif isinstance(item, h5py.Dataset) and item.dtype.kind in "biufc":
+            long_axes = sum(n > 1 for n in item.shape)
+            if 2 <= item.ndim <= 5 and long_axes >= 2:
+                yield f"{prefix}{name}", item
+
+
+def _nexus_default(file: Any) -> str | None:
+    """What the `default` and `signal` attributes of NeXus point at."""
+    group, parts = file, []
+    while "default" in group.attrs and len(parts) < _MAX_DEPTH:
+        name = _text(group.attrs["default"])
+        if name not in group:
+            return None
+        parts.append(name)
+        group = group[name]
+        if not hasattr(group, "keys"):
+            return "/".join(parts)
+    signal = _text(group.attrs.get("signal", "")) if parts else ""
+    if not signal or signal not in group:
+        return None
+    return "/".join([*parts, signal])
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _open(file: Any, name: str, path: Path) -> Any:
+    """The dataset `name`; says which linked file is missing, or what there is."""
+    import h5py
+
+    group, parts = file, [p for p in name.split("/") if p]
+    for i, part in enumerate(parts):
+        link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
+        item = group.get(part) if link is not None else None
+        if item is None and isinstance(link, h5py.ExternalLink):
+            raise FileError(
+                f"{path.name}: {name!r} lies in {link.filename}, which is missing or "
+                f"has no {link.path}. Put that file beside {path.name}."
+            )
+        if item is None:
+            there = (
+                ", ".join(list(group)[:_MAX_LISTED]) if i == 0 or link is None else ""
+            )
+            raise FileError(
+                f"{path.name} has no dataset {name!r}. "
+                f"{'/'.join(parts[:i]) or 'Its top level'} holds: {there or 'nothing'}."
+            )
+        group = item
+    if isinstance(group, h5py.Group):
+        inner = [n for n in group if isinstance(group.get(n), h5py.Dataset)]
+        raise FileError(
+            f"{path.name}: {name!r} is a group, not a dataset. It holds: "
+            f"{', '.join(inner[:_MAX_LISTED]) or 'only groups'}."
+        )
+    return group
+
+
+def _space(
+    found: Any, order: Sequence[int | None], axes: str
+) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    """Voxel size, origin and unit where the file says them in a standard way."""
+    spatial = [i for i, a in zip(order, axes, strict=True) if a in "ZYX"]
+    element = found.attrs.get("element_size_um")
+    if element is not None:
+        sizes = tuple(float(v) for v in np.ravel(element))[-len(spatial) :]
+        if len(sizes) == len(spatial) and min(sizes) > 0:
+            return sizes, (), "µm"
+    grid = [_coordinates(found, i) for i in spatial if i is not None]
+    units = {unit for _, _, unit in grid}
+    if len(grid) == len(spatial) and len(units) == 1 and None not in units:
+        sizes = tuple(step for step, _, _ in grid)
+        return sizes, tuple(start for _, start, _ in grid), str(units.pop())
+    return (), (), PIXEL
+
+
+def _coordinates(found: Any, axis: int) -> tuple[float, float, str | None]:
+    """Step, start and unit of the NXdata coordinates along one stored axis."""
+    nothing = (1.0, 0.0, None)
+    names = found.parent.attrs.get("axes")
+    if names is None or isinstance(names, str | bytes) or len(names) != found.ndim:
+        return nothing
+    item = found.parent.get(_text(names[axis]))
+    if item is None or getattr(item, "shape", ()) != (found.shape[axis],):
+        return nothing
+    unit = parse_unit(_text(item.attrs.get("units", "")))
+    values = np.asarray(item, dtype=np.float64)
+    steps = np.diff(values)
+    even = len(steps) > 0 and np.allclose(steps, steps.mean(), rtol=1e-4, atol=0)
+    if unit in (None, PIXEL) or not even or steps.mean() <= 0:
+        return nothing
+    return float((values[-1] - values[0]) / len(steps)), float(values[0]), unit

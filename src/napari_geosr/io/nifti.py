@@ -1,0 +1,95 @@
+"""NIfTI, through nibabel (an extra)."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.units import PIXEL, parse_unit
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.arrangement import EAGER_BYTES, finish
+from napari_geosr.io.lazy import decoding
+from napari_geosr.io.suffixes import stem_of
+
+
+def read_nifti(path: Path) -> Volume:
+    """Read a NIfTI image; its X, Y, Z, T order becomes T, Z, Y, X.
+
+    Raises
+    ------
+    FileError
+        If nibabel is not installed, or the file is damaged or holds no real image.
+    """
+    try:
+        import nibabel
+    except ImportError as error:
+        raise FileError(
+            f"{path.name} is a NIfTI image; reading it needs an extra package. Install "
+            'it with: pip install "napari-geosr[nifti]".'
+        ) from error
+    with decoding(path, "its header"):
+        image: Any = nibabel.load(path)
+    header = image.header
+    shape = tuple(int(n) for n in image.shape)
+    first = (slice(0, 1),) * len(shape)
+    if not 2 <= len(shape) <= 5 or math.prod(shape) == 0:
+        raise FileError(f"{path.name} has shape {shape}: no image or volume.")
+    with decoding(path):
+        dtype = np.asarray(image.dataobj[first]).dtype  # with the header's scaling
+    if dtype.kind not in "biuf":
+        raise FileError(
+            f"{path.name} holds values of type {dtype}; volumes are real numbers. "
+            "Convert it first."
+        )
+    # Fastest axis first on disk; a fifth axis holds vectors or colours.
+    axes = "XYZTC"[: len(shape)]
+    wanted = "".join(a for a in "TCZYX" if a in axes)
+    kept = [a for a in wanted if a in "YX" or shape[axes.index(a)] > 1]
+    order: list[int | None] = [axes.index(a) for a in kept]
+    source = _Proxy(image.dataobj, shape, dtype)
+    data: Any = source
+    if math.prod(shape) * dtype.itemsize <= EAGER_BYTES:
+        with decoding(path):
+            data = np.asarray(image.dataobj)
+    chunks = (*shape[:2], *(1 for _ in shape[2:]))
+    final = "".join(kept)
+    spatial = [a for a in kept if a in "ZYX"]
+    unit = parse_unit(header.get_xyzt_units()[0]) or PIXEL
+    origin, notes = _origin(image.affine, "XYZ")
+    return Volume(
+        data=finish(data, order, chunks, path, final),
+        axes=final,
+        voxel_size=tuple(float(header.get_zooms()[axes.index(a)]) for a in spatial),
+        unit=unit,
+        origin=tuple(origin[a] for a in spatial),
+        name=stem_of(path),
+        source=path,
+        metadata={"format": "NIfTI", **({"notes": notes} if notes else {})},
+    )
+
+
+def _origin(affine: Any, axes: str) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Position of the first voxel, where the image is not rotated or mirrored."""
+    matrix = np.asarray(affine, dtype=np.float64)
+    steps = np.diag(matrix)[:3]
+    if np.allclose(matrix[:3, :3], np.diag(steps)) and (steps > 0).all():
+        place = dict(zip(axes, (float(v) for v in matrix[:3, 3]), strict=True))
+        return place, ()
+    note = "The orientation in the file's header (a rotation or mirror) is not applied."
+    return dict.fromkeys(axes, 0.0), (note,)
+
+
+class _Proxy:
+    """A `Source` over nibabel's array proxy, which locks its file itself."""
+
+    def __init__(self, proxy: Any, shape: tuple[int, ...], dtype: Any) -> None:
+        self.proxy = proxy
+        self.shape = shape
+        self.dtype = dtype
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+        return np.asarray(self.proxy[key])

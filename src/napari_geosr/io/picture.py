@@ -1,0 +1,56 @@
+"""PNG, JPEG and BMP pictures, with all their bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.lazy import decoding
+from napari_geosr.io.suffixes import looks_like, stem_of, suffix_of
+
+_KINDS = {
+    ".png": ("PNG", b"\x89PNG\r\n\x1a\n"),
+    ".jpg": ("JPEG", b"\xff\xd8\xff"),
+    ".jpeg": ("JPEG", b"\xff\xd8\xff"),
+    ".bmp": ("BMP", b"BM"),
+}
+
+
+def read_picture(path: Path) -> Volume:
+    """Read a picture as ``"YX"``, or ``"CYX"`` if it has colours or transparency.
+
+    Raises
+    ------
+    FileError
+        If the file is damaged or something else than its suffix says.
+    """
+    import imagecodecs
+
+    kind, beginning = _KINDS[suffix_of(path)]
+    content = path.read_bytes()
+    if not content.startswith(beginning):
+        raise FileError(
+            f"{path.name} is not a {kind} picture ({looks_like(path)}). Give it the "
+            "right suffix or download it again."
+        )
+    decode: Any = {
+        "PNG": imagecodecs.png_decode,
+        "JPEG": imagecodecs.jpeg8_decode,
+        "BMP": imagecodecs.bmp_decode,
+    }[kind]
+    with decoding(path):
+        pixels = np.asarray(decode(content))
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    colour = pixels.ndim == 3
+    return Volume(
+        data=np.moveaxis(pixels, -1, 0) if colour else pixels,
+        axes="CYX" if colour else "YX",
+        name=stem_of(path),
+        source=path,
+        metadata={"format": kind},
+    )

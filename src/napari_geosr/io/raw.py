@@ -1,0 +1,80 @@
+"""Raw files: voxels and nothing else, so shape and type must be given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.arrangement import arrangement, finish
+from napari_geosr.io.suffixes import stem_of
+
+
+def read_raw(
+    path: Path,
+    *,
+    shape: Sequence[int] | None,
+    dtype: Any,
+    offset: int = 0,
+    axes: str | None = None,
+) -> Volume:
+    """Map a raw file into memory.
+
+    Parameters
+    ----------
+    path : Path
+    shape : sequence of int
+        Along Z, Y, X, slowest first; or as `axes` says.
+    dtype : dtype
+        With byte order where it matters, e.g. ``">u2"``.
+    offset : int
+        Bytes of header to skip.
+    axes : str, optional
+
+    Raises
+    ------
+    FileError
+        If shape or type is missing, or the size of the file is another one.
+    """
+    size = path.stat().st_size
+    if shape is None or dtype is None:
+        raise FileError(
+            f"{path.name} is a raw file of {size} bytes: it does not say its shape and "
+            "type. Give both, e.g. shape 100,200,300 (Z, Y, X) and dtype uint16."
+        )
+    try:
+        stored = np.dtype(dtype)
+    except TypeError as error:
+        raise ConfigError(
+            f"{dtype!r} is not a type of voxel. Use e.g. uint8, '<u2' or float32."
+        ) from error
+    lengths = tuple(int(n) for n in shape)
+    if stored.kind not in "biuf" or not 2 <= len(lengths) <= 5 or min(lengths) < 1:
+        raise ConfigError(
+            f"{path.name} cannot be read with shape {lengths} and type {stored}: give "
+            "2 to 5 lengths greater than zero and a real type."
+        )
+    needed = math.prod(lengths) * stored.itemsize + offset
+    if needed != size:
+        shown = " × ".join(map(str, lengths))
+        header = f" after {offset} bytes of header" if offset else ""
+        raise FileError(
+            f"{path.name} has {size} bytes, but {shown} voxels of {stored} need "
+            f"{needed}{header}. Check shape, type and header size."
+        )
+    letters = "TZYX" if len(lengths) == 4 else "TCZYX"[-len(lengths) :]
+    order, final = arrangement(lengths, axes or letters, axes or letters, path, [])
+    mapped = np.memmap(path, stored, "r", offset, lengths)
+    chunks = (1,) * (len(lengths) - 2) + lengths[-2:]
+    return Volume(
+        data=finish(mapped, order, chunks, path, final),
+        axes=final,
+        name=stem_of(path),
+        source=path,
+        metadata={"format": "raw"},
+    )

@@ -1,0 +1,174 @@
+"""A volume that lies in a folder as one file per slice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.units import PIXEL
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.arrangement import finish
+from napari_geosr.io.suffixes import PICTURE, TIFF, suffix_of
+
+#: Headers checked when a folder is opened; of more slices, an even sample.
+_MAX_CHECKED = 300
+
+
+def natural_key(path: Path) -> list[Any]:
+    """Sort key that counts: slice2 before slice10."""
+    parts = re.split(r"(\d+)", path.name.casefold())
+    return [int(p) if p.isdecimal() else p for p in parts]
+
+
+def read_folder(path: Path, *, axes: str | None = None) -> Volume:
+    """Read the TIFF or picture files of a folder as the slices of one volume."""
+    files = [
+        p
+        for p in path.iterdir()
+        if p.is_file() and not p.name.startswith(".") and _family(p)
+    ]
+    families = sorted({_family(p) for p in files})
+    if not files:
+        raise FileError(
+            f"The folder {path} holds no image slices (TIFF, PNG, JPEG or BMP). Choose "
+            "the folder with the slices, or one file."
+        )
+    if len(families) > 1:
+        raise FileError(
+            f"The folder {path} holds both {' and '.join(families)} files. Say which "
+            f"with a pattern, e.g. '{path.name}/*.tif'."
+        )
+    return read_slices(files, path, axes=axes)
+
+
+def read_glob(pattern: Path, *, axes: str | None = None) -> Volume:
+    """Read the files that a pattern such as ``scan/*.tif`` names as slices."""
+    files = [p for p in pattern.parent.glob(pattern.name) if p.is_file()]
+    unknown = [p.name for p in files if not _family(p)]
+    if not files or unknown:
+        what = f"{unknown[0]} is no image slice" if unknown else "there is no such file"
+        raise FileError(f"{pattern} cannot be read: {what}. Check the pattern.")
+    return read_slices(files, pattern.parent, axes=axes)
+
+
+def _family(path: Path) -> str:
+    suffix = suffix_of(path)
+    return "TIFF" if suffix in TIFF else "picture" if suffix in PICTURE else ""
+
+
+def _read_one(path: Path) -> Volume:
+    from napari_geosr.io import read
+
+    return read(path)
+
+
+def read_slices(
+    files: Sequence[Path], folder: Path, *, axes: str | None = None
+) -> Volume:
+    """Stack 2D files, in counting order, along Z (or the first letter of `axes`).
+
+    Raises
+    ------
+    FileError
+        If a slice is damaged, or differs in shape or type from the first.
+    """
+    ordered = sorted(files, key=natural_key)
+    first = _read_one(ordered[0])
+    if len(ordered) == 1:
+        return first
+    if first.axes not in ("YX", "CYX"):
+        raise FileError(
+            f"{ordered[0].name} in {folder} is a stack itself {first.shape}, not a "
+            "slice. Open the files one by one."
+        )
+    step = max(1, len(ordered) // _MAX_CHECKED)
+    for path in {*ordered[1::step], ordered[-1]}:
+        _matching(path, first, ordered[0])
+    letter = axes[0].upper() if axes else "Z"
+    if letter not in "ZT" or (axes and axes.upper() != letter + first.axes):
+        raise FileError(
+            f"The slices in {folder} have axes {first.axes}; axes {axes!r} do not fit. "
+            f"Use Z{first.axes} or T{first.axes}."
+        )
+    stack = Stack(ordered, first)
+    letters = letter + first.axes
+    final = "".join(a for a in "TCZYX" if a in letters)
+    order: list[int | None] = [letters.index(a) for a in final]
+    size, origin, notes = _geometry(first, letter)
+    notes += _gaps(ordered)
+    metadata: dict[str, Any] = {"format": f"{len(ordered)} slices"}
+    if notes:
+        metadata["notes"] = tuple(notes)
+    return Volume(
+        data=finish(stack, order, (1, *first.shape), folder, final),
+        axes=final,
+        voxel_size=size,
+        unit=first.unit,
+        origin=origin,
+        name=folder.resolve().name or first.name,
+        source=folder,
+        metadata=metadata,
+    )
+
+
+def _geometry(
+    first: Volume, letter: str
+) -> tuple[tuple[float, ...], tuple[float, ...], list[str]]:
+    """Voxel size and origin of the stack: slices do not tell their distance."""
+    if letter == "T":
+        return first.voxel_size, first.origin, []
+    size = (first.voxel_size[-1], *first.voxel_size)
+    notes = []
+    if first.unit != PIXEL:
+        notes.append(
+            "The slices do not say their distance; it was taken equal to the pixel "
+            f"size, {size[0]:g} {first.unit}."
+        )
+    return size, (0.0, *first.origin), notes
+
+
+def _gaps(files: Sequence[Path]) -> list[str]:
+    """Say where the numbers in the names leave something out."""
+    numbers = [int(n[-1]) for n in (re.findall(r"\d+", p.stem) for p in files) if n]
+    if len(numbers) != len(files):
+        return []
+    steps = np.diff(numbers)
+    usual = int(np.median(steps))
+    for i, gap in enumerate(steps):
+        if usual > 0 and gap > usual:
+            return [f"After {files[i].name} the numbers skip to {files[i + 1].name}."]
+    return []
+
+
+def _matching(path: Path, first: Volume, first_path: Path) -> Volume:
+    one = _read_one(path)
+    if one.shape != first.shape or one.dtype != first.dtype:
+        raise FileError(
+            f"{path.name} is {' × '.join(map(str, one.shape))} {one.dtype}, but "
+            f"{first_path.name} is {' × '.join(map(str, first.shape))} {first.dtype}. "
+            "Keep only the slices of one volume in the folder."
+        )
+    return one
+
+
+class Stack:
+    """A `Source` that reads each slice from its own file."""
+
+    def __init__(self, files: Sequence[Path], first: Volume) -> None:
+        self.files = tuple(files)
+        self.first = first
+        self.shape = (len(files), *first.shape)
+        self.dtype = first.dtype
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+        inner = key[1:]
+        out = np.empty([s.stop - s.start for s in key], dtype=self.dtype)
+        for place, path in enumerate(self.files[key[0]]):
+            one = _matching(path, self.first, self.files[0])
+            out[place] = np.asarray(one.data[inner])
+        return out
