@@ -90,6 +90,12 @@ class Run:
         self._call("finished")
 
 
+def detach_all(runs: list[Run]) -> None:
+    """Detach every run: what to do when a dock is destroyed."""
+    for run in runs:
+        run.detach()
+
+
 def _guarded(
     make_steps: MakeSteps, token: threading.Event
 ) -> Generator[list[Step], None, tuple[str, Any]]:

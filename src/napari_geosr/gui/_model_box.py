@@ -1,0 +1,239 @@
+"""The choice of a model: those that fit first, with their cards."""
+
+from __future__ import annotations
+
+import html
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.units import PIXEL, convert_length
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations import catalogue
+
+if TYPE_CHECKING:
+    from napari_geosr.models.card import ModelCard
+
+#: A voxel size outside the trained range by more than this factor is pointed out.
+_TOLERANCE = 2.0
+
+
+class ModelBox(QWidget):
+    """A combo box of models; the card of the one chosen is in :attr:`card_label`.
+
+    Signals
+    -------
+    modelChanged
+        Another model was chosen.
+    failed : object
+        The error when a model could not be opened.
+    """
+
+    modelChanged = Signal()
+    failed = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._volume: Volume | None = None
+        self._cards: dict[str, ModelCard] = {}
+        self.combo = QComboBox()
+        self.combo.setAccessibleName("Model")
+        self.combo.setToolTip(
+            "The model that restores; those that fit the layer come first."
+        )
+        self.combo.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.combo.setMinimumContentsLength(8)
+        self.combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.open_button = QToolButton()
+        self.open_button.setText("…")
+        self.open_button.setShortcut("Alt+Shift+O")
+        self.open_button.setAccessibleName("Open model")
+        self.open_button.setToolTip(
+            "Open model… (Alt+Shift+O): the card.yaml or the zip of a model bundle."
+        )
+        self.summary = _text_label("What the model does")
+        self.card_label = _text_label("Card of the model")
+        self.card_label.setTextFormat(Qt.TextFormat.RichText)
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.combo, 1)
+        row.addWidget(self.open_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addLayout(row)
+        self.open_button.clicked.connect(self._on_open)
+        for entry in catalogue.list_models():
+            self._cards[entry.name if entry.bundled else str(entry.path)] = entry.card
+        self._fill()
+        self.combo.currentIndexChanged.connect(self._on_chosen)
+        self._show_card()
+
+    def model(self) -> str:
+        """Return the name, or for a model of one's own the path, of what is chosen."""
+        return self.combo.currentData() or ""
+
+    def card(self) -> ModelCard | None:
+        return self._cards.get(self.model())
+
+    def set_model(self, name: str) -> None:
+        """Choose a model by name or path, opening it if it is not listed yet.
+
+        Raises
+        ------
+        ModelError
+            If there is no such model.
+        """
+        if name not in self._cards:
+            self._cards[name] = catalogue.find(name).card
+            self._fill(keep=name)
+        index = self.combo.findData(name)
+        if self.combo.model().item(index).isEnabled():
+            self.combo.setCurrentIndex(index)
+
+    def set_volume(self, volume: Volume | None) -> None:
+        """List the models that fit `volume` first."""
+        self._volume = volume
+        self._fill()
+
+    def _fill(self, keep: str | None = None) -> None:
+        before = self.model()
+        keep = keep or before
+        rows = sorted(
+            (self._rank(card), name, card) for name, card in self._cards.items()
+        )
+        self.combo.blockSignals(True)
+        self.combo.clear()
+        for (unfit, *_), name, card in rows:
+            remark = self._remark(card)
+            text = f"{card.name} – {remark}" if remark else card.name
+            self.combo.addItem(text, name)
+            index = self.combo.count() - 1
+            item = self.combo.model().item(index)
+            item.setEnabled(not unfit)
+            item.setToolTip(f"{card.title}. {remark}".strip())
+        index = self.combo.findData(keep)
+        if index < 0 or not self.combo.model().item(index).isEnabled():
+            index = 0
+        self.combo.setCurrentIndex(index if self.combo.count() else -1)
+        self.combo.blockSignals(False)
+        if self.model() != before:
+            self._on_chosen()
+
+    def _rank(self, card: ModelCard) -> tuple[bool, bool, bool, str]:
+        unfit = self._volume is not None and not catalogue.fit(card, self._volume).fits
+        other_size = bool(_voxel_size_remark(card, self._volume))
+        return unfit, other_size, card.task != "denoise", card.name
+
+    def _remark(self, card: ModelCard) -> str:
+        if self._volume is not None:
+            fit = catalogue.fit(card, self._volume)
+            if not fit.fits:
+                return fit.reason
+        return _voxel_size_remark(card, self._volume)
+
+    def _on_chosen(self, _index: int = 0) -> None:
+        self._show_card()
+        self.modelChanged.emit()
+
+    def _show_card(self) -> None:
+        card = self.card()
+        self.summary.setText("" if card is None else card.title)
+        self.card_label.setText("" if card is None else card_html(card))
+
+    def _on_open(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Open model", os.fspath(Path.home()), "Model (card.yaml *.zip)"
+        )
+        if path:
+            self.open_model(path)
+
+    def open_model(self, path: str) -> None:
+        """List and choose the model bundle at `path`: its card, its folder or a zip."""
+        chosen = Path(path)
+        if chosen.name == "card.yaml":
+            chosen = chosen.parent
+        try:
+            self.set_model(str(chosen))
+        except GeoSRError as error:
+            self.failed.emit(error)
+
+
+def _text_label(name: str) -> Any:
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setAccessibleName(name)
+    label.setToolTip(name)
+    label.setTextInteractionFlags(
+        Qt.TextInteractionFlag.TextSelectableByMouse
+        | Qt.TextInteractionFlag.TextSelectableByKeyboard
+    )
+    return label
+
+
+def _voxel_size_remark(card: ModelCard, volume: Volume | None) -> str:
+    """Give the trained voxel size in words where the volume's is far from it."""
+    training = card.training
+    if volume is None or PIXEL in (volume.unit, training.unit):
+        return ""
+    low, high = min(training.voxel_size), max(training.voxel_size)
+    size = convert_length(max(volume.voxel_size), volume.unit, training.unit)
+    if low / _TOLERANCE <= size <= high * _TOLERANCE:
+        return ""
+    trained = f"{low:g}" if low == high else f"{low:g}–{high:g}"
+    return f"trained at {trained} {training.unit}"
+
+
+_COLUMNS = {"psnr": "PSNR", "porosity_error": "Porosity error", "dice": "Dice"}
+
+
+def card_html(card: ModelCard) -> str:
+    """Give a card as rich text without colours: for, not for, figures, licence."""
+    training = card.training
+    parts = [
+        f"<p>{html.escape(card.description)}</p>",
+        f"<p><b>Use it for:</b> {html.escape(card.intended_use)}</p>",
+        f"<p><b>Not for:</b> {html.escape(card.not_for)}</p>",
+        f"<p><b>Trained on:</b> {html.escape(training.description)}</p>",
+    ]
+    for test in dict.fromkeys(row.test_set for row in card.figures):
+        rows = [row for row in card.figures if row.test_set == test]
+        head = "".join(f"<th align='right'>{title}</th>" for title in _COLUMNS.values())
+        body = "".join(
+            f"<tr><td>{html.escape(row.method)}</td>"
+            + "".join(
+                f"<td align='right'>{_figure(key, getattr(row, key))}</td>"
+                for key in _COLUMNS
+            )
+            + "</tr>"
+            for row in rows
+        )
+        parts.append(
+            f"<p><b>Figures</b> on {html.escape(test)}:</p>"
+            f"<table cellspacing='4'><tr><th></th>{head}</tr>{body}</table>"
+        )
+    parts.append(f"<p><b>Licence:</b> {html.escape(card.licence)}</p>")
+    return "".join(parts)
+
+
+def _figure(key: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    if key.endswith("_error"):
+        return f"{100 * value:+.1f} %"
+    return f"{value:.1f} dB" if key == "psnr" else f"{value:.2f}"

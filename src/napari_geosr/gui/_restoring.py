@@ -1,0 +1,390 @@
+"""What the Restore dock does, without its widgets: prepare, preview, run, stop."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_geosr.core.errors import Cancelled, GeoSRError, ModelError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    TargetReady,
+    TileDone,
+    Warned,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui._layer_combo import Connections
+from napari_geosr.gui._layers import (
+    METADATA,
+    add_image_result,
+    chosen_position,
+    layer_metadata,
+    volume_from_layer,
+)
+from napari_geosr.gui._preview import (
+    PREVIEW_EDGE,
+    PreviewLayer,
+    Region,
+    region_on_screen,
+)
+from napari_geosr.gui._refresh import Refresher
+from napari_geosr.gui._warm_up import load_torch_libraries
+from napari_geosr.gui._worker import Run, detach_all
+from napari_geosr.operations import restore as operation
+from napari_geosr.operations.restore import Prepared, RestoreConfig, Restored
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Layer
+
+#: Wait so long after the last move of a slider before a preview starts.
+_DEBOUNCE_MS = 120
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A prepared restoration, its estimate, and what it was prepared for."""
+
+    key: tuple[Any, ...]
+    prepared: Prepared
+    estimate: Any
+
+
+class Restoring(QObject):
+    """Runs at most one operation at a time for one dock; the latest wish wins.
+
+    Signals
+    -------
+    busyChanged : str
+        What runs now: ``""``, ``"prepare"``, ``"preview"`` or ``"run"``.
+    ready : Ready
+        The layer and the model fit; estimate and verdict are known.
+    notReady
+        Layer, model or settings changed: estimate and verdict hold no more.
+    progressed : str, int, int
+        What is done, and how much of how much.
+    warned : str
+        Something the person should know.
+    failed : object
+        The error that ended an operation.
+    previewed
+        The preview layer shows what is on screen.
+    finished : object, object, float
+        The result layer, the `Restored`, and the seconds that it took.
+    """
+
+    busyChanged = Signal(str)
+    ready = Signal(object)
+    notReady = Signal()
+    progressed = Signal(str, int, int)
+    warned = Signal(str)
+    failed = Signal(object)
+    previewed = Signal()
+    finished = Signal(object, object, float)
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._source: weakref.ref[Image] | None = None
+        self._config = RestoreConfig()
+        self._ready: Ready | None = None
+        self._attempted_key: tuple[Any, ...] | None = None
+        self._failed_key: tuple[Any, ...] | None = None
+        self._preview = PreviewLayer(viewer)
+        self._preview_key: tuple[Any, ...] | None = None
+        self._wants_preview = self._wants_run = False
+        self._busy = ""
+        self._run: Run | None = None
+        self._runs: list[Run] = []
+        self._target: weakref.ref[Image] | None = None
+        self._refresher: Refresher | None = None
+        self._began = 0.0
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_DEBOUNCE_MS)
+        self._timer.timeout.connect(self._advance)
+        runs = self._runs
+        # Not a bound method: the widgets are gone when this is called.
+        parent.destroyed.connect(lambda: detach_all(runs))
+        connections = Connections(parent)
+        for emitter, slot in (
+            (viewer.layers.events.removed, self._on_removed),
+            (viewer.dims.events.point, self._on_moved),
+            (viewer.dims.events.order, self._on_moved),
+            (viewer.dims.events.ndisplay, self._on_moved),
+            (viewer.scene.camera.events.center, self._on_moved),
+            (viewer.scene.camera.events.zoom, self._on_moved),
+        ):
+            connections.connect(emitter, slot)
+
+    # What a person asks for.
+
+    @property
+    def busy(self) -> str:
+        """What runs now: ``""``, ``"prepare"``, ``"preview"`` or ``"run"``."""
+        return self._busy
+
+    def source(self) -> Image | None:
+        """Return the layer to restore, if it still exists."""
+        return None if self._source is None else self._source()
+
+    def target(self) -> Image | None:
+        """Return the layer that the last run filled, if it still exists."""
+        return None if self._target is None else self._target()
+
+    def set_source(self, layer: Image | None) -> None:
+        """Choose the layer to restore."""
+        self._source = None if layer is None else weakref.ref(layer)
+        self._changed()
+
+    def set_config(self, config: RestoreConfig) -> None:
+        """Choose model and settings."""
+        if config != self._config:
+            self._config = config
+            self._changed()
+
+    def reconsider(self) -> None:
+        """Prepare again: the layer's voxel size or data changed."""
+        self._changed()
+
+    def set_preview(self, wanted: bool) -> None:
+        """Keep a restored copy of what is on screen up to date, or take it away."""
+        self._wants_preview = wanted
+        if wanted:
+            self._failed_key = None
+            self._timer.start(0)
+            return
+        self._preview.remove()
+        self._preview_key = None
+        if self._busy == "preview":
+            self.cancel()
+
+    def run(self) -> None:
+        """Restore the whole layer."""
+        self._wants_run = True
+        self._failed_key = None
+        if self._busy == "preview":
+            self.cancel(keep_wishes=True)
+        self._timer.start(0)
+
+    def cancel(self, *, keep_wishes: bool = False) -> None:
+        """Stop at the next tile; what is finished stays."""
+        if not keep_wishes:
+            self._wants_run = False
+            if self._busy == "prepare":
+                self._failed_key = self._attempted_key
+        if self._run is not None:
+            self._run.cancel()
+
+    # What happens, one operation after the other.
+
+    def _changed(self) -> None:
+        self._failed_key = None
+        if self._busy in ("prepare", "preview"):
+            self.cancel(keep_wishes=True)
+        self.notReady.emit()
+        self._timer.start(_DEBOUNCE_MS)
+
+    def _on_moved(self, _event: Any = None) -> None:
+        if self._wants_preview and self._busy != "run":
+            self._timer.start(_DEBOUNCE_MS)
+
+    def _on_removed(self, event: Any) -> None:
+        layer: Layer = event.value
+        if layer is self._preview.layer:
+            self._preview.layer = None
+            self._preview_key = None
+        if self._busy == "run" and layer in (self.source(), self.target()):
+            self.cancel()
+        elif layer is self.source():
+            self._ready = None  # it holds the layer's data
+            if self._busy:
+                self.cancel()
+
+    def _key(self, layer: Image) -> tuple[Any, ...]:
+        """Build what statistics, verdict and estimate depend on."""
+        return (
+            id(layer),
+            id(layer.data),
+            tuple(layer.scale),
+            tuple(map(str, layer.units)),
+            tuple(chosen_position(layer, self._viewer).items()),
+            self._config,
+        )
+
+    def _advance(self) -> None:
+        """Start whatever is wanted next, if nothing runs."""
+        layer = self.source()
+        if self._busy or layer is None or layer not in self._viewer.layers:
+            return
+        try:
+            key = self._attempted_key = self._key(layer)
+            if self._ready is None or self._ready.key != key:
+                if key != self._failed_key:
+                    self._start_prepare(layer, key)
+            elif self._wants_run:
+                self._start_run(layer, self._ready.prepared)
+            elif self._wants_preview:
+                self._start_preview(layer, self._ready.prepared)
+        except GeoSRError as error:
+            self._on_error(error)
+
+    def _start(self, what: str, make_steps: Any, on_result: Any, **more: Any) -> None:
+        self._busy = what
+        self._run = Run(
+            make_steps,
+            on_step=more.get("on_step", self._on_step),
+            on_result=on_result,
+            on_error=self._on_error,
+            on_finished=self._on_finished,
+            description=more.get("description", ""),
+        )
+        self._runs.append(self._run)
+        self.busyChanged.emit(what)
+
+    def _start_prepare(self, layer: Image, key: tuple[Any, ...]) -> None:
+        self._ready = None
+        volume, config = volume_from_layer(layer, self._viewer), self._config
+        self._start(
+            "prepare",
+            lambda should_stop: _prepare(volume, config, should_stop),
+            lambda result: self._on_prepared(Ready(key, *result)),
+        )
+
+    def _on_prepared(self, ready: Ready) -> None:
+        layer = self.source()
+        if layer is not None and self._key(layer) == ready.key:
+            self._ready = ready
+            self.ready.emit(ready)
+
+    def _start_preview(self, layer: Image, prepared: Prepared) -> None:
+        edge = PREVIEW_EDGE
+        if prepared.model.card.axes == "ZYX":
+            edge //= 2  # planes around are computed as well
+        region = region_on_screen(layer, self._viewer, edge)
+        key = (id(prepared), *((part.start, part.stop) for part in region))
+        if key == self._preview_key:
+            return
+        named = _named(prepared, layer)
+        self._start(
+            "preview",
+            lambda stop: operation.preview_steps(named, region, should_stop=stop),
+            lambda volume: self._on_previewed(volume, layer, edge, region, key),
+        )
+
+    def _on_previewed(
+        self, volume: Volume, layer: Image, edge: int, region: Region, key: Any
+    ) -> None:
+        if not self._wants_preview or layer not in self._viewer.layers:
+            return
+        if region == region_on_screen(layer, self._viewer, edge):
+            self._preview_key = key
+            self._preview.show(volume, layer)
+            self.previewed.emit()
+
+    def _start_run(self, layer: Image, prepared: Prepared) -> None:
+        self._wants_run = False
+        self._preview.remove()
+        self._preview_key = None
+        first = region_on_screen(layer, self._viewer)
+        named = _named(prepared, layer)
+        self._began = time.monotonic()
+        self._target = None
+        self._start(
+            "run",
+            lambda stop: operation.run_steps(named, first=first, should_stop=stop),
+            self._on_restored,
+            on_step=self._on_run_step,
+            description=f"Restoring {layer.name}",
+        )
+
+    def _on_run_step(self, step: Step) -> None:
+        if isinstance(step, TargetReady):
+            layer = self.source()
+            if layer is None:
+                self.cancel()
+                return
+            target = add_image_result(self._viewer, step.volume, like=layer)
+            target.metadata[METADATA]["source_layer"] = layer.name
+            self._target = weakref.ref(target)
+            self._refresher = Refresher(self._viewer, target)
+        elif isinstance(step, TileDone):
+            if self._refresher is not None:
+                self._refresher.tile_done(step.slices)
+            self.progressed.emit("tiles", step.done, step.total)
+        else:
+            self._on_step(step)
+
+    def _on_restored(self, restored: Restored) -> None:
+        if self._refresher is not None:
+            self._refresher.finish()
+        target = self.target()
+        if target is None or target not in self._viewer.layers:
+            return
+        source_layer = target.metadata[METADATA].get("source_layer")
+        record = layer_metadata(restored.volume)[METADATA]
+        target.metadata[METADATA] = record | {"source_layer": source_layer}
+        self.finished.emit(target, restored, time.monotonic() - self._began)
+
+    def _on_step(self, step: Step) -> None:
+        if isinstance(step, StageStarted):
+            self.progressed.emit(step.message, 0, 0)
+        elif isinstance(step, Warned) and self._busy == "run":
+            self.warned.emit(step.message)
+        elif step.total:
+            self.progressed.emit("", step.done, step.total)
+
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, Cancelled):
+            return
+        self._wants_run = self._wants_preview = False
+        self._failed_key = self._attempted_key
+        self.failed.emit(error)
+
+    def _on_finished(self) -> None:
+        self._busy, self._run, self._refresher = "", None, None
+        # Finished runs hold layers in their callbacks: let them go.
+        self._runs[:] = [run for run in self._runs if run.is_running]
+        self.busyChanged.emit("")
+        self._timer.start(0)
+
+
+def _named(prepared: Prepared, layer: Image) -> Prepared:
+    """The same with the layer's name of now: renaming needs no new statistics."""
+    from dataclasses import replace
+
+    if prepared.volume.name == layer.name:
+        return prepared
+    return replace(prepared, volume=prepared.volume.replace(name=layer.name))
+
+
+def _prepare(
+    volume: Volume, config: RestoreConfig, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Prepare and estimate, with torch loaded first; runs in the worker."""
+    yield StageStarted(message="Starting")
+    load_torch_libraries()
+    prepared = estimate = None
+    for step in operation.prepare_steps(volume, config, should_stop=should_stop):
+        if isinstance(step, ResultReady):
+            prepared = step.result
+        else:
+            yield step
+    if prepared is None:
+        raise ModelError(f"The model {config.model!r} could not be prepared.")
+    for step in operation.estimate_steps(prepared):
+        if should_stop():
+            raise Cancelled("Cancelled.")
+        if isinstance(step, ResultReady):
+            estimate = step.result
+        else:
+            yield step
+    yield ResultReady(result=(prepared, estimate))

@@ -1,0 +1,432 @@
+"""The Restore dock: choose a layer and a model, preview, run, compare."""
+
+from __future__ import annotations
+
+import sys
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.gui._curtain import CompareBox
+from napari_geosr.gui._form import ConfigForm
+from napari_geosr.gui._layer_combo import Connections, LayerCombo
+from napari_geosr.gui._layers import METADATA, chosen_position, volume_from_layer
+from napari_geosr.gui._model_box import ModelBox
+from napari_geosr.gui._notify import MessageRow, show_error
+from napari_geosr.gui._remembered import recall, remember
+from napari_geosr.gui._restoring import Ready, Restoring
+from napari_geosr.gui._section import Section
+from napari_geosr.gui._voxel_size import VoxelSizeRow
+from napari_geosr.operations import reproduce
+from napari_geosr.operations.restore import RestoreConfig
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Layer
+
+_DEVICES = {"darwin": ("auto", "cpu", "mps")}.get(sys.platform, ("auto", "cpu", "cuda"))
+
+
+class RestoreDock(QWidget):
+    """Restores an image layer with a model: denoise or super-resolve.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._tiles_began: tuple[float, int] | None = None
+        self._result: weakref.ref[Image] | None = None
+        self.setMinimumWidth(300)
+        self._restoring = Restoring(napari_viewer, self)
+        self._make_widgets()
+        self._lay_out()
+        self._recall()
+        self._connect()
+        self._on_layer_chosen()
+
+    # Widgets
+
+    def _make_widgets(self) -> None:
+        viewer = self._viewer
+        self.layer_combo = LayerCombo(viewer, _can_be_restored)
+        self.layer_combo.setAccessibleName("Image layer")
+        self.layer_combo.setToolTip("The image layer to restore; it stays as it is.")
+        self.model_box = ModelBox()
+        self.voxel_size = VoxelSizeRow(viewer)
+        self.verdict = MessageRow()
+        self.message = MessageRow()
+        self.estimate = QLabel("Estimate: –")
+        self.estimate.setWordWrap(True)
+        self.estimate.setAccessibleName("Estimate of time and memory")
+        self.estimate.setToolTip("Time and memory that a run will take on this device.")
+        self.preview_button = _button(
+            "Pr&eview",
+            "Restore what is on screen, and follow the slider.",
+            checkable=True,
+        )
+        self.run_button = _button("&Run", "Restore the whole layer into a new layer.")
+        self.run_button.setDefault(True)
+        self.cancel_button = _button(
+            "&Cancel", "Stop within a second; finished tiles are kept."
+        )
+        self.progress = QProgressBar()
+        self.progress.setAccessibleName("Progress")
+        self.progress.setToolTip("Progress of what runs now.")
+        self.progress.setTextVisible(False)
+        self.progress.setMaximumHeight(10)
+        self.progress_label = QLabel()
+        self.progress_label.setWordWrap(True)
+        self.progress_label.setAccessibleName("Progress in words")
+        self.measure_button = _button(
+            "&Measure porosity…", "Open the Porosity dock with the restored layer."
+        )
+        self.compare = CompareBox(viewer)
+        self.form = ConfigForm(
+            RestoreConfig, skip=("model",), choices={"device": _DEVICES}
+        )
+        self.card = Section(
+            "C&ard of the model",
+            self.model_box.card_label,
+            tool_tip="What the model is for, not for, its figures and its licence.",
+        )
+        self.settings = Section(
+            "&Settings",
+            self.form,
+            tool_tip="Device, memory and output; what is not set is chosen for you.",
+        )
+        self.copy_command = _tool(
+            "Cop&y as command", "Copy the command line that does the same run."
+        )
+        self.copy_python = _tool(
+            "Copy as Pytho&n", "Copy the Python script that does the same run."
+        )
+
+    def _lay_out(self) -> None:
+        choices = QFormLayout()
+        choices.setContentsMargins(0, 0, 0, 0)
+        choices.setFieldGrowthPolicy(
+            QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow
+        )
+        choices.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
+        for title, widget, buddy in (
+            ("&Image", self.layer_combo, self.layer_combo),
+            ("M&odel", self.model_box, self.model_box.combo),
+        ):
+            label = QLabel(title)
+            label.setBuddy(buddy)
+            label.setToolTip(buddy.toolTip())
+            label.setAccessibleName(f"Label of {buddy.accessibleName()}")
+            choices.addRow(label, widget)
+        actions = QHBoxLayout()
+        for button in (self.preview_button, self.run_button, self.cancel_button):
+            button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+            actions.addWidget(button, 1)
+        copies = QHBoxLayout()
+        copies.addWidget(self.copy_command, 1)
+        copies.addWidget(self.copy_python, 1)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(8, 8, 8, 8)
+        column.addLayout(choices)
+        for widget in (
+            self.model_box.summary,
+            self.voxel_size,
+            self.verdict,
+            self.estimate,
+        ):
+            column.addWidget(widget)
+        column.addLayout(actions)
+        for widget in (
+            self.progress,
+            self.progress_label,
+            self.message,
+            self.measure_button,
+            _line(),
+            self.compare,
+            _line(),
+            self.settings,
+            self.card,
+        ):
+            column.addWidget(widget)
+        column.addLayout(copies)
+        column.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        scroll.setWidget(inner)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+        self.measure_button.setVisible(False)
+        self._show_busy("")
+
+    def _connect(self) -> None:
+        self.layer_combo.layerChanged.connect(self._on_layer_chosen)
+        self.model_box.modelChanged.connect(self._on_settings)
+        self.model_box.failed.connect(self._on_failed)
+        self.form.changed.connect(self._on_settings)
+        self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
+        self.preview_button.toggled.connect(self._restoring.set_preview)
+        self.run_button.clicked.connect(self._on_run)
+        self.cancel_button.clicked.connect(self._on_cancel)
+        self.measure_button.clicked.connect(self._on_measure)
+        self.copy_command.clicked.connect(self._on_copy_command)
+        self.copy_python.clicked.connect(self._on_copy_python)
+        self.compare.failed.connect(self._on_failed)
+        restoring = self._restoring
+        restoring.busyChanged.connect(self._show_busy)
+        restoring.ready.connect(self._on_ready)
+        restoring.notReady.connect(self._on_not_ready)
+        restoring.progressed.connect(self._on_progress)
+        restoring.warned.connect(self._on_warned)
+        restoring.failed.connect(self._on_failed)
+        restoring.finished.connect(self._on_finished)
+        Connections(self).connect(
+            self._viewer.layers.events.removed, self._on_layer_removed
+        )
+
+    # Choices
+
+    def _recall(self) -> None:
+        try:
+            config = recall("restore", RestoreConfig)
+        except ConfigError as error:
+            config = RestoreConfig()
+            self.message.show_message(f"Default settings are used. {error}", "warning")
+        self.form.set_values(config.model_dump())
+        try:
+            self.model_box.set_model(config.model)
+        except GeoSRError:
+            # A model of one's own that was moved since: start with the first one.
+            self.message.show_message(
+                f"The last model, {config.model}, is not there any more.", "warning"
+            )
+
+    def config(self) -> RestoreConfig:
+        """Return the settings as they are now.
+
+        Raises
+        ------
+        ConfigError
+            If one of them is wrong.
+        """
+        config = self.form.config(model=self.model_box.model())
+        assert isinstance(config, RestoreConfig)
+        return config
+
+    def _on_layer_chosen(self) -> None:
+        layer = self.layer_combo.layer()
+        self.message.clear()
+        self.voxel_size.set_layer(None)
+        if layer is not None:
+            try:
+                self.model_box.set_volume(volume_from_layer(layer, self._viewer))
+                self.voxel_size.set_layer(layer)
+            except GeoSRError as error:
+                self.message.show_error(error)
+                layer = None
+        self._restoring.set_source(layer)
+        self._on_settings()
+        self._show_busy(self._restoring.busy)
+
+    def _on_settings(self) -> None:
+        try:
+            self._restoring.set_config(self.config())
+        except ConfigError as error:
+            self.message.show_error(error)
+
+    def _on_voxel_size(self, layer: Layer) -> None:
+        self.model_box.set_volume(volume_from_layer(layer, self._viewer))
+        self._restoring.reconsider()
+
+    # Actions
+
+    def _on_run(self) -> None:
+        try:
+            config = self.config()
+            remember("restore", config)
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self.message.clear()
+        self.measure_button.setVisible(False)
+        self._tiles_began = None
+        self.preview_button.setChecked(False)
+        self._restoring.set_config(config)
+        self._restoring.run()
+
+    def _on_cancel(self) -> None:
+        self.progress_label.setText("Stopping…")
+        self.preview_button.setChecked(False)
+        self._restoring.cancel()
+
+    def _on_measure(self) -> None:
+        layer = None if self._result is None else self._result()
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.selection.active = layer
+        self._viewer.window.add_plugin_dock_widget("napari-geosr", "Measure porosity")
+
+    def _on_copy_command(self) -> None:
+        self._copy(reproduce.as_command, "command")
+
+    def _on_copy_python(self) -> None:
+        self._copy(reproduce.as_python, "Python script")
+
+    def _copy(self, make: Any, what: str) -> None:
+        layer = self.layer_combo.layer()
+        if layer is None:
+            self.message.show_message("Open an image first: no layer is chosen.")
+            return
+        try:
+            volume = volume_from_layer(layer, self._viewer)
+            position = chosen_position(layer, self._viewer)
+            text = make(volume, self.config(), **position)
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        QGuiApplication.clipboard().setText(text)
+        said = f"The {what} was copied to the clipboard."
+        if volume.source is None:
+            said += (
+                f" {layer.name!r} is not in a file yet: save it first (File ▸ Save "
+                "Selected Layers) and put its path in."
+            )
+        self.message.show_message(said)
+
+    # What comes back
+
+    def _on_not_ready(self) -> None:
+        self.estimate.setText("Estimate: –")
+        self.verdict.clear()
+
+    def _on_ready(self, ready: Ready) -> None:
+        estimate, verdict = ready.estimate, ready.prepared.verdict
+        self.estimate.setText(
+            f"Estimate: {duration(estimate.seconds)}, "
+            f"{format_bytes(estimate.peak_bytes)} of memory on {ready.prepared.device}"
+        )
+        if verdict.level == "ok":
+            self.verdict.show_message("This image is like the training data.", "ok")
+        else:
+            self.verdict.show_message(" ".join(verdict.reasons), "warning")
+
+    def _show_busy(self, what: str) -> None:
+        running = what == "run"
+        has_layer = self._restoring.source() is not None
+        self.preview_button.setEnabled(has_layer and not running)
+        self.run_button.setEnabled(has_layer and not running)
+        self.cancel_button.setEnabled(what in ("run", "prepare"))
+        for widget in (self.layer_combo, self.model_box, self.form):
+            widget.setEnabled(not running)
+        self.progress.setVisible(what in ("run", "prepare"))
+        self.progress_label.setVisible(what in ("run", "prepare"))
+        self.progress.setRange(0, 0 if what else 1)
+        self.progress_label.setText("")
+
+    def _on_progress(self, stage: str, done: int, total: int) -> None:
+        self.progress.setRange(0, total)
+        self.progress.setValue(done)
+        if stage != "tiles":
+            if stage:
+                self.progress_label.setText(stage)
+            return
+        now = time.monotonic()
+        if self._tiles_began is None:
+            self._tiles_began = now, done
+        began, first = self._tiles_began
+        text = f"Tile {done} of {total}"
+        if done > first:
+            left = (now - began) / (done - first) * (total - done)
+            text += f", {duration(left)} left"
+        self.progress_label.setText(text)
+
+    def _on_warned(self, text: str) -> None:
+        self.message.show_message(text, "warning")
+
+    def _on_failed(self, error: Exception) -> None:
+        self.preview_button.setChecked(False)
+        self.message.show_error(error)
+        if not self.isVisible():
+            show_error(error, self)
+
+    def _on_finished(self, layer: Image, restored: Any, seconds: float) -> None:
+        self._result = weakref.ref(layer)
+        if restored.complete:
+            self.message.show_message(f"Done in {duration(seconds)}.", "ok")
+        else:
+            self.message.show_message("Stopped. The finished tiles are kept.")
+        self.measure_button.setVisible(restored.complete)
+        source = self._restoring.source()
+        if source is not None and source in self._viewer.layers:
+            self.compare.set_pair(source, layer)
+
+    def _on_layer_removed(self, event: Any) -> None:
+        if self._result is not None and event.value is self._result():
+            self.measure_button.setVisible(False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words with sensible digits: ``"12 s"``, ``"3 min"``, ``"2.5 h"``."""
+    if seconds < 1:
+        return "less than 1 s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _can_be_restored(layer: Layer) -> bool:
+    """Whether a layer is an image of a person's, not a preview or curtain of ours."""
+    from napari.layers import Image
+
+    return isinstance(layer, Image) and "helper" not in layer.metadata.get(METADATA, {})
+
+
+def _button(text: str, tool_tip: str, *, checkable: bool = False) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tool_tip)
+    button.setAccessibleName(text.replace("&", "").removesuffix("…"))
+    button.setCheckable(checkable)
+    return button
+
+
+def _tool(text: str, tool_tip: str) -> QToolButton:
+    button = QToolButton()
+    button.setText(text)
+    button.setToolTip(tool_tip)
+    button.setAccessibleName(text.replace("&", ""))
+    button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return button
+
+
+def _line() -> QFrame:
+    line = QFrame()
+    line.setFrameShape(QFrame.Shape.HLine)
+    line.setFrameShadow(QFrame.Shadow.Sunken)
+    return line
