@@ -14,7 +14,17 @@ from napari_geosr.measure import kernel_columns as column
 from napari_geosr.measure.blocks import RawTable
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram
+from napari_geosr.measure.rows import comparison_rows, summary_rows
 from napari_geosr.measure.table import Geometry, Table, pore_table
+
+__all__ = [
+    "Histogram",
+    "PorosityReport",
+    "build_report",
+    "comparison_rows",
+    "size_histogram",
+    "summary_rows",
+]
 
 _GREY_BINS = 256
 
@@ -134,6 +144,10 @@ class PorosityReport:
     def porosity_uncertainty(self) -> float:
         """Half the width of the band from moving the threshold."""
         return (self.porosity_high - self.porosity_low) / 2
+
+    def summary_lines(self) -> list[str]:
+        """Lines ``label: value unit`` for people."""
+        return [f"{label}: {text}" for label, text in summary_rows(self)]
 
     def quantiles(self, name: str) -> dict[str, float | None]:
         """Mean, 10th, 50th and 90th percentile and maximum of a column of the table."""

@@ -1,0 +1,214 @@
+"""Reports as files: CSV, JSON, PNG and one self-contained HTML page.
+
+Every file is written beside its place and renamed, so it is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from napari_geosr.io.atomic import write_bytes, write_text
+from napari_geosr.measure.html import page
+from napari_geosr.measure.report import PorosityReport
+
+Theme = Literal["light", "dark"]
+_INK = {"light": "#222222", "dark": "#e6e6e6"}
+_PAPER = {"light": "#ffffff", "dark": "#1b1d21"}
+#: Distinguishable with any colour vision, on both papers (Okabe and Ito's palette).
+_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_N_BINS = 24
+
+
+def write_csv(
+    path: str | Path, report: PorosityReport, *, overwrite: bool = False
+) -> Path:
+    """Write the pore table, one row per pore, units in the header.
+
+    Raises
+    ------
+    FileError
+        If the file exists and `overwrite` is false, or it cannot be written.
+    """
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        f"{name} ({report.units[name]})" if report.units.get(name) else name
+        for name in report.table
+    )
+    columns = [_cells(values) for values in report.table.values()]
+    writer.writerows(zip(*columns, strict=True))
+    return write_text(path, text.getvalue(), overwrite=overwrite)
+
+
+def _cells(values: np.ndarray) -> list[Any]:
+    """Python values of a column: empty for NaN, 0 and 1 for no and yes."""
+    if values.dtype == np.bool_:
+        values = values.astype(np.uint8)
+    cells: list[Any] = values.tolist()
+    if values.dtype.kind == "f":
+        return ["" if math.isnan(cell) else cell for cell in cells]
+    return cells
+
+
+def write_json(
+    path: str | Path,
+    values: PorosityReport | Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write a report, or a mapping that may contain reports, as JSON.
+
+    Raises
+    ------
+    FileError
+        As :func:`write_csv`.
+    """
+    text = json.dumps(values, default=_plain, indent=2, ensure_ascii=False)
+    return write_text(path, text + "\n", overwrite=overwrite)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, PorosityReport):
+        return value.to_json_dict()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def write_png(
+    path: str | Path,
+    reports: Mapping[str, PorosityReport],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Draw the histograms of pore sizes of one or several reports, overlaid.
+
+    Raises
+    ------
+    FileError
+        As :func:`write_csv`.
+    """
+    return write_bytes(path, histogram_png(reports), overwrite=overwrite)
+
+
+def histogram_png(
+    reports: Mapping[str, PorosityReport], *, theme: Theme = "light"
+) -> bytes:
+    """Number of pores over their volume (image: area), both axes logarithmic, as PNG.
+
+    All reports share bins and unit, that of the first report; those whose voxel size
+    is unknown are drawn in voxels, and so are all if any is.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    ink, paper = _INK[theme], _PAPER[theme]
+    figure = Figure(figsize=(7.2, 3.8), dpi=130, layout="constrained", facecolor=paper)
+    canvas: Any = FigureCanvasAgg(figure)
+    axes: Any = figure.add_subplot(facecolor=paper)
+    sizes, label = _sizes_in_one_unit(reports)
+    filled = [values for values in sizes.values() if len(values)]
+    if filled:
+        low = min(float(v.min()) for v in filled)
+        high = max(float(v.max()) for v in filled)
+        edges = np.geomspace(low * 0.999, max(high, low * 2) * 1.001, _N_BINS + 1)
+        for i, (name, values) in enumerate(sizes.items()):
+            counts, _ = np.histogram(values, bins=edges)
+            colour = _COLOURS[i % len(_COLOURS)]
+            axes.stairs(counts, edges, fill=True, alpha=0.18, color=colour)
+            axes.stairs(counts, edges, color=colour, linewidth=1.8, label=name)
+        axes.set_xscale("log")
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False, labelcolor=ink)
+    else:
+        axes.text(
+            0.5, 0.5, "no pores", ha="center", color=ink, transform=axes.transAxes
+        )
+    axes.set_xlabel(label, color=ink)
+    axes.set_ylabel("number of pores", color=ink)
+    axes.tick_params(which="both", colors=ink)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(ink)
+    stream = BytesIO()
+    canvas.print_png(stream)
+    return stream.getvalue()
+
+
+def _sizes_in_one_unit(
+    reports: Mapping[str, PorosityReport],
+) -> tuple[dict[str, np.ndarray], str]:
+    from napari_geosr.core.units import convert_length
+
+    first = next(iter(reports.values()))
+    size = first.size_column
+    if not all(r.has_physical_size and r.size_column == size for r in reports.values()):
+        return {k: r.table["voxels"] for k, r in reports.items()}, "pore size (voxels)"
+    power = 2 if first.is_flat else 3
+    sizes = {
+        name: r.table[size] * convert_length(1.0, r.unit, first.unit) ** power
+        for name, r in reports.items()
+    }
+    return sizes, f"pore {size} ({first.units[size]})"
+
+
+def write_html(
+    path: str | Path,
+    reports: Mapping[str, PorosityReport],
+    *,
+    title: str = "Porosity",
+    pictures: Mapping[str, bytes | Path] | None = None,
+    provenance: Sequence[Mapping[str, Any]] = (),
+    overwrite: bool = False,
+) -> Path:
+    """Write one page that needs nothing else: figures side by side, histogram, record.
+
+    Parameters
+    ----------
+    path : path
+    reports : mapping of PorosityReport
+        By the name of their column. With several, differences refer to the one called
+        ``truth`` or ``reference``, else to the first.
+    pictures : mapping of bytes or Path, optional
+        PNG pictures by caption.
+    provenance : sequence of mapping
+        Records of what was done, JSON-serialisable.
+
+    Raises
+    ------
+    FileError
+        As :func:`write_csv`.
+    """
+    shown = {
+        caption: picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+        for caption, picture in (pictures or {}).items()
+    }
+    text = page(
+        reports,
+        title=title,
+        pictures=shown,
+        histogram={
+            "light": histogram_png(reports, theme="light"),
+            "dark": histogram_png(reports, theme="dark"),
+        },
+        records=[
+            json.dumps(record, default=_plain, indent=2, ensure_ascii=False)
+            for record in provenance
+        ],
+    )
+    return write_text(path, text, overwrite=overwrite)

@@ -1,0 +1,199 @@
+"""Reports as rows of text for people: sensible digits and units, differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.units import MILLIMETRES
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.report import PorosityReport
+
+#: What stands where there is no value.
+NOTHING = "–"
+_POWERS = {-3: "⁻³", -2: "⁻²", -1: "⁻¹", 1: "", 2: "²", 3: "³"}
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+#: Units that values are shown in, small to large.
+_SHOWN_UNITS = ("nm", "µm", "mm", "m")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One quantity: how it is called, and its value in a report.
+
+    `power` is that of the length it contains (3 for a volume), with the value in the
+    report's unit; 0 for pure numbers.
+    """
+
+    label: str
+    value: Callable[[PorosityReport], float | None]
+    power: int = 0
+    suffix: str = ""
+    compares: bool = True
+
+
+def number_text(value: float) -> str:
+    """Three significant digits; integers whole up to a million."""
+    if not math.isfinite(value):
+        return NOTHING
+    if value < 0:
+        return f"\N{MINUS SIGN}{number_text(-value)}"
+    if float(value).is_integer() and value < 10**6:
+        return f"{int(value):,}".replace(",", "\u202f")
+    if not 1e-3 <= value < 10**6:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+    if value >= 1000:
+        whole = round(value, 2 - math.floor(math.log10(abs(value))))
+        return f"{int(whole):,}".replace(",", "\u202f")
+    text = f"{value:#.3g}"
+    return text.rstrip(".")
+
+
+def percent_text(fraction: float, uncertainty: float | None = None) -> str:
+    """A fraction as a percentage with as many digits as its uncertainty allows."""
+    percent = 100 * fraction
+    if uncertainty is None or not math.isfinite(uncertainty) or uncertainty <= 0:
+        return f"{percent:.3g} %"
+    error = 100 * uncertainty
+    digits = min(4, max(0, -math.floor(math.log10(error))))
+    return f"{percent:.{digits}f} ± {error:.{digits}f} %"
+
+
+def difference_text(before: float | None, after: float | None) -> str:
+    """Relative change from `before` to `after`, signed."""
+    if before is None or after is None or not before:
+        return NOTHING
+    change = 100 * (after - before) / abs(before)
+    if abs(change) < 0.05:
+        return "0.0 %"
+    digits = 0 if abs(change) >= 99.5 else 1
+    return f"{change:+.{digits}f} %".replace("-", "\N{MINUS SIGN}")
+
+
+def figures_for(report: PorosityReport) -> tuple[Figure, ...]:
+    """What is shown of a volume or, with areas for volumes, of an image."""
+    size = report.size_column
+    power, measure = (2, "mm²") if report.is_flat else (3, "mm³")
+    per_size = "perimeter" if report.is_flat else "surface area"
+    density = "pores_per_mm2" if report.is_flat else "pores_per_mm3"
+    specific = f"specific_{per_size.replace(' ', '_')}"
+
+    def quantile(column: str, which: str) -> Callable[[PorosityReport], float | None]:
+        return lambda r: r.quantiles(column)[which]
+
+    return (
+        Figure("Pores", lambda r: r.pore_count),
+        Figure(f"Pores per {measure}", lambda r: getattr(r, density)),
+        Figure(f"Mean pore {size}", quantile(size, "mean"), power),
+        Figure(f"Median pore {size}", quantile(size, "median"), power),
+        Figure(f"Largest pore {size}", quantile(size, "max"), power),
+        Figure("Mean equivalent diameter", quantile("equivalent_diameter", "mean"), 1),
+        Figure(f"Specific {per_size}", lambda r: getattr(r, specific), -1),
+        Figure("Euler number", lambda r: r.euler_number),
+        Figure(
+            f"Smaller pores (< {report.min_voxels} voxels)",
+            lambda r: r.small_pore_count,
+        ),
+        Figure("Threshold", lambda r: r.threshold, compares=False),
+    )
+
+
+def table_rows(
+    reports: Sequence[PorosityReport], *, reference: int = 0
+) -> list[tuple[str, list[str], list[str]]]:
+    """Rows of (label, one text per report, one difference to the reference each).
+
+    Lengths share one unit in a row, chosen by the size of the reference's value.
+    """
+    rows: list[tuple[str, list[str], list[str]]] = []
+    for label, name in (
+        ("Porosity", "porosity"),
+        ("Open porosity", "open_porosity"),
+        ("Closed porosity", "closed_porosity"),
+    ):
+        values = [float(getattr(report, name)) for report in reports]
+        spread = [
+            r.porosity_uncertainty if name == "porosity" else None for r in reports
+        ]
+        texts = [percent_text(v, s) for v, s in zip(values, spread, strict=True)]
+        rows.append((label, texts, _differences([*values], reference)))
+    for figure in figures_for(reports[reference]):
+        if reports[reference].is_flat != all(r.is_flat for r in reports):
+            continue
+        row = _row(figure, reports, reference)
+        if row is not None:
+            rows.append(row)
+    return rows
+
+
+def _differences(values: Sequence[float | None], reference: int) -> list[str]:
+    return [
+        "" if i == reference else difference_text(values[reference], value)
+        for i, value in enumerate(values)
+    ]
+
+
+def _row(
+    figure: Figure, reports: Sequence[PorosityReport], reference: int
+) -> tuple[str, list[str], list[str]] | None:
+    values = [figure.value(report) for report in reports]
+    if all(value is None for value in values):
+        return None
+    units = [report.unit for report in reports]
+    suffix = figure.suffix
+    if figure.power:
+        values, suffix = _in_one_unit(values, units, figure.power, reference)
+    texts = [
+        NOTHING if value is None else f"{number_text(value)} {suffix}".rstrip()
+        for value in values
+    ]
+    differences = (
+        _differences(values, reference) if figure.compares else [""] * len(values)
+    )
+    return figure.label, texts, differences
+
+
+def _in_one_unit(
+    values: Sequence[float | None], units: Sequence[str], power: int, reference: int
+) -> tuple[list[float | None], str]:
+    """Values of a length to `power` in a unit that suits the reference's."""
+    known = [
+        v is not None and u in MILLIMETRES for v, u in zip(values, units, strict=True)
+    ]
+    if not any(known):
+        return list(values), f"pixel{_POWERS[power]}"
+    millimetres = [
+        v * MILLIMETRES[u] ** power if v is not None and u in MILLIMETRES else None
+        for v, u in zip(values, units, strict=True)
+    ]
+    typical = millimetres[reference] or next((v for v in millimetres if v), 0.0) or 0.0
+    length = abs(typical) ** (1 / power) if typical else 0.0
+    unit = "µm"
+    if length:
+        fitting = [u for u in _SHOWN_UNITS if length >= 0.999 * MILLIMETRES[u]]
+        unit = fitting[-1] if fitting else _SHOWN_UNITS[0]
+        if power < 0:
+            # 1/µm is read for "how much surface in a micrometre": numbers below 1.
+            unit = units[reference] if known[reference] else unit
+    factor = MILLIMETRES[unit] ** power
+    shown = [None if v is None else v / factor for v in millimetres]
+    return shown, f"{unit}{_POWERS[power]}"
+
+
+def summary_rows(report: PorosityReport) -> list[tuple[str, str]]:
+    """Rows of (label, value with unit) for people."""
+    return [(label, texts[0]) for label, texts, _ in table_rows([report])]
+
+
+def comparison_rows(
+    before: PorosityReport, after: PorosityReport
+) -> list[tuple[str, str, str, str]]:
+    """Rows of (label, before, after, relative difference) for people."""
+    return [
+        (label, texts[0], texts[1], differences[1])
+        for label, texts, differences in table_rows([before, after])
+    ]
