@@ -400,7 +400,9 @@ def _open_target(
 ) -> Iterator[tuple[Any, Output | None]]:
     """Give the array to fill and, for a file, the output that it belongs to."""
     if out is None:
-        yield array_for(shape, dtype), None
+        # NaN is seen through in napari and left out by statistics: what is not
+        # restored yet, or never was, is not taken for pores.
+        yield array_for(shape, dtype, np.nan if dtype.kind == "f" else 0), None
         return
     with io.create(out, shape=shape, dtype=dtype, overwrite=overwrite, **place) as file:
         yield file.array, file

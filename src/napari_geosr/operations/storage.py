@@ -18,17 +18,23 @@ _RESULT_SHARE = 0.4
 _DAYS = 7
 
 
-def array_for(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """Zeros to fill: a numpy array if it fits into memory, else a zarr in the cache."""
+def array_for(shape: tuple[int, ...], dtype: np.dtype[Any], fill: float = 0) -> Any:
+    """An array to fill: numpy if it fits into memory, else a zarr in the cache.
+
+    Parameters
+    ----------
+    fill : float
+        What voxels hold that nobody has written yet.
+    """
     import psutil
 
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes <= psutil.virtual_memory().available * _RESULT_SHARE:
-        return np.zeros(shape, dtype)
-    return cached_zarr(shape, dtype)
+        return np.full(shape, fill, dtype) if fill != 0 else np.zeros(shape, dtype)
+    return cached_zarr(shape, dtype, fill)
 
 
-def cached_zarr(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+def cached_zarr(shape: tuple[int, ...], dtype: np.dtype[Any], fill: float = 0) -> Any:
     """Create a zarr in the cache folder for a result too large for memory.
 
     It is removed when nobody holds the array any more, at the latest when the program
@@ -45,7 +51,7 @@ def cached_zarr(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         min(n, c) for n, c in zip(shape, (8, 512, 512)[-len(shape) :], strict=True)
     )
     array = zarr.create_array(
-        path, shape=shape, dtype=dtype, chunks=chunks, fill_value=0, overwrite=True
+        path, shape=shape, dtype=dtype, chunks=chunks, fill_value=fill, overwrite=True
     )
     weakref.finalize(array, shutil.rmtree, path, ignore_errors=True)
     return array
