@@ -6,9 +6,10 @@ import ctypes
 import math
 import os
 import sys
+import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,37 @@ def _tf32_flags() -> list[tuple[Any, str, Any]]:
     ]
 
 
+_waiting_for = threading.local()
+_INTERRUPTIBLE: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _interrupt(*_: Any) -> None:
+    stop_if_asked = getattr(_waiting_for, "stop_if_asked", None)
+    if stop_if_asked is not None:
+        stop_if_asked()
+
+
+@contextmanager
+def interruptible(
+    network: nn.Module, stop_if_asked: Callable[[], None]
+) -> Iterator[None]:
+    """Call `stop_if_asked` (which may raise) before each layer of a forward.
+
+    The hooks stay on the network and do nothing outside this context: adding and
+    removing them while another thread runs the same network would not be safe.
+    """
+    if network not in _INTERRUPTIBLE:
+        for module in network.modules():
+            if not any(True for _ in module.children()):
+                module.register_forward_pre_hook(_interrupt)
+        _INTERRUPTIBLE.add(network)
+    _waiting_for.stop_if_asked = stop_if_asked
+    try:
+        yield
+    finally:
+        _waiting_for.stop_if_asked = None
+
+
 def restore_window(
     network: nn.Module,
     block: np.ndarray[Any, Any],
@@ -105,6 +137,7 @@ def restore_window(
     layout: Layout,
     device: str,
     threads: int | None,
+    stop_if_asked: Callable[[], None] = lambda: None,
 ) -> np.ndarray[Any, Any]:
     """Restored core of one window.
 
@@ -112,6 +145,8 @@ def restore_window(
     ----------
     block : ndarray of shape (Z, Y, X)
         The window, standardised, with ``2 · Layout.context`` more planes.
+    stop_if_asked : callable
+        Called before each plane and each layer; may raise.
 
     Returns
     -------
@@ -130,7 +165,7 @@ def restore_window(
     crop = tile.crop(layout)
     shape = tuple(part.stop - part.start for part in crop)
     try:
-        with exact_settings(threads):
+        with exact_settings(threads), interruptible(network, stop_if_asked):
             whole = torch.from_numpy(block)
             out = torch.empty(shape, dtype=whole.dtype)
             if not layout.per_plane:
@@ -139,6 +174,7 @@ def restore_window(
             else:
                 n_channels = 2 * layout.context + 1
                 for i in range(shape[0]):
+                    stop_if_asked()
                     x = whole[i : i + n_channels][None].to(device)
                     out[i].copy_(_forward(network, x, layout)[0, 0][crop[1:]])
             return out.numpy()

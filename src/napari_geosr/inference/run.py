@@ -265,7 +265,13 @@ class Run:
         start = time.perf_counter()
         try:
             values = compute.restore_window(
-                self.network, block, tile, self.layout, self.device, self.threads
+                self.network,
+                block,
+                tile,
+                self.layout,
+                self.device,
+                self.threads,
+                self._stop_if_asked,
             )
         finally:
             grew_by = None if meter is None else meter.stop()

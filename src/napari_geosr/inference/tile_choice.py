@@ -135,8 +135,11 @@ def _best(
         choice = min(quick, key=work)
         if choice.cost_factor <= max(accepted, least.cost_factor * 1.02):
             return choice
-    cheap = [c for c in fitting if c.cost_factor <= accepted]
-    return min(cheap, key=lambda c: (seconds(c), work(c))) if cheap else least
+    # No tile is quick: take the quickest that costs at most a tenth more.
+    cheap = [
+        c for c in fitting if c.cost_factor <= max(accepted, least.cost_factor * 1.1)
+    ]
+    return min(cheap, key=lambda c: (seconds(c), work(c)))
 
 
 def _weigh(
@@ -209,8 +212,8 @@ def _refuse(smallest: TileChoice, spec: NetworkSpec, budget: int) -> NoReturn:
     if not spec.local:
         raise ModelError(
             "This model uses statistics of the whole image and cannot be tiled "
-            f"exactly; whole, it needs {needed} of memory, but the budget is {given}. Choose "
-            "another model, restore a smaller volume, or raise the memory (--memory)."
+            f"exactly; whole, it needs {needed} of memory, but the budget is {given}. "
+            "Choose another model, restore a smaller volume, or raise --memory."
         )
     raise DeviceMemoryError(
         f"The smallest tile of this model needs {needed} of memory, but the budget is "

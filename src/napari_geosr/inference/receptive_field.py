@@ -1,0 +1,224 @@
+"""Find a network's receptive field by putting a NaN in and seeing where it comes out.
+
+Gradients underestimate it (dead rectifiers, maxima); a NaN passes through every layer,
+zero weights included. A plane of NaN across a thin slab gives the reach along one axis;
+every phase of the stride is tried. Networks whose layers see the whole input (instance
+norm, attention, global pooling) or depend on absolute position (``align_corners``) are
+found without a list of layers.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.errors import ModelError
+from napari_geosr.inference.memory import network_spec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_LONGEST_WINDOW = 4096
+_STRIDES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64)
+_EQUAL = 1e-9
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """What probing found.
+
+    Attributes
+    ----------
+    halo : tuple of int
+        Reach along the spec's axes, in input voxels; 0 where `local` is False.
+    stride : tuple of int
+        Smallest shift of the input along each axis that shifts the output alike.
+    local : bool
+        Whether every output depends on a bounded neighbourhood alone, wherever it is.
+    reason : str
+        Why not, for people; empty when local.
+    """
+
+    halo: tuple[int, ...]
+    stride: tuple[int, ...]
+    local: bool
+    reason: str = ""
+
+
+def probe(network: nn.Module) -> ReceptiveField:
+    """Probe halo, stride and locality of a network with a `spec`.
+
+    The spec's axes, adjacent slices, upscale factor, stride (for sizes the network
+    accepts) and minimum size are taken as given; halo and locality are not.
+    The network itself is not changed.
+    """
+    import torch
+
+    spec = network_spec(network)
+    copied = copy.deepcopy(network).cpu().double().eval()
+    halos, strides = [], []
+    with torch.no_grad():
+        for axis in range(len(spec.axes)):
+            slab = _Slab(copied, axis)
+            halo = slab.halo()
+            if halo is None:
+                return _not_local(
+                    spec.axes,
+                    f"a voxel reaches further than {_LONGEST_WINDOW // 2} along "
+                    f"{spec.axes[axis]} (statistics of the whole image?)",
+                )
+            stride = slab.stride(halo)
+            if stride is None:
+                return _not_local(
+                    spec.axes,
+                    f"results depend on the position along {spec.axes[axis]} "
+                    "(align_corners?)",
+                )
+            halos.append(halo)
+            strides.append(stride)
+    return ReceptiveField(tuple(halos), tuple(strides), local=True)
+
+
+def check_spec(network: nn.Module) -> ReceptiveField:
+    """Raise `ModelError` if a network promises more than probing finds.
+
+    A declared halo larger than found, or a stride that is a multiple of the one found,
+    is wasteful but right, and passes.
+    """
+    spec = network_spec(network)
+    found = probe(network)
+    name = type(network).__name__
+    if spec.local and not found.local:
+        raise ModelError(f"{name} cannot be tiled exactly: {found.reason}.")
+    if not spec.local:
+        return found
+    for letter, said, is_ in zip(spec.axes, spec.halo, found.halo, strict=True):
+        if said < is_:
+            raise ModelError(
+                f"{name} declares a halo of {said} along {letter}, but voxels {is_} "
+                "away have an effect: tiles would show seams."
+            )
+    for letter, said, is_ in zip(spec.axes, spec.stride, found.stride, strict=True):
+        if said % is_:
+            raise ModelError(
+                f"{name} declares stride {said} along {letter}, but has stride {is_}."
+            )
+    return found
+
+
+class _Slab:
+    """Windows that are long along one axis and thin along the others."""
+
+    def __init__(self, network: nn.Module, axis: int) -> None:
+        self.network, self.axis = network, axis
+        self.spec = network_spec(network)
+        n = len(self.spec.axes)
+        self.least = [
+            math.ceil(max(m, 1) / s) * s
+            for m, s in zip(self.spec.minimum_size[-n:], self.spec.stride, strict=True)
+        ]
+        self.step = self.spec.stride[axis]
+        self.scale = self.spec.upscale_factor[axis]
+
+    def noise(self, length: int) -> torch.Tensor:
+        import torch
+
+        size = list(self.least)
+        size[self.axis] = length
+        generator = torch.Generator().manual_seed(length)
+        shape = (1, self.spec.adjacent_slices, *size)
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def fits(self, length: int) -> int:
+        """`length` rounded up to what the network accepts along the axis."""
+        return math.ceil(max(length, self.least[self.axis]) / self.step) * self.step
+
+    def halo(self) -> int | None:
+        """Largest distance between an input voxel and a voxel it has an effect on."""
+        declared = self.spec.halo[self.axis] if self.spec.local else 0
+        length = self.fits(2 * declared + 4 * self.step + 9)
+        while True:
+            reach = self._reach(length)
+            if reach is not None:
+                return reach
+            if length >= _LONGEST_WINDOW:
+                return None
+            length = self.fits(2 * length)
+
+    def _reach(self, length: int) -> int | None:
+        """The reach in a window of `length`; None if it touches both ends."""
+        middle = length // 2 // self.step * self.step
+        base = self.output(self.noise(length))
+        reach = 0
+        for phase in range(self.step):
+            position = middle + phase
+            x = self.noise(length)
+            self.plane(x, position).fill_(math.nan)
+            # A large value finds what layers that swallow NaN (clamp, where) hide.
+            big = self.noise(length)
+            self.plane(big, position).add_(1e4)
+            spread = self._changed(base, big)
+            hit = {*self._nan(x), *spread}
+            if not hit:
+                continue
+            if min(hit) <= 0 or max(hit) >= length - 1:
+                return None
+            reach = max(reach, position - min(hit), max(hit) - position)
+        return reach
+
+    def stride(self, halo: int) -> int | None:
+        """Smallest shift along the axis that the network follows; None if none does."""
+        for shift in sorted({*_STRIDES, self.step}):
+            if self.follows(shift, halo):
+                return shift
+        return None
+
+    def follows(self, shift: int, halo: int) -> bool:
+        length = self.fits(2 * halo + 4 * max(shift, self.step) + 9)
+        long = self.noise(length + shift)
+        here = self.output(long.narrow(2 + self.axis, 0, length))
+        there = self.output(long.narrow(2 + self.axis, shift, length))
+        # Voxels whose whole neighbourhood lies inside both windows.
+        start, stop = shift + halo + self.step, length - halo - self.step
+        n = (stop - start) * self.scale
+        if n <= 0:
+            return False
+        a = here.narrow(2 + self.axis, start * self.scale, n)
+        b = there.narrow(2 + self.axis, (start - shift) * self.scale, n)
+        return bool((a - b).abs().max() <= _EQUAL * max(1.0, float(a.abs().max())))
+
+    def plane(self, x: torch.Tensor, position: int) -> torch.Tensor:
+        return x.narrow(2 + self.axis, position, 1)
+
+    def output(self, x: torch.Tensor) -> torch.Tensor:
+        try:
+            y: torch.Tensor = self.network(x.contiguous())
+        except RuntimeError as error:
+            raise ModelError(
+                f"{type(self.network).__name__} fails on a window of "
+                f"{tuple(x.shape[2:])} voxels, which its spec allows: {error}"
+            ) from error
+        return y
+
+    def _nan(self, x: torch.Tensor) -> Iterable[int]:
+        return self._places(self.output(x).isnan())
+
+    def _changed(self, base: torch.Tensor, x: torch.Tensor) -> Iterable[int]:
+        y = self.output(x)
+        # Against each place's own size: rounding far from the change is no reach.
+        return self._places((y - base).abs() > 1e-12 * (1.0 + base.abs()))
+
+    def _places(self, mask: torch.Tensor) -> Iterable[int]:
+        """Input positions along the axis at which any output voxel is marked."""
+        other = [d for d in range(mask.ndim) if d != 2 + self.axis]
+        along = mask.sum(dim=other) > 0
+        return {int(i) // self.scale for i in along.nonzero().ravel()}
+
+
+def _not_local(axes: str, reason: str) -> ReceptiveField:
+    nothing = (0,) * len(axes)
+    return ReceptiveField(nothing, (1,) * len(axes), local=False, reason=reason)
