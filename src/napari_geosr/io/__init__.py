@@ -214,6 +214,7 @@ def create(
     provenance: Sequence[Mapping[str, Any]] = (),
     overwrite: bool = False,
     multiscale: bool = True,
+    kind: str = "image",
 ) -> Iterator[Output]:
     """Make a file to be filled block by block; it appears at `path` when complete.
 
@@ -236,6 +237,8 @@ def create(
         Whether an existing file is replaced (only once the new one is complete).
     multiscale : bool
         For OME-Zarr: add coarser copies for fast display.
+    kind : str
+        ``"image"`` or ``"labels"``; kept in the file. Labels are never averaged.
 
     Yields
     ------
@@ -260,12 +263,28 @@ def create(
         provenance=provenance,
         overwrite=overwrite,
         multiscale=multiscale,
+        kind=kind,
     ) as output:
         yield output
 
 
-def write(volume: Volume, path: str | Path, *, overwrite: bool = False) -> Path:
+def write(
+    volume: Volume,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    kind: str = "image",
+) -> Path:
     """Write a volume atomically, block by block; a lazy one is never loaded whole.
+
+    Parameters
+    ----------
+    volume : Volume
+    path : str or Path
+        The suffix tells the format: one of `WRITE_SUFFIXES`.
+    overwrite : bool
+    kind : str
+        ``"image"`` or ``"labels"``.
 
     Returns
     -------
@@ -295,6 +314,7 @@ def write(volume: Volume, path: str | Path, *, overwrite: bool = False) -> Path:
         origin=volume.origin,
         provenance=volume.provenance,
         overwrite=overwrite,
+        kind=kind,
     ) as output:
         copy_blocks(volume.data, output)
     return target

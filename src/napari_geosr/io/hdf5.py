@@ -176,7 +176,8 @@ def _walk(
 
 def _nexus_default(file: Any) -> str | None:
     """What the `default` and `signal` attributes of NeXus point at."""
-    group, parts = file, []
+    group = file
+    parts: list[str] = []
     while "default" in group.attrs and len(parts) < _MAX_DEPTH:
         name = _text(group.attrs["default"])
         if name not in group:

@@ -121,7 +121,7 @@ class LazyArray:
         self.source = source
         self.path = path
         self.shape = tuple(int(n) for n in source.shape)
-        self.dtype = np.dtype(source.dtype).newbyteorder("=")
+        self.dtype: np.dtype[Any] = np.dtype(source.dtype).newbyteorder("=")
         pairs = zip(chunks, self.shape, strict=True)
         self.chunks = tuple(max(1, min(int(c), n)) for c, n in pairs)
         self.cache_bytes = cache_bytes
@@ -149,8 +149,8 @@ class LazyArray:
 
     def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
         read, after = as_slices(key, self.shape)
-        voxels: np.ndarray[Any, Any] = self._read(read)
-        return voxels[after]
+        voxels: np.ndarray[Any, Any] = self._read(read)[after]
+        return voxels
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return np.asarray(self[...], dtype=dtype)
@@ -174,7 +174,8 @@ class LazyArray:
     def _decode(self, key: Slices) -> np.ndarray[Any, Any]:
         with decoding(self.path):
             block = np.asarray(self.source[key])
-        return block.astype(self.dtype, copy=False)
+        native: np.ndarray[Any, Any] = block.astype(self.dtype, copy=False)
+        return native
 
     def _read(self, key: Slices) -> np.ndarray[Any, Any]:
         shape = tuple(s.stop - s.start for s in key)
@@ -257,7 +258,9 @@ class Arranged:
         for axis, part in zip(self.order, key, strict=True):
             if axis is not None:
                 inner[axis] = part
-        return arrange(np.asarray(self.source[tuple(inner)]), self.order)
+        voxels = np.asarray(self.source[tuple(inner)])
+        arranged: np.ndarray[Any, Any] = arrange(voxels, self.order)
+        return arranged
 
 
 class Mapped:

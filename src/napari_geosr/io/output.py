@@ -100,13 +100,14 @@ def open_output(
     provenance: Sequence[Mapping[str, Any]],
     overwrite: bool,
     multiscale: bool,
+    kind: str,
 ) -> Iterator[Output]:
     """Do what :func:`napari_geosr.io.create` says."""
     from napari_geosr.io import check_output
 
     stored = stored_dtype(dtype, Path(path).name)
     stamp = _checked_stamp(path, shape, stored, axes, voxel_size, unit, origin)
-    stamp = replace(stamp, provenance=tuple(provenance))
+    stamp = replace(stamp, provenance=tuple(provenance), kind=kind)
     stamp.to_json()  # a record that cannot be written must not cost a finished run
     nbytes = math.prod(stamp.shape) * stored.itemsize
     target = check_output(path, overwrite, nbytes)
@@ -157,7 +158,7 @@ def stored_dtype(dtype: Any, name: str) -> np.dtype[Any]:
     FileError
         For what is no real number.
     """
-    wanted = np.dtype(dtype).newbyteorder("=")
+    wanted: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
     if wanted.kind == "b":
         return np.dtype(np.uint8)
     if wanted.kind not in "iuf" or wanted.itemsize > 8:

@@ -30,6 +30,8 @@ class Stamp:
         Along the spatial axes, in `unit`.
     unit : str
     provenance : tuple of mapping
+    kind : str
+        ``"image"`` or ``"labels"``.
     """
 
     shape: tuple[int, ...]
@@ -38,6 +40,7 @@ class Stamp:
     unit: str
     origin: tuple[float, ...]
     provenance: tuple[Mapping[str, Any], ...] = field(default=())
+    kind: str = "image"
 
     @property
     def spatial_axes(self) -> str:
@@ -61,6 +64,7 @@ class Stamp:
             "voxel_size": list(self.voxel_size),
             "unit": self.unit,
             "origin": list(self.origin),
+            "kind": self.kind,
             "provenance": [dict(entry) for entry in self.provenance],
         }
 
@@ -97,6 +101,7 @@ def from_dict(block: Mapping[str, Any]) -> Stamp | None:
             unit=PIXEL if unit is None else unit,
             origin=tuple(float(v) for v in block["origin"]),
             provenance=tuple(dict(entry) for entry in block["provenance"]),
+            kind=str(block.get("kind", "image")),
         )
     except (KeyError, TypeError, ValueError):
         return None

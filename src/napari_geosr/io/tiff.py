@@ -156,6 +156,8 @@ def _volume(tif: Any, series: Any, path: Path, axes: str | None) -> Volume:
     spatial = "".join(a for a in final if a in "ZYX")
     voxel_size, origin = space.complete(spatial)
     metadata: dict[str, Any] = {"format": _format(tif, series)}
+    if space.stamp is not None and space.stamp.kind != "image":
+        metadata["kind"] = space.stamp.kind
     if space.notes or notes:
         metadata["notes"] = (*notes, *space.notes)
     return Volume(

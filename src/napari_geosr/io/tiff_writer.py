@@ -212,7 +212,8 @@ def ome_xml(stamp: Stamp, dtype: np.dtype[Any]) -> bytes:
     entry = element(element(note, "Value"), "M", K=KEY)
     entry.text = stamp.to_json()
     head = b'<?xml version="1.0" encoding="UTF-8"?>'
-    return head + ElementTree.tostring(root, encoding="us-ascii").split(b"?>", 1)[-1]
+    body: bytes = ElementTree.tostring(root, encoding="us-ascii")
+    return head + body.split(b"?>", 1)[-1]
 
 
 def _first_position(stamp: Stamp) -> dict[str, str]:

@@ -1,0 +1,125 @@
+"""Open files in napari with voxel size, unit, origin and provenance, lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.gui._layers import METADATA, geometry, layer_metadata
+from napari_geosr.io.suffixes import PICTURE, RAW, READ_SUFFIXES, TIFF, ZARR, suffix_of
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+
+LayerData = tuple[Any, dict[str, Any], str]
+Reader = Callable[[Any], list[LayerData]]
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+_THREE_COLOURS = ("red", "green", "blue")
+
+
+def get_reader(path: str | list[str]) -> Reader | None:
+    """Give the function that reads `path`, or None if it is nothing for us.
+
+    Parameters
+    ----------
+    path : str or list of str
+        A file or a folder; a list is one stack of slices.
+    """
+    paths = [Path(p) for p in path] if isinstance(path, list) else [Path(path)]
+    if not paths:
+        return None
+    if len(paths) > 1:
+        slices = all(suffix_of(p) in (*TIFF, *PICTURE) for p in paths)
+        return read_layers if slices and not any(p.is_dir() for p in paths) else None
+    return read_layers if _is_ours(paths[0]) else None
+
+
+def _is_ours(path: Path) -> bool:
+    if not path.is_dir():
+        # A raw file does not say its shape: napari has no place to ask for it.
+        return suffix_of(path) in READ_SUFFIXES and suffix_of(path) not in RAW
+    if suffix_of(path) in ZARR or any((path / m).exists() for m in _ZARR_MARKS):
+        return True
+    return any(suffix_of(p) in (*TIFF, *PICTURE) for p in path.iterdir())
+
+
+def read_layers(path: str | list[str]) -> list[LayerData]:
+    """Read a file, a folder or a list of slices as layers, one for each channel.
+
+    Raises
+    ------
+    FileError
+        One sentence for a person: what is wrong with which file, and what to do.
+    """
+    from napari_geosr import io
+
+    if isinstance(path, list) and len(path) > 1:
+        from napari_geosr.io.slices import read_slices
+
+        files = [Path(p) for p in path]
+        return _layers([read_slices(files, files[0].parent)])
+    one = Path(path[0] if isinstance(path, list) else path)
+    if one.is_dir() and suffix_of(one) in ZARR:
+        from napari_geosr.io.ome_zarr import read_levels
+
+        return _layers(read_levels(one))
+    return _layers([io.read(one)])
+
+
+def _layers(levels: list[Volume]) -> list[LayerData]:
+    """Layers of a volume given at one or more resolutions, the finest first."""
+    first = levels[0]
+    if "C" not in first.axes:
+        return [_layer(levels, first.name, {})]
+    layers = []
+    n = first.shape[first.axes.index("C")]
+    for c in range(n):
+        # One layer for each channel: each can be restored and measured by itself.
+        options: dict[str, Any] = {"blending": "additive" if c else "translucent"}
+        if n == len(_THREE_COLOURS):
+            options["colormap"] = _THREE_COLOURS[c]
+        channel = [_channel(level, c) for level in levels]
+        layer = _layer(channel, f"{first.name} · channel {c}", options)
+        # The file holds more than the layer: it is not "the" source of its voxels.
+        layer[1]["metadata"][METADATA] |= {
+            "source": None,
+            "file": first.source,
+            "channel": c,
+        }
+        layers.append(layer)
+    return layers
+
+
+def _channel(volume: Volume, channel: int) -> Volume:
+    position = volume.axes.index("C")
+    key = (slice(None),) * position + (channel,)
+    return volume.replace(data=volume.data[key], axes=volume.axes.replace("C", ""))
+
+
+def _layer(levels: list[Volume], name: str, options: dict[str, Any]) -> LayerData:
+    volume = levels[0]
+    metadata = layer_metadata(volume)
+    metadata[METADATA]["info"] = dict(volume.metadata)
+    attributes = {
+        "name": name,
+        "metadata": metadata,
+        **geometry(volume),
+        **options,
+    }
+    data = [_for_napari(level.data) for level in levels]
+    if len(data) > 1:
+        attributes["multiscale"] = True
+    whole = data if len(data) > 1 else data[0]
+    if volume.metadata.get("kind") == "labels" and volume.dtype.kind in "iu":
+        attributes.pop("blending", None)
+        attributes.pop("colormap", None)
+        return whole, attributes, "labels"
+    return whole, attributes, "image"
+
+
+def _for_napari(data: Any) -> Any:
+    """What napari slices best: numpy (also memory-mapped) or dask."""
+    from napari_geosr.io.lazy import LazyArray
+
+    return data.to_dask() if isinstance(data, LazyArray) else data

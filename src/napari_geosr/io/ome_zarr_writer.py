@@ -1,0 +1,274 @@
+"""OME-Zarr out: NGFF 0.5 with sharded, slice-friendly chunks and coarser levels."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.io import ngff
+from napari_geosr.io.lazy import Slices, as_slices
+from napari_geosr.io.output import Output, blocks
+from napari_geosr.io.stamp import KEY, Stamp
+from napari_geosr.io.suffixes import stem_of
+
+#: Edge of a chunk along Y and X: a slice is read from few of them.
+_EDGE = 512
+_CHUNK_BYTES = 1 << 20
+_SHARD_BYTES = 16 << 20
+#: A coarser level is added while the longest edge is above this.
+_SMALLEST_LEVEL = 256
+#: Unfinished shards held in memory while tiles arrive, at most.
+_BUFFER_BYTES = 128 << 20
+
+
+def chunk_shapes(
+    shape: tuple[int, ...], itemsize: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of a chunk (about 1 MB, flat) and of a shard (about 16 MB)."""
+    chunk = [1] * len(shape)
+    chunk[-2:] = [min(_EDGE, n) for n in shape[-2:]]
+    flat = math.prod(chunk) * itemsize
+    if len(shape) > 2:
+        chunk[-3] = max(1, min(shape[-3], _CHUNK_BYTES // flat, 8))
+    shard = list(chunk)
+    for axis in range(len(shape) - 3, len(shape)) if len(shape) > 2 else (0, 1):
+        room = _SHARD_BYTES // (math.prod(shard) * itemsize)
+        whole = -(-shape[axis] // shard[axis])
+        shard[axis] *= max(1, min(room, whole))
+    return tuple(chunk), tuple(shard)
+
+
+class ShardBuffer:
+    """A writable array-like over a zarr array that writes every shard once, whole.
+
+    Tiles of any size and alignment may arrive; a shard goes to the disk when all its
+    voxels were given (or when too many are unfinished).
+
+    Parameters
+    ----------
+    array : zarr.Array
+    block_shape : tuple of int
+        Of a shard.
+    buffer_bytes : int
+        Upper bound of what is held back.
+    """
+
+    def __init__(
+        self,
+        array: Any,
+        block_shape: tuple[int, ...],
+        buffer_bytes: int = _BUFFER_BYTES,
+    ) -> None:
+        self.array = array
+        self.block_shape = block_shape
+        self.buffer_bytes = buffer_bytes
+        self.shape = tuple(int(n) for n in array.shape)
+        self.dtype = np.dtype(array.dtype)
+        self.ndim = len(self.shape)
+        self.n_rewrites = 0
+        self._pending: OrderedDict[tuple[int, ...], np.ndarray[Any, Any]]
+        self._pending = OrderedDict()
+        self._given: dict[tuple[int, ...], int] = {}
+        self._written: set[tuple[int, ...]] = set()
+
+    def _region(self, index: tuple[int, ...]) -> Slices:
+        return tuple(
+            slice(i * b, min((i + 1) * b, n))
+            for i, b, n in zip(index, self.block_shape, self.shape, strict=True)
+        )
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        region, after = as_slices(key, self.shape)
+        if any(a != slice(None) and a != 0 for a in after):
+            raise IndexError("write with slices of step 1")
+        lengths = tuple(s.stop - s.start for s in region)
+        given = np.asarray(value)
+        dropped = tuple(i for i, a in enumerate(after) if a == 0)
+        if dropped and given.ndim:
+            # Integers in the key: put their axes of length one back.
+            kept = tuple(n for i, n in enumerate(lengths) if i not in dropped)
+            given = np.expand_dims(np.broadcast_to(given, kept), dropped)
+        voxels = np.broadcast_to(given, lengths)
+        grid = [
+            range(s.start // b, -(-s.stop // b)) if s.stop > s.start else range(0)
+            for s, b in zip(region, self.block_shape, strict=True)
+        ]
+        for index in itertools.product(*grid):
+            self._put(index, region, voxels)
+
+    def _put(self, index: tuple[int, ...], region: Slices, voxels: Any) -> None:
+        whole = self._region(index)
+        source, target = [], []
+        for w, r in zip(whole, region, strict=True):
+            low, high = max(w.start, r.start), min(w.stop, r.stop)
+            source.append(slice(low - r.start, high - r.start))
+            target.append(slice(low - w.start, high - w.start))
+        part = voxels[tuple(source)]
+        if index not in self._pending:
+            lengths = tuple(w.stop - w.start for w in whole)
+            if index in self._written:  # came back after it was flushed unfinished
+                self.n_rewrites += 1
+                self._pending[index] = np.asarray(self.array[whole])
+            elif part.shape == lengths:
+                self.array[whole] = part.astype(self.dtype, copy=False)
+                self._written.add(index)
+                return
+            else:
+                self._pending[index] = np.zeros(lengths, dtype=self.dtype)
+        block = self._pending[index]
+        block[tuple(target)] = part
+        self._given[index] = self._given.get(index, 0) + part.size
+        if self._given[index] >= block.size:
+            self._flush_one(index)
+        while len(self._pending) > 1 and self._held() > self.buffer_bytes:
+            self._flush_one(next(iter(self._pending)))
+
+    def _held(self) -> int:
+        return sum(block.nbytes for block in self._pending.values())
+
+    def _flush_one(self, index: tuple[int, ...]) -> None:
+        self.array[self._region(index)] = self._pending.pop(index)
+        self._written.add(index)
+
+    def flush(self) -> None:
+        """Write everything that is held back."""
+        for index in list(self._pending):
+            self._flush_one(index)
+
+    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+        self.flush()
+        return np.asarray(self.array[key])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self[...], dtype=dtype)
+
+
+class ZarrOutput(Output):
+    """A zarr v3 group that grows; coarser levels are made when it is complete."""
+
+    def __init__(
+        self,
+        path: Path,
+        temporary: Path,
+        stamp: Stamp,
+        dtype: np.dtype[Any],
+        multiscale: bool,
+    ) -> None:
+        import zarr
+
+        super().__init__(path, temporary, stamp)
+        self.dtype = dtype
+        self.multiscale = multiscale
+        self.group = zarr.open_group(temporary, mode="w-", zarr_format=3)
+        self._write_attributes([(1,) * len(stamp.shape)], stamp)
+        shards = chunk_shapes(stamp.shape, dtype.itemsize)[1]
+        self.block_shape = tuple(
+            min(s, n) for s, n in zip(shards, stamp.shape, strict=True)
+        )
+        self.array = ShardBuffer(self._add_level(0, stamp.shape), shards)
+
+    def _add_level(self, level: int, shape: tuple[int, ...]) -> Any:
+        import zarr
+
+        chunks, shards = chunk_shapes(shape, self.dtype.itemsize)
+        codec = zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
+        return self.group.create_array(
+            str(level),
+            shape=shape,
+            chunks=chunks,
+            shards=shards,
+            dtype=self.dtype,
+            compressors=codec,
+            dimension_names=[a.lower() for a in self.stamp.axes],
+            fill_value=0,
+        )
+
+    def _write_attributes(self, factors: list[tuple[int, ...]], stamp: Stamp) -> None:
+        entry = ngff.multiscale(stamp, stem_of(self.path), factors, self._method())
+        self.group.attrs.update(
+            {
+                "ome": {"version": ngff.VERSION, "multiscales": [entry]},
+                KEY: stamp.to_dict(),
+            }
+        )
+
+    def _method(self) -> str:
+        return "nearest" if self._are_labels() else "mean"
+
+    def _are_labels(self) -> bool:
+        # A mean of two labels would be a third one; wide integers are mostly labels.
+        if self.stamp.kind == "labels":
+            return True
+        return self.dtype.kind in "iu" and self.dtype.itemsize >= 4
+
+    def complete(self, *, pyramid: bool) -> None:
+        self.array.flush()
+        factors = [(1,) * len(self.stamp.shape)]
+        source: Any = self.array.array
+        while pyramid and self.multiscale:
+            step = self._step(source.shape)
+            if step is None:
+                break
+            shape = tuple(-(-n // s) for n, s in zip(source.shape, step, strict=True))
+            target = self._add_level(len(factors), shape)
+            self._reduce(source, target, step)
+            last = factors[-1]
+            factors.append(tuple(f * s for f, s in zip(last, step, strict=True)))
+            source = target
+        self._write_attributes(factors, self.final_stamp())
+
+    def _step(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Reduction along each axis for the next level; None when small enough."""
+        spatial = [a in "ZYX" for a in self.stamp.axes]
+        longest = max(n for n, s in zip(shape, spatial, strict=True) if s)
+        if longest <= _SMALLEST_LEVEL:
+            return None
+        return tuple(
+            2 if s and 2 * n > longest and n > 1 else 1
+            for n, s in zip(shape, spatial, strict=True)
+        )
+
+    def _reduce(self, source: Any, target: Any, step: tuple[int, ...]) -> None:
+        unit = target.shards or target.chunks
+        itemsize = self.dtype.itemsize
+        for key in blocks(target.shape, unit, itemsize, _SHARD_BYTES // 2):
+            region = tuple(
+                slice(k.start * s, min(k.stop * s, n))
+                for k, s, n in zip(key, step, source.shape, strict=True)
+            )
+            fine = np.asarray(source[region])
+            target[key] = reduced(fine, step, mean=not self._are_labels())
+
+    def close(self) -> None:
+        self.array = None
+
+    def release(self) -> None:
+        """Shards go out as they fill; nothing more to do."""
+
+
+def reduced(
+    fine: np.ndarray[Any, Any], step: tuple[int, ...], *, mean: bool
+) -> np.ndarray[Any, Any]:
+    """Reduce by `step` along each axis: the mean of each cell, or its first voxel.
+
+    An odd last row stands for itself.
+    """
+    if not mean:
+        return fine[tuple(slice(None, None, s) for s in step)]
+    wide = fine.astype(np.float64 if fine.itemsize > 2 else np.float32)
+    for axis, s in enumerate(step):
+        if s == 1:
+            continue
+        n = wide.shape[axis]
+        odd = [(0, (-n) % s if i == axis else 0) for i in range(wide.ndim)]
+        wide = np.pad(wide, odd, mode="edge")
+        shape = (*wide.shape[:axis], -1, s, *wide.shape[axis + 1 :])
+        wide = wide.reshape(shape).mean(axis=axis + 1)
+    if fine.dtype.kind in "iu":
+        wide = np.rint(wide)
+    return wide.astype(fine.dtype)
