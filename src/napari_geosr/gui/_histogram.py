@@ -254,7 +254,7 @@ class ThresholdView(HistogramView):
         While a person moves the line.
     """
 
-    thresholdMoved = Signal(float)  # noqa: N815
+    thresholdMoved = Signal(float)
 
     def __init__(self, parent: QWidget | None = None, *, height: int = 96) -> None:
         super().__init__(parent, root=True, height=height)

@@ -152,16 +152,35 @@ def cell_text(value: Any) -> str:
     if isinstance(value, np.bool_ | bool):
         return "yes" if value else "no"
     if isinstance(value, np.integer | int):
-        return str(int(value))
+        return _grouped(int(value))
     if isinstance(value, np.floating | float):
-        return "–" if not np.isfinite(value) else f"{float(value):.4g}"
+        number = float(value)
+        if not np.isfinite(number):
+            return "–"
+        if 1e3 <= abs(number) < 1e10:
+            return _grouped(round(number))
+        return f"{number:.4g}".replace("-", "\N{MINUS SIGN}", 1)
     return str(value)
 
 
+def _grouped(number: int) -> str:
+    text = f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
 def column_title(name: str, unit: str) -> str:
-    """Words of a column's head: its name, and below it the unit."""
-    words = name.replace("_", " ")
-    return f"{words}\n({unit})" if unit else words
+    """Words of a column's head: its name and unit on two lines."""
+    words = name.replace("_", " ").split(" ")
+    if unit and unit not in name:
+        words.append(f"({unit})")
+    # Two lines of about the same length keep the column narrow.
+    if len(words) < 2:
+        return words[0]
+    half = min(
+        range(1, len(words)),
+        key=lambda i: max(len(" ".join(words[:i])), len(" ".join(words[i:]))),
+    )
+    return " ".join(words[:half]) + "\n" + " ".join(words[half:])
 
 
 class PoreTable(QTableView):
@@ -173,7 +192,7 @@ class PoreTable(QTableView):
         A person chose the row of this pore by mouse or keyboard.
     """
 
-    labelChosen = Signal(int)  # noqa: N815
+    labelChosen = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -181,7 +200,6 @@ class PoreTable(QTableView):
         self.setModel(self.pores)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.setAlternatingRowColors(True)
         self.setWordWrap(False)
         self.setTabKeyNavigation(False)
         self.setSortingEnabled(True)

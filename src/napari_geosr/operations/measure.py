@@ -361,6 +361,22 @@ def preview_mask(
     return mask
 
 
+def figure_rows(
+    reports: Mapping[str, PorosityReport],
+) -> list[tuple[str, list[str], list[str]]]:
+    """Rows for people: label, a text per report, a difference to the first each."""
+    from napari_geosr.measure.rows import table_rows
+
+    return table_rows(list(reports.values()))
+
+
+def number_text(value: float) -> str:
+    """A number for people: three significant digits, integers whole."""
+    from napari_geosr.measure.rows import number_text as text_of
+
+    return text_of(value)
+
+
 def measure_record(
     volumes: Mapping[str, Volume], config: MeasureConfig
 ) -> dict[str, Any]:

@@ -1,0 +1,156 @@
+"""Measured pores as a Labels layer: made, coloured, picked and found again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.gui._layers import METADATA, add_labels_result
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.measure.report import PorosityReport
+
+#: The colouring that gives every pore a colour of its own.
+BY_LABEL = "label"
+#: Columns worth a colour scale, in the order in which they are offered.
+COLOUR_COLUMNS = (
+    "volume",
+    "area",
+    "equivalent_diameter",
+    "sphericity",
+    "circularity",
+    "elongation",
+    "flatness",
+    "euler_number",
+    "surface_area",
+    "touches_border",
+)
+#: Sizes span decades, so their colours follow the logarithm.
+_LOGARITHMIC = {"volume", "area", "equivalent_diameter", "surface_area"}
+_COLORMAP = "viridis"
+#: napari keeps label colours in a texture of 16 bit; more pores would share colours,
+#: and one colour per label as a dictionary blocks the window for seconds.
+MOST_COLOURED = 2**16 - 2
+
+
+def features(report: PorosityReport) -> Any:
+    """The pore table as a DataFrame with the `index` column that napari looks for."""
+    import pandas as pd
+
+    columns = {"index": report.table["label"], **report.table}
+    return pd.DataFrame(columns, copy=False)
+
+
+def layer_name(volume: Volume) -> str:
+    return f"{volume.name} · pores"
+
+
+def add_pores(
+    viewer: ViewerModel,
+    report: PorosityReport,
+    volume: Volume,
+    record: dict[str, Any],
+    *,
+    table: Any = None,
+) -> Labels | None:
+    """Add the labels over the volume; replaces those of an earlier measurement.
+
+    Returns None if the report has no labels.
+    """
+    if report.labels is None:
+        return None
+    name = layer_name(volume)
+    for layer in list(viewer.layers):
+        if layer.name == name and layer.metadata.get(METADATA, {}).get("pores_of"):
+            viewer.layers.remove(layer)
+    layer = add_labels_result(
+        viewer,
+        report.labels,
+        volume,
+        name=name,
+        features=features(report) if table is None else table,
+        opacity=0.7,
+        metadata={
+            METADATA: {
+                "provenance": [*volume.provenance, record],
+                "source": volume.source,
+                "pores_of": volume.name,
+            }
+        },
+    )
+    layer.editable = False
+    return layer
+
+
+def colour_columns(report: PorosityReport) -> list[str]:
+    """Columns that the pores of `report` can be coloured by."""
+    if not 0 < report.pore_count <= MOST_COLOURED:
+        return [BY_LABEL]
+    return [*(name for name in COLOUR_COLUMNS if name in report.table), BY_LABEL]
+
+
+def colormap_by(report: PorosityReport, column: str) -> Any:
+    """A label colormap in which a pore's colour shows its value in `column`.
+
+    Pores without a value are grey.
+    """
+    from napari.utils.colormaps import CyclicLabelColormap, ensure_colormap
+    from napari.utils.colormaps.colormap_utils import label_colormap
+
+    if column not in colour_columns(report) or column == BY_LABEL:
+        return label_colormap()
+    values = report.table[column].astype(np.float64)
+    if column in _LOGARITHMIC:
+        values = np.log(np.where(values > 0, values, np.nan))
+    known = np.isfinite(values)
+    low, high = (0.0, 1.0)
+    if known.any():
+        low, high = (float(v) for v in np.percentile(values[known], (1, 99)))
+    scaled = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
+    # From a tenth upwards: the darkest colour would vanish on a black background.
+    colours = ensure_colormap(_COLORMAP).map(0.1 + 0.9 * np.where(known, scaled, 0))
+    colours[~known] = (0.5, 0.5, 0.5, 1)
+    # Colour 0 is the background; label i takes colour i.
+    table = np.concatenate([np.zeros((1, 4)), colours]).astype(np.float32)
+    return CyclicLabelColormap(colors=table, background_value=0)
+
+
+def label_at(viewer: ViewerModel, layer: Labels, position: Any) -> int:
+    """The pore under a position in world coordinates; 0 where there is none."""
+    value = layer.get_value(
+        position,
+        view_direction=viewer.scene.camera.view_direction
+        if viewer.dims.ndisplay == 3
+        else None,
+        dims_displayed=list(viewer.dims.displayed),
+        world=True,
+    )
+    return 0 if value is None else int(value)
+
+
+def centre_on(viewer: ViewerModel, report: PorosityReport, row: int, axes: str) -> None:
+    """Move the slices and the camera to the centroid in `row` of the report's table.
+
+    Parameters
+    ----------
+    axes : str
+        Axes of the measured volume, the last ones of the viewer's.
+    """
+    n = viewer.dims.ndim
+    displayed = list(viewer.dims.displayed)
+    centre = list(viewer.scene.camera.center)
+    for i, letter in enumerate(axes.lower()):
+        column = f"centroid_{letter}"
+        if column not in report.table:
+            continue
+        axis, value = n - len(axes) + i, float(report.table[column][row])
+        if axis in displayed:
+            centre[displayed.index(axis) - len(displayed)] = value
+        else:
+            viewer.dims.set_point(axis, value)
+    viewer.scene.camera.center = tuple(centre)

@@ -1,0 +1,140 @@
+"""The live preview of the pores: a layer that thresholds the slice on screen."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer
+
+from napari_geosr.gui._layers import METADATA
+from napari_geosr.operations.measure import MeasureConfig, preview_mask
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Labels
+
+NAME = "pores (preview)"
+#: Of the pores; seen on grey from black to white.
+_COLOUR = "#3d7bff"
+#: At most one new picture in this time while the threshold is dragged.
+_MILLISECONDS = 40
+
+
+class ThresholdedArray:
+    """Looks like a label array; every part that is asked for is thresholded then.
+
+    napari asks for the slice on screen only, so the preview follows the sliders, takes
+    no memory and works on volumes that lie on disk.
+    """
+
+    def __init__(self, data: Any, sample: Any = None) -> None:
+        self._data, self._sample = data, sample
+        self.shape = tuple(data.shape)
+        self.ndim = len(self.shape)
+        self.size = int(np.prod(self.shape))
+        self.dtype = np.dtype(np.uint8)
+        self.threshold = 0.0
+        self.config = MeasureConfig()
+
+    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+        block = np.asarray(self._data[key])
+        mask = preview_mask(block, self.threshold, self.config)
+        if self._sample is not None:
+            mask = mask & (np.asarray(self._sample[key]) != 0)
+        return mask.view(np.uint8)
+
+    def __array__(
+        self, dtype: Any = None, copy: bool | None = None
+    ) -> np.ndarray[Any, Any]:
+        return np.asarray(self[(slice(None),) * self.ndim], dtype=dtype)
+
+
+class ThresholdPreview(QObject):
+    """Keeps at most one preview layer in the viewer, over the layer it belongs to."""
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._source: weakref.ref[Image] | None = None
+        self._sample: Any = None
+        self._array: ThresholdedArray | None = None
+        self._layer: weakref.ref[Labels] | None = None
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_MILLISECONDS)
+        self._timer.timeout.connect(self._refresh)
+
+    @property
+    def layer(self) -> Labels | None:
+        """The preview layer, if it is in the viewer."""
+        layer = None if self._layer is None else self._layer()
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def show(
+        self, source: Image, threshold: float, config: MeasureConfig, sample: Any = None
+    ) -> None:
+        """Show the pores of `source` at `threshold`; soon, if it is shown already.
+
+        `sample` is a mask of the same shape, or None.
+        """
+        same = self._source is not None and self._source() is source
+        if self.layer is None or not same or sample is not self._sample:
+            self.hide()
+            self._add(source, threshold, config, sample)
+            return
+        assert self._array is not None
+        self._array.threshold, self._array.config = threshold, config
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def hide(self) -> None:
+        """Take the preview layer away."""
+        self._timer.stop()
+        layer = self.layer
+        if layer is not None:
+            self._viewer.layers.remove(layer)
+        self._layer = self._source = self._array = self._sample = None
+
+    def _add(
+        self, source: Image, threshold: float, config: MeasureConfig, sample: Any
+    ) -> None:
+        data = source.data[0] if source.multiscale else source.data
+        array = ThresholdedArray(data, sample)
+        array.threshold, array.config = threshold, config
+        selected = list(self._viewer.layers.selection)
+        active = self._viewer.layers.selection.active
+        layer = self._viewer.add_labels(
+            array,
+            name=NAME,
+            colormap=_colormap(),
+            opacity=0.6,
+            scale=source.scale,
+            translate=source.translate,
+            units=source.units,
+            axis_labels=source.axis_labels,
+            metadata={METADATA: {"preview": True}},
+        )
+        layer.editable = False
+        # Whoever drags a threshold goes on working with the layer chosen before.
+        self._viewer.layers.selection = selected
+        self._viewer.layers.selection.active = active
+        self._source, self._sample = weakref.ref(source), sample
+        self._array, self._layer = array, weakref.ref(layer)
+
+    def _refresh(self) -> None:
+        layer = self.layer
+        if layer is not None:
+            layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+
+def _colormap() -> Any:
+    from napari.utils.colormaps import DirectLabelColormap
+
+    return DirectLabelColormap(color_dict={0: "transparent", 1: _COLOUR, None: _COLOUR})
+
+
+def is_preview(layer: Any) -> bool:
+    """Whether `layer` is a threshold preview, not labels of a person."""
+    return bool(layer.metadata.get(METADATA, {}).get("preview", False))

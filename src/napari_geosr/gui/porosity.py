@@ -1,0 +1,512 @@
+"""The *Measure porosity* dock."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+)
+from napari_geosr.gui import _pore_layers as pore_layers
+from napari_geosr.gui._export import export_dialog
+from napari_geosr.gui._histogram import PlotColors
+from napari_geosr.gui._layer_combo import Connections
+from napari_geosr.gui._layers import volume_from_layer
+from napari_geosr.gui._notify import MessageRow
+from napari_geosr.gui._porosity_result import PorosityResult
+from napari_geosr.gui._porosity_settings import PorositySettings
+from napari_geosr.gui._remembered import recall, remember
+from napari_geosr.gui._threshold_preview import ThresholdPreview
+from napari_geosr.gui._worker import Run
+from napari_geosr.operations.measure import (
+    GreyLevels,
+    MeasureConfig,
+    compare_steps,
+    histogram_steps,
+    measure_record,
+)
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Labels, Layer
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.measure.report import PorosityReport
+
+_NAME = "porosity"
+
+
+@dataclass
+class Measured:
+    """A measurement as the dock keeps it: what was measured, how, and what came out."""
+
+    volumes: dict[str, Volume]
+    config: MeasureConfig
+    reports: dict[str, PorosityReport]
+    record: dict[str, Any]
+    features: dict[str, Any]
+
+
+class _Runs:
+    """The dock's workers; plain Python, so that it outlives the widget."""
+
+    def __init__(self) -> None:
+        self.levels: Run | None = None
+        self.measuring: Run | None = None
+        self.exporting: Run | None = None
+
+    def detach(self, *_: object) -> None:
+        """End every worker and let none call back."""
+        for run in (self.levels, self.measuring, self.exporting):
+            if run is not None:
+                run.detach()
+
+
+class PorosityDock(QWidget):
+    """Threshold, label and measure pores; show them in table, histogram and picture."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._runs = _Runs()
+        self.destroyed.connect(self._runs.detach)
+        self._levels: weakref.WeakKeyDictionary[Layer, tuple[Any, GreyLevels]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._measured: Measured | None = None
+        self._running_layers: list[weakref.ref[Layer]] = []
+        self._pores: dict[str, weakref.ref[Labels]] = {}
+        self._picking = False
+        self.settings = PorositySettings(napari_viewer)
+        self.result = PorosityResult()
+        self.preview = ThresholdPreview(napari_viewer, self)
+        self.message = MessageRow()
+        self._make_buttons()
+        self._lay_out()
+        self._connect()
+        self._recall()
+        self._on_theme()
+        self._on_source()
+
+    def _make_buttons(self) -> None:
+        self.measure_button = QPushButton("&Measure")
+        self.measure_button.setToolTip(
+            "Find the pores of the whole volume, count and measure them."
+        )
+        self.measure_button.setAccessibleName("Measure")
+        self.cancel_button = QPushButton("Ca&ncel")
+        self.cancel_button.setToolTip("Stop measuring; stops within a second.")
+        self.cancel_button.setAccessibleName("Cancel")
+        self.cancel_button.setVisible(False)
+        self.progress = QProgressBar()
+        self.progress.setAccessibleName("Progress")
+        self.progress.setToolTip("How much of the volume is measured.")
+        self.progress.setVisible(False)
+
+    def _lay_out(self) -> None:
+        self.scroll = QScrollArea()
+        self.scroll.setWidgetResizable(True)
+        self.scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.scroll.setAccessibleName("Settings")
+        self.scroll.setToolTip("Settings of the measurement.")
+        self.scroll.setWidget(self.settings)
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self.scroll, "Settin&gs")
+        self.tabs.addTab(self.result, "Resul&t")
+        self.tabs.setTabEnabled(1, False)
+        self.tabs.setTabToolTip(0, "Image, threshold, sample and smallest pore.")
+        self.tabs.setTabToolTip(1, "Figures, histogram and table of the pores.")
+        self.tabs.setAccessibleName("Settings and result")
+        self.tabs.setToolTip("Settings and result of the measurement.")
+        actions = QHBoxLayout()
+        actions.addWidget(self.measure_button, 1)
+        actions.addWidget(self.cancel_button)
+        actions.addWidget(self.progress, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.addWidget(self.tabs, 1)
+        layout.addWidget(self.message)
+        layout.addLayout(actions)
+
+    def _connect(self) -> None:
+        settings, result = self.settings, self.result
+        settings.sourceChanged.connect(self._on_source)
+        settings.thresholdChanged.connect(self._update_preview)
+        settings.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
+        self.measure_button.clicked.connect(self.measure)
+        self.cancel_button.clicked.connect(self.cancel)
+        result.labelChosen.connect(self.go_to)
+        result.reportChosen.connect(self._on_report)
+        result.colourChosen.connect(self._on_colour)
+        result.onlySelectedChanged.connect(self._on_only_selected)
+        result.exportRequested.connect(self.export)
+        self._connections = Connections(self)
+        events = self._viewer.layers.events
+        self._connections.connect(events.removed, self._on_removed)
+        self._connections.connect(self._viewer.events.theme, self._on_theme)
+        self._connections.connect(self._viewer.dims.events.ndisplay, self._on_ndisplay)
+        self._connections.add_to(
+            self._viewer.mouse_drag_callbacks, _pick_with(weakref.ref(self))
+        )
+
+    def _recall(self) -> None:
+        try:
+            self.settings.set_config(recall(_NAME, MeasureConfig))
+        except GeoSRError as error:
+            self.message.show_error(error)
+
+    # -- the image and its grey values ------------------------------------------
+
+    def _on_source(self) -> None:
+        """Another image: ask for its voxel size if unknown, read its grey values."""
+        layer = self.settings.image.layer()
+        self.preview.hide()
+        self.settings.voxel_size.set_layer(layer)
+        if self._runs.levels is not None:
+            self._runs.levels.detach()
+            self._runs.levels = None
+        volume = self._volume(layer)
+        self.settings.set_volume(volume)
+        self.measure_button.setEnabled(volume is not None and not self.is_running)
+        if layer is None or volume is None:
+            return
+        known = self._levels.get(layer)
+        if known is not None and known[0] is layer.data:
+            self._show_levels(known[1])
+            return
+        reference = weakref.ref(layer)
+        self._runs.levels = Run(
+            lambda should_stop: histogram_steps(volume, should_stop=should_stop),
+            on_result=lambda levels: self._on_levels(reference, levels),
+            on_error=self._on_levels_error,
+        )
+
+    def _volume(self, layer: Layer | None) -> Volume | None:
+        if layer is None:
+            self.message.clear()
+            return None
+        try:
+            volume = volume_from_layer(layer, self._viewer)
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return None
+        self.message.clear()
+        return volume
+
+    def _on_levels(self, reference: weakref.ref[Layer], levels: GreyLevels) -> None:
+        layer = reference()
+        if layer is None or layer is not self.settings.image.layer():
+            return
+        self._levels[layer] = (layer.data, levels)
+        self._show_levels(levels)
+
+    def _show_levels(self, levels: GreyLevels) -> None:
+        try:
+            self.settings.set_levels(levels)
+        except GeoSRError as error:
+            self.message.show_error(error)
+
+    def _on_levels_error(self, error: Exception) -> None:
+        self.settings.histogram.empty_text = "No grey values to show."
+        self.settings.histogram.update()
+        self.message.show_error(error)
+
+    def _on_voxel_size(self, layer: object) -> None:
+        self.settings.set_volume(self._volume(self.settings.image.layer()))
+        known = self._levels.get(self.settings.image.layer())  # type: ignore[arg-type]
+        if known is not None:
+            self._show_levels(known[1])
+
+    def _on_theme(self, event: Any = None) -> None:
+        from napari.utils.theme import get_theme
+
+        theme = get_theme(self._viewer.theme)
+        colors = PlotColors(
+            text=theme.text.as_hex(),
+            bars=theme.secondary.as_hex(),
+            marked=theme.current.as_hex(),
+        )
+        self.settings.histogram.set_colors(colors)
+        self.result.histogram.set_colors(colors)
+
+    # -- the preview ------------------------------------------------------------
+
+    def _update_preview(self) -> None:
+        settings = self.settings
+        layer, threshold = settings.image.layer(), settings.threshold
+        hidden = (
+            not settings.previews
+            or self.is_running
+            or self._viewer.dims.ndisplay == 3
+            or self.tabs.currentIndex() != 0
+        )
+        if layer is None or threshold is None or hidden:
+            self.preview.hide()
+            return
+        try:
+            config = settings.config()
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self.preview.show(layer, threshold, config, self._preview_sample(layer))
+
+    def _preview_sample(self, layer: Image) -> Any:
+        """The mask to show the preview in, if it has the image's voxels."""
+        mask = self.settings.sample.layer()
+        same = mask is not None and tuple(mask.data.shape) == tuple(layer.data.shape)
+        return mask.data if same else None
+
+    def _on_ndisplay(self, event: Any = None) -> None:
+        self._update_preview()
+
+    # -- measuring --------------------------------------------------------------
+
+    @property
+    def is_running(self) -> bool:
+        run = self._runs.measuring
+        return run is not None and run.is_running
+
+    def measure(self) -> None:
+        """Measure the chosen image, and the one to compare it with."""
+        if self.is_running:
+            return
+        layer, other = self.settings.image.layer(), self.settings.other.layer()
+        mask_layer = self.settings.sample.layer()
+        if layer is None:
+            return
+        try:
+            config = self.settings.config()
+            volumes = {
+                chosen.name: volume_from_layer(chosen, self._viewer)
+                for chosen in (layer, other)
+                if chosen is not None
+            }
+            mask = None
+            if mask_layer is not None:
+                mask = volume_from_layer(mask_layer, self._viewer)
+            remember(_NAME, config)
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self.message.clear()
+        self._running_layers = [
+            weakref.ref(chosen) for chosen in (layer, other) if chosen is not None
+        ]
+        self._runs.measuring = Run(
+            lambda should_stop: _measured_steps(volumes, config, mask, should_stop),
+            on_step=self._on_step,
+            on_result=self._on_measured,
+            on_error=self._on_error,
+            on_finished=self._on_finished,
+            description="Measuring pores",
+        )
+        self._show_running(True)
+
+    def cancel(self) -> None:
+        """Ask the measurement to stop."""
+        if self._runs.measuring is not None:
+            self._runs.measuring.cancel()
+            self.progress.setFormat("Stopping…")
+
+    def _show_running(self, running: bool) -> None:
+        self.measure_button.setEnabled(
+            not running and self.settings.image.layer() is not None
+        )
+        self.settings.setEnabled(not running)
+        self.cancel_button.setVisible(running)
+        self.progress.setVisible(running)
+        if running:
+            self.progress.setRange(0, 0)
+            self.progress.setFormat("%p %")
+            self.preview.hide()
+
+    def _on_step(self, step: Step) -> None:
+        if isinstance(step, Warned):
+            self.message.show_message(step.message, "warning")
+        elif isinstance(step, StageStarted):
+            self.progress.setToolTip(step.message)
+        elif step.total:
+            self.progress.setRange(0, step.total)
+            self.progress.setValue(step.done)
+
+    def _on_finished(self) -> None:
+        self._runs.measuring = None
+        self._show_running(False)
+        self._update_preview()
+
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, Cancelled):
+            self.message.show_message("Cancelled; nothing was changed.")
+        else:
+            self.message.show_error(error)
+
+    def _on_measured(self, measured: Measured) -> None:
+        """Show what was found. The layers may have gone meanwhile."""
+        self._measured = measured
+        self.result.set_reports(measured.reports)
+        self.tabs.setTabEnabled(1, True)
+        self.tabs.setCurrentIndex(1)
+        name = next(iter(measured.reports))
+        warnings = [w for r in measured.reports.values() for w in r.warnings]
+        if warnings:
+            self.message.show_message(" ".join(warnings), "warning")
+        selected = self._viewer.layers.selection.active
+        for i, key in enumerate(measured.reports):
+            layer = pore_layers.add_pores(
+                self._viewer,
+                measured.reports[key],
+                measured.volumes[key],
+                measured.record,
+                table=measured.features[key],
+            )
+            if layer is not None:
+                layer.visible = i == 0
+                self._pores[key] = weakref.ref(layer)
+        if selected is not None and selected in self._viewer.layers:
+            self._viewer.layers.selection.active = selected
+        self._colour(name)
+
+    # -- pores in the picture ---------------------------------------------------
+
+    def pores_layer(self, name: str | None = None) -> Labels | None:
+        """Labels of a report (by default the one listed), if still in the viewer."""
+        reference = self._pores.get(name or self.result.which.currentText())
+        layer = None if reference is None else reference()
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def go_to(self, label: int) -> None:
+        """Move slices and camera to a pore, and select its label."""
+        report, measured = self.result.report, self._measured
+        layer = self.pores_layer()
+        if report is None or measured is None:
+            return
+        row = label - 1
+        volume = measured.volumes[self.result.which.currentText()]
+        pore_layers.centre_on(self._viewer, report, row, volume.spatial_axes)
+        if layer is not None:
+            layer.selected_label = label
+
+    def pick(self, position: Any) -> None:
+        """Select the row of the pore under a position of the viewer."""
+        layer = self.pores_layer()
+        if layer is None or not layer.visible:
+            return
+        label = pore_layers.label_at(self._viewer, layer, position)
+        if not label:
+            return
+        layer.selected_label = label
+        if self.result.table.select_label(label):
+            self.tabs.setCurrentIndex(1)
+
+    def _on_report(self, name: str) -> None:
+        for key in self._pores:
+            layer = self.pores_layer(key)
+            if layer is not None:
+                layer.visible = key == name
+        self._colour(name)
+
+    def _on_colour(self, _column: str) -> None:
+        self._colour(self.result.which.currentText())
+
+    def _colour(self, name: str) -> None:
+        layer, report = self.pores_layer(name), self.result.report
+        if layer is not None and report is not None:
+            column = self.result.colour_column
+            layer.colormap = pore_layers.colormap_by(report, column)
+            self._on_only_selected(self.result.only_selected.isChecked())
+
+    def _on_only_selected(self, only: bool) -> None:
+        layer = self.pores_layer()
+        if layer is not None:
+            layer.show_selected_label = only
+
+    def _on_removed(self, event: Any) -> None:
+        """A layer went: nobody waits for its figures any more."""
+        running = [reference() for reference in self._running_layers]
+        if self.is_running and event.value in running:
+            self.cancel()
+            self.message.show_message(
+                f"Layer {event.value.name!r} was removed, so measuring it was stopped."
+            )
+
+    # -- export -----------------------------------------------------------------
+
+    def export(self) -> None:
+        """Ask where to, then write CSV, JSON, PNG and HTML in a worker."""
+        measured = self._measured
+        if measured is None:
+            return
+        steps = export_dialog(self, measured.volumes, measured.reports, measured.config)
+        if steps is None:
+            return
+        self.result.export.setEnabled(False)
+        self._runs.exporting = Run(
+            steps,
+            on_result=self._on_exported,
+            on_error=self.message.show_error,
+            on_finished=lambda: self.result.export.setEnabled(True),
+        )
+
+    def _on_exported(self, folder: Any) -> None:
+        self.message.show_message(f"The report is in {folder}.", "ok")
+
+
+def _measured_steps(
+    volumes: Mapping[str, Volume],
+    config: MeasureConfig,
+    mask: Volume | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Measure, and do all that the window need not wait for."""
+    steps = compare_steps(volumes, config, mask, should_stop=should_stop)
+    try:
+        for step in steps:
+            if not isinstance(step, ResultReady):
+                yield step
+                continue
+            reports = step.result
+            yield StageStarted(message="Noting what was measured")
+            record = measure_record(volumes, config)
+            tables = {key: pore_layers.features(r) for key, r in reports.items()}
+            yield ResultReady(
+                result=Measured(dict(volumes), config, reports, record, tables)
+            )
+    finally:
+        steps.close()
+
+
+def _pick_with(dock: weakref.ref[PorosityDock]) -> Any:
+    """Make a mouse callback of the viewer that picks on a click, not on a drag."""
+
+    def pick(viewer: Any, event: Any) -> Generator[None, None, None]:
+        position = tuple(event.position)
+        yield
+        moved = False
+        while event.type == "mouse_move":
+            moved = True
+            yield
+        widget = dock()
+        if not moved and widget is not None and event.button in (1, None):
+            widget.pick(position)
+
+    return pick
