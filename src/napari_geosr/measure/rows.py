@@ -59,7 +59,9 @@ def percent_text(fraction: float, uncertainty: float | None = None) -> str:
     if uncertainty is None or not math.isfinite(uncertainty) or uncertainty <= 0:
         return f"{percent:.3g} %"
     error = 100 * uncertainty
-    digits = min(4, max(0, -math.floor(math.log10(error))))
+    digits = min(2, max(0, -math.floor(math.log10(error))))
+    if error < 0.005:
+        return f"{percent:.2f} ± < 0.01 %"
     return f"{percent:.{digits}f} ± {error:.{digits}f} %"
 
 
