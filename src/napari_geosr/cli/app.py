@@ -17,6 +17,19 @@ _HELP = """Restore microscopy and CT volumes and measure their pores, without a 
 
 Start with `napari-geosr demo`. In napari the same is under *Plugins ▸ GeoSR*.
 """
+#: What ``--help`` says of each command without importing it.
+_COMMANDS = {
+    "demo": "Restore a simulated noisy foam scan; report its pores before and after.",
+    "restore": "Restore (denoise, super-resolve) a volume with a model, tile by tile.",
+    "measure": "Segment the pores, count and measure them; write JSON, CSV, PNG, HTML.",
+    "info": "Say what the reader understands of a file: shape, axes, voxel size, origin.",
+    "doctor": "Say what is installed, which devices and how much memory there are.",
+}
+_MODEL_COMMANDS = {
+    "list": "List the bundled models and those in your own folder.",
+    "show": "Show a model's card: what it is for and not for, and its figures.",
+    "verify": "Check a model bundle: card, weights, checksum; nothing is executed.",
+}
 _EPILOGUE = (
     "Exit codes: 0 fine, 2 something in the input or settings, 1 our fault. "
     "`--debug` after a command shows where an error came from."
@@ -34,11 +47,12 @@ def build_app() -> App:
         exit_on_error=False,
         print_error=False,
     )
-    for name in ("demo", "restore", "measure", "info", "doctor"):
-        app.command(f"napari_geosr.cli.{name}:{name}", name=name)
+    for name, says in _COMMANDS.items():
+        app.command(f"napari_geosr.cli.{name}:{name}", name=name, help=says)
     models = App(name="models", help="List, show and verify models.")
-    for name in ("list", "show", "verify"):
-        models.command(f"napari_geosr.cli.models:{name}_models", name=name)
+    for name, says in _MODEL_COMMANDS.items():
+        where = f"napari_geosr.cli.models:{name}_models"
+        models.command(where, name=name, help=says)
     app.command(models)
     return app
 

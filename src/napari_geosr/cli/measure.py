@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +59,14 @@ def measure(
         print_json(_describe(reports, warnings))
     else:
         _print(volumes, reports)
+        for warning in reports["input"].warnings:
+            print(f"note: {warning}", file=sys.stderr)
+        if not volumes["input"].has_physical_size:
+            print(
+                "note: the voxel size is unknown; give --voxel-size and --unit for "
+                "volumes and counts in physical units.",
+                file=sys.stderr,
+            )
         print(f"report: {files['html']}")
     return 0
 
