@@ -22,7 +22,7 @@ _COMMANDS = {
     "demo": "Restore a simulated noisy foam scan; report its pores before and after.",
     "restore": "Restore (denoise, super-resolve) a volume with a model, tile by tile.",
     "measure": "Segment the pores, count and measure them; write JSON, CSV, PNG, HTML.",
-    "info": "Say what the reader understands of a file: shape, axes, voxel size, origin.",
+    "info": "Say what the reader understands of a file: axes, voxel size, origin, …",
     "doctor": "Say what is installed, which devices and how much memory there are.",
 }
 _MODEL_COMMANDS = {

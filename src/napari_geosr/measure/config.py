@@ -39,6 +39,12 @@ class PorosityConfig(Config):
     histogram_bins: int = Field(default=20, ge=4, le=200, title="Histogram bins")
     """Number of logarithmic bins in the histogram of pore volumes."""
 
+    @field_validator("connectivity", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        """Take the words of a command line for numbers, as other fields do."""
+        return int(value) if isinstance(value, str) and value.isdigit() else value
+
     @field_validator("threshold", mode="after")
     @classmethod
     def _finite(cls, value: str | float) -> str | float:
