@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.errors import EngineError, ModelError
-from napari_geosr.inference.memory import network_spec, probe_window
+from napari_geosr.core.errors import DeviceMemoryError, EngineError, ModelError
+from napari_geosr.inference.memory import is_out_of_memory, network_spec, probe_window
 from napari_geosr.inference.tiling import Layout, Tile
 
 if TYPE_CHECKING:
@@ -202,26 +202,6 @@ def _forward(network: nn.Module, x: torch.Tensor, layout: Layout) -> torch.Tenso
     return y
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a torch error means that memory ran out."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return any(
-        phrase in text
-        for phrase in (
-            "out of memory",
-            "can't allocate memory",
-            "cannot allocate memory",
-            "failed to allocate",
-            "not enough memory",
-            "alloc_failed",
-        )
-    )
-
-
 def release_memory(device: str) -> None:
     """Give back what torch and the C library hold in reserve."""
     import torch
@@ -285,16 +265,38 @@ def seconds_per_voxel(network: nn.Module, device: str, threads: int | None) -> f
         if voxels == voxels_before and attempt > 1:
             break
         x = torch.zeros((1, spec.adjacent_slices, *window), dtype=like, device=device)
-        with exact_settings(threads):
-            start = time.perf_counter()
-            network(x).ravel()[:1].cpu()  # waits for the device
-            elapsed = time.perf_counter() - start
+        try:
+            elapsed = _timed_forward(network, x, threads)
+        except OutOfMemoryError:
+            if not speed:
+                raise DeviceMemoryError(
+                    f"Memory ran out on {device} for a window of just {window} voxels. "
+                    "Close other programs or use another device."
+                ) from None
+            break
         speed, voxels_before = elapsed / voxels, voxels
         if attempt and elapsed > 0.1:
             break
         length = int(length * (1.7 if attempt else 1.0))
     known[key] = speed
     return speed
+
+
+def _timed_forward(network: nn.Module, x: torch.Tensor, threads: int | None) -> float:
+    try:
+        with exact_settings(threads):
+            start = time.perf_counter()
+            network(x).ravel()[:1].cpu()  # waits for the device
+            return time.perf_counter() - start
+    except MemoryError as error:
+        raise OutOfMemoryError from error
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise OutOfMemoryError from error
+        raise EngineError(
+            f"The network {type(network).__name__} failed on a window of "
+            f"{tuple(x.shape[2:])} voxels: {error}"
+        ) from error
 
 
 def learn_speed(

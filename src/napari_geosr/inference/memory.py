@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from napari_geosr.core.errors import ModelError
+from napari_geosr.core.errors import DeviceMemoryError, ModelError
 from napari_geosr.inference.pipeline import DEPTH
-from napari_geosr.inference.tiling import Layout, Size
+from napari_geosr.inference.tiling import Layout, Size, least_window
 from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -29,6 +29,14 @@ FIRST_SAFETY = 1.2
 LEAST_SAFETY = 1.0
 #: Bytes that do not depend on the window: library code, thread stacks, scratch.
 _FIXED = {"cpu": 48 * 10**6, "cuda": 400 * 10**6, "mps": 200 * 10**6}
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate",
+    "not enough memory",
+    "alloc_failed",
+)
 _PROBES = {2: (96, 160), 3: (24, 40)}
 
 
@@ -113,23 +121,26 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
     ------
     ModelError
         If the network does not run on such windows.
+    DeviceMemoryError
+        If memory runs out on them.
     """
     known = _CACHE.setdefault(network, {})
     kind = device.partition(":")[0]
     if kind not in known:
         spec = network_spec(network)
-        counts = {}
+        counts = {0: 0.0}
         for length in _PROBES[len(spec.axes)]:
             window = probe_window(spec, length)
-            counts[math.prod(window)] = count_storage(network, window, kind)
-        (n1, c1), (n2, c2) = (
-            sorted(counts.items())
-            if len(counts) == 2
-            else (
-                (0, 0.0),
-                next(iter(counts.items())),
+            try:
+                counts[math.prod(window)] = count_storage(network, window, kind)
+            except MemoryError:  # the line through the origin must do
+                break
+        if len(counts) == 1:
+            raise DeviceMemoryError(
+                f"Memory ran out on {device} for a window of just {window} voxels. Close "
+                "other programs or use another device."
             )
-        )
+        (n1, c1), (n2, c2) = sorted(counts.items())[-2:]
         slope = max((c2 - c1) / (n2 - n1), 1.0)
         known[kind] = CostModel(
             base=max(0.0, c2 - slope * n2), slope=slope, fixed=_FIXED.get(kind, 0)
@@ -154,9 +165,9 @@ def network_spec(network: nn.Module) -> NetworkSpec:
 
 def probe_window(spec: NetworkSpec, length: int) -> tuple[int, ...]:
     """A window of about `length` along each axis that the network accepts."""
-    least = spec.minimum_size[-len(spec.axes) :]
     return tuple(
-        -(-max(length, m) // s) * s for m, s in zip(least, spec.stride, strict=True)
+        math.ceil(max(length, least) / stride) * stride
+        for least, stride in zip(least_window(spec), spec.stride, strict=True)
     )
 
 
@@ -169,6 +180,8 @@ def count_storage(
     ------
     ModelError
         If the forward fails.
+    MemoryError
+        If memory runs out.
     """
     import torch
 
@@ -184,11 +197,23 @@ def count_storage(
             meter.track(x)
             network(x)
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise MemoryError from error
         raise ModelError(
             f"The network fails on a window of {tuple(window)} voxels: {error}. "
             "Check the model bundle."
         ) from error
     return float(meter.peak)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a torch error means that memory ran out."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return any(phrase in text for phrase in _OUT_OF_MEMORY)
 
 
 def _storage_meter(*, convolution_copies: bool) -> Any:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import ModelError
 from napari_geosr.inference.memory import network_spec
+from napari_geosr.inference.tiling import least_window
 
 if TYPE_CHECKING:
     import torch
@@ -116,11 +117,7 @@ class _Slab:
     def __init__(self, network: nn.Module, axis: int) -> None:
         self.network, self.axis = network, axis
         self.spec = network_spec(network)
-        n = len(self.spec.axes)
-        self.least = [
-            math.ceil(max(m, 1) / s) * s
-            for m, s in zip(self.spec.minimum_size[-n:], self.spec.stride, strict=True)
-        ]
+        self.least = list(least_window(self.spec))
         self.step = self.spec.stride[axis]
         self.scale = self.spec.upscale_factor[axis]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import numpy as np
 
@@ -37,7 +37,7 @@ from napari_geosr.inference.memory import (
     tile_peak,
 )
 from napari_geosr.inference.pipeline import Pipeline
-from napari_geosr.inference.tile_choice import TileChoice, choose_tile
+from napari_geosr.inference.tile_choice import TileChoice, choose_tile, weigh_tile
 from napari_geosr.inference.tile_memory import TileMemory, memory_key
 from napari_geosr.inference.tiling import Tile, TilePlan, lay_out, plan, split
 from napari_geosr.inference.windows import (
@@ -151,8 +151,20 @@ class Run:
         if self.region is None and found != expected:
             raise VolumeError(f"The result needs shape {expected}, not {found}.")
 
-    def plan(self, first: Sequence[slice] | None = None) -> TilePlan:
-        """Tiles of the least work that fits, for the whole or for the region."""
+    def plan(
+        self,
+        first: Sequence[slice] | None = None,
+        tile: Sequence[int] | None = None,
+    ) -> TilePlan:
+        """Tiles of the least work that fits, or of size `tile`."""
+        if tile is not None:
+            fixed = plan(
+                self.source.shape, self.spec, tile, box=self.region, first=first
+            )
+            self.choice = weigh_tile(
+                self.layout, fixed.box, fixed.tile, self.cost, self.buffers
+            )
+            return fixed
         most = self.tile_memory.most_voxels(memory_key(self.network, self.device))
         self.cost = measure_cost(self.network, self.device)
         self.choice = self._choose(self.budget, most)
@@ -301,19 +313,21 @@ class Run:
             found += halves or (tile,)
         return found
 
-    def _refuse(self, tile: Tile) -> None:
-        window = tile.window_shape
-        needed = tile_peak(
-            self.layout,
-            measure_cost(self.network, "cpu") if self.cost is _GENEROUS else self.cost,
-            self.buffers,
-            tile.core_shape,
-            window,
-        )
+    def _refuse(self, tile: Tile) -> NoReturn:
+        needs = ""
+        if self.cost is not _GENEROUS:
+            needed = tile_peak(
+                self.layout,
+                self.cost,
+                self.buffers,
+                tile.core_shape,
+                tile.window_shape,
+            )
+            needs = f", which needs about {format_bytes(needed)}"
         raise DeviceMemoryError(
-            f"Memory ran out on {self.device} even for the smallest tile (window of "
-            f"{window} voxels), which needs about {format_bytes(needed)}. Close other "
-            "programs, use another device, or choose another model."
+            f"Memory ran out on {self.device} even for the smallest tile, a window of "
+            f"{tile.window_shape} voxels{needs}. Close other programs, use another "
+            "device, or choose another model."
         )
 
     def _remember(self, tile: Tile) -> None:

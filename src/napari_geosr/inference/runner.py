@@ -59,6 +59,7 @@ def restore_tiles(
     threads: int | None = None,
     should_stop: ShouldStop = never_stop,
     tile_memory: TileMemory | None = None,
+    tile: Sequence[int] | None = None,
 ) -> Generator[Step, None, None]:
     """Restore `source` into `target`, with the same numbers as in one forward.
 
@@ -83,6 +84,8 @@ def restore_tiles(
         For computing on the processor; all cores but one by default.
     tile_memory : TileMemory, optional
         Where window sizes are remembered after an out-of-memory.
+    tile : sequence of int, optional
+        Core size along the source's axes instead of one chosen from the budget.
 
     Yields
     ------
@@ -112,7 +115,7 @@ def restore_tiles(
         should_stop=should_stop,
         tile_memory=tile_memory,
     )
-    yield from run.steps(run.plan(first=first))
+    yield from run.steps(run.plan(first, tile))
 
 
 def restore_region(

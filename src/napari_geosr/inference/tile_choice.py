@@ -100,7 +100,7 @@ def choose_tile(
     buffers = buffers or Buffers()
     stack = _planes_together(layout, seconds_per_voxel, chunks)
     choices = [
-        _weigh(layout, target, tile, cost, buffers)
+        weigh_tile(layout, target, tile, cost, buffers)
         for tile in _candidates(layout, target, stack)
     ]
     fitting = [c for c in choices if c.peak_bytes <= budget]
@@ -142,9 +142,10 @@ def _best(
     return min(cheap, key=lambda c: (seconds(c), work(c)))
 
 
-def _weigh(
+def weigh_tile(
     layout: Layout, box: Box, tile: Size, cost: CostModel, buffers: Buffers
 ) -> TileChoice:
+    """What a tile of this size (multiples of the stride) costs."""
     factor, n_tiles = 1.0, 1
     core, window = [], []
     for axis in range(3):

@@ -141,8 +141,7 @@ def lay_out(shape: Sequence[int], spec: NetworkSpec) -> Layout:
     full = (1,) * (3 - ndim) + sizes
     lead = (1,) if per_plane else ()
     stride = lead + spec.stride
-    minimum = lead + tuple(spec.minimum_size[-len(spec.axes) :])
-    minimum = (1,) * (3 - len(minimum)) + minimum
+    minimum = lead + least_window(spec)
     if spec.local:
         halo = (0,) * len(lead) + spec.halo
     else:  # nothing but the whole is exact
@@ -155,11 +154,18 @@ def lay_out(shape: Sequence[int], spec: NetworkSpec) -> Layout:
         halo=_size(_up(h, s) for h, s in zip(halo, stride, strict=True)),
         stride=_size(stride),
         scale=_size(lead + spec.upscale_factor),
-        minimum=_size(_up(m, s) for m, s in zip(minimum, stride, strict=True)),
+        minimum=_size(minimum),
         context=spec.adjacent_slices // 2,
         per_plane=per_plane,
         ndim=ndim,
     )
+
+
+def least_window(spec: NetworkSpec) -> tuple[int, ...]:
+    """Smallest window along the spec's axes: its minimum, rounded up to the stride."""
+    n = len(spec.axes)
+    least = ((1,) * n + tuple(spec.minimum_size))[-n:]
+    return tuple(_up(max(1, m), s) for m, s in zip(least, spec.stride, strict=True))
 
 
 def whole(layout: Layout) -> Box:
