@@ -19,12 +19,12 @@ _SIZES |= {f"{letter}i": 1024**i for i, letter in enumerate("kmgt", start=1)}
 class Config(BaseModel):
     """Base of every config: frozen, strict about names, readable as YAML.
 
-    Every field has a title, a default, bounds and one line of help.
+    Every field has a title, a default, bounds and one line of help (`description`:
+    pydantic can read docstrings of fields, but its search for their source took 0.25 s
+    of the opening of every dock).
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     def create(cls, **values: Any) -> Self:
@@ -47,7 +47,7 @@ class Config(BaseModel):
     def from_yaml(cls, path: str | Path) -> Self:
         """Read what :meth:`to_yaml` wrote; raise `ConfigError` if it is bad."""
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            values = load_yaml(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(
                 f"{path} is not a readable YAML config: {error}."
@@ -61,6 +61,12 @@ class Config(BaseModel):
                 f"{SCHEMA_VERSION}. Install the release that wrote it."
             )
         return cls.create(**values)
+
+
+def load_yaml(text: str) -> Any:
+    """Parse YAML safely; with the C parser, where there is one, ten times faster."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(text, Loader=loader)
 
 
 def explain(error: ValidationError) -> str:

@@ -18,26 +18,55 @@ class PorosityConfig(Config):
         default="otsu",
         title="Threshold",
         union_mode="left_to_right",
+        description="Rule that finds the grey value between pore and solid, or that "
+        "value itself.",
     )
-    """Rule that finds the grey value between pore and solid, or that value itself."""
 
-    phase: Literal["dark", "bright"] = Field(default="dark", title="Pores are")
-    """Dark: pores are at or below the threshold; bright: above it."""
+    phase: Literal["dark", "bright"] = Field(
+        default="dark",
+        title="Pores are",
+        description="Dark: pores are at or below the threshold; bright: above it.",
+    )
 
-    min_voxels: int = Field(default=8, ge=1, le=10**9, title="Smallest pore (voxels)")
-    """Smaller pores are not counted or listed, but stay part of the porosity."""
+    min_voxels: int = Field(
+        default=8,
+        ge=1,
+        le=10**9,
+        title="Smallest pore (voxels)",
+        description="Smaller pores are not counted or listed, but stay part of "
+        "the porosity.",
+    )
 
-    connectivity: Literal[6, 26] = Field(default=26, title="Connectivity")
-    """Neighbours that join pore voxels: 26 incl. corners, or 6 (in 2D: 8 or 4)."""
+    connectivity: Literal[6, 26] = Field(
+        default=26,
+        title="Connectivity",
+        description="Neighbours that join pore voxels: 26 incl. corners, or 6 "
+        "(in 2D: 8 or 4).",
+    )
 
-    sample_mask: Literal["none", "auto"] = Field(default="none", title="Sample mask")
-    """None: the whole volume is sample; auto: the envelope of the largest solid."""
+    sample_mask: Literal["none", "auto"] = Field(
+        default="none",
+        title="Sample mask",
+        description="None: the whole volume is sample; auto: the envelope of the "
+        "largest solid.",
+    )
 
-    mask_closing: int = Field(default=5, ge=0, le=200, title="Mask closing (voxels)")
-    """Openings up to twice this width still belong to the automatic sample mask."""
+    mask_closing: int = Field(
+        default=5,
+        ge=0,
+        le=200,
+        title="Mask closing (voxels)",
+        description="Openings up to twice this width still belong to the automatic "
+        "sample mask.",
+    )
 
-    histogram_bins: int = Field(default=20, ge=4, le=200, title="Histogram bins")
-    """Number of logarithmic bins in the histogram of pore volumes."""
+    histogram_bins: int = Field(
+        default=20,
+        ge=4,
+        le=200,
+        title="Histogram bins",
+        description="Number of logarithmic bins in the histogram of pore volumes.",
+    )
 
     @field_validator("connectivity", mode="before")
     @classmethod
