@@ -189,7 +189,9 @@ def _text_label(name: str) -> Any:
 def _voxel_size_remark(card: ModelCard, volume: Volume | None) -> str:
     """Give the trained voxel size in words where the volume's is far from it."""
     training = card.training
-    if volume is None or PIXEL in (volume.unit, training.unit):
+    if volume is None or volume.unit == PIXEL:
+        return ""
+    if training.voxel_size is None or training.unit is None:
         return ""
     low, high = min(training.voxel_size), max(training.voxel_size)
     size = convert_length(max(volume.voxel_size), volume.unit, training.unit)

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QMessageBox,
-    QSizePolicy,
     QStyle,
     QToolButton,
     QVBoxLayout,
@@ -94,9 +93,6 @@ class MessageRow(QWidget):
             Qt.TextInteractionFlag.TextSelectableByMouse
             | Qt.TextInteractionFlag.TextSelectableByKeyboard
         )
-        self.label.setSizePolicy(
-            QSizePolicy.Policy.Expanding, QSizePolicy.Policy.MinimumExpanding
-        )
         self.details_button = QToolButton()
         self.details_button.setText("Details")
         self.details_button.setAccessibleName("Details of the error")
@@ -130,7 +126,7 @@ class MessageRow(QWidget):
         self.icon.setPixmap(style.standardIcon(pixmap).pixmap(16, 16))
         self.icon.setAccessibleDescription(word)
         self.icon.setToolTip(word)
-        self.label.setText(text if kind == "info" else f"{word}: {text}")
+        self.label.setText(f"{word}: {text}" if kind in ("warning", "error") else text)
         self.details_button.setVisible(False)
         self.setVisible(True)
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Region = tuple[slice, ...]
 
-#: Edge of the largest region that a preview restores, in voxels of the input.
-PREVIEW_EDGE = 512
+#: Edges of the region that a preview restores, in voxels of the input, largest first.
+PREVIEW_EDGES = (512, 256, 128, 64)
 
 
 def region_on_screen(

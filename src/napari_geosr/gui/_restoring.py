@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Generator
@@ -30,7 +31,7 @@ from napari_geosr.gui._layers import (
     volume_from_layer,
 )
 from napari_geosr.gui._preview import (
-    PREVIEW_EDGE,
+    PREVIEW_EDGES,
     PreviewLayer,
     Region,
     region_on_screen,
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 #: Wait so long after the last move of a slider before a preview starts.
 _DEBOUNCE_MS = 120
+#: A preview that would take longer, by the estimate, shows a smaller region.
+_PREVIEW_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,15 @@ class Ready:
     key: tuple[Any, ...]
     prepared: Prepared
     estimate: Any
+
+    @property
+    def result_bytes(self) -> int:
+        """Size of the result, in memory or on disk."""
+        volume, card = self.prepared.volume, self.prepared.model.card
+        keeps_type = self.prepared.config.output_dtype == "input"
+        itemsize = volume.dtype.itemsize if keeps_type else 4
+        n_voxels: int = math.prod(volume.shape)
+        return n_voxels * card.upscale_factor ** len(card.axes) * itemsize
 
 
 class Restoring(QObject):
@@ -100,6 +112,8 @@ class Restoring(QObject):
         self._failed_key: tuple[Any, ...] | None = None
         self._preview = PreviewLayer(viewer)
         self._preview_key: tuple[Any, ...] | None = None
+        self._preview_edge = PREVIEW_EDGES[0]
+        self._preview_region: Region = ()
         self._wants_preview = self._wants_run = False
         self._busy = ""
         self._run: Run | None = None
@@ -223,7 +237,11 @@ class Restoring(QObject):
     def _advance(self) -> None:
         """Start whatever is wanted next, if nothing runs."""
         layer = self.source()
-        if self._busy or layer is None or layer not in self._viewer.layers:
+        if layer is None or layer not in self._viewer.layers:
+            return
+        if self._busy:
+            if self._busy == "preview" and self._is_outdated(layer):
+                self.cancel(keep_wishes=True)
             return
         try:
             key = self._attempted_key = self._key(layer)
@@ -263,29 +281,31 @@ class Restoring(QObject):
         layer = self.source()
         if layer is not None and self._key(layer) == ready.key:
             self._ready = ready
+            self._preview_edge = preview_edge(ready)
             self.ready.emit(ready)
 
     def _start_preview(self, layer: Image, prepared: Prepared) -> None:
-        edge = PREVIEW_EDGE
-        if prepared.model.card.axes == "ZYX":
-            edge //= 2  # planes around are computed as well
-        region = region_on_screen(layer, self._viewer, edge)
+        region = region_on_screen(layer, self._viewer, self._preview_edge)
         key = (id(prepared), *((part.start, part.stop) for part in region))
         if key == self._preview_key:
             return
+        self._preview_region = region
         named = _named(prepared, layer)
         self._start(
             "preview",
             lambda stop: operation.preview_steps(named, region, should_stop=stop),
-            lambda volume: self._on_previewed(volume, layer, edge, region, key),
+            lambda volume: self._on_previewed(volume, layer, key),
         )
 
-    def _on_previewed(
-        self, volume: Volume, layer: Image, edge: int, region: Region, key: Any
-    ) -> None:
+    def _is_outdated(self, layer: Image) -> bool:
+        """Whether the preview that is being made is not what is on screen any more."""
+        region = region_on_screen(layer, self._viewer, self._preview_edge)
+        return region != self._preview_region
+
+    def _on_previewed(self, volume: Volume, layer: Image, key: Any) -> None:
         if not self._wants_preview or layer not in self._viewer.layers:
             return
-        if region == region_on_screen(layer, self._viewer, edge):
+        if not self._is_outdated(layer):
             self._preview_key = key
             self._preview.show(volume, layer)
             self.previewed.emit()
@@ -355,6 +375,25 @@ class Restoring(QObject):
         self._runs[:] = [run for run in self._runs if run.is_running]
         self.busyChanged.emit("")
         self._timer.start(0)
+
+
+def preview_edge(ready: Ready) -> int:
+    """Choose how large a preview may be so that it comes within seconds.
+
+    A network on volumes computes the planes within its halo as well: far more voxels
+    than are shown.
+    """
+    prepared, estimate = ready.prepared, ready.estimate
+    shape, card = prepared.volume.shape, prepared.model.card
+    seconds = estimate.seconds / (math.prod(shape) * estimate.cost_factor)
+    depth = 1
+    if card.axes == "ZYX":
+        depth = min(shape[0], 1 + 2 * card.halo)
+    for edge in PREVIEW_EDGES:
+        rows, columns = (min(n, edge + 2 * card.halo) for n in shape[-2:])
+        if seconds * depth * rows * columns <= _PREVIEW_SECONDS:
+            return edge
+    return PREVIEW_EDGES[-1]
 
 
 def _named(prepared: Prepared, layer: Image) -> Prepared:

@@ -326,9 +326,11 @@ class RestoreDock(QWidget):
 
     def _on_ready(self, ready: Ready) -> None:
         estimate, verdict = ready.estimate, ready.prepared.verdict
+        device = ready.prepared.device.upper()
         self.estimate.setText(
-            f"Estimate: {duration(estimate.seconds)}, "
-            f"{format_bytes(estimate.peak_bytes)} of memory on {ready.prepared.device}"
+            f"Estimate: {duration(estimate.seconds)} and "
+            f"{format_bytes(estimate.peak_bytes)} of memory on {device}, "
+            f"{format_bytes(ready.result_bytes)} for the result"
         )
         if verdict.level == "ok":
             self.verdict.show_message("This image is like the training data.", "ok")
