@@ -124,7 +124,7 @@ class LazyArray:
         self.dtype: np.dtype[Any] = np.dtype(source.dtype).newbyteorder("=")
         pairs = zip(chunks, self.shape, strict=True)
         self.chunks = tuple(max(1, min(int(c), n)) for c, n in pairs)
-        self.cache_bytes = cache_bytes
+        self._limit = int(cache_bytes)
         self._cache: OrderedDict[tuple[int, ...], np.ndarray[Any, Any]] = OrderedDict()
         self._cached_bytes = 0
         self._lock = threading.RLock()
@@ -140,6 +140,17 @@ class LazyArray:
     @property
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
+
+    @property
+    def cache_bytes(self) -> int:
+        """Upper bound of the cache; may be set, e.g. to a part of a memory budget."""
+        return self._limit
+
+    @cache_bytes.setter
+    def cache_bytes(self, nbytes: int) -> None:
+        with self._lock:
+            self._limit = int(nbytes)
+            self._evict()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -230,7 +241,10 @@ class LazyArray:
     def _keep(self, index: tuple[int, ...], block: np.ndarray[Any, Any]) -> None:
         self._cache[index] = block
         self._cached_bytes += block.nbytes
-        while self._cached_bytes > self.cache_bytes:
+        self._evict()
+
+    def _evict(self) -> None:
+        while self._cached_bytes > self._limit and self._cache:
             _, old = self._cache.popitem(last=False)
             self._cached_bytes -= old.nbytes
 

@@ -79,6 +79,12 @@ class Stamp:
             ) from error
 
 
+def stored_axes(axes: str, *, imagej: bool) -> str:
+    """Order of the axes in a TIFF file: ImageJ keeps channels inside slices."""
+    order = "TZCYX" if imagej else "TCZYX"
+    return "".join(a for a in order if a in axes)
+
+
 def parse(text: str | None) -> Stamp | None:
     """Find our block in `text` (a tag's value); None when it is not there."""
     if not text or KEY not in text:

@@ -19,9 +19,9 @@ from napari_geosr.io.arrangement import (
     EAGER_BYTES,
     arrangement,
     finish,
-    restore_singletons,
 )
 from napari_geosr.io.lazy import Source, decoding
+from napari_geosr.io.stamp import Stamp, stored_axes
 from napari_geosr.io.suffixes import looks_like, stem_of
 from napari_geosr.io.tiff_checks import check_page_chain, check_segments
 from napari_geosr.io.tiff_metadata import read_space
@@ -145,13 +145,13 @@ def _volume(tif: Any, series: Any, path: Path, axes: str | None) -> Volume:
         n for n, a in zip(series.shape, series.axes, strict=True) if a in "ZQI"
     )
     space = read_space(tif, series, n_slices)
-    shape = tuple(source.shape)
-    stamped = None if space.stamp is None or axes else space.stamp
-    if stamped is not None and math.prod(stamped.shape) != math.prod(shape):
-        stamped = None
-    order, final = arrangement(shape, letters, axes, path, notes)
-    if stamped is not None:
-        order, final = restore_singletons(order, final, shape, stamped.axes)
+    if axes is None and space.stamp is not None and isinstance(source, np.ndarray):
+        stored = _own_axes(space.stamp, source.shape, imagej=tif.is_imagej)
+        if stored is not None:
+            source = source.reshape([n for _, n in stored])
+            axes = letters = "".join(letter for letter, _ in stored)
+            chunks = (1,) * (source.ndim - 2) + source.shape[-2:]
+    order, final = arrangement(tuple(source.shape), letters, axes, path, notes)
     data = finish(source, order, chunks, path, final)
     spatial = "".join(a for a in final if a in "ZYX")
     voxel_size, origin = space.complete(spatial)
@@ -171,6 +171,19 @@ def _volume(tif: Any, series: Any, path: Path, axes: str | None) -> Volume:
         source=path,
         metadata=metadata,
     )
+
+
+def _own_axes(
+    stamp: Stamp, shape: tuple[int, ...], *, imagej: bool
+) -> list[tuple[str, int]] | None:
+    """Stored axes and their lengths, those of length one included, as we wrote them.
+
+    None where the image has another shape than our block says: someone changed it.
+    """
+    lengths = dict(zip(stamp.axes, stamp.shape, strict=True))
+    stored = [(a, lengths[a]) for a in stored_axes(stamp.axes, imagej=imagej)]
+    same = [n for _, n in stored if n > 1] == [n for n in shape if n > 1]
+    return stored if same else None
 
 
 def _format(tif: Any, series: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,6 +121,16 @@ def _take_unit(space: PhysicalSpace, text: Any) -> bool:
     return True
 
 
+def escaped(text: str) -> str:
+    r"""`text` as ImageJ keeps it in a description: ``\\u00B5m`` for µm."""
+    return "".join(c if c.isascii() else f"\\u{ord(c):04X}" for c in text)
+
+
+def unescaped(text: str) -> str:
+    """The reverse of :func:`escaped`."""
+    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), text)
+
+
 def from_imagej(page: Any, metadata: Mapping[str, Any], n_slices: int) -> PhysicalSpace:
     """Voxel size and origin as ImageJ keeps them.
 
@@ -127,7 +138,7 @@ def from_imagej(page: Any, metadata: Mapping[str, Any], n_slices: int) -> Physic
     origin in pixels, as the position at which a coordinate is zero.
     """
     space = PhysicalSpace(stamp=stamps.parse(metadata.get("Info")))
-    has_unit = _take_unit(space, metadata.get("unit"))
+    has_unit = _take_unit(space, unescaped(str(metadata.get("unit", ""))))
     for axis, name in (("X", "XResolution"), ("Y", "YResolution")):
         resolution = _resolution(page, name)
         if resolution is not None:

@@ -13,8 +13,9 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.io.output import Output
-from napari_geosr.io.stamp import KEY, Stamp
+from napari_geosr.io.stamp import KEY, Stamp, stored_axes
 from napari_geosr.io.suffixes import suffix_of
+from napari_geosr.io.tiff_metadata import escaped
 
 #: From here on a classic TIFF could not address its end.
 BIGTIFF_BYTES = 3_900_000_000
@@ -68,7 +69,7 @@ class TiffOutput(Output):
             why = "4 GB or more" if self.bigtiff else f"{dtype.name} voxels"
             kind = "OME-TIFF" if self.layout == "ome" else "a plain TIFF"
             self.note = f"ImageJ's own layout does not hold {why}; wrote {kind}."
-        stored = _stored_axes(stamp.axes, self.layout)
+        stored = stored_axes(stamp.axes, imagej=self.layout == "imagej")
         order = [stamp.axes.index(a) for a in stored]
         self.dtype = dtype
         mapped = self._make(tuple(stamp.shape[i] for i in order), stored)
@@ -146,12 +147,6 @@ class TiffOutput(Output):
             self.array = None
 
 
-def _stored_axes(axes: str, layout: str) -> str:
-    """Order of the axes in the file: ImageJ keeps channels inside slices."""
-    order = "TZCYX" if layout == "imagej" else "TCZYX"
-    return "".join(a for a in order if a in axes)
-
-
 def _plain_description(stamp: Stamp) -> str:
     """Our block, with the shape where tifffile's own "shaped" files have it."""
     shape = {"shape": list(stamp.shape), "axes": stamp.axes}
@@ -160,11 +155,8 @@ def _plain_description(stamp: Stamp) -> str:
 
 def _imagej_metadata(stamp: Stamp) -> dict[str, Any]:
     """ImageJ's own words for voxel size, unit and origin, and our block as `Info`."""
-    unit = stamp.unit.encode("unicode_escape").decode("ascii")
-    # ImageJ writes \u00B5m and reads its descriptions as Java properties do.
-    words = {"µm": "\\u00B5m", "Å": "\\u00C5"}
     metadata: dict[str, Any] = {
-        "unit": words.get(stamp.unit, unit),
+        "unit": escaped(stamp.unit),
         "Info": stamp.to_json(),
     }
     if "Z" in stamp.axes:
