@@ -191,6 +191,7 @@ class HistogramView(QWidget):
         highest = math.sqrt(highest) if self._root else highest
         first = self._path(self._series[0], highest, closed=True)
         self._paint_filled(painter, first)
+        painter.strokePath(first, QPen(text, 0.75))
         for bars in self._series[1:]:
             pen = QPen(text, 1.5, Qt.PenStyle.DashLine)
             painter.strokePath(self._path(bars, highest, closed=False), pen)

@@ -53,7 +53,7 @@ class FiguresTable(QWidget):
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setVerticalSpacing(1)
-        self._grid.setHorizontalSpacing(8)
+        self._grid.setHorizontalSpacing(4)
         self.setAccessibleName("Figures")
         self.setToolTip("Figures of the measurement; select them to copy.")
 
@@ -69,14 +69,38 @@ class FiguresTable(QWidget):
                 self._add(0, column, name, name, elide=True)
             self._add(0, 1 + len(reports), "change", "Second against first image.")
         for i, (label, texts, differences) in enumerate(figure_rows(reports), start=1):
-            title, shown = _unit_to_label(label, texts) if several else (label, texts)
             help_text = HELP.get(label.split(" (")[0], label)
-            self._add(i, 0, _short(title), help_text)
+            title, shown = label, texts
+            if several:
+                title, shown = _unit_to_label(_short(label), texts)
+                shown = [text.replace(" ± ", "\n± ") for text in shown]
+            self._add(i, 0, title, help_text, wrap=several)
             for column, text in enumerate(shown, start=1):
                 self._add(i, column, text, help_text, bold=label == "Porosity")
             if several:
-                self._add(i, 1 + len(texts), differences[-1], help_text)
-        self._grid.setColumnStretch(0, 1)
+                self._add(i, 1 + len(texts), _change(differences[-1]), help_text)
+        self._fit_labels()
+        self._grid.setColumnStretch(0, 1 if several else 0)
+        self._grid.setColumnStretch(1, 0 if several else 1)
+
+    def resizeEvent(self, event: object) -> None:
+        super().resizeEvent(event)
+        self._fit_labels()
+
+    def _fit_labels(self) -> None:
+        """Wrap labels only as far as the figures beside them leave no room."""
+        labels, others = [], dict.fromkeys(range(1, self._grid.columnCount()), 0)
+        for i in range(self._grid.count()):
+            widget = self._grid.itemAt(i).widget()
+            column = self._grid.getItemPosition(i)[1]
+            if column:
+                hint = 30 if isinstance(widget, ElidedLabel) else _width(widget)
+                others[column] = max(others[column], hint)
+            else:
+                labels.append(_width(widget))
+        room = self.width() - sum(others.values()) - 4 * len(others)
+        wanted = max(labels, default=0)
+        self._grid.setColumnMinimumWidth(0, min(wanted, max(room, 60)))
 
     def _add(
         self,
@@ -87,6 +111,7 @@ class FiguresTable(QWidget):
         *,
         elide: bool = False,
         bold: bool = False,
+        wrap: bool = False,
     ) -> None:
         label = ElidedLabel(text) if elide else QLabel(text)
         label.setToolTip(help_text)
@@ -95,9 +120,9 @@ class FiguresTable(QWidget):
             label.setAlignment(
                 Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
             )
-        else:
+        if wrap:
             label.setWordWrap(True)
-            label.setMinimumWidth(80)
+            label.setMinimumWidth(60)
         if not elide:
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         if bold or row == 0:
@@ -107,6 +132,13 @@ class FiguresTable(QWidget):
         self._grid.addWidget(label, row, column)
 
 
+def _width(label: QWidget) -> int:
+    """Width of a label's longest line."""
+    assert isinstance(label, QLabel)
+    lines = label.text().split("\n")
+    return 2 + max(label.fontMetrics().horizontalAdvance(line) for line in lines)
+
+
 def _unit_to_label(label: str, texts: list[str]) -> tuple[str, list[str]]:
     """Move a unit that all values share into the label, to save room."""
     pairs = [text.rsplit(" ", 1) for text in texts if text != "–"]
@@ -114,13 +146,25 @@ def _unit_to_label(label: str, texts: list[str]) -> tuple[str, list[str]]:
     if len(units) != 1 or any(len(pair) != 2 for pair in pairs):
         return label, texts
     unit = units.pop()
-    return f"{label} ({unit})", [text.removesuffix(f" {unit}") for text in texts]
+    between = "\n" if len(label) > 9 else " "
+    return f"{label}{between}({unit})", [
+        text.removesuffix(f" {unit}") for text in texts
+    ]
 
 
 def _short(label: str) -> str:
     """A label without the words that a narrow dock has no room for."""
-    label = label.replace("equivalent diameter", "diameter")
-    return label.replace("surface area", "surface")
+    label = label.split(" (")[0].replace(" pore ", " ").replace(" per ", "/")
+    label = label.replace("equivalent ", "").replace("surface area", "surface")
+    return label.removesuffix(" porosity")
+
+
+def _change(text: str) -> str:
+    """A change without the digits of one that is beyond comparing."""
+    digits = text.removesuffix(" %").lstrip("+\N{MINUS SIGN}")
+    if not text.endswith("%") or len(digits.split(".")[0]) < 4:
+        return text
+    return "> 999 %" if text.startswith("+") else "< \N{MINUS SIGN}999 %"
 
 
 class PorosityResult(QWidget):
@@ -165,6 +209,9 @@ class PorosityResult(QWidget):
         self.only_selected = QCheckBox("Only the selected pore")
         self.table = PoreTable()
         self.export = QPushButton("E&xport…")
+        self._sharing = QTimer(self)
+        self._sharing.setSingleShot(True)
+        self._sharing.timeout.connect(self._share_room)
         self._describe()
         self._lay_out()
         self.which.currentTextChanged.connect(self._on_which)
@@ -269,15 +316,16 @@ class PorosityResult(QWidget):
     def _share_room(self) -> None:
         """Give the figures what they need, but leave at least a third to the table."""
         room = self._splitter.height()
-        content = self._above.widget()
-        wanted = max(content.sizeHint().height(), content.heightForWidth(self.width()))
+        rows = self._above.widget().layout()
+        width = self._above.viewport().width()
+        wanted = max(rows.sizeHint().height(), rows.totalHeightForWidth(width)) + 2
         upper = min(wanted, room * 2 // 3)
         self._splitter.setSizes([upper, room - upper])
 
     def showEvent(self, event: object) -> None:
         """Share the room now that it is known."""
         super().showEvent(event)
-        QTimer.singleShot(0, self, self._share_room)
+        self._sharing.start()
 
     @property
     def report(self) -> PorosityReport | None:
@@ -304,7 +352,7 @@ class PorosityResult(QWidget):
         self.histogram.set_series(bars, f"pore {first.size_column} ({unit})")
         self._show_pores()
         if self.isVisible():
-            QTimer.singleShot(0, self, self._share_room)
+            self._sharing.start()
 
     def _on_which(self, name: str) -> None:
         self._show_pores()

@@ -314,11 +314,11 @@ class PorositySettings(QWidget):
     def _show_smallest(self) -> None:
         volume = self._volume
         if volume is None or not volume.has_physical_size:
-            self.smallest.set_full_text("physical size unknown" if volume else "")
+            self.smallest.setText("physical size unknown" if volume else "")
             return
         size = pore_size(int(self.form.values()["min_voxels"]), volume)
         power = "²" if size.ndim == 2 else "³"
-        self.smallest.set_full_text(
+        self.smallest.setText(
             f"= {number_text(size.volume)} {size.unit}{power}, "
             f"Ø {number_text(size.diameter)} {size.unit}"
         )
