@@ -1,0 +1,212 @@
+"""What people and programs read: JSON, rows of text, CSV, pictures, the page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from pore_shapes import ellipsoid, measure, scan
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.measure import export
+from napari_geosr.measure.report import (
+    PorosityReport,
+    comparison_rows,
+    size_histogram,
+    summary_rows,
+)
+from napari_geosr.measure.rows import difference_text, number_text, percent_text
+
+
+@pytest.fixture(scope="module")
+def pores() -> np.ndarray:
+    both = ellipsoid((40,) * 3, (12,) * 3, 7) | ellipsoid((40,) * 3, (28,) * 3, 9)
+    both[0, :4, :4] = True
+    return both
+
+
+@pytest.fixture(scope="module")
+def before(pores: np.ndarray) -> PorosityReport:
+    grey = scan(pores) + np.random.default_rng(0).normal(0, 20, pores.shape)
+    return measure(grey, voxel_size=(2, 2, 2), unit="µm", name="scan.tif")
+
+
+@pytest.fixture(scope="module")
+def after(pores: np.ndarray) -> PorosityReport:
+    return measure(scan(pores), voxel_size=(0.002,) * 3, unit="mm", name="truth")
+
+
+FIELDS = {
+    "porosity", "pore_count", "pores_per_mm3", "unit", "threshold", "phase",
+    "voxel_size", "min_voxels", "connectivity", "shape", "sample_voxels",
+    "pore_voxels", "small_pore_voxels", "open_porosity", "closed_porosity",
+    "surface_area", "specific_surface_area", "euler_number", "mean_volume",
+    "median_volume", "equivalent_diameter", "nonfinite_voxels",
+    "porosity_uncertainty", "warnings",
+}  # fmt: skip
+
+
+def test_json_has_the_fields_and_is_strict(before, after) -> None:
+    for report in (before, after):
+        values = json.loads(json.dumps(report.to_json_dict(), allow_nan=False))
+        assert set(values) >= FIELDS
+        assert 0 < values["porosity"] < 1
+        assert values["voxel_size"] == list(report.voxel_size)
+        closed, opened = values["closed_porosity"], values["open_porosity"]
+        assert closed + opened == pytest.approx(values["porosity"])
+        assert sum(values["histogram"]["counts"]) == values["pore_count"]
+
+
+def test_figures_in_different_units_agree(pores, after) -> None:
+    other = measure(scan(pores), voxel_size=(2, 2, 2), unit="µm")
+    ours, theirs = other.to_json_dict(), after.to_json_dict()
+    assert ours["pores_per_mm3"] == pytest.approx(theirs["pores_per_mm3"])
+    assert ours["mean_volume"] == pytest.approx(theirs["mean_volume"] * 1e9)
+    specific = ours["specific_surface_area"], theirs["specific_surface_area"]
+    assert specific[0] * 1e3 == pytest.approx(specific[1])
+
+
+def test_unknown_voxel_size_gives_no_physical_values(pores) -> None:
+    values = measure(scan(pores)).to_json_dict()
+    assert values["unit"] == "pixel"
+    for name in ("pores_per_mm3", "mean_volume", "surface_area", "volume_unit"):
+        assert values[name] is None
+    assert values["pore_size_voxels"]["max"] > 1000
+
+
+def test_image_has_areas() -> None:
+    disc = ellipsoid((1, 40, 40), (0, 20, 20), 12)[0]
+    report = measure(scan(disc), "YX", voxel_size=(2, 2), unit="µm")
+    values = report.to_json_dict()
+    assert values["pores_per_mm3"] is None
+    assert values["pores_per_mm2"] == pytest.approx(1 / (80e-3) ** 2)
+    assert values["mean_area"] == pytest.approx(disc.sum() * 4)
+    assert values["surface_area"] is None
+    assert any("µm²" in text for _, text in summary_rows(report))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"), (3, "3"), (12345, "12\u202f345"), (0.01234, "0.0123"),
+        (2.0 / 3, "0.667"),
+        (1234.5, "1\u202f230"), (2.5e9, "2.50×10⁹"), (1.2e-7, "1.20×10⁻⁷"),
+        (-7.25, "\N{MINUS SIGN}7.25"), (math.nan, "–"), (123.4, "123"),
+    ],
+)  # fmt: skip
+def test_number_text(value, text) -> None:
+    assert number_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("fraction", "error", "text"),
+    [
+        (0.1234, 0.004, "12.3 ± 0.4 %"), (0.1234, None, "12.3 %"),
+        (0.5, 0.03, "50 ± 3 %"), (0.3, 1e-6, "30.00 ± < 0.01 %"),
+        (0.001234, 0.00005, "0.123 ± 0.005 %"), (0.2, 0.0, "20 %"),
+    ],
+)  # fmt: skip
+def test_percent_text(fraction, error, text) -> None:
+    assert percent_text(fraction, error) == text
+
+
+def test_difference_text() -> None:
+    assert difference_text(2.0, 2.5) == "+25.0 %"
+    assert difference_text(2.0, 1.0) == "\N{MINUS SIGN}50.0 %"
+    assert difference_text(0, 1.0) == "–"
+    assert difference_text(None, 1.0) == "–"
+
+
+def test_rows_share_one_unit(before, after) -> None:
+    rows = {label: texts for label, *texts in comparison_rows(before, after)}
+    one, other, difference = rows["Largest pore volume"]
+    assert one.split()[-1] == other.split()[-1] == "µm³"
+    assert difference.endswith("%")
+    assert rows["Porosity"][0].endswith("%")
+    assert rows["Threshold"][2] == ""
+    assert before.summary_lines()[0].startswith("Porosity: ")
+
+
+def test_histogram_counts_every_pore() -> None:
+    for values in ([8.0], [8.0, 8.0], [1.0, 10.0, 1e9], []):
+        histogram = size_histogram(np.array(values), "µm³", 12)
+        assert histogram.counts.sum() == len(values)
+
+
+def test_csv(before, tmp_path: Path) -> None:
+    path = export.write_csv(tmp_path / "pores.csv", before)
+    with path.open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == before.pore_count
+    volumes = [float(row["volume (µm³)"]) for row in rows]
+    np.testing.assert_array_equal(volumes, before.table["volume"])
+    assert {row["touches_border"] for row in rows} == {"0", "1"}
+    assert [row["sphericity"] == "" for row in rows] == before.table[
+        "touches_border"
+    ].tolist()
+
+
+def test_json_file_takes_reports_and_mappings(before, tmp_path: Path) -> None:
+    values = {"degraded": before, "n": np.int64(3), "path": tmp_path}
+    path = export.write_json(tmp_path / "report.json", values)
+    read = json.loads(path.read_text(encoding="utf-8"))
+    assert read["degraded"]["porosity"] == before.porosity
+    assert read["n"] == 3
+
+
+def test_pictures(before, after, tmp_path: Path) -> None:
+    path = export.write_png(tmp_path / "h.png", {"before": before, "after": after})
+    one = imread(path)
+    assert min(one.shape[:2]) > 300
+    none = measure(np.arange(64.0).reshape(4, 4, 4), threshold=-1.0)
+    for reports in ({"none": none}, {"before": before, "none": none}):
+        export.write_png(path, reports, overwrite=True)
+        assert not np.array_equal(imread(path), one)
+    light = export.histogram_png({"before": before})
+    assert light != export.histogram_png({"before": before}, theme="dark")
+
+
+def test_page_is_self_contained(before, after, tmp_path: Path) -> None:
+    reports = {"degraded <1>": before, "truth": after}
+    path = export.write_html(
+        tmp_path / "report.html",
+        reports,
+        title="Foam & scan",
+        pictures={"slice": export.histogram_png(reports)},
+        provenance=[{"software": "napari-geosr", "path": Path("a")}],
+    )
+    text = path.read_text(encoding="utf-8")
+    assert "http" not in text
+    assert "<script" not in text
+    assert not re.search(r'(src|href|srcset)="(?!data:image/png;base64,)', text)
+    assert "url(" not in text
+    assert "prefers-color-scheme: dark" in text
+    assert "degraded &lt;1&gt;" in text
+    assert "Foam &amp; scan" in text
+    assert text.count("data:image/png") == 3
+    assert "difference to truth" in text
+    assert percent_text(before.porosity, before.porosity_uncertainty) in text
+    for tag in ("table", "figure", "div", "details", "picture"):
+        assert text.count(f"<{tag}") == text.count(f"</{tag}>")
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "png", "html"])
+def test_existing_files_are_kept(kind: str, before, tmp_path: Path) -> None:
+    path = tmp_path / f"out.{kind}"
+    path.write_text("precious")
+    write = getattr(export, f"write_{kind}")
+    content = before if kind in ("csv", "json") else {"a": before}
+    with pytest.raises(FileError, match="exists"):
+        write(path, content)
+    assert path.read_text() == "precious"
+    write(path, content, overwrite=True)
+    assert path.stat().st_size > 100
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    with pytest.raises(FileError, match="folder"):
+        write(tmp_path / "missing" / "x", content)
