@@ -13,9 +13,8 @@ Lehmann & Legland, The Insight Journal (2012), https://hdl.handle.net/10380/3342
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 
@@ -49,15 +48,21 @@ def bit(corner: tuple[int, ...]) -> int:
 PAIR_BITS = np.array([(bit(a), bit(b)) for a, b in PAIRS], dtype=np.int64)
 
 
-def pair_weights(voxel_size: Sequence[float], *, flat: bool = False) -> np.ndarray:
+@lru_cache
+def pair_weights(
+    voxel_size: tuple[float, float, float], *, flat: bool = False
+) -> np.ndarray:
     """Surface (flat: length) that one change of phase along each pair stands for.
 
-    The weight of a direction is the part of the unit sphere (circle) nearest to it,
-    so that voxels of any aspect ratio are treated alike.
+    A plane facet with unit normal n is met by lines along u in proportion to |n·u|. The
+    weights are those, none negative, that come closest to the right area over facets of
+    every orientation, and are exact in their mean, i.e. for a ball. So voxels of any
+    aspect ratio are treated alike; in cubes they are within 0.005 of the shares of the
+    sphere in the literature. Flat: the part of the circle nearest to each direction.
 
     Parameters
     ----------
-    voxel_size : sequence of 3 float
+    voxel_size : tuple of 3 float
         Edge lengths along Z, Y, X.
     flat : bool
         Weights for the perimeter in a Y, X image; pairs that leave the plane get 0.
@@ -72,14 +77,33 @@ def pair_weights(voxel_size: Sequence[float], *, flat: bool = False) -> np.ndarr
     length = np.linalg.norm(vectors, axis=1)
     if flat:
         return _flat_weights(vectors, length, size)
-    from scipy.spatial import SphericalVoronoi
-
-    unit = vectors / length[:, None]
-    # The area does not depend on the overall scale; the library's tolerance does.
-    voronoi = SphericalVoronoi(np.concatenate([unit, -unit]))
-    share: np.ndarray = voronoi.calculate_areas()[: len(unit)] / (2 * math.pi)
+    share = _shares(vectors / length[:, None])
     weights: np.ndarray = 2 * share * float(np.prod(size)) / length
     return weights
+
+
+def _shares(directions: np.ndarray) -> np.ndarray:
+    """Weights of directions (13, 3) that sum to 1 and suit facets of any orientation."""
+    from scipy.optimize import nnls
+
+    # Facet normals: a spiral over the sphere (Fibonacci's), with its axes exchanged in
+    # every way, so that no axis is preferred.
+    i = np.arange(700) + 0.5
+    height, angle = 1 - 2 * i / len(i), math.pi * (1 + math.sqrt(5)) * i
+    ring = np.sqrt(1 - height**2)
+    spiral = np.stack([height, ring * np.cos(angle), ring * np.sin(angle)], axis=1)
+    normals = np.concatenate([spiral[:, order] for order in permutations(range(3))])
+    seen = 2 * np.abs(normals @ directions.T)
+    # Mirror images share one weight: 7 unknowns instead of 13.
+    kinds = [tuple(np.subtract(b, a) != 0) for a, b in PAIRS]
+    groups = list(dict.fromkeys(kinds))
+    members = np.array([[kind == group for group in groups] for kind in kinds])
+    # The last row, far heavier than the others, makes the shares sum to 1.
+    heavy = 1e3 * math.sqrt(len(normals))
+    system = np.vstack([seen @ members, heavy * members.sum(axis=0)])
+    solution, _ = nnls(system, np.append(np.ones(len(normals)), heavy))
+    share: np.ndarray = members @ (solution / (members @ solution).sum())
+    return share
 
 
 def _flat_weights(

@@ -134,6 +134,7 @@ def histogram_png(
         axes.set_xscale("log")
         axes.set_yscale("symlog", linthresh=1)
         axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter("{x:.0f}")
         axes.legend(frameon=False, labelcolor=ink)
     else:
         axes.text(

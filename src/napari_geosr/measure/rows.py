@@ -59,9 +59,11 @@ def percent_text(fraction: float, uncertainty: float | None = None) -> str:
     if uncertainty is None or not math.isfinite(uncertainty) or uncertainty <= 0:
         return f"{percent:.3g} %"
     error = 100 * uncertainty
-    digits = min(2, max(0, -math.floor(math.log10(error))))
-    if error < 0.005:
-        return f"{percent:.2f} ± < 0.01 %"
+    # Two decimals do, unless the whole porosity would drown in them.
+    most = 2 if percent >= 1 else 4
+    digits = min(most, max(0, -math.floor(math.log10(error))))
+    if error < 0.5 * 10**-most:
+        return f"{percent:.{most}f} ± < {10**-most:g} %"
     return f"{percent:.{digits}f} ± {error:.{digits}f} %"
 
 
