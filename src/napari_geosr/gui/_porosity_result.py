@@ -53,7 +53,7 @@ class FiguresTable(QWidget):
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setVerticalSpacing(1)
-        self._grid.setHorizontalSpacing(4)
+        self._grid.setHorizontalSpacing(8)
         self.setAccessibleName("Figures")
         self.setToolTip("Figures of the measurement; select them to copy.")
 
@@ -65,42 +65,23 @@ class FiguresTable(QWidget):
                 widget.deleteLater()
         several = len(reports) > 1
         if several:
+            self._add(0, 0, "change below", "Second against first image.")
             for column, name in enumerate(reports, start=1):
-                self._add(0, column, name, name, elide=True)
-            self._add(0, 1 + len(reports), "change", "Second against first image.")
-        for i, (label, texts, differences) in enumerate(figure_rows(reports), start=1):
+                self._add(0, column, name, name, elide=True, bold=True)
+        for i, (label, texts, changes) in enumerate(figure_rows(reports), start=1):
             help_text = HELP.get(label.split(" (")[0], label)
             title, shown = label, texts
             if several:
                 title, shown = _unit_to_label(_short(label), texts)
-                shown = [text.replace(" ± ", "\n± ") for text in shown]
-            self._add(i, 0, title, help_text, wrap=several)
+                shown = [
+                    f"{text}\n{_change(change)}" if change else text
+                    for text, change in zip(shown, changes, strict=True)
+                ]
+            self._add(i, 0, title, help_text)
             for column, text in enumerate(shown, start=1):
                 self._add(i, column, text, help_text, bold=label == "Porosity")
-            if several:
-                self._add(i, 1 + len(texts), _change(differences[-1]), help_text)
-        self._fit_labels()
-        self._grid.setColumnStretch(0, 1 if several else 0)
-        self._grid.setColumnStretch(1, 0 if several else 1)
-
-    def resizeEvent(self, event: object) -> None:
-        super().resizeEvent(event)
-        self._fit_labels()
-
-    def _fit_labels(self) -> None:
-        """Wrap labels only as far as the figures beside them leave no room."""
-        labels, others = [], dict.fromkeys(range(1, self._grid.columnCount()), 0)
-        for i in range(self._grid.count()):
-            widget = self._grid.itemAt(i).widget()
-            column = self._grid.getItemPosition(i)[1]
-            if column:
-                hint = 30 if isinstance(widget, ElidedLabel) else _width(widget)
-                others[column] = max(others[column], hint)
-            else:
-                labels.append(_width(widget))
-        room = self.width() - sum(others.values()) - 4 * len(others)
-        wanted = max(labels, default=0)
-        self._grid.setColumnMinimumWidth(0, min(wanted, max(room, 60)))
+        for column in range(1, 1 + len(reports)):
+            self._grid.setColumnStretch(column, 1)
 
     def _add(
         self,
@@ -111,32 +92,20 @@ class FiguresTable(QWidget):
         *,
         elide: bool = False,
         bold: bool = False,
-        wrap: bool = False,
     ) -> None:
         label = ElidedLabel(text) if elide else QLabel(text)
         label.setToolTip(help_text)
         label.setAccessibleName(text or "no value")
+        label.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
         if column:
-            label.setAlignment(
-                Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-            )
-        if wrap:
-            label.setWordWrap(True)
-            label.setMinimumWidth(60)
+            label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
         if not elide:
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        if bold or row == 0:
+        if bold:
             font = label.font()
             font.setBold(True)
             label.setFont(font)
         self._grid.addWidget(label, row, column)
-
-
-def _width(label: QWidget) -> int:
-    """Width of a label's longest line."""
-    assert isinstance(label, QLabel)
-    lines = label.text().split("\n")
-    return 2 + max(label.fontMetrics().horizontalAdvance(line) for line in lines)
 
 
 def _unit_to_label(label: str, texts: list[str]) -> tuple[str, list[str]]:
