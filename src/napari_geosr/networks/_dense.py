@@ -2,8 +2,8 @@
 
 A convolution with few output maps wastes most of a convolution library's work. Here
 each layer is one matrix product, which gives the 3ⁿ taps of all its maps at every
-voxel, followed by 3ⁿ shifted additions: the same numbers, several times sooner. All maps
-live in one buffer ``(maps, N, *spatial)``, the only thing that training has to keep.
+voxel, followed by 3ⁿ shifted additions: the same numbers, several times sooner. All
+maps live in one buffer ``(maps, N, *spatial)``, all that training has to keep.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any
 import torch
 
 Slices = tuple[slice, ...]
+
+#: Products computed at a time in inference; their strip of rows stays in the cache.
+STRIP_VALUES = 1 << 21
 
 
 def taps(n_axes: int) -> list[tuple[int, ...]]:
@@ -76,7 +79,7 @@ class DenseStack(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, dilations: tuple[int, ...], *parameters: torch.Tensor
     ) -> torch.Tensor:
-        """Maps ``(c_in + depth · width, N, *spatial)`` from `x` ``(N, c_in, *spatial)``."""
+        """From `x` ``(N, c_in, *spatial)`` to maps ``(c_in + depth · width, N, …)``."""
         weights, biases = parameters[::2], parameters[1::2]
         c_in, width = x.shape[1], weights[0].shape[0]
         n_maps = c_in + width * len(weights)
@@ -144,8 +147,6 @@ def dense_maps(
 class _Inference:
     """Finished maps and, in the slots of the others, what is known of their sums."""
 
-    strip_values = 1 << 21
-
     def __init__(
         self,
         x: torch.Tensor,
@@ -192,7 +193,7 @@ class _Inference:
         matrix = torch.cat([tap_matrix(self.weights[i][:, start:stop]) for i in layers])
         source = self.maps[start:stop]
         per_row = matrix.shape[0] * source[0, 0].numel()
-        rows = max(1, self.strip_values // per_row)
+        rows = max(1, STRIP_VALUES // per_row)
         n_rows = source.shape[1]
         n_taps = 3**n_axes
         for top in range(0, n_rows, rows):

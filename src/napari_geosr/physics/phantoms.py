@@ -217,7 +217,7 @@ def rare_pores(
 def _filtered_field(
     shape: Shape, seed: int, amplitude: Callable[[FloatArray], FloatArray]
 ) -> FloatArray:
-    """White noise (sd 1) filtered by `amplitude` of the radial frequency, cycles/voxel."""
+    """White noise filtered by `amplitude` of the radial frequency (cycles/voxel)."""
     from scipy import fft
 
     white = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)

@@ -1,0 +1,292 @@
+"""Model bundles: a folder or zip of ``card.yaml`` and ``weights.safetensors``.
+
+Loading parses two data formats and runs nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from napari_geosr.core.config import format_bytes, load_yaml
+from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.models.card import ModelCard
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+CARD_FILE = "card.yaml"
+WEIGHTS_FILE = "weights.safetensors"
+#: A card or a weights file above this size is refused: neither comes near it.
+MAX_CARD_BYTES = 4 * 10**6
+MAX_WEIGHTS_BYTES = 2 * 10**9
+
+
+class Model:
+    """A trained network with its card.
+
+    Attributes
+    ----------
+    card : ModelCard
+        What the model is.
+    path : Path
+        Its folder or zip file.
+    """
+
+    def __init__(self, card: ModelCard, path: Path) -> None:
+        self.card = card
+        self.path = path
+        self._network: nn.Module | None = None
+
+    def __repr__(self) -> str:
+        return f"Model({self.card.name!r}, {str(self.path)!r})"
+
+    def network(self) -> nn.Module:
+        """Build the network and load its weights, once; in evaluation mode.
+
+        Raises
+        ------
+        ModelError
+            If the weights are damaged or do not fit the network.
+        """
+        if self._network is None:
+            self._network = _build(self.card, _weights(self.path, self.card), self.path)
+        return self._network
+
+
+def load(path: str | Path) -> Model:
+    """Read the card of the bundle at `path`; weights are read on first use.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or the card is damaged.
+    """
+    path = Path(path)
+    return Model(read_card(path), path)
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read and check ``card.yaml`` alone."""
+    text = _read(path, CARD_FILE, MAX_CARD_BYTES)
+    where = path / CARD_FILE
+    try:
+        values = load_yaml(text.decode("utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"{where} is not readable YAML ({reason}). Get the bundle again."
+        ) from error
+    except RecursionError as error:
+        raise ModelError(
+            f"{where} is nested too deeply for a model card. Get the bundle again."
+        ) from error
+    try:
+        return ModelCard.from_values(values)
+    except ConfigError as error:
+        raise ModelError(f"{where} is not a model card: {error}") from error
+
+
+def verify(path: str | Path) -> ModelCard:
+    """Check a bundle completely: card, checksum, weights that fit the network.
+
+    Returns
+    -------
+    ModelCard
+
+    Raises
+    ------
+    ModelError
+        With the first thing found wrong.
+    """
+    model = load(path)
+    network = model.network()
+    spec = network.spec
+    card = model.card
+    declared: tuple[Any, ...] = (
+        card.axes,
+        card.adjacent_slices,
+        card.upscale_factor,
+        card.halo,
+    )
+    built = (spec.axes, spec.adjacent_slices, spec.upscale_factor[0], max(spec.halo))
+    if declared != built:
+        raise ModelError(
+            f"{model.path / CARD_FILE} says axes, slices, factor and halo {declared} but "
+            f"its network has {built}. Correct the card."
+        )
+    n = sum(p.numel() for p in network.parameters())
+    if n != card.n_parameters:
+        raise ModelError(
+            f"{model.path / CARD_FILE} says {card.n_parameters} parameters but its "
+            f"network has {n}. Correct the card."
+        )
+    return card
+
+
+def save(
+    folder: str | Path,
+    card: ModelCard,
+    weights: nn.Module | Mapping[str, Tensor],
+    *,
+    half: bool = False,
+) -> ModelCard:
+    """Write a bundle and return the card with the checksum and count of its weights.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made if it does not exist; files of an earlier bundle in it are replaced.
+    card : ModelCard
+        Its `weights_sha256` and `n_parameters` are replaced.
+    weights : torch.nn.Module or mapping of str to Tensor
+        The network or its state.
+    half : bool
+        Store float16 (loaded back as float32).
+    """
+    import torch
+    from safetensors.torch import save as to_bytes
+
+    state = weights if isinstance(weights, Mapping) else weights.state_dict()
+    dtype = torch.float16 if half else torch.float32
+    tensors = {
+        key: t.detach().to("cpu", dtype).contiguous() for key, t in state.items()
+    }
+    content = to_bytes(tensors, metadata={"format": "pt", "model": card.name})
+    card = card.model_copy(
+        update={
+            "weights_sha256": hashlib.sha256(content).hexdigest(),
+            "n_parameters": sum(t.numel() for t in tensors.values()),
+        }
+    )
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / WEIGHTS_FILE).write_bytes(content)
+        (folder / CARD_FILE).write_text(card.to_yaml(), encoding="utf-8")
+    except OSError as error:
+        raise ModelError(
+            f"The model cannot be written to {folder}: {error.strerror}."
+        ) from error
+    return card
+
+
+def _read(path: Path, name: str, limit: int) -> bytes:
+    """One of the two files of a bundle, from its folder or zip."""
+    if path.is_dir():
+        return _read_from_folder(path, name, limit)
+    if path.is_file():
+        return _read_from_zip(path, name, limit)
+    raise ModelError(
+        f"There is no model bundle at {path}: a folder or zip with {CARD_FILE} and "
+        f"{WEIGHTS_FILE} was expected."
+    )
+
+
+def _read_from_folder(path: Path, name: str, limit: int) -> bytes:
+    file = path / name
+    try:
+        size = file.stat().st_size
+        if size > limit:
+            raise ModelError(_too_large(file, size, limit))
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{path} has no {name}, so it is not a complete model bundle. Get the bundle "
+            "again or choose another folder."
+        ) from error
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
+    """Only members of the two known names are ever read, and nothing is unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = [
+                info
+                for info in archive.infolist()
+                if not info.is_dir() and _is_member(info.filename, name)
+            ]
+            if len(found) != 1:
+                raise ModelError(
+                    f"{path} holds {len(found)} files named {name}; one was expected, at "
+                    "the top or in a single folder."
+                )
+            # The size in the directory may lie: stop reading at the limit as well.
+            with archive.open(found[0]) as stream:
+                content = stream.read(limit + 1)
+    except (zipfile.BadZipFile, OSError, NotImplementedError, EOFError) as error:
+        raise ModelError(f"{path} is not a readable zip file ({error}).") from error
+    except RuntimeError as error:  # what zipfile raises for encrypted members
+        raise ModelError(f"{path} cannot be read: {error}.") from error
+    if len(content) > limit:
+        raise ModelError(_too_large(path / name, len(content), limit))
+    return content
+
+
+def _is_member(filename: str, name: str) -> bool:
+    parts = filename.replace("\\", "/").split("/")
+    return parts[-1] == name and len(parts) <= 2 and parts[0] not in ("", "..")
+
+
+def _too_large(file: Path, size: int, limit: int) -> str:
+    return (
+        f"{file} has {format_bytes(size)}; a model bundle's has at most "
+        f"{format_bytes(limit)}. It is not one of ours."
+    )
+
+
+def _weights(path: Path, card: ModelCard) -> dict[str, Tensor]:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load as from_bytes
+
+    content = _read(path, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
+    where = path / WEIGHTS_FILE
+    found = hashlib.sha256(content).hexdigest()
+    if found != card.weights_sha256:
+        raise ModelError(
+            f"{where} is damaged or not the file its card speaks of: checksum "
+            f"{found[:12]}…, expected {card.weights_sha256[:12]}…. Get the bundle again."
+        )
+    try:
+        tensors = from_bytes(content)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{where} is not a safetensors file ({error}).") from error
+    return {
+        key: t.to(torch.float32) if t.is_floating_point() else t
+        for key, t in tensors.items()
+    }
+
+
+def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
+    from napari_geosr.networks import build_network
+
+    try:
+        network = build_network(card.network, **card.network_kwargs)
+    except ConfigError as error:
+        raise ModelError(f"{path / CARD_FILE} cannot be used: {error}") from error
+    expected = network.state_dict()
+    missing = sorted(expected.keys() - state.keys())
+    extra = sorted(state.keys() - expected.keys())
+    wrong = sorted(
+        f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected.keys() & state.keys()
+        if state[key].shape != expected[key].shape
+    )
+    for what, names in (("lacks", missing), ("has besides", extra), ("has", wrong)):
+        if names:
+            shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+            raise ModelError(
+                f"{path / WEIGHTS_FILE} does not fit the network {card.network!r} of its "
+                f"card: it {what} {shown}. Card and weights are not of one model."
+            )
+    network.load_state_dict(state)
+    network.requires_grad_(False)
+    return network.eval()

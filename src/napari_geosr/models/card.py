@@ -1,0 +1,182 @@
+"""The model card: what a model is for, what it was trained on, how good it is."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+
+#: Of the card's layout; a card of a later version is refused.
+SCHEMA_VERSION = 1
+#: Percentiles kept of the intensities of training volumes.
+QUANTILE_LEVELS = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
+
+
+class Normalisation(Config):
+    """How grey levels are brought to the range that the network knows."""
+
+    kind: Literal["standardise"] = "standardise"
+    """``(x - mean) / std`` with the statistics of the whole input volume; the output
+    is scaled back the same way."""
+
+
+class Reference(Config):
+    """A figure of training volumes: its mean and spread over them."""
+
+    mean: tuple[float, ...]
+    """Mean over training volumes, one for each component."""
+    sd: tuple[float, ...]
+    """Standard deviation over training volumes."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Reference:
+        if len(self.mean) != len(self.sd):
+            raise ValueError("mean and sd must have the same length")
+        return self
+
+
+class TrainingData(Config):
+    """What the model has seen, for people and for the distribution check."""
+
+    description: str
+    """Objects, contrast, blur and noise in plain words."""
+    feature_radius: tuple[float, float]
+    """Smallest and largest radius of pores, in voxels of the input."""
+    voxel_size: tuple[float, float] | None = None
+    """Range of voxel sizes; None where only features in voxels matter."""
+    unit: str | None = None
+    """Unit of `voxel_size`."""
+    noise: tuple[float, float]
+    """Standard deviation of the noise in units of the contrast."""
+    blur: tuple[float, float]
+    """Standard deviation of the point-spread function, in voxels of the input."""
+    intensity_quantiles: Reference
+    """Percentiles 1, 5, 25, 50, 75, 95, 99 of standardised training volumes."""
+    intensity_distance: tuple[float, float]
+    """Distance of a training volume's percentiles to the nearest of the examples:
+    median and 99th percentile over training volumes."""
+    examples: tuple[tuple[float, ...], ...]
+    """Percentiles of some training volumes."""
+    spectrum: Reference
+    """Logarithm of the in-plane power of standardised volumes, by radial frequency."""
+    spectrum_distance: tuple[float, float]
+    """As `intensity_distance`, for spectra."""
+    spectrum_examples: tuple[tuple[float, ...], ...]
+    """Spectra of the same training volumes."""
+    seeds: tuple[int, ...] = ()
+    """Of the simulated data."""
+
+
+class FigureRow(Config):
+    """One method's figures on one test set; errors are relative and signed."""
+
+    test_set: str
+    """Name of the test set."""
+    method: str
+    """``input``, a baseline with its tuned setting, ``model`` or ``noise-free``."""
+    psnr: float | None = None
+    """In dB; the range is the contrast between solid and pore."""
+    porosity_error: float | None = None
+    """Relative to the known mask, Otsu threshold."""
+    pores_per_mm3_error: float | None = None
+    """Relative error of the number of pores above the smallest volume."""
+    volume_histogram_distance: float | None = None
+    """Wasserstein distance between the logarithms (base 10) of the pore volumes."""
+    euler_error: float | None = None
+    """Relative error of the Euler number."""
+    dice: float | None = None
+    """Overlap of the pore mask with the known one."""
+
+
+class ModelCard(Config):
+    """Everything about a model but its weights."""
+
+    schema_version: int = SCHEMA_VERSION
+    """Version of this layout."""
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    """Short name, also of its folder."""
+    title: str
+    """Name for people."""
+    task: Literal["denoise", "super-resolution"]
+    """What it does."""
+    method: str = "supervised"
+    """How it was learned."""
+    network: str
+    """Name of the architecture in the registry."""
+    network_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the architecture."""
+    axes: Literal["YX", "ZYX"]
+    """What the network works on: planes or volumes."""
+    adjacent_slices: int = Field(1, ge=1)
+    """Neighbouring planes that it sees (2.5D)."""
+    upscale_factor: int = Field(1, ge=1, le=16)
+    """Output voxels per input voxel along every axis."""
+    halo: int = Field(ge=0)
+    """Radius of the receptive field in input voxels."""
+    normalisation: Normalisation = Normalisation()
+    """How grey levels are scaled."""
+    training: TrainingData
+    """What it was trained on."""
+    figures: tuple[FigureRow, ...] = ()
+    """How good it is on data unseen in training, beside other methods."""
+    description: str
+    """What the model does, in a few sentences."""
+    intended_use: str
+    """What it is for."""
+    not_for: str
+    """What it must not be used for."""
+    licence: str
+    """Of the weights."""
+    citation: str = ""
+    """How to cite it."""
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    """How and with what it was made."""
+    mixed_precision_error: float | None = Field(None, ge=0)
+    """Largest change in bfloat16, in standard deviations of the output; None where it
+    was not measured, and then it is not used."""
+    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Checksum of ``weights.safetensors``."""
+    n_parameters: int = Field(ge=1)
+    """Number of weights."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelCard:
+        if self.schema_version != SCHEMA_VERSION:
+            raise ValueError(
+                f"this release reads cards of version {SCHEMA_VERSION}; install the "
+                "release that wrote it"
+            )
+        if self.adjacent_slices > 1 and self.axes == "ZYX":
+            raise ValueError("a network on volumes takes no adjacent slices")
+        return self
+
+    @classmethod
+    def from_values(cls, values: Any) -> ModelCard:
+        """Validate what a card file held; raise `ConfigError` with one sentence.
+
+        The schema version is looked at first: a later layout may fail anywhere.
+        """
+        if not isinstance(values, dict):
+            raise ConfigError("it holds no card: a mapping was expected.")
+        version = values.get("schema_version", SCHEMA_VERSION)
+        if version != SCHEMA_VERSION:
+            raise ConfigError(
+                f"it has schema version {version} and this release reads version "
+                f"{SCHEMA_VERSION}: install the release that wrote it."
+            )
+        return cls.create(**values)
+
+    def to_yaml(self) -> str:
+        """The card as text for ``card.yaml``."""
+        import yaml
+
+        return yaml.safe_dump(
+            self.model_dump(mode="json"),
+            sort_keys=False,
+            allow_unicode=True,
+            default_flow_style=None,
+            width=88,
+        )

@@ -1,0 +1,248 @@
+"""Does a volume look like what a model was trained on?
+
+Judged from a sample of planes: the percentiles of the standardised grey levels, the
+radial power spectrum (blur and noise show there), and whether anything stands out of
+the noise at all. Grey scale and offset play no role, as the model standardises them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.volume import Volume
+from napari_geosr.models.card import QUANTILE_LEVELS, ModelCard
+
+FloatArray = npt.NDArray[np.float64]
+
+PATCH = 64
+_MAX_PATCHES = 32
+#: Edges of the rings of the power spectrum, in cycles per voxel.
+RING_EDGES = (0.0, 0.03, 0.06, 0.1, 0.14, 0.18, 0.22, 0.27, 0.32, 0.37, 0.43, 0.5)
+#: Distances in units of the 99th percentile of training volumes.
+_CAUTION, _UNLIKE = 1.3, 2.6
+#: Least ratio of the power of structure to that of noise.
+_LEAST_STRUCTURE = 1.2
+_LOW_RINGS, _NOISE_RINGS = slice(0, 3), slice(5, 9)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a model may be trusted on a volume.
+
+    Attributes
+    ----------
+    level : str
+        ``"ok"``; ``"caution"``: look closely at the result; ``"unlike"``: nothing like
+        it was in the training data.
+    reasons : tuple of str
+        Sentences for people; empty when ok.
+    figures : mapping
+        The numbers behind it.
+    """
+
+    level: Literal["ok", "caution", "unlike"]
+    reasons: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What is compared: percentiles and log10 ring powers of standardised planes."""
+
+    quantiles: FloatArray
+    spectrum: FloatArray
+
+    @property
+    def structure(self) -> float:
+        """Power of slow variations over that of noise, both per frequency."""
+        low = float(self.spectrum[_LOW_RINGS].max())
+        noise = float(np.median(self.spectrum[_NOISE_RINGS]))
+        return float(10 ** (low - noise))
+
+
+def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
+    """Take up to 32 square patches spread over `volume`, the same ones every time.
+
+    Parameters
+    ----------
+    volume : Volume
+        With axes ZYX or YX; only the patches of a lazy volume are read.
+
+    Returns
+    -------
+    ndarray of shape (n, edge, edge), float32
+        NaN and infinities are replaced by the mean of the others.
+    """
+    if volume.axes not in ("ZYX", "YX"):
+        raise VolumeError(
+            f"{volume.name!r} has axes {volume.axes}; choose one time and channel first."
+        )
+    height, width = volume.shape[-2:]
+    edge = min(PATCH, height, width)
+    depth = volume.shape[0] if volume.axes == "ZYX" else 1
+    n_planes = min(depth, 8)
+    # Low-discrepancy places: spread out, never aligned, the same in every run.
+    golden = (0.7548776662466927, 0.5698402909980532)
+    patches = []
+    for i in range(_MAX_PATCHES):
+        plane = round((i % n_planes + 0.5) / n_planes * (depth - 1)) if depth > 1 else 0
+        y = int((i * golden[0] % 1) * (height - edge + 1))
+        x = int((i * golden[1] % 1) * (width - edge + 1))
+        key: tuple[Any, ...] = (slice(y, y + edge), slice(x, x + edge))
+        key = (plane, *key) if volume.axes == "ZYX" else key
+        patches.append(np.asarray(volume.data[key], dtype=np.float32))
+        if depth <= n_planes and (height, width) == (edge, edge) and i + 1 == n_planes:
+            break
+    sample = np.stack(patches)
+    finite = np.isfinite(sample)
+    if not finite.all():
+        fill = sample[finite].mean() if finite.any() else 0.0
+        sample = np.where(finite, sample, np.float32(fill))
+    return sample
+
+
+def signature(sample: npt.NDArray[np.float32]) -> Signature | None:
+    """Signature of a sample of patches ``(n, edge, edge)``; None if it is constant."""
+    values = sample.astype(np.float64)
+    std = values.std()
+    if not std > 1e-12 * max(1.0, float(np.abs(values).max())):
+        return None
+    values = (values - values.mean()) / std
+    return Signature(np.percentile(values, QUANTILE_LEVELS), _ring_power(values))
+
+
+def _ring_power(patches: FloatArray) -> FloatArray:
+    """Mean log10 power density in rings of frequency, of Hann-windowed patches."""
+    height, width = patches.shape[1:]
+    window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
+    # The window would leak the patch's mean into the first ring.
+    weighted = (patches * window).sum((1, 2), keepdims=True) / window.sum()
+    power = np.abs(np.fft.rfft2((patches - weighted) * window)) ** 2
+    power = power.mean(axis=0) / (window**2).sum()
+    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
+    f = np.sqrt(fy**2 + fx**2)
+    ring = np.digitize(f, RING_EDGES) - 1
+    centres = (np.array(RING_EDGES[1:]) + np.array(RING_EDGES[:-1])) / 2
+    found, places = [], []
+    for i in range(len(centres)):
+        inside = ring == i
+        if i == 0:
+            inside[0, 0] = False
+        if inside.any():
+            found.append(np.log10(power[inside].mean() + 1e-9))
+            places.append(centres[i])
+    # Small patches have empty rings: take them from their neighbours.
+    return np.interp(centres, places, found)
+
+
+def distance(values: FloatArray, examples: Sequence[Sequence[float]]) -> float:
+    """Mean absolute difference to the nearest of `examples`."""
+    return float(np.abs(np.asarray(examples) - values).mean(axis=1).min())
+
+
+def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> Verdict:
+    """Compare a sample of a volume with a model's training data.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Of the model.
+    sample : ndarray of shape (n, edge, edge)
+        From :func:`draw_sample`.
+    volume : Volume
+        The volume it came from; its name and voxel size are used.
+    """
+    found = signature(sample)
+    if found is None:
+        reason = (
+            f"{volume.name!r} is the same everywhere, so there is nothing to restore."
+        )
+        return Verdict("unlike", (reason,))
+    training = card.training
+    figures = {
+        "intensity_distance": distance(found.quantiles, training.examples)
+        / training.intensity_distance[1],
+        "spectrum_distance": distance(found.spectrum, training.spectrum_examples)
+        / training.spectrum_distance[1],
+        "structure": found.structure,
+    }
+    reasons = []
+    worst = 0.0
+    if figures["intensity_distance"] > _CAUTION:
+        worst = max(worst, figures["intensity_distance"])
+        reasons.append(_intensity_reason(found, card))
+    if figures["spectrum_distance"] > _CAUTION:
+        worst = max(worst, figures["spectrum_distance"])
+        reasons.append(_spectrum_reason(found, card))
+    if found.structure < _LEAST_STRUCTURE:
+        worst = max(worst, _CAUTION)
+        reasons.append(
+            "Nothing stands out of the noise in the planes looked at: a restoration "
+            "would show shapes that cannot be trusted."
+        )
+    ratio = _voxel_size_ratio(card, volume)
+    if ratio is not None:
+        figures["voxel_size_ratio"] = ratio
+        if not 0.8 <= ratio <= 1.25:
+            worst = max(worst, _CAUTION)
+            reasons.append(
+                f"Voxels are {ratio:.2g} times as large as those the model was trained "
+                "on."
+            )
+    if not reasons:
+        return Verdict("ok", (), figures)
+    level: Literal["caution", "unlike"] = "unlike" if worst > _UNLIKE else "caution"
+    lead = {
+        "caution": f"{volume.name!r} differs from what {card.name} was trained on.",
+        "unlike": f"{volume.name!r} is unlike anything {card.name} was trained on.",
+    }[level]
+    return Verdict(
+        level, (lead, *reasons, "Compare the result with the original."), figures
+    )
+
+
+def _intensity_reason(found: Signature, card: ModelCard) -> str:
+    """Say in words how the grey levels differ from the training range."""
+    examples = np.asarray(card.training.examples)
+    low, high = examples.min(axis=0), examples.max(axis=0)
+    outside = [
+        f"the {level:g} % percentile lies {value:+.1f} standard deviations from the mean "
+        f"(training: {a:+.1f} to {b:+.1f})"
+        for level, value, a, b in zip(
+            QUANTILE_LEVELS, found.quantiles, low, high, strict=True
+        )
+        if not a <= value <= b
+    ]
+    detail = f": {outside[0]}" if outside else ""
+    return f"Its grey levels are spread differently{detail}."
+
+
+def _spectrum_reason(found: Signature, card: ModelCard) -> str:
+    """Say whether the volume is smoother or rougher than training volumes."""
+    examples = np.asarray(card.training.spectrum_examples)
+    nearest = examples[np.abs(examples - found.spectrum).mean(axis=1).argmin()]
+    fine = float((found.spectrum - nearest)[-5:].mean())
+    if fine < 0:
+        return (
+            "It has less fine detail and noise than training volumes: it may be blurred, "
+            "smoothed or enlarged beyond its resolution."
+        )
+    return "It has more or other fine-grained noise than training volumes."
+
+
+def _voxel_size_ratio(card: ModelCard, volume: Volume) -> float | None:
+    """Voxel size over the nearest one of training, where both are known."""
+    trained = card.training.voxel_size
+    if trained is None or card.training.unit is None or not volume.has_physical_size:
+        return None
+    from napari_geosr.core.units import MILLIMETRES
+
+    size = max(volume.voxel_size) * MILLIMETRES[volume.unit]
+    low, high = (v * MILLIMETRES[card.training.unit] for v in trained)
+    return size / min(max(size, low), high)

@@ -1,0 +1,110 @@
+"""The zoo: models that come with the package and those in the user's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_geosr.core.errors import ModelError
+from napari_geosr.models import bundle
+from napari_geosr.models.bundle import CARD_FILE, Model
+from napari_geosr.models.card import ModelCard
+
+_BUNDLED = Path(__file__).resolve().parent.parent / "pretrained"
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """A model that is at hand.
+
+    Attributes
+    ----------
+    name : str
+        What to choose it by.
+    path : Path
+        Folder or zip of the bundle.
+    card : ModelCard
+        What it is.
+    bundled : bool
+        Whether it came with the package.
+    """
+
+    name: str
+    path: Path
+    card: ModelCard
+    bundled: bool
+
+
+def user_folder() -> Path:
+    """Where people put models of their own, each a folder or zip. May not exist yet."""
+    from platformdirs import user_data_path
+
+    return user_data_path("napari-geosr", appauthor=False) / "models"
+
+
+def bundled_folder() -> Path:
+    """Where the models that come with the package lie."""
+    return _BUNDLED
+
+
+def list_models() -> list[ZooEntry]:
+    """Return all usable models by name, the user's own before bundled namesakes.
+
+    Damaged bundles in the user's folder are left out here; :func:`damaged` names them.
+    """
+    return _scan()[0]
+
+
+def damaged() -> dict[Path, str]:
+    """Return what is in the folders but cannot be used, each with the reason."""
+    return _scan()[1]
+
+
+def find(name_or_path: str | Path) -> Model:
+    """Return a model by its name in the zoo or by the path of its bundle.
+
+    Raises
+    ------
+    ModelError
+        If there is none or it is damaged.
+    """
+    text = str(name_or_path)
+    entries, faults = _scan()
+    for entry in entries:
+        if entry.name == text:
+            return Model(entry.card, entry.path)
+    path = Path(name_or_path).expanduser()
+    if path.exists():
+        return bundle.load(path)
+    for folder, reason in faults.items():
+        if folder.stem == text:
+            raise ModelError(reason)
+    known = ", ".join(entry.name for entry in entries) or "none"
+    raise ModelError(
+        f"There is no model {text!r}. Known: {known}. Give one of these names or the "
+        f"path of a bundle, or put the bundle into {user_folder()}."
+    )
+
+
+def _scan() -> tuple[list[ZooEntry], dict[Path, str]]:
+    entries: dict[str, ZooEntry] = {}
+    faults: dict[Path, str] = {}
+    for folder, bundled in ((_BUNDLED, True), (user_folder(), False)):
+        for path in _bundles(folder):
+            try:
+                card = bundle.read_card(path)
+            except ModelError as error:
+                faults[path] = str(error)
+                continue
+            entries[card.name] = ZooEntry(card.name, path, card, bundled)
+    return sorted(entries.values(), key=lambda entry: entry.name), faults
+
+
+def _bundles(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if (path / CARD_FILE).is_file() or (path.is_file() and path.suffix == ".zip")
+    )
