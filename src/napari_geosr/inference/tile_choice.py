@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -18,6 +18,7 @@ from napari_geosr.inference.tiling import (
     clip_box,
     cut_axis,
     lay_out,
+    padded_span,
 )
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -27,7 +28,6 @@ SECONDS_PER_TILE = 2.0
 ACCEPTED_FACTOR = 1.25
 #: Planes of a 2D network are gathered into one tile up to about this time.
 _SECONDS_PER_STACK = 0.25
-_CANDIDATES_PER_AXIS = 24
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,15 @@ def choose_tile(
     target = clip_box(layout, box)
     buffers = buffers or Buffers()
     stack = _planes_together(layout, seconds_per_voxel, chunks)
+    cuts = [
+        [
+            _cut(layout, target, axis, length)
+            for length in _lengths(layout, target, axis, stack)
+        ]
+        for axis in range(3)
+    ]
     choices = [
-        weigh_tile(layout, target, tile, cost, buffers)
-        for tile in _candidates(layout, target, stack)
+        _combine(layout, z, y, x, cost, buffers) for z, y, x in itertools.product(*cuts)
     ]
     fitting = [c for c in choices if c.peak_bytes <= budget]
     if most_voxels is not None:
@@ -142,56 +148,72 @@ def _best(
     return min(cheap, key=lambda c: (seconds(c), work(c)))
 
 
+@dataclass(frozen=True)
+class _AxisCut:
+    """One axis cut into pieces of length `tile`."""
+
+    tile: int
+    n_pieces: int
+    factor: float
+    longest_core: int
+    longest_window: int
+
+
+def _cut(layout: Layout, box: Box, axis: int, tile: int) -> _AxisCut:
+    pieces = cut_axis(layout, axis, tile, box[axis])
+    windows = [w.stop - w.start for _, w in pieces]
+    return _AxisCut(
+        tile=tile,
+        n_pieces=len(pieces),
+        factor=sum(windows) / padded_span(layout, axis, box[axis]),
+        longest_core=max(c.stop - c.start for c, _ in pieces),
+        longest_window=max(windows),
+    )
+
+
 def weigh_tile(
     layout: Layout, box: Box, tile: Size, cost: CostModel, buffers: Buffers
 ) -> TileChoice:
     """What a tile of this size (multiples of the stride) costs."""
-    factor, n_tiles = 1.0, 1
-    core, window = [], []
-    for axis in range(3):
-        pieces = cut_axis(layout, axis, tile[axis], box[axis])
-        windows = [w.stop - w.start for _, w in pieces]
-        stride = layout.stride[axis]
-        span = box[axis].stop - box[axis].start // stride * stride
-        factor *= sum(windows) / max(1, span)
-        n_tiles *= len(pieces)
-        core.append(max(c.stop - c.start for c, _ in pieces))
-        window.append(max(windows))
-    cores, windows_3d = (core[0], core[1], core[2]), (window[0], window[1], window[2])
+    z, y, x = (_cut(layout, box, axis, tile[axis]) for axis in range(3))
+    return _combine(layout, z, y, x, cost, buffers)
+
+
+def _combine(
+    layout: Layout,
+    z: _AxisCut,
+    y: _AxisCut,
+    x: _AxisCut,
+    cost: CostModel,
+    buffers: Buffers,
+) -> TileChoice:
+    core = (z.longest_core, y.longest_core, x.longest_core)
+    window = (z.longest_window, y.longest_window, x.longest_window)
     return TileChoice(
-        tile=tile,
-        peak_bytes=int(tile_peak(layout, cost, buffers, cores, windows_3d)),
-        cost_factor=factor,
-        n_tiles=n_tiles,
-        window_voxels=math.prod(windows_3d[1:] if layout.per_plane else windows_3d),
+        tile=(z.tile, y.tile, x.tile),
+        peak_bytes=int(tile_peak(layout, cost, buffers, core, window)),
+        cost_factor=z.factor * y.factor * x.factor,
+        n_tiles=z.n_pieces * y.n_pieces * x.n_pieces,
+        window_voxels=math.prod(window[1:] if layout.per_plane else window),
     )
 
 
-def _candidates(layout: Layout, box: Box, stack: int) -> Iterator[Size]:
-    axes = []
-    for axis in range(3):
-        stride = layout.stride[axis]
-        span = box[axis].stop - box[axis].start // stride * stride
-        if axis == 0 and layout.per_plane:
-            axes.append(sorted({1, min(stack, span)}))
-            continue
-        if layout.halo[axis] >= layout.padded[axis]:  # every window is the whole axis
-            axes.append([-(-span // stride) * stride])
-            continue
-        n_most = -(-span // stride)
-        parts = {1, 2, 3, 4, 5, 6, 7, 8, n_most}
-        k = 8.0
-        while k < n_most:
-            k *= 1.3
-            parts.add(int(k))
-        lengths = {
-            math.ceil(math.ceil(span / p) / stride) * stride
-            for p in parts
-            if p <= n_most
-        }
-        longest = sorted(lengths, reverse=True)[: _CANDIDATES_PER_AXIS - 1]
-        axes.append([*longest, stride])
-    yield from ((z, y, x) for z, y, x in itertools.product(*axes))
+def _lengths(layout: Layout, box: Box, axis: int, stack: int) -> list[int]:
+    """Tile lengths worth trying along an axis."""
+    stride = layout.stride[axis]
+    span = box[axis].stop - box[axis].start // stride * stride
+    if axis == 0 and layout.per_plane:
+        return sorted({1, min(stack, span)})
+    if layout.halo[axis] >= layout.padded[axis]:  # every window is the whole axis
+        return [math.ceil(span / stride) * stride]
+    n_most = math.ceil(span / stride)
+    parts, k = {1, 2, 3, 4, 5, 6, 7, 8, n_most}, 8.0
+    while k < n_most:
+        k *= 1.4
+        parts.add(int(k))
+    return sorted(
+        {math.ceil(math.ceil(span / p) / stride) * stride for p in parts if p <= n_most}
+    )
 
 
 def _planes_together(

@@ -306,13 +306,18 @@ def _factor(
 ) -> float:
     factor = 1.0
     for axis in range(3):
-        s = layout.stride[axis]
-        start, stop = box[axis].start // s * s, _up(box[axis].stop, s)
-        if box[axis].stop == layout.shape[axis]:
-            stop = layout.padded[axis]
         computed = sum(w.stop - w.start for _, w in pieces[axis])
-        factor *= computed / (stop - start)
+        factor *= computed / padded_span(layout, axis, box[axis])
     return factor
+
+
+def padded_span(layout: Layout, axis: int, part: slice) -> int:
+    """Voxels along an axis that a network must at least compute for `part`."""
+    stride = layout.stride[axis]
+    stop = _up(part.stop, stride)
+    if part.stop == layout.shape[axis]:
+        stop = layout.padded[axis]
+    return stop - part.start // stride * stride
 
 
 def _touch(one: Box, other: Box) -> bool:

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import BlockDone, run_to_end
+from napari_geosr.inference import intensity
+from napari_geosr.inference.intensity import QUANTILE_LEVELS, scan_steps
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    hnp.arrays(
+        st.sampled_from([np.uint8, np.int16, np.float32, np.float64]),
+        hnp.array_shapes(min_dims=2, max_dims=3, max_side=12),
+        elements=st.integers(0, 100),
+    ),
+    st.integers(1, 60),
+)
+def test_blocks_add_up_to_numpys_figures(array, block_voxels):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intensity, "_BLOCK_VOXELS", block_voxels)
+        if array.min() == array.max():
+            with pytest.raises(VolumeError, match="same grey value"):
+                run_to_end(scan_steps(array))
+            return
+        found = run_to_end(scan_steps(array))
+    wide = array.astype(np.float64)
+    assert found.mean == pytest.approx(wide.mean(), rel=1e-12, abs=1e-12)
+    assert found.std == pytest.approx(wide.std(), rel=1e-9)
+    assert (found.minimum, found.maximum) == (array.min(), array.max())
+    assert found.n_voxels == array.size
+    assert not found.sampled
+    assert found.quantiles == pytest.approx(np.quantile(wide, QUANTILE_LEVELS))
+
+
+def test_a_large_offset_keeps_its_digits(rng):
+    array = 1e6 + rng.normal(size=(20, 50, 50))
+    found = run_to_end(scan_steps(array))
+    assert found.std == pytest.approx(array.std(), rel=1e-9)
+
+
+def test_nonfinite_voxels_are_counted_and_left_out(rng):
+    array = rng.normal(size=(4, 30, 30)).astype("float32")
+    good = array.copy()
+    array[1, :3, 0] = np.nan
+    array[2, 0, :2] = [np.inf, -np.inf]
+    found = run_to_end(scan_steps(array))
+    assert (found.n_nan, found.n_inf, found.n_voxels) == (3, 2, 3600)
+    keep = np.isfinite(array)
+    assert found.mean == pytest.approx(good[keep].mean(dtype=float))
+
+
+def test_a_large_volume_is_sampled_alike_every_time(rng):
+    array = rng.normal(size=(50, 20, 20))
+    first = run_to_end(scan_steps(array, sample_above=10 * 400))
+    assert first.sampled
+    assert first.n_voxels == 10 * 400
+    assert first == run_to_end(scan_steps(array, sample_above=10 * 400))
+    planes = np.linspace(0, 49, 10).round().astype(int)
+    assert first.mean == pytest.approx(array[planes].mean())
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((2, 3, 3), np.nan), "None of the 18 voxels"),
+        (np.full((3, 3), 7, "uint16"), r"same grey value \(7\)"),
+        (np.zeros((2, 2), complex), "complex"),
+        (np.zeros((0, 4, 4)), "no voxels"),
+    ],
+)
+def test_what_cannot_be_normalised_is_refused(array, message):
+    with pytest.raises(VolumeError, match=message):
+        run_to_end(scan_steps(array))
+
+
+def test_progress_and_cancel(monkeypatch, rng):
+    monkeypatch.setattr(intensity, "_BLOCK_VOXELS", 100)
+    array = rng.normal(size=(10, 10, 10))
+    blocks = [s for s in scan_steps(array) if isinstance(s, BlockDone)]
+    assert [b.done for b in blocks] == list(range(1, 11))
+    assert {b.total for b in blocks} == {10}
+    with pytest.raises(Cancelled):
+        run_to_end(scan_steps(array, lambda: True))

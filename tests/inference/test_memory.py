@@ -1,0 +1,147 @@
+"""The cost model, and the tile chosen with it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_geosr.core.errors import DeviceMemoryError, ModelError
+from napari_geosr.inference.memory import (
+    Buffers,
+    CostModel,
+    count_storage,
+    measure_cost,
+)
+from napari_geosr.inference.tile_choice import ACCEPTED_FACTOR, choose_tile
+from napari_geosr.inference.tiling import lay_out, plan
+from napari_geosr.networks.spec import NetworkSpec
+
+
+@pytest.mark.parametrize(("kind", "ndim"), [("conv", 2), ("strided", 2), ("conv", 3)])
+def test_counted_storage_is_a_line_in_the_voxels(make_network, kind, ndim):
+    network = make_network(kind, ndim)
+    cost = measure_cost(network)
+    window = (224,) * ndim if ndim == 2 else (56,) * ndim
+    counted = count_storage(network, window)
+    assert cost.counted(math.prod(window)) == pytest.approx(counted, rel=0.02)
+
+
+def test_counting_by_hand(make_network):
+    """One convolution, 1 → 3 channels, and its copies in blocks of 16 channels."""
+    import torch
+
+    network = torch.nn.Conv2d(1, 3, 3, padding=1)
+    network.spec = NetworkSpec("YX", (1, 1), (1, 1), (1, 1))
+    n = 64 * 64
+    assert count_storage(network, (64, 64)) == (1 + 3 + 16 + 16) * 4 * n
+    assert count_storage(network, (64, 64), "cuda") == (1 + 3) * 4 * n
+
+
+def test_a_network_that_fails_is_named(make_network):
+    import torch
+
+    network = torch.nn.Conv2d(2, 1, 3)
+    network.spec = NetworkSpec("YX", (1, 1), (1, 1), (1, 1))
+    with pytest.raises(ModelError, match="fails on a window"):
+        count_storage(network, (16, 16))
+
+
+def test_a_measured_tile_corrects_the_model():
+    cost = CostModel(base=0.0, slope=100.0, safety=1.2, fixed=10)
+    higher = cost.corrected(1000, 200_010)
+    assert higher.peak(1000) == pytest.approx(200_010)
+    assert cost.corrected(1000, 20).safety == 1.0
+
+
+@st.composite
+def problems(draw):
+    ndim = draw(st.sampled_from((2, 3)))
+    per_plane = ndim == 2 or draw(st.booleans())
+    n = 2 if per_plane else 3
+    longest = 3000 if per_plane else 300
+    plane = tuple(draw(st.integers(1, longest)) for _ in range(n))
+    shape = plane if ndim == n else (draw(st.integers(1, 50)), *plane)
+    stride = draw(st.sampled_from((1, 4)))
+    spec = NetworkSpec(
+        "ZYX"[-n:],
+        (draw(st.integers(0, 40)),) * n,
+        (stride,) * n,
+        (draw(st.sampled_from((1, 2))),) * n,
+        minimum_size=(stride,) * n,
+    )
+    return shape, spec, draw(st.integers(60, 2000)) * 10**6
+
+
+COST = CostModel(base=1000.0, slope=300.0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(problems(), st.one_of(st.none(), st.floats(1e-8, 1e-4)))
+def test_the_choice_keeps_the_budget_and_is_the_plans(problem, speed):
+    shape, spec, budget = problem
+    choice = choose_tile(shape, spec, COST, budget, seconds_per_voxel=speed)
+    assert choice.peak_bytes <= budget
+    tiles = plan(shape, spec, choice.tile)
+    assert len(tiles.tiles) == choice.n_tiles
+    assert tiles.tile == choice.tile
+    layout = lay_out(shape, spec)
+    largest = max(
+        math.prod(t.window_shape[1 if layout.per_plane else 0 :]) for t in tiles.tiles
+    )
+    assert largest == choice.window_voxels
+
+
+def test_plenty_of_memory_means_no_overhead():
+    spec = NetworkSpec("ZYX", (10,) * 3, (1,) * 3, (2,) * 3)
+    choice = choose_tile((100, 100, 100), spec, COST, 10**12)
+    assert (choice.n_tiles, choice.cost_factor) == (1, 1.0)
+
+
+def test_the_longest_axis_is_split_first():
+    spec = NetworkSpec("ZYX", (10,) * 3, (1,) * 3, (1,) * 3)
+    choice = choose_tile((64, 64, 640), spec, COST, 500 * 10**6)
+    assert choice.tile[:2] == (64, 64)
+    assert choice.n_tiles > 1
+
+
+def test_slow_networks_get_smaller_tiles_but_not_dearer_runs():
+    spec = NetworkSpec("ZYX", (5,) * 3, (1,) * 3, (1,) * 3)
+    fast = choose_tile((256,) * 3, spec, COST, 10**11, seconds_per_voxel=1e-9)
+    slow = choose_tile((256,) * 3, spec, COST, 10**11, seconds_per_voxel=1e-6)
+    assert fast.n_tiles == 1
+    assert slow.n_tiles > 1
+    assert slow.cost_factor <= ACCEPTED_FACTOR
+
+
+def test_planes_are_gathered_to_fill_chunks_of_the_target():
+    spec = NetworkSpec("YX", (5, 5), (1, 1), (1, 1))
+    choice = choose_tile((64, 100, 100), spec, COST, 10**9, chunks=(8, 100, 100))
+    assert choice.tile == (8, 100, 100)
+    single = choose_tile(
+        (64, 2000, 2000), spec, COST, 2 * 10**9, seconds_per_voxel=1e-6
+    )
+    assert single.tile[0] == 1
+
+
+def test_a_remembered_size_is_kept():
+    spec = NetworkSpec("YX", (5, 5), (1, 1), (1, 1))
+    choice = choose_tile((1000, 1000), spec, COST, 10**12, most_voxels=90_000)
+    assert choice.window_voxels <= 90_000
+
+
+def test_what_is_needed_is_named_when_nothing_fits():
+    spec = NetworkSpec("YX", (500, 500), (1, 1), (1, 1))
+    with pytest.raises(DeviceMemoryError, match=r"needs \d+ MB.*budget is 60 MB"):
+        choose_tile((5000, 5000), spec, COST, 60 * 10**6)
+
+
+def test_buffers_count_every_copy():
+    spec = NetworkSpec("YX", (2, 2), (1, 1), (1, 1), adjacent_slices=5)
+    layout = lay_out((9, 50, 50), spec)
+    buffers = Buffers(source=2, target=4, network=4, depth=2)
+    n_in, n_out = 5 * 30 * 30, 1 * 26 * 26
+    expected = n_in * (2 + 1 + 3 * 4) + n_out * (4 * 4 + 2 * 4 + 2)
+    assert buffers.bytes(layout, (1, 26, 26), (1, 30, 30)) == expected
