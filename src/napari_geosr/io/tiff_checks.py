@@ -12,6 +12,11 @@ import numpy as np
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
 
+#: Bytes of one value of each TIFF type.
+_TYPE_BYTES = dict(
+    zip(range(1, 14), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), strict=True)
+) | {16: 8, 17: 8, 18: 8}
+
 
 def truncated(path: Path, needed: int, size: int) -> FileError:
     """The error for a file that ends too early."""
@@ -49,12 +54,26 @@ def check_page_chain(tif: Any, path: Path) -> None:
             end = place + n_count + n_tags * entry
             if end > size or n_tags > 4096:
                 raise truncated(path, end, size)
-            stream.seek(end)
+            entries = stream.read(n_tags * entry)
+            if len(seen) == 1:  # the first page carries the metadata of the file
+                _check_values(entries, entry, order, path, size)
             tail = stream.read(n_offset)
             # A last directory at the very end may lack its closing zero.
             place = (
                 struct.unpack(order + offset, tail)[0] if len(tail) == n_offset else 0
             )
+
+
+def _check_values(
+    entries: bytes, entry: int, order: str, path: Path, size: int
+) -> None:
+    """Raise `FileError` if a tag's value lies beyond the end of the file."""
+    big = entry == 20
+    layout, inline = (order + "HHQQ", 8) if big else (order + "HHII", 4)
+    for _, kind, count, place in struct.iter_unpack(layout, entries):
+        length = _TYPE_BYTES.get(kind, 0) * count
+        if length > inline and place + length > size:
+            raise truncated(path, place + length, size)
 
 
 def check_segments(tif: Any, series: Any, path: Path) -> None:
