@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QScrollArea,
+    QSizePolicy,
     QSpinBox,
     QSplitter,
     QVBoxLayout,
@@ -54,6 +55,7 @@ class FiguresTable(QWidget):
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setVerticalSpacing(1)
         self._grid.setHorizontalSpacing(8)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.setAccessibleName("Figures")
         self.setToolTip("Figures of the measurement; select them to copy.")
 
@@ -65,7 +67,7 @@ class FiguresTable(QWidget):
                 widget.deleteLater()
         several = len(reports) > 1
         if several:
-            self._add(0, 0, "change below", "Second against first image.")
+            self._add(0, 0, "(change below)", "Second against first image.")
             for column, name in enumerate(reports, start=1):
                 self._add(0, column, name, name, elide=True, bold=True)
         for i, (label, texts, changes) in enumerate(figure_rows(reports), start=1):
@@ -73,6 +75,7 @@ class FiguresTable(QWidget):
             title, shown = label, texts
             if several:
                 title, shown = _unit_to_label(_short(label), texts)
+                shown = [text.replace(" ± ", "\n± ") for text in shown]
                 shown = [
                     f"{text}\n{_change(change)}" if change else text
                     for text, change in zip(shown, changes, strict=True)
@@ -96,6 +99,7 @@ class FiguresTable(QWidget):
         label = ElidedLabel(text) if elide else QLabel(text)
         label.setToolTip(help_text)
         label.setAccessibleName(text or "no value")
+        label.setIndent(0)
         label.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
         if column:
             label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
@@ -286,8 +290,7 @@ class PorosityResult(QWidget):
         """Give the figures what they need, but leave at least a third to the table."""
         room = self._splitter.height()
         rows = self._above.widget().layout()
-        width = self._above.viewport().width()
-        wanted = max(rows.sizeHint().height(), rows.totalHeightForWidth(width)) + 2
+        wanted = rows.sizeHint().height()
         upper = min(wanted, room * 2 // 3)
         self._splitter.setSizes([upper, room - upper])
 
