@@ -53,7 +53,7 @@ def plan(
 
 
 def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
-    """Raise `FileError` before hours are spent if the files cannot be written."""
+    """Raise `FileError` before the work if files would be replaced without leave."""
     folder = next(iter(files.values())).parent
     existing = [path.name for path in files.values() if path.exists()]
     if existing and not overwrite:
@@ -61,12 +61,8 @@ def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
             f"{folder} already holds {', '.join(existing)}. Choose another folder, or "
             "replace them with --overwrite."
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"The folder {folder} cannot be made: {error.strerror}. Choose another one."
-        ) from error
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder} is a file, not a folder. Choose another --out.")
 
 
 def write(
@@ -75,9 +71,22 @@ def write(
     reports: Mapping[str, PorosityReport],
     config: MeasureConfig,
 ) -> None:
-    """Write what :func:`plan` named, replacing what :func:`check` allowed."""
+    """Write what :func:`plan` named, replacing what :func:`check` allowed.
+
+    Raises
+    ------
+    FileError
+        If the folder cannot be made or a file cannot be written.
+    """
     from napari_geosr.measure import export
 
+    folder = files["json"].parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"The folder {folder} cannot be made: {error.strerror}. Choose another one."
+        ) from error
     record = measure_record(volumes, config)
     first, *others = reports
     values = reports[first].to_json_dict() | {"provenance": record}
