@@ -22,6 +22,14 @@ _PINT = {"µm": "um", "Å": "angstrom", "in": "inch"}
 _DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 
 
+def unwrapped(thing: Any) -> Any:
+    """Give the viewer or layer behind the proxy that napari hands to plugins.
+
+    Each access makes a new proxy, so neither identity nor weak references hold.
+    """
+    return getattr(thing, "__wrapped__", thing)
+
+
 def volume_from_layer(layer: Layer, viewer: ViewerModel | None = None) -> Volume:
     """Give the layer's data as a `Volume` in the layer's place in space.
 
@@ -148,13 +156,14 @@ def add_image_result(
         options["colormap"] = like.colormap
         options["contrast_limits"] = tuple(like.contrast_limits)
         options["gamma"] = like.gamma
-    return viewer.add_image(volume.data, **geometry(volume), **(options | kwargs))
+    return unwrapped(
+        viewer.add_image(volume.data, **geometry(volume), **(options | kwargs))
+    )
 
 
 def add_labels_result(
     viewer: ViewerModel, labels: Any, volume: Volume, **kwargs: Any
 ) -> Labels:
     """Add an integer array as labels in the place of `volume`."""
-    return viewer.add_labels(
-        labels, **geometry(volume), **({"metadata": layer_metadata(volume)} | kwargs)
-    )
+    options = {"metadata": layer_metadata(volume)} | kwargs
+    return unwrapped(viewer.add_labels(labels, **geometry(volume), **options))

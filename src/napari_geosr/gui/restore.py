@@ -28,7 +28,12 @@ from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.gui._curtain import CompareBox
 from napari_geosr.gui._form import ConfigForm
 from napari_geosr.gui._layer_combo import Connections, LayerCombo
-from napari_geosr.gui._layers import METADATA, chosen_position, volume_from_layer
+from napari_geosr.gui._layers import (
+    METADATA,
+    chosen_position,
+    unwrapped,
+    volume_from_layer,
+)
 from napari_geosr.gui._model_box import ModelBox
 from napari_geosr.gui._notify import MessageRow, show_error
 from napari_geosr.gui._remembered import recall, remember
@@ -56,6 +61,7 @@ class RestoreDock(QWidget):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
+        napari_viewer = unwrapped(napari_viewer)
         self._viewer = napari_viewer
         self._tiles_began: tuple[float, int] | None = None
         self._result: weakref.ref[Image] | None = None
