@@ -290,7 +290,7 @@ class PorosityResult(QWidget):
         """Give the figures what they need, but leave at least a third to the table."""
         room = self._splitter.height()
         rows = self._above.widget().layout()
-        wanted = rows.sizeHint().height()
+        wanted = rows.sizeHint().height() + 6
         upper = min(wanted, room * 2 // 3)
         self._splitter.setSizes([upper, room - upper])
 

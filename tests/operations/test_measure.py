@@ -1,0 +1,252 @@
+"""Measuring and comparing volumes: the verb behind dock and command line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_geosr import measure_porosity
+from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
+from napari_geosr.core.steps import BlockDone, ResultReady, Warned, run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations import measure as verb
+from napari_geosr.operations.mask import ResampledMask, align_mask
+from napari_geosr.operations.measure import (
+    MeasureConfig,
+    compare_steps,
+    histogram_steps,
+    measure_steps,
+    pore_size,
+    preview_mask,
+    same_smallest_pore,
+    threshold_steps,
+)
+
+#: Centres (Z, Y, X) and radii in voxels.
+BALLS = (((8, 10, 10), 6), ((22, 30, 28), 7), ((8, 30, 12), 3))
+SHAPE = (32, 40, 40)
+
+
+def balls(factor: int = 1, dtype: type = np.float32) -> np.ndarray:
+    """Dark balls in bright solid, sampled `factor` times as finely."""
+    grid = np.ogrid[tuple(slice(0, n * factor) for n in SHAPE)]
+    data = np.full([n * factor for n in SHAPE], 180, dtype)
+    for centre, radius in BALLS:
+        at = [(c + 0.5) * factor - 0.5 for c in centre]
+        squares = [(g - a) ** 2 for g, a in zip(grid, at, strict=True)]
+        data[sum(squares) <= (radius * factor) ** 2] = 60
+    return data
+
+
+def noisy(rng: np.random.Generator, factor: int = 1) -> np.ndarray:
+    data = balls(factor)
+    return data + rng.normal(0, 8, data.shape).astype(np.float32)
+
+
+def foam(rng: np.random.Generator, factor: int = 1, name: str = "foam") -> Volume:
+    size = 4.0 / factor
+    origin = (-(factor - 1) / 2 * size,) * 3
+    return Volume(noisy(rng, factor), "ZYX", (size,) * 3, "µm", origin, name=name)
+
+
+def test_balls_are_found_and_measured(rng):
+    report = measure_porosity(foam(rng))
+    assert report.pore_count == len(BALLS)
+    volumes = np.sort(report.table["volume"])
+    exact = np.sort([4 / 3 * np.pi * (r * 4.0) ** 3 for _, r in BALLS])
+    assert volumes == pytest.approx(exact, rel=0.12)
+    assert report.porosity == pytest.approx((balls() == 60).mean(), abs=1e-4)
+    assert report.pores_per_mm3 == pytest.approx(3 / (np.prod(SHAPE) * 0.004**3))
+    assert np.unique(report.labels).tolist() == [0, 1, 2, 3]
+
+
+def test_settings_are_checked():
+    with pytest.raises(ConfigError, match="min voxels"):
+        measure_porosity(Volume(balls(), "ZYX"), min_voxels=0)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.zeros((4, 5, 6), complex), "complex"),
+        (np.zeros((0, 5, 6), np.uint8), "empty"),
+        (np.full((4, 5, 6), 7.0), "one grey value"),
+        (np.full((4, 5, 6), np.nan), "no finite value"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_sentence(data, message):
+    volume = Volume(data, "ZYX", name="bad scan")
+    for steps in (
+        measure_steps(volume, MeasureConfig()),
+        histogram_steps(volume),
+        compare_steps({"a": volume}, MeasureConfig()),
+    ):
+        with pytest.raises(VolumeError, match=message) as caught:
+            run_to_end(steps)
+        assert "bad scan" in str(caught.value)
+
+
+def test_comparison_uses_one_physical_smallest_pore(rng):
+    volumes = {"coarse": foam(rng), "fine": foam(rng, 2)}
+    reports = run_to_end(compare_steps(volumes, MeasureConfig(min_voxels=200)))
+    assert list(reports) == ["coarse", "fine"]
+    # The smallest ball has 123 voxels in one and about 1000 in the other volume.
+    assert [r.min_voxels for r in reports.values()] == [200, 1600]
+    assert [r.pore_count for r in reports.values()] == [2, 2]
+
+
+@given(
+    n=st.integers(1, 500),
+    edges=st.lists(st.floats(0.1, 10), min_size=1, max_size=4),
+)
+def test_no_pore_below_the_smallest_physical_size_counts(n, edges):
+    volumes = {
+        str(i): Volume(np.zeros((2, 2, 2)), "ZYX", (edge,) * 3, "µm")
+        for i, edge in enumerate(edges)
+    }
+    configs = same_smallest_pore(volumes, MeasureConfig(min_voxels=n))
+    smallest = n * max(edges) ** 3
+    for name, config in configs.items():
+        voxel = float(name and edges[int(name)]) ** 3
+        assert config.min_voxels * voxel >= smallest * (1 - 1e-5)
+        assert (config.min_voxels - 1) * voxel < smallest
+    assert min(c.min_voxels for c in configs.values()) == n
+
+
+def test_comparing_with_a_volume_without_voxel_size_warns(rng):
+    volumes = {"a": foam(rng), "b": Volume(noisy(rng), "ZYX", name="b")}
+    steps = list(compare_steps(volumes, MeasureConfig(), keep_labels=False))
+    warnings = [s.message for s in steps if isinstance(s, Warned)]
+    assert any("'b' has no voxel size" in message for message in warnings)
+    assert steps[-1].result["b"].min_voxels == steps[-1].result["a"].min_voxels
+
+
+def test_progress_rises_over_all_volumes(rng, monkeypatch):
+    volumes = {"a": foam(rng), "b": foam(rng)}
+    steps = list(compare_steps(volumes, MeasureConfig()))
+    done = [s.done / s.total for s in steps if isinstance(s, BlockDone) and s.total]
+    assert done == sorted(done)
+    assert done[-1] == 1
+
+
+def test_stopping_ends_at_the_next_block(rng):
+    asked = iter([False, False, True])
+    steps = measure_steps(
+        foam(rng), MeasureConfig(), should_stop=lambda: next(asked, True)
+    )
+    with pytest.raises(Cancelled):
+        list(steps)
+
+
+def test_lazy_and_in_memory_give_the_same(rng):
+    import dask.array as da
+
+    volume = foam(rng)
+    lazy = volume.replace(data=da.from_array(volume.data, chunks=(5, 17, 40)))
+    one, other = measure_porosity(volume), measure_porosity(lazy)
+    assert one.to_json_dict() == other.to_json_dict()
+    assert np.array_equal(one.labels, other.labels)
+
+
+def test_labels_too_large_for_memory_go_to_disk(rng, monkeypatch, tmp_path):
+    from napari_geosr.operations import storage
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(storage, "_RESULT_SHARE", 0.0)
+    volume = foam(rng)
+    report = measure_porosity(volume)
+    assert type(report.labels) is not np.ndarray
+    monkeypatch.undo()
+    assert np.array_equal(report.labels[:], measure_porosity(volume).labels)
+
+
+def test_a_mask_of_other_voxels_is_looked_up_by_position(rng):
+    volume = foam(rng)
+    half = np.zeros(SHAPE, np.uint8)
+    half[:16] = 1
+    mask = volume.replace(data=half)
+    same = measure_porosity(volume, mask)
+    assert same.sample_voxels == half.sum()
+    assert same.pore_count == 2
+    fine = foam(rng, 2)
+    looked_up = align_mask(mask, fine)
+    assert isinstance(looked_up, ResampledMask)
+    expected = half.repeat(2, 0).repeat(2, 1).repeat(2, 2) != 0
+    assert np.array_equal(looked_up[:], expected)
+    assert np.array_equal(looked_up[30:34, 3], expected[30:34, 3])
+
+
+def test_a_mask_elsewhere_is_refused(rng):
+    volume = foam(rng)
+    for wrong in (
+        volume.replace(data=np.ones((8, 40, 40))),
+        volume.replace(origin=(400.0, 0.0, 0.0)),
+        volume.replace(data=np.ones((40, 40)), axes="YX", voxel_size=(), origin=()),
+    ):
+        with pytest.raises(VolumeError, match="mask"):
+            measure_porosity(volume, wrong)
+
+
+@pytest.mark.parametrize("rule", ["otsu", "multi-otsu", "li", "triangle", 100.0])
+def test_the_preview_shows_the_threshold_of_the_measurement(rng, rule):
+    volume = foam(rng)
+    config = MeasureConfig(threshold=rule)
+    levels = run_to_end(histogram_steps(volume))
+    assert not levels.sampled
+    value = levels.threshold(config)
+    report = measure_porosity(volume, threshold=rule)
+    assert value == report.threshold
+    assert run_to_end(threshold_steps(volume, config)) == value
+    pores = sum(preview_mask(plane, value, config).sum() for plane in volume.data)
+    assert pores == report.pore_voxels
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_the_histogram_shows_nearly_every_voxel(rng, dtype):
+    data = np.clip(noisy(rng), 0, 255)
+    data[0, 0, :5] = 250
+    levels = run_to_end(histogram_steps(Volume(data.astype(dtype), "ZYX")))
+    counts, edges = levels.bars()
+    assert len(edges) == len(counts) + 1
+    assert len(counts) <= 160
+    assert 0.999 * data.size <= counts.sum() <= data.size
+    assert np.all(np.diff(edges) > 0)
+
+
+def test_huge_volumes_are_sampled_for_the_preview(rng, monkeypatch):
+    volume = foam(rng)
+    monkeypatch.setattr(verb, "_MOST_COUNTED", volume.nbytes // 2)
+    levels = run_to_end(histogram_steps(volume))
+    assert levels.sampled
+    assert levels.histogram.n == volume.data.size // 2
+    exact = measure_porosity(volume).threshold
+    assert levels.threshold(MeasureConfig()) == pytest.approx(exact, abs=5)
+
+
+def test_images_are_measured_too(rng):
+    image = Volume(noisy(rng)[8], "YX", (4.0, 4.0), "µm")
+    report = measure_porosity(image)
+    assert report.pore_count == 2
+    assert report.labels.shape == image.shape
+    assert run_to_end(histogram_steps(image)).bars()[0].sum() > 0
+
+
+def test_pore_size_is_physical():
+    cube = Volume(np.zeros((2, 2, 2)), "ZYX", (2, 3, 4), "µm")
+    size = pore_size(10, cube)
+    assert size.volume == 240
+    assert np.pi / 6 * size.diameter**3 == pytest.approx(240)
+    flat = pore_size(10, Volume(np.zeros((2, 2)), "YX", (3, 4), "nm"))
+    assert (flat.volume, flat.ndim, flat.unit) == (120, 2, "nm")
+    assert np.pi / 4 * flat.diameter**2 == pytest.approx(120)
+
+
+def test_the_generator_can_be_closed_early(rng):
+    for steps in (
+        compare_steps({"a": foam(rng)}, MeasureConfig()),
+        histogram_steps(foam(rng)),
+    ):
+        assert not isinstance(next(steps), ResultReady)
+        steps.close()
