@@ -15,12 +15,7 @@ import numpy as np
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.measure import kernel_columns as column
-from napari_geosr.measure.crofton import (
-    PAIR_BITS,
-    euler_table,
-    pair_weights,
-    surface_table,
-)
+from napari_geosr.measure.crofton import PAIR_BITS, code_table, pair_weights
 
 #: Voxels in a slab: few enough that cc3d, which keeps the GIL, returns in ≈ 20 ms.
 SLAB_VOXELS = 1 << 22
@@ -95,12 +90,7 @@ class SlabLabeller:
         self.connectivity = connectivity
         self.flat = flat
         weights = pair_weights(voxel_size, flat=flat)
-        self._tables = (
-            PAIR_BITS,
-            weights,
-            surface_table(weights),
-            euler_table(connectivity),
-        )
+        self._tables = (PAIR_BITS, weights, code_table(weights, connectivity))
         self._n = 0
         self._z = 0
         self._parent = np.zeros(1 << 10, np.int64)
@@ -140,8 +130,8 @@ class SlabLabeller:
         offset = self._n
         self._n += n
         self._grow(offset, self._n)
-        table = kernels.new_table(n)
-        boundary = np.zeros((n + 1, column.N_BOUNDARY_COLUMNS))
+        table = column.new_table(n)
+        boundary = column.new_boundary(n)
         kernels.sweep_runs(labels, self._z, table)
         top = self._z + len(labels) == self.shape[0]
         whole = top and self._z == 0
@@ -149,9 +139,8 @@ class SlabLabeller:
             labels,
             np.ones((1, 1, 1), np.bool_) if sample is None else sample,
             sample is not None,
-            self._z == 0,
-            top,
-            self.connectivity,
+            (self._z == 0, top),
+            self.connectivity == 26,
             self.flat,
             self._tables,
             table,
@@ -199,15 +188,14 @@ class SlabLabeller:
                 everywhere = np.ones(first.shape, np.bool_)
                 planes = (self._last_sample, None if sample is None else sample[0])
                 pair_sample = np.stack([everywhere if p is None else p for p in planes])
-            table = kernels.new_table(len(ids) - 1)
-            boundary = np.zeros((len(ids), column.N_BOUNDARY_COLUMNS))
+            table = column.new_table(len(ids) - 1)
+            boundary = column.new_boundary(len(ids) - 1)
             contacts, weights = kernels.sweep_cells(
                 pair,
                 pair_sample,
                 len(pair_sample) == 2,
-                False,
-                False,
-                self.connectivity,
+                (False, False),
+                self.connectivity == 26,
                 self.flat,
                 self._tables,
                 table,
@@ -240,8 +228,8 @@ class SlabLabeller:
         number = np.cumsum(is_root) * is_root
         row_of = number[roots]
         n = int(is_root.sum())
-        rows = kernels.new_table(n)
-        boundary = np.zeros((n + 1, column.N_BOUNDARY_COLUMNS))
+        rows = column.new_table(n)
+        boundary = column.new_boundary(n)
         for ids, table, part in self._parts:
             kernels.merge_rows(table, part, row_of[ids], rows, boundary)
         for pairs, weights in self._contacts:

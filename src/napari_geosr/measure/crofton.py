@@ -83,7 +83,7 @@ def pair_weights(
 
 
 def _shares(directions: np.ndarray) -> np.ndarray:
-    """Weights of directions (13, 3) that sum to 1 and suit facets of any orientation."""
+    """Weights of directions (13, 3), their sum 1, for facets of any orientation."""
     from scipy.optimize import nnls
 
     # Facet normals: a spiral over the sphere (Fibonacci's), with its axes exchanged in
@@ -129,6 +129,11 @@ def surface_table(weights: np.ndarray) -> np.ndarray:
     second = (codes[:, None] >> PAIR_BITS[:, 1]) & 1
     table: np.ndarray = (first != second) @ weights
     return table
+
+
+def code_table(weights: np.ndarray, connectivity: int) -> np.ndarray:
+    """Surface and eight times the Euler number of each code, (256, 2), float64."""
+    return np.stack([surface_table(weights), euler_table(connectivity)], axis=1)
 
 
 @lru_cache

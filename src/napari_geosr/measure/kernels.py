@@ -43,9 +43,6 @@ def _compiled(function: F) -> F:
     return cast("F", numba.njit(cache=True, nogil=True)(function))
 
 
-_FAR = np.int64(1) << 62
-
-
 @_compiled
 def finite_range(values: np.ndarray) -> tuple[float, float, int]:
     """Smallest and largest finite value, and the number of others."""
@@ -73,21 +70,6 @@ def count_values(
         value = float(values[i])
         if np.isfinite(value):
             counts[int(np.floor(value * per_width)) - first] += 1
-
-
-@_compiled
-def new_table(n: int) -> np.ndarray:
-    """An empty integer table for labels 0..n, shape (n + 1, N_COLUMNS)."""
-    table = np.zeros((n + 1, N_COLUMNS), np.int64)
-    for label in range(n + 1):
-        table[label, MIN_Z] = _FAR
-        table[label, MIN_Y] = _FAR
-        table[label, MIN_X] = _FAR
-        table[label, MAX_Z] = -1
-        table[label, MAX_Y] = -1
-        table[label, MAX_X] = -1
-        table[label, FIRST] = _FAR
-    return table
 
 
 @_compiled
@@ -126,7 +108,7 @@ def sweep_runs(labels: np.ndarray, z0: int, table: np.ndarray) -> None:
                 sum_xx -= (start - 1) * start * (2 * start - 1) // 6
                 if row[COUNT] == 0:
                     row[FIRST] = (np.int64(z) * n_y + y) * n_x + start
-                    row[MIN_Z] = z
+                    row[MIN_Z], row[MIN_Y], row[MIN_X] = z, y, start
                 row[COUNT] += n
                 row[SUM_Z] += n * z
                 row[SUM_Y] += n * y
@@ -150,7 +132,7 @@ def _add_cell(
     inside: np.ndarray,
     pair_bits: np.ndarray,
     weights: np.ndarray,
-    euler: np.ndarray,
+    of_code: np.ndarray,
     flat: bool,
     table: np.ndarray,
     boundary: np.ndarray,
@@ -169,7 +151,7 @@ def _add_cell(
                     is_first = False
         if not is_first:
             continue
-        boundary[label, EULER8] += euler[code]
+        boundary[label, EULER8] += of_code[code, EULER8]
         for p in range(13):
             a, b = pair_bits[p, 0], pair_bits[p, 1]
             in_a, in_b = (code >> a) & 1, (code >> b) & 1
@@ -211,15 +193,102 @@ def _add_contacts(
 
 
 @_compiled
+def _sweep_row(
+    low: np.ndarray,
+    high: np.ndarray,
+    sample_low: np.ndarray,
+    sample_high: np.ndarray,
+    has_sample: bool,
+    one_label: bool,
+    of_code: np.ndarray,
+    boundary: np.ndarray,
+    special: np.ndarray,
+) -> int:
+    """Add the cells between two rows of two planes, one column of voxels at a time.
+
+    `low` and `high` are (2, X). Cells with several labels, or partly outside the
+    sample, are left out: their x goes into `special`, their number is returned.
+    """
+    n_special = 0
+    # Sums of the label met last; written to the table when another one comes.
+    current = np.int64(0)
+    surface, euler = 0.0, 0.0
+    a, b, c, d = low[0, 0], low[1, 0], high[0, 0], high[1, 0]
+    old = (a != 0) | (b != 0) << 1 | (c != 0) << 2 | (d != 0) << 3
+    old_any = a | b | c | d
+    # Several labels: their bits taken together are not those of each of them.
+    old_several = (a != old_any) & (a != 0) | (b != old_any) & (b != 0)
+    old_several |= (c != old_any) & (c != 0) | (d != old_any) & (d != 0)
+    for x in range(low.shape[1] - 1):
+        a, b, c, d = low[0, x + 1], low[1, x + 1], high[0, x + 1], high[1, x + 1]
+        new_any = a | b | c | d
+        if new_any == 0 and old_any == 0:
+            continue
+        new = (a != 0) | (b != 0) << 1 | (c != 0) << 2 | (d != 0) << 3
+        is_special = False
+        new_several = False
+        if not one_label:
+            new_several = (a != new_any) & (a != 0) | (b != new_any) & (b != 0)
+            new_several |= (c != new_any) & (c != 0) | (d != new_any) & (d != 0)
+            apart = old_any != 0 and new_any != 0 and old_any != new_any
+            is_special = old_several or new_several or apart
+        if has_sample and not is_special:
+            for i in range(2):
+                for j in range(2):
+                    if not (sample_low[i, x + j] and sample_high[i, x + j]):
+                        is_special = True
+        if is_special:
+            special[n_special] = x
+            n_special += 1
+        else:
+            code = old | new << 4
+            if code != 255:
+                label = np.int64(old_any | new_any)
+                if label != current:
+                    boundary[current, SURFACE] += surface
+                    boundary[current, EULER8] += euler
+                    current, surface, euler = label, 0.0, 0.0
+                surface += of_code[code, SURFACE]
+                euler += of_code[code, EULER8]
+        old, old_any, old_several = new, new_any, new_several
+    boundary[current, SURFACE] += surface
+    boundary[current, EULER8] += euler
+    return n_special
+
+
+@_compiled
+def _gather(
+    labels: np.ndarray,
+    sample: np.ndarray,
+    has_sample: bool,
+    place: tuple[int, int, int],
+    values: np.ndarray,
+    inside: np.ndarray,
+) -> bool:
+    """Labels at the corners of a cell, and which are inside; whether any is there."""
+    n_z, n_y, n_x = labels.shape
+    any_label = False
+    for i in range(8):
+        z, y, x = place[0] + (i >> 1 & 1), place[1] + (i & 1), place[2] + (i >> 2)
+        if 0 <= z < n_z and 0 <= y < n_y and 0 <= x < n_x:
+            values[i] = labels[z, y, x]
+            inside[i] = not has_sample or sample[z, y, x]
+            any_label = any_label or values[i] != 0
+        else:
+            values[i] = 0
+            inside[i] = False
+    return any_label
+
+
+@_compiled
 def sweep_cells(
     labels: np.ndarray,
     sample: np.ndarray,
     has_sample: bool,
-    bottom: bool,
-    top: bool,
-    connectivity: int,
+    ends: tuple[bool, bool],
+    one_label: bool,
     flat: bool,
-    tables: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    tables: tuple[np.ndarray, np.ndarray, np.ndarray],
     table: np.ndarray,
     boundary: np.ndarray,
     track: bool,
@@ -231,16 +300,16 @@ def sweep_cells(
     labels : ndarray of shape (Z, Y, X), uint32
     sample : ndarray of shape (Z, Y, X), bool
         The sample; looked at only if `has_sample`.
-    bottom, top : bool
+    ends : tuple of 2 bool
         Whether the volume ends below the first and above the last plane; if so the
         cells out there are swept, too.
-    connectivity : int
-        6 or 26; with 26 all labelled corners of a cell have the same label.
+    one_label : bool
+        All labelled corners of a cell have the same label (26 neighbours).
     flat : bool
         A 2D image: touching the border means its edges.
     tables : tuple
-        Pair bits (13, 2), pair weights (13,), surface per code (256,), Euler × 8
-        per code (256,).
+        Pair bits (13, 2), pair weights (13,), and surface and eight times the Euler
+        number per code (256, 2).
     table, boundary : ndarray of shape (n + 1, …)
         Changed in place.
     track : bool
@@ -252,118 +321,46 @@ def sweep_cells(
     contacts : ndarray of shape (n, 2), int64
     weights : ndarray of shape (n,), float64
     """
-    pair_bits, weights, surface_of, euler = tables
+    pair_bits, weights, of_code = tables
     n_z, n_y, n_x = labels.shape
     contacts = np.empty((64, 2), np.int64)
     contact_weights = np.empty(64, np.float64)
     n_contacts = 0
-    values = np.zeros(8, np.int64)
-    inside = np.ones(8, np.bool_)
-    for k in range(-1 if bottom else 0, n_z if top else n_z - 1):
-        z_edge = k < 0 or k == n_z - 1
+    values, inside = np.zeros(8, np.int64), np.ones(8, np.bool_)
+    special = np.empty(n_x + 1, np.int64)
+    for k in range(-1 if ends[0] else 0, n_z if ends[1] else n_z - 1):
         for y in range(-1, n_y):
-            if not z_edge and y >= 0 and y < n_y - 1:
-                # The bulk: a row of cells, one column of four voxels after another.
-                row_a, row_b = labels[k, y], labels[k, y + 1]
-                row_c, row_d = labels[k + 1, y], labels[k + 1, y + 1]
-                a, b, c, d = row_a[0], row_b[0], row_c[0], row_d[0]
-                old = (a != 0) | (b != 0) << 1 | (c != 0) << 2 | (d != 0) << 3
-                old_any = a | b | c | d
-                old_mixed = (
-                    ((a != 0) & (a != old_any))
-                    | ((b != 0) & (b != old_any))
-                    | ((c != 0) & (c != old_any))
-                    | ((d != 0) & (d != old_any))
+            if 0 <= k < n_z - 1 and 0 <= y < n_y - 1:
+                s = (k, y) if has_sample else (0, 0)
+                n_special = _sweep_row(
+                    labels[k, y : y + 2],
+                    labels[k + 1, y : y + 2],
+                    sample[s[0], s[1] : s[1] + 2],
+                    sample[s[0] + has_sample, s[1] : s[1] + 2],
+                    has_sample,
+                    one_label,
+                    of_code,
+                    boundary,
+                    special,
                 )
-                for x in range(n_x - 1):
-                    a, b, c, d = row_a[x + 1], row_b[x + 1], row_c[x + 1], row_d[x + 1]
-                    new_any = a | b | c | d
-                    if new_any == 0 and old_any == 0:
-                        continue
-                    new = (a != 0) | (b != 0) << 1 | (c != 0) << 2 | (d != 0) << 3
-                    new_mixed = False
-                    slow = False
-                    if connectivity == 6:
-                        new_mixed = (
-                            ((a != 0) & (a != new_any))
-                            | ((b != 0) & (b != new_any))
-                            | ((c != 0) & (c != new_any))
-                            | ((d != 0) & (d != new_any))
-                        )
-                        slow = (
-                            new_mixed
-                            or old_mixed
-                            or (old_any != 0 and new_any != 0 and old_any != new_any)
-                        )
-                    if has_sample and not slow:
-                        slow = not (
-                            sample[k, y, x]
-                            and sample[k, y + 1, x]
-                            and sample[k + 1, y, x]
-                            and sample[k + 1, y + 1, x]
-                            and sample[k, y, x + 1]
-                            and sample[k, y + 1, x + 1]
-                            and sample[k + 1, y, x + 1]
-                            and sample[k + 1, y + 1, x + 1]
-                        )
-                    if slow:
-                        for dx in range(2):
-                            for dz in range(2):
-                                for dy in range(2):
-                                    i = 4 * dx + 2 * dz + dy
-                                    values[i] = labels[k + dz, y + dy, x + dx]
-                                    inside[i] = (
-                                        not has_sample or sample[k + dz, y + dy, x + dx]
-                                    )
-                        _add_cell(
-                            values,
-                            inside,
-                            pair_bits,
-                            weights,
-                            euler,
-                            flat,
-                            table,
-                            boundary,
-                        )
-                        if track:
-                            contacts, contact_weights, n_contacts = _add_contacts(
-                                values,
-                                inside,
-                                pair_bits,
-                                weights,
-                                contacts,
-                                contact_weights,
-                                n_contacts,
-                            )
-                    else:
-                        code = old | new << 4
-                        if code != 255:
-                            label = old_any | new_any
-                            boundary[label, SURFACE] += surface_of[code]
-                            boundary[label, EULER8] += euler[code]
-                    old, old_any, old_mixed = new, new_any, new_mixed
-                edge_cells = 2
+                special[n_special], special[n_special + 1] = -1, n_x - 1
+                n_special += 2
             else:
-                edge_cells = n_x + 1
-            for e in range(edge_cells):
-                # Cells with a corner outside the volume.
-                x = e - 1 if edge_cells > 2 or e == 0 else n_x - 1
-                any_label = False
-                for dx in range(2):
-                    for dz in range(2):
-                        for dy in range(2):
-                            i = 4 * dx + 2 * dz + dy
-                            zz, yy, xx = k + dz, y + dy, x + dx
-                            if 0 <= zz < n_z and 0 <= yy < n_y and 0 <= xx < n_x:
-                                values[i] = labels[zz, yy, xx]
-                                inside[i] = not has_sample or sample[zz, yy, xx]
-                                any_label = any_label or values[i] != 0
-                            else:
-                                values[i] = 0
-                                inside[i] = False
-                if any_label:
+                # Corners outside the volume.
+                n_special = n_x + 1
+                special[:] = np.arange(-1, n_x)
+            for i in range(n_special):
+                place = (k, y, special[i])
+                if _gather(labels, sample, has_sample, place, values, inside):
                     _add_cell(
-                        values, inside, pair_bits, weights, euler, flat, table, boundary
+                        values,
+                        inside,
+                        pair_bits,
+                        weights,
+                        of_code,
+                        flat,
+                        table,
+                        boundary,
                     )
                     if track:
                         contacts, contact_weights, n_contacts = _add_contacts(
@@ -472,12 +469,17 @@ def merge_rows(
         t = target[i]
         if t == 0:
             continue
-        for column in range(MIN_Z):
-            merged[t, column] += table[i, column]
-        for column in (MIN_Z, MIN_Y, MIN_X, FIRST):
-            merged[t, column] = min(merged[t, column], table[i, column])
-        for column in (MAX_Z, MAX_Y, MAX_X, TOUCHES):
-            merged[t, column] = max(merged[t, column], table[i, column])
+        merged[t, TOUCHES] |= table[i, TOUCHES]
+        if table[i, COUNT]:
+            # A row without voxels has no box: it holds nothing but zeros.
+            is_new = merged[t, COUNT] == 0
+            for column in range(MIN_Z):
+                merged[t, column] += table[i, column]
+            for column in (MIN_Z, MIN_Y, MIN_X, FIRST):
+                if is_new or table[i, column] < merged[t, column]:
+                    merged[t, column] = table[i, column]
+            for column in (MAX_Z, MAX_Y, MAX_X):
+                merged[t, column] = max(merged[t, column], table[i, column])
         for column in range(N_BOUNDARY_COLUMNS):
             merged_boundary[t, column] += boundary[i, column]
 

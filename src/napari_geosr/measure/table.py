@@ -55,7 +55,10 @@ def pore_table(
     """
     from napari_geosr.measure import kernels
 
-    rows, surface = raw.rows[keep], raw.surface[keep]
+    rows, surface = raw.rows, raw.surface
+    euler_number = raw.euler_number
+    if not keep.all():
+        rows, surface, euler_number = rows[keep], surface[keep], euler_number[keep]
     length = geometry.unit
     voxels = rows[:, column.COUNT]
     size = voxels * geometry.voxel_volume
@@ -85,7 +88,7 @@ def pore_table(
     # Digital surfaces of tiny pores come out below a ball's; none is rounder.
     table[round_name] = np.minimum(roundness, 1.0)
     table["surface_reliable"] = radius >= RELIABLE_RADIUS_VOXELS
-    table["euler_number"] = raw.euler_number[keep]
+    table["euler_number"] = euler_number
     units |= {"surface_reliable": "", "euler_number": ""}
     edges = np.array(geometry.voxel_size)
     if geometry.flat:
