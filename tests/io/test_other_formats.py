@@ -1,0 +1,148 @@
+"""Raw files, pictures, NIfTI: shape, order, voxel size, and what goes wrong."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.core.errors import ConfigError, FileError
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "float32"])
+@pytest.mark.parametrize("offset", [0, 100])
+def test_raw(dtype: str, offset: int, tmp_path: Path, rng: np.random.Generator) -> None:
+    voxels = (rng.random((4, 5, 6)) * 999).astype(dtype)
+    path = tmp_path / "a.raw"
+    path.write_bytes(b"x" * offset + voxels.tobytes())
+    volume = io.read(path, shape=(4, 5, 6), dtype=dtype, offset=offset)
+    assert volume.axes == "ZYX"
+    assert volume.dtype.isnative
+    np.testing.assert_array_equal(np.asarray(volume.data), voxels)
+
+
+def test_raw_needs_shape_and_type(tmp_path: Path) -> None:
+    path = tmp_path / "a.raw"
+    path.write_bytes(bytes(240))
+    with pytest.raises(
+        FileError, match=r"a\.raw is a raw file of 240 bytes.*Give both"
+    ):
+        io.read(path)
+    with pytest.raises(FileError, match=r"a\.raw has 240 bytes, but 4 × 5 × 7 .* 280"):
+        io.read(path, shape=(4, 5, 7), dtype="uint16")
+    with pytest.raises(FileError, match="need 250 after 10 bytes of header"):
+        io.read(path, shape=(4, 5, 6), dtype="uint16", offset=10)
+    for shape, dtype in [((240,), "u1"), ((0, 4), "u1"), ((4, 30), "c8")]:
+        with pytest.raises(ConfigError):
+            io.read(path, shape=shape, dtype=dtype)
+    with pytest.raises(ConfigError, match="'u15' is not a type"):
+        io.read(path, shape=(4, 60), dtype="u15")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("samples", [1, 3, 4])
+def test_png(
+    dtype: str, samples: int, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    shape = (10, 12) if samples == 1 else (10, 12, samples)
+    pixels = rng.integers(0, np.iinfo(dtype).max, shape).astype(dtype)
+    path = tmp_path / "a.png"
+    path.write_bytes(imagecodecs.png_encode(pixels))
+    volume = io.read(path)
+    assert volume.dtype == dtype
+    assert volume.axes == ("YX" if samples == 1 else "CYX")
+    wanted = pixels if samples == 1 else np.moveaxis(pixels, -1, 0)
+    np.testing.assert_array_equal(volume.data, wanted)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp"])
+def test_broken_pictures(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3)).astype(np.uint8)
+    encode: Any = {
+        "a.png": imagecodecs.png_encode,
+        "a.jpg": imagecodecs.jpeg8_encode,
+        "a.bmp": imagecodecs.bmp_encode,
+    }[name]
+    content = encode(pixels)
+    path.write_bytes(content)
+    assert io.read(path).axes == "CYX"
+    path.write_bytes(content[: len(content) // 8])
+    with pytest.raises(FileError, match=name):
+        io.read(path)
+    path.write_bytes(b"words")
+    with pytest.raises(
+        FileError, match=rf"{name} is not a .* \(it begins with 'words'"
+    ):
+        io.read(path)
+
+
+def nifti(path: Path, voxels: Any, affine: Any, unit: str) -> Path:
+    import nibabel
+
+    image = nibabel.Nifti1Image(voxels, affine)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("lazy", [True, False])
+def test_nifti(
+    suffix: str, lazy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lazy:
+        monkeypatch.setattr("napari_geosr.io.nifti.EAGER_BYTES", 0)
+    voxels = np.arange(2 * 3 * 4 * 5, dtype=np.int16).reshape(2, 3, 4, 5)
+    affine = np.diag([0.5, 1.5, 2.5, 1.0])
+    affine[:3, 3] = 1, 2, 3
+    volume = io.read(nifti(tmp_path / f"a{suffix}", voxels, affine, "micron"))
+    assert volume.axes == "TZYX"
+    assert volume.is_lazy == lazy
+    assert (volume.voxel_size, volume.unit) == ((2.5, 1.5, 0.5), "µm")
+    assert volume.origin == (3, 2, 1)
+    np.testing.assert_array_equal(np.asarray(volume.data), voxels.T)
+    one = volume.select(time=4)
+    np.testing.assert_array_equal(np.asarray(one.data), voxels[..., 4].T)
+
+
+def test_nifti_orientation_is_said(tmp_path: Path) -> None:
+    affine = np.diag([-1.0, 1.0, 1.0, 1.0])
+    voxels = np.zeros((3, 4, 5), np.uint8)
+    volume = io.read(nifti(tmp_path / "a.nii", voxels, affine, "mm"))
+    assert "orientation" in volume.metadata["notes"][0]
+    assert volume.origin == (0, 0, 0)
+
+
+def test_nifti_faults(tmp_path: Path) -> None:
+    path = nifti(tmp_path / "a.nii", np.zeros((9, 8, 7), np.float32), np.eye(4), "mm")
+    content = path.read_bytes()
+    for part in (b"words", content[:100], content[:900]):
+        path.write_bytes(part)
+        with pytest.raises(FileError, match=r"a\.nii"):
+            io.read(path)
+    colours = np.ones((3, 4, 5), np.complex64)
+    with pytest.raises(FileError, match="complex"):
+        io.read(nifti(tmp_path / "c.nii", colours, np.eye(4), "mm"))
+
+
+def test_nifti_without_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.nii"
+    path.write_bytes(b"0" * 400)
+    original = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("nibabel"):
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(FileError, match=r'pip install "napari-geosr\[nifti\]"'):
+        io.read(path)
