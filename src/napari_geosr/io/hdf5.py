@@ -121,12 +121,10 @@ def _find(file: Any, path: Path) -> str:
     default = _nexus_default(file)
     if default is not None:
         return default
-    found: dict[tuple[str, str], tuple[str, Any]] = {}
+    found: dict[tuple[str, int], tuple[str, Any]] = {}
     missing: list[str] = []
     for name, item in _walk(file, "", missing, 0, set()):
-        key = (str(item.file.filename), str(item.name))
-        if key not in found:
-            found[key] = (name, item)
+        found.setdefault(_identity(item), (name, item))
     candidates = list(found.values())
     volumes = [c for c in candidates if c[1].ndim >= 3]
     for some in (candidates, volumes):
@@ -149,13 +147,20 @@ def _find(file: Any, path: Path) -> str:
     )
 
 
+def _identity(item: Any) -> tuple[str, int]:
+    """File and address of an object, the same through whatever link it is reached."""
+    import h5py
+
+    return str(item.file.filename), int(h5py.h5o.get_info(item.id).addr)
+
+
 def _walk(
     group: Any, prefix: str, missing: list[str], depth: int, seen: set[Any]
 ) -> Iterator[tuple[str, Any]]:
     """Datasets of numbers with an image's shape, through links, each group once."""
     import h5py
 
-    key = (group.file.filename, h5py.h5o.get_info(group.id).addr)
+    key = _identity(group)
     if depth > _MAX_DEPTH or key in seen:
         return
     seen.add(key)

@@ -1,0 +1,233 @@
+"""OME-Zarr: 0.4 and 0.5 in, 0.5 out; levels in place; each shard written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from napari_geosr import io
+from napari_geosr.core.errors import FileError
+from napari_geosr.io.lazy import LazyArray
+from napari_geosr.io.ome_zarr import read_levels
+from napari_geosr.io.ome_zarr_writer import ShardBuffer, chunk_shapes, reduced
+
+SPEC: dict[str, Any] = {
+    "axes": "ZYX",
+    "voxel_size": (2.0, 1.0, 0.5),
+    "unit": "µm",
+    "origin": (10.0, -1.0, 0.25),
+}
+
+
+def foreign(path: Path, version: str, **more: Any) -> Path:
+    """An image as other programs write it."""
+    v2 = version == "0.4"
+    group = zarr.open_group(path, mode="w", zarr_format=2 if v2 else 3)
+    rng = np.random.default_rng(0)
+    for level, shape in enumerate([(2, 4, 8, 10), (2, 4, 4, 5)]):
+        data = rng.integers(0, 999, shape).astype(">u2" if v2 else "u2")
+        group.create_array(str(level), data=data, chunks=(1, 2, 4, 5))
+    axes = [{"name": "c", "type": "channel"}]
+    axes += [{"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"]
+
+    def transformations(f: float) -> list[dict[str, Any]]:
+        return [
+            {"type": "scale", "scale": [1, 2, 0.5 * f, 0.5 * f]},
+            {"type": "translation", "translation": [0, 7, 0.25 * (f - 1), 0]},
+        ]
+
+    entry = {
+        "axes": axes,
+        "datasets": [
+            {"path": "0", "coordinateTransformations": transformations(1)},
+            {"path": "1", "coordinateTransformations": transformations(2)},
+        ],
+        **more,
+    }
+    if v2:
+        group.attrs["multiscales"] = [{"version": "0.4", **entry}]
+    else:
+        group.attrs["ome"] = {"version": "0.5", "multiscales": [entry]}
+    return path
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_reads_others(version: str, tmp_path: Path) -> None:
+    path = foreign(tmp_path / "a.zarr", version)
+    volume = io.read(path)
+    assert (volume.axes, volume.shape) == ("CZYX", (2, 4, 8, 10))
+    assert volume.dtype == np.uint16
+    assert volume.dtype.isnative
+    assert (volume.voxel_size, volume.unit) == ((2, 0.5, 0.5), "µm")
+    assert volume.origin == (7, 0, 0)
+    raw = zarr.open_group(path, mode="r")["0"][:]
+    np.testing.assert_array_equal(np.asarray(volume.data), raw)
+    coarse = read_levels(path)[1]
+    assert (coarse.shape, coarse.voxel_size) == ((2, 4, 4, 5), (2, 1, 1))
+    assert coarse.origin == (7, 0.25, 0)
+
+
+def test_transformations_of_the_whole_come_last(tmp_path: Path) -> None:
+    whole = [
+        {"type": "scale", "scale": [1, 10, 10, 10]},
+        {"type": "translation", "translation": [0, 1, 1, 1]},
+    ]
+    path = foreign(tmp_path / "a.zarr", "0.5", coordinateTransformations=whole)
+    volume = io.read(path)
+    assert volume.voxel_size == (20, 5, 5)
+    assert volume.origin == (71, 1, 1)
+
+
+def test_written_levels_lie_in_place(tmp_path: Path) -> None:
+    ramp = np.broadcast_to(np.arange(520.0), (3, 300, 520)).astype(np.float32)
+    with io.create(tmp_path / "a.zarr", shape=ramp.shape, dtype="f4", **SPEC) as output:
+        output.array[...] = ramp
+    levels = read_levels(tmp_path / "a.zarr")
+    assert [v.shape for v in levels] == [(3, 300, 520), (3, 150, 260), (3, 75, 130)]
+    for factor, volume in zip((1, 2, 4), levels, strict=True):
+        # The grey value is the X position in fine voxels: it must stay where it was.
+        x = volume.origin[2] + np.arange(volume.shape[2]) * volume.voxel_size[2]
+        wanted = (x - SPEC["origin"][2]) / SPEC["voxel_size"][2]
+        np.testing.assert_allclose(np.asarray(volume.data)[0, 0], wanted, rtol=1e-6)
+        assert volume.voxel_size == (2.0, 1.0 * factor, 0.5 * factor)
+        assert volume.origin[0] == SPEC["origin"][0]
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    assert group.metadata.zarr_format == 3
+    assert group.attrs["ome"]["version"] == "0.5"
+    assert group["0"].metadata.dimension_names == ("z", "y", "x")
+
+
+def test_passes_the_schema_of_others(tmp_path: Path, make_volume: Any) -> None:
+    models = pytest.importorskip("ome_zarr_models.v05")
+    path = io.write(make_volume((2, 5, 6, 7), "CZYX"), tmp_path / "a.ome.zarr")
+    image = models.Image.from_zarr(zarr.open_group(path, mode="r"))
+    assert [a.name for a in image.ome_attributes.multiscales[0].axes] == list("czyx")
+
+
+def test_labels_are_never_averaged(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).choice([0, 5, 900], (2, 400, 300))
+    shape, dtype = labels.shape, np.uint16
+    with io.create(
+        tmp_path / "a.zarr", shape=shape, dtype=dtype, kind="labels", **SPEC
+    ) as output:
+        output.array[...] = labels
+    coarse = np.asarray(read_levels(tmp_path / "a.zarr")[1].data)
+    assert set(np.unique(coarse)) == {0, 5, 900}
+
+
+def test_no_levels_when_not_wanted(tmp_path: Path) -> None:
+    with io.create(
+        tmp_path / "a.zarr", shape=(2, 600, 600), dtype="u1", multiscale=False, **SPEC
+    ) as output:
+        output.array[0] = 3
+    assert len(read_levels(tmp_path / "a.zarr")) == 1
+
+
+def test_odd_lengths_are_not_cropped() -> None:
+    cells = reduced(np.array([[0, 2, 9]], np.uint8), (1, 2), mean=True)
+    np.testing.assert_array_equal(cells, [[1, 9]])
+    assert cells.dtype == np.uint8
+    labels = reduced(np.array([[4, 2, 9]], np.uint8), (1, 2), mean=False)
+    np.testing.assert_array_equal(labels, [[4, 9]])
+
+
+def test_chunks_are_flat_and_shards_small() -> None:
+    chunk, shard = chunk_shapes((900, 2000, 2100), 4)
+    assert chunk == (1, 512, 512)
+    assert np.prod(shard) * 4 <= 16 << 20
+    assert all(s % c == 0 for s, c in zip(shard, chunk, strict=True))
+    assert chunk_shapes((5, 7), 1)[0] == (5, 7)
+
+
+def test_every_shard_is_written_once(rng: np.random.Generator) -> None:
+    writes: list[Any] = []
+
+    class Target:
+        shape = (10, 20, 30)
+        dtype = np.dtype("f4")
+
+        def __init__(self) -> None:
+            self.data = np.zeros(self.shape, self.dtype)
+
+        def __setitem__(self, key: Any, value: Any) -> None:
+            writes.append(tuple((s.start, s.stop) for s in key))
+            self.data[key] = value
+
+        def __getitem__(self, key: Any) -> Any:
+            return self.data[key]
+
+    target = Target()
+    buffer = ShardBuffer(target, (4, 8, 16))
+    voxels = rng.random(target.shape, dtype=np.float32)
+    for z in range(0, 10, 3):
+        for y in range(0, 20, 7):
+            for x in range(0, 30, 11):
+                key = np.s_[z : z + 3, y : y + 7, x : x + 11]
+                buffer[key] = voxels[key]
+    buffer.flush()
+    np.testing.assert_array_equal(target.data, voxels)
+    assert len(writes) == len(set(writes)) == 3 * 3 * 2
+    assert buffer.n_rewrites == 0
+
+
+def test_buffer_stays_in_its_bound(rng: np.random.Generator) -> None:
+    target = np.zeros((16, 16, 16), np.float32)
+    buffer = ShardBuffer(target, (16, 4, 4), buffer_bytes=3000)
+    voxels = rng.random(target.shape, dtype=np.float32)
+    for z in range(16):
+        buffer[z] = voxels[z]
+        assert buffer._held() <= 3000
+    np.testing.assert_array_equal(buffer[3, 2:5], voxels[3, 2:5])
+    np.testing.assert_array_equal(np.asarray(buffer), voxels)
+    assert buffer.n_rewrites > 0
+
+
+def test_reading_is_lazy(tmp_path: Path, make_volume: Any) -> None:
+    path = io.write(make_volume((9, 30, 40), "ZYX", "float32"), tmp_path / "a.zarr")
+    assert isinstance(io.read(path).data, LazyArray)
+
+
+def test_plain_arrays_and_groups(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    zarr.create_array(path, data=np.ones((3, 4, 5), np.uint8))
+    assert io.read(path).axes == "ZYX"
+    other = zarr.open_group(tmp_path / "b.zarr", mode="w")
+    with pytest.raises(FileError, match=r"b\.zarr holds no image"):
+        io.read(tmp_path / "b.zarr")
+    other.create_array("one", data=np.ones((3, 4)))
+    assert io.read(tmp_path / "b.zarr").axes == "YX"
+    other.create_array("two", data=np.ones((3, 4)))
+    with pytest.raises(FileError, match=r"2 arrays: one, two.*'b\.zarr::one'"):
+        io.read(tmp_path / "b.zarr")
+    assert io.read(f"{tmp_path / 'b.zarr'}::two").shape == (3, 4)
+    with pytest.raises(FileError, match=r"has no 'three'"):
+        io.read(f"{tmp_path / 'b.zarr'}::three")
+
+
+def test_faults(tmp_path: Path) -> None:
+    folder = tmp_path / "a.zarr"
+    folder.mkdir()
+    with pytest.raises(FileError, match=r"a\.zarr is not a readable zarr folder"):
+        io.read(folder)
+    (folder / "zarr.json").write_text("{")
+    with pytest.raises(FileError, match=r"a\.zarr is not a readable zarr folder"):
+        io.read(folder)
+    for name, data in [("c", np.ones((2, 3), np.complex64)), ("e", np.ones((0, 3, 4)))]:
+        zarr.create_array(tmp_path / f"{name}.zarr", data=data)
+        with pytest.raises(FileError, match=rf"{name}\.zarr holds"):
+            io.read(tmp_path / f"{name}.zarr")
+
+
+def test_corrupt_chunk_is_named_when_read(tmp_path: Path, make_volume: Any) -> None:
+    path = io.write(make_volume((4, 50, 60), "ZYX", "float32"), tmp_path / "a.zarr")
+    volume = io.read(path)
+    shard = next(p for p in (path / "0" / "c").rglob("*") if p.is_file())
+    content = bytearray(shard.read_bytes())
+    content[20:-100] = bytes(len(content) - 120)
+    shard.write_bytes(content)
+    with pytest.raises(FileError, match=r"a\.zarr is damaged"):
+        volume.data[:]
