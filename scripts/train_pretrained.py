@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 import yaml
-from pretraining import cards, evaluation
-from pretraining.recipes import RECIPES, Recipe
-from pretraining.training import Trainer
 
 from napari_geosr.models import zoo
 from napari_geosr.networks import build_network
+from pretraining import cards, evaluation
+from pretraining.recipes import RECIPES, Recipe
+from pretraining.training import Trainer
 
 
 def main() -> None:

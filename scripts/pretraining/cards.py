@@ -39,16 +39,16 @@ _TEXTS: dict[str, dict[str, str]] = {
         "intended_use": (
             "Reconstructed CT volumes of foams, porous rock, bone, concrete, printed "
             "parts and the like, before porosity is measured: short exposures, few "
-            "projections, low dose. Features of 2 to 15 voxels in radius, noise of 8 to "
-            "80 % of the contrast."
+            "projections, low dose. Features of 2 to 15 voxels in radius, noise of 8 "
+            "to 80 % of the contrast."
         ),
         "not_for": (
-            "Fluorescence or electron microscopy, radiographs, ring or metal artefacts, "
-            "beam hardening, cracks and fibres thinner than 2 voxels, more than two "
-            "phases when grey levels between them matter. It was trained on simulated "
-            "data alone and sharpens edges, so grey values are no longer quantitative: "
-            "do not read densities from its output, and compare with the original. No "
-            "medical use."
+            "Fluorescence or electron microscopy, radiographs, ring or metal "
+            "artefacts, beam hardening, cracks and fibres thinner than 2 voxels, more "
+            "than two phases when grey levels between matter. It was trained on "
+            "simulated data alone and sharpens edges, so grey values are no longer "
+            "quantitative: do not read densities from its output. Compare with the "
+            "original. No medical use."
         ),
     },
     "foam-sr-x2": {
@@ -65,10 +65,10 @@ _TEXTS: dict[str, dict[str, str]] = {
         ),
         "not_for": (
             "Fluorescence or electron microscopy, radiographs, single images, strongly "
-            "anisotropic voxels, ring or metal artefacts, cracks and fibres thinner than "
-            "a voxel: what the scan does not hold cannot be brought back, only guessed. "
-            "It was trained on simulated data alone; grey values of its output are not "
-            "quantitative. No medical use."
+            "anisotropic voxels, ring or metal artefacts, cracks and fibres thinner "
+            "than a voxel: what the scan does not hold cannot be brought back, only "
+            "guessed. It was trained on simulated data alone; grey values of its "
+            "output are not quantitative. No medical use."
         ),
     },
 }

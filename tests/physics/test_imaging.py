@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -57,10 +59,7 @@ def _radial_power(planes: np.ndarray, n_rings: int = 12) -> np.ndarray:
     f = np.hypot(*np.meshgrid(np.fft.fftfreq(n), np.fft.fftfreq(n), indexing="ij"))
     edges = np.linspace(0.02, 0.5, n_rings + 1)
     return np.array(
-        [
-            power[(f >= a) & (f < b)].mean()
-            for a, b in zip(edges, edges[1:], strict=False)
-        ]
+        [power[(f >= a) & (f < b)].mean() for a, b in itertools.pairwise(edges)]
     )
 
 

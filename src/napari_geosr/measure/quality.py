@@ -98,7 +98,7 @@ def dice(mask: Mask, truth: Mask) -> float:
 
 
 def relative_error(found: float, true: float) -> float:
-    """``(found - true) / |true|``; zero where both are, infinite where only `true` is."""
+    """``(found - true) / |true|``; infinite where only `true` is zero."""
     if true == 0:
         return 0.0 if found == 0 else math.copysign(math.inf, found)
     return (found - true) / abs(true)

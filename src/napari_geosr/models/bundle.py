@@ -117,8 +117,8 @@ def verify(path: str | Path) -> ModelCard:
     built = (spec.axes, spec.adjacent_slices, spec.upscale_factor[0], max(spec.halo))
     if declared != built:
         raise ModelError(
-            f"{model.path / CARD_FILE} says axes, slices, factor and halo {declared} but "
-            f"its network has {built}. Correct the card."
+            f"{model.path / CARD_FILE} says axes, slices, factor and halo {declared} "
+            f"but its network has {built}. Correct the card."
         )
     n = sum(p.numel() for p in network.parameters())
     if n != card.n_parameters:
@@ -197,8 +197,8 @@ def _read_from_folder(path: Path, name: str, limit: int) -> bytes:
         return file.read_bytes()
     except FileNotFoundError as error:
         raise ModelError(
-            f"{path} has no {name}, so it is not a complete model bundle. Get the bundle "
-            "again or choose another folder."
+            f"{path} has no {name}, so it is not a complete model bundle. Get the "
+            "bundle again or choose another folder."
         ) from error
     except OSError as error:
         raise ModelError(f"{file} cannot be read: {error.strerror}.") from error
@@ -215,8 +215,8 @@ def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
             ]
             if len(found) != 1:
                 raise ModelError(
-                    f"{path} holds {len(found)} files named {name}; one was expected, at "
-                    "the top or in a single folder."
+                    f"{path} holds {len(found)} files named {name}; one was expected, "
+                    "at the top or in a single folder."
                 )
             # The size in the directory may lie: stop reading at the limit as well.
             with archive.open(found[0]) as stream:
@@ -253,7 +253,8 @@ def _weights(path: Path, card: ModelCard) -> dict[str, Tensor]:
     if found != card.weights_sha256:
         raise ModelError(
             f"{where} is damaged or not the file its card speaks of: checksum "
-            f"{found[:12]}…, expected {card.weights_sha256[:12]}…. Get the bundle again."
+            f"{found[:12]}…, expected {card.weights_sha256[:12]}…. Get the bundle "
+            "again."
         )
     try:
         tensors = from_bytes(content)
@@ -284,8 +285,8 @@ def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
         if names:
             shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             raise ModelError(
-                f"{path / WEIGHTS_FILE} does not fit the network {card.network!r} of its "
-                f"card: it {what} {shown}. Card and weights are not of one model."
+                f"{path / WEIGHTS_FILE} does not fit the network {card.network!r} of "
+                f"its card: it {what} {shown}. Card and weights are not of one model."
             )
     network.load_state_dict(state)
     network.requires_grad_(False)

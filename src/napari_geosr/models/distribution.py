@@ -1,4 +1,4 @@
-"""Does a volume look like what a model was trained on?
+"""Whether a volume looks like what a model was trained on.
 
 Judged from a sample of planes: the percentiles of the standardised grey levels, the
 radial power spectrum (blur and noise show there), and whether anything stands out of
@@ -81,7 +81,8 @@ def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
     """
     if volume.axes not in ("ZYX", "YX"):
         raise VolumeError(
-            f"{volume.name!r} has axes {volume.axes}; choose one time and channel first."
+            f"{volume.name!r} has axes {volume.axes}; choose one time and channel "
+            "first."
         )
     height, width = volume.shape[-2:]
     edge = min(PATCH, height, width)
@@ -212,8 +213,8 @@ def _intensity_reason(found: Signature, card: ModelCard) -> str:
     examples = np.asarray(card.training.examples)
     low, high = examples.min(axis=0), examples.max(axis=0)
     outside = [
-        f"the {level:g} % percentile lies {value:+.1f} standard deviations from the mean "
-        f"(training: {a:+.1f} to {b:+.1f})"
+        f"the {level:g} % percentile lies {value:+.1f} standard deviations from the "
+        f"mean (training: {a:+.1f} to {b:+.1f})"
         for level, value, a, b in zip(
             QUANTILE_LEVELS, found.quantiles, low, high, strict=True
         )
@@ -230,8 +231,8 @@ def _spectrum_reason(found: Signature, card: ModelCard) -> str:
     fine = float((found.spectrum - nearest)[-5:].mean())
     if fine < 0:
         return (
-            "It has less fine detail and noise than training volumes: it may be blurred, "
-            "smoothed or enlarged beyond its resolution."
+            "It has less fine detail and noise than training volumes: it may be "
+            "blurred, smoothed or enlarged beyond its resolution."
         )
     return "It has more or other fine-grained noise than training volumes."
 

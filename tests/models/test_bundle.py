@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import hashlib
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save as to_bytes
+
+from napari_geosr.core.errors import ModelError
+from napari_geosr.models import bundle
+from napari_geosr.networks import build_network
+
+from .conftest import KWARGS
+
+
+def _edit_card(folder: Path, **changes: object) -> None:
+    path = folder / bundle.CARD_FILE
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
+
+
+def _replace_weights(folder: Path, content: bytes) -> None:
+    (folder / bundle.WEIGHTS_FILE).write_bytes(content)
+    _edit_card(folder, weights_sha256=hashlib.sha256(content).hexdigest())
+
+
+def _zip(folder: Path, path: Path, prefix: str = "") -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in folder.iterdir():
+            archive.write(file, prefix + file.name)
+    return path
+
+
+def test_round_trip(tiny: Path) -> None:
+    model = bundle.load(tiny)
+    assert model.card.name == "tiny"
+    network = model.network()
+    assert network is model.network()
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+    assert model.card.n_parameters == sum(p.numel() for p in network.parameters())
+    torch.manual_seed(0)
+    expected = build_network("msdnet", **KWARGS)
+    torch.nn.init.normal_(expected.final_weight)
+    x = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(network(x), expected(x))
+    assert bundle.verify(tiny).name == "tiny"
+
+
+def test_half_precision_is_loaded_as_float32(tiny: Path, tmp_path: Path) -> None:
+    model = bundle.load(tiny)
+    bundle.save(tmp_path / "half", model.card, model.network(), half=True)
+    loaded = bundle.load(tmp_path / "half").network()
+    for a, b in zip(loaded.parameters(), model.network().parameters(), strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("prefix", ["", "tiny/"])
+def test_zip_bundle(tiny: Path, tmp_path: Path, prefix: str) -> None:
+    path = _zip(tiny, tmp_path / "tiny.zip", prefix)
+    assert bundle.verify(path).name == "tiny"
+    x = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        a = bundle.load(path).network()(x)
+        assert torch.equal(a, bundle.load(tiny).network()(x))
+
+
+def test_zip_members_elsewhere_are_never_read(tiny: Path, tmp_path: Path) -> None:
+    for prefix in ("../", "a/b/", "..\\"):
+        path = _zip(tiny, tmp_path / "evil.zip", prefix)
+        with pytest.raises(ModelError, match="holds 0 files"):
+            bundle.load(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["evil.zip", "tiny"]
+
+
+def test_zip_bomb_is_refused(tiny: Path, tmp_path: Path, monkeypatch) -> None:
+    path = _zip(tiny, tmp_path / "tiny.zip")
+    monkeypatch.setattr(bundle, "MAX_WEIGHTS_BYTES", 100)
+    with pytest.raises(ModelError, match="at most 100 B"):
+        bundle.load(path).network()
+    with pytest.raises(ModelError, match="at most 100 B"):
+        bundle.load(tiny).network()
+
+
+def test_nested_yaml_does_not_blow_up(tiny: Path) -> None:
+    (tiny / bundle.CARD_FILE).write_text("[" * 5000)
+    with pytest.raises(ModelError):
+        bundle.load(tiny)
+
+
+def test_yaml_tags_are_not_executed(tiny: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    text = f"name: !!python/object/apply:pathlib.Path.touch [{marker}]\n"
+    (tiny / bundle.CARD_FILE).write_text(text)
+    with pytest.raises(ModelError, match="not readable YAML"):
+        bundle.load(tiny)
+    assert not marker.exists()
+
+
+class _Bomb:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> object:
+        return (Path.touch, (self.marker,))
+
+
+def test_pickles_are_not_loaded(tiny: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    _replace_weights(tiny, pickle.dumps(_Bomb(marker)))
+    with pytest.raises(ModelError, match="not a safetensors file"):
+        bundle.load(tiny).network()
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("missing", [bundle.CARD_FILE, bundle.WEIGHTS_FILE])
+def test_missing_file(tiny: Path, missing: str) -> None:
+    (tiny / missing).unlink()
+    with pytest.raises(ModelError, match=missing):
+        bundle.verify(tiny)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no model bundle"):
+        bundle.load(tmp_path / "nothing")
+    other = tmp_path / "notes.txt"
+    other.write_text("hello")
+    with pytest.raises(ModelError, match="not a readable zip"):
+        bundle.load(other)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "mapping"),
+        (b"- 1\n- 2\n", "mapping"),
+        (b"name: [", "YAML"),
+        (b"\xff\xfe\x00", "YAML"),
+        (b"name: x\n", "required"),
+        (b"schema_version: 99\nname: x\n", "schema version 99"),
+        (b"schema_version: two\n", "schema version"),
+    ],
+)
+def test_damaged_cards(tiny: Path, content: bytes, message: str) -> None:
+    (tiny / bundle.CARD_FILE).write_bytes(content)
+    with pytest.raises(ModelError, match=message) as caught:
+        bundle.load(tiny)
+    assert str(tiny) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network": "nonsense"}, "no network 'nonsense'"),
+        ({"network_kwargs": {"depth": -1}}, "depth"),
+        ({"network_kwargs": {"colour": 1}}, "colour"),
+        ({"halo": 7}, "halo"),
+        ({"adjacent_slices": 1}, "slices"),
+        ({"n_parameters": 5}, "parameters"),
+        ({"weights_sha256": "1" * 64}, "checksum"),
+        ({"weights_sha256": "x"}, "not a model card"),
+        ({"axes": "XYZ"}, "axes"),
+        ({"extra": 1}, "extra"),
+        ({"name": "../evil"}, "name"),
+        ({"axes": "ZYX"}, "adjacent"),
+    ],
+)
+def test_cards_that_do_not_fit(tiny: Path, changes: dict, message: str) -> None:
+    _edit_card(tiny, **changes)
+    with pytest.raises(ModelError, match=message):
+        bundle.verify(tiny)
+
+
+def test_damaged_weights(tiny: Path) -> None:
+    path = tiny / bundle.WEIGHTS_FILE
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ModelError, match="damaged"):
+        bundle.load(tiny).network()
+    _replace_weights(tiny, path.read_bytes())
+    with pytest.raises(ModelError, match="safetensors"):
+        bundle.load(tiny).network()
+
+
+@pytest.mark.parametrize("fault", ["missing", "extra", "shape"])
+def test_weights_of_another_network(tiny: Path, fault: str) -> None:
+    state = {k: t.clone() for k, t in bundle.load(tiny).network().state_dict().items()}
+    if fault == "missing":
+        del state["final_bias"]
+    elif fault == "extra":
+        state["more"] = torch.zeros(2)
+    else:
+        state["final_bias"] = torch.zeros(5)
+    _replace_weights(tiny, to_bytes(state))
+    with pytest.raises(ModelError, match=r"does not fit.*(final_bias|more)"):
+        bundle.load(tiny).network()

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from napari_geosr.core.errors import ModelError
+from napari_geosr.models import bundle, zoo
+
+BUNDLED = ["foam-denoise", "foam-sr-x2"]
+
+
+@pytest.fixture
+def user_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "user" / "models"
+    monkeypatch.setattr(zoo, "user_folder", lambda: folder)
+    return folder
+
+
+def test_bundled_models_are_listed(user_models: Path) -> None:
+    entries = zoo.list_models()
+    assert [e.name for e in entries] == BUNDLED
+    assert all(e.bundled for e in entries)
+    assert not zoo.damaged()
+
+
+def test_listing_imports_no_torch() -> None:
+    code = (
+        "import sys, napari_geosr.models.zoo as z; n = len(z.list_models());"
+        "assert n >= 2; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_user_models(user_models: Path, tiny: Path) -> None:
+    shutil.copytree(tiny, user_models / "mine")
+    entries = {e.name: e for e in zoo.list_models()}
+    assert list(entries) == [*BUNDLED, "tiny"]
+    assert not entries["tiny"].bundled
+    assert zoo.find("tiny").card.name == "tiny"
+
+
+def test_damaged_user_models_hide_nothing(user_models: Path, tiny: Path) -> None:
+    shutil.copytree(tiny, user_models / "broken")
+    (user_models / "broken" / bundle.CARD_FILE).write_text("name: [")
+    (user_models / "notes").mkdir()
+    (user_models / "fake.zip").write_text("no zip")
+    assert [e.name for e in zoo.list_models()] == BUNDLED
+    assert sorted(p.name for p in zoo.damaged()) == ["broken", "fake.zip"]
+    with pytest.raises(ModelError, match="YAML"):
+        zoo.find("broken")
+
+
+def test_find(user_models: Path, tiny: Path) -> None:
+    assert zoo.find("foam-denoise").card.task == "denoise"
+    assert zoo.find(str(tiny)).card.name == "tiny"
+    assert zoo.find(tiny).path == tiny
+    with pytest.raises(ModelError, match=r"no model 'nothing'.*foam-denoise"):
+        zoo.find("nothing")
+
+
+def test_user_folder_belongs_to_us() -> None:
+    assert "napari-geosr" in zoo.user_folder().parts
