@@ -46,6 +46,20 @@ def features(report: PorosityReport) -> Any:
     return pd.DataFrame(columns, copy=False)
 
 
+def warm_up() -> None:
+    """Let napari compile its colouring of labels here, in a worker.
+
+    Otherwise it does so when the first labels are added, and the window freezes for a
+    second or more. A layer that is in no viewer is plain Python, free of Qt.
+    """
+    from napari.layers import Labels
+
+    from napari_geosr.gui._threshold_preview import preview_colormap
+
+    Labels(np.eye(4, dtype=np.uint32)[None].repeat(2, 0))
+    Labels(np.eye(4, dtype=np.uint8)[None], colormap=preview_colormap())
+
+
 def layer_name(volume: Volume) -> str:
     return f"{volume.name} · pores"
 

@@ -84,10 +84,20 @@ class ThresholdPreview(QObject):
             self.hide()
             self._add(source, threshold, config, sample)
             return
+        layer = self.layer
         assert self._array is not None
+        assert layer is not None
         self._array.threshold, self._array.config = threshold, config
+        layer.visible = True
         if not self._timer.isActive():
             self._timer.start()
+
+    def pause(self) -> None:
+        """Show nothing for a while; cheaper than taking the layer away."""
+        self._timer.stop()
+        layer = self.layer
+        if layer is not None:
+            layer.visible = False
 
     def hide(self) -> None:
         """Take the preview layer away."""
@@ -108,7 +118,7 @@ class ThresholdPreview(QObject):
         layer = self._viewer.add_labels(
             array,
             name=NAME,
-            colormap=_colormap(),
+            colormap=preview_colormap(),
             opacity=0.6,
             scale=source.scale,
             translate=source.translate,
@@ -129,7 +139,8 @@ class ThresholdPreview(QObject):
             layer.refresh(thumbnail=False, highlight=False, extent=False)
 
 
-def _colormap() -> Any:
+def preview_colormap() -> Any:
+    """Transparent and one colour, that of pores in the histogram."""
     from napari.utils.colormaps import DirectLabelColormap
 
     return DirectLabelColormap(color_dict={0: "transparent", 1: _COLOUR, None: _COLOUR})

@@ -153,6 +153,7 @@ class PorosityDock(QWidget):
         settings.sourceChanged.connect(self._on_source)
         settings.thresholdChanged.connect(self._update_preview)
         settings.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
+        self.tabs.currentChanged.connect(lambda _: self._update_preview())
         self.measure_button.clicked.connect(self.measure)
         self.cancel_button.clicked.connect(self.cancel)
         result.labelChosen.connect(self.go_to)
@@ -196,7 +197,7 @@ class PorosityDock(QWidget):
             return
         reference = weakref.ref(layer)
         self._runs.levels = Run(
-            lambda should_stop: histogram_steps(volume, should_stop=should_stop),
+            lambda should_stop: _levels_steps(volume, should_stop),
             on_result=lambda levels: self._on_levels(reference, levels),
             on_error=self._on_levels_error,
         )
@@ -254,14 +255,12 @@ class PorosityDock(QWidget):
     def _update_preview(self) -> None:
         settings = self.settings
         layer, threshold = settings.image.layer(), settings.threshold
-        hidden = (
-            not settings.previews
-            or self.is_running
-            or self._viewer.dims.ndisplay == 3
-            or self.tabs.currentIndex() != 0
-        )
-        if layer is None or threshold is None or hidden:
+        if layer is None or threshold is None or not settings.previews:
             self.preview.hide()
+            return
+        in_3d = self._viewer.dims.ndisplay == 3
+        if self.is_running or in_3d or self.tabs.currentIndex() != 0:
+            self.preview.pause()
             return
         try:
             config = settings.config()
@@ -338,7 +337,7 @@ class PorosityDock(QWidget):
         if running:
             self.progress.setRange(0, 0)
             self.progress.setFormat("%p %")
-            self.preview.hide()
+            self.preview.pause()
 
     def _on_step(self, step: Step) -> None:
         if isinstance(step, Warned):
@@ -469,6 +468,20 @@ class PorosityDock(QWidget):
 
     def _on_exported(self, folder: Any) -> None:
         self.message.show_message(f"The report is in {folder}.", "ok")
+
+
+def _levels_steps(
+    volume: Volume, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Read the grey values; then all is ready for the preview, too."""
+    steps = histogram_steps(volume, should_stop=should_stop)
+    try:
+        for step in steps:
+            if isinstance(step, ResultReady):
+                pore_layers.warm_up()
+            yield step
+    finally:
+        steps.close()
 
 
 def _measured_steps(
