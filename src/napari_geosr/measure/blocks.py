@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.measure import kernel_columns as column
 from napari_geosr.measure.crofton import PAIR_BITS, code_table, pair_weights
+from napari_geosr.measure.kernels import columns as column
 
 #: Voxels in a slab: few enough that cc3d, which keeps the GIL, returns in ≈ 20 ms.
 SLAB_VOXELS = 1 << 22
@@ -43,7 +43,7 @@ class RawTable:
     Attributes
     ----------
     rows : ndarray of shape (n, N_COLUMNS), int64
-        Columns as numbered in `napari_geosr.measure.kernel_columns`.
+        Columns as numbered in `napari_geosr.measure.kernels.columns`.
     boundary : ndarray of shape (n, 2), float64
         Surface (flat: perimeter) and eight times the Euler number.
     lookup : ndarray of shape (n_provisional + 1,), uint32
@@ -119,7 +119,7 @@ class SlabLabeller:
         """
         import cc3d
 
-        from napari_geosr.measure import kernels
+        from napari_geosr.measure.kernels import cells, runs
 
         labels, n = cc3d.connected_components(
             np.ascontiguousarray(pores).view(np.uint8),
@@ -132,10 +132,10 @@ class SlabLabeller:
         self._grow(offset, self._n)
         table = column.new_table(n)
         boundary = column.new_boundary(n)
-        kernels.sweep_runs(labels, self._z, table)
+        runs.sweep_runs(labels, self._z, table)
         top = self._z + len(labels) == self.shape[0]
         whole = top and self._z == 0
-        contacts, weights = kernels.sweep_cells(
+        contacts, weights = cells.sweep_cells(
             labels,
             np.ones((1, 1, 1), np.bool_) if sample is None else sample,
             sample is not None,
@@ -175,14 +175,14 @@ class SlabLabeller:
 
     def _join(self, labels: np.ndarray, offset: int, sample: np.ndarray | None) -> None:
         """Join the first plane to the last of the slab before; sweep between them."""
-        from napari_geosr.measure import kernels
+        from napari_geosr.measure.kernels import cells, joining
 
         first = labels[0].astype(np.int64)
         first[first > 0] += offset
         if self._last_labels is not None:
             below = self._last_labels
-            kernels.join_planes(below, first, self.connectivity, self._parent)
-            pair, ids = kernels.compact_planes(below, first, self._parent)
+            joining.join_planes(below, first, self.connectivity, self._parent)
+            pair, ids = joining.compact_planes(below, first, self._parent)
             pair_sample = np.ones((1, 1, 1), np.bool_)
             if sample is not None or self._last_sample is not None:
                 everywhere = np.ones(first.shape, np.bool_)
@@ -190,7 +190,7 @@ class SlabLabeller:
                 pair_sample = np.stack([everywhere if p is None else p for p in planes])
             table = column.new_table(len(ids) - 1)
             boundary = column.new_boundary(len(ids) - 1)
-            contacts, weights = kernels.sweep_cells(
+            contacts, weights = cells.sweep_cells(
                 pair,
                 pair_sample,
                 len(pair_sample) == 2,
@@ -210,7 +210,7 @@ class SlabLabeller:
 
     def finish(self) -> RawTable:
         """Merge what was kept; to be called after the last slab."""
-        from napari_geosr.measure import kernels
+        from napari_geosr.measure.kernels import joining
 
         if self._z != self.shape[0]:
             raise VolumeError(
@@ -222,7 +222,7 @@ class SlabLabeller:
             # One slab: its labels are final, and in the order of first voxels.
             _, rows, boundary = self._parts.pop()
             return RawTable(rows, boundary, np.arange(n + 1, dtype=np.uint32))
-        roots = kernels.roots_of(self._parent[: n + 1])
+        roots = joining.roots_of(self._parent[: n + 1])
         is_root = roots == np.arange(n + 1)
         is_root[0] = False
         number = np.cumsum(is_root) * is_root
@@ -231,7 +231,7 @@ class SlabLabeller:
         rows = column.new_table(n)
         boundary = column.new_boundary(n)
         for ids, table, part in self._parts:
-            kernels.merge_rows(table, part, row_of[ids], rows, boundary)
+            joining.merge_rows(table, part, row_of[ids], rows, boundary)
         for pairs, weights in self._contacts:
             # Two parts that face each other were each given a surface there; where
             # they are one pore, there is none.

@@ -70,7 +70,7 @@ class GreyHistogram:
 
     def add(self, block: np.ndarray) -> None:
         """Count the values of `block` (any real dtype and shape)."""
-        from napari_geosr.measure import kernels
+        from napari_geosr.measure.kernels import grey
 
         flat = np.ascontiguousarray(block).reshape(-1)
         if flat.dtype == np.bool_:
@@ -81,12 +81,12 @@ class GreyHistogram:
             )
         if flat.size == 0:
             return
-        low, high, n_nonfinite = kernels.finite_range(flat)
+        low, high, n_nonfinite = grey.finite_range(flat)
         self.n_nonfinite += int(n_nonfinite)
         if n_nonfinite == flat.size:
             return
         self._make_room(float(low), float(high))
-        kernels.count_values(flat, self.counts, 1.0 / self.width, self.first)
+        grey.count_values(flat, self.counts, 1.0 / self.width, self.first)
         self.minimum = min(self.minimum, float(low))
         self.maximum = max(self.maximum, float(high))
 

@@ -21,7 +21,6 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.volume import ArrayLike, Volume
-from napari_geosr.measure import kernel_columns as column
 from napari_geosr.measure.blocks import RawTable, SlabLabeller, slab_thickness
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.envelope import check_envelope_memory, envelope_steps
@@ -31,6 +30,7 @@ from napari_geosr.measure.histogram import (
     check_real,
     histogram_steps,
 )
+from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.report import build_report
 from napari_geosr.measure.segment import phase_mask, threshold_of
 from napari_geosr.measure.table import Geometry
@@ -396,7 +396,7 @@ def _renumber(
     run: _Run, raw: RawTable, large: np.ndarray, progress: _Progress
 ) -> Generator[Step, None, None]:
     """Give the pores that count the labels 1..n, and the others 0."""
-    from napari_geosr.measure import kernels
+    from napari_geosr.measure.kernels import joining
 
     number = np.zeros(len(large) + 1, np.uint32)
     number[1:][large] = np.arange(1, int(large.sum()) + 1, dtype=np.uint32)
@@ -404,7 +404,7 @@ def _renumber(
     for slab, offset in zip(run.slabs, run.offsets, strict=True):
         run.check("numbering the pores")
         block = np.ascontiguousarray(run.target[slab], dtype=np.uint32)
-        kernels.relabel(block.reshape(-1), lookup[offset:])
+        joining.relabel(block.reshape(-1), lookup[offset:])
         if not _is_view(block, run.target):
             run.target[slab] = block
         yield progress.step()

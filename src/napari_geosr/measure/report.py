@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.units import MILLIMETRES, PIXEL
-from napari_geosr.measure import kernel_columns as column
 from napari_geosr.measure.blocks import RawTable
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram
+from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.rows import comparison_rows, summary_rows
 from napari_geosr.measure.table import Geometry, Table, pore_table
 

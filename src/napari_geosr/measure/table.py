@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_geosr.measure import kernel_columns as column
 from napari_geosr.measure.blocks import RawTable
+from napari_geosr.measure.kernels import columns as column
 
 #: Below this radius no surface estimator is reliable.
 RELIABLE_RADIUS_VOXELS = 4.0
@@ -53,7 +53,7 @@ def pore_table(
     units : dict of str
         Unit by column name; empty for pure numbers.
     """
-    from napari_geosr.measure import kernels
+    from napari_geosr.measure.kernels import runs
 
     rows, surface = raw.rows, raw.surface
     euler_number = raw.euler_number
@@ -93,7 +93,7 @@ def pore_table(
     edges = np.array(geometry.voxel_size)
     if geometry.flat:
         edges[0] = 0.0
-    axis_lengths = kernels.axis_lengths(rows, edges)
+    axis_lengths = runs.axis_lengths(rows, edges)
     table["elongation"] = _ratio(axis_lengths[:, 1], axis_lengths[:, 0])
     units["elongation"] = ""
     if not geometry.flat:

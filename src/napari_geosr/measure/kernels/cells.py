@@ -1,131 +1,18 @@
-"""Compiled sweeps over voxels. All release the GIL; none depends on label count.
-
-Import this module inside functions only: numba takes a second to load.
-"""
+"""Surfaces, Euler numbers and border contacts, one 2×2×2 cell at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 
-from napari_geosr.measure.kernel_columns import (
-    COUNT,
+from napari_geosr.measure.kernels.columns import (
     EULER8,
-    FIRST,
-    MAX_X,
-    MAX_Y,
-    MAX_Z,
-    MIN_X,
-    MIN_Y,
-    MIN_Z,
-    N_BOUNDARY_COLUMNS,
-    SUM_X,
-    SUM_XX,
-    SUM_Y,
-    SUM_YX,
-    SUM_YY,
-    SUM_Z,
-    SUM_ZX,
-    SUM_ZY,
-    SUM_ZZ,
     SURFACE,
     TOUCHES,
 )
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _compiled(function: F) -> F:
-    return cast("F", numba.njit(cache=True, nogil=True)(function))
+from napari_geosr.measure.kernels.compiled import compiled
 
 
-@_compiled
-def finite_range(values: np.ndarray) -> tuple[float, float, int]:
-    """Smallest and largest finite value, and the number of others."""
-    low = np.inf
-    high = -np.inf
-    n_nonfinite = 0
-    for i in range(values.size):
-        value = values[i]
-        if not np.isfinite(value):
-            n_nonfinite += 1
-            continue
-        if value < low:
-            low = value
-        if value > high:
-            high = value
-    return low, high, n_nonfinite
-
-
-@_compiled
-def count_values(
-    values: np.ndarray, counts: np.ndarray, per_width: float, first: int
-) -> None:
-    """Add finite `values` to `counts`; `per_width` is a power of two."""
-    for i in range(values.size):
-        value = float(values[i])
-        if np.isfinite(value):
-            counts[int(np.floor(value * per_width)) - first] += 1
-
-
-@_compiled
-def sweep_runs(labels: np.ndarray, z0: int, table: np.ndarray) -> None:
-    """Add counts, moments, boxes and first voxels, one run along X at a time.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (Z, Y, X), uint32
-    z0 : int
-        Plane of the whole volume that ``labels[0]`` is.
-    table : ndarray of shape (n + 1, N_COLUMNS), int64
-        Changed in place.
-    """
-    n_z, n_y, n_x = labels.shape
-    for k in range(n_z):
-        z = z0 + k
-        for y in range(n_y):
-            line = labels[k, y]
-            x = 0
-            while x < n_x:
-                label = line[x]
-                if label == 0:
-                    x += 1
-                    continue
-                start = x
-                x += 1
-                while x < n_x and line[x] == label:
-                    x += 1
-                row = table[label]
-                n = x - start
-                last = x - 1
-                sum_x = n * (start + last) // 2
-                # Sum of squares 0..m is m (m + 1) (2 m + 1) / 6.
-                sum_xx = last * x * (2 * last + 1) // 6
-                sum_xx -= (start - 1) * start * (2 * start - 1) // 6
-                if row[COUNT] == 0:
-                    row[FIRST] = (np.int64(z) * n_y + y) * n_x + start
-                    row[MIN_Z], row[MIN_Y], row[MIN_X] = z, y, start
-                row[COUNT] += n
-                row[SUM_Z] += n * z
-                row[SUM_Y] += n * y
-                row[SUM_X] += sum_x
-                row[SUM_ZZ] += n * z * z
-                row[SUM_YY] += n * y * y
-                row[SUM_XX] += sum_xx
-                row[SUM_ZY] += n * z * y
-                row[SUM_ZX] += z * sum_x
-                row[SUM_YX] += y * sum_x
-                row[MAX_Z] = z
-                row[MIN_Y] = min(row[MIN_Y], y)
-                row[MAX_Y] = max(row[MAX_Y], y)
-                row[MIN_X] = min(row[MIN_X], start)
-                row[MAX_X] = max(row[MAX_X], last)
-
-
-@_compiled
+@compiled
 def _add_cell(
     values: np.ndarray,
     inside: np.ndarray,
@@ -162,7 +49,7 @@ def _add_cell(
                 table[label, TOUCHES] = 1
 
 
-@_compiled
+@compiled
 def _add_contacts(
     values: np.ndarray,
     inside: np.ndarray,
@@ -191,7 +78,7 @@ def _add_contacts(
     return contacts, contact_weights, n
 
 
-@_compiled
+@compiled
 def _sweep_simple_row(
     low: np.ndarray, high: np.ndarray, of_code: np.ndarray, boundary: np.ndarray
 ) -> None:
@@ -222,7 +109,7 @@ def _sweep_simple_row(
     boundary[current, EULER8] += euler
 
 
-@_compiled
+@compiled
 def _sweep_row(
     low: np.ndarray,
     high: np.ndarray,
@@ -286,7 +173,7 @@ def _sweep_row(
     return n_special
 
 
-@_compiled
+@compiled
 def _gather(
     labels: np.ndarray,
     sample: np.ndarray,
@@ -310,7 +197,7 @@ def _gather(
     return any_label
 
 
-@_compiled
+@compiled
 def sweep_cells(
     labels: np.ndarray,
     sample: np.ndarray,
@@ -408,190 +295,3 @@ def sweep_cells(
                             n_contacts,
                         )
     return contacts[:n_contacts], contact_weights[:n_contacts]
-
-
-@_compiled
-def _find(parent: np.ndarray, label: int) -> int:
-    while parent[label] != label:
-        parent[label] = parent[parent[label]]
-        label = parent[label]
-    return label
-
-
-@_compiled
-def join_planes(
-    below: np.ndarray, above: np.ndarray, connectivity: int, parent: np.ndarray
-) -> None:
-    """Join the labels of two neighbouring planes in `parent`; the lowest is the root.
-
-    `below` and `above` are (Y, X), int64, holding indices of `parent`.
-    """
-    n_y, n_x = below.shape
-    reach = 1 if connectivity == 26 else 0
-    for y in range(n_y):
-        for x in range(n_x):
-            label = above[y, x]
-            if label == 0:
-                continue
-            for v in range(max(y - reach, 0), min(y + reach, n_y - 1) + 1):
-                for u in range(max(x - reach, 0), min(x + reach, n_x - 1) + 1):
-                    other = below[v, u]
-                    if other == 0:
-                        continue
-                    root, other_root = _find(parent, label), _find(parent, other)
-                    if root < other_root:
-                        parent[other_root] = root
-                    else:
-                        parent[root] = other_root
-
-
-@_compiled
-def compact_planes(
-    below: np.ndarray, above: np.ndarray, parent: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Two planes of provisional labels as one small slab of labels 1..n.
-
-    Returns
-    -------
-    labels : ndarray of shape (2, Y, X), uint32
-    ids : ndarray of shape (n + 1,), int64
-        The root in `parent` of each label; ``ids[0]`` is 0.
-    """
-    n_y, n_x = below.shape
-    labels = np.zeros((2, n_y, n_x), np.uint32)
-    numbers = {np.int64(0): np.uint32(0)}
-    ids = [np.int64(0)]
-    for k in range(2):
-        plane = below if k == 0 else above
-        for y in range(n_y):
-            previous, number = np.int64(0), np.uint32(0)
-            for x in range(n_x):
-                label = plane[y, x]
-                if label == 0:
-                    continue
-                if label != previous:
-                    previous = label
-                    root = np.int64(_find(parent, label))
-                    if root not in numbers:
-                        numbers[root] = np.uint32(len(ids))
-                        ids.append(root)
-                    number = numbers[root]
-                labels[k, y, x] = number
-    return labels, np.array(ids)
-
-
-@_compiled
-def roots_of(parent: np.ndarray) -> np.ndarray:
-    """The root of every label, shape (n + 1,), int64."""
-    roots = np.empty_like(parent)
-    for label in range(parent.size):
-        # A root is lower than its members, so its own entry is final already.
-        up = parent[label]
-        roots[label] = label if up == label else roots[up]
-    return roots
-
-
-@_compiled
-def merge_rows(
-    table: np.ndarray,
-    boundary: np.ndarray,
-    target: np.ndarray,
-    merged: np.ndarray,
-    merged_boundary: np.ndarray,
-) -> None:
-    """Add the rows of `table` to rows ``target[i]`` of `merged`, in place."""
-    for i in range(target.size):
-        t = target[i]
-        if t == 0:
-            continue
-        merged[t, TOUCHES] |= table[i, TOUCHES]
-        if table[i, COUNT]:
-            # A row without voxels has no box: it holds nothing but zeros.
-            is_new = merged[t, COUNT] == 0
-            for column in range(MIN_Z):
-                merged[t, column] += table[i, column]
-            for column in (MIN_Z, MIN_Y, MIN_X, FIRST):
-                if is_new or table[i, column] < merged[t, column]:
-                    merged[t, column] = table[i, column]
-            for column in (MAX_Z, MAX_Y, MAX_X):
-                merged[t, column] = max(merged[t, column], table[i, column])
-        for column in range(N_BOUNDARY_COLUMNS):
-            merged_boundary[t, column] += boundary[i, column]
-
-
-@_compiled
-def axis_lengths(table: np.ndarray, voxel_size: np.ndarray) -> np.ndarray:
-    """Square roots of the eigenvalues of each pore's covariance, largest first.
-
-    A voxel counts as the solid cuboid it is, so no length is zero. The sums are exact
-    integers; they are moved to the rounded centroid before anything is rounded.
-
-    Parameters
-    ----------
-    table : ndarray of shape (n, N_COLUMNS), int64
-    voxel_size : ndarray of shape (3,), float64
-        0 along Z for a single image.
-
-    Returns
-    -------
-    ndarray of shape (n, 3), float64
-    """
-    lengths = np.empty((len(table), 3))
-    matrix = np.empty((3, 3))
-    centre = np.empty(3, np.int64)
-    for i in range(len(table)):
-        row = table[i]
-        n = row[COUNT]
-        for a in range(3):
-            centre[a] = (2 * row[SUM_Z + a] + n) // (2 * n)
-        for a in range(3):
-            for b in range(a, 3):
-                # The columns ZY, ZX, YX follow the squares.
-                second = row[SUM_ZZ + a] if a == b else row[SUM_ZY + a + b - 1]
-                moved = second - centre[a] * row[SUM_Z + b] - centre[b] * row[SUM_Z + a]
-                moved += n * centre[a] * centre[b]
-                rest_a = (row[SUM_Z + a] - n * centre[a]) / n
-                rest_b = (row[SUM_Z + b] - n * centre[b]) / n
-                value = moved / n - rest_a * rest_b
-                if a == b:
-                    value += 1 / 12
-                value *= voxel_size[a] * voxel_size[b]
-                matrix[a, b] = value
-                matrix[b, a] = value
-        _eigenvalues(matrix, lengths[i])
-    return np.sqrt(np.maximum(lengths, 0.0))
-
-
-@_compiled
-def _eigenvalues(m: np.ndarray, out: np.ndarray) -> None:
-    """Eigenvalues of a symmetric 3×3 matrix, largest first.
-
-    Smith, Communications of the ACM 4, 168 (1961), https://doi.org/10.1145/355578.366316.
-    """
-    mean = (m[0, 0] + m[1, 1] + m[2, 2]) / 3
-    spread = 2 * (m[0, 1] ** 2 + m[0, 2] ** 2 + m[1, 2] ** 2)
-    for a in range(3):
-        spread += (m[a, a] - mean) ** 2
-    scale = np.sqrt(spread / 6)
-    if scale <= 1e-14 * mean:
-        out[:] = mean
-        return
-    a, b, c = (
-        (m[0, 0] - mean) / scale,
-        (m[1, 1] - mean) / scale,
-        (m[2, 2] - mean) / scale,
-    )
-    d, e, f = m[0, 1] / scale, m[0, 2] / scale, m[1, 2] / scale
-    half = (a * (b * c - f * f) - d * (d * c - f * e) + e * (d * f - b * e)) / 2
-    angle = np.arccos(min(1.0, max(-1.0, half))) / 3
-    out[0] = mean + 2 * scale * np.cos(angle)
-    out[2] = mean + 2 * scale * np.cos(angle + 2 * np.pi / 3)
-    out[1] = 3 * mean - out[0] - out[2]
-
-
-@_compiled
-def relabel(labels: np.ndarray, lookup: np.ndarray) -> None:
-    """Replace labels (flat, uint32) by ``lookup[label]``, in place; 0 stays."""
-    for i in range(labels.size):
-        if labels[i]:
-            labels[i] = lookup[labels[i]]

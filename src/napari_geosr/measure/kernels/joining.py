@@ -1,0 +1,136 @@
+"""Labels of slabs joined to those of the whole: union-find, merging, renaming."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_geosr.measure.kernels.columns import (
+    COUNT,
+    FIRST,
+    MAX_X,
+    MAX_Y,
+    MAX_Z,
+    MIN_X,
+    MIN_Y,
+    MIN_Z,
+    N_BOUNDARY_COLUMNS,
+    TOUCHES,
+)
+from napari_geosr.measure.kernels.compiled import compiled
+
+
+@compiled
+def _find(parent: np.ndarray, label: int) -> int:
+    while parent[label] != label:
+        parent[label] = parent[parent[label]]
+        label = parent[label]
+    return label
+
+
+@compiled
+def join_planes(
+    below: np.ndarray, above: np.ndarray, connectivity: int, parent: np.ndarray
+) -> None:
+    """Join the labels of two neighbouring planes in `parent`; the lowest is the root.
+
+    `below` and `above` are (Y, X), int64, holding indices of `parent`.
+    """
+    n_y, n_x = below.shape
+    reach = 1 if connectivity == 26 else 0
+    for y in range(n_y):
+        for x in range(n_x):
+            label = above[y, x]
+            if label == 0:
+                continue
+            for v in range(max(y - reach, 0), min(y + reach, n_y - 1) + 1):
+                for u in range(max(x - reach, 0), min(x + reach, n_x - 1) + 1):
+                    other = below[v, u]
+                    if other == 0:
+                        continue
+                    root, other_root = _find(parent, label), _find(parent, other)
+                    if root < other_root:
+                        parent[other_root] = root
+                    else:
+                        parent[root] = other_root
+
+
+@compiled
+def compact_planes(
+    below: np.ndarray, above: np.ndarray, parent: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two planes of provisional labels as one small slab of labels 1..n.
+
+    Returns
+    -------
+    labels : ndarray of shape (2, Y, X), uint32
+    ids : ndarray of shape (n + 1,), int64
+        The root in `parent` of each label; ``ids[0]`` is 0.
+    """
+    n_y, n_x = below.shape
+    labels = np.zeros((2, n_y, n_x), np.uint32)
+    numbers = {np.int64(0): np.uint32(0)}
+    ids = [np.int64(0)]
+    for k in range(2):
+        plane = below if k == 0 else above
+        for y in range(n_y):
+            previous, number = np.int64(0), np.uint32(0)
+            for x in range(n_x):
+                label = plane[y, x]
+                if label == 0:
+                    continue
+                if label != previous:
+                    previous = label
+                    root = np.int64(_find(parent, label))
+                    if root not in numbers:
+                        numbers[root] = np.uint32(len(ids))
+                        ids.append(root)
+                    number = numbers[root]
+                labels[k, y, x] = number
+    return labels, np.array(ids)
+
+
+@compiled
+def roots_of(parent: np.ndarray) -> np.ndarray:
+    """The root of every label, shape (n + 1,), int64."""
+    roots = np.empty_like(parent)
+    for label in range(parent.size):
+        # A root is lower than its members, so its own entry is final already.
+        up = parent[label]
+        roots[label] = label if up == label else roots[up]
+    return roots
+
+
+@compiled
+def merge_rows(
+    table: np.ndarray,
+    boundary: np.ndarray,
+    target: np.ndarray,
+    merged: np.ndarray,
+    merged_boundary: np.ndarray,
+) -> None:
+    """Add the rows of `table` to rows ``target[i]`` of `merged`, in place."""
+    for i in range(target.size):
+        t = target[i]
+        if t == 0:
+            continue
+        merged[t, TOUCHES] |= table[i, TOUCHES]
+        if table[i, COUNT]:
+            # A row without voxels has no box: it holds nothing but zeros.
+            is_new = merged[t, COUNT] == 0
+            for column in range(MIN_Z):
+                merged[t, column] += table[i, column]
+            for column in (MIN_Z, MIN_Y, MIN_X, FIRST):
+                if is_new or table[i, column] < merged[t, column]:
+                    merged[t, column] = table[i, column]
+            for column in (MAX_Z, MAX_Y, MAX_X):
+                merged[t, column] = max(merged[t, column], table[i, column])
+        for column in range(N_BOUNDARY_COLUMNS):
+            merged_boundary[t, column] += boundary[i, column]
+
+
+@compiled
+def relabel(labels: np.ndarray, lookup: np.ndarray) -> None:
+    """Replace labels (flat, uint32) by ``lookup[label]``, in place; 0 stays."""
+    for i in range(labels.size):
+        if labels[i]:
+            labels[i] = lookup[labels[i]]
