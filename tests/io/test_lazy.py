@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.io.lazy import Arranged, LazyArray, Mapped, arrange, release_pages
+from napari_geosr.io.lazy import Arranged, LazyArray, Mapped, arrange
 
 PATH = Path("a.tif")
 
@@ -103,11 +103,3 @@ def test_arranged_like_arrange(order: tuple[int | None, ...]) -> None:
     array = np.arange(12).reshape(3, 1, 4)
     lazy = LazyArray(Arranged(array, order), PATH, [2] * len(order))
     np.testing.assert_array_equal(np.asarray(lazy), arrange(array, order))
-
-
-def test_release_pages_keeps_the_voxels(tmp_path: Path) -> None:
-    mapped = np.memmap(tmp_path / "a", np.uint8, "w+", shape=(100, 100))
-    mapped[...] = 7
-    release_pages(mapped.T[3:])
-    release_pages(np.zeros(3))
-    assert (mapped == 7).all()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import mmap
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -299,16 +298,3 @@ def arrange(array: Any, order: Sequence[int | None]) -> Any:
     moved = array.transpose(kept + list(dropped))
     key = [None if i is None else slice(None) for i in order]
     return moved[(..., *(0 for _ in dropped))][tuple(key)]
-
-
-def release_pages(array: Any) -> None:
-    """Let the system take back the memory of a memory-mapped array's pages.
-
-    The voxels stay in the file; only the resident pages of this process shrink. Does
-    nothing for other arrays and on systems without `madvise`.
-    """
-    base = array
-    while base is not None and not isinstance(base, mmap.mmap):
-        base = getattr(base, "_mmap", None) or getattr(base, "base", None)
-    if base is not None and hasattr(base, "madvise"):
-        base.madvise(mmap.MADV_DONTNEED)

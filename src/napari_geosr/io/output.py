@@ -21,7 +21,8 @@ from napari_geosr.io.atomic import (
     remove,
     temporary_sibling,
 )
-from napari_geosr.io.lazy import Slices, release_pages
+from napari_geosr.io.lazy import Slices
+from napari_geosr.io.mapping import release_pages
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.suffixes import ZARR, stem_of, suffix_of
 

@@ -12,6 +12,7 @@ import numpy as np
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import arrangement, finish
+from napari_geosr.io.mapping import map_file
 from napari_geosr.io.suffixes import stem_of
 
 
@@ -69,7 +70,7 @@ def read_raw(
         )
     letters = "TZYX" if len(lengths) == 4 else "TCZYX"[-len(lengths) :]
     order, final = arrangement(lengths, axes or letters, axes or letters, path, [])
-    mapped = np.memmap(path, stored, "r", offset, lengths)
+    mapped = map_file(path, stored, "r", offset, lengths)
     chunks = (1,) * (len(lengths) - 2) + lengths[-2:]
     return Volume(
         data=finish(mapped, order, chunks, path, final),

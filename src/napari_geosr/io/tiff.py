@@ -21,6 +21,7 @@ from napari_geosr.io.arrangement import (
     finish,
 )
 from napari_geosr.io.lazy import Source, decoding
+from napari_geosr.io.mapping import map_file
 from napari_geosr.io.stamp import Stamp, stored_axes
 from napari_geosr.io.suffixes import looks_like, stem_of
 from napari_geosr.io.tiff_checks import check_page_chain, check_segments
@@ -205,7 +206,7 @@ def _source(tif: Any, series: Any, path: Path) -> tuple[Source, str, tuple[int, 
     nbytes = math.prod(shape) * dtype.itemsize
     if series.dataoffset is not None and page.is_final:
         stored = dtype.newbyteorder(tif.byteorder)
-        source: Any = np.memmap(path, stored, "r", series.dataoffset, shape)
+        source: Any = map_file(path, stored, "r", series.dataoffset, shape)
         chunks = (1,) * (len(shape) - 2) + shape[-2:]
     else:
         _check_ratio(page, path)

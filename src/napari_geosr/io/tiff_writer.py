@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.io.mapping import MappedFile, map_file
 from napari_geosr.io.output import Output
 from napari_geosr.io.stamp import KEY, Stamp, stored_axes
 from napari_geosr.io.suffixes import suffix_of
@@ -34,7 +36,9 @@ _OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _INFO_TAG, _INFO_COUNTS_TAG = 50839, 50838
 
 
-def choose_layout(name: str, suffix: str, dtype: np.dtype[Any], nbytes: int) -> str:
+def choose_layout(
+    name: str, suffix: str, dtype: np.dtype[Any], shape: Sequence[int]
+) -> str:
     """``"imagej"``, ``"ome"`` or ``"plain"``: the first that holds it without loss.
 
     Raises
@@ -49,7 +53,9 @@ def choose_layout(name: str, suffix: str, dtype: np.dtype[Any], nbytes: int) -> 
                 "voxels. Use the suffix .tif or .ome.zarr."
             )
         return "ome"
-    if dtype.name in _IMAGEJ_DTYPES and nbytes < BIGTIFF_BYTES:
+    small = math.prod(shape) * dtype.itemsize < BIGTIFF_BYTES
+    # tifffile takes a width of 1 in ImageJ's layout for one sample per pixel.
+    if dtype.name in _IMAGEJ_DTYPES and small and shape[-1] > 1:
         return "imagej"
     return "ome" if dtype.name in _OME_TYPES else "plain"
 
@@ -64,20 +70,21 @@ class TiffOutput(Output):
         nbytes = math.prod(stamp.shape) * dtype.itemsize
         self.bigtiff = nbytes >= BIGTIFF_BYTES
         suffix = suffix_of(path)
-        self.layout = choose_layout(path.name, suffix, dtype, nbytes)
+        self.layout = choose_layout(path.name, suffix, dtype, stamp.shape)
         if suffix in (".tif", ".tiff") and self.layout != "imagej":
-            why = "4 GB or more" if self.bigtiff else f"{dtype.name} voxels"
+            why = f"{dtype.name} voxels of this shape"
+            why = "4 GB or more" if self.bigtiff else why
             kind = "OME-TIFF" if self.layout == "ome" else "a plain TIFF"
             self.note = f"ImageJ's own layout does not hold {why}; wrote {kind}."
         stored = stored_axes(stamp.axes, imagej=self.layout == "imagej")
         order = [stamp.axes.index(a) for a in stored]
         self.dtype = dtype
         mapped = self._make(tuple(stamp.shape[i] for i in order), stored)
-        self._map: np.memmap[Any, Any] | None = mapped
+        self._map: MappedFile | None = mapped
         self.array = mapped.transpose([stored.index(a) for a in stamp.axes])
         self.block_shape = (1,) * (len(stamp.shape) - 2) + stamp.shape[-2:]
 
-    def _make(self, shape: tuple[int, ...], axes: str) -> np.memmap[Any, Any]:
+    def _make(self, shape: tuple[int, ...], axes: str) -> MappedFile:
         import tifffile
 
         options: dict[str, Any] = {"metadata": None}
@@ -105,9 +112,8 @@ class TiffOutput(Output):
             **options,
         )
         self._reserve()
-        return np.memmap(
-            self.temporary, self.dtype.newbyteorder("<"), "r+", offset, shape
-        )
+        stored = self.dtype.newbyteorder("<")
+        return map_file(self.temporary, stored, "r+", offset, shape)
 
     def _reserve(self) -> None:
         """Take the disk space now: a full disk under a mapped file is fatal."""

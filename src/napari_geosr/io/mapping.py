@@ -1,0 +1,84 @@
+"""Memory-mapped files whose resident pages stay few, however large the file is."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+#: Touched bytes after which the pages of a mapping are given back.
+RELEASE_BYTES = 16 * 1024**2
+#: A page fault maps this much around it.
+_FAULT_AROUND = 64 * 1024
+
+
+class MappedFile(np.memmap[Any, Any]):
+    """A `numpy.memmap` that gives its pages back while it is read or written.
+
+    A plain mapping keeps every page that was touched resident until the system is
+    short of memory; a sweep over a file would count as the whole file against a memory
+    budget. The voxels stay in the system's file cache: reading a released page again
+    costs no disk access.
+    """
+
+    _touched = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        if self._touched > RELEASE_BYTES:
+            self._touched = 0
+            release_pages(self)
+        found = super().__getitem__(key)
+        if isinstance(found, MappedFile):
+            if (
+                getattr(found, "_mmap", None) is None
+            ):  # a copy, made by an index of integers or masks
+                return found.view(np.ndarray)
+            self._touched += _pages_of(found)
+        return found
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._touched += int(np.size(value)) * self.itemsize
+        if self._touched > RELEASE_BYTES:
+            self._touched = 0
+            release_pages(self)
+
+    def __array_wrap__(
+        self, array: Any, context: Any = None, return_scalar: bool = False
+    ) -> Any:
+        if array is self:
+            return array
+        plain = np.asarray(array)
+        return plain[()] if return_scalar else plain
+
+
+def _pages_of(view: np.ndarray[Any, Any]) -> int:
+    """About how many bytes become resident when `view` is read."""
+    if view.ndim < 2 or not view.size:
+        return int(view.nbytes)
+    n_rows = view.size // view.shape[-1]
+    row = view.shape[-1] * view.itemsize
+    return int(n_rows * max(row, min(abs(view.strides[-2]), row + _FAULT_AROUND)))
+
+
+def map_file(
+    path: Path, dtype: Any, mode: Any, offset: int, shape: Sequence[int]
+) -> MappedFile:
+    """Map `shape` voxels of a file from byte `offset` on."""
+    return MappedFile(path, dtype, mode, offset, tuple(shape))
+
+
+def release_pages(array: Any) -> None:
+    """Let the system take back the memory of a memory-mapped array's pages.
+
+    The voxels stay in the file; only the resident pages of this process shrink. Does
+    nothing for other arrays and on systems without `madvise`.
+    """
+    base = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "_mmap", None) or getattr(base, "base", None)
+    if base is not None and hasattr(base, "madvise"):
+        base.madvise(mmap.MADV_DONTNEED)
