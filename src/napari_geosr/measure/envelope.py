@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import numpy as np
 
@@ -16,9 +16,13 @@ from napari_geosr.core.steps import (
     Step,
     never_stop,
 )
+from napari_geosr.measure.blocks import RawTable, SlabLabeller, slab_thickness
+from napari_geosr.measure.histogram import blocks_along_z
+from napari_geosr.measure.kernels import columns as column
 
 #: Bytes per voxel that the envelope takes at its peak.
 _BYTES_PER_VOXEL = 8
+_STAGE = StageStarted(message="Finding the sample")
 
 
 def envelope_steps(
@@ -49,56 +53,91 @@ def envelope_steps(
     ------
     VolumeError
         If there is no solid at all.
+    Cancelled
+        If `should_stop`, asked every few million voxels, says so.
     """
-    import cc3d
-    from scipy import ndimage
 
     def check() -> None:
         if should_stop():
-            raise Cancelled("Measuring was cancelled while finding the sample.")
+            raise Cancelled(
+                f"Measuring {name!r} was cancelled while finding the sample."
+            )
 
-    yield StageStarted(message="Finding the sample")
+    yield _STAGE
     if not solid.any():
         raise VolumeError(
             f"{name!r} has no solid at this threshold, so no sample can be found. "
             "Change the threshold or the phase, or use no sample mask."
         )
-    body = cc3d.largest_k(solid.view(np.uint8), k=1, connectivity=26).astype(bool)
-    check()
+    body = yield from _chosen_bodies(solid, 26, _is_largest, check)
     flat = body.shape[0] == 1
     # Dilation must not be stopped by the border, or erosion would eat from it.
     margin = [(0, 0) if flat and axis == 0 else (closing, closing) for axis in range(3)]
-    padded = np.pad(body, margin)
-    cross = ndimage.generate_binary_structure(3, 1)
-    if flat:
-        cross[[0, 2]] = False
-    for operation in (ndimage.binary_dilation, ndimage.binary_erosion):
+    closed = np.pad(body, margin)
+    for grow in (True, False):
         for _ in range(closing):
-            padded = operation(padded, cross)
             check()
-            yield StageStarted(message="Finding the sample")
+            closed = _dilated(closed) if grow else ~_dilated(~closed)
+            yield _STAGE
     inner = tuple(
         slice(low, size - high)
-        for (low, high), size in zip(margin, padded.shape, strict=True)
+        for (low, high), size in zip(margin, closed.shape, strict=True)
     )
-    closed = padded[inner] | body
-    outside = _reached_from_border(~closed, flat)
-    check()
+    empty = ~(closed[inner] | body)
+    del closed, body
+    outside = yield from _chosen_bodies(empty, 6, _touches_border, check)
     yield ResultReady(result=~outside)
 
 
-def _reached_from_border(empty: np.ndarray, flat: bool) -> np.ndarray:
-    """Voxels of `empty` that 6-neighbours connect to the border (no holes)."""
-    import cc3d
+def _is_largest(raw: RawTable) -> np.ndarray:
+    count = raw.rows[:, column.COUNT]
+    largest = np.zeros(len(count), bool)
+    largest[np.argmax(count)] = True
+    return largest
 
-    labels = cc3d.connected_components(empty.view(np.uint8), connectivity=6)
-    at_border = np.zeros(int(labels.max()) + 1, bool)
-    for axis in range(1 if flat else 0, 3):
-        for end in (0, -1):
-            at_border[np.unique(labels.take(end, axis=axis))] = True
-    at_border[0] = False
-    reached: np.ndarray = at_border[labels]
-    return reached
+
+def _touches_border(raw: RawTable) -> np.ndarray:
+    touches: np.ndarray = raw.rows[:, column.TOUCHES] != 0
+    return touches
+
+
+def _chosen_bodies(
+    mask: np.ndarray,
+    connectivity: int,
+    choose: Callable[[RawTable], np.ndarray],
+    check: Callable[[], None],
+) -> Generator[Step, None, np.ndarray]:
+    """The voxels of those connected bodies of `mask` that `choose` takes."""
+    z, y, x = mask.shape
+    labeller = SlabLabeller((z, y, x), (1.0, 1.0, 1.0), connectivity, flat=z == 1)
+    slabs = blocks_along_z(mask.shape, slab_thickness(mask))
+    labels = np.empty(mask.shape, np.uint32)
+    offsets = []
+    for slab in slabs:
+        check()
+        labels[slab], offset = labeller.add(mask[slab], None)
+        offsets.append(offset)
+        yield _STAGE
+    raw = labeller.finish()
+    taken = np.zeros(len(raw.rows) + 1, bool)
+    if len(raw.rows):
+        taken[1:] = choose(raw)
+    taken = taken[raw.lookup]
+    chosen = np.empty(mask.shape, bool)
+    for slab, offset in zip(slabs, offsets, strict=True):
+        check()
+        chosen[slab] = taken[offset:][labels[slab]] & mask[slab]
+    return chosen
+
+
+def _dilated(mask: np.ndarray) -> np.ndarray:
+    """`mask` and its 6 neighbours; faster than a general structuring element."""
+    result = mask.copy()
+    for axis in range(3):
+        into, source = np.moveaxis(result, axis, 0), np.moveaxis(mask, axis, 0)
+        into[1:] |= source[:-1]
+        into[:-1] |= source[1:]
+    return result
 
 
 def check_envelope_memory(shape: tuple[int, ...], available: int, name: str) -> None:

@@ -1,0 +1,65 @@
+"""The automatic sample mask against scipy's morphology and by its purpose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pore_shapes import ellipsoid, measure, scan
+from scipy import ndimage
+
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.measure import blocks
+from napari_geosr.measure.envelope import check_envelope_memory, envelope_steps
+
+
+def expected_envelope(solid: np.ndarray, closing: int) -> np.ndarray:
+    labels, _ = ndimage.label(solid, np.ones((3, 3, 3)))
+    body = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
+    padded = np.pad(body, closing)
+    if closing:
+        padded = ndimage.binary_closing(padded, iterations=closing)
+        padded = padded[(slice(closing, -closing),) * 3]
+    return ndimage.binary_fill_holes(padded | body)
+
+
+@pytest.mark.parametrize("closing", [0, 1, 4])
+@pytest.mark.parametrize("slab_voxels", [1 << 22, 4 * 900])
+def test_envelope_is_that_of_scipy(closing: int, slab_voxels: int, monkeypatch) -> None:
+    monkeypatch.setattr(blocks, "SLAB_VOXELS", slab_voxels)
+    rng = np.random.default_rng(closing)
+    smooth = ndimage.gaussian_filter(rng.standard_normal((28, 30, 30)), 1.5)
+    solid = ellipsoid((28, 30, 30), (13, 15, 14), 12) & (smooth > -0.05)
+    solid[0, 0, :3] = True
+    found = run_to_end(envelope_steps(solid, closing))
+    np.testing.assert_array_equal(found, expected_envelope(solid, closing))
+
+
+def test_open_pores_with_narrow_mouths_belong_to_the_sample() -> None:
+    body = ellipsoid((48,) * 3, (24,) * 3, 20)
+    pore = ellipsoid((48,) * 3, (24,) * 3, 7)
+    pore[24, 24, 24:] = True  # a channel to the outside
+    report = measure(scan(~body | pore), sample_mask="auto")
+    assert report.sample_voxels == pytest.approx(body.sum(), rel=0.02)
+    assert report.open_porosity == pytest.approx(0.047, abs=0.005)
+    assert report.closed_porosity == 0
+    without = measure(scan(~body | pore), sample_mask="auto", mask_closing=0)
+    assert without.sample_voxels < report.sample_voxels - pore.sum() / 2
+
+
+def test_image() -> None:
+    disc = ellipsoid((1, 50, 50), (0, 25, 25), 20)[0]
+    hole = ellipsoid((1, 50, 50), (0, 25, 25), 5)[0]
+    report = measure(scan(~disc | hole), "YX", sample_mask="auto")
+    assert report.porosity == pytest.approx(hole.sum() / disc.sum(), rel=0.02)
+
+
+def test_refusals() -> None:
+    with pytest.raises(VolumeError, match="no solid"):
+        run_to_end(envelope_steps(np.zeros((3, 4, 5), bool), 2, name="air.tif"))
+    with pytest.raises(VolumeError, match="mask layer"):
+        check_envelope_memory((1000, 1000, 1000), 10**9, "big")
+    with pytest.raises(Cancelled):
+        run_to_end(
+            envelope_steps(np.ones((3, 4, 5), bool), 2, should_stop=lambda: True)
+        )
