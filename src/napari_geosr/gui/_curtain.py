@@ -20,9 +20,9 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
-from napari_geosr.gui._layer_combo import Connections
 from napari_geosr.gui._layers import METADATA
-from napari_geosr.gui._worker import Run, detach_all
+from napari_geosr.gui._lifetime import Connections
+from napari_geosr.gui._worker import Run
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -56,7 +56,7 @@ class CompareBox(QWidget):
         self._pair: tuple[weakref.ref[Image], weakref.ref[Image]] | None = None
         self._curtain: Image | None = None
         self._linked = False
-        self._runs: list[Run] = []
+        self._run: Run | None = None
         self.curtain_button = _toggle(
             "C&urtain", "Show the source left of the slider and the result right of it."
         )
@@ -100,8 +100,6 @@ class CompareBox(QWidget):
         connections.connect(viewer.layers.events.removing, self._on_removing)
         connections.connect(viewer.layers.events.removed, self._on_removed)
         connections.connect(viewer.dims.events.order, self._draw)
-        runs = self._runs
-        self.destroyed.connect(lambda: detach_all(runs))
         self.setEnabled(False)
 
     def set_pair(self, source: Image, result: Image) -> None:
@@ -218,17 +216,18 @@ class CompareBox(QWidget):
             "metadata": {METADATA: {"helper": "difference"}},
         }
         self.difference_button.setEnabled(False)
-        self._runs[:] = [run for run in self._runs if run.is_running]
-        self._runs.append(
-            Run(
-                lambda should_stop: difference_steps(before, after, should_stop),
-                on_result=lambda found: self._add_difference(*found, options),
-                on_error=self.failed.emit,
-                on_finished=lambda: self.difference_button.setEnabled(True),
-            )
+        self._run = Run(
+            lambda should_stop: difference_steps(before, after, should_stop),
+            owner=self,
+            on_result=lambda found: self._add_difference(found, options),
+            on_error=self.failed.emit,
+            on_finished=lambda: self.difference_button.setEnabled(True),
         )
 
-    def _add_difference(self, data: Any, limit: float, options: dict[str, Any]) -> None:
+    def _add_difference(
+        self, found: tuple[Any, float], options: dict[str, Any]
+    ) -> None:
+        data, limit = found
         self._viewer.add_image(data, contrast_limits=(-limit, limit), **options)
 
     # Contrast, and layers that go

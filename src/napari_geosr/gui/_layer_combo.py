@@ -9,49 +9,11 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
 
+from napari_geosr.gui._lifetime import Connections
+
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
-
-
-class Connections:
-    """Connections to napari's events that end when the widget is destroyed.
-
-    napari outlives a dock; a slot of a destroyed widget would be called otherwise.
-    """
-
-    def __init__(self, widget: QWidget) -> None:
-        self._ends: list[Callable[[], Any]] = []
-        ends = self._ends
-
-        def close(*_: object) -> None:
-            while ends:
-                ends.pop()()
-
-        self.close = close
-        widget.destroyed.connect(close)
-
-    def connect(self, emitter: Any, slot: Callable[..., Any]) -> None:
-        """Call `slot`, a bound method, when `emitter` fires."""
-        emitter.connect(slot)
-        method = weakref.WeakMethod(slot)
-
-        def end() -> None:
-            bound = method()
-            if bound is not None:
-                emitter.disconnect(bound)
-
-        self._ends.append(end)
-
-    def add_to(self, callbacks: list[Any], function: Callable[..., Any]) -> None:
-        """Put `function` into a list of callbacks, e.g. a viewer's mouse callbacks."""
-        callbacks.append(function)
-
-        def end() -> None:
-            if function in callbacks:
-                callbacks.remove(function)
-
-        self._ends.append(end)
 
 
 class LayerCombo(QComboBox):

@@ -76,10 +76,13 @@ def show_details(error: BaseException, parent: QWidget | None = None) -> QMessag
 class MessageRow(QWidget):
     """A line of text inside a dock, with an icon that also has a word.
 
-    Hidden while there is nothing to say. `show_error` adds a *Details* button.
+    Hidden while there is nothing to say. `show_error` adds a *Details* button, whose
+    shortcut may be changed where a dock has several rows.
     """
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, parent: QWidget | None = None, *, shortcut: str = "Alt+Shift+D"
+    ) -> None:
         super().__init__(parent)
         self._error: BaseException | None = None
         self.icon = QLabel()
@@ -96,7 +99,10 @@ class MessageRow(QWidget):
         self.details_button = QToolButton()
         self.details_button.setText("Details")
         self.details_button.setAccessibleName("Details of the error")
-        self.details_button.setToolTip("Show the traceback, for a bug report.")
+        self.details_button.setToolTip(
+            f"Show the traceback, for a bug report ({shortcut})."
+        )
+        self.details_button.setShortcut(shortcut)
         self.details_button.clicked.connect(self._on_details)
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
@@ -110,7 +116,7 @@ class MessageRow(QWidget):
 
     @property
     def text(self) -> str:
-        return self.label.text()
+        return str(self.label.text())
 
     def clear(self) -> None:
         """Say nothing and take no room."""

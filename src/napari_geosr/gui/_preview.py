@@ -10,6 +10,7 @@ from napari_geosr.gui._layers import (
     METADATA,
     add_image_result,
     geometry,
+    layer_metadata,
     spatial_ndim,
 )
 
@@ -94,8 +95,11 @@ class PreviewLayer:
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
             active = self._viewer.layers.selection.active
-            self.layer = add_image_result(self._viewer, volume, like=source, name=name)
-            self.layer.metadata[METADATA]["helper"] = "preview"
+            metadata = layer_metadata(volume)
+            metadata[METADATA]["helper"] = "preview"
+            self.layer = add_image_result(
+                self._viewer, volume, like=source, name=name, metadata=metadata
+            )
             self._viewer.layers.selection.active = active
             return
         place = geometry(volume)

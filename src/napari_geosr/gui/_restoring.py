@@ -22,7 +22,6 @@ from napari_geosr.core.steps import (
     Warned,
 )
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui._layer_combo import Connections
 from napari_geosr.gui._layers import (
     METADATA,
     add_image_result,
@@ -30,6 +29,7 @@ from napari_geosr.gui._layers import (
     layer_metadata,
     volume_from_layer,
 )
+from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._preview import (
     PREVIEW_EDGES,
     PreviewLayer,
@@ -38,7 +38,7 @@ from napari_geosr.gui._preview import (
 )
 from napari_geosr.gui._refresh import Refresher
 from napari_geosr.gui._warm_up import load_torch_libraries
-from napari_geosr.gui._worker import Run, detach_all
+from napari_geosr.gui._worker import Run
 from napari_geosr.operations import restore as operation
 from napari_geosr.operations.restore import Prepared, RestoreConfig, Restored
 
@@ -66,8 +66,8 @@ class Ready:
         volume, card = self.prepared.volume, self.prepared.model.card
         keeps_type = self.prepared.config.output_dtype == "input"
         itemsize = volume.dtype.itemsize if keeps_type else 4
-        n_voxels: int = math.prod(volume.shape)
-        return n_voxels * card.upscale_factor ** len(card.axes) * itemsize
+        n_voxels = math.prod(volume.shape)
+        return int(n_voxels * card.upscale_factor ** len(card.axes) * itemsize)
 
 
 class Restoring(QObject):
@@ -117,7 +117,6 @@ class Restoring(QObject):
         self._wants_preview = self._wants_run = False
         self._busy = ""
         self._run: Run | None = None
-        self._runs: list[Run] = []
         self._target: weakref.ref[Image] | None = None
         self._refresher: Refresher | None = None
         self._began = 0.0
@@ -125,9 +124,6 @@ class Restoring(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DEBOUNCE_MS)
         self._timer.timeout.connect(self._advance)
-        runs = self._runs
-        # Not a bound method: the widgets are gone when this is called.
-        parent.destroyed.connect(lambda: detach_all(runs))
         connections = Connections(parent)
         for emitter, slot in (
             (viewer.layers.events.removed, self._on_removed),
@@ -259,13 +255,13 @@ class Restoring(QObject):
         self._busy = what
         self._run = Run(
             make_steps,
+            owner=self,
             on_step=more.get("on_step", self._on_step),
             on_result=on_result,
             on_error=self._on_error,
             on_finished=self._on_finished,
             description=more.get("description", ""),
         )
-        self._runs.append(self._run)
         self.busyChanged.emit(what)
 
     def _start_prepare(self, layer: Image, key: tuple[Any, ...]) -> None:
@@ -371,8 +367,6 @@ class Restoring(QObject):
 
     def _on_finished(self) -> None:
         self._busy, self._run, self._refresher = "", None, None
-        # Finished runs hold layers in their callbacks: let them go.
-        self._runs[:] = [run for run in self._runs if run.is_running]
         self.busyChanged.emit("")
         self._timer.start(0)
 

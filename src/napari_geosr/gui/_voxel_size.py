@@ -60,7 +60,7 @@ class VoxelSizeRow(QWidget):
         self.unit.setCurrentText("µm")
         self.unit.setToolTip("Unit of the voxel size.")
         self.unit.setAccessibleName("Unit of the voxel size")
-        self.button = QPushButton("S&et")
+        self.button = QPushButton("Se&t")
         self.button.setToolTip(
             "Give the layer this voxel size; results are then in physical units."
         )

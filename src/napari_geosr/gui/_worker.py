@@ -10,38 +10,86 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from napari.qt.threading import create_worker
 from napari.utils import progress
+from qtpy.QtCore import QObject
 
 from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError
 from napari_geosr.core.steps import ResultReady, ShouldStop, Step
+from napari_geosr.gui._lifetime import when_destroyed
 
 MakeSteps = Callable[[ShouldStop], Generator[Step, None, None]]
 
 #: Steps reach the main thread at most this often, so that it stays responsive.
 _SECONDS_BETWEEN_STEPS = 0.05
+#: Seconds that a closing window waits for a worker to stop.
+_LONGEST_WAIT = 3.0
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a worker and its dock share; it refers to neither."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    silent: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+#: The workers of each dock. A plain list, to be reached when the dock is gone.
+_controls: weakref.WeakKeyDictionary[QObject, list[Control]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _end_all(controls: list[Control]) -> None:
+    """Stop the workers of a destroyed dock, and wait until they have.
+
+    The wait is short, as engines ask at every tile whether to stop. A worker that
+    outlived the application would signal to deleted objects, which aborts the process.
+    """
+    for control in controls:
+        control.silent.set()
+        control.stop.set()
+    deadline = time.monotonic() + _LONGEST_WAIT
+    for control in controls:
+        control.ended.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _register(owner: QObject, control: Control) -> None:
+    if owner not in _controls:
+        controls = _controls[owner] = []
+        when_destroyed(owner, partial(_end_all, controls))
+    controls = _controls[owner]
+    controls[:] = [c for c in controls if not c.ended.is_set()] + [control]
 
 
 class Run:
     """A running operation: cancel it, or ask whether it still runs.
 
-    Callbacks are called on the main thread; none is called after :meth:`detach`.
+    Callbacks are called on the main thread; none is called after :meth:`detach`, nor
+    when `owner` was destroyed, which also stops the operation.
     """
 
     def __init__(
         self,
         make_steps: MakeSteps,
         *,
+        owner: QObject | None = None,
         on_step: Callable[[Step], None] | None = None,
         on_result: Callable[[Any], None] | None = None,
         on_error: Callable[[Exception], None] | None = None,
         on_finished: Callable[[], None] | None = None,
         description: str = "",
     ) -> None:
-        self.token = threading.Event()
+        self.control = Control()
+        if owner is not None:
+            _register(owner, self.control)
         self._callbacks: dict[str, Callable[..., None] | None] = {
             "step": on_step,
             "result": on_result,
@@ -49,7 +97,7 @@ class Run:
             "finished": on_finished,
         }
         self._bar: Any = progress(total=0, desc=description) if description else None
-        self._worker: Any = create_worker(_guarded, make_steps, self.token)
+        self._worker: Any = create_worker(_guarded, make_steps, self.control)
         self._worker.yielded.connect(self._on_yielded)
         self._worker.returned.connect(self._on_returned)
         self._worker.finished.connect(self._on_finished)
@@ -58,16 +106,17 @@ class Run:
 
     def cancel(self) -> None:
         """Ask the engine to stop at its next tile or block."""
-        self.token.set()
+        self.control.stop.set()
 
     def detach(self) -> None:
         """Cancel, and call nobody back any more: the widget or viewer is going."""
+        self.control.silent.set()
         self.cancel()
         self._callbacks = dict.fromkeys(self._callbacks)
 
     def _call(self, which: str, *args: Any) -> None:
         callback = self._callbacks[which]
-        if callback is not None:
+        if callback is not None and not self.control.silent.is_set():
             callback(*args)
 
     def _on_yielded(self, steps: list[Step]) -> None:
@@ -90,14 +139,8 @@ class Run:
         self._call("finished")
 
 
-def detach_all(runs: list[Run]) -> None:
-    """Detach every run: what to do when a dock is destroyed."""
-    for run in runs:
-        run.detach()
-
-
 def _guarded(
-    make_steps: MakeSteps, token: threading.Event
+    make_steps: MakeSteps, control: Control
 ) -> Generator[list[Step], None, tuple[str, Any]]:
     """Run the engine; give steps in bundles and return its result or its error.
 
@@ -110,7 +153,7 @@ def _guarded(
     last = 0.0
     steps: Generator[Step, None, None] | None = None
     try:
-        steps = make_steps(token.is_set)
+        steps = make_steps(control.stop.is_set)
         for step in steps:
             if isinstance(step, ResultReady):
                 result = step.result
@@ -134,6 +177,7 @@ def _guarded(
     finally:
         if steps is not None:
             steps.close()
-    if result is None and token.is_set():
+        control.ended.set()
+    if result is None and control.stop.is_set():
         return "error", Cancelled("Cancelled.")
     return "result", result

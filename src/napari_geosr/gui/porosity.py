@@ -29,8 +29,8 @@ from napari_geosr.core.steps import (
 from napari_geosr.gui import _pore_layers as pore_layers
 from napari_geosr.gui._export import export_dialog
 from napari_geosr.gui._histogram import PlotColors
-from napari_geosr.gui._layer_combo import Connections
 from napari_geosr.gui._layers import volume_from_layer
+from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._notify import MessageRow
 from napari_geosr.gui._porosity_result import PorosityResult
 from napari_geosr.gui._porosity_settings import PorositySettings
@@ -88,7 +88,6 @@ class PorosityDock(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._runs = _Runs()
-        self.destroyed.connect(self._runs.detach)
         self._levels: weakref.WeakKeyDictionary[Layer, tuple[Any, GreyLevels]] = (
             weakref.WeakKeyDictionary()
         )
@@ -198,6 +197,7 @@ class PorosityDock(QWidget):
         reference = weakref.ref(layer)
         self._runs.levels = Run(
             lambda should_stop: _levels_steps(volume, should_stop),
+            owner=self,
             on_result=lambda levels: self._on_levels(reference, levels),
             on_error=self._on_levels_error,
         )
@@ -313,6 +313,7 @@ class PorosityDock(QWidget):
         ]
         self._runs.measuring = Run(
             lambda should_stop: _measured_steps(volumes, config, mask, should_stop),
+            owner=self,
             on_step=self._on_step,
             on_result=self._on_measured,
             on_error=self._on_error,
@@ -461,6 +462,7 @@ class PorosityDock(QWidget):
         self.result.export.setEnabled(False)
         self._runs.exporting = Run(
             steps,
+            owner=self,
             on_result=self._on_exported,
             on_error=self.message.show_error,
             on_finished=lambda: self.result.export.setEnabled(True),

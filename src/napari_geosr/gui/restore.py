@@ -27,13 +27,14 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.gui._curtain import CompareBox
 from napari_geosr.gui._form import ConfigForm
-from napari_geosr.gui._layer_combo import Connections, LayerCombo
+from napari_geosr.gui._layer_combo import LayerCombo
 from napari_geosr.gui._layers import (
     METADATA,
     chosen_position,
     unwrapped,
     volume_from_layer,
 )
+from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._model_box import ModelBox
 from napari_geosr.gui._notify import MessageRow, show_error
 from napari_geosr.gui._remembered import recall, remember
@@ -69,9 +70,11 @@ class RestoreDock(QWidget):
         self._restoring = Restoring(napari_viewer, self)
         self._make_widgets()
         self._lay_out()
-        self._recall()
+        remark = self._recall()
         self._connect()
         self._on_layer_chosen()
+        if remark:
+            self.message.show_message(remark, "warning")
 
     # Widgets
 
@@ -82,7 +85,7 @@ class RestoreDock(QWidget):
         self.layer_combo.setToolTip("The image layer to restore; it stays as it is.")
         self.model_box = ModelBox()
         self.voxel_size = VoxelSizeRow(viewer)
-        self.verdict = MessageRow()
+        self.verdict = MessageRow(shortcut="Alt+Shift+V")
         self.message = MessageRow()
         self.estimate = QLabel("Estimate: –")
         self.estimate.setWordWrap(True)
@@ -218,20 +221,21 @@ class RestoreDock(QWidget):
 
     # Choices
 
-    def _recall(self) -> None:
+    def _recall(self) -> str:
+        """Show the last session's settings; return what could not be had again."""
+        remark = ""
         try:
             config = recall("restore", RestoreConfig)
         except ConfigError as error:
             config = RestoreConfig()
-            self.message.show_message(f"Default settings are used. {error}", "warning")
+            remark = f"Default settings are used. {error}"
         self.form.set_values(config.model_dump())
         try:
             self.model_box.set_model(config.model)
         except GeoSRError:
             # A model of one's own that was moved since: start with the first one.
-            self.message.show_message(
-                f"The last model, {config.model}, is not there any more.", "warning"
-            )
+            remark = f"The last model, {config.model}, is not there any more."
+        return remark
 
     def config(self) -> RestoreConfig:
         """Return the settings as they are now.
