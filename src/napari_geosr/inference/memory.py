@@ -137,8 +137,8 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
                 break
         if len(counts) == 1:
             raise DeviceMemoryError(
-                f"Memory ran out on {device} for a window of just {window} voxels. Close "
-                "other programs or use another device."
+                f"Memory ran out on {device} for a window of just {window} voxels. "
+                "Close other programs or use another device."
             )
         (n1, c1), (n2, c2) = sorted(counts.items())[-2:]
         slope = max((c2 - c1) / (n2 - n1), 1.0)
@@ -223,6 +223,11 @@ def _storage_meter(*, convolution_copies: bool) -> Any:
     from torch.utils._pytree import tree_iter
 
     class StorageMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            """Spare the import of torch's compiler: seconds, and the window freezes."""
+            return False
+
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
             self.alive = self.peak = 0

@@ -317,7 +317,8 @@ def padded_span(layout: Layout, axis: int, part: slice) -> int:
     stop = _up(part.stop, stride)
     if part.stop == layout.shape[axis]:
         stop = layout.padded[axis]
-    return stop - part.start // stride * stride
+    start: int = part.start // stride * stride
+    return stop - start
 
 
 def _touch(one: Box, other: Box) -> bool:
