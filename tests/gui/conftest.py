@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+# Helper modules of this folder can be imported by its tests.
+sys.path.insert(0, str(HERE))
 
 
 def pytest_collection_modifyitems(config, items):

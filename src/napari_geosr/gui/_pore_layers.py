@@ -82,7 +82,7 @@ def add_pores(
     for layer in list(viewer.layers):
         if layer.name == name and layer.metadata.get(METADATA, {}).get("pores_of"):
             viewer.layers.remove(layer)
-    layer = add_labels_result(
+    return add_labels_result(
         viewer,
         report.labels,
         volume,
@@ -97,8 +97,6 @@ def add_pores(
             }
         },
     )
-    layer.editable = False
-    return layer
 
 
 def colour_columns(report: PorosityReport) -> list[str]:

@@ -72,7 +72,7 @@ class FiguresTable(QWidget):
                 self._add(0, column, name, name, elide=True, bold=True)
         for i, (label, texts, changes) in enumerate(figure_rows(reports), start=1):
             help_text = HELP.get(label.split(" (")[0], label)
-            title, shown = label, texts
+            title, shown = label.split(" (")[0], texts
             if several:
                 title, shown = _unit_to_label(_short(label), texts)
                 shown = [text.replace(" ± ", "\n± ") for text in shown]
@@ -80,11 +80,12 @@ class FiguresTable(QWidget):
                     f"{text}\n{_change(change)}" if change else text
                     for text, change in zip(shown, changes, strict=True)
                 ]
-            self._add(i, 0, title, help_text)
+            self._add(i, 0, title, help_text, elide=not several)
             for column, text in enumerate(shown, start=1):
                 self._add(i, column, text, help_text, bold=label == "Porosity")
-        for column in range(1, 1 + len(reports)):
-            self._grid.setColumnStretch(column, 1)
+        # One report: the labels take what is left. Two: the values share it.
+        for column in range(3):
+            self._grid.setColumnStretch(column, int(several == bool(column)))
 
     def _add(
         self,

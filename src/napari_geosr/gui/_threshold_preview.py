@@ -113,7 +113,6 @@ class ThresholdPreview(QObject):
         data = source.data[0] if source.multiscale else source.data
         array = ThresholdedArray(data, sample)
         array.threshold, array.config = threshold, config
-        selected = list(self._viewer.layers.selection)
         active = self._viewer.layers.selection.active
         layer = self._viewer.add_labels(
             array,
@@ -126,10 +125,9 @@ class ThresholdPreview(QObject):
             axis_labels=source.axis_labels,
             metadata={METADATA: {"preview": True}},
         )
-        layer.editable = False
         # Whoever drags a threshold goes on working with the layer chosen before.
-        self._viewer.layers.selection = selected
-        self._viewer.layers.selection.active = active
+        if active is not None:
+            self._viewer.layers.selection.active = active
         self._source, self._sample = weakref.ref(source), sample
         self._array, self._layer = array, weakref.ref(layer)
 

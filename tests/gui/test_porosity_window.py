@@ -1,0 +1,205 @@
+"""The Porosity dock as a good window: stops, fits, says what it is, stays alive."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QWidget
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+def test_stopping_removing_and_closing_end_the_worker(viewer, qtbot, monkeypatch):
+    from napari_geosr.core.errors import Cancelled
+    from napari_geosr.core.steps import BlockDone
+    from napari_geosr.gui import porosity
+
+    closed = []
+
+    def endless(volumes, config, mask, *, should_stop):
+        try:
+            while True:
+                if should_stop():
+                    raise Cancelled("Stopped.")
+                time.sleep(0.01)
+                yield BlockDone(1, 2)
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(porosity, "compare_steps", endless)
+    layer = add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+
+    dock.measure_button.click()
+    qtbot.waitUntil(lambda: dock.progress.value() == 1)
+    assert dock.cancel_button.isVisible()
+    began = time.perf_counter()
+    dock.cancel_button.click()
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=2000)
+    assert time.perf_counter() - began < 1
+    assert len(closed) == 1
+    assert dock.measure_button.isEnabled()
+
+    dock.measure_button.click()
+    qtbot.waitUntil(lambda: dock.progress.value() == 1)
+    viewer.layers.remove(layer)
+    qtbot.waitUntil(lambda: len(closed) == 2, timeout=2000)
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=2000)
+
+    add(viewer, physical())
+    wait_for_levels(dock, qtbot)
+    dock.measure_button.click()
+    qtbot.waitUntil(lambda: dock.progress.value() == 1)
+    viewer.close()
+    qtbot.waitUntil(lambda: len(closed) == 3, timeout=2000)
+
+
+def test_dock_fits_and_says_what_everything_is(viewer, qtbot):
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    assert dock.minimumSizeHint().width() <= 300
+    window = viewer.window._qt_window
+    window.resize(1200, 740)
+    button = dock.measure_button
+    for index in (0, 1):
+        dock.tabs.setCurrentIndex(index)
+        for width in (360, 300):
+            window.resizeDocks(
+                [dock.parentWidget()], [width], Qt.Orientation.Horizontal
+            )
+            qtbot.wait(50)
+            assert dock.width() <= width
+            assert dock.height() <= 680
+            assert button.isVisible()
+            assert dock.rect().contains(button.mapTo(dock, button.rect().bottomRight()))
+            for area in (dock.scroll, dock.result._above):
+                if area.isVisible():
+                    inner = area.widget()
+                    assert inner.minimumSizeHint().width() <= area.viewport().width()
+    public = [
+        widget
+        for widget in dock.findChildren(QWidget)
+        if type(widget).__module__.startswith("napari_geosr")
+        or widget.focusPolicy() != Qt.FocusPolicy.NoFocus
+    ]
+    inner = ("qt_", "ScrollBar")
+    for widget in public:
+        if widget.objectName().startswith(inner) or not widget.isEnabled():
+            continue
+        if isinstance(widget.parent(), QWidget) and widget.parent().accessibleName():
+            continue  # a part of a widget that has a name
+        what = f"{type(widget).__name__} {widget.objectName()}"
+        assert widget.accessibleName() or widget.children(), what
+
+
+def test_a_hundred_thousand_pores_do_not_freeze_the_table(qtbot):
+    from napari_geosr.gui._pore_table import PoreTable
+
+    n = 100_000
+    rng = np.random.default_rng(0)
+    columns = {"label": np.arange(1, n + 1), "volume": rng.lognormal(size=n)}
+    columns |= {f"c{i}": rng.normal(size=n) for i in range(18)}
+    table = PoreTable()
+    qtbot.addWidget(table)
+    table.show()
+    spent = {}
+    for name, action in {
+        "fill": lambda: table.set_table(columns, {"volume": "µm³"}),
+        "sort": lambda: table.sortByColumn(1, Qt.SortOrder.DescendingOrder),
+        "select": lambda: table.select_label(77_777),
+        "filter": lambda: table.set_minimum("volume", 1.0),
+    }.items():
+        began = time.perf_counter()
+        action()
+        table.repaint()
+        spent[name] = 1000 * (time.perf_counter() - began)
+    print({name: f"{ms:.0f} ms" for name, ms in spent.items()})
+    kept = columns["volume"] >= 1
+    assert table.model().rowCount() == kept.sum()
+    assert table.selected_label() in (None, 77_777)
+    # The target is 50 ms; a busy machine gets some slack.
+    assert max(spent.values()) < 250
+
+
+class Gaps:
+    """Times between two turns of the event loop, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+        self._last = time.perf_counter()
+        self._timer = QTimer()
+        self._timer.timeout.connect(self._tick)
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.found.append(1000 * (now - self._last))
+        self._last = now
+
+    def __enter__(self) -> Gaps:
+        self._last = time.perf_counter()
+        self._timer.start(2)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tick()
+        self._timer.stop()
+
+    def __str__(self) -> str:
+        median, high = np.percentile(self.found, (50, 95))
+        return f"median {median:.1f}, 95 % {high:.1f}, longest {max(self.found):.0f} ms"
+
+
+def test_the_window_stays_alive(viewer, qtbot):
+    from scipy import ndimage
+
+    rng = np.random.default_rng(0)
+    block = ndimage.gaussian_filter(rng.normal(size=(16, 512, 512)), 3, mode="wrap")
+    block = np.where(block < np.quantile(block, 0.15), 60, 180).astype(np.float32)
+    block += rng.normal(0, 8, block.shape).astype(np.float32)
+    viewer.add_image(np.tile(block, (16, 1, 1)), name="scan", units="um")
+    qtbot.wait(300)
+    with Gaps() as idle:
+        qtbot.wait(1000)
+    with Gaps() as opening:
+        dock = open_dock(viewer, qtbot)
+        qtbot.wait(50)
+    with Gaps() as reading:
+        wait_for_levels(dock, qtbot)
+    dock.settings.form.editor("min_voxels").setValue(50)
+    dock.measure_button.click()
+    with Gaps() as running:
+        qtbot.wait(2000)
+    assert dock.is_running
+    began = time.perf_counter()
+    dock.cancel()
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=5000)
+    latency = time.perf_counter() - began
+    dock.measure()
+    with Gaps() as whole:
+        qtbot.waitUntil(lambda: not dock.is_running, timeout=60_000)
+        qtbot.wait(100)
+    for what, gaps in {
+        "idle": idle,
+        "opening the dock": opening,
+        "reading grey values and showing the preview": reading,
+        "measuring 256 × 512 × 512": running,
+        "measuring to the end and showing the pores": whole,
+    }.items():
+        print(f"{what}: gaps {gaps}")
+    print(f"stop latency {latency:.2f} s; {dock.result.report.pore_count} pores")
+    # Targets are 300 and 50 ms, and a second; a busy machine gets what it lacks.
+    busy = max(idle.found)
+    assert max(opening.found) < 600 + busy
+    assert np.percentile(running.found, 95) < 50 + busy
+    assert max(running.found) < 250 + busy
+    assert latency < 2
