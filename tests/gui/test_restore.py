@@ -1,0 +1,242 @@
+"""The Restore dock with the real engine and the bundled model, in real napari."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QProgressBar,
+    QSlider,
+    QWidget,
+)
+
+from napari_geosr.core.units import parse_unit
+from napari_geosr.gui import _remembered
+from napari_geosr.gui.restore import RestoreDock, duration
+from napari_geosr.operations.restore import RestoreConfig, restore
+
+PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def scan(rng) -> np.ndarray:
+    data = np.full((12, 60, 80), 100, np.float32)
+    data[:, 20:40, 30:50] = 40
+    return data + rng.normal(0, 10, data.shape).astype(np.float32)
+
+
+def opened(viewer) -> RestoreDock:
+    _, dock = viewer.window.add_plugin_dock_widget(
+        "napari-geosr", "Restore (denoise, super-resolve)"
+    )
+    return dock
+
+
+def layer_named(viewer, part: str):
+    found = [layer for layer in viewer.layers if part in layer.name]
+    return found[0] if found else None
+
+
+def test_from_opened_stack_to_result_with_one_click(viewer, qtbot, scan):
+    source = viewer.add_image(scan, name="scan", colormap="viridis", **PLACE)
+    source.contrast_limits = (20, 120)
+    dock = opened(viewer)
+    with qtbot.waitSignal(dock._restoring.ready, timeout=60_000):
+        pass
+    assert dock.layer_combo.layer() is source
+    assert dock.model_box.model() == "foam-denoise"
+    assert "s and" in dock.estimate.text()
+    assert "on CPU" in dock.estimate.text() or "on CUDA" in dock.estimate.text()
+    assert dock.verdict.text
+
+    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+        dock.run_button.click()
+    result = layer_named(viewer, "scan · foam-denoise")
+    np.testing.assert_array_equal(result.scale, source.scale)
+    np.testing.assert_array_equal(result.translate, source.translate)
+    assert result.units == source.units
+    assert result.colormap.name == "viridis"
+    assert tuple(result.contrast_limits) == (20, 120)
+    record = result.metadata["geosr"]
+    assert record["source_layer"] == "scan"
+    assert record["provenance"][-1]["model"]["name"] == "foam-denoise"
+    assert record["provenance"][-1]["complete"] is True
+    from napari_geosr.gui._layers import volume_from_layer
+
+    whole = restore(volume_from_layer(source), "foam-denoise")
+    np.testing.assert_allclose(result.data, whole.data, atol=1e-3)
+    assert "Done in" in dock.message.text
+    assert not dock.measure_button.isHidden()
+    dock.measure_button.click()
+    assert viewer.layers.selection.active is result
+    assert "Measure porosity (GeoSR)" in viewer.window.dock_widgets or any(
+        "orosity" in name for name in viewer.window.dock_widgets
+    )
+
+
+def test_the_preview_follows_the_slider_in_its_place(viewer, qtbot, scan):
+    source = viewer.add_image(scan, name="scan", **PLACE)
+    dock = opened(viewer)
+    viewer.dims.set_current_step(0, 4)
+    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+        dock.preview_button.click()
+    preview = layer_named(viewer, "preview")
+    assert preview.data.shape == (1, 60, 80)
+    assert preview.translate == pytest.approx((18.0, 20.0, 30.0))
+    assert preview.scale == pytest.approx(source.scale)
+    assert preview.units == source.units
+    assert viewer.layers.selection.active is source
+    with qtbot.waitSignal(dock._restoring.previewed, timeout=30_000):
+        viewer.dims.set_current_step(0, 5)
+        viewer.dims.set_current_step(0, 9)
+    assert preview.translate[0] == pytest.approx(28.0)
+    assert sum("preview" in layer.name for layer in viewer.layers) == 1
+    whole = restore(_volume(source)).data
+    np.testing.assert_allclose(preview.data[0], whole[9], atol=1e-3)
+    assert dock.layer_combo.count() == 1
+    dock.preview_button.click()
+    assert layer_named(viewer, "preview") is None
+
+
+def _volume(layer):
+    from napari_geosr.gui._layers import volume_from_layer
+
+    return volume_from_layer(layer)
+
+
+def test_layers_that_go_end_the_run(viewer, qtbot, scan):
+    source = viewer.add_image(np.tile(scan, (40, 4, 4)), name="scan", **PLACE)
+    dock = opened(viewer)
+    for doomed in ("result", "source"):
+        dock.run_button.click()
+        qtbot.waitUntil(lambda: dock._restoring.target() is not None, timeout=60_000)
+        target = dock._restoring.target()
+        viewer.layers.remove(target if doomed == "result" else source)
+        qtbot.waitUntil(lambda: dock._restoring.busy != "run", timeout=10_000)
+        del target
+    assert not dock.run_button.isEnabled() or dock.layer_combo.layer() is not source
+    assert "Error" not in dock.message.text
+
+
+def test_unknown_voxel_sizes_and_unfit_layers(viewer, qtbot, scan):
+    dock = opened(viewer)
+    assert not dock.run_button.isEnabled()
+    viewer.add_image(np.zeros((8, 8, 3), np.uint8), rgb=True, name="colours")
+    assert "RGB" in dock.message.text
+    assert not dock.run_button.isEnabled()
+    layer = viewer.add_image(scan, name="plain")
+    dock.layer_combo.set_layer(layer)
+    assert dock.message.isHidden()
+    assert not dock.voxel_size.isHidden()
+    dock.voxel_size.edges[0].setText("3")
+    dock.voxel_size.edges[0].textEdited.emit("3")
+    dock.voxel_size.button.click()
+    assert dock.voxel_size.isHidden()
+    assert tuple(layer.scale) == (3, 3, 3)
+    assert parse_unit(str(layer.units[0])) == "µm"
+    flat = viewer.add_image(np.full((5, 9, 9), 7.0), name="flat", **PLACE)
+    dock.layer_combo.set_layer(flat)
+    with qtbot.waitSignal(dock._restoring.failed, timeout=60_000):
+        dock.run_button.click()
+    assert dock.message.text.startswith("Error: ")
+    assert not dock.message.details_button.isHidden()
+    assert dock.run_button.isEnabled()
+
+
+def test_a_3d_model_is_not_offered_for_a_single_image(viewer, scan):
+    viewer.add_image(scan[0], name="plane", scale=(2, 2), units="um")
+    dock = opened(viewer)
+    combo = dock.model_box.combo
+    rows = {combo.itemData(i): i for i in range(combo.count())}
+    last = rows["foam-sr-x2"]
+    assert not combo.model().item(last).isEnabled()
+    assert "needs a volume" in combo.itemText(last)
+    assert last > rows["foam-denoise"]
+
+
+def test_settings_and_copies(viewer, qtbot, scan, tmp_path):
+    layer = viewer.add_image(scan, name="scan", **PLACE)
+    layer.metadata["geosr"] = {"source": tmp_path / "my scan.tif"}
+    _remembered.remember("restore", RestoreConfig(device="cpu", memory="2GB"))
+    dock = opened(viewer)
+    assert dock.config() == RestoreConfig(device="cpu", memory="2GB")
+    dock.copy_command.click()
+    command = QGuiApplication.clipboard().text()
+    assert command.startswith("napari-geosr restore '")
+    for part in ("--device cpu", "--memory 2GB", "--voxel-size 2.0,0.5,0.5 --unit µm"):
+        assert part in command
+    dock.copy_python.click()
+    assert "restore(volume, model='foam-denoise'" in QGuiApplication.clipboard().text()
+    layer.metadata.clear()
+    dock.copy_command.click()
+    assert "save it first" in dock.message.text
+    dock.form.editor("memory").setText("plenty")
+    dock.form.editor("memory").editingFinished.emit()
+    assert "'plenty' is not an amount of memory" in dock.message.text
+    _remembered.settings_path("restore").write_text("schema_version: 99\n")
+    again = RestoreDock(viewer)
+    qtbot.addWidget(again)
+    assert again.config() == RestoreConfig()
+    assert "schema version 99" in again.message.text
+
+
+def test_everything_has_a_name_a_tool_tip_and_a_key(viewer, scan):
+    viewer.add_image(scan, name="scan")
+    dock = opened(viewer)
+    dock.settings.set_open(True)
+    dock.card.set_open(True)
+    kinds = (QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit)
+    found = [
+        child
+        for child in dock.findChildren(QWidget)
+        if isinstance(child, (*kinds, QSlider, QProgressBar))
+    ]
+    assert len(found) > 20
+    for child in found:
+        what = f"{type(child).__name__} {child.objectName()} {child.accessibleName()}"
+        assert child.accessibleName(), what
+        assert child.toolTip(), what
+    keys = []
+    for button in dock.findChildren(QAbstractButton):
+        assert "&" in button.text() or not button.shortcut().isEmpty(), button.text()
+        keys.append(button.shortcut().toString())
+    assert len(set(keys)) == len(keys)
+
+
+def test_it_fits_small_screens(viewer, qtbot, scan):
+    viewer.add_image(scan, name="a rather long name of a scan of some rock", **PLACE)
+    dock = opened(viewer)
+    dock.setParent(None)
+    dock.resize(360, 680)
+    dock.show()
+    qtbot.waitExposed(dock)
+    bottom = dock.run_button.mapTo(dock, dock.run_button.rect().bottomRight())
+    assert bottom.y() < 680
+    assert bottom.x() < 360
+    dock.settings.set_open(True)
+    dock.card.set_open(True)
+    dock.resize(300, 680)
+    qtbot.wait(50)
+    assert dock.minimumSizeHint().width() <= 300
+    inner = dock.run_button.parentWidget()
+    assert inner.minimumSizeHint().width() <= 300
+    dock.close()
+    dock.deleteLater()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "less than 1 s"), (12.3, "12 s"), (200, "3 min"), (9000, "2.5 h")],
+)
+def test_durations_have_sensible_digits(seconds, text):
+    assert duration(seconds) == text
