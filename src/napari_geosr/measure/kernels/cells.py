@@ -15,7 +15,7 @@ from napari_geosr.measure.kernels.compiled import compiled
 @compiled
 def _add_cell(
     values: np.ndarray,
-    inside: np.ndarray,
+    inside: int,
     pair_bits: np.ndarray,
     weights: np.ndarray,
     of_code: np.ndarray,
@@ -23,36 +23,36 @@ def _add_cell(
     table: np.ndarray,
     boundary: np.ndarray,
 ) -> None:
-    """Any cell: several labels, or corners outside the sample (slow, but rare)."""
+    """Any cell: several labels, or corners outside the sample (slow, but rare).
+
+    `values` are the labels of the 8 corners; `inside` has a bit for each corner.
+    """
+    left = 255
     for i in range(8):
         label = values[i]
-        if label == 0:
+        if label == 0 or not left >> i & 1:
             continue
         code = 0
-        is_first = True
-        for j in range(8):
-            if values[j] == label:
-                code |= 1 << j
-                if j < i:
-                    is_first = False
-        if not is_first:
-            continue
+        for j in range(i, 8):
+            code |= int(values[j] == label) << j
+        left &= ~code
         boundary[label, EULER8] += of_code[code, EULER8]
+        surface = 0.0
         for p in range(13):
-            a, b = pair_bits[p, 0], pair_bits[p, 1]
-            in_a, in_b = (code >> a) & 1, (code >> b) & 1
-            if in_a == in_b:
+            pair = 1 << pair_bits[p, 0] | 1 << pair_bits[p, 1]
+            hit = code & pair
+            if hit == 0 or hit == pair:
                 continue
-            if inside[a] and inside[b]:
-                boundary[label, SURFACE] += weights[p]
+            if inside & pair == pair:
+                surface += weights[p]
             elif p < 3 and not (flat and p == 0):
                 table[label, TOUCHES] = 1
+        boundary[label, SURFACE] += surface
 
 
 @compiled
 def _add_contacts(
     values: np.ndarray,
-    inside: np.ndarray,
     pair_bits: np.ndarray,
     weights: np.ndarray,
     contacts: np.ndarray,
@@ -180,21 +180,23 @@ def _gather(
     has_sample: bool,
     place: tuple[int, int, int],
     values: np.ndarray,
-    inside: np.ndarray,
-) -> bool:
-    """Labels at the corners of a cell, and which are inside; whether any is there."""
+) -> int:
+    """Put the labels at the corners of a cell into `values`.
+
+    Returns a bit for each corner inside the sample; -1 if there is no label.
+    """
     n_z, n_y, n_x = labels.shape
-    any_label = False
+    inside = 0
+    some = np.int64(0)
     for i in range(8):
         z, y, x = place[0] + (i >> 1 & 1), place[1] + (i & 1), place[2] + (i >> 2)
+        values[i] = 0
         if 0 <= z < n_z and 0 <= y < n_y and 0 <= x < n_x:
             values[i] = labels[z, y, x]
-            inside[i] = not has_sample or sample[z, y, x]
-            any_label = any_label or values[i] != 0
-        else:
-            values[i] = 0
-            inside[i] = False
-    return any_label
+            some |= values[i]
+            if not has_sample or sample[z, y, x]:
+                inside |= 1 << i
+    return inside if some else -1
 
 
 @compiled
@@ -243,7 +245,7 @@ def sweep_cells(
     contacts = np.empty((64, 2), np.int64)
     contact_weights = np.empty(64, np.float64)
     n_contacts = 0
-    values, inside = np.zeros(8, np.int64), np.ones(8, np.bool_)
+    values = np.zeros(8, np.int64)
     special = np.empty(n_x + 1, np.int64)
     for k in range(-1 if ends[0] else 0, n_z if ends[1] else n_z - 1):
         for y in range(-1, n_y):
@@ -273,7 +275,8 @@ def sweep_cells(
                 special[:] = np.arange(-1, n_x)
             for i in range(n_special):
                 place = (k, y, special[i])
-                if _gather(labels, sample, has_sample, place, values, inside):
+                inside = _gather(labels, sample, has_sample, place, values)
+                if inside >= 0:
                     _add_cell(
                         values,
                         inside,
@@ -287,7 +290,6 @@ def sweep_cells(
                     if track:
                         contacts, contact_weights, n_contacts = _add_contacts(
                             values,
-                            inside,
                             pair_bits,
                             weights,
                             contacts,
