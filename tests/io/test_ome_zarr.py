@@ -137,7 +137,7 @@ def test_odd_lengths_are_not_cropped() -> None:
 
 def test_chunks_are_flat_and_shards_small() -> None:
     chunk, shard = chunk_shapes((900, 2000, 2100), 4)
-    assert chunk == (1, 512, 512)
+    assert chunk == (4, 256, 256)
     assert np.prod(shard) * 4 <= 16 << 20
     assert all(s % c == 0 for s, c in zip(shard, chunk, strict=True))
     assert chunk_shapes((5, 7), 1)[0] == (5, 7)

@@ -16,10 +16,12 @@ from napari_geosr.io.output import Output, blocks
 from napari_geosr.io.stamp import KEY, Stamp
 from napari_geosr.io.suffixes import stem_of
 
-#: Edge of a chunk along Y and X: a slice is read from few of them.
-_EDGE = 512
+#: Edge of a chunk along Y and X: between whole slices (for scrolling) and cubes (for
+#: tiles with halos, which decode every chunk that they touch).
+_EDGE = 256
 _CHUNK_BYTES = 1 << 20
 _SHARD_BYTES = 16 << 20
+_SHARD_DEPTH = 32
 #: A coarser level is added while the longest edge is above this.
 _SMALLEST_LEVEL = 256
 #: Unfinished shards held in memory while tiles arrive, at most.
@@ -36,8 +38,11 @@ def chunk_shapes(
     if len(shape) > 2:
         chunk[-3] = max(1, min(shape[-3], _CHUNK_BYTES // flat, 8))
     shard = list(chunk)
-    for axis in range(len(shape) - 3, len(shape)) if len(shape) > 2 else (0, 1):
+    # Tiles come in z-y-x order: a shard that is short along Z and Y is complete early.
+    for axis in (-3, -1, -2) if len(shape) > 2 else (-1, -2):
         room = _SHARD_BYTES // (math.prod(shard) * itemsize)
+        if axis == -3:
+            room = min(room, max(1, _SHARD_DEPTH // shard[axis]))
         whole = -(-shape[axis] // shard[axis])
         shard[axis] *= max(1, min(room, whole))
     return tuple(chunk), tuple(shard)

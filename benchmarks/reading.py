@@ -1,0 +1,186 @@
+"""Reading and writing volumes: target P10 of the performance targets.
+
+First slice: time to open an uncompressed TIFF and get its middle slice, beside
+`tifffile.imread` of the whole. Tiles: 64x128x128 tiles with a halo of 16 beside the
+same tiles without, in z-y-x order, from files that decode whole blocks. Shards: how
+often a shard of an OME-Zarr is written when tiles do not fit its grid. All in one
+process, alternatives interleaved, the best of several runs, in processor time.
+
+    python benchmarks/reading.py [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TILE = (64, 128, 128)
+HALO = 16
+FIRST_SLICE_TARGET = 5.0
+HALO_TARGET = 1.5
+
+
+def best(functions: dict[str, Callable[[], Any]], n: int) -> dict[str, float]:
+    """Best of `n` interleaved runs of each function, in seconds of processor time."""
+    seconds = dict.fromkeys(functions, float("inf"))
+    for _ in range(n):
+        for name, function in functions.items():
+            start = time.process_time()
+            function()
+            seconds[name] = min(seconds[name], time.process_time() - start)
+    return seconds
+
+
+def tiles(shape: tuple[int, ...], halo: int) -> Iterator[tuple[slice, ...]]:
+    """Tiles of `TILE` with a halo, clipped at the border, in z-y-x order."""
+    starts = [range(0, n, t) for n, t in zip(shape, TILE, strict=True)]
+    for corner in itertools.product(*starts):
+        yield tuple(
+            slice(max(0, a - halo), min(n, a + t + halo))
+            for a, t, n in zip(corner, TILE, shape, strict=True)
+        )
+
+
+class Counting:
+    """A source that counts the voxels it decodes."""
+
+    def __init__(self, source: Any) -> None:
+        self.source, self.shape, self.dtype = source, source.shape, source.dtype
+        self.decoded = 0
+
+    def __getitem__(self, key: tuple[slice, ...]) -> Any:
+        block = self.source[key]
+        self.decoded += block.size
+        return block
+
+
+def sweep(path: Path, halo: int) -> float:
+    """Read every tile of a freshly opened volume; voxels decoded per voxel."""
+    from napari_geosr import io
+
+    volume = io.read(path)
+    counting = volume.data.source = Counting(volume.data.source)
+    for key in tiles(volume.shape, halo):
+        np.asarray(volume.data[key])
+    return float(counting.decoded / np.prod(volume.shape))
+
+
+def make_files(folder: Path, shape: tuple[int, ...]) -> dict[str, Path]:
+    """The same noise in four formats."""
+    import h5py
+    import tifffile
+
+    from napari_geosr import io
+    from napari_geosr.core.volume import Volume
+
+    rng = np.random.default_rng(0)
+    voxels = (rng.normal(size=shape) * 300 + 3000).astype(np.uint16)
+    volume = Volume(voxels, "ZYX", (1, 1, 1), "µm")
+    files = {
+        "TIFF, mapped": io.write(volume, folder / "plain.tif"),
+        "OME-Zarr": io.write(volume, folder / "volume.ome.zarr"),
+        "TIFF, deflate": folder / "deflate.tif",
+        "HDF5, gzip": folder / "volume.h5",
+    }
+    tifffile.imwrite(
+        files["TIFF, deflate"],
+        voxels,
+        compression="zlib",
+        photometric="minisblack",
+        metadata=None,
+    )
+    with h5py.File(files["HDF5, gzip"], "w") as file:
+        file.create_dataset("data", data=voxels, chunks=(8, 128, 128), compression=1)
+    return files
+
+
+def first_slice(path: Path, n: int) -> bool:
+    import tifffile
+
+    from napari_geosr import io
+
+    def ours() -> None:
+        volume = io.read(path)
+        np.array(volume.data[volume.shape[0] // 2])
+
+    seconds = best({"imread": lambda: tifffile.imread(path), "ours": ours}, n)
+    ratio = seconds["imread"] / seconds["ours"]
+    print(
+        f"first slice: imread of the whole takes {ratio:.1f} x ours "
+        f"(target >= {FIRST_SLICE_TARGET:g} x)"
+    )
+    return ratio >= FIRST_SLICE_TARGET
+
+
+def halo_reads(files: dict[str, Path], n: int) -> bool:
+    fine = True
+    for name, path in files.items():
+        if name == "TIFF, mapped":  # nothing is decoded: the halo is only its bytes
+            continue
+        cases = {
+            "halo": lambda path=path: sweep(path, HALO),
+            "aligned": lambda path=path: sweep(path, 0),
+        }
+        seconds = best(cases, n)
+        ratio = seconds["halo"] / seconds["aligned"]
+        fine &= ratio <= HALO_TARGET
+        print(
+            f"tiles with halo {HALO}, {name}: {ratio:.2f} x aligned "
+            f"(target <= {HALO_TARGET:g} x); {sweep(path, HALO):.2f} voxels decoded "
+            f"for each, aligned {sweep(path, 0):.2f}"
+        )
+    return fine
+
+
+def shard_writes(folder: Path, shape: tuple[int, ...]) -> bool:
+    from napari_geosr import io
+
+    with io.create(
+        folder / "tiles.ome.zarr",
+        shape=shape,
+        dtype=np.uint16,
+        axes="ZYX",
+        voxel_size=(1, 1, 1),
+        unit="µm",
+        origin=(0, 0, 0),
+        multiscale=False,
+    ) as output:
+        block = np.ones(TILE, np.uint16)
+        for key in tiles(shape, 0):
+            output.array[key] = block[tuple(slice(0, s.stop - s.start) for s in key)]
+        output.array.flush()
+        n_rewrites = output.array.n_rewrites
+        print(
+            f"shards of {output.block_shape} from tiles of {TILE}: "
+            f"{n_rewrites} written twice (target 0)"
+        )
+    return bool(n_rewrites == 0)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    shape, n = ((160, 384, 384), 2) if quick else ((160, 768, 768), 3)
+    print(f"{' x '.join(map(str, shape))} uint16, {np.prod(shape) * 2 / 1e6:.0f} MB")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = make_files(folder, shape)
+        met = [
+            first_slice(files["TIFF, mapped"], n + 2),
+            halo_reads(files, n),
+            shard_writes(folder, shape),
+        ]
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
