@@ -329,6 +329,7 @@ def _envelope(run: _Run, threshold: float) -> Generator[Step, None, np.ndarray]:
         solid[slab] = ~phase_mask(block, threshold, run.config.phase)
         if block.dtype.kind == "f":
             solid[slab] &= np.isfinite(block)
+        yield StageStarted(message="Finding the sample")
     steps = envelope_steps(
         solid,
         run.config.mask_closing,

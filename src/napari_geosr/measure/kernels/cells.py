@@ -65,12 +65,13 @@ def _add_contacts(
         if a == 0 or b == 0 or a == b:
             continue
         if n == contact_weights.size:
+            # Element by element: slices would take seconds to compile.
             longer = np.empty((2 * n, 2), np.int64)
-            longer[:n] = contacts
-            contacts = longer
             heavier = np.empty(2 * n, np.float64)
-            heavier[:n] = contact_weights
-            contact_weights = heavier
+            for i in range(n):
+                longer[i, 0], longer[i, 1] = contacts[i, 0], contacts[i, 1]
+                heavier[i] = contact_weights[i]
+            contacts, contact_weights = longer, heavier
         contacts[n, 0] = a
         contacts[n, 1] = b
         contact_weights[n] = weights[p]
@@ -272,7 +273,8 @@ def sweep_cells(
             else:
                 # Corners outside the volume.
                 n_special = n_x + 1
-                special[:] = np.arange(-1, n_x)
+                for x in range(n_special):
+                    special[x] = x - 1
             for i in range(n_special):
                 place = (k, y, special[i])
                 inside = _gather(labels, sample, has_sample, place, values)

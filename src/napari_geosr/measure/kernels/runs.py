@@ -135,7 +135,7 @@ def _eigenvalues(m: np.ndarray, out: np.ndarray) -> None:
         spread += (m[a, a] - mean) ** 2
     scale = np.sqrt(spread / 6)
     if scale <= 1e-14 * mean:
-        out[:] = mean
+        out[0], out[1], out[2] = mean, mean, mean
         return
     a, b, c = (
         (m[0, 0] - mean) / scale,
