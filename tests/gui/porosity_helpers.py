@@ -32,8 +32,8 @@ def add(viewer, volume: Volume):
 
 
 def open_dock(viewer, qtbot) -> PorosityDock:
-    dock = PorosityDock(viewer)
-    viewer.window.add_dock_widget(dock, name="Measure porosity")
+    """Open the dock as a person does; napari then hands it a proxy of the viewer."""
+    _, dock = viewer.window.add_plugin_dock_widget("napari-geosr", "Measure porosity")
     qtbot.waitUntil(dock.isVisible)
     return dock
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import numpy as np
@@ -197,9 +198,9 @@ def test_the_window_stays_alive(viewer, qtbot):
     }.items():
         print(f"{what}: gaps {gaps}")
     print(f"stop latency {latency:.2f} s; {dock.result.report.pore_count} pores")
-    # Targets are 300 and 50 ms, and a second; a busy machine gets what it lacks.
-    busy = max(idle.found)
-    assert max(opening.found) < 600 + busy
-    assert np.percentile(running.found, 95) < 50 + busy
-    assert max(running.found) < 250 + busy
-    assert latency < 2
+    # Targets are 300 and 50 ms, and a second; a crowded machine takes its share.
+    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert max(opening.found) < 300 * crowd
+    assert np.percentile(running.found, 95) < 50 * crowd
+    assert max(running.found) < 150 * crowd
+    assert latency < 1 * crowd

@@ -29,7 +29,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.gui import _pore_layers as pore_layers
 from napari_geosr.gui._export import export_dialog
 from napari_geosr.gui._histogram import PlotColors
-from napari_geosr.gui._layers import volume_from_layer
+from napari_geosr.gui._layers import unwrapped, volume_from_layer
 from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._notify import MessageRow
 from napari_geosr.gui._porosity_result import PorosityResult
@@ -86,6 +86,7 @@ class PorosityDock(QWidget):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
+        napari_viewer = unwrapped(napari_viewer)
         self._viewer = napari_viewer
         self._runs = _Runs()
         self._levels: weakref.WeakKeyDictionary[Layer, tuple[Any, GreyLevels]] = (

@@ -1,0 +1,143 @@
+"""Make the pictures of the documentation: one function per picture.
+
+Run under a display, e.g. ``xvfb-run -a -s "-screen 0 1600x1000x24" python
+scripts/screenshots.py [NAME…]``; without names all are made, in ``docs/images``.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import napari
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QWidget
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
+PLUGIN = "napari-geosr"
+DOCK_WIDTH = 360
+
+
+def wait(seconds: float = 0.3, until: Callable[[], bool] | None = None) -> None:
+    """Let the window live for a while, or until something is so (at most minutes)."""
+    end = time.monotonic() + (600 if until else seconds)
+    while time.monotonic() < end and not (until and until()):
+        QApplication.processEvents()
+        time.sleep(0.005)
+    if until:
+        wait(seconds)
+
+
+def new_viewer(theme: str = "dark", size: tuple[int, int] = (1280, 820)):
+    """A window of a fixed size, so that pictures do not change with the screen."""
+    viewer = napari.Viewer(show=True)
+    viewer.theme = theme
+    viewer.window.resize(*size)
+    wait()
+    return viewer
+
+
+def open_dock(viewer, name: str) -> QWidget:
+    """Open one of our docks at the width that the documentation shows."""
+    area, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    window = viewer.window._qt_window
+    window.resizeDocks([area], [DOCK_WIDTH], Qt.Orientation.Horizontal)
+    wait()
+    return getattr(widget, "native", widget)
+
+
+def show_only(viewer, name: str) -> None:
+    """Choose one layer and hide the others."""
+    for layer in viewer.layers:
+        layer.visible = layer.name == name
+    viewer.layers.selection.active = viewer.layers[name]
+
+
+def save(viewer, name: str) -> None:
+    """Write the whole window as it is on screen."""
+    wait(0.5)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    viewer.window._qt_window.grab().save(str(FOLDER / f"{name}.png"))
+    viewer.close()
+
+
+def porosity_settings(theme: str = "dark", name: str = "porosity_settings") -> None:
+    """The threshold with its live preview on a slice."""
+    viewer = new_viewer(theme)
+    viewer.open_sample(PLUGIN, "noisy_foam")
+    show_only(viewer, "clean foam")
+    dock = open_dock(viewer, "Measure porosity")
+    wait(until=lambda: dock.settings.threshold is not None)
+    viewer.reset_view()
+    save(viewer, name)
+
+
+def porosity_settings_light() -> None:
+    """The same in napari's light theme."""
+    porosity_settings("light", "porosity_settings_light")
+
+
+def porosity_measured(theme: str = "dark", name: str = "porosity_measured") -> None:
+    """Pores coloured by volume, figures, histogram and the linked table."""
+    viewer = new_viewer(theme)
+    viewer.open_sample(PLUGIN, "noisy_foam")
+    show_only(viewer, "clean foam")
+    dock = open_dock(viewer, "Measure porosity")
+    wait(until=lambda: dock.settings.threshold is not None)
+    dock.measure()
+    wait(until=lambda: not dock.is_running)
+    dock.result.table.sortByColumn(2, Qt.SortOrder.DescendingOrder)
+    dock.result.table.selectRow(2)
+    save(viewer, name)
+
+
+def porosity_measured_light() -> None:
+    """The same in napari's light theme."""
+    porosity_measured("light", "porosity_measured_light")
+
+
+def porosity() -> None:
+    """Pores before and after restoration side by side."""
+    from napari_geosr import restore
+    from napari_geosr.gui._layers import add_image_result, volume_from_layer
+
+    viewer = new_viewer(size=(1280, 940))
+    viewer.open_sample(PLUGIN, "noisy_foam")
+    viewer.layers.remove("clean foam")
+    noisy = viewer.layers["noisy foam"]
+    restored = restore(volume_from_layer(noisy), "foam-denoise")
+    layer = add_image_result(viewer, restored, noisy, name="restored foam")
+    viewer.layers.selection.active = noisy
+    dock = open_dock(viewer, "Measure porosity")
+    dock.settings.other.set_layer(layer)
+    wait(until=lambda: dock.settings.threshold is not None)
+    dock.measure()
+    wait(until=lambda: not dock.is_running)
+    dock.result.which.setCurrentText("restored foam")
+    viewer.reset_view()
+    save(viewer, "porosity")
+
+
+PICTURES = {
+    function.__name__: function
+    for function in (
+        porosity_settings,
+        porosity_settings_light,
+        porosity_measured,
+        porosity_measured_light,
+        porosity,
+    )
+}
+
+
+def main(names: list[str]) -> None:
+    """Make the pictures called `names`, or all."""
+    for name in names or PICTURES:
+        PICTURES[name]()
+        print(FOLDER / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
