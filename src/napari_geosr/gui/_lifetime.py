@@ -8,24 +8,17 @@ from typing import Any
 
 from qtpy.QtCore import QObject
 
-_waiting: set[Callable[..., None]] = set()
-
 
 def when_destroyed(widget: QObject, function: Callable[[], None]) -> None:
-    """Call `function` when `widget` is destroyed.
+    """Call `function` once, when `widget` is destroyed or collected, or at exit.
 
-    The slot is kept in a module, out of the reach of the garbage collector. A slot that
-    dies in one reference cycle with its widget is called after the collector emptied
-    its closure, which crashes the process. For the same reason `function` must not
-    refer to the widget or the viewer: they would then never be collected.
+    ``destroyed`` alone does not do: when the garbage collector finds a widget in a
+    reference cycle, PyQt drops the connection, or calls a slot whose closure is already
+    empty, which crashes the process. A finalizer is kept outside of any cycle. For the
+    same reason `function` must not refer to the widget or the viewer: they would then
+    never be collected.
     """
-
-    def call(*_: object) -> None:
-        _waiting.discard(call)
-        function()
-
-    _waiting.add(call)
-    widget.destroyed.connect(call)
+    widget.destroyed.connect(weakref.finalize(widget, function))
 
 
 class Connections:

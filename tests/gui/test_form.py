@@ -1,0 +1,92 @@
+"""The settings form: every kind of field, from the config alone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from pydantic import Field
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLineEdit, QSpinBox
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.gui._form import AUTOMATIC, ConfigForm
+from napari_geosr.operations.restore import RestoreConfig
+
+
+class Example(Config):
+    rule: Literal["one", "two"] = Field("two", title="Rule", description="Which.")
+    value: Literal["otsu"] | float = Field("otsu", title="Value", description="V.")
+    number: int = Field(3, ge=1, le=9, title="Number", description="N.")
+    share: float = Field(0.5, gt=0, lt=1, title="Share", description="S.")
+    threads: int | None = Field(None, ge=1, title="Threads", description="T.")
+    is_on: bool = Field(True, title="On", description="O.")
+    name: str | None = Field(None, title="Name", description="Na.")
+    sides: Literal[6, 26] = Field(26, title="Sides", description="Si.")
+
+
+@pytest.fixture
+def form(qtbot) -> ConfigForm:
+    form = ConfigForm(Example)
+    qtbot.addWidget(form)
+    return form
+
+
+def test_it_starts_with_the_defaults(form):
+    assert form.config() == Example()
+
+
+def test_every_kind_of_field_goes_through(form, qtbot):
+    values = {
+        "rule": "one",
+        "value": 12.5,
+        "number": 7,
+        "share": 0.25,
+        "threads": 2,
+        "is_on": False,
+        "name": "x",
+        "sides": 6,
+    }
+    with qtbot.waitSignal(form.changed):
+        form.set_values({**values, "unknown": 1})
+    assert form.config() == Example(**values)
+    form.set_values(Example().model_dump())
+    assert form.config() == Example()
+
+
+def test_widgets_suit_their_fields(form):
+    kinds = {
+        "rule": QComboBox,
+        "value": QComboBox,
+        "number": QSpinBox,
+        "share": QDoubleSpinBox,
+        "threads": QSpinBox,
+        "is_on": QCheckBox,
+        "name": QLineEdit,
+    }
+    for name, kind in kinds.items():
+        assert isinstance(form.editor(name), kind)
+    assert form.editor("value").isEditable()
+    assert not form.editor("rule").isEditable()
+    assert (form.editor("number").minimum(), form.editor("number").maximum()) == (1, 9)
+    assert 0 < form.editor("share").minimum() < 1e-3
+    assert form.editor("threads").text() == AUTOMATIC
+    for name, field in Example.model_fields.items():
+        assert form.editor(name).toolTip() == field.description
+        assert form.editor(name).accessibleName() == field.title
+
+
+def test_bad_values_are_refused_in_a_sentence(form):
+    form.editor("value").setCurrentText("nonsense")
+    with pytest.raises(ConfigError, match="nonsense"):
+        form.config()
+
+
+def test_skipped_fields_come_from_elsewhere(qtbot):
+    form = ConfigForm(
+        RestoreConfig, skip=("model",), choices={"device": ("auto", "cpu")}
+    )
+    qtbot.addWidget(form)
+    assert form.config(model="mine").model == "mine"
+    form.editor("device").setCurrentText("cuda:1")
+    assert form.config(model="mine").device == "cuda:1"

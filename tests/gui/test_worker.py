@@ -1,0 +1,160 @@
+"""The traps of napari's workers: swallowed errors, open generators, gone widgets."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import pytest
+from qtpy.QtWidgets import QWidget
+
+from napari_geosr.core.errors import Cancelled, EngineError, VolumeError
+from napari_geosr.core.steps import ResultReady, StageStarted, TileDone
+from napari_geosr.gui._lifetime import when_destroyed
+from napari_geosr.gui._worker import Run
+
+
+class Heard:
+    """Collects what a run calls back."""
+
+    def __init__(self, qtbot, make_steps, **more) -> None:
+        self.steps, self.results, self.errors, self.finished = [], [], [], 0
+        self.threads = set()
+        self.run = Run(
+            make_steps,
+            on_step=self._on_step,
+            on_result=self.results.append,
+            on_error=self.errors.append,
+            on_finished=self._on_finished,
+            **more,
+        )
+        self._qtbot = qtbot
+
+    def _on_step(self, step) -> None:
+        self.steps.append(step)
+        self.threads.add(threading.current_thread())
+
+    def _on_finished(self) -> None:
+        self.finished += 1
+
+    def wait(self) -> None:
+        self._qtbot.waitUntil(lambda: not self.run.is_running, timeout=10_000)
+
+
+@pytest.fixture(autouse=True)
+def application(qapp):
+    return qapp
+
+
+def test_steps_and_result_arrive_in_order_on_the_main_thread(qtbot):
+    def steps(should_stop):
+        yield StageStarted(message="go")
+        for i in range(200):
+            yield TileDone(i + 1, 200)
+        yield ResultReady(result=42)
+
+    heard = Heard(qtbot, steps)
+    heard.wait()
+    assert [s.done for s in heard.steps] == [0, *range(1, 201)]
+    assert heard.threads == {threading.main_thread()}
+    assert heard.results == [42]
+    assert not heard.errors
+    assert heard.finished == 1
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, MemoryError, KeyError, VolumeError])
+def test_every_error_arrives(qtbot, kind):
+    def steps(should_stop):
+        yield StageStarted(message="go")
+        raise kind("broken")
+
+    heard = Heard(qtbot, steps)
+    heard.wait()
+    (error,) = heard.errors
+    assert not heard.results
+    assert heard.finished == 1
+    if kind is VolumeError:
+        assert type(error) is VolumeError
+    else:
+        assert isinstance(error, EngineError)
+        assert type(error.__cause__) is kind
+        assert kind.__name__ in str(error)
+
+
+def test_an_error_before_the_first_step_arrives(qtbot):
+    def steps(should_stop):
+        raise VolumeError("no")
+
+    heard = Heard(qtbot, steps)
+    heard.wait()
+    assert isinstance(heard.errors[0], VolumeError)
+
+
+def endless(closed: list[bool]):
+    def steps(should_stop):
+        try:
+            while not should_stop():
+                threading.Event().wait(0.01)
+                yield TileDone(1, 2)
+            raise Cancelled("Stopped.")
+        finally:
+            closed.append(True)
+
+    return steps
+
+
+def test_cancel_ends_the_generator(qtbot):
+    closed: list[bool] = []
+    heard = Heard(qtbot, endless(closed))
+    qtbot.waitUntil(lambda: bool(heard.steps), timeout=5000)
+    heard.run.cancel()
+    heard.wait()
+    assert closed == [True]
+    assert isinstance(heard.errors[0], Cancelled)
+
+
+def test_nobody_is_called_after_detach(qtbot):
+    closed: list[bool] = []
+    heard = Heard(qtbot, endless(closed))
+    qtbot.waitUntil(lambda: bool(heard.steps), timeout=5000)
+    heard.run.detach()
+    n = len(heard.steps)
+    heard.wait()
+    assert closed == [True]
+    assert len(heard.steps) == n
+    assert not heard.errors
+    assert heard.finished == 0
+
+
+@pytest.mark.parametrize("how", ["deleted", "collected"])
+def test_a_dock_that_goes_ends_its_worker(qtbot, how):
+    closed: list[bool] = []
+    dock = QWidget()
+    heard = Heard(qtbot, endless(closed), owner=dock)
+    dock.cycle = dock  # like a dock whose own methods it connected
+    qtbot.waitUntil(lambda: bool(heard.steps), timeout=5000)
+    if how == "deleted":
+        dock.deleteLater()
+        qtbot.wait(20)
+    del dock
+    gc.collect()
+    n = len(heard.steps)
+    assert closed == [True]
+    qtbot.wait(50)
+    assert len(heard.steps) == n
+    assert heard.finished == 0
+
+
+@pytest.mark.parametrize("how", ["deleted", "collected", "both"])
+def test_the_end_of_a_widget_is_noticed_once(qtbot, how):
+    called = []
+    widget = QWidget()
+    widget.cycle = widget
+    when_destroyed(widget, lambda: called.append(1))
+    if how != "collected":
+        widget.deleteLater()
+        qtbot.waitUntil(lambda: called == [1], timeout=2000)
+    if how != "deleted":
+        del widget
+        gc.collect()
+    assert called == [1]
