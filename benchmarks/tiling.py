@@ -163,7 +163,8 @@ def compare(name: str, n: int) -> bool:
     print(
         f"{name}, {'x'.join(map(str, shape))}, tile {'x'.join(map(str, tile))}, "
         f"{halos:.1f} halos\n"
-        f"    error/std {error / std:.0e} (target 1e-5)   MONAI {monai_error / std:.1e}\n"
+        f"    error/std {error / std:.0e} (target 1e-5)   "
+        f"MONAI {monai_error / std:.1e}\n"
         f"    time/whole {ratio:.2f} = {ratio / factor:.2f} x formula {factor:.2f} "
         f"(target 1.10 x)   MONAI {times['monai'] / one:.2f}, in the same memory "
         f"{times['monai same memory'] / one:.2f}   {verdict(*targets)}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -135,13 +137,14 @@ def test_an_error_of_the_source_or_target_surfaces(parts, make_network):
     assert not ours()
 
 
-def test_a_failing_network_is_an_engine_error(make_network, parts):
+@pytest.mark.parametrize("kind", [RuntimeError, IndexError, AssertionError])
+def test_a_failing_network_is_an_engine_error(make_network, parts, kind):
     import torch
 
     class Fails(torch.nn.Conv2d):
         def forward(self, x):
             if x.shape[-1] > 200:
-                raise RuntimeError("size mismatch in layer 3")
+                raise kind("size mismatch in layer 3")
             return super().forward(x)
 
     network = Fails(1, 1, 1).eval()
@@ -271,3 +274,15 @@ def test_estimate_plans_what_a_run_does(make_network, statistics_of, rng):
     assert said.peak_bytes <= 60 * 10**6
     assert summary.tile == said.tile
     assert summary.n_tiles == said.n_tiles
+
+
+def test_importing_the_engine_loads_no_torch():
+    code = (
+        "import sys, napari_geosr.inference.runner, napari_geosr.inference.device, "
+        "napari_geosr.inference.receptive_field, napari_geosr.inference.intensity; "
+        "print(sorted({'torch', 'scipy', 'zarr', 'dask'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

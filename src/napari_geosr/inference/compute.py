@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.errors import DeviceMemoryError, EngineError, ModelError
+from napari_geosr.core.errors import (
+    DeviceMemoryError,
+    EngineError,
+    GeoSRError,
+    ModelError,
+)
 from napari_geosr.inference.memory import is_out_of_memory, network_spec, probe_window
 from napari_geosr.inference.tiling import Layout, Tile
 
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_frugal_lock = threading.Lock()
+_frugal_runs: list[str] = []
 
 
 class OutOfMemoryError(Exception):
@@ -178,15 +185,20 @@ def restore_window(
                     x = whole[i : i + n_channels][None].to(device)
                     out[i].copy_(_forward(network, x, layout)[0, 0][crop[1:]])
             return out.numpy()
-    except MemoryError as error:
-        raise OutOfMemoryError from error
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise OutOfMemoryError from error
-        raise EngineError(
-            f"The network {type(network).__name__} failed on a window of "
-            f"{tile.window_shape} voxels: {error}"
-        ) from error
+    except Exception as error:
+        raise _explained(error, network, tile.window_shape) from error
+
+
+def _explained(error: Exception, network: nn.Module, window: Any) -> Exception:
+    """What to raise instead of an error from inside a network."""
+    if isinstance(error, GeoSRError):
+        return error
+    if is_out_of_memory(error):
+        return OutOfMemoryError()
+    return EngineError(
+        f"The network {type(network).__name__} failed on a window of "
+        f"{tuple(window)} voxels: {error}"
+    )
 
 
 def _forward(network: nn.Module, x: torch.Tensor, layout: Layout) -> torch.Tensor:
@@ -225,17 +237,22 @@ def frugal_allocator(device: str) -> Iterator[None]:
     adjustment ends at (it cannot be asked for them).
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" and device == "cpu" else None
-    has_mallopt = libc is not None and hasattr(libc, "mallopt")
-    if libc is not None and has_mallopt:
+    if libc is None or not hasattr(libc, "mallopt"):
+        yield
+        return
+    with _frugal_lock:
+        _frugal_runs.append(device)
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
         libc.mallopt(_M_TRIM_THRESHOLD, 1 << 20)
     try:
         yield
     finally:
-        if libc is not None and has_mallopt:
-            libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-            libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
-            release_memory(device)
+        with _frugal_lock:
+            _frugal_runs.pop()
+            if not _frugal_runs:  # a preview must not undo it for a run beside it
+                libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+                libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+        release_memory(device)
 
 
 _SPEEDS: weakref.WeakKeyDictionary[Any, dict[tuple[str, int], float]] = (
@@ -288,15 +305,8 @@ def _timed_forward(network: nn.Module, x: torch.Tensor, threads: int | None) -> 
             start = time.perf_counter()
             network(x).ravel()[:1].cpu()  # waits for the device
             return time.perf_counter() - start
-    except MemoryError as error:
-        raise OutOfMemoryError from error
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise OutOfMemoryError from error
-        raise EngineError(
-            f"The network {type(network).__name__} failed on a window of "
-            f"{tuple(x.shape[2:])} voxels: {error}"
-        ) from error
+    except Exception as error:
+        raise _explained(error, network, x.shape[2:]) from error
 
 
 def learn_speed(

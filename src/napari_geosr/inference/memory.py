@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: with them it was 0.8 to 1.1 on U-Nets, MSD-nets and SR networks in 2D and 3D.
 FIRST_SAFETY = 1.2
 LEAST_SAFETY = 1.0
+#: Growth may be other threads' as well: never believe more than this.
+_MOST_SAFETY = 3.0
 #: Bytes that do not depend on the window: library code, thread stacks, scratch.
 _FIXED = {"cpu": 48 * 10**6, "cuda": 400 * 10**6, "mps": 200 * 10**6}
 _OUT_OF_MEMORY = (
@@ -70,7 +72,7 @@ class CostModel:
     def corrected(self, n_voxels: int, measured: int) -> CostModel:
         """The model after a window of `n_voxels` really took `measured` bytes."""
         safety = (measured - self.fixed) / self.counted(n_voxels)
-        return replace(self, safety=max(LEAST_SAFETY, safety))
+        return replace(self, safety=min(_MOST_SAFETY, max(LEAST_SAFETY, safety)))
 
 
 @dataclass(frozen=True)
@@ -207,11 +209,13 @@ def count_storage(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a torch error means that memory ran out."""
+    """Whether an error from inside a network means that memory ran out."""
     import torch
 
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
+    if not isinstance(error, RuntimeError):
+        return False
     text = str(error).lower()
     return any(phrase in text for phrase in _OUT_OF_MEMORY)
 
