@@ -5,6 +5,7 @@ Formats are told by suffix; nothing heavy is imported before a file is touched.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,6 +128,10 @@ def _read_any(
     suffix = suffix_of(path)
     if not path.exists():
         raise FileError(f"{path} does not exist. Check the name and the folder.")
+    if not os.access(path, os.R_OK):
+        raise FileError(
+            f"{path} may not be read by you. Ask its owner for permission to read it."
+        )
     if path.is_dir():
         return _read_folder(path, axes, dataset)
     if path.stat().st_size == 0:

@@ -215,7 +215,7 @@ def _source(tif: Any, series: Any, path: Path) -> tuple[Source, str, tuple[int, 
                 source = series.asarray(maxworkers=1)
             shape, chunks = source.shape, source.shape
         else:
-            source = Pages(tif, series, path)
+            source = Pages(series, path)
             n = len(shape) - len(page.shape)
             chunks = (1,) * n + tuple(page.shape)
             with decoding(path):  # the first page tells most damaged files
@@ -243,7 +243,7 @@ def _check_ratio(page: Any, path: Path) -> None:
 class Pages:
     """A `Source` that decodes the pages of a TIFF series, one by one."""
 
-    def __init__(self, tif: Any, series: Any, path: Path) -> None:
+    def __init__(self, series: Any, path: Path) -> None:
         self.shape = tuple(int(n) for n in series.shape)
         self.dtype = np.dtype(series.dtype)
         self._pages = list(series.pages)
@@ -255,16 +255,17 @@ class Pages:
                 f"{path.name} is incomplete: {missing} of its {n_pages} planes are "
                 "missing. Copy or export the file again, with all its parts."
             )
-        self._file = tif.filehandle
         self._lock = threading.Lock()
 
     def page(self, index: int) -> np.ndarray[Any, Any]:
+        one = self._pages[index]
+        file = one.parent.filehandle  # of a multi-file OME-TIFF: the page's own
         with self._lock, _quiet():
-            self._file.open()
+            file.open()
             try:
-                decoded: np.ndarray[Any, Any] = self._pages[index].asarray()
+                decoded: np.ndarray[Any, Any] = one.asarray()
             finally:
-                self._file.close()
+                file.close()
         return decoded.reshape(self._page_shape)
 
     def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:

@@ -112,4 +112,4 @@ def write(
         labelled = volume.replace(
             data=reports[first].labels, provenance=(*volume.provenance, record)
         )
-        io.write(labelled, files["labels"], overwrite=True)
+        io.write(labelled, files["labels"], overwrite=True, kind="labels")

@@ -1,0 +1,89 @@
+"""The front door: light to import, suffixes, choices, messages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.io.atomic import write_bytes, write_text
+from napari_geosr.io.suffixes import stem_of, suffix_of
+
+_HEAVY = ["tifffile", "zarr", "dask", "h5py", "imagecodecs", "nibabel", "scipy"]
+
+
+def test_importing_loads_no_format() -> None:
+    code = "import sys, napari_geosr.io; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()).isdisjoint(_HEAVY)
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "stem"),
+    [
+        ("a.tif", ".tif", "a"),
+        ("a.b.OME.TIFF", ".ome.tiff", "a.b"),
+        ("a.ome.zarr", ".ome.zarr", "a"),
+        ("a.nii.gz", ".nii.gz", "a"),
+        ("a.csv", ".csv", "a"),
+        ("a", "", "a"),
+    ],
+)
+def test_suffixes(name: str, suffix: str, stem: str) -> None:
+    assert suffix_of(Path(name)) == suffix
+    assert stem_of(Path(name)) == stem
+
+
+def test_every_writable_suffix_is_readable() -> None:
+    assert set(io.WRITE_SUFFIXES) <= set(io.READ_SUFFIXES)
+
+
+def test_one_axis_may_be_chosen_and_the_other_kept(
+    tmp_path: Path, make_volume: Any
+) -> None:
+    whole = make_volume((2, 3, 4, 5, 6), "TCZYX")
+    path = io.write(whole, tmp_path / "a.tif")
+    channel = io.read(path, channel=-1)
+    assert channel.axes == "TZYX"
+    np.testing.assert_array_equal(np.asarray(channel.data), whole.data[:, 2])
+    assert io.read(path, time=1).axes == "CZYX"
+    with pytest.raises(FileError, match=r"no time 2: choose 0 … 1"):
+        io.read(path, time=2)
+    with pytest.raises(FileError, match=r"no channel 3: choose 0 … 2"):
+        io.read(path, channel=3)
+
+
+def test_a_unit_alone_is_refused(tmp_path: Path, make_volume: Any) -> None:
+    path = io.write(make_volume(), tmp_path / "a.tif")
+    with pytest.raises(ConfigError, match="needs a voxel size"):
+        io.read(path, unit="mm")
+    assert io.read(path, voxel_size=[4], unit="mm").voxel_size == (4, 4, 4)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5, 6, 1), (2, 2, 2, 1, 1), (1, 1, 1, 1, 1)])
+def test_images_one_voxel_wide(
+    shape: tuple[int, ...], tmp_path: Path, make_volume: Any
+) -> None:
+    whole = make_volume(shape, "TCZYX")
+    back = io.read(io.write(whole, tmp_path / "a.tif"))
+    np.testing.assert_array_equal(np.asarray(back.data), whole.data)
+
+
+def test_small_files_are_atomic_too(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "report.json", "µ")
+    assert path.read_text("utf-8") == "µ"
+    with pytest.raises(FileError, match="exists already"):
+        write_bytes(path, b"")
+    write_bytes(path, b"new", overwrite=True)
+    assert path.read_bytes() == b"new"
+    with pytest.raises(FileError, match="does not exist"):
+        write_text(tmp_path / "gone" / "a.txt", "")
+    assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
