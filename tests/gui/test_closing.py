@@ -1,0 +1,59 @@
+"""Closing the window in the middle of a run: no exception, exit code 0."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+SCRIPT = """
+import sys, time
+import napari, numpy as np
+from qtpy.QtCore import QTimer
+
+moment = sys.argv[1]
+viewer = napari.Viewer()
+rng = np.random.default_rng(0)
+viewer.add_image(rng.normal(100, 10, (64, 256, 256)).astype("f4"), units="um")
+_, dock = viewer.window.add_plugin_dock_widget(
+    "napari-geosr", "Restore (denoise, super-resolve)"
+)
+if moment != "prepare":
+    getattr(dock, moment + "_button").click()
+
+def watch():
+    if dock._restoring.busy != moment:
+        return
+    if moment == "run" and dock._restoring.target() is None:
+        return
+    timer.stop()
+    print("closing during", dock._restoring.busy, flush=True)
+    global began
+    began = time.perf_counter()
+    viewer.close()
+
+timer = QTimer()
+timer.timeout.connect(watch)
+timer.start(20)
+napari.run()
+print(f"ended in {time.perf_counter() - began:.2f} s", flush=True)
+"""
+
+
+@pytest.mark.parametrize("moment", ["prepare", "preview", "run"])
+def test_the_window_closes_in_the_middle(moment):
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", SCRIPT, moment],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    print(done.stdout, f"{time.perf_counter() - began:.1f} s in all")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"closing during {moment}" in done.stdout
+    assert "ended in" in done.stdout
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
