@@ -1,8 +1,8 @@
 """Restore and measure real CT volumes by the command line, and write the page about it.
 
 Usage: ``python scripts/real_volumes.py --data FOLDER``, where FOLDER holds
-``cement_128x128x128.tif`` and ``bone_128x128x128.tif`` of the qim3d project (MIT). Writes
-``docs/real_volumes.md`` and its pictures.
+``cement_128x128x128.tif`` and ``bone_128x128x128.tif`` of the qim3d project (MIT).
+Writes ``docs/real_volumes.md`` and its pictures.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ ROWS = {
 }
 HEAD = """# Real volumes
 
-Made by `scripts/real_volumes.py`, which runs `napari-geosr restore` and `napari-geosr measure` on two
-real X-ray CT volumes of 128³ voxels and writes this page. Data: qim3d project
-(qim-center/qim3d, MIT licence), *not* part of this project. There is no clean twin of these scans, so
-the figures say what changed, not what is right; the models were trained on simulated foams.
+Made by `scripts/real_volumes.py`, which runs `napari-geosr restore` and
+`napari-geosr measure` on two real X-ray CT volumes of 128³ voxels and writes this page.
+Data: qim3d project (qim-center/qim3d, MIT licence), *not* part of this project. There is
+no clean twin of these scans, so the figures say what changed, not what is right; the
+models were trained on simulated porous volumes.
 """
 
 

@@ -22,9 +22,7 @@ SHAPE = (21, 31, 37)
 
 
 def positions(shape, voxel, origin):
-    axes = [
-        o + v * np.arange(n) for n, v, o in zip(shape, voxel, origin, strict=True)
-    ]
+    axes = [o + v * np.arange(n) for n, v, o in zip(shape, voxel, origin, strict=True)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1)
 
 

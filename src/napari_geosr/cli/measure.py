@@ -89,10 +89,10 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
 
     if len(reports) == 2:
         table = Table("", *(v.name for v in volumes.values()), "difference", box=None)
-        rows = comparison_rows(reports["input"], reports["reference"])
+        for compared in comparison_rows(reports["input"], reports["reference"]):
+            table.add_row(*compared)
     else:
         table = Table("", volumes["input"].name, box=None)
-        rows = summary_rows(reports["input"])
-    for row in rows:
-        table.add_row(*map(str, row))
+        for row in summary_rows(reports["input"]):
+            table.add_row(*row)
     Console().print(table, highlight=False)

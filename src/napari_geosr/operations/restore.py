@@ -30,7 +30,7 @@ from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
-    from napari_geosr.inference.memory import Estimate
+    from napari_geosr.inference.runner import Estimate
     from napari_geosr.io.output import Output
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.distribution import Verdict
