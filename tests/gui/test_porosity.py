@@ -23,6 +23,9 @@ from qtpy.QtWidgets import QWidget
 
 from napari_geosr.gui import _export
 from napari_geosr.gui._layers import geometry
+from napari_geosr.gui._remembered import recall
+from napari_geosr.operations import storage
+from napari_geosr.operations.measure import MeasureConfig
 
 
 @pytest.fixture
@@ -129,6 +132,8 @@ def test_from_threshold_to_table_and_back_to_the_picture(viewer, qtbot):
     assert names == ["scan", "pores (preview)", "scan · pores"]
     dock.tabs.setCurrentIndex(0)
     assert dock.preview.layer.visible
+    # The next session starts with these settings.
+    assert recall("porosity", MeasureConfig).min_voxels == 200
     assert viewer.layers["scan · pores"].data.max() == 2
 
 
@@ -226,7 +231,8 @@ def test_voxel_size_is_asked_for_and_bad_layers_are_refused(viewer, qtbot):
     assert not dock.measure_button.isEnabled()
 
 
-def test_a_sample_mask_follows_its_layer(viewer, qtbot):
+def test_a_sample_mask_and_labels_on_disk(viewer, qtbot, monkeypatch):
+    monkeypatch.setattr(storage, "_RESULT_SHARE", 0.0)
     volume = physical()
     add(viewer, volume)
     half = np.zeros(SHAPE, np.uint8)
@@ -241,3 +247,8 @@ def test_a_sample_mask_follows_its_layer(viewer, qtbot):
     measure(dock, qtbot)
     assert dock.result.report.sample_voxels == half.sum()
     assert dock.result.report.pore_count == 2
+    pores = viewer.layers["scan · pores"]
+    assert type(pores.data).__module__.startswith("zarr")
+    viewer.dims.set_point(0, ORIGIN[0] + 8 * SIZE[0])
+    dock.pick([o + c * v for o, c, v in zip(ORIGIN, BALLS[0][0], SIZE, strict=True)])
+    assert dock.result.table.selected_label() == pores.selected_label

@@ -148,13 +148,13 @@ class HistogramView(QWidget):
                 math.log(max(value, 1e-300)),
             )
         span = (high - low) or 1.0
-        return rect.left() + rect.width() * (value - low) / span
+        return float(rect.left() + rect.width() * (value - low) / span)
 
     def value_at(self, x: float) -> float:
         """Value at a horizontal place in widget pixels, within the range."""
         low, high = self.range()
         rect = self._plot_rect()
-        share = min(max((x - rect.left()) / rect.width(), 0.0), 1.0)
+        share = float(min(max((x - rect.left()) / rect.width(), 0.0), 1.0))
         if self._log_x:
             return math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
         return low + share * (high - low)

@@ -71,6 +71,8 @@ def add_pores(
     record: dict[str, Any],
     *,
     table: Any = None,
+    colour_by: str = BY_LABEL,
+    visible: bool = True,
 ) -> Labels | None:
     """Add the labels over the volume; replaces those of an earlier measurement.
 
@@ -88,6 +90,8 @@ def add_pores(
         volume,
         name=name,
         features=features(report) if table is None else table,
+        colormap=colormap_by(report, colour_by),
+        visible=visible,
         opacity=0.7,
         metadata={
             METADATA: {

@@ -288,11 +288,11 @@ class PorosityResult(QWidget):
         layout.addWidget(self._splitter)
 
     def _share_room(self) -> None:
-        """Give the figures what they need, but leave at least a third to the table."""
+        """Give the figures what they need, but leave some rows to the table."""
         room = self._splitter.height()
         rows = self._above.widget().layout()
         wanted = rows.sizeHint().height() + 6
-        upper = min(wanted, room * 2 // 3)
+        upper = min(wanted, room - self._splitter.widget(1).sizeHint().height())
         self._splitter.setSizes([upper, room - upper])
 
     def showEvent(self, event: object) -> None:
@@ -353,4 +353,4 @@ class PorosityResult(QWidget):
 
     @property
     def colour_column(self) -> str:
-        return self.colour.currentText().replace(" ", "_")
+        return str(self.colour.currentText()).replace(" ", "_")

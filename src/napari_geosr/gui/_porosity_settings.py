@@ -54,12 +54,12 @@ _SHOWN_ELSEWHERE = ("threshold", "sample_mask", "mask_closing", "histogram_bins"
 
 def is_image(layer: Layer) -> bool:
     """Whether pores can be looked for in `layer`."""
-    return layer._type_string == "image" and not getattr(layer, "rgb", False)
+    return bool(layer._type_string == "image" and not getattr(layer, "rgb", False))
 
 
 def is_labels(layer: Layer) -> bool:
     """Whether `layer` can mark the sample."""
-    return layer._type_string == "labels" and not is_preview(layer)
+    return bool(layer._type_string == "labels" and not is_preview(layer))
 
 
 class PorositySettings(QWidget):

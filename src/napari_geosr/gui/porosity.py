@@ -192,7 +192,8 @@ class PorosityDock(QWidget):
         if layer is None or volume is None:
             return
         known = self._levels.get(layer)
-        if known is not None and known[0] is layer.data:
+        data: Any = layer.data
+        if known is not None and known[0] is data:
             self._show_levels(known[1])
             return
         reference = weakref.ref(layer)
@@ -233,9 +234,10 @@ class PorosityDock(QWidget):
         self.settings.histogram.update()
         self.message.show_error(error)
 
-    def _on_voxel_size(self, layer: object) -> None:
-        self.settings.set_volume(self._volume(self.settings.image.layer()))
-        known = self._levels.get(self.settings.image.layer())  # type: ignore[arg-type]
+    def _on_voxel_size(self, _layer: object) -> None:
+        layer = self.settings.image.layer()
+        self.settings.set_volume(self._volume(layer))
+        known = None if layer is None else self._levels.get(layer)
         if known is not None:
             self._show_levels(known[1])
 
@@ -273,8 +275,9 @@ class PorosityDock(QWidget):
     def _preview_sample(self, layer: Image) -> Any:
         """The mask to show the preview in, if it has the image's voxels."""
         mask = self.settings.sample.layer()
-        same = mask is not None and tuple(mask.data.shape) == tuple(layer.data.shape)
-        return mask.data if same else None
+        if mask is None or tuple(mask.data.shape) != tuple(layer.data.shape):
+            return None
+        return mask.data
 
     def _on_ndisplay(self, event: Any = None) -> None:
         self._update_preview()
@@ -356,10 +359,10 @@ class PorosityDock(QWidget):
         self._update_preview()
 
     def _on_error(self, error: Exception) -> None:
-        if isinstance(error, Cancelled):
-            self.message.show_message("Cancelled; nothing was changed.")
-        else:
+        if not isinstance(error, Cancelled):
             self.message.show_error(error)
+        elif not self.message.text:
+            self.message.show_message("Cancelled; nothing was changed.")
 
     def _on_measured(self, measured: Measured) -> None:
         """Show what was found. The layers may have gone meanwhile."""
@@ -371,21 +374,20 @@ class PorosityDock(QWidget):
         warnings = [w for r in measured.reports.values() for w in r.warnings]
         if warnings:
             self.message.show_message(" ".join(warnings), "warning")
-        selected = self._viewer.layers.selection.active
-        for i, key in enumerate(measured.reports):
+        # The first one last, so that it lies on top and is the active layer.
+        for key in reversed(measured.reports):
             layer = pore_layers.add_pores(
                 self._viewer,
                 measured.reports[key],
                 measured.volumes[key],
                 measured.record,
                 table=measured.features[key],
+                colour_by=self.result.colour_column,
+                visible=key == name,
             )
             if layer is not None:
-                layer.visible = i == 0
                 self._pores[key] = weakref.ref(layer)
-        if selected is not None and selected in self._viewer.layers:
-            self._viewer.layers.selection.active = selected
-        self._colour(name)
+        self._on_only_selected(self.result.only_selected.isChecked())
 
     # -- pores in the picture ---------------------------------------------------
 
