@@ -59,7 +59,11 @@ def _loads(library: str) -> bool:
 
 
 def _has_dri() -> bool:
-    folders = ("/usr/lib/x86_64-linux-gnu/dri", "/usr/lib/aarch64-linux-gnu/dri", "/usr/lib/dri")
+    folders = (
+        "/usr/lib/x86_64-linux-gnu/dri",
+        "/usr/lib/aarch64-linux-gnu/dri",
+        "/usr/lib/dri",
+    )
     folders += ("/usr/lib64/dri",)
     return any(os.path.isdir(folder) and os.listdir(folder) for folder in folders)
 
@@ -83,9 +87,12 @@ def main() -> int:
         return 1
     prefix = []
     if os.geteuid() != 0:
-        if shutil.which("sudo") is None or subprocess.run(
-            ["sudo", "-n", "true"], capture_output=True, check=False
-        ).returncode:
+        if (
+            shutil.which("sudo") is None
+            or subprocess.run(
+                ["sudo", "-n", "true"], capture_output=True, check=False
+            ).returncode
+        ):
             print(f"Missing system libraries. Run: {line}", file=sys.stderr)
             return 1
         prefix = ["sudo", "-n"]

@@ -100,14 +100,14 @@ def porosity_measured_light() -> None:
 
 def porosity() -> None:
     """Pores before and after restoration side by side."""
-    from napari_geosr import restore
+    import napari_geosr
     from napari_geosr.gui._layers import add_image_result, volume_from_layer
 
     viewer = new_viewer(size=(1280, 940))
     viewer.open_sample(PLUGIN, "noisy_foam")
     viewer.layers.remove("clean foam")
     noisy = viewer.layers["noisy foam"]
-    restored = restore(volume_from_layer(noisy), "foam-denoise")
+    restored = napari_geosr.restore(volume_from_layer(noisy), "foam-denoise")
     layer = add_image_result(viewer, restored, noisy, name="restored foam")
     viewer.layers.selection.active = noisy
     dock = open_dock(viewer, "Measure porosity")
@@ -120,9 +120,98 @@ def porosity() -> None:
     save(viewer, "porosity")
 
 
+def open_restore(viewer, layer: str) -> QWidget:
+    """Open the Restore dock on a layer, ready to run."""
+    show_only(viewer, layer)
+    dock = open_dock(viewer, "Restore (denoise, super-resolve)")
+    wait(until=lambda: dock.estimate.text() != "Estimate: –")
+    viewer.reset_view()
+    return dock
+
+
+def run_restore(dock: QWidget) -> None:
+    """Click Run and wait for the end."""
+    dock.run_button.click()
+    wait(until=lambda: not dock.measure_button.isHidden())
+
+
+def restore_preview() -> None:
+    """A preview over the noisy slice, card of the model open."""
+    viewer = new_viewer()
+    viewer.open_sample(PLUGIN, "noisy_foam")
+    dock = open_restore(viewer, "noisy foam")
+    dock.card.set_open(True)
+    dock.preview_button.click()
+    wait(until=lambda: "preview" in viewer.layers[-1].name)
+    save(viewer, "restore_preview")
+
+
+def restore(theme: str = "dark", name: str = "restore") -> None:
+    """The result of a run behind the curtain."""
+    viewer = new_viewer(theme)
+    viewer.open_sample(PLUGIN, "noisy_foam")
+    dock = open_restore(viewer, "noisy foam")
+    run_restore(dock)
+    dock.compare.curtain_button.click()
+    dock.settings.set_open(True)
+    save(viewer, name)
+
+
+def restore_light() -> None:
+    """The same in napari's light theme."""
+    restore("light", "restore_light")
+
+
+def super_resolution() -> None:
+    """Twice the voxels along every axis, over the original."""
+    viewer = new_viewer()
+    viewer.open_sample(PLUGIN, "resolution_pair")
+    coarse = viewer.layers[-1].name
+    dock = open_restore(viewer, coarse)
+    dock.model_box.set_model("foam-sr-x2")
+    wait(until=lambda: dock.estimate.text() != "Estimate: –")
+    run_restore(dock)
+    dock.compare.curtain_button.click()
+    save(viewer, "super_resolution")
+
+
+def overview() -> None:
+    """A noisy scan, its restored version and the pores, side by side."""
+    viewer = new_viewer(size=(1500, 820))
+    viewer.open_sample(PLUGIN, "noisy_foam")
+    viewer.layers.remove("clean foam")
+    dock = open_restore(viewer, "noisy foam")
+    run_restore(dock)
+    restored = viewer.layers[-1]
+    dock.measure_button.click()
+    _, porosity_dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Measure porosity")
+    porosity_dock.settings.image.set_layer(restored)
+    wait(until=lambda: porosity_dock.settings.threshold is not None)
+    porosity_dock.measure()
+    wait(until=lambda: not porosity_dock.is_running)
+    window = viewer.window._qt_window
+    for name, part in viewer.window.dock_widgets.items():
+        if "Restore" in name:
+            part.parent().close()
+    window.resizeDocks(
+        [porosity_dock.parent()], [DOCK_WIDTH], Qt.Orientation.Horizontal
+    )
+    for layer in viewer.layers:
+        layer.visible = True
+    viewer.canvas.grid.shape = (1, -1)
+    viewer.canvas.grid.enabled = True
+    viewer.reset_view()
+    save(viewer, "overview")
+
+
 PICTURES = {
     function.__name__: function
     for function in (
+        overview,
+        restore_preview,
+        restore,
+        restore_light,
+        super_resolution,
         porosity_settings,
         porosity_settings_light,
         porosity_measured,

@@ -242,3 +242,32 @@ def test_a_volume_is_not_written_over_itself(tmp_path: Path, make_volume: Any) -
     path = io.write(make_volume(), tmp_path / "a.tif")
     with pytest.raises(ConfigError, match="another name"):
         io.write(io.read(path), path, overwrite=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_streaming_takes_little_memory(suffix: str, tmp_path: Path) -> None:
+    code = f"""
+import numpy as np
+from napari_geosr import io
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(s.split()[1] for s in lines if s.startswith("VmHWM"))) // 1024
+def fill(name, depth):
+    place = dict(axes="ZYX", voxel_size=(1, 1, 1), unit="mm", origin=(0, 0, 0))
+    shape = (depth, 1024, 1024)
+    path = {str(tmp_path)!r} + name
+    with io.create(path, shape=shape, dtype="u1", **place) as out:
+        for z in range(0, depth, 8):
+            out.array[z : z + 8] = z
+    return io.read(path)
+fill("/warm{suffix}", 8)
+before = peak()
+volume = fill("/a{suffix}", 256)
+io.write(volume, {str(tmp_path)!r} + "/b{suffix}")
+print(peak() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 160  # MB, for a file of 268 MB

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
@@ -60,6 +62,17 @@ def run_command(make_steps: MakeSteps) -> tuple[Any, list[str]]:
         finally:
             steps.close()
     return result, warnings
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name before a complaint about a volume that lacks it."""
+    try:
+        yield
+    except VolumeError as error:
+        if path.name in str(error):
+            raise
+        raise VolumeError(f"{path.name}: {error}") from error
 
 
 def print_json(values: Any) -> None:

@@ -37,7 +37,7 @@ def measure(
     overwrite: Overwrite = False,
 ) -> int:
     """Segment the pores, count and measure them; writes JSON, CSV, PNG and HTML."""
-    from napari_geosr.cli.console import print_json, run_command
+    from napari_geosr.cli.console import naming, print_json, run_command
     from napari_geosr.operations import report_files
     from napari_geosr.operations.measure import compare_steps
 
@@ -49,11 +49,12 @@ def measure(
         volumes["reference"] = open_volume(reference, reading)
     sample = None if mask is None else open_volume(mask, reading)
     config = config or MeasureConfig()
-    reports, warnings = run_command(
-        lambda should_stop: compare_steps(
-            volumes, config, sample, keep_labels=labels, should_stop=should_stop
+    with naming(input):
+        reports, warnings = run_command(
+            lambda should_stop: compare_steps(
+                volumes, config, sample, keep_labels=labels, should_stop=should_stop
+            )
         )
-    )
     report_files.write(files, volumes, reports, config)
     if json:
         print_json(_describe(reports, warnings))

@@ -23,6 +23,11 @@ class ArrayLike(Protocol):
     """What numpy, dask and zarr arrays have in common; enough for every engine."""
 
     @property
+    def title(self) -> str:
+        """The file's name, or the layer's: what a message calls the volume."""
+        return repr(self.name) if self.source is None else self.source.name
+
+    @property
     def shape(self) -> tuple[int, ...]: ...
 
     @property

@@ -211,7 +211,6 @@ def card_html(card: ModelCard) -> str:
         f"<p>{html.escape(card.description)}</p>",
         f"<p><b>Use it for:</b> {html.escape(card.intended_use)}</p>",
         f"<p><b>Not for:</b> {html.escape(card.not_for)}</p>",
-        f"<p><b>Trained on:</b> {html.escape(training.description)}</p>",
     ]
     for test in dict.fromkeys(row.test_set for row in card.figures):
         rows = [row for row in card.figures if row.test_set == test]
@@ -229,6 +228,7 @@ def card_html(card: ModelCard) -> str:
             f"<p><b>Figures</b> on {html.escape(test)}:</p>"
             f"<table cellspacing='4'><tr><th></th>{head}</tr>{body}</table>"
         )
+    parts.append(f"<p><b>Trained on:</b> {html.escape(training.description)}</p>")
     parts.append(f"<p><b>Licence:</b> {html.escape(card.licence)}</p>")
     return "".join(parts)
 

@@ -212,7 +212,7 @@ class PorositySettings(QWidget):
         _align(self._forms)
 
     def _can_compare(self, layer: Layer) -> bool:
-        return is_image(layer) and layer is not self.image.layer()
+        return is_image(layer) and bool(layer is not self.image.layer())
 
     def set_volume(self, volume: Volume | None) -> None:
         """Say which volume the settings are for; its grey values come later."""

@@ -220,7 +220,8 @@ class PorosityDock(QWidget):
         layer = reference()
         if layer is None or layer is not self.settings.image.layer():
             return
-        self._levels[layer] = (layer.data, levels)
+        data: Any = layer.data
+        self._levels[layer] = (data, levels)
         self._show_levels(levels)
 
     def _show_levels(self, levels: GreyLevels) -> None:

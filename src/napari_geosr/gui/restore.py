@@ -18,7 +18,6 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -126,10 +125,10 @@ class RestoreDock(QWidget):
             self.form,
             tool_tip="Device, memory and output; what is not set is chosen for you.",
         )
-        self.copy_command = _tool(
+        self.copy_command = _button(
             "Cop&y as command", "Copy the command line that does the same run."
         )
-        self.copy_python = _tool(
+        self.copy_python = _button(
             "Copy as Pytho&n", "Copy the Python script that does the same run."
         )
 
@@ -425,15 +424,6 @@ def _button(text: str, tool_tip: str, *, checkable: bool = False) -> QPushButton
     button.setToolTip(tool_tip)
     button.setAccessibleName(text.replace("&", "").removesuffix("…"))
     button.setCheckable(checkable)
-    return button
-
-
-def _tool(text: str, tool_tip: str) -> QToolButton:
-    button = QToolButton()
-    button.setText(text)
-    button.setToolTip(tool_tip)
-    button.setAccessibleName(text.replace("&", ""))
-    button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     return button
 
 

@@ -181,7 +181,7 @@ class ZarrOutput(Output):
         import zarr
 
         chunks, shards = chunk_shapes(shape, self.dtype.itemsize)
-        codec = zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
+        codec = zarr.codecs.BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
         return self.group.create_array(
             str(level),
             shape=shape,
@@ -242,12 +242,16 @@ class ZarrOutput(Output):
         unit = target.shards or target.chunks
         itemsize = self.dtype.itemsize
         for key in blocks(target.shape, unit, itemsize, _SHARD_BYTES // 2):
-            region = tuple(
-                slice(k.start * s, min(k.stop * s, n))
-                for k, s, n in zip(key, step, source.shape, strict=True)
-            )
-            fine = np.asarray(source[region])
-            target[key] = reduced(fine, step, mean=not self._are_labels())
+            coarse = np.empty([k.stop - k.start for k in key], dtype=self.dtype)
+            # A chunk at a time: means are made in wider numbers than are kept.
+            for part in blocks(coarse.shape, target.chunks, itemsize, 1):
+                region = tuple(
+                    slice((k.start + p.start) * s, min((k.start + p.stop) * s, n))
+                    for k, p, s, n in zip(key, part, step, source.shape, strict=True)
+                )
+                fine = np.asarray(source[region])
+                coarse[part] = reduced(fine, step, mean=not self._are_labels())
+            target[key] = coarse
 
     def close(self) -> None:
         self.array = None

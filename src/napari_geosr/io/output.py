@@ -21,7 +21,7 @@ from napari_geosr.io.atomic import (
     remove,
     temporary_sibling,
 )
-from napari_geosr.io.lazy import Slices
+from napari_geosr.io.lazy import LazyArray, Slices
 from napari_geosr.io.mapping import release_pages
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.suffixes import ZARR, stem_of, suffix_of
@@ -224,6 +224,8 @@ def blocks(
 def copy_blocks(source: Any, output: Output) -> None:
     """Copy `source` into `output`, a few megabytes at a time."""
     target = output.array
+    if isinstance(source, LazyArray):  # each voxel is read once: keep none
+        source = LazyArray(source.source, source.path, source.chunks, cache_bytes=0)
     itemsize = np.dtype(target.dtype).itemsize
     for key in blocks(source.shape, output.block_shape, itemsize, COPY_BYTES):
         target[key] = np.asarray(source[key]).astype(target.dtype, copy=False)

@@ -17,7 +17,7 @@ import torch
 Slices = tuple[slice, ...]
 
 #: Products computed at a time in inference; their strip of rows stays in the cache.
-STRIP_VALUES = 1 << 21
+STRIP_VALUES = 1 << 22
 
 
 def taps(n_axes: int) -> list[tuple[int, ...]]:
@@ -173,18 +173,18 @@ class _Inference:
         """Finish the layers block by block.
 
         A block first gets what all maps before it give, in one product over a strip of
-        rows that stays in the cache; then its layers give to one another.
+        rows that stays in the cache; then each takes from those before it in the block.
         """
         depth = len(self.weights)
         for first in range(0, depth, self.block):
             layers = range(first, min(first + self.block, depth))
-            self._give(layers, 0, self.c_in + self.width * first)
+            before = self.c_in + self.width * first
+            self._give(layers, 0, before)
             for layer in layers:
+                done = self.c_in + self.width * layer
+                if done > before:
+                    self._give(range(layer, layer + 1), before, done)
                 self.slot(layer).relu_()
-                later = range(layer + 1, layers.stop)
-                if later:
-                    start = self.c_in + self.width * layer
-                    self._give(later, start, start + self.width)
         return self.maps
 
     def _give(self, layers: range, start: int, stop: int) -> None:

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.config import Config, parse_bytes
-from napari_geosr.core.errors import Cancelled, ModelError
+from napari_geosr.core.errors import Cancelled, ModelError, VolumeError
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
@@ -30,6 +30,7 @@ from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
+    from napari_geosr.inference.run import RunSummary
     from napari_geosr.inference.runner import Estimate
     from napari_geosr.io.output import Output
     from napari_geosr.models.bundle import Model
@@ -109,7 +110,7 @@ class Restored:
 
     volume: Volume
     verdict: Verdict
-    summary: Any
+    summary: RunSummary | None
     path: Path | None = None
     complete: bool = True
 
@@ -140,11 +141,14 @@ def prepare_steps(
     device = pick_device(config.device)
     yield StageStarted(message="Reading intensities")
     statistics = None
-    for step in scan_steps(volume.data, should_stop=should_stop):
-        if isinstance(step, ResultReady):
-            statistics = step.result
-        else:
-            yield step
+    try:
+        for step in scan_steps(volume.data, should_stop=should_stop):
+            if isinstance(step, ResultReady):
+                statistics = step.result
+            else:
+                yield step
+    except VolumeError as error:
+        raise VolumeError(f"{volume.title}: {error}") from error
     assert statistics is not None
     if statistics.n_nan or statistics.n_inf:
         yield Warned(message=_nonfinite_sentence(volume, statistics, config.nonfinite))
@@ -167,7 +171,7 @@ def _check_fit(volume: Volume, model: Model) -> None:
     card = model.card
     if card.axes == "ZYX" and volume.axes == "YX":
         raise ModelError(
-            f"{volume.name!r} is a single Y, X image but the model {card.name!r} "
+            f"{volume.title} is a single Y, X image but the model {card.name!r} "
             "restores Z, Y, X volumes. Open the whole stack or choose a 2D model."
         )
 
@@ -181,7 +185,7 @@ def _nonfinite_sentence(
         "zero": "they are replaced by zero",
         "refuse": "the setting 'NaN and Inf' is 'refuse'",
     }[policy]
-    return f"{volume.name!r} has {found}; {does}."
+    return f"{volume.title} has {found}; {does}."
 
 
 def preview_steps(
@@ -302,7 +306,8 @@ def run_steps(
             provenance=history,
         )
         yield TargetReady(volume=result)
-        summary, complete = None, True
+        summary: RunSummary | None = None
+        complete = True
         tiles = restore_tiles(
             prepared.network,
             volume.data,
@@ -334,7 +339,7 @@ def run_steps(
                 path = output.keep_incomplete()
     if path is not None:
         result = io.read(path).replace(name=result.name)
-    if summary is not None and getattr(summary, "n_clipped", 0):
+    if summary is not None and summary.n_clipped:
         yield Warned(
             message=f"{summary.n_clipped} voxels lay outside the range of {dtype} and "
             "were clipped. Choose float32 output to keep them."
@@ -381,7 +386,7 @@ def _record(prepared: Prepared, dtype: np.dtype[Any]) -> dict[str, Any]:
     )
 
 
-def _describe(summary: Any) -> dict[str, Any] | None:
+def _describe(summary: RunSummary | None) -> dict[str, Any] | None:
     if summary is None:
         return None
     from dataclasses import asdict
