@@ -23,11 +23,6 @@ class ArrayLike(Protocol):
     """What numpy, dask and zarr arrays have in common; enough for every engine."""
 
     @property
-    def title(self) -> str:
-        """The file's name, or the layer's: what a message calls the volume."""
-        return repr(self.name) if self.source is None else self.source.name
-
-    @property
     def shape(self) -> tuple[int, ...]: ...
 
     @property
@@ -112,6 +107,11 @@ class Volume:
                 f"{self.name!r} has voxel size {self.voxel_size}; every edge must be "
                 "greater than zero."
             )
+
+    @property
+    def title(self) -> str:
+        """The file's name, or the layer's: what a message calls the volume."""
+        return repr(self.name) if self.source is None else self.source.name
 
     @property
     def shape(self) -> tuple[int, ...]:
