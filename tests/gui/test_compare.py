@@ -1,0 +1,116 @@
+"""Before and after: curtain, blink, difference, linked contrast."""
+
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import never_stop, run_to_end
+from napari_geosr.gui._curtain import CompareBox, difference_steps
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def box(viewer, qtbot, rng):
+    data = rng.random((6, 20, 30)).astype(np.float32)
+    place = {"units": "um", "scale": (2, 1, 1), "translate": (5, 6, 7)}
+    source = viewer.add_image(data, name="source", **place)
+    result = viewer.add_image(data + 1, name="result", contrast_limits=(0, 1), **place)
+    box = CompareBox(viewer)
+    qtbot.addWidget(box)
+    box.set_pair(source, result)
+    return box
+
+
+def curtain(viewer):
+    found = [layer for layer in viewer.layers if "curtain" in layer.name]
+    return found[0] if found else None
+
+
+def test_the_curtain_shows_the_source_up_to_the_slider(viewer, box):
+    source, result = box.pair()
+    box.curtain_button.click()
+    layer = curtain(viewer)
+    assert viewer.layers.index(layer) == 2
+    for attribute in ("scale", "translate"):
+        np.testing.assert_array_equal(
+            getattr(layer, attribute), getattr(source, attribute)
+        )
+    for value, columns in ((0, 1), (500, 15), (1000, 30)):
+        box.slider.setValue(value)
+        assert layer.data.shape == (6, 20, columns)
+    assert np.shares_memory(layer.data, source.data)
+    viewer.dims.order = (1, 2, 0)
+    box.slider.setValue(500)
+    assert layer.data.shape == (3, 20, 30)
+    source.contrast_limits = (0.2, 0.4)
+    assert tuple(layer.contrast_limits) == tuple(result.contrast_limits) == (0.2, 0.4)
+    box.curtain_button.click()
+    assert curtain(viewer) is None
+    box.curtain_button.click()
+    viewer.layers.remove(curtain(viewer))
+    assert not box.curtain_button.isChecked()
+
+
+def test_blinking_ends_with_the_result_shown(viewer, box, qtbot):
+    _, result = box.pair()
+    box.blink_button.click()
+    qtbot.waitUntil(lambda: not result.visible, timeout=3000)
+    box.blink_button.click()
+    assert result.visible
+
+
+def test_the_difference_becomes_a_layer(viewer, box, qtbot):
+    _, result = box.pair()
+    box.difference_button.click()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=10_000)
+    layer = viewer.layers["result − source"]
+    np.testing.assert_allclose(np.asarray(layer.data), 1, rtol=1e-6)
+    np.testing.assert_array_equal(layer.translate, result.translate)
+    low, high = layer.contrast_limits
+    assert low == -high
+
+
+def test_a_layer_that_goes_ends_the_comparison(viewer, box):
+    source, result = box.pair()
+    box.curtain_button.click()
+    viewer.layers.remove(result)
+    assert curtain(viewer) is None
+    assert box.pair() is None
+    assert not box.isEnabled()
+    source.contrast_limits = (0.3, 0.5)
+
+
+def test_contrast_is_unlinked_on_request(box):
+    source, result = box.pair()
+    box.link_box.click()
+    source.contrast_limits = (0.25, 0.5)
+    assert tuple(result.contrast_limits) != (0.25, 0.5)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask", "zarr"])
+def test_differences_of_upscaled_volumes(kind, rng):
+    before = rng.random((3, 4, 5)).astype(np.float32)
+    after = rng.random((6, 8, 10)).astype(np.float32)
+    expected = after - before.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    convert = {
+        "numpy": np.asarray,
+        "dask": da.from_array,
+        "zarr": lambda a: zarr.array(a, chunks=(2, 4, 4)),
+    }[kind]
+    steps = difference_steps(convert(before), convert(after), never_stop)
+    difference, limit = run_to_end(steps)
+    np.testing.assert_allclose(difference.compute(), expected, rtol=1e-6)
+    assert 0 < limit <= np.abs(expected).max()
+
+
+def test_unlike_shapes_are_refused(rng):
+    with pytest.raises(VolumeError, match="cannot be subtracted"):
+        run_to_end(difference_steps(np.zeros((3, 4)), np.zeros((4, 5)), never_stop))
