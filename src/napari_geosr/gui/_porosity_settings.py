@@ -244,7 +244,7 @@ class PorositySettings(QWidget):
 
     @property
     def previews(self) -> bool:
-        return self.preview.isChecked()
+        return bool(self.preview.isChecked())
 
     def config(self) -> MeasureConfig:
         """Validate the settings; raises `ConfigError` with one sentence."""

@@ -218,7 +218,7 @@ class PorosityDock(QWidget):
 
     def _on_levels(self, reference: weakref.ref[Layer], levels: GreyLevels) -> None:
         layer = reference()
-        if layer is None or layer is not self.settings.image.layer():
+        if layer is not self.settings.image.layer() or layer is None:
             return
         data: Any = layer.data
         self._levels[layer] = (data, levels)
