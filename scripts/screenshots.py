@@ -6,7 +6,9 @@ scripts/screenshots.py [NAME…]``; without names all are made, in ``docs/images
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -120,10 +122,12 @@ def porosity() -> None:
     save(viewer, "porosity")
 
 
-def open_restore(viewer, layer: str) -> QWidget:
+def open_restore(viewer, layer: str, model: str = "foam-denoise") -> QWidget:
     """Open the Restore dock on a layer, ready to run."""
     show_only(viewer, layer)
     dock = open_dock(viewer, "Restore (denoise, super-resolve)")
+    dock.model_box.set_model(model)
+    wait(0.2)
     wait(until=lambda: dock.estimate.text() != "Estimate: –")
     viewer.reset_view()
     return dock
@@ -167,9 +171,7 @@ def super_resolution() -> None:
     viewer = new_viewer()
     viewer.open_sample(PLUGIN, "resolution_pair")
     coarse = viewer.layers[-1].name
-    dock = open_restore(viewer, coarse)
-    dock.model_box.set_model("foam-sr-x2")
-    wait(until=lambda: dock.estimate.text() != "Estimate: –")
+    dock = open_restore(viewer, coarse, "foam-sr-x2")
     run_restore(dock)
     dock.compare.curtain_button.click()
     save(viewer, "super_resolution")
@@ -196,8 +198,10 @@ def overview() -> None:
     window.resizeDocks(
         [porosity_dock.parent()], [DOCK_WIDTH], Qt.Orientation.Horizontal
     )
-    for layer in viewer.layers:
+    for layer in list(viewer.layers):
         layer.visible = True
+        if "preview" in layer.name:
+            viewer.layers.remove(layer)
     viewer.canvas.grid.shape = (1, -1)
     viewer.canvas.grid.enabled = True
     viewer.reset_view()
@@ -222,7 +226,8 @@ PICTURES = {
 
 
 def main(names: list[str]) -> None:
-    """Make the pictures called `names`, or all."""
+    """Make the pictures called `names`, or all, with settings as they come."""
+    os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()
     for name in names or PICTURES:
         PICTURES[name]()
         print(FOLDER / f"{name}.png")

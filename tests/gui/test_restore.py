@@ -108,6 +108,29 @@ def test_the_preview_follows_the_slider_in_its_place(viewer, qtbot, scan):
     assert layer_named(viewer, "preview") is None
 
 
+def test_super_resolution_lies_over_the_original(viewer, qtbot, scan):
+    source = viewer.add_image(scan[:, :24, :30], name="scan", **PLACE)
+    dock = opened(viewer)
+    dock.model_box.set_model("foam-sr-x2")
+    viewer.dims.set_current_step(0, 4)
+    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+        dock.preview_button.click()
+    preview = layer_named(viewer, "preview")
+    assert preview.data.shape == (2, 48, 60)
+    assert preview.scale == pytest.approx((1.0, 0.25, 0.25))
+    assert preview.translate == pytest.approx((17.5, 19.875, 29.875))
+    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+        dock.run_button.click()
+    result = dock._restoring.target()
+    assert result.data.shape == (24, 48, 60)
+    for which in (0, 1):
+        edge = (2 * which - 1) / 2
+        np.testing.assert_allclose(
+            result.extent.world[which] + edge * result.scale,
+            source.extent.world[which] + edge * source.scale,
+        )
+
+
 def _volume(layer):
     from napari_geosr.gui._layers import volume_from_layer
 
