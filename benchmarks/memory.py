@@ -148,6 +148,7 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="the smallest budget alone"
     )
+    parser.add_argument("--only", default="", help="cases whose name holds this text")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -158,7 +159,7 @@ def main() -> int:
     print(
         "growth of the process / budget; target <= 1.10, volume = 8 x smallest budget"
     )
-    for case in CASES:
+    for case in (name for name in CASES if options.only in name):
         for mega in budgets:
             row = measure(case, mega * MB, 8 * BUDGETS[0] * MB)
             ratio = row["peak"] / (mega * MB)
