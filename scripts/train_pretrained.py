@@ -19,6 +19,7 @@ import torch
 import yaml
 
 from napari_geosr.models import zoo
+from napari_geosr.models.card import TrainingData
 from napari_geosr.networks import build_network
 from pretraining import cards, evaluation
 from pretraining.recipes import RECIPES, Recipe
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--fp32", action="store_true", help="no bfloat16 in training")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--note", default="", help="kept in train.yaml")
     parser.add_argument("--evaluate", action="store_true", help="do not train")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -56,10 +58,12 @@ def main() -> None:
             trainer.resume()
         trainer.run()
     out = arguments.out or zoo.bundled_folder() / recipe.name
-    judge_and_export(recipe, checkpoint, arguments.work, out)
+    judge_and_export(recipe, checkpoint, arguments.work, out, arguments.note)
 
 
-def judge_and_export(recipe: Recipe, checkpoint: Path, work: Path, out: Path) -> None:
+def judge_and_export(
+    recipe: Recipe, checkpoint: Path, work: Path, out: Path, note: str = ""
+) -> None:
     """Judge the averaged weights of a checkpoint and write the bundle."""
     state = torch.load(checkpoint, weights_only=True)
     network = build_network(recipe.network, **recipe.network_kwargs)
@@ -70,9 +74,16 @@ def judge_and_export(recipe: Recipe, checkpoint: Path, work: Path, out: Path) ->
         evaluation.model_rows(recipe, network),
     )
     print(evaluation.table(rows))
-    training = cards.training_data(recipe)
-    card = cards.export(out, recipe, network, rows, training, _record(recipe, state))
+    training = _training_data(recipe, work / f"training-{recipe.name}.json")
+    record = _record(recipe, state) | ({"note": note} if note else {})
+    card = cards.export(out, recipe, network, rows, training, record)
     print(f"{card.n_parameters} parameters, bundle in {out}")
+
+
+def _training_data(recipe: Recipe, cache: Path) -> TrainingData:
+    if not cache.exists():
+        cache.write_text(cards.training_data(recipe).model_dump_json())
+    return TrainingData.model_validate_json(cache.read_text())
 
 
 def _record(recipe: Recipe, state: dict[str, Any]) -> dict[str, Any]:

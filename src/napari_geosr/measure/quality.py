@@ -132,7 +132,7 @@ def pore_volumes(
         np.ascontiguousarray(mask), connectivity=connectivity, return_N=True
     )
     counts = np.bincount(labels.ravel(), minlength=n + 1)[1:]
-    volumes = counts * float(voxel_volume)
+    volumes = counts.astype(np.float64) * voxel_volume
     kept: npt.NDArray[np.float64] = volumes[volumes >= smallest * (1 - 1e-9)]
     return kept
 

@@ -9,7 +9,7 @@ import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
@@ -19,6 +19,8 @@ from napari_geosr.models.card import ModelCard
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from napari_geosr.networks.spec import NetworkSpec
 
 CARD_FILE = "card.yaml"
 WEIGHTS_FILE = "weights.safetensors"
@@ -106,7 +108,7 @@ def verify(path: str | Path) -> ModelCard:
     """
     model = load(path)
     network = model.network()
-    spec = network.spec
+    spec = cast("NetworkSpec", network.spec)
     card = model.card
     declared: tuple[Any, ...] = (
         card.axes,

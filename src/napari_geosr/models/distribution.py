@@ -139,7 +139,8 @@ def _ring_power(patches: FloatArray) -> FloatArray:
             found.append(np.log10(power[inside].mean() + 1e-9))
             places.append(centres[i])
     # Small patches have empty rings: take them from their neighbours.
-    return np.interp(centres, places, found)
+    rings: FloatArray = np.interp(centres, places, found)
+    return rings
 
 
 def distance(values: FloatArray, examples: Sequence[Sequence[float]]) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 Slices = tuple[slice, ...]
+_ALL = slice(None)
 
 #: Products computed at a time in inference; their strip of rows stays in the cache.
 STRIP_VALUES = 1 << 22
@@ -28,7 +29,7 @@ def taps(n_axes: int) -> list[tuple[int, ...]]:
 def _shifted(
     offset: Sequence[int], shape: Sequence[int]
 ) -> tuple[Slices, Slices] | None:
-    """Where ``out[i] += in[i + offset]`` reads and writes; None if nowhere (zeros)."""
+    """Where ``out[i] += in[i + offset]`` reads and writes; None if nowhere."""
     read, write = [], []
     for o, n in zip(offset, shape, strict=True):
         if abs(o) >= n:
@@ -44,7 +45,8 @@ def _moves(
     for t, tap in enumerate(taps(len(spatial))):
         places = _shifted([dilation * o for o in tap], spatial)
         if places is not None:
-            yield t, *places
+            read, write = places
+            yield t, (_ALL, _ALL, *read), (_ALL, _ALL, *write)
 
 
 def tap_matrix(weight: torch.Tensor) -> torch.Tensor:
@@ -56,7 +58,7 @@ def tap_matrix(weight: torch.Tensor) -> torch.Tensor:
 def add_taps(products: torch.Tensor, out: torch.Tensor, dilation: int) -> None:
     """Add the taps ``(taps, maps, N, *spatial)`` to `out`, each at its place."""
     for t, read, write in _moves(dilation, out.shape[2:]):
-        out[(..., *write)] += products[(t, ..., *read)]
+        out[write] += products[t][read]
 
 
 def gather_taps(gradient: torch.Tensor, dilation: int) -> torch.Tensor:
@@ -64,7 +66,7 @@ def gather_taps(gradient: torch.Tensor, dilation: int) -> torch.Tensor:
     spatial = gradient.shape[2:]
     out = gradient.new_zeros((3 ** len(spatial), *gradient.shape))
     for t, read, write in _moves(dilation, spatial):
-        out[(t, ..., *read)] = gradient[(..., *write)]
+        out[t][read] = gradient[write]
     return out
 
 
@@ -217,7 +219,5 @@ class _Inference:
             if places is None or low >= high:
                 continue
             read, write = places
-            rows = slice(low - target, high - target)
-            out[(slice(None), slice(low, high), *write)] += products[
-                (t, slice(None), rows, *read)
-            ]
+            source = (_ALL, slice(low - target, high - target), *read)
+            out[(_ALL, slice(low, high), *write)] += products[t][source]

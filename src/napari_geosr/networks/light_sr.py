@@ -87,12 +87,12 @@ def initialise_icnr(weight: torch.Tensor, factor: int, gain: float = 0.1) -> Non
 class ResidualBlock(nn.Module):
     """``x + conv(relu(conv(x)))``, starting as the identity."""
 
-    def __init__(self, conv: type[nn.Module], features: int) -> None:
+    def __init__(self, conv: type[nn.Conv2d | nn.Conv3d], features: int) -> None:
         super().__init__()
         self.first = conv(features, features, 3, padding=1)
         self.second = conv(features, features, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the block."""
@@ -115,7 +115,8 @@ class LightSR(nn.Module):
             ResidualBlock(conv, f) for _ in range(config.blocks)
         )
         self.tail = conv(f, s**n, 3, padding=1)
-        nn.init.zeros_(self.tail.bias)
+        if self.tail.bias is not None:
+            nn.init.zeros_(self.tail.bias)
         initialise_icnr(self.tail.weight, s)
         self.register_buffer("kernel", cubic_kernel(s, n).float(), persistent=False)
         radius = max(2, 2 + 2 * config.blocks)

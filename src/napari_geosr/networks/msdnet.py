@@ -109,7 +109,7 @@ class MSDNet(nn.Module):
         pairs = [
             p for both in zip(self.weights, self.biases, strict=True) for p in both
         ]
-        maps = DenseStack.apply(
+        maps = DenseStack.apply(  # type: ignore[no-untyped-call]
             x.to(self.training_dtype or x.dtype), self.dilations, *pairs
         )
         y = self.final_weight.to(maps.dtype)[None] @ maps.flatten(1)

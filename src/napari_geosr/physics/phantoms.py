@@ -247,7 +247,8 @@ def _cut(field: FloatArray, porosity: float) -> FloatArray:
     distance: FloatArray = (field - threshold) / np.maximum(slope, 1e-6 * field.std())
     # A voxel is pore by half or more exactly where the field is above the threshold,
     # so the porosity of the mask is the one asked for.
-    return np.clip(distance + 0.5, 0, 1)
+    fraction: FloatArray = np.clip(distance + 0.5, 0, 1)
+    return fraction
 
 
 def random_blobs(

@@ -39,8 +39,8 @@ class ParallelBeam:
         n, m = self.size, self.n_detectors
         sub = (np.arange(n * _SUBSAMPLES) + 0.5) / _SUBSAMPLES - 0.5 - (n - 1) / 2
         y, x = np.meshgrid(sub, sub, indexing="ij")
-        pixel = np.arange(n * n).reshape(n, n)
-        pixel = pixel.repeat(_SUBSAMPLES, 0).repeat(_SUBSAMPLES, 1).ravel()
+        coarse = np.arange(n * n).reshape(n, n)
+        pixel = coarse.repeat(_SUBSAMPLES, 0).repeat(_SUBSAMPLES, 1).ravel()
         blocks = []
         for k in range(self.n_angles):
             angle = math.pi * k / self.n_angles
@@ -113,7 +113,8 @@ def ramp_filter(length: int, cutoff: float = 1.0) -> FloatArray:
         response = response * np.where(
             f < 1, 0.5 + 0.5 * np.cos(np.pi * np.minimum(f, 1)), 0
         )
-    return response.astype(np.float32)
+    filtered: FloatArray = response.astype(np.float32)
+    return filtered
 
 
 @lru_cache(maxsize=4)

@@ -29,7 +29,8 @@ def area_downsample(
         )
     split = [part for n in volume.shape for part in (n // factor, factor)]
     axes = tuple(range(1, 2 * volume.ndim, 2))
-    return volume.reshape(split).mean(axis=axes, dtype=np.float32)
+    coarse: npt.NDArray[np.float32] = volume.reshape(split).mean(axis=axes)
+    return coarse.astype(np.float32, copy=False)
 
 
 def coarse_scan(
