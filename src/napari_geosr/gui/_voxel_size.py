@@ -96,7 +96,13 @@ class VoxelSizeRow(QWidget):
 
     def set_layer(self, layer: Layer | None) -> None:
         """Ask about `layer` if its voxel size is unknown, else hide."""
-        self._layer = None if layer is None else weakref.ref(layer)
+        before = None if self._layer is None else self._layer()
+        if before is not None:
+            before.events.units.disconnect(self._on_units)
+        self._layer = None
+        if layer is not None:
+            self._layer = weakref.ref(layer)
+            layer.events.units.connect(self._on_units)
         self._touched.clear()
         for edge in self.edges:
             edge.clear()
@@ -107,7 +113,16 @@ class VoxelSizeRow(QWidget):
         self._n = spatial_ndim(layer)
         self.edges[0].setVisible(self._n == 3)
         axes = "Z, Y, X" if self._n == 3 else "Y, X"
-        self.question.setText(f"Voxel size unknown. Edges {axes}:")
+        sizes = [float(size) for size in layer.scale[-self._n :]]
+        if any(size != 1 for size in sizes):
+            # The file gave numbers but no unit: only that is asked for.
+            self.question.setText(f"Unit of the voxel size unknown. Edges {axes}:")
+            for edge, size in zip(self.edges[-self._n :], sizes, strict=True):
+                edge.setText(f"{size:.9g}")
+            self._touched.update(range(3))
+            self.button.setEnabled(True)
+        else:
+            self.question.setText(f"Voxel size unknown. Edges {axes}:")
         self.setVisible(True)
 
     def values(self) -> tuple[float, ...] | None:
@@ -124,11 +139,18 @@ class VoxelSizeRow(QWidget):
         sizes = self.values()
         if layer is None or sizes is None:
             return
+        index = _slice_shown(self._viewer, layer)
         set_voxel_size(layer, sizes, self.unit.currentText())
-        self.setVisible(False)
+        _show_slice(self._viewer, layer, index)
         if layer in self._viewer.layers and len(self._viewer.layers) == 1:
             self._viewer.reset_view()
-        self.voxelSizeSet.emit(layer)
+
+    def _on_units(self, _event: object = None) -> None:
+        """Ask no more when the layer got its size elsewhere, e.g. in another dock."""
+        layer = None if self._layer is None else self._layer()
+        if layer is not None and has_physical_size(layer) and not self.isHidden():
+            self.setVisible(False)
+            self.voxelSizeSet.emit(layer)
 
     def _on_edited(self, index: int, text: str) -> None:
         self._touched.add(index)
@@ -136,3 +158,29 @@ class VoxelSizeRow(QWidget):
             if i > index and i not in self._touched:
                 edge.setText(text)
         self.button.setEnabled(self.values() is not None)
+
+
+def _slice_shown(viewer: napari.viewer.Viewer, layer: Layer) -> dict[int, float]:
+    """Index of the layer that is shown, by each of the viewer's sliders."""
+    first = viewer.dims.ndim - layer.ndim
+    return {
+        axis: (viewer.dims.point[axis] - layer.translate[axis - first])
+        / layer.scale[axis - first]
+        for axis in viewer.dims.not_displayed
+        if axis >= first
+    }
+
+
+def _show_slice(
+    viewer: napari.viewer.Viewer, layer: Layer, index: dict[int, float]
+) -> None:
+    """Show the slice again that was shown before the layer's voxels changed.
+
+    napari cuts a layer whose unit changes far outside of it, and shows nothing, until
+    its slider moves: so it is moved there and back.
+    """
+    first = viewer.dims.ndim - layer.ndim
+    for axis, i in index.items():
+        scale, translate = layer.scale[axis - first], layer.translate[axis - first]
+        for at in (i + 1, i - 1, i):
+            viewer.dims.set_point(axis, translate + at * scale)

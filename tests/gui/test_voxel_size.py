@@ -1,0 +1,79 @@
+"""The voxel size is asked for once, where a file did not say it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_geosr.core.units import parse_unit
+from napari_geosr.gui._layers import set_voxel_size
+from napari_geosr.gui._voxel_size import VoxelSizeRow
+
+
+@pytest.fixture
+def viewer(qapp) -> ViewerModel:
+    return ViewerModel()
+
+
+@pytest.fixture
+def row(viewer, qtbot) -> VoxelSizeRow:
+    row = VoxelSizeRow(viewer)
+    qtbot.addWidget(row)
+    return row
+
+
+def test_one_number_is_enough(viewer, row, qtbot):
+    layer = viewer.add_image(np.zeros((4, 5, 6)), translate=(1, 2, 3))
+    row.set_layer(layer)
+    assert not row.isHidden()
+    assert not row.button.isEnabled()
+    qtbot.keyClicks(row.edges[0], "2.5")
+    assert [edge.text() for edge in row.edges] == ["2.5"] * 3
+    qtbot.keyClicks(row.edges[2], "x1")
+    assert row.values() == (2.5, 2.5, 2.51)
+    row.unit.setCurrentText("nm")
+    with qtbot.waitSignal(row.voxelSizeSet) as said:
+        row.button.click()
+    assert said.args == [layer]
+    assert row.isHidden()
+    assert tuple(layer.scale) == (2.5, 2.5, 2.51)
+    assert tuple(layer.translate) == pytest.approx((2.5, 5.0, 7.53))
+    assert parse_unit(str(layer.units[0])) == "nm"
+    row.set_layer(layer)
+    assert row.isHidden()
+
+
+def test_numbers_without_a_unit_need_the_unit_only(viewer, row):
+    layer = viewer.add_image(np.zeros((5, 6)), scale=(0.5, 0.25))
+    row.set_layer(layer)
+    assert row.edges[0].isHidden()
+    assert row.values() == (0.5, 0.25)
+    assert "Unit" in row.question.text()
+    row.button.click()
+    assert tuple(layer.scale) == (0.5, 0.25)
+    assert parse_unit(str(layer.units[0])) == "µm"
+
+
+@pytest.mark.parametrize("text", ["", "0", "-", "1,5"])
+def test_what_is_no_size_cannot_be_set(viewer, row, text):
+    layer = viewer.add_image(np.zeros((4, 5, 6)))
+    row.set_layer(layer)
+    for edge in row.edges:
+        edge.setText(text)
+        edge.textEdited.emit(text)
+    assert not row.button.isEnabled()
+    row.apply()
+    assert tuple(layer.scale) == (1, 1, 1)
+
+
+def test_a_size_from_elsewhere_ends_the_question(viewer, row, qtbot):
+    layer = viewer.add_image(np.zeros((4, 5, 6)))
+    other = viewer.add_image(np.zeros((4, 5, 6)))
+    row.set_layer(layer)
+    row.set_layer(other)
+    set_voxel_size(layer, (1, 1, 1), "µm")
+    assert not row.isHidden()
+    with qtbot.waitSignal(row.voxelSizeSet):
+        set_voxel_size(other, (1, 1, 1), "µm")
+    assert row.isHidden()
