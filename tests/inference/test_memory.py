@@ -145,3 +145,13 @@ def test_buffers_count_every_copy():
     n_in, n_out = 5 * 30 * 30, 1 * 26 * 26
     expected = n_in * (2 + 1 + 3 * 4) + n_out * (4 * 4 + 2 * 4 + 2)
     assert buffers.bytes(layout, (1, 26, 26), (1, 30, 30)) == expected
+
+
+def test_chunks_that_a_tile_touches_count():
+    spec = NetworkSpec("YX", (2, 2), (1, 1), (2, 2))
+    layout = lay_out((9, 50, 50), spec)
+    plain, chunked = Buffers(), Buffers(chunks=(4, 32, 64))
+    size, window = (1, 26, 26), (1, 30, 30)
+    more = chunked.bytes(layout, size, window) - plain.bytes(layout, size, window)
+    # 1 plane may touch 2 chunks, 52 rows 3 of 4, 52 columns 2 of 2; read and packed.
+    assert more == 2 * 4 * (2 * 4) * (3 * 32) * (2 * 64)

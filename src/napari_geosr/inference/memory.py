@@ -85,12 +85,16 @@ class Buffers:
         Bytes of one voxel in the source, the target and the network's arithmetic.
     depth : int
         Tiles read ahead and tiles waiting to be written.
+    chunks : tuple of int, optional
+        Chunk of the target along Z, Y, X: a store reads, changes and packs every chunk
+        that a tile touches, all at the same time.
     """
 
     source: int = 4
     target: int = 4
     network: int = 4
     depth: int = DEPTH
+    chunks: Size | None = None
 
     def bytes(self, layout: Layout, core: Size, window: Size) -> int:
         """Peak bytes of the tiles waiting before and behind the network."""
@@ -100,7 +104,19 @@ class Buffers:
         read = n_in * (self.source + 1 + (self.depth + 1) * self.network)
         # One result is being made, `depth` wait, one is converted and handed on.
         written = n_core * ((self.depth + 2) * self.network + 2 * self.target + 2)
-        return read + written
+        return read + written + self._store(layout, core)
+
+    def _store(self, layout: Layout, core: Size) -> int:
+        if self.chunks is None:
+            return 0
+        touched = 1
+        for n, size, scale, chunk in zip(
+            core, layout.shape, layout.scale, self.chunks, strict=True
+        ):
+            # A tile off the chunks' grid touches one more at either end.
+            most = math.ceil(size * scale / chunk)
+            touched *= min(most, math.ceil(n * scale / chunk) + 1) * chunk
+        return 2 * touched * self.target
 
 
 def tile_peak(

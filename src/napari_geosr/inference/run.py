@@ -128,6 +128,7 @@ class Run:
             source=np.dtype(source.dtype).itemsize,
             target=np.dtype(target.dtype).itemsize,
             network=np.dtype(self.dtype).itemsize,
+            chunks=self._chunks(),
         )
         self.reader = WindowReader(
             source, self.layout, statistics, nonfinite, self.dtype
@@ -136,6 +137,14 @@ class Run:
         self.choice: TileChoice | None = None
         self.n_done = self.n_nonfinite = self.n_retries = 0
         self.started = time.perf_counter()
+
+    def _chunks(self) -> tuple[int, int, int] | None:
+        """Chunk of a target that is stored in chunks (zarr, HDF5), along Z, Y, X."""
+        chunks = getattr(self.target, "chunks", None)
+        if not chunks or len(chunks) != self.layout.ndim:
+            return None
+        z, y, x = (1,) * (3 - len(chunks)) + tuple(int(n) for n in chunks)
+        return z, y, x
 
     def _check(self, nonfinite: str) -> None:
         if nonfinite not in get_args(NonFinite):
@@ -194,7 +203,7 @@ class Run:
             budget,
             buffers=self.buffers,
             seconds_per_voxel=speed,
-            chunks=getattr(self.target, "chunks", None),
+            chunks=self.buffers.chunks,
             most_voxels=most,
             box=self.region,
         )
