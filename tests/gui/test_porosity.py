@@ -212,7 +212,12 @@ def test_voxel_size_is_asked_for_and_bad_layers_are_refused(viewer, qtbot):
     dock.settings.voxel_size.edges[0].setText("2")
     for edge in dock.settings.voxel_size.edges:
         edge.setText("2")
+    viewer.dims.set_point(0, 8)
     dock.settings.voxel_size.apply()
+    # Still the same slice, and preview and image in the same unit.
+    assert viewer.dims.point[0] == 16
+    assert np.array_equal(image._slice.image.raw, image.data[8])
+    assert dock.preview.layer.units == image.units
     assert not dock.settings.voxel_size.isVisible()
     assert str(image.units[0]) == "micrometer"
     assert dock.settings.smallest.text() == "= 64 µm³, Ø 4.96 µm"

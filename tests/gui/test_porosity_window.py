@@ -20,7 +20,7 @@ def viewer(make_napari_viewer):
 def test_stopping_removing_and_closing_end_the_worker(viewer, qtbot, monkeypatch):
     from napari_geosr.core.errors import Cancelled
     from napari_geosr.core.steps import BlockDone
-    from napari_geosr.gui import porosity
+    from napari_geosr.gui import _measuring
 
     closed = []
 
@@ -34,7 +34,7 @@ def test_stopping_removing_and_closing_end_the_worker(viewer, qtbot, monkeypatch
         finally:
             closed.append(True)
 
-    monkeypatch.setattr(porosity, "compare_steps", endless)
+    monkeypatch.setattr(_measuring, "compare_steps", endless)
     layer = add(viewer, physical())
     dock = open_dock(viewer, qtbot)
     wait_for_levels(dock, qtbot)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -174,3 +176,23 @@ def centre_on(viewer: ViewerModel, report: PorosityReport, row: int, axes: str) 
         else:
             viewer.dims.set_point(axis, value)
     viewer.scene.camera.center = tuple(centre)
+
+
+def pick_with(dock: weakref.ref[Any]) -> Any:
+    """Make a mouse callback of the viewer that calls `pick` of a dock on a click.
+
+    A drag, which moves the picture, is no click.
+    """
+
+    def pick(viewer: Any, event: Any) -> Generator[None, None, None]:
+        position = tuple(event.position)
+        yield
+        moved = False
+        while event.type == "mouse_move":
+            moved = True
+            yield
+        widget = dock()
+        if not moved and widget is not None and event.button in (1, None):
+            widget.pick(position)
+
+    return pick

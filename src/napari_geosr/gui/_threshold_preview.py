@@ -99,9 +99,12 @@ class ThresholdPreview(QObject):
         if layer is not None:
             layer.visible = False
 
-    def hide(self) -> None:
+    def hide(self, event: Any = None) -> None:
         """Take the preview layer away."""
         self._timer.stop()
+        source = None if self._source is None else self._source()
+        if source is not None:
+            source.events.scale.disconnect(self.hide)
         layer = self.layer
         if layer is not None:
             self._viewer.layers.remove(layer)
@@ -128,6 +131,8 @@ class ThresholdPreview(QObject):
         # Whoever drags a threshold goes on working with the layer chosen before.
         if active is not None:
             self._viewer.layers.selection.active = active
+        # Two layers of different units would turn units off for the whole canvas.
+        source.events.scale.connect(self.hide)
         self._source, self._sample = weakref.ref(source), sample
         self._array, self._layer = array, weakref.ref(layer)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
@@ -19,51 +17,28 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    Warned,
-)
+from napari_geosr.core.steps import StageStarted, Step, Warned
 from napari_geosr.gui import _pore_layers as pore_layers
 from napari_geosr.gui._export import export_dialog
 from napari_geosr.gui._histogram import PlotColors
 from napari_geosr.gui._layers import unwrapped, volume_from_layer
 from napari_geosr.gui._lifetime import Connections
+from napari_geosr.gui._measuring import Measured, levels_steps, measured_steps
 from napari_geosr.gui._notify import MessageRow
 from napari_geosr.gui._porosity_result import PorosityResult
 from napari_geosr.gui._porosity_settings import PorositySettings
 from napari_geosr.gui._remembered import recall, remember
 from napari_geosr.gui._threshold_preview import ThresholdPreview
 from napari_geosr.gui._worker import Run
-from napari_geosr.operations.measure import (
-    GreyLevels,
-    MeasureConfig,
-    compare_steps,
-    histogram_steps,
-    measure_record,
-)
+from napari_geosr.operations.measure import GreyLevels, MeasureConfig
 
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Labels, Layer
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.measure.report import PorosityReport
 
 _NAME = "porosity"
-
-
-@dataclass
-class Measured:
-    """A measurement as the dock keeps it: what was measured, how, and what came out."""
-
-    volumes: dict[str, Volume]
-    config: MeasureConfig
-    reports: dict[str, PorosityReport]
-    record: dict[str, Any]
-    features: dict[str, Any]
 
 
 class _Runs:
@@ -167,7 +142,7 @@ class PorosityDock(QWidget):
         self._connections.connect(self._viewer.events.theme, self._on_theme)
         self._connections.connect(self._viewer.dims.events.ndisplay, self._on_ndisplay)
         self._connections.add_to(
-            self._viewer.mouse_drag_callbacks, _pick_with(weakref.ref(self))
+            self._viewer.mouse_drag_callbacks, pore_layers.pick_with(weakref.ref(self))
         )
 
     def _recall(self) -> None:
@@ -198,7 +173,7 @@ class PorosityDock(QWidget):
             return
         reference = weakref.ref(layer)
         self._runs.levels = Run(
-            lambda should_stop: _levels_steps(volume, should_stop),
+            lambda should_stop: levels_steps(volume, should_stop),
             owner=self,
             on_result=lambda levels: self._on_levels(reference, levels),
             on_error=self._on_levels_error,
@@ -317,7 +292,7 @@ class PorosityDock(QWidget):
             weakref.ref(chosen) for chosen in (layer, other) if chosen is not None
         ]
         self._runs.measuring = Run(
-            lambda should_stop: _measured_steps(volumes, config, mask, should_stop),
+            lambda should_stop: measured_steps(volumes, config, mask, should_stop),
             owner=self,
             on_step=self._on_step,
             on_result=self._on_measured,
@@ -474,58 +449,3 @@ class PorosityDock(QWidget):
 
     def _on_exported(self, folder: Any) -> None:
         self.message.show_message(f"The report is in {folder}.", "ok")
-
-
-def _levels_steps(
-    volume: Volume, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
-    """Read the grey values; then all is ready for the preview, too."""
-    steps = histogram_steps(volume, should_stop=should_stop)
-    try:
-        for step in steps:
-            if isinstance(step, ResultReady):
-                pore_layers.warm_up()
-            yield step
-    finally:
-        steps.close()
-
-
-def _measured_steps(
-    volumes: Mapping[str, Volume],
-    config: MeasureConfig,
-    mask: Volume | None,
-    should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
-    """Measure, and do all that the window need not wait for."""
-    steps = compare_steps(volumes, config, mask, should_stop=should_stop)
-    try:
-        for step in steps:
-            if not isinstance(step, ResultReady):
-                yield step
-                continue
-            reports = step.result
-            yield StageStarted(message="Noting what was measured")
-            record = measure_record(volumes, config)
-            tables = {key: pore_layers.features(r) for key, r in reports.items()}
-            yield ResultReady(
-                result=Measured(dict(volumes), config, reports, record, tables)
-            )
-    finally:
-        steps.close()
-
-
-def _pick_with(dock: weakref.ref[PorosityDock]) -> Any:
-    """Make a mouse callback of the viewer that picks on a click, not on a drag."""
-
-    def pick(viewer: Any, event: Any) -> Generator[None, None, None]:
-        position = tuple(event.position)
-        yield
-        moved = False
-        while event.type == "mouse_move":
-            moved = True
-            yield
-        widget = dock()
-        if not moved and widget is not None and event.button in (1, None):
-            widget.pick(position)
-
-    return pick

@@ -1,0 +1,69 @@
+"""What the porosity dock does in its worker."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
+from napari_geosr.gui import _pore_layers as pore_layers
+from napari_geosr.operations.measure import (
+    MeasureConfig,
+    compare_steps,
+    histogram_steps,
+    measure_record,
+)
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.measure.report import PorosityReport
+
+
+@dataclass
+class Measured:
+    """A measurement as the dock keeps it: what was measured, how, and what came out."""
+
+    volumes: dict[str, Volume]
+    config: MeasureConfig
+    reports: dict[str, PorosityReport]
+    record: dict[str, Any]
+    features: dict[str, Any]
+
+
+def levels_steps(
+    volume: Volume, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Read the grey values; then all is ready for the preview, too."""
+    steps = histogram_steps(volume, should_stop=should_stop)
+    try:
+        for step in steps:
+            if isinstance(step, ResultReady):
+                pore_layers.warm_up()
+            yield step
+    finally:
+        steps.close()
+
+
+def measured_steps(
+    volumes: Mapping[str, Volume],
+    config: MeasureConfig,
+    mask: Volume | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Measure, and do all that the window need not wait for."""
+    steps = compare_steps(volumes, config, mask, should_stop=should_stop)
+    try:
+        for step in steps:
+            if not isinstance(step, ResultReady):
+                yield step
+                continue
+            reports = step.result
+            yield StageStarted(message="Noting what was measured")
+            record = measure_record(volumes, config)
+            tables = {key: pore_layers.features(r) for key, r in reports.items()}
+            yield ResultReady(
+                result=Measured(dict(volumes), config, reports, record, tables)
+            )
+    finally:
+        steps.close()
