@@ -11,6 +11,9 @@ from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QWidget
 
+from napari_geosr.gui._remembered import remember
+from napari_geosr.operations.measure import MeasureConfig
+
 
 @pytest.fixture
 def viewer(make_napari_viewer):
@@ -62,6 +65,16 @@ def test_stopping_removing_and_closing_end_the_worker(viewer, qtbot, monkeypatch
     qtbot.waitUntil(lambda: dock.progress.value() == 1)
     viewer.close()
     qtbot.waitUntil(lambda: len(closed) == 3, timeout=2000)
+
+
+def test_the_last_settings_are_there_again(viewer, qtbot):
+    remember("porosity", MeasureConfig(threshold=7.0, phase="bright", min_voxels=33))
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    config = dock.settings.config()
+    assert (config.phase, config.min_voxels) == ("bright", 33)
+    # A grey value of another image means nothing in this one.
+    assert config.threshold == "otsu"
 
 
 def test_dock_fits_and_says_what_everything_is(viewer, qtbot):

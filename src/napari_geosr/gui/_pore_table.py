@@ -9,6 +9,7 @@ import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
+    QAbstractButton,
     QAbstractItemView,
     QApplication,
     QHeaderView,
@@ -208,6 +209,11 @@ class PoreTable(QTableView):
             "One row per pore. Click a row to go to the pore in the picture, the head "
             "of a column to sort; Ctrl+C copies all rows."
         )
+        self.setCornerButtonEnabled(False)
+        corner = self.findChild(QAbstractButton)
+        if corner is not None:
+            corner.setAccessibleName("Corner of the table")
+            corner.setToolTip("Corner of the table")
         rows = self.verticalHeader()
         rows.setVisible(False)
         rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)

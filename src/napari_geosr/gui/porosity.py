@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QTabWidget,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -113,6 +114,8 @@ class PorosityDock(QWidget):
         self.tabs.setTabToolTip(1, "Figures, histogram and table of the pores.")
         self.tabs.setAccessibleName("Settings and result")
         self.tabs.setToolTip("Settings and result of the measurement.")
+        for button in self.tabs.tabBar().findChildren(QToolButton):
+            button.setToolTip("Scroll the tabs.")
         actions = QHBoxLayout()
         actions.addWidget(self.measure_button, 1)
         actions.addWidget(self.cancel_button)
@@ -147,9 +150,14 @@ class PorosityDock(QWidget):
 
     def _recall(self) -> None:
         try:
-            self.settings.set_config(recall(_NAME, MeasureConfig))
+            config = recall(_NAME, MeasureConfig)
         except GeoSRError as error:
             self.message.show_error(error)
+            return
+        if not isinstance(config.threshold, str):
+            # A grey value of another image means nothing in this one.
+            config = config.model_copy(update={"threshold": "otsu"})
+        self.settings.set_config(config)
 
     # -- the image and its grey values ------------------------------------------
 
@@ -402,6 +410,9 @@ class PorosityDock(QWidget):
             layer = self.pores_layer(key)
             if layer is not None:
                 layer.visible = key == name
+        shown = self.pores_layer(name)
+        if shown is not None:
+            self._viewer.layers.selection.active = shown
         self._colour(name)
 
     def _on_colour(self, _column: str) -> None:
