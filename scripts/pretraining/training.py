@@ -148,6 +148,7 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.history = state["history"]
+        self.pool.n_made = state["n_made"]  # go on with phantoms not seen yet
 
 
 def _psnr(network: nn.Module, sample: Sample) -> float:

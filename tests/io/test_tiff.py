@@ -273,3 +273,15 @@ def test_thumbnails_are_no_second_image(tmp_path: Path) -> None:
         writer.write(np.zeros((40, 44), np.uint8), metadata=None)
         writer.write(np.ones((10, 11), np.uint8), subfiletype=1, metadata=None)
     assert io.read(path).shape == (40, 44)
+
+
+@pytest.mark.parametrize(("n", "axes"), [(3, "CYX"), (9, "ZYX")])
+def test_a_stack_that_calls_its_slices_channels(
+    n: int, axes: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, np.zeros((n, 8, 9), np.float32), imagej=True)
+    volume = io.read(path)
+    assert volume.axes == axes
+    said = " ".join(volume.metadata.get("notes", ()))
+    assert ("slices (Z)" in said) == (axes == "ZYX")

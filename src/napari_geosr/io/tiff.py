@@ -29,6 +29,8 @@ from napari_geosr.io.tiff_metadata import read_space
 
 #: No codec makes a page smaller by more; a file that claims so is damaged.
 _IMPOSSIBLE_RATIO = 5000
+#: ImageJ shows at most so many channels over each other.
+_MOST_CHANNELS = 7
 
 
 @contextmanager
@@ -138,12 +140,26 @@ def _check_dtype(series: Any, path: Path) -> None:
         )
 
 
+def _is_stack_called_channels(series: Any) -> bool:
+    """Whether a file for ImageJ calls the slices of a plain stack channels.
+
+    Programs that write a 3D array without naming its axes produce such files; ImageJ
+    itself shows seven channels at most.
+    """
+    sizes = dict(zip(series.axes, series.shape, strict=True))
+    return sizes.get("C", 1) > _MOST_CHANNELS and not set("ZTS") & set(sizes)
+
+
 def _volume(tif: Any, series: Any, path: Path, axes: str | None) -> Volume:
     check_segments(tif, series, path)
     source, letters, chunks = _source(tif, series, path)
     notes: list[str] = []
+    depth = "ZQI"
+    if tif.is_imagej and _is_stack_called_channels(series):
+        depth += "C"
+        letters = letters.replace("C", "Q")
     n_slices = math.prod(
-        n for n, a in zip(series.shape, series.axes, strict=True) if a in "ZQI"
+        n for n, a in zip(series.shape, series.axes, strict=True) if a in depth
     )
     space = read_space(tif, series, n_slices)
     if axes is None and space.stamp is not None and isinstance(source, np.ndarray):

@@ -21,12 +21,13 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     TargetReady,
+    TileDone,
     Warned,
     never_stop,
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.storage import array_for
+from napari_geosr.operations.storage import array_for, blank_unfinished
 
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
@@ -320,12 +321,15 @@ def run_steps(
             threads=prepared.config.threads,
             should_stop=should_stop,
         )
+        finished: list[tuple[slice, ...]] = []
         try:
             for step in tiles:
                 if isinstance(step, ResultReady):
                     summary = step.result
-                else:
-                    yield step
+                    continue
+                if isinstance(step, TileDone):
+                    finished.append(step.slices)
+                yield step
         except Cancelled as stopped:
             complete, summary = False, getattr(stopped, "summary", None)
         finally:
@@ -336,6 +340,7 @@ def run_steps(
         if output is not None:
             output.provenance = result.provenance
             if not complete:
+                blank_unfinished(array, finished)
                 path = output.keep_incomplete()
     if path is not None:
         result = io.read(path).replace(name=result.name)
