@@ -41,9 +41,9 @@ def test_in_distribution_scans_pass(name: str, shape, imaging) -> None:
     card = zoo.find(name).card
     rng = np.random.default_rng(77)
     levels = [
-        _judge(card, random_scan(shape, rng, **imaging).noisy).level for _ in range(40)
+        _judge(card, random_scan(shape, rng, **imaging).noisy).level for _ in range(25)
     ]
-    assert levels.count("ok") >= 38
+    assert levels.count("ok") >= 23
     assert levels.count("unlike") == 0
 
 
@@ -95,6 +95,13 @@ def test_real_volumes_get_a_verdict_with_reasons(shared_data) -> None:
         path = shared_data / "ct_volumes" / f"{name}_128x128x128.tif"
         verdict = _judge(zoo.find("foam-denoise").card, tifffile.imread(path))
         assert (verdict.level == "ok") == (not verdict.reasons)
+
+
+def test_tiny_volumes_are_not_judged(rng: np.random.Generator) -> None:
+    data = rng.standard_normal((3, 8, 40), dtype=np.float32)
+    verdict = _judge(zoo.find("foam-denoise").card, data)
+    assert verdict.level == "caution"
+    assert "too small" in verdict.reasons[0]
 
 
 def test_voxel_size_is_compared_where_known(foam: np.ndarray) -> None:

@@ -26,6 +26,8 @@ _MAX_PATCHES = 32
 RING_EDGES = (0.0, 0.03, 0.06, 0.1, 0.14, 0.18, 0.22, 0.27, 0.32, 0.37, 0.43, 0.5)
 #: Distances in units of the 99th percentile of training volumes.
 _CAUTION, _UNLIKE = 1.3, 2.6
+#: Patches below this edge have too few voxels for a spectrum.
+_LEAST_EDGE = 12
 #: Least ratio of the power of structure to that of noise.
 _LEAST_STRUCTURE = 1.2
 _LOW_RINGS, _NOISE_RINGS = slice(0, 3), slice(5, 9)
@@ -138,6 +140,8 @@ def _ring_power(patches: FloatArray) -> FloatArray:
         if inside.any():
             found.append(np.log10(power[inside].mean() + 1e-9))
             places.append(centres[i])
+    if not found:
+        return np.zeros(len(centres))
     # Small patches have empty rings: take them from their neighbours.
     rings: FloatArray = np.interp(centres, places, found)
     return rings
@@ -166,6 +170,9 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
             f"{volume.name!r} is the same everywhere, so there is nothing to restore."
         )
         return Verdict("unlike", (reason,))
+    if min(sample.shape[1:]) < _LEAST_EDGE:
+        reason = f"{volume.name!r} is too small to tell whether {card.name} fits it."
+        return Verdict("caution", (reason, "Compare the result with the original."))
     training = card.training
     figures = {
         "intensity_distance": distance(found.quantiles, training.examples)
@@ -235,7 +242,10 @@ def _spectrum_reason(found: Signature, card: ModelCard) -> str:
             "It has less fine detail and noise than training volumes: it may be "
             "blurred, smoothed or enlarged beyond its resolution."
         )
-    return "It has more or other fine-grained noise than training volumes."
+    return (
+        "Its fine detail and noise are spread over sizes differently from those of "
+        "training volumes."
+    )
 
 
 def _voxel_size_ratio(card: ModelCard, volume: Volume) -> float | None:
