@@ -36,9 +36,9 @@ HEAD = """# Real volumes
 
 Made by `scripts/real_volumes.py`, which runs `napari-geosr restore` and
 `napari-geosr measure` on two real X-ray CT volumes of 128³ voxels and writes this page.
-Data: qim3d project (qim-center/qim3d, MIT licence), *not* part of this project. There is
-no clean twin of these scans, so the figures say what changed, not what is right; the
-models were trained on simulated porous volumes.
+Data: qim3d project (qim-center/qim3d, MIT licence), *not* part of this project. There
+is no clean twin of these scans, so the figures say what changed, not what is right;
+the models were trained on simulated porous volumes.
 """
 
 

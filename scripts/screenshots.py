@@ -1,13 +1,14 @@
 """Make the pictures of the documentation: one function per picture.
 
 Run under a display, e.g. ``xvfb-run -a -s "-screen 0 1600x1000x24" python
-scripts/screenshots.py [NAME…]``; without names all are made, in ``docs/images``.
+scripts/screenshots.py [--out FOLDER] [NAME…]``; without names all are made, without a
+folder in ``docs/images``.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -225,13 +226,19 @@ PICTURES = {
 }
 
 
-def main(names: list[str]) -> None:
-    """Make the pictures called `names`, or all, with settings as they come."""
+def main() -> None:
+    """Make the pictures asked for, or all, with settings as they come."""
+    global FOLDER  # a script's one setting
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    arguments = parser.parse_args()
+    FOLDER = arguments.out
     os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()
-    for name in names or PICTURES:
+    for name in arguments.names or PICTURES:
         PICTURES[name]()
         print(FOLDER / f"{name}.png")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

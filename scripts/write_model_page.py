@@ -1,0 +1,69 @@
+"""Write ``docs/models.md`` from the cards of the bundled models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_geosr.models.card import FigureRow, ModelCard
+from napari_geosr.operations import catalogue
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
+HEAD = """# Models and what they can do
+
+Written by `scripts/write_model_page.py` from the cards; `napari-geosr models show NAME`
+prints the same. The bundled models were made by `scripts/train_pretrained.py` from
+simulated scans; every figure is from phantoms and seeds that training never saw, with
+the classical methods tuned on a scan of the same kind whose truth is known.
+
+How to read the figures: errors are signed and relative to the known mask, with the same
+Otsu rule for all; *volumes* is the Wasserstein-1 distance of the log10 pore volumes;
+*Dice* compares the pore masks; the *noise-free* row is what a perfect restoration would
+give. Porosity error alone does not discriminate; read it beside the others.
+"""
+COLUMNS = {
+    "psnr": ("PSNR (dB)", "{:.1f}"),
+    "porosity_error": ("porosity error", "{:+.1%}"),
+    "pores_per_mm3_error": ("pores/mm³ error", "{:+.1%}"),
+    "volume_histogram_distance": ("volumes", "{:.3f}"),
+    "euler_error": ("Euler error", "{:+.2f}"),
+    "dice": ("Dice", "{:.3f}"),
+}
+
+
+def cell(row: FigureRow, key: str) -> str:
+    """One figure as text."""
+    value = getattr(row, key)
+    return "–" if value is None else COLUMNS[key][1].format(value)
+
+
+def section(card: ModelCard) -> str:
+    """One model's part of the page."""
+    lines = [
+        f"\n## {card.name}\n",
+        f"{card.description}\n",
+        f"- **Use it for:** {card.intended_use}",
+        f"- **Not for:** {card.not_for}",
+        f"- {card.n_parameters:,} parameters, halo {card.halo}, {card.licence}.\n",
+    ]
+    for test in dict.fromkeys(row.test_set for row in card.figures):
+        lines.append(f"### {card.name}: {test}\n")
+        heads = " | ".join(label for label, _ in COLUMNS.values())
+        lines.append(f"| | {heads} |")
+        lines.append("|---" * (len(COLUMNS) + 1) + "|")
+        for row in card.figures:
+            if row.test_set == test:
+                name = f"**{row.method}**" if row.method == "model" else row.method
+                cells = " | ".join(cell(row, key) for key in COLUMNS)
+                lines.append(f"| {name} | {cells} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Write the page."""
+    cards = [entry.card for entry in catalogue.list_models() if entry.bundled]
+    PAGE.write_text(HEAD + "\n".join(map(section, cards)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
