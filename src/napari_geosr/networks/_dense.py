@@ -120,7 +120,8 @@ class DenseStack(torch.autograd.Function):
             spread = gather_taps(local, dilation).flatten(2).flatten(0, 1)
             d_weight = (spread @ flat[:start].T).view(3**n_axes, width, start)
             d_weight = d_weight.permute(1, 2, 0).reshape(weight.shape)
-            d_bias = local.flatten(1).sum(1, dtype=torch.float64)
+            exact = torch.promote_types(local.dtype, torch.float32)
+            d_bias = local.flatten(1).sum(1, dtype=exact)
             matrix = tap_matrix(weight.to(buffer.dtype))
             flat_gradient[:start].addmm_(matrix.T, spread)
             found += [d_bias.to(weight.dtype), d_weight.to(weight.dtype)]
