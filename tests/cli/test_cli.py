@@ -12,6 +12,7 @@ import pytest
 import tifffile
 
 from napari_geosr.cli.app import run
+from napari_geosr.operations.measure import MeasureConfig
 
 
 def save(path, data, voxel=2.0):
@@ -79,6 +80,18 @@ def test_measure_with_a_reference_and_a_given_voxel_size(pores, tmp_path, capsys
     assert values["connectivity"] == 6
     assert values["voxel_size"] == [4.0] * 3
     assert values["reference"]["porosity"] == values["porosity"]
+
+
+def test_settings_of_a_file_are_overruled_by_flags(pores, tmp_path, capsys):
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(MeasureConfig(threshold=90.0, min_voxels=100).to_yaml())
+    arguments = ["measure", pores, "--out", str(tmp_path / "m"), "--json"]
+    arguments += ["--config", str(settings), "--threshold", "100"]
+    assert run(arguments) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["threshold"] == 100
+    assert values["min_voxels"] == 100
+    assert values["pore_count"] == 1
 
 
 @pytest.mark.parametrize(

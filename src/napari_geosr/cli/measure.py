@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.options import AS_FLAGS, InputPath, Json, Overwrite
+from napari_geosr.cli.options import (
+    AS_FLAGS,
+    InputPath,
+    Json,
+    Overwrite,
+    SettingsPath,
+    settings_from,
+)
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.measure import MeasureConfig
 
@@ -33,6 +40,7 @@ def measure(
     ] = False,
     config: Annotated[MeasureConfig | None, AS_FLAGS] = None,
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
@@ -42,20 +50,20 @@ def measure(
     from napari_geosr.operations.measure import compare_steps
 
     names = ["input"] if reference is None else ["input", "reference"]
+    wanted = settings_from(MeasureConfig, config, settings)
     files = report_files.plan(out, names, labels=labels)
     report_files.check(files, overwrite=overwrite)
     volumes = {"input": open_volume(input, reading)}
     if reference is not None:
         volumes["reference"] = open_volume(reference, reading)
     sample = None if mask is None else open_volume(mask, reading)
-    config = config or MeasureConfig()
     with naming(input):
         reports, warnings = run_command(
             lambda should_stop: compare_steps(
-                volumes, config, sample, keep_labels=labels, should_stop=should_stop
+                volumes, wanted, sample, keep_labels=labels, should_stop=should_stop
             )
         )
-    report_files.write(files, volumes, reports, config)
+    report_files.write(files, volumes, reports, wanted)
     if json:
         print_json(_describe(reports, warnings))
     else:

@@ -7,7 +7,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.options import AS_FLAGS, InputPath, Json, Overwrite
+from napari_geosr.cli.options import (
+    AS_FLAGS,
+    InputPath,
+    Json,
+    Overwrite,
+    SettingsPath,
+    settings_from,
+)
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.restore import RestoreConfig, Restored, restore_steps
 
@@ -19,9 +26,7 @@ def restore(
     out: Annotated[Path, Parameter(help="File to write: .ome.tif, .tif or .ome.zarr.")],
     config: Annotated[RestoreConfig | None, AS_FLAGS] = None,
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
-    settings: Annotated[
-        Path | None, Parameter(name="--config", help="YAML of settings to start from.")
-    ] = None,
+    settings: SettingsPath = None,
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
@@ -30,15 +35,12 @@ def restore(
     from napari_geosr.cli.console import print_json, run_command
 
     io.check_output(out, overwrite=overwrite)
-    if settings is not None:
-        given = (config or RestoreConfig()).model_dump(exclude_unset=True)
-        base = RestoreConfig.from_yaml(settings).model_dump(exclude_unset=True)
-        config = RestoreConfig.create(**(base | given))
+    wanted = settings_from(RestoreConfig, config, settings)
     volume = open_volume(input, reading)
     result, warnings = run_command(
         lambda should_stop: restore_steps(
             volume,
-            config or RestoreConfig(),
+            wanted,
             out=out,
             overwrite=overwrite,
             should_stop=should_stop,
