@@ -37,13 +37,17 @@ class OutOfMemoryError(Exception):
     """A tile did not fit; caught by the runner, never seen by people."""
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1
+
+
 def default_threads() -> int:
     """All cores but one, which keeps a desktop responsive."""
-    try:
-        n = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
-        n = os.cpu_count() or 1
-    return max(1, n - 1)
+    return max(1, usable_cores() - 1)
 
 
 def check_ready(network: nn.Module) -> None:
@@ -74,7 +78,8 @@ def exact_settings(threads: int | None) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    wanted = threads or default_threads()
+    # More threads than cores only wait for each other, in thousands they hang.
+    wanted = min(threads or default_threads(), usable_cores())
     flags = _tf32_flags() if torch.cuda.is_available() else []
     old = [getattr(place, name) for place, name, _ in flags]
     try:

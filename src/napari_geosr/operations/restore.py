@@ -68,7 +68,7 @@ class RestoreConfig(Config):
         description="Replace such voxels by the mean or by zero, or refuse to run.",
     )
     threads: int | None = Field(
-        None, ge=1, title="Threads", description="CPU threads; by default cores - 1."
+        None, ge=1, title="Threads", description="CPU threads, as many as cores at most; by default cores - 1."
     )
 
     @field_validator("memory")
