@@ -38,6 +38,8 @@ def test_yaml_round_trip(tmp_path):
         ("- 1\n- 2\n", "no settings"),
         ("a: [1\n", "not a readable YAML"),
         ("schema_version: 99\n", "schema version 99"),
+        ("1: x\n", "1 is not the name"),
+        ("name: 2023-99-99\n", "not a readable YAML"),
         ("!!python/object/apply:os.system ['true']\n", "not a readable YAML"),
     ],
 )

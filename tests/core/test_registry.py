@@ -45,3 +45,9 @@ def test_third_parties_add_entries_and_duplicates_are_refused(package, monkeypat
     brought.append(EntryPoint("wheel", "json", "test.parts"))
     with pytest.raises(ConfigError, match="Two parts are called 'wheel'"):
         package.names()
+
+
+def test_a_module_that_cannot_be_imported_is_named(package, tmp_path):
+    (tmp_path / "parts" / "lamp.py").write_text("import electricity_of_nobody\n")
+    with pytest.raises(ConfigError, match=r"'lamp'.*parts\.lamp.*electricity"):
+        package.load("lamp")

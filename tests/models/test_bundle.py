@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import save as to_bytes
 
-from napari_geosr.core.errors import ModelError
+from napari_geosr.core.errors import FileError, ModelError
 from napari_geosr.models import bundle
 from napari_geosr.networks import build_network
 
@@ -199,3 +199,53 @@ def test_weights_of_another_network(tiny: Path, fault: str) -> None:
     _replace_weights(tiny, to_bytes(state))
     with pytest.raises(ModelError, match=r"does not fit.*(final_bias|more)"):
         bundle.load(tiny).network()
+
+
+def test_a_card_cannot_ask_for_all_memory(tiny: Path) -> None:
+    # 27 · 64² · 400² / 2 weights would take some 35 GB.
+    kwargs = {"ndim": 3, "depth": 400, "width": 64}
+    _edit_card(tiny, network_kwargs=kwargs, axes="ZYX", adjacent_slices=1)
+    with pytest.raises(ModelError, match="does not fit"):
+        bundle.load(tiny).network()
+
+
+@pytest.mark.parametrize("kwargs", [{"name": "x"}, {"cls": 1}])
+def test_settings_named_like_arguments(tiny: Path, kwargs: dict) -> None:
+    _edit_card(tiny, network_kwargs=kwargs)
+    with pytest.raises(ModelError, match="cannot be used"):
+        bundle.load(tiny).network()
+
+
+def test_faults_of_a_third_party_network(tiny: Path, monkeypatch) -> None:
+    def build(config: object) -> None:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr("napari_geosr.networks.msdnet.build", build)
+    with pytest.raises(ModelError, match=r"RuntimeError: no such kernel"):
+        bundle.load(tiny).network()
+
+
+def test_a_network_that_needs_values_to_be_built(tiny: Path, monkeypatch) -> None:
+    from napari_geosr.networks import msdnet
+
+    def build(config: msdnet.NetworkConfig) -> torch.nn.Module:
+        assert torch.linspace(0, 1, config.depth).sum().item() > 0
+        return msdnet.MSDNet(config)
+
+    monkeypatch.setattr(msdnet, "build", build)
+    assert bundle.verify(tiny).name == "tiny"
+
+
+def test_a_failed_save_leaves_the_old_bundle(tiny: Path, monkeypatch) -> None:
+    model = bundle.load(tiny)
+    network = model.network()
+    torch.nn.init.ones_(network.final_bias)
+
+    def fail(self: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(model.card), "to_yaml", fail)
+    with pytest.raises(FileError, match="full"):
+        bundle.save(tiny, model.card, network)
+    assert bundle.verify(tiny) == model.card
+    assert len(list(tiny.iterdir())) == 2

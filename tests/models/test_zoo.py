@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,53 @@ def test_damaged_user_models_hide_nothing(user_models: Path, tiny: Path) -> None
     assert sorted(p.name for p in zoo.damaged()) == ["broken", "fake.zip"]
     with pytest.raises(ModelError, match="YAML"):
         zoo.find("broken")
+
+
+def _damaged_zip(tiny: Path, path: Path, method: int) -> None:
+    """A zip whose packed card has changed on the way."""
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for file in tiny.iterdir():
+            archive.write(file, file.name)
+        info = archive.getinfo(bundle.CARD_FILE)
+        start = info.header_offset + 30 + len(bundle.CARD_FILE)
+    content = bytearray(path.read_bytes())
+    content[start : start + 40] = b"\xff" * 40
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "1: x\n",
+        "~: 3\n",
+        "cls: 3\n",
+        "name: 2023-99-99\n",
+        'halo: !!int ""\n',
+        "halo: !!timestamp x\n",
+        "? [1]\n: 2\n",
+        "network_kwargs: {1: 2}\n",
+        "[" * 5000,
+    ],
+)
+def test_no_damaged_card_hides_the_others(
+    user_models: Path, tiny: Path, card: str
+) -> None:
+    shutil.copytree(tiny, user_models / "broken")
+    (user_models / "broken" / bundle.CARD_FILE).write_text(card)
+    assert [e.name for e in zoo.list_models()] == BUNDLED
+    assert [p.name for p in zoo.damaged()] == ["broken"]
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2]
+)
+def test_no_damaged_zip_hides_the_others(
+    user_models: Path, tiny: Path, method: int
+) -> None:
+    user_models.mkdir(parents=True)
+    _damaged_zip(tiny, user_models / "broken.zip", method)
+    assert [e.name for e in zoo.list_models()] == BUNDLED
+    assert [p.name for p in zoo.damaged()] == ["broken.zip"]
 
 
 def test_find(user_models: Path, tiny: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,17 @@ from napari_geosr.core.errors import ConfigError
 SCHEMA_VERSION = 1
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SIZES |= {f"{letter}i": 1024**i for i, letter in enumerate("kmgt", start=1)}
+
+#: What PyYAML lets through from values that do not fit their tag, e.g. the date
+#: 2023-99-99 or ``!!int ""``, besides its own errors.
+_YAML_ERRORS = (
+    yaml.YAMLError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 
 
 class Config(BaseModel):
@@ -27,8 +39,16 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
-    def create(cls, **values: Any) -> Self:
+    def create(cls, /, **values: Any) -> Self:
         """Validate `values`; raise `ConfigError` with one sentence if they are bad."""
+        return cls.from_mapping(values)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[Any, Any]) -> Self:
+        """Validate what a file held, where even the names may be no names."""
+        for key in values:
+            if not isinstance(key, str):
+                raise ConfigError(f"{key!r} is not the name of a setting.")
         try:
             return cls(**values)
         except ValidationError as error:
@@ -48,9 +68,10 @@ class Config(BaseModel):
         """Read what :meth:`to_yaml` wrote; raise `ConfigError` if it is bad."""
         try:
             values = load_yaml(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, ConfigError) as error:
+            reason = str(error).rstrip(".")
             raise ConfigError(
-                f"{path} is not a readable YAML config: {error}."
+                f"{path} is not a readable YAML config: {reason}."
             ) from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path} holds no settings: a mapping was expected.")
@@ -60,13 +81,24 @@ class Config(BaseModel):
                 f"{path} has schema version {version}; this release reads version "
                 f"{SCHEMA_VERSION}. Install the release that wrote it."
             )
-        return cls.create(**values)
+        return cls.from_mapping(values)
 
 
 def load_yaml(text: str) -> Any:
-    """Parse YAML safely; with the C parser, where there is one, ten times faster."""
+    """Parse YAML safely; with the C parser, where there is one, ten times faster.
+
+    Raises
+    ------
+    ConfigError
+        With the parser's reason.
+    """
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(text, Loader=loader)
+    try:
+        return yaml.load(text, Loader=loader)
+    except RecursionError as error:
+        raise ConfigError("it is nested too deeply.") from error
+    except _YAML_ERRORS as error:
+        raise ConfigError(" ".join(str(error).split()) + ".") from error
 
 
 def explain(error: ValidationError) -> str:

@@ -55,10 +55,23 @@ class Registry:
         return list(self.modules())
 
     def load(self, name: str) -> Any:
-        """Import and return the module registered as `name`."""
+        """Import and return the module registered as `name`.
+
+        Raises
+        ------
+        ConfigError
+            If there is none, or it cannot be imported.
+        """
         modules = self.modules()
         if name not in modules:
             raise ConfigError(
                 f"There is no {self.noun} {name!r}. Known: {', '.join(modules)}."
             )
-        return import_module(modules[name])
+        try:
+            return import_module(modules[name])
+        except ImportError as error:
+            raise ConfigError(
+                f"The {self.noun} {name!r} cannot be used: its module "
+                f"{modules[name]} cannot be imported ({error}). Install again the "
+                "package that brings it."
+            ) from error

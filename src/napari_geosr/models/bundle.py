@@ -6,15 +6,16 @@ Loading parses two data formats and runs nothing of what is in them.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import yaml
-
 from napari_geosr.core.config import format_bytes, load_yaml
 from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.io import atomic
 from napari_geosr.models.card import ModelCard
 
 if TYPE_CHECKING:
@@ -27,6 +28,16 @@ WEIGHTS_FILE = "weights.safetensors"
 #: A card or a weights file above this size is refused: neither comes near it.
 MAX_CARD_BYTES = 4 * 10**6
 MAX_WEIGHTS_BYTES = 2 * 10**9
+#: What damaged archives make zipfile raise; ValueError covers damaged names and times.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    ValueError,
+)
 
 
 class Model:
@@ -79,14 +90,10 @@ def read_card(path: Path) -> ModelCard:
     where = path / CARD_FILE
     try:
         values = load_yaml(text.decode("utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+    except (UnicodeDecodeError, ConfigError) as error:
+        reason = str(error).rstrip(".")
         raise ModelError(
             f"{where} is not readable YAML ({reason}). Get the bundle again."
-        ) from error
-    except RecursionError as error:
-        raise ModelError(
-            f"{where} is nested too deeply for a model card. Get the bundle again."
         ) from error
     try:
         return ModelCard.from_values(values)
@@ -150,6 +157,11 @@ def save(
         The network or its state.
     half : bool
         Store float16 (loaded back as float32).
+
+    Raises
+    ------
+    FileError
+        If the folder cannot be written to.
     """
     import torch
     from safetensors.torch import save as to_bytes
@@ -167,14 +179,15 @@ def save(
         }
     )
     folder = Path(folder)
-    try:
+    with atomic.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / WEIGHTS_FILE).write_bytes(content)
-        (folder / CARD_FILE).write_text(card.to_yaml(), encoding="utf-8")
-    except OSError as error:
-        raise ModelError(
-            f"The model cannot be written to {folder}: {error.strerror}."
-        ) from error
+    # Both are on the disk before one takes its place: the two belong together.
+    with (
+        atomic.replacing(folder / WEIGHTS_FILE, overwrite=True) as weights_file,
+        atomic.replacing(folder / CARD_FILE, overwrite=True) as card_file,
+    ):
+        weights_file.write_bytes(content)
+        card_file.write_text(card.to_yaml(), encoding="utf-8")
     return card
 
 
@@ -223,7 +236,7 @@ def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
             # The size in the directory may lie: stop reading at the limit as well.
             with archive.open(found[0]) as stream:
                 content = stream.read(limit + 1)
-    except (zipfile.BadZipFile, OSError, NotImplementedError, EOFError) as error:
+    except _ZIP_ERRORS as error:
         raise ModelError(f"{path} is not a readable zip file ({error}).") from error
     except RuntimeError as error:  # what zipfile raises for encrypted members
         raise ModelError(f"{path} cannot be read: {error}.") from error
@@ -269,13 +282,46 @@ def _weights(path: Path, card: ModelCard) -> dict[str, Tensor]:
 
 
 def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
+    import torch
+
+    # Without memory first: a card may ask for a network of any size.
+    try:
+        with torch.device("meta"):
+            shapes = _built(card, path).state_dict()
+    except ModelError:
+        # Some networks cannot be built without values; what is wrong is said below.
+        shapes = None
+    if shapes is not None:
+        _check_state(shapes, state, card, path)
+    network = _built(card, path)
+    _check_state(network.state_dict(), state, card, path)
+    network.load_state_dict(state)
+    network.requires_grad_(False)
+    return network.eval()
+
+
+def _built(card: ModelCard, path: Path) -> nn.Module:
+    """The network of a card; whatever its code raises becomes a `ModelError`."""
     from napari_geosr.networks import build_network
 
     try:
-        network = build_network(card.network, **card.network_kwargs)
+        return build_network(card.network, **card.network_kwargs)
     except ConfigError as error:
         raise ModelError(f"{path / CARD_FILE} cannot be used: {error}") from error
-    expected = network.state_dict()
+    except Exception as error:
+        raise ModelError(
+            f"The network {card.network!r} of {path / CARD_FILE} cannot be built "
+            f"({type(error).__name__}: {error}). Correct its settings, or ask the "
+            "authors of the network."
+        ) from error
+
+
+def _check_state(
+    expected: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    card: ModelCard,
+    path: Path,
+) -> None:
     missing = sorted(expected.keys() - state.keys())
     extra = sorted(state.keys() - expected.keys())
     wrong = sorted(
@@ -290,6 +336,3 @@ def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
                 f"{path / WEIGHTS_FILE} does not fit the network {card.network!r} of "
                 f"its card: it {what} {shown}. Card and weights are not of one model."
             )
-    network.load_state_dict(state)
-    network.requires_grad_(False)
-    return network.eval()

@@ -167,7 +167,7 @@ class ModelCard(Config):
                 f"it has schema version {version} and this release reads version "
                 f"{SCHEMA_VERSION}: install the release that wrote it."
             )
-        return cls.create(**values)
+        return cls.from_mapping(values)
 
     def to_yaml(self) -> str:
         """The card as text for ``card.yaml``."""

@@ -22,7 +22,7 @@ NETWORKS = Registry(
 )
 
 
-def build_network(name: str, **kwargs: Any) -> nn.Module:
+def build_network(name: str, /, **kwargs: Any) -> nn.Module:
     """Build the network registered as `name` from its config's fields."""
     module = NETWORKS.load(name)
     network: nn.Module = module.build(module.NetworkConfig.create(**kwargs))
