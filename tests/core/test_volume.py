@@ -103,3 +103,25 @@ def test_with_geometry_moves_the_origin_along():
         volume.with_geometry(None, "µm")
     with pytest.raises(VolumeError, match="voxel_size"):
         volume.with_geometry((1.0, 2.0), "µm")
+
+
+def test_select_reads_nothing():
+    class Unread:
+        """An array on disk that says when it is read."""
+
+        shape, ndim, dtype = (3, 2, 4, 5, 6), 5, np.dtype(np.uint8)
+
+        def __init__(self):
+            self.read = []
+
+        def __getitem__(self, key):
+            voxels = np.zeros(self.shape, np.uint8)[key]
+            self.read.append(voxels.shape)
+            return voxels
+
+    data = Unread()
+    chosen = Volume(data, "TCZYX").select(time=1, channel=1)
+    assert (chosen.shape, chosen.is_lazy) == ((4, 5, 6), True)
+    assert data.read == []
+    assert np.asarray(chosen.data[2]).shape == (5, 6)
+    assert data.read

@@ -158,8 +158,8 @@ class Volume:
     def select(self, *, time: int | None = None, channel: int | None = None) -> Volume:
         """Take one time point and one channel, dropping those axes.
 
-        Axes of length one need no choice. Raises `VolumeError` when a choice is
-        missing or out of range.
+        Axes of length one need no choice. No voxel is read. Raises `VolumeError` when
+        a choice is missing or out of range.
         """
         key: list[Any] = [slice(None)] * len(self.axes)
         for letter, choice, word in (("T", time, "time"), ("C", channel, "channel")):
@@ -184,7 +184,7 @@ class Volume:
         axes = "".join(a for a in self.axes if a in SPATIAL_AXES)
         if axes == self.axes:
             return self
-        return self.replace(data=self.data[tuple(key)], axes=axes)
+        return self.replace(data=_sliceable(self.data)[tuple(key)], axes=axes)
 
     def upscaled_geometry(
         self, factor: int | Sequence[int]
@@ -236,3 +236,15 @@ class Volume:
             for o, old, new in zip(self.origin, self.voxel_size, sizes, strict=False)
         )
         return self.replace(voxel_size=sizes, unit=unit or self.unit, origin=origin)
+
+
+def _sliceable(data: Any) -> Any:
+    """Give the array such that indexing it neither reads nor copies voxels."""
+    if isinstance(data, np.ndarray) or type(data).__module__.startswith("dask."):
+        return data
+    if hasattr(data, "to_dask"):
+        return data.to_dask()
+    import dask.array as da
+
+    meta = np.empty((0,) * len(data.shape), data.dtype)
+    return da.from_array(data, name=False, meta=meta, inline_array=True)
