@@ -139,7 +139,9 @@ def test_debug_shows_where_an_error_came_from(tmp_path, capsys):
 
 def test_models_list_show_verify(capsys):
     assert run(["models", "list", "--json"]) == 0
-    models = {m["name"]: m for m in json.loads(capsys.readouterr().out)}
+    values = json.loads(capsys.readouterr().out)
+    assert set(values) == {"models", "damaged"}
+    models = {m["name"]: m for m in values["models"]}
     assert {"foam-denoise", "foam-sr-x2"} <= set(models)
     assert run(["models", "show", "foam-denoise"]) == 0
     assert "Not for" in capsys.readouterr().out
@@ -153,6 +155,20 @@ def test_doctor_names_devices_and_versions(capsys):
     assert values["packages"]["torch"] != "not installed"
     assert values["devices"]["chosen by 'auto'"]
     assert "foam-denoise" in values["models"]
+
+
+def test_damaged_models_are_named(tmp_path, monkeypatch, capsys):
+    bundle = tmp_path / "models" / "[red]broken"
+    bundle.mkdir(parents=True)
+    (bundle / "card.yaml").write_text("1: x")
+    monkeypatch.setattr("napari_geosr.models.zoo.user_folder", lambda: bundle.parent)
+    assert run(["models", "list", "--json"]) == 0
+    damaged = json.loads(capsys.readouterr().out)["damaged"]
+    assert list(damaged) == [str(bundle)]
+    assert run(["models", "list"]) == 0
+    assert str(bundle) in capsys.readouterr().err
+    assert run(["doctor"]) == 0
+    assert str(bundle) in capsys.readouterr().out
 
 
 def test_the_installed_program_answers_help():

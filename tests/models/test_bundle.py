@@ -249,3 +249,11 @@ def test_a_failed_save_leaves_the_old_bundle(tiny: Path, monkeypatch) -> None:
         bundle.save(tiny, model.card, network)
     assert bundle.verify(tiny) == model.card
     assert len(list(tiny.iterdir())) == 2
+
+
+def test_a_network_without_a_spec(tiny: Path, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "napari_geosr.networks.msdnet.build", lambda config: torch.nn.Identity()
+    )
+    with pytest.raises(ModelError, match="declares no NetworkSpec"):
+        bundle.load(tiny).network()

@@ -80,6 +80,7 @@ class ModelBox(QWidget):
         self.open_button.clicked.connect(self._on_open)
         for entry in catalogue.list_models():
             self._cards[entry.name if entry.bundled else str(entry.path)] = entry.card
+        self._damaged = catalogue.damaged()
         self._fill()
         self.combo.currentIndexChanged.connect(self._on_chosen)
         self._show_card()
@@ -127,6 +128,11 @@ class ModelBox(QWidget):
             item = self.combo.model().item(index)
             item.setEnabled(not unfit)
             item.setToolTip(f"{card.title}. {remark}".strip())
+        for path, reason in self._damaged.items():
+            self.combo.addItem(f"{Path(path).name} – damaged", "")
+            item = self.combo.model().item(self.combo.count() - 1)
+            item.setEnabled(False)
+            item.setToolTip(html.escape(reason))
         index = self.combo.findData(keep)
         if index < 0 or not self.combo.model().item(index).isEnabled():
             index = 0

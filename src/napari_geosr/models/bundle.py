@@ -102,7 +102,7 @@ def read_card(path: Path) -> ModelCard:
 
 
 def verify(path: str | Path) -> ModelCard:
-    """Check a bundle completely: card, checksum, weights that fit the network.
+    """Check a bundle: card, checksum, weights that fit the network it declares.
 
     Returns
     -------
@@ -114,6 +114,12 @@ def verify(path: str | Path) -> ModelCard:
         With the first thing found wrong.
     """
     model = load(path)
+    check(model)
+    return model.card
+
+
+def check(model: Model) -> None:
+    """Do what :func:`verify` does with a bundle that is open."""
     network = model.network()
     spec = cast("NetworkSpec", network.spec)
     card = model.card
@@ -135,7 +141,6 @@ def verify(path: str | Path) -> ModelCard:
             f"{model.path / CARD_FILE} says {card.n_parameters} parameters but its "
             f"network has {n}. Correct the card."
         )
-    return card
 
 
 def save(
@@ -303,9 +308,10 @@ def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
 def _built(card: ModelCard, path: Path) -> nn.Module:
     """The network of a card; whatever its code raises becomes a `ModelError`."""
     from napari_geosr.networks import build_network
+    from napari_geosr.networks.spec import NetworkSpec
 
     try:
-        return build_network(card.network, **card.network_kwargs)
+        network = build_network(card.network, **card.network_kwargs)
     except ConfigError as error:
         raise ModelError(f"{path / CARD_FILE} cannot be used: {error}") from error
     except Exception as error:
@@ -314,6 +320,12 @@ def _built(card: ModelCard, path: Path) -> nn.Module:
             f"({type(error).__name__}: {error}). Correct its settings, or ask the "
             "authors of the network."
         ) from error
+    if not isinstance(getattr(network, "spec", None), NetworkSpec):
+        raise ModelError(
+            f"The network {card.network!r} of {path / CARD_FILE} declares no "
+            "NetworkSpec as `spec`. Ask the authors of the network."
+        )
+    return network
 
 
 def _check_state(

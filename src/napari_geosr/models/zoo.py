@@ -90,7 +90,12 @@ def _scan() -> tuple[list[ZooEntry], dict[Path, str]]:
     entries: dict[str, ZooEntry] = {}
     faults: dict[Path, str] = {}
     for folder, bundled in ((_BUNDLED, True), (user_folder(), False)):
-        for path in _bundles(folder):
+        try:
+            paths = _bundles(folder)
+        except OSError as error:
+            faults[folder] = f"{folder} cannot be read: {error.strerror}."
+            continue
+        for path in paths:
             try:
                 card = bundle.read_card(path)
             except ModelError as error:
@@ -103,8 +108,12 @@ def _scan() -> tuple[list[ZooEntry], dict[Path, str]]:
 def _bundles(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if (path / CARD_FILE).is_file() or (path.is_file() and path.suffix == ".zip")
-    )
+    return sorted(path for path in folder.iterdir() if _may_be_bundle(path))
+
+
+def _may_be_bundle(path: Path) -> bool:
+    try:
+        zipped = path.suffix == ".zip" and path.is_file()
+        return zipped or (path / CARD_FILE).is_file()
+    except OSError:  # reading it will say why
+        return True

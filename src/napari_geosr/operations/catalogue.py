@@ -29,6 +29,13 @@ def list_models() -> list[ZooEntry]:
     return zoo.list_models()
 
 
+def damaged() -> dict[str, str]:
+    """Return what is among the models but cannot be used: reason by path."""
+    from napari_geosr.models import zoo
+
+    return {str(path): reason for path, reason in zoo.damaged().items()}
+
+
 def find(name_or_path: str | Path) -> Model:
     """Return one model by name or path; its weights are loaded on first use.
 
@@ -45,15 +52,21 @@ def find(name_or_path: str | Path) -> Model:
 def verify(path: str | Path) -> ModelCard:
     """Check the bundle at `path` completely and return its card.
 
+    Besides what :func:`napari_geosr.models.bundle.verify` compares, the network is
+    run: a value put in must not come out further away than its halo.
+
     Raises
     ------
     ModelError
         With what is wrong.
     """
+    from napari_geosr.inference.receptive_field import check_spec
     from napari_geosr.models import bundle
 
-    bundle.verify(Path(path))
-    return bundle.load(Path(path)).card
+    model = bundle.load(path)
+    bundle.check(model)
+    check_spec(model.network())
+    return model.card
 
 
 def fit(card: ModelCard, volume: Volume) -> Fit:

@@ -136,4 +136,7 @@ def _models(advice: list[str]) -> dict[str, str]:
     rows = {
         entry.name: "bundled" if entry.bundled else str(entry.path) for entry in entries
     }
+    for path, reason in zoo.damaged().items():
+        rows[f"damaged: {path.name}"] = str(path)
+        advice.append(f"A model is left out: {reason}")
     return {**rows, "folder for your own": str(zoo.user_folder())}

@@ -1,0 +1,20 @@
+"""The choice of a model: also says what it cannot offer."""
+
+from __future__ import annotations
+
+from napari_geosr.gui._model_box import ModelBox
+from napari_geosr.models import zoo
+
+
+def test_damaged_models_are_shown_but_cannot_be_chosen(qtbot, tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "user_folder", lambda: tmp_path)
+    (tmp_path / "mine.zip").write_text("no zip")
+    box = ModelBox()
+    qtbot.addWidget(box)
+    index = box.combo.findText("mine.zip – damaged")
+    item = box.combo.model().item(index)
+    assert not item.isEnabled()
+    assert "not a readable zip" in item.toolTip()
+    assert box.model() == "foam-denoise"
+    box.set_volume(None)
+    assert box.combo.count() == 3
