@@ -6,6 +6,8 @@ Each message says what is wrong, where (file, layer or setting) and what to do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class GeoSRError(Exception):
     """Base of every error this package raises on purpose.
@@ -40,9 +42,29 @@ class DeviceMemoryError(GeoSRError):
 
 
 class Cancelled(GeoSRError):  # noqa: N818  # it is no error
-    """The person asked to stop; what was finished so far is kept where it can be."""
+    """The person asked to stop; what was finished so far is kept where it can be.
+
+    Parameters
+    ----------
+    message : str
+    summary : object
+        How the run went up to then; None where nothing was begun.
+    places : sequence of tuple of slice
+        Where in the output finished tiles lie that no step has reported yet.
+    """
 
     exit_code = 130
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        summary: object = None,
+        places: Sequence[tuple[slice, ...]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.summary = summary
+        self.places = tuple(places)
 
 
 class EngineError(GeoSRError):

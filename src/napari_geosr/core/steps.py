@@ -79,6 +79,24 @@ class ResultReady(Step):
     result: Any = None
 
 
+def relay(steps: Generator[Step, None, None]) -> Generator[Step, None, Any]:
+    """Pass the steps of an inner operation on and return its result.
+
+    ``result = yield from relay(inner_steps(...))``; the inner generator is closed
+    whatever happens to the outer one.
+    """
+    result = None
+    try:
+        for step in steps:
+            if isinstance(step, ResultReady):
+                result = step.result
+            else:
+                yield step
+    finally:
+        steps.close()
+    return result
+
+
 def run_to_end(
     steps: Generator[Step, None, None], on_step: Callable[[Step], None] | None = None
 ) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_geosr.core.errors import Cancelled, GeoSRError, ModelError
+from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
@@ -20,6 +20,7 @@ from napari_geosr.core.steps import (
     TargetReady,
     TileDone,
     Warned,
+    relay,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui._layers import (
@@ -405,19 +406,10 @@ def _prepare(
     """Prepare and estimate, with torch loaded first; runs in the worker."""
     yield StageStarted(message="Starting")
     load_torch_libraries()
-    prepared = estimate = None
-    for step in operation.prepare_steps(volume, config, should_stop=should_stop):
-        if isinstance(step, ResultReady):
-            prepared = step.result
-        else:
-            yield step
-    if prepared is None:
-        raise ModelError(f"The model {config.model!r} could not be prepared.")
-    for step in operation.estimate_steps(prepared):
-        if should_stop():
-            raise Cancelled("Cancelled.")
-        if isinstance(step, ResultReady):
-            estimate = step.result
-        else:
-            yield step
+    prepared = yield from relay(
+        operation.prepare_steps(volume, config, should_stop=should_stop)
+    )
+    if should_stop():
+        raise Cancelled("Cancelled.")
+    estimate = yield from relay(operation.estimate_steps(prepared))
     yield ResultReady(result=(prepared, estimate))

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+#: The C library keeps up to about 100 MB in reserve.
+_TIGHT = 1 << 30
 _frugal_lock = threading.Lock()
 _frugal_runs: list[str] = []
 
@@ -127,13 +129,17 @@ def interruptible(
 ) -> Iterator[None]:
     """Call `stop_if_asked` (which may raise) before each layer of a forward.
 
-    The hooks stay on the network and do nothing outside this context: adding and
-    removing them while another thread runs the same network would not be safe.
+    Networks that compute many layers in one operation of their own take the call as an
+    attribute ``between_strips``. Both stay on the network and do nothing outside this
+    context: adding and removing them while another thread runs the same network would
+    not be safe.
     """
     if network not in _INTERRUPTIBLE:
         for module in network.modules():
             if not any(True for _ in module.children()):
                 module.register_forward_pre_hook(_interrupt)
+            if hasattr(module, "between_strips"):
+                setattr(module, "between_strips", _interrupt)  # noqa: B010
         _INTERRUPTIBLE.add(network)
     _waiting_for.stop_if_asked = stop_if_asked
     try:
@@ -260,16 +266,30 @@ def frugal_allocator(device: str) -> Iterator[None]:
         release_memory(device)
 
 
+def frugal_if_tight(device: str, budget: int) -> AbstractContextManager[None]:
+    """The frugal allocator where the usual one's reserves are much of the budget."""
+    return frugal_allocator(device) if budget < _TIGHT else nullcontext()
+
+
 _SPEEDS: weakref.WeakKeyDictionary[Any, dict[tuple[str, int], float]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def seconds_per_voxel(network: nn.Module, device: str, threads: int | None) -> float:
+def known_speed(network: nn.Module, device: str, threads: int | None) -> float | None:
+    """Time per input voxel if it was measured or learnt before."""
+    known = _SPEEDS.get(network, {})
+    return known.get((device, threads or default_threads()))
+
+
+def seconds_per_voxel(
+    network: nn.Module, device: str, threads: int | None, most_voxels: int = 1 << 40
+) -> float:
     """Time per input voxel, from small windows; cached per network, device, threads.
 
     Windows grow until one takes a tenth of a second, so that call overhead and caches
-    do not mislead; the first call, which warms up, does not count.
+    do not mislead, or until they would have more than `most_voxels`; the first call,
+    which warms up, does not count.
     """
     import torch
 
@@ -284,7 +304,7 @@ def seconds_per_voxel(network: nn.Module, device: str, threads: int | None) -> f
     for attempt in range(6):
         window = probe_window(spec, length)
         voxels = math.prod(window)
-        if voxels == voxels_before and attempt > 1:
+        if attempt > 1 and (voxels == voxels_before or voxels > most_voxels):
             break
         x = torch.zeros((1, spec.adjacent_slices, *window), dtype=like, device=device)
         try:

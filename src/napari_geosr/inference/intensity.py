@@ -17,7 +17,7 @@ from napari_geosr.core.volume import ArrayLike
 QUANTILE_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 #: Above this many voxels an evenly spaced sample of planes is read.
 SAMPLE_ABOVE = 64 * 2**20
-_BLOCK_VOXELS = 4 * 2**20
+_BLOCK_VOXELS = 2**20
 _QUANTILE_VOXELS = 2**20
 
 

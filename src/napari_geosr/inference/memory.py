@@ -39,7 +39,7 @@ _OUT_OF_MEMORY = (
     "not enough memory",
     "alloc_failed",
 )
-_PROBES = {2: (96, 160), 3: (24, 40)}
+_PROBES = {2: (96, 160), 3: (16, 28)}
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,11 @@ class CostModel:
         """Bytes that the process takes for a window of `n_voxels`."""
         return self.fixed + self.safety * self.counted(n_voxels)
 
+    def most_voxels(self, nbytes: int) -> int:
+        """Voxels of the largest window that takes no more than `nbytes`."""
+        counted = (nbytes - self.fixed) / self.safety - self.base
+        return max(0, int(counted / self.slope))
+
     def corrected(self, n_voxels: int, measured: int) -> CostModel:
         """The model after a window of `n_voxels` really took `measured` bytes."""
         safety = (measured - self.fixed) / self.counted(n_voxels)
@@ -88,6 +93,8 @@ class Buffers:
     chunks : tuple of int, optional
         Chunk of the target along Z, Y, X: a store reads, changes and packs every chunk
         that a tile touches, all at the same time.
+    held : int
+        What source and target hold however large the tiles are.
     """
 
     source: int = 4
@@ -95,6 +102,7 @@ class Buffers:
     network: int = 4
     depth: int = DEPTH
     chunks: Size | None = None
+    held: int = 0
 
     def bytes(self, layout: Layout, core: Size, window: Size) -> int:
         """Peak bytes of the tiles waiting before and behind the network."""
@@ -104,7 +112,7 @@ class Buffers:
         read = n_in * (self.source + 1 + (self.depth + 1) * self.network)
         # One result is being made, `depth` wait, one is converted and handed on.
         written = n_core * ((self.depth + 2) * self.network + 2 * self.target + 2)
-        return read + written + self._store(layout, core)
+        return read + written + self._store(layout, core) + self.held
 
     def _store(self, layout: Layout, core: Size) -> int:
         if self.chunks is None:

@@ -38,6 +38,7 @@ from napari_geosr.inference.memory import (
     tile_peak,
 )
 from napari_geosr.inference.pipeline import Pipeline
+from napari_geosr.inference.stores import held_bytes, kept_small
 from napari_geosr.inference.tile_choice import TileChoice, choose_tile, weigh_tile
 from napari_geosr.inference.tile_memory import TileMemory, memory_key
 from napari_geosr.inference.tiling import Tile, TilePlan, lay_out, plan, split
@@ -129,6 +130,7 @@ class Run:
             target=np.dtype(target.dtype).itemsize,
             network=np.dtype(self.dtype).itemsize,
             chunks=self._chunks(),
+            held=held_bytes(source, budget) + held_bytes(target, budget),
         )
         self.reader = WindowReader(
             source, self.layout, statistics, nonfinite, self.dtype
@@ -195,7 +197,12 @@ class Run:
         return self._tiles(None)
 
     def _choose(self, budget: int, most: int | None = None) -> TileChoice:
-        speed = compute.seconds_per_voxel(self.network, self.device, self.threads)
+        # A region is small: it should be there before its speed could be measured.
+        speed = compute.known_speed(self.network, self.device, self.threads)
+        if speed is None and self.region is None:
+            speed = compute.seconds_per_voxel(
+                self.network, self.device, self.threads, self.cost.most_voxels(budget)
+            )
         return choose_tile(
             self.source.shape,
             self.spec,
@@ -230,7 +237,7 @@ class Run:
         pipe: Pipeline[Tile, tuple[Array, int], Array, Array] = Pipeline(
             self.reader.read, self.writer.write
         )
-        with self._allocator():
+        with self._stores(), self._allocator():
             try:
                 with pipe:
                     while waiting:
@@ -238,15 +245,22 @@ class Run:
                     pipe.flush()
                     yield from self._finished(pipe, 0)
             except Cancelled:
-                self.n_done += len(pipe.written())
+                late = [self.writer.place(tile) for tile, _ in pipe.written()]
+                self.n_done += len(late)
                 total = self.n_done + len(waiting)
-                stopped = Cancelled(
+                raise Cancelled(
                     f"Stopped after {self.n_done} of {total} tiles; the finished part "
-                    "is kept."
-                )
-                stopped.summary = self._summary(waiting)  # type: ignore[attr-defined]
-                raise stopped from None
-        yield ResultReady(self.n_done, self.n_done, result=self._summary([]))
+                    "is kept.",
+                    summary=self._summary(),
+                    places=late,
+                ) from None
+        yield ResultReady(self.n_done, self.n_done, result=self._summary())
+
+    def _stores(self) -> AbstractContextManager[None]:
+        """Caches and buffers within the budget; a preview leaves them to the run."""
+        if self.region is not None:
+            return nullcontext()
+        return kept_small(self.source, self.target, self.budget)
 
     def _allocator(self) -> AbstractContextManager[None]:
         """A frugal one where the usual one could break the budget.
@@ -375,7 +389,7 @@ class Run:
         if self.should_stop():
             raise Cancelled("Stopped.")
 
-    def _summary(self, waiting: Sequence[Tile]) -> RunSummary:
+    def _summary(self) -> RunSummary:
         assert self.choice is not None
         return RunSummary(
             n_tiles=self.n_done,

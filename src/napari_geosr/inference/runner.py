@@ -14,6 +14,7 @@ from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
 from napari_geosr.inference.memory import Buffers, measure_cost, network_spec
 from napari_geosr.inference.run import Run, RunSummary
+from napari_geosr.inference.stores import Promise, share
 from napari_geosr.inference.tile_choice import choose_tile
 from napari_geosr.inference.tile_memory import TileMemory
 from napari_geosr.inference.tiling import clip_box, lay_out
@@ -22,7 +23,14 @@ from napari_geosr.inference.windows import NonFinite, Standardisation
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Estimate", "RunSummary", "estimate", "restore_region", "restore_tiles"]
+__all__ = [
+    "Estimate",
+    "RunSummary",
+    "choose_output",
+    "estimate",
+    "restore_region",
+    "restore_tiles",
+]
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,47 @@ def restore_tiles(
     yield from run.steps(run.plan(first, tile))
 
 
+def choose_output(
+    network: nn.Module,
+    source: ArrayLike,
+    dtype: np.dtype[Any],
+    *,
+    statistics: Standardisation,
+    budget: int,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> tuple[tuple[int, ...], int]:
+    """Say how a run will fill its result, so that a file can be laid out for it.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of the result.
+
+    Returns
+    -------
+    tile : tuple of int
+        Shape of the blocks, in output voxels, along the source's axes.
+    memory : int
+        Bytes of the budget that the file may take.
+    """
+    spec = network_spec(network)
+    layout = lay_out(source.shape, spec)
+    memory = share(budget)
+    run = Run(
+        network,
+        source,
+        Promise(layout.output_shape, np.dtype(dtype), memory),
+        statistics=statistics,
+        budget=budget,
+        device=device,
+        threads=threads,
+    )
+    core = run.plan().tile
+    tile = tuple(n * s for n, s in zip(core, layout.scale, strict=True))
+    return tile[3 - layout.ndim :], memory
+
+
 def restore_region(
     network: nn.Module,
     source: ArrayLike,
@@ -186,8 +235,10 @@ def estimate(
     spec = network_spec(network)
     compute.check_ready(network)
     network.to(device)
-    speed = compute.seconds_per_voxel(network, device, threads)
     cost = measure_cost(network, device)
+    speed = compute.seconds_per_voxel(
+        network, device, threads, cost.most_voxels(budget)
+    )
     buffers = Buffers(source=itemsize)
     choice = choose_tile(
         shape, spec, cost, budget, buffers=buffers, seconds_per_voxel=speed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError, GeoSRError, VolumeError
 from napari_geosr.core.volume import ArrayLike
-from napari_geosr.inference.tiling import Layout, Tile, reflect
+from napari_geosr.inference.tiling import Box, Layout, Tile, reflect
+from napari_geosr.io.mapping import RELEASE_BYTES, release_pages
 
 NonFinite = Literal["mean", "zero", "refuse"]
 
@@ -68,8 +69,42 @@ class WindowReader:
             around = layout.context if axis == 0 else 0
             positions = np.arange(part.start - around, part.stop + around)
             indices.append(reflect(positions, layout.shape[axis]))
+        block = np.empty([len(i) for i in indices], self.dtype)
+        planes, rows, columns = self._core_of(tile)
+        n_bad = 0
+        for part in self._parts(indices):
+            raw = self._read([indices[0][part], *indices[1:]])
+            bad = None
+            if raw.dtype.kind == "f":
+                finite = np.isfinite(raw)
+                if not finite.all():
+                    bad = ~finite
+                    low = max(planes.start - part.start, 0)
+                    high = max(planes.stop - part.start, 0)
+                    n_bad += int(bad[low:high, rows, columns].sum())
+                    if self.nonfinite == "refuse":
+                        raise VolumeError(
+                            f"The input has NaN or infinite voxels near {_place(tile)}."
+                            " Choose how to replace them, or repair the input."
+                        )
+            block[part] = self._standardise(raw, bad)
+            del raw
+            release_pages(self.source)
+        return block, n_bad
+
+    def _parts(self, indices: Sequence[np.ndarray[Any, Any]]) -> Iterator[slice]:
+        """Planes to read at once: all, or few where every page read is resident."""
+        n = len(indices[0])
+        step = n
+        if isinstance(self.source, np.memmap):
+            row = self.source.shape[-1] * self.source.itemsize
+            step = max(1, RELEASE_BYTES // max(1, len(indices[1]) * row))
+        for first in range(0, n, step):
+            yield slice(first, min(n, first + step))
+
+    def _read(self, indices: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         try:
-            raw = self._gather(indices)
+            return self._gather(indices)
         except (GeoSRError, MemoryError):
             raise
         except Exception as error:  # whatever the file library raises
@@ -77,19 +112,6 @@ class WindowReader:
                 f"Reading planes {indices[0].min()} to {indices[0].max()} of the input "
                 f"failed: {error}. Check that the file is complete and reachable."
             ) from error
-        n_bad = 0
-        bad = None
-        if raw.dtype.kind == "f":
-            finite = np.isfinite(raw)
-            if not finite.all():
-                bad = ~finite
-                n_bad = int(bad[self._core_of(tile)].sum())
-                if self.nonfinite == "refuse":
-                    raise VolumeError(
-                        f"The input has NaN or infinite voxels near {_place(tile)}. "
-                        "Choose how to replace them, or repair the input."
-                    )
-        return self._standardise(raw, bad), n_bad
 
     def _standardise(
         self, raw: np.ndarray[Any, Any], bad: np.ndarray[Any, Any] | None
@@ -133,15 +155,14 @@ class WindowReader:
                 self._planes[first + offset] = plane
         return np.stack([self._planes[z] for z in wanted])
 
-    def _core_of(self, tile: Tile) -> tuple[slice, ...]:
-        around = self.layout.context
-        return tuple(
-            slice(
-                c.start - w.start + (around if axis == 0 else 0),
-                c.stop - w.start + (around if axis == 0 else 0),
+    def _core_of(self, tile: Tile) -> Box:
+        z, y, x = (
+            slice(c.start - w.start + around, c.stop - w.start + around)
+            for c, w, around in zip(
+                tile.core, tile.window, (self.layout.context, 0, 0), strict=True
             )
-            for axis, (c, w) in enumerate(zip(tile.core, tile.window, strict=True))
         )
+        return z, y, x
 
 
 @dataclass

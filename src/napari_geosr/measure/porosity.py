@@ -19,6 +19,7 @@ from napari_geosr.core.steps import (
     Step,
     Warned,
     never_stop,
+    relay,
 )
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.blocks import RawTable, SlabLabeller, slab_thickness
@@ -336,12 +337,8 @@ def _envelope(run: _Run, threshold: float) -> Generator[Step, None, np.ndarray]:
         name=run.name,
         should_stop=run.should_stop,
     )
-    for step in steps:
-        if isinstance(step, ResultReady):
-            mask: np.ndarray = step.result
-            return mask
-        yield step
-    raise AssertionError("finding the envelope ends with its result")
+    mask: np.ndarray = yield from relay(steps)
+    return mask
 
 
 def _sensitivity_band(

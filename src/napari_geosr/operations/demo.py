@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr import io
-from napari_geosr.core.errors import FileError
+from napari_geosr.core.errors import Cancelled, FileError
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     never_stop,
+    relay,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.measure import MeasureConfig, compare_steps
-from napari_geosr.operations.restore import RestoreConfig, restore_steps
+from napari_geosr.operations.restore import RestoreConfig, Restored, restore_steps
 
 if TYPE_CHECKING:
     from napari_geosr.measure.report import PorosityReport
@@ -79,28 +80,26 @@ def demo_steps(
     io.write(noisy, files["scan.ome.tif"], overwrite=overwrite)
     io.write(truth, files["truth.ome.tif"], overwrite=overwrite)
     scan = io.read(files["scan.ome.tif"])
-    restored: Volume | None = None
-    for step in restore_steps(
-        scan,
-        RestoreConfig(model=model),
-        out=files["result.ome.tif"],
-        overwrite=overwrite,
-        should_stop=should_stop,
-    ):
-        if isinstance(step, ResultReady):
-            restored = step.result.volume
-        else:
-            yield step
-    assert restored is not None
-    volumes = {"degraded": scan, "restored": restored, "truth": truth}
-    reports: dict[str, PorosityReport] = {}
-    for step in compare_steps(
-        volumes, MeasureConfig(), keep_labels=False, should_stop=should_stop
-    ):
-        if isinstance(step, ResultReady):
-            reports = step.result
-        else:
-            yield step
+    restored: Restored = yield from relay(
+        restore_steps(
+            scan,
+            RestoreConfig(model=model),
+            out=files["result.ome.tif"],
+            overwrite=overwrite,
+            should_stop=should_stop,
+        )
+    )
+    if not restored.complete:
+        raise Cancelled(
+            f"Stopped; the finished part is in {restored.path}.",
+            summary=restored.summary,
+        )
+    volumes = {"degraded": scan, "restored": restored.volume, "truth": truth}
+    reports: dict[str, PorosityReport] = yield from relay(
+        compare_steps(
+            volumes, MeasureConfig(), keep_labels=False, should_stop=should_stop
+        )
+    )
     yield StageStarted(message="Writing the report")
     _write_report(volumes, reports, files)
     yield ResultReady(result=Demonstrated(reports, files))

@@ -100,3 +100,49 @@ def open_volume(path: str | Path, config: InputConfig | None = None) -> Volume:
     config = config or InputConfig()
     volume = io.read(path, **config.reading())
     return volume.select(time=config.time, channel=config.channel)
+
+
+def open_companion(
+    path: str | Path, config: InputConfig | None, like: Volume
+) -> tuple[Volume, list[str]]:
+    """Open a volume that belongs to the input `like`: a reference or a sample mask.
+
+    It speaks for itself. What a person said about the input is used only where this
+    file leaves it open, and then noted: the voxel size where it has none and the same
+    shape as the input, the channel and the time point where it has several. The shape
+    and type of raw files are checked against its size anyway.
+
+    Returns
+    -------
+    volume : Volume
+    notes : list of str
+        A sentence for everything that was taken over.
+
+    Raises
+    ------
+    FileError, VolumeError
+        If the file cannot be opened, or a choice is missing.
+    """
+    config = config or InputConfig()
+    volume = io.read(path, shape=config.shape, dtype=config.dtype)
+    notes = []
+    wanted = (("T", "time", config.time), ("C", "channel", config.channel))
+    choices = {
+        word: choice
+        for letter, word, choice in wanted
+        if choice is not None
+        and letter in volume.axes
+        and volume.shape[volume.axes.index(letter)] > 1
+    }
+    volume = volume.select(**choices)
+    for word, choice in choices.items():
+        notes.append(f"{volume.title} has several; {word} {choice} is taken as well.")
+    if config.voxel_size is None or volume.has_physical_size:
+        return volume, notes
+    if volume.spatial_shape == like.spatial_shape:
+        volume = volume.with_geometry(config.voxel_size, config.unit)
+        notes.append(
+            f"{volume.title} does not say its voxel size; it has the shape of "
+            f"{like.title}, so that one's is used."
+        )
+    return volume, notes

@@ -19,6 +19,7 @@ from napari_geosr.core.steps import (
     Step,
     Warned,
     never_stop,
+    relay,
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
@@ -146,8 +147,15 @@ def compare_steps(
     Step
         `done` and `total` count over all volumes. The last step is
         ``ResultReady(dict[str, PorosityReport])`` in the order of `volumes`.
+
+    Raises
+    ------
+    VolumeError
+        For what :func:`measure_steps` refuses, or if some are single images and
+        others volumes.
     """
     volumes = {name: _one_volume(volume) for name, volume in volumes.items()}
+    _refuse_mixed_axes(volumes)
     configs = same_smallest_pore(volumes, config)
     if len({volume.has_physical_size for volume in volumes.values()}) > 1:
         without = next(n for n, v in volumes.items() if not v.has_physical_size)
@@ -179,6 +187,17 @@ def compare_steps(
     yield ResultReady(result=reports)
 
 
+def _refuse_mixed_axes(volumes: Mapping[str, Volume]) -> None:
+    if len({volume.axes for volume in volumes.values()}) < 2:
+        return
+    flat = next(name for name, v in volumes.items() if v.axes == "YX")
+    deep = next(name for name, v in volumes.items() if v.axes != "YX")
+    raise VolumeError(
+        f"{flat!r} is a single image and {deep!r} a volume: sections of pores cannot "
+        "be compared with whole pores. Compare two images or two volumes."
+    )
+
+
 def same_smallest_pore(
     volumes: Mapping[str, Volume], config: MeasureConfig
 ) -> dict[str, MeasureConfig]:
@@ -186,9 +205,14 @@ def same_smallest_pore(
 
     ``config.min_voxels`` counts voxels of the coarsest volume, since that is where
     small pores are hardest to see; finer volumes get as many voxels as make up the
-    same size. Volumes without a voxel size keep ``config.min_voxels``.
+    same size. Volumes in pixels are compared with each other, as a result with its
+    input; beside volumes in physical units they keep ``config.min_voxels``.
     """
-    sizes = {name: volume.voxel_volume_mm3 for name, volume in volumes.items()}
+    sizes: dict[str, float | None]
+    if len({volume.unit for volume in volumes.values()}) == 1:
+        sizes = {name: math.prod(v.voxel_size) for name, v in volumes.items()}
+    else:
+        sizes = {name: volume.voxel_volume_mm3 for name, volume in volumes.items()}
     known = [size for size in sizes.values() if size is not None]
     coarsest = max(known, default=0.0)
     configs = {}
@@ -315,15 +339,9 @@ def histogram_steps(
         name=volume.name,
         should_stop=should_stop,
     )
-    try:
-        for step in steps:
-            if isinstance(step, ResultReady):
-                levels = GreyLevels(step.result, volume.dtype, volume.name, sampled)
-                yield ResultReady(result=levels)
-            else:
-                yield step
-    finally:
-        steps.close()
+    histogram = yield from relay(steps)
+    levels = GreyLevels(histogram, volume.dtype, volume.name, sampled)
+    yield ResultReady(result=levels)
 
 
 class _SomePlanes:

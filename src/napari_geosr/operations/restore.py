@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -24,6 +24,7 @@ from napari_geosr.core.steps import (
     TileDone,
     Warned,
     never_stop,
+    relay,
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
@@ -60,7 +61,7 @@ class RestoreConfig(Config):
     output_dtype: Literal["float32", "input"] = Field(
         "float32",
         title="Output type",
-        description="float32, or the input's own type, rounded and clipped.",
+        description="float32, or the input's own integer type, rounded and clipped.",
     )
     nonfinite: Literal["mean", "zero", "refuse"] = Field(
         "mean",
@@ -68,7 +69,10 @@ class RestoreConfig(Config):
         description="Replace such voxels by the mean or by zero, or refuse to run.",
     )
     threads: int | None = Field(
-        None, ge=1, title="Threads", description="CPU threads, as many as cores at most; by default cores - 1."
+        None,
+        ge=1,
+        title="Threads",
+        description="CPU threads, at most as many as cores; by default cores - 1.",
     )
 
     @field_validator("memory")
@@ -89,8 +93,6 @@ class Prepared:
         One spatial volume, (Z, Y, X) or (Y, X).
     statistics : IntensityStatistics
         Of the whole volume; normalisation never looks at single tiles.
-    budget : int
-        Bytes that a run may take.
     verdict : Verdict
         How like the training data the volume is.
     """
@@ -101,8 +103,16 @@ class Prepared:
     network: Any
     statistics: IntensityStatistics
     device: str
-    budget: int
     verdict: Verdict
+
+    @property
+    def budget(self) -> int:
+        """Bytes that a run may take if it starts now."""
+        from napari_geosr.inference.device import free_memory
+
+        if self.config.memory is not None:
+            return parse_bytes(self.config.memory)
+        return int(free_memory(self.device) * _FREE_SHARE)
 
 
 @dataclass(frozen=True)
@@ -131,7 +141,7 @@ def prepare_steps(
         If the volume has more than its spatial axes, or no finite or varying values.
     """
     yield StageStarted(message=f"Loading model {config.model}")
-    from napari_geosr.inference.device import free_memory, pick_device
+    from napari_geosr.inference.device import pick_device
     from napari_geosr.inference.intensity import scan_steps
     from napari_geosr.models import zoo
     from napari_geosr.models.distribution import draw_sample, judge
@@ -141,30 +151,19 @@ def prepare_steps(
     _check_fit(volume, model)
     device = pick_device(config.device)
     yield StageStarted(message="Reading intensities")
-    statistics = None
+    statistics: IntensityStatistics
     try:
-        for step in scan_steps(volume.data, should_stop=should_stop):
-            if isinstance(step, ResultReady):
-                statistics = step.result
-            else:
-                yield step
+        statistics = yield from relay(scan_steps(volume.data, should_stop=should_stop))
     except VolumeError as error:
         raise VolumeError(f"{volume.title}: {error}") from error
-    assert statistics is not None
     if statistics.n_nan or statistics.n_inf:
         yield Warned(message=_nonfinite_sentence(volume, statistics, config.nonfinite))
     verdict = judge(model.card, draw_sample(volume), volume)
     if verdict.level != "ok":
         yield Warned(message=" ".join(verdict.reasons))
-    if config.memory is not None:
-        budget = parse_bytes(config.memory)
-    else:
-        budget = int(free_memory(device) * _FREE_SHARE)
     network = model.network()
     yield ResultReady(
-        result=Prepared(
-            volume, config, model, network, statistics, device, budget, verdict
-        )
+        result=Prepared(volume, config, model, network, statistics, device, verdict)
     )
 
 
@@ -181,12 +180,15 @@ def _nonfinite_sentence(
     volume: Volume, statistics: IntensityStatistics, policy: str
 ) -> str:
     found = f"{statistics.n_nan} NaN and {statistics.n_inf} infinite voxels"
-    does = {
-        "mean": "they are replaced by the mean of the others",
-        "zero": "they are replaced by zero",
-        "refuse": "the setting 'NaN and Inf' is 'refuse'",
-    }[policy]
-    return f"{volume.title} has {found}; {does}."
+    if statistics.sampled:
+        found = f"at least {found} (not every plane was looked at)"
+    if policy == "refuse":
+        raise VolumeError(
+            f"{volume.title} has {found}, and the setting 'NaN and Inf' is to refuse "
+            "such volumes. Choose mean or zero, or repair the volume."
+        )
+    does = "the mean of the others" if policy == "mean" else "zero"
+    return f"{volume.title} has {found}; they are replaced by {does}."
 
 
 def preview_steps(
@@ -282,7 +284,7 @@ def run_steps(
         ``ResultReady(Restored)``. When `should_stop` says so, the result is what was
         finished so far, with ``complete=False``.
     """
-    from napari_geosr.inference.runner import restore_tiles
+    from napari_geosr.inference.compute import frugal_if_tight
 
     volume = prepared.volume
     integer = prepared.config.output_dtype == "input" and volume.dtype.kind in "iu"
@@ -296,7 +298,11 @@ def run_steps(
         "unit": volume.unit,
         "origin": origin,
     }
-    with _open_target(out, shape, dtype, place, overwrite) as (array, output):
+    # To the end: what comes after the tiles (coarser levels) counts as well.
+    with (
+        frugal_if_tight(prepared.device, prepared.budget),
+        _open_target(prepared, out, shape, dtype, place, overwrite) as (array, output),
+    ):
         result = Volume(
             array,
             volume.axes,
@@ -307,51 +313,91 @@ def run_steps(
             provenance=history,
         )
         yield TargetReady(volume=result)
-        summary: RunSummary | None = None
-        complete = True
-        tiles = restore_tiles(
-            prepared.network,
-            volume.data,
-            array,
-            statistics=prepared.statistics,
-            device=prepared.device,
-            budget=prepared.budget,
-            nonfinite=prepared.config.nonfinite,
-            first=first,
-            threads=prepared.config.threads,
-            should_stop=should_stop,
-        )
-        finished: list[tuple[slice, ...]] = []
-        try:
-            for step in tiles:
-                if isinstance(step, ResultReady):
-                    summary = step.result
-                    continue
-                if isinstance(step, TileDone):
-                    finished.append(step.slices)
-                yield step
-        except Cancelled as stopped:
-            complete, summary = False, getattr(stopped, "summary", None)
-        finally:
-            tiles.close()
-        done = {**history[-1], "run": _describe(summary), "complete": complete}
+        filled = yield from _fill(prepared, array, first, should_stop)
+        done = {**history[-1], **filled.for_the_record()}
         result = result.replace(provenance=(*volume.provenance, done))
         path = None if output is None else Path(str(out))
         if output is not None:
             output.provenance = result.provenance
-            if not complete:
-                blank_unfinished(array, finished)
+            if not filled.complete:
+                blank_unfinished(array, filled.places)
                 path = output.keep_incomplete()
     if path is not None:
         result = io.read(path).replace(name=result.name)
-    if summary is not None and summary.n_clipped:
+    yield from _remarks(prepared, filled.summary, dtype)
+    yield ResultReady(
+        result=Restored(result, prepared.verdict, filled.summary, path, filled.complete)
+    )
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """How far the tiles came: `places` are those of finished tiles in the output."""
+
+    summary: RunSummary | None
+    complete: bool
+    places: list[tuple[slice, ...]]
+
+    def for_the_record(self) -> dict[str, Any]:
+        run = None if self.summary is None else asdict(self.summary)
+        return {"run": run, "complete": self.complete}
+
+
+def _fill(
+    prepared: Prepared,
+    array: Any,
+    first: tuple[slice, ...] | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, _Filled]:
+    """Run the tiles into `array`; a wish to stop ends it early, as no error."""
+    from napari_geosr.inference.runner import restore_tiles
+
+    tiles = restore_tiles(
+        prepared.network,
+        prepared.volume.data,
+        array,
+        statistics=prepared.statistics,
+        device=prepared.device,
+        budget=prepared.budget,
+        nonfinite=prepared.config.nonfinite,
+        first=first,
+        threads=prepared.config.threads,
+        should_stop=should_stop,
+    )
+    places: list[tuple[slice, ...]] = []
+    summary: RunSummary | None = None
+    try:
+        for step in tiles:
+            if isinstance(step, ResultReady):
+                summary = step.result
+                continue
+            if isinstance(step, TileDone):
+                places.append(step.slices)
+            yield step
+    except Cancelled as stopped:
+        summary = cast("RunSummary | None", stopped.summary)
+        return _Filled(summary, False, [*places, *stopped.places])
+    finally:
+        tiles.close()
+    return _Filled(summary, True, places)
+
+
+def _remarks(
+    prepared: Prepared, summary: RunSummary | None, dtype: np.dtype[Any]
+) -> Iterator[Step]:
+    """What a person should know of how the run went."""
+    if summary is None:
+        return
+    if summary.n_nonfinite and prepared.statistics.sampled:
+        yield Warned(
+            message=f"{summary.n_nonfinite} NaN or infinite voxels were replaced "
+            "(the halos of tiles count them more than once)."
+        )
+    if summary.n_clipped:
         yield Warned(
             message=f"{summary.n_clipped} voxels lay outside the range of {dtype} and "
             "were clipped. Choose float32 output to keep them."
         )
-    yield ResultReady(
-        result=Restored(result, prepared.verdict, summary, path, complete)
-    )
 
 
 def _factors(prepared: Prepared) -> tuple[int, ...]:
@@ -381,6 +427,7 @@ def _record(prepared: Prepared, dtype: np.dtype[Any]) -> dict[str, Any]:
         intensities={
             "mean": prepared.statistics.mean,
             "std": prepared.statistics.std,
+            "sampled": prepared.statistics.sampled,
             "n_nan": prepared.statistics.n_nan,
             "n_inf": prepared.statistics.n_inf,
         },
@@ -391,17 +438,9 @@ def _record(prepared: Prepared, dtype: np.dtype[Any]) -> dict[str, Any]:
     )
 
 
-def _describe(summary: RunSummary | None) -> dict[str, Any] | None:
-    if summary is None:
-        return None
-    from dataclasses import asdict
-
-    values: dict[str, Any] = asdict(summary)
-    return values
-
-
 @contextmanager
 def _open_target(
+    prepared: Prepared,
     out: str | Path | None,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
@@ -414,7 +453,26 @@ def _open_target(
         # restored yet, or never was, is not taken for pores.
         yield array_for(shape, dtype, np.nan if dtype.kind == "f" else 0), None
         return
-    with io.create(out, shape=shape, dtype=dtype, overwrite=overwrite, **place) as file:
+    from napari_geosr.inference.runner import choose_output
+
+    tile, memory = choose_output(
+        prepared.network,
+        prepared.volume.data,
+        dtype,
+        statistics=prepared.statistics,
+        device=prepared.device,
+        budget=prepared.budget,
+        threads=prepared.config.threads,
+    )
+    with io.create(
+        out,
+        shape=shape,
+        dtype=dtype,
+        overwrite=overwrite,
+        tile=tile,
+        memory=memory,
+        **place,
+    ) as file:
         yield file.array, file
 
 
@@ -430,13 +488,9 @@ def restore_steps(
     """Prepare and run; see :func:`prepare_steps` and :func:`run_steps`."""
     if out is not None:
         io.check_output(out, overwrite=overwrite)
-    prepared: Prepared | None = None
-    for step in prepare_steps(volume, config, should_stop=should_stop):
-        if isinstance(step, ResultReady):
-            prepared = step.result
-        else:
-            yield step
-    assert prepared is not None
+    prepared: Prepared = yield from relay(
+        prepare_steps(volume, config, should_stop=should_stop)
+    )
     yield StageStarted(message=f"Restoring with {prepared.model.card.name}")
     yield from run_steps(
         prepared, out=out, overwrite=overwrite, first=first, should_stop=should_stop
