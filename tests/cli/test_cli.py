@@ -82,6 +82,22 @@ def test_measure_with_a_reference_and_a_given_voxel_size(pores, tmp_path, capsys
     assert values["reference"]["porosity"] == values["porosity"]
 
 
+def test_a_given_voxel_size_is_that_of_the_input_alone(pores, tmp_path, capsys):
+    data = np.repeat(np.repeat(np.repeat(tifffile.imread(pores), 2, 0), 2, 1), 2, 2)
+    fine = save(tmp_path / "[b]fine.tif", data, voxel=1.0)
+    bare = str(tmp_path / "bare.tif")
+    tifffile.imwrite(bare, tifffile.imread(pores))
+    arguments = ["measure", bare, "--reference", fine, "--out", str(tmp_path / "m")]
+    arguments += ["--voxel-size", "2", "--unit", "um"]
+    assert run([*arguments, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["pores_per_mm3"] == pytest.approx(
+        values["reference"]["pores_per_mm3"]
+    )
+    assert run([*arguments, "--overwrite"]) == 0
+    assert "[b]fine" in capsys.readouterr().out
+
+
 def test_settings_of_a_file_are_overruled_by_flags(pores, tmp_path, capsys):
     settings = tmp_path / "settings.yaml"
     settings.write_text(MeasureConfig(threshold=90.0, min_voxels=100).to_yaml())

@@ -115,6 +115,26 @@ def test_no_pore_below_the_smallest_physical_size_counts(n, edges):
     assert min(c.min_voxels for c in configs.values()) == n
 
 
+@pytest.mark.parametrize(("axes", "n"), [("ZYX", 64), ("YX", 32)])
+@pytest.mark.parametrize("unit", ["pixel", "µm"])
+def test_the_smallest_pore_is_the_same_in_every_unit(axes, n, unit):
+    shape = (4,) * len(axes)
+    coarse = Volume(np.zeros(shape), axes, (2.0,) * len(axes), unit)
+    fine = Volume(np.zeros(shape), axes, (1.0,) * len(axes), unit)
+    volumes = {"coarse": coarse, "fine": fine}
+    configs = same_smallest_pore(volumes, MeasureConfig(min_voxels=8))
+    assert configs["coarse"].min_voxels == 8
+    assert configs["fine"].min_voxels == n
+
+
+def test_images_are_not_compared_with_volumes(rng):
+    volume = foam(rng, name="whole")
+    plane = Volume(volume.data[4], "YX", (4.0, 4.0), "µm", name="plane")
+    steps = compare_steps({"whole": volume, "plane": plane}, MeasureConfig())
+    with pytest.raises(VolumeError, match="'plane' is a single image"):
+        run_to_end(steps)
+
+
 def test_comparing_with_a_volume_without_voxel_size_warns(rng):
     volumes = {"a": foam(rng), "b": Volume(noisy(rng), "ZYX", name="b")}
     steps = list(compare_steps(volumes, MeasureConfig(), keep_labels=False))

@@ -16,7 +16,7 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
-from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.inputs import InputConfig, open_companion, open_volume
 from napari_geosr.operations.measure import MeasureConfig
 
 if TYPE_CHECKING:
@@ -54,9 +54,15 @@ def measure(
     files = report_files.plan(out, names, labels=labels)
     report_files.check(files, overwrite=overwrite)
     volumes = {"input": open_volume(input, reading)}
+    notes: list[str] = []
     if reference is not None:
-        volumes["reference"] = open_volume(reference, reading)
-    sample = None if mask is None else open_volume(mask, reading)
+        opened, said = open_companion(reference, reading, volumes["input"])
+        volumes["reference"] = opened
+        notes += said
+    sample = None
+    if mask is not None:
+        sample, said = open_companion(mask, reading, volumes["input"])
+        notes += said
     with naming(input):
         reports, warnings = run_command(
             lambda should_stop: compare_steps(
@@ -65,10 +71,10 @@ def measure(
         )
     report_files.write(files, volumes, reports, wanted)
     if json:
-        print_json(_describe(reports, warnings))
+        print_json(_describe(reports, [*notes, *warnings]))
     else:
         _print(volumes, reports)
-        for warning in reports["input"].warnings:
+        for warning in (*notes, *reports["input"].warnings):
             print(f"note: {warning}", file=sys.stderr)
         if not volumes["input"].has_physical_size:
             print(
@@ -92,16 +98,18 @@ def _describe(
 
 def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from napari_geosr.measure.report import comparison_rows, summary_rows
 
     if len(reports) == 2:
-        table = Table("", *(v.name for v in volumes.values()), "difference", box=None)
+        names = [escape(volume.name) for volume in volumes.values()]
+        table = Table("", *names, "difference", box=None)
         for compared in comparison_rows(reports["input"], reports["reference"]):
             table.add_row(*compared)
     else:
-        table = Table("", volumes["input"].name, box=None)
+        table = Table("", escape(volumes["input"].name), box=None)
         for row in summary_rows(reports["input"]):
             table.add_row(*row)
     Console().print(table, highlight=False)

@@ -1,0 +1,68 @@
+"""How inputs are opened: the settings of one never change another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.inputs import InputConfig, open_companion, open_volume
+
+SHAPE = (3, 8, 9)
+
+
+def saved(path, data, axes="ZYX", voxel=1.0, unit="pixel"):
+    volume = Volume(data, axes, (voxel,) * 3, unit)
+    return io.write(volume, path)
+
+
+@pytest.fixture
+def scan(tmp_path):
+    path = saved(tmp_path / "scan.tif", np.ones(SHAPE, np.uint8))
+    settings = InputConfig.create(voxel_size="4", unit="um")
+    return open_volume(path, settings), settings
+
+
+def test_a_companion_keeps_its_own_voxel_size(scan, tmp_path):
+    volume, settings = scan
+    path = saved(tmp_path / "fine.tif", np.ones((6, 16, 18), np.uint8), "ZYX", 2, "µm")
+    opened, notes = open_companion(path, settings, volume)
+    assert opened.voxel_size == (2, 2, 2)
+    assert not notes
+
+
+@pytest.mark.parametrize(("factor", "taken"), [(1, True), (2, False)])
+def test_a_voxel_size_is_taken_over_for_the_same_voxels_only(
+    scan, tmp_path, factor, taken
+):
+    volume, settings = scan
+    shape = tuple(n * factor for n in SHAPE)
+    path = saved(tmp_path / "bare.tif", np.ones(shape, np.uint8))
+    opened, notes = open_companion(path, settings, volume)
+    assert opened.has_physical_size == taken
+    assert (
+        any("bare.tif does not say its voxel size" in note for note in notes) == taken
+    )
+
+
+def test_a_channel_is_taken_over_where_there_are_several(scan, tmp_path):
+    volume, _ = scan
+    settings = InputConfig(channel=1)
+    one = saved(tmp_path / "one.tif", np.ones(SHAPE, np.uint8))
+    assert open_companion(one, settings, volume)[1] == []
+    data = np.arange(2, dtype=np.uint8)[:, None, None, None] + np.zeros(SHAPE, np.uint8)
+    two = saved(tmp_path / "two.ome.tif", data, "CZYX")
+    opened, notes = open_companion(two, settings, volume)
+    assert np.all(np.asarray(opened.data) == 1)
+    assert "channel 1" in notes[0]
+    with pytest.raises(VolumeError, match="2 channels"):
+        open_companion(two, None, volume)
+
+
+def test_a_dataset_is_that_of_the_input_alone(scan, tmp_path):
+    volume, _ = scan
+    settings = InputConfig(dataset="entry/data")
+    path = saved(tmp_path / "mask.tif", np.ones(SHAPE, np.uint8))
+    assert open_companion(path, settings, volume)[0].shape == SHAPE
