@@ -106,7 +106,8 @@ class _Bars:
     """A rich bar per stage on a terminal; a plain line per stage and tenth else."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        # Names of files and models are shown, not read as markup.
+        self._console = Console(stderr=True, markup=False, highlight=False)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._message = ""
@@ -115,7 +116,7 @@ class _Bars:
     def __enter__(self) -> _Bars:
         if self._console.is_terminal:
             self._progress = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
@@ -129,7 +130,7 @@ class _Bars:
             self._progress.stop()
 
     def warn(self, sentence: str) -> None:
-        self._console.print(f"note: {sentence}", style="yellow", highlight=False)
+        self._console.print(f"note: {sentence}", style="yellow")
 
     def show(self, step: Step) -> None:
         if isinstance(step, StageStarted):
@@ -140,7 +141,7 @@ class _Bars:
     def _start(self, message: str) -> None:
         self._message, self._tenths = message, -1
         if self._progress is None:
-            self._console.print(message, highlight=False)
+            self._console.print(message)
             return
         if self._task is not None:
             self._progress.remove_task(self._task)
@@ -156,4 +157,4 @@ class _Bars:
         tenths = 10 * step.done // step.total
         if tenths > self._tenths:
             self._tenths = tenths
-            self._console.print(f"  {self._message}: {10 * tenths} %", highlight=False)
+            self._console.print(f"  {self._message}: {10 * tenths} %")
