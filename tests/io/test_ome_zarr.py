@@ -11,9 +11,10 @@ import zarr
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
+from napari_geosr.io.chunking import chunk_shapes, fitted_shapes
 from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.ome_zarr import read_levels
-from napari_geosr.io.ome_zarr_writer import ShardBuffer, chunk_shapes, reduced
+from napari_geosr.io.ome_zarr_writer import ShardBuffer, reduced
 
 SPEC: dict[str, Any] = {
     "axes": "ZYX",
@@ -231,3 +232,39 @@ def test_corrupt_chunk_is_named_when_read(tmp_path: Path, make_volume: Any) -> N
     shard.write_bytes(content)
     with pytest.raises(FileError, match=r"a\.zarr is damaged"):
         volume.data[:]
+
+
+@pytest.mark.parametrize("tile", [(43, 70, 96), (8, 347, 2100), (1, 2000, 2100)])
+@pytest.mark.parametrize("shard_bytes", [2 << 20, 16 << 20])
+def test_tiles_hold_whole_shards(tile: tuple[int, ...], shard_bytes: int) -> None:
+    shape = (900, 2000, 2100)
+    layer = tile[0] * shape[1] * shape[2] * 4
+    chunk, shard = fitted_shapes(shape, 4, tile, shard_bytes, 3 * layer)
+    for c, s, t, n in zip(chunk, shard, tile, shape, strict=True):
+        assert s % c == 0
+        assert t % s == 0 or t == n or (s % t == 0 and s <= 3 * t)
+    assert np.prod(shard) * 4 <= max(shard_bytes, np.prod(chunk) * 4)
+
+
+def test_an_output_for_tiles_is_written_once_in_little_memory(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    voxels = rng.random((30, 140, 150), dtype=np.float32)
+    tile, memory = (14, 36, 50), 2 << 20
+    with io.create(
+        tmp_path / "a.ome.zarr",
+        shape=voxels.shape,
+        dtype=voxels.dtype,
+        tile=tile,
+        memory=memory,
+        **SPEC,
+    ) as output:
+        assert output.array.held_bytes <= memory
+        for start in np.ndindex(3, 4, 3):
+            key = tuple(
+                slice(i * t, (i + 1) * t) for i, t in zip(start, tile, strict=True)
+            )
+            output.array[key] = voxels[key]
+            assert not output.array._held()
+        assert output.array.n_rewrites == 0
+    np.testing.assert_array_equal(io.read(tmp_path / "a.ome.zarr").data, voxels)

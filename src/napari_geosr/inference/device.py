@@ -39,10 +39,10 @@ def pick_device(wanted: str = "auto") -> str:
         found = f"{n_cuda} of them" if n_cuda else "no usable CUDA device"
         raise ConfigError(
             f"Device {wanted!r} was asked for, but this machine has {found}. "
-            "Use --device auto or cpu."
+            "Use auto or cpu."
         )
     if wanted == "mps":
-        raise ConfigError("Device 'mps' needs an Apple GPU. Use --device auto or cpu.")
+        raise ConfigError("Device 'mps' needs an Apple GPU. Use auto or cpu.")
     raise ConfigError(f"{wanted!r} is no device. Use auto, cpu, cuda, cuda:1 … or mps.")
 
 

@@ -236,9 +236,11 @@ def _refuse(smallest: TileChoice, spec: NetworkSpec, budget: int) -> NoReturn:
         raise ModelError(
             "This model uses statistics of the whole image and cannot be tiled "
             f"exactly; whole, it needs {needed} of memory, but the budget is {given}. "
-            "Choose another model, restore a smaller volume, or raise --memory."
+            "Choose another model, restore a smaller volume, or raise the "
+            "setting Memory (--memory)."
         )
     raise DeviceMemoryError(
         f"The smallest tile of this model needs {needed} of memory, but the budget is "
-        f"{given}. Raise it (--memory), close other programs, or choose another model."
+        f"{given}. Raise the setting Memory (--memory), close other programs, or choose "
+        "another model."
     )

@@ -220,6 +220,8 @@ def create(
     overwrite: bool = False,
     multiscale: bool = True,
     kind: str = "image",
+    tile: Sequence[int] | None = None,
+    memory: int | None = None,
 ) -> Iterator[Output]:
     """Make a file to be filled block by block; it appears at `path` when complete.
 
@@ -244,6 +246,11 @@ def create(
         For OME-Zarr: add coarser copies for fast display.
     kind : str
         ``"image"`` or ``"labels"``; kept in the file. Labels are never averaged.
+    tile : sequence of int, optional
+        Shape of the blocks that will be written, side by side from the first voxel on:
+        chunks and shards of an OME-Zarr are chosen to fit into them.
+    memory : int, optional
+        Bytes that the output may hold back, and take for packing.
 
     Yields
     ------
@@ -269,6 +276,8 @@ def create(
         overwrite=overwrite,
         multiscale=multiscale,
         kind=kind,
+        tile=tile,
+        memory=memory,
     ) as output:
         yield output
 

@@ -151,6 +151,11 @@ class LazyArray:
             self._limit = int(nbytes)
             self._evict()
 
+    @property
+    def held_bytes(self) -> int:
+        """Most memory it takes beside what a request returns: cache and a request's."""
+        return 2 * self._limit
+
     def __len__(self) -> int:
         return self.shape[0]
 

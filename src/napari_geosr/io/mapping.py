@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 #: Touched bytes after which the pages of a mapping are given back.
-RELEASE_BYTES = 16 * 1024**2
+RELEASE_BYTES = 4 * 1024**2
 #: A page fault maps this much around it.
 _FAULT_AROUND = 64 * 1024
 
@@ -25,6 +25,8 @@ class MappedFile(np.memmap[Any, Any]):
     """
 
     _touched = 0
+    #: Most bytes of it that stay resident, beside what a caller reads at once.
+    held_bytes = 2 * RELEASE_BYTES
 
     def __getitem__(self, key: Any) -> Any:
         if self._touched > RELEASE_BYTES:
@@ -40,8 +42,20 @@ class MappedFile(np.memmap[Any, Any]):
         return found
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        region = super().__getitem__(key)
+        is_view = isinstance(region, MappedFile) and region.base is not None
+        touched = _pages_of(region) if is_view else int(np.size(value)) * self.itemsize
+        if is_view and region.ndim > 1 and touched > RELEASE_BYTES:
+            # A part at a time: short rows of a large block touch whole pages each.
+            voxels = np.broadcast_to(np.asarray(value), region.shape)
+            step = max(1, region.shape[0] * RELEASE_BYTES // touched)
+            for first in range(0, region.shape[0], step):
+                np.asarray(region)[first : first + step] = voxels[first : first + step]
+                release_pages(self)
+            self._touched = 0
+            return
         super().__setitem__(key, value)
-        self._touched += int(np.size(value)) * self.itemsize
+        self._touched += touched
         if self._touched > RELEASE_BYTES:
             self._touched = 0
             release_pages(self)

@@ -5,47 +5,25 @@ from __future__ import annotations
 import itertools
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_geosr.io import ngff
+from napari_geosr.io.chunking import SHARD_BYTES, chunk_shapes, fitted_shapes
 from napari_geosr.io.lazy import Slices, as_slices
 from napari_geosr.io.output import Output, blocks
 from napari_geosr.io.stamp import KEY, Stamp
 from napari_geosr.io.suffixes import stem_of
 
-#: Edge of a chunk along Y and X: between whole slices (for scrolling) and cubes (for
-#: tiles with halos, which decode every chunk that they touch).
-_EDGE = 256
-_CHUNK_BYTES = 1 << 20
-_SHARD_BYTES = 16 << 20
-_SHARD_DEPTH = 32
 #: A coarser level is added while the longest edge is above this.
 _SMALLEST_LEVEL = 256
 #: Unfinished shards held in memory while tiles arrive, at most.
 _BUFFER_BYTES = 128 << 20
-
-
-def chunk_shapes(
-    shape: tuple[int, ...], itemsize: int
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of a chunk (about 1 MB, flat) and of a shard (about 16 MB)."""
-    chunk = [1] * len(shape)
-    chunk[-2:] = [min(_EDGE, n) for n in shape[-2:]]
-    flat = math.prod(chunk) * itemsize
-    if len(shape) > 2:
-        chunk[-3] = max(1, min(shape[-3], _CHUNK_BYTES // flat, 8))
-    shard = list(chunk)
-    # Tiles come in z-y-x order: a shard that is short along Z and Y is complete early.
-    for axis in (-3, -1, -2) if len(shape) > 2 else (-1, -2):
-        room = _SHARD_BYTES // (math.prod(shard) * itemsize)
-        if axis == -3:
-            room = min(room, max(1, _SHARD_DEPTH // shard[axis]))
-        whole = -(-shape[axis] // shard[axis])
-        shard[axis] *= max(1, min(room, whole))
-    return tuple(chunk), tuple(shard)
+#: Packing a shard takes about so many times its size: chunks, packed, and joined.
+_PACKING = 3
 
 
 class ShardBuffer:
@@ -80,6 +58,12 @@ class ShardBuffer:
         self._pending = OrderedDict()
         self._given: dict[tuple[int, ...], int] = {}
         self._written: set[tuple[int, ...]] = set()
+
+    @property
+    def held_bytes(self) -> int:
+        """Most memory it takes beside what it is given: held back, and for packing."""
+        n_voxels = math.prod(self.block_shape)
+        return self.buffer_bytes + _PACKING * n_voxels * int(self.dtype.itemsize)
 
     def _region(self, index: tuple[int, ...]) -> Slices:
         return tuple(
@@ -130,7 +114,7 @@ class ShardBuffer:
         self._given[index] = self._given.get(index, 0) + part.size
         if self._given[index] >= block.size:
             self._flush_one(index)
-        while len(self._pending) > 1 and self._held() > self.buffer_bytes:
+        while self._pending and self._held() > self.buffer_bytes:
             self._flush_one(next(iter(self._pending)))
 
     def _held(self) -> int:
@@ -163,6 +147,8 @@ class ZarrOutput(Output):
         stamp: Stamp,
         dtype: np.dtype[Any],
         multiscale: bool,
+        tile: Sequence[int] | None = None,
+        memory: int | None = None,
     ) -> None:
         import zarr
 
@@ -171,16 +157,34 @@ class ZarrOutput(Output):
         self.multiscale = multiscale
         self.group = zarr.open_group(temporary, mode="w-", zarr_format=3)
         self._write_attributes([(1,) * len(stamp.shape)], stamp)
-        shards = chunk_shapes(stamp.shape, dtype.itemsize)[1]
+        buffer, self.shard_bytes = _BUFFER_BYTES, SHARD_BYTES
+        if memory is not None:
+            self.shard_bytes = min(SHARD_BYTES, memory // (2 * _PACKING))
+            buffer = memory - _PACKING * self.shard_bytes
+        shapes = chunk_shapes(stamp.shape, dtype.itemsize, self.shard_bytes)
+        if tile is not None:
+            shapes = fitted_shapes(
+                stamp.shape, dtype.itemsize, tile, self.shard_bytes, buffer
+            )
+        shards = shapes[1]
+        if memory is not None:
+            packing = _PACKING * math.prod(shards) * dtype.itemsize
+            buffer = max(0, memory - packing)
         self.block_shape = tuple(
             min(s, n) for s, n in zip(shards, stamp.shape, strict=True)
         )
-        self.array = ShardBuffer(self._add_level(0, stamp.shape), shards)
+        level = self._add_level(0, stamp.shape, *shapes)
+        self.array = ShardBuffer(level, shards, buffer)
 
-    def _add_level(self, level: int, shape: tuple[int, ...]) -> Any:
+    def _add_level(
+        self,
+        level: int,
+        shape: tuple[int, ...],
+        chunks: tuple[int, ...],
+        shards: tuple[int, ...],
+    ) -> Any:
         import zarr
 
-        chunks, shards = chunk_shapes(shape, self.dtype.itemsize)
         codec = zarr.codecs.BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
         return self.group.create_array(
             str(level),
@@ -220,7 +224,8 @@ class ZarrOutput(Output):
             if step is None:
                 break
             shape = tuple(-(-n // s) for n, s in zip(source.shape, step, strict=True))
-            target = self._add_level(len(factors), shape)
+            shapes = chunk_shapes(shape, self.dtype.itemsize, self.shard_bytes)
+            target = self._add_level(len(factors), shape, *shapes)
             self._reduce(source, target, step)
             last = factors[-1]
             factors.append(tuple(f * s for f, s in zip(last, step, strict=True)))
@@ -241,7 +246,7 @@ class ZarrOutput(Output):
     def _reduce(self, source: Any, target: Any, step: tuple[int, ...]) -> None:
         unit = target.shards or target.chunks
         itemsize = self.dtype.itemsize
-        for key in blocks(target.shape, unit, itemsize, _SHARD_BYTES // 2):
+        for key in blocks(target.shape, unit, itemsize, self.shard_bytes // 2):
             coarse = np.empty([k.stop - k.start for k in key], dtype=self.dtype)
             # A chunk at a time: means are made in wider numbers than are kept.
             for part in blocks(coarse.shape, target.chunks, itemsize, 1):

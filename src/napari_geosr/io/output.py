@@ -102,6 +102,8 @@ def open_output(
     overwrite: bool,
     multiscale: bool,
     kind: str,
+    tile: Sequence[int] | None = None,
+    memory: int | None = None,
 ) -> Iterator[Output]:
     """Do what :func:`napari_geosr.io.create` says."""
     from napari_geosr.io import check_output
@@ -115,7 +117,7 @@ def open_output(
     temporary = temporary_sibling(target, suffix_of(target))
     try:
         with explained(target):
-            output = _open(target, temporary, stamp, stored, multiscale)
+            output = _open(target, temporary, stamp, stored, multiscale, tile, memory)
             try:
                 yield output
                 output.complete(pyramid=not output._kept)
@@ -140,12 +142,18 @@ def _save_unfinished(output: Output) -> None:
 
 
 def _open(
-    target: Path, temporary: Path, stamp: Stamp, dtype: np.dtype[Any], multiscale: bool
+    target: Path,
+    temporary: Path,
+    stamp: Stamp,
+    dtype: np.dtype[Any],
+    multiscale: bool,
+    tile: Sequence[int] | None,
+    memory: int | None,
 ) -> Output:
     if suffix_of(target) in ZARR:
         from napari_geosr.io.ome_zarr_writer import ZarrOutput
 
-        return ZarrOutput(target, temporary, stamp, dtype, multiscale)
+        return ZarrOutput(target, temporary, stamp, dtype, multiscale, tile, memory)
     from napari_geosr.io.tiff_writer import TiffOutput
 
     return TiffOutput(target, temporary, stamp, dtype)

@@ -9,7 +9,7 @@ maps live in one buffer ``(maps, N, *spatial)``, all that training has to keep.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -135,6 +135,7 @@ def dense_maps(
     dilations: Sequence[int],
     weights: Sequence[torch.Tensor],
     biases: Sequence[torch.Tensor],
+    between_strips: Callable[[], None] | None = None,
 ) -> torch.Tensor:
     """The maps of one sample, ``(c_in + depth · width, *spatial)``, without gradients.
 
@@ -143,8 +144,10 @@ def dense_maps(
     x : Tensor of shape (c_in, *spatial)
     dilations, weights, biases
         One for each layer.
+    between_strips : callable, optional
+        Called before each matrix product.
     """
-    return _Inference(x, dilations, weights, biases).run()
+    return _Inference(x, dilations, weights, biases, between_strips).run()
 
 
 class _Inference:
@@ -156,7 +159,9 @@ class _Inference:
         dilations: Sequence[int],
         weights: Sequence[torch.Tensor],
         biases: Sequence[torch.Tensor],
+        between_strips: Callable[[], None] | None,
     ) -> None:
+        self.between_strips = between_strips
         self.dilations, self.weights = dilations, weights
         self.c_in, self.width = x.shape[0], weights[0].shape[0]
         n_maps = self.c_in + self.width * len(weights)
@@ -200,6 +205,8 @@ class _Inference:
         n_rows = source.shape[1]
         n_taps = 3**n_axes
         for top in range(0, n_rows, rows):
+            if self.between_strips is not None:
+                self.between_strips()
             strip = source[:, top : top + rows]
             products = matrix @ strip.reshape(stop - start, -1)
             products = products.view(len(layers), n_taps, self.width, *strip.shape[1:])

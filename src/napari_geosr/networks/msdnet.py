@@ -9,6 +9,7 @@ References
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -64,6 +65,8 @@ class MSDNet(nn.Module):
     training_dtype : torch.dtype or None
         Of the hidden maps while gradients are wanted; None: that of the input.
         ``torch.bfloat16`` halves memory and time on processors that have it.
+    between_strips : callable or None
+        Called every few milliseconds during inference; may raise to end it.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -75,6 +78,7 @@ class MSDNet(nn.Module):
             config.dilations[i % len(config.dilations)] for i in range(depth)
         )
         self.training_dtype: torch.dtype | None = None
+        self.between_strips: Callable[[], None] | None = None
         sd = math.sqrt(2 / (3**config.ndim * (c_in + w * (depth - 1)) + 1))
         self.weights = nn.ParameterList(
             nn.Parameter(sd * torch.randn(w, c_in + w * i, *kernel))
@@ -120,7 +124,11 @@ class MSDNet(nn.Module):
         out = x.new_empty((x.shape[0], 1, *x.shape[2:]))
         for sample, place in zip(x, out, strict=True):
             maps = dense_maps(
-                sample, self.dilations, list(self.weights), list(self.biases)
+                sample,
+                self.dilations,
+                list(self.weights),
+                list(self.biases),
+                self.between_strips,
             )
             place.view(-1).copy_(self.final_weight @ maps.flatten(1))
         return out

@@ -1,0 +1,62 @@
+"""What input and result keep in memory beside the tiles, out of a run's budget.
+
+Arrays that live in files hold decoded blocks, unfinished shards or resident pages, and
+say how much at most in an attribute ``held_bytes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.io.mapping import MappedFile
+
+#: Of the budget for the input's cache, and as much for the result's buffer.
+_SHARE = 1 / 6
+#: More does not help.
+_MOST = 176 << 20
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A result of which only the form is known yet."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    held_bytes: int
+
+
+def share(budget: int) -> int:
+    """Bytes of a budget that either side may hold."""
+    return min(_MOST, int(budget * _SHARE))
+
+
+def held_bytes(array: Any, budget: int) -> int:
+    """Bytes that `array` will hold in :func:`kept_small`."""
+    if isinstance(array, np.memmap) and not isinstance(array, MappedFile):
+        return MappedFile.held_bytes  # the runner gives its pages back
+    return min(int(getattr(array, "held_bytes", 0)), share(budget))
+
+
+@contextmanager
+def kept_small(source: Any, target: Any, budget: int) -> Iterator[None]:
+    """Make caches and buffers no larger than their share; as before when left."""
+    before = []
+    for array, name in ((source, "cache_bytes"), (target, "buffer_bytes")):
+        most = getattr(array, name, None)
+        if most is None or array.held_bytes <= share(budget):
+            continue
+        before.append((array, name, most))
+        # What is held is proportional to the limit, or the limit and a fixed part.
+        times = 2 if name == "cache_bytes" else 1
+        excess = array.held_bytes - share(budget)
+        setattr(array, name, max(0, most - excess // times))
+    try:
+        yield
+    finally:
+        for array, name, most in before:
+            setattr(array, name, most)
