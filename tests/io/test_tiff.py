@@ -147,7 +147,7 @@ def test_rgb_becomes_channels(
     volume = io.read(path)
     assert volume.axes == "CYX"
     np.testing.assert_array_equal(np.asarray(volume.data), picture)
-    with pytest.raises(Exception, match="3 channels.*--channel 0 … 2"):
+    with pytest.raises(Exception, match="3 channels.*Choose the channel, 0 … 2"):
         volume.select()
     np.testing.assert_array_equal(np.asarray(io.read(path, channel=1).data), picture[1])
 

@@ -174,7 +174,7 @@ class Volume:
                 raise VolumeError(
                     f"{self.name!r} has {n} {things} "
                     f"(axes {', '.join(self.axes)}); one Z, Y, X volume is needed. "
-                    f"Choose one with --{word} 0 … {n - 1}."
+                    f"Choose the {word}, 0 … {n - 1} (--{word})."
                 )
             if choice is not None and not -n <= choice < n:
                 raise VolumeError(

@@ -241,6 +241,6 @@ def _refuse(smallest: TileChoice, spec: NetworkSpec, budget: int) -> NoReturn:
         )
     raise DeviceMemoryError(
         f"The smallest tile of this model needs {needed} of memory, but the budget is "
-        f"{given}. Raise the setting Memory (--memory), close other programs, or choose "
-        "another model."
+        f"{given}. Raise the setting Memory (--memory), close other programs, or "
+        "choose another model."
     )

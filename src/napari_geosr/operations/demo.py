@@ -109,14 +109,14 @@ def _check_folder(out: Path, files: dict[str, Path], overwrite: bool) -> None:
     existing = [name for name, path in files.items() if path.exists()]
     if existing and not overwrite:
         raise FileError(
-            f"{out} already holds {', '.join(existing)}. Choose another folder with "
-            "--out, or replace them with --overwrite."
+            f"{out} already holds {', '.join(existing)}. Choose another folder, or "
+            "allow overwriting (--overwrite)."
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(
-            f"The folder {out} cannot be made: {error.strerror}. Choose another --out."
+            f"The folder {out} cannot be made: {error.strerror}. Choose another one."
         ) from error
 
 

@@ -14,6 +14,9 @@ from napari_geosr.operations.measure import MeasureConfig, measure_record
 if TYPE_CHECKING:
     from napari_geosr.measure.report import PorosityReport
 
+#: Letters of a layer's name that are kept in a file name; systems allow 255 bytes.
+_LONGEST_NAME = 60
+
 
 def plan(
     folder: str | Path, names: Sequence[str], *, labels: bool = False, stem: str = ""
@@ -45,11 +48,22 @@ def plan(
         "png": folder / f"{start}histogram.png",
         "csv": folder / f"{start}pores.csv",
     }
+    used: set[str] = set()
     for name in names[1:]:
-        files[f"csv {name}"] = folder / f"{start}pores_{name}.csv"
+        safe = safe_name(name)
+        while safe.casefold() in used:
+            safe += "_"
+        used.add(safe.casefold())
+        files[f"csv {name}"] = folder / f"{start}pores_{safe}.csv"
     if labels:
         files["labels"] = folder / f"{start}pores.ome.tif"
     return files
+
+
+def safe_name(name: str) -> str:
+    """The name of a layer as part of a file name: no separators, not too long."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    return safe[:_LONGEST_NAME]
 
 
 def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
@@ -59,10 +73,10 @@ def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
     if existing and not overwrite:
         raise FileError(
             f"{folder} already holds {', '.join(existing)}. Choose another folder, or "
-            "replace them with --overwrite."
+            "allow overwriting (--overwrite)."
         )
     if folder.exists() and not folder.is_dir():
-        raise FileError(f"{folder} is a file, not a folder. Choose another --out.")
+        raise FileError(f"{folder} is a file, not a folder. Choose another one.")
 
 
 def write(
