@@ -103,7 +103,9 @@ def test_written_levels_lie_in_place(tmp_path: Path) -> None:
 
 
 def test_passes_the_schema_of_others(tmp_path: Path, make_volume: Any) -> None:
-    models = pytest.importorskip("ome_zarr_models.v05")
+    models = pytest.importorskip(
+        "ome_zarr_models.v05", reason="pip install ome-zarr-models, as tox does"
+    )
     path = io.write(make_volume((2, 5, 6, 7), "CZYX"), tmp_path / "a.ome.zarr")
     image = models.Image.from_zarr(zarr.open_group(path, mode="r"))
     assert [a.name for a in image.ome_attributes.multiscales[0].axes] == list("czyx")
