@@ -188,10 +188,20 @@ def test_rotated_layers_are_refused(tmp_path: Path) -> None:
     turned = Image(np.zeros((4, 5)), rotate=30, name="turned")
     with pytest.raises(FileError, match="'turned' is rotated"):
         write_image(str(tmp_path / "a.tif"), *turned.as_layer_data_tuple()[:2])
-    moved = Image(np.zeros((4, 5)), affine=[[1, 0, 3], [0, 1, 0], [0, 0, 1]])
-    with pytest.raises(FileError, match="affine"):
-        write_image(str(tmp_path / "a.tif"), *moved.as_layer_data_tuple()[:2])
+    sheared = Image(np.zeros((4, 5)), affine=[[1, 0.5, 0], [0, 1, 0], [0, 0, 1]])
+    with pytest.raises(FileError, match="sheared"):
+        write_image(str(tmp_path / "a.tif"), *sheared.as_layer_data_tuple()[:2])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_moved_and_stretched_layers_are_written_where_they_lie(tmp_path: Path) -> None:
+    affine = [[2, 0, 3], [0, 4, 5], [0, 0, 1]]
+    layer = Image(np.zeros((4, 5)), scale=(0.5, 1), translate=(1, 2), affine=affine)
+    layer.units = ("mm", "um")
+    out = tmp_path / "a.ome.tif"
+    write_image(str(out), *layer.as_layer_data_tuple()[:2])
+    back = io.read(out)
+    assert (back.unit, back.voxel_size, back.origin) == ("µm", (1000, 4), (5000, 13))
 
 
 def test_wide_labels_are_narrowed_only_if_they_fit(tmp_path: Path) -> None:

@@ -18,9 +18,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.errors import Cancelled, GeoSRError, VolumeError
 from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
-from napari_geosr.gui._layers import METADATA
+from napari_geosr.gui._layers import (
+    METADATA,
+    helper_metadata,
+    same_place,
+    volume_from_layer,
+)
 from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._worker import Run
 
@@ -167,14 +172,11 @@ class CompareBox(QWidget):
         curtain: Image = self._viewer.add_image(
             part,
             name=f"{source.name} · curtain",
-            scale=source.scale,
-            translate=source.translate,
-            units=source.units,
-            axis_labels=source.axis_labels,
+            **same_place(source),
             colormap=source.colormap,
             contrast_limits=tuple(source.contrast_limits),
             gamma=source.gamma,
-            metadata={METADATA: {"helper": "curtain"}},
+            metadata=helper_metadata("curtain"),
         )
         link_layers([source, curtain], _LINKED)
         self._viewer.layers.selection.active = active
@@ -205,15 +207,19 @@ class CompareBox(QWidget):
         if pair is None:
             return
         source, result = pair
-        before, after = _sliceable(source), _sliceable(result)
+        # What was restored, which the sliders may have left since.
+        position = result.metadata.get(METADATA, {}).get("position")
+        try:
+            before = volume_from_layer(source, self._viewer, position).data
+        except GeoSRError as error:
+            self.failed.emit(error)
+            return
+        after = _sliceable(result)
         options = {
             "name": f"{result.name} − {source.name}",
-            "scale": result.scale,
-            "translate": result.translate,
-            "units": result.units,
-            "axis_labels": result.axis_labels,
             "colormap": "twilight_shifted",
-            "metadata": {METADATA: {"helper": "difference"}},
+            "metadata": helper_metadata("difference"),
+            **same_place(result),
         }
         self.difference_button.setEnabled(False)
         self._run = Run(
@@ -293,12 +299,9 @@ def difference_steps(
     yield StageStarted(message="Difference")
     import dask.array as da
 
-    for _ in range(before.ndim - after.ndim):
-        before = before[0]
-    factors = [m // n for m, n in zip(after.shape, before.shape, strict=True)]
-    if any(
-        m != n * f for m, n, f in zip(after.shape, before.shape, factors, strict=True)
-    ):
+    pairs = list(zip(after.shape, before.shape, strict=False))
+    factors = [m // n for m, n in pairs]
+    if before.ndim != after.ndim or any(m % n for m, n in pairs):
         raise VolumeError(
             f"Arrays of shape {tuple(before.shape)} and {tuple(after.shape)} cannot be "
             "subtracted. Compare a layer with its own restored version."

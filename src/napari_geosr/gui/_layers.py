@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.units import PIXEL, parse_unit
-from napari_geosr.core.volume import AXES, Volume
+from napari_geosr.core.units import PIXEL
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui._place import place_of_layer
+from napari_geosr.gui._position import plane_on_screen
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 METADATA = "geosr"
 #: napari (pint) spelling of our units, where it differs.
 _PINT = {"µm": "um", "Å": "angstrom", "in": "inch"}
-_DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 
 
 def unwrapped(thing: Any) -> Any:
@@ -30,10 +32,16 @@ def unwrapped(thing: Any) -> Any:
     return getattr(thing, "__wrapped__", thing)
 
 
-def volume_from_layer(layer: Layer, viewer: ViewerModel | None = None) -> Volume:
+def volume_from_layer(
+    layer: Layer,
+    viewer: ViewerModel | None = None,
+    position: Mapping[str, int] | None = None,
+) -> Volume:
     """Give the layer's data as a `Volume` in the layer's place in space.
 
-    Of a time series or channel stack, the part on screen in `viewer` is taken.
+    Of a time series or channel stack, the part at `position` is taken, by default the
+    one on screen in `viewer`. What a voxel size and an origin cannot say (rotation,
+    shear) is left out: see :func:`place_over`.
 
     Raises
     ------
@@ -45,54 +53,49 @@ def volume_from_layer(layer: Layer, viewer: ViewerModel | None = None) -> Volume
             f"Layer {layer.name!r} is RGB; one grey-level volume is needed. Use "
             "'Split RGB' in its context menu and choose one channel."
         )
-    data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
-    axes = _axes(layer, data.ndim)
-    n = sum(letter in "ZYX" for letter in axes)
-    units = {_unit(u) for u in layer.units[-n:]}
-    unit = units.pop() if len(units) == 1 else PIXEL
+    place = place_of_layer(layer)
     record = layer.metadata.get(METADATA, {})
     volume = Volume(
-        data,
-        axes,
-        tuple(float(v) for v in layer.scale[-n:]),
-        unit,
-        tuple(float(v) for v in layer.translate[-n:]),
+        finest(layer),
+        place.axes,
+        place.voxel_size,
+        place.unit,
+        place.origin,
         name=layer.name,
         provenance=tuple(record.get("provenance", ())),
         source=_source_file(layer, record),
     )
-    if axes in ("YX", "ZYX"):
+    if place.axes in ("YX", "ZYX"):
         return volume
-    choice = {} if viewer is None else chosen_position(layer, viewer)
-    return volume.select(**choice)
+    if position is None:
+        position = {} if viewer is None else chosen_position(layer, viewer)
+    return volume.select(**position)
+
+
+def finest(layer: Layer) -> Any:
+    """Give the layer's array, of several resolutions the finest."""
+    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
 
 
 def chosen_position(layer: Layer, viewer: ViewerModel) -> dict[str, int]:
     """Time point and channel on screen, for those axes that the layer has."""
-    data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
-    axes = _axes(layer, data.ndim)
-    offset = viewer.dims.ndim - data.ndim
+    axes, shape = place_of_layer(layer).axes, finest(layer).shape
     choice = {}
     for letter, word in (("T", "time"), ("C", "channel")):
         if letter in axes:
             axis = axes.index(letter)
-            step = viewer.dims.point[axis + offset] - layer.translate[axis]
-            index = round(float(step / layer.scale[axis]))
-            choice[word] = int(np.clip(index, 0, data.shape[axis] - 1))
+            choice[word] = plane_on_screen(viewer, layer, axis, shape[axis])
     return choice
 
 
-def _axes(layer: Layer, ndim: int) -> str:
-    labels = "".join(str(label).upper()[:1] for label in layer.axis_labels)
-    ordered = "".join(letter for letter in AXES if letter in labels)
-    if labels == ordered and len(labels) == ndim and labels.endswith("YX"):
-        return labels
-    if ndim not in _DEFAULT_AXES:
-        raise VolumeError(
-            f"Layer {layer.name!r} has {ndim} axes; images and volumes of 2 to 5 axes "
-            "can be used."
-        )
-    return _DEFAULT_AXES[ndim]
+def is_helper(layer: Layer) -> bool:
+    """Whether a layer is a preview, a curtain or the like, not a person's data."""
+    return "helper" in layer.metadata.get(METADATA, {})
+
+
+def helper_metadata(what: str) -> dict[str, Any]:
+    """Give the ``metadata`` that marks a layer as a helper of ours."""
+    return {METADATA: {"helper": what}}
 
 
 def _source_file(layer: Layer, record: dict[str, Any]) -> Path | None:
@@ -101,10 +104,6 @@ def _source_file(layer: Layer, record: dict[str, Any]) -> Path | None:
     if path is None and not record and layer.source.parent is None:
         path = layer.source.path
     return None if path is None else Path(path)
-
-
-def _unit(unit: Any) -> str:
-    return parse_unit(str(getattr(unit, "units", unit))) or PIXEL
 
 
 def geometry(volume: Volume) -> dict[str, Any]:
@@ -119,6 +118,17 @@ def geometry(volume: Volume) -> dict[str, Any]:
     }
 
 
+def place_over(layer: Layer) -> dict[str, Any]:
+    """What else a layer made from `layer` needs to lie over it, with its `geometry`."""
+    return {"affine": place_of_layer(layer).affine}
+
+
+def same_place(layer: Layer) -> dict[str, Any]:
+    """Give the attributes that put an array of the same voxels where `layer` lies."""
+    names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+    return {name: getattr(layer, name) for name in names}
+
+
 def layer_metadata(volume: Volume) -> dict[str, Any]:
     """Give the record that a layer made from `volume` carries in its ``metadata``."""
     return {METADATA: {"provenance": list(volume.provenance), "source": volume.source}}
@@ -126,23 +136,23 @@ def layer_metadata(volume: Volume) -> dict[str, Any]:
 
 def has_physical_size(layer: Layer) -> bool:
     """Whether the layer's spatial axes carry a physical unit."""
-    n = spatial_ndim(layer)
-    return all(_unit(unit) != PIXEL for unit in layer.units[-n:])
+    return place_of_layer(layer).unit != PIXEL
 
 
 def spatial_ndim(layer: Layer) -> int:
     """How many of the layer's axes are Z, Y or X (2 or 3)."""
-    return sum(letter in "ZYX" for letter in _axes(layer, layer.ndim))
+    return len(place_of_layer(layer).voxel_size)
 
 
 def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> None:
     """Give a layer the voxel size that a person typed; its origin moves with it."""
     n = len(voxel_size)
-    old = np.asarray(layer.scale, dtype=float)
-    scale, translate = old.copy(), np.asarray(layer.translate, dtype=float).copy()
-    scale[-n:] = voxel_size
-    translate[-n:] *= scale[-n:] / old[-n:]
-    layer.scale, layer.translate = scale, translate
+    ratio = np.ones(layer.ndim)
+    ratio[-n:] = np.divide(voxel_size, place_of_layer(layer).voxel_size)
+    stretch = np.diag([*ratio, 1.0])
+    affine = stretch @ layer.affine.affine_matrix @ np.linalg.inv(stretch)
+    scale, translate = layer.scale * ratio, layer.translate * ratio
+    layer.scale, layer.translate, layer.affine = scale, translate, affine
     pint = _PINT.get(unit, unit)
     layer.units = tuple(str(u) for u in layer.units[:-n]) + (pint,) * n
 
@@ -156,6 +166,7 @@ def add_image_result(
         options["colormap"] = like.colormap
         options["contrast_limits"] = tuple(like.contrast_limits)
         options["gamma"] = like.gamma
+        options |= place_over(like)
     return unwrapped(
         viewer.add_image(volume.data, **geometry(volume), **(options | kwargs))
     )

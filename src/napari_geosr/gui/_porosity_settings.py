@@ -25,7 +25,7 @@ from napari_geosr.gui._elided import ElidedLabel
 from napari_geosr.gui._form import ConfigForm
 from napari_geosr.gui._histogram import Bars, ThresholdView
 from napari_geosr.gui._layer_combo import LayerCombo
-from napari_geosr.gui._threshold_preview import is_preview
+from napari_geosr.gui._layers import is_helper
 from napari_geosr.gui._voxel_size import VoxelSizeRow
 from napari_geosr.operations.measure import (
     GreyLevels,
@@ -54,12 +54,14 @@ _SHOWN_ELSEWHERE = ("threshold", "sample_mask", "mask_closing", "histogram_bins"
 
 def is_image(layer: Layer) -> bool:
     """Whether pores can be looked for in `layer`."""
-    return bool(layer._type_string == "image" and not getattr(layer, "rgb", False))
+    if layer._type_string != "image" or getattr(layer, "rgb", False):
+        return False
+    return not is_helper(layer)
 
 
 def is_labels(layer: Layer) -> bool:
     """Whether `layer` can mark the sample."""
-    return bool(layer._type_string == "labels" and not is_preview(layer))
+    return bool(layer._type_string == "labels" and not is_helper(layer))
 
 
 class PorositySettings(QWidget):

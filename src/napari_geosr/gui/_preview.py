@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_geosr.gui._layers import (
     METADATA,
     add_image_result,
+    finest,
     geometry,
     layer_metadata,
+    place_over,
     spatial_ndim,
 )
+from napari_geosr.gui._position import indices_at, plane_on_screen, unit_factors
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -42,21 +45,17 @@ def region_on_screen(
     tuple of slice
         One per spatial axis (Z, Y, X or Y, X), in voxels; a single slice across.
     """
-    shape = _shape(layer)
+    shape = tuple(finest(layer).shape)
     n = spatial_ndim(layer)
     offset = viewer.dims.ndim - len(shape)
     # In 3D the last two axes in order are what a slice would show.
     displayed = {axis - offset for axis in viewer.dims.order[-2:]}
-    corners = np.asarray(layer.corner_pixels, dtype=float)
-    if getattr(layer, "multiscale", False):
-        corners = corners * layer.downsample_factors[layer.data_level]
+    corners = _corners(layer, viewer)
     region = []
     for axis in range(len(shape) - n, len(shape)):
         size = shape[axis]
         if axis not in displayed:
-            point = viewer.dims.point[axis + offset] - layer.translate[axis]
-            index = round(float(point / layer.scale[axis]))
-            index = min(max(index, 0), size - 1)
+            index = plane_on_screen(viewer, layer, axis, size)
             region.append(slice(index, index + 1))
             continue
         start, stop = int(corners[0, axis]), int(corners[1, axis]) + 1
@@ -77,9 +76,21 @@ def _part(start: int, stop: int, size: int, edge: int | None) -> slice:
     return slice(begin, begin + edge)
 
 
-def _shape(layer: Image) -> tuple[int, ...]:
-    data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
-    return tuple(data.shape)
+def _corners(layer: Image, viewer: ViewerModel) -> np.ndarray[Any, Any]:
+    """First and last voxel that is visible, per axis of the layer."""
+    corners = np.asarray(layer.corner_pixels, dtype=float)
+    if getattr(layer, "multiscale", False):
+        corners = corners * layer.downsample_factors[layer.data_level]
+    factors = unit_factors(viewer, layer)
+    if np.allclose(factors, 1):
+        return corners
+    # napari forgets the units here, and has clipped what came out: around the camera.
+    middle = np.array(viewer.dims.point, dtype=float)
+    middle[list(viewer.dims.order[-2:])] = viewer.scene.camera.center[-2:]
+    last = np.array(finest(layer).shape) - 1
+    index = np.clip(indices_at(viewer, layer, middle), 0, last)
+    half = PREVIEW_EDGES[0] // 2
+    return np.array([index - half, index + half - 1])
 
 
 class PreviewLayer:
@@ -102,7 +113,7 @@ class PreviewLayer:
             )
             self._viewer.layers.selection.active = active
             return
-        place = geometry(volume)
+        place = geometry(volume) | place_over(source)
         layer.name = name
         if layer.data.ndim != volume.data.ndim:
             self.remove()
@@ -111,6 +122,7 @@ class PreviewLayer:
         layer.data = volume.data
         layer.scale, layer.translate = place["scale"], place["translate"]
         layer.units, layer.axis_labels = place["units"], place["axis_labels"]
+        layer.affine = place["affine"]
 
     def remove(self) -> None:
         """Take the layer away, if it is still there."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
 
+from napari_geosr.gui._position import index_on_screen
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
@@ -55,8 +57,7 @@ class Refresher:
         for axis, part in enumerate(slices, start=layer.ndim - len(slices)):
             if axis + offset in self._viewer.dims.displayed:
                 continue
-            point = self._viewer.dims.point[axis + offset] - layer.translate[axis]
-            index = round(float(point / layer.scale[axis]))
+            index = round(index_on_screen(self._viewer, layer, axis))
             if not part.start <= index < part.stop:
                 return False
         return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
-from napari_geosr.gui._layers import METADATA
+from napari_geosr.gui._layers import finest, helper_metadata, same_place
 from napari_geosr.operations.measure import MeasureConfig, preview_mask
 
 if TYPE_CHECKING:
@@ -113,8 +113,7 @@ class ThresholdPreview(QObject):
     def _add(
         self, source: Image, threshold: float, config: MeasureConfig, sample: Any
     ) -> None:
-        data = source.data[0] if source.multiscale else source.data
-        array = ThresholdedArray(data, sample)
+        array = ThresholdedArray(finest(source), sample)
         array.threshold, array.config = threshold, config
         active = self._viewer.layers.selection.active
         layer = self._viewer.add_labels(
@@ -122,11 +121,8 @@ class ThresholdPreview(QObject):
             name=NAME,
             colormap=preview_colormap(),
             opacity=0.6,
-            scale=source.scale,
-            translate=source.translate,
-            units=source.units,
-            axis_labels=source.axis_labels,
-            metadata={METADATA: {"preview": True}},
+            metadata=helper_metadata("threshold"),
+            **same_place(source),
         )
         # Whoever drags a threshold goes on working with the layer chosen before.
         if active is not None:
@@ -147,8 +143,3 @@ def preview_colormap() -> Any:
     from napari.utils.colormaps import DirectLabelColormap
 
     return DirectLabelColormap(color_dict={0: "transparent", 1: _COLOUR, None: _COLOUR})
-
-
-def is_preview(layer: Any) -> bool:
-    """Whether `layer` is a threshold preview, not labels of a person."""
-    return bool(layer.metadata.get(METADATA, {}).get("preview", False))

@@ -19,6 +19,8 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.gui._layers import has_physical_size, set_voxel_size, spatial_ndim
+from napari_geosr.gui._place import place_of_layer
+from napari_geosr.gui._position import index_on_screen, position_of
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -113,7 +115,7 @@ class VoxelSizeRow(QWidget):
         self._n = spatial_ndim(layer)
         self.edges[0].setVisible(self._n == 3)
         axes = "Z, Y, X" if self._n == 3 else "Y, X"
-        sizes = [float(size) for size in layer.scale[-self._n :]]
+        sizes = place_of_layer(layer).voxel_size
         if any(size != 1 for size in sizes):
             # The file gave numbers but no unit: only that is asked for.
             self.question.setText(f"Unit of the voxel size unknown. Edges {axes}:")
@@ -161,11 +163,10 @@ class VoxelSizeRow(QWidget):
 
 
 def _slice_shown(viewer: napari.viewer.Viewer, layer: Layer) -> dict[int, float]:
-    """Index of the layer that is shown, by each of the viewer's sliders."""
+    """Index of the layer that is shown, by each of its axes with a slider."""
     first = viewer.dims.ndim - layer.ndim
     return {
-        axis: (viewer.dims.point[axis] - layer.translate[axis - first])
-        / layer.scale[axis - first]
+        axis - first: index_on_screen(viewer, layer, axis - first)
         for axis in viewer.dims.not_displayed
         if axis >= first
     }
@@ -181,6 +182,8 @@ def _show_slice(
     """
     first = viewer.dims.ndim - layer.ndim
     for axis, i in index.items():
-        scale, translate = layer.scale[axis - first], layer.translate[axis - first]
         for at in (i + 1, i - 1, i):
-            viewer.dims.set_point(axis, translate + at * scale)
+            place = [0.0] * layer.ndim
+            place[axis] = at
+            point = position_of(viewer, layer, place)[axis]
+            viewer.dims.set_point(axis + first, float(point))

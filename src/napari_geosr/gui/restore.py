@@ -28,8 +28,8 @@ from napari_geosr.gui._curtain import CompareBox
 from napari_geosr.gui._form import ConfigForm
 from napari_geosr.gui._layer_combo import LayerCombo
 from napari_geosr.gui._layers import (
-    METADATA,
     chosen_position,
+    is_helper,
     unwrapped,
     volume_from_layer,
 )
@@ -416,7 +416,7 @@ def _can_be_restored(layer: Layer) -> bool:
     """Whether a layer is an image of a person's, not a preview or curtain of ours."""
     from napari.layers import Image
 
-    return isinstance(layer, Image) and "helper" not in layer.metadata.get(METADATA, {})
+    return isinstance(layer, Image) and not is_helper(layer)
 
 
 def _button(text: str, tool_tip: str, *, checkable: bool = False) -> QPushButton:

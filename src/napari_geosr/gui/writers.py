@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.errors import FileError
-from napari_geosr.core.units import MILLIMETRES, PIXEL, convert_length, parse_unit
+from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.volume import AXES, Volume
 from napari_geosr.gui._layers import METADATA
-
-_DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
+from napari_geosr.gui._place import place_of
 
 
 def write_image(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:
@@ -31,7 +29,7 @@ def write_image(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str
     Raises
     ------
     FileError
-        If the file cannot be written, or the layer lies rotated in space.
+        If the file cannot be written, or the layer lies turned in space.
     """
     return _write(path, volume_from_data(data, attributes), kind="image")
 
@@ -57,17 +55,24 @@ def volume_from_data(data: Any, attributes: Mapping[str, Any]) -> Volume:
     Raises
     ------
     FileError
-        If the layer is rotated or sheared: files keep a scale and an origin only.
+        If the layer is rotated, sheared or mirrored: files keep a voxel size
+        and an origin only.
     """
     name = str(attributes.get("name", "layer"))
     if attributes.get("multiscale", False):
         data = data[0]
     rgb = bool(attributes.get("rgb", False))
     n = data.ndim - 1 if rgb else data.ndim
-    _refuse_rotation(attributes, n, name)
-    axes = _axes(attributes, n, name)
-    n_spatial = sum(a in "ZYX" for a in axes)
-    size, origin, unit = _space(attributes, n, n_spatial)
+    try:
+        place = place_of(attributes, n)
+    except VolumeError as error:
+        raise FileError(str(error)) from error
+    if not place.is_upright:
+        raise FileError(
+            f"Layer {name!r} is rotated, sheared or mirrored, which these files cannot "
+            "keep. Reset its transform before saving."
+        )
+    axes = place.axes
     if rgb:
         data, axes = _samples_to_channels(data, axes)
     record = (attributes.get("metadata") or {}).get(METADATA, {})
@@ -75,74 +80,13 @@ def volume_from_data(data: Any, attributes: Mapping[str, Any]) -> Volume:
     return Volume(
         data=data,
         axes=axes,
-        voxel_size=size,
-        unit=unit,
-        origin=origin,
+        voxel_size=place.voxel_size,
+        unit=place.unit,
+        origin=place.origin,
         name=name,
         provenance=tuple(record.get("provenance", ())),
         source=None if source is None else Path(source),
     )
-
-
-def _axes(attributes: Mapping[str, Any], ndim: int, name: str) -> str:
-    labels = "".join(str(a).upper()[:1] for a in attributes.get("axis_labels") or ())
-    ordered = "".join(a for a in AXES if a in labels)
-    if labels == ordered and len(labels) == ndim and labels.endswith("YX"):
-        return labels
-    if ndim not in _DEFAULT_AXES:
-        raise FileError(
-            f"Layer {name!r} has {ndim} axes; only images and volumes of 2 to 5 axes "
-            "can be written."
-        )
-    return _DEFAULT_AXES[ndim]
-
-
-def _space(
-    attributes: Mapping[str, Any], ndim: int, n_spatial: int
-) -> tuple[tuple[float, ...], tuple[float, ...], str]:
-    """Voxel size, origin and unit of the last `n_spatial` axes."""
-    scale = _numbers(attributes.get("scale"), ndim, 1.0)[-n_spatial:]
-    place = _numbers(attributes.get("translate"), ndim, 0.0)[-n_spatial:]
-    given = attributes.get("units")
-    if given is None or isinstance(given, str) or not hasattr(given, "__len__"):
-        given = (given,) * ndim
-    units = [_unit(u) for u in list(given)[-n_spatial:]]
-    unit = units[-1]
-    if all(u in MILLIMETRES for u in units):
-        scale = [convert_length(v, u, unit) for v, u in zip(scale, units, strict=True)]
-        place = [convert_length(v, u, unit) for v, u in zip(place, units, strict=True)]
-    elif len(set(units)) > 1:
-        unit = PIXEL
-    return tuple(scale), tuple(place), unit
-
-
-def _numbers(values: Any, ndim: int, default: float) -> list[float]:
-    if values is None:
-        return [default] * ndim
-    numbers = [float(v) for v in np.ravel(values)]
-    return [default] * (ndim - len(numbers)) + numbers[-ndim:]
-
-
-def _unit(unit: Any) -> str:
-    return parse_unit(str(getattr(unit, "units", unit))) or PIXEL
-
-
-def _refuse_rotation(attributes: Mapping[str, Any], ndim: int, name: str) -> None:
-    def differs(key: str, neutral: Any) -> bool:
-        value = attributes.get(key)
-        if value is None:
-            return False
-        matrix = np.asarray(getattr(value, "affine_matrix", value), dtype=float)
-        return matrix.shape == neutral.shape and not np.allclose(matrix, neutral)
-
-    shear = attributes.get("shear")
-    sheared = shear is not None and np.ndim(shear) == 1 and np.any(np.asarray(shear))
-    turned = differs("rotate", np.eye(ndim)) or differs("shear", np.eye(ndim))
-    if turned or sheared or differs("affine", np.eye(ndim + 1)):
-        raise FileError(
-            f"Layer {name!r} is rotated, sheared or moved by an affine transformation, "
-            "which these files cannot keep. Reset its transform before saving."
-        )
 
 
 def _samples_to_channels(data: Any, axes: str) -> tuple[Any, str]:

@@ -1,0 +1,155 @@
+"""Where a layer lies, in the words of volumes and files: axes, voxel size, origin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.units import MILLIMETRES, PIXEL, convert_length, parse_unit
+from napari_geosr.core.volume import AXES, SPATIAL_AXES
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+_DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
+#: Of the largest voxel edge: below it, an axis counts as not turned.
+_NEGLIGIBLE = 1e-12
+
+
+@dataclass(frozen=True)
+class Place:
+    """Axes and place in space of a layer.
+
+    Attributes
+    ----------
+    axes : str
+        Out of ``"TCZYX"``; one per axis of the layer.
+    voxel_size, origin : tuple of float
+        Along the spatial axes, in `unit`. Of a sheared layer, the distances between
+        planes, so that a voxel keeps its volume.
+    unit : str
+    affine : ndarray of shape (n + 1, n + 1)
+        What is left for n spatial axes: rotation, shear and mirroring, in `unit`. A
+        layer of this voxel size and origin with this ``affine`` lies where it should.
+    """
+
+    axes: str
+    voxel_size: tuple[float, ...]
+    origin: tuple[float, ...]
+    unit: str
+    affine: np.ndarray[Any, Any]
+
+    @property
+    def is_upright(self) -> bool:
+        """Whether voxel size and origin say it all."""
+        return np.array_equal(self.affine, np.eye(len(self.affine)))
+
+
+def place_of_layer(layer: Layer) -> Place:
+    """Give the place of a layer.
+
+    Raises
+    ------
+    VolumeError
+        If the layer has more axes than can be named.
+    """
+    attributes = {
+        "name": layer.name,
+        "scale": layer.scale,
+        "translate": layer.translate,
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": layer.affine,
+        "units": layer.units,
+        "axis_labels": layer.axis_labels,
+    }
+    return place_of(attributes, layer.ndim)
+
+
+def place_of(attributes: Mapping[str, Any], ndim: int) -> Place:
+    """Give the place that a layer's attributes say, as in a layer data tuple.
+
+    Parameters
+    ----------
+    ndim : int
+        Number of axes, without the samples of colours.
+
+    Raises
+    ------
+    VolumeError
+        If there are more axes than can be named.
+    """
+    axes = axes_of(attributes, ndim)
+    n = sum(letter in SPATIAL_AXES for letter in axes)
+    matrix = _matrix(attributes, ndim)[-n - 1 :, -n - 1 :]
+    units = _units(attributes.get("units"), ndim)[-n:]
+    unit = units[-1]
+    if all(u in MILLIMETRES for u in units):
+        factors = [convert_length(1.0, u, unit) for u in units]
+        matrix = np.diag([*factors, 1.0]) @ matrix
+    elif len(set(units)) > 1:
+        unit = PIXEL
+    linear, origin = matrix[:-1, :-1], matrix[:-1, -1]
+    size = np.diag(linear)
+    affine = np.eye(n + 1)
+    turned = np.abs(linear - np.diag(size)).max() > _NEGLIGIBLE * np.abs(size).max()
+    if turned or size.min() <= 0:
+        # From X to Z: edges of X, then distances of rows, then distances of planes.
+        size = np.abs(np.diag(np.linalg.qr(linear[:, ::-1])[1]))[::-1]
+        upright = np.diag([*size, 1.0])
+        upright[:-1, -1] = origin
+        affine = matrix @ np.linalg.inv(upright)
+    return Place(axes, tuple(map(float, size)), tuple(map(float, origin)), unit, affine)
+
+
+def axes_of(attributes: Mapping[str, Any], ndim: int) -> str:
+    """Give the letters of a layer's axes: its labels if they are ours, or the usual."""
+    labels = "".join(str(a).upper()[:1] for a in attributes.get("axis_labels") or ())
+    ordered = "".join(letter for letter in AXES if letter in labels)
+    if labels == ordered and len(labels) == ndim and labels.endswith("YX"):
+        return labels
+    if ndim not in _DEFAULT_AXES:
+        name = attributes.get("name", "layer")
+        raise VolumeError(
+            f"Layer {name!r} has {ndim} axes; images and volumes of 2 to 5 axes can be "
+            "used."
+        )
+    return _DEFAULT_AXES[ndim]
+
+
+def _matrix(attributes: Mapping[str, Any], ndim: int) -> np.ndarray[Any, Any]:
+    """The homogeneous matrix from voxels to the world, in the layer's own units."""
+    from napari.utils.transforms import Affine
+
+    own = Affine(
+        scale=_numbers(attributes.get("scale"), ndim, 1.0),
+        translate=_numbers(attributes.get("translate"), ndim, 0.0),
+        rotate=attributes.get("rotate"),
+        shear=attributes.get("shear"),
+        ndim=ndim,
+    )
+    matrix: np.ndarray[Any, Any] = np.asarray(own.affine_matrix, dtype=float)
+    more = attributes.get("affine")
+    if more is not None:
+        more = np.asarray(getattr(more, "affine_matrix", more), dtype=float)
+        more = Affine(affine_matrix=more, ndim=ndim).affine_matrix
+        matrix = more @ matrix
+    return matrix
+
+
+def _numbers(values: Any, ndim: int, default: float) -> list[float]:
+    if values is None:
+        return [default] * ndim
+    numbers = [float(v) for v in np.ravel(values)]
+    return [default] * (ndim - len(numbers)) + numbers[-ndim:]
+
+
+def _units(given: Any, ndim: int) -> list[str]:
+    """Our spelling of the units of each axis; ``pixel`` for what is no length."""
+    if given is None or isinstance(given, str) or not hasattr(given, "__len__"):
+        given = (given,) * ndim
+    return [parse_unit(str(getattr(u, "units", u))) or PIXEL for u in given]
