@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,7 @@ from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
 from napari_geosr.operations import report_files
 
 if TYPE_CHECKING:
-    from napari_geosr.core.volume import Volume
-    from napari_geosr.measure.report import PorosityReport
-    from napari_geosr.operations.measure import MeasureConfig
+    from napari_geosr.gui._measuring import Measured
 
 #: The file that a person names; the others lie beside it under the same stem.
 _SUFFIX = "_report.html"
@@ -22,9 +20,7 @@ _SUFFIX = "_report.html"
 
 def export_dialog(
     parent: QWidget,
-    volumes: Mapping[str, Volume],
-    reports: Mapping[str, PorosityReport],
-    config: MeasureConfig,
+    measured: Measured,
 ) -> Callable[[ShouldStop], Generator[Step, None, None]] | None:
     """Ask for folder and name, and whether to replace files that are there.
 
@@ -34,11 +30,11 @@ def export_dialog(
         Steps that write the files, ending with ``ResultReady(folder)``; None if the
         person changed their mind.
     """
-    chosen = ask_where(parent, next(iter(reports)))
+    chosen = ask_where(parent, next(iter(measured.reports)))
     if chosen is None:
         return None
     stem = chosen.name.removesuffix(".html").removesuffix("_report")
-    files = report_files.plan(chosen.parent, list(reports), stem=stem)
+    files = report_files.plan(chosen.parent, list(measured.reports), stem=stem)
     existing = [path.name for path in files.values() if path.exists()]
     if existing and not may_replace(parent, chosen.parent, existing):
         return None
@@ -46,7 +42,14 @@ def export_dialog(
     def steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
         yield StageStarted(message="Writing the report")
         report_files.check(files, overwrite=True)
-        report_files.write(files, volumes, reports, config)
+        report_files.write(
+            files,
+            measured.volumes,
+            measured.reports,
+            measured.config,
+            # As it was when it was measured: the file may be another one by now.
+            record=measured.record,
+        )
         yield ResultReady(result=chosen.parent)
 
     return steps

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
 from napari_geosr.gui import _pore_layers as pore_layers
@@ -22,13 +24,22 @@ if TYPE_CHECKING:
 
 @dataclass
 class Measured:
-    """A measurement as the dock keeps it: what was measured, how, and what came out."""
+    """A measurement as the dock keeps it: what was measured, how, and what came out.
+
+    The volumes know their names, axes and places but hold no voxels, so that removing
+    a layer gives its memory back.
+    """
 
     volumes: dict[str, Volume]
     config: MeasureConfig
     reports: dict[str, PorosityReport]
     record: dict[str, Any]
     features: dict[str, Any]
+
+    def without_labels(self) -> Measured:
+        """The same, but for the labels, which the layers hold from now on."""
+        reports = {key: replace(r, labels=None) for key, r in self.reports.items()}
+        return replace(self, reports=reports)
 
 
 def levels_steps(
@@ -61,9 +72,14 @@ def measured_steps(
             reports = step.result
             yield StageStarted(message="Noting what was measured")
             record = measure_record(volumes, config)
+            known = {key: without_voxels(v) for key, v in volumes.items()}
             tables = {key: pore_layers.features(r) for key, r in reports.items()}
-            yield ResultReady(
-                result=Measured(dict(volumes), config, reports, record, tables)
-            )
+            yield ResultReady(result=Measured(known, config, reports, record, tables))
     finally:
         steps.close()
+
+
+def without_voxels(volume: Volume) -> Volume:
+    """Give a volume of the same shape, type and place that takes no memory."""
+    nothing = np.zeros((), volume.dtype)
+    return volume.replace(data=np.broadcast_to(nothing, volume.shape))

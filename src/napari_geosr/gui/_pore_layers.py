@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_geosr.gui._layers import METADATA, add_labels_result, geometry
+from napari_geosr.gui._position import in_layer_units, position_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.measure.report import PorosityReport
@@ -68,13 +69,15 @@ def add_pores(
     volume: Volume,
     record: dict[str, Any],
     *,
+    place: dict[str, Any] | None = None,
     table: Any = None,
     colour_by: str = BY_LABEL,
     visible: bool = True,
 ) -> Labels | None:
     """Add the labels over the volume, or put them into the layer made before.
 
-    Returns None if the report has no labels.
+    `place` is what the layer needs besides the volume's geometry. Returns None if the
+    report has no labels.
     """
     if report.labels is None:
         return None
@@ -83,6 +86,7 @@ def add_pores(
         "features": features(report) if table is None else table,
         "colormap": colormap_by(report, colour_by),
         "visible": visible,
+        **(place or {"affine": np.eye(report.labels.ndim + 1)}),
         "metadata": {
             METADATA: {
                 "provenance": [*volume.provenance, record],
@@ -145,7 +149,7 @@ def colormap_by(report: PorosityReport, column: str) -> Any:
 def label_at(viewer: ViewerModel, layer: Labels, position: Any) -> int:
     """The pore under a position in world coordinates; 0 where there is none."""
     value = layer.get_value(
-        position,
+        in_layer_units(viewer, layer, position),
         view_direction=viewer.scene.camera.view_direction
         if viewer.dims.ndisplay == 3
         else None,
@@ -155,26 +159,32 @@ def label_at(viewer: ViewerModel, layer: Labels, position: Any) -> int:
     return 0 if value is None else int(value)
 
 
-def centre_on(viewer: ViewerModel, report: PorosityReport, row: int, axes: str) -> None:
-    """Move the slices and the camera to the centroid in `row` of the report's table.
+def row_index(report: PorosityReport, row: int, volume: Volume) -> tuple[float, ...]:
+    """Give the centroid in `row` of the report's table in voxels of `volume`."""
+    places = zip(volume.spatial_axes, volume.origin, volume.voxel_size, strict=True)
+    return tuple(
+        (float(report.table[f"centroid_{letter.lower()}"][row]) - origin) / size
+        for letter, origin, size in places
+    )
+
+
+def centre_on(viewer: ViewerModel, layer: Layer, index: Sequence[float]) -> None:
+    """Move the slices and the camera to a voxel of a layer.
 
     Parameters
     ----------
-    axes : str
-        Axes of the measured volume, the last ones of the viewer's.
+    index : sequence of float
+        Along the layer's last axes, in voxels; sliders of other axes stay.
     """
-    n = viewer.dims.ndim
+    place = position_of(viewer, layer, index)
     displayed = list(viewer.dims.displayed)
     centre = list(viewer.scene.camera.center)
-    for i, letter in enumerate(axes.lower()):
-        column = f"centroid_{letter}"
-        if column not in report.table:
-            continue
-        axis, value = n - len(axes) + i, float(report.table[column][row])
+    for i in range(-len(index), 0):
+        axis = viewer.dims.ndim + i
         if axis in displayed:
-            centre[displayed.index(axis) - len(displayed)] = value
+            centre[displayed.index(axis) - len(displayed)] = float(place[i])
         else:
-            viewer.dims.set_point(axis, value)
+            viewer.dims.set_point(axis, float(place[i]))
     viewer.scene.camera.center = tuple(centre)
 
 

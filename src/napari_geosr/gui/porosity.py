@@ -22,7 +22,7 @@ from napari_geosr.core.steps import StageStarted, Step, Warned
 from napari_geosr.gui import _pore_layers as pore_layers
 from napari_geosr.gui._export import export_dialog
 from napari_geosr.gui._histogram import PlotColors
-from napari_geosr.gui._layers import unwrapped, volume_from_layer
+from napari_geosr.gui._layers import place_over, unwrapped, volume_from_layer
 from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._measuring import Measured, levels_steps, measured_steps
 from napari_geosr.gui._notify import MessageRow
@@ -69,7 +69,7 @@ class PorosityDock(QWidget):
             weakref.WeakKeyDictionary()
         )
         self._measured: Measured | None = None
-        self._running_layers: list[weakref.ref[Layer]] = []
+        self._sources: dict[str, weakref.ref[Layer]] = {}
         self._pores: dict[str, weakref.ref[Labels]] = {}
         self._picking = False
         self.settings = PorositySettings(napari_viewer)
@@ -185,6 +185,7 @@ class PorosityDock(QWidget):
             owner=self,
             on_result=lambda levels: self._on_levels(reference, levels),
             on_error=self._on_levels_error,
+            on_finished=self._on_levels_finished,
         )
 
     def _volume(self, layer: Layer | None) -> Volume | None:
@@ -217,6 +218,9 @@ class PorosityDock(QWidget):
         self.settings.histogram.empty_text = "No grey values to show."
         self.settings.histogram.update()
         self.message.show_error(error)
+
+    def _on_levels_finished(self) -> None:
+        self._runs.levels = None  # it holds the volume
 
     def _on_voxel_size(self, _layer: object) -> None:
         layer = self.settings.image.layer()
@@ -296,9 +300,11 @@ class PorosityDock(QWidget):
             self.message.show_error(error)
             return
         self.message.clear()
-        self._running_layers = [
-            weakref.ref(chosen) for chosen in (layer, other) if chosen is not None
-        ]
+        self._sources = {
+            chosen.name: weakref.ref(chosen)
+            for chosen in (layer, other)
+            if chosen is not None
+        }
         self._runs.measuring = Run(
             lambda should_stop: measured_steps(volumes, config, mask, should_stop),
             owner=self,
@@ -350,8 +356,8 @@ class PorosityDock(QWidget):
 
     def _on_measured(self, measured: Measured) -> None:
         """Show what was found. The layers may have gone meanwhile."""
-        self._measured = measured
-        self.result.set_reports(measured.reports)
+        self._measured = measured.without_labels()
+        self.result.set_reports(self._measured.reports)
         self.tabs.setTabEnabled(1, True)
         self.tabs.setCurrentIndex(1)
         name = next(iter(measured.reports))
@@ -360,11 +366,13 @@ class PorosityDock(QWidget):
             self.message.show_message(" ".join(warnings), "warning")
         # The first one last, so that it lies on top and is the active layer.
         for key in reversed(measured.reports):
+            source = self._sources[key]()
             layer = pore_layers.add_pores(
                 self._viewer,
                 measured.reports[key],
                 measured.volumes[key],
                 measured.record,
+                place=None if source is None else place_over(source),
                 table=measured.features[key],
                 colour_by=self.result.colour_column,
                 visible=key == name,
@@ -384,12 +392,14 @@ class PorosityDock(QWidget):
     def go_to(self, label: int) -> None:
         """Move slices and camera to a pore, and select its label."""
         report, measured = self.result.report, self._measured
-        layer = self.pores_layer()
         if report is None or measured is None:
             return
-        row = label - 1
-        volume = measured.volumes[self.result.which.currentText()]
-        pore_layers.centre_on(self._viewer, report, row, volume.spatial_axes)
+        name = self.result.which.currentText()
+        layer, source = self.pores_layer(), self._sources[name]()
+        shown = source if layer is None else layer
+        if shown is not None and shown in self._viewer.layers:
+            index = pore_layers.row_index(report, label - 1, measured.volumes[name])
+            pore_layers.centre_on(self._viewer, shown, index)
         if layer is not None:
             layer.selected_label = label
 
@@ -432,7 +442,7 @@ class PorosityDock(QWidget):
 
     def _on_removed(self, event: Any) -> None:
         """A layer went: nobody waits for its figures any more."""
-        running = [reference() for reference in self._running_layers]
+        running = [reference() for reference in self._sources.values()]
         if self.is_running and event.value in running:
             self.cancel()
             self.message.show_message(
@@ -446,7 +456,7 @@ class PorosityDock(QWidget):
         measured = self._measured
         if measured is None:
             return
-        steps = export_dialog(self, measured.volumes, measured.reports, measured.config)
+        steps = export_dialog(self, measured)
         if steps is None:
             return
         self.result.export.setEnabled(False)

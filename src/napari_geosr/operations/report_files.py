@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
@@ -84,8 +84,15 @@ def write(
     volumes: Mapping[str, Volume],
     reports: Mapping[str, PorosityReport],
     config: MeasureConfig,
+    record: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what :func:`plan` named, replacing what :func:`check` allowed.
+
+    Parameters
+    ----------
+    record : mapping, optional
+        The provenance record made when the volumes were measured. Without it, it is
+        made now, for which their files or voxels are read.
 
     Raises
     ------
@@ -101,7 +108,8 @@ def write(
         raise FileError(
             f"The folder {folder} cannot be made: {error.strerror}. Choose another one."
         ) from error
-    record = measure_record(volumes, config)
+    if record is None:
+        record = measure_record(volumes, config)
     first, *others = reports
     values = reports[first].to_json_dict() | {"provenance": record}
     for name in others:
