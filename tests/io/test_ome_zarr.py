@@ -270,3 +270,18 @@ def test_an_output_for_tiles_is_written_once_in_little_memory(
             assert not output.array._held()
         assert output.array.n_rewrites == 0
     np.testing.assert_array_equal(io.read(tmp_path / "a.ome.zarr").data, voxels)
+
+
+def test_stopping_early_writes_only_what_was_begun(tmp_path: Path) -> None:
+    shape = (64, 600, 600)
+    with io.create(tmp_path / "a.zarr", shape=shape, dtype="f4", **SPEC) as output:
+        box = (slice(3, 9), slice(100, 300), slice(10, 40))
+        output.array[box] = 2
+        output.blank([box])
+        shards = output.array
+        path = output.keep_incomplete()
+    assert shards.n_rewrites == 0
+    assert sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) < 2_000_000
+    data = np.asarray(io.read(path).data)
+    assert np.all(data[box] == 2)
+    assert np.isnan(data).sum() == data.size - data[box].size

@@ -39,6 +39,8 @@ class ShardBuffer:
         Of a shard.
     buffer_bytes : int
         Upper bound of what is held back.
+    fill : float
+        What voxels hold that nobody has written.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class ShardBuffer:
         array: Any,
         block_shape: tuple[int, ...],
         buffer_bytes: int = _BUFFER_BYTES,
+        fill: float = 0,
     ) -> None:
         self.array = array
+        self.fill = fill
         self.block_shape = block_shape
         self.buffer_bytes = buffer_bytes
         self.shape = tuple(int(n) for n in array.shape)
@@ -108,7 +112,7 @@ class ShardBuffer:
                 self._written.add(index)
                 return
             else:
-                self._pending[index] = np.zeros(lengths, dtype=self.dtype)
+                self._pending[index] = np.full(lengths, self.fill, dtype=self.dtype)
         block = self._pending[index]
         block[tuple(target)] = part
         self._given[index] = self._given.get(index, 0) + part.size
@@ -154,6 +158,8 @@ class ZarrOutput(Output):
 
         super().__init__(path, temporary, stamp)
         self.dtype = dtype
+        # What was never written is told from what is zero, where that is possible.
+        self.fill = np.nan if dtype.kind == "f" else 0
         self.multiscale = multiscale
         self.group = zarr.open_group(temporary, mode="w-", zarr_format=3)
         self._write_attributes([(1,) * len(stamp.shape)], stamp)
@@ -174,7 +180,7 @@ class ZarrOutput(Output):
             min(s, n) for s, n in zip(shards, stamp.shape, strict=True)
         )
         level = self._add_level(0, stamp.shape, *shapes)
-        self.array = ShardBuffer(level, shards, buffer)
+        self.array = ShardBuffer(level, shards, buffer, self.fill)
 
     def _add_level(
         self,
@@ -194,7 +200,7 @@ class ZarrOutput(Output):
             dtype=self.dtype,
             compressors=codec,
             dimension_names=[a.lower() for a in self.stamp.axes],
-            fill_value=0,
+            fill_value=self.fill,
         )
 
     def _write_attributes(self, factors: list[tuple[int, ...]], stamp: Stamp) -> None:
@@ -214,6 +220,9 @@ class ZarrOutput(Output):
         if self.stamp.kind == "labels":
             return True
         return self.dtype.kind in "iu" and self.dtype.itemsize >= 4
+
+    def blank(self, finished: Sequence[Slices]) -> None:
+        """Nothing to do: the fill value stands wherever nothing was written."""
 
     def complete(self, *, pyramid: bool) -> None:
         self.array.flush()

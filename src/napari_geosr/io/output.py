@@ -67,7 +67,8 @@ class Output(ABC):
     def keep_incomplete(self) -> Path:
         """Keep what is there so far, at the returned path, when the block is left.
 
-        Voxels never written are zero. An older incomplete file is replaced.
+        Call :meth:`blank` before, so that nothing passes for a result that is none.
+        An older incomplete file is replaced.
         """
         self._kept = True
         return self.incomplete_path
@@ -78,6 +79,13 @@ class Output(ABC):
     def release(self) -> None:
         """Write out what is buffered and give its memory back."""
         release_pages(self.array)
+
+    @abstractmethod
+    def blank(self, finished: Sequence[Slices]) -> None:
+        """Make sure that every voxel outside the `finished` boxes is NaN.
+
+        Integers have no such value: theirs stay zero where nothing was written.
+        """
 
     @abstractmethod
     def complete(self, *, pyramid: bool) -> None:

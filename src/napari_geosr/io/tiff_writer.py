@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.io.lazy import Slices
 from napari_geosr.io.mapping import MappedFile, map_file
 from napari_geosr.io.output import Output
 from napari_geosr.io.stamp import KEY, Stamp, stored_axes
@@ -127,6 +129,25 @@ class TiffOutput(Output):
                 # Some file systems cannot reserve; the free space was checked before.
                 if error.errno not in (22, 95):
                     raise
+
+    def blank(self, finished: Sequence[Slices]) -> None:
+        """Write NaN over the zeros of the file, plane by plane."""
+        if self.dtype.kind != "f":
+            return
+        edges = {0, self.array.shape[0]}
+        edges |= {e for box in finished for e in (box[0].start, box[0].stop)}
+        # Between two edges all planes are covered alike.
+        for start, stop in itertools.pairwise(sorted(edges)):
+            covered = np.zeros(self.array.shape[1:], bool)
+            for box in finished:
+                if box[0].start <= start and stop <= box[0].stop:
+                    covered[box[1:]] = True
+            if covered.all():
+                continue
+            for index in range(start, stop):
+                plane = np.array(self.array[index])
+                plane[~covered] = np.nan
+                self.array[index] = plane
 
     def complete(self, *, pyramid: bool) -> None:
         self.close()

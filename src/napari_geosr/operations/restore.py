@@ -28,7 +28,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.storage import array_for, blank_unfinished
+from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
@@ -320,7 +320,7 @@ def run_steps(
         if output is not None:
             output.provenance = result.provenance
             if not filled.complete:
-                blank_unfinished(array, filled.places)
+                output.blank(filled.places)
                 path = output.keep_incomplete()
     if path is not None:
         result = io.read(path).replace(name=result.name)

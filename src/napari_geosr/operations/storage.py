@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,24 +55,6 @@ def cached_zarr(shape: tuple[int, ...], dtype: np.dtype[Any], fill: float = 0) -
     )
     weakref.finalize(array, shutil.rmtree, path, ignore_errors=True)
     return array
-
-
-def blank_unfinished(array: Any, finished: Sequence[tuple[slice, ...]]) -> None:
-    """Write NaN wherever no finished box lies, so that nothing passes for a result.
-
-    Integer arrays have no such value and stay zero there.
-    """
-    if np.dtype(array.dtype).kind != "f":
-        return
-    for first in range(array.shape[0]):
-        covered = np.zeros(array.shape[1:], bool)
-        for box in finished:
-            if box[0].start <= first < box[0].stop:
-                covered[box[1:]] = True
-        if not covered.all():
-            plane = np.array(array[first])
-            plane[~covered] = np.nan
-            array[first] = plane
 
 
 def _remove_leftovers(folder: Path) -> None:
