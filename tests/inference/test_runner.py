@@ -97,6 +97,34 @@ def test_a_layer_deep_network_stops_within_a_tile(make_network, statistics_of, r
     assert len(calls) < 20
 
 
+def test_a_network_of_one_module_stops_within_a_tile(statistics_of, rng, monkeypatch):
+    from napari_geosr.networks import _dense, build_network
+
+    monkeypatch.setattr(_dense, "STRIP_VALUES", 1 << 12)
+    network = build_network("msdnet", depth=6).eval()
+    n_asked = 0
+
+    def stop_at_tenth() -> bool:
+        nonlocal n_asked
+        n_asked += 1
+        return n_asked >= 10
+
+    source = rng.normal(size=(64, 64)).astype("float32")
+    target = np.zeros_like(source)
+    steps = run(
+        network,
+        source,
+        target,
+        statistics_of(source),
+        tile=(64, 64),
+        should_stop=stop_at_tenth,
+    )
+    with pytest.raises(Cancelled, match="Stopped after 0 of 1 tiles"):
+        run_to_end(steps)
+    assert n_asked == 10
+    assert not target.any()
+
+
 def test_closing_early_ends_the_threads(parts):
     steps = run(*parts, tile=(1, 24, 31))
     next(steps)

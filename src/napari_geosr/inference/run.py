@@ -15,7 +15,6 @@ from napari_geosr.core.errors import (
     Cancelled,
     ConfigError,
     DeviceMemoryError,
-    ModelError,
     VolumeError,
 )
 from napari_geosr.core.steps import (
@@ -39,9 +38,21 @@ from napari_geosr.inference.memory import (
 )
 from napari_geosr.inference.pipeline import Pipeline
 from napari_geosr.inference.stores import held_bytes, kept_small
-from napari_geosr.inference.tile_choice import TileChoice, choose_tile, weigh_tile
+from napari_geosr.inference.tile_choice import (
+    SECONDS_PER_TILE,
+    TileChoice,
+    choose_tile,
+    weigh_tile,
+)
 from napari_geosr.inference.tile_memory import TileMemory, memory_key
-from napari_geosr.inference.tiling import Tile, TilePlan, lay_out, plan, split
+from napari_geosr.inference.tiling import (
+    Tile,
+    TilePlan,
+    clip_box,
+    lay_out,
+    plan,
+    split,
+)
 from napari_geosr.inference.windows import (
     NonFinite,
     Standardisation,
@@ -186,15 +197,24 @@ class Run:
 
     def plan_region(self) -> TilePlan:
         """As :meth:`plan`, but without measuring where memory is plentiful."""
-        if self.tile_memory.most_voxels(memory_key(self.network, self.device)):
+        speed = compute.known_speed(self.network, self.device, self.threads) or 0.0
+        box = clip_box(self.layout, self.region)
+        single = tuple(
+            1
+            if axis == 0 and self.layout.per_plane
+            else part.stop - part.start // s * s
+            for axis, (part, s) in enumerate(zip(box, self.layout.stride, strict=True))
+        )
+        one = plan(self.source.shape, self.spec, single, box=self.region)
+        choice = weigh_tile(self.layout, box, one.tile, self.cost, self.buffers)
+        if (
+            choice.peak_bytes > self.budget
+            or choice.window_voxels * speed > SECONDS_PER_TILE
+            or self.tile_memory.most_voxels(memory_key(self.network, self.device))
+        ):
             return self.plan()
-        try:
-            self.choice = self._choose(self.budget)
-        except (DeviceMemoryError, ModelError):  # at the generous figure
-            return self.plan()
-        if self.choice.tile != self._choose(1 << 62).tile:
-            return self.plan()
-        return self._tiles(None)
+        self.choice = choice
+        return one
 
     def _choose(self, budget: int, most: int | None = None) -> TileChoice:
         # A region is small: it should be there before its speed could be measured.
