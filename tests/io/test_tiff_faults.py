@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
+from napari_geosr.io.tiff import _quiet
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {"metadata": None},
@@ -146,3 +148,15 @@ def test_missing_file_and_unknown_suffix(tmp_path: Path) -> None:
         path.write_bytes(b"ply\nformat")
         with pytest.raises(FileError, match=message):
             io.read(path)
+
+
+def test_the_logger_speaks_again_after_overlapping_reads(caplog: Any) -> None:
+    logger = logging.getLogger("tifffile")
+    first, second = _quiet(), _quiet()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    logger.warning("still quiet")
+    second.__exit__(None, None, None)
+    logger.warning("loud again")
+    assert caplog.messages == ["loud again"]

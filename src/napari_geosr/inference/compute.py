@@ -33,6 +33,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _TIGHT = 1 << 30
 _frugal_lock = threading.Lock()
 _frugal_runs: list[str] = []
+_precision_lock = threading.Lock()
+_in_full_precision: list[None] = []
+_flags_before: list[tuple[Any, str, Any]] = []
 
 
 class OutOfMemoryError(Exception):
@@ -82,25 +85,43 @@ def exact_settings(threads: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     # More threads than cores only wait for each other, in thousands they hang.
     wanted = min(threads or default_threads(), usable_cores())
-    flags = _tf32_flags() if torch.cuda.is_available() else []
-    old = [getattr(place, name) for place, name, _ in flags]
     try:
         if wanted != before:
             torch.set_num_threads(wanted)
-        for place, name, value in flags:
-            setattr(place, name, value)
-        with torch.inference_mode():
+        with _full_precision(), torch.inference_mode():
             yield
     finally:
-        for (place, name, _), value in zip(flags, old, strict=True):
-            setattr(place, name, value)
         if wanted != before:
             torch.set_num_threads(before)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """TF32 off while any thread is inside.
+
+    The flags belong to the process: the first thread in sets them and the last one out
+    puts them back, or a preview that ends would take them from a run.
+    """
+    with _precision_lock:
+        if not _in_full_precision:
+            for place, name, value in _tf32_flags():
+                _flags_before.append((place, name, getattr(place, name)))
+                setattr(place, name, value)
+        _in_full_precision.append(None)
+    try:
+        yield
+    finally:
+        with _precision_lock:
+            _in_full_precision.pop()
+            while not _in_full_precision and _flags_before:
+                setattr(*_flags_before.pop())
 
 
 def _tf32_flags() -> list[tuple[Any, str, Any]]:
     import torch
 
+    if not torch.cuda.is_available():
+        return []
     backends: Any = torch.backends
     if hasattr(backends.cudnn, "conv"):  # since torch 2.9
         return [

@@ -33,16 +33,28 @@ _IMPOSSIBLE_RATIO = 5000
 _MOST_CHANNELS = 7
 
 
+_quiet_lock = threading.Lock()
+_quiet_readers: list[None] = []
+
+
+def _nobody_is_quiet(_record: logging.LogRecord) -> bool:
+    return not _quiet_readers
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep tifffile's own complaints off the screen: ours say file and remedy."""
-    logger = logging.getLogger("tifffile")
-    before = logger.disabled
-    logger.disabled = True
+    """Keep tifffile's own complaints off the screen: ours say file and remedy.
+
+    Several threads may read at the same time, and tifffile has threads of its own.
+    """
+    logging.getLogger("tifffile").addFilter(_nobody_is_quiet)
+    with _quiet_lock:
+        _quiet_readers.append(None)
     try:
         yield
     finally:
-        logger.disabled = before
+        with _quiet_lock:
+            _quiet_readers.pop()
 
 
 def read_tiff(
