@@ -78,6 +78,31 @@ def test_the_difference_becomes_a_layer(viewer, box, qtbot):
     assert low == -high
 
 
+@pytest.mark.parametrize("position", [{"time": 2}, None])
+def test_the_difference_of_a_series_is_to_what_was_restored(
+    viewer, qtbot, rng, position
+):
+    data = rng.random((3, 4, 20, 30)).astype(np.float32)
+    place = {"scale": (1, 2, 1, 1), "units": ("s", "um", "um", "um")}
+    labels = ("t", "z", "y", "x")
+    source = viewer.add_image(data, name="series", axis_labels=labels, **place)
+    result = viewer.add_image(
+        data[2] + 1, name="result", scale=(2, 1, 1), units="um", axis_labels=labels[1:]
+    )
+    box = CompareBox(viewer)
+    qtbot.addWidget(box)
+    box.set_pair(source, result)
+    if position is None:  # of unknown origin: what is on screen
+        viewer.dims.set_point(0, 2)
+    else:
+        result.metadata["geosr"] = {"position": position}
+        viewer.dims.set_point(0, 1)
+    box.difference_button.click()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=10_000)
+    layer = viewer.layers["result − series"]
+    np.testing.assert_allclose(np.asarray(layer.data), 1, rtol=1e-6)
+
+
 def test_a_layer_that_goes_ends_the_comparison(viewer, box):
     source, result = box.pair()
     box.curtain_button.click()

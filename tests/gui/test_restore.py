@@ -131,6 +131,37 @@ def test_super_resolution_lies_over_the_original(viewer, qtbot, scan):
         )
 
 
+def test_of_a_turned_series_what_is_on_screen_is_restored(viewer, qtbot, scan):
+    series = np.stack([scan[:6, :24, :30] + t for t in range(3)])
+    affine = np.eye(5)
+    affine[1:4, 4] = 7, 8, 9
+    source = viewer.add_image(
+        series,
+        name="series",
+        axis_labels=("t", "z", "y", "x"),
+        units=("s", "um", "um", "um"),
+        scale=(1, 2, 0.5, 0.5),
+        affine=affine,
+    )
+    source.rotate = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0.8, -0.6], [0, 0, 0.6, 0.8]]
+    viewer.dims.set_point(0, 2)
+    dock = opened(viewer)
+    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+        dock.run_button.click()
+    result = dock._restoring.target()
+    assert result.metadata["geosr"]["position"] == {"time": 2}
+    assert result.data.shape == (6, 24, 30)
+    for corner in ((0, 0, 0), (5, 3, 20)):
+        np.testing.assert_allclose(
+            result.data_to_world(corner), source.data_to_world((0, *corner))[1:]
+        )
+    viewer.dims.set_point(0, 0)
+    dock.compare.difference_button.click()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=20_000)
+    change = np.asarray(viewer.layers[-1].data)
+    np.testing.assert_allclose(change, result.data - series[2], atol=1e-3)
+
+
 def _volume(layer):
     from napari_geosr.gui._layers import volume_from_layer
 

@@ -31,6 +31,7 @@ from napari_geosr.gui._layers import (
     volume_from_layer,
 )
 from napari_geosr.gui._lifetime import Connections
+from napari_geosr.gui._place import place_of_layer
 from napari_geosr.gui._preview import (
     PREVIEW_EDGES,
     PreviewLayer,
@@ -119,6 +120,7 @@ class Restoring(QObject):
         self._busy = ""
         self._run: Run | None = None
         self._target: weakref.ref[Image] | None = None
+        self._restored_from: dict[str, Any] = {}
         self._refresher: Refresher | None = None
         self._began = 0.0
         self._timer = QTimer(self)
@@ -222,11 +224,11 @@ class Restoring(QObject):
 
     def _key(self, layer: Image) -> tuple[Any, ...]:
         """Build what statistics, verdict and estimate depend on."""
+        place = place_of_layer(layer)
         return (
             id(layer),
             id(layer.data),
-            tuple(layer.scale),
-            tuple(map(str, layer.units)),
+            (place.axes, place.voxel_size, place.origin, place.unit),
             tuple(chosen_position(layer, self._viewer).items()),
             self._config,
         )
@@ -315,6 +317,10 @@ class Restoring(QObject):
         named = _named(prepared, layer)
         self._began = time.monotonic()
         self._target = None
+        self._restored_from = {
+            "source_layer": layer.name,
+            "position": chosen_position(layer, self._viewer),
+        }
         self._start(
             "run",
             lambda stop: operation.run_steps(named, first=first, should_stop=stop),
@@ -330,7 +336,7 @@ class Restoring(QObject):
                 self.cancel()
                 return
             target = add_image_result(self._viewer, step.volume, like=layer)
-            target.metadata[METADATA]["source_layer"] = layer.name
+            target.metadata[METADATA] |= self._restored_from
             self._target = weakref.ref(target)
             self._refresher = Refresher(self._viewer, target)
         elif isinstance(step, TileDone):
@@ -346,9 +352,8 @@ class Restoring(QObject):
         target = self.target()
         if target is None or target not in self._viewer.layers:
             return
-        source_layer = target.metadata[METADATA].get("source_layer")
         record = layer_metadata(restored.volume)[METADATA]
-        target.metadata[METADATA] = record | {"source_layer": source_layer}
+        target.metadata[METADATA] = record | self._restored_from
         self.finished.emit(target, restored, time.monotonic() - self._began)
 
     def _on_step(self, step: Step) -> None:
