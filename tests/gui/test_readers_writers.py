@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dask.array as da
+import h5py
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -14,8 +15,11 @@ from napari.layers import Image, Labels, Layer
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui._layers import part_of_file
 from napari_geosr.gui.readers import get_reader
 from napari_geosr.gui.writers import volume_from_data, write_image, write_labels
+from napari_geosr.operations.reproduce import as_command, as_python
+from napari_geosr.operations.restore import RestoreConfig
 
 SUFFIXES = [".tif", ".ome.tif", ".ome.zarr"]
 
@@ -96,6 +100,11 @@ def test_channels_become_layers(tmp_path: Path) -> None:
         assert layer.metadata["geosr"]["channel"] == c
         assert layer.metadata["geosr"]["source"] is None
         np.testing.assert_allclose(layer.translate, volume().origin)
+        again, part = part_of_file(layer, ViewerModel())
+        assert (again.source, part) == (path, {"channel": c})
+        command = as_command(again, RestoreConfig(), **part)
+        assert f"restore {path} " in command
+        assert f"--channel {c}" in command
 
 
 def test_time_series_keeps_its_axis(tmp_path: Path) -> None:
@@ -107,6 +116,24 @@ def test_time_series_keeps_its_axis(tmp_path: Path) -> None:
     back = io.read(out)
     assert (back.axes, back.unit) == ("TZYX", "µm")
     np.testing.assert_allclose(back.voxel_size, volume().voxel_size, rtol=1e-6)
+
+
+def test_series_of_channels_and_datasets_are_found_again(tmp_path: Path) -> None:
+    data = np.zeros((3, 2, 4, 5, 6), np.uint8)
+    path = io.write(volume(data=data, axes="TCZYX"), tmp_path / "a.ome.tif")
+    viewer = ViewerModel()
+    for layer in opened(path):
+        viewer.add_layer(layer)
+    viewer.dims.set_point(0, 2)
+    again, part = part_of_file(viewer.layers[1], viewer)
+    assert (again.source, part) == (path, {"time": 2, "channel": 1})
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["entry/my data"] = np.zeros((4, 5, 6), np.float32)
+    (layer,) = opened(tmp_path / "a.h5")
+    again, part = part_of_file(layer, ViewerModel())
+    assert (again.source, part) == (tmp_path / "a.h5", {})
+    assert "--dataset 'entry/my data'" in as_command(again, RestoreConfig())
+    assert "dataset='entry/my data'" in as_python(again, RestoreConfig())
 
 
 def test_large_files_stay_on_disk(

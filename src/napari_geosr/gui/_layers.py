@@ -64,6 +64,7 @@ def volume_from_layer(
         name=layer.name,
         provenance=tuple(record.get("provenance", ())),
         source=_source_file(layer, record),
+        metadata=_dataset(record),
     )
     if place.axes in ("YX", "ZYX"):
         return volume
@@ -104,6 +105,25 @@ def _source_file(layer: Layer, record: dict[str, Any]) -> Path | None:
     if path is None and not record and layer.source.parent is None:
         path = layer.source.path
     return None if path is None else Path(path)
+
+
+def _dataset(record: dict[str, Any]) -> dict[str, Any]:
+    info = record.get("info", {})
+    return {"dataset": info["dataset"]} if "dataset" in info else {}
+
+
+def part_of_file(layer: Layer, viewer: ViewerModel) -> tuple[Volume, dict[str, int]]:
+    """Give the layer's volume, and time point and channel that it is of its file.
+
+    Our reader makes a layer of each channel of a file.
+    """
+    volume = volume_from_layer(layer, viewer)
+    part = chosen_position(layer, viewer)
+    record = layer.metadata.get(METADATA, {})
+    if volume.source is None and record.get("file") is not None:
+        volume = volume.replace(source=Path(record["file"]))
+        part["channel"] = record["channel"]
+    return volume, part
 
 
 def geometry(volume: Volume) -> dict[str, Any]:

@@ -28,8 +28,8 @@ from napari_geosr.gui._curtain import CompareBox
 from napari_geosr.gui._form import ConfigForm
 from napari_geosr.gui._layer_combo import LayerCombo
 from napari_geosr.gui._layers import (
-    chosen_position,
     is_helper,
+    part_of_file,
     unwrapped,
     volume_from_layer,
 )
@@ -252,7 +252,9 @@ class RestoreDock(QWidget):
         layer = self.layer_combo.layer()
         self.message.clear()
         self.voxel_size.set_layer(None)
-        if layer is not None:
+        if layer is None:
+            self.model_box.set_volume(None)
+        else:
             try:
                 self.model_box.set_volume(volume_from_layer(layer, self._viewer))
                 self.voxel_size.set_layer(layer)
@@ -312,9 +314,8 @@ class RestoreDock(QWidget):
             self.message.show_message("Open an image first: no layer is chosen.")
             return
         try:
-            volume = volume_from_layer(layer, self._viewer)
-            position = chosen_position(layer, self._viewer)
-            text = make(volume, self.config(), **position)
+            volume, part = part_of_file(layer, self._viewer)
+            text = make(volume, self.config(), **part)
         except GeoSRError as error:
             self.message.show_error(error)
             return

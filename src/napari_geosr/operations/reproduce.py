@@ -27,8 +27,9 @@ def as_command(
     Parameters
     ----------
     volume : Volume
-        What is restored; its `source` is the file to read. Its voxel size is written
-        into the command, as a person may have corrected what the file says.
+        What is restored; its `source` is the file to read, and ``dataset`` in its
+        metadata the dataset in it. Its voxel size is written into the command, as a
+        person may have corrected what the file says.
     config : RestoreConfig
         Settings; those left at their default are not written.
     out : path, optional
@@ -51,6 +52,8 @@ def as_command(
         parts += ["--time", str(time)]
     if channel is not None:
         parts += ["--channel", str(channel)]
+    if "dataset" in volume.metadata:
+        parts += ["--dataset", str(volume.metadata["dataset"])]
     if volume.has_physical_size:
         parts += ["--voxel-size", ",".join(map(repr, volume.voxel_size))]
         parts += ["--unit", volume.unit]
@@ -70,6 +73,8 @@ def as_python(
     if volume.has_physical_size:
         reading.append(f"voxel_size={volume.voxel_size!r}")
         reading.append(f"unit={volume.unit!r}")
+    if "dataset" in volume.metadata:
+        reading.append(f"dataset={volume.metadata['dataset']!r}")
     chosen = {"time": time, "channel": channel}
     choice = ", ".join(f"{k}={v}" for k, v in chosen.items() if v is not None)
     settings = [f"{name}={value!r}" for name, value in _changed(config).items()]
