@@ -1,11 +1,12 @@
 """Peak memory against the budget: target P9, "8x the budget within budget + 10 %".
 
 Each row is a process of its own that streams a float32 volume from a TIFF (a page at a
-time) through a network into a zarr. The larger of the two files is eight times the
-smallest budget. "Peak" is the kernel's
-high-water mark of the process (VmHWM, reset before the run) above what the process held
-once network, libraries and the two files were loaded and one small window had run: all
-that a run adds, the C library's reserves and mapped file pages included.
+time) through a network into an OME-Zarr or a mapped TIFF. The larger of both files is
+eight times the smallest budget. "Peak" is the kernel's high-water mark of the process
+(VmHWM, reset before the run) above what the process held once network, libraries and
+the two files were loaded and one small window had run: all that a run adds, the C
+library's reserves and mapped file pages included. The command as a whole is measured in
+memory_command.py.
 
     python benchmarks/memory.py [--quick]
 """
@@ -22,15 +23,23 @@ from pathlib import Path
 
 MB = 10**6
 BUDGETS = (96, 192, 384)
+_MSD = ("msdnet", {"depth": 4, "adjacent_slices": 5})
+_SR = ("light_sr", {"features": 4, "blocks": 1})
 CASES = {
-    "MSD-net 2.5D, depth 4": ("msdnet", {"depth": 4, "adjacent_slices": 5}),
-    "light SR 3D x2": ("light_sr", {"features": 4, "blocks": 1}),
+    "MSD-net 2.5D to zarr": (*_MSD, ".ome.zarr"),
+    "MSD-net 2.5D to tiff": (*_MSD, ".ome.tif"),
+    "light SR 3D to zarr": (*_SR, ".ome.zarr"),
+    "light SR 3D to tiff": (*_SR, ".ome.tif"),
 }
 TARGET = 1.10
 
 
 def child(
-    network_name: str, kwargs: dict[str, object], budget: int, n_bytes: int
+    network_name: str,
+    kwargs: dict[str, object],
+    suffix: str,
+    budget: int,
+    n_bytes: int,
 ) -> None:
     """One run in this process; prints a JSON object."""
     import ctypes
@@ -38,11 +47,15 @@ def child(
     import numpy as np
     import tifffile
     import torch
-    import zarr
 
+    from napari_geosr import io
     from napari_geosr.core.steps import run_to_end
     from napari_geosr.inference.intensity import IntensityStatistics
-    from napari_geosr.inference.runner import estimate, restore_region, restore_tiles
+    from napari_geosr.inference.runner import (
+        choose_output,
+        restore_region,
+        restore_tiles,
+    )
     from napari_geosr.inference.tiling import lay_out
     from napari_geosr.networks import build_network
 
@@ -61,28 +74,38 @@ def child(
                 tif.write(np.roll(noise, i, axis=0), contiguous=True)
         source = _Pages(path, (n_planes, plane, plane))
         shape = lay_out(source.shape, network.spec).output_shape
-        target = zarr.create_array(
-            Path(folder) / "out.zarr",
-            shape=shape,
-            chunks=(4, 256, 256),
-            dtype="float32",
-        )
-        target[:1] = 0.0
-        estimate(network, source.shape, budget=budget)
-        restore_region(
+        space = {"axes": "ZYX", "voxel_size": (1, 1, 1), "unit": "µm"}
+        tile, memory = choose_output(
             network,
             source,
-            (slice(0, 1), slice(0, 16), slice(0, 16)),
+            np.dtype("float32"),
             statistics=statistics,
             budget=budget,
         )
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-        before = _status("VmRSS")
-        summary = run_to_end(
-            restore_tiles(network, source, target, statistics=statistics, budget=budget)
-        )
-        peak = _status("VmHWM") - before
+        with io.create(
+            Path(folder) / f"out{suffix}",
+            shape=shape,
+            dtype="float32",
+            origin=(0, 0, 0),
+            tile=tile,
+            memory=memory,
+            **space,
+        ) as output:
+            restore_region(
+                network,
+                source,
+                (slice(0, 1), slice(0, 16), slice(0, 16)),
+                statistics=statistics,
+                budget=budget,
+            )
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")
+            before = _status("VmRSS")
+            steps = restore_tiles(
+                network, source, output.array, statistics=statistics, budget=budget
+            )
+            summary = run_to_end(steps)
+            peak = _status("VmHWM") - before
     print(
         json.dumps(
             {
@@ -132,8 +155,7 @@ def _status(key: str) -> int:
 
 
 def measure(case: str, budget: int, n_bytes: int) -> dict[str, object]:
-    name, kwargs = CASES[case]
-    arguments = json.dumps([name, kwargs, budget, n_bytes])
+    arguments = json.dumps([*CASES[case], budget, n_bytes])
     done = subprocess.run(
         [sys.executable, __file__, "--child", arguments],
         capture_output=True,

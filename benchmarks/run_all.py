@@ -1,21 +1,40 @@
-"""Run every benchmark of this folder, one after the other, each in its own process."""
+"""Run every benchmark of this folder, one after the other, each in its own process.
+
+    python benchmarks/run_all.py [--quick] [--except NAME …]
+
+With ``--quick`` those that know it measure less.
+"""
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="measure less")
+    parser.add_argument(
+        "--except", nargs="*", default=[], dest="left_out", help="scripts to leave out"
+    )
+    options = parser.parse_args()
     here = Path(__file__)
     worst = 0
     for script in sorted(here.parent.glob("*.py")):
         if script.name == here.name or script.name.startswith("_"):
             continue
+        if script.stem in options.left_out or script.name in options.left_out:
+            continue
         print(f"=== {script.name}", flush=True)
-        code = subprocess.run([sys.executable, str(script)], check=False).returncode
-        worst = max(worst, code)
+        knows = '"--quick"' in script.read_text(encoding="utf-8")
+        more = ["--quick"] if options.quick and knows else []
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, str(script), *more], check=False)
+        print(f"({time.perf_counter() - start:.0f} s)", flush=True)
+        worst = max(worst, done.returncode)
     return worst
 
 

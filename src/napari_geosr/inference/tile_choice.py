@@ -141,9 +141,10 @@ def _best(
         choice = min(quick, key=work)
         if choice.cost_factor <= max(accepted, least.cost_factor * 1.02):
             return choice
-    # No tile is quick: take the quickest that costs at most a tenth more.
+    # No tile is quick: the quickest of those that cost hardly more than the cheapest.
+    # Cancelling does not wait for a tile.
     cheap = [
-        c for c in fitting if c.cost_factor <= max(accepted, least.cost_factor * 1.1)
+        c for c in fitting if c.cost_factor <= max(accepted, least.cost_factor * 1.03)
     ]
     return min(cheap, key=lambda c: (seconds(c), work(c)))
 
