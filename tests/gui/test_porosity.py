@@ -99,12 +99,12 @@ def test_from_threshold_to_table_and_back_to_the_picture(viewer, qtbot):
     for centre, _ in BALLS:
         at = [o + c * v for o, c, v in zip(ORIGIN, centre, SIZE, strict=True)]
         viewer.dims.set_point(0, at[0])
-        dock.pick(at)
+        dock.pores.pick(at)
         label = pores.data[centre]
         assert label > 0
         assert table.selected_label() == label == pores.selected_label
     before = table.selected_label()
-    dock.pick([ORIGIN[0], ORIGIN[1], ORIGIN[2]])
+    dock.pores.pick([ORIGIN[0], ORIGIN[1], ORIGIN[2]])
     assert table.selected_label() == before
 
     # Colours: by volume the largest is brightest; by label they are napari's.
@@ -255,5 +255,7 @@ def test_a_sample_mask_and_labels_on_disk(viewer, qtbot, monkeypatch):
     pores = viewer.layers["scan · pores"]
     assert type(pores.data).__module__.startswith("zarr")
     viewer.dims.set_point(0, ORIGIN[0] + 8 * SIZE[0])
-    dock.pick([o + c * v for o, c, v in zip(ORIGIN, BALLS[0][0], SIZE, strict=True)])
+    dock.pores.pick(
+        [o + c * v for o, c, v in zip(ORIGIN, BALLS[0][0], SIZE, strict=True)]
+    )
     assert dock.result.table.selected_label() == pores.selected_label

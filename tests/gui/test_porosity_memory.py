@@ -41,7 +41,7 @@ def test_removed_layers_give_their_memory_back(
 
     # Without its pores, the image still leads to a pore.
     viewer.layers.remove(pores)
-    dock.go_to(1)
+    dock.pores.go_to(1)
     place = [dock.result.report.table[f"centroid_{axis}"][0] for axis in "zyx"]
     assert viewer.dims.point[0] == pytest.approx(place[0], abs=SIZE[0] / 2)
     assert viewer.scene.camera.center[-2:] == pytest.approx(place[1:], abs=SIZE[1])
@@ -60,7 +60,7 @@ def test_removed_layers_give_their_memory_back(
     # The report can still be written, of the file as it was measured.
     file.write_bytes(b"another file by now")
     monkeypatch.setattr(_export, "ask_where", lambda *_: tmp_path / "a_report.html")
-    dock.go_to(1)
+    dock.pores.go_to(1)
     dock.export()
     qtbot.waitUntil(lambda: "report is in" in dock.message.text, timeout=60_000)
     record = json.loads((tmp_path / "a_report.json").read_text("utf-8"))["provenance"]
@@ -84,7 +84,7 @@ def test_pores_lie_over_a_moved_layer(make_napari_viewer, qtbot, removed):
         )
     if removed:
         viewer.layers.remove(pores)
-    dock.go_to(2)
+    dock.pores.go_to(2)
     # The middle of a ball is on screen, wherever the layer lies.
     shown = viewer.dims.point[0], *viewer.scene.camera.center[-2:]
     at = tuple(np.round(layer.world_to_data(shown)).astype(int))

@@ -188,8 +188,8 @@ def centre_on(viewer: ViewerModel, layer: Layer, index: Sequence[float]) -> None
     viewer.scene.camera.center = tuple(centre)
 
 
-def pick_with(dock: weakref.ref[Any]) -> Any:
-    """Make a mouse callback of the viewer that calls `pick` of a dock on a click.
+def pick_with(picker: weakref.ref[Any]) -> Any:
+    """Make a mouse callback of the viewer that calls `pick` of `picker` on a click.
 
     A drag, which moves the picture, is no click.
     """
@@ -201,8 +201,8 @@ def pick_with(dock: weakref.ref[Any]) -> Any:
         while event.type == "mouse_move":
             moved = True
             yield
-        widget = dock()
-        if not moved and widget is not None and event.button in (1, None):
-            widget.pick(position)
+        owner = picker()
+        if not moved and owner is not None and event.button in (1, None):
+            owner.pick(position)
 
     return pick

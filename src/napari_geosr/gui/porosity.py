@@ -19,13 +19,14 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step, Warned
-from napari_geosr.gui import _pore_layers as pore_layers
 from napari_geosr.gui._export import export_dialog
 from napari_geosr.gui._histogram import PlotColors
-from napari_geosr.gui._layers import place_over, unwrapped, volume_from_layer
+from napari_geosr.gui._layers import unwrapped, volume_from_layer
 from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._measuring import Measured, levels_steps, measured_steps
 from napari_geosr.gui._notify import MessageRow
+from napari_geosr.gui._pore_layers import pick_with
+from napari_geosr.gui._pores_shown import PoresShown
 from napari_geosr.gui._porosity_result import PorosityResult
 from napari_geosr.gui._porosity_settings import PorositySettings
 from napari_geosr.gui._remembered import recall, remember
@@ -35,7 +36,7 @@ from napari_geosr.operations.measure import GreyLevels, MeasureConfig
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Image, Labels, Layer
+    from napari.layers import Image, Layer
 
     from napari_geosr.core.volume import Volume
 
@@ -70,10 +71,9 @@ class PorosityDock(QWidget):
         )
         self._measured: Measured | None = None
         self._sources: dict[str, weakref.ref[Layer]] = {}
-        self._pores: dict[str, weakref.ref[Labels]] = {}
-        self._picking = False
         self.settings = PorositySettings(napari_viewer)
         self.result = PorosityResult()
+        self.pores = PoresShown(napari_viewer, self.result, self)
         self.preview = ThresholdPreview(napari_viewer, self)
         self.message = MessageRow()
         self._make_buttons()
@@ -134,10 +134,7 @@ class PorosityDock(QWidget):
         self.tabs.currentChanged.connect(lambda _: self._update_preview())
         self.measure_button.clicked.connect(self.measure)
         self.cancel_button.clicked.connect(self.cancel)
-        result.labelChosen.connect(self.go_to)
-        result.reportChosen.connect(self._on_report)
-        result.colourChosen.connect(self._on_colour)
-        result.onlySelectedChanged.connect(self._on_only_selected)
+        self.pores.picked.connect(lambda: self.tabs.setCurrentIndex(1))
         result.exportRequested.connect(self.export)
         self._connections = Connections(self)
         events = self._viewer.layers.events
@@ -145,7 +142,7 @@ class PorosityDock(QWidget):
         self._connections.connect(self._viewer.events.theme, self._on_theme)
         self._connections.connect(self._viewer.dims.events.ndisplay, self._on_ndisplay)
         self._connections.add_to(
-            self._viewer.mouse_drag_callbacks, pore_layers.pick_with(weakref.ref(self))
+            self._viewer.mouse_drag_callbacks, pick_with(weakref.ref(self.pores))
         )
 
     def _recall(self) -> None:
@@ -360,85 +357,10 @@ class PorosityDock(QWidget):
         self.result.set_reports(self._measured.reports)
         self.tabs.setTabEnabled(1, True)
         self.tabs.setCurrentIndex(1)
-        name = next(iter(measured.reports))
         warnings = [w for r in measured.reports.values() for w in r.warnings]
         if warnings:
             self.message.show_message(" ".join(warnings), "warning")
-        # The first one last, so that it lies on top and is the active layer.
-        for key in reversed(measured.reports):
-            source = self._sources[key]()
-            layer = pore_layers.add_pores(
-                self._viewer,
-                measured.reports[key],
-                measured.volumes[key],
-                measured.record,
-                place=None if source is None else place_over(source),
-                table=measured.features[key],
-                colour_by=self.result.colour_column,
-                visible=key == name,
-            )
-            if layer is not None:
-                self._pores[key] = weakref.ref(layer)
-        self._on_only_selected(self.result.only_selected.isChecked())
-
-    # -- pores in the picture ---------------------------------------------------
-
-    def pores_layer(self, name: str | None = None) -> Labels | None:
-        """Labels of a report (by default the one listed), if still in the viewer."""
-        reference = self._pores.get(name or self.result.which.currentText())
-        layer = None if reference is None else reference()
-        return layer if layer is not None and layer in self._viewer.layers else None
-
-    def go_to(self, label: int) -> None:
-        """Move slices and camera to a pore, and select its label."""
-        report, measured = self.result.report, self._measured
-        if report is None or measured is None:
-            return
-        name = self.result.which.currentText()
-        layer, source = self.pores_layer(), self._sources[name]()
-        shown = source if layer is None else layer
-        if shown is not None and shown in self._viewer.layers:
-            index = pore_layers.row_index(report, label - 1, measured.volumes[name])
-            pore_layers.centre_on(self._viewer, shown, index)
-        if layer is not None:
-            layer.selected_label = label
-
-    def pick(self, position: Any) -> None:
-        """Select the row of the pore under a position of the viewer."""
-        layer = self.pores_layer()
-        if layer is None or not layer.visible:
-            return
-        label = pore_layers.label_at(self._viewer, layer, position)
-        if not label:
-            return
-        layer.selected_label = label
-        if self.result.table.select_label(label):
-            self.tabs.setCurrentIndex(1)
-
-    def _on_report(self, name: str) -> None:
-        for key in self._pores:
-            layer = self.pores_layer(key)
-            if layer is not None:
-                layer.visible = key == name
-        shown = self.pores_layer(name)
-        if shown is not None:
-            self._viewer.layers.selection.active = shown
-        self._colour(name)
-
-    def _on_colour(self, _column: str) -> None:
-        self._colour(self.result.which.currentText())
-
-    def _colour(self, name: str) -> None:
-        layer, report = self.pores_layer(name), self.result.report
-        if layer is not None and report is not None:
-            column = self.result.colour_column
-            layer.colormap = pore_layers.colormap_by(report, column)
-            self._on_only_selected(self.result.only_selected.isChecked())
-
-    def _on_only_selected(self, only: bool) -> None:
-        layer = self.pores_layer()
-        if layer is not None:
-            layer.show_selected_label = only
+        self.pores.show(measured, self._sources)
 
     def _on_removed(self, event: Any) -> None:
         """A layer went: nobody waits for its figures any more."""
