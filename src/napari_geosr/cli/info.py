@@ -68,7 +68,9 @@ def _lines(volume: Volume) -> list[tuple[str, str]]:
         ("voxel size", voxel),
         ("origin", " , ".join(f"{v:.6g}" for v in volume.origin) + f" {volume.unit}"),
     ]
-    rows += [(str(k), str(v)) for k, v in volume.metadata.items()]
+    for key, value in volume.metadata.items():
+        several = value if isinstance(value, list | tuple) else [value]
+        rows += [(str(key), str(one)) for one in several]
     for entry in volume.provenance:
         model = entry.get("model", {}).get("name", "")
         rows.append(

@@ -74,7 +74,9 @@ def measure(
         print_json(_describe(reports, [*notes, *warnings]))
     else:
         _print(volumes, reports)
-        for warning in (*notes, *reports["input"].warnings):
+        shown = set(warnings)  # on the way, already
+        unshown = [w for w in reports["input"].warnings if w not in shown]
+        for warning in (*notes, *unshown):
             print(f"note: {warning}", file=sys.stderr)
         if not volumes["input"].has_physical_size:
             print(
@@ -90,7 +92,7 @@ def _describe(
     reports: dict[str, PorosityReport], warnings: list[str]
 ) -> dict[str, object]:
     values: dict[str, object] = reports["input"].to_json_dict()
-    values["warnings"] = [*reports["input"].warnings, *warnings]
+    values["warnings"] = list(dict.fromkeys([*reports["input"].warnings, *warnings]))
     if "reference" in reports:
         values["reference"] = reports["reference"].to_json_dict()
     return values

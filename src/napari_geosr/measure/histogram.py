@@ -148,6 +148,7 @@ def histogram_steps(
     thickness: int,
     name: str = "volume",
     should_stop: ShouldStop = never_stop,
+    may_be_constant: bool = False,
 ) -> Generator[Step, None, None]:
     """Sweep `source` once; the result is its `GreyHistogram`.
 
@@ -159,6 +160,8 @@ def histogram_steps(
         Planes per block.
     name : str
         What messages call the volume.
+    may_be_constant : bool
+        True where the threshold is given: all pore, or all solid, is an answer then.
 
     Raises
     ------
@@ -178,7 +181,7 @@ def histogram_steps(
             f"{name!r} holds no finite value (only NaN or infinity), so there is "
             "nothing to measure. Choose another volume."
         )
-    if histogram.minimum == histogram.maximum:
+    if histogram.minimum == histogram.maximum and not may_be_constant:
         raise VolumeError(
             f"{name!r} holds one grey value only ({histogram.minimum:g}), so pores "
             "cannot be told from solid. Choose another volume or region."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -181,6 +181,9 @@ def measure_steps(
     histogram = yield from _histogram(run, progress)
     dtype = np.dtype(run.source.dtype)
     threshold = threshold_of(histogram, config, dtype, name=volume.name)
+    for message in _remarks(histogram, config, volume.name):
+        warnings.append(message)
+        yield Warned(message=message)
     if config.sample_mask == "auto" and mask is None:
         run.mask = yield from _envelope(run, threshold)
     band = _sensitivity_band(histogram, threshold)
@@ -313,6 +316,7 @@ def _histogram(run: _Run, progress: _Progress) -> Generator[Step, None, GreyHist
         thickness=run.thickness,
         name=run.name,
         should_stop=run.should_stop,
+        may_be_constant=isinstance(run.config.threshold, float),
     )
     for step in steps:
         if isinstance(step, ResultReady):
@@ -322,7 +326,28 @@ def _histogram(run: _Run, progress: _Progress) -> Generator[Step, None, GreyHist
     raise AssertionError("a sweep ends with its result")
 
 
+def _remarks(
+    histogram: GreyHistogram, config: PorosityConfig, name: str
+) -> Iterator[str]:
+    """What a person should know of the grey values before trusting the figures."""
+    bad, good = histogram.n_nonfinite, int(histogram.counts.sum())
+    if bad:
+        share = 100 * bad / (bad + good)
+        yield (
+            f"{bad} voxels of {name!r} ({share:.2g} %) are NaN or infinite. They "
+            "belong neither to pores nor to the sample."
+        )
+    filled = histogram.centres[histogram.counts > 0]
+    if len(filled) == 2:
+        pore = filled[0] if config.phase == "dark" else filled[1]
+        yield (
+            f"{name!r} holds two values only; {pore:g} was taken as pore. If it is the "
+            "solid, choose the other phase."
+        )
+
+
 def _envelope(run: _Run, threshold: float) -> Generator[Step, None, np.ndarray]:
+    yield StageStarted(message="Finding the sample")
     solid = np.zeros(run.shape, bool)
     for slab in run.slabs:
         run.check("finding the sample")
@@ -330,7 +355,6 @@ def _envelope(run: _Run, threshold: float) -> Generator[Step, None, np.ndarray]:
         solid[slab] = ~phase_mask(block, threshold, run.config.phase)
         if block.dtype.kind == "f":
             solid[slab] &= np.isfinite(block)
-        yield StageStarted(message="Finding the sample")
     steps = envelope_steps(
         solid,
         run.config.mask_closing,
@@ -361,7 +385,9 @@ def _sensitivity_band(
         histogram.centres[low & filled][-1],
         histogram.centres[~low & filled][0],
     )
-    middle = (last + following) / 2 if following - last > histogram.width else threshold
+    # Integers have no values between neighbours: such a gap is always halved.
+    gap = histogram.is_integer or following - last > histogram.width
+    middle = (last + following) / 2 if gap else threshold
     return float(middle - shift), float(middle + shift)
 
 

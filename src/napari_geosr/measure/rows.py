@@ -99,7 +99,7 @@ def figures_for(report: PorosityReport) -> tuple[Figure, ...]:
         Figure(f"Specific {per_size}", lambda r: getattr(r, specific), -1),
         Figure("Euler number", lambda r: r.euler_number),
         Figure(
-            f"Smaller pores (< {report.min_voxels} voxels)",
+            "Smaller pores (not counted)",
             lambda r: r.small_pore_count,
         ),
         Figure("Threshold", lambda r: r.threshold, compares=False),

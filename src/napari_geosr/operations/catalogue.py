@@ -123,9 +123,9 @@ def card_text(card: ModelCard) -> str:
 
 
 _HEADINGS = {
-    "psnr": "PSNR dB",
+    "psnr": "PSNR/dB",
     "porosity_error": "porosity",
-    "pores_per_mm3_error": "pores/mm³",
+    "pores_per_mm3_error": "per mm³",
     "volume_histogram_distance": "volumes",
     "euler_error": "Euler",
     "dice": "Dice",
@@ -133,13 +133,15 @@ _HEADINGS = {
 
 
 def _row_text(first: str, cells: Any) -> str:
-    return f"  {first:<24}" + "".join(f"{cell:>11}" for cell in cells)
+    return f" {first:<25}" + "".join(f"{cell:>9}" for cell in cells)
 
 
 def _figure(row: FigureRow, key: str) -> str:
     value = getattr(row, key)
     if value is None:
         return "–"
+    if key == "euler_error":  # in units of the truth: percents would be thousands
+        return f"{value:+.2f}"
     if key.endswith("_error"):
         return f"{100 * value:+.1f} %"
     return f"{value:.2f}" if key == "psnr" else f"{value:.3f}"

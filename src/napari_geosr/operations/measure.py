@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,17 +82,44 @@ def measure_steps(
     from napari_geosr.measure.porosity import measure_steps as engine_steps
 
     volume = _one_volume(volume)
+    config, remarks = _mind_the_kind(volume, config)
+    for remark in remarks:
+        yield Warned(message=remark)
     sample = None if mask is None else align_mask(mask, volume)
     if keep_labels and labels_target is None:
         labels_target = array_for(volume.shape, np.dtype(np.uint32))
-    yield from engine_steps(
-        volume,
-        config,
-        mask=sample,
-        labels_target=labels_target if keep_labels else None,
-        keep_labels=keep_labels,
-        should_stop=should_stop,
+    report: PorosityReport = yield from relay(
+        engine_steps(
+            volume,
+            config,
+            mask=sample,
+            labels_target=labels_target if keep_labels else None,
+            keep_labels=keep_labels,
+            should_stop=should_stop,
+        )
     )
+    if remarks:
+        report = replace(report, warnings=(*remarks, *report.warnings))
+    yield ResultReady(result=report)
+
+
+def _mind_the_kind(
+    volume: Volume, config: MeasureConfig
+) -> tuple[MeasureConfig, list[str]]:
+    """Labels are pores already; an unfinished restoration is half a volume."""
+    remarks = []
+    if volume.metadata.get("kind") == "labels":
+        config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
+        remarks.append(
+            f"{volume.name!r} holds labels: every labelled voxel is taken as pore, and "
+            "the threshold is not used."
+        )
+    if volume.provenance and volume.provenance[-1].get("complete") is False:
+        remarks.append(
+            f"{volume.name!r} is an unfinished restoration: the figures are those of "
+            "its finished part."
+        )
+    return config, remarks
 
 
 def measure_porosity(

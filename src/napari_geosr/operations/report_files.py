@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,14 @@ def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file, not a folder. Choose another one.")
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise FileError(
+            f"Reports cannot be written to {folder}: {there} is not writable. Choose "
+            "another folder."
+        )
 
 
 def write(

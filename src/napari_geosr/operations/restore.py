@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.config import Config, parse_bytes
-from napari_geosr.core.errors import Cancelled, ModelError, VolumeError
+from napari_geosr.core.errors import Cancelled, FileError, ModelError, VolumeError
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
@@ -488,6 +488,7 @@ def restore_steps(
     """Prepare and run; see :func:`prepare_steps` and :func:`run_steps`."""
     if out is not None:
         io.check_output(out, overwrite=overwrite)
+        _refuse_own_source(volume, Path(out))
     prepared: Prepared = yield from relay(
         prepare_steps(volume, config, should_stop=should_stop)
     )
@@ -495,6 +496,18 @@ def restore_steps(
     yield from run_steps(
         prepared, out=out, overwrite=overwrite, first=first, should_stop=should_stop
     )
+
+
+def _refuse_own_source(volume: Volume, out: Path) -> None:
+    """Results never replace the scan that they come from, nor join its slices."""
+    if volume.source is None:
+        return
+    source, target = volume.source.resolve(), out.resolve()
+    if target == source or source in target.parents:
+        raise FileError(
+            f"{out} is the input, or lies in it, and the input stays as it is. Choose "
+            "another name or folder for the result."
+        )
 
 
 def restore(volume: Volume, model: str = "foam-denoise", **settings: Any) -> Volume:

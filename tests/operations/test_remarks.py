@@ -1,0 +1,73 @@
+"""What people are told of volumes that are not what they seem."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_geosr import io, measure_porosity
+from napari_geosr.core.errors import FileError, VolumeError
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore import RestoreConfig, restore_steps
+
+
+def volume(data, **more) -> Volume:
+    return Volume(np.asarray(data), "ZYX", (2.0,) * 3, "µm", name="block", **more)
+
+
+@pytest.fixture
+def mask() -> np.ndarray:
+    solid = np.ones((10, 20, 20), np.uint8)
+    solid[3:7, 5:9, 5:9] = 0
+    return solid
+
+
+@pytest.mark.parametrize("factor", [1, 255])
+def test_two_values_have_no_uncertainty(mask, factor):
+    report = measure_porosity(volume(mask * factor))
+    assert report.porosity == pytest.approx(64 / 4000)
+    assert report.porosity_uncertainty == 0
+    assert any("two values only; 0 was taken as pore" in w for w in report.warnings)
+    as_bool = measure_porosity(volume(mask.astype(bool)))
+    assert as_bool.porosity_uncertainty == 0
+
+
+def test_labels_are_pores_whatever_their_numbers(mask, tmp_path):
+    labels = np.where(mask, 0, 7).astype(np.uint16)
+    labels[0, 0, 0] = 900
+    io.write(volume(labels), tmp_path / "pores.ome.tif", kind="labels")
+    report = measure_porosity(io.read(tmp_path / "pores.ome.tif"))
+    assert report.pore_voxels == 65
+    assert any("holds labels" in w for w in report.warnings)
+
+
+def test_missing_voxels_and_unfinished_restorations_are_named(mask):
+    data = mask.astype(np.float32) + np.linspace(0, 0.1, 20, dtype=np.float32)
+    data[5:] = np.nan
+    report = measure_porosity(volume(data, provenance=({"complete": False},)))
+    assert any("2000 voxels" in w and "50 %" in w for w in report.warnings)
+    assert any("unfinished restoration" in w for w in report.warnings)
+
+
+def test_a_given_threshold_needs_no_contrast(mask):
+    solid = volume(np.full_like(mask, 200))
+    assert measure_porosity(solid, threshold=100.0).porosity == 0
+    assert measure_porosity(solid, threshold=250.0).porosity == 1
+    with pytest.raises(VolumeError, match="one grey value"):
+        measure_porosity(solid)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_result_never_replaces_its_scan(mask, tmp_path, inside):
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    for z, plane in enumerate(mask * 200):
+        io.write(Volume(plane, "YX"), folder / f"{z:02d}.tif")
+    io.write(volume(mask * 200), tmp_path / "scan.tif")
+    source = folder if inside else tmp_path / "scan.tif"
+    out = folder / "out.tif" if inside else source
+    before = sorted(p.name for p in folder.iterdir())
+    with pytest.raises(FileError, match="input"):
+        list(restore_steps(io.read(source), RestoreConfig(), out=out, overwrite=True))
+    assert sorted(p.name for p in folder.iterdir()) == before
+    assert io.read(tmp_path / "scan.tif").shape == mask.shape
