@@ -28,7 +28,7 @@ def scan(tmp_path):
 def start(scan, out):
     """Start restoring and wait until the first tenth is done."""
     command = [sys.executable, "-m", "napari_geosr", "restore", str(scan)]
-    command += ["--out", str(out), "--memory", "60MB", "--threads", "1"]
+    command += ["--out", str(out), "--memory", "120MB", "--threads", "1"]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -121,8 +121,8 @@ def write(
         record = measure_record(volumes, config)
     first, *others = reports
     values = reports[first].to_json_dict() | {"provenance": record}
-    for name in others:
-        values[name] = reports[name].to_json_dict()
+    for name in others:  # one at most; a layer's name could be a figure's
+        values["reference"] = reports[name].to_json_dict()
     export.write_json(files["json"], values, overwrite=True)
     export.write_csv(files["csv"], reports[first], overwrite=True)
     for name in others:
