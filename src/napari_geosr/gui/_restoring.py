@@ -155,6 +155,8 @@ class Restoring(QObject):
 
     def set_source(self, layer: Image | None) -> None:
         """Choose the layer to restore."""
+        if layer is not self.source():
+            self._wants_run = False  # that was a wish for the other layer
         self._source = None if layer is None else weakref.ref(layer)
         self._changed()
 
@@ -219,8 +221,7 @@ class Restoring(QObject):
             self.cancel()
         elif layer is self.source():
             self._ready = None  # it holds the layer's data
-            if self._busy:
-                self.cancel()
+            self.cancel()  # also a run that was only wished for
 
     def _key(self, layer: Image) -> tuple[Any, ...]:
         """Build what statistics, verdict and estimate depend on."""

@@ -162,11 +162,11 @@ class PorosityDock(QWidget):
         """Another image: ask for its voxel size if unknown, read its grey values."""
         layer = self.settings.image.layer()
         self.preview.hide()
-        self.settings.voxel_size.set_layer(layer)
         if self._runs.levels is not None:
             self._runs.levels.detach()
             self._runs.levels = None
         volume = self._volume(layer)
+        self.settings.voxel_size.set_layer(None if volume is None else layer)
         self.settings.set_volume(volume)
         self.measure_button.setEnabled(volume is not None and not self.is_running)
         if layer is None or volume is None:
