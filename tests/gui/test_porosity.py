@@ -228,6 +228,11 @@ def test_voxel_size_is_asked_for_and_bad_layers_are_refused(viewer, qtbot):
     qtbot.waitUntil(lambda: "one grey value" in dock.message.text, timeout=5000)
     print(f"refused after {time.perf_counter() - began:.2f} s")
     assert "constant" in dock.message.text
+    many = viewer.add_image(np.zeros((2, 2, 2, 2, 4, 4)), name="many axes")
+    dock.settings.image.set_layer(many)
+    assert "6 axes" in dock.message.text
+    assert not dock.settings.voxel_size.isVisible()
+    assert not dock.measure_button.isEnabled()
     dock.settings.image.set_layer(image)
     wait_for_levels(dock, qtbot)
     assert not dock.message.text
