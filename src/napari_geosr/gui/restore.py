@@ -38,6 +38,7 @@ from napari_geosr.gui._model_box import ModelBox
 from napari_geosr.gui._notify import MessageRow, show_error
 from napari_geosr.gui._remembered import recall, remember
 from napari_geosr.gui._restoring import Ready, Restoring
+from napari_geosr.gui._saving import SaveButton
 from napari_geosr.gui._section import Section
 from napari_geosr.gui._voxel_size import VoxelSizeRow
 from napari_geosr.operations import reproduce
@@ -111,6 +112,7 @@ class RestoreDock(QWidget):
         self.measure_button = _button(
             "&Measure porosity…", "Open the Porosity dock with the restored layer."
         )
+        self.save_button = SaveButton("Sa&ve result…")
         self.compare = CompareBox(viewer)
         self.form = ConfigForm(
             RestoreConfig, skip=("model",), choices={"device": _DEVICES}
@@ -152,6 +154,9 @@ class RestoreDock(QWidget):
         for button in (self.preview_button, self.run_button, self.cancel_button):
             button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             actions.addWidget(button, 1)
+        results = QHBoxLayout()
+        results.addWidget(self.save_button, 1)
+        results.addWidget(self.measure_button, 1)
         copies = QHBoxLayout()
         copies.addWidget(self.copy_command, 1)
         copies.addWidget(self.copy_python, 1)
@@ -167,11 +172,10 @@ class RestoreDock(QWidget):
         ):
             column.addWidget(widget)
         column.addLayout(actions)
+        for widget in (self.progress, self.progress_label, self.message):
+            column.addWidget(widget)
+        column.addLayout(results)
         for widget in (
-            self.progress,
-            self.progress_label,
-            self.message,
-            self.measure_button,
             _line(),
             self.compare,
             _line(),
@@ -205,6 +209,8 @@ class RestoreDock(QWidget):
         self.measure_button.clicked.connect(self._on_measure)
         self.copy_command.clicked.connect(self._on_copy_command)
         self.copy_python.clicked.connect(self._on_copy_python)
+        self.save_button.saved.connect(self._on_saved)
+        self.save_button.failed.connect(self._on_failed)
         self.compare.failed.connect(self._on_failed)
         restoring = self._restoring
         restoring.busyChanged.connect(self._show_busy)
@@ -285,7 +291,7 @@ class RestoreDock(QWidget):
             self.message.show_error(error)
             return
         self.message.clear()
-        self.measure_button.setVisible(False)
+        self._show_result(None)
         self._tiles_began = None
         self.preview_button.setChecked(False)
         self._restoring.set_config(config)
@@ -300,7 +306,12 @@ class RestoreDock(QWidget):
         layer = None if self._result is None else self._result()
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.selection.active = layer
-        self._viewer.window.add_plugin_dock_widget("napari-geosr", "Measure porosity")
+        # In front of this dock, and both at full height: a tab each.
+        dock, _ = self._viewer.window.add_plugin_dock_widget(
+            "napari-geosr", "Measure porosity", tabify=True
+        )
+        dock.show()
+        dock.raise_()
 
     def _on_copy_command(self) -> None:
         self._copy(reproduce.as_command, "command")
@@ -323,8 +334,8 @@ class RestoreDock(QWidget):
         said = f"The {what} was copied to the clipboard."
         if volume.source is None:
             said += (
-                f" {layer.name!r} is not in a file yet: save it first (File ▸ Save "
-                "Selected Layers) and put its path in."
+                f" {layer.name!r} is not in a file yet: save it first ('Save result…', "
+                "or File ▸ Save Selected Layers as .ome.tif) and put its path in."
             )
         self.message.show_message(said)
 
@@ -387,19 +398,31 @@ class RestoreDock(QWidget):
             show_error(error, self)
 
     def _on_finished(self, layer: Image, restored: Any, seconds: float) -> None:
-        self._result = weakref.ref(layer)
         if restored.complete:
             self.message.show_message(f"Done in {duration(seconds)}.", "ok")
         else:
             self.message.show_message("Stopped. The finished tiles are kept.")
-        self.measure_button.setVisible(restored.complete)
         source = self._restoring.source()
+        self._show_result(layer, measurable=restored.complete)
         if source is not None and source in self._viewer.layers:
             self.compare.set_pair(source, layer)
 
+    def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:
+        """Offer what can be done with the result; with None, nothing."""
+        self._result = None if layer is None else weakref.ref(layer)
+        source = self._restoring.source()
+        file = None
+        if layer is not None and source is not None:
+            file = part_of_file(source, self._viewer)[0].source
+        self.save_button.set_layer(layer, file)
+        self.measure_button.setVisible(layer is not None and measurable)
+
+    def _on_saved(self, path: Any) -> None:
+        self.message.show_message(f"Saved as {path}.", "ok")
+
     def _on_layer_removed(self, event: Any) -> None:
         if self._result is not None and event.value is self._result():
-            self.measure_button.setVisible(False)
+            self._show_result(None)
 
 
 def duration(seconds: float) -> str:
