@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QDockWidget, QFileDialog
+
+from napari_geosr import io
+from napari_geosr.gui._saving import FILTERS, with_suffix_of
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
 
@@ -36,3 +42,73 @@ def test_a_run_wished_for_goes_with_its_layer(viewer, qtbot, scan):
     qtbot.wait(300)
     assert dock._restoring.busy == ""
     assert list(viewer.layers) == [other]
+
+
+def test_a_result_is_saved_whole_and_measured_beside(
+    viewer, qtbot, scan, tmp_path, monkeypatch
+):
+    asked = []
+    answer = [str(tmp_path / "a.ome.tif"), next(iter(FILTERS))]
+
+    def ask(parent, title, start, filters, chosen):
+        asked.append(start)
+        return tuple(answer)
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", ask)
+    viewer.window.resize(1500, 900)
+    file = tmp_path / "my scan.tif"
+    source = viewer.add_image(scan, name="my scan", **PLACE)
+    source.metadata["geosr"] = {"source": file}
+    dock = opened(viewer)
+    assert dock.save_button.isHidden()
+    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+        dock.run_button.click()
+    assert not dock.save_button.isHidden()
+    with qtbot.waitSignal(dock.save_button.saved, timeout=10_000):
+        dock.save_button.click()
+    assert asked == [str(tmp_path / "my_scan_foam-denoise.ome.tif")]
+    assert "Saved as" in dock.message.text
+    result = dock._restoring.target()
+    saved = io.read(tmp_path / "a.ome.tif")
+    assert (saved.voxel_size, saved.unit) == (PLACE["scale"], "µm")
+    assert saved.origin == PLACE["translate"]
+    assert saved.provenance[-1]["model"]["name"] == "foam-denoise"
+    np.testing.assert_array_equal(np.asarray(saved.data), result.data)
+
+    qtbot.waitUntil(dock.save_button.isEnabled)
+    file.touch()
+    answer[0] = str(file)
+    dock.save_button.click()
+    assert "is the image that was restored" in dock.message.text
+    assert file.stat().st_size == 0
+
+    dock.measure_button.click()
+    docks = {
+        d.windowTitle(): d for d in viewer.window._qt_window.findChildren(QDockWidget)
+    }
+    restore = next(d for name, d in docks.items() if "Restore" in name)
+    porosity = next(d for name, d in docks.items() if "porosity" in name)
+    assert restore in viewer.window._qt_window.tabifiedDockWidgets(porosity)
+    qtbot.waitUntil(lambda: not porosity.visibleRegion().isEmpty())
+    restore.raise_()
+    qtbot.waitUntil(lambda: not restore.visibleRegion().isEmpty())
+    dock.measure_button.click()
+    qtbot.waitUntil(lambda: not porosity.visibleRegion().isEmpty())
+
+    viewer.layers.remove(result)
+    assert dock.save_button.isHidden()
+
+
+@pytest.mark.parametrize(
+    ("name", "which", "becomes"),
+    [
+        ("a", 0, "a.ome.tif"),
+        ("a.tif", 0, "a.tif"),
+        ("a.ome.tif", 1, "a.tif"),
+        ("a.ome.tif", 2, "a.ome.zarr"),
+        ("a.zarr", 2, "a.zarr"),
+        ("a.v2", 1, "a.v2.tif"),
+    ],
+)
+def test_the_format_chosen_gives_the_suffix(name, which, becomes):
+    assert with_suffix_of(Path(name), list(FILTERS)[which]) == Path(becomes)

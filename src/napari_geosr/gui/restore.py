@@ -112,7 +112,7 @@ class RestoreDock(QWidget):
         self.measure_button = _button(
             "&Measure porosity…", "Open the Porosity dock with the restored layer."
         )
-        self.save_button = SaveButton("Sa&ve result…")
+        self.save_button = SaveButton("&Save result…")
         self.compare = CompareBox(viewer)
         self.form = ConfigForm(
             RestoreConfig, skip=("model",), choices={"device": _DEVICES}
@@ -123,7 +123,7 @@ class RestoreDock(QWidget):
             tool_tip="What the model is for, not for, its figures and its licence.",
         )
         self.settings = Section(
-            "&Settings",
+            "Settin&gs",
             self.form,
             tool_tip="Device, memory and output; what is not set is chosen for you.",
         )
