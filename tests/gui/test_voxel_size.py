@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 from napari.components import ViewerModel
 
 from napari_geosr.core.units import parse_unit
@@ -76,4 +77,40 @@ def test_a_size_from_elsewhere_ends_the_question(viewer, row, qtbot):
     assert not row.isHidden()
     with qtbot.waitSignal(row.voxelSizeSet):
         set_voxel_size(other, (1, 1, 1), "µm")
+    assert row.isHidden()
+
+
+def test_what_another_reader_left_out_the_file_says(
+    make_napari_viewer, qtbot, tmp_path
+):
+    viewer = make_napari_viewer()
+    row = VoxelSizeRow(viewer)
+    qtbot.addWidget(row)
+    data = np.zeros((4, 5, 6), np.uint8)
+    for name, more in (
+        ("told", {"metadata": {"axes": "ZYX", "spacing": 0.7, "unit": "nm"}}),
+        ("silent", {"metadata": {"axes": "ZYX"}}),
+    ):
+        resolution = (2, 4) if name == "told" else None
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, data, imagej=True, resolution=resolution, **more)
+        viewer.open(path, plugin="napari")
+    told, silent = viewer.layers
+    row.set_layer(silent)
+    assert row._asking is not None
+    qtbot.waitUntil(lambda: row._asking is None)
+    assert "unknown" in row.question.text()
+    assert not row.button.isEnabled()
+
+    row.set_layer(told)
+    qtbot.keyClicks(row.edges[2], "3")
+    qtbot.waitUntil(lambda: row._asking is None)
+    assert [edge.text() for edge in row.edges] == ["", "", "3"]
+
+    row.set_layer(told)
+    qtbot.waitUntil(row.button.isEnabled)
+    assert "The file says 0.7 × 0.25 × 0.5 nm" in row.question.text()
+    row.button.click()
+    assert tuple(told.scale) == (0.7, 0.25, 0.5)
+    assert parse_unit(str(told.units[0])) == "nm"
     assert row.isHidden()

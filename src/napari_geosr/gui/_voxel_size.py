@@ -18,9 +18,12 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.gui._file_says import Said, question_to_file
 from napari_geosr.gui._layers import has_physical_size, set_voxel_size, spatial_ndim
+from napari_geosr.gui._notify import sentence
 from napari_geosr.gui._place import place_of_layer
 from napari_geosr.gui._position import index_on_screen, position_of
+from napari_geosr.gui._worker import Run
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -33,7 +36,8 @@ class VoxelSizeRow(QWidget):
     """Asks for the voxel size of a layer whose unit is ``pixel``; hidden otherwise.
 
     One number is enough: Y and X follow Z until they are typed themselves. The layer
-    remembers the answer, so the question comes once.
+    remembers the answer, so the question comes once. Where another reader left out what
+    the file says, the file's figures are filled in, to be taken by one click.
 
     Signals
     -------
@@ -51,11 +55,10 @@ class VoxelSizeRow(QWidget):
         self._layer: weakref.ref[Layer] | None = None
         self._n = 3
         self._touched: set[int] = set()
-        question = QLabel("Voxel size unknown. Edges Z, Y, X:")
-        question.setWordWrap(True)
-        question.setToolTip("The file does not say how large a voxel is.")
-        question.setAccessibleName("Voxel size unknown")
-        self.question = question
+        self._asking: Run | None = None
+        self.question = QLabel()
+        self.question.setWordWrap(True)
+        self._say("Voxel size unknown. Edges Z, Y, X:")
         self.edges = [self._make_edge(axis) for axis in "ZYX"]
         self.unit = QComboBox()
         self.unit.addItems([unit for unit in _UNITS if unit in MILLIMETRES])
@@ -77,7 +80,7 @@ class VoxelSizeRow(QWidget):
         row.addWidget(self.button)
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(question, 0, 0)
+        layout.addWidget(self.question, 0, 0)
         layout.addLayout(row, 1, 0)
         self.setVisible(False)
 
@@ -102,6 +105,7 @@ class VoxelSizeRow(QWidget):
         if before is not None:
             before.events.units.disconnect(self._on_units)
         self._layer = None
+        self._stop_asking()
         if layer is not None:
             self._layer = weakref.ref(layer)
             layer.events.units.connect(self._on_units)
@@ -118,14 +122,56 @@ class VoxelSizeRow(QWidget):
         sizes = place_of_layer(layer).voxel_size
         if any(size != 1 for size in sizes):
             # The file gave numbers but no unit: only that is asked for.
-            self.question.setText(f"Unit of the voxel size unknown. Edges {axes}:")
+            self._say(f"Unit of the voxel size unknown. Edges {axes}:")
             for edge, size in zip(self.edges[-self._n :], sizes, strict=True):
                 edge.setText(f"{size:.9g}")
             self._touched.update(range(3))
             self.button.setEnabled(True)
         else:
-            self.question.setText(f"Voxel size unknown. Edges {axes}:")
+            self._say(f"Voxel size unknown. Edges {axes}:")
+            self._ask_file(layer)
         self.setVisible(True)
+
+    def _say(
+        self, text: str, tool_tip: str = "The file does not say how large a voxel is."
+    ) -> None:
+        self.question.setText(text)
+        self.question.setAccessibleName(text.removesuffix(":"))
+        self.question.setToolTip(tool_tip)
+
+    def _ask_file(self, layer: Layer) -> None:
+        """Look in a worker what the file says that another reader left out."""
+        steps = question_to_file(layer)
+        if steps is not None:
+            self._asking = Run(
+                steps,
+                owner=self,
+                on_result=self._on_said,
+                # A file that only the other reader understands: the question stays.
+                on_error=lambda error: self.question.setToolTip(sentence(error)),
+                on_finished=self._stop_asking,
+            )
+
+    def _stop_asking(self) -> None:
+        if self._asking is not None:
+            self._asking.detach()
+            self._asking = None
+
+    def _on_said(self, said: Said | None) -> None:
+        """Fill in what the file says, unless the person was quicker."""
+        if said is None or any(edge.text() for edge in self.edges):
+            return
+        for edge, size in zip(self.edges[-self._n :], said.voxel_size, strict=True):
+            edge.setText(f"{size:.9g}")
+        if self.unit.findText(said.unit) < 0:
+            self.unit.addItem(said.unit)
+        self.unit.setCurrentText(said.unit)
+        self._touched.update(range(3))
+        self.button.setEnabled(True)
+        self._say(
+            f"The file says {said}. Click Set to use it:",
+            "The reader that opened the file left its voxel size out.",
+        )
 
     def values(self) -> tuple[float, ...] | None:
         """Return the edges typed, or None while one is missing or not above zero."""
@@ -151,6 +197,7 @@ class VoxelSizeRow(QWidget):
         """Ask no more when the layer got its size elsewhere, e.g. in another dock."""
         layer = None if self._layer is None else self._layer()
         if layer is not None and has_physical_size(layer) and not self.isHidden():
+            self._stop_asking()
             self.setVisible(False)
             self.voxelSizeSet.emit(layer)
 
