@@ -64,6 +64,7 @@ def test_a_result_is_saved_whole_and_measured_beside(
     with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
         dock.run_button.click()
     assert not dock.save_button.isHidden()
+    assert dock.save_button.parentWidget().minimumSizeHint().width() <= 300
     with qtbot.waitSignal(dock.save_button.saved, timeout=10_000):
         dock.save_button.click()
     assert asked == [str(tmp_path / "my_scan_foam-denoise.ome.tif")]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from napari_geosr import io
-from napari_geosr.core.errors import ConfigError, FileError, VolumeError
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
 
 SUFFIXES = [".tif", ".ome.tif", ".ome.zarr"]
 _SPEC: dict[str, Any] = {
@@ -245,6 +245,16 @@ def test_a_volume_is_not_written_over_itself(tmp_path: Path, make_volume: Any) -
     path = io.write(make_volume(), tmp_path / "a.tif")
     with pytest.raises(ConfigError, match="another name"):
         io.write(io.read(path), path, overwrite=True)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_writing_can_be_stopped(suffix: str, tmp_path: Path, make_volume: Any) -> None:
+    path = io.write(make_volume(), tmp_path / f"old{suffix}")
+    before = np.asarray(io.read(path).data)
+    with pytest.raises(Cancelled):
+        io.write(make_volume(), path, overwrite=True, should_stop=lambda: True)
+    assert names(tmp_path) == [path.name]
+    np.testing.assert_array_equal(np.asarray(io.read(path).data), before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

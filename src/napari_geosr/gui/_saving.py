@@ -100,12 +100,13 @@ class SaveButton(QPushButton):
 def _steps(
     volume: Volume, target: Path
 ) -> Callable[[ShouldStop], Generator[Step, None, None]]:
-    def steps(_should_stop: ShouldStop) -> Generator[Step, None, None]:
+    def steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
         from napari_geosr import io
 
         yield StageStarted(message=f"Saving {target.name}")
         # The dialog has asked already whether a file may be replaced.
-        yield ResultReady(result=io.write(volume, target, overwrite=True))
+        written = io.write(volume, target, overwrite=True, should_stop=should_stop)
+        yield ResultReady(result=written)
 
     return steps
 

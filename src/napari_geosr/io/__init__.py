@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import (
     HDF5,
@@ -288,6 +289,7 @@ def write(
     *,
     overwrite: bool = False,
     kind: str = "image",
+    should_stop: ShouldStop = never_stop,
 ) -> Path:
     """Write a volume atomically, block by block; a lazy one is never loaded whole.
 
@@ -299,6 +301,8 @@ def write(
     overwrite : bool
     kind : str
         ``"image"`` or ``"labels"``.
+    should_stop : callable
+        Asked before every block.
 
     Returns
     -------
@@ -309,6 +313,8 @@ def write(
     ------
     FileError
         As in :func:`create`.
+    Cancelled
+        If it was to stop; nothing is left at `path` that was not there before.
     """
     from napari_geosr.io.output import copy_blocks
 
@@ -330,7 +336,7 @@ def write(
         overwrite=overwrite,
         kind=kind,
     ) as output:
-        copy_blocks(volume.data, output)
+        copy_blocks(volume.data, output, should_stop)
     return target
 
 

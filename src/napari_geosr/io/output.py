@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.errors import FileError, VolumeError
+from napari_geosr.core.errors import Cancelled, FileError, VolumeError
+from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.atomic import (
     explained,
@@ -237,13 +238,17 @@ def blocks(
         )
 
 
-def copy_blocks(source: Any, output: Output) -> None:
-    """Copy `source` into `output`, a few megabytes at a time."""
+def copy_blocks(
+    source: Any, output: Output, should_stop: ShouldStop = never_stop
+) -> None:
+    """Copy `source` into `output`, a few megabytes at a time; may raise `Cancelled`."""
     target = output.array
     if isinstance(source, LazyArray):  # each voxel is read once: keep none
         source = LazyArray(source.source, source.path, source.chunks, cache_bytes=0)
     itemsize = np.dtype(target.dtype).itemsize
     for key in blocks(source.shape, output.block_shape, itemsize, COPY_BYTES):
+        if should_stop():
+            raise Cancelled("Cancelled; no file was written.")
         target[key] = np.asarray(source[key]).astype(target.dtype, copy=False)
         release_pages(source)
         output.release()
