@@ -152,7 +152,8 @@ def overview(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> 
     figure = Figure(figsize=(4 * len(volumes), 4.6), layout="constrained")
     canvas: Any = FigureCanvasAgg(figure)
     grid: Any = figure.subplots(1, len(volumes), squeeze=False)
-    low, high = np.percentile(_middle(volumes["degraded"]), (0.5, 99.5))
+    first = next(iter(volumes.values()))
+    low, high = np.percentile(_middle(first), (0.5, 99.5))
     for axis, (name, volume) in zip(grid[0], volumes.items(), strict=True):
         plane, report = _middle(volume), reports[name]
         height, width = (
