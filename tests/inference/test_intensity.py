@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, run_to_end
 from napari_geosr.inference import intensity
-from napari_geosr.inference.intensity import QUANTILE_LEVELS, scan_steps
+from napari_geosr.inference.intensity import scan_steps
 
 
 @settings(max_examples=50, deadline=None)
@@ -35,7 +35,6 @@ def test_blocks_add_up_to_numpys_figures(array, block_voxels):
     assert (found.minimum, found.maximum) == (array.min(), array.max())
     assert found.n_voxels == array.size
     assert not found.sampled
-    assert found.quantiles == pytest.approx(np.quantile(wide, QUANTILE_LEVELS))
 
 
 def test_a_large_offset_keeps_its_digits(rng):

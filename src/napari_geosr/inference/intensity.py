@@ -13,12 +13,9 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ResultReady, ShouldStop, Step, never_stop
 from napari_geosr.core.volume import ArrayLike
 
-#: Levels of `IntensityStatistics.quantiles`.
-QUANTILE_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 #: Above this many voxels an evenly spaced sample of planes is read.
 SAMPLE_ABOVE = 64 * 2**20
 _BLOCK_VOXELS = 2**20
-_QUANTILE_VOXELS = 2**20
 
 
 @dataclass(frozen=True)
@@ -35,8 +32,6 @@ class IntensityStatistics:
         How many of them were NaN or infinite.
     sampled : bool
         Whether planes were left out because the volume is large.
-    quantiles : tuple of float
-        At `QUANTILE_LEVELS`, from an evenly spaced subset of about a million voxels.
     """
 
     mean: float
@@ -47,7 +42,6 @@ class IntensityStatistics:
     n_nan: int = 0
     n_inf: int = 0
     sampled: bool = False
-    quantiles: tuple[float, ...] = ()
 
 
 def scan_steps(
@@ -84,11 +78,10 @@ def scan_steps(
         raise VolumeError(f"The volume of shape {tuple(source.shape)} holds no voxels.")
     blocks = list(_blocks(tuple(source.shape), sample_above))
     sums = _Sums()
-    keep_every = max(1, min(n_total, sample_above) // _QUANTILE_VOXELS)
     for done, block in enumerate(blocks, start=1):
         if should_stop():
             raise Cancelled("Stopped while the grey values were read.")
-        sums.add(np.asarray(source[block]), keep_every)
+        sums.add(np.asarray(source[block]))
         yield BlockDone(done, len(blocks))
     yield ResultReady(result=sums.result(sampled=n_total > sample_above))
 
@@ -113,9 +106,9 @@ class _Sums:
         self.n = self.n_nan = self.n_inf = 0
         self.mean = self.squares = 0.0
         self.minimum, self.maximum = math.inf, -math.inf
-        self.subset: list[np.ndarray[Any, Any]] = []
 
-    def add(self, block: np.ndarray[Any, Any], keep_every: int) -> None:
+    def add(self, block: np.ndarray[Any, Any]) -> None:
+        """Take in the voxels of one more block."""
         values = block.reshape(-1)
         if block.dtype.kind == "f":
             finite = np.isfinite(values)
@@ -126,7 +119,6 @@ class _Sums:
                 values = values[finite]
         if values.size == 0:
             return
-        self.subset.append(values[::keep_every].astype(np.float64))
         self.minimum = min(self.minimum, float(values.min()))
         self.maximum = max(self.maximum, float(values.max()))
         numbers = values.astype(np.float64)
@@ -139,6 +131,7 @@ class _Sums:
         self.n = total
 
     def result(self, *, sampled: bool) -> IntensityStatistics:
+        """Statistics of all blocks; `VolumeError` if there is nothing in them."""
         n_bad = self.n_nan + self.n_inf
         if self.n == 0:
             raise VolumeError(
@@ -150,7 +143,6 @@ class _Sums:
                 f"Every voxel has the same grey value ({self.minimum:g}): there is "
                 "nothing to restore."
             )
-        quantiles = np.quantile(np.concatenate(self.subset), QUANTILE_LEVELS)
         return IntensityStatistics(
             mean=self.mean,
             std=math.sqrt(self.squares / self.n),
@@ -160,5 +152,4 @@ class _Sums:
             n_nan=self.n_nan,
             n_inf=self.n_inf,
             sampled=sampled,
-            quantiles=tuple(float(q) for q in quantiles),
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from napari_geosr.core.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class NetworkSpec:
@@ -22,9 +24,14 @@ class NetworkSpec:
     adjacent_slices : int
         Odd number of neighbouring planes given as input channels (2.5D); 1 otherwise.
     minimum_size : tuple of int
-        Smallest input along `axes` (padding by reflection needs some).
+        Smallest input along `axes` (padding by reflection needs some); ones by default.
     local : bool
         False for networks with global statistics, which cannot be tiled exactly.
+
+    Raises
+    ------
+    ConfigError
+        If the parts do not fit together.
     """
 
     axes: str
@@ -32,5 +39,22 @@ class NetworkSpec:
     stride: tuple[int, ...]
     upscale_factor: tuple[int, ...]
     adjacent_slices: int = 1
-    minimum_size: tuple[int, ...] = (1, 1)
+    minimum_size: tuple[int, ...] = ()
     local: bool = True
+
+    def __post_init__(self) -> None:
+        n = len(self.axes)
+        if not self.minimum_size:
+            object.__setattr__(self, "minimum_size", (1,) * n)
+        for name in ("halo", "stride", "upscale_factor", "minimum_size"):
+            values = getattr(self, name)
+            if len(values) != n or min(values) < (0 if name == "halo" else 1):
+                raise ConfigError(
+                    f"{name} {values} of a network on {self.axes}: one whole number "
+                    "for each axis is needed."
+                )
+        if self.axes not in ("YX", "ZYX") or self.adjacent_slices % 2 != 1:
+            raise ConfigError(
+                f"A network on axes {self.axes!r} with {self.adjacent_slices} adjacent "
+                "slices: axes are YX or ZYX, and the number of slices is odd."
+            )

@@ -324,6 +324,8 @@ def run_steps(
                 path = output.keep_incomplete()
     if path is not None:
         result = io.read(path).replace(name=result.name)
+    if output is not None and output.note:
+        yield Warned(message=output.note)
     yield from _remarks(prepared, filled.summary, dtype)
     yield ResultReady(
         result=Restored(result, prepared.verdict, filled.summary, path, filled.complete)
