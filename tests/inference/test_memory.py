@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from napari_geosr.core.errors import DeviceMemoryError, ModelError
 from napari_geosr.inference.memory import (
+    LEAST_SAFETY,
     Buffers,
     CostModel,
     count_storage,
@@ -53,7 +54,7 @@ def test_a_measured_tile_corrects_the_model():
     cost = CostModel(base=0.0, slope=100.0, safety=1.2, fixed=10)
     higher = cost.corrected(1000, 200_010)
     assert higher.peak(1000) == pytest.approx(200_010)
-    assert cost.corrected(1000, 20).safety == 1.0
+    assert cost.corrected(1000, 20).safety == LEAST_SAFETY
 
 
 @st.composite
