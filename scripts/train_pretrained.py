@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from napari_geosr.models import zoo
 from napari_geosr.models.card import TrainingData
@@ -44,6 +45,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--fp32", action="store_true", help="no bfloat16 in training")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument(
+        "--start", type=Path, help="weights.safetensors that training starts from"
+    )
     parser.add_argument("--note", default="", help="kept in train.yaml")
     parser.add_argument("--evaluate", action="store_true", help="do not train")
     arguments = parser.parse_args()
@@ -54,6 +58,8 @@ def main() -> None:
     checkpoint = arguments.work / f"{recipe.name}.pt"
     if not arguments.evaluate:
         trainer = Trainer(recipe, checkpoint, arguments.seconds, not arguments.fp32)
+        if arguments.start:
+            trainer.start_from(load_file(arguments.start))
         if arguments.resume:
             trainer.resume()
         trainer.run()

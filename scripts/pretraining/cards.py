@@ -33,7 +33,7 @@ _TEXTS: dict[str, dict[str, str]] = {
         "title": "Denoise porous CT volumes",
         "description": (
             "Removes noise and mild blur from volumes of two phases, pores in a solid, "
-            "slice by slice with two neighbours on either side. A small mixed-scale "
+            "slice by slice with four neighbours on either side. A small mixed-scale "
             "dense network trained on simulated scans with known truth."
         ),
         "intended_use": (

@@ -33,6 +33,7 @@ def draw_sample(recipe: Recipe, index: int) -> Sample:
         noise=recipe.noise,
         blur=recipe.blur,
         downsample=recipe.downsample,
+        strong_noise=recipe.strong_noise,
     )
     mean, std = float(scan.noisy.mean()), float(scan.noisy.std())
     return Sample(

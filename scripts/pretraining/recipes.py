@@ -18,6 +18,8 @@ class Recipe:
         Shape of the training patches; Z is ignored for networks on planes.
     noise, blur : tuple of float
         Ranges they are drawn from: noise in units of the contrast, blur in voxels.
+    strong_noise : float
+        Share of the scans whose noise is uniform, not log-uniform, in its range.
     pool : int
         Scans kept at hand; every `refresh` steps the oldest is replaced by a new one.
     learning_rate : float
@@ -26,6 +28,9 @@ class Recipe:
         Errors (in units of the contrast) below it count squared, above it linearly.
     single_plane : float
         Share of the patches that see one plane in place of its neighbours too.
+    first_stage : dict or None
+        How the weights that this training starts from were trained: what differs from
+        this recipe. They are given with ``--start``; None: fresh weights.
     """
 
     name: str
@@ -38,6 +43,7 @@ class Recipe:
     steps: int
     noise: tuple[float, float]
     blur: tuple[float, float]
+    strong_noise: float = 0.0
     downsample: int = 1
     pool: int = 64
     refresh: int = 10
@@ -49,6 +55,7 @@ class Recipe:
     gradient_clip: float = 1.0
     single_plane: float = 0.08
     seed: int = 20260
+    first_stage: dict[str, Any] | None = None
 
 
 FOAM_DENOISE = Recipe(
@@ -57,7 +64,7 @@ FOAM_DENOISE = Recipe(
     network="msdnet",
     network_kwargs={
         "ndim": 2,
-        "adjacent_slices": 5,
+        "adjacent_slices": 9,
         "depth": 12,
         "width": 8,
         "dilations": [1, 2, 4, 8],
@@ -66,9 +73,19 @@ FOAM_DENOISE = Recipe(
     scan_shape=(24, 128, 128),
     patch=(1, 96, 96),
     batch=4,
-    steps=40_000,
+    steps=20_000,
     noise=(0.08, 0.8),
     blur=(0.0, 1.2),
+    strong_noise=0.8,
+    learning_rate=1e-3,
+    seed=20261,
+    first_stage={
+        "adjacent_slices": 5,
+        "learning_rate": 2e-3,
+        "seed": 20260,
+        "steps": 16_000,
+        "schedule": "by the clock, with restarts",
+    },
 )
 
 FOAM_SR = Recipe(

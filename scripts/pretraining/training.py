@@ -14,6 +14,7 @@ from torch import nn
 
 from napari_geosr.networks import build_network
 from pretraining.data import Pool, Sample, adjacent, draw_sample
+from pretraining.growth import more_planes
 from pretraining.recipes import Recipe
 
 _VALIDATION_OFFSET = 10_000_000
@@ -139,6 +140,13 @@ class Trainer:
         temporary = self.checkpoint.with_suffix(".part")
         torch.save(state, temporary)
         temporary.replace(self.checkpoint)
+
+    def start_from(self, state: dict[str, torch.Tensor]) -> None:
+        """Begin with these weights, of a network that may see fewer planes."""
+        if self.network.spec.adjacent_slices > 1:
+            state = more_planes(state, self.network.spec.adjacent_slices)
+        self.network.load_state_dict(state)
+        self.average.load_state_dict(state)
 
     def resume(self) -> None:
         """Go on from the checkpoint."""

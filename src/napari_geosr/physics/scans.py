@@ -175,12 +175,21 @@ def random_imaging(
     blur: tuple[float, float] = (0.0, 1.2),
     downsample: int = 1,
     square: bool = True,
+    strong_noise: float = 0.0,
 ) -> Imaging:
-    """Blur and noise drawn at random; the noise level log-uniform within `noise`."""
+    """Blur and noise drawn at random.
+
+    The noise level is log-uniform within `noise`, and uniform, which is stronger on
+    average, for the share `strong_noise` of the draws.
+    """
     kinds: list[NoiseKind] = ["independent", "reconstruction", "few-photons"]
     chances = [0.35, 0.35, 0.3] if square else [0.5, 0.5, 0.0]
+    if strong_noise and rng.random() < strong_noise:
+        level = rng.uniform(*noise)
+    else:
+        level = math.exp(rng.uniform(math.log(noise[0]), math.log(noise[1])))
     return Imaging(
-        noise=math.exp(rng.uniform(math.log(noise[0]), math.log(noise[1]))),
+        noise=level,
         noise_kind=kinds[rng.choice(3, p=chances)],
         blur=0.0 if rng.random() < 0.1 else rng.uniform(*blur),
         cutoff=rng.uniform(0.8, 2.5),
@@ -218,17 +227,24 @@ def random_scan(
     noise: tuple[float, float] = (0.08, 0.8),
     blur: tuple[float, float] = (0.0, 1.2),
     downsample: int = 1,
+    strong_noise: float = 0.0,
 ) -> Scan:
     """A varied scan of a varied phantom; `shape` is that of the scan.
 
-    Dark and bright pores are equally likely. The contrast is one grey level.
+    Dark and bright pores are equally likely. The contrast is one grey level. The other
+    parameters are those of :func:`random_imaging`.
     """
     fine: Shape = (shape[0] * downsample, shape[1] * downsample, shape[2] * downsample)
     phantom = random_phantom(fine, rng, scale=float(downsample))
     sign = -1.0 if rng.random() < 0.5 else 1.0
     texture = random_texture(phantom, rng)
     imaging = random_imaging(
-        rng, noise=noise, blur=blur, downsample=downsample, square=shape[1] == shape[2]
+        rng,
+        noise=noise,
+        blur=blur,
+        downsample=downsample,
+        square=shape[1] == shape[2],
+        strong_noise=strong_noise,
     )
     return scan(
         phantom,
