@@ -34,6 +34,7 @@ def draw_sample(recipe: Recipe, index: int) -> Sample:
         blur=recipe.blur,
         downsample=recipe.downsample,
         strong_noise=recipe.strong_noise,
+        small_pores=recipe.small_pores,
     )
     mean, std = float(scan.noisy.mean()), float(scan.noisy.std())
     return Sample(

@@ -20,6 +20,8 @@ class Recipe:
         Ranges they are drawn from: noise in units of the contrast, blur in voxels.
     strong_noise : float
         Share of the scans whose noise is uniform, not log-uniform, in its range.
+    small_pores : float
+        Share of the scans that are foams of small pores in strong noise.
     pool : int
         Scans kept at hand; every `refresh` steps the oldest is replaced by a new one.
     learning_rate : float
@@ -44,6 +46,7 @@ class Recipe:
     noise: tuple[float, float]
     blur: tuple[float, float]
     strong_noise: float = 0.0
+    small_pores: float = 0.0
     downsample: int = 1
     pool: int = 64
     refresh: int = 10
@@ -76,7 +79,8 @@ FOAM_DENOISE = Recipe(
     steps=20_000,
     noise=(0.08, 0.8),
     blur=(0.0, 1.2),
-    strong_noise=0.8,
+    strong_noise=0.4,
+    small_pores=0.25,
     learning_rate=1e-3,
     seed=20261,
     first_stage={

@@ -168,6 +168,20 @@ def random_phantom(
     )
 
 
+def small_pore_foam(
+    shape: Shape, rng: np.random.Generator, scale: float = 1.0
+) -> Phantom:
+    """A foam of pores that noise hides first: 1.5 to 6 voxels · `scale` in radius."""
+    smallest = scale * rng.uniform(1.5, 3.0)
+    return phantoms.sphere_foam(
+        shape,
+        porosity=math.exp(rng.uniform(math.log(0.04), math.log(0.3))),
+        radius=(smallest, smallest * rng.uniform(1.2, 2.5)),
+        gap=scale * rng.choice([0.0, 0.5, 1.0]),
+        seed=int(rng.integers(2**31)),
+    )
+
+
 def random_imaging(
     rng: np.random.Generator,
     *,
@@ -228,14 +242,20 @@ def random_scan(
     blur: tuple[float, float] = (0.0, 1.2),
     downsample: int = 1,
     strong_noise: float = 0.0,
+    small_pores: float = 0.0,
 ) -> Scan:
     """A varied scan of a varied phantom; `shape` is that of the scan.
 
-    Dark and bright pores are equally likely. The contrast is one grey level. The other
-    parameters are those of :func:`random_imaging`.
+    Dark and bright pores are equally likely. The contrast is one grey level. For the
+    share `small_pores` of the draws it is a foam of small pores with noise from the
+    upper half of `noise`. The other parameters are those of :func:`random_imaging`.
     """
     fine: Shape = (shape[0] * downsample, shape[1] * downsample, shape[2] * downsample)
-    phantom = random_phantom(fine, rng, scale=float(downsample))
+    if small_pores and rng.random() < small_pores:
+        phantom = small_pore_foam(fine, rng, scale=float(downsample))
+        noise = (sum(noise) / 2, noise[1])
+    else:
+        phantom = random_phantom(fine, rng, scale=float(downsample))
     sign = -1.0 if rng.random() < 0.5 else 1.0
     texture = random_texture(phantom, rng)
     imaging = random_imaging(
