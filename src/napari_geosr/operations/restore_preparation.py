@@ -1,0 +1,181 @@
+"""What comes before a restoration: its settings, the model, a look at the volume."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_validator
+
+from napari_geosr.core.config import Config, parse_bytes
+from napari_geosr.core.errors import ModelError, VolumeError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.intensity import IntensityStatistics
+    from napari_geosr.models.bundle import Model
+    from napari_geosr.models.distribution import Verdict
+
+#: Share of the free memory that a run may take when nobody sets a budget.
+_FREE_SHARE = 0.6
+
+
+class RestoreConfig(Config):
+    """Settings of a restoration."""
+
+    model: str = Field(
+        "foam-denoise",
+        title="Model",
+        description="Name of a model in the zoo, or the path of a model bundle.",
+    )
+    device: str = Field(
+        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
+    )
+    memory: str | None = Field(
+        None,
+        title="Memory",
+        description="Memory the run may take, e.g. 4GB; by default from what is free.",
+    )
+    output_dtype: Literal["float32", "input"] = Field(
+        "float32",
+        title="Output type",
+        description="float32, or the input's own integer type, rounded and clipped.",
+    )
+    nonfinite: Literal["mean", "zero", "refuse"] = Field(
+        "mean",
+        title="NaN and Inf",
+        description="Replace such voxels by the mean or by zero, or refuse to run.",
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        title="Threads",
+        description="CPU threads, at most as many as cores; by default cores - 1.",
+    )
+
+    @field_validator("memory")
+    @classmethod
+    def _check_memory(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_bytes(value)
+        return value
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A volume and a model that fit each other, with all that a run needs.
+
+    Attributes
+    ----------
+    volume : Volume
+        One spatial volume, (Z, Y, X) or (Y, X).
+    statistics : IntensityStatistics
+        Of the whole volume; normalisation never looks at single tiles.
+    verdict : Verdict
+        How like the training data the volume is.
+    """
+
+    volume: Volume
+    config: RestoreConfig
+    model: Model
+    network: Any
+    statistics: IntensityStatistics
+    device: str
+    verdict: Verdict
+
+    @property
+    def budget(self) -> int:
+        """Bytes that a run may take if it starts now."""
+        from napari_geosr.inference.device import free_memory
+
+        if self.config.memory is not None:
+            return parse_bytes(self.config.memory)
+        return int(free_memory(self.device) * _FREE_SHARE)
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """Upscale factor per axis of the volume (1 along Z for networks on planes)."""
+        factors = tuple(self.network.spec.upscale_factor)
+        return (1,) * (len(self.volume.axes) - len(factors)) + factors
+
+    @property
+    def result_name(self) -> str:
+        """What the restored volume is called."""
+        factor = max(self.factors)
+        suffix = f" ×{factor}" if factor > 1 else ""
+        return f"{self.volume.name} · {self.model.card.name}{suffix}"
+
+
+def prepare_steps(
+    volume: Volume, config: RestoreConfig, *, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, None]:
+    """Load the model, read the volume's statistics and judge whether they match.
+
+    The last step is ``ResultReady(Prepared)``.
+
+    Raises
+    ------
+    ModelError
+        If the model is unknown, damaged or made for another kind of volume.
+    VolumeError
+        If the volume has more than its spatial axes, or no finite or varying values.
+    """
+    yield StageStarted(message=f"Loading model {config.model}")
+    from napari_geosr.inference.device import pick_device
+    from napari_geosr.inference.intensity import scan_steps
+    from napari_geosr.models import zoo
+    from napari_geosr.models.distribution import draw_sample, judge
+
+    volume = volume.select()
+    model = zoo.find(config.model)
+    _check_fit(volume, model)
+    device = pick_device(config.device)
+    yield StageStarted(message="Reading intensities")
+    statistics: IntensityStatistics
+    try:
+        statistics = yield from relay(scan_steps(volume.data, should_stop=should_stop))
+    except VolumeError as error:
+        raise VolumeError(f"{volume.title}: {error}") from error
+    if statistics.n_nan or statistics.n_inf:
+        yield Warned(message=_nonfinite_sentence(volume, statistics, config.nonfinite))
+    verdict = judge(model.card, draw_sample(volume), volume)
+    if verdict.level != "ok":
+        yield Warned(message=" ".join(verdict.reasons))
+    network = model.network()
+    yield ResultReady(
+        result=Prepared(volume, config, model, network, statistics, device, verdict)
+    )
+
+
+def _check_fit(volume: Volume, model: Model) -> None:
+    card = model.card
+    if card.axes == "ZYX" and volume.axes == "YX":
+        raise ModelError(
+            f"{volume.title} is a single Y, X image but the model {card.name!r} "
+            "restores Z, Y, X volumes. Open the whole stack or choose a 2D model."
+        )
+
+
+def _nonfinite_sentence(
+    volume: Volume, statistics: IntensityStatistics, policy: str
+) -> str:
+    found = f"{statistics.n_nan} NaN and {statistics.n_inf} infinite voxels"
+    if statistics.sampled:
+        found = f"at least {found} (not every plane was looked at)"
+    if policy == "refuse":
+        raise VolumeError(
+            f"{volume.title} has {found}, and the setting 'NaN and Inf' is to refuse "
+            "such volumes. Choose mean or zero, or repair the volume."
+        )
+    does = "the mean of the others" if policy == "mean" else "zero"
+    return f"{volume.title} has {found}; they are replaced by {does}."

@@ -1,0 +1,251 @@
+"""A restoration of a whole volume: tile by tile into memory or a file, on record."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    Step,
+    TargetReady,
+    TileDone,
+    Warned,
+    never_stop,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore_preparation import Prepared
+from napari_geosr.operations.storage import array_for
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.run import RunSummary
+    from napari_geosr.io.output import Output
+    from napari_geosr.models.distribution import Verdict
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a run gives: the volume, how it went and whether it can be trusted."""
+
+    volume: Volume
+    verdict: Verdict
+    summary: RunSummary | None
+    path: Path | None = None
+    complete: bool = True
+
+
+def run_steps(
+    prepared: Prepared,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    first: tuple[slice, ...] | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Restore the whole volume tile by tile.
+
+    Parameters
+    ----------
+    out : path, optional
+        File to fill. Without it the result is kept in memory, or in a zarr in the
+        cache folder when it would not fit.
+    first : tuple of slice, optional
+        Region (input voxels) whose tiles come first: what is on screen.
+
+    Yields
+    ------
+    Step
+        `TargetReady` with the volume being filled, a `TileDone` per tile, and
+        ``ResultReady(Restored)``. When `should_stop` says so, the result is what was
+        finished so far, with ``complete=False``.
+    """
+    from napari_geosr.inference.compute import frugal_if_tight
+
+    volume = prepared.volume
+    integer = prepared.config.output_dtype == "input" and volume.dtype.kind in "iu"
+    dtype = volume.dtype if integer else np.dtype(np.float32)
+    voxel_size, origin = volume.upscaled_geometry(prepared.factors)
+    shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
+    history = (*volume.provenance, _record(prepared, dtype))
+    place = {
+        "axes": volume.axes,
+        "voxel_size": voxel_size,
+        "unit": volume.unit,
+        "origin": origin,
+    }
+    # To the end: what comes after the tiles (coarser levels) counts as well.
+    with (
+        frugal_if_tight(prepared.device, prepared.budget),
+        _open_target(prepared, out, shape, dtype, place, overwrite) as (array, output),
+    ):
+        result = Volume(
+            array,
+            volume.axes,
+            voxel_size,
+            volume.unit,
+            origin,
+            name=prepared.result_name,
+            provenance=history,
+        )
+        yield TargetReady(volume=result)
+        filled = yield from _fill(prepared, array, first, should_stop)
+        done = {**history[-1], **filled.for_the_record()}
+        result = result.replace(provenance=(*volume.provenance, done))
+        path = None if output is None else Path(str(out))
+        if output is not None:
+            output.provenance = result.provenance
+            if not filled.complete:
+                output.blank(filled.places)
+                path = output.keep_incomplete()
+    if path is not None:
+        result = io.read(path).replace(name=result.name)
+    if output is not None and output.note:
+        yield Warned(message=output.note)
+    yield from _remarks(prepared, filled.summary, dtype)
+    yield ResultReady(
+        result=Restored(result, prepared.verdict, filled.summary, path, filled.complete)
+    )
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """How far the tiles came: `places` are those of finished tiles in the output."""
+
+    summary: RunSummary | None
+    complete: bool
+    places: list[tuple[slice, ...]]
+
+    def for_the_record(self) -> dict[str, Any]:
+        """What the provenance says of how the run went."""
+        run = None if self.summary is None else asdict(self.summary)
+        return {"run": run, "complete": self.complete}
+
+
+def _fill(
+    prepared: Prepared,
+    array: Any,
+    first: tuple[slice, ...] | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, _Filled]:
+    """Run the tiles into `array`; a wish to stop ends it early, as no error."""
+    from napari_geosr.inference.runner import restore_tiles
+
+    tiles = restore_tiles(
+        prepared.network,
+        prepared.volume.data,
+        array,
+        statistics=prepared.statistics,
+        device=prepared.device,
+        budget=prepared.budget,
+        nonfinite=prepared.config.nonfinite,
+        first=first,
+        threads=prepared.config.threads,
+        should_stop=should_stop,
+    )
+    places: list[tuple[slice, ...]] = []
+    summary: RunSummary | None = None
+    try:
+        for step in tiles:
+            if isinstance(step, ResultReady):
+                summary = step.result
+                continue
+            if isinstance(step, TileDone):
+                places.append(step.slices)
+            yield step
+    except Cancelled as stopped:
+        summary = cast("RunSummary | None", stopped.summary)
+        return _Filled(summary, False, [*places, *stopped.places])
+    finally:
+        tiles.close()
+    return _Filled(summary, True, places)
+
+
+def _remarks(
+    prepared: Prepared, summary: RunSummary | None, dtype: np.dtype[Any]
+) -> Iterator[Step]:
+    """What a person should know of how the run went."""
+    if summary is None:
+        return
+    if summary.n_nonfinite and prepared.statistics.sampled:
+        yield Warned(
+            message=f"{summary.n_nonfinite} NaN or infinite voxels were replaced "
+            "(the halos of tiles count them more than once)."
+        )
+    if summary.n_clipped:
+        yield Warned(
+            message=f"{summary.n_clipped} voxels lay outside the range of {dtype} and "
+            "were clipped. Choose float32 output to keep them."
+        )
+
+
+def _record(prepared: Prepared, dtype: np.dtype[Any]) -> dict[str, Any]:
+    import torch
+
+    card = prepared.model.card
+    return provenance.record(
+        "restore",
+        inputs={"input": prepared.volume},
+        settings=prepared.config.model_dump(mode="json"),
+        model={"name": card.name, "weights_sha256": card.weights_sha256},
+        device=prepared.device,
+        torch=torch.__version__,
+        output_dtype=str(dtype),
+        intensities={
+            "mean": prepared.statistics.mean,
+            "std": prepared.statistics.std,
+            "sampled": prepared.statistics.sampled,
+            "n_nan": prepared.statistics.n_nan,
+            "n_inf": prepared.statistics.n_inf,
+        },
+        likeness={
+            "level": prepared.verdict.level,
+            "reasons": list(prepared.verdict.reasons),
+        },
+    )
+
+
+@contextmanager
+def _open_target(
+    prepared: Prepared,
+    out: str | Path | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    place: dict[str, Any],
+    overwrite: bool,
+) -> Iterator[tuple[Any, Output | None]]:
+    """Give the array to fill and, for a file, the output that it belongs to."""
+    if out is None:
+        # NaN is seen through in napari and left out by statistics: what is not
+        # restored yet, or never was, is not taken for pores.
+        yield array_for(shape, dtype, np.nan if dtype.kind == "f" else 0), None
+        return
+    from napari_geosr.inference.runner import choose_output
+
+    tile, memory = choose_output(
+        prepared.network,
+        prepared.volume.data,
+        dtype,
+        statistics=prepared.statistics,
+        device=prepared.device,
+        budget=prepared.budget,
+        threads=prepared.config.threads,
+    )
+    with io.create(
+        out,
+        shape=shape,
+        dtype=dtype,
+        overwrite=overwrite,
+        tile=tile,
+        memory=memory,
+        **place,
+    ) as file:
+        yield file.array, file
