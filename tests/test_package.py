@@ -38,7 +38,8 @@ def test_readers_and_model_lists_load_no_torch():
     code = (
         "import napari_geosr.io, napari_geosr.operations.catalogue as c\n"
         "import napari_geosr.operations.restore, napari_geosr.operations.measure\n"
-        "assert c.list_models()"
+        "assert c.list_models()\n"
+        "assert c.sound_card('foam-denoise')"
     )
     loaded = modules_after(code)
     assert loaded.isdisjoint({"torch", *QT}), loaded & {"torch", *QT}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 import tifffile
 
 from napari_geosr.cli.app import run
+from napari_geosr.operations.catalogue import find as find_model
 from napari_geosr.operations.measure import MeasureConfig
 
 
@@ -163,6 +165,18 @@ def test_models_list_show_verify(capsys):
     assert "Not for" in capsys.readouterr().out
     assert run(["models", "verify", models["foam-denoise"]["path"]]) == 0
     assert "sound" in capsys.readouterr().out
+
+
+def test_models_show_refuses_damaged_weights(tmp_path, capsys):
+    bundle = shutil.copytree(find_model("foam-denoise").path, tmp_path / "mine")
+    weights = bundle / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert run(["models", "verify", str(bundle)]) == 2
+    verified = capsys.readouterr()
+    assert run(["models", "show", str(bundle), "--json"]) == 2
+    assert capsys.readouterr() == verified
+    assert verified.err.count("\n") == 1
+    assert "checksum" in verified.err
 
 
 def test_doctor_names_devices_and_versions(capsys):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 
 from napari_geosr.core.errors import ModelError
 from napari_geosr.models import zoo
@@ -27,6 +31,58 @@ def test_verify_runs_the_network(monkeypatch):
     monkeypatch.setattr("napari_geosr.models.bundle.read_card", lambda path: short)
     with pytest.raises(ModelError, match="halo of 3"):
         catalogue.verify(entry.path)
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A bundle of one's own: a copy of ``foam-denoise``."""
+    entry = next(e for e in zoo.list_models() if e.name == "foam-denoise")
+    return Path(shutil.copytree(entry.path, tmp_path / "copied"))
+
+
+def relabel(folder, **changes):
+    card = folder / "card.yaml"
+    values = yaml.safe_load(card.read_text(encoding="utf-8"))
+    card.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
+
+
+def complaints(folder):
+    """What reading the card and what checking everything say of a bundle."""
+    said = []
+    for look in (catalogue.sound_card, catalogue.verify):
+        with pytest.raises(ModelError) as complaint:
+            look(folder)
+        said.append(str(complaint.value))
+    return said
+
+
+def test_the_card_of_a_whole_bundle(copied):
+    assert catalogue.sound_card(copied) == catalogue.verify(copied)
+
+
+@pytest.mark.parametrize("honest", [False, True], ids=["as it was", "new checksum"])
+def test_truncated_weights_are_no_model(copied, honest):
+    weights = copied / "weights.safetensors"
+    content = weights.read_bytes()[:-1000]
+    weights.write_bytes(content)
+    if honest:
+        relabel(copied, weights_sha256=hashlib.sha256(content).hexdigest())
+    show, verify = complaints(copied)
+    assert ("not a safetensors file" if honest else "checksum") in show
+    if not honest:  # the two parsers word it differently
+        assert show == verify
+
+
+def test_weights_of_another_model(copied):
+    other = catalogue.find("foam-sr-x2")
+    shutil.copy(other.path / "weights.safetensors", copied)
+    show, verify = complaints(copied)
+    assert "checksum" in show
+    assert show == verify
+    relabel(copied, weights_sha256=other.card.weights_sha256)
+    show, verify = complaints(copied)
+    assert "not of one model" in show
+    assert show == verify
 
 
 def test_damaged_bundles_are_named(tmp_path, monkeypatch):

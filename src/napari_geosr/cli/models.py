@@ -42,6 +42,8 @@ def list_models(*, json: Json = False) -> int:
 def show_models(name: str, /, *, json: Json = False) -> int:
     """Show a model's card: what it is for and not for, and its figures.
 
+    Refuses where the weights are damaged or not those that the card speaks of.
+
     Parameters
     ----------
     name
@@ -52,7 +54,7 @@ def show_models(name: str, /, *, json: Json = False) -> int:
     from napari_geosr.cli.console import print_json
     from napari_geosr.operations import catalogue
 
-    card = catalogue.find(name).card
+    card = catalogue.sound_card(name)
     if json:
         print_json(card.model_dump(mode="json"))
         return 0

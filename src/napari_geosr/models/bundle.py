@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -143,6 +144,26 @@ def check(model: Model) -> None:
         )
 
 
+def check_weights(model: Model) -> None:
+    """Check that the weights are whole and those of the card, from file and header.
+
+    The network is built, and torch imported, only where the header says that something
+    does not fit: to say what.
+
+    Raises
+    ------
+    ModelError
+        In the words of :func:`verify`.
+    """
+    from safetensors import deserialize
+
+    content = _content(model.path, model.card)
+    tensors = _parsed(deserialize, content, model.path)
+    n = sum(math.prod(tensor["shape"]) for _, tensor in tensors)
+    if n != model.card.n_parameters:
+        check(model)
+
+
 def save(
     folder: str | Path,
     card: ModelCard,
@@ -262,24 +283,35 @@ def _too_large(file: Path, size: int, limit: int) -> str:
     )
 
 
-def _weights(path: Path, card: ModelCard) -> dict[str, Tensor]:
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load as from_bytes
-
+def _content(path: Path, card: ModelCard) -> bytes:
+    """The weights file as it is, if it is the one that the card speaks of."""
     content = _read(path, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
-    where = path / WEIGHTS_FILE
     found = hashlib.sha256(content).hexdigest()
     if found != card.weights_sha256:
         raise ModelError(
-            f"{where} is damaged or not the file its card speaks of: checksum "
-            f"{found[:12]}…, expected {card.weights_sha256[:12]}…. Get the bundle "
-            "again."
+            f"{path / WEIGHTS_FILE} is damaged or not the file its card speaks of: "
+            f"checksum {found[:12]}…, expected {card.weights_sha256[:12]}…. Get the "
+            "bundle again."
         )
+    return content
+
+
+def _parsed(parse: Callable[[bytes], Any], content: bytes, path: Path) -> Any:
+    from safetensors import SafetensorError
+
     try:
-        tensors = from_bytes(content)
+        return parse(content)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{where} is not a safetensors file ({error}).") from error
+        raise ModelError(
+            f"{path / WEIGHTS_FILE} is not a safetensors file ({error})."
+        ) from error
+
+
+def _weights(path: Path, card: ModelCard) -> dict[str, Tensor]:
+    import torch
+    from safetensors.torch import load as from_bytes
+
+    tensors = _parsed(from_bytes, _content(path, card), path)
     return {
         key: t.to(torch.float32) if t.is_floating_point() else t
         for key, t in tensors.items()

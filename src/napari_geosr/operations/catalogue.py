@@ -49,6 +49,24 @@ def find(name_or_path: str | Path) -> Model:
     return zoo.find(str(name_or_path))
 
 
+def sound_card(name_or_path: str | Path) -> ModelCard:
+    """Return the card of a model whose weights are whole and its own; quickly.
+
+    Checksum and header of the weights are compared with the card, without torch;
+    :func:`verify` looks at all.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, its bundle is damaged or the weights are not its own.
+    """
+    from napari_geosr.models import bundle
+
+    model = find(name_or_path)
+    bundle.check_weights(model)
+    return model.card
+
+
 def verify(path: str | Path) -> ModelCard:
     """Check the bundle at `path` completely and return its card.
 
