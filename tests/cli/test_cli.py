@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -98,6 +99,29 @@ def test_a_given_voxel_size_is_that_of_the_input_alone(pores, tmp_path, capsys):
     )
     assert run([*arguments, "--overwrite"]) == 0
     assert "[b]fine" in capsys.readouterr().out
+
+
+def test_a_dataset_is_chosen_by_every_command_that_reads(tmp_path, capsys):
+    path = tmp_path / "two.h5"
+    data = np.full((4, 30, 30), 200, np.uint8)
+    data[1:3, 5:9, 5:9] = 50
+    with h5py.File(path, "w") as file:
+        file["scan/raw"], file["scan/other"] = data, data[:, ::2]
+    commands = {
+        "info": [],
+        "measure": ["--out", str(tmp_path / "report")],
+        "restore": ["--out", str(tmp_path / "out.tif"), "--device", "cpu"],
+    }
+    for command, more in commands.items():
+        arguments = [command, str(path), "--json", *more]
+        assert run(arguments) == 2
+        said = capsys.readouterr().err
+        assert "scan/other 4×15×30, scan/raw 4×30×30" in said
+        assert "--dataset scan/other" in said
+        assert run([*arguments, "--dataset", "scan/raw"]) == 0
+        values = json.loads(capsys.readouterr().out)
+        assert values.get("shape", [4, 30, 30]) == [4, 30, 30]
+    assert values["run"] is not None
 
 
 def test_settings_of_a_file_are_overruled_by_flags(pores, tmp_path, capsys):

@@ -44,7 +44,10 @@ def test_several_datasets_must_be_chosen(path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["a/one"] = VOXELS
         file["b/two"] = VOXELS + 1
-    with pytest.raises(FileError, match=r"2 datasets: a/one 4×5×6, b/two 4×5×6"):
+    with pytest.raises(
+        FileError,
+        match=r"2 datasets: a/one 4×5×6, b/two 4×5×6\. .*--dataset a/one .*::a/one'",
+    ):
         io.read(path)
     np.testing.assert_array_equal(io.read(f"{path}::b/two").data[0], VOXELS[0] + 1)
     np.testing.assert_array_equal(io.read(path, dataset="/a/one").data[0], VOXELS[0])
@@ -52,6 +55,18 @@ def test_several_datasets_must_be_chosen(path: Path) -> None:
         io.read(path, dataset="c")
     with pytest.raises(FileError, match=r"'a' is a group.*holds: one"):
         io.read(path, dataset="a")
+
+
+def test_of_many_datasets_the_first_are_named(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["a_preview"] = VOXELS[0]
+        for i in range(20):
+            file[f"scan{i:02}"] = VOXELS
+    with pytest.raises(FileError, match="21 datasets") as complaint:
+        io.read(path)
+    said = str(complaint.value)
+    assert said.count("×") == 1 + 7 * 2  # of a picture and seven volumes
+    assert "--dataset scan00 " in said
 
 
 def test_a_volume_beside_pictures_is_meant(path: Path) -> None:

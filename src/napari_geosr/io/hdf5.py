@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -140,10 +141,12 @@ def _find(file: Any, path: Path) -> str:
         f"{name} {'×'.join(map(str, item.shape))}"
         for name, item in candidates[:_MAX_LISTED]
     )
+    first = (volumes or candidates)[0][0]
     more = " …" if len(candidates) > _MAX_LISTED else ""
     raise FileError(
-        f"{path.name} holds {len(candidates)} datasets: {listed}{more}. Choose one as "
-        f"'{path.name}::{candidates[0][0]}'."
+        f"{path.name} holds {len(candidates)} datasets: {listed}{more}. Choose one "
+        f"with --dataset {shlex.quote(first)} (dataset={first!r} in Python), or open it as "
+        f"'{path.name}::{first}'."
     )
 
 
