@@ -145,8 +145,8 @@ def _find(file: Any, path: Path) -> str:
     more = " …" if len(candidates) > _MAX_LISTED else ""
     raise FileError(
         f"{path.name} holds {len(candidates)} datasets: {listed}{more}. Choose one "
-        f"with --dataset {shlex.quote(first)} (dataset={first!r} in Python), or open it as "
-        f"'{path.name}::{first}'."
+        f"with --dataset {shlex.quote(first)} (dataset={first!r} in Python), or open "
+        f"it as '{path.name}::{first}'."
     )
 
 
