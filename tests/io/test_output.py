@@ -208,7 +208,7 @@ io.write(volume, {str(path)!r}, overwrite=True)
     [
         ("a.xyz", "no suffix that can be written"),
         ("a", "no suffix that can be written"),
-        ("missing/a.tif", "does not exist"),
+        ("missing/deep/a.tif", r"folder \S*missing.deep does not exist\. Create it"),
     ],
 )
 def test_impossible_outputs(name: str, message: str, tmp_path: Path) -> None:

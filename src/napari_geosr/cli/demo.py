@@ -16,9 +16,9 @@ from napari_geosr.core.errors import ConfigError
 
 def demo(
     *,
-    out: Annotated[Path, Parameter(help="Folder for scan, result and report.")] = Path(
-        "geosr-demo"
-    ),
+    out: Annotated[
+        Path, Parameter(help="Folder for scan, result, report; made if missing.")
+    ] = Path("geosr-demo"),
     show: Annotated[
         bool, Parameter(negative="", help="Open scan and result in napari at the end.")
     ] = False,

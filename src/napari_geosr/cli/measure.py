@@ -28,7 +28,9 @@ def measure(
     input: InputPath,  # noqa: A002  # the name that people see
     /,
     *,
-    out: Annotated[Path, Parameter(help="Folder for the report's files.")],
+    out: Annotated[
+        Path, Parameter(help="Folder for the report's files; made if missing.")
+    ],
     reference: Annotated[
         Path | None, Parameter(help="Another volume, measured by the same rules.")
     ] = None,

@@ -23,7 +23,12 @@ def restore(
     input: InputPath,  # noqa: A002  # the name that people see
     /,
     *,
-    out: Annotated[Path, Parameter(help="File to write: .ome.tif, .tif or .ome.zarr.")],
+    out: Annotated[
+        Path,
+        Parameter(
+            help="File to write, in a folder that exists: .ome.tif, .tif or .ome.zarr."
+        ),
+    ],
     config: Annotated[RestoreConfig | None, AS_FLAGS] = None,
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
     settings: SettingsPath = None,
