@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import numpy as np
 import pytest
+from event_loop import Gaps, crowding
 from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 
 from napari_geosr.gui._remembered import remember
@@ -146,34 +146,6 @@ def test_a_hundred_thousand_pores_do_not_freeze_the_table(qtbot):
     assert max(spent.values()) < 250
 
 
-class Gaps:
-    """Times between two turns of the event loop, in milliseconds."""
-
-    def __init__(self) -> None:
-        self.found: list[float] = []
-        self._last = time.perf_counter()
-        self._timer = QTimer()
-        self._timer.timeout.connect(self._tick)
-
-    def _tick(self) -> None:
-        now = time.perf_counter()
-        self.found.append(1000 * (now - self._last))
-        self._last = now
-
-    def __enter__(self) -> Gaps:
-        self._last = time.perf_counter()
-        self._timer.start(2)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._tick()
-        self._timer.stop()
-
-    def __str__(self) -> str:
-        median, high = np.percentile(self.found, (50, 95))
-        return f"median {median:.1f}, 95 % {high:.1f}, longest {max(self.found):.0f} ms"
-
-
 def test_the_window_stays_alive(viewer, qtbot):
     from scipy import ndimage
 
@@ -210,11 +182,11 @@ def test_the_window_stays_alive(viewer, qtbot):
         "measuring 256 × 512 × 512": running,
         "measuring to the end and showing the pores": whole,
     }.items():
-        print(f"{what}: gaps {gaps}")
+        print(f"{what}: {gaps}")
     print(f"stop latency {latency:.2f} s; {dock.result.report.pore_count} pores")
     # Targets are 300 and 50 ms, and a second; a crowded machine takes its share.
-    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    assert max(opening.found) < 300 * crowd
-    assert np.percentile(running.found, 95) < 50 * crowd
-    assert max(running.found) < 150 * crowd
+    crowd = crowding()
+    assert opening.longest < 300 * crowd
+    assert running.high < 50 * crowd
+    assert running.longest < 150 * crowd
     assert latency < 1 * crowd
