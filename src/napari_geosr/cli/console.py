@@ -85,6 +85,7 @@ def _stop_on_signal() -> Iterator[ShouldStop]:
     stop = threading.Event()
 
     def ask(number: int, _frame: Any) -> None:
+        """Set the wish to stop; the second time, end the program."""
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
@@ -130,9 +131,11 @@ class _Bars:
             self._progress.stop()
 
     def warn(self, sentence: str) -> None:
+        """Print a sentence beside the bar."""
         self._console.print(f"note: {sentence}", style="yellow")
 
     def show(self, step: Step) -> None:
+        """Show a stage that began, or how far it came."""
         if isinstance(step, StageStarted):
             self._start(step.message)
         elif step.total:

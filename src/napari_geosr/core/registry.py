@@ -52,6 +52,7 @@ class Registry:
         return dict(sorted(found.items()))
 
     def names(self) -> list[str]:
+        """Names of everything registered, in alphabetical order."""
         return list(self.modules())
 
     def load(self, name: str) -> Any:

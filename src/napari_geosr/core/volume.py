@@ -115,10 +115,12 @@ class Volume:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Number of voxels along each axis."""
         return tuple(int(n) for n in self.data.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Type of the voxels."""
         dtype: np.dtype[Any] = np.dtype(self.data.dtype)
         return dtype
 
@@ -129,10 +131,12 @@ class Volume:
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
+        """Number of voxels along the spatial axes."""
         return self.shape[-len(self.spatial_axes) :]
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all voxels, in memory or not."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
@@ -142,6 +146,7 @@ class Volume:
 
     @property
     def has_physical_size(self) -> bool:
+        """Whether the voxel size is known in a unit of length."""
         return self.unit != PIXEL
 
     @property

@@ -40,6 +40,7 @@ def export_dialog(
         return None
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
+        """Write the report's files."""
         yield StageStarted(message="Writing the report")
         report_files.check(files, overwrite=True)
         report_files.write(

@@ -51,6 +51,7 @@ def question_to_file(
     shape = tuple(finest(layer).shape[-n:])
 
     def steps(_should_stop: ShouldStop) -> Generator[Step, None, None]:
+        """Read voxel size and unit from the file, if it has the layer's shape."""
         from napari_geosr import io
 
         yield StageStarted(message="Reading the voxel size")

@@ -154,6 +154,7 @@ class _Editor:
             widget.valueChanged.connect(lambda _: changed())
 
     def get(self) -> Any:
+        """The value that is shown; None where an optional one is left open."""
         widget = self.widget
         if isinstance(widget, QCheckBox):
             return widget.isChecked()
@@ -170,6 +171,7 @@ class _Editor:
         return _number(text) if self._kind in (int, float) else text
 
     def set(self, value: Any) -> None:
+        """Show `value`."""
         widget = self.widget
         if isinstance(widget, QCheckBox):
             widget.setChecked(bool(value))

@@ -101,6 +101,7 @@ class HistogramView(QWidget):
         return QSize(120, self._height)
 
     def set_colors(self, colors: PlotColors) -> None:
+        """Draw in `colors` from now on."""
         self._colors = colors
         self.update()
 
@@ -113,6 +114,7 @@ class HistogramView(QWidget):
 
     @property
     def series(self) -> tuple[Bars, ...]:
+        """The histograms that are shown."""
         return self._series
 
     def range(self) -> tuple[float, float]:
@@ -266,6 +268,7 @@ class ThresholdView(HistogramView):
 
     @property
     def threshold(self) -> float | None:
+        """Grey value at the line; None when there is no line."""
         return self._threshold
 
     def set_threshold(self, value: float | None, *, dark: bool) -> None:
@@ -312,10 +315,12 @@ class ThresholdView(HistogramView):
             painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
 
     def mousePressEvent(self, event: Any) -> None:
+        """Move the line to where the plot is pressed."""
         if event.button() == Qt.MouseButton.LeftButton and self._series:
             self._move_to(self.value_at(event.position().x()))
 
     def mouseMoveEvent(self, event: Any) -> None:
+        """Let the line follow the mouse while it is pressed."""
         if event.buttons() & Qt.MouseButton.LeftButton and self._series:
             self._move_to(self.value_at(event.position().x()))
 

@@ -32,6 +32,7 @@ class Connections:
         self._ends = ends
 
         def close() -> None:
+            """End all connections."""
             while ends:
                 ends.pop()()
 
@@ -43,6 +44,7 @@ class Connections:
         method, sender = weakref.WeakMethod(slot), weakref.ref(emitter)
 
         def end() -> None:
+            """Disconnect, if both ends are still there."""
             bound, alive = method(), sender()
             if bound is not None and alive is not None:
                 alive.disconnect(bound)
@@ -57,6 +59,7 @@ class Connections:
         is_open = [True]
 
         def call(*args: Any) -> Any:
+            """Call `function` as long as the widget is there."""
             return function(*args) if is_open else None
 
         callbacks.append(call)

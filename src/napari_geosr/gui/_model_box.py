@@ -90,6 +90,7 @@ class ModelBox(QWidget):
         return self.combo.currentData() or ""
 
     def card(self) -> ModelCard | None:
+        """Return the card of what is chosen; None if nothing is."""
         return self._cards.get(self.model())
 
     def set_model(self, name: str) -> None:

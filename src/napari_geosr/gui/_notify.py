@@ -116,6 +116,7 @@ class MessageRow(QWidget):
 
     @property
     def text(self) -> str:
+        """The sentence that is shown."""
         return str(self.label.text())
 
     def clear(self) -> None:

@@ -195,6 +195,7 @@ def pick_with(picker: weakref.ref[Any]) -> Any:
     """
 
     def pick(viewer: Any, event: Any) -> Generator[None, None, None]:
+        """Follow one press of the mouse to its release."""
         position = tuple(event.position)
         yield
         moved = False

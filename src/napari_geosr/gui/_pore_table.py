@@ -73,6 +73,7 @@ class PoreTableModel(QAbstractTableModel):
     def sort(
         self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder
     ) -> None:
+        """Sort by a column; selected pores stay selected."""
         if not 0 <= column < len(self._names):
             return
         self.layoutAboutToBeChanged.emit()
@@ -102,6 +103,7 @@ class PoreTableModel(QAbstractTableModel):
         return self._columns[LABEL][self._order] if self._names else self._order
 
     def label_at(self, row: int) -> int:
+        """Label of the pore that is shown in `row`."""
         return int(self._columns[LABEL][self._order[row]])
 
     def row_of(self, label: int) -> int | None:
@@ -257,6 +259,7 @@ class PoreTable(QTableView):
         return True
 
     def selected_label(self) -> int | None:
+        """Label of the selected pore, if any."""
         rows = self.selectionModel().selectedRows()
         return self.pores.label_at(rows[0].row()) if rows else None
 
@@ -270,6 +273,7 @@ class PoreTable(QTableView):
             self.select_label(label)
 
     def keyPressEvent(self, event: Any) -> None:
+        """Copy the table with the usual keys."""
         if event.matches(QKeySequence.StandardKey.Copy):
             self.copy()
             return

@@ -353,4 +353,5 @@ class PorosityResult(QWidget):
 
     @property
     def colour_column(self) -> str:
+        """Column of the table by which pores are coloured."""
         return str(self.colour.currentText()).replace(" ", "_")

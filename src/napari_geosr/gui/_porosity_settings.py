@@ -246,6 +246,7 @@ class PorositySettings(QWidget):
 
     @property
     def previews(self) -> bool:
+        """Whether the threshold is to be shown in the image."""
         return bool(self.preview.isChecked())
 
     def config(self) -> MeasureConfig:

@@ -101,6 +101,7 @@ def _steps(
     volume: Volume, target: Path
 ) -> Callable[[ShouldStop], Generator[Step, None, None]]:
     def steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
+        """Write the volume."""
         from napari_geosr import io
 
         yield StageStarted(message=f"Saving {target.name}")

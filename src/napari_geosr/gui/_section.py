@@ -43,6 +43,7 @@ class Section(QWidget):
         content.setVisible(False)
 
     def set_open(self, is_open: bool) -> None:
+        """Unfold the section, or fold it."""
         self.button.setChecked(is_open)
 
     def _on_toggled(self, is_open: bool) -> None:

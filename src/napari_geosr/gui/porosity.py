@@ -271,6 +271,7 @@ class PorosityDock(QWidget):
 
     @property
     def is_running(self) -> bool:
+        """Whether a measurement is running."""
         run = self._runs.measuring
         return run is not None and run.is_running
 

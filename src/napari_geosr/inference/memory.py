@@ -251,6 +251,8 @@ def _storage_meter(*, convolution_copies: bool) -> Any:
     from torch.utils._pytree import tree_iter
 
     class StorageMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        """Counts the bytes of every tensor's storage from its birth to its end."""
+
         @classmethod
         def _should_skip_dynamo(cls) -> bool:
             """Spare the import of torch's compiler: seconds, and the window freezes."""
@@ -262,12 +264,14 @@ def _storage_meter(*, convolution_copies: bool) -> Any:
             self.seen: dict[int, Any] = {}
 
         def track(self, tensor: torch.Tensor) -> None:
+            """Count the storage of `tensor` until it is freed, once."""
             storage = tensor.untyped_storage()
             key, size = id(storage), storage.nbytes()
             if key in self.seen:
                 return
 
             def gone(_: Any) -> None:
+                """Count the storage as freed."""
                 self.seen.pop(key, None)
                 self.alive -= size
 

@@ -122,6 +122,7 @@ class _Slab:
         self.scale = self.spec.upscale_factor[axis]
 
     def noise(self, length: int) -> torch.Tensor:
+        """A window of noise, `length` voxels along the axis; always the same."""
         import torch
 
         size = list(self.least)
@@ -175,6 +176,7 @@ class _Slab:
         return None
 
     def follows(self, shift: int, halo: int) -> bool:
+        """Whether a shift of the input shifts the output, and does nothing else."""
         length = self.fits(2 * halo + 4 * max(shift, self.step) + 9)
         long = self.noise(length + shift)
         here = self.output(long.narrow(2 + self.axis, 0, length))
@@ -189,9 +191,11 @@ class _Slab:
         return bool((a - b).abs().max() <= _EQUAL * max(1.0, float(a.abs().max())))
 
     def plane(self, x: torch.Tensor, position: int) -> torch.Tensor:
+        """A view of the plane at `position` along the axis."""
         return x.narrow(2 + self.axis, position, 1)
 
     def output(self, x: torch.Tensor) -> torch.Tensor:
+        """What the network makes of a window."""
         try:
             y: torch.Tensor = self.network(x.contiguous())
         except RuntimeError as error:

@@ -129,9 +129,11 @@ def _best(
     accepted: float,
 ) -> TileChoice:
     def work(choice: TileChoice) -> tuple[float, int]:
+        """What a choice costs in all; the lower the better."""
         return (round(choice.cost_factor, 2), choice.n_tiles)
 
     def seconds(choice: TileChoice) -> float:
+        """What a tile takes, as far as that is known."""
         planes = choice.tile[0] if layout.per_plane else 1
         return choice.window_voxels * planes * (seconds_per_voxel or 0.0)
 

@@ -77,10 +77,12 @@ class Tile:
 
     @property
     def window_shape(self) -> Size:
+        """Voxels of the window along each axis."""
         return _lengths(self.window)
 
     @property
     def core_shape(self) -> Size:
+        """Voxels of the core along each axis."""
         return _lengths(self.core)
 
     def output(self, layout: Layout, origin: Size = (0, 0, 0)) -> Box:

@@ -130,14 +130,17 @@ class LazyArray:
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
+        """Number of voxels."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """Bytes that all voxels would take in memory."""
         return self.size * self.dtype.itemsize
 
     @property

@@ -75,6 +75,7 @@ class Output(ABC):
         return self.incomplete_path
 
     def final_stamp(self) -> Stamp:
+        """The stamp with the provenance as it is by now."""
         return replace(self.stamp, provenance=tuple(self.provenance))
 
     def release(self) -> None:

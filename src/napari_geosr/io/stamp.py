@@ -44,12 +44,15 @@ class Stamp:
 
     @property
     def spatial_axes(self) -> str:
+        """The axes in space, in their order."""
         return "".join(a for a in self.axes if a in "ZYX")
 
     def size_along(self, axis: str, default: float = 1.0) -> float:
+        """Voxel size along `axis`, or `default` where there is no such axis."""
         return self._along(self.voxel_size, axis, default)
 
     def origin_along(self, axis: str, default: float = 0.0) -> float:
+        """Origin along `axis`, or `default` where there is no such axis."""
         return self._along(self.origin, axis, default)
 
     def _along(self, values: Sequence[float], axis: str, default: float) -> float:
@@ -57,6 +60,7 @@ class Stamp:
         return default if at < 0 else values[at]
 
     def to_dict(self) -> dict[str, Any]:
+        """The stamp as what JSON can hold."""
         return {
             "version": VERSION,
             "shape": list(self.shape),

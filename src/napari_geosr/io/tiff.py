@@ -286,6 +286,7 @@ class Pages:
         self._lock = threading.Lock()
 
     def page(self, index: int) -> np.ndarray[Any, Any]:
+        """Decode one page."""
         one = self._pages[index]
         file = one.parent.filehandle  # of a multi-file OME-TIFF: the page's own
         with self._lock, _quiet():

@@ -20,6 +20,7 @@ def inverted(source: Any, dtype: np.dtype[Any]) -> Any:
         return source
 
     def invert(voxels: Any) -> Any:
+        """Swap bright and dark."""
         return np.invert(voxels)
 
     if type(source) is np.ndarray:

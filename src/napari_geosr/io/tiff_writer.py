@@ -199,6 +199,7 @@ def ome_xml(stamp: Stamp, dtype: np.dtype[Any]) -> bytes:
     """OME-XML (2016-06) of one image with its size, position and provenance."""
 
     def element(parent: Any, tag: str, **attributes: Any) -> Any:
+        """Put an element with `attributes` into `parent`."""
         values = {k: str(v) for k, v in attributes.items()}
         return ElementTree.SubElement(parent, tag, values)
 

@@ -56,11 +56,13 @@ class RawTable:
 
     @property
     def surface(self) -> np.ndarray:
+        """Surface (flat: perimeter) of each pore."""
         values: np.ndarray = self.boundary[:, column.SURFACE]
         return values
 
     @property
     def euler_number(self) -> np.ndarray:
+        """Euler number of each pore (int64)."""
         values: np.ndarray = self.boundary[:, column.EULER8].astype(np.int64) // 8
         return values
 

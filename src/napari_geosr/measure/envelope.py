@@ -58,6 +58,7 @@ def envelope_steps(
     """
 
     def check() -> None:
+        """Raise `Cancelled` on the wish to stop."""
         if should_stop():
             raise Cancelled(
                 f"Measuring {name!r} was cancelled while finding the sample."

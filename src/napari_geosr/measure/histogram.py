@@ -48,10 +48,12 @@ class GreyHistogram:
 
     @property
     def n(self) -> int:
+        """Number of voxels counted."""
         return int(self.counts.sum())
 
     @property
     def is_exact(self) -> bool:
+        """Whether every bin holds a single integer grey value."""
         return self.is_integer and self.width == 1.0
 
     @property
@@ -63,6 +65,7 @@ class GreyHistogram:
 
     @property
     def edges(self) -> np.ndarray:
+        """Grey values between the bins (float64), one more than bins."""
         bins = np.arange(
             self.first, self.first + len(self.counts) + 1, dtype=np.float64
         )

@@ -58,6 +58,7 @@ class _Progress:
     done: int = 0
 
     def step(self) -> BlockDone:
+        """Count one block as done."""
         self.done += 1
         return BlockDone(self.done, self.total)
 
@@ -79,14 +80,17 @@ class _Run:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along Z, Y and X."""
         z, y, x = (int(n) for n in self.source.shape)
         return z, y, x
 
     @property
     def slabs(self) -> list[slice]:
+        """The slabs along Z, in order."""
         return blocks_along_z(self.shape, self.thickness)
 
     def check(self, doing: str) -> None:
+        """Raise `Cancelled` on the wish to stop, saying at what."""
         if self.should_stop():
             raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
 

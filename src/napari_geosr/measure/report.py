@@ -38,6 +38,7 @@ class Histogram:
     unit: str = ""
 
     def to_json_dict(self) -> dict[str, Any]:
+        """The histogram as what JSON can hold."""
         return {
             "counts": [int(n) for n in self.counts],
             "edges": [float(e) for e in self.edges],
@@ -138,6 +139,7 @@ class PorosityReport:
 
     @property
     def has_physical_size(self) -> bool:
+        """Whether the voxel size is known in a unit of length."""
         return self.unit != PIXEL
 
     @property
@@ -169,9 +171,11 @@ class PorosityReport:
         length = self.unit if self.has_physical_size else None
 
         def unit(exponent: int) -> str | None:
+            """The unit of length to a power; None when it is unknown."""
             return None if length is None else f"{length}{power[exponent]}"
 
         def physical(name: str) -> dict[str, float | None]:
+            """Quantiles of a column, or None for each when the unit is unknown."""
             values = self.quantiles(name)
             return values if length is not None else dict.fromkeys(values)
 

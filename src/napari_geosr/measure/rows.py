@@ -87,6 +87,7 @@ def figures_for(report: PorosityReport) -> tuple[Figure, ...]:
     specific = f"specific_{per_size.replace(' ', '_')}"
 
     def quantile(column: str, which: str) -> Callable[[PorosityReport], float | None]:
+        """A function that takes one quantile of a column from a report."""
         return lambda r: r.quantiles(column)[which]
 
     return (

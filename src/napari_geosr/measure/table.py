@@ -30,6 +30,7 @@ class Geometry:
 
     @property
     def axes(self) -> str:
+        """Letters of the axes in names of columns."""
         return "yx" if self.flat else "zyx"
 
     @property

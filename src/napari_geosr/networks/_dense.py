@@ -174,6 +174,7 @@ class _Inference:
         self.block = max(1, 8 // self.width)
 
     def slot(self, layer: int) -> torch.Tensor:
+        """A view of the maps that `layer` makes."""
         start = self.c_in + self.width * layer
         return self.maps[start : start + self.width]
 

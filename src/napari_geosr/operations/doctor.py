@@ -37,6 +37,7 @@ class Findings:
     advice: tuple[str, ...]
 
     def to_json_dict(self) -> dict[str, Any]:
+        """Everything found as what JSON can hold."""
         return {**self.sections, "advice": list(self.advice)}
 
 
