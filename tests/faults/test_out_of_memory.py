@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -174,3 +176,54 @@ def test_when_nothing_fits_the_person_is_told(source, memory):
     few = source[:2, :6, :6]
     with pytest.raises(DeviceMemoryError, match=r"smallest tile.*Close other programs"):
         run_to_end(run(network, few, np.zeros_like(few), memory, tile=(2, 2, 2)))
+
+
+class Full:
+    """A target that fails to take its third block, by want of memory."""
+
+    def __init__(self, shape):
+        self.array = np.full(shape, np.nan, np.float32)
+        self.shape, self.dtype, self.ndim = shape, self.array.dtype, len(shape)
+        self.n_writes = 0
+
+    def __setitem__(self, key, value):
+        self.n_writes += 1
+        if self.n_writes == 3:
+            raise MemoryError("Unable to allocate")
+        self.array[key] = value
+
+
+@pytest.mark.parametrize("n_tiles", [3, 4, 8])
+def test_memory_that_runs_out_on_writing_ends_the_run(n_tiles, source, memory):
+    """Nothing is written after that, so the run must not pass for complete."""
+    network = make_network(10**9, FAILURES["cpu"])
+    target = Full(source.shape)
+    steps = run(network, source, target, memory, tile=(-(-32 // n_tiles), 80, 80))
+    with pytest.raises(DeviceMemoryError, match=r"while .* written"):
+        list(steps)
+
+
+def test_a_failed_read_ahead_costs_no_finished_tile(source, memory):
+    """The reader fails while the tile before is being computed."""
+    failed = threading.Event()
+
+    class FailsOnce:
+        shape, dtype, ndim = source.shape, source.dtype, 3
+
+        def __getitem__(self, key):
+            if key[0].start >= 7 and not failed.is_set():
+                failed.set()
+                raise MemoryError("Unable to allocate")
+            return source[key]
+
+    network = make_network(10**9, FAILURES["cpu"])
+    forward = type(network).forward
+
+    def after_the_failure(self, x):
+        failed.wait(5)
+        return forward(self, x)
+
+    type(network).forward = after_the_failure
+    target = np.full_like(source, np.nan)
+    run_to_end(run(network, FailsOnce(), target, memory, tile=(8, 80, 80)))
+    assert np.isfinite(target).all()

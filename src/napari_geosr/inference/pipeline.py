@@ -28,9 +28,10 @@ class Pipeline(Generic[Item, Block, Result, Written]):
     """A reader and a writer thread around a computation in the caller's thread.
 
     The reader runs at most `depth` items ahead and at most `depth` results wait to be
-    written. An error in either thread surfaces at the caller's next call. Leaving the
-    context always ends both threads; what was handed to `put` is still written, unless
-    writing itself failed.
+    written. An error of the reader surfaces at the next `take`, once; one of the writer
+    at every call from then on, for what comes after it is not written any more. Leaving
+    the context always ends both threads; what was handed to `put` is still written,
+    unless writing itself failed.
 
     Parameters
     ----------
@@ -48,8 +49,8 @@ class Pipeline(Generic[Item, Block, Result, Written]):
         depth: int = DEPTH,
     ) -> None:
         self._read, self._write, self._depth = read, write, depth
-        self._error: BaseException | None = None
-        self._write_failed = False
+        self._read_error: BaseException | None = None
+        self._write_error: BaseException | None = None
         self._n_put = self._n_reported = 0
         self._reader: threading.Thread | None = None
         self._stop_reading = threading.Event()
@@ -79,6 +80,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
     def start_reading(self, items: Iterable[Item]) -> None:
         """Read `items` from now on; what was read ahead before is dropped."""
         self.stop_reading()
+        self._read_error = None
         stop = self._stop_reading = threading.Event()
         # One block waits in the thread's hand, so the queue is one shorter.
         self._blocks = queue.Queue(max(1, self._depth - 1))
@@ -103,21 +105,23 @@ class Pipeline(Generic[Item, Block, Result, Written]):
     def take(self, while_waiting: Callable[[], None]) -> tuple[Item, Block]:
         """The next item with its block; calls `while_waiting` now and then."""
         while True:
-            self._raise_error()
+            self._raise_write_error()
+            self._raise_read_error()
             try:
                 got = self._blocks.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 while_waiting()
                 continue
             if isinstance(got, _End):
-                self._raise_error()
+                self._raise_read_error()
                 raise IndexError("there is no item left to take")
             return got
 
     def put(self, item: Item, result: Result) -> None:
         """Hand a result to the writer; waits while `depth` others are in its way."""
         while True:
-            self._raise_error()
+            # Not the reader's errors: the result at hand must not be lost to them.
+            self._raise_write_error()
             try:
                 self._results.put((item, result), timeout=_POLL_SECONDS)
             except queue.Full:
@@ -140,12 +144,16 @@ class Pipeline(Generic[Item, Block, Result, Written]):
     def flush(self) -> None:
         """Wait until everything handed in so far is written."""
         self._results.join()
-        self._raise_error()
+        self._raise_write_error()
 
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            error, self._error = self._error, None
+    def _raise_read_error(self) -> None:
+        if self._read_error is not None:
+            error, self._read_error = self._read_error, None
             raise error
+
+    def _raise_write_error(self) -> None:
+        if self._write_error is not None:
+            raise self._write_error
 
     def _read_all(
         self,
@@ -159,7 +167,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
             try:
                 block = self._read(item)
             except BaseException as error:  # noqa: BLE001 - raised again by the caller
-                self._error = error
+                self._read_error = error
                 break
             if not _offer(blocks, (item, block), stop):
                 return
@@ -172,12 +180,11 @@ class Pipeline(Generic[Item, Block, Result, Written]):
             try:
                 if isinstance(got, _End):
                     return
-                if not self._write_failed:
+                if self._write_error is None:
                     item, result = got
                     self._written.put((item, self._write(item, result)))
             except BaseException as error:  # noqa: BLE001 - raised again by the caller
-                self._error = error
-                self._write_failed = True
+                self._write_error = error
             finally:
                 self._results.task_done()
                 del got

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +16,7 @@ from napari_geosr.core.errors import (
     Cancelled,
     ConfigError,
     DeviceMemoryError,
+    EngineError,
     VolumeError,
 )
 from napari_geosr.core.steps import (
@@ -148,7 +150,7 @@ class Run:
         )
         self.cost = _GENEROUS
         self.choice: TileChoice | None = None
-        self.n_done = self.n_nonfinite = self.n_retries = 0
+        self.n_done = self.n_nonfinite = self.n_retries = self.n_voxels = 0
         self.started = time.perf_counter()
 
     def _chunks(self) -> tuple[int, int, int] | None:
@@ -255,7 +257,7 @@ class Run:
         )
         waiting = list(tiles.tiles)
         pipe: Pipeline[Tile, tuple[Array, int], Array, Array] = Pipeline(
-            self.reader.read, self.writer.write
+            self.reader.read, self._write
         )
         with self._stores(), self._allocator():
             try:
@@ -274,7 +276,27 @@ class Run:
                     summary=self._summary(),
                     places=late,
                 ) from None
+        self._check_all_done(tiles)
         yield ResultReady(self.n_done, self.n_done, result=self._summary())
+
+    def _write(self, tile: Tile, values: Array) -> Array:
+        """In the writer's thread; smaller tiles would not help where it fails."""
+        try:
+            return self.writer.write(tile, values)
+        except MemoryError as error:
+            raise DeviceMemoryError(
+                "Memory ran out while restored voxels were written. Close other "
+                "programs, or set less memory for the run (--memory)."
+            ) from error
+
+    def _check_all_done(self, tiles: TilePlan) -> None:
+        """No hole may pass for a result, whatever went wrong above."""
+        planned = math.prod(part.stop - part.start for part in tiles.box)
+        if self.n_voxels != planned:
+            raise EngineError(
+                f"Only {self.n_voxels} of {planned} voxels were restored. This is a "
+                "fault of napari-geosr: please report it."
+            )
 
     def _stores(self) -> AbstractContextManager[None]:
         """Caches and buffers within the budget; a preview leaves them to the run."""
@@ -401,6 +423,7 @@ class Run:
         total = self.n_done + len(written) + n_under_way + n_waiting
         for tile, array in written:
             self.n_done += 1
+            self.n_voxels += math.prod(tile.core_shape)
             yield TileDone(
                 self.n_done, total, slices=self.writer.place(tile), array=array
             )
