@@ -103,3 +103,13 @@ def test_arranged_like_arrange(order: tuple[int | None, ...]) -> None:
     array = np.arange(12).reshape(3, 1, 4)
     lazy = LazyArray(Arranged(array, order), PATH, [2] * len(order))
     np.testing.assert_array_equal(np.asarray(lazy), arrange(array, order))
+
+
+def test_no_two_arrays_share_a_dask_name() -> None:
+    """A cache of dask's results may outlive the array, and ids are used again."""
+    seen = set()
+    for value in range(50):
+        lazy = LazyArray(np.full((2, 3), value), PATH, (1, 3))
+        seen.add(lazy.to_dask().name)
+        del lazy
+    assert len(seen) == 50

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -123,6 +124,8 @@ class LazyArray:
         self.dtype: np.dtype[Any] = np.dtype(source.dtype).newbyteorder("=")
         pairs = zip(chunks, self.shape, strict=True)
         self.chunks = tuple(max(1, min(int(c), n)) for c, n in pairs)
+        # Caches of dask's results outlive arrays: no other may ever have this name.
+        self._token = uuid.uuid4().hex
         self._limit = int(cache_bytes)
         self._cache: OrderedDict[tuple[int, ...], np.ndarray[Any, Any]] = OrderedDict()
         self._cached_bytes = 0
@@ -183,7 +186,7 @@ class LazyArray:
         """A dask array over the same voxels, one task per block."""
         import dask.array as da
 
-        name = f"geosr-{self.path.name}-{id(self):x}"
+        name = f"geosr-{self.path.name}-{self._token}"
         meta = np.empty((0,) * self.ndim, dtype=self.dtype)
         return da.from_array(
             self, chunks=self.chunks, name=name, meta=meta, inline_array=True
