@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
 from pathlib import Path
 
@@ -45,6 +46,38 @@ def test_release_loses_nothing(mapped: MappedFile) -> None:
     release_pages(mapped.T[3:])
     release_pages(np.zeros(3))
     assert (mapped == 7).all()
+
+
+def test_release_keeps_edits_that_are_in_no_file(
+    voxels: np.ndarray, tmp_path: Path
+) -> None:
+    """Pages of a copy-on-write map that were changed exist in memory alone."""
+    np.save(tmp_path / "a.npy", voxels)
+    edited = np.load(tmp_path / "a.npy", mmap_mode="c")
+    edited[3] = 77
+    release_pages(edited)
+    release_pages(edited[1:].T)
+    assert (edited[3] == 77).all()
+    with (tmp_path / "a.npy").open("r+b") as stream:
+        private = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+        plain = np.frombuffer(private, np.uint8)
+        plain[-1] = 99
+        release_pages(plain)
+        assert plain[-1] == 99
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), voxels)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("mode", ["r", "r+", "w+"])
+def test_plain_maps_of_files_are_released(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.raw"
+    path.write_bytes(bytes(50 << 20))
+    mapped: np.ndarray = np.memmap(path, np.uint8, mode, shape=(50, 1 << 20))
+    before = resident()
+    assert mapped.sum() == 0
+    assert resident() - before > 40 << 20
+    release_pages(mapped[3:].T)
+    assert resident() - before < 10 << 20
 
 
 def resident() -> int:

@@ -13,6 +13,8 @@ import numpy as np
 RELEASE_BYTES = 4 * 1024**2
 #: A page fault maps this much around it.
 _FAULT_AROUND = 64 * 1024
+#: Modes of `numpy.memmap` in which everything that was written is in the file.
+_SHARED_MODES = ("r", "r+", "w+")
 
 
 class MappedFile(np.memmap[Any, Any]):
@@ -89,10 +91,14 @@ def release_pages(array: Any) -> None:
     """Let the system take back the memory of a memory-mapped array's pages.
 
     The voxels stay in the file; only the resident pages of this process shrink. Does
-    nothing for other arrays and on systems without `madvise`.
+    nothing on systems without `madvise`, for other arrays, and for copy-on-write maps,
+    whose edits are in no file.
     """
     base = array
-    while base is not None and not isinstance(base, mmap.mmap):
-        base = getattr(base, "_mmap", None) or getattr(base, "base", None)
-    if base is not None and hasattr(base, "madvise"):
-        base.madvise(mmap.MADV_DONTNEED)
+    while base is not None:
+        mapped = getattr(base, "_mmap", None)
+        if isinstance(base, np.memmap) and isinstance(mapped, mmap.mmap):
+            if base.mode in _SHARED_MODES and hasattr(mapped, "madvise"):
+                mapped.madvise(mmap.MADV_DONTNEED)
+            return
+        base = getattr(base, "base", None)
