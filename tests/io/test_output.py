@@ -131,9 +131,12 @@ def test_target_that_appears_meanwhile_is_not_replaced(
             output.array[...] = 1
             path.write_text("someone else's")
 
-    with pytest.raises(FileError, match="exists already"):
+    with pytest.raises(FileError, match=rf"exists already.*kept as out\.2\{suffix}"):
         run()
     assert path.read_text() == "someone else's"
+    kept = tmp_path / f"out.2{suffix}"
+    assert names(tmp_path) == sorted([path.name, kept.name])
+    assert (np.asarray(io.read(kept).data) == 1).all()
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.io import ngff
+from napari_geosr.io.atomic import explained, remove
 from napari_geosr.io.chunking import SHARD_BYTES, chunk_shapes, fitted_shapes
 from napari_geosr.io.lazy import Slices, as_slices
 from napari_geosr.io.output import Output, blocks
@@ -41,6 +42,8 @@ class ShardBuffer:
         Upper bound of what is held back.
     fill : float
         What voxels hold that nobody has written.
+    path : Path
+        What errors are said to be of.
     """
 
     def __init__(
@@ -49,7 +52,9 @@ class ShardBuffer:
         block_shape: tuple[int, ...],
         buffer_bytes: int = _BUFFER_BYTES,
         fill: float = 0,
+        path: Path = Path("result.ome.zarr"),
     ) -> None:
+        self.path = path
         self.array = array
         self.fill = fill
         self.block_shape = block_shape
@@ -108,8 +113,7 @@ class ShardBuffer:
                 self.n_rewrites += 1
                 self._pending[index] = np.asarray(self.array[whole])
             elif part.shape == lengths:
-                self.array[whole] = part.astype(self.dtype, copy=False)
-                self._written.add(index)
+                self._write(index, part.astype(self.dtype, copy=False))
                 return
             else:
                 self._pending[index] = np.full(lengths, self.fill, dtype=self.dtype)
@@ -125,7 +129,11 @@ class ShardBuffer:
         return sum(block.nbytes for block in self._pending.values())
 
     def _flush_one(self, index: tuple[int, ...]) -> None:
-        self.array[self._region(index)] = self._pending.pop(index)
+        self._write(index, self._pending.pop(index))
+
+    def _write(self, index: tuple[int, ...], block: np.ndarray[Any, Any]) -> None:
+        with explained(self.path):
+            self.array[self._region(index)] = block
         self._written.add(index)
 
     def flush(self) -> None:
@@ -180,7 +188,7 @@ class ZarrOutput(Output):
             min(s, n) for s, n in zip(shards, stamp.shape, strict=True)
         )
         level = self._add_level(0, stamp.shape, *shapes)
-        self.array = ShardBuffer(level, shards, buffer, self.fill)
+        self.array = ShardBuffer(level, shards, buffer, self.fill, path)
 
     def _add_level(
         self,
@@ -227,11 +235,22 @@ class ZarrOutput(Output):
     def complete(self, *, pyramid: bool) -> None:
         self.array.flush()
         factors = [(1,) * len(self.stamp.shape)]
+        if pyramid and self.multiscale:
+            try:
+                self._add_coarser(factors)
+            except (OSError, MemoryError) as error:
+                # Coarser levels are for fast display: the voxels do without.
+                remove(self.temporary / str(len(factors)))
+                self.note = (
+                    f"{self.path.name} has fewer coarser levels than usual and may be "
+                    f"slow to look at: {str(error).rstrip('.')}."
+                )
+        self._write_attributes(factors, self.final_stamp())
+
+    def _add_coarser(self, factors: list[tuple[int, ...]]) -> None:
+        """Add levels while the longest edge is long, and the factors of each."""
         source: Any = self.array.array
-        while pyramid and self.multiscale:
-            step = self._step(source.shape)
-            if step is None:
-                break
+        while (step := self._step(source.shape)) is not None:
             shape = tuple(-(-n // s) for n, s in zip(source.shape, step, strict=True))
             shapes = chunk_shapes(shape, self.dtype.itemsize, self.shard_bytes)
             target = self._add_level(len(factors), shape, *shapes)
@@ -239,7 +258,6 @@ class ZarrOutput(Output):
             last = factors[-1]
             factors.append(tuple(f * s for f, s in zip(last, step, strict=True)))
             source = target
-        self._write_attributes(factors, self.final_stamp())
 
     def _step(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """Reduction along each axis for the next level; None when small enough."""

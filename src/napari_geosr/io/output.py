@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.errors import Cancelled, FileError, VolumeError
+from napari_geosr.core.errors import Cancelled, FileError, GeoSRError, VolumeError
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.atomic import (
@@ -58,6 +58,7 @@ class Output(ABC):
         self.stamp = stamp
         self.provenance: tuple[Mapping[str, Any], ...] = stamp.provenance
         self._kept = False
+        self._left = False
 
     @property
     def incomplete_path(self) -> Path:
@@ -95,7 +96,7 @@ class Output(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close the file as it is."""
+        """Close the file as it is; what is still held back is dropped."""
 
 
 @contextmanager
@@ -128,27 +129,74 @@ def open_output(
     try:
         with explained(target):
             output = _open(target, temporary, stamp, stored, multiscale, tile, memory)
-            try:
-                yield output
-                output.complete(pyramid=not output._kept)
-            except BaseException:
-                _save_unfinished(output)
-                raise
-            if output._kept:
-                move_into_place(temporary, output.incomplete_path, True)
-            else:
-                move_into_place(temporary, target, overwrite)
-    finally:
+    except BaseException:
         remove(temporary)
+        raise
+    try:
+        try:
+            yield output
+        except BaseException:
+            if output._kept:
+                _save_unfinished(output)
+            else:
+                output.close()
+            raise
+        if output._kept:
+            _save_unfinished(output)
+        else:
+            _finish(output, overwrite)
+    finally:
+        if not output._left:
+            remove(temporary)
 
 
 def _save_unfinished(output: Output) -> None:
-    """After a failure: keep the unfinished file if that was asked for."""
-    if not output._kept:
+    """Keep the unfinished file, if need be without what could not be written."""
+    try:
+        output.complete(pyramid=False)
+    except (OSError, GeoSRError):  # a full disk, as a rule: less is on it already
         output.close()
-        return
-    output.complete(pyramid=False)
-    move_into_place(output.temporary, output.incomplete_path, True)
+    with explained(output.incomplete_path):
+        move_into_place(output.temporary, output.incomplete_path, True)
+
+
+def _finish(output: Output, overwrite: bool) -> None:
+    """Complete the file and give it its name; a failure here costs no voxel.
+
+    Raises
+    ------
+    FileError
+        Saying where the file is kept instead.
+    """
+    try:
+        with explained(output.path):
+            output.complete(pyramid=True)
+    except Exception as error:
+        output.close()
+        kept = _move_aside(output, output.incomplete_path)
+        raise FileError(f"{error} What was written is kept as {kept.name}.") from error
+    try:
+        with explained(output.path):
+            move_into_place(output.temporary, output.path, overwrite)
+    except FileError as error:
+        kept = _move_aside(output, _free_name(output.path))
+        raise FileError(f"{error} The finished file is kept as {kept.name}.") from error
+
+
+def _move_aside(output: Output, path: Path) -> Path:
+    """Rename to `path`, or leave the file where it is if that fails, too."""
+    try:
+        move_into_place(output.temporary, path, True)
+    except OSError:
+        output._left = True
+        return output.temporary
+    return path
+
+
+def _free_name(path: Path) -> Path:
+    """The first of ``STEM.2.SUFFIX``, ``STEM.3.SUFFIX``, … that is not taken."""
+    names = (f"{stem_of(path)}.{n}{suffix_of(path)}" for n in itertools.count(2))
+    return next(p for p in map(path.with_name, names) if not p.exists())
 
 
 def _open(
@@ -250,6 +298,16 @@ def copy_blocks(
     for key in blocks(source.shape, output.block_shape, itemsize, COPY_BYTES):
         if should_stop():
             raise Cancelled("Cancelled; no file was written.")
-        target[key] = np.asarray(source[key]).astype(target.dtype, copy=False)
+        target[key] = _read(source, key).astype(target.dtype, copy=False)
         release_pages(source)
         output.release()
+
+
+def _read(source: Any, key: Slices) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(source[key])
+    except OSError as error:
+        raise FileError(
+            f"The voxels to write cannot be read ({error.strerror or error}). Check "
+            "that the file they come from is still there and complete."
+        ) from error
