@@ -89,7 +89,7 @@ class RunSummary:
     n_clipped : int
         Voxels that an integer target could not hold.
     n_nonfinite : int
-        NaN and infinite input voxels that were replaced.
+        NaN and infinite input voxels; NaN in a result of floating type.
     n_retries : int
         How often memory ran out and tiles were halved.
     peak_bytes : int
@@ -256,7 +256,7 @@ class Run:
             self.target, self.layout, self.statistics, (origin[0], origin[1], origin[2])
         )
         waiting = list(tiles.tiles)
-        pipe: Pipeline[Tile, tuple[Array, int], Array, Array] = Pipeline(
+        pipe: Pipeline[Tile, tuple[Array, Array | None], Array, Array] = Pipeline(
             self.reader.read, self._write
         )
         with self._stores(), self._allocator():
@@ -277,6 +277,13 @@ class Run:
                     places=late,
                 ) from None
         self._check_all_done(tiles)
+        dtype = np.dtype(self.target.dtype)
+        if self.n_nonfinite and dtype.kind != "f":
+            yield Warned(
+                message=f"{self.n_nonfinite} voxels of the input are NaN or infinite. "
+                f"{dtype} has no such value: the result holds invented grey values "
+                "there. Choose float32 output to keep them apart."
+            )
         yield ResultReady(self.n_done, self.n_done, result=self._summary())
 
     def _write(self, tile: Tile, values: Array) -> Array:
@@ -316,19 +323,23 @@ class Run:
         return compute.frugal_allocator(self.device)
 
     def _until_full(
-        self, pipe: Pipeline[Tile, tuple[Array, int], Array, Array], waiting: list[Tile]
+        self,
+        pipe: Pipeline[Tile, tuple[Array, Array | None], Array, Array],
+        waiting: list[Tile],
     ) -> Iterator[Step]:
         """Run `waiting` (emptied on the way) until done or until memory ran out."""
         failed_before = self.n_retries > 0
         try:
             pipe.start_reading(waiting)
             while waiting:
-                tile, (block, n_bad) = pipe.take(self._stop_if_asked)
+                tile, (block, missing) = pipe.take(self._stop_if_asked)
                 self._stop_if_asked()
                 values, grew_by = self._restore(tile, block)
                 del block
                 waiting.pop(0)
-                self.n_nonfinite += n_bad
+                if missing is not None:
+                    self.n_nonfinite += int(np.count_nonzero(missing))
+                    self.writer.blank(values, missing)
                 pipe.put(tile, values)
                 del values
                 if failed_before:
@@ -416,7 +427,9 @@ class Run:
         self.tile_memory.remember(key, n_voxels)
 
     def _finished(
-        self, pipe: Pipeline[Tile, tuple[Array, int], Array, Array], n_waiting: int
+        self,
+        pipe: Pipeline[Tile, tuple[Array, Array | None], Array, Array],
+        n_waiting: int,
     ) -> Iterator[Step]:
         written = pipe.written()
         n_under_way = pipe.n_unwritten()

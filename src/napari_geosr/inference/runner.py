@@ -85,7 +85,8 @@ def restore_tiles(
         Bytes that may be taken beside network, source and target: growth of the
         process, or memory of the device.
     nonfinite : {"mean", "zero", "refuse"}
-        What stands for NaN and infinite voxels.
+        What the network sees in place of NaN and infinite voxels. A floating target
+        is NaN there; an integer one gets what the network makes of them.
     first : sequence of slice, optional
         Input voxels on screen: their tiles come first.
     threads : int, optional

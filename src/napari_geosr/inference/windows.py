@@ -37,8 +37,8 @@ class WindowReader:
     statistics : Standardisation
         Of the whole volume, never of a window.
     nonfinite : {"mean", "zero", "refuse"}
-        What stands for NaN and infinite voxels: the mean of the finite ones, the grey
-        value zero, or a `VolumeError`.
+        What the network sees in place of NaN and infinite voxels: the mean of the
+        finite ones, the grey value zero, or a `VolumeError`.
     dtype : str
         ``"float32"`` or ``"float64"``: what the network computes in.
     """
@@ -55,14 +55,17 @@ class WindowReader:
         self._planes: dict[int, np.ndarray[Any, Any]] = {}
         self._planes_at: tuple[slice, slice] | None = None
 
-    def read(self, tile: Tile) -> tuple[np.ndarray[Any, Any], int]:
-        """The tile's window and how many voxels of its core were not finite.
+    def read(
+        self, tile: Tile
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+        """The tile's window and which voxels of its core were not finite.
 
         Returns
         -------
         block : ndarray of shape (Z, Y, X)
             With `Layout.context` more planes at either end.
-        n_nonfinite : int
+        missing : ndarray of the core's shape, bool, or None
+            None where every voxel of the core is finite.
         """
         layout, indices = self.layout, []
         for axis, part in enumerate(tile.window):
@@ -71,7 +74,7 @@ class WindowReader:
             indices.append(reflect(positions, layout.shape[axis]))
         block = np.empty([len(i) for i in indices], self.dtype)
         planes, rows, columns = self._core_of(tile)
-        n_bad = 0
+        missing: np.ndarray[Any, Any] | None = None
         for part in self._parts(indices):
             raw = self._read([indices[0][part], *indices[1:]])
             bad = None
@@ -79,9 +82,13 @@ class WindowReader:
                 finite = np.isfinite(raw)
                 if not finite.all():
                     bad = ~finite
-                    low = max(planes.start - part.start, 0)
-                    high = max(planes.stop - part.start, 0)
-                    n_bad += int(bad[low:high, rows, columns].sum())
+                    low = max(planes.start, part.start)
+                    high = max(low, min(planes.stop, part.stop))
+                    inside = bad[low - part.start : high - part.start, rows, columns]
+                    if inside.any():
+                        if missing is None:
+                            missing = np.zeros(tile.core_shape, bool)
+                        missing[low - planes.start : high - planes.start] = inside
                     if self.nonfinite == "refuse":
                         raise VolumeError(
                             f"The input has NaN or infinite voxels near {_place(tile)}."
@@ -90,7 +97,7 @@ class WindowReader:
             block[part] = self._standardise(raw, bad)
             del raw
             release_pages(self.source)
-        return block, n_bad
+        return block, missing
 
     def _parts(self, indices: Sequence[np.ndarray[Any, Any]]) -> Iterator[slice]:
         """Planes to read at once: all, or few where every page read is resident."""
@@ -215,6 +222,29 @@ class ValueWriter:
                 "Check that the disk has room."
             ) from error
         return values
+
+    def blank(
+        self, values: np.ndarray[Any, Any], missing: np.ndarray[Any, Any] | None
+    ) -> None:
+        """Set NaN, in place, where the input had no value; integers have no NaN.
+
+        A scan whose surroundings are NaN keeps them: they are no sample.
+
+        Parameters
+        ----------
+        values : ndarray of shape (Z, Y, X)
+            The core, in output voxels.
+        missing : ndarray of bool, or None
+            The core, in input voxels, as :meth:`WindowReader.read` gives it.
+        """
+        if missing is None or np.dtype(self.target.dtype).kind != "f":
+            return
+        for offset in np.ndindex(*self.layout.scale):
+            part = tuple(
+                slice(o, None, s)
+                for o, s in zip(offset, self.layout.scale, strict=True)
+            )
+            values[part][missing] = np.nan
 
     def place(self, tile: Tile) -> tuple[slice, ...]:
         """Where the tile lies in the target."""
