@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
@@ -23,7 +23,7 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.restore_preparation import Prepared
+from napari_geosr.operations.restore_preparation import Prepared, nonfinite_sentence
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
@@ -67,6 +67,12 @@ def run_steps(
         `TargetReady` with the volume being filled, a `TileDone` per tile, and
         ``ResultReady(Restored)``. When `should_stop` says so, the result is what was
         finished so far, with ``complete=False``.
+
+    Raises
+    ------
+    GeoSRError
+        If reading, computing or writing fails. The finished part of a file is kept
+        then, as when the run is stopped, and the sentence says where.
     """
     from napari_geosr.inference.compute import frugal_if_tight
 
@@ -81,6 +87,7 @@ def run_steps(
         "voxel_size": voxel_size,
         "unit": volume.unit,
         "origin": origin,
+        "provenance": history,
     }
     # To the end: what comes after the tiles (coarser levels) counts as well.
     with (
@@ -97,7 +104,11 @@ def run_steps(
             provenance=history,
         )
         yield TargetReady(volume=result)
+        if sentence := nonfinite_sentence(prepared):
+            yield Warned(message=sentence)
         filled = yield from _fill(prepared, array, first, should_stop)
+        if filled.error is not None and (output is None or not filled.places):
+            raise filled.error
         done = {**history[-1], **filled.for_the_record()}
         result = result.replace(provenance=(*volume.provenance, done))
         path = None if output is None else Path(str(out))
@@ -106,6 +117,10 @@ def run_steps(
             if not filled.complete:
                 output.blank(filled.places)
                 path = output.keep_incomplete()
+    if filled.error is not None:
+        assert path is not None
+        kept = f"{filled.error} The finished part is kept as {path.name}."
+        raise type(filled.error)(kept) from filled.error
     if path is not None:
         result = io.read(path).replace(name=result.name)
     if output is not None and output.note:
@@ -123,11 +138,13 @@ class _Filled:
     summary: RunSummary | None
     complete: bool
     places: list[tuple[slice, ...]]
+    error: GeoSRError | None = None
 
     def for_the_record(self) -> dict[str, Any]:
         """What the provenance says of how the run went."""
         run = None if self.summary is None else asdict(self.summary)
-        return {"run": run, "complete": self.complete}
+        record = {"run": run, "complete": self.complete}
+        return record if self.error is None else {**record, "error": str(self.error)}
 
 
 def _fill(
@@ -136,7 +153,7 @@ def _fill(
     first: tuple[slice, ...] | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _Filled]:
-    """Run the tiles into `array`; a wish to stop ends it early, as no error."""
+    """Run the tiles into `array`; a wish to stop, or an error, ends it early."""
     from napari_geosr.inference.runner import restore_tiles
 
     tiles = restore_tiles(
@@ -164,6 +181,8 @@ def _fill(
     except Cancelled as stopped:
         summary = cast("RunSummary | None", stopped.summary)
         return _Filled(summary, False, [*places, *stopped.places])
+    except GeoSRError as error:
+        return _Filled(None, False, places, error)
     finally:
         tiles.close()
     return _Filled(summary, True, places)
@@ -177,8 +196,8 @@ def _remarks(
         return
     if summary.n_nonfinite and prepared.statistics.sampled:
         yield Warned(
-            message=f"{summary.n_nonfinite} NaN or infinite voxels were replaced "
-            "(the halos of tiles count them more than once)."
+            message=f"{summary.n_nonfinite} voxels of {prepared.volume.title} are NaN "
+            "or infinite, and NaN in the result."
         )
     if summary.n_clipped:
         yield Warned(
@@ -210,6 +229,8 @@ def _record(prepared: Prepared, dtype: np.dtype[Any]) -> dict[str, Any]:
             "level": prepared.verdict.level,
             "reasons": list(prepared.verdict.reasons),
         },
+        # Only the end of the run says otherwise: whatever stops it, this stays true.
+        complete=False,
     )
 
 
