@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_geosr import io, measure_porosity
+from napari_geosr import io, measure_porosity, restore
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
@@ -47,6 +47,18 @@ def test_missing_voxels_and_unfinished_restorations_are_named(mask):
     report = measure_porosity(volume(data, provenance=({"complete": False},)))
     assert any("2000 voxels" in w and "50 %" in w for w in report.warnings)
     assert any("unfinished restoration" in w for w in report.warnings)
+
+
+def test_a_mask_of_nan_outlives_a_restoration(mask):
+    data = mask.astype(np.float32) + np.linspace(0, 0.1, 20, dtype=np.float32)
+    data[:, :, 12:] = np.nan
+    result = restore(volume(data), model="foam-sr-x2")
+    report = measure_porosity(result)
+    assert report.sample_voxels == 8 * 10 * 20 * 12
+    assert not any("has none" in w for w in report.warnings)
+    filled = result.replace(data=np.nan_to_num(result.data, nan=1.0))
+    warnings = measure_porosity(filled).warnings
+    assert any("1600 NaN" in w and "has none" in w for w in warnings)
 
 
 def test_a_given_threshold_needs_no_contrast(mask):

@@ -98,6 +98,9 @@ def measure_steps(
             should_stop=should_stop,
         )
     )
+    if lost := _lost_mask(volume, report):
+        remarks.append(lost)
+        yield Warned(message=lost)
     if remarks:
         report = replace(report, warnings=(*remarks, *report.warnings))
     yield ResultReady(result=report)
@@ -120,6 +123,21 @@ def _mind_the_kind(
             "its finished part."
         )
     return config, remarks
+
+
+def _lost_mask(volume: Volume, report: PorosityReport) -> str:
+    """Voxels that the scan did not have are grey values in some restorations of it."""
+    missing = 0
+    for entry in volume.provenance:
+        seen = entry.get("intensities") or {}
+        missing = max(missing, seen.get("n_nan", 0) + seen.get("n_inf", 0))
+    if not missing or report.nonfinite_voxels:
+        return ""
+    return (
+        f"The scan that {volume.name!r} was restored from has {missing} NaN or "
+        "infinite voxels, but this volume has none: they are measured as sample. "
+        "Restore the scan again to float32, or give a sample mask."
+    )
 
 
 def measure_porosity(

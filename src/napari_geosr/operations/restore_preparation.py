@@ -54,7 +54,8 @@ class RestoreConfig(Config):
     nonfinite: Literal["mean", "zero", "refuse"] = Field(
         "mean",
         title="NaN and Inf",
-        description="Replace such voxels by the mean or by zero, or refuse to run.",
+        description="The model sees the mean or zero in their place; or refuse to run. "
+        "In the result they stay NaN.",
     )
     threads: int | None = Field(
         None,
@@ -147,7 +148,7 @@ def prepare_steps(
     except VolumeError as error:
         raise VolumeError(f"{volume.title}: {error}") from error
     if statistics.n_nan or statistics.n_inf:
-        yield Warned(message=_nonfinite_sentence(volume, statistics, config.nonfinite))
+        _refuse_nonfinite(volume, statistics, config.nonfinite)
     verdict = judge(model.card, draw_sample(volume), volume)
     if verdict.level != "ok":
         yield Warned(message=" ".join(verdict.reasons))
@@ -166,16 +167,30 @@ def _check_fit(volume: Volume, model: Model) -> None:
         )
 
 
-def _nonfinite_sentence(
+def _refuse_nonfinite(
     volume: Volume, statistics: IntensityStatistics, policy: str
-) -> str:
+) -> None:
+    if policy == "refuse":
+        raise VolumeError(
+            f"{volume.title} has {_found(statistics)}, and the setting 'NaN and Inf' "
+            "is to refuse such volumes. Choose mean or zero, or repair the volume."
+        )
+
+
+def _found(statistics: IntensityStatistics) -> str:
     found = f"{statistics.n_nan} NaN and {statistics.n_inf} infinite voxels"
     if statistics.sampled:
         found = f"at least {found} (not every plane was looked at)"
-    if policy == "refuse":
-        raise VolumeError(
-            f"{volume.title} has {found}, and the setting 'NaN and Inf' is to refuse "
-            "such volumes. Choose mean or zero, or repair the volume."
-        )
-    does = "the mean of the others" if policy == "mean" else "zero"
-    return f"{volume.title} has {found}; they are replaced by {does}."
+    return found
+
+
+def nonfinite_sentence(prepared: Prepared) -> str:
+    """What becomes of NaN and infinite voxels in a run, or "" if there are none."""
+    statistics = prepared.statistics
+    if not (statistics.n_nan or statistics.n_inf):
+        return ""
+    seen = "the mean of the others" if prepared.config.nonfinite == "mean" else "zero"
+    return (
+        f"{prepared.volume.title} has {_found(statistics)}. They stay NaN in the "
+        f"result; the model sees {seen} in their place."
+    )
