@@ -103,14 +103,38 @@ def test_the_difference_of_a_series_is_to_what_was_restored(
     np.testing.assert_allclose(np.asarray(layer.data), 1, rtol=1e-6)
 
 
-def test_a_layer_that_goes_ends_the_comparison(viewer, box):
+def test_a_layer_that_goes_ends_the_comparison(viewer, box, qtbot):
     source, result = box.pair()
     box.curtain_button.click()
     viewer.layers.remove(result)
-    assert curtain(viewer) is None
     assert box.pair() is None
+    qtbot.waitUntil(lambda: curtain(viewer) is None)
     assert not box.isEnabled()
     source.contrast_limits = (0.3, 0.5)
+
+
+@pytest.mark.parametrize("place", [0, 2])
+@pytest.mark.parametrize("doomed", ["source", "result"])
+def test_only_the_layer_that_was_removed_goes(viewer, box, qtbot, doomed, place):
+    """napari pops by an index that a curtain taken away meanwhile would shift."""
+    kept = {layer.name: layer for layer in viewer.layers}
+    box.curtain_button.click()
+    viewer.layers.move(viewer.layers.index(curtain(viewer)), place)
+    viewer.layers.remove(kept.pop(doomed))
+    qtbot.waitUntil(lambda: not box.isEnabled())
+    assert list(viewer.layers) == list(kept.values())
+
+
+@pytest.mark.parametrize("how", ["all selected", "cleared"])
+def test_all_layers_can_go_at_once(viewer, box, qtbot, how):
+    box.curtain_button.click()
+    if how == "cleared":
+        viewer.layers.clear()
+    else:
+        viewer.layers.select_all()
+        viewer.layers.remove_selected()
+    qtbot.waitUntil(lambda: not box.isEnabled())
+    assert not viewer.layers
 
 
 def test_contrast_is_unlinked_on_request(box):

@@ -101,8 +101,11 @@ class CompareBox(QWidget):
         self.difference_button.clicked.connect(self._on_difference)
         self.link_box.toggled.connect(self._update_link)
         self.slider.valueChanged.connect(self._draw)
+        # Of another layer that goes: the list must not change while it changes.
+        self._ending = QTimer(self)
+        self._ending.setSingleShot(True)
+        self._ending.timeout.connect(self._end)
         connections = Connections(self)
-        connections.connect(viewer.layers.events.removing, self._on_removing)
         connections.connect(viewer.layers.events.removed, self._on_removed)
         connections.connect(viewer.dims.events.order, self._draw)
         self.setEnabled(False)
@@ -247,19 +250,21 @@ class CompareBox(QWidget):
 
     def _unlink(self) -> None:
         if self._linked and self._pair is not None:
-            layers = [ref() for ref in self._pair]
-            unlink_layers([layer for layer in layers if layer is not None], _LINKED)
+            layers = [layer for ref in self._pair if (layer := ref()) is not None]
+            if layers:
+                unlink_layers(layers, _LINKED)
         self._linked = False
-
-    def _on_removing(self, event: Any) -> None:
-        layer = self._viewer.layers[event.index]
-        if self._pair is not None and layer in (self._pair[0](), self._pair[1]()):
-            self.clear()
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self._curtain:
             self._curtain = None
             self.curtain_button.setChecked(False)
+        elif self._pair is not None and self.pair() is None:
+            self._ending.start(0)
+
+    def _end(self) -> None:
+        if self.pair() is None:
+            self.clear()
 
 
 def _toggle(text: str, tool_tip: str) -> QPushButton:
