@@ -238,7 +238,7 @@ def test_voxel_size_is_asked_for_and_bad_layers_are_refused(viewer, qtbot):
     assert not dock.message.text
     dock.preview.hide()
     viewer.layers.clear()
-    assert not dock.measure_button.isEnabled()
+    qtbot.waitUntil(lambda: not dock.measure_button.isEnabled())
 
 
 def test_a_sample_mask_and_labels_on_disk(viewer, qtbot, monkeypatch):

@@ -57,7 +57,7 @@ def test_stopping_removing_and_closing_end_the_worker(viewer, qtbot, monkeypatch
     viewer.layers.remove(layer)
     qtbot.waitUntil(lambda: len(closed) == 2, timeout=2000)
     qtbot.waitUntil(lambda: not dock.is_running, timeout=2000)
-    assert "was removed" in dock.message.text
+    qtbot.waitUntil(lambda: "was removed" in dock.message.text)
 
     add(viewer, physical())
     wait_for_levels(dock, qtbot)

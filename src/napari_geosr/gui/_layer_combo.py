@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
 
 from napari_geosr.gui._lifetime import Connections
@@ -29,7 +29,9 @@ class LayerCombo(QComboBox):
     Signals
     -------
     layerChanged
-        Another entry was chosen, by a person or because the layer was removed.
+        Another entry was chosen, by a person or because the layer was removed. In the
+        latter case it comes when the list of layers is at rest: napari goes on with
+        indices of its own, so whoever adds or removes a layer meanwhile hits others.
     """
 
     layerChanged = Signal()
@@ -45,6 +47,9 @@ class LayerCombo(QComboBox):
         super().__init__(parent)
         self._viewer, self._accept, self._fixed = viewer, accept, fixed
         self._layers: list[weakref.ref[Layer]] = []
+        self._telling = QTimer(self)
+        self._telling.setSingleShot(True)
+        self._telling.timeout.connect(self.layerChanged)
         self.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
@@ -78,7 +83,8 @@ class LayerCombo(QComboBox):
 
     def refresh(self) -> None:
         """List the layers again: what `accept` says may have changed."""
-        self._on_layers()
+        if self._list_again():
+            self.layerChanged.emit()
 
     def _fill(self, keep: Layer | None) -> None:
         entry = self.currentIndex()
@@ -97,14 +103,18 @@ class LayerCombo(QComboBox):
             )
 
     def _on_layers(self, event: Any = None) -> None:
+        if self._list_again():
+            self._telling.start(0)
+
+    def _list_again(self) -> bool:
+        """Fill the list anew; return whether another entry is chosen now."""
         before, entry = self.layer(), self.currentText()
         self.blockSignals(True)
         self._fill(before)
         self.blockSignals(False)
-        if self.layer() is not before or (
+        return self.layer() is not before or (
             before is None and self.currentText() != entry
-        ):
-            self.layerChanged.emit()
+        )
 
     def _on_index(self, _index: int) -> None:
         self.layerChanged.emit()

@@ -71,6 +71,7 @@ class PorosityDock(QWidget):
         )
         self._measured: Measured | None = None
         self._sources: dict[str, weakref.ref[Layer]] = {}
+        self._removed = ""
         self.settings = PorositySettings(napari_viewer)
         self.result = PorosityResult()
         self.pores = PoresShown(napari_viewer, self.result, self)
@@ -298,6 +299,7 @@ class PorosityDock(QWidget):
             self.message.show_error(error)
             return
         self.message.clear()
+        self._removed = ""
         self._sources = {
             chosen.name: weakref.ref(chosen)
             for chosen in (layer, other)
@@ -349,6 +351,10 @@ class PorosityDock(QWidget):
     def _on_error(self, error: Exception) -> None:
         if not isinstance(error, Cancelled):
             self.message.show_error(error)
+        elif self._removed:
+            self.message.show_message(
+                f"Layer {self._removed!r} was removed, so measuring it was stopped."
+            )
         elif not self.message.text:
             self.message.show_message("Cancelled; nothing was changed.")
 
@@ -367,10 +373,8 @@ class PorosityDock(QWidget):
         """A layer went: nobody waits for its figures any more."""
         running = [reference() for reference in self._sources.values()]
         if self.is_running and event.value in running:
+            self._removed = event.value.name
             self.cancel()
-            self.message.show_message(
-                f"Layer {event.value.name!r} was removed, so measuring it was stopped."
-            )
 
     # -- export -----------------------------------------------------------------
 

@@ -1,0 +1,49 @@
+"""Layers removed beside the Porosity dock: those that a person meant, no other."""
+
+from __future__ import annotations
+
+import pytest
+from porosity_helpers import add, open_dock, physical, wait_for_levels
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+@pytest.mark.parametrize("first", ["image", "preview"])
+@pytest.mark.parametrize("how", ["selected", "one", "cleared"])
+def test_an_image_goes_with_its_preview(viewer, qtbot, first, how):
+    image = add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    layers = [image, dock.preview.layer]
+    if first == "preview":
+        layers.reverse()
+        viewer.layers.move(1, 0)
+    if how == "cleared":
+        viewer.layers.clear()
+    elif how == "one":
+        viewer.layers.remove(image)
+    else:
+        viewer.layers.selection.clear()
+        for layer in layers:
+            viewer.layers.selection.add(layer)
+        viewer.layers.remove_selected()
+    qtbot.waitUntil(lambda: not dock.measure_button.isEnabled())
+    assert not viewer.layers
+
+
+def test_the_next_image_is_previewed_when_the_list_is_at_rest(viewer, qtbot):
+    other = add(viewer, physical(name="other"))
+    image = add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    dock.settings.image.set_layer(other)  # now the levels of both are known
+    wait_for_levels(dock, qtbot)
+    dock.settings.image.set_layer(image)
+    preview = dock.preview.layer
+    viewer.layers.remove(image)
+    assert list(viewer.layers) == [other, preview]
+    qtbot.waitUntil(lambda: dock.preview.layer not in (None, preview))
+    assert list(viewer.layers) == [other, dock.preview.layer]
