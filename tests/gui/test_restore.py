@@ -186,7 +186,7 @@ def test_unknown_voxel_sizes_and_unfit_layers(viewer, qtbot, scan):
     dock = opened(viewer)
     assert not dock.run_button.isEnabled()
     viewer.add_image(np.zeros((8, 8, 3), np.uint8), rgb=True, name="colours")
-    assert "RGB" in dock.message.text
+    qtbot.waitUntil(lambda: "RGB" in dock.message.text)
     assert not dock.run_button.isEnabled()
     layer = viewer.add_image(scan, name="plain")
     dock.layer_combo.set_layer(layer)
