@@ -44,6 +44,17 @@ def test_a_run_wished_for_goes_with_its_layer(viewer, qtbot, scan):
     assert list(viewer.layers) == [other]
 
 
+def test_what_a_run_warned_of_is_still_there_at_its_end(viewer, qtbot, scan):
+    scan[:, :, 20:] = np.nan
+    viewer.add_image(scan, name="masked", **PLACE)
+    dock = opened(viewer)
+    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+        dock.run_button.click()
+    assert "Done in" in dock.message.text
+    assert "1440 NaN" in dock.message.text
+    assert np.isnan(dock._restoring.target().data[:, :, 20:]).all()
+
+
 def test_a_result_is_saved_whole_and_measured_beside(
     viewer, qtbot, scan, tmp_path, monkeypatch
 ):

@@ -66,6 +66,7 @@ class RestoreDock(QWidget):
         self._viewer = napari_viewer
         self._tiles_began: tuple[float, int] | None = None
         self._result: weakref.ref[Image] | None = None
+        self._warnings: list[str] = []
         self.setMinimumWidth(300)
         self._restoring = Restoring(napari_viewer, self)
         self._make_widgets()
@@ -389,6 +390,7 @@ class RestoreDock(QWidget):
         self.progress_label.setText(text)
 
     def _on_warned(self, text: str) -> None:
+        self._warnings.append(text)
         self.message.show_message(text, "warning")
 
     def _on_failed(self, error: Exception) -> None:
@@ -398,8 +400,11 @@ class RestoreDock(QWidget):
             show_error(error, self)
 
     def _on_finished(self, layer: Image, restored: Any, seconds: float) -> None:
+        warnings, self._warnings = self._warnings, []
         if restored.complete:
-            self.message.show_message(f"Done in {duration(seconds)}.", "ok")
+            done = f"Done in {duration(seconds)}."
+            kind = "warning" if warnings else "ok"
+            self.message.show_message(" ".join([done, *warnings]), kind)
         else:
             self.message.show_message("Stopped. The finished tiles are kept.")
         source = self._restoring.source()
