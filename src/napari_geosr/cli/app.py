@@ -30,6 +30,14 @@ _MODEL_COMMANDS = {
     "show": "Show a model's card: what it is for and not for, and its figures.",
     "verify": "Check a model bundle: card, weights, checksum; nothing is executed.",
 }
+_JOB_COMMANDS = {
+    "list": "List the jobs that are known on this machine, the newest first.",
+    "show": "Show a job: state, steps, losses, settings, result.",
+    "watch": "Follow a running job until it ends.",
+    "cancel": "Stop a job; its last checkpoint is kept.",
+    "resume": "Go on with a job that was paused, cancelled, killed or failed.",
+    "remove": "Delete a job's folder; models used elsewhere must be copied first.",
+}
 _EPILOGUE = (
     "Exit codes: 0 fine, 2 something in the input or settings, 1 our fault. "
     "`--debug` after a command shows where an error came from."
@@ -49,6 +57,15 @@ def build_app() -> App:
     )
     for name, says in _COMMANDS.items():
         app.command(f"napari_geosr.cli.{name}:{name}", name=name, help=says)
+    app.command(
+        "napari_geosr.cli.train:app",
+        name="train",
+        help="Train a model on your own data.",
+    )
+    jobs = App(name="jobs", help="List, watch, stop and resume trainings.")
+    for name, says in _JOB_COMMANDS.items():
+        jobs.command(f"napari_geosr.cli.jobs:{name}_jobs", name=name, help=says)
+    app.command(jobs)
     models = App(name="models", help="List, show and verify models.")
     for name, says in _MODEL_COMMANDS.items():
         where = f"napari_geosr.cli.models:{name}_models"

@@ -71,3 +71,11 @@ class EngineError(GeoSRError):
     """Something failed inside an engine: our fault or the library's."""
 
     exit_code = 1
+
+
+class TrainingError(GeoSRError):
+    """A training cannot go on: its losses are no numbers, its data are gone."""
+
+
+class JobError(GeoSRError):
+    """A job folder is missing, damaged, or not in a state that allows the request."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,3 +111,40 @@ def run_to_end(
     finally:
         steps.close()
     return result
+
+
+@dataclass(frozen=True)
+class TrainingProgress(Step):
+    """A training went on; `done` of `total` steps of the optimiser are made.
+
+    Attributes
+    ----------
+    losses : mapping of str to float
+        Means since the last report; ``"validation"`` where it was measured now.
+    learning_rate : float
+    images_per_second : float
+        Patches seen per second.
+    seconds_left : float
+    memory : int
+        Bytes that the process holds (on the GPU, where it trains on one).
+    """
+
+    losses: Mapping[str, float] = field(default_factory=dict)
+    learning_rate: float = 0.0
+    images_per_second: float = 0.0
+    seconds_left: float = 0.0
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class PreviewReady(Step):
+    """A slice restored by the network as it is now; `volume` lies in its place."""
+
+    volume: Any = None
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Step):
+    """From here the work goes on if it is interrupted; `path` is the file."""
+
+    path: Any = None

@@ -32,6 +32,8 @@ class IntensityStatistics:
         How many of them were NaN or infinite.
     sampled : bool
         Whether planes were left out because the volume is large.
+    output : tuple of float or None
+        Mean and std that the network's output is scaled to; None: those of the input.
     """
 
     mean: float
@@ -42,6 +44,15 @@ class IntensityStatistics:
     n_nan: int = 0
     n_inf: int = 0
     sampled: bool = False
+    output: tuple[float, float] | None = None
+
+    @property
+    def output_mean(self) -> float:
+        return self.mean if self.output is None else self.output[0]
+
+    @property
+    def output_std(self) -> float:
+        return self.std if self.output is None else self.output[1]
 
 
 def scan_steps(

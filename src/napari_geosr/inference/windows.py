@@ -25,6 +25,12 @@ class Standardisation(Protocol):
     @property
     def std(self) -> float: ...
 
+    @property
+    def output_mean(self) -> float: ...
+
+    @property
+    def output_std(self) -> float: ...
+
 
 @dataclass
 class WindowReader:
@@ -196,8 +202,8 @@ class ValueWriter:
         ndarray
             With as many axes and the dtype of the target.
         """
-        values *= values.dtype.type(self.statistics.std)
-        values += values.dtype.type(self.statistics.mean)
+        values *= values.dtype.type(self.statistics.output_std)
+        values += values.dtype.type(self.statistics.output_mean)
         dtype = np.dtype(self.target.dtype)
         if dtype.kind in "ui":
             limits = np.iinfo(dtype)

@@ -18,9 +18,24 @@ QUANTILE_LEVELS = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
 class Normalisation(Config):
     """How grey levels are brought to the range that the network knows."""
 
-    kind: Literal["standardise"] = "standardise"
-    """``(x - mean) / std`` with the statistics of the whole input volume; the output
-    is scaled back the same way."""
+    kind: Literal["standardise", "stored"] = "standardise"
+    """``(x - mean) / std`` with the statistics of the whole input volume, and the
+    output scaled back the same way; or, stored, with those of the training data."""
+    mean: float | None = None
+    """Stored: mean grey value of the training sources."""
+    std: float | None = Field(None, gt=0)
+    """Stored: their standard deviation."""
+    output_mean: float | None = None
+    """Stored: mean grey value that the output is scaled to."""
+    output_std: float | None = Field(None, gt=0)
+    """Stored: its standard deviation."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Normalisation:
+        stored = (self.mean, self.std, self.output_mean, self.output_std)
+        if self.kind == "stored" and None in stored:
+            raise ValueError("a stored normalisation needs all four numbers")
+        return self
 
 
 class Reference(Config):
@@ -43,15 +58,15 @@ class TrainingData(Config):
 
     description: str
     """Objects, contrast, blur and noise in plain words."""
-    feature_radius: tuple[float, float]
-    """Smallest and largest radius of pores, in voxels of the input."""
+    feature_radius: tuple[float, float] | None = None
+    """Smallest and largest radius of pores, in voxels of the input; None: unknown."""
     voxel_size: tuple[float, float] | None = None
     """Range of voxel sizes; None where only features in voxels matter."""
     unit: str | None = None
     """Unit of `voxel_size`."""
-    noise: tuple[float, float]
-    """Standard deviation of the noise in units of the contrast."""
-    blur: tuple[float, float]
+    noise: tuple[float, float] | None = None
+    """Standard deviation of the noise in units of the contrast; None: unknown."""
+    blur: tuple[float, float] | None = None
     """Standard deviation of the point-spread function, in voxels of the input."""
     intensity_quantiles: Reference
     """Percentiles 1, 5, 25, 50, 75, 95, 99 of standardised training volumes."""
@@ -100,7 +115,7 @@ class ModelCard(Config):
     """Short name, also of its folder."""
     title: str
     """Name for people."""
-    task: Literal["denoise", "super-resolution"]
+    task: Literal["denoise", "super-resolution", "translate"]
     """What it does."""
     method: str = "supervised"
     """How it was learned."""

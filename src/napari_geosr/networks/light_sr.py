@@ -14,7 +14,7 @@ References
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -27,6 +27,9 @@ from napari_geosr.networks.spec import NetworkSpec
 
 class NetworkConfig(Config):
     """Shape of a light super-resolution network."""
+
+    layers_field: ClassVar[str] = "blocks"
+    width_field: ClassVar[str] = "features"
 
     ndim: Literal[2, 3] = 3
     """Planes (2) or volumes (3)."""

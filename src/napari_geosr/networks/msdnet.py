@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -23,6 +23,14 @@ from napari_geosr.networks.spec import NetworkSpec
 
 class NetworkConfig(Config):
     """Shape of an MSD-net."""
+
+    layers_field: ClassVar[str] = "depth"
+    width_field: ClassVar[str] = "width"
+    training_defaults: ClassVar[dict[str, Any]] = {
+        "depth": 12,
+        "width": 8,
+        "dilations": (1, 2, 4, 8),
+    }
 
     ndim: Literal[2, 3] = 2
     """Planes (2) or volumes (3)."""

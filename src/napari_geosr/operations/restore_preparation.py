@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
@@ -149,12 +149,33 @@ def prepare_steps(
         raise VolumeError(f"{volume.title}: {error}") from error
     if statistics.n_nan or statistics.n_inf:
         _refuse_nonfinite(volume, statistics, config.nonfinite)
+    statistics = _scaled(statistics, model)
     verdict = judge(model.card, draw_sample(volume), volume)
     if verdict.level != "ok":
         yield Warned(message=" ".join(verdict.reasons))
     network = model.network()
     yield ResultReady(
         result=Prepared(volume, config, model, network, statistics, device, verdict)
+    )
+
+
+def _scaled(statistics: IntensityStatistics, model: Model) -> IntensityStatistics:
+    """Put the grey scale of the model's card in the place of the volume's, if stored.
+
+    What the models were told to learn is kept on the card as training data have it.
+    """
+    normalisation = model.card.normalisation
+    if normalisation.kind != "stored":
+        return statistics
+    assert normalisation.mean is not None
+    assert normalisation.std is not None
+    assert normalisation.output_mean is not None
+    assert normalisation.output_std is not None
+    return replace(
+        statistics,
+        mean=normalisation.mean,
+        std=normalisation.std,
+        output=(normalisation.output_mean, normalisation.output_std),
     )
 
 

@@ -1,0 +1,177 @@
+"""``napari-geosr jobs list | show | watch | cancel | resume | remove``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Generator
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from napari_geosr.cli.options import Json
+from napari_geosr.core.errors import JobError
+from napari_geosr.core.steps import TrainingProgress, Warned
+
+if TYPE_CHECKING:
+    from napari_geosr.core.steps import ShouldStop, Step
+    from napari_geosr.jobs.folder import JobFolder, JobStatus
+
+#: A job, by its folder or its name.
+Job = Annotated[str, Parameter(help="Folder of the job, or the name of a known one.")]
+_POLL_SECONDS = 0.3
+
+
+def list_jobs(*, json: Json = False) -> int:
+    """List the jobs that are known on this machine, the newest first."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from napari_geosr.cli.console import print_json
+    from napari_geosr.jobs import index
+
+    found = index.list_jobs()
+    if json:
+        print_json({"jobs": [_values(status) for status in found]})
+        return 0
+    table = Table("name", "method", "state", "steps", "begun", "folder", box=None)
+    for status in found:
+        table.add_row(
+            escape(status.name),
+            status.method,
+            status.state,
+            f"{status.done} / {status.total}",
+            datetime.fromtimestamp(status.created).strftime("%Y-%m-%d %H:%M"),
+            escape(str(status.path)),
+        )
+    Console().print(table)
+    return 0
+
+
+def show_jobs(job: Job, /, *, json: Json = False) -> int:
+    """Show a job: state, steps, losses, settings, result."""
+    from napari_geosr.cli.console import print_json
+    from napari_geosr.jobs.index import find
+
+    folder = find(job)
+    status, last = folder.status(), _last_progress(folder)
+    if json:
+        print_json(_values(status) | {"progress": last, "config": folder.values()})
+        return 0
+    rows: list[tuple[str, object]] = [
+        ("name", status.name),
+        ("method", status.method),
+        ("state", status.state),
+        ("steps", f"{status.done} of {status.total}"),
+        ("folder", status.path),
+    ]
+    if status.message:
+        rows.append(("message", status.message))
+    for name, value in last.get("losses", {}).items():
+        rows.append((name, f"{value:.5g}"))
+    if status.result is not None:
+        rows.append(("model", status.result))
+    for label, value in rows:
+        print(f"{label:<12} {value}")
+    return 0
+
+
+def watch_jobs(job: Job, /) -> int:
+    """Follow a running job until it ends; Ctrl-C stops watching, not the job."""
+    from napari_geosr.cli.console import run_command
+    from napari_geosr.jobs.index import find
+
+    folder = find(job)
+    run_command(lambda should_stop: _watch(folder, should_stop))
+    status = folder.status()
+    print(f"{status.name}: {status.state}")
+    if status.message:
+        print(status.message, file=sys.stderr)
+    if status.result is not None:
+        print(f"Model: {status.result}")
+    return 1 if status.state in ("failed", "interrupted") else 0
+
+
+def cancel_jobs(job: Job, /) -> int:
+    """Stop a job; its last checkpoint is kept, so that it can be resumed."""
+    from napari_geosr.jobs.index import find
+
+    folder = find(job)
+    status = folder.status()
+    if not status.is_alive:
+        raise JobError(f"{status.name} is {status.state}: there is nothing to stop.")
+    folder.request("cancel")
+    print(f"{status.name} stops after its current step.")
+    return 0
+
+
+def resume_jobs(
+    job: Job,
+    /,
+    *,
+    detach: Annotated[
+        bool, Parameter(negative="", help="In a process of its own; return at once.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Go on with a job that was paused, cancelled, killed or failed."""
+    from napari_geosr.cli.train import run_here
+    from napari_geosr.jobs import index, local
+
+    folder = index.find(job)
+    status = folder.status()
+    if not status.can_resume and not (status.state == "queued" and not status.pid):
+        raise JobError(f"{status.name} is {status.state}: there is nothing to resume.")
+    index.register(folder)
+    if detach:
+        print(f"Going on as process {local.start(folder)}.")
+        return 0
+    return run_here(folder, json=json)
+
+
+def remove_jobs(job: Job, /) -> int:
+    """Delete a job's folder with its checkpoints and its model."""
+    from napari_geosr.jobs import index
+
+    folder = index.find(job)
+    status = folder.status()
+    if status.is_alive and status.pid:
+        raise JobError(f"{status.name} is {status.state}: cancel it first.")
+    index.forget(folder.path)
+    shutil.rmtree(folder.path)
+    print(f"Removed {folder.path}")
+    return 0
+
+
+def _values(status: JobStatus) -> dict[str, Any]:
+    values = asdict(status)
+    values["path"] = str(status.path)
+    values["result"] = None if status.result is None else str(status.result)
+    return values
+
+
+def _last_progress(folder: JobFolder) -> dict[str, Any]:
+    events, _ = folder.events()
+    progress = [e for e in events if e.get("event") == "progress"]
+    return progress[-1] if progress else {}
+
+
+def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]:
+    """Turn what happens in another process into steps again."""
+    offset = 0
+    while not should_stop():
+        events, offset = folder.events(offset)
+        for event in events:
+            if event["event"] == "progress":
+                yield TrainingProgress(
+                    int(event["step"]), int(event["total"]), losses=event["losses"]
+                )
+            elif event["event"] == "warning":
+                yield Warned(message=str(event["message"]))
+        if not events and not folder.status().is_alive:
+            return
+        time.sleep(_POLL_SECONDS)

@@ -1,0 +1,162 @@
+"""``napari-geosr train METHOD``: one command for each learning method."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from napari_geosr.cli.options import AS_FLAGS, Json, SettingsPath
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.operations.inputs import InputConfig
+from napari_geosr.operations.train import TrainJob, config_class, needs
+
+
+def _list_or_ask(
+    *,
+    list: Annotated[  # noqa: A002  # the name that people see
+        bool, Parameter(negative="", help="List the methods and what data each needs.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Train a model on your own data: choose a method, or list them with --list."""
+    from napari_geosr.cli.console import print_json
+
+    if not list:
+        raise ConfigError(
+            f"Choose a method: {', '.join(needs())}. `napari-geosr train --list` says "
+            "what data each needs."
+        )
+    if json:
+        print_json({"methods": needs()})
+        return 0
+    for name, need in needs().items():
+        print(f"{name:<20} {need}")
+    return 0
+
+
+def _command(method: str) -> Callable[..., int]:
+    """Make the command of a method; its flags are its config's fields."""
+    kind = config_class(method)
+
+    def train(
+        *,
+        out: Path,
+        config: Any = None,
+        reading: InputConfig | None = None,
+        settings: Path | None = None,
+        detach: bool = False,
+        json: bool = False,
+    ) -> int:
+        return _train(method, out, config, reading, settings, detach, json)
+
+    train.__doc__ = f"Needs {needs()[method]}."
+    # The annotations are made here: a method's config is known only now.
+    train.__annotations__ = {
+        "out": Annotated[Path, Parameter(help="Folder of the job; must be new.")],
+        "config": Annotated[kind | None, AS_FLAGS],
+        "reading": Annotated[InputConfig | None, AS_FLAGS],
+        "settings": SettingsPath,
+        "detach": Annotated[
+            bool,
+            Parameter(
+                negative="",
+                help="Train in a process of its own and return at once; "
+                "`napari-geosr jobs watch` follows it.",
+            ),
+        ],
+        "json": Json,
+        "return": int,
+    }
+    return train
+
+
+def _train(
+    method: str,
+    out: Path,
+    config: Any,
+    reading: InputConfig | None,
+    settings: Path | None,
+    detach: bool,
+    json: bool,
+) -> int:
+    from napari_geosr.jobs import local
+    from napari_geosr.jobs.folder import JobFolder
+    from napari_geosr.jobs.index import register
+
+    kind = config_class(method)
+    given = {} if config is None else config.model_dump(exclude_unset=True)
+    kept: dict[str, Any] = {}
+    if settings is not None:
+        saved = TrainJob.from_yaml_file(settings, method)
+        kept = saved.training.model_dump(exclude_unset=True)
+        reading = reading or saved.reading
+    job = TrainJob(
+        method=method,
+        training=kind.create(**(kept | given)),
+        reading=reading or InputConfig(),
+    ).with_absolute_paths()
+    job.check()
+    folder = JobFolder.create(out, job.to_values(), name=job.training.name)
+    register(folder)
+    if detach:
+        pid = local.start(folder)
+        return _say(
+            json,
+            {"job": str(folder.path), "pid": pid},
+            f"Training as process {pid}; follow it with: napari-geosr jobs watch {out}",
+        )
+    return run_here(folder, json=json)
+
+
+def run_here(folder: Any, *, json: bool) -> int:
+    """Run a job in this process, with a bar."""
+    from napari_geosr.cli.console import run_command
+    from napari_geosr.jobs.run import run_steps
+
+    result, warnings = run_command(
+        lambda should_stop: run_steps(folder, should_stop=should_stop)
+    )
+    values = {
+        "job": str(folder.path),
+        "state": folder.status().state,
+        "model": None if result is None else str(result),
+        "warnings": warnings,
+    }
+    if result is None:
+        text = (
+            f"Stopped after step {folder.status().done}; go on with: napari-geosr jobs "
+            f"resume {folder.path}"
+        )
+        return _say(json, values, text) or 130
+    return _say(json, values, f"Model: {result}")
+
+
+def _say(json: bool, values: dict[str, Any], text: str) -> int:
+    from napari_geosr.cli.console import print_json
+
+    if json:
+        print_json(values)
+    else:
+        print(text, file=sys.stdout)
+    return 0
+
+
+def _build() -> App:
+    app = App(
+        name="train",
+        help="Train a model on your own data.",
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+    )
+    app.default(_list_or_ask)
+    for method, need in needs().items():
+        app.command(_command(method), name=method, help=f"Needs {need}.")
+    return app
+
+
+app = _build()

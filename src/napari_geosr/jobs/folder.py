@@ -1,0 +1,301 @@
+"""The folder of a job: what it is to do, how far it is, what came of it.
+
+``config.yaml``
+    What to do.
+``job.json``
+    State, process and host; replaced in one step.
+``events.jsonl``
+    One JSON object a line, appended as things happen.
+``request``
+    What a person asks of the running process: ``pause``, ``finish`` or ``cancel``.
+``checkpoints/``, ``previews/``, ``result/``, ``log.txt``
+    What the run leaves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import psutil
+import yaml
+
+from napari_geosr.core.config import load_yaml
+from napari_geosr.core.errors import ConfigError, FileError, JobError
+from napari_geosr.io import atomic
+
+State = Literal[
+    "queued",
+    "running",
+    "paused",
+    "finishing",
+    "done",
+    "failed",
+    "cancelled",
+    "interrupted",
+]
+Request = Literal["pause", "finish", "cancel"]
+#: States of a job that a process works on, or waits to.
+ALIVE = ("queued", "running", "finishing")
+SCHEMA_VERSION = 1
+_STATE_FILE, _CONFIG_FILE, _EVENTS_FILE = "job.json", "config.yaml", "events.jsonl"
+#: Seconds without a sign of life after which a job elsewhere counts as interrupted.
+_SILENCE = 180.0
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """What is known of a job without asking its process.
+
+    Attributes
+    ----------
+    state : str
+        ``"interrupted"`` where the process is gone without having said why.
+    done, total : int
+        Steps.
+    message : str
+        Why it failed, or what it does now.
+    result : Path or None
+        Where the model lies, once it is made.
+    """
+
+    path: Path
+    name: str
+    operation: str
+    method: str
+    state: State
+    created: float
+    updated: float
+    pid: int = 0
+    host: str = ""
+    done: int = 0
+    total: int = 0
+    message: str = ""
+    result: Path | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state in ALIVE
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether there is something to go on with."""
+        return self.state in ("paused", "failed", "cancelled", "interrupted")
+
+
+class JobFolder:
+    """A job, by its folder.
+
+    Parameters
+    ----------
+    path : Path
+        An existing job folder; :meth:`create` makes one.
+
+    Raises
+    ------
+    JobError
+        If `path` is no job folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser().resolve()
+        if not (self.path / _CONFIG_FILE).is_file():
+            raise JobError(
+                f"{path} is no job folder: it has no {_CONFIG_FILE}. "
+                "`napari-geosr jobs list` shows the jobs that are known."
+            )
+
+    @classmethod
+    def create(
+        cls, path: str | Path, values: Mapping[str, Any], *, name: str
+    ) -> JobFolder:
+        """Make the folder of a new job that is to do what `values` say.
+
+        Raises
+        ------
+        FileError
+            If there is something at `path` already, or it cannot be written.
+        """
+        folder = Path(path).expanduser().resolve()
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileError(
+                f"{path} exists already and is not empty. Choose another folder, or "
+                "resume what is in it (napari-geosr jobs resume)."
+            )
+        with atomic.explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(
+            {"schema_version": SCHEMA_VERSION, **values},
+            sort_keys=False,
+            allow_unicode=True,
+        )
+        atomic.write_text(folder / _CONFIG_FILE, text, overwrite=True)
+        job = cls(folder)
+        job.set_state("queued", name=name, created=time.time(), pid=0, host="")
+        return job
+
+    # What to do
+
+    def values(self) -> dict[str, Any]:
+        """What ``config.yaml`` says.
+
+        Raises
+        ------
+        JobError
+            If it is damaged, or written by a later release.
+        """
+        path = self.path / _CONFIG_FILE
+        try:
+            values = load_yaml(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ConfigError) as error:
+            raise JobError(f"{path} cannot be read: {error}") from error
+        if not isinstance(values, dict):
+            raise JobError(f"{path} holds no settings: a mapping was expected.")
+        if values.pop("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+            raise JobError(f"{path} was written by another release; start anew.")
+        return values
+
+    # How far it is
+
+    def _facts(self) -> dict[str, Any]:
+        try:
+            facts = json.loads((self.path / _STATE_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
+    def set_state(self, state: State, **facts: Any) -> None:
+        """Replace state and some facts in one step; others stay."""
+        known = self._facts() | facts | {"state": state, "updated": time.time()}
+        atomic.write_text(self.path / _STATE_FILE, json.dumps(known), overwrite=True)
+
+    def beat(self, done: int, total: int, message: str = "") -> None:
+        """Note progress; a sign of life at the same time."""
+        state = self._facts().get("state", "running")
+        self.set_state(state, done=done, total=total, message=message)
+
+    def status(self) -> JobStatus:
+        """Read the state; a process that is gone makes a running job interrupted."""
+        facts = self._facts()
+        values = self.values()
+        state = facts.get("state", "interrupted")
+        state = state if state in get_args(State) else "interrupted"
+        if state in ALIVE and facts.get("pid") and not self._lives(facts):
+            state = "interrupted"
+        result = facts.get("result")
+        return JobStatus(
+            path=self.path,
+            name=str(facts.get("name", self.path.name)),
+            operation=str(values.get("operation", "")),
+            method=str(values.get("method", "")),
+            state=state,
+            created=float(facts.get("created", 0)),
+            updated=float(facts.get("updated", 0)),
+            pid=int(facts.get("pid", 0)),
+            host=str(facts.get("host", "")),
+            done=int(facts.get("done", 0)),
+            total=int(facts.get("total", 0)),
+            message=str(facts.get("message", "")),
+            result=self.path / result if result else None,
+        )
+
+    def _lives(self, facts: Mapping[str, Any]) -> bool:
+        if facts.get("host") != socket.gethostname():
+            return time.time() - float(facts.get("updated", 0)) < _SILENCE
+        try:
+            process = psutil.Process(int(facts["pid"]))
+            # Numbers of processes are used again: the start tells them apart.
+            same = abs(process.create_time() - float(facts.get("started", 0))) < 2
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    def claim(self) -> None:
+        """Say that this process works on the job now.
+
+        Raises
+        ------
+        JobError
+            If another process does.
+        """
+        status = self.status()
+        if status.is_alive and status.pid not in (0, os.getpid()):
+            raise JobError(
+                f"{status.name} is {status.state} already, as process {status.pid} on "
+                f"{status.host}."
+            )
+        self.clear_request()
+        self.set_state(
+            "running",
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started=psutil.Process().create_time(),
+            message="",
+        )
+
+    # What a person asks for
+
+    def request(self, what: Request) -> None:
+        """Ask the process of the job for something; it looks several times a second."""
+        atomic.write_text(self.path / "request", what, overwrite=True)
+
+    def requested(self) -> str:
+        """Return what was asked for, or an empty string."""
+        try:
+            return (self.path / "request").read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
+    def clear_request(self) -> None:
+        """Forget what was asked for."""
+        (self.path / "request").unlink(missing_ok=True)
+
+    # What happened
+
+    def append(self, event: str, **facts: Any) -> None:
+        """Append an event."""
+        line = json.dumps({"time": time.time(), "event": event, **facts})
+        with atomic.explained(self.path), self._events_for_appending() as stream:
+            stream.write(line.encode() + b"\n")
+
+    def _events_for_appending(self) -> Any:
+        stream = (self.path / _EVENTS_FILE).open("ab+")
+        if stream.tell() > 0:
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":  # the process was killed while writing
+                stream.write(b"\n")
+        return stream
+
+    def events(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Return the events from byte `offset` on, and where to go on next time.
+
+        A line that is still being written is left for the next time; damaged lines are
+        passed over.
+        """
+        try:
+            with (self.path / _EVENTS_FILE).open("rb") as stream:
+                stream.seek(offset)
+                content = stream.read()
+        except OSError:
+            return [], offset
+        end = content.rfind(b"\n") + 1
+        found = []
+        for line in content[:end].splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                found.append(event)
+        return found, offset + end
+
+    @property
+    def preview(self) -> Path:
+        """The latest preview, a TIFF in its place in space."""
+        return self.path / "previews" / "latest.tif"

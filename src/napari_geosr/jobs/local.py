@@ -1,0 +1,83 @@
+"""Start a job in a process of its own on this machine; one after the other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from napari_geosr.core.errors import JobError
+from napari_geosr.jobs import index
+from napari_geosr.jobs.folder import JobFolder
+
+_WAIT_SECONDS = 0.5
+
+
+def start(job: JobFolder) -> int:
+    """Start a detached process for the job and return its number.
+
+    The process waits until no other job runs on this machine; closing napari or the
+    terminal does not end it.
+
+    Raises
+    ------
+    JobError
+        If a process works on it already.
+    """
+    status = job.status()
+    if status.is_alive and status.pid:
+        raise JobError(f"{status.name} is {status.state} already.")
+    index.register(job)
+    job.clear_request()
+    job.set_state("queued", pid=0, host="", message="")
+    kwargs: dict[str, object] = (
+        {"creationflags": 0x00000208}  # DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP
+        if sys.platform == "win32"
+        else {"start_new_session": True}
+    )
+    with (job.path / "log.txt").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "napari_geosr.jobs", str(job.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=job.path,
+            env=os.environ.copy(),
+            **kwargs,  # type: ignore[call-overload]
+        )
+    return int(process.pid)
+
+
+@contextmanager
+def turn(job: JobFolder) -> Iterator[bool]:
+    """Wait for this job's turn; yields False if it was cancelled meanwhile."""
+    from filelock import FileLock, Timeout
+
+    folder = index.index_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "running.lock")
+    while True:
+        if job.requested() in ("cancel", "pause"):
+            yield False
+            return
+        try:
+            if _is_next(job):
+                lock.acquire(timeout=0)
+                break
+        except Timeout:
+            pass
+        time.sleep(_WAIT_SECONDS)
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _is_next(job: JobFolder) -> bool:
+    """Whether no job that waits was asked for earlier."""
+    mine = job.status()
+    waiting = [s for s in index.list_jobs() if s.state == "queued" and s.pid]
+    return not any(s.created < mine.created for s in waiting if s.path != mine.path)

@@ -1,0 +1,177 @@
+"""Do what a job folder says, in this process, and write down what happens."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Generator
+from typing import Any
+
+from napari_geosr import io
+from napari_geosr.core.errors import GeoSRError, JobError
+from napari_geosr.core.steps import (
+    CheckpointSaved,
+    PreviewReady,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    TrainingProgress,
+    Warned,
+    never_stop,
+)
+from napari_geosr.jobs.folder import JobFolder, State
+
+#: Seconds between two looks for a request, and between two signs of life.
+_LOOK_SECONDS, _BEAT_SECONDS = 0.2, 5.0
+
+
+class _Requests:
+    """Whether a person, or the caller, wants the job to stop; and how."""
+
+    def __init__(self, job: JobFolder, should_stop: ShouldStop) -> None:
+        self.job, self.should_stop = job, should_stop
+        self.wish = ""
+        self._next = 0.0
+
+    def __call__(self) -> bool:
+        if not self.wish and self.should_stop():
+            self.wish = "pause"
+        now = time.monotonic()
+        if not self.wish and now >= self._next:
+            self._next = now + _LOOK_SECONDS
+            self.wish = self.job.requested()
+        return bool(self.wish)
+
+
+def run_steps(
+    job: JobFolder, *, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, None]:
+    """Run the job to its end, or until somebody asks it to stop, passing its steps on.
+
+    A job that was begun before goes on from its last checkpoint.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady``: the path of the result, or None if it was paused
+        or cancelled.
+
+    Raises
+    ------
+    GeoSRError
+        What the operation raised; the job's state says so as well.
+    """
+    job.claim()
+    requests = _Requests(job, should_stop)
+    result: Any = None
+    last_beat = 0.0
+    last = Step()
+    try:
+        for step in _operation(job, requests):
+            _write_down(job, step)
+            if step.total:
+                last = step
+            if isinstance(step, ResultReady):
+                result = step.result
+                continue
+            now = time.monotonic()
+            if step.total and now - last_beat > _BEAT_SECONDS:
+                job.beat(step.done, step.total)
+                last_beat = now
+            yield step
+    except GeneratorExit:
+        _end(job, "paused")
+        raise
+    except BaseException as error:
+        message = str(error) or type(error).__name__
+        if not isinstance(error, GeoSRError):
+            _log(job, "".join(traceback.format_exception(error)))
+        _end(job, "failed", message=message)
+        raise
+    if result is None:
+        state: State = "cancelled" if requests.wish == "cancel" else "paused"
+        _end(job, state, done=last.done, total=last.total)
+    else:
+        where = result.relative_to(job.path).as_posix()
+        _end(job, "done", result=where, done=last.done, total=last.total)
+    yield ResultReady(result=result)
+
+
+def _operation(job: JobFolder, requests: _Requests) -> Generator[Step, None, None]:
+    values = job.values()
+    operation = values.pop("operation", None)
+    if operation != "train":
+        raise JobError(
+            f"{job.path} asks for the operation {operation!r}, which this release does "
+            "not run as a job."
+        )
+    from napari_geosr.operations.train import TrainJob, train_steps
+
+    return train_steps(
+        TrainJob.from_values(values),
+        job.path,
+        should_stop=requests,
+        keep_unfinished=lambda: requests.wish == "finish",
+    )
+
+
+def _end(job: JobFolder, state: State, **facts: Any) -> None:
+    job.clear_request()
+    job.append("state", state=state, **facts)
+    job.set_state(state, **({"message": ""} | facts))
+
+
+def _log(job: JobFolder, text: str) -> None:
+    with (job.path / "log.txt").open("a", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def _write_down(job: JobFolder, step: Step) -> None:
+    """Turn a step into an event; previews into a file."""
+    writer = _WRITERS.get(type(step))
+    if writer is not None:
+        writer(job, step)
+
+
+def _progress(job: JobFolder, step: TrainingProgress) -> None:
+    job.append(
+        "progress",
+        step=step.done,
+        total=step.total,
+        losses=dict(step.losses),
+        learning_rate=step.learning_rate,
+        images_per_second=step.images_per_second,
+        seconds_left=step.seconds_left,
+        memory=step.memory,
+    )
+
+
+def _preview(job: JobFolder, step: PreviewReady) -> None:
+    job.preview.parent.mkdir(exist_ok=True)
+    io.write(step.volume, job.preview, overwrite=True)
+    job.append("preview", step=step.done, path="previews/latest.tif")
+
+
+def _stage(job: JobFolder, step: StageStarted) -> None:
+    if step.message == "Judging the model":
+        job.set_state("finishing", message=step.message)
+    job.append("stage", message=step.message)
+
+
+def _warning(job: JobFolder, step: Warned) -> None:
+    _log(job, f"{step.message}\n")
+    job.append("warning", message=step.message)
+
+
+def _checkpoint(job: JobFolder, step: CheckpointSaved) -> None:
+    job.append("checkpoint", step=step.done)
+
+
+_WRITERS: dict[type[Step], Callable[[JobFolder, Any], None]] = {
+    TrainingProgress: _progress,
+    PreviewReady: _preview,
+    StageStarted: _stage,
+    Warned: _warning,
+    CheckpointSaved: _checkpoint,
+}

@@ -1,0 +1,198 @@
+"""Settings that all learning methods share. No torch here: ``--help`` reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from pydantic import Field, field_validator, model_validator
+
+from napari_geosr.core.config import Config
+
+
+class TrainingConfig(Config):
+    """Data, network and schedule of a training."""
+
+    source: Annotated[tuple[Path, ...], Parameter(negative="")] = Field(
+        (),
+        title="Source",
+        description="Volumes to learn from: files, folders of slices or OME-Zarr.",
+    )
+    target: Annotated[tuple[Path, ...], Parameter(negative="")] = Field(
+        (),
+        title="Target",
+        description="What the sources should become, in their order.",
+    )
+    name: str = Field(
+        "mine",
+        pattern=r"^[a-z0-9][a-z0-9._-]*$",
+        title="Model name",
+        description="Name of the trained model: small letters, digits, - and _.",
+    )
+    steps: int = Field(
+        3000, ge=1, title="Steps", description="Updates of the network's weights."
+    )
+    batch_size: int = Field(
+        8, ge=1, le=1024, title="Batch", description="Patches in each step."
+    )
+    patch: int = Field(
+        64, ge=8, le=1024, title="Patch", description="Edge of a patch in voxels."
+    )
+    dimensions: Literal["2D", "2.5D", "3D"] = Field(
+        "2.5D",
+        title="Dimensions",
+        description="Single slices, slices with their neighbours, or whole volumes.",
+    )
+    adjacent_slices: int = Field(
+        5,
+        ge=1,
+        le=31,
+        title="Adjacent slices",
+        description="Slices that a 2.5D network sees at once; an odd number.",
+    )
+    network: str = Field(
+        "msdnet", title="Network", description="Architecture: msdnet, unet, light_sr, …"
+    )
+    layers: int | None = Field(
+        None,
+        ge=1,
+        le=400,
+        title="Layers",
+        description="Depth of the network; by default its own.",
+    )
+    width: int | None = Field(
+        None,
+        ge=1,
+        le=512,
+        title="Width",
+        description="Maps per layer, or at the first level; by default its own.",
+    )
+    network_options: Annotated[
+        dict[str, Any], Parameter(negative="", accepts_keys=True)
+    ] = Field(
+        default_factory=dict,
+        title="Network options",
+        description="Further settings of the network, e.g. dilations.",
+    )
+    learning_rate: float = Field(
+        2e-3, gt=0, le=1, title="Learning rate", description="Adam's, at the start."
+    )
+    final_rate: float = Field(
+        0.01,
+        gt=0,
+        le=1,
+        title="Final rate",
+        description="Learning rate at the end, as a share; it falls along a cosine.",
+    )
+    warm_up: int = Field(
+        50, ge=0, title="Warm-up", description="Steps in which the learning rate rises."
+    )
+    averaging: float = Field(
+        0.999,
+        ge=0,
+        lt=1,
+        title="Averaging",
+        description="Decay of the moving average of the weights that is kept.",
+    )
+    gradient_clip: float = Field(
+        1.0, gt=0, title="Gradient clip", description="Longest gradient of a step."
+    )
+    augment: bool = Field(
+        True,
+        title="Augment",
+        description="Turn and mirror patches, as far as voxels and noise allow.",
+    )
+    sampling: Literal["uniform", "structure"] = Field(
+        "structure",
+        title="Sampling",
+        description="Patches from everywhere, or more often where there is structure.",
+    )
+    normalisation: Literal["stored", "volume"] = Field(
+        "stored",
+        title="Normalisation",
+        description="Grey scale of the training data, or of each volume restored.",
+    )
+    validation: float = Field(
+        0.1,
+        gt=0,
+        le=0.5,
+        title="Validation",
+        description="Share of each volume kept apart, as a block, to judge the model.",
+    )
+    validate_every: int | None = Field(
+        None,
+        ge=1,
+        title="Validate every",
+        description="Steps between validations; by default 40 in a run.",
+    )
+    from_model: str | None = Field(
+        None,
+        title="Start from",
+        description="Model whose weights the training starts from (fine-tuning).",
+    )
+    seed: int = Field(
+        0, ge=0, title="Seed", description="The same seed gives the same model."
+    )
+    device: str = Field(
+        "auto", title="Device", description="auto, cpu, cuda, cuda:1, mps."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", title="Precision", description="Auto: bfloat16 on a GPU, else float32."
+    )
+    threads: int | None = Field(
+        None, ge=1, title="Threads", description="CPU threads; by default all cores."
+    )
+    checkpoint_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=60,
+        title="Checkpoint",
+        description="Seconds of work that a crash may cost at most.",
+    )
+    preview_slice: int | None = Field(
+        None,
+        ge=0,
+        title="Preview slice",
+        description="Slice of the first source to show; by default the middle one.",
+    )
+    country: str = Field(
+        "FRA",
+        pattern=r"^[A-Z]{3}$",
+        title="Country",
+        description="Of the electricity, for CO2eq: ISO code of three letters.",
+    )
+    licence: str = Field(
+        "not stated", title="Licence", description="Under which the model may be used."
+    )
+
+    @field_validator("adjacent_slices")
+    @classmethod
+    def _check_odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("choose an odd number, so that there is a middle slice")
+        return value
+
+    @model_validator(mode="after")
+    def _check_warm_up(self) -> TrainingConfig:
+        clash = {"ndim", "adjacent_slices"} & self.network_options.keys()
+        if clash:
+            raise ValueError(
+                f"network options: {', '.join(sorted(clash))} follow from 'dimensions' "
+                "and 'adjacent slices'; set those"
+            )
+        return self
+
+    @property
+    def ndim(self) -> int:
+        """Axes of a patch that the network convolves over."""
+        return 3 if self.dimensions == "3D" else 2
+
+    @property
+    def planes(self) -> int:
+        """Slices given as input channels."""
+        return self.adjacent_slices if self.dimensions == "2.5D" else 1
+
+    @property
+    def steps_between_validations(self) -> int:
+        return self.validate_every or max(10, self.steps // 40)

@@ -1,0 +1,66 @@
+"""Time, energy and CO2eq of a training, estimated offline by codecarbon."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+
+class Meter:
+    """Measures from entering to leaving; figures are None where nothing is known.
+
+    codecarbon reads the counters of the processor and the GPU where it may, else it
+    estimates from the model's name; nothing is sent anywhere.
+
+    Parameters
+    ----------
+    country : str
+        ISO code of three letters, for the CO2eq of a kilowatt-hour.
+    """
+
+    def __init__(self, country: str) -> None:
+        self.country = country
+        self.seconds = 0.0
+        self.kilowatt_hours: float | None = None
+        self.kilograms_co2eq: float | None = None
+        self.method = "not measured"
+        self._tracker: Any = None
+        self._began = 0.0
+
+    def __enter__(self) -> Meter:
+        self._began = time.monotonic()
+        try:
+            from codecarbon import OfflineEmissionsTracker
+        except ImportError:
+            self.method = "not measured: codecarbon is not installed"
+            return self
+        logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
+        self._tracker = OfflineEmissionsTracker(
+            country_iso_code=self.country,
+            save_to_file=False,
+            log_level="critical",
+            measure_power_secs=15,
+            allow_multiple_runs=True,
+        )
+        self._tracker.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.seconds = time.monotonic() - self._began
+        if self._tracker is None:
+            return
+        self.kilograms_co2eq = self._tracker.stop()
+        data = self._tracker.final_emissions_data
+        self.kilowatt_hours = float(data.energy_consumed)
+        self.method = f"codecarbon, {data.country_name}, {data.cpu_model}"
+
+    def figures(self) -> dict[str, Any]:
+        """What the card keeps."""
+        return {
+            "seconds": round(self.seconds, 1),
+            "kilowatt_hours": self.kilowatt_hours,
+            "kilograms_co2eq": self.kilograms_co2eq,
+            "country": self.country,
+            "measured_by": self.method,
+        }

@@ -1,0 +1,127 @@
+"""What every learning method is: modules, batches, and how these move the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.learning.architecture import network_kwargs
+from napari_geosr.learning.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from napari_geosr.learning.patches import Patches
+
+Arrays = dict[str, "np.ndarray[Any, Any]"]
+Batch = dict[str, "Tensor"]
+Losses = dict[str, "Tensor"]
+
+
+class Updater(Protocol):
+    """What the training loop offers to a method's step."""
+
+    #: Steps done and in all.
+    step: int
+    steps: int
+
+    def update(
+        self,
+        group: str,
+        batches: Sequence[Batch],
+        loss: Callable[[Batch], tuple[Tensor, Losses]],
+    ) -> dict[str, float]:
+        """Move the weights of one optimiser by the mean loss of `batches`.
+
+        The batches are parts of one batch that do not fit into memory together; their
+        gradients are added up. Returns the means of the named losses.
+        """
+        ...
+
+
+class Method:
+    """Base of all methods: one network, one loss.
+
+    Attributes
+    ----------
+    roles : tuple of str
+        The sets of volumes that it reads, as ``config`` names them.
+    paired : bool
+        Whether volumes of different roles show the same place.
+    upscale_factor : int
+        Voxels of the target per voxel of the source.
+    """
+
+    roles: tuple[str, ...] = ("source",)
+    paired = True
+    #: The module that becomes the model.
+    result = "network"
+    #: The role whose grey scale the model's output has.
+    output_role = "source"
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.config = config
+        self.upscale_factor = 1
+        self.modules: dict[str, nn.Module] = {}
+
+    @classmethod
+    def check(cls, config: TrainingConfig) -> None:
+        """Raise `ConfigError` if data are missing or too many."""
+        if not config.source:
+            raise ConfigError("Give the volume to learn from (--source).")
+        wants_target = "target" in cls.roles
+        if wants_target and not config.target:
+            raise ConfigError("This method needs targets: give --target.")
+        if config.target and not wants_target:
+            raise ConfigError("This method takes no targets: leave --target out.")
+        if wants_target and cls.paired and len(config.source) != len(config.target):
+            raise ConfigError(
+                f"There are {len(config.source)} sources and {len(config.target)} "
+                "targets: each source needs its target, in the same order."
+            )
+
+    def network_kwargs(self) -> dict[str, Any]:
+        """Settings of the network that becomes the model, for its card."""
+        more = (
+            {"upscale_factor": self.upscale_factor} if self.upscale_factor > 1 else {}
+        )
+        return network_kwargs(self.config, **more)
+
+    def build(self) -> dict[str, nn.Module]:
+        """Make the modules with fresh weights."""
+        from napari_geosr.networks import build_network
+
+        network = build_network(self.config.network, **self.network_kwargs())
+        return {self.result: network}
+
+    def groups(self) -> Mapping[str, Sequence[str]]:
+        """Names of the modules that each optimiser moves."""
+        return {self.result: (self.result,)}
+
+    def optimiser(self, group: str, parameters: list[Any]) -> Any:
+        """Make the optimiser of a group."""
+        import torch
+
+        return torch.optim.Adam(
+            parameters, lr=self.config.learning_rate, betas=(0.9, 0.99)
+        )
+
+    def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
+        """Draw one sample: arrays (C, [Z,] Y, X), a function of `rng` alone."""
+        return patches.draw(rng, self.roles)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
+        """Loss of a batch, and its named parts."""
+        raise NotImplementedError
+
+    def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
+        """Make one step; methods with several optimisers alternate here."""
+        return loop.update(self.result, batches, self.loss)
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        """Judge a batch of the validation block, without gradients."""
+        _, losses = self.loss(batch)
+        return {name: float(value) for name, value in losses.items()}

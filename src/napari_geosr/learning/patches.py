@@ -1,0 +1,242 @@
+"""Patches of the training volumes, read lazily; a sample is a function of its seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError, GeoSRError, VolumeError
+from napari_geosr.core.volume import Volume
+from napari_geosr.learning.augment import Turn
+from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.splits import Split, split
+from napari_geosr.learning.statistics import GreyScale, grey_scale
+
+Array = np.ndarray[Any, Any]
+#: Places looked at for structure; one is drawn in proportion to its spread.
+_CANDIDATES = 4
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Volumes of the same place, one for each role, with their split."""
+
+    volumes: Mapping[str, Volume]
+    split: Split
+
+
+class Patches:
+    """All training volumes of a run.
+
+    Parameters
+    ----------
+    volumes : mapping of str to sequence of Volume
+        By role. Volumes of paired roles show the same place, in the same order.
+    config : TrainingConfig
+    paired : bool
+        Whether the roles belong together voxel by voxel.
+    factors : mapping of str to int
+        Voxels of a role per voxel of the source, along every axis; 1 by default.
+    """
+
+    def __init__(
+        self,
+        volumes: Mapping[str, Sequence[Volume]],
+        config: TrainingConfig,
+        *,
+        paired: bool = True,
+        factors: Mapping[str, int] | None = None,
+    ) -> None:
+        self.config = config
+        self.factors = dict.fromkeys(volumes, 1) | dict(factors or {})
+        rng = np.random.default_rng([config.seed, 1])
+        self.scenes = _scenes(volumes, config, paired, rng)
+        self.grey = _grey_scales(volumes)
+        self.edge = self._fitting_edge()
+
+    def _fitting_edge(self) -> tuple[int, ...]:
+        """Shape of a patch along the network's axes: what fits into every part."""
+        n = self.config.ndim
+        edge = [self.config.patch] * n
+        for scene in self.scenes:
+            volume = next(iter(scene.volumes.values()))
+            if len(volume.shape) < n:
+                raise VolumeError(
+                    f"{volume.title} is a single image; a 3D network needs volumes. "
+                    "Set dimensions to 2D."
+                )
+            for part in (*scene.split.train, scene.split.validation):
+                for i, size in enumerate(
+                    _room(volume.shape, scene.split.axis, part)[-n:]
+                ):
+                    edge[i] = min(edge[i], size)
+        fitted = [e - e % 8 if e >= 8 else e for e in edge]
+        if min(fitted) < 4:
+            raise VolumeError(
+                "The volumes are too small to draw patches from; choose 2D or 2.5D, or "
+                "give larger ones."
+            )
+        return tuple(fitted)
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        roles: Sequence[str],
+        *,
+        validation: bool = False,
+        context_of: str | None = None,
+    ) -> dict[str, Array]:
+        """Draw the same place of all `roles`, as float32 (C, [Z,] Y, X), standardised.
+
+        Parameters
+        ----------
+        validation : bool
+            From the blocks kept apart; without turning.
+        context_of : str, optional
+            The role that gets the neighbouring slices of 2.5D (C = adjacent slices);
+            the others give the middle slice (C = 1). The first by default.
+        """
+        scenes = [s for s in self.scenes if roles[0] in s.volumes]
+        scene = scenes[int(rng.integers(len(scenes)))]
+        context_of = context_of or roles[0]
+        place = self._place(scene, roles[0], rng, validation)
+        patches = {
+            role: self.read(scene, role, place, context=role == context_of)
+            for role in roles
+        }
+        if validation or not self.config.augment:
+            return patches
+        volume = scene.volumes[roles[0]]
+        size = volume.voxel_size
+        square = self.edge[-1] == self.edge[-2] and bool(np.isclose(size[-1], size[-2]))
+        turn = Turn(rng, square=square, depth=len(volume.shape) == 3)
+        return {role: np.ascontiguousarray(turn(p)) for role, p in patches.items()}
+
+    def _place(
+        self, scene: Scene, role: str, rng: np.random.Generator, validation: bool
+    ) -> tuple[int, ...]:
+        """Corner of a patch, (Z, Y, X) or (Y, X); in 2D, Z is its slice."""
+        shape = scene.volumes[role].shape
+        parts = (scene.split.validation,) if validation else scene.split.train
+        n = 1 if validation or self.config.sampling == "uniform" else _CANDIDATES
+        found: list[tuple[int, ...]] = []
+        for _ in range(n):
+            part = parts[int(rng.integers(len(parts)))]
+            found.append(self._corner(shape, scene.split.axis, part, rng))
+        if n == 1:
+            return found[0]
+        spread = np.array(
+            [float(self.read(scene, role, p, context=False).std()) for p in found]
+        )
+        chosen = rng.choice(n, p=(spread + 1e-6) / (spread + 1e-6).sum())
+        return found[int(chosen)]
+
+    def _corner(
+        self,
+        shape: tuple[int, ...],
+        axis: int,
+        part: tuple[int, int],
+        rng: np.random.Generator,
+    ) -> tuple[int, ...]:
+        size = (1,) * (len(shape) - len(self.edge)) + self.edge
+        corner = []
+        for i, (n, s) in enumerate(zip(shape, size, strict=True)):
+            low, high = part if i == axis else (0, n)
+            corner.append(low + int(rng.integers(high - low - s + 1)))
+        return tuple(corner)
+
+    def read(
+        self, scene: Scene, role: str, corner: tuple[int, ...], *, context: bool
+    ) -> Array:
+        """Read and standardise one patch of one role at `corner` (in source voxels)."""
+        volume, factor = scene.volumes[role], self.factors[role]
+        size = (1,) * (len(corner) - len(self.edge)) + self.edge
+        stretched = [
+            1 if len(self.edge) < len(corner) and i == 0 else factor
+            for i in range(len(corner))
+        ]
+        key: list[Any] = [
+            slice(c * f, (c + s) * f)
+            for c, s, f in zip(corner, size, stretched, strict=True)
+        ]
+        planes = self.config.planes if context else 1
+        raw = read_slab(volume, key, planes) if planes > 1 else _read(volume, key)
+        if self.config.ndim == 3 or raw.ndim == 2:
+            raw = raw[None]
+        return self.grey[role].standardise(raw)
+
+
+def read_slab(volume: Volume, key: Sequence[Any], planes: int) -> Array:
+    """Read `planes` slices around the one at ``key[0].start``, mirrored at the ends."""
+    if len(volume.shape) == 2:
+        return np.repeat(_read(volume, key)[None], planes, axis=0)
+    depth, z = volume.shape[0], key[0].start
+    wanted = mirrored(np.arange(z - planes // 2, z + planes // 2 + 1), depth)
+    low, high = int(wanted.min()), int(wanted.max())
+    read = _read(volume, [slice(low, high + 1), *key[1:]])
+    slab: Array = read[wanted - low]
+    return slab
+
+
+def mirrored(index: Array, n: int) -> Array:
+    """Bring indices into 0 … n - 1: …, 2, 1, 0, 1, 2, …, as in tiled inference."""
+    if n == 1:
+        return np.zeros_like(index)
+    index = np.abs(index) % (2 * n - 2)
+    return np.asarray(np.where(index < n, index, 2 * n - 2 - index))
+
+
+def _read(volume: Volume, key: Sequence[Any]) -> Array:
+    try:
+        return np.asarray(volume.data[tuple(key)])
+    except (GeoSRError, MemoryError):
+        raise
+    except Exception as error:  # whatever the file library raises
+        raise FileError(
+            f"{volume.title} could not be read during training: {error}. Check that "
+            "the file is still there and complete."
+        ) from error
+
+
+def _grey_scales(volumes: Mapping[str, Sequence[Volume]]) -> dict[str, GreyScale]:
+    """One scale for all roles whose grey values mean the same, else each its own.
+
+    A residual network passes its input on; a target in nearly the same units must not
+    be stretched because it has less noise.
+    """
+    scales = {role: grey_scale(given) for role, given in volumes.items()}
+    first = next(iter(scales.values()))
+    for role, scale in scales.items():
+        alike = abs(scale.mean - first.mean) < 0.5 * first.std
+        if alike and 1 / 3 < scale.std / first.std < 3:
+            scales[role] = first
+    return scales
+
+
+def _room(shape: tuple[int, ...], axis: int, part: tuple[int, int]) -> tuple[int, ...]:
+    return tuple(part[1] - part[0] if i == axis else n for i, n in enumerate(shape))
+
+
+def _scenes(
+    volumes: Mapping[str, Sequence[Volume]],
+    config: TrainingConfig,
+    paired: bool,
+    rng: np.random.Generator,
+) -> list[Scene]:
+    if not paired:
+        return [
+            Scene({role: v}, split(v.shape, config.validation, config.planes, rng))
+            for role, given in volumes.items()
+            for v in given
+        ]
+    roles = list(volumes)
+    return [
+        Scene(
+            dict(zip(roles, together, strict=True)),
+            split(together[0].shape, config.validation, config.planes, rng),
+        )
+        for together in zip(*volumes.values(), strict=True)
+    ]

@@ -1,0 +1,66 @@
+"""Keep a block of every volume apart for validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+
+#: Planes between training and validation, beside those that a 2.5D network sees.
+_GAP = 1
+
+
+@dataclass(frozen=True)
+class Split:
+    """Where to train and where to validate in one volume, along one axis.
+
+    Attributes
+    ----------
+    axis : int
+        Of the volume.
+    train : tuple of (start, stop)
+        Intervals along `axis`.
+    validation : (start, stop)
+        The block kept apart.
+    """
+
+    axis: int
+    train: tuple[tuple[int, int], ...]
+    validation: tuple[int, int]
+
+
+def split(
+    shape: tuple[int, ...], share: float, planes: int, rng: np.random.Generator
+) -> Split:
+    """Cut a block of about `share` of the volume, at an end of its longest axis.
+
+    Neighbouring slices are nearly equal, so slices drawn at random for validation would
+    have been seen in training; a block with a gap has not.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (Z, Y, X) or (Y, X).
+    planes : int
+        Slices that a 2.5D network sees at once.
+
+    Raises
+    ------
+    VolumeError
+        If the volume is too small to be cut.
+    """
+    axis = int(np.argmax(shape))
+    n = shape[axis]
+    gap = _GAP + (planes // 2 if axis == 0 and len(shape) == 3 else 0)
+    least = min(16, n // 4)
+    size = max(least, round(share * n))
+    if size < 1 or n - size - gap < 8:
+        raise VolumeError(
+            f"A volume of {' × '.join(map(str, shape))} voxels is too small to train "
+            "on: 16 voxels along an axis are the least."
+        )
+    if rng.random() < 0.5:
+        return Split(axis, ((size + gap, n),), (0, size))
+    return Split(axis, ((0, n - size - gap),), (n - size, n))

@@ -1,0 +1,79 @@
+"""Mean and spread of the grey values of the training data, role by role."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.volume import Volume
+
+_MOST_PLANES = 64
+
+
+@dataclass(frozen=True)
+class GreyScale:
+    """``(x - mean) / std`` brings grey values to what a network knows."""
+
+    mean: float
+    std: float
+
+    def standardise(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Grey values as float32 in standard deviations; NaN and Inf become 0."""
+        # Wide types lose digits if they become float32 before the mean is gone.
+        wide = np.asarray(values, np.float64)
+        scaled = ((wide - self.mean) / self.std).astype(np.float32)
+        bad = ~np.isfinite(scaled)
+        if bad.any():
+            scaled[bad] = 0
+        return scaled
+
+    def restore(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Undo :meth:`standardise`."""
+        return (values * np.float32(self.std) + np.float32(self.mean)).astype(
+            np.float32
+        )
+
+
+def grey_scale(volumes: Sequence[Volume]) -> GreyScale:
+    """Mean and standard deviation over up to 64 spread planes of each volume.
+
+    Raises
+    ------
+    VolumeError
+        If a volume has no finite values, or all are the same everywhere.
+    """
+    count, mean, squares = 0, 0.0, 0.0
+    for volume in volumes:
+        found = 0
+        for values in _planes(volume):
+            values = values[np.isfinite(values)].astype(np.float64)
+            n = values.size
+            if not n:
+                continue
+            found += n
+            shift = values.mean() - mean
+            squares += values.var() * n + shift**2 * count * n / (count + n)
+            mean += shift * n / (count + n)
+            count += n
+        if not found:
+            raise VolumeError(
+                f"{volume.title} has no finite grey values to learn from."
+            )
+    std = float(np.sqrt(squares / max(count, 1)))
+    if not std > 1e-12 * max(1.0, abs(mean)):
+        names = ", ".join(volume.title for volume in volumes)
+        raise VolumeError(f"{names}: all grey values are {mean:g}; nothing to learn.")
+    return GreyScale(float(mean), std)
+
+
+def _planes(volume: Volume) -> Any:
+    if volume.axes == "YX":
+        yield np.asarray(volume.data[:])
+        return
+    depth = volume.shape[0]
+    for z in np.unique(np.linspace(0, depth - 1, _MOST_PLANES).round().astype(int)):
+        yield np.asarray(volume.data[int(z)])

@@ -1,0 +1,447 @@
+"""The training loop: one for all methods, on any device, exact when resumed.
+
+`accelerate` knows devices, precision and processes. What happens in a step depends on
+(seed, step) alone: samples, and torch's own random numbers, which are seeded anew at
+every step. So a checkpoint needs no state of any generator.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import nn
+
+from napari_geosr.core.errors import DeviceMemoryError, TrainingError
+from napari_geosr.core.steps import (
+    CheckpointSaved,
+    PreviewReady,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    TrainingProgress,
+    Warned,
+    never_stop,
+)
+from napari_geosr.learning import checkpoint
+from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.method import Batch, Losses, Method
+from napari_geosr.learning.patches import Patches
+
+#: Seconds between two reports, and between two previews at least.
+_REPORT_SECONDS = 0.5
+_PREVIEW_SECONDS = 3.0
+#: Share of the time that previews and validations together may take.
+_SHARE = 0.05
+_VALIDATION_BATCHES = 4
+_TRAIN, _VALIDATE, _TORCH = 2, 3, 4
+
+Preview = Callable[[nn.Module], Any]
+
+
+class Trainer:
+    """Trains the modules of a method.
+
+    Parameters
+    ----------
+    method : Method
+    patches : Patches
+        What it learns from.
+    folder : Path or None
+        Where checkpoints are kept; None keeps none.
+    preview : callable, optional
+        From the averaged network to a `Volume`, every few seconds.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        patches: Patches,
+        folder: Path | None = None,
+        preview: Preview | None = None,
+    ) -> None:
+        from accelerate import Accelerator
+
+        config = method.config
+        self.method, self.patches, self.config = method, patches, config
+        self.folder, self.preview = folder, preview
+        self.steps, self.step = config.steps, 0
+        on_cpu = config.device == "cpu"
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.accelerator = Accelerator(
+            cpu=on_cpu, mixed_precision=_precision(config, on_cpu)
+        )
+        torch.manual_seed(config.seed)
+        method.modules = method.build()
+        self._reduce_hidden_maps()
+        self.average = copy.deepcopy(method.modules[method.result]).eval()
+        self.average.requires_grad_(False)
+        self.optimisers: dict[str, Any] = {}
+        self._prepare()
+        self.parts = 1
+        self.seconds = 0.0
+        self.best: float | None = None
+
+    def _reduce_hidden_maps(self) -> None:
+        """On a processor autocast gains little; the MSD-net has a way of its own."""
+        if self.config.precision == "bfloat16":
+            for module in self.method.modules.values():
+                if hasattr(module, "training_dtype"):
+                    setattr(module, "training_dtype", torch.bfloat16)  # noqa: B010
+
+    def _prepare(self) -> None:
+        device = self.accelerator.device
+        modules = self.method.modules
+        for name in modules:
+            modules[name] = self.accelerator.prepare_model(modules[name])
+        for group, names in self.method.groups().items():
+            parameters = [p for n in names for p in modules[n].parameters()]
+            optimiser = self.method.optimiser(group, parameters)
+            self.optimisers[group] = self.accelerator.prepare_optimizer(optimiser)
+        self.average.to(device)
+
+    # State
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        unwrap = self.accelerator.unwrap_model
+        return {
+            "modules": {
+                n: unwrap(m).state_dict() for n, m in self.method.modules.items()
+            },
+            "average": self.average.state_dict(),
+            "optimisers": {n: o.state_dict() for n, o in self.optimisers.items()},
+            "step": self.step,
+            "seconds": self.seconds,
+            "parts": self.parts,
+            "method": self.method_state(),
+        }
+
+    def method_state(self) -> dict[str, Any]:
+        """What the method itself remembers from step to step (an image pool)."""
+        state: dict[str, Any] = getattr(self.method, "state", dict)()
+        return state
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint in `folder`, if there is one."""
+        state = None if self.folder is None else checkpoint.load(self.folder)
+        if state is None:
+            return False
+        unwrap = self.accelerator.unwrap_model
+        try:
+            for name, module in self.method.modules.items():
+                unwrap(module).load_state_dict(state["modules"][name])
+            self.average.load_state_dict(state["average"])
+            for name, optimiser in self.optimisers.items():
+                optimiser.load_state_dict(state["optimisers"][name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise TrainingError(
+                "The checkpoint does not fit these settings: network or method were "
+                "changed. Start again in another folder."
+            ) from error
+        if state["method"]:
+            self.method.restore_state(state["method"])  # type: ignore[attr-defined]
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.parts = state["parts"]
+        return True
+
+    def start_from(self, weights: dict[str, torch.Tensor]) -> None:
+        """Begin with the weights of a trained model.
+
+        Raises
+        ------
+        TrainingError
+            If they are of another network.
+        """
+        network = self.accelerator.unwrap_model(self.method.modules[self.method.result])
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise TrainingError(
+                "The model to start from has another network than these settings. Set "
+                "network, dimensions and adjacent slices to those of the model."
+            ) from error
+        self.average.load_state_dict(network.state_dict())
+
+    def save(self) -> Path | None:
+        """Write a checkpoint; only the main process does."""
+        if self.folder is None or not self.accelerator.is_main_process:
+            return None
+        return checkpoint.save(self.folder, self.state())
+
+    # The loop
+
+    def run(self, should_stop: ShouldStop = never_stop) -> Generator[Step, None, None]:
+        """Train to the end, or until `should_stop`; a checkpoint is kept either way.
+
+        Yields
+        ------
+        Step
+            `TrainingProgress`, `PreviewReady`, `CheckpointSaved`, `Warned`; the last is
+            ``ResultReady(bool)``: whether all steps were done.
+
+        Raises
+        ------
+        TrainingError
+            If a loss is no number; the last good checkpoint stays.
+        DeviceMemoryError
+            If not even one patch fits into memory.
+        FileError
+            If data or the disk for checkpoints fail.
+        """
+        yield StageStarted(message=f"Training {self.config.name}", total=self.steps)
+        clock = _Clock(self)
+        last_save = time.monotonic()
+        while self.step < self.steps and not should_stop():
+            began = time.monotonic()
+            losses, warning = self._step_that_fits()
+            self.seconds += time.monotonic() - began
+            if warning:
+                yield Warned(message=warning)
+            clock.note(losses)
+            every = self.config.steps_between_validations
+            if self.step % every == 0 or self.step == self.steps:
+                clock.validation = self._validate()
+            now = time.monotonic()
+            if clock.report_is_due(now):
+                yield clock.report(now)
+            if self.preview is not None and clock.preview_is_due(now):
+                yield PreviewReady(self.step, self.steps, self._preview(clock))
+            if now - last_save >= self.config.checkpoint_seconds:
+                yield CheckpointSaved(self.step, self.steps, self.save())
+                last_save = time.monotonic()
+        if clock.counted:
+            yield clock.report(time.monotonic())
+        yield CheckpointSaved(self.step, self.steps, self.save())
+        if self.preview is not None:
+            yield PreviewReady(self.step, self.steps, self._preview(clock))
+        yield ResultReady(self.step, self.steps, result=self.step >= self.steps)
+
+    def _preview(self, clock: _Clock) -> Any:
+        began = time.monotonic()
+        assert self.preview is not None
+        volume = self.preview(self.average)
+        clock.preview_took(time.monotonic() - began)
+        return volume
+
+    def _step_that_fits(self) -> tuple[dict[str, float], str]:
+        """One step; where memory runs out, in more parts with the same result."""
+        warning = ""
+        while True:
+            try:
+                return self._one_step(), warning
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                self._free(error)
+            except RuntimeError as error:
+                if "can't allocate memory" not in str(error):
+                    raise
+                self._free(error)
+            warning = (
+                f"Out of memory at step {self.step}: the batch of "
+                f"{self.config.batch_size} patches is worked through in {self.parts} "
+                "parts from here on; the model stays the same."
+            )
+
+    def _free(self, error: BaseException) -> None:
+        if self.parts >= self.config.batch_size:
+            raise DeviceMemoryError(
+                "Not even one patch fits into memory. Choose a smaller patch, fewer "
+                "layers or a smaller width."
+            ) from error
+        self.parts = min(2 * self.parts, self.config.batch_size)
+        for optimiser in self.optimisers.values():
+            optimiser.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _one_step(self) -> dict[str, float]:
+        seed = np.random.SeedSequence([self.config.seed, self.step, _TORCH])
+        torch.manual_seed(int(seed.generate_state(1)[0]))
+        for module in self.method.modules.values():
+            module.train()
+        self._set_rate()
+        losses = self.method.train_step(self, self._batches())
+        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        if bad:
+            raise TrainingError(
+                f"The {bad[0]} is no number any more at step {self.step}. The last "
+                "good checkpoint is kept; resume with a lower learning rate."
+            )
+        self.step += 1
+        self._average()
+        return losses
+
+    def _batches(self) -> list[Batch]:
+        """The samples of this step that are this process's, in `parts` parts."""
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        samples = [
+            self.method.draw(
+                self.patches,
+                np.random.default_rng([self.config.seed, self.step, i, _TRAIN]),
+            )
+            for i in range(rank, self.config.batch_size, world)
+        ]
+        return [
+            self._tensors(samples[i :: self.parts])
+            for i in range(min(self.parts, len(samples)))
+        ]
+
+    def _tensors(self, samples: Sequence[dict[str, Any]]) -> Batch:
+        device = self.accelerator.device
+        return {
+            role: torch.from_numpy(np.stack([s[role] for s in samples])).to(device)
+            for role in samples[0]
+        }
+
+    def update(
+        self,
+        group: str,
+        batches: Sequence[Batch],
+        loss: Callable[[Batch], tuple[torch.Tensor, Losses]],
+    ) -> dict[str, float]:
+        """Move the weights of `group`; see `napari_geosr.learning.method.Updater`."""
+        optimiser = self.optimisers[group]
+        optimiser.zero_grad(set_to_none=True)
+        n = sum(len(next(iter(batch.values()))) for batch in batches)
+        totals: dict[str, float] = {}
+        for batch in batches:
+            share = len(next(iter(batch.values()))) / n
+            with self.accelerator.autocast():
+                value, named = loss(batch)
+            self.accelerator.backward(value * share)
+            for name, part in named.items():
+                totals[name] = totals.get(name, 0.0) + float(part.detach()) * share
+        modules = [self.method.modules[m] for m in self.method.groups()[group]]
+        parameters = [p for module in modules for p in module.parameters()]
+        self.accelerator.clip_grad_norm_(parameters, self.config.gradient_clip)
+        if all(math.isfinite(value) for value in totals.values()):
+            optimiser.step()
+        return totals
+
+    def rate(self) -> float:
+        """Learning rate at this step: warm-up, then a cosine."""
+        config = self.config
+        cosine = 0.5 + 0.5 * math.cos(math.pi * self.step / max(1, self.steps))
+        warm = min(1.0, (self.step + 1) / max(1, config.warm_up))
+        floor = config.final_rate
+        return config.learning_rate * warm * (floor + (1 - floor) * cosine)
+
+    def _set_rate(self) -> None:
+        for optimiser in self.optimisers.values():
+            for parameters in optimiser.param_groups:
+                first = parameters.setdefault("first_lr", parameters["lr"])
+                parameters["lr"] = first * self.rate() / self.config.learning_rate
+
+    def _average(self) -> None:
+        keep = min(self.config.averaging, (1 + self.step) / (10 + self.step))
+        network = self.accelerator.unwrap_model(self.method.modules[self.method.result])
+        with torch.no_grad():
+            for mean, new in zip(
+                self.average.parameters(), network.parameters(), strict=True
+            ):
+                mean.lerp_(new, 1 - keep)
+            for kept, latest in zip(
+                self.average.buffers(), network.buffers(), strict=True
+            ):
+                kept.copy_(latest)
+
+    def _validate(self) -> float:
+        """Mean validation loss of the averaged network on fixed patches."""
+        trained = self.method.modules[self.method.result]
+        self.method.modules[self.method.result] = self.average
+        for module in self.method.modules.values():
+            module.eval()
+        total: list[float] = []
+        try:
+            with torch.no_grad(), self.accelerator.autocast():
+                torch.manual_seed(self.config.seed)
+                for i in range(_VALIDATION_BATCHES):
+                    rng = np.random.default_rng([self.config.seed, i, _VALIDATE])
+                    sample = self.method.draw(_Validation(self.patches), rng)
+                    named = self.method.validate(self._tensors([sample]))
+                    total.append(next(iter(named.values())))
+        finally:
+            self.method.modules[self.method.result] = trained
+        return float(np.mean(total))
+
+
+class _Validation(Patches):
+    """The same patches, drawn from the blocks kept apart."""
+
+    def __init__(self, patches: Patches) -> None:
+        self.__dict__.update(patches.__dict__)
+
+    def draw(self, rng: Any, roles: Any, **more: Any) -> dict[str, Any]:
+        """Draw from the validation blocks."""
+        return super().draw(rng, roles, **(more | {"validation": True}))
+
+
+class _Clock:
+    """When to report, to preview, and how long it will still take."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.first_step = trainer.step
+        self.began = self.last_report = time.monotonic()
+        self.sums: dict[str, float] = {}
+        self.counted = 0
+        self.validation: float | None = None
+        self.next_preview = self.began + 1.0
+        self._memory = psutil.Process()
+
+    def note(self, losses: dict[str, float]) -> None:
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.counted += 1
+
+    def report_is_due(self, now: float) -> bool:
+        return now - self.last_report >= _REPORT_SECONDS or self.validation is not None
+
+    def preview_is_due(self, now: float) -> bool:
+        return now >= self.next_preview
+
+    def preview_took(self, seconds: float) -> None:
+        pause = max(_PREVIEW_SECONDS, seconds / _SHARE)
+        self.next_preview = time.monotonic() + pause
+
+    def report(self, now: float) -> TrainingProgress:
+        trainer = self.trainer
+        losses = {name: s / self.counted for name, s in self.sums.items()}
+        if self.validation is not None:
+            losses["validation"] = self.validation
+        per_step = (now - self.began) / max(1, trainer.step - self.first_step)
+        speed = (
+            self.counted * trainer.config.batch_size / max(now - self.last_report, 1e-6)
+        )
+        self.sums, self.counted, self.validation = {}, 0, None
+        self.last_report = now
+        return TrainingProgress(
+            trainer.step,
+            trainer.steps,
+            losses=losses,
+            learning_rate=trainer.rate(),
+            images_per_second=speed,
+            seconds_left=per_step * (trainer.steps - trainer.step),
+            memory=self._held(),
+        )
+
+    def _held(self) -> int:
+        if self.trainer.accelerator.device.type == "cuda":
+            return int(torch.cuda.memory_reserved())
+        return int(self._memory.memory_info().rss)
+
+
+def _precision(config: TrainingConfig, on_cpu: bool) -> str:
+    if config.precision == "auto":
+        return "bf16" if torch.cuda.is_available() and not on_cpu else "no"
+    # On a processor the network reduces its own hidden maps instead.
+    return "bf16" if config.precision == "bfloat16" and not on_cpu else "no"

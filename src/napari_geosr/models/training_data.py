@@ -1,0 +1,116 @@
+"""What a card tells about training data: what later volumes are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.volume import Volume
+from napari_geosr.models.card import Reference, TrainingData
+from napari_geosr.models.distribution import distance, draw_sample, signature
+
+#: Parts that volumes are cut into, each an example.
+_MOST_PARTS = 24
+#: Voxels along an axis that a part has at least.
+_LEAST_EDGE = 24
+#: Two parts of one scan are nearly equal; another scan of the kind is not quite.
+_LEAST_DISTANCE = 0.05
+
+
+def describe(volumes: Sequence[Volume], description: str, seed: int) -> TrainingData:
+    """Percentiles and spectra of parts of the training volumes, and their spread.
+
+    Parameters
+    ----------
+    volumes : sequence of Volume
+        What the network takes as input; axes ZYX or YX.
+    """
+    found = [
+        s
+        for volume in volumes
+        for part in _parts(volume, max(2, _MOST_PARTS // len(volumes)))
+        if (s := signature(draw_sample(part))) is not None
+    ]
+    quantiles = _rows([s.quantiles for s in found])
+    spectra = _rows([s.spectrum for s in found])
+    sizes = [edge for v in volumes if v.has_physical_size for edge in v.voxel_size]
+    units = {v.unit for v in volumes if v.has_physical_size}
+    return TrainingData(
+        description=description,
+        voxel_size=(min(sizes), max(sizes)) if len(units) == 1 else None,
+        unit=units.pop() if len(units) == 1 else None,
+        intensity_quantiles=_reference(quantiles),
+        intensity_distance=_spread(quantiles),
+        examples=quantiles,
+        spectrum=_reference(spectra),
+        spectrum_distance=_spread(spectra),
+        spectrum_examples=spectra,
+        seeds=(seed,),
+    )
+
+
+def _parts(volume: Volume, n: int) -> list[Volume]:
+    """The volume cut into up to `n` pieces along its axes, the longest first."""
+    boxes = [tuple(slice(0, size) for size in volume.shape)]
+    while len(boxes) < n:
+        longest = max(range(len(volume.shape)), key=lambda a: _size(boxes[0][a]))
+        if _size(boxes[0][longest]) < 2 * _LEAST_EDGE:
+            break
+        boxes = [half for box in boxes for half in _halves(box, longest)]
+    return [volume.replace(data=_Part(volume.data, box)) for box in boxes]
+
+
+def _size(part: slice) -> int:
+    return int(part.stop - part.start)
+
+
+def _halves(box: tuple[slice, ...], axis: int) -> list[tuple[slice, ...]]:
+    middle = (box[axis].start + box[axis].stop) // 2
+    first, second = slice(box[axis].start, middle), slice(middle, box[axis].stop)
+    return [(*box[:axis], part, *box[axis + 1 :]) for part in (first, second)]
+
+
+class _Part:
+    """A box of an array; nothing is read before it is indexed."""
+
+    def __init__(self, data: Any, box: tuple[slice, ...]) -> None:
+        self._data, self._box = data, box
+        self.shape = tuple(_size(part) for part in box)
+        self.dtype, self.ndim = data.dtype, len(box)
+
+    def __getitem__(self, key: Any) -> Any:
+        key = key if isinstance(key, tuple) else (key,)
+        key = key + (slice(None),) * (self.ndim - len(key))
+        moved = []
+        for part, box, n in zip(key, self._box, self.shape, strict=True):
+            if isinstance(part, slice):
+                start, stop, _ = part.indices(n)
+                moved.append(slice(box.start + start, box.start + stop))
+            else:
+                moved.append(box.start + int(part))
+        return np.asarray(self._data[tuple(moved)])
+
+
+def _rows(rows: Sequence[Any]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(round(float(v), 3) for v in row) for row in rows)
+
+
+def _reference(rows: tuple[tuple[float, ...], ...]) -> Reference:
+    values = np.array(rows)
+    mean, sd = _rows([values.mean(axis=0), values.std(axis=0)])
+    return Reference(mean=mean, sd=sd)
+
+
+def _spread(rows: tuple[tuple[float, ...], ...]) -> tuple[float, float]:
+    """Median and 99th percentile of the distance of each row to the others."""
+    each = [
+        distance(np.array(row), [*rows[:i], *rows[i + 1 :]])
+        for i, row in enumerate(rows)
+        if len(rows) > 1
+    ] or [0.0]
+    return (
+        round(max(_LEAST_DISTANCE / 2, float(np.median(each))), 4),
+        round(max(_LEAST_DISTANCE, float(np.percentile(each, 99))), 4),
+    )

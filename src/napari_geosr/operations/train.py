@@ -1,0 +1,214 @@
+"""Train a network by a learning method and write it as a model bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.config import Config, load_yaml
+from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    relay,
+)
+from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.methods import METHODS, config_class, needs
+from napari_geosr.operations.inputs import InputConfig, open_volume
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.learning.method import Method
+
+
+__all__ = [
+    "TrainJob",
+    "TrainingConfig",
+    "config_class",
+    "needs",
+    "open_roles",
+    "train_steps",
+]
+
+
+class TrainJob(Config):
+    """All that a training job needs to be done, here or elsewhere."""
+
+    method: str
+    """Name of the learning method."""
+    training: TrainingConfig
+    """Settings of the method."""
+    reading: InputConfig = InputConfig()
+    """How the files are opened."""
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> TrainJob:
+        """Validate what ``config.yaml`` held, with the method's own settings."""
+        values = dict(values)
+        kind = config_class(str(values.get("method", "")))
+        training = kind.from_mapping(values.get("training") or {})
+        reading = InputConfig.from_mapping(values.get("reading") or {})
+        return cls(method=values["method"], training=training, reading=reading)
+
+    @classmethod
+    def from_yaml_file(cls, path: Path, method: str) -> TrainJob:
+        """Read a job's ``config.yaml``, or settings of `method` alone.
+
+        Raises
+        ------
+        ConfigError
+            If the file is bad, or made for another method.
+        """
+        try:
+            values = load_yaml(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ConfigError) as error:
+            raise ConfigError(
+                f"{path} is not a readable YAML config: {error}"
+            ) from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} holds no settings: a mapping was expected.")
+        values.pop("schema_version", None)
+        if "training" not in values:
+            values = {"method": method, "training": values}
+        if values.get("method") != method:
+            raise ConfigError(
+                f"{path} holds settings of {values.get('method')!r}, not of {method!r}."
+            )
+        return cls.from_values(values)
+
+    def with_absolute_paths(self) -> TrainJob:
+        """Return the job with paths that hold in any working folder."""
+        roles = {
+            name: tuple(path.expanduser().resolve() for path in value)
+            for name in type(self.training).model_fields
+            if isinstance(value := getattr(self.training, name), tuple)
+            and value
+            and all(isinstance(path, Path) for path in value)
+        }
+        training = self.training.model_copy(update=roles)
+        return self.model_copy(update={"training": training})
+
+    def check(self) -> None:
+        """Refuse what can be seen to be wrong before a process is started.
+
+        Raises
+        ------
+        GeoSRError
+            With one sentence.
+        """
+        method = METHODS.load(self.method).Method
+        method.check(self.training)
+        for role in method.roles:
+            for path in getattr(self.training, role):
+                open_volume(path, self.reading)
+
+    def to_values(self) -> dict[str, Any]:
+        """What :meth:`from_values` reads."""
+        return {
+            "operation": "train",
+            "method": self.method,
+            "training": self.training.model_dump(mode="json"),
+            "reading": self.reading.model_dump(mode="json"),
+        }
+
+
+def train_steps(
+    job: TrainJob,
+    folder: Path,
+    *,
+    should_stop: ShouldStop = never_stop,
+    keep_unfinished: Callable[[], bool] = lambda: False,
+) -> Generator[Step, None, None]:
+    """Train, with checkpoints and the result in `folder`, or go on where it stopped.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``checkpoints/`` and, at the end, ``result/NAME`` with the bundle.
+    keep_unfinished : callable
+        Asked when `should_stop` ended it: whether to write the bundle all the same.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady``: the bundle's path, or None if `should_stop` ended
+        it before the last step.
+
+    Raises
+    ------
+    GeoSRError
+        With one sentence; what was learned up to then is in the last checkpoint.
+    """
+    yield StageStarted(message="Opening the data")
+    method: Method = METHODS.load(job.method).Method(job.training)
+    method.check(job.training)
+    volumes = open_roles(job, method)
+    yield from _check_pairs(method, volumes)
+
+    from napari_geosr.learning.energy import Meter
+    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.preview import SlicePreview
+    from napari_geosr.learning.trainer import Trainer
+
+    patches = Patches(
+        volumes,
+        job.training,
+        paired=method.paired,
+        factors={"target": method.upscale_factor},
+    )
+    preview = SlicePreview(
+        patches,
+        "source",
+        patches.grey[method.output_role],
+        method.upscale_factor,
+        job.training.preview_slice,
+    )
+    trainer = Trainer(method, patches, folder / "checkpoints", preview)
+    if not trainer.resume() and job.training.from_model:
+        trainer.start_from(_weights_of(job.training.from_model))
+    meter = Meter(job.training.country)
+    with meter:
+        finished: bool = yield from relay(trainer.run(should_stop))
+    if not (finished or (trainer.step and keep_unfinished())):
+        yield ResultReady(trainer.step, trainer.steps, result=None)
+        return
+    yield StageStarted(message="Judging the model")
+    from napari_geosr.operations.train_export import export
+
+    path = export(folder / "result" / job.training.name, job, trainer, patches, meter)
+    yield ResultReady(trainer.step, trainer.steps, result=path)
+
+
+def open_roles(job: TrainJob, method: Method) -> dict[str, list[Volume]]:
+    """Open the volumes of every role, lazily."""
+    return {
+        role: [open_volume(path, job.reading) for path in getattr(job.training, role)]
+        for role in method.roles
+    }
+
+
+def _check_pairs(
+    method: Method, volumes: Mapping[str, list[Volume]]
+) -> Generator[Step, None, None]:
+    if not (method.paired and "target" in volumes):
+        return
+    from napari_geosr.learning.pairs import check_pair
+
+    for source, target in zip(volumes["source"], volumes["target"], strict=True):
+        for warning in check_pair(source, target, method.upscale_factor).warnings:
+            yield Warned(message=warning)
+
+
+def _weights_of(name: str) -> dict[str, Any]:
+    from napari_geosr.models import zoo
+
+    try:
+        weights: dict[str, Any] = zoo.find(name).network().state_dict()
+    except ModelError as error:
+        raise ModelError(f"The model to start from: {error}") from error
+    return weights

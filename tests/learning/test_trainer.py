@@ -1,0 +1,158 @@
+"""The loop: exact resume, parts of a batch, losses that are no numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_geosr.core.errors import DeviceMemoryError, TrainingError
+from napari_geosr.core.steps import Step, TrainingProgress, Warned
+from napari_geosr.io import read
+from napari_geosr.learning import checkpoint
+from napari_geosr.learning.methods import METHODS, config_class
+from napari_geosr.learning.patches import Patches
+from napari_geosr.learning.trainer import Trainer
+
+
+def make(pair: Any, folder: Path | None = None, **settings: Any) -> Trainer:
+    values = {
+        "source": [pair.first],
+        "target": [pair.second],
+        "steps": 6,
+        "batch_size": 4,
+        "patch": 32,
+        "layers": 3,
+        "width": 2,
+        "device": "cpu",
+        "checkpoint_seconds": 60.0,
+    }
+    config = config_class("noise2noise").create(**(values | settings))
+    method = METHODS.load("noise2noise").Method(config)
+    volumes = {r: [read(p) for p in getattr(config, r)] for r in method.roles}
+    return Trainer(method, Patches(volumes, config), folder)
+
+
+def weights(trainer: Trainer) -> dict[str, Any]:
+    return {k: v.numpy().copy() for k, v in trainer.average.state_dict().items()}
+
+
+def finish(trainer: Trainer, stop_at: int | None = None) -> list[Step]:
+    def stop() -> bool:
+        return stop_at is not None and trainer.step >= stop_at
+
+    return list(trainer.run(stop))
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_a_resumed_training_gives_the_same_weights(
+    noisy_pair: Any, tmp_path: Path, stop_at: int
+) -> None:
+    whole = make(noisy_pair)
+    finish(whole)
+    first = make(noisy_pair, tmp_path)
+    finish(first, stop_at)
+    second = make(noisy_pair, tmp_path)
+    assert second.resume()
+    assert second.step == stop_at
+    finish(second)
+    expected, found = weights(whole), weights(second)
+    assert all(np.array_equal(expected[k], found[k]) for k in expected)
+
+
+def test_a_batch_in_parts_moves_the_weights_alike(noisy_pair: Any) -> None:
+    whole, parts = make(noisy_pair), make(noisy_pair)
+    parts.parts = 4
+    for trainer in (whole, parts):
+        finish(trainer)
+    expected, found = weights(whole), weights(parts)
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, atol=1e-5)
+
+
+def test_another_seed_gives_other_weights(noisy_pair: Any) -> None:
+    one, other = make(noisy_pair), make(noisy_pair, seed=1)
+    for trainer in (one, other):
+        finish(trainer)
+    assert any(
+        not np.array_equal(a, b)
+        for a, b in zip(weights(one).values(), weights(other).values(), strict=True)
+    )
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    noisy_pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make(noisy_pair)
+    loss = trainer.method.loss
+
+    def hungry(batch: Any) -> Any:
+        if len(batch["source"]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss(batch)
+
+    monkeypatch.setattr(trainer.method, "loss", hungry)
+    steps = finish(trainer)
+    said = [s.message for s in steps if isinstance(s, Warned)]
+    assert len(said) == 1
+    assert "4 parts" in said[0]
+    assert trainer.step == 6
+
+
+def test_a_patch_that_never_fits_is_said(
+    noisy_pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make(noisy_pair)
+
+    def hungry(_batch: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trainer.method, "loss", hungry)
+    with pytest.raises(DeviceMemoryError, match="smaller patch"):
+        finish(trainer)
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
+    noisy_pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make(noisy_pair, tmp_path)
+    finish(trainer, 2)
+    loss = trainer.method.loss
+
+    def broken(batch: Any) -> Any:
+        value, _ = loss(batch)
+        return value * float("nan"), {"loss": value * float("nan")}
+
+    monkeypatch.setattr(trainer.method, "loss", broken)
+    with pytest.raises(TrainingError, match="no number"):
+        finish(trainer)
+    state = checkpoint.load(tmp_path)
+    assert state is not None
+    assert state["step"] == 2
+    assert all(torch.isfinite(v).all() for v in state["average"].values())
+
+
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / checkpoint.FILE).write_bytes(b"PK not a checkpoint")
+    with pytest.raises(TrainingError, match="damaged"):
+        checkpoint.load(tmp_path)
+
+
+def test_other_settings_do_not_take_a_checkpoint(
+    noisy_pair: Any, tmp_path: Path
+) -> None:
+    finish(make(noisy_pair, tmp_path), 1)
+    with pytest.raises(TrainingError, match="does not fit"):
+        make(noisy_pair, tmp_path, width=3).resume()
+
+
+def test_reports_count_time_and_patches(noisy_pair: Any) -> None:
+    steps = finish(make(noisy_pair))
+    progress = [s for s in steps if isinstance(s, TrainingProgress)]
+    assert progress[-1].done == progress[-1].total == 6
+    assert progress[-1].seconds_left == 0
+    assert progress[-1].images_per_second > 0
+    assert "validation" in {name for p in progress for name in p.losses}
