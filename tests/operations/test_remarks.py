@@ -49,6 +49,19 @@ def test_missing_voxels_and_unfinished_restorations_are_named(mask):
     assert any("unfinished restoration" in w for w in report.warnings)
 
 
+def test_unfinished_integers_need_a_mask(mask, tmp_path):
+    data = mask * 200
+    data[5:] = 0
+    part = volume(data, provenance=({"complete": False}, {"operation": "crop"}))
+    with pytest.raises(VolumeError, match="unfinished restoration in uint8"):
+        measure_porosity(part)
+    finished = np.zeros_like(data)
+    finished[:5] = 1
+    report = measure_porosity(part, volume(finished))
+    assert report.sample_voxels == 5 * 400
+    assert any("unfinished restoration" in w for w in report.warnings)
+
+
 def test_a_mask_of_nan_outlives_a_restoration(mask):
     data = mask.astype(np.float32) + np.linspace(0, 0.1, 20, dtype=np.float32)
     data[:, :, 12:] = np.nan

@@ -75,7 +75,8 @@ def measure_steps(
     ------
     VolumeError
         If the volume is complex, has more axes, is constant or has no finite voxel,
-        or the mask does not cover it.
+        or the mask does not cover it. Also for an unfinished restoration in integers,
+        unless a mask says which part to measure.
     Cancelled
         If `should_stop` says so.
     """
@@ -83,6 +84,8 @@ def measure_steps(
 
     volume = _one_volume(volume)
     config, remarks = _mind_the_kind(volume, config)
+    if mask is None:
+        _refuse_unfinished_integers(volume)
     for remark in remarks:
         yield Warned(message=remark)
     sample = None if mask is None else align_mask(mask, volume)
@@ -117,12 +120,26 @@ def _mind_the_kind(
             f"{volume.name!r} holds labels: every labelled voxel is taken as pore, and "
             "the threshold is not used."
         )
-    if volume.provenance and volume.provenance[-1].get("complete") is False:
+    if _is_unfinished(volume):
         remarks.append(
             f"{volume.name!r} is an unfinished restoration: the figures are those of "
             "its finished part."
         )
     return config, remarks
+
+
+def _is_unfinished(volume: Volume) -> bool:
+    return any(entry.get("complete") is False for entry in volume.provenance)
+
+
+def _refuse_unfinished_integers(volume: Volume) -> None:
+    """Integers have no NaN: what was not reached is zero, as dark as any pore."""
+    if _is_unfinished(volume) and volume.dtype.kind in "iu":
+        raise VolumeError(
+            f"{volume.title} is an unfinished restoration in {volume.dtype}: voxels "
+            "that were not reached hold 0, as pores may. Restore it to the end, or to "
+            "float32, or give a sample mask of the finished part."
+        )
 
 
 def _lost_mask(volume: Volume, report: PorosityReport) -> str:
