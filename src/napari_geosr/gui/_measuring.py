@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+import weakref
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from napari_geosr.operations.measure import (
 )
 
 if TYPE_CHECKING:
+    from napari.layers import Labels
+
     from napari_geosr.core.volume import Volume
     from napari_geosr.measure.report import PorosityReport
 
@@ -28,6 +31,15 @@ class Measured:
 
     The volumes know their names, axes and places but hold no voxels, so that removing
     a layer gives its memory back.
+
+    Attributes
+    ----------
+    checksums : dict of str to int
+        Of the labels.
+    into : dict of str to weak reference
+        Layers of earlier measurements that may take the labels.
+    kept : tuple of str
+        Names of such layers that may not: a person changed their labels.
     """
 
     volumes: dict[str, Volume]
@@ -35,6 +47,9 @@ class Measured:
     reports: dict[str, PorosityReport]
     record: dict[str, Any]
     features: dict[str, Any]
+    checksums: dict[str, int] = field(default_factory=dict)
+    into: dict[str, weakref.ref[Labels]] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
 
     def without_labels(self) -> Measured:
         """The same, but for the labels, which the layers hold from now on."""
@@ -60,9 +75,13 @@ def measured_steps(
     volumes: Mapping[str, Volume],
     config: MeasureConfig,
     mask: Volume | None,
+    earlier: Mapping[str, Sequence[weakref.ref[Labels]]],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
-    """Measure, and do all that the window need not wait for."""
+    """Measure, and do all that the window need not wait for.
+
+    `earlier` are the layers that earlier measurements of each volume were shown in.
+    """
     steps = compare_steps(volumes, config, mask, should_stop=should_stop)
     try:
         for step in steps:
@@ -74,9 +93,32 @@ def measured_steps(
             record = measure_record(volumes, config)
             known = {key: without_voxels(v) for key, v in volumes.items()}
             tables = {key: pore_layers.features(r) for key, r in reports.items()}
-            yield ResultReady(result=Measured(known, config, reports, record, tables))
+            measured = Measured(known, config, reports, record, tables)
+            yield ResultReady(result=_with_layers(measured, earlier, should_stop))
     finally:
         steps.close()
+
+
+def _with_layers(
+    measured: Measured,
+    earlier: Mapping[str, Sequence[weakref.ref[Labels]]],
+    should_stop: ShouldStop,
+) -> Measured:
+    """Find which layer may take the labels of each report: none changed by hand."""
+    checksums, into, kept = {}, {}, []
+    for key, report in measured.reports.items():
+        if report.labels is None:
+            continue
+        checksums[key] = pore_layers.checksum_of(report.labels, should_stop)
+        for reference in earlier.get(key, ()):
+            layer = reference()
+            if layer is None:
+                continue
+            if pore_layers.is_untouched(layer, should_stop):
+                into[key] = reference
+                break
+            kept.append(layer.name)
+    return replace(measured, checksums=checksums, into=into, kept=tuple(kept))
 
 
 def without_voxels(volume: Volume) -> Volume:

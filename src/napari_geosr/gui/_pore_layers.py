@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import weakref
+import zlib
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import ShouldStop
 from napari_geosr.gui._layers import METADATA, add_labels_result, geometry
 from napari_geosr.gui._position import in_layer_units, position_of
 
@@ -36,6 +40,9 @@ COLOUR_COLUMNS = (
 #: Sizes span decades, so their colours follow the logarithm.
 _LOGARITHMIC = {"volume", "area", "equivalent_diameter", "surface_area"}
 _COLORMAP = "viridis"
+#: Key of the checksum of what we put into a layer.
+_CHECKSUM = "labels_checksum"
+_BLOCK_BYTES = 2**24
 #: napari keeps label colours in a texture of 16 bit; more pores would share colours,
 #: and one colour per label as a dictionary blocks the window for seconds.
 MOST_COLOURED = 2**16 - 2
@@ -73,8 +80,10 @@ def add_pores(
     table: Any = None,
     colour_by: str = BY_LABEL,
     visible: bool = True,
+    into: Labels | None = None,
+    checksum: int | None = None,
 ) -> Labels | None:
-    """Add the labels over the volume, or put them into the layer made before.
+    """Add the labels over the volume, or put them into a layer made before.
 
     `place` is what the layer needs besides the volume's geometry. Returns None if the
     report has no labels.
@@ -82,7 +91,6 @@ def add_pores(
     if report.labels is None:
         return None
     options = {
-        "name": f"{volume.name} · pores",
         "features": features(report) if table is None else table,
         "colormap": colormap_by(report, colour_by),
         "visible": visible,
@@ -92,25 +100,61 @@ def add_pores(
                 "provenance": [*volume.provenance, record],
                 "source": volume.source,
                 "pores_of": volume.name,
+                _CHECKSUM: checksum,
             }
         },
     }
-    layer = _made_before(viewer, options["name"], report.labels.ndim)
-    if layer is None:
+    if into is None or into not in viewer.layers or into.ndim != report.labels.ndim:
+        options["name"] = _name(volume.name)
         return add_labels_result(viewer, report.labels, volume, opacity=0.7, **options)
     # A new layer costs napari some 100 ms of the event loop, new data next to nothing.
-    layer.data = report.labels
+    into.data = report.labels
     for attribute, value in (geometry(volume) | options).items():
-        setattr(layer, attribute, value)
-    return layer
+        setattr(into, attribute, value)
+    return into
 
 
-def _made_before(viewer: ViewerModel, name: str, ndim: int) -> Labels | None:
-    for layer in viewer.layers:
-        made_here = layer.metadata.get(METADATA, {}).get("pores_of")
-        if layer.name == name and made_here and layer.ndim == ndim:
-            return layer
-    return None
+def _name(volume_name: str) -> str:
+    return f"{volume_name} · pores"
+
+
+def made_before(viewer: ViewerModel, volume_name: str) -> list[weakref.ref[Labels]]:
+    """Layers with the pores of a volume from earlier measurements, latest first.
+
+    One that a person renamed is theirs.
+    """
+    ours = re.compile(re.escape(_name(volume_name)) + r"( \[\d+\])?")
+    return [
+        weakref.ref(layer)
+        for layer in reversed(viewer.layers)
+        if ours.fullmatch(layer.name)
+        and layer.metadata.get(METADATA, {}).get("pores_of") == volume_name
+    ]
+
+
+def is_untouched(layer: Labels, should_stop: ShouldStop) -> bool:
+    """Whether a layer still holds the labels that we put there. Reads them all."""
+    known = layer.metadata.get(METADATA, {}).get(_CHECKSUM)
+    return known is not None and known == checksum_of(layer.data, should_stop)
+
+
+def checksum_of(labels: Any, should_stop: ShouldStop) -> int:
+    """Give a checksum of an array, which may lie on disk; for a worker.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so.
+    """
+    plane = max(1, labels.dtype.itemsize * int(np.prod(labels.shape[1:])))
+    step = max(1, _BLOCK_BYTES // plane)
+    found = 0
+    for first in range(0, labels.shape[0], step):
+        if should_stop():
+            raise Cancelled("Cancelled.")
+        block = np.ascontiguousarray(labels[first : first + step])
+        found = zlib.crc32(block.data, found)
+    return found
 
 
 def colour_columns(report: PorosityReport) -> list[str]:

@@ -53,7 +53,7 @@ class PoresShown(QObject):
         first = next(iter(measured.reports))
         # The first one last, so that it lies on top and is the active layer.
         for key in reversed(measured.reports):
-            source = sources[key]()
+            source, earlier = sources[key](), measured.into.get(key)
             layer = pore_layers.add_pores(
                 self._viewer,
                 measured.reports[key],
@@ -63,6 +63,8 @@ class PoresShown(QObject):
                 table=measured.features[key],
                 colour_by=self._result.colour_column,
                 visible=key == first,
+                into=None if earlier is None else earlier(),
+                checksum=measured.checksums.get(key),
             )
             if layer is not None:
                 self._layers[key] = weakref.ref(layer)

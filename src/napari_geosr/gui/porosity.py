@@ -25,7 +25,7 @@ from napari_geosr.gui._layers import unwrapped, volume_from_layer
 from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._measuring import Measured, levels_steps, measured_steps
 from napari_geosr.gui._notify import MessageRow
-from napari_geosr.gui._pore_layers import pick_with
+from napari_geosr.gui._pore_layers import made_before, pick_with
 from napari_geosr.gui._pores_shown import PoresShown
 from napari_geosr.gui._porosity_result import PorosityResult
 from napari_geosr.gui._porosity_settings import PorositySettings
@@ -305,8 +305,11 @@ class PorosityDock(QWidget):
             for chosen in (layer, other)
             if chosen is not None
         }
+        earlier = {name: made_before(self._viewer, name) for name in volumes}
         self._runs.measuring = Run(
-            lambda should_stop: measured_steps(volumes, config, mask, should_stop),
+            lambda should_stop: measured_steps(
+                volumes, config, mask, earlier, should_stop
+            ),
             owner=self,
             on_step=self._on_step,
             on_result=self._on_measured,
@@ -367,6 +370,11 @@ class PorosityDock(QWidget):
         warnings = [w for r in measured.reports.values() for w in r.warnings]
         if warnings:
             self.message.show_message(" ".join(warnings), "warning")
+        elif measured.kept:
+            self.message.show_message(
+                f"Labels changed by hand are kept ({', '.join(measured.kept)}); the "
+                "new ones have a layer of their own."
+            )
         self.pores.show(measured, self._sources)
 
     def _on_removed(self, event: Any) -> None:
