@@ -122,3 +122,21 @@ def test_the_caller_is_asked_while_it_waits():
         with pytest.raises(StopError):
             pipe.take(stop)
     assert not threads()
+
+
+def test_what_was_read_before_an_error_is_given_first():
+    failed = threading.Event()
+
+    def read(i):
+        if i == 1:
+            failed.set()
+            raise KeyError("in reading")
+        return i
+
+    with Pipeline(read, lambda i, r: r) as pipe:
+        pipe.start_reading([0, 1])
+        failed.wait(5)
+        time.sleep(0.05)
+        assert pipe.take(nothing) == (0, 0)
+        with pytest.raises(KeyError, match="in reading"):
+            pipe.take(nothing)

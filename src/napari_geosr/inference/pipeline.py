@@ -28,7 +28,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
     """A reader and a writer thread around a computation in the caller's thread.
 
     The reader runs at most `depth` items ahead and at most `depth` results wait to be
-    written. An error of the reader surfaces at the next `take`, once; one of the writer
+    written. An error of the reader surfaces at a `take`, in its turn; one of the writer
     at every call from then on, for what comes after it is not written any more. Leaving
     the context always ends both threads; what was handed to `put` is still written,
     unless writing itself failed.
@@ -106,7 +106,6 @@ class Pipeline(Generic[Item, Block, Result, Written]):
         """The next item with its block; calls `while_waiting` now and then."""
         while True:
             self._raise_write_error()
-            self._raise_read_error()
             try:
                 got = self._blocks.get(timeout=_POLL_SECONDS)
             except queue.Empty:

@@ -17,6 +17,7 @@ from napari_geosr.core.errors import (
     ConfigError,
     DeviceMemoryError,
     EngineError,
+    GeoSRError,
     VolumeError,
 )
 from napari_geosr.core.steps import (
@@ -276,6 +277,10 @@ class Run:
                     summary=self._summary(),
                     places=late,
                 ) from None
+            except GeoSRError:
+                # Tiles that were written meanwhile are finished, too.
+                yield from self._finished(pipe, len(waiting))
+                raise
         self._check_all_done(tiles)
         dtype = np.dtype(self.target.dtype)
         if self.n_nonfinite and dtype.kind != "f":
