@@ -6,8 +6,7 @@ import platform
 from pathlib import Path
 
 from napari_geosr.core.errors import ConfigError
-
-_CGROUP = Path("/sys/fs/cgroup")
+from napari_geosr.core.memory import free_host_memory
 
 
 def pick_device(wanted: str = "auto") -> str:
@@ -60,8 +59,7 @@ def device_name(device: str) -> str:
 def free_memory(device: str = "cpu") -> int:
     """Bytes that a job on `device` may still take.
 
-    For the processor this is the smaller of what the machine has available and what
-    the container's limit (cgroup v1 or v2) leaves.
+    For the processor: see :func:`napari_geosr.core.memory.free_host_memory`.
     """
     import torch
 
@@ -73,40 +71,7 @@ def free_memory(device: str = "cpu") -> int:
     if device == "mps":
         limit = torch.mps.recommended_max_memory()
         return max(0, int(limit - torch.mps.current_allocated_memory()))
-    import psutil
-
-    available = int(psutil.virtual_memory().available)
-    left = container_memory_left()
-    return available if left is None else min(available, left)
-
-
-def container_memory_left(root: Path = _CGROUP) -> int | None:
-    """Bytes left under the container's memory limit; None where there is no limit.
-
-    Cached file pages do not count as used: the kernel gives them back on demand.
-    """
-    for limit, usage, stat, inactive in (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        (
-            "memory/memory.limit_in_bytes",
-            "memory/memory.usage_in_bytes",
-            "memory/memory.stat",
-            "total_inactive_file",
-        ),
-    ):
-        try:
-            most = int((root / limit).read_text())
-            used = int((root / usage).read_text())
-            rows = (root / stat).read_text().splitlines()
-        except (OSError, ValueError):  # no such controller, or "max"
-            continue
-        if most >= 1 << 60:  # cgroup v1 writes a huge number for "no limit"
-            continue
-        cached = next(
-            (int(r.split()[1]) for r in rows if r.startswith(inactive + " ")), 0
-        )
-        return max(0, most - used + cached)
-    return None
+    return free_host_memory()
 
 
 def _processor_name() -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.steps import (
     BlockDone,
     ResultReady,
@@ -270,7 +271,7 @@ def _prepare(
     flat = volume.spatial_shape[:-2] in ((), (1,))
     if flat and len(volume.shape) == 3:
         warnings.append("One slice only: measured as an image (areas, pores per mm²).")
-    free = _free_memory()
+    free = free_host_memory()
     if config.sample_mask == "auto" and mask is None:
         check_envelope_memory(volume.shape, int(free * _MEMORY_SHARE), volume.name)
     if target is None and keep_labels:
@@ -306,12 +307,6 @@ def _prepare(
         should_stop,
     )
     return run, warnings
-
-
-def _free_memory() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().available)
 
 
 def _histogram(run: _Run, progress: _Progress) -> Generator[Step, None, GreyHistogram]:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from napari_geosr.core.config import format_bytes
+from napari_geosr.core.memory import free_host_memory
 
 _PACKAGES = (
     "napari-geosr",
@@ -93,7 +94,7 @@ def _memory(advice: list[str]) -> dict[str, str]:
     import psutil
     from platformdirs import user_cache_path
 
-    memory = psutil.virtual_memory()
+    total = psutil.virtual_memory().total
     cache = user_cache_path("napari-geosr", ensure_exists=True)
     free = psutil.disk_usage(str(cache)).free
     if free < 5e9:
@@ -101,8 +102,8 @@ def _memory(advice: list[str]) -> dict[str, str]:
             f"Only {format_bytes(free)} are free where large results go ({cache})."
         )
     return {
-        "total": format_bytes(memory.total),
-        "free": format_bytes(memory.available),
+        "total": format_bytes(total),
+        "free": format_bytes(free_host_memory()),
         "cache folder": str(cache),
         "free on its disk": format_bytes(free),
     }

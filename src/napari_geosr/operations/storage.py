@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.memory import free_host_memory
+
 #: A result above this share of the free memory goes to disk instead.
 _RESULT_SHARE = 0.4
 #: Results left behind by a program that was killed are removed after this many days.
@@ -26,11 +28,11 @@ def array_for(shape: tuple[int, ...], dtype: np.dtype[Any], fill: float = 0) -> 
     fill : float
         What voxels hold that nobody has written yet.
     """
-    import psutil
-
     nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes <= psutil.virtual_memory().available * _RESULT_SHARE:
-        return np.full(shape, fill, dtype) if fill != 0 else np.zeros(shape, dtype)
+    if nbytes <= free_host_memory() * _RESULT_SHARE:
+        # Not np.zeros: pages that nobody has touched would count as free, and a run
+        # would plan with the memory of its own result.
+        return np.full(shape, fill, dtype)
     return cached_zarr(shape, dtype, fill)
 
 

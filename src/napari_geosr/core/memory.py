@@ -1,0 +1,91 @@
+"""How much memory this process may still take: of the machine, and of its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+#: cgroup v1 writes a huge number where there is no limit.
+_NO_LIMIT = 1 << 60
+_Version = tuple[str, tuple[str, ...], str, str]
+#: By version: folder of the controller, limits, usage, statistics, and in these the
+#: cached pages of files, which the kernel gives back on demand.
+_VERSION_1: _Version = (
+    "memory",
+    ("memory.limit_in_bytes",),
+    "memory.usage_in_bytes",
+    "total_inactive_file",
+)
+_VERSION_2: _Version = (
+    "",
+    ("memory.max", "memory.high"),
+    "memory.current",
+    "inactive_file",
+)
+
+
+def free_host_memory(root: Path = Path("/")) -> int:
+    """Bytes that this process may still take without swapping or being killed.
+
+    The smallest of what the machine has available and what each memory limit leaves
+    that holds for the process: of a container, a batch job (SLURM, OAR), a user's
+    session, and of all groups around them.
+
+    Parameters
+    ----------
+    root : Path
+        Where ``proc`` and ``sys`` are.
+    """
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    return min([available, *_left_by_limits(root)])
+
+
+def _left_by_limits(root: Path) -> Iterator[int]:
+    """What the limit of each control group of this process, cgroup v1 or v2, leaves."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not on this system
+        lines = []
+    for line in lines:
+        number, controllers, group = line.split(":", 2)
+        if number == "0":
+            version = _VERSION_2
+        elif "memory" in controllers.split(","):
+            version = _VERSION_1
+        else:
+            continue
+        top = root / "sys/fs/cgroup" / version[0]
+        parts = Path(group.lstrip("/")).parts
+        # A group outside of what a container sees: its own lies at the top then.
+        parts = () if ".." in parts else parts
+        for depth in range(len(parts), -1, -1):
+            left = _left_in(top.joinpath(*parts[:depth]), version)
+            if left is not None:
+                yield left
+
+
+def _left_in(folder: Path, version: _Version) -> int | None:
+    """What the limit of one group leaves; None if there is none."""
+    _, limits, usage, cached = version
+    numbers = map(_number, (folder / name for name in limits))
+    known = [n for n in numbers if n is not None]
+    used = _number(folder / usage)
+    if not known or used is None or min(known) >= _NO_LIMIT:
+        return None
+    try:
+        rows = (folder / "memory.stat").read_text().splitlines()
+    except OSError:
+        rows = []
+    reclaimable = next(
+        (int(r.split()[1]) for r in rows if r.startswith(f"{cached} ")), 0
+    )
+    return max(0, min(known) - used + reclaimable)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # no such group or controller, or "max"
+        return None
