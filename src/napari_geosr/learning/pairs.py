@@ -86,6 +86,8 @@ def _shift(source: Volume, target: Volume, factor: int) -> tuple[float, ...]:
         b = b[: h * factor, : w * factor].reshape(h, factor, w, factor).mean((1, 3))
         a = a[:h, :w]
     a, b = (_windowed(part) for part in (a, b))
+    if not (a.any() and b.any()):
+        return (0.0, 0.0)  # nothing to be seen in the middle: nothing to measure
     found, _, _ = phase_cross_correlation(a, b, upsample_factor=20, normalization=None)
     return tuple(float(v) for v in found)
 

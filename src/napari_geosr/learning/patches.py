@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,9 +55,13 @@ class Patches:
         rng = np.random.default_rng([config.seed, 1])
         self.scenes = _scenes(volumes, config, paired, rng)
         self.grey = _grey_scales(volumes)
-        self.edge = self._fitting_edge()
+        #: Shapes of patches along the network's axes, for training and validation.
+        self.edge = self._fitting_edge(lambda found: found.train)
+        self.validation_edge = self._fitting_edge(lambda found: (found.validation,))
 
-    def _fitting_edge(self) -> tuple[int, ...]:
+    def _fitting_edge(
+        self, parts: Callable[[Split], tuple[tuple[int, int], ...]]
+    ) -> tuple[int, ...]:
         """Shape of a patch along the network's axes: what fits into every part."""
         n = self.config.ndim
         edge = [self.config.patch] * n
@@ -68,18 +72,17 @@ class Patches:
                     f"{volume.title} is a single image; a 3D network needs volumes. "
                     "Set dimensions to 2D."
                 )
-            for part in (*scene.split.train, scene.split.validation):
-                for i, size in enumerate(
-                    _room(volume.shape, scene.split.axis, part)[-n:]
-                ):
-                    edge[i] = min(edge[i], size)
-        fitted = [e - e % 8 if e >= 8 else e for e in edge]
+            for part in parts(scene.split):
+                room = _room(volume.shape, scene.split.axis, part)[-n:]
+                edge = [min(e, size) for e, size in zip(edge, room, strict=True)]
+        # Networks with strides need whole ones.
+        fitted = tuple(e - e % 8 if e >= 8 else e for e in edge)
         if min(fitted) < 4:
             raise VolumeError(
                 "The volumes are too small to draw patches from; choose 2D or 2.5D, or "
                 "give larger ones."
             )
-        return tuple(fitted)
+        return fitted
 
     def draw(
         self,
@@ -103,8 +106,9 @@ class Patches:
         scene = scenes[int(rng.integers(len(scenes)))]
         context_of = context_of or roles[0]
         place = self._place(scene, roles[0], rng, validation)
+        edge = self.validation_edge if validation else self.edge
         patches = {
-            role: self.read(scene, role, place, context=role == context_of)
+            role: self.read(scene, role, place, edge, context=role == context_of)
             for role in roles
         }
         if validation or not self.config.augment:
@@ -121,15 +125,16 @@ class Patches:
         """Corner of a patch, (Z, Y, X) or (Y, X); in 2D, Z is its slice."""
         shape = scene.volumes[role].shape
         parts = (scene.split.validation,) if validation else scene.split.train
+        edge = self.validation_edge if validation else self.edge
         n = 1 if validation or self.config.sampling == "uniform" else _CANDIDATES
         found: list[tuple[int, ...]] = []
         for _ in range(n):
             part = parts[int(rng.integers(len(parts)))]
-            found.append(self._corner(shape, scene.split.axis, part, rng))
+            found.append(self._corner(shape, scene.split.axis, part, edge, rng))
         if n == 1:
             return found[0]
         spread = np.array(
-            [float(self.read(scene, role, p, context=False).std()) for p in found]
+            [float(self.read(scene, role, p, edge, context=False).std()) for p in found]
         )
         chosen = rng.choice(n, p=(spread + 1e-6) / (spread + 1e-6).sum())
         return found[int(chosen)]
@@ -139,9 +144,10 @@ class Patches:
         shape: tuple[int, ...],
         axis: int,
         part: tuple[int, int],
+        edge: tuple[int, ...],
         rng: np.random.Generator,
     ) -> tuple[int, ...]:
-        size = (1,) * (len(shape) - len(self.edge)) + self.edge
+        size = (1,) * (len(shape) - len(edge)) + edge
         corner = []
         for i, (n, s) in enumerate(zip(shape, size, strict=True)):
             low, high = part if i == axis else (0, n)
@@ -149,13 +155,28 @@ class Patches:
         return tuple(corner)
 
     def read(
-        self, scene: Scene, role: str, corner: tuple[int, ...], *, context: bool
+        self,
+        scene: Scene,
+        role: str,
+        corner: tuple[int, ...],
+        edge: tuple[int, ...],
+        *,
+        context: bool,
     ) -> Array:
-        """Read and standardise one patch of one role at `corner` (in source voxels)."""
+        """Read and standardise one patch of one role.
+
+        Parameters
+        ----------
+        corner, edge : tuple of int
+            Where it begins and its shape, in voxels of the source; the edge along the
+            network's axes alone.
+        context : bool
+            Whether neighbouring slices are channels (2.5D).
+        """
         volume, factor = scene.volumes[role], self.factors[role]
-        size = (1,) * (len(corner) - len(self.edge)) + self.edge
+        size = (1,) * (len(corner) - len(edge)) + edge
         stretched = [
-            1 if len(self.edge) < len(corner) and i == 0 else factor
+            1 if len(edge) < len(corner) and i == 0 else factor
             for i in range(len(corner))
         ]
         key: list[Any] = [
