@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 
 from napari_geosr import io
-from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.inputs import InputConfig, open_companion, open_volume
+from napari_geosr.operations.inputs import (
+    InputConfig,
+    open_companion,
+    open_volume,
+    refuse_own_source,
+)
 
 SHAPE = (3, 8, 9)
 
@@ -65,3 +71,28 @@ def test_a_dataset_is_that_of_the_input_alone(scan, tmp_path):
     settings = InputConfig(dataset="entry/data")
     path = saved(tmp_path / "mask.tif", np.ones(SHAPE, np.uint8))
     assert open_companion(path, settings, volume)[0].shape == SHAPE
+
+
+def slices_in(folder):
+    folder.mkdir()
+    for z in range(3):
+        tifffile.imwrite(folder / f"s{z}.tif", np.full((8, 9), z, np.uint8))
+    return folder
+
+
+def test_an_output_never_replaces_or_joins_its_source(tmp_path, monkeypatch):
+    slices = open_volume(slices_in(tmp_path / "slices"))
+    for name in ("slices/more.tif", "slices", "slices/../slices/a.png"):
+        with pytest.raises(FileError, match="the input stays as it is"):
+            refuse_own_source(slices, tmp_path / "fine.tif", tmp_path / name)
+    refuse_own_source(slices, tmp_path / "slices/report/a.png", tmp_path / "b.tif")
+
+    path = saved(tmp_path / "scan.ome.zarr", np.ones(SHAPE, np.uint8))
+    with pytest.raises(FileError, match="lies in it"):
+        refuse_own_source(open_volume(path), path / "0" / "deep" / "a.png")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = saved(tmp_path / "scan.tif", np.ones(SHAPE, np.uint8))
+    with pytest.raises(FileError, match="is the input"):
+        refuse_own_source(open_volume(path), "~/scan.tif")
+    refuse_own_source(Volume(np.zeros(SHAPE), "ZYX"), path)

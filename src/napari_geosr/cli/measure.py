@@ -16,7 +16,12 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
-from napari_geosr.operations.inputs import InputConfig, open_companion, open_volume
+from napari_geosr.operations.inputs import (
+    InputConfig,
+    open_companion,
+    open_volume,
+    refuse_own_source,
+)
 from napari_geosr.operations.measure import MeasureConfig
 
 if TYPE_CHECKING:
@@ -65,6 +70,8 @@ def measure(
     if mask is not None:
         sample, said = open_companion(mask, reading, volumes["input"])
         notes += said
+    for volume in (*volumes.values(), *([] if sample is None else [sample])):
+        refuse_own_source(volume, *files.values())
     with naming(input):
         reports, warnings = run_command(
             lambda should_stop: compare_steps(

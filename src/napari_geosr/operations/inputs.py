@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from napari_geosr import io
 from napari_geosr.core.config import Config
+from napari_geosr.core.errors import FileError
 from napari_geosr.core.units import require_unit
 from napari_geosr.core.volume import Volume
 
@@ -146,3 +147,24 @@ def open_companion(
             f"{like.title}, so that one's is used."
         )
     return volume, notes
+
+
+def refuse_own_source(volume: Volume, *outputs: str | Path) -> None:
+    """Raise `FileError` where an output would replace what `volume` was read from.
+
+    Nor may it join the slices that the volume is made of: they could not be opened as
+    a volume any more.
+    """
+    if volume.source is None:
+        return
+    source = volume.source.expanduser().resolve()
+    is_store = "zarr" in volume.metadata.get("format", "").lower()
+    for out in outputs:
+        target = Path(out).expanduser().resolve()
+        # Folders in a folder of slices are not looked into.
+        inside = target.parents if is_store else target.parents[:1]
+        if source == target or source in inside:
+            raise FileError(
+                f"{out} is the input, or lies in it, and the input stays as it is. "
+                "Choose another name or folder for the result."
+            )

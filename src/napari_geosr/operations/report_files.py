@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.measure import MeasureConfig, measure_record
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def plan(
         Path by kind: ``json``, ``html``, ``png``, ``csv``, ``csv NAME`` for the others,
         ``labels``.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     start = f"{stem}_" if stem else ""
     files = {
         "json": folder / f"{start}report.json",
@@ -106,10 +107,13 @@ def write(
     Raises
     ------
     FileError
-        If the folder cannot be made or a file cannot be written.
+        If the folder cannot be made, a file cannot be written, or one of the volumes
+        was read from there.
     """
     from napari_geosr.measure import export
 
+    for volume in volumes.values():
+        refuse_own_source(volume, *files.values())
     folder = files["json"].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr import io
-from napari_geosr.core.errors import Cancelled, FileError
+from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
@@ -18,6 +18,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.restore_preparation import (
     Prepared,
     RestoreConfig,
@@ -121,7 +122,7 @@ def restore_steps(
     """Prepare and run; see :func:`prepare_steps` and :func:`run_steps`."""
     if out is not None:
         io.check_output(out, overwrite=overwrite)
-        _refuse_own_source(volume, Path(out))
+        refuse_own_source(volume, out)
     prepared: Prepared = yield from relay(
         prepare_steps(volume, config, should_stop=should_stop)
     )
@@ -129,18 +130,6 @@ def restore_steps(
     yield from run_steps(
         prepared, out=out, overwrite=overwrite, first=first, should_stop=should_stop
     )
-
-
-def _refuse_own_source(volume: Volume, out: Path) -> None:
-    """Results never replace the scan that they come from, nor join its slices."""
-    if volume.source is None:
-        return
-    source, target = volume.source.resolve(), out.resolve()
-    if target == source or source in target.parents:
-        raise FileError(
-            f"{out} is the input, or lies in it, and the input stays as it is. Choose "
-            "another name or folder for the result."
-        )
 
 
 def restore(volume: Volume, model: str = "foam-denoise", **settings: Any) -> Volume:
