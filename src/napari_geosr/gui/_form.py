@@ -6,6 +6,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
+import yaml
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 from qtpy.QtCore import QLocale, Signal
@@ -20,7 +21,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.core.config import Config
+from napari_geosr.core.config import Config, load_yaml
+from napari_geosr.core.errors import ConfigError
 
 #: Shown for a setting that is left to us.
 AUTOMATIC = "automatic"
@@ -33,7 +35,7 @@ class ConfigForm(QWidget):
     ----------
     config_type : type of Config
         The fields to show. A field may be a bool, a number, a text, a `Literal`, a
-        `Literal` or a number, or any of these or None.
+        `Literal` or a number, a mapping (typed as YAML), or any of these or None.
     skip : sequence of str
         Fields that the dock shows elsewhere.
     choices : mapping
@@ -118,6 +120,7 @@ class _Editor:
         self._choices = [c for m in members for c in _literals(m)]
         kinds = [m for m in members if get_origin(m) is not Literal]
         self._kind: Any = kinds[0] if kinds else str
+        self._is_mapping = dict in (self._kind, get_origin(self._kind))
         self.widget: Any
         if self._choices and not kinds:
             self.widget = QComboBox()
@@ -163,6 +166,8 @@ class _Editor:
             return None if unset else widget.value()
         is_box = isinstance(widget, QComboBox)
         text = (widget.currentText() if is_box else widget.text()).strip()
+        if self._is_mapping:
+            return _mapping(text)
         for choice in self._choices:
             if str(choice) == text:
                 return choice
@@ -179,6 +184,9 @@ class _Editor:
             widget.setValue(widget.minimum() if value is None else value)
         elif isinstance(widget, QComboBox):
             widget.setCurrentText("" if value is None else str(value))
+        elif self._is_mapping:
+            flow = yaml.safe_dump(value or {}, default_flow_style=True, width=10**6)
+            widget.setText(flow.strip()[1:-1])
         else:
             widget.setText("" if value is None else str(value))
 
@@ -198,6 +206,14 @@ def _number(text: str) -> Any:
     try:
         return float(text)
     except ValueError:
+        return text
+
+
+def _mapping(text: str) -> Any:
+    """Return what ``depth: 8, dilations: [1, 2]`` says; else the text."""
+    try:
+        return load_yaml(f"{{{text}}}")
+    except ConfigError:
         return text
 
 

@@ -272,16 +272,24 @@ class JobFolder:
                 stream.write(b"\n")
         return stream
 
-    def events(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    def events(
+        self, offset: int = 0, most: int = -1
+    ) -> tuple[list[dict[str, Any]], int]:
         """Return the events from byte `offset` on, and where to go on next time.
 
         A line that is still being written is left for the next time; damaged lines are
         passed over.
+
+        Parameters
+        ----------
+        most : int
+            Bytes to read at most, for those who must not be kept waiting by the events
+            of a night; a line has to fit in. By default all.
         """
         try:
             with (self.path / _EVENTS_FILE).open("rb") as stream:
                 stream.seek(offset)
-                content = stream.read()
+                content = stream.read(most)
         except OSError:
             return [], offset
         end = content.rfind(b"\n") + 1

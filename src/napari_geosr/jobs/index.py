@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 from napari_geosr.core.errors import JobError
@@ -28,6 +29,27 @@ def register(job: JobFolder) -> None:
 def forget(path: Path) -> None:
     """Take a job off the list; its folder stays."""
     _entry(path).unlink(missing_ok=True)
+
+
+def remove(job: JobFolder) -> None:
+    """Delete a job's folder with its checkpoints and its model.
+
+    Raises
+    ------
+    JobError
+        If a process works on it, or something in the folder cannot be deleted.
+    """
+    status = job.status()
+    if status.is_alive and status.pid:
+        raise JobError(f"{status.name} is {status.state}: stop it first.")
+    try:
+        shutil.rmtree(job.path)
+    except OSError as error:
+        raise JobError(
+            f"{job.path} could not be deleted whole: {error.strerror}. Check its "
+            "permissions, and whether another program has files of it open."
+        ) from error
+    forget(job.path)
 
 
 def list_jobs() -> list[JobStatus]:

@@ -14,6 +14,8 @@ from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 
 _WAIT_SECONDS = 0.5
+#: Processes begun from here. Asking how they are lets ended ones go.
+_begun: list[subprocess.Popen[bytes]] = []
 
 
 def start(job: JobFolder) -> int:
@@ -48,6 +50,7 @@ def start(job: JobFolder) -> int:
             env=os.environ.copy(),
             **kwargs,  # type: ignore[call-overload]
         )
+    _begun[:] = [p for p in _begun if p.poll() is None] + [process]
     return int(process.pid)
 
 

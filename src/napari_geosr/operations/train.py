@@ -31,7 +31,9 @@ __all__ = [
     "TrainingConfig",
     "config_class",
     "needs",
+    "networks",
     "open_roles",
+    "roles",
     "train_steps",
 ]
 
@@ -115,6 +117,19 @@ class TrainJob(Config):
             "training": self.training.model_dump(mode="json"),
             "reading": self.reading.model_dump(mode="json"),
         }
+
+
+def roles(method: str) -> tuple[str, ...]:
+    """Return the sets of volumes that a method reads: ``source``, ``target``…"""
+    names: tuple[str, ...] = METHODS.load(method).Method.roles
+    return names
+
+
+def networks() -> list[str]:
+    """Return the names of the networks that can be trained."""
+    from napari_geosr.networks import NETWORKS
+
+    return NETWORKS.names()
 
 
 def train_steps(
