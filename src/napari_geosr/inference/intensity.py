@@ -32,8 +32,10 @@ class IntensityStatistics:
         How many of them were NaN or infinite.
     sampled : bool
         Whether planes were left out because the volume is large.
+    input : tuple of float or None
+        Mean and std by which the network's input is standardised; None: the volume's.
     output : tuple of float or None
-        Mean and std that the network's output is scaled to; None: those of the input.
+        Mean and std that the network's output is scaled to; None: the volume's.
     """
 
     mean: float
@@ -44,7 +46,16 @@ class IntensityStatistics:
     n_nan: int = 0
     n_inf: int = 0
     sampled: bool = False
+    input: tuple[float, float] | None = None
     output: tuple[float, float] | None = None
+
+    @property
+    def input_mean(self) -> float:
+        return self.mean if self.input is None else self.input[0]
+
+    @property
+    def input_std(self) -> float:
+        return self.std if self.input is None else self.input[1]
 
     @property
     def output_mean(self) -> float:

@@ -169,7 +169,7 @@ class Run:
             raise VolumeError(f"Voxels of type {self.source.dtype} cannot be restored.")
         if np.dtype(self.target.dtype).kind not in "uif":
             raise VolumeError(f"Results cannot be stored as {self.target.dtype}.")
-        mean, std = self.statistics.mean, self.statistics.std
+        mean, std = self.statistics.input_mean, self.statistics.input_std
         if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
             raise VolumeError(
                 f"The grey values have mean {mean:g} and spread {std:g}: there is "

@@ -80,7 +80,7 @@ def restore_tiles(
     target : array-like
         Of the upscaled shape; floating or integer dtype (then rounded and clipped).
     statistics : Standardisation
-        Mean and spread of the *whole* source.
+        Of the *whole* source, never of a part.
     budget : int
         Bytes that may be taken beside network, source and target: growth of the
         process, or memory of the device.

@@ -17,13 +17,20 @@ NonFinite = Literal["mean", "zero", "refuse"]
 
 
 class Standardisation(Protocol):
-    """Mean and spread of the *whole* input; `IntensityStatistics` is one."""
+    """The grey scales of a run; `IntensityStatistics` is one.
+
+    The mean of the *whole* input, and mean and spread that the network's input and
+    output are scaled by: those of the whole input, or the model's own.
+    """
 
     @property
     def mean(self) -> float: ...
 
     @property
-    def std(self) -> float: ...
+    def input_mean(self) -> float: ...
+
+    @property
+    def input_std(self) -> float: ...
 
     @property
     def output_mean(self) -> float: ...
@@ -129,7 +136,7 @@ class WindowReader:
     def _standardise(
         self, raw: np.ndarray[Any, Any], bad: np.ndarray[Any, Any] | None
     ) -> np.ndarray[Any, Any]:
-        mean, std = self.statistics.mean, self.statistics.std
+        mean, std = self.statistics.input_mean, self.statistics.input_std
         # Wide types lose digits if they become float32 before the mean is gone.
         wide = raw.dtype.itemsize > 4 or (
             raw.dtype.kind in "ui" and raw.dtype.itemsize > 2
@@ -138,7 +145,8 @@ class WindowReader:
         block -= block.dtype.type(mean)
         block *= block.dtype.type(1.0 / std)
         if bad is not None:
-            block[bad] = 0.0 if self.nonfinite == "mean" else -mean / std
+            value = self.statistics.mean if self.nonfinite == "mean" else 0.0
+            block[bad] = (value - mean) / std
         return block.astype(self.dtype, copy=False)
 
     def _gather(self, indices: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:

@@ -160,7 +160,7 @@ def prepare_steps(
 
 
 def _scaled(statistics: IntensityStatistics, model: Model) -> IntensityStatistics:
-    """Put the grey scale of the model's card in the place of the volume's, if stored.
+    """Scale by the grey values on the model's card, if stored, not by the volume's.
 
     What the models were told to learn is kept on the card as training data have it.
     """
@@ -173,8 +173,7 @@ def _scaled(statistics: IntensityStatistics, model: Model) -> IntensityStatistic
     assert normalisation.output_std is not None
     return replace(
         statistics,
-        mean=normalisation.mean,
-        std=normalisation.std,
+        input=(normalisation.mean, normalisation.std),
         output=(normalisation.output_mean, normalisation.output_std),
     )
 

@@ -221,6 +221,8 @@ def _record(prepared: Prepared, dtype: np.dtype[Any]) -> dict[str, Any]:
         intensities={
             "mean": prepared.statistics.mean,
             "std": prepared.statistics.std,
+            "input_scale": prepared.statistics.input,
+            "output_scale": prepared.statistics.output,
             "sampled": prepared.statistics.sampled,
             "n_nan": prepared.statistics.n_nan,
             "n_inf": prepared.statistics.n_inf,
