@@ -1,0 +1,155 @@
+"""Kill a training at random moments: the same model comes out, and no broken file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from safetensors.numpy import load_file
+
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.learning import checkpoint
+from napari_geosr.operations.train import TrainJob, config_class
+
+STEPS = 150
+TRIES = 20
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("scans")
+    rng = np.random.default_rng(0)
+    clean = np.kron(rng.random((12, 6, 6)), np.ones((1, 8, 8)))
+    paths = [folder / "a.tif", folder / "b.tif"]
+    for path in paths:
+        noise = rng.normal(0, 0.2, clean.shape)
+        tifffile.imwrite(path, (clean + noise).astype(np.float32))
+    return paths
+
+
+def new_job(folder: Path, scans: list[Path]) -> JobFolder:
+    config = config_class("noise2noise").create(
+        source=[scans[0]],
+        target=[scans[1]],
+        name="m",
+        steps=STEPS,
+        batch_size=2,
+        patch=24,
+        layers=4,
+        width=2,
+        device="cpu",
+        threads=1,
+        seed=3,
+        checkpoint_seconds=0.05,
+    )
+    job = TrainJob(method="noise2noise", training=config)
+    return JobFolder.create(folder, job.to_values(), name="m")
+
+
+def process(job: JobFolder) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "napari_geosr.jobs", str(job.path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def model(job: JobFolder) -> dict[str, Any]:
+    return load_file(job.path / "result" / "m" / "weights.safetensors")
+
+
+def wait_for_work(job: JobFolder, running: subprocess.Popen[bytes]) -> None:
+    """Wait until it trains: kills should fall among steps, saves and exports."""
+    _, offset = job.events()
+    while running.poll() is None:
+        if any(e["event"] != "stage" for e in job.events(offset)[0]):
+            return
+        time.sleep(0.01)
+
+
+def check_files(job: JobFolder) -> None:
+    """Whatever was going on, every file that is there is whole."""
+    assert json.loads((job.path / "job.json").read_text())
+    state = checkpoint.load(job.path / "checkpoints")
+    assert state is None or 0 < state["step"] <= STEPS
+    if job.preview.exists():
+        assert np.isfinite(tifffile.imread(job.preview)).all()
+    result = job.path / "result" / "m"
+    if (result / "weights.safetensors").exists():
+        assert load_file(result / "weights.safetensors")
+
+
+def test_killed_again_and_again_it_gives_the_same_model(
+    scans: list[Path], tmp_path: Path
+) -> None:
+    whole = new_job(tmp_path / "whole", scans)
+    assert process(whole).wait(120) == 0
+    cut = new_job(tmp_path / "cut", scans)
+    rng = np.random.default_rng(11)
+    kills, cut_short = 0, 0
+    while kills < TRIES:
+        running = process(cut)
+        if kills % 4:  # the others fall into the start of the process
+            wait_for_work(cut, running)
+        time.sleep(float(rng.uniform(0.0, 0.7)))
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+            kills += 1
+        running.wait(60)
+        check_files(cut)
+        if cut.status().state == "done":
+            np.testing.assert_equal(model(cut), model(whole))
+            cut = new_job(tmp_path / f"cut{kills}", scans)
+        else:
+            assert cut.status().state in ("interrupted", "queued")
+            cut_short += checkpoint.load(cut.path / "checkpoints") is not None
+    assert process(cut).wait(120) == 0
+    np.testing.assert_equal(model(cut), model(whole))
+    assert cut_short >= TRIES // 3  # else hardly any kill hit the training itself
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    import torch
+
+    from napari_geosr.core.errors import FileError
+
+    checkpoint.save(tmp_path, {"step": 1})
+
+    def full(*_args: Any, **_kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(FileError, match="disk of .* is full"):
+        checkpoint.save(tmp_path, {"step": 2})
+    state = checkpoint.load(tmp_path)
+    assert state is not None
+    assert state["step"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == [checkpoint.FILE]
+
+
+def test_data_that_vanish_are_one_sentence(scans: list[Path], tmp_path: Path) -> None:
+    mine = tmp_path / "a.tif"
+    mine.write_bytes(scans[0].read_bytes())
+    job = new_job(tmp_path / "job", [mine, scans[1]])
+    mine.unlink()
+    assert process(job).wait(60) == 2
+    status = job.status()
+    assert status.state == "failed"
+    assert "a.tif" in status.message
+    assert status.can_resume
