@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,12 @@ from napari_geosr.core.steps import BlockDone, ResultReady, ShouldStop, Step, ne
 
 #: Most bins a histogram has; halved by merging pairs when values leave the range.
 MAX_BINS = 1 << 17
+#: Grey values that at most this share of the voxels have may be defects.
+_OUTLIER_SHARE = 1e-4
+#: Bins between the outliers that are enough for a threshold.
+_ENOUGH_BINS = 1 << 10
+#: Each sweep narrows the range by 2¹⁶ at least.
+_MOST_SWEEPS = 4
 
 
 @dataclass
@@ -36,6 +43,8 @@ class GreyHistogram:
         Smallest and largest finite value.
     n_nonfinite : int
         NaN and infinite values, which are in no bin.
+    n_outliers : int
+        Values left out because they lie far from all others and are few.
     """
 
     is_integer: bool
@@ -45,6 +54,7 @@ class GreyHistogram:
     minimum: float = math.inf
     maximum: float = -math.inf
     n_nonfinite: int = 0
+    n_outliers: int = 0
 
     @property
     def n(self) -> int:
@@ -92,6 +102,44 @@ class GreyHistogram:
         grey.count_values(flat, self.counts, 1.0 / self.width, self.first)
         self.minimum = min(self.minimum, float(low))
         self.maximum = max(self.maximum, float(high))
+
+    def plausible_range(self) -> tuple[float, float] | None:
+        """Range without values that are few and far from the others; None: no such.
+
+        Few: 1 in 10 000 voxels at either end. Far: further away than all the others
+        are spread. A hot voxel of a detector draws a threshold to itself otherwise.
+        """
+        total = np.cumsum(self.counts)
+        few = _OUTLIER_SHARE * total[-1]
+        first = int(np.searchsorted(total, few, "right"))
+        last = int(np.searchsorted(total, total[-1] - few))
+        low, high = self.edges[first], self.edges[last + 1]
+        low, high = low - (high - low), high + (high - low)
+        if low <= self.minimum and self.maximum <= high:
+            return None
+        return float(low), float(high)
+
+    def is_fine(self, low: float, high: float) -> bool:
+        """Whether enough bins lie between two values to find a threshold there."""
+        return self.is_exact or (high - low) / self.width >= _ENOUGH_BINS
+
+    def between(self, low: float, high: float) -> GreyHistogram:
+        """The histogram of the values in a range; the others count as outliers."""
+        inside = (self.centres >= low) & (self.centres <= high) & (self.counts > 0)
+        bins = np.flatnonzero(inside)
+        first, last = int(bins[0]), int(bins[-1])
+        half = 0.0 if self.is_exact else self.width / 2
+        counts = self.counts[first : last + 1]
+        return GreyHistogram(
+            self.is_integer,
+            counts,
+            self.first + first,
+            self.width,
+            max(self.minimum, float(self.centres[first]) - half),
+            min(self.maximum, float(self.centres[last]) + half),
+            self.n_nonfinite,
+            self.n - int(counts.sum()),
+        )
 
     def _make_room(self, low: float, high: float) -> None:
         new = not len(self.counts)
@@ -152,8 +200,12 @@ def histogram_steps(
     name: str = "volume",
     should_stop: ShouldStop = never_stop,
     may_be_constant: bool = False,
+    mask: Any = None,
 ) -> Generator[Step, None, None]:
-    """Sweep `source` once; the result is its `GreyHistogram`.
+    """Sweep `source`; the result is its `GreyHistogram`.
+
+    Once, but again where single values far from all the others would leave these in
+    a few bins.
 
     Parameters
     ----------
@@ -164,7 +216,10 @@ def histogram_steps(
     name : str
         What messages call the volume.
     may_be_constant : bool
-        True where the threshold is given: all pore, or all solid, is an answer then.
+        True where the threshold is given: all pore, or all solid, is an answer then,
+        and outliers do no harm.
+    mask : ArrayLike of the same shape, optional
+        Only voxels where it is not zero are counted.
 
     Raises
     ------
@@ -172,21 +227,76 @@ def histogram_steps(
         If there is no finite value, or only one value.
     """
     check_real(source.dtype, name)
+    sweep = partial(_sweep, source, mask, thickness, should_stop)
+    histogram = yield from sweep(None)
+    _check_values(histogram, name, mask is not None, may_be_constant)
+    if not may_be_constant:
+        histogram = yield from _without_outliers(histogram, sweep)
+    yield ResultReady(result=histogram)
+
+
+def _sweep(
+    source: Any,
+    mask: Any,
+    thickness: int,
+    should_stop: ShouldStop,
+    limits: tuple[float, float] | None,
+) -> Generator[Step, None, GreyHistogram]:
+    """Count the values of `source` where `mask` is, between `limits`."""
     histogram = GreyHistogram(is_integer=np.dtype(source.dtype).kind in "biu")
     slabs = blocks_along_z(tuple(source.shape), thickness)
     for i, slab in enumerate(slabs):
         if should_stop():
             raise Cancelled("Measuring was cancelled while reading the grey values.")
-        histogram.add(np.asarray(source[slab]))
+        block = np.asarray(source[slab])
+        if mask is not None:
+            block = block[np.asarray(mask[slab]) != 0]
+        if limits is not None:
+            block = block[(block >= limits[0]) & (block <= limits[1])]
+        histogram.add(block)
         yield BlockDone(i + 1, len(slabs))
-    if not len(histogram.counts):
+    return histogram
+
+
+def _check_values(
+    histogram: GreyHistogram, name: str, masked: bool, may_be_constant: bool
+) -> None:
+    if not histogram.n:
+        if masked and not histogram.n_nonfinite:
+            raise VolumeError(
+                f"The sample mask of {name!r} is empty, so there is nothing to "
+                "measure. Mark the sample with non-zero values, or use no mask."
+            )
+        where = " inside the sample mask" if masked else ""
         raise VolumeError(
-            f"{name!r} holds no finite value (only NaN or infinity), so there is "
-            "nothing to measure. Choose another volume."
+            f"{name!r} holds no finite value{where} (only NaN or infinity), so there "
+            "is nothing to measure. Choose another volume."
         )
     if histogram.minimum == histogram.maximum and not may_be_constant:
+        where = " inside the sample mask" if masked else ""
         raise VolumeError(
-            f"{name!r} holds one grey value only ({histogram.minimum:g}), so pores "
-            "cannot be told from solid. Choose another volume or region."
+            f"{name!r} holds one grey value only{where} ({histogram.minimum:g}), so "
+            "pores cannot be told from solid. Choose another volume or region."
         )
-    yield ResultReady(result=histogram)
+
+
+def _without_outliers(
+    whole: GreyHistogram,
+    sweep: Callable[[tuple[float, float] | None], Generator[Step, None, GreyHistogram]],
+) -> Generator[Step, None, GreyHistogram]:
+    """The histogram of what is left when few, far values are gone; it may be all."""
+    histogram = whole
+    for _ in range(_MOST_SWEEPS):
+        limits = histogram.plausible_range()
+        if limits is None:
+            return histogram
+        if histogram.is_fine(*limits):
+            inner = histogram.between(*limits)
+        else:
+            inner = yield from sweep(limits)
+        if not inner.n or inner.minimum == inner.maximum:
+            break  # the few are a phase of their own: a mask with hardly any pores
+        inner.n_nonfinite = whole.n_nonfinite
+        inner.n_outliers = whole.n - inner.n
+        histogram = inner
+    return histogram

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
     relay,
+    run_to_end,
 )
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.blocks import RawTable, SlabLabeller, slab_thickness
@@ -33,6 +34,7 @@ from napari_geosr.measure.histogram import (
     histogram_steps,
 )
 from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.remarks import has_one_phase, remarks
 from napari_geosr.measure.report import build_report
 from napari_geosr.measure.segment import phase_mask, threshold_of
 from napari_geosr.measure.table import Geometry
@@ -186,11 +188,12 @@ def measure_steps(
     histogram = yield from _histogram(run, progress)
     dtype = np.dtype(run.source.dtype)
     threshold = threshold_of(histogram, config, dtype, name=volume.name)
-    for message in _remarks(histogram, config, volume.name):
-        warnings.append(message)
-        yield Warned(message=message)
     if config.sample_mask == "auto" and mask is None:
         run.mask = yield from _envelope(run, threshold)
+        histogram, threshold = yield from _threshold_inside(run, histogram, threshold)
+    for message in remarks(histogram, config, threshold, volume.name):
+        warnings.append(message)
+        yield Warned(message=message)
     band = _sensitivity_band(histogram, threshold)
     yield StageStarted(progress.done, progress.total, message="Labelling the pores")
     raw = yield from _label(run, threshold, band, progress)
@@ -316,33 +319,46 @@ def _histogram(run: _Run, progress: _Progress) -> Generator[Step, None, GreyHist
         name=run.name,
         should_stop=run.should_stop,
         may_be_constant=isinstance(run.config.threshold, float),
+        mask=run.mask,
     )
     for step in steps:
         if isinstance(step, ResultReady):
             result: GreyHistogram = step.result
             return result
-        yield progress.step()
+        if progress.done < len(run.slabs):  # a second sweep is seldom, and not planned
+            yield progress.step()
     raise AssertionError("a sweep ends with its result")
 
 
-def _remarks(
-    histogram: GreyHistogram, config: PorosityConfig, name: str
-) -> Iterator[str]:
-    """What a person should know of the grey values before trusting the figures."""
-    bad, good = histogram.n_nonfinite, int(histogram.counts.sum())
-    if bad:
-        share = 100 * bad / (bad + good)
-        yield (
-            f"{bad} voxels of {name!r} ({share:.2g} %) are NaN or infinite. They "
-            "belong neither to pores nor to the sample."
-        )
-    filled = histogram.centres[histogram.counts > 0]
-    if len(filled) == 2:
-        pore = filled[0] if config.phase == "dark" else filled[1]
-        yield (
-            f"{name!r} holds two values only; {pore:g} was taken as pore. If it is the "
-            "solid, choose the other phase."
-        )
+def _threshold_inside(
+    run: _Run, whole: GreyHistogram, threshold: float
+) -> Generator[Step, None, tuple[GreyHistogram, float]]:
+    """Histogram and threshold from the voxels of the automatic sample mask alone.
+
+    What lies around the sample (padding, a holder) says nothing of its pores. Only
+    where the inside shows one phase, the threshold that found the sample stays: a
+    dense body in air has no pores, however its noise is split.
+    """
+    if isinstance(run.config.threshold, float):
+        return whole, threshold
+    yield StageStarted(message="Reading the grey values of the sample")
+    steps = histogram_steps(
+        run.source,
+        thickness=run.thickness,
+        name=run.name,
+        should_stop=run.should_stop,
+        mask=run.mask,
+    )
+    dtype = np.dtype(run.source.dtype)
+    try:
+        inside: GreyHistogram = run_to_end(steps)
+        found = threshold_of(inside, run.config, dtype, name=run.name)
+    except VolumeError:  # too few grey values inside
+        return whole, threshold
+    if has_one_phase(inside, found):
+        return whole, threshold
+    inside.n_nonfinite = whole.n_nonfinite
+    return inside, found
 
 
 def _envelope(run: _Run, threshold: float) -> Generator[Step, None, np.ndarray]:

@@ -101,7 +101,7 @@ def measure_steps(
             should_stop=should_stop,
         )
     )
-    if lost := _lost_mask(volume, report):
+    if mask is None and (lost := _lost_mask(volume, report)):
         remarks.append(lost)
         yield Warned(message=lost)
     if remarks:

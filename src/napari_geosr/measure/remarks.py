@@ -1,0 +1,91 @@
+"""What a person should know of the grey values before trusting the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.histogram import GreyHistogram
+from napari_geosr.measure.rows import number_text
+
+#: A phase of fewer voxels than this share is more likely a few odd voxels.
+_HARDLY_ANY = 5e-4
+#: Half width of what is "at" a grey value, in parts of the distance between phases.
+_NEAR = 0.05
+
+
+def remarks(
+    histogram: GreyHistogram, config: PorosityConfig, threshold: float, name: str
+) -> Iterator[str]:
+    """Sentences on missing, odd and ambiguous grey values.
+
+    Parameters
+    ----------
+    histogram : GreyHistogram
+        That the threshold comes from.
+    """
+    bad, good = histogram.n_nonfinite, histogram.n + histogram.n_outliers
+    if bad:
+        share = 100 * bad / (bad + good)
+        yield (
+            f"{bad} voxels of {name!r} ({share:.2g} %) are NaN or infinite. They "
+            "belong neither to pores nor to the sample."
+        )
+    if histogram.n_outliers:
+        yield (
+            f"{histogram.n_outliers} voxels of {name!r} lie far from all the others, "
+            f"which go from {number_text(histogram.minimum)} to "
+            f"{number_text(histogram.maximum)}. They were left out when the threshold "
+            "was sought."
+        )
+    filled = histogram.centres[histogram.counts > 0]
+    if len(filled) == 2:
+        pore = filled[0] if config.phase == "dark" else filled[1]
+        yield (
+            f"{name!r} holds two values only; {pore:g} was taken as pore. If it is the "
+            "solid, choose the other phase."
+        )
+    elif isinstance(config.threshold, str):
+        yield from _doubts(histogram, threshold, name)
+
+
+def _doubts(histogram: GreyHistogram, threshold: float, name: str) -> Iterator[str]:
+    """Whether a threshold that a rule found tells two phases apart."""
+    low = int(histogram.counts[histogram.centres <= threshold].sum())
+    few = min(low, histogram.n - low)
+    text = number_text(threshold)
+    if few < _HARDLY_ANY * histogram.n:
+        side = "at or below" if few == low else "above"
+        yield (
+            f"Only {few} of {histogram.n} voxels of {name!r} are {side} the threshold "
+            f"{text}: a few odd voxels may have drawn it to themselves. Look at the "
+            "labels, or give the threshold as a number."
+        )
+    elif has_one_phase(histogram, threshold):
+        yield (
+            f"The commonest grey values of {name!r} lie at the threshold {text}: pores "
+            "and solid do not stand apart, and the porosity may mean nothing. Give the "
+            "threshold as a number, or measure a region that holds both."
+        )
+
+
+def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
+    """Whether grey values at the threshold are commoner than at either phase's mean.
+
+    A rule such as Otsu's always splits: a single peak near its middle.
+    """
+    centres, counts = histogram.centres, histogram.counts
+    low = centres <= threshold
+    if not counts[low].any() or not counts[~low].any():
+        return True
+    below = float(np.average(centres[low], weights=counts[low]))
+    above = float(np.average(centres[~low], weights=counts[~low]))
+    near = max(_NEAR * (above - below), histogram.width)
+
+    def at(value: float) -> int:
+        """Voxels of about that grey value."""
+        return int(counts[np.abs(centres - value) <= near].sum())
+
+    return at(threshold) > max(at(below), at(above))

@@ -1,0 +1,96 @@
+"""Voxels that must not decide on a threshold: padding, hot voxels, noise alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pore_shapes import measure
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.segment import threshold_value
+
+
+def porous(rng: np.random.Generator, noise: float = 15.0) -> np.ndarray:
+    """A block with two pores of 12³ voxels in 48³, 50 in 180."""
+    grey = np.full((48, 48, 48), 180.0)
+    grey[6:18, 18:30, 18:30] = grey[28:40, 18:30, 18:30] = 50.0
+    return grey + rng.normal(0, noise, grey.shape)
+
+
+def cylinder() -> np.ndarray:
+    y, x = np.ogrid[-24:24, -24:24]
+    return np.broadcast_to(y * y + x * x < 23**2, (48, 48, 48))
+
+
+@pytest.mark.parametrize("padding", [-1000.0, 0.0, 4000.0])
+def test_a_mask_keeps_padding_out_of_the_threshold(rng, padding) -> None:
+    data = porous(rng)
+    inside = cylinder()
+    clean = data.copy()
+    clean[~inside] = np.nan
+    expected = measure(clean.astype("float32"))
+    data[~inside] = padding
+    found = measure(data.astype("float32"), mask=inside)
+    assert found.threshold == expected.threshold
+    assert found.porosity == expected.porosity == pytest.approx(0.043, abs=0.01)
+
+
+def test_the_automatic_mask_does_so_too(rng) -> None:
+    data = porous(rng)
+    data[~cylinder()] = -1000.0
+    report = measure(data.astype("float32"), sample_mask="auto")
+    assert 80 < report.threshold < 140
+    assert report.porosity == pytest.approx(0.043, abs=0.01)
+
+
+def test_a_dense_body_in_air_has_no_pores(rng) -> None:
+    data = np.full((48, 48, 48), 180.0)
+    data[~cylinder()] = 50.0
+    data += rng.normal(0, 20, data.shape)
+    report = measure(data.astype("float32"), sample_mask="auto")
+    assert report.porosity < 0.005
+
+
+@pytest.mark.parametrize(
+    ("dtype", "hot"), [("uint16", 65535), ("float32", 1e6), ("float64", -1e30)]
+)
+def test_hot_voxels_do_not_draw_the_threshold(rng, dtype, hot) -> None:
+    data = porous(rng, 5.0).astype(dtype)
+    expected = measure(data)
+    data[3, 3, 3:8] = hot
+    found = measure(data)
+    assert found.threshold == pytest.approx(expected.threshold, abs=2)
+    assert found.pore_voxels == pytest.approx(expected.pore_voxels, abs=5)
+    (said,) = (w for w in found.warnings if "far from all the others" in w)
+    assert said.startswith("5 voxels")
+    value = threshold_value(data, PorosityConfig())
+    assert value == found.threshold
+    given = measure(data, threshold=100.0)
+    assert not any("far from" in w for w in given.warnings)
+
+
+def test_a_rare_phase_of_its_own_is_no_outlier() -> None:
+    data = np.ones((40, 40, 40), np.uint8)
+    data[20, 20, 20:22] = 0
+    report = measure(data, min_voxels=1)
+    assert report.pore_voxels == 2
+    assert measure(data.astype("float32"), min_voxels=1).pore_voxels == 2
+
+
+def test_a_phase_of_a_few_odd_voxels_is_called_so(rng) -> None:
+    data = rng.normal(100, 2, (16, 16, 16))
+    data[8, 8, 8] = 1e6
+    report = measure(data.astype("float32"))
+    assert any("Only 1 of 4096 voxels" in w for w in report.warnings)
+
+
+def test_noise_alone_is_called_so(rng) -> None:
+    report = measure(rng.normal(100, 20, (30, 30, 30)).astype("float32"))
+    assert any("do not stand apart" in w for w in report.warnings)
+    assert not measure(porous(rng).astype("float32")).warnings
+
+
+def test_an_empty_mask_is_named(rng) -> None:
+    with pytest.raises(VolumeError, match="sample mask .* is empty"):
+        measure(porous(rng), mask=np.zeros((48, 48, 48), bool))
