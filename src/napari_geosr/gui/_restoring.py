@@ -23,6 +23,7 @@ from napari_geosr.core.steps import (
     relay,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui._contents import contents_key
 from napari_geosr.gui._layers import (
     METADATA,
     add_image_result,
@@ -228,7 +229,7 @@ class Restoring(QObject):
         place = place_of_layer(layer)
         return (
             id(layer),
-            id(layer.data),
+            contents_key(layer),
             (place.axes, place.voxel_size, place.origin, place.unit),
             tuple(chosen_position(layer, self._viewer).items()),
             self._config,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QProgressBar,
@@ -19,9 +19,10 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.gui._contents import contents_key, is_unfinished
 from napari_geosr.gui._export import export_dialog
 from napari_geosr.gui._histogram import PlotColors
-from napari_geosr.gui._layers import unwrapped, volume_from_layer
+from napari_geosr.gui._layers import chosen_position, unwrapped, volume_from_layer
 from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._measuring import Measured, levels_steps, measured_steps
 from napari_geosr.gui._notify import MessageRow
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 _NAME = "porosity"
+#: Where and in which voxels grey values were counted.
+_Key = tuple[Any, ...]
+#: So long after the last change on screen, grey values are compared with those known;
+#: longer where a result is being filled.
+_LOOK_MS, _LOOK_MS_UNFINISHED = 200, 2000
 
 
 class _Runs:
@@ -66,9 +72,14 @@ class PorosityDock(QWidget):
         napari_viewer = unwrapped(napari_viewer)
         self._viewer = napari_viewer
         self._runs = _Runs()
-        self._levels: weakref.WeakKeyDictionary[Layer, tuple[Any, GreyLevels]] = (
+        self._levels: weakref.WeakKeyDictionary[Layer, tuple[_Key, GreyLevels]] = (
             weakref.WeakKeyDictionary()
         )
+        self._shown: _Key = ()
+        self._followed: weakref.WeakSet[Layer] = weakref.WeakSet()
+        self._looking = QTimer(self)
+        self._looking.setSingleShot(True)
+        self._looking.timeout.connect(self._look)
         self._measured: Measured | None = None
         self._sources: dict[str, weakref.ref[Layer]] = {}
         self._removed = ""
@@ -163,25 +174,56 @@ class PorosityDock(QWidget):
         """Another image: ask for its voxel size if unknown, read its grey values."""
         layer = self.settings.image.layer()
         self.preview.hide()
+        self._follow(layer)
+        volume = self._volume(layer)
+        self.settings.voxel_size.set_layer(None if volume is None else layer)
+        self.measure_button.setEnabled(volume is not None and not self.is_running)
+        self._read_levels(layer, volume)
+
+    def _follow(self, layer: Layer | None) -> None:
+        """Hear when `layer` is drawn anew."""
+        if layer is not None and layer not in self._followed:
+            self._followed.add(layer)
+            self._connections.connect(layer.events.set_data, self._on_drawn)
+
+    def _on_drawn(self, event: Any) -> None:
+        """Sliders moved or voxels changed: look again when that is over."""
+        layer = self.settings.image.layer()
+        if layer is not None and event.source is layer:
+            wait = _LOOK_MS_UNFINISHED if is_unfinished(layer) else _LOOK_MS
+            self._looking.start(wait)
+
+    def _look(self) -> None:
+        """Read the grey values again if those shown are not of what is there now."""
+        layer = self.settings.image.layer()
+        if layer is None or self.is_running or not self._shown:
+            return
+        if self._key(layer) != self._shown:
+            self.preview.pause()
+            self._read_levels(layer, self._volume(layer))
+
+    def _key(self, layer: Layer) -> _Key:
+        position = chosen_position(layer, self._viewer)
+        return contents_key(layer), tuple(position.items())
+
+    def _read_levels(self, layer: Layer | None, volume: Volume | None) -> None:
         if self._runs.levels is not None:
             self._runs.levels.detach()
             self._runs.levels = None
-        volume = self._volume(layer)
-        self.settings.voxel_size.set_layer(None if volume is None else layer)
         self.settings.set_volume(volume)
-        self.measure_button.setEnabled(volume is not None and not self.is_running)
+        self._shown = ()
         if layer is None or volume is None:
             return
+        key = self._shown = self._key(layer)
         known = self._levels.get(layer)
-        data: Any = layer.data
-        if known is not None and known[0] is data:
+        if known is not None and known[0] == key:
             self._show_levels(known[1])
             return
         reference = weakref.ref(layer)
         self._runs.levels = Run(
             lambda should_stop: levels_steps(volume, should_stop),
             owner=self,
-            on_result=lambda levels: self._on_levels(reference, levels),
+            on_result=lambda levels: self._on_levels(reference, key, levels),
             on_error=self._on_levels_error,
             on_finished=self._on_levels_finished,
         )
@@ -198,13 +240,13 @@ class PorosityDock(QWidget):
         self.message.clear()
         return volume
 
-    def _on_levels(self, reference: weakref.ref[Layer], levels: GreyLevels) -> None:
+    def _on_levels(
+        self, reference: weakref.ref[Layer], key: _Key, levels: GreyLevels
+    ) -> None:
         layer = reference()
-        if layer is not self.settings.image.layer() or layer is None:
-            return
-        data: Any = layer.data
-        self._levels[layer] = (data, levels)
-        self._show_levels(levels)
+        if layer is self.settings.image.layer() and layer is not None:
+            self._levels[layer] = (key, levels)
+            self._show_levels(levels)
 
     def _show_levels(self, levels: GreyLevels) -> None:
         try:
@@ -350,6 +392,7 @@ class PorosityDock(QWidget):
         self._runs.measuring = None
         self._show_running(False)
         self._update_preview()
+        self._look()
 
     def _on_error(self, error: Exception) -> None:
         if not isinstance(error, Cancelled):

@@ -1,0 +1,93 @@
+"""Layers whose voxels changed in place, which napari says nothing about."""
+
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import pytest
+from napari.layers import Image
+from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
+
+from napari_geosr.gui._contents import contents_key, is_unfinished
+from napari_geosr.gui._layers import volume_from_layer
+from napari_geosr.operations.restore import restore
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+def test_a_run_uses_the_statistics_of_what_is_there_now(viewer, qtbot, rng):
+    data = rng.normal(100, 10, (6, 24, 30)).astype(np.float32)
+    layer = viewer.add_image(data, name="scan", scale=(2, 1, 1), units="um")
+    _, dock = viewer.window.add_plugin_dock_widget(
+        "napari-geosr", "Restore (denoise, super-resolve)"
+    )
+    with qtbot.waitSignal(dock._restoring.ready, timeout=60_000):
+        pass
+    layer.data *= 1000
+    layer.data += 5000
+    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+        dock.run_button.click()
+    expected = restore(volume_from_layer(layer), "foam-denoise").data
+    found = dock._restoring.target().data
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_thresholds_are_of_what_is_there_now(viewer, qtbot):
+    layer = add(viewer, physical())
+    other = add(viewer, physical(name="other"))
+    dock = open_dock(viewer, qtbot)
+    dock.settings.image.set_layer(layer)
+    wait_for_levels(dock, qtbot)
+    before = dock.settings.threshold
+    dock.settings.image.set_layer(other)
+    wait_for_levels(dock, qtbot)
+    layer.data += 1000
+    dock.settings.image.set_layer(layer)
+    wait_for_levels(dock, qtbot)
+    assert dock.settings.threshold == pytest.approx(before + 1000, abs=2)
+    # Also while it is shown, as soon as napari draws it anew.
+    layer.data -= 500
+    layer.refresh()
+    qtbot.waitUntil(
+        lambda: abs((dock.settings.threshold or 0) - before - 500) < 2, timeout=10_000
+    )
+    # At the latest when it is measured.
+    layer.data -= 500
+    measure(dock, qtbot)
+    assert dock.result.report.threshold == pytest.approx(before, abs=2)
+    wait_for_levels(dock, qtbot)
+    assert dock.settings.threshold == pytest.approx(before, abs=2)
+
+
+@pytest.mark.parametrize("kind", ["whole", "strided", "flat", "mapped"])
+def test_changes_in_place_are_noticed(kind, rng, tmp_path):
+    data = rng.random((40, 50, 60)).astype(np.float32)
+    if kind == "strided":
+        data = np.asfortranarray(data)[::2, ::-1, 1::3]
+    elif kind == "flat":
+        data = data[0]
+    elif kind == "mapped":
+        data = np.memmap(tmp_path / "a", np.float32, "w+", shape=(40, 50, 60))
+    layer = Image(data)
+    before = contents_key(layer)
+    assert contents_key(layer) == before
+    layer.data[len(data) // 2 :] += 1
+    assert contents_key(layer) != before
+
+
+def test_another_array_is_noticed_and_finishing_too():
+    layer = Image(da.zeros((4, 5, 6)))
+    keys = [contents_key(layer)]
+    for _ in range(5):  # the next array may get the id of the last
+        layer.data = da.zeros((4, 5, 6))
+        keys.append(contents_key(layer))
+    assert len(set(keys)) == 6
+    layer.metadata["geosr"] = {"provenance": [{"complete": False}]}
+    unfinished = contents_key(layer)
+    assert is_unfinished(layer)
+    layer.metadata["geosr"] = {"provenance": [{"complete": True}]}
+    assert contents_key(layer) != unfinished
+    assert not is_unfinished(layer)
