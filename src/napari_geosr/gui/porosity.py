@@ -76,6 +76,7 @@ class PorosityDock(QWidget):
             weakref.WeakKeyDictionary()
         )
         self._shown: _Key = ()
+        self._measured_at: _Key = ()
         self._followed: weakref.WeakSet[Layer] = weakref.WeakSet()
         self._looking = QTimer(self)
         self._looking.setSingleShot(True)
@@ -153,6 +154,7 @@ class PorosityDock(QWidget):
         self._connections.connect(events.removed, self._on_removed)
         self._connections.connect(self._viewer.events.theme, self._on_theme)
         self._connections.connect(self._viewer.dims.events.ndisplay, self._on_ndisplay)
+        self._connections.connect(self._viewer.dims.events.point, self._on_moved)
         self._connections.add_to(
             self._viewer.mouse_drag_callbacks, pick_with(weakref.ref(self.pores))
         )
@@ -187,9 +189,14 @@ class PorosityDock(QWidget):
             self._connections.connect(layer.events.set_data, self._on_drawn)
 
     def _on_drawn(self, event: Any) -> None:
-        """Sliders moved or voxels changed: look again when that is over."""
+        """Voxels may have changed: look again when that is over."""
+        if event.source is self.settings.image.layer():
+            self._on_moved()
+
+    def _on_moved(self, event: Any = None) -> None:
+        """Another time point or channel may be on screen: its threshold is another."""
         layer = self.settings.image.layer()
-        if layer is not None and event.source is layer:
+        if layer is not None:
             wait = _LOOK_MS_UNFINISHED if is_unfinished(layer) else _LOOK_MS
             self._looking.start(wait)
 
@@ -342,6 +349,7 @@ class PorosityDock(QWidget):
             return
         self.message.clear()
         self._removed = ""
+        self._measured_at = id(layer), self._key(layer)
         self._sources = {
             chosen.name: weakref.ref(chosen)
             for chosen in (layer, other)
@@ -407,6 +415,7 @@ class PorosityDock(QWidget):
     def _on_measured(self, measured: Measured) -> None:
         """Show what was found. The layers may have gone meanwhile."""
         self._measured = measured.without_labels()
+        self._show_used(next(iter(measured.reports.values())).threshold)
         self.result.set_reports(self._measured.reports)
         self.tabs.setTabEnabled(1, True)
         self.tabs.setCurrentIndex(1)
@@ -419,6 +428,14 @@ class PorosityDock(QWidget):
                 "new ones have a layer of their own."
             )
         self.pores.show(measured, self._sources)
+
+    def _show_used(self, threshold: float) -> None:
+        """Draw the threshold that was measured with: exact, and that of the sample."""
+        layer = self.settings.image.layer()
+        if layer is None or self.settings.threshold is None:
+            return
+        if self._measured_at == (id(layer), self._key(layer)):
+            self.settings.show_used(threshold)
 
     def _on_removed(self, event: Any) -> None:
         """A layer went: nobody waits for its figures any more."""
