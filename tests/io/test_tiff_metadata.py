@@ -137,6 +137,11 @@ def test_ome_positions(tmp_path: Path) -> None:
         (28.3464567, 3, 1.0, "pixel"),  # 72 dpi, said in centimetres
         (37.7952756, 3, 1.0, "pixel"),  # 96 dpi
         (1, 1, 1.0, "pixel"),
+        (118.110236, 3, 1.0, "pixel"),  # 300 dpi
+        (1, 3, 1.0, "pixel"),
+        (100, 3, 100.0, "µm"),  # as 254 dpi, which a person would not say so
+        (10, 3, 1.0, "mm"),
+        (254, 2, 1.0, "pixel"),
         (400, 3, 25.0, "µm"),
         (2540 * 4, 2, 2.5, "µm"),
         (5, 3, 2.0, "mm"),
@@ -156,6 +161,9 @@ def test_resolution_tags(
     volume = io.read(path)
     assert volume.unit == found
     np.testing.assert_allclose(volume.voxel_size, (size, size), rtol=1e-6)
+    dropped = found == "pixel" and resolution != 1
+    notes = " ".join(volume.metadata.get("notes", ()))
+    assert ("dots per inch" in notes) == dropped
 
 
 def test_common_dpi() -> None:

@@ -19,6 +19,8 @@ _COMMON_DPI = (
     196, 200, 204, 220, 240, 250, 254, 264, 300, 326, 350, 360, 400, 450, 600, 720,
     1200, 2400, 4800,
 )  # fmt: skip
+#: Of these, 10 and 100 to the centimetre: there they are a pixel of 1 mm or 100 µm.
+_ROUND_PER_CENTIMETRE = (25.4, 254)
 _CENTIMETRE, _INCH = 3, 2
 
 
@@ -225,7 +227,10 @@ def from_lsm(metadata: Mapping[str, Any]) -> PhysicalSpace:
 
 
 def from_resolution_tags(page: Any) -> PhysicalSpace:
-    """Pixel size from baseline tags, unless they hold a screen's or printer's dpi."""
+    """Pixel size from baseline tags, unless they hold a screen's or printer's dpi.
+
+    Then a note says so: a scanner's pixels may truly be as large.
+    """
     space = PhysicalSpace()
     tag = page.tags.get("ResolutionUnit")
     unit = 1 if tag is None else int(tag.value)
@@ -234,8 +239,17 @@ def from_resolution_tags(page: Any) -> PhysicalSpace:
         return space
     for axis, name in (("X", "XResolution"), ("Y", "YResolution")):
         resolution = _resolution(page, name)
-        if resolution is None or is_common_dpi(resolution * inch):
+        if resolution is None:
             return PhysicalSpace()
+        dpi = resolution * inch
+        if is_common_dpi(dpi, metric=unit == _CENTIMETRE):
+            if resolution == 1:  # nothing was ever set
+                return PhysicalSpace()
+            note = (
+                f"The file says {dpi:g} dots per inch, as programs do that know no "
+                "pixel size; it was not taken for one."
+            )
+            return PhysicalSpace(notes=[note])
         space.size[axis] = 25400.0 / (resolution * inch)
     space.unit = "µm"
     if min(space.size.values(), default=0.0) >= 1000:
@@ -244,8 +258,16 @@ def from_resolution_tags(page: Any) -> PhysicalSpace:
     return space
 
 
-def is_common_dpi(dpi: float) -> bool:
-    """Whether `dpi` is one that is written when nothing is known."""
+def is_common_dpi(dpi: float, *, metric: bool = False) -> bool:
+    """Whether `dpi` is one that is written when nothing is known.
+
+    Parameters
+    ----------
+    metric : bool
+        Whether the file says it in dots per centimetre.
+    """
+    if metric and any(math.isclose(dpi, n) for n in _ROUND_PER_CENTIMETRE):
+        return False
     return any(math.isclose(dpi, common, rel_tol=2e-3) for common in _COMMON_DPI)
 
 
