@@ -29,6 +29,16 @@ VARIANTS = {
         {"ndim": 2, "features": 4, "blocks": 1, "upscale_factor": 4},
         {"ndim": 3, "features": 4, "blocks": 1},
     ],
+    "resnet": [
+        {"features": 4, "blocks": 1},
+        {"features": 4, "blocks": 1, "merge": 4, "adjacent_slices": 3},
+        {"features": 4, "blocks": 1, "upscale_factor": 2},
+        {"features": 3, "blocks": 1, "ndim": 3},
+    ],
+    "tomogan": [
+        {"width": 4, "residual": True},
+        {"width": 4, "adjacent_slices": 3, "residual": True},
+    ],
 }
 
 

@@ -25,6 +25,17 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"ndim": 3, "upscale_factor": 2, "features": 4, "blocks": 1},
         {"ndim": 3, "upscale_factor": 4, "features": 3, "blocks": 1},
     ],
+    "resnet": [
+        {"features": 6, "blocks": 2},
+        {"features": 4, "blocks": 1, "merge": 4, "residual": False},
+        {"features": 4, "blocks": 1, "upscale_factor": 2, "adjacent_slices": 3},
+        {"features": 4, "blocks": 1, "merge": 1, "upscale_factor": 4},
+        {"features": 3, "blocks": 1, "ndim": 3, "upscale_factor": 2},
+    ],
+    "tomogan": [
+        {"width": 4},
+        {"width": 3, "adjacent_slices": 5, "residual": True},
+    ],
 }
 CASES = [
     pytest.param(name, kwargs, id=f"{name}-{i}")
@@ -124,24 +135,37 @@ def test_parameter_count_follows_the_formula(name: str, kwargs: dict[str, Any]) 
 
 @every
 def test_halo_is_where_a_nan_stops_spreading(network: nn.Module) -> None:
-    """One NaN voxel in the middle poisons exactly the halo, along every axis."""
+    """One NaN voxel poisons the halo, along every axis, and nothing else.
+
+    With strides it depends on the place in their grid how far it gets: the furthest
+    counts, and the halo may be rounded up to whole strides.
+    """
     spec = network.spec
-    for axis, (halo, factor) in enumerate(
-        zip(spec.halo, spec.upscale_factor, strict=True)
+    for axis, (halo, stride, factor) in enumerate(
+        zip(spec.halo, spec.stride, spec.upscale_factor, strict=True)
     ):
-        size = [5] * len(spec.axes)
-        size[axis] = 2 * halo + 5
-        middle = halo + 2
-        x = torch.zeros(1, spec.adjacent_slices, *size)
-        index = [slice(None)] * x.ndim
-        index[2 + axis] = middle
-        x[tuple(index)] = torch.nan
-        with torch.no_grad():
-            bad = torch.isnan(network(x))[0, 0]
-        found = torch.nonzero(bad.movedim(axis, 0).flatten(1).any(1))
-        low, high = int(found.min()), int(found.max())
-        assert low == factor * (middle - halo)
-        assert high == factor * (middle + halo + 1) - 1
+        reach = 0
+        for phase in range(stride):
+            middle = up(halo + 2, stride) + phase
+            size = [up(5, n) for n in spec.stride]
+            size[axis] = up(middle + halo + 3, stride)
+            x = torch.zeros(1, spec.adjacent_slices, *size)
+            index = [slice(None)] * x.ndim
+            index[2 + axis] = middle
+            x[tuple(index)] = torch.nan
+            with torch.no_grad():
+                bad = torch.isnan(network(x))[0, 0]
+            found = torch.nonzero(bad.movedim(axis, 0).flatten(1).any(1))
+            low, high = int(found.min()), int(found.max())
+            if stride == 1:
+                assert low == factor * (middle - halo)
+                assert high == factor * (middle + halo + 1) - 1
+            reach = max(reach, middle - low // factor, high // factor - middle)
+        assert halo - stride < reach <= halo
+
+
+def up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
 
 
 @every
@@ -156,11 +180,11 @@ def test_tile_is_part_of_the_whole(network: nn.Module) -> None:
         for first in (0, 2, 5):
             core = [slice(first, first + 2)] * len(size)
             window, keep, place = [], [], []
-            for part, h, n, s in zip(
-                core, spec.halo, size, spec.upscale_factor, strict=True
+            for part, h, n, s, stride in zip(
+                core, spec.halo, size, spec.upscale_factor, spec.stride, strict=True
             ):
-                start = max(0, part.start - h)
-                window.append(slice(start, min(n, part.stop + h)))
+                start = max(0, part.start - h) // stride * stride
+                window.append(slice(start, min(n, up(part.stop + h, stride))))
                 keep.append(slice(s * (part.start - start), s * (part.stop - start)))
                 place.append(slice(s * part.start, s * part.stop))
             tile = network(x[(..., *window)])[(..., *keep)]
