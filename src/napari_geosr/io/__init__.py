@@ -23,6 +23,7 @@ from napari_geosr.io.suffixes import (
     TIFF,
     WRITE_SUFFIXES,
     ZARR,
+    is_zarr_folder,
     looks_like,
     suffix_of,
 )
@@ -161,8 +162,7 @@ def _read_any(
 
 
 def _read_folder(path: Path, axes: str | None, dataset: str | None) -> Volume:
-    marks = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
-    if suffix_of(path) in ZARR or any((path / mark).exists() for mark in marks):
+    if suffix_of(path) in ZARR or is_zarr_folder(path):
         from napari_geosr.io.ome_zarr import read_zarr
 
         return read_zarr(path, axes=axes, dataset=dataset)
@@ -191,8 +191,9 @@ def check_output(path: str | Path, overwrite: bool = False, nbytes: int = 0) -> 
     Raises
     ------
     FileError
-        If it exists and `overwrite` is false, its suffix is unknown, its folder is
-        missing or not writable, or the disk has less than `nbytes` left.
+        If it exists and `overwrite` is false, it is a folder but no OME-Zarr, its
+        suffix is unknown, its folder is missing or not writable, or the disk has less
+        than `nbytes` left.
     """
     from napari_geosr.io.atomic import check_folder, refuse_existing
 

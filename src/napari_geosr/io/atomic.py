@@ -12,6 +12,7 @@ from pathlib import Path
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
+from napari_geosr.io.suffixes import ZARR, is_zarr_folder, suffix_of
 
 #: What a disk that has no room left says (a quota counts as a disk).
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -34,7 +35,16 @@ def remove(path: Path) -> None:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise `FileError` if `path` exists and may not be replaced."""
+    """Raise `FileError` if `path` exists and may not be replaced.
+
+    A folder may be replaced only where it is a zarr and a zarr takes its place.
+    """
+    is_ours = suffix_of(path) in ZARR and is_zarr_folder(path)
+    if path.is_dir() and not is_ours:
+        raise FileError(
+            f"{path} is a folder, and no OME-Zarr that could be replaced. Choose "
+            "another name."
+        )
     if path.exists() and not overwrite:
         raise FileError(
             f"{path} exists already. Choose another name, or allow overwriting "
@@ -48,7 +58,7 @@ def move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
     Raises
     ------
     FileError
-        If `path` exists and `overwrite` is false.
+        If `path` exists and `overwrite` is false, or is a folder that is no zarr.
     """
     refuse_existing(path, overwrite)
     if path.is_dir() or (temporary.is_dir() and path.exists()):

@@ -187,7 +187,7 @@ def _move_aside(output: Output, path: Path) -> Path:
     """Rename to `path`, or leave the file where it is if that fails, too."""
     try:
         move_into_place(output.temporary, path, True)
-    except OSError:
+    except (OSError, FileError):
         output._left = True
         return output.temporary
     return path

@@ -14,6 +14,7 @@ PICTURE = (".png", ".jpg", ".jpeg", ".bmp")
 READ_SUFFIXES = (*TIFF, *ZARR, *HDF5, *RAW, *NIFTI, *PICTURE)
 WRITE_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".ome.zarr", ".zarr")
 
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _BEGINNINGS = (
     (b"II*\x00", "a TIFF file"),
     (b"MM\x00*", "a TIFF file"),
@@ -44,6 +45,11 @@ def stem_of(path: Path) -> str:
     """The name of `path` without its known suffix."""
     suffix = suffix_of(path)
     return path.name[: len(path.name) - len(suffix)] if suffix else path.name
+
+
+def is_zarr_folder(path: Path) -> bool:
+    """Whether a folder has the metadata of a zarr."""
+    return any((path / mark).exists() for mark in _ZARR_MARKS)
 
 
 def looks_like(path: Path) -> str:
