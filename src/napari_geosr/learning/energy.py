@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from typing import Any
 
 
@@ -36,22 +37,31 @@ class Meter:
             self.method = "not measured: codecarbon is not installed"
             return self
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
-        self._tracker = OfflineEmissionsTracker(
-            country_iso_code=self.country,
-            save_to_file=False,
-            log_level="critical",
-            measure_power_secs=15,
-            allow_multiple_runs=True,
-        )
-        self._tracker.start()
+        with warnings.catch_warnings():
+            # Where warnings are errors, it would be left without half of its parts.
+            warnings.simplefilter("ignore")
+            self._tracker = OfflineEmissionsTracker(
+                country_iso_code=self.country,
+                save_to_file=False,
+                log_level="critical",
+                measure_power_secs=15,
+                allow_multiple_runs=True,
+            )
+            self._tracker.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.seconds = time.monotonic() - self._began
         if self._tracker is None:
             return
-        self.kilograms_co2eq = self._tracker.stop()
-        data = self._tracker.final_emissions_data
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.kilograms_co2eq = self._tracker.stop()
+        # It swallows its own errors.
+        data = getattr(self._tracker, "final_emissions_data", None)
+        if data is None:
+            self.method = "not measured: codecarbon could not begin"
+            return
         self.kilowatt_hours = float(data.energy_consumed)
         self.method = f"codecarbon, {data.country_name}, {data.cpu_model}"
 

@@ -14,6 +14,7 @@ from napari_geosr.learning.config import TrainingConfig
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from napari_geosr.core.volume import Volume
     from napari_geosr.learning.patches import Patches
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
@@ -51,12 +52,16 @@ class Method:
         The sets of volumes that it reads, as ``config`` names them.
     paired : bool
         Whether volumes of different roles show the same place.
+    one_object : bool
+        Whether all volumes show the same object: then the same block of all of them is
+        kept for validation.
     upscale_factor : int
         Voxels of the target per voxel of the source.
     """
 
     roles: tuple[str, ...] = ("source",)
     paired = True
+    one_object = False
     #: The module that becomes the model.
     result = "network"
     #: The role whose grey scale the model's output has.
@@ -82,6 +87,22 @@ class Method:
                 f"There are {len(config.source)} sources and {len(config.target)} "
                 "targets: each source needs its target, in the same order."
             )
+
+    def scenes(
+        self, volumes: Mapping[str, Sequence[Volume]]
+    ) -> Mapping[str, Sequence[Volume]]:
+        """Bring the volumes given by a person into the roles that patches have.
+
+        The i-th volumes of all roles become one scene.
+        """
+        return volumes
+
+    def look(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
+        """What a person should know about these volumes before training, if anything.
+
+        A sentence each; reads a few slices.
+        """
+        return []
 
     def network_kwargs(self) -> dict[str, Any]:
         """Settings of the network that becomes the model, for its card."""

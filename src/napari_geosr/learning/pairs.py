@@ -34,20 +34,26 @@ class PairCheck:
     warnings: tuple[str, ...]
 
 
-def check_pair(source: Volume, target: Volume, factor: int = 1) -> PairCheck:
+def check_pair(
+    source: Volume, target: Volume, factor: int = 1, ndim: int = 3
+) -> PairCheck:
     """Compare shape and voxel size, and measure the shift by phase correlation.
 
     Parameters
     ----------
     factor : int
-        Voxels of the target per voxel of the source, along every axis.
+        Voxels of the target per voxel of the source.
+    ndim : int
+        Number of axes, from the last, along which it is so; the network's.
 
     Raises
     ------
     VolumeError
         If axes or shapes do not fit together.
     """
-    wanted = tuple(n * factor for n in source.shape)
+    kept = max(0, len(source.shape) - ndim)
+    factors = (1,) * kept + (factor,) * (len(source.shape) - kept)
+    wanted = tuple(n * f for n, f in zip(source.shape, factors, strict=True))
     if source.axes != target.axes or target.shape != wanted:
         raise VolumeError(
             f"{target.title} has shape {_times(target.shape)} ({target.axes}) but "
@@ -56,10 +62,12 @@ def check_pair(source: Volume, target: Volume, factor: int = 1) -> PairCheck:
         )
     warnings = []
     if source.has_physical_size and target.has_physical_size:
-        scale = MILLIMETRES[target.unit] / MILLIMETRES[source.unit] * factor
+        scale = MILLIMETRES[target.unit] / MILLIMETRES[source.unit]
         ratio = [
-            t * scale / s
-            for s, t in zip(source.voxel_size, target.voxel_size, strict=True)
+            t * f * scale / s
+            for s, t, f in zip(
+                source.voxel_size, target.voxel_size, factors, strict=True
+            )
         ]
         if not np.allclose(ratio, 1, rtol=0.02):
             warnings.append(

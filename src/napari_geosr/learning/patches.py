@@ -40,6 +40,8 @@ class Patches:
         Whether the roles belong together voxel by voxel.
     factors : mapping of str to int
         Voxels of a role per voxel of the source, along every axis; 1 by default.
+    one_object : bool
+        Whether all scenes show the same object: one block of it is kept apart.
     """
 
     def __init__(
@@ -49,11 +51,15 @@ class Patches:
         *,
         paired: bool = True,
         factors: Mapping[str, int] | None = None,
+        one_object: bool = False,
     ) -> None:
         self.config = config
         self.factors = dict.fromkeys(volumes, 1) | dict(factors or {})
         rng = np.random.default_rng([config.seed, 1])
         self.scenes = _scenes(volumes, config, paired, rng)
+        if one_object:
+            kept_apart = self.scenes[0].split
+            self.scenes = [Scene(s.volumes, kept_apart) for s in self.scenes]
         self.grey = _grey_scales(volumes)
         #: Shapes of patches along the network's axes, for training and validation.
         self.edge = self._fitting_edge(lambda found: found.train)

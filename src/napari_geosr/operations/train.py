@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +120,7 @@ class TrainJob(Config):
 
 
 def roles(method: str) -> tuple[str, ...]:
-    """Return the sets of volumes that a method reads: ``source``, ``target``…"""
+    """Return the sets of volumes that a method reads, such as ``source``."""
     names: tuple[str, ...] = METHODS.load(method).Method.roles
     return names
 
@@ -162,8 +162,10 @@ def train_steps(
     yield StageStarted(message="Opening the data")
     method: Method = METHODS.load(job.method).Method(job.training)
     method.check(job.training)
-    volumes = open_roles(job, method)
+    volumes = method.scenes(open_roles(job, method))
     yield from _check_pairs(method, volumes)
+    for sentence in method.look(volumes):
+        yield Warned(message=sentence)
 
     from napari_geosr.learning.energy import Meter
     from napari_geosr.learning.patches import Patches
@@ -175,6 +177,7 @@ def train_steps(
         job.training,
         paired=method.paired,
         factors={"target": method.upscale_factor},
+        one_object=method.one_object,
     )
     preview = SlicePreview(
         patches,
@@ -208,14 +211,15 @@ def open_roles(job: TrainJob, method: Method) -> dict[str, list[Volume]]:
 
 
 def _check_pairs(
-    method: Method, volumes: Mapping[str, list[Volume]]
+    method: Method, volumes: Mapping[str, Sequence[Volume]]
 ) -> Generator[Step, None, None]:
     if not (method.paired and "target" in volumes):
         return
     from napari_geosr.learning.pairs import check_pair
 
     for source, target in zip(volumes["source"], volumes["target"], strict=True):
-        for warning in check_pair(source, target, method.upscale_factor).warnings:
+        ndim, factor = method.config.ndim, method.upscale_factor
+        for warning in check_pair(source, target, factor, ndim).warnings:
             yield Warned(message=warning)
 
 

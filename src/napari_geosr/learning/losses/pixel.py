@@ -1,0 +1,125 @@
+"""Losses between an output and its target, voxel by voxel or window by window.
+
+Tensors are (N, 1, [Z,] Y, X) in standard deviations of the training data; a loss is the
+mean over the batch, so that a batch worked through in parts gives the same gradient.
+
+References
+----------
+.. [1] Wang et al. Image quality assessment: from error visibility to structural
+   similarity. IEEE TIP 13, 600-612 (2004). doi:10.1109/TIP.2003.819861
+.. [2] Zhao et al. Loss functions for image restoration with neural networks. IEEE TCI
+   3, 47-57 (2017). doi:10.1109/TCI.2016.2644865
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+#: Errors above this many standard deviations count linearly in the Huber loss.
+HUBER_DELTA = 0.5
+#: Share of the similarity in the mix, as in [2]_.
+SSIM_SHARE = 0.84
+#: Weight of the gradients beside the voxels themselves.
+GRADIENT_WEIGHT = 0.2
+#: Grey values of standardised data lie within these, nearly all: SSIM wants a range.
+_LOWEST, _SPAN = -2.0, 4.0
+_RADIUS = 5
+
+
+def l2(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error: the mean of what is possible, best PSNR."""
+    return (output - target).square().mean()
+
+
+def l1(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error: the median of what is possible, sharper edges."""
+    return (output - target).abs().mean()
+
+
+def huber(output: Tensor, target: Tensor) -> Tensor:
+    """Squared for small errors, linear for large ones: outliers count less."""
+    return functional.huber_loss(output, target, delta=HUBER_DELTA)
+
+
+def ssim(output: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity mixed with the mean absolute error."""
+    shifted = (image - _LOWEST for image in (output, target))
+    similar = structural_similarity(*shifted, data_range=_SPAN)
+    return SSIM_SHARE * (1 - similar) + (1 - SSIM_SHARE) * l1(output, target)
+
+
+def gradient(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error of the voxels and of the steps between neighbours."""
+    steps = gradient_difference(output, target)
+    return l1(output, target) + GRADIENT_WEIGHT * steps
+
+
+#: What a person chooses from.
+LOSSES: dict[str, Loss] = {f.__name__: f for f in (l2, l1, huber, ssim, gradient)}
+
+
+def describe() -> dict[str, str]:
+    """One line on every loss, by name."""
+    return {name: str(loss.__doc__).partition("\n")[0] for name, loss in LOSSES.items()}
+
+
+def gradient_difference(output: Tensor, target: Tensor) -> Tensor:
+    """Sum over the axes of ``mean |∂ output - ∂ target|``, by forward differences."""
+    error = output - target
+    # The difference of two gradients is the gradient of the difference.
+    parts = [error.diff(dim=d).abs().mean() for d in range(2, error.ndim)]
+    return torch.stack(parts).sum()
+
+
+def structural_similarity(
+    output: Tensor, target: Tensor, *, data_range: float, sigma: float = 1.5
+) -> Tensor:
+    """Mean structural similarity [1]_ with a Gaussian window, differentiable.
+
+    Windows that reach over the border are left out.
+
+    Parameters
+    ----------
+    output, target : Tensor of shape (N, 1, [Z,] Y, X)
+    data_range : float
+        Largest minus smallest possible grey value.
+    sigma : float
+        Of the window, in voxels; it is 11 voxels wide, less in smaller images.
+    """
+    radius = min(_RADIUS, (min(output.shape[2:]) - 1) // 2)
+    place = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    line = torch.exp(-0.5 * (place / sigma).square())
+    line = (line / line.sum()).to(output.device)
+    # Variances as differences of squares need all digits.
+    with torch.autocast(output.device.type, enabled=False):
+        dtype = torch.promote_types(output.dtype, torch.float32)
+        x, y = output.to(dtype), target.to(dtype)
+        several = torch.cat([x, y, x * x, y * y, x * y], dim=1)
+        mean_x, mean_y, xx, yy, xy = _windowed(several, line.to(dtype)).unbind(1)
+        var_x, var_y = xx - mean_x.square(), yy - mean_y.square()
+        covariance = xy - mean_x * mean_y
+        c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+        luminance = (2 * mean_x * mean_y + c1) / (
+            mean_x.square() + mean_y.square() + c1
+        )
+        structure = (2 * covariance + c2) / (var_x + var_y + c2)
+        return (luminance * structure).mean()
+
+
+def _windowed(x: Tensor, line: Tensor) -> Tensor:
+    """Weighted means along every axis in turn; only whole windows."""
+    n_axes = x.ndim - 2
+    convolve = functional.conv3d if n_axes == 3 else functional.conv2d
+    channels = x.shape[1]
+    for axis in range(n_axes):
+        shape = [1, 1] + [1] * n_axes
+        shape[2 + axis] = -1
+        kernel = line.view(shape).repeat(channels, 1, *[1] * n_axes)
+        x = convolve(x, kernel, groups=channels)
+    return x
