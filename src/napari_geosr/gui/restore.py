@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
@@ -255,6 +256,26 @@ class RestoreDock(QWidget):
         assert isinstance(config, RestoreConfig)
         return config
 
+    def use_model(self, path: Path) -> None:
+        """Choose the model at `path`, e.g. one that was just trained.
+
+        Raises
+        ------
+        GeoSRError
+            If it cannot be opened, does not fit the layer, or a run is on.
+        """
+        if self._restoring.busy == "run":
+            raise ConfigError(
+                f"{path.name} is kept, but the Restore dock is at work. Choose the "
+                "model there when it is done."
+            )
+        self.model_box.set_model(str(path))
+        if self.model_box.model() != str(path):
+            raise ConfigError(
+                f"{path.name} is kept, but does not fit the layer in the Restore dock: "
+                "it needs a volume. Choose another layer there, then the model."
+            )
+
     def _on_layer_chosen(self) -> None:
         layer = self.layer_combo.layer()
         self.message.clear()
@@ -407,7 +428,7 @@ class RestoreDock(QWidget):
             self.message.show_message(" ".join([done, *warnings]), kind)
         else:
             self.message.show_message("Stopped. The finished tiles are kept.")
-        source = self._restoring.source()
+        source = self._restoring.run_source()
         self._show_result(layer, measurable=restored.complete)
         if source is not None and source in self._viewer.layers:
             self.compare.set_pair(source, layer)
@@ -415,11 +436,7 @@ class RestoreDock(QWidget):
     def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:
         """Offer what can be done with the result; with None, nothing."""
         self._result = None if layer is None else weakref.ref(layer)
-        source = self._restoring.source()
-        file = None
-        if layer is not None and source is not None:
-            file = part_of_file(source, self._viewer)[0].source
-        self.save_button.set_layer(layer, file)
+        self.save_button.set_layer(layer, self._restoring.run_file)
         self.measure_button.setVisible(layer is not None and measurable)
 
     def _on_saved(self, path: Any) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_geosr.core.errors import ModelError
+from napari_geosr.io import atomic
 from napari_geosr.models import bundle
 from napari_geosr.models.bundle import CARD_FILE, Model
 from napari_geosr.models.card import ModelCard
@@ -84,6 +88,53 @@ def find(name_or_path: str | Path) -> Model:
         f"There is no model {text!r}. Known: {known}. Give one of these names or the "
         f"path of a bundle, or put the bundle into {user_folder()}."
     )
+
+
+def adopt(path: str | Path) -> Path:
+    """Copy the bundle folder at `path` among the user's own models; return the copy.
+
+    A model that is there already is not copied again. Another one of the same name, or
+    a bundled one, stays: the copy's name then gets a number.
+
+    Raises
+    ------
+    ModelError
+        If `path` holds no sound bundle.
+    FileError
+        If the user's folder cannot be written to.
+    """
+    source = Path(path)
+    card = bundle.read_card(source)
+    for name in _names_like(card.name):
+        target = user_folder() / name
+        if target.exists():
+            if _same_weights(target, card):
+                return target
+            continue
+        if (_BUNDLED / name).exists():
+            continue
+        title = name if card.title == card.name else card.title
+        renamed = card.model_copy(update={"name": name, "title": title})
+        with atomic.explained(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic.replacing(target, overwrite=False) as folder:
+                shutil.copytree(source, folder)
+                (folder / CARD_FILE).write_text(renamed.to_yaml(), encoding="utf-8")
+        return target
+    raise AssertionError("names never end")
+
+
+def _names_like(name: str) -> Iterator[str]:
+    yield name
+    for number in itertools.count(2):
+        yield f"{name}-{number}"
+
+
+def _same_weights(path: Path, card: ModelCard) -> bool:
+    try:
+        return bundle.read_card(path).weights_sha256 == card.weights_sha256
+    except ModelError:
+        return False
 
 
 def _scan() -> tuple[list[ZooEntry], dict[Path, str]]:

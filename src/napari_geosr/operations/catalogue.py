@@ -49,6 +49,19 @@ def find(name_or_path: str | Path) -> Model:
     return zoo.find(str(name_or_path))
 
 
+def adopt(path: str | Path) -> Path:
+    """Keep a copy of the bundle at `path` among the user's models; return the copy.
+
+    Raises
+    ------
+    ModelError, FileError
+        If there is no bundle, or the user's folder cannot be written to.
+    """
+    from napari_geosr.models import zoo
+
+    return zoo.adopt(path)
+
+
 def sound_card(name_or_path: str | Path) -> ModelCard:
     """Return the card of a model whose weights are whole and its own; quickly.
 

@@ -12,7 +12,7 @@ _FOLLOW = {"ndim", "adjacent_slices", "upscale_factor"}
 
 
 def fine_tune_settings(name_or_path: str | Path) -> dict[str, Any]:
-    """Return fields of a `TrainingConfig` that start from a model, same network and all.
+    """Return the fields of a training that starts from a model, network and all.
 
     Parameters
     ----------
