@@ -124,3 +124,39 @@ def test_a_result_is_saved_whole_and_measured_beside(
 )
 def test_the_format_chosen_gives_the_suffix(name, which, becomes):
     assert with_suffix_of(Path(name), list(FILTERS)[which]) == Path(becomes)
+
+
+def test_a_run_belongs_to_its_source_also_when_that_goes(
+    viewer, qtbot, scan, tmp_path, monkeypatch
+):
+    asked = []
+
+    def ask(parent, title, start, filters, chosen):
+        asked.append(start)
+        return str(file), filters.split(";;")[1]
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", ask)
+    other = viewer.add_image(scan, name="other", **PLACE)
+    other.metadata["geosr"] = {"source": tmp_path / "elsewhere" / "other.tif"}
+    file = tmp_path / "scan.tif"
+    file.touch()
+    source = viewer.add_image(np.tile(scan, (40, 8, 8)), name="scan", **PLACE)
+    source.metadata["geosr"] = {"source": file}
+    dock = opened(viewer)
+    dock.layer_combo.set_layer(source)
+    dock.run_button.click()
+    qtbot.waitUntil(lambda: dock._restoring.target() is not None, timeout=60_000)
+    result = dock._restoring.target()
+    with qtbot.waitSignal(dock._restoring.finished, timeout=30_000) as finished:
+        viewer.layers.remove(source)
+    assert not finished.args[1].complete
+    qtbot.waitUntil(lambda: dock.layer_combo.layer() is not source)
+    # Nothing to compare with, but still the folder and the scan of this run.
+    assert dock.compare.pair() is None
+    assert not dock.compare.isEnabled()
+    assert not dock.save_button.isHidden()
+    dock.save_button.click()
+    assert asked == [str(tmp_path / "scan_foam-denoise.ome.tif")]
+    assert "is the image that was restored" in dock.message.text
+    assert result.metadata["geosr"]["source_layer"] == "scan"
+    assert list(viewer.layers) == [other, result]

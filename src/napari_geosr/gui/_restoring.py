@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -29,6 +30,7 @@ from napari_geosr.gui._layers import (
     add_image_result,
     chosen_position,
     layer_metadata,
+    part_of_file,
     volume_from_layer,
 )
 from napari_geosr.gui._lifetime import Connections
@@ -76,6 +78,11 @@ class Ready:
 class Restoring(QObject):
     """Runs at most one operation at a time for one dock; the latest wish wins.
 
+    Attributes
+    ----------
+    run_file : Path or None
+        The file of what the last run restored.
+
     Signals
     -------
     busyChanged : str
@@ -120,6 +127,8 @@ class Restoring(QObject):
         self._wants_preview = self._wants_run = False
         self._busy = ""
         self._run: Run | None = None
+        self._run_of: weakref.ref[Image] | None = None
+        self.run_file: Path | None = None
         self._target: weakref.ref[Image] | None = None
         self._restored_from: dict[str, Any] = {}
         self._refresher: Refresher | None = None
@@ -149,6 +158,13 @@ class Restoring(QObject):
     def source(self) -> Image | None:
         """Return the layer to restore, if it still exists."""
         return None if self._source is None else self._source()
+
+    def run_source(self) -> Image | None:
+        """Return the layer that the last run restored, if it still exists.
+
+        It is another than :meth:`source` where layers came or went since.
+        """
+        return None if self._run_of is None else self._run_of()
 
     def target(self) -> Image | None:
         """Return the layer that the last run filled, if it still exists."""
@@ -218,10 +234,12 @@ class Restoring(QObject):
         if layer is self._preview.layer:
             self._preview.layer = None
             self._preview_key = None
-        if self._busy == "run" and layer in (self.source(), self.target()):
-            self.cancel()
-        elif layer is self.source():
+        if layer is self.source():
             self._ready = None  # it holds the layer's data
+        if self._busy == "run":
+            if layer in (self.run_source(), self.target()):
+                self.cancel()
+        elif layer is self.source():
             self.cancel()  # also a run that was only wished for
 
     def _key(self, layer: Image) -> tuple[Any, ...]:
@@ -319,6 +337,8 @@ class Restoring(QObject):
         named = _named(prepared, layer)
         self._began = time.monotonic()
         self._target = None
+        self._run_of = weakref.ref(layer)
+        self.run_file = part_of_file(layer, self._viewer)[0].source
         self._restored_from = {
             "source_layer": layer.name,
             "position": chosen_position(layer, self._viewer),
@@ -333,8 +353,8 @@ class Restoring(QObject):
 
     def _on_run_step(self, step: Step) -> None:
         if isinstance(step, TargetReady):
-            layer = self.source()
-            if layer is None:
+            layer = self.run_source()
+            if layer is None or layer not in self._viewer.layers:
                 self.cancel()
                 return
             target = add_image_result(self._viewer, step.volume, like=layer)
