@@ -95,6 +95,22 @@ class TrainJob(Config):
         training = self.training.model_copy(update=roles)
         return self.model_copy(update={"training": training})
 
+    def check_settings(self) -> None:
+        """Refuse settings that are wrong whatever is in the files; opens none.
+
+        Raises
+        ------
+        ConfigError
+            With one sentence.
+        """
+        METHODS.load(self.method).Method.check(self.training)
+        known = networks()
+        if self.training.network not in known:
+            raise ConfigError(
+                f"There is no network {self.training.network!r}. Choose one of "
+                f"{', '.join(known)}."
+            )
+
     def check(self) -> None:
         """Refuse what can be seen to be wrong before a process is started.
 
@@ -103,8 +119,8 @@ class TrainJob(Config):
         GeoSRError
             With one sentence.
         """
+        self.check_settings()
         method = METHODS.load(self.method).Method
-        method.check(self.training)
         for role in method.roles:
             for path in getattr(self.training, role):
                 open_volume(path, self.reading)
