@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 
 import numpy as np
+import pytest
 
 from napari_geosr.core import provenance
+from napari_geosr.core.errors import Cancelled, FileError
+from napari_geosr.core.steps import StageStarted
 from napari_geosr.core.volume import Volume
 
 
@@ -51,3 +55,58 @@ def test_arrays_and_folders_have_checksums_that_see_changes(tmp_path):
     listing = provenance.folder_checksum(tmp_path)
     (tmp_path / "b.tif").write_bytes(b"2")
     assert provenance.folder_checksum(tmp_path) != listing
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A file of five steps, last changed a while ago; the times that it is read."""
+    monkeypatch.setattr(provenance, "_BLOCK", 1000)
+    path = tmp_path / "scan.raw"
+    path.write_bytes(bytes(5 * provenance._BLOCKS_PER_STEP * 1000))
+    os.utime(path, (1e9, 1e9))
+    return path
+
+
+def test_the_checksum_of_a_large_file_comes_in_steps(large):
+    steps = list(provenance.checksum_steps(large))
+    assert isinstance(steps[0], StageStarted)
+    assert [s.done / s.total for s in steps[1:-1]] == [0.2, 0.4, 0.6, 0.8, 1.0]
+    digest = hashlib.sha256(large.read_bytes()).hexdigest()
+    assert steps[-1].result == f"sha256:{digest}"
+    again = list(provenance.checksum_steps(large))
+    assert [s.result for s in again] == [f"sha256:{digest}"]
+    content = bytearray(large.read_bytes())
+    content[-1] = 7
+    large.write_bytes(content)
+    assert provenance.file_checksum(large) != f"sha256:{digest}"
+
+
+def test_a_file_that_changed_just_now_is_read_again(large):
+    """Its clock may not tell the next change apart."""
+    os.utime(large)
+    provenance.file_checksum(large)
+    assert len(list(provenance.checksum_steps(large))) > 1
+
+
+def test_a_checksum_can_be_stopped(large):
+    n = iter(range(1000))
+    volume = Volume(np.zeros((2, 3)), "YX", source=large)
+    steps = provenance.record_steps(
+        "restore",
+        inputs={"input": volume},
+        settings={},
+        should_stop=lambda: next(n) > 70,
+    )
+    with pytest.raises(Cancelled):
+        list(steps)
+    assert next(n) < 75
+
+
+def test_a_file_that_is_gone_is_named(large, monkeypatch):
+    def broken(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(provenance, "_state", broken)
+    volume = Volume(np.zeros((2, 3)), "YX", source=large)
+    with pytest.raises(FileError, match=r"scan.*cannot be read \(Input/output error\)"):
+        provenance.record("restore", inputs={"input": volume}, settings={})

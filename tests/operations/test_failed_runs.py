@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from napari_geosr import io, measure_porosity
-from napari_geosr.core.errors import FileError
+from napari_geosr.core.errors import Cancelled, FileError
 from napari_geosr.core.steps import TargetReady, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps, run_steps
@@ -82,3 +83,12 @@ def test_what_a_failed_run_leaves_in_memory_is_not_taken_for_complete(prepared):
 def test_only_the_end_of_a_run_makes_it_complete(prepared):
     result = run_to_end(run_steps(prepared))
     assert result.volume.provenance[-1]["complete"] is True
+
+
+def test_a_run_can_be_stopped_while_its_input_is_described(prepared, tmp_path):
+    scan = tmp_path / "scan.tif"
+    scan.write_bytes(bytes(3 << 20))
+    named = replace(prepared, volume=prepared.volume.replace(source=scan))
+    with pytest.raises(Cancelled):
+        list(run_steps(named, out=tmp_path / "out.tif", should_stop=lambda: True))
+    assert list(tmp_path.iterdir()) == [scan]

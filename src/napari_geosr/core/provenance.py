@@ -4,41 +4,116 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import time
 import zlib
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.errors import Cancelled, FileError
+from napari_geosr.core.steps import (
+    BlockDone,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+    relay,
+    run_to_end,
+)
 from napari_geosr.core.volume import Volume
 
 #: Files up to this size are hashed whole; above it, a sample of blocks is hashed.
 _WHOLE_FILE_BYTES = 2 * 10**9
 _BLOCK = 1 << 20
+#: A step is yielded after so many blocks: a fifth of a second.
+_BLOCKS_PER_STEP = 64
+
+
+#: Checksums of large files that were read lately, with what told that they are so.
+_known: OrderedDict[tuple[Any, ...], str] = OrderedDict()
+_MOST_KNOWN = 32
+#: A file that changed so lately may change again within the same tick of its clock.
+_SETTLED_SECONDS = 2.0
 
 
 def file_checksum(path: Path) -> str:
     """``sha256:…`` of a file; ``sha256-sampled:…`` of spread blocks if huge."""
+    found: str = run_to_end(checksum_steps(path))
+    return found
+
+
+def checksum_steps(
+    path: Path, *, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, None]:
+    """Find the checksum of a file as :func:`file_checksum` does, but in steps.
+
+    A large file that has not changed since is not read again.
+
+    Yields
+    ------
+    Step
+        `StageStarted` and `BlockDone` for large files; at last ``ResultReady(str)``.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so.
+    """
+    key = _state(path)
+    if key not in _known:
+        checksum = yield from relay(_read_steps(path, should_stop))
+        large = path.stat().st_size > _BLOCKS_PER_STEP * _BLOCK
+        changed = path.stat().st_mtime
+        if not large or time.time() - changed < _SETTLED_SECONDS or key != _state(path):
+            yield ResultReady(result=checksum)
+            return
+        _known[key] = checksum
+        while len(_known) > _MOST_KNOWN:
+            _known.popitem(last=False)
+    yield ResultReady(result=_known[key])
+
+
+def _state(path: Path) -> tuple[Any, ...]:
+    known = path.stat()
+    changed = known.st_mtime_ns, known.st_ctime_ns
+    return str(path.resolve()), known.st_ino, known.st_size, *changed
+
+
+def _read_steps(path: Path, should_stop: ShouldStop) -> Generator[Step, None, None]:
     size = path.stat().st_size
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        if size <= _WHOLE_FILE_BYTES:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
-            return f"sha256:{digest.hexdigest()}"
+    whole = size <= _WHOLE_FILE_BYTES
+    if whole:
+        positions = np.arange(0, size, _BLOCK)
+    else:
+        positions = np.linspace(0, size - _BLOCK, 512).astype(np.int64)
         digest.update(str(size).encode())
-        for position in np.linspace(0, size - _BLOCK, 512).astype(np.int64):
+    n = len(positions)
+    if n > _BLOCKS_PER_STEP:
+        yield StageStarted(0, n, message="Taking the checksum of the input")
+    with path.open("rb") as stream:
+        for i, position in enumerate(positions):
+            if should_stop():
+                raise Cancelled("Stopped before the first tile.")
             stream.seek(int(position))
             digest.update(stream.read(_BLOCK))
-    return f"sha256-sampled:{digest.hexdigest()}"
+            if (i + 1) % _BLOCKS_PER_STEP == 0:
+                yield BlockDone(i + 1, n)
+    kind = "sha256" if whole else "sha256-sampled"
+    yield ResultReady(result=f"{kind}:{digest.hexdigest()}")
 
 
-def folder_checksum(path: Path) -> str:
+def folder_checksum(path: Path, should_stop: ShouldStop = never_stop) -> str:
     """``sha256-listing:…`` over names, sizes and first bytes of a folder's files."""
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        if should_stop():
+            raise Cancelled("Stopped before the first tile.")
         with file.open("rb") as stream:
             head = stream.read(4096)
         digest.update(
@@ -60,25 +135,41 @@ def array_checksum(data: Any) -> str:
     return f"crc32-sampled:{crc:08x}"
 
 
-def describe_input(volume: Volume) -> dict[str, Any]:
-    """Name, place, shape and checksum of an input, for a record."""
+def describe_steps(
+    volume: Volume, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, None]:
+    """Name, place, shape and checksum of an input: the last is ``ResultReady(dict)``.
+
+    Raises
+    ------
+    FileError
+        If the input's file cannot be read any more.
+    """
     source = volume.source
-    if source is not None and source.is_file():
-        checksum = file_checksum(source)
-    elif source is not None and source.is_dir():
-        checksum = folder_checksum(source)
-    else:
-        checksum = array_checksum(volume.data)
-    return {
-        "name": volume.name,
-        "path": None if source is None else str(source),
-        "shape": list(volume.shape),
-        "axes": volume.axes,
-        "dtype": str(volume.dtype),
-        "voxel_size": list(volume.voxel_size),
-        "unit": volume.unit,
-        "checksum": checksum,
-    }
+    try:
+        if source is not None and source.is_file():
+            checksum = yield from relay(checksum_steps(source, should_stop=should_stop))
+        elif source is not None and source.is_dir():
+            checksum = folder_checksum(source, should_stop)
+        else:
+            checksum = array_checksum(volume.data)
+    except OSError as error:
+        raise FileError(
+            f"{volume.title} cannot be read ({error.strerror or error}). Check that "
+            "its file is still there and complete."
+        ) from error
+    yield ResultReady(
+        result={
+            "name": volume.name,
+            "path": None if source is None else str(source),
+            "shape": list(volume.shape),
+            "axes": volume.axes,
+            "dtype": str(volume.dtype),
+            "voxel_size": list(volume.voxel_size),
+            "unit": volume.unit,
+            "checksum": checksum,
+        }
+    )
 
 
 def record(
@@ -90,8 +181,38 @@ def record(
     **more: Any,
 ) -> dict[str, Any]:
     """One JSON-serialisable record of a run of `operation`."""
+    steps = record_steps(
+        operation, inputs=inputs, settings=settings, model=model, **more
+    )
+    entry: dict[str, Any] = run_to_end(steps)
+    return entry
+
+
+def record_steps(
+    operation: str,
+    *,
+    inputs: Mapping[str, Volume],
+    settings: Mapping[str, Any],
+    model: Mapping[str, Any] | None = None,
+    should_stop: ShouldStop = never_stop,
+    **more: Any,
+) -> Generator[Step, None, None]:
+    """Make a record as :func:`record` does, in steps: large inputs take seconds.
+
+    The last step is ``ResultReady(dict)``.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so.
+    FileError
+        If an input's file cannot be read.
+    """
     from napari_geosr import __version__
 
+    described = {}
+    for key, volume in inputs.items():
+        described[key] = yield from relay(describe_steps(volume, should_stop))
     entry: dict[str, Any] = {
         "software": "napari-geosr",
         "version": __version__,
@@ -99,9 +220,9 @@ def record(
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "inputs": {key: describe_input(volume) for key, volume in inputs.items()},
+        "inputs": described,
         "settings": dict(settings),
     }
     if model is not None:
         entry["model"] = dict(model)
-    return {**entry, **more}
+    yield ResultReady(result={**entry, **more})

@@ -126,7 +126,6 @@ def restore_steps(
     prepared: Prepared = yield from relay(
         prepare_steps(volume, config, should_stop=should_stop)
     )
-    yield StageStarted(message=f"Restoring with {prepared.model.card.name}")
     yield from run_steps(
         prepared, out=out, overwrite=overwrite, first=first, should_stop=should_stop
     )

@@ -16,11 +16,13 @@ from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
+    StageStarted,
     Step,
     TargetReady,
     TileDone,
     Warned,
     never_stop,
+    relay,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore_preparation import Prepared, nonfinite_sentence
@@ -70,6 +72,8 @@ def run_steps(
 
     Raises
     ------
+    Cancelled
+        If `should_stop` says so before the first tile is begun.
     GeoSRError
         If reading, computing or writing fails. The finished part of a file is kept
         then, as when the run is stopped, and the sentence says where.
@@ -81,7 +85,11 @@ def run_steps(
     dtype = volume.dtype if integer else np.dtype(np.float32)
     voxel_size, origin = volume.upscaled_geometry(prepared.factors)
     shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
-    history = (*volume.provenance, _record(prepared, dtype))
+    record: dict[str, Any] = yield from relay(
+        _record_steps(prepared, dtype, should_stop)
+    )
+    history = (*volume.provenance, record)
+    yield StageStarted(message=f"Restoring with {prepared.model.card.name}")
     place = {
         "axes": volume.axes,
         "voxel_size": voxel_size,
@@ -206,12 +214,16 @@ def _remarks(
         )
 
 
-def _record(prepared: Prepared, dtype: np.dtype[Any]) -> dict[str, Any]:
+def _record_steps(
+    prepared: Prepared, dtype: np.dtype[Any], should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Make the record of the run; the input is read once more for its checksum."""
     import torch
 
     card = prepared.model.card
-    return provenance.record(
+    yield from provenance.record_steps(
         "restore",
+        should_stop=should_stop,
         inputs={"input": prepared.volume},
         settings=prepared.config.model_dump(mode="json"),
         model={"name": card.name, "weights_sha256": card.weights_sha256},
