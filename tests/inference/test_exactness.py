@@ -39,6 +39,12 @@ VARIANTS = {
         {"width": 4, "residual": True},
         {"width": 4, "adjacent_slices": 3, "residual": True},
     ],
+    "unet": [
+        {"levels": 2, "features": 4},
+        {"levels": 1, "features": 4, "adjacent_slices": 3, "pooling": "max"},
+        {"levels": 1, "features": 3, "ndim": 3, "upsampling": "nearest"},
+        {"levels": 1, "features": 3, "ndim": 3, "top_skip": False},
+    ],
 }
 
 

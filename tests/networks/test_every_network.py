@@ -36,6 +36,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"width": 4},
         {"width": 3, "adjacent_slices": 5, "residual": True},
     ],
+    "unet": [
+        {"levels": 2, "features": 3},
+        {"levels": 1, "features": 3, "adjacent_slices": 5, "top_skip": False},
+        {"levels": 1, "features": 3, "pooling": "max", "residual": False},
+        {"levels": 1, "features": 2, "ndim": 3, "upsampling": "nearest"},
+    ],
 }
 CASES = [
     pytest.param(name, kwargs, id=f"{name}-{i}")

@@ -1,0 +1,208 @@
+"""U-Net: down and up again, with skips between equal sizes; no normalisation layers.
+
+Without batch or instance norms a tile gives the numbers of the whole. Going down takes
+the maxima of neighbours, blurred before every other voxel is left out [2]_, so that a
+shift by one voxel does not change what comes out; N2V2 [3]_ found it, and leaving out
+the topmost skip, to end the checkerboards of blind-spot training.
+
+References
+----------
+.. [1] Ronneberger et al. U-Net: convolutional networks for biomedical image
+   segmentation. MICCAI (2015). doi:10.1007/978-3-319-24574-4_28
+.. [2] Zhang. Making convolutional networks shift-invariant again. ICML (2019).
+   arXiv:1904.11486
+.. [3] Höck et al. N2V2 - Fixing Noise2Void checkerboard artifacts with modified
+   sampling strategies and a tweaked network architecture. ECCV workshops (2022).
+   arXiv:2211.08512
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+from torch.nn import functional
+
+from napari_geosr.core.config import Config
+from napari_geosr.networks.resnet import crop_to, pad_to
+from napari_geosr.networks.spec import NetworkSpec
+
+_SLOPE = 0.1
+_CONVOLUTIONS = 2
+
+
+class NetworkConfig(Config):
+    """Shape of a U-Net."""
+
+    layers_field: ClassVar[str] = "levels"
+    width_field: ClassVar[str] = "features"
+    training_defaults: ClassVar[dict[str, Any]] = {"levels": 2, "features": 24}
+
+    ndim: Literal[2, 3] = 2
+    """Planes (2) or volumes (3)."""
+    adjacent_slices: int = Field(1, ge=1, le=31)
+    """Neighbouring planes given as input channels (2.5D); odd; 2D only."""
+    levels: int = Field(3, ge=1, le=5)
+    """Times that the image is halved; voxels are shared over 2^levels."""
+    features: int = Field(32, ge=1, le=128)
+    """Maps at full size; twice as many at every level below."""
+    pooling: Literal["blur", "max"] = "blur"
+    """Maxima, blurred before they are thinned out (anti-aliased), or plain maxima."""
+    upsampling: Literal["linear", "nearest"] = "linear"
+    """How the way up interpolates."""
+    top_skip: bool = True
+    """Hand the maps of full size over to the end; N2V2 leaves that out."""
+    residual: bool = True
+    """Add the (centre) input plane to the output."""
+
+    @model_validator(mode="after")
+    def _check(self) -> NetworkConfig:
+        if self.adjacent_slices % 2 == 0:
+            raise ValueError("adjacent slices must be an odd number")
+        if self.ndim == 3 and self.adjacent_slices != 1:
+            raise ValueError("a network on volumes takes no adjacent slices")
+        return self
+
+
+def parameter_count(config: NetworkConfig) -> int:
+    """Number of parameters in closed form."""
+    k: int = 3**config.ndim
+    f = config.features
+    sizes = [f * 2**level for level in range(config.levels + 1)]
+    pairs = [(config.adjacent_slices, f), *itertools.pairwise(sizes)]
+    for level, (a, b) in enumerate(itertools.pairwise(sizes)):
+        pairs.append((a + b if level or config.top_skip else b, a))
+    return f + 1 + sum(((k * a + 1) * b + (k * b + 1) * b) for a, b in pairs)
+
+
+def reach(config: NetworkConfig) -> int:
+    """Voxels that the furthest voxel with an effect lies away, for the worst place.
+
+    Walks from an output voxel down the longest way and up to the input.
+    """
+    wide = 1 if config.upsampling == "linear" else 0
+    blur = 1 if config.pooling == "blur" else 0
+    furthest = 0
+    for place in range(2**config.levels):
+        low = high = place
+        for _ in range(config.levels):
+            low, high = low - _CONVOLUTIONS, high + _CONVOLUTIONS
+            # A fine voxel lies between two coarse ones, nearer to one of them.
+            low, high = (low - wide) // 2, (high + wide) // 2
+        low, high = low - _CONVOLUTIONS, high + _CONVOLUTIONS
+        for _ in range(config.levels):
+            low, high = 2 * low - blur, 2 * high + 1 + blur
+            low, high = low - _CONVOLUTIONS, high + _CONVOLUTIONS
+        furthest = max(furthest, place - low, high - place)
+    return furthest
+
+
+def blurred_maxima(x: torch.Tensor) -> torch.Tensor:
+    """Halve all axes: maxima of neighbours, weighted 1 : 2 : 1, every other one.
+
+    A coarse voxel lies in the middle of the two fine ones that it stands for. At the
+    borders the outermost voxel is repeated.
+    """
+    n_axes = x.ndim - 2
+    x = functional.pad(x, (1, 1) * n_axes, mode="replicate")
+    for axis in range(2, x.ndim):
+        n = x.shape[axis]
+        pairs = torch.maximum(x.narrow(axis, 0, n - 1), x.narrow(axis, 1, n - 1))
+        x = _thinned(pairs, axis, 0) + _thinned(pairs, axis, 2)
+        x = 0.25 * x + 0.5 * _thinned(pairs, axis, 1)
+    return x
+
+
+def _thinned(x: torch.Tensor, axis: int, first: int) -> torch.Tensor:
+    """Every other voxel along an axis, half as many as there are voxels."""
+    key = [slice(None)] * x.ndim
+    key[axis] = slice(first, first + x.shape[axis] - 2, 2)
+    return x[tuple(key)]
+
+
+class UNet(nn.Module):
+    """U-Net [1]_ of two convolutions per level, with zero padding."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        n = config.ndim
+        conv = nn.Conv3d if n == 3 else nn.Conv2d
+        self.pool: nn.Module = nn.MaxPool3d(2) if n == 3 else nn.MaxPool2d(2)
+
+        def box(a: int, b: int) -> nn.Sequential:
+            act = nn.LeakyReLU(_SLOPE)
+            return nn.Sequential(
+                conv(a, b, 3, padding=1), act, conv(b, b, 3, padding=1), act
+            )
+
+        sizes = [config.features * 2**level for level in range(config.levels + 1)]
+        self.down = nn.ModuleList(
+            box(a, b)
+            for a, b in zip([config.adjacent_slices, *sizes], sizes, strict=False)
+        )
+        self.up = nn.ModuleList(
+            box(below + (here if level or config.top_skip else 0), here)
+            for level, (here, below) in enumerate(itertools.pairwise(sizes))
+        )
+        self.head = conv(config.features, 1, 1)
+        self._initialise()
+        stride = 2**config.levels
+        self.spec = NetworkSpec(
+            axes="ZYX"[-n:],
+            halo=(reach(config),) * n,
+            stride=(stride,) * n,
+            upscale_factor=(1,) * n,
+            adjacent_slices=config.adjacent_slices,
+        )
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, a=_SLOPE)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        # Near zero, not zero: gradients have to reach all layers at once.
+        with torch.no_grad():
+            self.head.weight.mul_(0.05)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Restore ``(N, C, [Z,] Y, X)`` to ``(N, 1, [Z,] Y, X)``."""
+        maps = pad_to(x, 2**self.config.levels)
+        skips = []
+        for level, box in enumerate(self.down):
+            if level:
+                maps = self._halve(maps)
+            maps = box(maps)
+            skips.append(maps)
+        skips.pop()
+        for level in reversed(range(self.config.levels)):
+            maps, skip = self._double(maps), skips.pop()
+            if level or self.config.top_skip:
+                maps = torch.cat([skip, maps], dim=1)
+            maps = self.up[level](maps)
+        y = crop_to(self.head(maps), x.shape[2:])
+        if not self.config.residual:
+            return y
+        centre = self.config.adjacent_slices // 2
+        return y + x[:, centre : centre + 1]
+
+    def _halve(self, x: torch.Tensor) -> torch.Tensor:
+        if self.config.pooling == "blur":
+            return blurred_maxima(x)
+        halved: torch.Tensor = self.pool(x)
+        return halved
+
+    def _double(self, x: torch.Tensor) -> torch.Tensor:
+        if self.config.upsampling == "nearest":
+            return functional.interpolate(x, scale_factor=2, mode="nearest")
+        mode = "trilinear" if self.config.ndim == 3 else "bilinear"
+        return functional.interpolate(x, scale_factor=2, mode=mode, align_corners=False)
+
+
+def build(config: NetworkConfig) -> UNet:
+    """Build a U-Net with fresh weights."""
+    return UNet(config)
