@@ -27,10 +27,17 @@ class ThresholdedArray:
 
     napari asks for the slice on screen only, so the preview follows the sliders, takes
     no memory and works on volumes that lie on disk.
+
+    Parameters
+    ----------
+    data : array-like
+        Grey values.
+    sample : array-like, optional
+        A mask with the voxels of the last axes of `data`, e.g. of each time point.
     """
 
     def __init__(self, data: Any, sample: Any = None) -> None:
-        self._data, self._sample = data, sample
+        self._data, self.sample = data, sample
         self.shape = tuple(data.shape)
         self.ndim = len(self.shape)
         self.size = int(np.prod(self.shape))
@@ -41,8 +48,11 @@ class ThresholdedArray:
     def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
         block = np.asarray(self._data[key])
         mask = preview_mask(block, self.threshold, self.config)
-        if self._sample is not None:
-            mask = mask & (np.asarray(self._sample[key]) != 0)
+        if self.sample is not None:
+            key = key if isinstance(key, tuple) else (key,)
+            key += (slice(None),) * (self.ndim - len(key))
+            part = self.sample[key[self.ndim - self.sample.ndim :]]
+            mask = mask & (np.asarray(part) != 0)
         return mask.view(np.uint8)
 
     def __array__(
@@ -58,7 +68,6 @@ class ThresholdPreview(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self._source: weakref.ref[Image] | None = None
-        self._sample: Any = None
         self._array: ThresholdedArray | None = None
         self._layer: weakref.ref[Labels] | None = None
         self._timer = QTimer(self)
@@ -77,10 +86,10 @@ class ThresholdPreview(QObject):
     ) -> None:
         """Show the pores of `source` at `threshold`; soon, if it is shown already.
 
-        `sample` is a mask of the same shape, or None.
+        `sample` is a mask on the image's voxels, or None.
         """
         same = self._source is not None and self._source() is source
-        if self.layer is None or not same or sample is not self._sample:
+        if self.layer is None or not same:
             self.hide()
             self._add(source, threshold, config, sample)
             return
@@ -88,6 +97,7 @@ class ThresholdPreview(QObject):
         assert self._array is not None
         assert layer is not None
         self._array.threshold, self._array.config = threshold, config
+        self._array.sample = sample
         layer.visible = True
         if not self._timer.isActive():
             self._timer.start()
@@ -108,7 +118,7 @@ class ThresholdPreview(QObject):
         layer = self.layer
         if layer is not None:
             self._viewer.layers.remove(layer)
-        self._layer = self._source = self._array = self._sample = None
+        self._layer = self._source = self._array = None
 
     def _add(
         self, source: Image, threshold: float, config: MeasureConfig, sample: Any
@@ -129,7 +139,7 @@ class ThresholdPreview(QObject):
             self._viewer.layers.selection.active = active
         # Two layers of different units would turn units off for the whole canvas.
         source.events.scale.connect(self.hide)
-        self._source, self._sample = weakref.ref(source), sample
+        self._source = weakref.ref(source)
         self._array, self._layer = array, weakref.ref(layer)
 
     def _refresh(self) -> None:

@@ -33,6 +33,7 @@ from napari_geosr.gui._porosity_settings import PorositySettings
 from napari_geosr.gui._remembered import recall, remember
 from napari_geosr.gui._threshold_preview import ThresholdPreview
 from napari_geosr.gui._worker import Run
+from napari_geosr.operations.mask import align_mask
 from napari_geosr.operations.measure import GreyLevels, MeasureConfig
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class PorosityDock(QWidget):
         self._measured: Measured | None = None
         self._sources: dict[str, weakref.ref[Layer]] = {}
         self._removed = ""
+        self._complains = False
         self.settings = PorositySettings(napari_viewer)
         self.result = PorosityResult()
         self.pores = PoresShown(napari_viewer, self.result, self)
@@ -301,18 +303,26 @@ class PorosityDock(QWidget):
             self.preview.pause()
             return
         try:
-            config = settings.config()
+            config, sample = settings.config(), self._preview_sample(layer)
         except GeoSRError as error:
+            self.preview.pause()
             self.message.show_error(error)
+            self._complains = True
             return
-        self.preview.show(layer, threshold, config, self._preview_sample(layer))
+        if self._complains:
+            self.message.clear()
+            self._complains = False
+        self.preview.show(layer, threshold, config, sample)
 
     def _preview_sample(self, layer: Image) -> Any:
-        """The mask to show the preview in, if it has the image's voxels."""
+        """The mask on the image's voxels, looked up by position as for measuring."""
         mask = self.settings.sample.layer()
-        if mask is None or tuple(mask.data.shape) != tuple(layer.data.shape):
+        if mask is None:
             return None
-        return mask.data
+        return align_mask(
+            volume_from_layer(mask, self._viewer),
+            volume_from_layer(layer, self._viewer),
+        )
 
     def _on_ndisplay(self, event: Any = None) -> None:
         self._update_preview()

@@ -1,0 +1,95 @@
+"""Masks of the sample: previewed where they lie, as they are measured with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from porosity_helpers import (
+    ORIGIN,
+    SHAPE,
+    SIZE,
+    add,
+    measure,
+    open_dock,
+    physical,
+    wait_for_levels,
+)
+
+from napari_geosr.gui._layers import geometry
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+def shown(dock) -> np.ndarray:
+    return np.asarray(dock.preview.layer._slice.image.raw)
+
+
+@pytest.mark.parametrize("kind", ["multiscale", "coarse", "shifted"])
+def test_masks_of_other_voxels(viewer, qtbot, kind):
+    volume = physical()
+    source = add(viewer, volume)
+    half = np.zeros(SHAPE, np.uint8)
+    half[:, :20] = 1
+    place = geometry(volume)
+    if kind == "multiscale":
+        mask = viewer.add_labels([half, half[::2, ::2, ::2]], name="sample", **place)
+    elif kind == "coarse":
+        place["scale"] = tuple(2 * v for v in place["scale"])
+        place["translate"] = tuple(o + v / 2 for o, v in zip(ORIGIN, SIZE, strict=True))
+        mask = viewer.add_labels(half[::2, ::2, ::2], name="sample", **place)
+    else:  # the same shape, but half a field further
+        larger = np.zeros((32, 80, 48), np.uint8)
+        larger[:, :40] = 1
+        place["translate"] = (ORIGIN[0], ORIGIN[1] - 20 * SIZE[1], ORIGIN[2])
+        mask = viewer.add_labels(larger, name="sample", **place)
+    dock = open_dock(viewer, qtbot)
+    dock.settings.sample.set_layer(mask)
+    wait_for_levels(dock, qtbot)
+    viewer.dims.set_point(0, ORIGIN[0] + 8 * SIZE[0])
+    expected = source.data[8] < dock.settings.threshold
+    expected[20:] = False
+    assert 0 < expected.sum() < (source.data[8] < dock.settings.threshold).sum()
+    qtbot.waitUntil(lambda: np.array_equal(shown(dock), expected))
+    measure(dock, qtbot)
+    assert dock.result.report.sample_voxels == half.sum()
+
+
+def test_a_mask_that_does_not_cover_the_image_is_said_to(viewer, qtbot):
+    volume = physical()
+    add(viewer, volume)
+    place = geometry(volume) | {"translate": (0, 500, 0)}
+    mask = viewer.add_labels(np.ones(SHAPE, np.uint8), name="away", **place)
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    preview = dock.preview.layer
+    dock.settings.sample.set_layer(mask)
+    assert "does not cover" in dock.message.text
+    assert not preview.visible
+    dock.settings.sample.set_layer(None)
+    assert not dock.message.text
+    assert preview.visible
+
+
+def test_one_mask_for_all_times_of_a_series(viewer, qtbot):
+    volume = physical()
+    series = np.stack([volume.data] * 2)
+    viewer.add_image(
+        series,
+        name="series",
+        scale=(1, *SIZE),
+        translate=(0, *ORIGIN),
+        units=("s", "um", "um", "um"),
+        axis_labels=("t", "z", "y", "x"),
+    )
+    half = np.zeros(SHAPE, np.uint8)
+    half[:16] = 1
+    mask = viewer.add_labels(half, name="sample", **geometry(volume))
+    dock = open_dock(viewer, qtbot)
+    dock.settings.sample.set_layer(mask)
+    wait_for_levels(dock, qtbot)
+    for plane, is_sample in ((8, True), (22, False)):
+        viewer.dims.set_point(1, ORIGIN[0] + plane * SIZE[0])
+        qtbot.waitUntil(lambda sample=is_sample: bool(shown(dock).any()) == sample)
