@@ -75,7 +75,8 @@ def test_a_folder_that_allows_no_rename_keeps_the_file(
     def run() -> None:
         with io.create(tmp_path / f"out{suffix}", **_SPEC) as output:
             output.array[...] = 3
-            monkeypatch.setattr(os, "replace", refuse)
+            for name in ("link", "replace"):
+                monkeypatch.setattr(os, name, refuse)
 
     def refuse(*args: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")

@@ -78,7 +78,7 @@ def measure(
                 volumes, wanted, sample, keep_labels=labels, should_stop=should_stop
             )
         )
-    report_files.write(files, volumes, reports, wanted)
+    report_files.write(files, volumes, reports, wanted, overwrite=overwrite)
     if json:
         print_json(_describe(reports, [*notes, *warnings]))
     else:

@@ -73,7 +73,23 @@ def move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
             raise
         remove(aside)
         return
+    if not overwrite and temporary.is_file():
+        _move_to_free_name(temporary, path)
+        return
     os.replace(temporary, path)
+
+
+def _move_to_free_name(temporary: Path, path: Path) -> None:
+    """Rename a file unless another program takes the name at the same moment."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        refuse_existing(path, False)
+        raise
+    except OSError:  # some file systems know no links
+        os.replace(temporary, path)
+    else:
+        temporary.unlink()
 
 
 @contextmanager

@@ -95,20 +95,25 @@ def write(
     reports: Mapping[str, PorosityReport],
     config: MeasureConfig,
     record: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = True,
 ) -> None:
-    """Write what :func:`plan` named, replacing what :func:`check` allowed.
+    """Write what :func:`plan` named.
 
     Parameters
     ----------
     record : mapping, optional
         The provenance record made when the volumes were measured. Without it, it is
         made now, for which their files or voxels are read.
+    overwrite : bool
+        Whether existing files are replaced, as in :func:`check`, which may have been
+        long ago: of two measurements into one folder, the second then fails here.
 
     Raises
     ------
     FileError
-        If the folder cannot be made, a file cannot be written, or one of the volumes
-        was read from there.
+        If the folder cannot be made, a file cannot be written or must not be replaced,
+        or one of the volumes was read from there.
     """
     from napari_geosr.measure import export
 
@@ -127,24 +132,26 @@ def write(
     values = reports[first].to_json_dict() | {"provenance": record}
     for name in others:  # one at most; a layer's name could be a figure's
         values["reference"] = reports[name].to_json_dict()
-    export.write_json(files["json"], values, overwrite=True)
-    export.write_csv(files["csv"], reports[first], overwrite=True)
+    check(files, overwrite=overwrite)
+    # The first file is as good as a lock: who comes second writes none of the others.
+    export.write_json(files["json"], values, overwrite=overwrite)
+    export.write_csv(files["csv"], reports[first], overwrite=overwrite)
     for name in others:
-        export.write_csv(files[f"csv {name}"], reports[name], overwrite=True)
+        export.write_csv(files[f"csv {name}"], reports[name], overwrite=overwrite)
     shown = {volumes[name].name: reports[name] for name in reports}
     if len(shown) < len(reports):  # two files of the same name
         shown = dict(reports)
-    export.write_png(files["png"], shown, overwrite=True)
+    export.write_png(files["png"], shown, overwrite=overwrite)
     export.write_html(
         files["html"],
         shown,
         title=f"Porosity of {volumes[first].name}",
         provenance=[record],
-        overwrite=True,
+        overwrite=overwrite,
     )
     if "labels" in files:
         volume = volumes[first]
         labelled = volume.replace(
             data=reports[first].labels, provenance=(*volume.provenance, record)
         )
-        io.write(labelled, files["labels"], overwrite=True, kind="labels")
+        io.write(labelled, files["labels"], overwrite=overwrite, kind="labels")
