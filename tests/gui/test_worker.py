@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 
+import numpy as np
 import pytest
 from qtpy.QtWidgets import QWidget
 
@@ -158,3 +160,23 @@ def test_the_end_of_a_widget_is_noticed_once(qtbot, how):
         del widget
         gc.collect()
     assert called == [1]
+
+
+def test_voxels_of_tiles_do_not_wait_in_the_queue(qtbot):
+    """While the window is busy, steps pile up; arrays would fill the memory."""
+    tiles = []
+
+    def steps(should_stop):
+        for i in range(3):
+            array = np.zeros(8)
+            tiles.append(weakref.ref(array))
+            yield TileDone(i + 1, 3, slices=(slice(i, i + 1),), array=array)
+        yield ResultReady(result=1)
+
+    heard = Heard(qtbot, steps)
+    heard.wait()
+    assert [step.slices for step in heard.steps] == [
+        (slice(i, i + 1),) for i in range(3)
+    ]
+    assert all(step.array is None for step in heard.steps)
+    assert all(reference() is None for reference in tiles)

@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from napari.utils import progress
 from qtpy.QtCore import QObject
 
 from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError
-from napari_geosr.core.steps import ResultReady, ShouldStop, Step
+from napari_geosr.core.steps import ResultReady, ShouldStop, Step, TileDone
 from napari_geosr.gui._lifetime import when_destroyed
 
 MakeSteps = Callable[[ShouldStop], Generator[Step, None, None]]
@@ -158,6 +158,9 @@ def _guarded(
             if isinstance(step, ResultReady):
                 result = step.result
                 continue
+            if isinstance(step, TileDone):
+                # The layer has the voxels; here they would wait for a busy window.
+                step = replace(step, array=None)
             bundle.append(step)
             now = time.monotonic()
             if now - last >= _SECONDS_BETWEEN_STEPS:
