@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,37 @@ from napari_geosr.measure.rows import number_text
 _HARDLY_ANY = 5e-4
 #: Half width of what is "at" a grey value, in parts of the distance between phases.
 _NEAR = 0.05
+
+
+#: Of neighbouring voxels that are not zero, so many are equal in labels.
+_EQUAL_IN_LABELS = 0.9
+_ENOUGH_PAIRS = 50
+
+
+def looks_like_labels(data: Any) -> bool:
+    """Whether some planes hold regions of one number each, with zeros between.
+
+    Parameters
+    ----------
+    data : ArrayLike of shape (Z, Y, X) or (Y, X)
+        Three planes are read if it holds integers, else none.
+    """
+    if np.dtype(data.dtype).kind not in "iu":
+        return False
+    planes = [data]
+    if data.ndim == 3:
+        planes = [data[data.shape[0] * part // 4] for part in (1, 2, 3)]
+    numbers: set[int] = set()
+    n_pairs = n_equal = 0
+    for plane in map(np.asarray, planes):
+        left, right = plane[:, :-1], plane[:, 1:]
+        both = (left != 0) & (right != 0)
+        n_pairs += int(np.count_nonzero(both))
+        n_equal += int(np.count_nonzero(both & (left == right)))
+        numbers.update(np.unique(plane).tolist())
+    if min(numbers) != 0 or len(numbers) < 3:
+        return False
+    return n_pairs >= _ENOUGH_PAIRS and n_equal >= _EQUAL_IN_LABELS * n_pairs
 
 
 def remarks(

@@ -113,12 +113,20 @@ def _mind_the_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
     """Labels are pores already; an unfinished restoration is half a volume."""
+    from napari_geosr.measure.remarks import looks_like_labels
+
     remarks = []
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
         remarks.append(
             f"{volume.name!r} holds labels: every labelled voxel is taken as pore, and "
             "the threshold is not used."
+        )
+    elif config.phase == "dark" and looks_like_labels(volume.data):
+        remarks.append(
+            f"{volume.title} looks like labels: regions of one number each, and 0 "
+            "between. It is measured as grey values, where the low ones are pores. If "
+            "the labels are pores, choose bright pores and the threshold 0."
         )
     if _is_unfinished(volume):
         remarks.append(
