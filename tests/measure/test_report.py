@@ -17,11 +17,15 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.measure import export
 from napari_geosr.measure.report import (
     PorosityReport,
-    comparison_rows,
     size_histogram,
     summary_rows,
 )
-from napari_geosr.measure.rows import difference_text, number_text, percent_text
+from napari_geosr.measure.rows import (
+    difference_text,
+    number_text,
+    percent_text,
+    table_rows,
+)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +128,10 @@ def test_difference_text() -> None:
 
 
 def test_rows_share_one_unit(before, after) -> None:
-    rows = {label: texts for label, *texts in comparison_rows(before, after)}
+    rows = {
+        label: (*texts, differences[1])
+        for label, texts, differences in table_rows([before, after])
+    }
     one, other, difference = rows["Largest pore volume"]
     assert one.split()[-1] == other.split()[-1] == "µm³"
     assert difference.endswith("%")

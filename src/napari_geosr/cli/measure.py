@@ -112,15 +112,11 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
     from rich.markup import escape
     from rich.table import Table
 
-    from napari_geosr.measure.report import comparison_rows, summary_rows
+    from napari_geosr.operations.measure import figure_rows
 
-    if len(reports) == 2:
-        names = [escape(volume.name) for volume in volumes.values()]
-        table = Table("", *names, "difference", box=None)
-        for compared in comparison_rows(reports["input"], reports["reference"]):
-            table.add_row(*compared)
-    else:
-        table = Table("", escape(volumes["input"].name), box=None)
-        for row in summary_rows(reports["input"]):
-            table.add_row(*row)
+    compared = len(reports) > 1
+    names = [escape(volume.name) for volume in volumes.values()]
+    table = Table("", *names, *(["difference"] if compared else []), box=None)
+    for label, texts, differences in figure_rows(reports):
+        table.add_row(label, *texts, *(differences[1:] if compared else []))
     Console().print(table, highlight=False)

@@ -14,14 +14,13 @@ from napari_geosr.measure.blocks import RawTable
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.kernels import columns as column
-from napari_geosr.measure.rows import comparison_rows, summary_rows
+from napari_geosr.measure.rows import summary_rows
 from napari_geosr.measure.table import Geometry, Table, pore_table
 
 __all__ = [
     "Histogram",
     "PorosityReport",
     "build_report",
-    "comparison_rows",
     "size_histogram",
     "summary_rows",
 ]

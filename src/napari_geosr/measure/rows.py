@@ -192,13 +192,3 @@ def _in_one_unit(
 def summary_rows(report: PorosityReport) -> list[tuple[str, str]]:
     """Rows of (label, value with unit) for people."""
     return [(label, texts[0]) for label, texts, _ in table_rows([report])]
-
-
-def comparison_rows(
-    before: PorosityReport, after: PorosityReport
-) -> list[tuple[str, str, str, str]]:
-    """Rows of (label, before, after, relative difference) for people."""
-    return [
-        (label, texts[0], texts[1], differences[1])
-        for label, texts, differences in table_rows([before, after])
-    ]

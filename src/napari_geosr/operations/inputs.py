@@ -13,6 +13,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.units import require_unit
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.suffixes import is_zarr_folder
 
 #: On the command line ``4,2,2`` is one word, and there is no ``--empty-…`` flag.
 _COMMAS = Parameter(n_tokens=1, negative="")
@@ -158,11 +159,10 @@ def refuse_own_source(volume: Volume, *outputs: str | Path) -> None:
     if volume.source is None:
         return
     source = volume.source.expanduser().resolve()
-    is_store = "zarr" in volume.metadata.get("format", "").lower()
     for out in outputs:
         target = Path(out).expanduser().resolve()
         # Folders in a folder of slices are not looked into.
-        inside = target.parents if is_store else target.parents[:1]
+        inside = target.parents if is_zarr_folder(source) else target.parents[:1]
         if source == target or source in inside:
             raise FileError(
                 f"{out} is the input, or lies in it, and the input stays as it is. "
