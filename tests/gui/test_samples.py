@@ -1,0 +1,54 @@
+"""Samples: opened by napari, made while the window goes on drawing itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from event_loop import Gaps
+
+from napari_geosr.gui import samples
+from napari_geosr.physics import samples as physics
+
+
+def test_the_window_goes_on_while_a_sample_is_made(qapp, monkeypatch):
+    threads = []
+    make = physics.noisy_foam
+
+    def slowly():
+        threads.append(threading.current_thread())
+        time.sleep(0.5)
+        return make((4, 32, 32))
+
+    monkeypatch.setattr(physics, "noisy_foam", slowly)
+    with Gaps() as gaps:
+        clean, noisy = samples.noisy_foam()
+    assert threads[0] is not threading.main_thread()
+    assert len(gaps.found) > 20
+    assert noisy[1]["name"] == "noisy foam"
+    assert not clean[1]["visible"]
+    expected = make((4, 32, 32))[0].data
+    np.testing.assert_array_equal(noisy[0], expected)
+
+
+def test_an_error_arrives(qapp, monkeypatch):
+    def fail():
+        raise ValueError("broken")
+
+    monkeypatch.setattr(physics, "resolution_pair", fail)
+    with pytest.raises(ValueError, match="broken"):
+        samples.resolution_pair()
+
+
+@pytest.mark.parametrize("name", ["noisy_foam", "resolution_pair"])
+def test_napari_opens_samples(make_napari_viewer, name):
+    viewer = make_napari_viewer(show=True)
+    with Gaps() as gaps:
+        viewer.open_sample("napari-geosr", name)
+    print(f"{name}: {gaps}")
+    assert len(viewer.layers) == 2
+    assert viewer.layers[1].visible
+    assert not viewer.layers[0].visible
+    assert str(viewer.layers[1].units[0]) == "micrometer"
