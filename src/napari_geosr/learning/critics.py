@@ -1,0 +1,167 @@
+"""Critics: networks that judge patches, used in training alone.
+
+Both take patches of any size: their judgement is a mean over places.
+
+References
+----------
+.. [1] Isola et al. Image-to-image translation with conditional adversarial networks.
+   CVPR (2017). doi:10.1109/CVPR.2017.632
+.. [2] Liu et al. TomoGAN: low-dose synchrotron x-ray tomography with generative
+   adversarial networks. J. Opt. Soc. Am. A 37, 422-434 (2020).
+   doi:10.1364/JOSAA.375595
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from napari_geosr.core.errors import ConfigError
+
+Norm = Literal["none", "batch"]
+_SLOPE = 0.2
+
+
+class PatchCritic(nn.Module):
+    """The 70 × 70 PatchGAN [1]_: a logit for each overlapping patch.
+
+    Parameters
+    ----------
+    ndim : {2, 3}
+        Planes or volumes.
+    channels : int
+        Of the input, those that the judgement is conditioned on included.
+    width : int
+        Maps of the first layer, 64 in the paper; doubled up to 8 times that.
+    layers : int
+        Layers of stride 2; 3 give a field of 70 voxels.
+    norm : {"none", "batch"}
+        Of the layers between first and last; the paper has batch norm.
+    """
+
+    def __init__(
+        self,
+        ndim: int,
+        channels: int,
+        width: int = 64,
+        layers: int = 3,
+        norm: Norm = "none",
+    ) -> None:
+        super().__init__()
+        conv = nn.Conv3d if ndim == 3 else nn.Conv2d
+        batch_norm = nn.BatchNorm3d if ndim == 3 else nn.BatchNorm2d
+        self.norm = norm
+        body: list[nn.Module] = [
+            conv(channels, width, 4, 2, padding=1),
+            nn.LeakyReLU(_SLOPE),
+        ]
+        last = width
+        for i in range(1, layers + 1):
+            maps, stride = width * min(2**i, 8), 2 if i < layers else 1
+            plain = norm == "none"
+            body.append(conv(last, maps, 4, stride, padding=1, bias=plain))
+            if not plain:
+                body.append(batch_norm(maps))
+            body.append(nn.LeakyReLU(_SLOPE))
+            last = maps
+        body.append(conv(last, 1, 4, 1, padding=1))
+        self.body = nn.Sequential(*body)
+        #: Below this the last layers would have nothing to work on.
+        self.least = 3 * 2**layers
+        _initialise(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (N, 1, …) of the patches of ``(N, C, [Z,] Y, X)``."""
+        logits: torch.Tensor = self.body(widened(x, self.least))
+        return logits
+
+
+class TomoGANCritic(nn.Module):
+    """TomoGAN's discriminator [2]_, with a mean over places before its dense layers.
+
+    The paper flattens instead, which locks it to one patch size.
+
+    Parameters
+    ----------
+    ndim : {2, 3}
+    channels : int
+    width : int
+        Maps of the first layers, 64 in the paper.
+    edge : int, optional
+        Flatten, as in the paper, for patches of this edge alone.
+    """
+
+    def __init__(
+        self, ndim: int, channels: int = 1, width: int = 64, edge: int | None = None
+    ) -> None:
+        super().__init__()
+        conv = nn.Conv3d if ndim == 3 else nn.Conv2d
+        self.norm: Norm = "none"
+        self.edge = edge
+        # Four maps are enough where all places are kept; a mean needs more of them.
+        final = 4 if edge else 2 * width
+        table = [
+            (channels, width, 1),
+            (width, width, 2),
+            (width, 2 * width, 1),
+            (2 * width, 2 * width, 2),
+            (2 * width, 2 * width, 1),
+            (2 * width, final, 2),
+        ]
+        body: list[nn.Module] = []
+        for a, b, stride in table:
+            body += [conv(a, b, 3, stride, padding=1), nn.LeakyReLU(_SLOPE)]
+        self.body = nn.Sequential(*body)
+        places = (edge // 8) ** ndim if edge else 1
+        self.dense = nn.Sequential(
+            nn.Linear(places * final, 64), nn.LeakyReLU(_SLOPE), nn.Linear(64, 1)
+        )
+        _initialise(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """One logit for each sample: (N, 1)."""
+        if self.edge and set(x.shape[2:]) != {self.edge}:
+            raise ConfigError(
+                f"This critic is made for patches of {self.edge} voxels, not "
+                f"{' × '.join(map(str, x.shape[2:]))}. Leave its edge out."
+            )
+        maps = self.body(x)
+        logits: torch.Tensor = self.dense(
+            maps.flatten(1) if self.edge else maps.flatten(2).mean(dim=2)
+        )
+        return logits
+
+
+def check_penalty(critic: nn.Module) -> None:
+    """Refuse a critic whose gradient penalty would be wrong.
+
+    Raises
+    ------
+    ConfigError
+        If it has batch norm: then a sample's score depends on the other samples.
+    """
+    if getattr(critic, "norm", "none") == "batch":
+        raise ConfigError(
+            "A critic with batch norm has no gradient of its own for each sample: "
+            "choose no norm with the Wasserstein distance."
+        )
+
+
+def widened(x: torch.Tensor, least: int) -> torch.Tensor:
+    """Repeat the edges of small patches until every axis has `least` voxels."""
+    missing = [max(0, least - n) for n in x.shape[2:]]
+    if not any(missing):
+        return x
+    widths = [w for m in reversed(missing) for w in (m // 2, m - m // 2)]
+    return functional.pad(x, widths, mode="replicate")
+
+
+def _initialise(critic: nn.Module) -> None:
+    for module in critic.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, a=_SLOPE)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

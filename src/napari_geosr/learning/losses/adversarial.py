@@ -1,0 +1,77 @@
+"""What critic and generator want of each other, by the distance that they stand for.
+
+A critic gives logits or scores of any shape, a sample along the first axis; patches of
+a patch critic count alike. Losses are means over the batch, so that a batch worked
+through in parts gives the same gradient.
+
+References
+----------
+.. [1] Goodfellow et al. Generative adversarial nets. NeurIPS (2014). arXiv:1406.2661
+.. [2] Gulrajani et al. Improved training of Wasserstein GANs. NeurIPS (2017).
+   arXiv:1704.00028
+.. [3] Mao et al. Least squares generative adversarial networks. ICCV (2017).
+   doi:10.1109/ICCV.2017.304
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Distance = Literal["jensen-shannon", "wasserstein", "least-squares"]
+Critic = Callable[[Tensor], Tensor]
+
+
+def critic_loss(real: Tensor, fake: Tensor, distance: Distance) -> Tensor:
+    """What the critic makes small, without the gradient penalty.
+
+    Parameters
+    ----------
+    real, fake : Tensor
+        The critic's output for true samples and for the generator's.
+    distance : {"jensen-shannon", "wasserstein", "least-squares"}
+        Binary cross-entropy [1]_; the difference of the means [2]_, whose negative is
+        the estimated distance; squared distance to 1 and 0 [3]_.
+    """
+    if distance == "wasserstein":
+        return fake.mean() - real.mean()
+    if distance == "least-squares":
+        return 0.5 * ((real - 1).square().mean() + fake.square().mean())
+    # softplus(-x) is the cross-entropy of a logit with 1, softplus(x) with 0.
+    return functional.softplus(-real).mean() + functional.softplus(fake).mean()
+
+
+def generator_loss(fake: Tensor, distance: Distance) -> Tensor:
+    """What the generator makes small: that the critic takes its samples for true."""
+    if distance == "wasserstein":
+        return -fake.mean()
+    if distance == "least-squares":
+        return 0.5 * (fake - 1).square().mean()
+    return functional.softplus(-fake).mean()
+
+
+def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+    """How far the critic's slope is from 1 between true and made samples [2]_.
+
+    ``mean((|∇ critic(u)| - 1)²)`` with ``u = e · real + (1 - e) · fake``, one ``e``
+    between 0 and 1 for each sample. The norm of a sample runs over all its channels and
+    voxels; the output of a patch critic is the mean of its patches.
+
+    Parameters
+    ----------
+    critic : callable
+        With gradients of second order: no batch norm, which would mix the samples.
+    real, fake : Tensor of shape (N, C, [Z,] Y, X)
+    """
+    real, fake = real.detach().float(), fake.detach().float()
+    share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)
+    between = torch.lerp(fake, real, share).requires_grad_(True)
+    with torch.enable_grad():
+        scores = critic(between).float().reshape(len(real), -1).mean(dim=1)
+        (slope,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
+    norm = slope.flatten(1).square().sum(dim=1).add(1e-12).sqrt()
+    return (norm - 1).square().mean()
