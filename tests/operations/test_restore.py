@@ -81,6 +81,14 @@ def test_odd_voxels_are_reported_and_replaced_or_refused(noisy):
         list(steps)
 
 
+@pytest.mark.parametrize(("offset", "coarse"), [(1e9, True), (1e4, False)])
+def test_an_offset_too_large_for_float32_is_told(noisy, offset, coarse):
+    odd = noisy.replace(data=noisy.data.astype(np.float64) * 100 + offset)
+    steps = restore_steps(odd, RestoreConfig())
+    told = [step.message for step in steps if isinstance(step, Warned)]
+    assert any("smallest difference" in sentence for sentence in told) is coarse
+
+
 @pytest.mark.parametrize("value", [np.nan, 3.0])
 def test_nothing_to_restore_is_refused(noisy, value):
     empty = noisy.replace(data=np.full(noisy.shape, value, np.float32))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config, parse_bytes
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Share of the free memory that a run may take when nobody sets a budget.
 _FREE_SHARE = 0.6
+#: Steps between restored values that a person should know of, in standard deviations.
+_COARSE = 0.02
 
 
 class RestoreConfig(Config):
@@ -204,13 +207,23 @@ def _found(statistics: IntensityStatistics) -> str:
     return found
 
 
-def nonfinite_sentence(prepared: Prepared) -> str:
-    """What becomes of NaN and infinite voxels in a run, or "" if there are none."""
-    statistics = prepared.statistics
-    if not (statistics.n_nan or statistics.n_inf):
-        return ""
-    seen = "the mean of the others" if prepared.config.nonfinite == "mean" else "zero"
-    return (
-        f"{prepared.volume.title} has {_found(statistics)}. They stay NaN in the "
-        f"result; the model sees {seen} in their place."
-    )
+def doubts(prepared: Prepared) -> Iterator[str]:
+    """Sentences on what a run will do to voxels that are not as others."""
+    statistics, title = prepared.statistics, prepared.volume.title
+    if statistics.n_nan or statistics.n_inf:
+        seen = "zero"
+        if prepared.config.nonfinite == "mean":
+            seen = "the mean of the others"
+        yield (
+            f"{title} has {_found(statistics)}. They stay NaN in the result; the model "
+            f"sees {seen} in their place."
+        )
+    largest = np.float32(max(abs(statistics.minimum), abs(statistics.maximum)))
+    step = float(np.spacing(largest))
+    if step > _COARSE * statistics.std:
+        yield (
+            f"The grey values of {title} are large against their spread: {step:g} is "
+            f"the smallest difference that a result in float32 can hold near "
+            f"{float(largest):g}, and the standard deviation is {statistics.std:g}. "
+            "Subtract a constant from the voxels first."
+        )

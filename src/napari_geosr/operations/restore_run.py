@@ -25,7 +25,7 @@ from napari_geosr.core.steps import (
     relay,
 )
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.restore_preparation import Prepared, nonfinite_sentence
+from napari_geosr.operations.restore_preparation import Prepared, doubts
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def run_steps(
             provenance=history,
         )
         yield TargetReady(volume=result)
-        if sentence := nonfinite_sentence(prepared):
+        for sentence in doubts(prepared):
             yield Warned(message=sentence)
         filled = yield from _fill(prepared, array, first, should_stop)
         if filled.error is not None and (output is None or not filled.places):
