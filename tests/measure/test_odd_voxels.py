@@ -91,6 +91,20 @@ def test_noise_alone_is_called_so(rng) -> None:
     assert not measure(porous(rng).astype("float32")).warnings
 
 
+@pytest.mark.parametrize(
+    ("value", "phase", "what"),
+    [
+        (-5.0, "dark", "solid"),
+        (999.0, "dark", "pore"),
+        (999.0, "bright", "solid"),
+    ],
+)
+def test_a_threshold_outside_the_grey_values_is_told(rng, value, phase, what) -> None:
+    report = measure(porous(rng), threshold=value, phase=phase)
+    assert report.porosity == (what == "pore")
+    assert any(f"all of it is {what}" in w for w in report.warnings)
+
+
 def test_an_empty_mask_is_named(rng) -> None:
     with pytest.raises(VolumeError, match="sample mask .* is empty"):
         measure(porous(rng), mask=np.zeros((48, 48, 48), bool))

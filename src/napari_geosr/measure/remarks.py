@@ -81,6 +81,14 @@ def remarks(
         )
     elif isinstance(config.threshold, str):
         yield from _doubts(histogram, threshold, name)
+    if not histogram.minimum <= threshold < histogram.maximum:
+        above = threshold >= histogram.maximum
+        what = "pore" if above == (config.phase == "dark") else "solid"
+        yield (
+            f"The threshold {number_text(threshold)} tells nothing apart in {name!r}: "
+            f"its grey values go from {number_text(histogram.minimum)} to "
+            f"{number_text(histogram.maximum)}, so that all of it is {what}."
+        )
 
 
 def _doubts(histogram: GreyHistogram, threshold: float, name: str) -> Iterator[str]:
