@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
@@ -50,8 +51,16 @@ def start(job: JobFolder) -> int:
             env=os.environ.copy(),
             **kwargs,  # type: ignore[call-overload]
         )
+    if not _begun:
+        atexit.register(_let_go)
     _begun[:] = [p for p in _begun if p.poll() is None] + [process]
     return int(process.pid)
+
+
+def _let_go() -> None:
+    """Python would complain of processes that outlive it; these are meant to."""
+    for process in _begun:
+        process.returncode = process.poll() or 0
 
 
 @contextmanager

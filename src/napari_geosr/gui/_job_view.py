@@ -1,0 +1,456 @@
+"""One job: its curves, how far it is, and what can be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer, QUrl, Signal
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui._elided import ElidedLabel
+from napari_geosr.gui._job_preview import JobPreview
+from napari_geosr.gui._job_watch import JobWatch
+from napari_geosr.gui._loss_plot import Line, LossPlot
+from napari_geosr.gui._model_handing import ModelHanding, figures_of
+from napari_geosr.gui._notify import MessageRow
+from napari_geosr.gui.restore import duration
+from napari_geosr.jobs import local
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+#: Milliseconds between two looks into the folder, and while there is more to read.
+_PAUSE, _BREATH = 500, 15
+_ASKED = {"pause": "Pausing…", "finish": "Stopping…", "cancel": "Stopping…"}
+
+
+class JobView(QWidget):
+    """Shows one job live, with its preview, and offers what can be done with it.
+
+    Signals
+    -------
+    stateChanged : str
+        The job's state, when it changes.
+    fineTune : object
+        The folder of the job whose model is to be trained on.
+    """
+
+    stateChanged = Signal(str)
+    fineTune = Signal(object)
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._watch: JobWatch | None = None
+        self._others: list[JobWatch] = []
+        self._drawn: tuple[int, ...] = ()
+        self._state = ""
+        self.preview = JobPreview(viewer, self)
+        self.handing = ModelHanding(viewer, self)
+        self._make_widgets()
+        self._lay_out()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._look)
+        self._connect()
+        self._show_nothing()
+
+    # Widgets
+
+    def _make_widgets(self) -> None:
+        self.title = ElidedLabel("")
+        self.title.setAccessibleName("Job")
+        self.state_label = _text("State", "What the training does now.")
+        self.progress = QProgressBar()
+        self.progress.setAccessibleName("Progress of the training")
+        self.progress.setToolTip("Steps done of all steps.")
+        self.progress.setTextVisible(False)
+        self.progress.setMaximumHeight(10)
+        self.figures = _text("Figures", "Time left, memory and speed of the training.")
+        self.plot = LossPlot()
+        self.message = MessageRow(shortcut="Alt+Shift+J")
+        self.pause_button = _button(
+            "Pa&use", "Stop after the current step; can be resumed at any time."
+        )
+        self.resume_button = _button(
+            "Resu&me", "Go on from the last checkpoint, in a process of its own."
+        )
+        self.finish_button = _button(
+            "Stop and &keep the model",
+            "Stop after the current step, and make a model of what was learned.",
+        )
+        self.use_button = _button(
+            "&Use this model",
+            "Keep the model among your models and choose it in the Restore dock.",
+        )
+        self.tune_button = _button(
+            "&Fine-tune this model",
+            "Start another training from this model, e.g. on other data.",
+        )
+        self.show_preview = QCheckBox("Show pre&view")
+        self.show_preview.setChecked(True)
+        self.show_preview.setAccessibleName("Show preview")
+        self.show_preview.setToolTip(
+            "A layer with one slice as the network restores it now."
+        )
+        self.folder_label = ElidedLabel("")
+        self.folder_label.setAccessibleName("Folder of the job")
+        self.folder_button = QToolButton()
+        self.folder_button.setText("…")
+        self.folder_button.setShortcut("Alt+Shift+F")
+        self.folder_button.setAccessibleName("Open the folder")
+        self.folder_button.setToolTip(
+            "Open the folder with settings, log and model (Alt+Shift+F)."
+        )
+
+    def _lay_out(self) -> None:
+        buttons = QGridLayout()
+        buttons.setContentsMargins(0, 0, 0, 0)
+        buttons.addWidget(self.pause_button, 0, 0)
+        buttons.addWidget(self.resume_button, 0, 0)
+        buttons.addWidget(self.show_preview, 0, 1)
+        buttons.addWidget(self.finish_button, 1, 0, 1, 2)
+        buttons.addWidget(self.use_button, 2, 0, 1, 2)
+        buttons.addWidget(self.tune_button, 3, 0, 1, 2)
+        folder = QHBoxLayout()
+        folder.addWidget(self.folder_label, 1)
+        folder.addWidget(self.folder_button)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.title, self.state_label, self.progress, self.figures):
+            column.addWidget(widget)
+        column.addWidget(self.plot)
+        column.addWidget(self.message)
+        column.addLayout(buttons)
+        column.addLayout(folder)
+
+    def _connect(self) -> None:
+        self.pause_button.clicked.connect(lambda: self._ask("pause"))
+        self.finish_button.clicked.connect(lambda: self._ask("finish"))
+        self.resume_button.clicked.connect(self.resume)
+        self.use_button.clicked.connect(self._on_use)
+        self.tune_button.clicked.connect(self._on_tune)
+        self.show_preview.toggled.connect(self._on_show_preview)
+        self.folder_button.clicked.connect(self._on_folder)
+        self.preview.failed.connect(self.message.show_error)
+        self.handing.done.connect(lambda text: self.message.show_message(text, "ok"))
+        self.handing.failed.connect(self.message.show_error)
+
+    # Which job
+
+    @property
+    def job(self) -> Path | None:
+        """Folder of the job that is shown."""
+        return None if self._watch is None else self._watch.folder.path
+
+    @property
+    def state(self) -> str:
+        """State of the job that is shown; empty without one."""
+        return self._state
+
+    def set_job(
+        self,
+        path: Path | None,
+        *,
+        source: Image | None = None,
+        others: Sequence[Path] = (),
+    ) -> None:
+        """Show another job, and the curves of `others` behind its own.
+
+        Parameters
+        ----------
+        source : Image layer, optional
+            What it learns from; the preview takes its colours and contrast.
+        """
+        self._others = _watches(others)
+        self._drawn = ()
+        if path is not None and path == self.job:
+            self._look()
+            return
+        self._timer.stop()
+        self.preview.remove()
+        self.message.clear()
+        self._watch, self._state = None, ""
+        found = [] if path is None else _watches([path])
+        if not found:
+            self._show_nothing()
+            return
+        self._watch = found[0]
+        folder = self._watch.folder
+        self.preview.set_source(source)
+        self._attach_preview()
+        self.folder_label.setText(str(folder.path))
+        self.folder_label.setToolTip(str(folder.path))
+        self._look()
+
+    def _attach_preview(self) -> None:
+        assert self._watch is not None
+        folder = self._watch.folder
+        try:
+            sources = folder.values().get("training", {}).get("source", ())
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self.preview.set_job(
+            folder.preview,
+            self._watch.status.name,
+            tuple(Path(source) for source in sources),
+        )
+
+    def resume(self) -> None:
+        """Go on with the job."""
+        if self._watch is None:
+            return
+        self._watch.forget_wish()
+        self.message.clear()
+        try:
+            local.start(self._watch.folder)
+        except (GeoSRError, OSError) as error:
+            self.message.show_error(error)
+        self._look()
+
+    def _ask(self, what: str) -> None:
+        if self._watch is None:
+            return
+        try:
+            self._watch.ask(what)
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self._look()
+
+    def _on_use(self) -> None:
+        if self._watch is not None and self._watch.status.result is not None:
+            self.handing.use(self._watch.status.result)
+
+    def _on_tune(self) -> None:
+        if self._watch is not None:
+            self.fineTune.emit(self._watch.folder.path)
+
+    def _on_folder(self) -> None:
+        if self.job is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.job)))
+
+    def _on_show_preview(self, shown: bool) -> None:
+        if self._watch is None:
+            return
+        if shown:
+            self._attach_preview()
+            self.preview.update_to(self._watch.preview_step)
+        else:
+            self.preview.remove()
+
+    # What is known of it
+
+    def _look(self) -> None:
+        """Read on; a folder that is gone is said once."""
+        watch = self._watch
+        if watch is None:
+            return
+        try:
+            more = watch.read()
+            for other in self._others:
+                more = other.read(0.005) or more
+        except GeoSRError as error:
+            self.message.show_error(error)
+            self._watch = None
+            self._show_nothing()
+            return
+        self._show()
+        if self.show_preview.isChecked() and not more:
+            self.preview.update_to(watch.preview_step)
+        ended = not watch.status.is_alive and not more
+        self._timer.start(_BREATH if more else _PAUSE * (4 if ended else 1))
+
+    def _show_nothing(self) -> None:
+        self.title.setText("")
+        self.state_label.setText("No job is chosen.")
+        self.figures.setText("")
+        self.folder_label.setText("")
+        self.progress.setVisible(False)
+        self.plot.set_lines([], 1)
+        for button in self._buttons():
+            button.setVisible(False)
+        self.show_preview.setVisible(False)
+        self.folder_button.setEnabled(False)
+
+    def _buttons(self) -> tuple[QPushButton, ...]:
+        return (
+            self.pause_button,
+            self.resume_button,
+            self.finish_button,
+            self.use_button,
+            self.tune_button,
+        )
+
+    def _show(self) -> None:
+        watch = self._watch
+        assert watch is not None
+        status = watch.status
+        self.title.setText(f"{status.name} ({status.method})")
+        done, total = _steps(watch)
+        self.progress.setVisible(True)
+        self.progress.setRange(0, max(total, 1))
+        self.progress.setValue(done)
+        self.state_label.setText(state_text(watch))
+        self._show_curves(watch, total)
+        waiting = watch.wish != ""
+        in_steps = status.state in ("queued", "running")
+        self.pause_button.setVisible(in_steps)
+        self.pause_button.setEnabled(not waiting)
+        self.finish_button.setVisible(in_steps)
+        self.finish_button.setEnabled(
+            not waiting and status.state == "running" and done > 0
+        )
+        self.resume_button.setVisible(
+            status.can_resume or (status.state == "queued" and not status.pid)
+        )
+        has_model = status.state == "done" and status.result is not None
+        self.use_button.setVisible(has_model)
+        self.tune_button.setVisible(has_model)
+        self.show_preview.setVisible(True)
+        self.folder_button.setEnabled(True)
+        if status.state != self._state:
+            self._on_state(status.state)
+        elif has_model:
+            return
+        else:
+            self.figures.setText(_figures(watch))
+
+    def _on_state(self, state: str) -> None:
+        self._state = state
+        watch = self._watch
+        assert watch is not None
+        if state == "failed":
+            self.message.show_message(watch.status.message, "error")
+        elif watch.warnings:
+            self.message.show_message(" ".join(watch.warnings), "warning")
+        else:
+            self.message.clear()
+        if state == "done" and watch.status.result is not None:
+            self.figures.setText(figures_of(watch.status.result))
+        else:
+            self.figures.setText(_figures(watch))
+        self.stateChanged.emit(state)
+
+    def _show_curves(self, watch: JobWatch, total: int) -> None:
+        points = tuple(
+            len(curve.steps)
+            for each in (watch, *self._others)
+            for curve in each.curves.values()
+        )
+        if points == self._drawn:
+            return
+        self._drawn = points
+        lines = []
+        for run, each in enumerate((watch, *self._others)):
+            prefix = f"{each.status.name} " if self._others else ""
+            # Of the other runs only what can be compared.
+            names = list(each.curves) if run == 0 else _main_curves(each)
+            for name in names:
+                curve = each.curves[name]
+                lines.append(
+                    Line(
+                        f"{prefix}{'training' if name == 'loss' else name}",
+                        curve.steps,
+                        curve.values,
+                        run=run,
+                        dashed=name == "validation",
+                    )
+                )
+        longest = max([total, *(_steps(other)[1] for other in self._others)])
+        self.plot.set_lines(lines, longest)
+
+
+def state_text(watch: JobWatch) -> str:
+    """What a job does, in a sentence."""
+    status = watch.status
+    done, total = _steps(watch)
+    at = f"step {done} of {total}" if total else "the beginning"
+    if watch.wish and status.is_alive:
+        return _ASKED[watch.wish]
+    if status.state == "running":
+        if not total:
+            return f"{watch.stage or 'Starting'}…"
+        return f"Training: {at} ({100 * done // total} %)"
+    return {
+        "queued": "Waiting for its turn, or starting…",
+        "finishing": "Judging the model…",
+        "paused": f"Paused at {at}.",
+        "cancelled": f"Stopped at {at}; it can be resumed.",
+        "interrupted": f"Interrupted at {at}: its process is gone. Resume goes on "
+        "from the last checkpoint.",
+        "failed": f"Failed at {at}.",
+        "done": f"Done after {done} steps.",
+    }[status.state]
+
+
+def _figures(watch: JobWatch) -> str:
+    progress = watch.progress
+    if not progress or watch.status.state not in ("running", "finishing"):
+        return ""
+    parts = []
+    if watch.status.state == "running":
+        parts.append(f"{duration(float(progress.get('seconds_left', 0)))} left")
+    if progress.get("memory"):
+        parts.append(f"{format_bytes(progress['memory'])} of memory")
+    if progress.get("images_per_second"):
+        parts.append(f"{progress['images_per_second']:.3g} patches/s")
+    return ", ".join(parts)
+
+
+def _steps(watch: JobWatch) -> tuple[int, int]:
+    """Steps done and in all, from whichever source knows more."""
+    done = int(watch.progress.get("step", watch.status.done))
+    return done, int(watch.progress.get("total", watch.status.total))
+
+
+def _main_curves(watch: JobWatch) -> list[str]:
+    first = [name for name in watch.curves if name != "validation"][:1]
+    return first + [name for name in watch.curves if name == "validation"]
+
+
+def _watches(paths: Sequence[Path]) -> list[JobWatch]:
+    """Those of the jobs that are still there."""
+    found = []
+    for path in paths:
+        try:
+            found.append(JobWatch(path))
+        except GeoSRError:
+            continue
+    return found
+
+
+def _button(text: str, tool_tip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tool_tip)
+    button.setAccessibleName(text.replace("&", ""))
+    button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return button
+
+
+def _text(name: str, tool_tip: str) -> Any:
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setAccessibleName(name)
+    label.setToolTip(tool_tip)
+    return label

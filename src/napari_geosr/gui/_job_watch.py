@@ -1,0 +1,116 @@
+"""What is known of a job, from its folder, in bites that take a few milliseconds."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from napari_geosr.jobs.folder import JobFolder, JobStatus
+
+#: Bytes of events read at a time: some hundred lines.
+BITE = 2**16
+#: What a person may ask for while the job waits or runs.
+_WISHES = ("queued", "running")
+
+
+@dataclass
+class Curve:
+    """One kind of loss over the steps."""
+
+    steps: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def add(self, step: int, value: float) -> None:
+        """Append a point; what lies at or after `step` was lost to a crash."""
+        while self.steps and self.steps[-1] >= step:
+            self.steps.pop()
+            self.values.pop()
+        self.steps.append(step)
+        self.values.append(value)
+
+
+class JobWatch:
+    """Follows one job.
+
+    Attributes
+    ----------
+    curves : dict of str to Curve
+        Losses by name; ``"validation"`` among them.
+    progress : dict
+        The last ``progress`` event.
+    preview_step : int
+        Step of the last preview; -1 before there is one.
+    warnings : list of str
+    stage : str
+        What it does now, in a few words.
+    status : JobStatus
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.folder = JobFolder(path)
+        self.curves: dict[str, Curve] = {}
+        self.progress: dict[str, Any] = {}
+        self.preview_step = -1
+        self.warnings: list[str] = []
+        self.stage = ""
+        self._offset = 0
+        self._wish = ""
+        self.status: JobStatus = self.folder.status()
+
+    def read(self, longest: float = 0.02) -> bool:
+        """Read on for about `longest` seconds; return whether there is more to read."""
+        deadline = time.monotonic() + longest
+        while True:
+            events, offset = self.folder.events(self._offset, BITE)
+            if offset == self._offset:
+                break
+            self._offset = offset
+            for event in events:
+                self._note(event)
+            if time.monotonic() > deadline:
+                return True
+        self.status = self.folder.status()
+        self._insist()
+        return False
+
+    def _note(self, event: dict[str, Any]) -> None:
+        kind = event.get("event")
+        if kind == "progress":
+            self.progress = event
+            for name, value in event.get("losses", {}).items():
+                if isinstance(value, int | float) and math.isfinite(value):
+                    self.curves.setdefault(name, Curve()).add(event["step"], value)
+        elif kind == "preview":
+            self.preview_step = int(event["step"])
+        elif kind == "warning":
+            self.warnings.append(str(event["message"]))
+        elif kind == "stage":
+            self.stage = str(event["message"])
+
+    # What a person asks for
+
+    @property
+    def wish(self) -> str:
+        """What was asked for and is not done yet."""
+        return self._wish
+
+    def ask(self, what: Any) -> None:
+        """Ask for ``"pause"``, ``"finish"`` or ``"cancel"``."""
+        self._wish = what
+        self.folder.request(what)
+
+    def forget_wish(self) -> None:
+        """Take back what was asked for."""
+        self._wish = ""
+
+    def _insist(self) -> None:
+        """Ask again where a job that had only just begun did not see it."""
+        if not self._wish:
+            return
+        if self.status.state not in _WISHES:
+            self._wish = ""
+        elif not self.folder.requested() and self.status.state == "running":
+            self.folder.request(self._wish)  # type: ignore[arg-type]

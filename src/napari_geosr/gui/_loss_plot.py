@@ -1,0 +1,213 @@
+"""Loss curves while a network trains: logarithmic, several runs over each other.
+
+Painted with Qt, as the histograms are: a live curve is drawn anew twice a second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QPainter, QPainterPath, QPen
+from qtpy.QtWidgets import QSizePolicy, QWidget
+
+from napari_geosr.gui._histogram import linear_ticks, log_ticks, tick_text
+
+#: Hues of the runs, told apart by colour-blind people too (after Okabe and Ito); the
+#: lightness follows the theme.
+_HUES = (None, 201, 41, 326, 164, 26)
+_DASHES = (Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine)
+#: Points drawn per curve at most; the losses of more steps are averaged.
+_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve to draw.
+
+    Attributes
+    ----------
+    name : str
+        In the legend.
+    run : int
+        Which run it belongs to: its colour.
+    dashed : bool
+        A validation curve.
+    """
+
+    name: str
+    steps: Sequence[int]
+    values: Sequence[float]
+    run: int = 0
+    dashed: bool = False
+
+
+def thinned(line: Line) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Steps and values of a line as few points; values that have no logarithm go."""
+    steps = np.asarray(line.steps, float)
+    values = np.asarray(line.values, float)
+    positive = values > 0
+    steps, values = steps[positive], values[positive]
+    if len(values) <= _POINTS:
+        return steps, values
+    starts = np.linspace(0, len(values), _POINTS, endpoint=False).astype(int)
+    counts = np.diff([*starts, len(values)])
+    return (
+        np.add.reduceat(steps, starts) / counts,
+        np.add.reduceat(values, starts) / counts,
+    )
+
+
+class LossPlot(QWidget):
+    """Losses over steps, with a legend below."""
+
+    def __init__(self, parent: QWidget | None = None, *, height: int = 150) -> None:
+        super().__init__(parent)
+        self._height = height
+        self._lines: list[tuple[Line, Any, Any]] = []
+        self._total = 1
+        self.empty_text = "The curves appear with the first steps."
+        self.setAccessibleName("Loss curves")
+        self.setToolTip(
+            "Loss on the training data (line) and on the block kept apart (dashed); "
+            "lower is better. Where only the dashed one rises, stop."
+        )
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def sizeHint(self) -> QSize:
+        return QSize(300, self._height)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(120, self._height)
+
+    def set_lines(self, lines: Sequence[Line], total: int) -> None:
+        """Show `lines` over ``0 … total`` steps."""
+        kept = [(line, *thinned(line)) for line in lines]
+        self._lines = [(line, x, y) for line, x, y in kept if len(y)]
+        self._total = max(total, 1)
+        self.setAccessibleDescription(self._describe())
+        self.update()
+
+    def names(self) -> list[str]:
+        """Names of the curves that are shown."""
+        return [line.name for line, _, _ in self._lines]
+
+    def n_points(self) -> int:
+        """Points of all curves."""
+        return sum(len(line.values) for line, _, _ in self._lines)
+
+    def _describe(self) -> str:
+        said = [
+            f"{line.name} {line.values[-1]:.3g} at step {line.steps[-1]}"
+            for line, _, _ in self._lines
+        ]
+        return "; ".join(said) or self.empty_text
+
+    def _range(self) -> tuple[float, float]:
+        low = min(float(y.min()) for _, _, y in self._lines)
+        high = max(float(y.max()) for _, _, y in self._lines)
+        # At least a factor of two, so that noise does not fill the picture.
+        middle = math.sqrt(low * high)
+        return min(low / 1.05, middle / 1.45), max(high * 1.05, middle * 1.45)
+
+    def _pen(self, line: Line, text: QColor) -> QPen:
+        hue = _HUES[line.run % len(_HUES)]
+        color = text
+        if hue is not None:
+            light = text.lightness() > 127
+            color = QColor.fromHsl(hue, 200, 165 if light else 80)
+        pen = QPen(color, 1.5)
+        pen.setStyle(_DASHES[line.dashed])
+        return pen
+
+    def _rect(self) -> QRectF:
+        metrics = self.fontMetrics()
+        left = metrics.horizontalAdvance("0.005") + 8
+        below = metrics.height() * (1 + self._legend_rows()) + 8
+        return QRectF(
+            left,
+            metrics.height() / 2,
+            max(self.width() - left - 8, 10),
+            max(self.height() - below - metrics.height() / 2, 10),
+        )
+
+    def _legend_rows(self) -> int:
+        return max(1, math.ceil(len(self._lines) / 2))
+
+    def paintEvent(self, event: Any) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        text = self.palette().windowText().color()
+        painter.setPen(text)
+        if not self._lines:
+            painter.drawText(
+                self.rect(),
+                Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap,
+                self.empty_text,
+            )
+        else:
+            self._paint_axes(painter, text)
+            for line, x, y in self._lines:
+                painter.strokePath(self._path(x, y), self._pen(line, text))
+            self._paint_legend(painter, text)
+        painter.end()
+
+    def _xs(self, steps: Any) -> Any:
+        rect = self._rect()
+        return rect.left() + rect.width() * np.asarray(steps) / self._total
+
+    def _ys(self, values: Any) -> Any:
+        rect = self._rect()
+        low, high = (math.log(v) for v in self._range())
+        share = (np.log(values) - low) / (high - low)
+        return rect.bottom() - rect.height() * share
+
+    def _path(self, steps: Any, values: Any) -> QPainterPath:
+        xs, ys = self._xs(steps), self._ys(values)
+        path = QPainterPath(QPointF(float(xs[0]), float(ys[0])))
+        for x, y in zip(xs[1:], ys[1:], strict=True):
+            path.lineTo(float(x), float(y))
+        if len(xs) == 1:  # a single point is seen too
+            path.addEllipse(QPointF(float(xs[0]), float(ys[0])), 1.5, 1.5)
+        return path
+
+    def _paint_axes(self, painter: QPainter, text: QColor) -> None:
+        rect, metrics = self._rect(), self.fontMetrics()
+        painter.setPen(QPen(text, 1))
+        painter.drawLine(rect.topLeft(), rect.bottomLeft())
+        painter.drawLine(rect.bottomLeft(), rect.bottomRight())
+        low, high = self._range()
+        ticks = log_ticks(low, high)
+        if len(ticks) < 2:
+            ticks = [t for t in linear_ticks(low, high, 3) if low <= t <= high]
+        for tick in ticks:
+            y = float(self._ys(tick))
+            word = tick_text(tick)
+            painter.drawLine(QPointF(rect.left() - 3, y), QPointF(rect.left(), y))
+            left = rect.left() - 5 - metrics.horizontalAdvance(word)
+            painter.drawText(QPointF(left, y + metrics.ascent() / 2 - 1), word)
+        base = rect.bottom() + metrics.ascent() + 3
+        painter.drawText(QPointF(rect.left(), base), "step 0")
+        last = str(self._total)
+        right = rect.right() - metrics.horizontalAdvance(last)
+        painter.drawText(QPointF(right, base), last)
+
+    def _paint_legend(self, painter: QPainter, text: QColor) -> None:
+        metrics = self.fontMetrics()
+        half = self.width() / 2
+        top = self.height() - metrics.height() * self._legend_rows()
+        for i, (line, _, _) in enumerate(self._lines):
+            x, y = half * (i % 2) + 4, top + metrics.height() * (i // 2)
+            middle = y + metrics.height() / 2
+            painter.setPen(self._pen(line, text))
+            painter.drawLine(QPointF(x, middle), QPointF(x + 20, middle))
+            painter.setPen(text)
+            word = f"{line.name} {line.values[-1]:.3g}"
+            word = metrics.elidedText(
+                word, Qt.TextElideMode.ElideMiddle, int(half) - 32
+            )
+            painter.drawText(QPointF(x + 25, y + metrics.ascent()), word)

@@ -1,0 +1,97 @@
+"""From a job's model to the Restore dock."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_geosr.core.errors import GeoSRError, ModelError
+from napari_geosr.core.steps import ResultReady, Step
+from napari_geosr.gui._worker import Run
+from napari_geosr.operations import catalogue
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+RESTORE_DOCK = "Restore (denoise, super-resolve)"
+
+
+class ModelHanding(QObject):
+    """Keeps a model among the person's own and chooses it in the Restore dock.
+
+    Signals
+    -------
+    done : str
+        What was done, in a sentence.
+    failed : object
+        The error.
+    """
+
+    done = Signal(str)
+    failed = Signal(object)
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._run: Run | None = None
+
+    def use(self, bundle: Path) -> None:
+        """Keep the bundle and choose it; a copy is made in a worker."""
+        if self._run is not None:
+            return
+        self._run = Run(
+            lambda _stop: _adopt_steps(bundle),
+            owner=self,
+            on_result=self._choose,
+            on_error=self.failed.emit,
+            on_finished=self._on_finished,
+        )
+
+    def _on_finished(self) -> None:
+        self._run = None
+
+    def _choose(self, kept: Path) -> None:
+        dock, widget = self._viewer.window.add_plugin_dock_widget(
+            "napari-geosr", RESTORE_DOCK, tabify=True
+        )
+        dock.show()
+        dock.raise_()
+        restore: Any = getattr(widget, "native", widget)
+        try:
+            restore.use_model(kept)
+        except GeoSRError as error:
+            self.failed.emit(error)
+            return
+        self.done.emit(
+            f"{kept.name} is chosen in the Restore dock. A copy is kept among your "
+            f"models in {kept.parent}, also if the job is removed."
+        )
+
+
+def _adopt_steps(bundle: Path) -> Generator[Step, None, None]:
+    yield ResultReady(result=catalogue.adopt(bundle))
+
+
+def figures_of(bundle: Path) -> str:
+    """What the card of a model just trained says, in a few lines."""
+    try:
+        card = catalogue.find(bundle).card
+    except ModelError as error:
+        return str(error)
+    lines = []
+    rows = [row for row in card.figures if row.psnr is not None]
+    if rows:
+        shown = ", ".join(f"{row.method} {row.psnr:.1f} dB" for row in rows)
+        lines.append(f"PSNR on the {rows[0].test_set}: {shown}.")
+    training = card.provenance.get("training", {})
+    seconds = training.get("seconds")
+    energy, carbon = (training.get(k) for k in ("kilowatt_hours", "kilograms_co2eq"))
+    if seconds is not None and energy is not None and carbon is not None:
+        lines.append(
+            f"It took {seconds:.0f} s, {1000 * energy:.3g} Wh and "
+            f"{1000 * carbon:.2g} g of CO₂eq."
+        )
+    return "\n".join(lines)

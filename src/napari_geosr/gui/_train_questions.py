@@ -1,0 +1,111 @@
+"""What people have, in their words, and the learning methods for it. No Qt here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_geosr.operations.train import needs, roles
+
+
+@dataclass(frozen=True)
+class Question:
+    """One answer to *What do you have?*.
+
+    Attributes
+    ----------
+    text : str
+    methods : tuple of str
+        Those that learn from it, the best first.
+    names : tuple of str
+        What source and target are called here.
+    several : bool
+        Whether the source is several volumes.
+    defaults : mapping of str to mapping
+        By method, settings that fit what people have.
+    """
+
+    text: str
+    methods: tuple[str, ...]
+    names: tuple[str, ...]
+    several: bool = False
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+_QUESTIONS = (
+    Question(
+        "Two noisy scans of the same object",
+        ("noise2noise",),
+        ("First scan", "Second scan"),
+    ),
+    Question(
+        "A noisy scan and a clean one", ("supervised",), ("Noisy scan", "Clean scan")
+    ),
+    Question(
+        "One noisy scan only", ("noise2void", "neighbor2neighbor"), ("Noisy scan",)
+    ),
+    Question(
+        "Several sub-reconstructions of one scan",
+        ("noise2inverse",),
+        ("Reconstructions",),
+        several=True,
+    ),
+    Question(
+        "Few- and many-projection (or short- and long-exposure) scans",
+        ("tomogan", "supervised"),
+        ("Few / short", "Many / long"),
+    ),
+    Question(
+        "Low- and high-resolution scans that match",
+        ("pix2pix", "supervised"),
+        ("Low resolution", "High resolution"),
+        defaults={
+            "pix2pix": {"upscale_factor": 2},
+            "supervised": {
+                "upscale_factor": 2,
+                "network": "light_sr",
+                "dimensions": "3D",
+            },
+        },
+    ),
+    Question(
+        "Two sets of images that do not match",
+        ("cyclegan",),
+        ("From", "To"),
+        several=True,
+    ),
+)
+
+
+def questions() -> tuple[Question, ...]:
+    """Return the answers that a method is at hand for, with those methods alone.
+
+    Methods that are in none, such as those of other packages, come last under their own
+    need.
+    """
+    known = needs()
+    found = []
+    for question in _QUESTIONS:
+        methods = tuple(m for m in question.methods if m in known)
+        if methods:
+            found.append(
+                Question(
+                    question.text,
+                    methods,
+                    question.names,
+                    question.several,
+                    question.defaults,
+                )
+            )
+    named = {m for question in _QUESTIONS for m in question.methods}
+    for method in sorted(known.keys() - named):
+        text = known[method][:1].upper() + known[method][1:]
+        names = tuple(role.capitalize() for role in roles(method))
+        found.append(Question(text, (method,), names, several=True))
+    return tuple(found)
+
+
+def find(found: tuple[Question, ...], method: str) -> int:
+    """Return the index of the first answer that leads to `method`; 0 if none does."""
+    return next((i for i, q in enumerate(found) if method in q.methods), 0)

@@ -1,0 +1,245 @@
+"""From what a person chose to a job folder that a process can work on. No Qt here.
+
+Layers whose voxels are those of their file are read from there; others are written
+into the job's folder, so that the training outlives napari.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError, FileError, VolumeError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.jobs import local
+from napari_geosr.jobs.estimate import estimate_steps
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.operations.train import TrainingConfig, TrainJob, config_class
+
+#: Edge of the part of a layer that an estimate writes down, at least.
+_ESTIMATE_EDGE = 256
+Data = Mapping[str, tuple[Path | Volume, ...]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training to be started.
+
+    Attributes
+    ----------
+    method : str
+    settings : mapping
+        Fields of the method's config, without the data.
+    data : mapping of str to tuple of Path or Volume
+        What each role reads: files, or volumes of layers.
+    """
+
+    method: str
+    settings: Mapping[str, Any]
+    data: Data
+
+    def training(self, paths: Mapping[str, tuple[Path, ...]]) -> Config:
+        """Validate the settings together with the data's paths.
+
+        Raises
+        ------
+        ConfigError
+            With one sentence.
+        """
+        return config_class(self.method).create(**(dict(self.settings) | dict(paths)))
+
+    def check(self) -> None:
+        """Refuse what is wrong without opening a file.
+
+        Raises
+        ------
+        ConfigError
+            With one sentence.
+        """
+        training = self.training(
+            {
+                role: tuple(_stand_in(p) for p in part)
+                for role, part in self.data.items()
+            }
+        )
+        assert isinstance(training, TrainingConfig)
+        TrainJob(method=self.method, training=training).check_settings()
+
+
+def _stand_in(part: Path | Volume) -> Path:
+    return part if isinstance(part, Path) else Path(part.name)
+
+
+def start_steps(
+    plan: Plan, folder: Path, *, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, None]:
+    """Make the job in `folder` and start its process.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(Path)``: the job's folder.
+
+    Raises
+    ------
+    GeoSRError
+        With one sentence; nothing is left then.
+    """
+    job = None
+    try:
+        yield StageStarted(message="Looking at the data")
+        paths = yield from _on_disk(plan, folder / "data", should_stop)
+        train_job = TrainJob.from_values(
+            {"method": plan.method, "training": _plain(plan, paths)}
+        ).with_absolute_paths()
+        train_job.check()
+        job = _create(folder, train_job)
+        local.start(job)
+    except BaseException:
+        if job is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    yield ResultReady(result=job.path)
+
+
+def time_steps(
+    plan: Plan, folder: Path, *, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, None]:
+    """Estimate time and memory of a plan, with files in `folder`, which is removed.
+
+    Of a layer that is in no file, a part stands for all: the time of a step does not
+    depend on the volume's size.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(TrainingEstimate)``.
+    """
+    part = max(_ESTIMATE_EDGE, 3 * int(plan.settings.get("patch") or 64))
+    try:
+        paths = yield from _on_disk(plan, folder, should_stop, part)
+        train_job = TrainJob.from_values(
+            {"method": plan.method, "training": _plain(plan, paths)}
+        ).with_absolute_paths()
+        train_job.check()
+        yield from estimate_steps(train_job.to_values(), should_stop=should_stop)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """Return a folder that is not there yet: ``parent/name`` or with a number."""
+    path, number = parent / name, 1
+    while path.exists():
+        number += 1
+        path = parent / f"{name}-{number}"
+    return path
+
+
+def _plain(plan: Plan, paths: Mapping[str, tuple[Path, ...]]) -> dict[str, Any]:
+    return dict(plan.settings) | dict(paths)
+
+
+def _create(folder: Path, train_job: TrainJob) -> JobFolder:
+    """Make the job's folder around the data that were written into it already."""
+    data = folder / "data"
+    aside = folder.with_name(f".{folder.name}.data")
+    moved = data.is_dir()
+    if moved:
+        data.rename(aside)
+        folder.rmdir()
+    try:
+        job = JobFolder.create(
+            folder, train_job.to_values(), name=train_job.training.name
+        )
+    except BaseException:
+        if moved:
+            shutil.rmtree(aside, ignore_errors=True)
+        raise
+    if moved:
+        aside.rename(data)
+    return job
+
+
+def _on_disk(
+    plan: Plan, folder: Path, should_stop: ShouldStop, edge: int | None = None
+) -> Generator[Step, None, dict[str, tuple[Path, ...]]]:
+    """Give every part of the data a path, writing what has none."""
+    paths: dict[str, tuple[Path, ...]] = {}
+    for role, parts in plan.data.items():
+        found = []
+        for i, part in enumerate(parts, start=1):
+            if isinstance(part, Path):
+                found.append(part)
+            elif is_its_file(part):
+                assert part.source is not None
+                found.append(part.source)
+            else:
+                yield StageStarted(message=f"Writing {part.name!r} into the job")
+                path = folder / f"{role}_{i}.ome.zarr"
+                found.append(_write(part, path, should_stop, edge))
+        paths[role] = tuple(found)
+    return paths
+
+
+def _write(
+    volume: Volume, path: Path, should_stop: ShouldStop, edge: int | None
+) -> Path:
+    from napari_geosr import io
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"The job's folder {path.parent} cannot be made: {error.strerror}. Choose "
+            "another folder."
+        ) from error
+    if edge is not None:
+        key = tuple(
+            slice((n - min(n, edge)) // 2, (n + min(n, edge)) // 2)
+            for n in volume.shape
+        )
+        volume = volume.replace(data=np.asarray(volume.data[key]))
+    return io.write(volume, path, should_stop=should_stop)
+
+
+def is_its_file(volume: Volume) -> bool:
+    """Whether the file that a layer came from holds the very volume that it shows.
+
+    Geometry must agree, and the voxels of three slices: a layer may have been changed
+    since, be a channel or time point of its file, or have been given a voxel size.
+    """
+    from napari_geosr import io
+
+    if volume.source is None or volume.metadata:
+        return False
+    try:
+        file = io.read(volume.source)
+    except (FileError, VolumeError, ConfigError):
+        return False
+    same = (
+        file.axes == volume.axes
+        and file.shape == volume.shape
+        and file.dtype == volume.dtype
+        and file.unit == volume.unit
+        and np.allclose(file.voxel_size, volume.voxel_size, rtol=1e-6)
+    )
+    return same and all(
+        np.array_equal(
+            np.asarray(file.data[i]), np.asarray(volume.data[i]), equal_nan=True
+        )
+        for i in sorted({0, volume.shape[0] // 2, volume.shape[0] - 1})
+    )

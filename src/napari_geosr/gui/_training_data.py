@@ -1,0 +1,173 @@
+"""What a role of a training reads: a layer, or files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui._elided import ElidedLabel
+from napari_geosr.gui._layer_combo import LayerCombo
+from napari_geosr.gui._layers import is_helper, volume_from_layer
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Layer
+
+FROM_FILES, SELECTED = "From files…", "All layers selected in the list"
+
+
+class DataRow(QWidget):
+    """A choice of a layer, of several selected ones, or of files.
+
+    Parameters
+    ----------
+    keys : tuple of str
+        Letters of the shortcuts for files and for a folder.
+
+    Signals
+    -------
+    changed
+        Something else is chosen.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        viewer: napari.viewer.Viewer,
+        name: str,
+        *,
+        keys: tuple[str, str],
+        several: bool = False,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self.name = viewer, name
+        self._files: tuple[Path, ...] = ()
+        self.touched = False
+        fixed = (FROM_FILES, SELECTED) if several else (FROM_FILES,)
+        self.combo = LayerCombo(viewer, can_be_learned_from, fixed=fixed)
+        self.combo.setAccessibleName(name)
+        self.combo.setToolTip(f"{name}: an open layer, or files and folders of slices.")
+        self.label = ElidedLabel("No file is chosen.")
+        self.label.setAccessibleName(f"Files of {name}")
+        files, folder = keys
+        self.files_button = _small(
+            "Files…", f"Choose files as {name.lower()} (Alt+Shift+{files}).", files
+        )
+        self.folder_button = _small(
+            "Folder…",
+            f"Choose a folder of slices or an OME-Zarr as {name.lower()} "
+            f"(Alt+Shift+{folder}).",
+            folder,
+        )
+        self._file_part = QWidget()
+        row = QHBoxLayout(self._file_part)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.label, 1)
+        row.addWidget(self.files_button)
+        row.addWidget(self.folder_button)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        column.addWidget(self.combo)
+        column.addWidget(self._file_part)
+        self.combo.layerChanged.connect(self._on_chosen)
+        self.combo.activated.connect(self._on_touched)
+        self.files_button.clicked.connect(self._ask_files)
+        self.folder_button.clicked.connect(self._ask_folder)
+        self._on_chosen()
+
+    def layer(self) -> Image | None:
+        """Return the layer chosen; None for files or several."""
+        return self.combo.layer()
+
+    def set_files(self, files: tuple[Path, ...]) -> None:
+        """Choose files."""
+        self._files = files
+        self.touched = True
+        names = ", ".join(path.name for path in files)
+        self.label.setText(names or "No file is chosen.")
+        self.label.setToolTip("\n".join(map(str, files)))
+        self.combo.setCurrentIndex(0)
+        self.changed.emit()
+
+    def parts(self) -> tuple[Path | Volume, ...]:
+        """Return what is chosen: paths, or volumes of layers.
+
+        Raises
+        ------
+        GeoSRError
+            If nothing is, or a layer cannot be read.
+        """
+        if self.combo.fixed_entry() == FROM_FILES:
+            if not self._files:
+                raise ConfigError(f"{self.name}: choose a layer or a file.")
+            return self._files
+        chosen = [self.layer()]
+        if self.combo.fixed_entry() == SELECTED:
+            selected = self._viewer.layers.selection
+            chosen = [
+                layer
+                for layer in self._viewer.layers
+                if layer in selected and can_be_learned_from(layer)
+            ]
+        layers = [layer for layer in chosen if layer is not None]
+        if not layers:
+            raise ConfigError(f"{self.name}: select image layers in the layer list.")
+        return tuple(volume_from_layer(layer, self._viewer) for layer in layers)
+
+    def _on_touched(self, _index: int) -> None:
+        self.touched = True
+
+    def _on_chosen(self) -> None:
+        self._file_part.setVisible(self.combo.fixed_entry() == FROM_FILES)
+        self.changed.emit()
+
+    def _ask_files(self) -> None:
+        paths, _ = QFileDialog.getOpenFileNames(self, self.name)
+        if paths:
+            self.set_files(tuple(map(Path, paths)))
+
+    def _ask_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, self.name)
+        if path:
+            self.set_files((Path(path),))
+
+
+def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
+    """Choose a layer for each row that no person has touched, each another one."""
+    layers: list[Any] = [la for la in viewer.layers if can_be_learned_from(la)]
+    taken = [row.layer() for row in rows if row.touched]
+    free = [layer for layer in layers if layer not in taken]
+    for row in rows:
+        if not row.touched and free:
+            row.combo.set_layer(free.pop(0))
+
+
+def can_be_learned_from(layer: Layer) -> bool:
+    """Whether a layer is an image of a person's."""
+    from napari.layers import Image
+
+    return isinstance(layer, Image) and not is_helper(layer)
+
+
+def _small(text: str, tool_tip: str, key: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setShortcut(f"Alt+Shift+{key}")
+    button.setAccessibleName(tool_tip.split(" (")[0])
+    button.setToolTip(tool_tip)
+    button.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+    return button

@@ -1,0 +1,248 @@
+"""The Jobs dock: all trainings, running, waiting and done; watch or go on with one."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFrame,
+    QHBoxLayout,
+    QHeaderView,
+    QMessageBox,
+    QPushButton,
+    QScrollArea,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.steps import ResultReady, Step
+from napari_geosr.gui._job_view import JobView, _button
+from napari_geosr.gui._layers import unwrapped
+from napari_geosr.gui._notify import MessageRow
+from napari_geosr.gui._resume_offer import ResumeOffer
+from napari_geosr.gui._worker import Run
+from napari_geosr.jobs import index
+from napari_geosr.jobs.folder import JobFolder, JobStatus
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+#: Milliseconds between two looks at the list.
+_PAUSE = 2000
+_PATH = Qt.ItemDataRole.UserRole
+TRAIN_DOCK = "Train a model"
+_STATES = {"queued": "waiting", "finishing": "judging"}
+
+
+class JobsDock(QWidget):
+    """Lists the jobs that are known on this machine.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._viewer = unwrapped(napari_viewer)
+        self._listing: Run | None = None
+        self._removing: Run | None = None
+        self._chosen = False
+        self.setMinimumWidth(300)
+        self._make_widgets()
+        self._lay_out()
+        self.tree.itemSelectionChanged.connect(self._on_selected)
+        self.remove_button.clicked.connect(self._on_remove)
+        self.train_button.clicked.connect(self._open_train)
+        self.offer.resumed.connect(self.show_job)
+        self.view.stateChanged.connect(self._on_state)
+        self.view.fineTune.connect(self._on_tune)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.refresh)
+        self.refresh()
+
+    def _make_widgets(self) -> None:
+        self.tree = QTreeWidget()
+        self.tree.setHeaderLabels(["Job", "State", "Steps"])
+        self.tree.setRootIsDecorated(False)
+        self.tree.setUniformRowHeights(True)
+        self.tree.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.tree.setAccessibleName("Jobs")
+        self.tree.setToolTip(
+            "All trainings that are known here; choose several to see their curves "
+            "over each other."
+        )
+        header = self.tree.header()
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column in (1, 2):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+        header.setStretchLastSection(False)
+        self.tree.setMinimumHeight(90)
+        self.tree.setMaximumHeight(190)
+        self.remove_button: QPushButton = _button(
+            "&Delete…", "Delete the folder of the job, with its model; asks first."
+        )
+        self.remove_button.setEnabled(False)
+        self.train_button = _button("&Train a model…", "Open the Train dock.")
+        self.message = MessageRow()
+        self.offer = ResumeOffer(self)
+        self.view = JobView(self._viewer)
+
+    def _lay_out(self) -> None:
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.train_button, 1)
+        buttons.addWidget(self.remove_button, 1)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(8, 8, 8, 8)
+        column.addWidget(self.offer)
+        column.addWidget(self.tree)
+        column.addLayout(buttons)
+        column.addWidget(self.message)
+        column.addWidget(self.view)
+        column.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        scroll.setWidget(inner)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+
+    # The list
+
+    def refresh(self) -> None:
+        """List the jobs again, in a worker."""
+        if self._listing is None:
+            self._listing = Run(
+                lambda _stop: _list_steps(),
+                owner=self,
+                on_result=self._on_listed,
+                on_error=self.message.show_error,
+                on_finished=self._on_list_finished,
+            )
+
+    def _on_list_finished(self) -> None:
+        self._listing = None
+        self._timer.start(_PAUSE)
+
+    def _on_listed(self, jobs: list[JobStatus]) -> None:
+        known = {str(job.path): job for job in jobs}
+        self.tree.blockSignals(True)
+        for i in reversed(range(self.tree.topLevelItemCount())):
+            if self.tree.topLevelItem(i).data(0, _PATH) not in known:
+                self.tree.takeTopLevelItem(i)
+        rows = {item.data(0, _PATH): item for item in self._items()}
+        for i, (path, job) in enumerate(known.items()):
+            item = rows.get(path)
+            if item is None:
+                item = QTreeWidgetItem()
+                item.setData(0, _PATH, path)
+                self.tree.insertTopLevelItem(i, item)
+            _fill(item, job)
+        self.tree.blockSignals(False)
+        if not self._chosen and jobs:
+            # What runs comes first, else the newest.
+            first = next((job for job in jobs if job.is_alive), jobs[0])
+            self.show_job(first.path)
+        elif self.view.job is not None and str(self.view.job) not in known:
+            self._on_selected()
+
+    def _items(self) -> list[QTreeWidgetItem]:
+        return [self.tree.topLevelItem(i) for i in range(self.tree.topLevelItemCount())]
+
+    def show_job(self, path: Path) -> None:
+        """Choose a job in the list; one that is not listed yet is shown as well."""
+        self._chosen = True
+        for item in self._items():
+            if item.data(0, _PATH) == str(path):
+                self.tree.setCurrentItem(item)
+                return
+        self.view.set_job(path)
+        self.refresh()
+
+    def _on_selected(self) -> None:
+        self._chosen = True
+        paths = [Path(item.data(0, _PATH)) for item in self.tree.selectedItems()]
+        self.remove_button.setEnabled(len(paths) == 1)
+        if not paths:
+            self.view.set_job(None)
+            return
+        current = self.tree.currentItem()
+        first = paths[0] if current is None else Path(current.data(0, _PATH))
+        first = first if first in paths else paths[0]
+        self.view.set_job(first, others=[path for path in paths if path != first])
+
+    def _on_state(self, _state: str) -> None:
+        self.refresh()
+
+    # Actions
+
+    def _on_remove(self) -> None:
+        items = self.tree.selectedItems()
+        if len(items) != 1 or self._removing is not None:
+            return
+        path = Path(items[0].data(0, _PATH))
+        text = (
+            f"Delete {path} with its checkpoints and its model? This cannot be undone. "
+            "A copy that you use in the Restore dock stays."
+        )
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self, "Delete job", text, buttons.Yes | buttons.No, buttons.No
+        )
+        if answer != buttons.Yes:
+            return
+        self.message.clear()
+        self._removing = Run(
+            lambda _stop: _remove_steps(path),
+            owner=self,
+            on_error=self.message.show_error,
+            on_finished=self._on_removed,
+        )
+
+    def _on_removed(self) -> None:
+        self._removing = None
+        self.refresh()
+
+    def _open_train(self) -> Any:
+        dock, widget = self._viewer.window.add_plugin_dock_widget(
+            "napari-geosr", TRAIN_DOCK, tabify=True
+        )
+        dock.show()
+        dock.raise_()
+        return getattr(widget, "native", widget)
+
+    def _on_tune(self, job: Path) -> None:
+        self._open_train().fine_tune(job)
+
+
+def _fill(item: QTreeWidgetItem, job: JobStatus) -> None:
+    texts = (
+        job.name,
+        _STATES.get(job.state, job.state),
+        f"{job.done} / {job.total}" if job.total else "–",
+    )
+    for column, text in enumerate(texts):
+        if item.text(column) != text:
+            item.setText(column, text)
+    item.setToolTip(0, f"{job.name}: {job.method}, in {job.path}")
+
+
+def _list_steps() -> Generator[Step, None, None]:
+    yield ResultReady(result=index.list_jobs())
+
+
+def _remove_steps(path: Path) -> Generator[Step, None, None]:
+    index.remove(JobFolder(path))
+    yield ResultReady(result=path)

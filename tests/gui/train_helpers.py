@@ -1,0 +1,46 @@
+"""Small noisy scans in layers, and docks set to trainings of seconds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_geosr.physics.phantoms import sphere_foam
+
+PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
+SMALL = {"layers": 3, "width": 2, "batch_size": 2, "patch": 32, "threads": 1}
+PLUGIN, TRAIN, JOBS = "napari-geosr", "Train a model", "Jobs"
+
+
+def noisy_scans(viewer, seed: int = 0):
+    """Add two noisy scans of a 16 × 64 × 64 foam."""
+    foam = sphere_foam((16, 64, 64), porosity=0.3, radius=(4, 9), gap=1.0, seed=3)
+    clean = 100 * (1 - foam.fraction)
+    rng = np.random.default_rng(seed)
+    return [
+        viewer.add_image(
+            (clean + rng.normal(0, 30, clean.shape)).astype(np.float32),
+            name=name,
+            colormap="viridis",
+            **PLACE,
+        )
+        for name in ("first", "second")
+    ]
+
+
+def opened(viewer, name: str):
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    return getattr(dock, "native", dock)
+
+
+def set_small(dock, *, steps: int, name: str = "mine", folder=None, **more):
+    """Set a training of a tiny network."""
+    dock._form.set_values(SMALL | more)
+    dock.steps.setValue(steps)
+    dock.name.setText(name)
+    if folder is not None:
+        dock.set_folder(folder)
+
+
+def preview_layer(viewer):
+    found = [la for la in viewer.layers if "training preview" in la.name]
+    return found[0] if found else None
