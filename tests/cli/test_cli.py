@@ -85,6 +85,23 @@ def test_measure_with_a_reference_and_a_given_voxel_size(pores, tmp_path, capsys
     assert values["reference"]["porosity"] == values["porosity"]
 
 
+def test_columns_of_a_comparison_are_told_apart(pores, tmp_path, capsys):
+    data = tifffile.imread(pores)
+    data[1:6, 30:35, 20:25] = 50
+    (tmp_path / "b").mkdir()
+    other = save(tmp_path / "b" / "pores.tif", data)
+    out = tmp_path / "report"
+    assert run(["measure", pores, "--reference", other, "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "pores (input)" in shown
+    assert "pores (reference)" in shown
+    assert "second volume against the first" in shown
+    assert "+66.1 %" in shown.splitlines()[1]  # 314 voxels of 189
+    page = (out / "report.html").read_text()
+    assert "change against pores (input), relative to it" in page
+    assert page.index("pores (input)") < page.index("pores (reference)")
+
+
 def test_a_given_voxel_size_is_that_of_the_input_alone(pores, tmp_path, capsys):
     data = np.repeat(np.repeat(np.repeat(tifffile.imread(pores), 2, 0), 2, 1), 2, 2)
     fine = save(tmp_path / "[b]fine.tif", data, voxel=1.0)

@@ -197,7 +197,7 @@ def test_page_is_self_contained(before, after, tmp_path: Path) -> None:
     assert "degraded &lt;1&gt;" in text
     assert "Foam &amp; scan" in text
     assert text.count("data:image/png") == 3
-    assert "difference to truth" in text
+    assert "change against truth" in text
     assert percent_text(before.porosity, before.porosity_uncertainty) in text
     for tag in ("table", "figure", "div", "details", "picture"):
         assert text.count(f"<{tag}") == text.count(f"</{tag}>")

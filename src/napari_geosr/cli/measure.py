@@ -113,10 +113,15 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
     from rich.table import Table
 
     from napari_geosr.operations.measure import figure_rows
+    from napari_geosr.operations.report_files import column_titles
 
     compared = len(reports) > 1
-    names = [escape(volume.name) for volume in volumes.values()]
-    table = Table("", *names, *(["difference"] if compared else []), box=None)
+    names = [escape(title) for title in column_titles(volumes).values()]
+    table = Table("", box=None)
+    for name in [*names, *(["change"] if compared else [])]:
+        table.add_column(name, overflow="fold")
     for label, texts, differences in figure_rows(reports):
         table.add_row(label, *texts, *(differences[1:] if compared else []))
     Console().print(table, highlight=False)
+    if compared:  # as in the dock and on the page
+        print("change: second volume against the first, relative to the first")

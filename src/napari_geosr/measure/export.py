@@ -184,7 +184,7 @@ def write_html(
     path : path
     reports : mapping of PorosityReport
         By the name of their column. With several, differences refer to the one called
-        ``truth`` or ``reference``, else to the first.
+        ``truth``, else to the first.
     pictures : mapping of bytes or Path, optional
         PNG pictures by caption.
     provenance : sequence of mapping

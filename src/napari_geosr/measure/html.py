@@ -10,7 +10,8 @@ from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.rows import number_text, table_rows
 
-_REFERENCES = ("truth", "reference")
+#: The name of the column that all others are compared with; else the first.
+_TRUTH = "truth"
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d1f23; --soft: #5b616b; --line: #d9dce1;
@@ -62,7 +63,7 @@ def page(
         Provenance as JSON text.
     """
     names, values = list(reports), list(reports.values())
-    reference = next((names.index(n) for n in _REFERENCES if n in names), 0)
+    reference = names.index(_TRUTH) if _TRUTH in names else 0
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -127,7 +128,8 @@ def _figures(
     below = ""
     if len(names) > 1:
         below = (
-            f"<p><small>Small: difference to {escape(names[reference])}.</small></p>"
+            "<p><small>Small: change against "
+            f"{escape(names[reference])}, relative to it.</small></p>"
         )
     return (
         '<div class="scroll"><table><thead><tr><th scope="col"></th>'

@@ -68,6 +68,15 @@ def safe_name(name: str) -> str:
     return safe[:_LONGEST_NAME]
 
 
+def column_titles(volumes: Mapping[str, Volume]) -> dict[str, str]:
+    """What people see of each volume: its name, told apart where two have the same."""
+    names = [volume.name for volume in volumes.values()]
+    return {
+        key: volume.name if names.count(volume.name) == 1 else f"{volume.name} ({key})"
+        for key, volume in volumes.items()
+    }
+
+
 def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
     """Raise `FileError` before the work if files would be replaced without leave."""
     folder = next(iter(files.values())).parent
@@ -138,9 +147,8 @@ def write(
     export.write_csv(files["csv"], reports[first], overwrite=overwrite)
     for name in others:
         export.write_csv(files[f"csv {name}"], reports[name], overwrite=overwrite)
-    shown = {volumes[name].name: reports[name] for name in reports}
-    if len(shown) < len(reports):  # two files of the same name
-        shown = dict(reports)
+    titles = column_titles(volumes)
+    shown = {titles[name]: reports[name] for name in reports}
     export.write_png(files["png"], shown, overwrite=overwrite)
     export.write_html(
         files["html"],
