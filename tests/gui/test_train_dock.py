@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import time
 
 import numpy as np
 import pytest
-from train_helpers import TRAIN, noisy_scans, opened, preview_layer, set_small
+from event_loop import Gaps, crowding
+from train_helpers import JOBS, TRAIN, noisy_scans, opened, preview_layer, set_small
 
 from napari_geosr.jobs.folder import JobFolder
 
@@ -46,3 +49,65 @@ def test_from_layers_to_a_restored_scan(viewer, qtbot, tmp_path):
     with qtbot.waitSignal(restore._restoring.finished, timeout=60_000):
         restore.run_button.click()
     assert any("first · mine" in layer.name for layer in viewer.layers)
+
+
+def started(viewer, qtbot, folder, *, steps: int):
+    """Start a training that lasts, and wait until its curve is there."""
+    noisy_scans(viewer)
+    dock = opened(viewer, TRAIN)
+    set_small(dock, steps=steps, folder=folder)
+    dock.start_button.click()
+    qtbot.waitUntil(lambda: dock.view.plot.n_points() > 2, timeout=60_000)
+    return dock
+
+
+def test_a_training_outlives_the_window(make_napari_viewer, qtbot, tmp_path):
+    viewer = make_napari_viewer(show=True)
+    dock = started(viewer, qtbot, tmp_path, steps=20_000)
+    job, view = dock.view.job, dock.view
+    assert (
+        "torch.cuda" not in sys.modules
+        or not sys.modules["torch"].cuda.is_initialized()
+    )
+    gc.collect()
+    with Gaps() as gaps:
+        qtbot.wait(4000)
+    print(f"while training: {gaps}")
+    assert gaps.high < 50 * crowding()
+    points = view.plot.n_points()
+    qtbot.waitUntil(lambda: view.plot.n_points() > points, timeout=20_000)
+    assert "left" in view.figures.text()
+    assert "memory" in view.figures.text()
+    qtbot.waitUntil(lambda: preview_layer(viewer) is not None, timeout=20_000)
+
+    began = time.perf_counter()
+    view.pause_button.click()
+    assert "Pausing" in view.state_label.text()
+    qtbot.waitUntil(lambda: JobFolder(job).status().state == "paused", timeout=20_000)
+    print(f"pause latency {time.perf_counter() - began:.2f} s")
+    qtbot.waitUntil(lambda: view.state == "paused", timeout=5000)
+    paused_at = JobFolder(job).status().done
+    view.resume_button.click()
+    qtbot.waitUntil(lambda: view.state == "running", timeout=60_000)
+    viewer.close()
+
+    viewer = make_napari_viewer(show=True)
+    began = time.perf_counter()
+    jobs = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: jobs.view.job == job, timeout=10_000)
+    qtbot.waitUntil(lambda: jobs.view.plot.n_points() >= points, timeout=5000)
+    print(f"re-attached in {time.perf_counter() - began:.2f} s")
+    qtbot.waitUntil(lambda: preview_layer(viewer) is not None, timeout=10_000)
+    np.testing.assert_allclose(preview_layer(viewer).scale, (2, 0.5, 0.5))
+
+    def steps_done() -> int:
+        return max(jobs.view._watch.curves["loss"].steps)
+
+    qtbot.waitUntil(lambda: steps_done() > paused_at, timeout=60_000)
+    began = time.perf_counter()
+    jobs.view.finish_button.click()
+    qtbot.waitUntil(lambda: jobs.view.state == "done", timeout=60_000)
+    print(f"stopped with a model in {time.perf_counter() - began:.2f} s")
+    assert (JobFolder(job).status().result / "card.yaml").is_file()
+    steps = jobs.view._watch.curves["loss"].steps
+    assert steps == sorted(set(steps))

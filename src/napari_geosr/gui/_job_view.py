@@ -99,7 +99,7 @@ class JobView(QWidget):
             "Stop after the current step, and make a model of what was learned.",
         )
         self.use_button = _button(
-            "&Use this model",
+            "Use this m&odel",
             "Keep the model among your models and choose it in the Restore dock.",
         )
         self.tune_button = _button(

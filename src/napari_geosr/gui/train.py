@@ -50,6 +50,7 @@ from napari_geosr.operations.train import config_class, needs, networks, roles
 if TYPE_CHECKING:
     import napari.viewer
 
+_FROM = "from_model"
 #: Fields that the dock shows above *Advanced*.
 _ABOVE = ("source", "target", "name", "steps")
 _KEYS = (("1", "2"), ("3", "4"), ("5", "6"))
@@ -111,6 +112,9 @@ class TrainDock(QWidget):
         self.steps.setToolTip(
             "Updates of the network's weights: more take longer and learn more."
         )
+        for inner in self.steps.findChildren(QLineEdit):
+            inner.setAccessibleName("Steps")
+            inner.setToolTip(self.steps.toolTip())
         self.folder_label = ElidedLabel("")
         self.folder_label.setAccessibleName("Folder for jobs")
         self.folder_button = QToolButton()
@@ -475,6 +479,11 @@ class TrainDock(QWidget):
             self._on_not_started,
         )
 
+    def _remember(self, plan: Plan) -> None:
+        remember("train", TrainChoices(method=self._method, folder=self._folder))
+        kept = {k: v for k, v in plan.settings.items() if k != "preview_slice"}
+        remember(f"train_{self._method}", config_class(self._method).create(**kept))
+
     def _checked_plan(self) -> Plan | None:
         self.message.clear()
         self.data_message.clear()
@@ -549,9 +558,6 @@ class TrainDock(QWidget):
         self.cancel_button.setVisible(busy)
         self.estimate_button.setVisible(not busy)
         self.start_button.setEnabled(not busy)
-
-
-_FROM = "from_model"
 
 
 def _combo(name: str, tool_tip: str) -> QComboBox:

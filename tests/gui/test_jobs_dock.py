@@ -1,0 +1,184 @@
+"""The Jobs dock on job folders as processes leave them, in real napari."""
+
+from __future__ import annotations
+
+import gc
+import time
+
+import numpy as np
+import pytest
+from event_loop import Gaps, crowding
+from qtpy.QtWidgets import QMessageBox
+from train_helpers import JOBS, TRAIN, opened, preview_layer
+
+from napari_geosr import io
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui._job_watch import JobWatch
+from napari_geosr.gui._loss_plot import Line, thinned
+from napari_geosr.jobs import index, local
+from napari_geosr.jobs.folder import JobFolder
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+def make_job(folder, name: str, state: str, *, n: int = 20, **facts) -> JobFolder:
+    values = {"operation": "train", "method": "noise2noise", "training": {}}
+    job = JobFolder.create(folder / name, values, name=name)
+    for step in range(10, 10 * n + 1, 10):
+        losses = {"loss": 1 / step, "validation": 2 / step}
+        job.append(
+            "progress",
+            step=step,
+            total=1000,
+            losses=losses,
+            seconds_left=90.0,
+            memory=2 * 10**9,
+            images_per_second=12.0,
+        )
+    job.set_state(state, done=10 * n, total=1000, **facts)
+    index.register(job)
+    return job
+
+
+def listed(dock) -> dict[str, str]:
+    return {item.text(0): item.text(1) for item in dock._items()}
+
+
+def test_all_jobs_are_listed_and_one_is_shown(viewer, qtbot, tmp_path):
+    make_job(tmp_path, "old", "paused")
+    # Its process is gone without a word: a number that no process has.
+    make_job(tmp_path, "torn", "running", pid=2**22 + 1, host="")
+    make_job(tmp_path, "sick", "failed", message="The loss is no number.")
+    make_job(tmp_path, "next", "queued")
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: len(listed(dock)) == 4, timeout=10_000)
+    assert listed(dock)["next"] == "waiting"
+    assert listed(dock)["old"] == "paused"
+    items = {item.text(0): item for item in dock._items()}
+    dock.tree.setCurrentItem(items["sick"])
+    qtbot.waitUntil(lambda: dock.view.state == "failed", timeout=5000)
+    assert "no number" in dock.view.message.text
+    assert not dock.view.resume_button.isHidden()
+    assert dock.view.pause_button.isHidden()
+    dock.tree.setCurrentItem(items["old"])
+    qtbot.waitUntil(lambda: dock.view.state == "paused", timeout=5000)
+    assert dock.view.plot.names() == ["training", "validation"]
+    items["sick"].setSelected(True)
+    qtbot.waitUntil(lambda: "sick validation" in dock.view.plot.names(), timeout=5000)
+    assert not dock.remove_button.isEnabled()
+
+
+@pytest.mark.parametrize("name", [TRAIN, JOBS])
+def test_an_interrupted_job_is_offered(viewer, qtbot, tmp_path, monkeypatch, name):
+    import socket
+
+    begun = []
+    monkeypatch.setattr(local, "start", lambda job: begun.append(job.path))
+    host = socket.gethostname()
+    job = make_job(tmp_path, "torn", "running", pid=1, host=host, started=1.0)
+    dock = opened(viewer, name)
+    qtbot.waitUntil(lambda: not dock.offer.isHidden(), timeout=10_000)
+    assert "torn was interrupted at step 200 of 1000" in dock.offer.label.text()
+    dock.offer.button.click()
+    assert begun == [job.path]
+    assert dock.view.job == job.path
+    assert dock.offer.isHidden()
+
+
+def test_deleting_asks_first(viewer, qtbot, tmp_path, monkeypatch):
+    job = make_job(tmp_path, "old", "paused")
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: dock.view.job == job.path, timeout=10_000)
+    buttons = QMessageBox.StandardButton
+    answers = [buttons.No, buttons.Yes]
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: answers.pop(0))
+    dock.remove_button.click()
+    assert job.path.is_dir()
+    dock.remove_button.click()
+    qtbot.waitUntil(lambda: listed(dock) == {}, timeout=10_000)
+    assert not job.path.exists()
+    assert dock.view.job is None
+    assert not dock.view.resume_button.isVisible()
+
+
+def test_a_preview_lies_in_its_place_until_it_is_sent_away(viewer, qtbot, tmp_path):
+    job = make_job(tmp_path, "torn", "paused")
+    job.preview.parent.mkdir()
+    volume = Volume(np.ones((1, 8, 9), np.float32), "ZYX", (2, 1, 1), "µm", (6, 3, 4))
+    io.write(volume, job.preview)
+    job.append("preview", step=100)
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: preview_layer(viewer) is not None, timeout=10_000)
+    layer = preview_layer(viewer)
+    np.testing.assert_allclose(layer.translate, (6, 3, 4))
+    np.testing.assert_allclose(layer.scale, (2, 1, 1))
+    assert str(layer.units[0]) == "micrometer"
+    io.write(volume.replace(data=volume.data + 1), job.preview, overwrite=True)
+    job.append("preview", step=200)
+    qtbot.waitUntil(lambda: float(layer.data.max()) == 2, timeout=10_000)
+    assert preview_layer(viewer) is layer
+    viewer.layers.remove(layer)
+    job.append("preview", step=300)
+    qtbot.wait(1500)
+    assert preview_layer(viewer) is None
+    dock.view.show_preview.setChecked(False)
+    dock.view.show_preview.setChecked(True)
+    qtbot.waitUntil(lambda: preview_layer(viewer) is not None, timeout=10_000)
+
+
+def test_the_events_of_a_night_do_not_stop_the_window(viewer, qtbot, tmp_path):
+    n = 60_000
+    job = make_job(tmp_path, "night", "paused", n=3)
+    line = (job.path / "events.jsonl").read_text().splitlines()[0]
+    with (job.path / "events.jsonl").open("a") as stream:
+        for step in range(40, 40 + n):
+            stream.write(line.replace('"step": 10', f'"step": {step}') + "\n")
+    dock = opened(viewer, JOBS)
+    gc.collect()
+    began = time.perf_counter()
+    with Gaps() as gaps:
+        qtbot.waitUntil(lambda: dock.view.plot.n_points() >= 2 * n, timeout=30_000)
+    print(f"{n} events in {time.perf_counter() - began:.1f} s: {gaps}")
+    assert gaps.high < 60 * crowding()
+
+
+def test_steps_lost_to_a_crash_leave_the_curve(tmp_path):
+    job = make_job(tmp_path, "torn", "paused")
+    job.append("progress", step=105, total=1000, losses={"loss": 0.5})
+    watch = JobWatch(job.path)
+    assert not watch.read()
+    assert watch.curves["loss"].steps == [*range(10, 101, 10), 105]
+    assert watch.curves["loss"].values[-1] == 0.5
+
+
+def test_a_wish_that_was_lost_is_said_again(tmp_path):
+    import os
+    import socket
+
+    import psutil
+
+    job = make_job(tmp_path, "new", "queued")
+    watch = JobWatch(job.path)
+    watch.ask("pause")
+    job.clear_request()  # as a process does that begins
+    facts = {"pid": os.getpid(), "host": socket.gethostname()}
+    job.set_state("running", started=psutil.Process().create_time(), **facts)
+    watch.read()
+    assert job.requested() == "pause"
+    job.clear_request()
+    job.set_state("paused")
+    watch.read()
+    assert (watch.wish, job.requested()) == ("", "")
+
+
+def test_long_curves_are_drawn_with_few_points():
+    steps = np.arange(1, 100_001)
+    x, y = thinned(Line("a", steps, 1 / steps))
+    assert len(x) == len(y) <= 400
+    assert x[0] < 200
+    assert (np.diff(y) < 0).all()
+    x, y = thinned(Line("critic", [1, 2, 3], [-1.0, 0.0, 2.0]))
+    assert y.tolist() == [2.0]

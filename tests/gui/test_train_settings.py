@@ -1,0 +1,160 @@
+"""The Train dock asks, proposes, and refuses what is wrong before it starts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QProgressBar,
+    QWidget,
+)
+from train_helpers import JOBS, TRAIN, noisy_scans, opened, set_small
+
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui import _train_questions as answers
+from napari_geosr.gui._train_start import free_folder, is_its_file
+from napari_geosr.operations.train import needs, roles
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+def test_every_method_answers_a_question():
+    found = answers.questions()
+    assert {m for q in found for m in q.methods} == set(needs())
+    for question in found:
+        for method in question.methods:
+            assert len(question.names) >= len(roles(method)), method
+
+
+def test_wrong_settings_are_refused_beside_the_field(viewer, qtbot, tmp_path):
+    dock = opened(viewer, TRAIN)
+    set_small(dock, steps=10, folder=tmp_path)
+    dock.start_button.click()
+    assert "choose a layer or a file" in dock.data_message.text
+    first, _ = noisy_scans(viewer)
+    qtbot.wait(20)
+    for row in dock._rows.values():
+        row.combo.set_layer(first)
+    dock.start_button.click()
+    assert "two different layers" in dock.data_message.text
+    dock._rows["target"].combo.set_layer(viewer.layers["second"])
+    dock.name.setText("My Model")
+    dock.start_button.click()
+    assert "name" in dock.settings_message.text
+    assert dock.advanced.content.isHidden()
+    dock.name.setText("mine")
+    dock._form.editor("adjacent_slices").setValue(4)
+    dock.start_button.click()
+    assert "odd number" in dock.settings_message.text
+    assert not dock.advanced.content.isHidden()
+    dock._form.set_values({"adjacent_slices": 5, "network": "magic"})
+    dock.start_button.click()
+    assert "no network 'magic'" in dock.settings_message.text
+    dock._form.set_values({"network": "msdnet"})
+    assert not dock.settings_message.text
+    dock._rows["target"].set_files((tmp_path / "missing.tif",))
+    dock.start_button.click()
+    qtbot.waitUntil(lambda: "missing.tif" in dock.data_message.text, timeout=10_000)
+    assert list(tmp_path.iterdir()) == []
+    assert dock.start_button.isEnabled()
+
+
+def test_a_few_steps_tell_time_and_memory(viewer, qtbot, tmp_path):
+    noisy_scans(viewer)
+    dock = opened(viewer, TRAIN)
+    set_small(dock, steps=100_000, folder=tmp_path)
+    dock.estimate_button.click()
+    qtbot.waitUntil(lambda: "timed on" in dock.estimate.text(), timeout=60_000)
+    print(dock.estimate.text())
+    assert "of memory" in dock.estimate.text()
+    qtbot.waitUntil(lambda: list(tmp_path.iterdir()) == [], timeout=5000)
+    dock.steps.setValue(50)
+    assert dock.estimate.text() == "Estimate: –"
+
+
+def test_settings_come_back(viewer, qtbot, tmp_path):
+    noisy_scans(viewer)
+    dock = opened(viewer, TRAIN)
+    set_small(dock, steps=77, folder=tmp_path, learning_rate=0.005)
+    dock._on_cancel()
+    plan = dock.plan()
+    assert plan.settings["network_options"] == {}
+    assert plan.settings["preview_slice"] == viewer.dims.current_step[0]
+    dock._form.editor("network_options").setText("dilations: [1, 2]")
+    assert dock.plan().settings["network_options"] == {"dilations": [1, 2]}
+    dock._remember(dock.plan())
+    again = type(dock)(viewer)
+    qtbot.addWidget(again)
+    assert again.steps.value() == 77
+    assert again._form.values()["learning_rate"] == 0.005
+    assert again._form.values()["network_options"] == {"dilations": [1, 2]}
+    assert again._folder == tmp_path
+
+
+def test_a_layer_is_read_from_its_file_only_if_it_is_the_same(tmp_path):
+    data = np.arange(4 * 8 * 8, dtype=np.float32).reshape(4, 8, 8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, data, imagej=True, metadata={"axes": "ZYX"})
+    volume = Volume(data, "ZYX", source=path)
+    assert is_its_file(volume)
+    assert not is_its_file(volume.replace(data=data + 1))
+    assert not is_its_file(volume.replace(data=data[:2]))
+    assert not is_its_file(volume.replace(unit="µm"))
+    assert not is_its_file(volume.replace(source=None))
+    assert not is_its_file(volume.replace(source=tmp_path / "gone.tif"))
+
+
+def test_folders_of_jobs_never_meet(tmp_path):
+    assert free_folder(tmp_path, "a") == tmp_path / "a"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a-2").mkdir()
+    assert free_folder(tmp_path, "a") == tmp_path / "a-3"
+
+
+@pytest.mark.parametrize("name", [TRAIN, JOBS])
+def test_everything_has_a_name_a_tool_tip_and_a_key(viewer, name):
+    noisy_scans(viewer)
+    dock = opened(viewer, name)
+    kinds = (QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QProgressBar)
+    found = [c for c in dock.findChildren(QWidget) if isinstance(c, kinds)]
+    assert len(found) > 8
+    for child in found:
+        what = f"{type(child).__name__} {child.objectName()} {child.accessibleName()}"
+        assert child.accessibleName(), what
+        assert child.toolTip(), what
+    keys = []
+    for button in dock.findChildren(QAbstractButton):
+        if isinstance(button.parent(), QAbstractSpinBox):
+            continue
+        assert "&" in button.text() or not button.shortcut().isEmpty(), button.text()
+        keys.append(button.shortcut().toString())
+    assert len(set(keys)) == len(keys), sorted(k for k in keys if keys.count(k) > 1)
+
+
+def test_it_fits_small_screens(viewer, qtbot):
+    for layer in noisy_scans(viewer):
+        layer.name = f"a rather long name of a scan of some rock, {layer.name}"
+    dock = opened(viewer, TRAIN)
+    dock.setParent(None)
+    dock.resize(360, 680)
+    dock.show()
+    qtbot.waitExposed(dock)
+    bottom = dock.start_button.mapTo(dock, dock.start_button.rect().bottomRight())
+    assert bottom.y() < 680
+    assert bottom.x() < 360
+    dock.advanced.set_open(True)
+    dock.view.setVisible(True)
+    dock.resize(300, 680)
+    qtbot.wait(50)
+    assert dock.minimumSizeHint().width() <= 300
+    assert dock.start_button.parentWidget().minimumSizeHint().width() <= 300
+    dock.close()
+    dock.deleteLater()
