@@ -204,6 +204,13 @@ io.write(volume, {str(path)!r}, overwrite=True)
     done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
     assert done.returncode == 9
     np.testing.assert_array_equal(np.asarray(io.read(path).data), old.data)
+    (left,) = (p.name for p in tmp_path.iterdir() if p != path)
+    with io.create(path, **_SPEC, overwrite=True) as output:
+        assert left in output.note
+        assert "Delete it" in output.note
+    io.write(old, tmp_path / f"out.of{suffix}")
+    with io.create(tmp_path / f"out.of{suffix}", **_SPEC, overwrite=True) as output:
+        assert output.note == ""
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import secrets
 import shutil
@@ -24,6 +25,12 @@ def temporary_sibling(path: Path, suffix: str = "") -> Path:
     """A hidden, unused name in the folder of `path`, ending in `suffix`."""
     stem = path.name.removesuffix(suffix) if suffix else path.name
     return path.with_name(f".{stem}.{secrets.token_hex(4)}.partial{suffix}")
+
+
+def leftovers(path: Path, suffix: str) -> list[Path]:
+    """What runs that were killed, or still go on, left under temporary names."""
+    stem = glob.escape(path.name.removesuffix(suffix))
+    return sorted(path.parent.glob(f".{stem}.{'[0-9a-f]' * 8}.partial{suffix}"))
 
 
 def remove(path: Path) -> None:

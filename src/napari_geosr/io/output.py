@@ -18,6 +18,7 @@ from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.atomic import (
     explained,
+    leftovers,
     move_into_place,
     remove,
     temporary_sibling,
@@ -125,10 +126,12 @@ def open_output(
     stamp.to_json()  # a record that cannot be written must not cost a finished run
     nbytes = math.prod(stamp.shape) * stored.itemsize
     target = check_output(path, overwrite, nbytes)
+    left = leftovers(target, suffix_of(target))
     temporary = temporary_sibling(target, suffix_of(target))
     try:
         with explained(target):
             output = _open(target, temporary, stamp, stored, multiscale, tile, memory)
+        output.note = " ".join(filter(None, (output.note, _of_leftovers(left))))
     except BaseException:
         remove(temporary)
         raise
@@ -148,6 +151,17 @@ def open_output(
     finally:
         if not output._left:
             remove(temporary)
+
+
+def _of_leftovers(left: Sequence[Path]) -> str:
+    """A sentence; they are not removed, as another run may still fill them."""
+    if not left:
+        return ""
+    names = ", ".join(path.name for path in left)
+    return (
+        f"{left[0].parent} holds what an earlier run did not finish: {names}. Delete "
+        "it, unless a run still writes there."
+    )
 
 
 def _save_unfinished(output: Output) -> None:
