@@ -51,6 +51,12 @@ def test_array_and_axes_must_agree():
         make((2, 3, 4), "YX")
 
 
+@pytest.mark.parametrize("edge", [1e-300, 5e-324, 1e200])
+def test_an_edge_out_of_this_world_is_refused(edge):
+    with pytest.raises(VolumeError, match="Check voxel size and unit"):
+        Volume(np.zeros((2, 2)), "YX", (1.0, edge), "m")
+
+
 def test_voxel_volume():
     volume = make(voxel_size=(2.0, 1.0, 0.5), unit="um")
     assert volume.unit == "µm"
@@ -86,6 +92,8 @@ def test_select_asks_for_what_it_needs():
         volume.select()
     with pytest.raises(VolumeError, match="no time 3"):
         volume.select(time=3)
+    with pytest.raises(VolumeError, match="no time -1: choose 0 … 2"):
+        volume.select(time=-1, channel=0)
     with pytest.raises(VolumeError, match="no channel axis"):
         volume.select(time=0, channel=1)
 

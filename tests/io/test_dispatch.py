@@ -51,12 +51,14 @@ def test_one_axis_may_be_chosen_and_the_other_kept(
 ) -> None:
     whole = make_volume((2, 3, 4, 5, 6), "TCZYX")
     path = io.write(whole, tmp_path / "a.tif")
-    channel = io.read(path, channel=-1)
+    channel = io.read(path, channel=2)
     assert channel.axes == "TZYX"
     np.testing.assert_array_equal(np.asarray(channel.data), whole.data[:, 2])
     assert io.read(path, time=1).axes == "CZYX"
     with pytest.raises(FileError, match=r"no time 2: choose 0 … 1"):
         io.read(path, time=2)
+    with pytest.raises(FileError, match=r"no channel -1: choose 0 … 2"):
+        io.read(path, channel=-1)
     with pytest.raises(FileError, match=r"no channel 3: choose 0 … 2"):
         io.read(path, channel=3)
 

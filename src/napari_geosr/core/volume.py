@@ -16,6 +16,8 @@ from napari_geosr.core.units import MILLIMETRES, PIXEL, require_unit
 
 AXES = "TCZYX"
 SPATIAL_AXES = "ZYX"
+#: Below it, and above its inverse, volumes and their inverses leave float64.
+_SMALLEST_EDGE = 1e-60
 
 
 @runtime_checkable
@@ -107,6 +109,11 @@ class Volume:
                 f"{self.name!r} has voxel size {self.voxel_size}; every edge must be "
                 "greater than zero."
             )
+        if not all(_SMALLEST_EDGE < v < 1 / _SMALLEST_EDGE for v in self.voxel_size):
+            raise VolumeError(
+                f"{self.name!r} has voxel size {self.voxel_size} {self.unit}, which is "
+                "too small or too large to compute with. Check voxel size and unit."
+            )
 
     @property
     def title(self) -> str:
@@ -181,7 +188,7 @@ class Volume:
                     f"(axes {', '.join(self.axes)}); one Z, Y, X volume is needed. "
                     f"Choose the {word}, 0 … {n - 1} (--{word})."
                 )
-            if choice is not None and not -n <= choice < n:
+            if choice is not None and not 0 <= choice < n:
                 raise VolumeError(
                     f"{self.name!r} has no {word} {choice}: choose 0 … {n - 1}."
                 )

@@ -103,7 +103,7 @@ def _choose(volume: Volume, time: int | None, channel: int | None) -> Volume:
             continue
         position = volume.axes.index(letter)
         n = volume.shape[position]
-        if not -n <= choice < n:
+        if not 0 <= choice < n:
             word = "time" if letter == "T" else "channel"
             raise FileError(
                 f"{volume.name!r} has no {word} {choice}: choose 0 … {n - 1}."
