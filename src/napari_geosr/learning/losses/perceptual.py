@@ -1,0 +1,190 @@
+"""Perceptual losses: how far the features of two images are apart [1]_.
+
+The feature network is chosen by name. Its weights are on the disk or there is an error:
+nothing is downloaded, and never are weights random.
+
+``structure``
+    A small network that comes with this package. It was trained to tell kinds of pores,
+    their size, and noise in simulated porous media apart
+    (``scripts/train_features.py``), so its features follow what these have in common.
+``vgg19``
+    Of torchvision, trained on photographs, as in the TomoGAN paper; needs torchvision
+    and its file of weights.
+``gradient``
+    No network: differences of neighbouring voxels, at three scales.
+
+References
+----------
+.. [1] Johnson, Alahi, Fei-Fei. Perceptual losses for real-time style transfer and
+   super-resolution. ECCV (2016). doi:10.1007/978-3-319-46475-6_43
+.. [2] Simonyan, Zisserman. Very deep convolutional networks for large-scale image
+   recognition. ICLR (2015). arXiv:1409.1556
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_geosr.core.errors import ConfigError
+
+FeatureName = Literal["structure", "vgg19", "gradient"]
+
+STRUCTURE_FILE = "structure_features.safetensors"
+#: Of the file of weights; another one is refused.
+STRUCTURE_SHA256 = "b0bfc8faa1920b28d37cb5f4b66e282c2e7cc664a712b397b5a1c9580fc86541"
+#: Maps of the layers; two layers at each of three scales.
+STRUCTURE_WIDTHS = (16, 16, 32, 32, 48, 48)
+#: VGG-19's last feature layer before its last pooling: relu5_4.
+_VGG_LAYERS = 36
+
+
+class StructureFeatures(nn.Module):
+    """Three scales of two 3 × 3 convolutions; maps of mean square 1 on phantoms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = (1, *STRUCTURE_WIDTHS)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(sizes)
+        )
+        for i, n in enumerate(STRUCTURE_WIDTHS[1::2]):
+            self.register_buffer(f"scale{i}", torch.ones(n))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Maps at full, half and quarter resolution of ``(N, 1, Y, X)``."""
+        found = []
+        for i in range(len(self.convs) // 2):
+            if i:
+                x = functional.avg_pool2d(x, 2, ceil_mode=True)
+            x = functional.relu(self.convs[2 * i](x))
+            x = functional.relu(self.convs[2 * i + 1](x))
+            scale: Tensor = getattr(self, f"scale{i}")
+            found.append(x * scale.view(1, -1, 1, 1))
+        return found
+
+
+class GradientFeatures(nn.Module):
+    """Differences of neighbours along Y and X, at full, half and quarter resolution."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Differences of ``(N, 1, Y, X)``, a pair for each scale."""
+        found = []
+        for i in range(3):
+            if i:
+                x = functional.avg_pool2d(x, 2, ceil_mode=True)
+            found += [x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]]
+        return [f for f in found if f.numel()]
+
+
+class _VGGFeatures(nn.Module):
+    """Photographs' standard deviations are ours: the input is standardised already."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        least = [max(16, n) for n in x.shape[-2:]]
+        if least != list(x.shape[-2:]):
+            missing = [a - b for a, b in zip(least, x.shape[-2:], strict=True)]
+            x = functional.pad(x, (0, missing[1], 0, missing[0]), mode="replicate")
+        return [self.layers(x.expand(-1, 3, -1, -1))]
+
+
+def load_features(name: FeatureName) -> nn.Module:
+    """Return the feature network called `name`, frozen, in evaluation mode.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name, or its weights are not on this machine.
+    """
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "structure": _structure,
+        "vgg19": _vgg19,
+        "gradient": GradientFeatures,
+    }
+    if name not in makers:
+        raise ConfigError(
+            f"There is no feature network {name!r}. Known: {', '.join(makers)}."
+        )
+    return makers[name]().requires_grad_(False).eval()
+
+
+def perceptual_loss(features: nn.Module, output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of features, averaged over the layers.
+
+    Parameters
+    ----------
+    features : Module
+        From :func:`load_features`.
+    output, target : Tensor of shape (N, 1, [Z,] Y, X)
+        Standardised. Volumes are looked at slice by slice.
+    """
+    # One pass for both: the target's half is cut off from the gradient.
+    both = torch.cat([planes(output), planes(target.detach())])
+    half = len(both) // 2
+    losses = [(f[:half] - f[half:]).square().mean() for f in features(both)]
+    return torch.stack(losses).mean()
+
+
+def planes(x: Tensor) -> Tensor:
+    """``(N, 1, Z, Y, X)`` as ``(N · Z, 1, Y, X)``; planes stay as they are."""
+    return x.transpose(1, 2).flatten(0, 1) if x.ndim == 5 else x
+
+
+def _structure() -> nn.Module:
+    from safetensors.torch import load
+
+    place = resources.files(__package__).joinpath(STRUCTURE_FILE)
+    try:
+        raw = place.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"The weights of the feature network 'structure' ({place}) cannot be read: "
+            "install napari-geosr again, or choose features 'gradient'."
+        ) from error
+    if hashlib.sha256(raw).hexdigest() != STRUCTURE_SHA256:
+        raise ConfigError(
+            f"{place} is not the file of weights that this release came with: install "
+            "napari-geosr again, or choose features 'gradient'."
+        )
+    network = StructureFeatures()
+    network.load_state_dict(load(raw))
+    return network
+
+
+def _vgg19() -> nn.Module:
+    try:
+        from torchvision import models
+    except ImportError as error:
+        raise ConfigError(
+            "The feature network 'vgg19' needs torchvision, which is not installed: "
+            "install it (pip install torchvision) or choose features 'structure'."
+        ) from error
+    url = str(models.VGG19_Weights.IMAGENET1K_V1.url)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not path.is_file():
+        raise ConfigError(
+            f"The weights of 'vgg19' are not on this machine: download {url} to {path} "
+            "or choose features 'structure'."
+        )
+    # The name ends with the first digits of the checksum: vgg19-dcbb9e9d.pth
+    wanted = path.stem.rpartition("-")[2]
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(wanted):
+        raise ConfigError(f"{path} is damaged: download it again from {url}.")
+    network = models.vgg19(weights=None)
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    network.load_state_dict(state)
+    return _VGGFeatures(network.features[:_VGG_LAYERS])
