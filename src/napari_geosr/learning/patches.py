@@ -56,7 +56,7 @@ class Patches:
         self.config = config
         self.factors = dict.fromkeys(volumes, 1) | dict(factors or {})
         rng = np.random.default_rng([config.seed, 1])
-        self.scenes = _scenes(volumes, config, paired, rng)
+        self.scenes = self._scenes(volumes, paired, rng)
         if one_object:
             kept_apart = self.scenes[0].split
             self.scenes = [Scene(s.volumes, kept_apart) for s in self.scenes]
@@ -65,6 +65,33 @@ class Patches:
         self.edge = self._fitting_edge(lambda found: found.train)
         self.validation_edge = self._fitting_edge(lambda found: (found.validation,))
 
+    def _scenes(
+        self,
+        volumes: Mapping[str, Sequence[Volume]],
+        paired: bool,
+        rng: np.random.Generator,
+    ) -> list[Scene]:
+        together: list[dict[str, Volume]] = (
+            [
+                dict(zip(volumes, found, strict=True))
+                for found in zip(*volumes.values(), strict=True)
+            ]
+            if paired
+            else [{role: v} for role, given in volumes.items() for v in given]
+        )
+        scenes = []
+        for found in together:
+            role, volume = next(iter(found.items()))
+            shape = self._shape(volume, role)
+            cut = split(shape, self.config.validation, self.config.planes, rng)
+            scenes.append(Scene(found, cut))
+        return scenes
+
+    def _shape(self, volume: Volume, role: str) -> tuple[int, ...]:
+        """Shape of a volume in voxels of the source, in which places are counted."""
+        kept, factor = len(volume.shape) - self.config.ndim, self.factors[role]
+        return tuple(n if i < kept else n // factor for i, n in enumerate(volume.shape))
+
     def _fitting_edge(
         self, parts: Callable[[Split], tuple[tuple[int, int], ...]]
     ) -> tuple[int, ...]:
@@ -72,14 +99,14 @@ class Patches:
         n = self.config.ndim
         edge = [self.config.patch] * n
         for scene in self.scenes:
-            volume = next(iter(scene.volumes.values()))
+            role, volume = next(iter(scene.volumes.items()))
             if len(volume.shape) < n:
                 raise VolumeError(
                     f"{volume.title} is a single image; a 3D network needs volumes. "
                     "Set dimensions to 2D."
                 )
             for part in parts(scene.split):
-                room = _room(volume.shape, scene.split.axis, part)[-n:]
+                room = _room(self._shape(volume, role), scene.split.axis, part)[-n:]
                 edge = [min(e, size) for e, size in zip(edge, room, strict=True)]
         # Networks with strides need whole ones.
         fitted = tuple(e - e % 8 if e >= 8 else e for e in edge)
@@ -97,6 +124,7 @@ class Patches:
         *,
         validation: bool = False,
         context_of: str | None = None,
+        exchange: bool = True,
     ) -> dict[str, Array]:
         """Draw the same place of all `roles`, as float32 (C, [Z,] Y, X), standardised.
 
@@ -107,6 +135,8 @@ class Patches:
         context_of : str, optional
             The role that gets the neighbouring slices of 2.5D (C = adjacent slices);
             the others give the middle slice (C = 1). The first by default.
+        exchange : bool
+            Whether turning may exchange Y and X; not where noise has a direction.
         """
         scenes = [s for s in self.scenes if roles[0] in s.volumes]
         scene = scenes[int(rng.integers(len(scenes)))]
@@ -122,14 +152,14 @@ class Patches:
         volume = scene.volumes[roles[0]]
         size = volume.voxel_size
         square = self.edge[-1] == self.edge[-2] and bool(np.isclose(size[-1], size[-2]))
-        turn = Turn(rng, square=square, depth=len(volume.shape) == 3)
+        turn = Turn(rng, square=square and exchange, depth=len(volume.shape) == 3)
         return {role: np.ascontiguousarray(turn(p)) for role, p in patches.items()}
 
     def _place(
         self, scene: Scene, role: str, rng: np.random.Generator, validation: bool
     ) -> tuple[int, ...]:
         """Corner of a patch, (Z, Y, X) or (Y, X); in 2D, Z is its slice."""
-        shape = scene.volumes[role].shape
+        shape = self._shape(scene.volumes[role], role)
         parts = (scene.split.validation,) if validation else scene.split.train
         edge = self.validation_edge if validation else self.edge
         n = 1 if validation or self.config.sampling == "uniform" else _CANDIDATES
@@ -245,25 +275,3 @@ def _grey_scales(volumes: Mapping[str, Sequence[Volume]]) -> dict[str, GreyScale
 
 def _room(shape: tuple[int, ...], axis: int, part: tuple[int, int]) -> tuple[int, ...]:
     return tuple(part[1] - part[0] if i == axis else n for i, n in enumerate(shape))
-
-
-def _scenes(
-    volumes: Mapping[str, Sequence[Volume]],
-    config: TrainingConfig,
-    paired: bool,
-    rng: np.random.Generator,
-) -> list[Scene]:
-    if not paired:
-        return [
-            Scene({role: v}, split(v.shape, config.validation, config.planes, rng))
-            for role, given in volumes.items()
-            for v in given
-        ]
-    roles = list(volumes)
-    return [
-        Scene(
-            dict(zip(roles, together, strict=True)),
-            split(together[0].shape, config.validation, config.planes, rng),
-        )
-        for together in zip(*volumes.values(), strict=True)
-    ]

@@ -69,13 +69,13 @@ class NetworkConfig(Config):
 
 def parameter_count(config: NetworkConfig) -> int:
     """Number of parameters in closed form."""
-    k: int = 3**config.ndim
-    f = config.features
+    k, f = 3**config.ndim, config.features
     sizes = [f * 2**level for level in range(config.levels + 1)]
     pairs = [(config.adjacent_slices, f), *itertools.pairwise(sizes)]
     for level, (a, b) in enumerate(itertools.pairwise(sizes)):
         pairs.append((a + b if level or config.top_skip else b, a))
-    return f + 1 + sum(((k * a + 1) * b + (k * b + 1) * b) for a, b in pairs)
+    count: int = f + 1 + sum((k * a + 1) * b + (k * b + 1) * b for a, b in pairs)
+    return count
 
 
 def reach(config: NetworkConfig) -> int:

@@ -1,0 +1,146 @@
+"""Noise2Void: learn from a single noisy scan by guessing voxels from their neighbours.
+
+A few voxels of each patch are hidden behind others, and the network has to guess what
+they were. Noise that is independent from voxel to voxel cannot be guessed, so it learns
+the rest. Where noise is correlated along a line, the line is hidden as well [3]_.
+
+References
+----------
+.. [1] Krull et al. Noise2Void - Learning denoising from single noisy images. CVPR
+   (2019). arXiv:1811.10980
+.. [2] Höck et al. N2V2 - Fixing Noise2Void checkerboard artifacts with modified
+   sampling strategies and a tweaked network architecture. ECCV workshops (2022).
+   arXiv:2211.08512
+.. [3] Broaddus et al. Removing structured noise with self-supervised blind-spot
+   networks. ISBI (2020). doi:10.1109/ISBI45749.2020.9098336
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.learning.blind_spots import BlindSpots, line_offsets
+from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.method import Arrays, Batch, Losses
+from napari_geosr.learning.method import Method as _Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.learning.patches import Patches
+
+NEEDS = "one noisy scan, its noise independent from voxel to voxel"
+
+
+class Config(TrainingConfig):
+    """Settings of Noise2Void."""
+
+    replacement: Literal["uniform", "median"] = Field(
+        "uniform",
+        title="Replacement",
+        description="What hides a voxel: one of its neighbours, or their median; never "
+        "the voxel itself.",
+    )
+    masked: float = Field(
+        1.6,
+        ge=0.1,
+        le=10,
+        title="Masked",
+        description="Voxels of a patch that are hidden and guessed, in per cent.",
+    )
+    mask_axis: Literal["none", "x", "y", "z", "cross"] = Field(
+        "none",
+        title="Mask axis",
+        description="Hide neighbours along this axis as well, where the noise runs in "
+        "lines; cross: along all.",
+    )
+    mask_length: int = Field(
+        5,
+        ge=3,
+        le=31,
+        title="Mask length",
+        description="Length of the hidden line in voxels, an odd number.",
+    )
+
+    @field_validator("mask_length")
+    @classmethod
+    def _check_length(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("choose an odd number, so that there is a middle voxel")
+        return value
+
+
+class Method(_Method):
+    """Guess hidden voxels from what lies around them."""
+
+    config: Config
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config)
+        ndim, settings = config.ndim, self.config
+        self.spots = BlindSpots(
+            ndim,
+            settings.masked / 100,
+            settings.replacement,
+            line_offsets(settings.mask_axis, settings.mask_length, ndim),
+        )
+
+    @classmethod
+    def check(cls, config: TrainingConfig) -> None:
+        """Beside the data: a line along Z needs slices."""
+        super().check(config)
+        assert isinstance(config, Config)
+        if config.mask_axis == "z" and config.dimensions == "2D":
+            raise ConfigError(
+                "Single slices have no neighbours along Z: set --dimensions to 2.5D or "
+                "3D, or --mask-axis to x, y, cross or none."
+            )
+
+    def network_kwargs(self) -> dict[str, Any]:
+        """Settings of the network: without a skip from input to output by default.
+
+        What stands in for a hidden voxel says next to nothing of it, so a network that
+        passes it on begins with the wrong answer.
+        """
+        kwargs = super().network_kwargs()
+        if "residual" in kwargs:
+            kwargs["residual"] = self.config.network_options.get("residual", False)
+        return kwargs
+
+    def look(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
+        """Warn of noise that neighbouring voxels share, with the figure."""
+        from napari_geosr.learning.noise_correlation import warning
+
+        hidden = {"cross": "xyz"[: self.config.ndim]}.get(
+            self.config.mask_axis, self.config.mask_axis
+        )
+        found = (warning(v, "Noise2Void", without=hidden) for v in volumes["source"])
+        return [sentence for sentence in found if sentence]
+
+    def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
+        """Draw a patch with hidden voxels, what they were, and where they are."""
+        exchange = self.config.mask_axis in ("none", "z", "cross")
+        patch = patches.draw(rng, ("source",), exchange=exchange)["source"]
+        volume = patch[0] if self.config.ndim == 3 else patch
+        hidden, chosen = self.spots.hide(volume, rng)
+        middle = slice(patch.shape[0] // 2, patch.shape[0] // 2 + 1)
+        return {
+            "source": hidden[None] if self.config.ndim == 3 else hidden,
+            "target": patch[middle],
+            "mask": chosen.reshape(patch[middle].shape).astype(np.float32),
+        }
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
+        """Mean squared error of the hidden voxels alone."""
+        output = self.modules["network"](batch["source"])
+        mask = batch["mask"]
+        squares = mask * (output - batch["target"]).square()
+        # Patch by patch: parts of a batch then average to the whole.
+        error = (squares.flatten(1).sum(1) / mask.flatten(1).sum(1)).mean()
+        return error, {"loss": error}

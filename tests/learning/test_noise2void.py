@@ -1,0 +1,216 @@
+"""Blind spots are blind; structured masks; the noise's correlation and its warning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.volume import Volume
+from napari_geosr.learning.blind_spots import BlindSpots, line_offsets
+from napari_geosr.learning.methods.noise2void import Config, Method
+from napari_geosr.learning.noise_correlation import noise_correlation
+from napari_geosr.learning.patches import Patches
+from napari_geosr.physics.noise import reconstruction_noise
+from napari_geosr.physics.phantoms import sphere_foam
+
+MASKS = [
+    {"dimensions": "2D"},
+    {"dimensions": "2.5D", "replacement": "median"},
+    {"dimensions": "2.5D", "mask_axis": "z", "mask_length": 3},
+    {"dimensions": "2D", "mask_axis": "x", "mask_length": 7},
+    {"dimensions": "3D", "mask_axis": "cross"},
+    {"dimensions": "3D", "replacement": "median", "mask_axis": "y", "mask_length": 3},
+]
+
+
+def make(data: np.ndarray, **values: Any) -> tuple[Method, Patches]:
+    options = {"patch": 16, "sampling": "uniform", "layers": 3, "width": 2}
+    config = Config.create(source=["a"], **(options | values))
+    method = Method(config)
+    return method, Patches({"source": [Volume(data, "ZYX")]}, config)
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(24, 40, 48))
+
+
+@pytest.mark.parametrize("values", MASKS)
+def test_a_hidden_voxel_sees_nothing_of_itself(
+    noise: np.ndarray, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The output at a masked voxel does not follow that voxel's own value at all.
+
+    Through the drawn arrays: the patch is changed at the voxel before it is masked
+    with the same random numbers, and a network of random weights is run on both.
+    """
+    torch.manual_seed(0)
+    method, patches = make(noise, **values)
+    network = method.build()["network"].double().eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.3)
+
+    def drawn(change: tuple[int, ...] | None = None, by: float = 0.0) -> dict[str, Any]:
+        with monkeypatch.context() as context:
+
+            def changed(*args: Any, **kwargs: Any) -> dict[str, Any]:
+                found = Patches.draw(patches, *args, **kwargs)
+                if change is not None:
+                    middle = found["source"].shape[0] // 2
+                    found["source"][(middle, *change[1:])] += by
+                return found
+
+            context.setattr(patches, "draw", changed)
+            return method.draw(patches, np.random.default_rng(7))
+
+    first = drawn()
+    places = np.argwhere(first["mask"] > 0)
+    assert len(places) >= 4
+    for place in map(tuple, places[:: max(1, len(places) // 6)]):
+        second = drawn(place, by=3.0)
+        assert second["target"][place] == first["target"][place] + 3.0
+        assert np.array_equal(second["mask"], first["mask"])
+        assert np.array_equal(second["source"], first["source"])
+        x = torch.from_numpy(second["source"]).double()[None].requires_grad_(True)
+        output = network(x)[(0, *place)]
+        # The chain rule, from the voxel's own value through the drawn array.
+        (gradient,) = torch.autograd.grad(output, x)
+        moved = torch.from_numpy(second["source"] - first["source"]).double() / 3.0
+        assert float(gradient.abs().sum()) > 0
+        assert float((gradient[0] * moved).sum()) == 0.0
+
+
+@pytest.mark.parametrize("values", MASKS)
+def test_the_masked_share_and_what_stands_in(
+    noise: np.ndarray, values: dict[str, Any]
+) -> None:
+    method, patches = make(noise, **values)
+    drawn = method.draw(patches, np.random.default_rng(1))
+    shape = drawn["target"].shape
+    assert drawn["mask"].shape == shape
+    assert 0.013 <= drawn["mask"].mean() <= 0.022
+    middle = drawn["source"].shape[0] // 2
+    given = drawn["source"][middle : middle + 1]
+    hidden = drawn["mask"] > 0
+    assert (given[hidden] != drawn["target"][hidden]).all()
+    if values.get("mask_axis", "none") == "none":
+        assert np.array_equal(given[~hidden], drawn["target"][~hidden])
+
+
+def test_uniform_takes_neighbours_that_are_not_hidden(rng: np.random.Generator) -> None:
+    patch = np.arange(32 * 32, dtype=np.float32).reshape(1, 32, 32)
+    spots = BlindSpots(2, 0.1, "uniform")
+    hidden, chosen = spots.hide(patch, rng)
+    taken = hidden[chosen].astype(int)
+    places = np.argwhere(chosen[0])
+    assert np.abs(np.stack(np.divmod(taken, 32), 1) - places).max() <= 5
+    assert not chosen.ravel()[taken].any()
+
+
+def test_median_by_hand() -> None:
+    """The median of all others where the patch lies within one neighbourhood."""
+    patch = np.array([[1, 2, 30], [4, 5, 60], [7, 8, 90]], np.float32)[None]
+    hidden, chosen = BlindSpots(2, 1 / 9, "median").hide(
+        patch, np.random.default_rng(0)
+    )
+    assert chosen.sum() == 1
+    assert hidden[chosen] == np.median(patch[~chosen])
+
+
+def test_lines() -> None:
+    assert line_offsets("none", 5, 2) == ()
+    assert line_offsets("x", 5, 2) == ((0, 0, -2), (0, 0, -1), (0, 0, 1), (0, 0, 2))
+    assert set(line_offsets("cross", 3, 2)) == {
+        (0, -1, 0),
+        (0, 1, 0),
+        (0, 0, -1),
+        (0, 0, 1),
+    }
+    assert len(line_offsets("cross", 3, 3)) == 6
+
+
+def test_a_line_is_hidden_as_a_whole(rng: np.random.Generator) -> None:
+    patch = rng.normal(size=(1, 32, 32)).astype(np.float32)
+    spots = BlindSpots(2, 1 / 64, "uniform", line_offsets("x", 5, 2))
+    hidden, chosen = spots.hide(patch, rng)
+    changed = hidden != patch
+    for _, y, x in np.argwhere(chosen):
+        assert changed[0, y, max(0, x - 2) : x + 3].all()
+    assert changed.sum() > 4 * chosen.sum()
+
+
+def test_the_loss_is_that_of_masked_voxels_alone() -> None:
+    method = Method(Config.create(source=["a"], dimensions="2D", layers=2))
+    method.modules = {"network": torch.nn.Identity()}
+    source = torch.tensor([[1.0, 2.0], [3.0, 4.0]])[None, None].repeat(2, 1, 1, 1)
+    mask = torch.zeros(2, 1, 2, 2)
+    mask[0, 0, 0, 1] = mask[1, 0, 1, 0] = mask[1, 0, 1, 1] = 1
+    batch = {"source": source, "target": torch.zeros_like(source), "mask": mask}
+    expected = (2.0**2 + (3.0**2 + 4.0**2) / 2) / 2
+    assert float(method.loss(batch)[0]) == expected
+
+
+def test_the_input_is_not_passed_on_unless_asked_for() -> None:
+    plain = Method(Config.create(source=["a"]))
+    asked = Method(Config.create(source=["a"], network_options={"residual": True}))
+    assert plain.network_kwargs()["residual"] is False
+    assert asked.network_kwargs()["residual"] is True
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"target": ["b"]}, "no targets"),
+        ({"mask_axis": "z", "dimensions": "2D"}, "no neighbours along Z"),
+    ],
+)
+def test_what_does_not_fit_is_said(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Method.check(Config.create(source=["a"], **values))
+    with pytest.raises(ConfigError, match="odd"):
+        Config.create(source=["a"], mask_length=4)
+
+
+@pytest.mark.parametrize("sigma", [0.4, 0.6, 0.8])
+def test_correlation_of_filtered_noise(sigma: float, rng: np.random.Generator) -> None:
+    white = rng.normal(size=(24, 96, 96))
+    filtered = gaussian_filter(white, (0, sigma, 0), mode="wrap")
+    truth = float((filtered * np.roll(filtered, 1, 1)).mean() / filtered.var())
+    found = noise_correlation(Volume(filtered, "ZYX"))
+    assert found["y"] == pytest.approx(truth, abs=0.12)
+    assert abs(found["x"]) < 0.03
+    assert abs(found["z"]) < 0.03
+
+
+@pytest.mark.parametrize("sd", [0.05, 0.3])
+def test_an_object_is_not_taken_for_correlated_noise(
+    sd: float, rng: np.random.Generator
+) -> None:
+    foam = sphere_foam((20, 80, 80), porosity=0.3, radius=(4, 9), gap=1.0, seed=3)
+    clean = 1 - foam.fraction
+    white = Volume(clean + rng.normal(0, sd, clean.shape), "ZYX", name="scan")
+    assert max(map(abs, noise_correlation(white).values())) < 0.05
+    plane = Volume(clean[9] + rng.normal(0, sd, clean[9].shape), "YX")
+    assert max(map(abs, noise_correlation(plane).values())) < 0.1
+    method = Method(Config.create(source=["a"]))
+    assert method.look({"source": [white]}) == []
+    noise = reconstruction_noise(clean.shape, sd, rng)
+    projected = white.replace(data=clean + noise)
+    (sentence,) = method.look({"source": [projected]})
+    truth = (noise[..., 1:] * noise[..., :-1]).mean() / noise.var()
+    found = noise_correlation(projected)
+    assert found["x"] == pytest.approx(truth, abs=0.12)
+    assert f"X {found['x']:.2f}" in sentence
+    assert "'scan'" in sentence
+    hidden = Method(Config.create(source=["a"], mask_axis="cross"))
+    assert hidden.look({"source": [projected]}) == []
+
+
+def test_volumes_without_noise_say_nothing() -> None:
+    assert noise_correlation(Volume(np.ones((16, 40, 40)), "ZYX")) == {}
+    assert noise_correlation(Volume(np.ones((1, 4, 4)), "ZYX")) == {}
