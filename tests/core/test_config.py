@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, create_model
 
 from napari_geosr.core.config import Config, format_bytes, parse_bytes
 from napari_geosr.core.errors import ConfigError
@@ -21,9 +23,36 @@ def test_a_bad_value_is_one_sentence_with_the_value():
         Example.create(depth=0)
 
 
-def test_an_unknown_setting_is_refused():
-    with pytest.raises(ConfigError, match="width"):
-        Example.create(width=2)
+def test_an_unknown_setting_is_refused_with_those_there_are(tmp_path):
+    with pytest.raises(ConfigError, match="no setting 'dept'.*'depth'.*depth, name"):
+        Example.create(dept=2)
+    path = tmp_path / "config.yaml"
+    path.write_text("dept: 2\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"config\.yaml: There is no setting 'dept'"):
+        Example.from_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "says"),
+    [
+        (Literal["otsu", "li"] | float, "foo", "'otsu', 'li' or a number is needed"),
+        (int, "foo", "^value: a whole number is needed \\(given: 'foo'\\)"),
+        (str, [1], "^value: a text is needed.$"),
+        (int | None, "x", "^value: a whole number is needed"),
+        (tuple[int, ...], ("x",), "^value.0: a whole number is needed"),
+    ],
+)
+def test_complaints_are_in_words(kind, value, says):
+    model = create_model("Model", __base__=Config, value=(kind, ...))
+    with pytest.raises(ConfigError, match=says):
+        model.create(value=value)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n"])
+def test_an_empty_file_means_the_defaults(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert Example.from_yaml(path) == Example()
 
 
 def test_yaml_round_trip(tmp_path):

@@ -96,6 +96,12 @@ def test_nothing_to_restore_is_refused(noisy, value):
         restore(empty)
 
 
+def test_memory_is_an_amount_or_bytes():
+    assert RestoreConfig.create(memory=4 * 10**9).memory == "4000000000"
+    with pytest.raises(ConfigError, match=r"^memory: '4XB' is not an [^']*$"):
+        RestoreConfig.create(memory="4XB")
+
+
 def test_bad_settings_are_refused():
     with pytest.raises(ConfigError, match="memory"):
         restore(Volume(np.zeros((4, 4)), "YX"), memory="much")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 from pydantic import ValidationError
 
 from napari_geosr import __version__
@@ -82,7 +83,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         code = build_app()(words)
     except CycloptsError as error:
-        _say(_sentence(error), debug)
+        _say(_sentence(error, words), debug)
         return 2
     except GeoSRError as error:
         _say(str(error), debug)
@@ -107,11 +108,21 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return int(code or 0)
 
 
-def _sentence(error: CycloptsError) -> str:
+def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
     cause = error.__cause__ or error.__context__
     if isinstance(cause, ValidationError):
         return explain(cause)
-    return " ".join(str(error).split())
+    if isinstance(error, UnusedCliTokensError):
+        unused = " ".join(error.unused_tokens or ())
+        return (
+            f"{unused}: nothing is expected there. Write several numbers with commas "
+            "between (--voxel-size 4,2,2), and names with spaces in quotes."
+        )
+    sentence = " ".join(str(error).split())
+    negative = [word for word in words if re.match(r"-[0-9.]", word)]
+    if isinstance(error, MissingArgumentError) and negative:
+        sentence += f" Write a value that begins with a minus after =: ={negative[0]}"
+    return sentence
 
 
 def _say(sentence: str, debug: bool) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,15 @@ from napari_geosr.core.errors import ConfigError
 SCHEMA_VERSION = 1
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SIZES |= {f"{letter}i": 1024**i for i, letter in enumerate("kmgt", start=1)}
+
+#: Words for what pydantic calls a type.
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "a yes or no",
+    "str": "a text",
+    "string": "a text",
+}
 
 #: What PyYAML lets through from values that do not fit their tag, e.g. the date
 #: 2023-99-99 or ``!!int ""``, besides its own errors.
@@ -49,10 +59,19 @@ class Config(BaseModel):
         for key in values:
             if not isinstance(key, str):
                 raise ConfigError(f"{key!r} is not the name of a setting.")
+            if key not in cls.model_fields:
+                raise ConfigError(cls._unknown(key))
         try:
             return cls(**values)
         except ValidationError as error:
             raise ConfigError(explain(error)) from error
+
+    @classmethod
+    def _unknown(cls, key: str) -> str:
+        names = list(cls.model_fields)
+        close = get_close_matches(key, names, n=1)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        return f"There is no setting {key!r}.{meant} Settings: {', '.join(names)}."
 
     def to_yaml(self) -> str:
         """The config as YAML with its schema version."""
@@ -73,15 +92,22 @@ class Config(BaseModel):
             raise ConfigError(
                 f"{path} is not a readable YAML config: {reason}."
             ) from error
+        if values is None:  # nothing, or comments only: all as it is by default
+            values = {}
         if not isinstance(values, dict):
-            raise ConfigError(f"{path} holds no settings: a mapping was expected.")
+            raise ConfigError(
+                f"{path} holds no settings: lines such as 'name: value' were expected."
+            )
         version = values.pop("schema_version", SCHEMA_VERSION)
         if version != SCHEMA_VERSION:
             raise ConfigError(
                 f"{path} has schema version {version}; this release reads version "
                 f"{SCHEMA_VERSION}. Install the release that wrote it."
             )
-        return cls.from_mapping(values)
+        try:
+            return cls.from_mapping(values)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
 
 def load_yaml(text: str) -> Any:
@@ -103,18 +129,34 @@ def load_yaml(text: str) -> Any:
 
 def explain(error: ValidationError) -> str:
     """Turn pydantic's report into one sentence for a person."""
-    parts = []
+    parts: dict[str, list[Mapping[str, Any]]] = {}
     for item in error.errors(include_url=False):
-        where = ".".join(str(p) for p in item["loc"]) or "settings"
-        what = str(item["msg"]).removeprefix("Value error, ").rstrip(".")
-        given = item.get("input")
-        shown = (
-            ""
-            if isinstance(given, dict | list) or given is None
-            else f" (given: {given!r})"
-        )
-        parts.append(f"{where.replace('_', ' ')}: {what}{shown}")
-    return "; ".join(parts) + "."
+        # Behind the name: places in a list, or pydantic's word for a part of a union.
+        path = [str(p) for p in item["loc"] if not str(p).startswith("literal[")]
+        union = len(path) > 1 and path[-1] in _KINDS
+        where = ".".join(path[:-1] if union else path)
+        parts.setdefault(where or "settings", []).append(item)
+    return "; ".join(_complaint(*part) for part in parts.items()) + "."
+
+
+def _complaint(where: str, items: Sequence[Mapping[str, Any]]) -> str:
+    """What is wrong with one setting; several reasons are those of a union."""
+    reasons = []
+    for item in items:
+        kind = str(item["type"]).partition("_")[0]
+        if kind == "literal":
+            reasons.append(f"one of {item['ctx']['expected'].replace(' or ', ', ')}")
+        elif kind in _KINDS and str(item["type"]).endswith(("_type", "_parsing")):
+            reasons.append(_KINDS[kind])
+        else:
+            reasons.append(str(item["msg"]).removeprefix("Value error, ").rstrip("."))
+    what = " or ".join(dict.fromkeys(reasons))
+    if any(reason.startswith(("one of ", "a ")) for reason in reasons):
+        what += " is needed"
+    given = items[0].get("input")
+    known = given is None or isinstance(given, dict | list) or repr(given) in what
+    shown = "" if known else f" (given: {given!r})"
+    return f"{where.replace('_', ' ')}: {what}{shown}"
 
 
 def parse_bytes(text: str | float) -> int:

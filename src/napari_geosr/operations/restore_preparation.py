@@ -67,6 +67,13 @@ class RestoreConfig(Config):
         description="CPU threads, at most as many as cores; by default cores - 1.",
     )
 
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _take_bytes(cls, value: object) -> object:
+        """A plain number of a settings file is one of bytes."""
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return str(value) if is_number else value
+
     @field_validator("memory")
     @classmethod
     def _check_memory(cls, value: str | None) -> str | None:
