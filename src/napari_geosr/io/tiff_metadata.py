@@ -150,6 +150,10 @@ def from_imagej(page: Any, metadata: Mapping[str, Any], n_slices: int) -> Physic
         space.size["Z"] = spacing
     elif n_slices > 1 and has_unit:
         space.size["Z"] = 1.0
+        space.notes.append(
+            f"The slice distance is not in the file; it was taken as 1 {space.unit}, "
+            "which is what ImageJ means by that."
+        )
     if not has_unit and space.size:
         space.notes.append(
             "The file gives a voxel size without a unit; it was kept as a number."
