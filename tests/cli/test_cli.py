@@ -85,6 +85,29 @@ def test_measure_with_a_reference_and_a_given_voxel_size(pores, tmp_path, capsys
     assert values["reference"]["porosity"] == values["porosity"]
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--voxel-size", "1", "2", "3"], "commas between"),
+        (["--dataset", "-3GB"], "after =: =-3GB"),
+    ],
+)
+def test_what_cannot_be_parsed_is_explained(pores, words, says, capsys):
+    assert run(["info", pores, *words]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_only_what_is_missing_is_asked_for(tmp_path, capsys):
+    data = np.full((8, 40, 40), 200, np.uint8)
+    data[2:6, 5:9, 5:9] = 50
+    tifffile.imwrite(tmp_path / "bare.tif", data)
+    given = [str(tmp_path / "bare.tif"), "--out", str(tmp_path / "out")]
+    assert run(["measure", *given, "--voxel-size", "3"]) == 0
+    said = capsys.readouterr().err
+    assert "give --unit" in said
+    assert "give --voxel-size" not in said
+
+
 def test_columns_of_a_comparison_are_told_apart(pores, tmp_path, capsys):
     data = tifffile.imread(pores)
     data[1:6, 30:35, 20:25] = 50

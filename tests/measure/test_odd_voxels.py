@@ -7,7 +7,10 @@ import pytest
 from pore_shapes import measure
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import StageStarted
+from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.porosity import measure_steps
 from napari_geosr.measure.segment import threshold_value
 
 
@@ -108,3 +111,10 @@ def test_a_threshold_outside_the_grey_values_is_told(rng, value, phase, what) ->
 def test_an_empty_mask_is_named(rng) -> None:
     with pytest.raises(VolumeError, match="sample mask .* is empty"):
         measure(porous(rng), mask=np.zeros((48, 48, 48), bool))
+
+
+def test_finding_the_sample_is_said_once(rng) -> None:
+    volume = Volume(porous(rng), "ZYX")
+    steps = measure_steps(volume, PorosityConfig(sample_mask="auto"))
+    stages = [step.message for step in steps if isinstance(step, StageStarted)]
+    assert stages.count("Finding the sample") == 1

@@ -42,7 +42,7 @@ def _describe(volume: Volume) -> dict[str, object]:
         "dtype": str(volume.dtype),
         "bytes": volume.nbytes,
         "lazy": volume.is_lazy,
-        "voxel_size": list(volume.voxel_size),
+        "voxel_size": [float(f"{v:.12g}") for v in volume.voxel_size],
         "unit": volume.unit,
         "origin": list(volume.origin),
         "provenance": [dict(entry) for entry in volume.provenance],
@@ -66,7 +66,7 @@ def _lines(volume: Volume) -> list[tuple[str, str]]:
         ("shape", f"{shape} ({', '.join(volume.axes)})"),
         ("data type", f"{volume.dtype}, {format_bytes(volume.nbytes)}"),
         ("voxel size", voxel),
-        ("origin", " , ".join(f"{v:.6g}" for v in volume.origin) + f" {volume.unit}"),
+        ("origin", ", ".join(f"{v:.6g}" for v in volume.origin) + f" {volume.unit}"),
     ]
     for key, value in volume.metadata.items():
         several = value if isinstance(value, list | tuple) else [value]

@@ -88,9 +88,14 @@ def measure(
         for warning in (*notes, *unshown):
             print(f"note: {warning}", file=sys.stderr)
         if not volumes["input"].has_physical_size:
+            unitless = reading is not None and reading.voxel_size is not None
+            lacks = (
+                "the unit of the voxel size is unknown; give --unit"
+                if unitless
+                else "the voxel size is unknown; give --voxel-size and --unit"
+            )
             print(
-                "note: the voxel size is unknown; give --voxel-size and --unit for "
-                "volumes and counts in physical units.",
+                f"note: {lacks} for volumes and counts in physical units.",
                 file=sys.stderr,
             )
         print(f"report: {files['html']}")

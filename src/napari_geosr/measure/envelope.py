@@ -12,7 +12,6 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
-    StageStarted,
     Step,
     never_stop,
 )
@@ -22,7 +21,8 @@ from napari_geosr.measure.kernels import columns as column
 
 #: Bytes per voxel that the envelope takes at its peak.
 _BYTES_PER_VOXEL = 8
-_STAGE = StageStarted(message="Finding the sample")
+#: A sign of life between two looks at `should_stop`; the caller named the stage.
+_ALIVE = Step()
 
 
 def envelope_steps(
@@ -64,7 +64,6 @@ def envelope_steps(
                 f"Measuring {name!r} was cancelled while finding the sample."
             )
 
-    yield _STAGE
     if not solid.any():
         raise VolumeError(
             f"{name!r} has no solid at this threshold, so no sample can be found. "
@@ -79,7 +78,7 @@ def envelope_steps(
         for _ in range(closing):
             check()
             closed = _dilated(closed) if grow else ~_dilated(~closed)
-            yield _STAGE
+            yield _ALIVE
     inner = tuple(
         slice(low, size - high)
         for (low, high), size in zip(margin, closed.shape, strict=True)
@@ -118,7 +117,7 @@ def _chosen_bodies(
         check()
         labels[slab], offset = labeller.add(mask[slab], None)
         offsets.append(offset)
-        yield _STAGE
+        yield _ALIVE
     raw = labeller.finish()
     taken = np.zeros(len(raw.rows) + 1, bool)
     if len(raw.rows):
