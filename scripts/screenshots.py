@@ -178,6 +178,94 @@ def super_resolution() -> None:
     save(viewer, "super_resolution")
 
 
+def noisy_pair(viewer) -> None:
+    """Two noisy scans of the sample foam; the clean one is not used."""
+    import numpy as np
+
+    viewer.open_sample(PLUGIN, "noisy_foam")
+    first, clean = (viewer.layers[f"{word} foam"] for word in ("noisy", "clean"))
+    spread = float(np.std(np.asarray(first.data, float) - clean.data))
+    rng = np.random.default_rng(1)
+    second = clean.data + rng.normal(0, spread, clean.data.shape)
+    first.name = "first scan"
+    viewer.add_image(
+        second.astype(np.float32),
+        name="second scan",
+        scale=first.scale,
+        translate=first.translate,
+        units=first.units,
+        axis_labels=first.axis_labels,
+        contrast_limits=first.contrast_limits,
+    )
+    viewer.layers.remove(clean)
+
+
+def open_train(viewer, steps: int, name: str = "foam", **settings: object) -> QWidget:
+    """Open the Train dock with the settings of a small network."""
+    dock = open_dock(viewer, "Train a model")
+    dock._form.set_values(
+        {"layers": 6, "width": 3, "batch_size": 4, "patch": 48, "threads": 1} | settings
+    )
+    dock.steps.setValue(steps)
+    dock.name.setText(name)
+    return dock
+
+
+def train(theme: str = "dark", name: str = "train") -> None:
+    """A training on its way: curves, figures and the preview on the slice."""
+    viewer = new_viewer(theme, size=(1280, 900))
+    noisy_pair(viewer)
+    dock = open_train(viewer, 500)
+    dock.start_button.click()
+    wait(until=lambda: dock.view.plot.n_points() > 24)
+    wait(until=lambda: "preview" in viewer.layers[-1].name)
+    viewer.reset_view()
+    inner = dock.start_button.parentWidget()
+    scroll = inner.parentWidget().parentWidget().verticalScrollBar()
+    scroll.setValue(scroll.maximum())
+    dock.view.pause_button.click()
+    save(viewer, name)
+
+
+def train_light() -> None:
+    """The same in napari's light theme."""
+    train("light", "train_light")
+
+
+def train_settings() -> None:
+    """What the dock asks before a training starts, with an estimate."""
+    viewer = new_viewer()
+    noisy_pair(viewer)
+    dock = open_train(viewer, 3000)
+    dock.estimate_button.click()
+    wait(until=lambda: "timed on" in dock.estimate.text())
+    dock.advanced.set_open(True)
+    viewer.reset_view()
+    save(viewer, "train_settings")
+
+
+def jobs() -> None:
+    """Two trainings over each other, both done, one chosen."""
+    viewer = new_viewer(size=(1280, 900))
+    noisy_pair(viewer)
+    dock = open_train(viewer, 200)
+    for name, layers in (("foam-small", 3), ("foam-deep", 8)):
+        dock._form.set_values({"layers": layers})
+        dock.name.setText(name)
+        dock.start_button.click()
+        wait(until=lambda wanted=name: wanted in str(dock.view.job))
+        wait(until=lambda: dock.view.state == "done")
+    listing = open_dock(viewer, "Jobs")
+    wait(until=lambda: listing.tree.topLevelItemCount() > 1)
+    listing.tree.selectAll()
+    for part in list(viewer.window.dock_widgets.values()):
+        if part is dock:
+            part.parent().close()
+    wait(until=lambda: "preview" in viewer.layers[-1].name)
+    viewer.reset_view()
+    save(viewer, "jobs")
+
+
 def overview() -> None:
     """A noisy scan, its restored version and the pores, side by side."""
     viewer = new_viewer(size=(1500, 820))
@@ -222,6 +310,10 @@ PICTURES = {
         porosity_measured,
         porosity_measured_light,
         porosity,
+        train_settings,
+        train,
+        train_light,
+        jobs,
     )
 }
 
@@ -234,7 +326,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME")
     arguments = parser.parse_args()
     FOLDER = arguments.out
-    os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()
+    for name in ("CONFIG", "DATA", "STATE"):
+        os.environ[f"XDG_{name}_HOME"] = tempfile.mkdtemp()
     for name in arguments.names or PICTURES:
         PICTURES[name]()
         print(FOLDER / f"{name}.png")

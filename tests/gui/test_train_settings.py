@@ -132,8 +132,9 @@ def test_everything_has_a_name_a_tool_tip_and_a_key(viewer, name):
         assert child.toolTip(), what
     keys = []
     for button in dock.findChildren(QAbstractButton):
-        if isinstance(button.parent(), QAbstractSpinBox):
-            continue
+        form = getattr(dock, "_form", None)
+        if form is not None and form.isAncestorOf(button):
+            continue  # reached by Tab, as all settings are
         assert "&" in button.text() or not button.shortcut().isEmpty(), button.text()
         keys.append(button.shortcut().toString())
     assert len(set(keys)) == len(keys), sorted(k for k in keys if keys.count(k) > 1)

@@ -275,11 +275,18 @@ class JobView(QWidget):
             self._watch = None
             self._show_nothing()
             return
+        if more and self._state:
+            # The picture can wait until all is read; the window cannot.
+            self._timer.start(_BREATH)
+            return
         self._show()
-        if self.show_preview.isChecked() and not more:
+        if more:
+            self._timer.start(_BREATH)
+            return
+        if self.show_preview.isChecked():
             self.preview.update_to(watch.preview_step)
-        ended = not watch.status.is_alive and not more
-        self._timer.start(_BREATH if more else _PAUSE * (4 if ended else 1))
+        # What has ended may be resumed elsewhere, but nobody waits for it.
+        self._timer.start(_PAUSE if watch.status.is_alive else 4 * _PAUSE)
 
     def _show_nothing(self) -> None:
         self.title.setText("")
@@ -363,20 +370,17 @@ class JobView(QWidget):
         self._drawn = points
         lines = []
         for run, each in enumerate((watch, *self._others)):
-            prefix = f"{each.status.name} " if self._others else ""
             # Of the other runs only what can be compared.
             names = list(each.curves) if run == 0 else _main_curves(each)
             for name in names:
                 curve = each.curves[name]
-                lines.append(
-                    Line(
-                        f"{prefix}{'training' if name == 'loss' else name}",
-                        curve.steps,
-                        curve.values,
-                        run=run,
-                        dashed=name == "validation",
-                    )
-                )
+                dashed = name == "validation"
+                title = "training" if name == "loss" else name
+                if self._others and dashed:
+                    title = ""  # one key for the dashed lines of all runs
+                elif self._others:
+                    title = each.status.name
+                lines.append(Line(title, curve.steps, curve.values, run, dashed))
         longest = max([total, *(_steps(other)[1] for other in self._others)])
         self.plot.set_lines(lines, longest)
 

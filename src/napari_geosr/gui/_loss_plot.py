@@ -32,7 +32,7 @@ class Line:
     Attributes
     ----------
     name : str
-        In the legend.
+        In the legend; without one, the dashed lines share a key.
     run : int
         Which run it belongs to: its colour.
     dashed : bool
@@ -102,7 +102,7 @@ class LossPlot(QWidget):
 
     def _describe(self) -> str:
         said = [
-            f"{line.name} {line.values[-1]:.3g} at step {line.steps[-1]}"
+            f"{line.name or 'validation'} {line.values[-1]:.3g} at step {line.steps[-1]}"
             for line, _, _ in self._lines
         ]
         return "; ".join(said) or self.empty_text
@@ -136,7 +136,14 @@ class LossPlot(QWidget):
         )
 
     def _legend_rows(self) -> int:
-        return max(1, math.ceil(len(self._lines) / 2))
+        return max(1, math.ceil(len(self._keys()) / 2))
+
+    def _keys(self) -> list[tuple[Line, str]]:
+        """Lines of the legend with their texts."""
+        named = [line for line, _, _ in self._lines if line.name]
+        keys = [(line, f"{line.name} {line.values[-1]:.3g}") for line in named]
+        nameless = [line for line, _, _ in self._lines if not line.name]
+        return keys + [(line, "validation") for line in nameless[:1]]
 
     def paintEvent(self, event: Any) -> None:
         painter = QPainter(self)
@@ -200,13 +207,12 @@ class LossPlot(QWidget):
         metrics = self.fontMetrics()
         half = self.width() / 2
         top = self.height() - metrics.height() * self._legend_rows()
-        for i, (line, _, _) in enumerate(self._lines):
+        for i, (line, word) in enumerate(self._keys()):
             x, y = half * (i % 2) + 4, top + metrics.height() * (i // 2)
             middle = y + metrics.height() / 2
             painter.setPen(self._pen(line, text))
             painter.drawLine(QPointF(x, middle), QPointF(x + 20, middle))
             painter.setPen(text)
-            word = f"{line.name} {line.values[-1]:.3g}"
             word = metrics.elidedText(
                 word, Qt.TextElideMode.ElideMiddle, int(half) - 32
             )
