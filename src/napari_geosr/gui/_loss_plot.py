@@ -102,8 +102,8 @@ class LossPlot(QWidget):
 
     def _describe(self) -> str:
         said = [
-            f"{line.name or 'validation'} {line.values[-1]:.3g} at step {line.steps[-1]}"
-            for line, _, _ in self._lines
+            f"{line.name or 'validation'} {y[-1]:.3g} at step {x[-1]:.0f}"
+            for line, x, y in self._lines
         ]
         return "; ".join(said) or self.empty_text
 
