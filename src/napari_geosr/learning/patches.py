@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from napari_geosr.learning.statistics import GreyScale, grey_scale
 Array = np.ndarray[Any, Any]
 #: Places looked at for structure; one is drawn in proportion to its spread.
 _CANDIDATES = 4
+
+#: Patches are drawn ahead in a thread, and file handles are no good for two at once.
+_READING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -248,7 +252,8 @@ def mirrored(index: Array, n: int) -> Array:
 
 def _read(volume: Volume, key: Sequence[Any]) -> Array:
     try:
-        return np.asarray(volume.data[tuple(key)])
+        with _READING:
+            return np.asarray(volume.data[tuple(key)])
     except (GeoSRError, MemoryError):
         raise
     except Exception as error:  # whatever the file library raises

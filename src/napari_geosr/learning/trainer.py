@@ -11,6 +11,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ class Trainer:
         self._prepare()
         self.parts = 1
         self.seconds = 0.0
-        self.best: float | None = None
+        self._drawer: ThreadPoolExecutor | None = None
+        self._ahead: tuple[int, Future[list[dict[str, Any]]]] | None = None
 
     def _reduce_hidden_maps(self) -> None:
         """On a processor autocast gains little; the MSD-net has a way of its own."""
@@ -199,6 +201,13 @@ class Trainer:
             If data or the disk for checkpoints fail.
         """
         yield StageStarted(message=f"Training {self.config.name}", total=self.steps)
+        self._drawer, self._ahead = ThreadPoolExecutor(1, "patches"), None
+        try:
+            yield from self._train(should_stop)
+        finally:
+            self._drawer.shutdown(wait=True, cancel_futures=True)
+
+    def _train(self, should_stop: ShouldStop) -> Generator[Step, None, None]:
         clock = _Clock(self)
         last_save = time.monotonic()
         while self.step < self.steps and not should_stop():
@@ -280,20 +289,37 @@ class Trainer:
         self._average()
         return losses
 
-    def _batches(self) -> list[Batch]:
-        """The samples of this step that are this process's, in `parts` parts."""
+    def _samples(self, step: int) -> list[dict[str, Any]]:
+        """The samples of `step` that are this process's."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        samples = [
+        return [
             self.method.draw(
                 self.patches,
-                np.random.default_rng([self.config.seed, self.step, i, _TRAIN]),
+                np.random.default_rng([self.config.seed, step, i, _TRAIN]),
             )
             for i in range(rank, self.config.batch_size, world)
         ]
+
+    def _batches(self) -> list[Batch]:
+        """The samples of this step in `parts` parts; those of the next are begun.
+
+        They depend on the number of the step alone, so drawing them ahead, while the
+        device works, changes nothing.
+        """
+        if self._ahead is None or self._ahead[0] != self.step:
+            self._draw_ahead(self.step)
+        assert self._ahead is not None
+        samples = self._ahead[1].result()
+        if self.step + 1 < self.steps:
+            self._draw_ahead(self.step + 1)
         return [
             self._tensors(samples[i :: self.parts])
             for i in range(min(self.parts, len(samples)))
         ]
+
+    def _draw_ahead(self, step: int) -> None:
+        assert self._drawer is not None
+        self._ahead = (step, self._drawer.submit(self._samples, step))
 
     def _tensors(self, samples: Sequence[dict[str, Any]]) -> Batch:
         device = self.accelerator.device
