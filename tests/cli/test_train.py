@@ -1,0 +1,138 @@
+"""``train`` and ``jobs`` as a stranger's script uses them."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_geosr.cli.app import run
+from napari_geosr.operations.train import needs
+
+FAST = [
+    *("--batch-size", "2", "--patch", "24", "--layers", "3"),
+    *("--width", "2", "--device", "cpu", "--threads", "1"),
+]
+
+
+@pytest.fixture
+def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    clean = np.kron(rng.random((8, 5, 5)), np.ones((1, 8, 8)))
+    for name in ("a.tif", "b.tif"):
+        noisy = (clean + rng.normal(0, 0.2, clean.shape)).astype(np.float32)
+        tifffile.imwrite(
+            name,
+            noisy,
+            imagej=True,
+            resolution=(0.5, 0.5),
+            metadata={"axes": "ZYX", "spacing": 2.0, "unit": "um"},
+        )
+    return tmp_path
+
+
+def train(*more: str, out: str = "job", steps: int = 12) -> int:
+    pair = ["--source", "a.tif", "--target", "b.tif", "--steps", str(steps)]
+    return run(["train", "noise2noise", *pair, "--out", out, *FAST, *more])
+
+
+def values(capsys: Any, *words: str) -> dict[str, Any]:
+    assert run([*words, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_methods_are_listed_with_what_they_need(capsys: Any) -> None:
+    assert run(["train", "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed and need in listed for name, need in needs().items())
+
+
+def test_a_trained_model_restores_at_once(scans: Path, capsys: Any) -> None:
+    assert train("--name", "mine", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["state"] == "done"
+    model = scans / "job" / "result" / "mine"
+    assert said["model"] == str(model)
+    assert run(["models", "verify", str(model)]) == 0
+    assert run(["restore", "a.tif", "--model", str(model), "--out", "r.ome.tif"]) == 0
+    capsys.readouterr()
+    assert values(capsys, "info", "r.ome.tif")["voxel_size"] == [2.0, 2.0, 2.0]
+    card = values(capsys, "models", "show", str(model))
+    assert card["figures"][0]["method"] == "input"
+    assert card["provenance"]["inputs"]["source 1"]["checksum"].startswith("sha256:")
+    assert card["provenance"]["training"]["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--source", "a.tif"], "needs targets"),
+        (["--source", "nowhere.tif", "--target", "b.tif"], "nowhere.tif"),
+        (["--source", "a.tif", "--target", "b.tif", "--patch", "2"], "patch"),
+        (["--source", "a.tif", "--target", "b.tif", "--network", "vgg"], "vgg"),
+        (
+            ["--source", "a.tif", "--target", "b.tif", "--adjacent-slices", "4"],
+            "odd number",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_folder_is_made(
+    scans: Path, capsys: Any, words: list[str], says: str
+) -> None:
+    assert run(["train", "noise2noise", "--out", "job", *words]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+    assert not (scans / "job").exists()
+
+
+def test_a_method_has_to_be_chosen(capsys: Any) -> None:
+    assert run(["train"]) == 2
+    assert "noise2noise" in capsys.readouterr().err
+
+
+def test_a_job_is_not_written_over_another(scans: Path, capsys: Any) -> None:
+    assert train() == 0
+    assert train() == 2
+    assert "not empty" in capsys.readouterr().err
+
+
+def test_settings_of_one_job_start_the_next(scans: Path, capsys: Any) -> None:
+    assert train("--seed", "5") == 0
+    again = ["train", "noise2noise", "--out", "again", "--config", "job/config.yaml"]
+    assert run([*again, "--name", "second"]) == 0
+    capsys.readouterr()
+    shown = values(capsys, "jobs", "show", "again")
+    assert shown["config"]["training"]["seed"] == 5
+    assert shown["name"] == "second"
+
+
+def test_a_detached_job_is_watched_cancelled_resumed_and_removed(
+    scans: Path, capsys: Any
+) -> None:
+    assert train("--detach", "--name", "long", steps=100_000) == 0
+    deadline = time.monotonic() + 60
+    while values_of("long", capsys)["state"] != "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert run(["jobs", "remove", "long"]) == 2
+    assert "cancel it first" in capsys.readouterr().err
+    assert run(["jobs", "cancel", "long"]) == 0
+    assert run(["jobs", "watch", "long"]) == 0
+    assert values_of("long", capsys)["state"] == "cancelled"
+    assert run(["jobs", "cancel", "long"]) == 2
+    assert run(["jobs", "remove", "long"]) == 0
+    assert not (scans / "job").exists()
+    assert run(["jobs", "show", "long"]) == 2
+
+
+def values_of(name: str, capsys: Any) -> dict[str, Any]:
+    capsys.readouterr()
+    return values(capsys, "jobs", "show", name)
