@@ -18,6 +18,8 @@ import napari
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_geosr.jobs.folder import JobFolder
+
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
 PLUGIN = "napari-geosr"
 DOCK_WIDTH = 360
@@ -223,8 +225,9 @@ def train(theme: str = "dark", name: str = "train") -> None:
     inner = dock.start_button.parentWidget()
     scroll = inner.parentWidget().parentWidget().verticalScrollBar()
     scroll.setValue(scroll.maximum())
-    dock.view.pause_button.click()
+    job = JobFolder(dock.view.job)
     save(viewer, name)
+    job.request("cancel")
 
 
 def train_light() -> None:

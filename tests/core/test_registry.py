@@ -42,7 +42,8 @@ def test_third_parties_add_entries_and_duplicates_are_refused(package, monkeypat
     brought = [EntryPoint("brake", "json", "test.parts")]
     monkeypatch.setattr(registry, "entry_points", lambda group: brought)
     assert package.load("brake").__name__ == "json"
-    brought.append(EntryPoint("wheel", "json", "test.parts"))
+    more = [*brought, EntryPoint("wheel", "json", "test.parts")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: more)
     with pytest.raises(ConfigError, match="Two parts are called 'wheel'"):
         package.names()
 

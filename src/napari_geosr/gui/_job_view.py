@@ -23,13 +23,13 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui._duration import duration
 from napari_geosr.gui._elided import ElidedLabel
 from napari_geosr.gui._job_preview import JobPreview
 from napari_geosr.gui._job_watch import JobWatch
 from napari_geosr.gui._loss_plot import Line, LossPlot
 from napari_geosr.gui._model_handing import ModelHanding, figures_of
 from napari_geosr.gui._notify import MessageRow
-from napari_geosr.gui.restore import duration
 from napari_geosr.jobs import local
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ into the job's folder, so that the training outlives napari.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -189,7 +190,8 @@ def _on_disk(
                 found.append(part.source)
             else:
                 yield StageStarted(message=f"Writing {part.name!r} into the job")
-                path = folder / f"{role}_{i}.ome.zarr"
+                name = re.sub(r"[^\w-]+", "_", part.name).strip("_") or "layer"
+                path = folder / f"{role}_{i}_{name}.ome.zarr"
                 found.append(_write(part, path, should_stop, edge))
         paths[role] = tuple(found)
     return paths

@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.gui._curtain import CompareBox
+from napari_geosr.gui._duration import duration
 from napari_geosr.gui._form import ConfigForm
 from napari_geosr.gui._layer_combo import LayerCombo
 from napari_geosr.gui._layers import (
@@ -445,17 +446,6 @@ class RestoreDock(QWidget):
     def _on_layer_removed(self, event: Any) -> None:
         if self._result is not None and event.value is self._result():
             self._show_result(None)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words with sensible digits: ``"12 s"``, ``"3 min"``, ``"2.5 h"``."""
-    if seconds < 1:
-        return "less than 1 s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _can_be_restored(layer: Layer) -> bool:

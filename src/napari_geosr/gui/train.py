@@ -27,6 +27,7 @@ from napari_geosr.core.config import Config, format_bytes
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui import _train_questions as answers
+from napari_geosr.gui._duration import duration
 from napari_geosr.gui._elided import ElidedLabel
 from napari_geosr.gui._form import ConfigForm
 from napari_geosr.gui._job_view import JobView, _button
@@ -40,7 +41,6 @@ from napari_geosr.gui._section import Section
 from napari_geosr.gui._train_start import Plan, free_folder, start_steps, time_steps
 from napari_geosr.gui._training_data import DataRow, suggest
 from napari_geosr.gui._worker import Run
-from napari_geosr.gui.restore import duration
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations import catalogue
@@ -224,6 +224,7 @@ class TrainDock(QWidget):
         self.jobs_button.clicked.connect(self._on_jobs)
         self.view.fineTune.connect(self.fine_tune)
         self.offer.resumed.connect(self._watch_job)
+        self.advanced.button.toggled.connect(self._list_models)
         for signal in (self.name.textEdited, self.steps.valueChanged):
             signal.connect(self._on_settings)
         self._suggesting = QTimer(self)
@@ -301,7 +302,8 @@ class TrainDock(QWidget):
             choices={
                 "network": networks(),
                 "device": ("auto", "cpu", "cuda"),
-                "from_model": ("", *(m.name for m in catalogue.list_models())),
+                # Filled when the section opens: reading the cards takes a while.
+                "from_model": ("",),
             },
         )
         try:
@@ -319,6 +321,8 @@ class TrainDock(QWidget):
         form.changed.connect(self._on_settings)
         form.editor("from_model").currentTextChanged.connect(self._on_from_model)
         self._form = form
+        if self.advanced.content.isVisibleTo(self):
+            self._list_models(True)
 
     def _set(self, values: Any) -> None:
         if self._form is not None:
@@ -328,9 +332,21 @@ class TrainDock(QWidget):
         if "steps" in values:
             self.steps.setValue(values["steps"])
 
+    def _list_models(self, is_open: bool) -> None:
+        """Suggest the models of the zoo to start from."""
+        combo: Any = None if self._form is None else self._form.editor(_FROM)
+        if not is_open or combo is None or combo.count() > 1:
+            return
+        text = combo.currentText()
+        combo.blockSignals(True)
+        combo.addItems([model.name for model in catalogue.list_models()])
+        combo.setCurrentText(text)
+        combo.blockSignals(False)
+
     def _on_from_model(self, name: str) -> None:
         """Take over the network of a model of the zoo: its weights fit no other."""
-        if name not in [model.name for model in catalogue.list_models()]:
+        combo: Any = None if self._form is None else self._form.editor(_FROM)
+        if not name or combo is None or combo.findText(name) < 0:
             return
         self._set({k: v for k, v in fine_tune_settings(name).items() if k != _FROM})
 
