@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,3 +46,77 @@ def noisy_pair(tmp_path_factory: pytest.TempPathFactory) -> NoisyPair:
     paths["truth"] = folder / "truth.tif"
     tifffile.imwrite(paths["truth"], clean, imagej=True, metadata={"axes": "ZYX"})
     return NoisyPair(**paths, clean=clean)
+
+
+@pytest.fixture
+def build_trainer(noisy_pair: NoisyPair) -> Iterator[Callable[..., Any]]:
+    """Make the trainer of a method that learns the foam from its first scan."""
+    import torch
+
+    from napari_geosr.io import read
+    from napari_geosr.learning.methods import METHODS, config_class
+    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.trainer import Trainer
+
+    def build(name: str, folder: Path | None = None, **settings: Any) -> Trainer:
+        values = {
+            "source": [noisy_pair.first],
+            "target": [noisy_pair.truth],
+            "steps": 4,
+            "batch_size": 2,
+            "patch": 16,
+            "warm_up": 0,
+            "sampling": "uniform",
+            "device": "cpu",
+            "checkpoint_seconds": 60.0,
+        }
+        config = config_class(name).create(**(values | settings))
+        kind = METHODS.load(name).Method
+        kind.check(config)
+        method = kind(config)
+        volumes = {r: [read(p) for p in getattr(config, r)] for r in method.roles}
+        factors = {"target": method.upscale_factor}
+        patches = Patches(volumes, config, paired=method.paired, factors=factors)
+        return Trainer(method, patches, folder)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield build
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def fine_foam(noisy_pair: NoisyPair, tmp_path: Path) -> Callable[[int, int], Path]:
+    """Write the foam with voxels `factor` times finer along the last `ndim` axes."""
+
+    def write(factor: int, ndim: int) -> Path:
+        fine = noisy_pair.clean
+        for axis in range(3 - ndim, 3):
+            fine = fine.repeat(factor, axis=axis)
+        path = tmp_path / f"fine{factor}{ndim}.tif"
+        tifffile.imwrite(path, fine, imagej=True, metadata={"axes": "ZYX"})
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run_steps() -> Callable[..., list[dict[str, float]]]:
+    """Go some steps on with a trainer and return the named losses of each."""
+
+    def run(trainer: Any, n: int = 1) -> list[dict[str, float]]:
+        found: list[dict[str, float]] = []
+        method, stop_at = trainer.method, trainer.step + n
+        original = type(method).train_step
+
+        def noted(*given: Any) -> dict[str, float]:
+            found.append(original(method, *given))
+            return found[-1]
+
+        method.train_step = noted
+        for _ in trainer.run(lambda: trainer.step >= stop_at):
+            pass
+        del method.train_step
+        return found
+
+    return run

@@ -1,0 +1,146 @@
+"""What all methods with a critic share: settings, optimisers, frozen critics.
+
+Generator and critic alternate within a step: ``loop.update("network", …)`` and
+``loop.update("critic", …)``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.method import Arrays, Batch, Losses, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Distance = Literal["jensen-shannon", "wasserstein", "least-squares"]
+
+
+class AdversarialConfig(TrainingConfig):
+    """Settings of trainings with a critic."""
+
+    learning_rate: float = Field(
+        5e-4,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Adam's, at the start, of generators and critics.",
+    )
+    distance: Distance = Field(
+        "jensen-shannon",
+        title="Distance",
+        description="Between true and made images: Jensen-Shannon, Wasserstein with "
+        "gradient penalty (steadier, slower), or least squares.",
+    )
+    gradient_penalty: float = Field(
+        10.0,
+        ge=0,
+        title="Gradient penalty",
+        description="Weight of the penalty on the critic's slope; Wasserstein alone.",
+    )
+    critic_width: int = Field(
+        32,
+        ge=1,
+        le=128,
+        title="Critic's width",
+        description="Maps of the critic's first layer; 64 in the papers.",
+    )
+
+
+class AdversarialMethod(Method):
+    """A generator that becomes the model, and critics that are thrown away."""
+
+    roles = ("source", "target")
+    output_role = "target"
+    config: AdversarialConfig
+
+    def optimiser(self, group: str, parameters: list[Any]) -> Any:
+        """Adam with little momentum, or none with the Wasserstein distance."""
+        import torch
+
+        wasserstein = self.config.distance == "wasserstein"
+        betas = (0.0, 0.9) if wasserstein else (0.5, 0.999)
+        return torch.optim.Adam(parameters, lr=self.config.learning_rate, betas=betas)
+
+    def judge(self, critic: str, real: Tensor, fake: Tensor) -> tuple[Tensor, Losses]:
+        """The loss of the critic called `critic`, with the penalty where it is due."""
+        import torch
+
+        from napari_geosr.learning.losses import adversarial
+
+        distance = self.config.distance
+        module = self.modules[critic]
+        # One pass for both, so that processes that share the work meet once.
+        scores = module(torch.cat([real, fake])).float()
+        loss = adversarial.critic_loss(
+            scores[: len(real)], scores[len(real) :], distance
+        )
+        losses = {critic: loss}
+        if distance == "wasserstein":
+            # What it estimates: the distance itself, not its negative.
+            losses[critic] = -loss
+            penalty = adversarial.gradient_penalty(bare(module), real, fake)
+            losses[f"{critic} penalty"] = penalty
+            loss = loss + self.config.gradient_penalty * penalty
+        return loss, losses
+
+    def convince(self, critic: str, fake: Tensor) -> Tensor:
+        """The generator's loss before the critic called `critic`, which stays still."""
+        from napari_geosr.learning.losses import adversarial
+
+        module = bare(self.modules[critic])
+        with frozen(module):
+            scores = module(fake).float()
+        return adversarial.generator_loss(scores, self.config.distance)
+
+    def patch_scale(self, image: Tensor) -> float:
+        """What the adversarial loss is divided by, to be the same for all patches.
+
+        A Wasserstein distance is a Euclidean distance of patches, which grows as the
+        root of their number of voxels; divided by it, it is in standard deviations of
+        the grey values, whatever the patch. The other distances have no unit.
+        """
+        if self.config.distance != "wasserstein":
+            return 1.0
+        return math.sqrt(image[0].numel())
+
+
+def bare(module: nn.Module) -> nn.Module:
+    """The module itself, without what shares its work among processes."""
+    inner: nn.Module = getattr(module, "module", module)
+    return inner
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Pass gradients through `module`, but spend nothing on those of its weights."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def several(draws: Sequence[Arrays]) -> Arrays:
+    """Put several samples in one: the first as it is, others as ``"1 source"``."""
+    merged = dict(draws[0])
+    for i, drawn in enumerate(draws[1:], start=1):
+        merged |= {f"{i} {role}": array for role, array in drawn.items()}
+    return merged
+
+
+def nth(batch: Batch, i: int) -> Batch:
+    """The i-th of the samples that :func:`several` has put in one."""
+    if i == 0:
+        return {k: v for k, v in batch.items() if not k[0].isdigit()}
+    front = f"{i} "
+    return {k.removeprefix(front): v for k, v in batch.items() if k.startswith(front)}

@@ -1,0 +1,204 @@
+"""TomoGAN: learn from pairs, with a critic and a feature network beside the pixels.
+
+The loss of the generator has three parts [1]_: the mean squared error, the distance of
+features, and the critic's judgement. The distance that the critic stands for is that of
+Jensen and Shannon, as published, or of Wasserstein with gradient penalty.
+
+The published weights (20, 0.5 and 2) belong to grey values from 0 to 255. Here data are
+standardised, and the defaults are set anew so that the terms have the same order. On a
+foam in noise (standard deviation 0.3 of the contrast), 200 steps of a small generator
+leave a pixel term of 0.08, a perceptual one of 0.07, a cross-entropy of 1 to 16 and a
+Wasserstein term (a distance over the root of the number of voxels) of 0.6: with 1, 0.5
+and 0.01 (Jensen-Shannon) or 0.1 that is 0.08, 0.04 and 0.01 to 0.16, or 0.06.
+
+References
+----------
+.. [1] Liu et al. TomoGAN: low-dose synchrotron x-ray tomography with generative
+   adversarial networks. J. Opt. Soc. Am. A 37, 422-434 (2020).
+   doi:10.1364/JOSAA.375595
+.. [2] Gulrajani et al. Improved training of Wasserstein GANs. NeurIPS (2017).
+   arXiv:1704.00028
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from napari_geosr.learning.adversarial import (
+    AdversarialConfig,
+    AdversarialMethod,
+    nth,
+    several,
+)
+from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.method import Arrays, Batch, Losses, Updater
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from napari_geosr.learning.patches import Patches
+
+NEEDS = "pairs of a poor scan and a good one of the same object, in the same place"
+#: Share of the steps with the pixel term alone, before the Wasserstein critic begins.
+_PIXEL_SHARE = 0.1
+_MOST_PIXEL_STEPS = 1000
+#: Logits of a critic that wins grow to ten and more; the other two stay below one.
+_ADVERSARIAL_WEIGHT = {"jensen-shannon": 0.01, "wasserstein": 0.1, "least-squares": 0.1}
+
+
+class Config(AdversarialConfig):
+    """Settings of TomoGAN."""
+
+    network: str = Field(
+        "tomogan",
+        title="Network",
+        description="Architecture of the generator: tomogan (the published one), "
+        "resnet, msdnet, …",
+    )
+    adjacent_slices: int = Field(
+        3,
+        ge=1,
+        le=31,
+        title="Adjacent slices",
+        description="Slices that a 2.5D network sees at once; an odd number.",
+    )
+    pixel_weight: float = Field(
+        1.0, ge=0, title="Pixel weight", description="Of the mean squared error."
+    )
+    perceptual_weight: float = Field(
+        0.5, ge=0, title="Perceptual weight", description="Of the distance of features."
+    )
+    adversarial_weight: float | None = Field(
+        None,
+        ge=0,
+        title="Adversarial weight",
+        description="Of the critic's judgement; by default 0.01 for Jensen-Shannon, "
+        "else 0.1.",
+    )
+    features: Literal["structure", "vgg19", "gradient"] = Field(
+        "structure",
+        title="Features",
+        description="Feature network: structure (comes with napari-geosr), vgg19 "
+        "(torchvision's, where installed) or gradient (none: differences of voxels).",
+    )
+    critic_steps: int = Field(
+        2,
+        ge=1,
+        le=10,
+        title="Critic steps",
+        description="Updates of the critic for each of the generator.",
+    )
+    pixel_steps: int | None = Field(
+        None,
+        ge=0,
+        title="Pixel steps",
+        description="First steps with the pixel term alone; by default a tenth of all, "
+        "at most 1000, for Wasserstein, and none otherwise.",
+    )
+
+
+class Method(AdversarialMethod):
+    """A generator between its target, a feature network and a critic."""
+
+    config: Config
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config)
+        self._features: nn.Module | None = None
+
+    @classmethod
+    def check(cls, config: TrainingConfig) -> None:
+        """Beside the data: that the feature network is there, before anything runs."""
+        super().check(config)
+        assert isinstance(config, Config)
+        if config.perceptual_weight and config.features == "vgg19":
+            from napari_geosr.learning.losses.perceptual import load_features
+
+            load_features("vgg19")
+
+    @property
+    def adversarial_weight(self) -> float:
+        """Weight of the critic's judgement, as set or as the distance wants it."""
+        if self.config.adversarial_weight is not None:
+            return self.config.adversarial_weight
+        return _ADVERSARIAL_WEIGHT[self.config.distance]
+
+    def build(self) -> dict[str, nn.Module]:
+        """Generator and critic."""
+        from napari_geosr.learning.critics import TomoGANCritic
+
+        width = self.config.critic_width
+        return {**super().build(), "critic": TomoGANCritic(self.config.ndim, 1, width)}
+
+    def groups(self) -> Mapping[str, Sequence[str]]:
+        """Generator and critic move on their own."""
+        return {"network": ("network",), "critic": ("critic",)}
+
+    def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
+        """As many pairs as the critic makes steps; the generator has the first."""
+        n = self.config.critic_steps
+        return several([patches.draw(rng, self.roles) for _ in range(n)])
+
+    def pixel_steps(self, steps: int) -> int:
+        """How many of the first steps have the pixel term alone."""
+        if self.config.pixel_steps is not None:
+            return self.config.pixel_steps
+        wasserstein = self.config.distance == "wasserstein"
+        return min(_MOST_PIXEL_STEPS, int(_PIXEL_SHARE * steps)) if wasserstein else 0
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
+        """The pixel term alone: of the first steps, and of validation."""
+        output = self.modules["network"](batch["source"])
+        error = (output - batch["target"]).square().mean()
+        return error, {"pixel": error}
+
+    def generator_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
+        """All three parts."""
+        from napari_geosr.learning.losses.perceptual import perceptual_loss
+
+        config, target = self.config, batch["target"]
+        output = self.modules["network"](batch["source"])
+        pixel = (output - target).square().mean()
+        adversarial = self.convince("critic", output) / self.patch_scale(target)
+        total = config.pixel_weight * pixel + self.adversarial_weight * adversarial
+        losses = {"pixel": pixel, "adversarial": adversarial}
+        if config.perceptual_weight:
+            features = self._feature_network(target)
+            losses["perceptual"] = perceptual_loss(features, output, target)
+            total = total + config.perceptual_weight * losses["perceptual"]
+        return total, losses
+
+    def critic_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
+        """True against made, with the generator held still."""
+        import torch
+
+        with torch.no_grad():
+            fake = self.modules["network"](batch["source"])
+        return self.judge("critic", batch["target"], fake)
+
+    def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
+        """One step of the generator, then those of the critic."""
+        first = [nth(batch, 0) for batch in batches]
+        if loop.step < self.pixel_steps(loop.steps):
+            return loop.update("network", first, self.loss)
+        losses = loop.update("network", first, self.generator_loss)
+        for i in range(self.config.critic_steps):
+            drawn = [nth(batch, i) for batch in batches]
+            losses |= loop.update("critic", drawn, self.critic_loss)
+        return losses
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        """The pixel term: a critic's judgement is no measure over time."""
+        _, losses = self.loss(batch)
+        return {name: float(value) for name, value in losses.items()}
+
+    def _feature_network(self, like: Tensor) -> nn.Module:
+        from napari_geosr.learning.losses.perceptual import load_features
+
+        if self._features is None:
+            self._features = load_features(self.config.features).to(like.device)
+        return self._features
