@@ -1,0 +1,99 @@
+"""What image-to-image methods share: their settings, and volumes on other grids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.learning.adversarial import AdversarialConfig, AdversarialMethod
+from napari_geosr.learning.architecture import network_kwargs
+from napari_geosr.learning.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TranslationConfig(AdversarialConfig):
+    """Settings of image-to-image methods."""
+
+    network: str = Field(
+        "resnet",
+        title="Network",
+        description="Architecture of the generator: resnet (light, with or without "
+        "finer voxels), light_sr, unet, tomogan, msdnet, …",
+    )
+    adjacent_slices: int = Field(
+        3,
+        ge=1,
+        le=31,
+        title="Adjacent slices",
+        description="Slices that a 2.5D network sees at once; an odd number.",
+    )
+    upscale_factor: Literal[1, 2, 4] | None = Field(
+        None,
+        title="Upscale factor",
+        description="Voxels of the target per voxel of the source along the network's "
+        "axes: 1, 2 or 4; by default that of the network.",
+    )
+
+
+class TranslationMethod(AdversarialMethod):
+    """A generator from source to target, on the same grid or a finer one."""
+
+    config: TranslationConfig
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config)
+        self.upscale_factor = int(self.network_kwargs().get("upscale_factor", 1))
+
+    @classmethod
+    def check(cls, config: TrainingConfig) -> None:
+        """Beside the data: whether the network can do what is asked."""
+        super().check(config)
+        assert isinstance(config, TranslationConfig)
+        found = _kwargs(config).get("upscale_factor", 1)
+        if config.upscale_factor not in (None, found):
+            raise ConfigError(
+                f"The network {config.network!r} makes voxels {found} times finer, not "
+                f"{config.upscale_factor}: choose resnet or another upscale factor."
+            )
+
+    def network_kwargs(self) -> dict[str, Any]:
+        """Settings of the generator, with its upscale factor where there is one."""
+        return _kwargs(self.config)
+
+
+def _kwargs(config: TranslationConfig) -> dict[str, Any]:
+    if (config.upscale_factor or 1) > 1:
+        return network_kwargs(config, upscale_factor=config.upscale_factor)
+    return network_kwargs(config)
+
+
+def middle(x: Tensor) -> Tensor:
+    """The centre slice of ``(N, C, …)`` as ``(N, 1, …)``; of a volume, all of it."""
+    centre = x.shape[1] // 2
+    return x[:, centre : centre + 1]
+
+
+def finer(x: Tensor, factor: int) -> Tensor:
+    """`x` on a grid `factor` times finer, by linear interpolation."""
+    from torch.nn import functional
+
+    if factor == 1:
+        return x
+    mode = "trilinear" if x.ndim == 5 else "bilinear"
+    return functional.interpolate(
+        x, scale_factor=factor, mode=mode, align_corners=False
+    )
+
+
+def coarser(x: Tensor, factor: int) -> Tensor:
+    """Means of ``factorⁿ`` voxels: what larger detector pixels would see."""
+    from torch.nn import functional
+
+    if factor == 1:
+        return x
+    pool = functional.avg_pool3d if x.ndim == 5 else functional.avg_pool2d
+    return pool(x, factor)
