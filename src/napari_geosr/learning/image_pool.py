@@ -1,0 +1,59 @@
+"""Images that a generator made earlier, for critics that should not forget them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class ImagePool:
+    """Hands out, by halves, images just made and images of earlier steps [1]_.
+
+    What it draws comes from torch's own random numbers, which the training loop seeds
+    at every step; together with :meth:`state` a resumed run is the same.
+
+    Parameters
+    ----------
+    size : int
+        Images kept; 0 hands all on as they come.
+
+    References
+    ----------
+    .. [1] Shrivastava et al. Learning from simulated and unsupervised images through
+       adversarial training. CVPR (2017). doi:10.1109/CVPR.2017.241
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.images: list[Tensor] = []
+
+    def copy(self) -> ImagePool:
+        """A pool of the same images that can be changed on its own."""
+        other = ImagePool(self.size)
+        other.images = list(self.images)
+        return other
+
+    def exchange(self, made: Tensor) -> Tensor:
+        """Take in the images ``(N, …)`` and return as many, new and old ones."""
+        if not self.size:
+            return made
+        given = []
+        for image in made.detach():
+            if len(self.images) < self.size:
+                self.images.append(image.clone())
+                given.append(image)
+            elif float(torch.rand(())) < 0.5:
+                i = int(torch.randint(self.size, ()))
+                given.append(self.images[i].to(image.device))
+                self.images[i] = image.clone()
+            else:
+                given.append(image)
+        return torch.stack(given)
+
+    def state(self) -> Tensor | None:
+        """Images kept, as one tensor; None while there are none."""
+        return torch.stack(self.images).cpu() if self.images else None
+
+    def restore(self, state: Tensor | None) -> None:
+        """Go on with the images of :meth:`state`."""
+        self.images = [] if state is None else list(state.unbind())

@@ -1,0 +1,234 @@
+"""CycleGAN: learn to turn one kind of image into another, without pairs.
+
+Two generators, one each way, two critics: what was turned to the other kind and back
+has to be what it was, and what is of the right kind already has to stay [1]_. With an
+upscale factor the way back makes voxels coarser, and the means of what was made have to
+be the input: that holds the geometry in place where no pair does.
+
+In 2.5D the way forth sees neighbouring slices; the way back works slice by slice, so
+that the cycle from the target starts with as many slices as the way forth needs.
+
+The published weights (1, 10 and 5) are divided by 10, so that the limit on the length
+of gradients has the meaning that it has in other methods.
+
+References
+----------
+.. [1] Zhu et al. Unpaired image-to-image translation using cycle-consistent adversarial
+   networks. ICCV (2017). doi:10.1109/ICCV.2017.244
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from napari_geosr.learning.adversarial import Distance
+from napari_geosr.learning.architecture import network_kwargs
+from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.method import Arrays, Batch, Losses, Updater
+from napari_geosr.learning.translation import (
+    TranslationConfig,
+    TranslationMethod,
+    coarser,
+    finer,
+    middle,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from napari_geosr.learning.patches import Patches
+
+NEEDS = "volumes of two kinds, of different objects of the same sort"
+CRITICS = ("critic_target", "critic_source")
+
+
+class Config(TranslationConfig):
+    """Settings of CycleGAN."""
+
+    distance: Distance = Field(
+        "least-squares",
+        title="Distance",
+        description="Between true and made images: least squares, Jensen-Shannon, or "
+        "Wasserstein with gradient penalty.",
+    )
+    adversarial_weight: float = Field(
+        0.1, ge=0, title="Adversarial weight", description="Of the critics' judgement."
+    )
+    cycle_weight: float = Field(
+        1.0, ge=0, title="Cycle weight", description="Of what the way back gives."
+    )
+    identity_weight: float = Field(
+        0.5,
+        ge=0,
+        title="Identity weight",
+        description="Of what has to stay: images that are of the right kind already.",
+    )
+    consistency_weight: float = Field(
+        1.0,
+        ge=0,
+        title="Consistency weight",
+        description="Of the difference between the input and the means of the finer "
+        "voxels made of it; only with an upscale factor.",
+    )
+    pool_size: int = Field(
+        50,
+        ge=0,
+        le=500,
+        title="Image pool",
+        description="Images made earlier that critics are reminded of.",
+    )
+
+
+class Method(TranslationMethod):
+    """Generators forth ("network") and back ("backward"), and a critic of each kind."""
+
+    paired = False
+    config: Config
+
+    def __init__(self, config: TrainingConfig) -> None:
+        from napari_geosr.learning.image_pool import ImagePool
+
+        super().__init__(config)
+        self.pools = {name: ImagePool(self.config.pool_size) for name in CRITICS}
+
+    def build(self) -> dict[str, nn.Module]:
+        """Two generators and two critics."""
+        from napari_geosr.learning.critics import PatchCritic
+
+        config = self.config
+        critics = {
+            name: PatchCritic(config.ndim, 1, config.critic_width) for name in CRITICS
+        }
+        return {**super().build(), "backward": self._backward(), **critics}
+
+    def _backward(self) -> nn.Module:
+        """The way back: slice by slice, on the source's grid."""
+        from torch import nn
+
+        from napari_geosr.networks import build_network
+
+        config, factor = self.config, self.upscale_factor
+        flat: dict[str, Any] = {}
+        if config.dimensions == "2.5D":
+            flat["dimensions"] = "2D"
+        if factor > 1:
+            # Networks that make voxels finer need not have another form.
+            flat |= {"network": "resnet", "network_options": {}}
+            flat |= {"layers": None, "width": None}
+        kwargs = network_kwargs(config.model_copy(update=flat))
+        network = build_network(str(flat.get("network", config.network)), **kwargs)
+        if factor == 1:
+            return network
+        pool = nn.AvgPool3d if config.ndim == 3 else nn.AvgPool2d
+        return nn.Sequential(pool(factor), network)
+
+    def groups(self) -> Mapping[str, Sequence[str]]:
+        """Generators move together, and so do critics."""
+        return {"generators": ("network", "backward"), "critics": CRITICS}
+
+    def state(self) -> dict[str, Any]:
+        """The images that the critics are reminded of."""
+        return {name: pool.state() for name, pool in self.pools.items()}
+
+    def restore_state(self, state: Mapping[str, Any]) -> None:
+        """Go on with the images of :meth:`state`."""
+        for name, pool in self.pools.items():
+            pool.restore(state[name])
+
+    def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
+        """A place of a source and another one of a target, each with its slices."""
+        return patches.draw(rng, ("source",)) | patches.draw(rng, ("target",))
+
+    def forth(self, source: Tensor) -> Tensor:
+        """Source (N, C, …) to target (N, 1, …)."""
+        made: Tensor = self.modules["network"](source)
+        return made
+
+    def back(self, target: Tensor) -> Tensor:
+        """Target (N, C, …) to source (N, C, …), slice by slice."""
+        single = target.flatten(0, 1).unsqueeze(1)
+        made: Tensor = self.modules["backward"](single)
+        return made.reshape(*target.shape[:2], *made.shape[2:])
+
+    def cycles(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """How far both images are from themselves after both ways, and what was made.
+
+        Returns
+        -------
+        cycle : Tensor
+        made : dict of str to Tensor
+            For each critic, the image (N, 1, …) that it has to judge.
+        """
+        source, target = batch["source"], batch["target"]
+        to_target = self.forth(source)
+        to_source = self.back(target)
+        there = (self.back(to_target) - middle(source)).abs().mean()
+        back = (self.forth(to_source) - middle(target)).abs().mean()
+        made = {"critic_target": to_target, "critic_source": middle(to_source)}
+        return there + back, made
+
+    def identity(self, batch: Batch) -> Tensor:
+        """How far images of the right kind are moved; on the other grid, if it is."""
+        source, target = batch["source"], batch["target"]
+        factor = self.upscale_factor
+        kept_target = self.forth(coarser(target, factor)) - middle(target)
+        kept_source = self.back(finer(middle(source), factor)) - middle(source)
+        return kept_target.abs().mean() + kept_source.abs().mean()
+
+    def generator_loss(self, batch: Batch) -> tuple[Tensor, Losses, dict[str, Tensor]]:
+        """Loss of both generators, its parts, and what they made for the critics."""
+        config = self.config
+        cycle, made = self.cycles(batch)
+        adversarial = sum(
+            (self.convince(n, made[n]) / self.patch_scale(made[n]) for n in CRITICS),
+            start=cycle.new_zeros(()),
+        )
+        total = config.cycle_weight * cycle + config.adversarial_weight * adversarial
+        losses = {"cycle": cycle, "adversarial": adversarial}
+        if config.identity_weight:
+            losses["identity"] = self.identity(batch)
+            total = total + config.identity_weight * losses["identity"]
+        if self.upscale_factor > 1 and config.consistency_weight:
+            means = coarser(made["critic_target"], self.upscale_factor)
+            losses["consistency"] = (means - middle(batch["source"])).abs().mean()
+            total = total + config.consistency_weight * losses["consistency"]
+        return total, losses, made
+
+    def critics_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
+        """Both critics, true against made or remembered."""
+        of_target, losses = self.judge(
+            "critic_target", middle(batch["target"]), batch["critic_target"]
+        )
+        of_source, more = self.judge(
+            "critic_source", middle(batch["source"]), batch["critic_source"]
+        )
+        return of_target + of_source, losses | more
+
+    def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
+        """One step of the generators, then of the critics on what these made."""
+        made: list[dict[str, Tensor]] = []
+
+        def generators(batch: Batch) -> tuple[Tensor, Losses]:
+            loss, losses, images = self.generator_loss(batch)
+            made.append({name: image.detach() for name, image in images.items()})
+            return loss, losses
+
+        losses = loop.update("generators", batches, generators)
+        # Where memory runs out the step is done again: pools change at its end only.
+        pools = {name: pool.copy() for name, pool in self.pools.items()}
+        judged = [
+            batch | {name: pools[name].exchange(image) for name, image in new.items()}
+            for batch, new in zip(batches, made, strict=True)
+        ]
+        losses |= loop.update("critics", judged, self.critics_loss)
+        self.pools = pools
+        return losses
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        """What both ways change: the one figure that needs no pair and no critic."""
+        cycle, _ = self.cycles(batch)
+        return {"cycle": float(cycle)}
