@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_geosr.measure.report import PorosityReport
     from napari_geosr.operations.measure import measure_porosity
     from napari_geosr.operations.restore import restore
+    from napari_geosr.operations.train import train
 
 try:
     __version__ = version("napari-geosr")
@@ -28,6 +29,7 @@ _LOCATIONS = {
     "measure_porosity": "napari_geosr.operations.measure",
     "read": "napari_geosr.io",
     "restore": "napari_geosr.operations.restore",
+    "train": "napari_geosr.operations.train",
     "write": "napari_geosr.io",
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "measure_porosity",
     "read",
     "restore",
+    "train",
     "write",
 ]
 

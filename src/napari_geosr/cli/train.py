@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -13,6 +13,9 @@ from napari_geosr.cli.options import AS_FLAGS, Json, SettingsPath
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.train import TrainJob, config_class, needs
+
+if TYPE_CHECKING:
+    from napari_geosr.jobs.folder import JobFolder
 
 
 def _list_or_ask(
@@ -49,9 +52,17 @@ def _command(method: str) -> Callable[..., int]:
         reading: InputConfig | None = None,
         settings: Path | None = None,
         detach: bool = False,
+        prepare: bool = False,
         json: bool = False,
     ) -> int:
-        return _train(method, out, config, reading, settings, detach, json)
+        folder = _new_job(method, out, config, reading, settings)
+        if prepare:
+            return _say(
+                json,
+                {"job": str(folder.path)},
+                f"Run it with: napari-geosr jobs resume {folder.path}",
+            )
+        return _detached(folder, json) if detach else run_here(folder, json=json)
 
     train.__doc__ = f"Needs {needs()[method]}."
     # The annotations are made here: a method's config is known only now.
@@ -68,22 +79,27 @@ def _command(method: str) -> Callable[..., int]:
                 "`napari-geosr jobs watch` follows it.",
             ),
         ],
+        "prepare": Annotated[
+            bool,
+            Parameter(
+                negative="",
+                help="Make the job's folder and stop: to run it on a cluster.",
+            ),
+        ],
         "json": Json,
         "return": int,
     }
     return train
 
 
-def _train(
+def _new_job(
     method: str,
     out: Path,
     config: Any,
     reading: InputConfig | None,
     settings: Path | None,
-    detach: bool,
-    json: bool,
-) -> int:
-    from napari_geosr.jobs import local
+) -> JobFolder:
+    """Make the folder of a job from flags and a file of settings."""
     from napari_geosr.jobs.folder import JobFolder
     from napari_geosr.jobs.index import register
 
@@ -102,17 +118,22 @@ def _train(
     job.check()
     folder = JobFolder.create(out, job.to_values(), name=job.training.name)
     register(folder)
-    if detach:
-        pid = local.start(folder)
-        return _say(
-            json,
-            {"job": str(folder.path), "pid": pid},
-            f"Training as process {pid}; follow it with: napari-geosr jobs watch {out}",
-        )
-    return run_here(folder, json=json)
+    return folder
 
 
-def run_here(folder: Any, *, json: bool) -> int:
+def _detached(folder: JobFolder, json: bool) -> int:
+    from napari_geosr.jobs import local
+
+    pid = local.start(folder)
+    return _say(
+        json,
+        {"job": str(folder.path), "pid": pid},
+        f"Training as process {pid}; follow it with: napari-geosr jobs watch "
+        f"{folder.path}",
+    )
+
+
+def run_here(folder: JobFolder, *, json: bool) -> int:
     """Run a job in this process, with a bar."""
     from napari_geosr.cli.console import run_command
     from napari_geosr.jobs.run import run_steps

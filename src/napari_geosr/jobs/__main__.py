@@ -13,7 +13,7 @@ import psutil
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.local import turn
-from napari_geosr.jobs.run import run_steps
+from napari_geosr.jobs.run import is_helper, run_steps
 
 
 def main(folder: str) -> int:
@@ -21,6 +21,8 @@ def main(folder: str) -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     job = JobFolder(folder)
+    if is_helper():  # of `accelerate launch`: the first process keeps the folder
+        return _run(job, stop)
     job.set_state(
         "queued",
         pid=os.getpid(),
@@ -32,12 +34,16 @@ def main(folder: str) -> int:
             job.clear_request()
             job.set_state("cancelled")
             return 0
-        try:
-            for _ in run_steps(job, should_stop=stop.is_set):
-                pass
-        except GeoSRError as error:
-            print(f"napari-geosr: {error}", file=sys.stderr)
-            return error.exit_code
+        return _run(job, stop)
+
+
+def _run(job: JobFolder, stop: threading.Event) -> int:
+    try:
+        for _ in run_steps(job, should_stop=stop.is_set):
+            pass
+    except GeoSRError as error:
+        print(f"napari-geosr: {error}", file=sys.stderr)
+        return error.exit_code
     return 0
 
 

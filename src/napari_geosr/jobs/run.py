@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Generator
@@ -24,6 +25,11 @@ from napari_geosr.jobs.folder import JobFolder, State
 
 #: Seconds between two looks for a request, and between two signs of life.
 _LOOK_SECONDS, _BEAT_SECONDS = 0.2, 5.0
+
+
+def is_helper() -> bool:
+    """Whether this is one of several processes, and not the one that writes down."""
+    return int(os.environ.get("RANK", "0")) > 0
 
 
 class _Requests:
@@ -62,6 +68,9 @@ def run_steps(
     GeoSRError
         What the operation raised; the job's state says so as well.
     """
+    if is_helper():
+        yield from _operation(job, _Requests(job, should_stop))
+        return
     job.claim()
     requests = _Requests(job, should_stop)
     result: Any = None

@@ -90,6 +90,8 @@ class Trainer:
         self._prepare()
         self.parts = 1
         self.seconds = 0.0
+        #: Where this process began; more than 0 when resumed.
+        self.first_step = 0
         self._drawer: ThreadPoolExecutor | None = None
         self._ahead: tuple[int, Future[list[dict[str, Any]]]] | None = None
 
@@ -153,6 +155,7 @@ class Trainer:
         if state["method"]:
             self.method.restore_state(state["method"])  # type: ignore[attr-defined]
         self.step, self.seconds = state["step"], state["seconds"]
+        self.first_step = self.step
         self.parts = state["parts"]
         return True
 
@@ -210,7 +213,7 @@ class Trainer:
     def _train(self, should_stop: ShouldStop) -> Generator[Step, None, None]:
         clock = _Clock(self)
         last_save = time.monotonic()
-        while self.step < self.steps and not should_stop():
+        while self.step < self.steps and not self._all_stop(should_stop):
             began = time.monotonic()
             losses, warning = self._step_that_fits()
             self.seconds += time.monotonic() - began
@@ -234,6 +237,13 @@ class Trainer:
         if self.preview is not None:
             yield PreviewReady(self.step, self.steps, self._preview(clock))
         yield ResultReady(self.step, self.steps, result=self.step >= self.steps)
+
+    def _all_stop(self, should_stop: ShouldStop) -> bool:
+        """Whether any process wants to stop: they must all do so at the same step."""
+        if self.accelerator.num_processes == 1:
+            return should_stop()
+        wish = torch.tensor(float(should_stop()), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(wish, "sum") > 0)
 
     def _preview(self, clock: _Clock) -> Any:
         began = time.monotonic()

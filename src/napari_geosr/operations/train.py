@@ -16,6 +16,7 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
     relay,
+    run_to_end,
 )
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.methods import METHODS, config_class, needs
@@ -24,6 +25,7 @@ from napari_geosr.operations.inputs import InputConfig, open_volume
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.method import Method
+    from napari_geosr.models.bundle import Model as BundledModel
 
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "networks",
     "open_roles",
     "roles",
+    "train",
     "train_steps",
 ]
 
@@ -211,11 +214,43 @@ def train_steps(
     if not (finished or (trainer.step and keep_unfinished())):
         yield ResultReady(trainer.step, trainer.steps, result=None)
         return
+    if not trainer.accelerator.is_main_process:
+        yield ResultReady(trainer.step, trainer.steps, result=None)
+        return
     yield StageStarted(message="Judging the model")
     from napari_geosr.operations.train_export import export
 
     path = export(folder / "result" / job.training.name, job, trainer, patches, meter)
     yield ResultReady(trainer.step, trainer.steps, result=path)
+
+
+def train(method: str, folder: str | Path, **settings: Any) -> BundledModel:
+    """Train a model and return it; interrupted, the same call goes on where it was.
+
+    Parameters
+    ----------
+    method : str
+        A name that :func:`needs` lists.
+    folder : str or Path
+        Gets checkpoints and the model's bundle.
+    **settings
+        Fields of the method's config: ``source``, ``target``, ``steps``, …
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ConfigError, FileError, VolumeError, TrainingError, DeviceMemoryError
+        With one sentence saying what is wrong and what to do.
+    """
+    from napari_geosr.models import bundle
+
+    training = config_class(method).create(**settings)
+    job = TrainJob(method=method, training=training).with_absolute_paths()
+    job.check()
+    return bundle.load(run_to_end(train_steps(job, Path(folder))))
 
 
 def open_roles(job: TrainJob, method: Method) -> dict[str, list[Volume]]:
