@@ -159,3 +159,20 @@ def test_it_fits_small_screens(viewer, qtbot):
     assert dock.start_button.parentWidget().minimumSizeHint().width() <= 300
     dock.close()
     dock.deleteLater()
+
+
+def test_every_question_has_methods_with_forms(viewer):
+    viewer.layers.selection = set(noisy_scans(viewer))
+    dock = opened(viewer, TRAIN)
+    for index, question in enumerate(answers.questions()):
+        dock.have.setCurrentIndex(index)
+        for method in question.methods:
+            dock.method.setCurrentText(method)
+            assert needs()[method] in dock.need.text()
+            assert tuple(dock._rows) == roles(method)
+            plan = dock.plan()
+            assert plan.method == method
+            assert set(plan.data) == set(roles(method))
+            for field, value in question.defaults.get(method, {}).items():
+                if field in plan.settings:
+                    assert plan.settings[field] == value

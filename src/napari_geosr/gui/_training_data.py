@@ -57,6 +57,7 @@ class DataRow(QWidget):
         self._viewer, self.name = viewer, name
         self._files: tuple[Path, ...] = ()
         self.touched = False
+        self.takes_several = several
         fixed = (FROM_FILES, SELECTED) if several else (FROM_FILES,)
         self.combo = LayerCombo(viewer, can_be_learned_from, fixed=fixed)
         self.combo.setAccessibleName(name)
@@ -126,7 +127,9 @@ class DataRow(QWidget):
             ]
         layers = [layer for layer in chosen if layer is not None]
         if not layers:
-            raise ConfigError(f"{self.name}: select image layers in the layer list.")
+            raise ConfigError(
+                f"{self.name}: choose a layer, or select layers in the list."
+            )
         return tuple(volume_from_layer(layer, self._viewer) for layer in layers)
 
     def _on_touched(self, _index: int) -> None:
@@ -149,6 +152,11 @@ class DataRow(QWidget):
 
 def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
     """Choose a layer for each row that no person has touched, each another one."""
+    for row in rows:
+        # Several volumes are wanted: one layer alone would be refused.
+        if not row.touched and row.takes_several and len(rows) == 1:
+            row.combo.setCurrentText(SELECTED)
+            return
     layers: list[Any] = [la for la in viewer.layers if can_be_learned_from(la)]
     taken = [row.layer() for row in rows if row.touched]
     free = [layer for layer in layers if layer not in taken]

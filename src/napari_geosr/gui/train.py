@@ -456,7 +456,7 @@ class TrainDock(QWidget):
             else set()
         )
         about_data = not fields and any(
-            word in text for word in ("--source", "--target", "layer", "volume")
+            word in text for word in ("source", "target", "a layer", "different layers")
         )
         if about_data:
             self.data_message.show_error(error)
