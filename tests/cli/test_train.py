@@ -114,6 +114,21 @@ def test_settings_of_one_job_start_the_next(scans: Path, capsys: Any) -> None:
     assert shown["name"] == "second"
 
 
+def test_a_training_goes_on_from_a_model_with_its_network(
+    scans: Path, capsys: Any
+) -> None:
+    assert train("--name", "first") == 0
+    model = str(scans / "job" / "result" / "first")
+    pair = ["--source", "a.tif", "--target", "b.tif", "--steps", "2", "--patch", "24"]
+    more = ["train", "noise2noise", *pair, "--from-model", model, "--device", "cpu"]
+    assert run([*more, "--out", "tuned", "--name", "tuned"]) == 0
+    capsys.readouterr()
+    tuned = values(capsys, "models", "show", str(scans / "tuned/result/tuned"))
+    assert tuned["network_kwargs"]["depth"] == 3
+    assert run([*more, "--out", "other", "--layers", "4"]) == 2
+    assert "depth 3 (here 4)" in capsys.readouterr().err
+
+
 def test_a_detached_job_is_watched_cancelled_resumed_and_removed(
     scans: Path, capsys: Any
 ) -> None:

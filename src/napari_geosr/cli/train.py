@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 
 from napari_geosr.cli.options import AS_FLAGS, Json, SettingsPath
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.operations.fine_tune import OF_THE_NETWORK, fine_tune_settings
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.train import TrainJob, config_class, needs
 
@@ -110,9 +111,12 @@ def _new_job(
         saved = TrainJob.from_yaml_file(settings, method)
         kept = saved.training.model_dump(exclude_unset=True)
         reading = reading or saved.reading
+    values = kept | given
+    if values.get("from_model") and not values.keys() & OF_THE_NETWORK:
+        values = fine_tune_settings(values["from_model"]) | values
     job = TrainJob(
         method=method,
-        training=kind.create(**(kept | given)),
+        training=kind.create(**values),
         reading=reading or InputConfig(),
     ).with_absolute_paths()
     job.check()

@@ -7,6 +7,17 @@ from typing import Any
 
 from napari_geosr.operations import catalogue
 
+#: Fields of a training that say which network it is.
+OF_THE_NETWORK = frozenset(
+    {
+        "network",
+        "network_options",
+        "layers",
+        "width",
+        "dimensions",
+        "adjacent_slices",
+    }
+)
 #: Settings of a network that follow from others of the training.
 _FOLLOW = {"ndim", "adjacent_slices", "upscale_factor"}
 

@@ -25,6 +25,7 @@ from napari_geosr.operations.inputs import InputConfig, open_volume
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.method import Method
+    from napari_geosr.learning.patches import Patches
     from napari_geosr.models.bundle import Model as BundledModel
 
 
@@ -198,6 +199,7 @@ def train_steps(
         factors={"target": method.upscale_factor},
         one_object=method.one_object,
     )
+    _check_grey_scales(job.training, patches, method)
     preview = SlicePreview(
         patches,
         "source",
@@ -207,7 +209,7 @@ def train_steps(
     )
     trainer = Trainer(method, patches, folder / "checkpoints", preview)
     if not trainer.resume() and job.training.from_model:
-        trainer.start_from(_weights_of(job.training.from_model))
+        trainer.start_from(_weights_of(job.training, method))
     meter = Meter(job.training.country)
     with meter:
         finished: bool = yield from relay(trainer.run(should_stop))
@@ -274,11 +276,44 @@ def _check_pairs(
             yield Warned(message=warning)
 
 
-def _weights_of(name: str) -> dict[str, Any]:
+def _check_grey_scales(
+    config: TrainingConfig, patches: Patches, method: Method
+) -> None:
+    if config.normalisation == "stored":
+        return
+    if patches.grey["source"] != patches.grey[method.output_role]:
+        raise ConfigError(
+            "Sources and targets have different grey scales, so the model must keep "
+            "both: set normalisation to stored."
+        )
+
+
+def _weights_of(config: TrainingConfig, method: Method) -> dict[str, Any]:
+    """Weights to start from; of the very network, or training would begin with noise.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its network differs.
+    """
     from napari_geosr.models import zoo
 
+    assert config.from_model is not None
     try:
-        weights: dict[str, Any] = zoo.find(name).network().state_dict()
+        model = zoo.find(config.from_model)
+        weights: dict[str, Any] = model.network().state_dict()
     except ModelError as error:
         raise ModelError(f"The model to start from: {error}") from error
+    theirs = {"network": model.card.network, **model.card.network_kwargs}
+    ours = {"network": config.network, **method.network_kwargs()}
+    differ = sorted(
+        k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k)
+    )
+    if differ:
+        listed = ", ".join(f"{k} {theirs.get(k)} (here {ours.get(k)})" for k in differ)
+        raise ModelError(
+            f"The model to start from, {model.card.name}, has another network: "
+            f"{listed}. Leave the network's settings out to take over those of the "
+            "model."
+        )
     return weights
