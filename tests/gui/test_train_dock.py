@@ -38,6 +38,12 @@ def test_from_layers_to_a_restored_scan(viewer, qtbot, tmp_path):
     assert preview.units == first.units
     assert preview.colormap.name == "viridis"
     assert "PSNR" in view.figures.text()
+    view.tune_button.click()
+    assert dock.name.text() == "mine-tuned"
+    settings = dock.plan().settings
+    assert settings["from_model"] == str(JobFolder(view.job).status().result)
+    assert settings["network_options"]["width"] == 2
+    assert settings["width"] is None
     view.use_button.click()
     names = viewer.window.dock_widgets
     qtbot.waitUntil(lambda: any("Restore" in n for n in names), timeout=10_000)
