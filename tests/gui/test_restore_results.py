@@ -156,7 +156,40 @@ def test_a_run_belongs_to_its_source_also_when_that_goes(
     assert not dock.compare.isEnabled()
     assert not dock.save_button.isHidden()
     dock.save_button.click()
-    assert asked == [str(tmp_path / "scan_foam-denoise.ome.tif")]
+    assert asked == [str(tmp_path / "scan_foam-denoise_unfinished.ome.tif")]
     assert "is the image that was restored" in dock.message.text
     assert result.metadata["geosr"]["source_layer"] == "scan"
     assert list(viewer.layers) == [other, result]
+
+
+def test_a_stopped_result_is_told_from_a_complete_one_by_its_name(viewer, qtbot, scan):
+    viewer.add_image(np.tile(scan, (40, 8, 8)), name="a", **PLACE)
+    dock = opened(viewer)
+    for how in ("stopped", "renamed by hand and stopped", "complete"):
+        if how == "complete":
+            viewer.layers["a"].data = scan
+        with qtbot.waitSignal(dock._restoring.finished, timeout=60_000) as finished:
+            dock.run_button.click()
+            if how != "complete":
+                qtbot.waitUntil(
+                    lambda: dock._restoring.target() is not None, timeout=60_000
+                )
+                if "renamed" in how:
+                    dock._restoring.target().name = "mine"
+                dock.cancel_button.click()
+        assert finished.args[1].complete == (how == "complete")
+        dock._restoring._target = None
+    names = [layer.name for layer in viewer.layers]
+    assert names == ["a", "a · foam-denoise (unfinished)", "mine", "a · foam-denoise"]
+    assert dock.save_button._layer() is viewer.layers["a · foam-denoise"]
+
+
+def test_a_complete_result_keeps_the_name_that_a_person_gave_it(viewer, qtbot, scan):
+    viewer.add_image(np.tile(scan, (4, 4, 4)), name="a", **PLACE)
+    dock = opened(viewer)
+    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000) as finished:
+        dock.run_button.click()
+        qtbot.waitUntil(lambda: dock._restoring.target() is not None, timeout=60_000)
+        dock._restoring.target().name = "mine"
+    assert finished.args[1].complete
+    assert finished.args[0].name == "mine"

@@ -131,6 +131,7 @@ class Restoring(QObject):
         self.run_file: Path | None = None
         self._target: weakref.ref[Image] | None = None
         self._restored_from: dict[str, Any] = {}
+        self._name_given = ""  # to the target, which a person may rename
         self._refresher: Refresher | None = None
         self._began = 0.0
         self._timer = QTimer(self)
@@ -357,7 +358,9 @@ class Restoring(QObject):
             if layer is None or layer not in self._viewer.layers:
                 self.cancel()
                 return
-            target = add_image_result(self._viewer, step.volume, like=layer)
+            name = f"{step.volume.name} (unfinished)"
+            target = add_image_result(self._viewer, step.volume, like=layer, name=name)
+            self._name_given = target.name
             target.metadata[METADATA] |= self._restored_from
             self._target = weakref.ref(target)
             self._refresher = Refresher(self._viewer, target)
@@ -376,6 +379,8 @@ class Restoring(QObject):
             return
         record = layer_metadata(restored.volume)[METADATA]
         target.metadata[METADATA] = record | self._restored_from
+        if restored.complete and target.name == self._name_given:
+            target.name = restored.volume.name
         self.finished.emit(target, restored, time.monotonic() - self._began)
 
     def _on_step(self, step: Step) -> None:
