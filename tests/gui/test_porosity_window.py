@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -115,6 +116,42 @@ def test_dock_fits_and_says_what_everything_is(viewer, qtbot):
             continue  # a part of a widget that has a name
         what = f"{type(widget).__name__} {widget.objectName()}"
         assert widget.accessibleName() or widget.children(), what
+
+
+@pytest.mark.parametrize("height", [600, 630])
+def test_nothing_overlaps_in_a_low_window(viewer, qtbot, height):
+    add(viewer, physical())
+    viewer.window.add_plugin_dock_widget(
+        "napari-geosr", "Restore (denoise, super-resolve)"
+    )
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    dock.message.show_message("Voxels are left out. " * 12, "warning")
+    viewer.window._qt_window.resize(1200, height)
+    qtbot.wait(200)
+    assert viewer.window._qt_window.height() == height
+    result = dock.result
+
+    def place(widget, within):
+        return widget.rect().translated(widget.mapTo(within, widget.rect().topLeft()))
+
+    parts = (result._above, result.colour, result.table, result.export)
+    for upper, lower in itertools.pairwise(parts):
+        assert place(upper, result).bottom() < place(lower, result).top()
+    assert not place(result.table, result).intersects(
+        place(result.only_selected, result)
+    )
+    rows = (dock.tabs, dock.message, dock.measure_button)
+    for upper, lower in itertools.pairwise(rows):
+        assert place(upper, dock).bottom() < place(lower, dock).top()
+    assert place(dock.measure_button, dock).bottom() < dock.height()
+    # All of it can be reached, and no column is cut off.
+    page = result._page
+    page.ensureWidgetVisible(result.export)
+    assert not result.export.visibleRegion().isEmpty()
+    assert page.widget().width() <= page.viewport().width()
+    assert page.viewport().height() >= 80
 
 
 def test_a_hundred_thousand_pores_do_not_freeze_the_table(qtbot):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSignalBlocker, Qt, QTimer, Signal
+from qtpy.QtCore import QSignalBlocker, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -44,6 +44,8 @@ HELP = {
     "Threshold": "Grey value between pore and solid.",
     "Smaller pores": "Left out of counts and table, but part of the porosity.",
 }
+#: Least heights of the figures and of the table of pores.
+_LEAST_FIGURES, _LEAST_TABLE = 60, 90
 
 
 class FiguresTable(QWidget):
@@ -261,12 +263,13 @@ class PorosityResult(QWidget):
         above.addWidget(self.histogram)
         above.addStretch(1)
         self._above = QScrollArea()
-        self._above.setWidgetResizable(True)
-        self._above.setFrameShape(QScrollArea.Shape.NoFrame)
-        self._above.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self._above.setAccessibleName("Figures and histogram")
-        self._above.setToolTip("Figures and histogram of the measurement.")
+        _describe_area(
+            self._above,
+            "Figures and histogram",
+            "Figures and histogram of the measurement.",
+        )
         self._above.setWidget(content)
+        self._above.setMinimumHeight(_LEAST_FIGURES)
         pores = QWidget()
         below = QVBoxLayout(pores)
         below.setContentsMargins(0, 4, 0, 0)
@@ -275,7 +278,7 @@ class PorosityResult(QWidget):
         below.addLayout(options)
         below.addWidget(self.table, 1)
         below.addLayout(last)
-        self.table.setMinimumHeight(90)
+        self.table.setMinimumHeight(_LEAST_TABLE)
         self._splitter = QSplitter(Qt.Orientation.Vertical)
         self._splitter.setAccessibleName("Figures and table")
         self._splitter.setToolTip("Drag the handle to give figures or table more room.")
@@ -284,8 +287,12 @@ class PorosityResult(QWidget):
         self._splitter.addWidget(pores)
         self._splitter.setStretchFactor(1, 1)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(6, 6, 6, 6)
-        layout.addWidget(self._splitter)
+        layout.setContentsMargins(6, 6, 0, 6)
+        # In a low window all scrolls; squeezed, its rows would lie over each other.
+        self._page = _Page()
+        _describe_area(self._page, "Result", "Figures and pores of the measurement.")
+        self._page.setWidget(self._splitter)
+        layout.addWidget(self._page)
 
     def _share_room(self) -> None:
         """Give the figures what they need, but leave some rows to the table."""
@@ -355,3 +362,22 @@ class PorosityResult(QWidget):
     def colour_column(self) -> str:
         """Column of the table by which pores are coloured."""
         return str(self.colour.currentText()).replace(" ", "_")
+
+
+class _Page(QScrollArea):
+    """Scrolls up and down only: as wide as what is in it, and the scroll bar."""
+
+    def minimumSizeHint(self) -> QSize:
+        """Leave no part of the content out."""
+        hint = super().minimumSizeHint()
+        bar = self.verticalScrollBar().sizeHint().width()
+        hint.setWidth(self.widget().minimumSizeHint().width() + bar)
+        return hint
+
+
+def _describe_area(area: QScrollArea, name: str, tip: str) -> None:
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setAccessibleName(name)
+    area.setToolTip(tip)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QProgressBar,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 _NAME = "porosity"
+_LEAST_HEIGHT = 330
 #: Where and in which voxels grey values were counted.
 _Key = tuple[Any, ...]
 #: So long after the last change on screen, grey values are compared with those known;
@@ -140,6 +141,11 @@ class PorosityDock(QWidget):
         layout.addWidget(self.tabs, 1)
         layout.addWidget(self.message)
         layout.addLayout(actions)
+
+    def minimumSizeHint(self) -> QSize:
+        """Ask for some rows of the table, also below another dock."""
+        hint = super().minimumSizeHint()
+        return hint.expandedTo(QSize(0, _LEAST_HEIGHT))
 
     def _connect(self) -> None:
         settings, result = self.settings, self.result
