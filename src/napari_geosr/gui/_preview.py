@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,10 +99,17 @@ class PreviewLayer:
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
+        self._source: weakref.ref[Image] | None = None
         self.layer: Image | None = None
+
+    @property
+    def source(self) -> Image | None:
+        """The layer that the preview belongs to, if it still exists."""
+        return None if self._source is None else self._source()
 
     def show(self, volume: Volume, source: Image) -> None:
         """Show a restored region of `source` over it."""
+        self._source = weakref.ref(source)
         name = f"{volume.name} · preview"
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:

@@ -138,6 +138,10 @@ class Restoring(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DEBOUNCE_MS)
         self._timer.timeout.connect(self._advance)
+        # Of a layer that goes: the list must not change while it changes.
+        self._tidying = QTimer(self)
+        self._tidying.setSingleShot(True)
+        self._tidying.timeout.connect(self._tidy)
         connections = Connections(parent)
         for emitter, slot in (
             (viewer.layers.events.removed, self._on_removed),
@@ -235,6 +239,8 @@ class Restoring(QObject):
         if layer is self._preview.layer:
             self._preview.layer = None
             self._preview_key = None
+        elif layer is self._preview.source:
+            self._tidying.start(0)
         if layer is self.source():
             self._ready = None  # it holds the layer's data
         if self._busy == "run":
@@ -242,6 +248,13 @@ class Restoring(QObject):
                 self.cancel()
         elif layer is self.source():
             self.cancel()  # also a run that was only wished for
+
+    def _tidy(self) -> None:
+        """Take a preview away whose layer is gone."""
+        source = self._preview.source
+        if source is None or source not in self._viewer.layers:
+            self._preview.remove()
+            self._preview_key = None
 
     def _key(self, layer: Image) -> tuple[Any, ...]:
         """Build what statistics, verdict and estimate depend on."""

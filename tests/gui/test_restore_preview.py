@@ -1,0 +1,76 @@
+"""The preview of the Restore dock while layers go: it goes with its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def scan(rng) -> np.ndarray:
+    return rng.normal(100, 10, (6, 24, 30)).astype(np.float32)
+
+
+def previewed(viewer, qtbot, source):
+    """Open the dock and preview `source`."""
+    _, dock = viewer.window.add_plugin_dock_widget(
+        "napari-geosr", "Restore (denoise, super-resolve)"
+    )
+    dock.layer_combo.set_layer(source)
+    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+        dock.preview_button.click()
+    return dock, dock._restoring._preview.layer
+
+
+@pytest.mark.parametrize("below", [True, False])
+def test_a_preview_goes_with_its_layer_and_no_other(viewer, qtbot, scan, below):
+    kept = viewer.add_points(np.zeros((1, 3)), name="kept")
+    source = viewer.add_image(scan, name="scan", **PLACE)
+    _, preview = previewed(viewer, qtbot, source)
+    if not below:
+        viewer.layers.move(viewer.layers.index(preview), 0)
+    during = []
+    # napari goes on with indices of its own: the list must not change meanwhile.
+    viewer.layers.events.removed.connect(lambda _: during.append(preview))
+    viewer.layers.remove(source)
+    assert preview in viewer.layers
+    qtbot.waitUntil(lambda: preview not in viewer.layers)
+    assert list(viewer.layers) == [kept]
+    assert len(during) == 2
+
+
+def test_the_preview_of_the_next_layer_follows(viewer, qtbot, scan):
+    other = viewer.add_image(scan + 1, name="other", **PLACE)
+    source = viewer.add_image(scan, name="scan", **PLACE)
+    dock, first = previewed(viewer, qtbot, source)
+    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+        viewer.layers.remove(source)
+    preview = dock._restoring._preview.layer
+    assert preview is not first
+    assert list(viewer.layers) == [other, preview]
+    assert preview.name.startswith("other")
+
+
+@pytest.mark.parametrize("how", ["selected", "cleared"])
+def test_all_layers_can_go_at_once(viewer, qtbot, scan, how):
+    source = viewer.add_image(scan, name="scan", **PLACE)
+    dock, _ = previewed(viewer, qtbot, source)
+    if how == "cleared":
+        viewer.layers.clear()
+    else:
+        viewer.layers.select_all()
+        viewer.layers.remove_selected()
+    qtbot.waitUntil(lambda: not dock._restoring._tidying.isActive())
+    assert not viewer.layers
+    # What is left of the preview is no obstacle to the next one.
+    viewer.add_image(scan, name="again", **PLACE)
+    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+        pass
+    assert dock._restoring._preview.layer in viewer.layers
