@@ -12,7 +12,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui import _layers
 from napari_geosr.gui._preview import PREVIEW_EDGES, PreviewLayer, region_on_screen
-from napari_geosr.gui._restoring import Ready, preview_edge
+from napari_geosr.gui._restore_ready import Ready, preview_edge
 
 
 @pytest.fixture

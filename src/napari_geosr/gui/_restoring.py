@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
 import weakref
-from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +11,11 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
     StageStarted,
     Step,
     TargetReady,
     TileDone,
     Warned,
-    relay,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui._contents import contents_key
@@ -42,7 +36,7 @@ from napari_geosr.gui._preview import (
     region_on_screen,
 )
 from napari_geosr.gui._refresh import Refresher
-from napari_geosr.gui._warm_up import load_torch_libraries
+from napari_geosr.gui._restore_ready import Ready, named, preview_edge, ready_steps
 from napari_geosr.gui._worker import Run
 from napari_geosr.operations import restore as operation
 from napari_geosr.operations.restore import Prepared, RestoreConfig, Restored
@@ -53,26 +47,6 @@ if TYPE_CHECKING:
 
 #: Wait so long after the last move of a slider before a preview starts.
 _DEBOUNCE_MS = 120
-#: A preview that would take longer, by the estimate, shows a smaller region.
-_PREVIEW_SECONDS = 3.0
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A prepared restoration, its estimate, and what it was prepared for."""
-
-    key: tuple[Any, ...]
-    prepared: Prepared
-    estimate: Any
-
-    @property
-    def result_bytes(self) -> int:
-        """Size of the result, in memory or on disk."""
-        volume, card = self.prepared.volume, self.prepared.model.card
-        keeps_type = self.prepared.config.output_dtype == "input"
-        itemsize = volume.dtype.itemsize if keeps_type else 4
-        n_voxels = math.prod(volume.shape)
-        return int(n_voxels * card.upscale_factor ** len(card.axes) * itemsize)
 
 
 class Restoring(QObject):
@@ -306,7 +280,7 @@ class Restoring(QObject):
         volume, config = volume_from_layer(layer, self._viewer), self._config
         self._start(
             "prepare",
-            lambda should_stop: _prepare(volume, config, should_stop),
+            lambda should_stop: ready_steps(volume, config, should_stop),
             lambda result: self._on_prepared(Ready(key, *result)),
         )
 
@@ -323,10 +297,10 @@ class Restoring(QObject):
         if key == self._preview_key:
             return
         self._preview_region = region
-        named = _named(prepared, layer)
+        shown = named(prepared, layer)
         self._start(
             "preview",
-            lambda stop: operation.preview_steps(named, region, should_stop=stop),
+            lambda stop: operation.preview_steps(shown, region, should_stop=stop),
             lambda volume: self._on_previewed(volume, layer, key),
         )
 
@@ -348,7 +322,7 @@ class Restoring(QObject):
         self._preview.remove()
         self._preview_key = None
         first = region_on_screen(layer, self._viewer)
-        named = _named(prepared, layer)
+        shown = named(prepared, layer)
         self._began = time.monotonic()
         self._target = None
         self._run_of = weakref.ref(layer)
@@ -359,7 +333,7 @@ class Restoring(QObject):
         }
         self._start(
             "run",
-            lambda stop: operation.run_steps(named, first=first, should_stop=stop),
+            lambda stop: operation.run_steps(shown, first=first, should_stop=stop),
             self._on_restored,
             on_step=self._on_run_step,
             description=f"Restoring {layer.name}",
@@ -415,46 +389,3 @@ class Restoring(QObject):
         self._busy, self._run, self._refresher = "", None, None
         self.busyChanged.emit("")
         self._timer.start(0)
-
-
-def preview_edge(ready: Ready) -> int:
-    """Choose how large a preview may be so that it comes within seconds.
-
-    A network on volumes computes the planes within its halo as well: far more voxels
-    than are shown.
-    """
-    prepared, estimate = ready.prepared, ready.estimate
-    shape, card = prepared.volume.shape, prepared.model.card
-    seconds = estimate.seconds / (math.prod(shape) * estimate.cost_factor)
-    depth = 1
-    if card.axes == "ZYX":
-        depth = min(shape[0], 1 + 2 * card.halo)
-    for edge in PREVIEW_EDGES:
-        rows, columns = (min(n, edge + 2 * card.halo) for n in shape[-2:])
-        if seconds * depth * rows * columns <= _PREVIEW_SECONDS:
-            return edge
-    return PREVIEW_EDGES[-1]
-
-
-def _named(prepared: Prepared, layer: Image) -> Prepared:
-    """The same with the layer's name of now: renaming needs no new statistics."""
-    from dataclasses import replace
-
-    if prepared.volume.name == layer.name:
-        return prepared
-    return replace(prepared, volume=prepared.volume.replace(name=layer.name))
-
-
-def _prepare(
-    volume: Volume, config: RestoreConfig, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
-    """Prepare and estimate, with torch loaded first; runs in the worker."""
-    yield StageStarted(message="Starting")
-    load_torch_libraries()
-    prepared = yield from relay(
-        operation.prepare_steps(volume, config, should_stop=should_stop)
-    )
-    if should_stop():
-        raise Cancelled("Cancelled.")
-    estimate = yield from relay(operation.estimate_steps(prepared))
-    yield ResultReady(result=(prepared, estimate))

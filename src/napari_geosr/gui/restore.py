@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import (
-    QFormLayout,
-    QFrame,
-    QHBoxLayout,
-    QLabel,
-    QProgressBar,
-    QPushButton,
-    QScrollArea,
-    QSizePolicy,
-    QVBoxLayout,
-    QWidget,
-)
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.gui._curtain import CompareBox
 from napari_geosr.gui._duration import duration
-from napari_geosr.gui._form import ConfigForm
-from napari_geosr.gui._layer_combo import LayerCombo
 from napari_geosr.gui._layers import (
-    is_helper,
     part_of_file,
     unwrapped,
     volume_from_layer,
 )
 from napari_geosr.gui._lifetime import Connections
-from napari_geosr.gui._model_box import ModelBox
-from napari_geosr.gui._notify import MessageRow, show_error
+from napari_geosr.gui._notify import show_error
 from napari_geosr.gui._remembered import recall, remember
-from napari_geosr.gui._restoring import Ready, Restoring
-from napari_geosr.gui._saving import SaveButton
-from napari_geosr.gui._section import Section
-from napari_geosr.gui._voxel_size import VoxelSizeRow
+from napari_geosr.gui._restore_ready import Ready
+from napari_geosr.gui._restore_widgets import RestoreWidgets
+from napari_geosr.gui._restoring import Restoring
 from napari_geosr.operations import reproduce
 from napari_geosr.operations.restore import RestoreConfig
 
@@ -50,10 +30,8 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
 
-_DEVICES = {"darwin": ("auto", "cpu", "mps")}.get(sys.platform, ("auto", "cpu", "cuda"))
 
-
-class RestoreDock(QWidget):
+class RestoreDock(RestoreWidgets):
     """Restores an image layer with a model: denoise or super-resolve.
 
     Parameters
@@ -63,142 +41,18 @@ class RestoreDock(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
         napari_viewer = unwrapped(napari_viewer)
-        self._viewer = napari_viewer
+        super().__init__(napari_viewer)
         self._tiles_began: tuple[float, int] | None = None
         self._result: weakref.ref[Image] | None = None
         self._warnings: list[str] = []
-        self.setMinimumWidth(300)
         self._restoring = Restoring(napari_viewer, self)
-        self._make_widgets()
-        self._lay_out()
+        self._show_busy("")
         remark = self._recall()
         self._connect()
         self._on_layer_chosen()
         if remark:
             self.message.show_message(remark, "warning")
-
-    # Widgets
-
-    def _make_widgets(self) -> None:
-        viewer = self._viewer
-        self.layer_combo = LayerCombo(viewer, _can_be_restored)
-        self.layer_combo.setAccessibleName("Image layer")
-        self.layer_combo.setToolTip("The image layer to restore; it stays as it is.")
-        self.model_box = ModelBox()
-        self.voxel_size = VoxelSizeRow(viewer)
-        self.verdict = MessageRow(shortcut="Alt+Shift+V")
-        self.message = MessageRow()
-        self.estimate = QLabel("Estimate: –")
-        self.estimate.setWordWrap(True)
-        self.estimate.setAccessibleName("Estimate of time and memory")
-        self.estimate.setToolTip("Time and memory that a run will take on this device.")
-        self.preview_button = _button(
-            "Pr&eview",
-            "Restore what is on screen, and follow the slider.",
-            checkable=True,
-        )
-        self.run_button = _button("&Run", "Restore the whole layer into a new layer.")
-        self.run_button.setDefault(True)
-        self.cancel_button = _button(
-            "&Cancel", "Stop within a second; finished tiles are kept."
-        )
-        self.progress = QProgressBar()
-        self.progress.setAccessibleName("Progress")
-        self.progress.setToolTip("Progress of what runs now.")
-        self.progress.setTextVisible(False)
-        self.progress.setMaximumHeight(10)
-        self.progress_label = QLabel()
-        self.progress_label.setWordWrap(True)
-        self.progress_label.setAccessibleName("Progress in words")
-        self.measure_button = _button(
-            "&Measure porosity…", "Open the Porosity dock with the restored layer."
-        )
-        self.save_button = SaveButton("&Save result…")
-        self.compare = CompareBox(viewer)
-        self.form = ConfigForm(
-            RestoreConfig, skip=("model",), choices={"device": _DEVICES}
-        )
-        self.card = Section(
-            "C&ard of the model",
-            self.model_box.card_label,
-            tool_tip="What the model is for, not for, its figures and its licence.",
-        )
-        self.settings = Section(
-            "Settin&gs",
-            self.form,
-            tool_tip="Device, memory and output; what is not set is chosen for you.",
-        )
-        self.copy_command = _button(
-            "Cop&y as command", "Copy the command line that does the same run."
-        )
-        self.copy_python = _button(
-            "Copy as Pytho&n", "Copy the Python script that does the same run."
-        )
-
-    def _lay_out(self) -> None:
-        choices = QFormLayout()
-        choices.setContentsMargins(0, 0, 0, 0)
-        choices.setFieldGrowthPolicy(
-            QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow
-        )
-        choices.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
-        for title, widget, buddy in (
-            ("&Image", self.layer_combo, self.layer_combo),
-            ("M&odel", self.model_box, self.model_box.combo),
-        ):
-            label = QLabel(title)
-            label.setBuddy(buddy)
-            label.setToolTip(buddy.toolTip())
-            label.setAccessibleName(f"Label of {buddy.accessibleName()}")
-            choices.addRow(label, widget)
-        actions = QHBoxLayout()
-        for button in (self.preview_button, self.run_button, self.cancel_button):
-            button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-            actions.addWidget(button, 1)
-        results = QHBoxLayout()
-        results.addWidget(self.save_button, 1)
-        results.addWidget(self.measure_button, 1)
-        copies = QHBoxLayout()
-        copies.addWidget(self.copy_command, 1)
-        copies.addWidget(self.copy_python, 1)
-        inner = QWidget()
-        column = QVBoxLayout(inner)
-        column.setContentsMargins(8, 8, 8, 8)
-        column.addLayout(choices)
-        for widget in (
-            self.model_box.summary,
-            self.voxel_size,
-            self.verdict,
-            self.estimate,
-        ):
-            column.addWidget(widget)
-        column.addLayout(actions)
-        for widget in (self.progress, self.progress_label, self.message):
-            column.addWidget(widget)
-        column.addLayout(results)
-        for widget in (
-            _line(),
-            self.compare,
-            _line(),
-            self.settings,
-            self.card,
-        ):
-            column.addWidget(widget)
-        column.addLayout(copies)
-        column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        scroll.setWidget(inner)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
-        self.measure_button.setVisible(False)
-        self._show_busy("")
 
     def _connect(self) -> None:
         self.layer_combo.layerChanged.connect(self._on_layer_chosen)
@@ -446,25 +300,3 @@ class RestoreDock(QWidget):
     def _on_layer_removed(self, event: Any) -> None:
         if self._result is not None and event.value is self._result():
             self._show_result(None)
-
-
-def _can_be_restored(layer: Layer) -> bool:
-    """Whether a layer is an image of a person's, not a preview or curtain of ours."""
-    from napari.layers import Image
-
-    return isinstance(layer, Image) and not is_helper(layer)
-
-
-def _button(text: str, tool_tip: str, *, checkable: bool = False) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tool_tip)
-    button.setAccessibleName(text.replace("&", "").removesuffix("…"))
-    button.setCheckable(checkable)
-    return button
-
-
-def _line() -> QFrame:
-    line = QFrame()
-    line.setFrameShape(QFrame.Shape.HLine)
-    line.setFrameShadow(QFrame.Shadow.Sunken)
-    return line

@@ -1,0 +1,87 @@
+"""A prepared restoration: made in the worker, with its estimate and preview size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step, relay
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui._preview import PREVIEW_EDGES
+from napari_geosr.gui._warm_up import load_torch_libraries
+from napari_geosr.operations import restore as operation
+from napari_geosr.operations.restore import Prepared, RestoreConfig
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+#: A preview that would take longer, by the estimate, shows a smaller region.
+_PREVIEW_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A prepared restoration, its estimate, and what it was prepared for."""
+
+    key: tuple[Any, ...]
+    prepared: Prepared
+    estimate: Any
+
+    @property
+    def result_bytes(self) -> int:
+        """Size of the result, in memory or on disk."""
+        volume, card = self.prepared.volume, self.prepared.model.card
+        keeps_type = self.prepared.config.output_dtype == "input"
+        itemsize = volume.dtype.itemsize if keeps_type else 4
+        n_voxels = math.prod(volume.shape)
+        return int(n_voxels * card.upscale_factor ** len(card.axes) * itemsize)
+
+
+def preview_edge(ready: Ready) -> int:
+    """Choose how large a preview may be so that it comes within seconds.
+
+    A network on volumes computes the planes within its halo as well: far more voxels
+    than are shown.
+    """
+    prepared, estimate = ready.prepared, ready.estimate
+    shape, card = prepared.volume.shape, prepared.model.card
+    seconds = estimate.seconds / (math.prod(shape) * estimate.cost_factor)
+    depth = 1
+    if card.axes == "ZYX":
+        depth = min(shape[0], 1 + 2 * card.halo)
+    for edge in PREVIEW_EDGES:
+        rows, columns = (min(n, edge + 2 * card.halo) for n in shape[-2:])
+        if seconds * depth * rows * columns <= _PREVIEW_SECONDS:
+            return edge
+    return PREVIEW_EDGES[-1]
+
+
+def named(prepared: Prepared, layer: Image) -> Prepared:
+    """The same with the layer's name of now: renaming needs no new statistics."""
+    if prepared.volume.name == layer.name:
+        return prepared
+    return replace(prepared, volume=prepared.volume.replace(name=layer.name))
+
+
+def ready_steps(
+    volume: Volume, config: RestoreConfig, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Prepare and estimate, with torch loaded first; runs in the worker.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady((prepared, estimate))``.
+    """
+    yield StageStarted(message="Starting")
+    load_torch_libraries()
+    prepared = yield from relay(
+        operation.prepare_steps(volume, config, should_stop=should_stop)
+    )
+    if should_stop():
+        raise Cancelled("Cancelled.")
+    estimate = yield from relay(operation.estimate_steps(prepared))
+    yield ResultReady(result=(prepared, estimate))
