@@ -34,7 +34,7 @@ def test_removed_layers_give_their_memory_back(
     layer.metadata["geosr"] = {"source": file}
     dock = open_dock(viewer, qtbot)
     measure(dock, qtbot)
-    qtbot.waitUntil(lambda: dock._runs.levels is None, timeout=60_000)
+    qtbot.waitUntil(lambda: not dock.levels.is_running, timeout=60_000)
     pores = viewer.layers["scan · pores"]
     kept = [weakref.ref(layer.data), weakref.ref(pores.data)]
     del volume
