@@ -21,6 +21,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.methods import METHODS, config_class, needs
 from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.physics.simulated import is_simulated, open_simulated
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -90,7 +91,10 @@ class TrainJob(Config):
     def with_absolute_paths(self) -> TrainJob:
         """Return the job with paths that hold in any working folder."""
         roles = {
-            name: tuple(path.expanduser().resolve() for path in value)
+            name: tuple(
+                path if is_simulated(path) else path.expanduser().resolve()
+                for path in value
+            )
             for name in type(self.training).model_fields
             if isinstance(value := getattr(self.training, name), tuple)
             and value
@@ -124,10 +128,7 @@ class TrainJob(Config):
             With one sentence.
         """
         self.check_settings()
-        method = METHODS.load(self.method).Method
-        for role in method.roles:
-            for path in getattr(self.training, role):
-                open_volume(path, self.reading)
+        open_roles(self, METHODS.load(self.method).Method)
 
     def to_values(self) -> dict[str, Any]:
         """What :meth:`from_values` reads."""
@@ -255,12 +256,37 @@ def train(method: str, folder: str | Path, **settings: Any) -> BundledModel:
     return bundle.load(run_to_end(train_steps(job, Path(folder))))
 
 
-def open_roles(job: TrainJob, method: Method) -> dict[str, list[Volume]]:
-    """Open the volumes of every role, lazily."""
-    return {
-        role: [open_volume(path, job.reading) for path in getattr(job.training, role)]
+def open_roles(job: TrainJob, method: Method | type[Method]) -> dict[str, list[Volume]]:
+    """Open the volumes of every role, lazily.
+
+    ``simulated:KIND:FIRST-LAST`` in place of a path stands for as many volumes.
+
+    Raises
+    ------
+    ConfigError
+        If the volumes of paired roles are not as many.
+    GeoSRError
+        If one cannot be opened.
+    """
+    opened = {
+        role: [
+            volume
+            for path in getattr(job.training, role)
+            for volume in _open(path, job.reading)
+        ]
         for role in method.roles
     }
+    counts = {role: len(volumes) for role, volumes in opened.items()}
+    if method.paired and len(set(counts.values())) > 1:
+        listed = " and ".join(f"{n} {role} volumes" for role, n in counts.items())
+        raise ConfigError(
+            f"There are {listed}: each source needs its target, in the same order."
+        )
+    return opened
+
+
+def _open(path: Path, reading: InputConfig) -> list[Volume]:
+    return open_simulated(path) if is_simulated(path) else [open_volume(path, reading)]
 
 
 def _check_pairs(
@@ -271,6 +297,8 @@ def _check_pairs(
     from napari_geosr.learning.pairs import check_pair
 
     for source, target in zip(volumes["source"], volumes["target"], strict=True):
+        if is_simulated(source.name):
+            continue  # in place by construction; in strong noise a shift is measured
         ndim, factor = method.config.ndim, method.upscale_factor
         for warning in check_pair(source, target, factor, ndim).warnings:
             yield Warned(message=warning)

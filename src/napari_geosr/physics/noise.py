@@ -27,6 +27,25 @@ def poisson_noise(
     return (counts / photons).astype(np.float32)
 
 
+def poisson_gaussian_noise(
+    volume: FloatArray, photons: float, read_noise: float, rng: np.random.Generator
+) -> FloatArray:
+    """Counted photons and a camera's own noise, scaled back.
+
+    The mean is that of `volume` (not negative), the variance
+    ``volume / photons + (read_noise / photons)²``.
+
+    Parameters
+    ----------
+    photons : float
+        Counts at grey level 1.
+    read_noise : float
+        Standard deviation of what the camera adds, in photons.
+    """
+    counted = poisson_noise(volume, photons, rng)
+    return counted + gaussian_noise(counted.shape, read_noise / photons, rng)
+
+
 def reconstruction_noise(
     shape: tuple[int, int, int],
     sd: float,

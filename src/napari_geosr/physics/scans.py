@@ -13,7 +13,7 @@ from napari_geosr.physics import phantoms
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.noise import gaussian_noise, reconstruction_noise
 from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
-from napari_geosr.physics.radon import short_exposure_scan
+from napari_geosr.physics.radon import parallel_beam, short_exposure_scan
 from napari_geosr.physics.sampling import area_downsample
 
 NoiseKind = Literal["independent", "reconstruction", "few-photons"]
@@ -120,6 +120,22 @@ def scan(
         mask=phantom.mask,
         contrast=contrast,
     )
+
+
+def noise_free(clean: FloatArray, imaging: Imaging) -> FloatArray:
+    """The scan of an object with grey levels `clean` that endless photons would give.
+
+    With blur, and with the filter and the streaks of a ``"few-photons"``
+    reconstruction.
+    """
+    seen = gaussian_blur(clean, imaging.blur * imaging.downsample)
+    if imaging.downsample > 1:
+        seen = area_downsample(seen, imaging.downsample)
+    if imaging.noise_kind == "few-photons":
+        low = np.float32(seen.min())
+        beam = parallel_beam(seen.shape[-1], imaging.n_angles)
+        seen = low + beam.reconstruct(beam.project(seen - low), imaging.cutoff)
+    return seen.astype(np.float32)
 
 
 def random_phantom(

@@ -1,0 +1,227 @@
+"""Fluorescence phantoms: nuclei, membranes, filaments and spots on a background.
+
+Lengths are in voxels of the plane. A phantom is the light that a perfect microscope
+would collect; blur and noise are laid over it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.physics.blur import gaussian_blur
+from napari_geosr.physics.noise import poisson_gaussian_noise
+
+FloatArray = npt.NDArray[np.float32]
+Shape = tuple[int, int, int]
+
+STRUCTURES = ("nuclei", "membranes", "filaments", "spots")
+#: Quantile of the noise-free image that photons are counted at: a bright structure.
+BRIGHT = 99.5
+
+
+@dataclass(frozen=True)
+class Microscope:
+    """How a phantom is seen.
+
+    Attributes
+    ----------
+    blur : float
+        Standard deviation of the point-spread function in the plane, in voxels.
+    elongation : float
+        How many times longer the point-spread function is along the optical axis.
+    step : float
+        Distance of slices in voxels of the plane.
+    photons : float
+        Photons per voxel where a structure is bright.
+    read_noise : float
+        Standard deviation of the camera's own noise, in photons.
+    background : float
+        Light from everywhere, as a share of what a bright structure gives.
+    """
+
+    blur: float = 1.2
+    elongation: float = 2.5
+    step: float = 2.0
+    photons: float = 30.0
+    read_noise: float = 1.0
+    background: float = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Exposure:
+    """Two images of the same object with independent noise, and what they mean.
+
+    Attributes
+    ----------
+    noisy, again : ndarray of shape (Z, Y, X), float32
+        In photons.
+    clean : ndarray of the same shape
+        Mean of such images: blurred, without noise.
+    """
+
+    noisy: FloatArray
+    again: FloatArray
+    clean: FloatArray
+
+
+def nuclei(
+    shape: Shape, rng: np.random.Generator, *, step: float = 1.0, radius: float = 10.0
+) -> FloatArray:
+    """Ellipsoids with chromatin-like texture, 0 to 1."""
+    inside = _cells(shape, rng, step, radius)[0] < 1
+    grain = rng.uniform(1.0, 2.5)
+    field = gaussian_blur(
+        rng.standard_normal(shape, dtype=np.float32), (grain / step, grain, grain)
+    )
+    field /= max(float(field.std()), 1e-6)
+    light = inside * np.exp(np.float32(rng.uniform(0.1, 0.5)) * field)
+    return _scaled(light)
+
+
+def membranes(
+    shape: Shape, rng: np.random.Generator, *, step: float = 1.0, radius: float = 14.0
+) -> FloatArray:
+    """Thin shells around cells, 0 to 1."""
+    depth, size = _cells(shape, rng, step, radius)
+    thickness = rng.uniform(0.6, 1.2)
+    return _scaled(np.exp(-0.5 * ((depth - 1) * size / thickness) ** 2))
+
+
+def _cells(
+    shape: Shape, rng: np.random.Generator, step: float, radius: float
+) -> tuple[FloatArray, FloatArray]:
+    """Relative distance to the nearest cell's centre (1: its edge), and its radius."""
+    share = rng.uniform(0.1, 0.6)
+    n = int(np.clip(share * math.prod(shape) * step / (4.2 * radius**3), 2, 60))
+    best = np.full(shape, np.inf, np.float32)
+    size = np.ones(shape, np.float32)
+    grid = np.ogrid[tuple(slice(0, n) for n in shape)]
+    for _ in range(n):
+        centre = rng.uniform(0, shape)
+        axes = radius * rng.uniform(0.7, 1.3, 3) / (step, 1, 1)
+        turn = rng.uniform(0, math.pi)
+        z, y, x = (g - c for g, c in zip(grid, centre, strict=True))
+        u = y * math.cos(turn) + x * math.sin(turn)
+        v = x * math.cos(turn) - y * math.sin(turn)
+        far = np.sqrt((z / axes[0]) ** 2 + (u / axes[1]) ** 2 + (v / axes[2]) ** 2)
+        nearer = far < best
+        best = np.where(nearer, far, best).astype(np.float32)
+        size = np.where(nearer, np.float32(axes[1:].mean()), size)
+    return best, size
+
+
+def filaments(
+    shape: Shape, rng: np.random.Generator, *, step: float = 1.0, number: int = 30
+) -> FloatArray:
+    """Curved lines of varied brightness, 0 to 1."""
+    light = np.zeros(shape, np.float32)
+    length = int(2 * max(shape))
+    stiffness = rng.uniform(0.02, 0.12)
+    for _ in range(number):
+        heading = rng.uniform(0, 2 * math.pi)
+        turns = heading + np.cumsum(rng.normal(0, stiffness, length))
+        climb = rng.normal(0, 0.15) + np.cumsum(rng.normal(0, 0.02, length))
+        start = rng.uniform(0, shape)
+        z = start[0] + np.cumsum(0.5 * climb) / step
+        y = start[1] + np.cumsum(0.5 * np.sin(turns))
+        x = start[2] + np.cumsum(0.5 * np.cos(turns))
+        _splat(light, np.stack([z, y, x], 1), np.full(length, rng.uniform(0.4, 1.0)))
+    return _scaled(light)
+
+
+def spots(shape: Shape, rng: np.random.Generator, *, number: int = 150) -> FloatArray:
+    """Points of light of varied brightness, 0 to 1."""
+    light = np.zeros(shape, np.float32)
+    _splat(light, rng.uniform(0, shape, (number, 3)), rng.lognormal(0, 0.5, number))
+    return _scaled(light)
+
+
+def _splat(
+    light: FloatArray, points: npt.NDArray[Any], weights: npt.NDArray[Any]
+) -> None:
+    """Add points between voxels to the eight around each."""
+    low = np.floor(points).astype(int)
+    share = points - low
+    for corner in np.ndindex(2, 2, 2):
+        place = low + corner
+        weight = weights * np.prod(np.where(corner, share, 1 - share), axis=1)
+        inside = ((place >= 0) & (place < light.shape)).all(axis=1)
+        np.add.at(light, tuple(place[inside].T), weight[inside])
+
+
+def _scaled(light: npt.NDArray[np.floating]) -> FloatArray:
+    top = float(light.max())
+    return (light / top if top > 0 else light).astype(np.float32)
+
+
+def random_phantom(
+    shape: Shape, rng: np.random.Generator, *, step: float = 1.0
+) -> FloatArray:
+    """One or two kinds of structures, of sizes and numbers drawn at random."""
+    chosen = rng.choice(len(STRUCTURES), size=rng.integers(1, 3), replace=False)
+    light = np.zeros(shape, np.float32)
+    extent = math.prod(shape) / (16 * 128 * 128)
+    for kind in chosen:
+        light += np.float32(rng.uniform(0.4, 1.0)) * phantom(
+            STRUCTURES[kind], shape, rng, step=step, extent=extent
+        )
+    return light
+
+
+def phantom(
+    kind: str,
+    shape: Shape,
+    rng: np.random.Generator,
+    *,
+    step: float = 1.0,
+    extent: float = 1.0,
+) -> FloatArray:
+    """Structures of one `kind`; `extent` multiplies how many there are."""
+    if kind == "nuclei":
+        return nuclei(shape, rng, step=step, radius=rng.uniform(6, 18))
+    if kind == "membranes":
+        return membranes(shape, rng, step=step, radius=rng.uniform(8, 24))
+    if kind == "filaments":
+        number = max(2, int(extent * rng.uniform(10, 60)))
+        return filaments(shape, rng, step=step, number=number)
+    number = max(4, int(extent * math.exp(rng.uniform(math.log(40), math.log(600)))))
+    return spots(shape, rng, number=number)
+
+
+def random_microscope(
+    rng: np.random.Generator, *, photons: tuple[float, float] = (4.0, 300.0)
+) -> Microscope:
+    """Blur, sampling and noise drawn at random; photons log-uniform."""
+    return Microscope(
+        blur=rng.uniform(0.8, 2.0),
+        elongation=rng.uniform(2.0, 3.5),
+        step=rng.uniform(1.0, 4.0),
+        photons=math.exp(rng.uniform(math.log(photons[0]), math.log(photons[1]))),
+        read_noise=rng.uniform(0.0, 3.0),
+        background=math.exp(rng.uniform(math.log(0.02), math.log(0.5))),
+    )
+
+
+def expose(
+    light: FloatArray, microscope: Microscope, rng: np.random.Generator
+) -> Exposure:
+    """Image `light` twice through `microscope`."""
+    blur = microscope.blur
+    seen = gaussian_blur(
+        light, (blur * microscope.elongation / microscope.step, blur, blur)
+    )
+    bright = max(float(np.percentile(seen, BRIGHT)), 1e-6)
+    clean = (seen / np.float32(bright) + np.float32(microscope.background)).astype(
+        np.float32
+    )
+    noisy, again = (
+        poisson_gaussian_noise(clean, microscope.photons, microscope.read_noise, rng)
+        for _ in range(2)
+    )
+    scale = np.float32(microscope.photons)
+    return Exposure(noisy * scale, again * scale, clean * scale)

@@ -1,0 +1,216 @@
+"""Training volumes that are simulated when they are read: ``simulated:KIND:0-127``.
+
+Volume number `n` of a kind is a function of `n` alone, so a config that names a range
+says all there is to know about the data. Kinds that differ in their ending show the
+same object: ``ct-scan`` and ``ct-scan-again`` with independent noise, ``ct-scan-clean``
+without. Grey levels are in standard deviations of the first noisy one from its mean.
+Every few numbers is a single image in place of a volume.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.volume import Volume
+from napari_geosr.physics import fluorescence, phantoms, scans
+from napari_geosr.physics.blur import gaussian_blur
+from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
+
+PREFIX = "simulated:"
+#: Volumes kept once simulated; 128 of the shapes below, in all versions, take 450 MB.
+CACHE_BYTES = 1 << 30
+VERSIONS = ("", "-again", "-clean")
+_SHAPE: Shape = (16, 128, 128)
+_MOST = 100_000
+_CT_SEED, _FLUO_SEED = 20_301, 20_302
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object.
+
+    Attributes
+    ----------
+    simulate : callable
+        From a number to noisy, noisy again, and clean (Z, Y, X).
+    single_every : int
+        Each so many-th number is the middle plane alone (Y, X).
+    """
+
+    simulate: Callable[[int], tuple[FloatArray, FloatArray, FloatArray]]
+    single_every: int
+
+    def is_single(self, number: int) -> bool:
+        """Whether that number is a single image."""
+        return number % self.single_every == self.single_every - 1
+
+    def versions(self, number: int) -> tuple[FloatArray, ...]:
+        """All versions of a number, on the scale of the first."""
+        made: tuple[FloatArray, ...] = self.simulate(number)
+        if self.is_single(number):
+            made = tuple(part[len(part) // 2] for part in made)
+        mean, std = float(made[0].mean()), float(made[0].std())
+        return tuple(
+            ((part - np.float32(mean)) / np.float32(std)).astype(np.float32)
+            for part in made
+        )
+
+
+def ct_object(
+    shape: Shape, rng: np.random.Generator
+) -> tuple[Phantom, FloatArray | None]:
+    """Pores in a solid, often with a third phase, gradients or a grained solid."""
+    phantom = scans.random_phantom(shape, rng)
+    texture = scans.random_texture(phantom, rng)
+    added = np.zeros(shape, np.float32) if texture is None else texture
+    if rng.random() < 0.3:
+        grains = phantoms.random_blobs(
+            shape,
+            porosity=rng.uniform(0.05, 0.4),
+            radius=rng.uniform(2.0, 8.0),
+            seed=int(rng.integers(2**31)),
+        )
+        level = rng.choice([-1, 1]) * rng.uniform(0.1, 0.8)
+        added = added + np.float32(level) * grains.fraction * (1 - phantom.fraction)
+    if rng.random() < 0.3:
+        field = gaussian_blur(
+            rng.standard_normal(shape, dtype=np.float32), rng.uniform(1.0, 3.0)
+        )
+        field *= np.float32(rng.uniform(0.03, 0.15) / max(float(field.std()), 1e-6))
+        added = added + field * (1 - phantom.fraction)
+    return phantom, added if added.any() else None
+
+
+def ct_scan(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Two scans of the same object, and the one that endless photons would give."""
+    rng = np.random.default_rng([_CT_SEED, number])
+    phantom, texture = ct_object(_SHAPE, rng)
+    imaging = scans.random_imaging(rng)
+    sign = np.float32(-1.0 if rng.random() < 0.5 else 1.0)
+    noisy, again = (
+        scans.scan(
+            phantom,
+            imaging,
+            solid=float(0.5 + 0.5 * sign),
+            pore=float(0.5 - 0.5 * sign),
+            texture=None if texture is None else sign * texture,
+            seed=int(seed),
+        )
+        for seed in rng.integers(2**31, size=2)
+    )
+    return noisy.noisy, again.noisy, scans.noise_free(noisy.clean, imaging)
+
+
+def fluo(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Two exposures of the same cells, and their mean."""
+    rng = np.random.default_rng([_FLUO_SEED, number])
+    microscope = fluorescence.random_microscope(rng)
+    light = fluorescence.random_phantom(_SHAPE, rng, step=microscope.step)
+    made = fluorescence.expose(light, microscope, rng)
+    return made.noisy, made.again, made.clean
+
+
+KINDS = {"ct-scan": Kind(ct_scan, 8), "fluo": Kind(fluo, 3)}
+
+
+class Cache:
+    """What was simulated last, up to a number of bytes."""
+
+    def __init__(self, most: int = CACHE_BYTES) -> None:
+        self._most, self._held = most, 0
+        self._kept: OrderedDict[tuple[str, int], tuple[FloatArray, ...]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, kind: str, number: int) -> tuple[FloatArray, ...]:
+        """All versions of a number, simulated if they are not at hand."""
+        with self._lock:
+            key = (kind, number)
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            made = KINDS[kind].versions(number)
+            for part in made:
+                part.setflags(write=False)
+            self._kept[key] = made
+            self._held += _bytes(made)
+            while self._held > self._most and len(self._kept) > 1:
+                self._held -= _bytes(self._kept.popitem(last=False)[1])
+            return made
+
+
+def _bytes(parts: tuple[npt.NDArray[Any], ...]) -> int:
+    return sum(part.nbytes for part in parts)
+
+
+_cache = Cache()
+
+
+class SimulatedArray:
+    """An array that is simulated when it is first indexed."""
+
+    def __init__(self, kind: str, number: int, version: int) -> None:
+        self._kind, self._number, self._version = kind, number, version
+        single = KINDS[kind].is_single(number)
+        self.shape: tuple[int, ...] = _SHAPE[1:] if single else _SHAPE
+        self.ndim = len(self.shape)
+        self.dtype = np.dtype(np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all voxels."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __getitem__(self, key: Any) -> Any:
+        return _cache.get(self._kind, self._number)[self._version][key]
+
+
+def is_simulated(path: str | Path) -> bool:
+    """Whether `path` is no file but names simulated volumes."""
+    return str(path).startswith(PREFIX)
+
+
+def open_simulated(path: str | Path) -> list[Volume]:
+    """Open the volumes that ``simulated:KIND:FIRST-LAST`` names; simulates none yet.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such kind, or the numbers are no range.
+    """
+    found = re.fullmatch(rf"{PREFIX}([^:]*)(?::(\d+)-(\d+))?", str(path))
+    names = {
+        kind + ending: (kind, version)
+        for kind in KINDS
+        for version, ending in enumerate(VERSIONS)
+    }
+    if found is None or found[1] not in names:
+        raise ConfigError(
+            f"{path} names no simulated volumes: the kinds are {', '.join(names)}, and "
+            "their numbers follow, e.g. simulated:ct-scan:0-127."
+        )
+    first, last = (-1, -1) if found[2] is None else (int(found[2]), int(found[3]))
+    if first < 0 or last < first or last - first >= _MOST:
+        raise ConfigError(
+            f"{path}: give the first and the last number, e.g. "
+            f"{PREFIX}{found[1]}:0-127."
+        )
+    kind, version = names[found[1]]
+    return [
+        Volume(
+            array := SimulatedArray(kind, number, version),
+            "ZYX"[3 - array.ndim :],
+            name=f"{PREFIX}{found[1]}:{number}",
+        )
+        for number in range(first, last + 1)
+    ]
