@@ -40,18 +40,80 @@ def test_of_a_time_series_the_threshold_follows_the_slider(viewer, qtbot):
         dock.tabs.setCurrentIndex(0)
 
 
-def test_the_threshold_inside_a_sample_is_drawn_once_it_is_known(viewer, qtbot):
+def padded(viewer):
+    """A scan in dark padding, and labels of where it is."""
     volume = physical()
-    volume.data[:16] += 400
+    inside = np.zeros(SHAPE, np.uint8)
+    inside[:, 4:36, 4:40] = 1
+    volume.data[inside == 0] = -1000
     add(viewer, volume)
-    lower = np.zeros(SHAPE, np.uint8)
-    lower[16:] = 1
-    mask = viewer.add_labels(lower, name="sample", **geometry(volume))
+    return viewer.add_labels(inside, name="sample", **geometry(volume))
+
+
+@pytest.mark.parametrize("method", ["Otsu", "Li", "Multi-Otsu", "Triangle"])
+def test_of_a_padded_scan_the_threshold_of_the_sample_is_drawn(viewer, qtbot, method):
+    mask = padded(viewer)
     dock = open_dock(viewer, qtbot)
-    dock.settings.sample.set_layer(mask)
+    dock.settings.method.setCurrentText(method)
     wait_for_levels(dock, qtbot)
     whole = dock.settings.threshold
+    counts = sum(bars.counts.sum() for bars in dock.settings.histogram._series)
+    dock.settings.sample.set_layer(mask)
+    assert dock.settings.threshold is None
+    wait_for_levels(dock, qtbot)
+    drawn = dock.settings.threshold
+    assert drawn != pytest.approx(whole, abs=2)
+    inside = sum(bars.counts.sum() for bars in dock.settings.histogram._series)
+    assert inside == pytest.approx(mask.data.sum(), rel=1e-3)
+    assert counts == pytest.approx(mask.data.size, rel=1e-3)
     measure(dock, qtbot)
-    used = dock.result.report.threshold
-    assert used < whole - 100
-    assert dock.settings.threshold == pytest.approx(used, rel=1e-6)
+    assert dock.result.report.threshold == pytest.approx(drawn, rel=1e-6)
+    assert dock.settings.threshold == pytest.approx(drawn, rel=1e-6)
+    dock.tabs.setCurrentIndex(0)
+    dock.settings.sample.set_layer(None)
+    wait_for_levels(dock, qtbot)
+    assert dock.settings.method.currentText() == method
+    assert dock.settings.threshold == pytest.approx(whole)
+
+
+def test_the_threshold_follows_a_sample_that_is_painted(viewer, qtbot):
+    mask = padded(viewer)
+    dock = open_dock(viewer, qtbot)
+    whole_shape = mask.data.copy()
+    mask.data = np.zeros_like(mask.data)
+    dock.settings.sample.set_layer(mask)
+    qtbot.waitUntil(lambda: "mask of 'scan' is empty" in dock.message.text)
+    assert dock.settings.threshold is None
+    mask.data_setitem(np.nonzero(whole_shape), 1)
+    wait_for_levels(dock, qtbot)
+    assert not dock.message.text
+    first, key = dock.settings.threshold, dock.levels.key()
+    # One voxel, where no sampling of rows would look for it.
+    mask.data_setitem((np.array([0]), np.array([0]), np.array([0])), 1)
+    assert dock.levels.key() != key
+    qtbot.waitUntil(lambda: dock.levels._shown == dock.levels.key(), timeout=10_000)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    assert dock.result.report.threshold == pytest.approx(first, abs=1)
+    assert dock.result.report.sample_voxels == whole_shape.sum() + 1
+    # A sample that goes leaves the whole volume.
+    viewer.layers.remove(mask)
+    dock.tabs.setCurrentIndex(0)
+    qtbot.waitUntil(
+        lambda: abs((dock.settings.threshold or first) - first) > 2, timeout=10_000
+    )
+
+
+def test_a_sample_that_does_not_fit_is_said_to_without_a_preview(viewer, qtbot):
+    padded(viewer)
+    place = geometry(physical()) | {"translate": (0, 500, 0)}
+    away = viewer.add_labels(np.ones(SHAPE, np.uint8), name="away", **place)
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    dock.settings.preview.setChecked(False)
+    dock.settings.sample.set_layer(away)
+    assert "does not cover" in dock.message.text
+    away.translate = physical().origin
+    qtbot.waitUntil(lambda: dock.levels._shown == dock.levels.key(), timeout=10_000)
+    wait_for_levels(dock, qtbot)
+    assert not dock.message.text

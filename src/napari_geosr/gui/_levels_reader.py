@@ -1,4 +1,4 @@
-"""The grey values of the layer that is measured: read once, and again when others."""
+"""The grey values that are measured, those of the sample: read, and read again."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.gui._contents import contents_key, is_unfinished
-from napari_geosr.gui._layers import chosen_position
+from napari_geosr.gui._layers import chosen_position, volume_from_layer
 from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._measuring import levels_steps
 from napari_geosr.gui._worker import Run
+from napari_geosr.operations.mask import align_mask
 from napari_geosr.operations.measure import GreyLevels
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ class LevelsReader(QObject):
     levelsRead : GreyLevels
         They are those of what is on screen now.
     outdated
-        The layer shows other voxels than those that were read, or another time point.
+        The layer shows other voxels than those that were read, or another time point,
+        or the sample is another.
     failed : object
         The error that kept them from being read.
     """
@@ -48,6 +51,10 @@ class LevelsReader(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self._layer: weakref.ref[Layer] | None = None
+        self._mask: weakref.ref[Layer] | None = None
+        self._strokes: weakref.WeakKeyDictionary[Layer, int] = (
+            weakref.WeakKeyDictionary()
+        )
         self._run: Run | None = None
         self._known: weakref.WeakKeyDictionary[Layer, tuple[Key, GreyLevels]] = (
             weakref.WeakKeyDictionary()
@@ -75,20 +82,53 @@ class LevelsReader(QObject):
         if layer is None:
             return ()
         position = chosen_position(layer, self._viewer)
-        return id(layer), contents_key(layer), tuple(position.items())
+        sample = self._sample_key(layer)
+        return id(layer), contents_key(layer), tuple(position.items()), sample
 
-    def known(self) -> GreyLevels | None:
-        """Return what was read last of the layer."""
-        layer = self.layer()
-        found = None if layer is None else self._known.get(layer)
-        return None if found is None else found[1]
+    def _sample_key(self, layer: Layer) -> Key:
+        """Build what the sample depends on: the mask, and which voxels lie in it."""
+        mask, sample = self.mask(), self._sample()
+        if mask is None or sample is None:
+            return ()
+        volume = volume_from_layer(layer, self._viewer)
+        places = ((v.axes, v.voxel_size, v.origin, v.unit) for v in (sample, volume))
+        position = tuple(chosen_position(mask, self._viewer).items())
+        strokes = self._strokes.get(mask, 0)
+        return id(mask), contents_key(mask), strokes, position, *places
+
+    def _sample(self) -> Volume | None:
+        """The mask if it fits the layer; if not, the preview says why."""
+        layer, mask = self.layer(), self.mask()
+        if layer is None or mask is None:
+            return None
+        try:
+            sample = volume_from_layer(mask, self._viewer)
+            align_mask(sample, volume_from_layer(layer, self._viewer))
+        except VolumeError:
+            return None
+        return sample
+
+    def mask(self) -> Layer | None:
+        """Return the labels that mark the sample, if there are any."""
+        return None if self._mask is None else self._mask()
 
     def set_layer(self, layer: Layer | None) -> None:
         """Choose the layer, and hear from now on when it is drawn anew."""
-        self._layer = None if layer is None else weakref.ref(layer)
-        if layer is not None and layer not in self._followed:
+        self._layer = self._follow(layer)
+
+    def set_mask(self, mask: Layer | None) -> None:
+        """Choose the labels that mark the sample; None where all of it is."""
+        if mask is not None and mask not in self._followed:
+            self._connections.connect(mask.events.paint, self._on_painted)
+        self._mask = self._follow(mask)
+
+    def _follow(self, layer: Layer | None) -> weakref.ref[Layer] | None:
+        if layer is None:
+            return None
+        if layer not in self._followed:
             self._followed.add(layer)
             self._connections.connect(layer.events.set_data, self._on_drawn)
+        return weakref.ref(layer)
 
     def read(self, volume: Volume | None) -> None:
         """Read the layer's grey values from `volume`, if they are not known."""
@@ -104,9 +144,9 @@ class LevelsReader(QObject):
         if known is not None and known[0] == key:
             self.levelsRead.emit(known[1])
             return
-        reference = weakref.ref(layer)
+        reference, sample = weakref.ref(layer), self._sample()
         self._run = Run(
-            lambda should_stop: levels_steps(volume, should_stop),
+            lambda should_stop: levels_steps(volume, sample, should_stop),
             owner=self,
             on_result=lambda levels: self._on_levels(reference, key, levels),
             on_error=self.failed.emit,
@@ -120,8 +160,13 @@ class LevelsReader(QObject):
 
     def _on_drawn(self, event: Any) -> None:
         """Voxels may have changed: look again when that is over."""
-        if event.source is self.layer():
+        if event.source in (self.layer(), self.mask()):
             self._on_moved()
+
+    def _on_painted(self, event: Any) -> None:
+        """A stroke may be too small to be noticed in the voxels."""
+        self._strokes[event.source] = self._strokes.get(event.source, 0) + 1
+        self._on_drawn(event)
 
     def _on_moved(self, event: Any = None) -> None:
         """Another time point or channel may be on screen: its threshold is another."""

@@ -58,10 +58,10 @@ class Measured:
 
 
 def levels_steps(
-    volume: Volume, should_stop: ShouldStop
+    volume: Volume, mask: Volume | None, should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
-    """Read the grey values; then all is ready for the preview, too."""
-    steps = histogram_steps(volume, should_stop=should_stop)
+    """Read the grey values, inside the mask; then the preview is ready, too."""
+    steps = histogram_steps(volume, mask, should_stop=should_stop)
     try:
         for step in steps:
             if isinstance(step, ResultReady):

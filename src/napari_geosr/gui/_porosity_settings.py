@@ -224,7 +224,7 @@ class PorositySettings(QWidget):
         none = "Open an image to measure its pores."
         self.histogram.empty_text = none if volume is None else "Reading grey values…"
         if volume is not None:
-            self.value.setDecimals(_decimals(volume))
+            self._set_decimals(_decimals(volume))
         self._show_smallest()
 
     def set_levels(self, levels: GreyLevels) -> None:
@@ -235,9 +235,14 @@ class PorositySettings(QWidget):
         if levels.dtype.kind == "f":
             span = float(edges[-1] - edges[0])
             digits = max(0, 3 - math.floor(math.log10(span))) if span > 0 else 3
-            self.value.setDecimals(min(digits, 9))
+            self._set_decimals(min(digits, 9))
         self.histogram.set_series([Bars(counts, edges)], title)
         self._follow_rule()
+
+    def _set_decimals(self, n: int) -> None:
+        """Round the value for display; that is no choice of a person's."""
+        with QSignalBlocker(self.value):
+            self.value.setDecimals(n)
 
     @property
     def threshold(self) -> float | None:

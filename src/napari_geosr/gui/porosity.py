@@ -55,6 +55,7 @@ class PorosityDock(PorosityWidgets):
     def _connect(self) -> None:
         settings, result = self.settings, self.result
         settings.sourceChanged.connect(self._on_source)
+        settings.sample.layerChanged.connect(self._on_sample)
         settings.thresholdChanged.connect(self._update_preview)
         settings.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
         self.tabs.currentChanged.connect(lambda _: self._update_preview())
@@ -97,6 +98,11 @@ class PorosityDock(PorosityWidgets):
         self.measure_button.setEnabled(volume is not None and not self.is_running)
         self._read_levels(volume)
 
+    def _on_sample(self) -> None:
+        """Another sample: the threshold is found from the grey values inside."""
+        self.levels.set_mask(self.settings.sample.layer())
+        self.levels.look()
+
     def _read_levels(self, volume: Volume | None) -> None:
         self.settings.set_volume(volume)
         self.levels.read(volume)
@@ -131,10 +137,7 @@ class PorosityDock(PorosityWidgets):
         self.message.show_error(error)
 
     def _on_voxel_size(self, _layer: object) -> None:
-        self.settings.set_volume(self._volume(self.settings.image.layer()))
-        known = self.levels.known()
-        if known is not None:
-            self._on_levels(known)
+        self._read_levels(self._volume(self.settings.image.layer()))
 
     def _on_theme(self, event: Any = None) -> None:
         from napari.utils.theme import get_theme
@@ -153,12 +156,8 @@ class PorosityDock(PorosityWidgets):
     def _update_preview(self) -> None:
         settings = self.settings
         layer, threshold = settings.image.layer(), settings.threshold
-        if layer is None or threshold is None or not settings.previews:
+        if layer is None or threshold is None:
             self.preview.hide()
-            return
-        in_3d = self._viewer.dims.ndisplay == 3
-        if self.is_running or in_3d or self.tabs.currentIndex() != 0:
-            self.preview.pause()
             return
         try:
             config, sample = settings.config(), self._preview_sample(layer)
@@ -170,7 +169,13 @@ class PorosityDock(PorosityWidgets):
         if self._complains:
             self.message.clear()
             self._complains = False
-        self.preview.show(layer, threshold, config, sample)
+        in_3d = self._viewer.dims.ndisplay == 3
+        if not settings.previews:
+            self.preview.hide()
+        elif self.is_running or in_3d or self.tabs.currentIndex() != 0:
+            self.preview.pause()
+        else:
+            self.preview.show(layer, threshold, config, sample)
 
     def _preview_sample(self, layer: Image) -> Any:
         """The mask on the image's voxels, looked up by position as for measuring."""

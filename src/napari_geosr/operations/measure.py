@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core import provenance
-from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
     ResultReady,
@@ -374,9 +374,19 @@ class GreyLevels:
 
 
 def histogram_steps(
-    volume: Volume, *, should_stop: ShouldStop = never_stop
+    volume: Volume,
+    mask: Volume | None = None,
+    *,
+    should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
     """Count grey values; of evenly spread planes where reading all would take long.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes (Z, Y, X) or (Y, X); other axes must have length one. Any real dtype.
+    mask : Volume, optional
+        The sample, as for `measure_steps`: only voxels where it is not zero count.
 
     Yields
     ------
@@ -386,7 +396,7 @@ def histogram_steps(
     Raises
     ------
     VolumeError
-        If there is no finite value, or only one value.
+        If there is no finite value, or only one value, or the mask does not fit.
     """
     from skimage import filters  # noqa: F401  # thresholds must not wait for it later
 
@@ -394,33 +404,56 @@ def histogram_steps(
 
     volume = _one_volume(volume)
     source: Any = volume.data
+    sample: Any = None if mask is None else align_mask(mask, volume)
     sampled = False
     limit = _MOST_READ if volume.is_lazy else _MOST_COUNTED
     per_plane = math.prod(volume.shape[-2:])
     if volume.axes == "YX":
         source = np.asarray(source)[None]
+        sample = None if sample is None else np.asarray(sample[:])[None]
     elif volume.nbytes > limit:
-        planes = max(16, limit * volume.shape[0] // volume.nbytes)
-        source = _SomePlanes(source, min(planes, volume.shape[0]))
-        sampled = source.shape[0] < volume.shape[0]
+        planes = _some_planes(volume, sample, limit, should_stop)
+        sampled = len(planes) < volume.shape[0]
+        source = _SomePlanes(source, planes)
+        sample = None if sample is None else _SomePlanes(sample, planes)
     steps = engine_steps(
         source,
         thickness=max(1, _BLOCK_VOXELS // per_plane),
         name=volume.name,
         should_stop=should_stop,
+        mask=sample,
     )
     histogram = yield from relay(steps)
     levels = GreyLevels(histogram, volume.dtype, volume.name, sampled)
     yield ResultReady(result=levels)
 
 
-class _SomePlanes:
-    """Evenly spread planes of a large volume, read when they are asked for."""
+def _some_planes(
+    volume: Volume, sample: Any, limit: int, should_stop: ShouldStop
+) -> np.ndarray[Any, Any]:
+    """Choose evenly spread planes, of those in which the sample is."""
+    n = max(16, limit * volume.shape[0] // volume.nbytes)
+    all_planes = np.arange(volume.shape[0])
+    if sample is not None:
+        held = []
+        for z in all_planes:
+            if should_stop():
+                raise Cancelled("Reading the grey values was cancelled.")
+            held.append(bool(np.any(sample[int(z)])))
+        # Of an empty mask any planes do: the engine says that it is empty.
+        all_planes = all_planes[held] if any(held) else all_planes
+    chosen = np.linspace(0, len(all_planes) - 1, min(n, len(all_planes))).astype(int)
+    planes: np.ndarray[Any, Any] = all_planes[np.unique(chosen)]
+    return planes
 
-    def __init__(self, data: Any, n: int) -> None:
+
+class _SomePlanes:
+    """Some planes of a large volume, read when they are asked for."""
+
+    def __init__(self, data: Any, planes: np.ndarray[Any, Any]) -> None:
         self._data = data
-        self._planes = np.unique(np.linspace(0, data.shape[0] - 1, n).astype(int))
-        self.shape = (len(self._planes), *data.shape[1:])
+        self._planes = planes
+        self.shape = (len(planes), *data.shape[1:])
         self.dtype = data.dtype
 
     def __getitem__(self, slab: slice) -> np.ndarray[Any, Any]:
@@ -428,11 +461,15 @@ class _SomePlanes:
 
 
 def threshold_steps(
-    volume: Volume, config: MeasureConfig, *, should_stop: ShouldStop = never_stop
+    volume: Volume,
+    config: MeasureConfig,
+    mask: Volume | None = None,
+    *,
+    should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
     """Find the threshold of a volume: the last step is ``ResultReady(float)``."""
     yield StageStarted(message="Finding the threshold")
-    for step in histogram_steps(volume, should_stop=should_stop):
+    for step in histogram_steps(volume, mask, should_stop=should_stop):
         if isinstance(step, ResultReady):
             yield ResultReady(result=step.result.threshold(config))
         else:
