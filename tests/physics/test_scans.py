@@ -83,3 +83,16 @@ def test_physics_needs_no_torch() -> None:
         "samples.resolution_pair(shape=(8, 8, 8)); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("kind", ["independent", "reconstruction", "few-photons"])
+def test_noise_free_is_the_mean_of_many_scans(kind: scans.NoiseKind) -> None:
+    phantom = phantoms.sphere_foam((2, 48, 48), porosity=0.3, radius=(3, 6), seed=1)
+    imaging = scans.Imaging(noise=0.3, noise_kind=kind, blur=0.8, n_angles=60)
+    made = [scans.scan(phantom, imaging, seed=seed) for seed in range(60)]
+    ideal = scans.noise_free(made[0].clean, imaging)
+    assert ideal.shape == made[0].noisy.shape
+    each = float((made[0].noisy - ideal).std())
+    mean = np.mean([m.noisy for m in made], axis=0) - ideal
+    assert each > 0.1
+    assert mean.std() < 1.3 * each / np.sqrt(60)

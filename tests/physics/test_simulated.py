@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.provenance import array_checksum
+from napari_geosr.physics import simulated
+from napari_geosr.physics.simulated import Cache, Kind, open_simulated
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers that were simulated, of fluorescence phantoms, with an empty cache."""
+    made: list[int] = []
+
+    def simulate(number: int) -> tuple[simulated.FloatArray, ...]:
+        made.append(number)
+        return simulated.fluo(number)
+
+    monkeypatch.setitem(simulated.KINDS, "fluo", Kind(simulate, 3))  # type: ignore[arg-type]
+    monkeypatch.setattr(simulated, "_cache", Cache())
+    return made
+
+
+def read(name: str) -> np.ndarray:
+    (volume,) = open_simulated(name)
+    return np.asarray(volume.data[:])
+
+
+def test_volumes_are_simulated_when_read_and_once(counted: list[int]) -> None:
+    noisy = open_simulated("simulated:fluo:0-99999")
+    clean = open_simulated("simulated:fluo-clean:3-4")
+    assert len(noisy) == 100_000
+    assert noisy[3].name == "simulated:fluo:3"
+    assert counted == []
+    assert {v.axes for v in noisy[:3]} == {"ZYX", "YX"}
+    assert noisy[3].data[4, 2:6, :].shape == (4, 128)
+    assert counted == [3]
+    assert clean[0].data[:].shape == noisy[3].shape
+    assert counted == [3]
+
+
+@pytest.mark.parametrize("kind", ["ct-scan", "fluo"])
+@pytest.mark.parametrize("number", [1, 7, 8])
+def test_a_volume_is_a_function_of_its_number(
+    kind: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (volume,) = open_simulated(f"simulated:{kind}:{number}-{number}")
+    first = np.asarray(volume.data[:])
+    assert first.shape == volume.shape
+    assert first.dtype == volume.dtype == np.float32
+    assert len(volume.axes) == first.ndim
+    assert np.isfinite(first).all()
+    assert first.mean() == pytest.approx(0, abs=1e-3)
+    assert first.std() == pytest.approx(1, abs=1e-3)
+    monkeypatch.setattr(simulated, "_cache", Cache())
+    name = f"simulated:{kind}:{number}-{number}"
+    np.testing.assert_array_equal(read(name), first)
+    assert not np.array_equal(read(f"simulated:{kind}:0-0"), first)
+
+
+@pytest.mark.parametrize(("kind", "number"), [("ct-scan", 10), ("fluo", 9)])
+def test_pairs_show_the_same_object_with_independent_noise(
+    kind: str, number: int
+) -> None:
+    noisy, again, clean = (
+        read(f"simulated:{kind}{ending}:{number}-{number}")
+        for ending in ("", "-again", "-clean")
+    )
+    a, b = noisy - clean, again - clean
+    assert a.std() > 0.05
+    assert b.std() == pytest.approx(a.std(), rel=0.05)
+    assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.02
+    assert abs(a.mean()) < 0.02
+    # What the noise adds to the clean scan has nothing to do with it.
+    assert abs(np.corrcoef(a.ravel(), clean.ravel())[0, 1]) < 0.05
+
+
+def test_the_cache_is_bounded_and_keeps_what_was_used_last(
+    counted: list[int],
+) -> None:
+    one = 3 * 4 * 16 * 128 * 128
+    cache = Cache(2 * one)
+    cache.get("fluo", 0)
+    cache.get("fluo", 1)
+    cache.get("fluo", 0)
+    cache.get("fluo", 3)
+    assert counted == [0, 1, 3]
+    cache.get("fluo", 0)
+    assert counted == [0, 1, 3]
+    cache.get("fluo", 1)
+    assert counted == [0, 1, 3, 1]
+    with pytest.raises(ValueError, match="read-only"):
+        cache.get("fluo", 1)[0][0] = 0
+
+
+def test_threads_simulate_a_volume_once(counted: list[int]) -> None:
+    results: list[np.ndarray] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(read("simulated:fluo:4-4")))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counted == [4]
+    assert all(np.array_equal(r, results[0]) for r in results)
+
+
+def test_checksums_need_one_volume_alone(counted: list[int]) -> None:
+    volumes = open_simulated("simulated:fluo:0-127")
+    first = array_checksum(volumes[1].data)
+    assert first.startswith("crc32-sampled:")
+    assert first != array_checksum(volumes[0].data)
+    assert counted == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("simulated:foam:0-3", "ct-scan, ct-scan-again, ct-scan-clean, fluo"),
+        ("simulated:", "kinds are"),
+        ("simulated:fluo", "first and the last"),
+        ("simulated:fluo:5-3", "first and the last"),
+        ("simulated:fluo:3", "kinds are"),
+    ],
+)
+def test_wrong_names_are_explained(name: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        open_simulated(name)
+
+
+def test_opening_is_quick() -> None:
+    start = time.perf_counter()
+    open_simulated("simulated:ct-scan:0-999")
+    assert time.perf_counter() - start < 1
