@@ -88,23 +88,33 @@ def training_signatures(recipe: Recipe, n: int) -> list[Signature]:
 def training_data(recipe: Recipe) -> TrainingData:
     """What the card tells about the training data."""
     signatures = training_signatures(recipe, _N_EXAMPLES + _N_HELD_OUT)
-    examples, held_out = signatures[:_N_EXAMPLES], signatures[_N_EXAMPLES:]
+    return training_data_of(
+        signatures[:_N_EXAMPLES],
+        signatures[_N_EXAMPLES:],
+        description=_WHAT,
+        feature_radius=(1.5, 15.0),
+        noise=recipe.noise,
+        blur=recipe.blur,
+        seeds=(recipe.seed,),
+    )
+
+
+def training_data_of(
+    examples: list[Signature], held_out: list[Signature], **said: Any
+) -> TrainingData:
+    """Examples of what was trained on, and the distance of others of the kind."""
     quantiles = _rounded([s.quantiles for s in examples])
     spectra = _rounded([s.spectrum for s in examples])
     by_intensity = [distance(s.quantiles, quantiles) for s in held_out]
     by_spectrum = [distance(s.spectrum, spectra) for s in held_out]
     return TrainingData(
-        description=_WHAT,
-        feature_radius=(1.5, 15.0),
-        noise=recipe.noise,
-        blur=recipe.blur,
         intensity_quantiles=_reference(quantiles),
         intensity_distance=_spread(by_intensity),
         examples=quantiles,
         spectrum=_reference(spectra),
         spectrum_distance=_spread(by_spectrum),
         spectrum_examples=spectra,
-        seeds=(recipe.seed,),
+        **said,
     )
 
 

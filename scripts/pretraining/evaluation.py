@@ -58,7 +58,7 @@ def figures(volume: FloatArray, scan: Scan, factor: int) -> dict[str, float | No
     return {"psnr": value if math.isfinite(value) else None, **found}
 
 
-def _mean(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
+def mean(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
     """Mean over scans; of relative errors the mean size, with the common sign."""
     out: dict[str, float | None] = {}
     for key in rows[0]:
@@ -110,7 +110,7 @@ def classical_rows(recipe: Recipe, cache: Path) -> list[dict[str, Any]]:
         runs.append(("noise-free", [s.clean for s in scans]))
         for label, volumes in runs:
             each = [figures(v, s, factor) for v, s in zip(volumes, scans, strict=True)]
-            rows.append({"test_set": test.name, "method": label, **_mean(each)})
+            rows.append({"test_set": test.name, "method": label, **mean(each)})
             print(rows[-1], flush=True)
     cache.parent.mkdir(parents=True, exist_ok=True)
     cache.write_text(yaml.safe_dump(rows, sort_keys=False, allow_unicode=True))
@@ -127,7 +127,7 @@ def model_rows(recipe: Recipe, network: nn.Module) -> list[dict[str, Any]]:
             figures(restore(network, scan.noisy), scan, recipe.downsample)
             for scan in scans
         ]
-        rows.append({"test_set": test.name, "method": "model", **_mean(each)})
+        rows.append({"test_set": test.name, "method": "model", **mean(each)})
     return rows
 
 
