@@ -48,6 +48,12 @@ def main() -> None:
     parser.add_argument(
         "--start", type=Path, help="weights.safetensors that training starts from"
     )
+    parser.add_argument(
+        "--blend",
+        type=Path,
+        help="weights.safetensors of the stage before, mixed into the exported ones",
+    )
+    parser.add_argument("--share", type=float, default=0.6, help="of this stage")
     parser.add_argument("--note", default="", help="kept in train.yaml")
     parser.add_argument("--evaluate", action="store_true", help="do not train")
     arguments = parser.parse_args()
@@ -64,14 +70,22 @@ def main() -> None:
             trainer.resume()
         trainer.run()
     out = arguments.out or zoo.bundled_folder() / recipe.name
-    judge_and_export(recipe, checkpoint, arguments.work, out, arguments.note)
+    state = torch.load(checkpoint, weights_only=True)
+    note = arguments.note
+    if arguments.blend:
+        before = load_file(arguments.blend)
+        state["average"] = {
+            name: before[name].lerp(value, arguments.share)
+            for name, value in state["average"].items()
+        }
+        note = f"{arguments.share:g} of this stage, the rest of the one before. {note}"
+    judge_and_export(recipe, state, arguments.work, out, note.strip())
 
 
 def judge_and_export(
-    recipe: Recipe, checkpoint: Path, work: Path, out: Path, note: str = ""
+    recipe: Recipe, state: dict[str, Any], work: Path, out: Path, note: str = ""
 ) -> None:
-    """Judge the averaged weights of a checkpoint and write the bundle."""
-    state = torch.load(checkpoint, weights_only=True)
+    """Judge the averaged weights of a checkpoint's state and write the bundle."""
     network = build_network(recipe.network, **recipe.network_kwargs)
     network.load_state_dict(state["average"])
     network.eval()

@@ -30,9 +30,9 @@ class Recipe:
         Errors (in units of the contrast) below it count squared, above it linearly.
     single_plane : float
         Share of the patches that see one plane in place of its neighbours too.
-    first_stage : dict or None
-        How the weights that this training starts from were trained: what differs from
-        this recipe. They are given with ``--start``; None: fresh weights.
+    before : tuple of dict
+        How the weights that this training starts from were trained, stage by stage:
+        what differs from this recipe. They are given with ``--start``.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Recipe:
     gradient_clip: float = 1.0
     single_plane: float = 0.08
     seed: int = 20260
-    first_stage: dict[str, Any] | None = None
+    before: tuple[dict[str, Any], ...] = ()
 
 
 FOAM_DENOISE = Recipe(
@@ -76,20 +76,34 @@ FOAM_DENOISE = Recipe(
     scan_shape=(24, 128, 128),
     patch=(1, 96, 96),
     batch=4,
-    steps=20_000,
+    steps=5_000,
     noise=(0.08, 0.8),
     blur=(0.0, 1.2),
     strong_noise=0.4,
-    small_pores=0.25,
-    learning_rate=1e-3,
-    seed=20261,
-    first_stage={
-        "adjacent_slices": 5,
-        "learning_rate": 2e-3,
-        "seed": 20260,
-        "steps": 16_000,
-        "schedule": "by the clock, with restarts",
-    },
+    small_pores=0.4,
+    learning_rate=5e-4,
+    softness=0.2,
+    seed=20262,
+    before=(
+        {
+            "adjacent_slices": 5,
+            "strong_noise": 0.0,
+            "small_pores": 0.0,
+            "learning_rate": 2e-3,
+            "softness": 0.1,
+            "seed": 20260,
+            "steps": 16_000,
+            "schedule": "by the clock, with restarts",
+        },
+        {
+            "small_pores": 0.25,
+            "learning_rate": 1e-3,
+            "softness": 0.1,
+            "seed": 20261,
+            "steps": 13_000,
+            "schedule": "its first 7,500 steps followed one of 20,000 steps",
+        },
+    ),
 )
 
 FOAM_SR = Recipe(
