@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="default: the package's own folder")
     parser.add_argument("--work", type=Path, default=Path("build/cards"))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--note", default="", help="kept in the card's provenance")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model = bundle.load(arguments.model)
@@ -55,6 +56,8 @@ def main() -> int:
     print(evaluation.table(found))
     training = _training(model.card, texts.pop("training"), arguments.work)
     card = _completed(model.card, texts, found, training, network)
+    if arguments.note:
+        card.provenance["note"] = arguments.note
     missing = judging.shortfalls(found, _LEAST_GAIN)
     if missing:
         print(f"Not bundled, gain below {_LEAST_GAIN} dB:", *missing, sep="\n  ")
@@ -81,10 +84,12 @@ def _completed(
         "baselines": "settings tuned per test set on a scan with known truth",
         "test_data": "simulated, two scans a set, seeds not used in training",
     }
+    # The machine's name for its system says nothing about the model.
+    record = {k: v for k, v in card.provenance.items() if k != "platform"}
     more = {
         "training": training,
         "figures": tuple(FigureRow(**row) for row in found),
-        "provenance": made | card.provenance,
+        "provenance": made | record,
         "mixed_precision_error": _mixed_precision_error(network, SETS[card.name]),
     }
     return ModelCard.from_values(card.model_dump() | texts | more)

@@ -11,14 +11,18 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 HEAD = """# Models and what they can do
 
 Written by `scripts/write_model_page.py` from the cards; `napari-geosr models show NAME`
-prints the same. The bundled models were made by `scripts/train_pretrained.py` from
-simulated scans; every figure is from phantoms and seeds that training never saw, with
-the classical methods tuned on a scan of the same kind whose truth is known.
+prints the same. The bundled models were made from simulated scans: `foam-denoise` and
+`foam-sr-x2` by `scripts/train_pretrained.py`, `fluo-denoise` by `napari-geosr train
+supervised --config train.yaml` with the config beside its weights, judged by
+`scripts/complete_card.py`. Every figure is from phantoms and seeds that training never
+saw, with the classical methods tuned on a scan of the same kind whose truth is known.
 
 How to read the figures: errors are signed and relative to the known mask, with the same
 Otsu rule for all; *volumes* is the Wasserstein-1 distance of the log10 pore volumes;
 *Dice* compares the pore masks; the *noise-free* row is what a perfect restoration would
-give. Porosity error alone does not discriminate; read it beside the others.
+give. The truth of the foam models is the sharp object; that of
+`fluo-denoise` is the same image without noise, blur included, its range the light of a
+bright structure. Porosity error alone does not discriminate; read it beside the others.
 """
 COLUMNS = {
     "psnr": ("PSNR (dB)", "{:.1f}"),
@@ -45,15 +49,20 @@ def section(card: ModelCard) -> str:
         f"- **Not for:** {card.not_for}",
         f"- {card.n_parameters:,} parameters, halo {card.halo}, {card.licence}.\n",
     ]
+    shown = [
+        key
+        for key in COLUMNS
+        if any(getattr(row, key) is not None for row in card.figures)
+    ]
     for test in dict.fromkeys(row.test_set for row in card.figures):
         lines.append(f"### {card.name}: {test}\n")
-        heads = " | ".join(label for label, _ in COLUMNS.values())
+        heads = " | ".join(COLUMNS[key][0] for key in shown)
         lines.append(f"| | {heads} |")
-        lines.append("|---" * (len(COLUMNS) + 1) + "|")
+        lines.append("|---" * (len(shown) + 1) + "|")
         for row in card.figures:
             if row.test_set == test:
                 name = f"**{row.method}**" if row.method == "model" else row.method
-                cells = " | ".join(cell(row, key) for key in COLUMNS)
+                cells = " | ".join(cell(row, key) for key in shown)
                 lines.append(f"| {name} | {cells} |")
         lines.append("")
     return "\n".join(lines)

@@ -23,6 +23,7 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations import catalogue
+from napari_geosr.operations.restore import RestoreConfig
 
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
@@ -142,10 +143,11 @@ class ModelBox(QWidget):
         if self.model() != before:
             self._on_chosen()
 
-    def _rank(self, card: ModelCard) -> tuple[bool, bool, bool, str]:
+    def _rank(self, card: ModelCard) -> tuple[bool, bool, bool, bool, str]:
         unfit = self._volume is not None and not catalogue.fit(card, self._volume).fits
         other_size = bool(_voxel_size_remark(card, self._volume))
-        return unfit, other_size, card.task != "denoise", card.name
+        not_first = card.name != RestoreConfig.model_fields["model"].default
+        return unfit, other_size, card.task != "denoise", not_first, card.name
 
     def _remark(self, card: ModelCard) -> str:
         if self._volume is not None:
