@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Generator
@@ -138,11 +137,7 @@ def remove_jobs(job: Job, /) -> int:
     from napari_geosr.jobs import index
 
     folder = index.find(job)
-    status = folder.status()
-    if status.is_alive and status.pid:
-        raise JobError(f"{status.name} is {status.state}: cancel it first.")
-    index.forget(folder.path)
-    shutil.rmtree(folder.path)
+    index.remove(folder)
     print(f"Removed {folder.path}")
     return 0
 

@@ -170,6 +170,15 @@ class JobFolder:
             return {}
         return facts if isinstance(facts, dict) else {}
 
+    def is_certain(self) -> bool:
+        """Whether this was made as a job: others keep a config.yaml as well."""
+        facts = self._facts()
+        return (
+            facts.get("state") in get_args(State)
+            and isinstance(facts.get("created"), int | float)
+            and isinstance(self.values().get("operation"), str)
+        )
+
     def set_state(self, state: State, **facts: Any) -> None:
         """Replace state and some facts in one step; others stay."""
         known = self._facts() | facts | {"state": state, "updated": time.time()}

@@ -37,11 +37,18 @@ def remove(job: JobFolder) -> None:
     Raises
     ------
     JobError
-        If a process works on it, or something in the folder cannot be deleted.
+        If a process works on it, something in the folder cannot be deleted, or the
+        folder is not for certain a job: then nothing in it is touched.
     """
+    if not job.is_certain():
+        raise JobError(
+            f"{job.path} is not deleted: its job.json is missing or damaged, or its "
+            "config.yaml asks for no operation, so it may be no job. Delete it by hand "
+            "if it is one."
+        )
     status = job.status()
     if status.is_alive and status.pid:
-        raise JobError(f"{status.name} is {status.state}: stop it first.")
+        raise JobError(f"{status.name} is {status.state}: cancel it first.")
     try:
         shutil.rmtree(job.path)
     except OSError as error:
