@@ -102,6 +102,50 @@ def test_the_masked_share_and_what_stands_in(
         assert np.array_equal(given[~hidden], drawn["target"][~hidden])
 
 
+ENDS = [(z, axis) for z in (0, 1, 2, 22, 23, None) for axis in ("none", "z")]
+
+
+@pytest.mark.parametrize(("z", "axis"), ENDS)
+def test_no_other_channel_shows_a_hidden_voxel(
+    noise: np.ndarray, z: int | None, axis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Near the ends of a volume, and of an image, slices are there more than once.
+
+    The volume itself is changed, so that every copy that is read follows.
+    """
+    data = noise if z is not None else noise[3].copy()
+    config = Config.create(
+        source=["a"],
+        patch=16,
+        sampling="uniform",
+        augment=False,
+        adjacent_slices=5,
+        mask_axis=axis,
+        mask_length=3,
+    )
+    method = Method(config)
+    patches = Patches({"source": [Volume(data, "ZYX"[3 - data.ndim :])]}, config)
+    place = (9, 11) if z is None else (z, 9, 11)
+    monkeypatch.setattr(patches, "_place", lambda *_: place)
+    first = method.draw(patches, np.random.default_rng(7))
+    for _, y, x in np.argwhere(first["mask"] > 0):
+        key = (*place[:-2], 9 + y, 11 + x)
+        before, data[key] = data[key], 50.0
+        second = method.draw(patches, np.random.default_rng(7))
+        data[key] = before
+        assert second["target"][0, y, x] > 20
+        assert np.array_equal(second["source"], first["source"])
+
+
+def test_slices_follow_the_turning_of_their_channels(noise: np.ndarray) -> None:
+    noise[:] = np.arange(24.0)[:, None, None]
+    _, patches = make(noise, adjacent_slices=5)
+    for seed in range(12):
+        drawn = patches.draw(np.random.default_rng(seed), ("source",), slices=True)
+        shown = patches.grey["source"].restore(drawn["source"][:, :1, :1])
+        assert np.allclose(shown, drawn["slices"], atol=1e-4)
+
+
 def test_uniform_takes_neighbours_that_are_not_hidden(rng: np.random.Generator) -> None:
     patch = np.arange(32 * 32, dtype=np.float32).reshape(1, 32, 32)
     spots = BlindSpots(2, 0.1, "uniform")

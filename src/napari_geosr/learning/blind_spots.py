@@ -52,13 +52,19 @@ class BlindSpots:
         edge: float = (1 / self.share) ** (1 / self.ndim)
         return max(1, round(edge))
 
-    def hide(self, patch: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    def hide(
+        self, patch: Array, rng: np.random.Generator, slices: Array | None = None
+    ) -> tuple[Array, Array]:
         """Hide voxels of a patch.
 
         Parameters
         ----------
         patch : ndarray of shape (Z, Y, X)
             Of a network on planes, all its slices; voxels of the middle one are chosen.
+        slices : ndarray of int, shape (Z,), optional
+            Which slice of the volume each is. Where one is there more than once, as
+            near the ends of a volume, it is hidden alike in every place: another copy
+            would show what was hidden.
 
         Returns
         -------
@@ -68,6 +74,16 @@ class BlindSpots:
             The voxels to be predicted: (Z, Y, X), or (1, Y, X).
         """
         middle = patch.shape[0] // 2
+        if slices is not None:
+            # Their order stays that of neighbours, whichever way they were turned.
+            _, first, copies = np.unique(slices, return_index=True, return_inverse=True)
+            hidden, chosen = self._hide(patch[first], int(copies[middle]), rng)
+            return hidden[copies], chosen
+        return self._hide(patch, middle, rng)
+
+    def _hide(
+        self, patch: Array, middle: int, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
         shape = patch.shape if self.ndim == 3 else (1, *patch.shape[1:])
         places = _one_per_cell(shape, self.cell, self.ndim, rng)
         chosen = np.zeros(shape, bool)

@@ -129,6 +129,7 @@ class Patches:
         validation: bool = False,
         context_of: str | None = None,
         exchange: bool = True,
+        slices: bool = False,
     ) -> dict[str, Array]:
         """Draw the same place of all `roles`, as float32 (C, [Z,] Y, X), standardised.
 
@@ -141,6 +142,9 @@ class Patches:
             the others give the middle slice (C = 1). The first by default.
         exchange : bool
             Whether turning may exchange Y and X; not where noise has a direction.
+        slices : bool
+            Whether to add ``"slices"`` (C, 1, 1): which slice each channel of 2.5D is.
+            Near the ends of a volume some are the same.
         """
         scenes = [s for s in self.scenes if roles[0] in s.volumes]
         scene = scenes[int(rng.integers(len(scenes)))]
@@ -151,13 +155,17 @@ class Patches:
             role: self.read(scene, role, place, edge, context=role == context_of)
             for role in roles
         }
+        if slices:
+            shape = scene.volumes[context_of].shape
+            number = _numbers(shape, place, self.config.planes)
+            patches["slices"] = number.reshape(-1, 1, 1)
         if validation or not self.config.augment:
             return patches
         volume = scene.volumes[roles[0]]
         size = volume.voxel_size
         square = self.edge[-1] == self.edge[-2] and bool(np.isclose(size[-1], size[-2]))
         turn = Turn(rng, square=square and exchange, depth=len(volume.shape) == 3)
-        return {role: np.ascontiguousarray(turn(p)) for role, p in patches.items()}
+        return {name: np.ascontiguousarray(turn(p)) for name, p in patches.items()}
 
     def _place(
         self, scene: Scene, role: str, rng: np.random.Generator, validation: bool
@@ -234,12 +242,19 @@ def read_slab(volume: Volume, key: Sequence[Any], planes: int) -> Array:
     """Read `planes` slices around the one at ``key[0].start``, mirrored at the ends."""
     if len(volume.shape) == 2:
         return np.repeat(_read(volume, key)[None], planes, axis=0)
-    depth, z = volume.shape[0], key[0].start
-    wanted = mirrored(np.arange(z - planes // 2, z + planes // 2 + 1), depth)
+    wanted = _numbers(volume.shape, (key[0].start,), planes)
     low, high = int(wanted.min()), int(wanted.max())
     read = _read(volume, [slice(low, high + 1), *key[1:]])
     slab: Array = read[wanted - low]
     return slab
+
+
+def _numbers(shape: Sequence[int], corner: Sequence[int], planes: int) -> Array:
+    """Numbers of the `planes` slices around the one at `corner`; all 0 of an image."""
+    if len(shape) == 2:
+        return np.zeros(planes, int)
+    around = np.arange(planes) - planes // 2
+    return mirrored(corner[0] + around, shape[0])
 
 
 def mirrored(index: Array, n: int) -> Array:

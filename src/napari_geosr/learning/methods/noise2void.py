@@ -126,12 +126,14 @@ class Method(_Method):
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
         """Draw a patch with hidden voxels, what they were, and where they are."""
         exchange = self.config.mask_axis in ("none", "z", "cross")
-        patch = patches.draw(rng, ("source",), exchange=exchange)["source"]
-        volume = patch[0] if self.config.ndim == 3 else patch
-        hidden, chosen = self.spots.hide(volume, rng)
+        deep = self.config.ndim == 3
+        drawn = patches.draw(rng, ("source",), exchange=exchange, slices=not deep)
+        patch = drawn["source"]
+        numbers = None if deep else drawn["slices"].ravel()
+        hidden, chosen = self.spots.hide(patch[0] if deep else patch, rng, numbers)
         middle = slice(patch.shape[0] // 2, patch.shape[0] // 2 + 1)
         return {
-            "source": hidden[None] if self.config.ndim == 3 else hidden,
+            "source": hidden[None] if deep else hidden,
             "target": patch[middle],
             "mask": chosen.reshape(patch[middle].shape).astype(np.float32),
         }
