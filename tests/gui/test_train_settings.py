@@ -17,7 +17,7 @@ from train_helpers import JOBS, TRAIN, noisy_scans, opened, set_small
 
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui import _train_questions as answers
-from napari_geosr.gui._train_start import free_folder, is_its_file
+from napari_geosr.gui._train_start import is_its_file, new_folder
 from napari_geosr.operations.train import needs, roles
 
 
@@ -113,10 +113,9 @@ def test_a_layer_is_read_from_its_file_only_if_it_is_the_same(tmp_path):
 
 
 def test_folders_of_jobs_never_meet(tmp_path):
-    assert free_folder(tmp_path, "a") == tmp_path / "a"
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a-2").mkdir()
-    assert free_folder(tmp_path, "a") == tmp_path / "a-3"
+    made = [new_folder(tmp_path / "new", "a") for _ in range(3)]
+    assert [path.name for path in made] == ["a", "a-2", "a-3"]
+    assert all(path.is_dir() for path in made)
 
 
 @pytest.mark.parametrize("name", [TRAIN, JOBS])

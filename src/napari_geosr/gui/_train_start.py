@@ -85,9 +85,9 @@ def _stand_in(part: Path | Volume) -> Path:
 
 
 def start_steps(
-    plan: Plan, folder: Path, *, should_stop: ShouldStop = never_stop
+    plan: Plan, parent: Path, name: str, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, None]:
-    """Make the job in `folder` and start its process.
+    """Make the job in a new folder of `parent`, named `name`, and start its process.
 
     Yields
     ------
@@ -99,7 +99,7 @@ def start_steps(
     GeoSRError
         With one sentence; nothing is left then.
     """
-    job = None
+    folder, job = new_folder(parent, name), None
     try:
         yield StageStarted(message="Looking at the data")
         paths = yield from _on_disk(plan, folder / "data", should_stop)
@@ -107,7 +107,12 @@ def start_steps(
             {"method": plan.method, "training": _plain(plan, paths)}
         ).with_absolute_paths()
         train_job.check()
-        job = _create(folder, train_job)
+        job = JobFolder.create(
+            folder,
+            train_job.to_values(),
+            name=train_job.training.name,
+            is_mine=True,
+        )
         local.start(job)
     except BaseException:
         if job is None:
@@ -117,9 +122,9 @@ def start_steps(
 
 
 def time_steps(
-    plan: Plan, folder: Path, *, should_stop: ShouldStop = never_stop
+    plan: Plan, parent: Path, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, None]:
-    """Estimate time and memory of a plan, with files in `folder`, which is removed.
+    """Estimate time and memory of a plan, with files in `parent`, removed at the end.
 
     Of a layer that is in no file, a part stands for all: the time of a step does not
     depend on the volume's size.
@@ -130,6 +135,7 @@ def time_steps(
         The last is ``ResultReady(TrainingEstimate)``.
     """
     part = max(_ESTIMATE_EDGE, 3 * int(plan.settings.get("patch") or 64))
+    folder = new_folder(parent, ".estimate")
     try:
         paths = yield from _on_disk(plan, folder, should_stop, part)
         train_job = TrainJob.from_values(
@@ -141,38 +147,34 @@ def time_steps(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def free_folder(parent: Path, name: str) -> Path:
-    """Return a folder that is not there yet: ``parent/name`` or with a number."""
+def new_folder(parent: Path, name: str) -> Path:
+    """Make ``parent/name``, or with a number, and return it: nobody else has it.
+
+    Raises
+    ------
+    FileError
+        If it cannot be made.
+    """
     path, number = parent / name, 1
-    while path.exists():
-        number += 1
-        path = parent / f"{name}-{number}"
-    return path
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+            except FileExistsError:
+                number += 1
+                path = parent / f"{name}-{number}"
+            else:
+                return path
+    except OSError as error:
+        raise FileError(
+            f"The job's folder {path} cannot be made: {error.strerror}. Choose "
+            "another folder."
+        ) from error
 
 
 def _plain(plan: Plan, paths: Mapping[str, tuple[Path, ...]]) -> dict[str, Any]:
     return dict(plan.settings) | dict(paths)
-
-
-def _create(folder: Path, train_job: TrainJob) -> JobFolder:
-    """Make the job's folder around the data that were written into it already."""
-    data = folder / "data"
-    aside = folder.with_name(f".{folder.name}.data")
-    moved = data.is_dir()
-    if moved:
-        data.rename(aside)
-        folder.rmdir()
-    try:
-        job = JobFolder.create(
-            folder, train_job.to_values(), name=train_job.training.name
-        )
-    except BaseException:
-        if moved:
-            shutil.rmtree(aside, ignore_errors=True)
-        raise
-    if moved:
-        aside.rename(data)
-    return job
 
 
 def _on_disk(

@@ -38,7 +38,7 @@ from napari_geosr.gui._position import plane_on_screen
 from napari_geosr.gui._remembered import recall, remember
 from napari_geosr.gui._resume_offer import ResumeOffer
 from napari_geosr.gui._section import Section
-from napari_geosr.gui._train_start import Plan, free_folder, start_steps, time_steps
+from napari_geosr.gui._train_start import Plan, start_steps, time_steps
 from napari_geosr.gui._training_data import DataRow, suggest
 from napari_geosr.gui._worker import Run
 from napari_geosr.jobs.estimate import TrainingEstimate
@@ -469,7 +469,7 @@ class TrainDock(QWidget):
         plan = self._checked_plan()
         if plan is None:
             return
-        folder = free_folder(self._folder, ".estimate")
+        folder = self._folder
         self.estimate.setText("Estimate: timing a few steps…")
         self._begin(
             lambda stop: time_steps(plan, folder, should_stop=stop),
@@ -488,9 +488,9 @@ class TrainDock(QWidget):
         except GeoSRError as error:
             self.message.show_error(error)
             return
-        folder = free_folder(self._folder, str(plan.settings["name"]))
+        folder, name = self._folder, str(plan.settings["name"])
         self._begin(
-            lambda stop: start_steps(plan, folder, should_stop=stop),
+            lambda stop: start_steps(plan, folder, name, should_stop=stop),
             self._watch_job,
             self._on_not_started,
         )

@@ -113,9 +113,19 @@ class JobFolder:
 
     @classmethod
     def create(
-        cls, path: str | Path, values: Mapping[str, Any], *, name: str
+        cls,
+        path: str | Path,
+        values: Mapping[str, Any],
+        *,
+        name: str,
+        is_mine: bool = False,
     ) -> JobFolder:
         """Make the folder of a new job that is to do what `values` say.
+
+        Parameters
+        ----------
+        is_mine : bool
+            The caller made the folder for this job, and may have put data into it.
 
         Raises
         ------
@@ -123,7 +133,8 @@ class JobFolder:
             If there is something at `path` already, or it cannot be written.
         """
         folder = Path(path).expanduser().resolve()
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        if taken and not is_mine:
             raise FileError(
                 f"{path} exists already and is not empty. Choose another folder, or "
                 "resume what is in it (napari-geosr jobs resume)."
@@ -135,7 +146,8 @@ class JobFolder:
             sort_keys=False,
             allow_unicode=True,
         )
-        atomic.write_text(folder / _CONFIG_FILE, text, overwrite=True)
+        # Not over the file of a process that found the folder empty at the same time.
+        atomic.write_text(folder / _CONFIG_FILE, text, overwrite=False)
         job = cls(folder)
         job.set_state("queued", name=name, created=time.time(), pid=0, host="")
         return job

@@ -1,0 +1,90 @@
+"""Starting a training from napari never touches the folder of another. No window."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui import _train_start
+from napari_geosr.gui._train_start import Plan, start_steps, time_steps
+from napari_geosr.jobs.folder import JobFolder
+
+SMALL = {"layers": 3, "width": 2, "batch_size": 2, "patch": 24, "steps": 5}
+
+
+@pytest.fixture
+def plan(rng):
+    scans = [
+        Volume(rng.normal(size=(4, 32, 32)).astype(np.float32), "ZYX", name=name)
+        for name in ("first", "second")
+    ]
+    data = {"source": (scans[0],), "target": (scans[1],)}
+    return Plan("noise2noise", {**SMALL, "name": "mine", "device": "cpu"}, data)
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    jobs = []
+    monkeypatch.setattr(_train_start.local, "start", jobs.append)
+    return jobs
+
+
+def content(folder):
+    return sorted(p.relative_to(folder) for p in folder.rglob("*"))
+
+
+def test_the_job_of_another_napari_is_left_alone(plan, begun, tmp_path):
+    theirs = JobFolder.create(tmp_path / "mine", {"operation": "train"}, name="mine")
+    before = content(theirs.path)
+    ours = run_to_end(start_steps(plan, tmp_path, "mine"))
+    assert ours == tmp_path / "mine-2"
+    assert [job.path for job in begun] == [ours]
+    assert content(theirs.path) == before
+    sources = JobFolder(ours).values()["training"]["source"]
+    assert sources[0].startswith(str(ours / "data"))
+
+
+def test_two_that_start_at_once_get_a_folder_each(plan, begun, tmp_path):
+    one, two = (start_steps(plan, tmp_path, "mine") for _ in range(2))
+    steps = [one, two]
+    found = set()
+    while steps:  # each does one step in turn
+        for run in list(steps):
+            try:
+                step = next(run)
+            except StopIteration:
+                steps.remove(run)
+                continue
+            found.add(getattr(step, "result", None))
+    assert found - {None} == {tmp_path / "mine", tmp_path / "mine-2"}
+    assert all(JobFolder(path).is_certain() for path in found - {None})
+
+
+def test_what_fails_leaves_nothing_of_its_own_only(plan, tmp_path, monkeypatch):
+    theirs = JobFolder.create(tmp_path / "mine", {"operation": "train"}, name="mine")
+    bad = Plan(plan.method, {**plan.settings, "network": "magic"}, plan.data)
+    with pytest.raises(GeoSRError, match="magic"):
+        run_to_end(start_steps(bad, tmp_path, "mine"))
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+    assert theirs.is_certain()
+
+
+def test_estimates_at_once_do_not_delete_each_others_files(plan, tmp_path, monkeypatch):
+    seen = []
+
+    def estimate_steps(values, *, should_stop):
+        seen.append(Path(values["training"]["source"][0]).is_dir())
+        yield from ()
+
+    monkeypatch.setattr(_train_start, "estimate_steps", estimate_steps)
+    for _ in time_steps(plan, tmp_path):
+        for _ in time_steps(plan, tmp_path):
+            pass
+    assert seen
+    assert all(seen)
+    assert list(tmp_path.iterdir()) == []
