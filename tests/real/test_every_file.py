@@ -144,7 +144,7 @@ GOOD |= {
 _DAMAGED = r"(is truncated|is damaged).*again\.$"
 BAD = {
     "ct_volumes/berea.zip": r"archive.*Unpack it first",
-    "projections/tooth.h5": r"3 datasets.*Choose one as 'tooth.h5::exchange/data'",
+    "projections/tooth.h5": r"3 datasets.*Choose one with --dataset exchange/data",
     "projections/k11_diad/k11-18014/k11-18014-pcompPanda.h5": r"no 2D or 3D dataset",
     "shapes/branchoid.ply": r"not an image volume.*Supported: .*\.tif",
     "models/dncnn_25.pth": r"not an image volume",
