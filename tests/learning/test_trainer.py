@@ -135,6 +135,55 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
     assert all(torch.isfinite(v).all() for v in state["average"].values())
 
 
+def test_gradients_that_are_no_numbers_move_nothing(
+    noisy_pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is fine, its slope is not: as of a root at 0."""
+    trainer = make(noisy_pair, tmp_path)
+    finish(trainer, 2)
+    before = weights(trainer)
+    loss = trainer.method.loss
+
+    def broken(batch: Any) -> Any:
+        value, named = loss(batch)
+        return value + (0 * value).sqrt(), named
+
+    monkeypatch.setattr(trainer.method, "loss", broken)
+    with pytest.raises(TrainingError, match="gradient.*lower learning rate"):
+        finish(trainer)
+    state = checkpoint.load(tmp_path)
+    assert state is not None
+    assert state["step"] == 2
+    for key, value in weights(trainer).items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+def test_weights_that_are_no_numbers_are_not_kept(
+    noisy_pair: Any, tmp_path: Path
+) -> None:
+    trainer = make(noisy_pair, tmp_path)
+    finish(trainer, 2)
+    next(trainer.method.modules["network"].parameters()).data.fill_(float("inf"))
+    with pytest.raises(TrainingError, match="weight of network"):
+        trainer.save()
+    state = checkpoint.load(tmp_path)
+    assert state is not None
+    assert all(torch.isfinite(v).all() for v in state["modules"]["network"].values())
+
+
+def test_a_resumed_training_takes_the_learning_rate_of_its_settings(
+    noisy_pair: Any, tmp_path: Path
+) -> None:
+    finish(make(noisy_pair, tmp_path, learning_rate=1e-2), 2)
+    lower = make(noisy_pair, tmp_path, learning_rate=1e-9)
+    assert lower.resume()
+    module = lower.method.modules["network"]
+    before = [p.detach().clone() for p in module.parameters()]
+    finish(lower)
+    for old, new in zip(before, module.parameters(), strict=True):
+        assert float((new.detach() - old).abs().max()) < 1e-6
+
+
 def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / checkpoint.FILE).write_bytes(b"PK not a checkpoint")
     with pytest.raises(TrainingError, match="damaged"):

@@ -87,6 +87,9 @@ class Trainer:
         self.average = copy.deepcopy(method.modules[method.result]).eval()
         self.average.requires_grad_(False)
         self.optimisers: dict[str, Any] = {}
+        #: Learning rates of the parameter groups, in multiples of the config's: that
+        #: of a checkpoint may have been another.
+        self._rates: dict[str, list[float]] = {}
         self._prepare()
         self.parts = 1
         self.seconds = 0.0
@@ -110,6 +113,10 @@ class Trainer:
         for group, names in self.method.groups().items():
             parameters = [p for n in names for p in modules[n].parameters()]
             optimiser = self.method.optimiser(group, parameters)
+            self._rates[group] = [
+                found["lr"] / self.config.learning_rate
+                for found in optimiser.param_groups
+            ]
             self.optimisers[group] = self.accelerator.prepare_optimizer(optimiser)
         self.average.to(device)
 
@@ -178,7 +185,16 @@ class Trainer:
         self.average.load_state_dict(network.state_dict())
 
     def save(self) -> Path | None:
-        """Write a checkpoint; only the main process does."""
+        """Write a checkpoint; only the main process does.
+
+        Raises
+        ------
+        TrainingError
+            If weights are no numbers; the checkpoint before stays.
+        """
+        for name, module in (*self.method.modules.items(), ("average", self.average)):
+            if not all(torch.isfinite(p).all() for p in module.parameters()):
+                raise self._no_number(f"A weight of {name}")
         if self.folder is None or not self.accelerator.is_main_process:
             return None
         return checkpoint.save(self.folder, self.state())
@@ -197,7 +213,7 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If a loss is no number; the last good checkpoint stays.
+            If losses, gradients or weights are no numbers; the checkpoint before stays.
         DeviceMemoryError
             If not even one patch fits into memory.
         FileError
@@ -291,10 +307,7 @@ class Trainer:
         losses = self.method.train_step(self, self._batches())
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         if bad:
-            raise TrainingError(
-                f"The {bad[0]} is no number any more at step {self.step}. The last "
-                "good checkpoint is kept; resume with a lower learning rate."
-            )
+            raise self._no_number(f"The {bad[0]}")
         self.step += 1
         self._average()
         return losses
@@ -358,10 +371,19 @@ class Trainer:
                 totals[name] = totals.get(name, 0.0) + float(part.detach()) * share
         modules = [self.method.modules[m] for m in self.method.groups()[group]]
         parameters = [p for module in modules for p in module.parameters()]
-        self.accelerator.clip_grad_norm_(parameters, self.config.gradient_clip)
+        length = self.accelerator.clip_grad_norm_(parameters, self.config.gradient_clip)
         if all(math.isfinite(value) for value in totals.values()):
+            # Clipped by such a length, all gradients are no numbers either.
+            if length is not None and not math.isfinite(float(length)):
+                raise self._no_number(f"The gradient of {group}")
             optimiser.step()
         return totals
+
+    def _no_number(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what} is no number any more at step {self.step}. The last good "
+            "checkpoint is kept; resume with a lower learning rate."
+        )
 
     def rate(self) -> float:
         """Learning rate at this step: warm-up, then a cosine."""
@@ -372,10 +394,10 @@ class Trainer:
         return config.learning_rate * warm * (floor + (1 - floor) * cosine)
 
     def _set_rate(self) -> None:
-        for optimiser in self.optimisers.values():
-            for parameters in optimiser.param_groups:
-                first = parameters.setdefault("first_lr", parameters["lr"])
-                parameters["lr"] = first * self.rate() / self.config.learning_rate
+        for group, optimiser in self.optimisers.items():
+            found = zip(optimiser.param_groups, self._rates[group], strict=True)
+            for parameters, multiple in found:
+                parameters["lr"] = multiple * self.rate()
 
     def _average(self) -> None:
         keep = min(self.config.averaging, (1 + self.step) / (10 + self.step))
