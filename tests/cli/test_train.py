@@ -114,6 +114,28 @@ def test_settings_of_one_job_start_the_next(scans: Path, capsys: Any) -> None:
     assert shown["name"] == "second"
 
 
+def test_several_files_follow_one_flag(scans: Path, capsys: Any) -> None:
+    parts = ["--source", "a.tif", "b.tif", "--name", "n2i", "--steps", "2"]
+    assert run(["train", "noise2inverse", *parts, "--out", "job", *FAST]) == 0
+    assert (
+        len(values_of(str(scans / "job"), capsys)["config"]["training"]["source"]) == 2
+    )
+
+
+def test_shapes_that_do_not_fit_leave_no_folder(scans: Path, capsys: Any) -> None:
+    tifffile.imwrite("c.tif", np.ones((8, 40, 41), np.float32))
+    pair = ["--source", "a.tif", "--target", "c.tif", "--out", "job"]
+    assert run(["train", "noise2noise", *pair]) == 2
+    assert "8 × 40 × 41" in capsys.readouterr().err
+    assert not (scans / "job").exists()
+
+
+def test_a_scan_is_no_second_scan_of_itself(scans: Path, capsys: Any) -> None:
+    pair = ["--source", "a.tif", "--target", "a.tif", "--out", "job"]
+    assert run(["train", "noise2noise", *pair]) == 2
+    assert "same file" in capsys.readouterr().err
+
+
 def test_a_training_goes_on_from_a_model_with_its_network(
     scans: Path, capsys: Any
 ) -> None:

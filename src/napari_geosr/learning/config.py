@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,23 +11,25 @@ from pydantic import Field, field_validator, model_validator
 
 from napari_geosr.core.config import Config
 
+#: ``--source a.tif b.tif`` and ``--source scans/*.tif``.
+_SEVERAL = Parameter(negative="", consume_multiple=True)
+
 
 class TrainingConfig(Config):
     """Data, network and schedule of a training."""
 
-    source: Annotated[tuple[Path, ...], Parameter(negative="")] = Field(
+    source: Annotated[tuple[Path, ...], _SEVERAL] = Field(
         (),
         title="Source",
         description="Volumes to learn from: files, folders of slices or OME-Zarr.",
     )
-    target: Annotated[tuple[Path, ...], Parameter(negative="")] = Field(
+    target: Annotated[tuple[Path, ...], _SEVERAL] = Field(
         (),
         title="Target",
         description="What the sources should become, in their order.",
     )
     name: str = Field(
         "mine",
-        pattern=r"^[a-z0-9][a-z0-9._-]*$",
         title="Model name",
         description="Name of the trained model: small letters, digits, - and _.",
     )
@@ -165,6 +168,15 @@ class TrainingConfig(Config):
     licence: str = Field(
         "not stated", title="Licence", description="Under which the model may be used."
     )
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", value):
+            raise ValueError(
+                "use small letters, digits, dots, - and _ alone, and no spaces"
+            )
+        return value
 
     @field_validator("adjacent_slices")
     @classmethod

@@ -34,6 +34,28 @@ class PairCheck:
     warnings: tuple[str, ...]
 
 
+def check_shapes(
+    source: Volume, target: Volume, factor: int, ndim: int
+) -> tuple[int, ...]:
+    """Return the voxels of the target per voxel of the source along every axis.
+
+    Raises
+    ------
+    VolumeError
+        If axes or shapes do not fit together.
+    """
+    kept = max(0, len(source.shape) - ndim)
+    factors = (1,) * kept + (factor,) * (len(source.shape) - kept)
+    wanted = tuple(n * f for n, f in zip(source.shape, factors, strict=True))
+    if source.axes != target.axes or target.shape != wanted:
+        raise VolumeError(
+            f"{target.title} has shape {_times(target.shape)} ({target.axes}) but "
+            f"{source.title} needs {_times(wanted)} ({source.axes}). Crop or resample "
+            "one of them."
+        )
+    return factors
+
+
 def check_pair(
     source: Volume, target: Volume, factor: int = 1, ndim: int = 3
 ) -> PairCheck:
@@ -51,15 +73,7 @@ def check_pair(
     VolumeError
         If axes or shapes do not fit together.
     """
-    kept = max(0, len(source.shape) - ndim)
-    factors = (1,) * kept + (factor,) * (len(source.shape) - kept)
-    wanted = tuple(n * f for n, f in zip(source.shape, factors, strict=True))
-    if source.axes != target.axes or target.shape != wanted:
-        raise VolumeError(
-            f"{target.title} has shape {_times(target.shape)} ({target.axes}) but "
-            f"{source.title} needs {_times(wanted)} ({source.axes}). Crop or resample "
-            "one of them."
-        )
+    factors = check_shapes(source, target, factor, ndim)
     warnings = []
     if source.has_physical_size and target.has_physical_size:
         scale = MILLIMETRES[target.unit] / MILLIMETRES[source.unit]
@@ -70,9 +84,13 @@ def check_pair(
             )
         ]
         if not np.allclose(ratio, 1, rtol=0.02):
+            times = ", ".join(
+                f"{r:.3g} along {axis}"
+                for axis, r in zip(source.spatial_axes, ratio, strict=True)
+            )
             warnings.append(
-                f"The voxels of {target.title} are {max(ratio, key=abs):.3g} times as "
-                f"large as {source.title} lets expect; is it the right target?"
+                f"The voxels of {target.title} are not as large as {source.title} lets "
+                f"expect, but so many times: {times}. Is it the right target?"
             )
     shift = _shift(source, target, factor)
     if max(map(abs, shift)) > LARGEST_SHIFT:

@@ -128,7 +128,20 @@ class TrainJob(Config):
             With one sentence.
         """
         self.check_settings()
-        open_roles(self, METHODS.load(self.method).Method)
+        method = METHODS.load(self.method).Method(self.training)
+        volumes = open_roles(self, method)
+        if not (method.paired and "target" in volumes):
+            return
+        from napari_geosr.learning.pairs import check_shapes
+
+        for source, target in zip(volumes["source"], volumes["target"], strict=True):
+            if source.source is not None and source.source == target.source:
+                raise ConfigError(
+                    f"{source.title} is source and target: the same file has the same "
+                    "noise, so there is nothing to learn from it."
+                )
+            ndim = self.training.ndim
+            check_shapes(source, target, method.upscale_factor, ndim)
 
     def to_values(self) -> dict[str, Any]:
         """What :meth:`from_values` reads."""
