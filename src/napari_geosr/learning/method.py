@@ -38,7 +38,9 @@ class Updater(Protocol):
         """Move the weights of one optimiser by the mean loss of `batches`.
 
         The batches are parts of one batch that do not fit into memory together; their
-        gradients are added up. Returns the means of the named losses.
+        gradients are added up. Where memory runs out they are cut into smaller ones
+        and `loss` is called for all patches anew. Returns the means of the named
+        losses.
         """
         ...
 

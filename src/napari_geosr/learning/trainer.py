@@ -45,6 +45,9 @@ _SHARE = 0.05
 _VALIDATION_BATCHES = 4
 _TRAIN, _VALIDATE, _TORCH = 2, 3, 4
 
+#: What failures of memory are among.
+_FAILURES = (MemoryError, RuntimeError)
+
 Preview = Callable[[nn.Module], Any]
 
 
@@ -92,6 +95,8 @@ class Trainer:
         self._rates: dict[str, list[float]] = {}
         self._prepare()
         self.parts = 1
+        #: Whether an optimiser has moved in this step.
+        self._moved = False
         self.seconds = 0.0
         #: Where this process began; more than 0 when resumed.
         self.first_step = 0
@@ -243,7 +248,7 @@ class Trainer:
             if clock.report_is_due(now):
                 yield clock.report(now)
             if self.preview is not None and clock.preview_is_due(now):
-                yield PreviewReady(self.step, self.steps, self._preview(clock))
+                yield self._preview(clock)
             if now - last_save >= self.config.checkpoint_seconds:
                 yield CheckpointSaved(self.step, self.steps, self.save())
                 last_save = time.monotonic()
@@ -251,7 +256,7 @@ class Trainer:
             yield clock.report(time.monotonic())
         yield CheckpointSaved(self.step, self.steps, self.save())
         if self.preview is not None:
-            yield PreviewReady(self.step, self.steps, self._preview(clock))
+            yield self._preview(clock)
         yield ResultReady(self.step, self.steps, result=self.step >= self.steps)
 
     def _all_stop(self, should_stop: ShouldStop) -> bool:
@@ -261,41 +266,67 @@ class Trainer:
         wish = torch.tensor(float(should_stop()), device=self.accelerator.device)
         return bool(self.accelerator.reduce(wish, "sum") > 0)
 
-    def _preview(self, clock: _Clock) -> Any:
+    def _preview(self, clock: _Clock) -> Step:
+        """A preview; where there is no memory for it the training goes on without."""
         began = time.monotonic()
         assert self.preview is not None
-        volume = self.preview(self.average)
+        try:
+            volume = self.preview(self.average)
+        except _FAILURES as error:
+            if not _is_out_of_memory(error):
+                raise
+            self.preview = None
+            self._empty_cache()
+            message = "No memory is left for a preview: there is none from here on."
+            return Warned(message=message)
         clock.preview_took(time.monotonic() - began)
-        return volume
+        return PreviewReady(self.step, self.steps, volume)
 
     def _step_that_fits(self) -> tuple[dict[str, float], str]:
-        """One step; where memory runs out, in more parts with the same result."""
-        warning = ""
+        """One step; where memory runs out, in more parts; and what to say of it."""
+        parts = self.parts
         while True:
+            self._moved = False
             try:
-                return self._one_step(), warning
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                self._free(error)
-            except RuntimeError as error:
-                if "can't allocate memory" not in str(error):
-                    raise
-                self._free(error)
-            warning = (
-                f"Out of memory at step {self.step}: the batch of "
-                f"{self.config.batch_size} patches is worked through in {self.parts} "
-                "parts from here on; the model stays the same."
-            )
+                losses = self._one_step()
+                break
+            except _FAILURES as error:
+                self._halve(error)
+            self._ahead = None  # it may be what failed
+        if self.parts == parts:
+            return losses, ""
+        return losses, (
+            f"Out of memory at step {self.step}: the batch of "
+            f"{self.config.batch_size} patches is worked through in {self.parts} "
+            "parts from here on, which is slower. The model differs by rounding, and "
+            "by what a critic draws at random."
+        )
 
-    def _free(self, error: BaseException) -> None:
+    def _halve(self, error: Exception) -> None:
+        """Work through batches in twice as many parts from here on.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If they are single patches already, or some weights have moved already in
+            this step and would move twice.
+        """
+        if not _is_out_of_memory(error):
+            raise error
         if self.parts >= self.config.batch_size:
             raise DeviceMemoryError(
                 "Not even one patch fits into memory. Choose a smaller patch, fewer "
                 "layers or a smaller width."
             ) from error
+        if self._moved:
+            raise DeviceMemoryError(
+                f"Memory ran out in the middle of step {self.step}. Resume from the "
+                "last checkpoint with a smaller batch or patch."
+            ) from error
         self.parts = min(2 * self.parts, self.config.batch_size)
-        for optimiser in self.optimisers.values():
-            optimiser.zero_grad(set_to_none=True)
-        if torch.cuda.is_available():
+
+    def _empty_cache(self) -> None:
+        if self.accelerator.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _one_step(self) -> dict[str, float]:
@@ -359,16 +390,7 @@ class Trainer:
     ) -> dict[str, float]:
         """Move the weights of `group`; see `napari_geosr.learning.method.Updater`."""
         optimiser = self.optimisers[group]
-        optimiser.zero_grad(set_to_none=True)
-        n = sum(len(next(iter(batch.values()))) for batch in batches)
-        totals: dict[str, float] = {}
-        for batch in batches:
-            share = len(next(iter(batch.values()))) / n
-            with self.accelerator.autocast():
-                value, named = loss(batch)
-            self.accelerator.backward(value * share)
-            for name, part in named.items():
-                totals[name] = totals.get(name, 0.0) + float(part.detach()) * share
+        totals = self._gradients(group, batches, loss)
         modules = [self.method.modules[m] for m in self.method.groups()[group]]
         parameters = [p for module in modules for p in module.parameters()]
         length = self.accelerator.clip_grad_norm_(parameters, self.config.gradient_clip)
@@ -376,7 +398,48 @@ class Trainer:
             # Clipped by such a length, all gradients are no numbers either.
             if length is not None and not math.isfinite(float(length)):
                 raise self._no_number(f"The gradient of {group}")
+            self._moved = True
             optimiser.step()
+        return totals
+
+    def _gradients(
+        self,
+        group: str,
+        batches: Sequence[Batch],
+        loss: Callable[[Batch], tuple[torch.Tensor, Losses]],
+    ) -> dict[str, float]:
+        """Add up the gradients of `batches`, in more parts where memory runs out.
+
+        Nothing has moved until all are there, so it is this alone that begins anew,
+        and not the step, in which other optimisers may have moved.
+        """
+        moved, self._moved = self._moved, False
+        while True:
+            batches = _in_parts(batches, self.parts)
+            self.optimisers[group].zero_grad(set_to_none=True)
+            try:
+                totals = self._accumulate(batches, loss)
+                break
+            except _FAILURES as error:
+                self._halve(error)
+            self._empty_cache()
+        self._moved = moved
+        return totals
+
+    def _accumulate(
+        self,
+        batches: Sequence[Batch],
+        loss: Callable[[Batch], tuple[torch.Tensor, Losses]],
+    ) -> dict[str, float]:
+        n = sum(_length(batch) for batch in batches)
+        totals: dict[str, float] = {}
+        for batch in batches:
+            share = _length(batch) / n
+            with self.accelerator.autocast():
+                value, named = loss(batch)
+            self.accelerator.backward(value * share)
+            for name, part in named.items():
+                totals[name] = totals.get(name, 0.0) + float(part.detach()) * share
         return totals
 
     def _no_number(self, what: str) -> TrainingError:
@@ -496,6 +559,33 @@ class _Clock:
         if self.trainer.accelerator.device.type == "cuda":
             return int(torch.cuda.memory_reserved())
         return int(self._memory.memory_info().rss)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether it was the device's memory, or the machine's, that ran out."""
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def _length(batch: Batch) -> int:
+    return len(next(iter(batch.values())))
+
+
+def _in_parts(batches: Sequence[Batch], parts: int) -> list[Batch]:
+    """Halve batches until there are `parts`, or all have one patch."""
+    found = list(batches)
+    while len(found) < parts and any(_length(batch) > 1 for batch in found):
+        found = [
+            {name: tensor[half] for name, tensor in batch.items()}
+            for batch in found
+            for half in _halves(_length(batch))
+        ]
+    return found
+
+
+def _halves(n: int) -> tuple[slice, ...]:
+    middle = (n + 1) // 2
+    return (slice(middle), slice(middle, n)) if n > 1 else (slice(n),)
 
 
 def _precision(config: TrainingConfig, on_cpu: bool) -> str:

@@ -210,20 +210,27 @@ class Method(TranslationMethod):
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
         """One step of the generators, then of the critics on what these made."""
-        made: list[dict[str, Tensor]] = []
+        import torch
+
+        made: dict[int, dict[str, Tensor]] = {}
+        numbered = _numbered(batches)
 
         def generators(batch: Batch) -> tuple[Tensor, Losses]:
             loss, losses, images = self.generator_loss(batch)
-            made.append({name: image.detach() for name, image in images.items()})
+            # By number: where memory ran out the parts are others than those given.
+            for i, number in enumerate(batch["number"].tolist()):
+                made[number] = {k: image[i].detach() for k, image in images.items()}
             return loss, losses
 
-        losses = loop.update("generators", batches, generators)
-        # Where memory runs out the step is done again: pools change at its end only.
+        losses = loop.update("generators", numbered, generators)
+        # A step that fails leaves the pools alone: they change at its end only.
         pools = {name: pool.copy() for name, pool in self.pools.items()}
-        judged = [
-            batch | {name: pools[name].exchange(image) for name, image in new.items()}
-            for batch, new in zip(batches, made, strict=True)
-        ]
+        judged = []
+        for batch in numbered:
+            own = [made[number] for number in batch["number"].tolist()]
+            new = {name: torch.stack([m[name] for m in own]) for name in pools}
+            given = {name: pools[name].exchange(image) for name, image in new.items()}
+            judged.append(batch | given)
         losses |= loop.update("critics", judged, self.critics_loss)
         self.pools = pools
         return losses
@@ -232,3 +239,15 @@ class Method(TranslationMethod):
         """What both ways change: the one figure that needs no pair and no critic."""
         cycle, _ = self.cycles(batch)
         return {"cycle": float(cycle)}
+
+
+def _numbered(batches: Sequence[Batch]) -> list[Batch]:
+    """Batches with the ``"number"`` of each sample among all."""
+    import torch
+
+    found, first = [], 0
+    for batch in batches:
+        last = first + len(batch["source"])
+        found.append(batch | {"number": torch.arange(first, last)})
+        first = last
+    return found
