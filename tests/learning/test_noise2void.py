@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.blind_spots import BlindSpots, line_offsets
+from napari_geosr.learning.blind_spots import BlindSpots, _one_of, line_offsets
 from napari_geosr.learning.methods.noise2void import Config, Method
 from napari_geosr.learning.noise_correlation import noise_correlation
 from napari_geosr.learning.patches import Patches
@@ -258,3 +258,24 @@ def test_an_object_is_not_taken_for_correlated_noise(
 def test_volumes_without_noise_say_nothing() -> None:
     assert noise_correlation(Volume(np.ones((16, 40, 40)), "ZYX")) == {}
     assert noise_correlation(Volume(np.ones((1, 4, 4)), "ZYX")) == {}
+
+
+@pytest.mark.parametrize("replacement", ["uniform", "median"])
+def test_a_slice_hidden_as_a_whole_is_said(
+    rng: np.random.Generator, replacement: Any
+) -> None:
+    """Of five slices only the middle one has hidden voxels, and there all are."""
+    lines = line_offsets("cross", 31, 2)
+    spots = BlindSpots(2, 0.5, replacement, lines)
+    with pytest.raises(ConfigError, match="hides whole"):
+        spots.hide(rng.normal(size=(5, 16, 16)), rng)
+
+
+def test_the_one_voxel_that_is_left_is_found(rng: np.random.Generator) -> None:
+    patch = rng.normal(size=(3, 64, 64))
+    blind = np.zeros(patch.shape, bool)
+    blind[1] = True
+    blind[1, 0, 0] = False
+    every = np.argwhere(blind)
+    values = _one_of(patch, blind, every, np.array((0, 5, 5)), rng)
+    assert (values == patch[1, 0, 0]).all()

@@ -23,6 +23,8 @@ Places = npt.NDArray[np.intp]
 _RADIUS = {2: 5, 3: 2}
 #: Draws that may fail before the neighbourhood is widened.
 _TRIES = 20
+#: Draws before one of all voxels that can be seen stands in.
+_MOST_TRIES = 200
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,11 @@ class BlindSpots:
             near = places + np.array(offset)
             near = near[((near >= 0) & (near < patch.shape)).all(1)]
             blind[tuple(near.T)] = True
-        if blind.all():
+        # What stands in comes from the same slice, or anywhere in a volume.
+        if blind.all(axis=(1, 2) if self.ndim == 2 else None).any():
             raise ConfigError(
-                "The mask hides whole patches: choose a smaller mask length or a "
-                "larger patch."
+                "The mask hides whole patches: choose a smaller mask length, fewer "
+                "masked voxels or a larger patch."
             )
         hidden = patch.copy()
         every = np.argwhere(blind)
@@ -144,9 +147,9 @@ def _one_of(
     """For each place, the value of a neighbour that is not hidden."""
     values = np.empty(len(every), patch.dtype)
     left = np.arange(len(every))
-    tries = 0
-    while left.size:
-        tries += 1
+    for tries in range(1, _MOST_TRIES + 1):
+        if not left.size:
+            return values
         wide = reach * (1 + tries // _TRIES)
         found = every[left] + rng.integers(-wide, wide + 1, (left.size, 3))
         inside = ((found >= 0) & (found < patch.shape)).all(1)
@@ -155,6 +158,11 @@ def _one_of(
         seen = ~blind[index]
         values[left[seen]] = patch[index][seen]
         left = left[~seen]
+    # Hardly any is left to see: one of them, however far.
+    for z in np.unique(every[left, 0]):
+        here = left[every[left, 0] == z]
+        left_to_see = patch[z][~blind[z]] if reach[0] == 0 else patch[~blind]
+        values[here] = rng.choice(left_to_see, here.size)
     return values
 
 
