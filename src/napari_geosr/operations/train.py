@@ -20,6 +20,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.methods import METHODS, config_class, needs
+from napari_geosr.operations import catalogue
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.physics.simulated import is_simulated, open_simulated
 
@@ -100,7 +101,8 @@ class TrainJob(Config):
             and value
             and all(isinstance(path, Path) for path in value)
         }
-        training = self.training.model_copy(update=roles)
+        start = {"from_model": _found_anywhere(self.training.from_model)}
+        training = self.training.model_copy(update=roles | start)
         return self.model_copy(update={"training": training})
 
     def check_settings(self) -> None:
@@ -151,6 +153,14 @@ class TrainJob(Config):
             "training": self.training.model_dump(mode="json"),
             "reading": self.reading.model_dump(mode="json"),
         }
+
+
+def _found_anywhere(model: str | None) -> str | None:
+    """The name of a known model as it is, the path of another one made absolute."""
+    if not model or model in {entry.name for entry in catalogue.list_models()}:
+        return model
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.exists() else model
 
 
 def roles(method: str) -> tuple[str, ...]:
