@@ -120,6 +120,10 @@ class Method:
         network = build_network(self.config.network, **self.network_kwargs())
         return {self.result: network}
 
+    def intended_use(self) -> str:
+        """What the card says the model is for."""
+        return "Volumes recorded like those it was trained on."
+
     def groups(self) -> Mapping[str, Sequence[str]]:
         """Names of the modules that each optimiser moves."""
         return {self.result: (self.result,)}

@@ -55,7 +55,7 @@ def export(
             f"{', '.join(v.title for v in sources[:3])}"
             f"{', …' if len(sources) > 3 else ''}."
         ),
-        intended_use="Volumes recorded like those it was trained on.",
+        intended_use=method.intended_use(),
         not_for=(
             "Other objects, contrasts or voxel sizes than those of the training data. "
             "Compare with the original. No medical use."

@@ -119,6 +119,19 @@ class Method(_Method):
             "target": [_mean(given, wanted) for _, wanted in sets],
         }
 
+    def intended_use(self) -> str:
+        """Restore what training gave as input: the whole scan has less noise."""
+        n = len(self.config.source)
+        given = (
+            f"the mean of {n - 1} of {n}" if self.config.strategy == "X:1" else "each"
+        )
+        return (
+            f"Sub-reconstructions like the {n} that it was trained on: restore {given} "
+            "in all ways to choose them, and average the results. The reconstruction "
+            "from all projections has less noise than any of these, so restoring it "
+            "works approximately only."
+        )
+
     def inputs(self, volumes: Sequence[Volume]) -> list[Volume]:
         """See :func:`inputs`."""
         return inputs(volumes, self.config.strategy)
