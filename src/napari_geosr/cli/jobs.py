@@ -125,6 +125,7 @@ def resume_jobs(
     status = folder.status()
     if not status.can_resume and not (status.state == "queued" and not status.pid):
         raise JobError(f"{status.name} is {status.state}: there is nothing to resume.")
+    folder.clear_request()  # what was asked before is not meant any more
     index.register(folder)
     if detach:
         print(f"Going on as process {local.start(folder)}.")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import sys
 import threading
 
-import psutil
-
-from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.local import turn
 from napari_geosr.jobs.run import is_helper, run_steps
+
+#: Seconds that the one who begins the process holds the job himself, at most.
+_LONGEST_START = 5.0
 
 
 def main(folder: str) -> int:
@@ -23,18 +22,18 @@ def main(folder: str) -> int:
     job = JobFolder(folder)
     if is_helper():  # of `accelerate launch`: the first process keeps the folder
         return _run(job, stop)
-    job.set_state(
-        "queued",
-        pid=os.getpid(),
-        host=socket.gethostname(),
-        started=psutil.Process().create_time(),
-    )
-    with turn(job) as granted:
-        if not granted:
-            job.clear_request()
-            job.set_state("cancelled")
-            return 0
-        return _run(job, stop)
+    try:
+        with job.hold(_LONGEST_START):
+            job.take("queued")
+            with turn(job, stop.is_set) as wish:
+                if wish:
+                    job.clear_request()
+                    job.set_state("cancelled" if wish == "cancel" else "paused")
+                    return 0
+                return _run(job, stop)
+    except JobError as error:
+        print(f"napari-geosr: {error}", file=sys.stderr)
+        return error.exit_code
 
 
 def _run(job: JobFolder, stop: threading.Event) -> int:

@@ -8,6 +8,8 @@
     One JSON object a line, appended as things happen.
 ``request``
     What a person asks of the running process: ``pause``, ``finish`` or ``cancel``.
+``lock``
+    Held by the process that works on the job, as long as it lives.
 ``checkpoints/``, ``previews/``, ``result/``, ``log.txt``
     What the run leaves.
 """
@@ -17,11 +19,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import psutil
 import yaml
@@ -29,6 +34,9 @@ import yaml
 from napari_geosr.core.config import load_yaml
 from napari_geosr.core.errors import ConfigError, FileError, JobError
 from napari_geosr.io import atomic
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 State = Literal[
     "queued",
@@ -45,6 +53,7 @@ Request = Literal["pause", "finish", "cancel"]
 ALIVE = ("queued", "running", "finishing")
 SCHEMA_VERSION = 1
 _STATE_FILE, _CONFIG_FILE, _EVENTS_FILE = "job.json", "config.yaml", "events.jsonl"
+_LOCK_FILE = "lock"
 #: Seconds without a sign of life after which a job elsewhere counts as interrupted.
 _SILENCE = 180.0
 
@@ -110,6 +119,7 @@ class JobFolder:
                 f"{path} is no job folder: it has no {_CONFIG_FILE}. "
                 "`napari-geosr jobs list` shows the jobs that are known."
             )
+        self._writing = threading.Lock()
 
     @classmethod
     def create(
@@ -193,13 +203,18 @@ class JobFolder:
 
     def set_state(self, state: State, **facts: Any) -> None:
         """Replace state and some facts in one step; others stay."""
-        known = self._facts() | facts | {"state": state, "updated": time.time()}
-        atomic.write_text(self.path / _STATE_FILE, json.dumps(known), overwrite=True)
+        self._replace({"state": state, **facts})
 
-    def beat(self, done: int, total: int, message: str = "") -> None:
-        """Note progress; a sign of life at the same time."""
-        state = self._facts().get("state", "running")
-        self.set_state(state, done=done, total=total, message=message)
+    def beat(self, **facts: Any) -> None:
+        """Give a sign of life; note facts, such as steps done, in the same step."""
+        self._replace(facts)
+
+    def _replace(self, facts: Mapping[str, Any]) -> None:
+        with self._writing:  # signs of life come from a thread of their own
+            known = self._facts() | {**facts, "updated": time.time()}
+            atomic.write_text(
+                self.path / _STATE_FILE, json.dumps(known), overwrite=True
+            )
 
     def status(self) -> JobStatus:
         """Read the state; a process that is gone makes a running job interrupted."""
@@ -237,28 +252,83 @@ class JobFolder:
         except psutil.Error:
             return False
 
-    def claim(self) -> None:
-        """Say that this process works on the job now.
+    # Who works on it
+
+    @contextmanager
+    def hold(self, wait: float = 0.0) -> Iterator[None]:
+        """Keep all other processes from working on the job.
+
+        The operating system lets go when the process ends, however it ends. Within one
+        `JobFolder` it may be held again.
+
+        Parameters
+        ----------
+        wait : float
+            Seconds to wait for another process to let go.
 
         Raises
         ------
         JobError
-            If another process does.
+            If another process holds it.
         """
+        from filelock import Timeout
+
+        with atomic.explained(self.path / _LOCK_FILE):
+            try:
+                self._lock.acquire(timeout=wait)
+            except Timeout as error:
+                raise JobError(self._held_sentence()) from error
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @cached_property
+    def _lock(self) -> FileLock:
+        from filelock import FileLock
+
+        # A generator that holds it may be closed by another thread.
+        return FileLock(self.path / _LOCK_FILE, thread_local=False)
+
+    def _held_sentence(self) -> str:
         status = self.status()
-        if status.is_alive and status.pid not in (0, os.getpid()):
+        which = f" (process {status.pid} on {status.host})" if status.pid else ""
+        return (
+            f"{status.name} is left alone: another process works on it{which}. Watch "
+            "it or cancel it instead."
+        )
+
+    def take(self, state: State) -> None:
+        """Say that this process works on the job now; to be called while holding it.
+
+        Raises
+        ------
+        JobError
+            If it is done, or a process on another host gives signs of life: not every
+            network drive carries locks from host to host.
+        """
+        self.refuse_done()
+        status = self.status()
+        if status.is_alive and status.pid and status.host != socket.gethostname():
             raise JobError(
                 f"{status.name} is {status.state} already, as process {status.pid} on "
                 f"{status.host}."
             )
-        self.clear_request()
+        if not status.is_alive:  # what was asked of a process that is gone
+            self.clear_request()
         self.set_state(
-            "running",
+            state,
             pid=os.getpid(),
             host=socket.gethostname(),
             started=psutil.Process().create_time(),
             message="",
         )
+
+    def refuse_done(self) -> None:
+        """Raise `JobError` if there is nothing left to do."""
+        status = self.status()
+        if status.state == "done":
+            raise JobError(f"{status.name} is done: there is nothing to resume.")
 
     # What a person asks for
 

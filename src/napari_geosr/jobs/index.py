@@ -49,6 +49,8 @@ def remove(job: JobFolder) -> None:
     status = job.status()
     if status.is_alive and status.pid:
         raise JobError(f"{status.name} is {status.state}: cancel it first.")
+    with job.hold():
+        pass  # its process may only just have begun, or be about to end
     try:
         shutil.rmtree(job.path)
     except OSError as error:

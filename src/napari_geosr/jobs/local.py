@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
+
 from napari_geosr.core.errors import JobError
+from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 
-_WAIT_SECONDS = 0.5
+#: Seconds between two looks whether it is the turn, and between two signs of life.
+_WAIT_SECONDS, _BEAT_SECONDS = 0.5, 20.0
 #: Processes begun from here. Asking how they are lets ended ones go.
 _begun: list[subprocess.Popen[bytes]] = []
 
@@ -30,19 +35,36 @@ def start(job: JobFolder) -> int:
     JobError
         If a process works on it already.
     """
-    status = job.status()
-    if status.is_alive and status.pid:
-        raise JobError(f"{status.name} is {status.state} already.")
-    index.register(job)
-    job.clear_request()
-    job.set_state("queued", pid=0, host="", message="")
+    with job.hold():
+        job.refuse_done()
+        status = job.status()
+        if status.is_alive and status.pid:
+            raise JobError(f"{status.name} is {status.state} already.")
+        index.register(job)
+        job.clear_request()
+        job.set_state("queued", pid=0, host="", message="")
+        process = _begin(job)
+        # Before it says so itself: a second click comes sooner.
+        job.set_state(
+            "queued",
+            pid=process.pid,
+            host=socket.gethostname(),
+            started=psutil.Process(process.pid).create_time(),
+        )
+    if not _begun:
+        atexit.register(_let_go)
+    _begun[:] = [p for p in _begun if p.poll() is None] + [process]
+    return int(process.pid)
+
+
+def _begin(job: JobFolder) -> subprocess.Popen[bytes]:
     kwargs: dict[str, object] = (
         {"creationflags": 0x00000208}  # DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP
         if sys.platform == "win32"
         else {"start_new_session": True}
     )
     with (job.path / "log.txt").open("ab") as log:
-        process = subprocess.Popen(
+        process: subprocess.Popen[bytes] = subprocess.Popen(
             [sys.executable, "-m", "napari_geosr.jobs", str(job.path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -51,10 +73,7 @@ def start(job: JobFolder) -> int:
             env=os.environ.copy(),
             **kwargs,  # type: ignore[call-overload]
         )
-    if not _begun:
-        atexit.register(_let_go)
-    _begun[:] = [p for p in _begun if p.poll() is None] + [process]
-    return int(process.pid)
+    return process
 
 
 def _let_go() -> None:
@@ -64,16 +83,24 @@ def _let_go() -> None:
 
 
 @contextmanager
-def turn(job: JobFolder) -> Iterator[bool]:
-    """Wait for this job's turn; yields False if it was cancelled meanwhile."""
+def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
+    """Wait for this job's turn.
+
+    Yields
+    ------
+    str
+        Empty when it is its turn; ``"cancel"`` or ``"pause"`` if it is not to run.
+    """
     from filelock import FileLock, Timeout
 
     folder = index.index_folder()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "running.lock")
+    next_beat = time.monotonic()
     while True:
-        if job.requested() in ("cancel", "pause"):
-            yield False
+        wish = job.requested() or ("pause" if should_stop() else "")
+        if wish in ("cancel", "pause"):
+            yield wish
             return
         try:
             if _is_next(job):
@@ -81,9 +108,12 @@ def turn(job: JobFolder) -> Iterator[bool]:
                 break
         except Timeout:
             pass
+        if time.monotonic() >= next_beat:
+            job.beat()
+            next_beat = time.monotonic() + _BEAT_SECONDS
         time.sleep(_WAIT_SECONDS)
     try:
-        yield True
+        yield ""
     finally:
         lock.release()
 

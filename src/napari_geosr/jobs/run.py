@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from napari_geosr import io
-from napari_geosr.core.errors import GeoSRError, JobError
+from napari_geosr.core.errors import FileError, GeoSRError, JobError
 from napari_geosr.core.steps import (
     CheckpointSaved,
     PreviewReady,
@@ -65,13 +67,41 @@ def run_steps(
 
     Raises
     ------
+    JobError
+        If another process works on the job, or it is done; it stays as it is.
     GeoSRError
         What the operation raised; the job's state says so as well.
     """
     if is_helper():
         yield from _operation(job, _Requests(job, should_stop))
         return
-    job.claim()
+    with job.hold():
+        job.take("running")
+        with _signs_of_life(job):
+            yield from _run(job, should_stop)
+
+
+@contextmanager
+def _signs_of_life(job: JobFolder) -> Iterator[None]:
+    """Tell other hosts that the process lives, in stages without steps as well."""
+    end = threading.Event()
+
+    def beat() -> None:
+        while not end.wait(_BEAT_SECONDS):
+            # On a full disk the training itself complains, where it is heard.
+            with suppress(GeoSRError):
+                job.beat()
+
+    thread = threading.Thread(target=beat, name="signs of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]:
     requests = _Requests(job, should_stop)
     result: Any = None
     last_beat = 0.0
@@ -86,17 +116,14 @@ def run_steps(
                 continue
             now = time.monotonic()
             if step.total and now - last_beat > _BEAT_SECONDS:
-                job.beat(step.done, step.total)
+                job.beat(done=step.done, total=step.total, message="")
                 last_beat = now
             yield step
     except GeneratorExit:
         _end(job, "paused")
         raise
     except BaseException as error:
-        message = str(error) or type(error).__name__
-        if not isinstance(error, GeoSRError):
-            _log(job, "".join(traceback.format_exception(error)))
-        _end(job, "failed", message=message)
+        _note_failure(job, error)
         raise
     if result is None:
         state: State = "cancelled" if requests.wish == "cancel" else "paused"
@@ -126,9 +153,27 @@ def _operation(job: JobFolder, requests: _Requests) -> Generator[Step, None, Non
 
 
 def _end(job: JobFolder, state: State, **facts: Any) -> None:
-    job.clear_request()
-    job.append("state", state=state, **facts)
+    # The state first: it is small, and on a full disk the last that may still fit.
     job.set_state(state, **({"message": ""} | facts))
+    job.clear_request()
+    with suppress(FileError):  # the state says the same
+        job.append("state", state=state, **facts)
+
+
+def _note_failure(job: JobFolder, error: BaseException) -> None:
+    """Write down why it failed, or on a full disk what of it can be written."""
+    message = str(error) or type(error).__name__
+    text = "" if isinstance(error, GeoSRError) else _traceback(error)
+    try:
+        _end(job, "failed", message=message)
+    except FileError as why:
+        text += f"{message}\n{why}\n"
+    with suppress(OSError):  # the error itself goes on, to be heard
+        _log(job, text)
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
 
 
 def _log(job: JobFolder, text: str) -> None:

@@ -1,0 +1,157 @@
+"""One process works on a job, whatever is begun twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import JobError
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.jobs import index, local
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.run import run_steps
+
+HOLD = (
+    "import sys, time; from napari_geosr.jobs.folder import JobFolder\n"
+    "with JobFolder(sys.argv[1]).hold(): print('held', flush=True); time.sleep(60)"
+)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobFolder:
+    values = {"operation": "train", "method": "noise2noise", "training": {}}
+    job = JobFolder.create(tmp_path / "job", values, name="foam")
+    job.set_state("paused", done=3, total=9)
+    return job
+
+
+def facts(job: JobFolder) -> str:
+    return (job.path / "job.json").read_text()
+
+
+def process(job: JobFolder) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "napari_geosr.jobs", str(job.path)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_job_that_is_held_is_refused_and_left_as_it_is(
+    job: JobFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = facts(job)
+    with JobFolder(job.path).hold():
+        second = process(job)
+        assert run(["jobs", "resume", str(job.path)]) != 0
+        error = capsys.readouterr().err
+        assert "another process works on it" in error.lower()
+        assert "Traceback" not in error
+        with pytest.raises(JobError, match="works on it"):
+            local.start(job)
+        with pytest.raises(JobError, match="works on it"):
+            run_to_end(run_steps(job))
+        with pytest.raises(JobError, match="works on it"):
+            index.remove(job)
+        _, error = second.communicate(timeout=60)
+        assert second.returncode != 0
+        assert "works on it" in error
+    assert facts(job) == before
+
+
+def test_a_kill_lets_go(job: JobFolder) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(job.path)], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(JobError, match="works on it"), job.hold():
+            pass
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait(10)
+    with job.hold():
+        pass
+
+
+def test_a_second_click_begins_nothing(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+    real = subprocess.Popen
+
+    def popen(_words: Any, **more: Any) -> Any:
+        waits = [sys.executable, "-c", "import time; time.sleep(60)"]
+        begun.append(real(waits, **more))
+        return begun[-1]
+
+    monkeypatch.setattr(local.subprocess, "Popen", popen)
+    try:
+        pid = local.start(job)
+        assert (job.status().state, job.status().pid) == ("queued", pid)
+        with pytest.raises(JobError, match="queued already"):
+            local.start(job)
+        assert len(begun) == 1
+    finally:
+        for child in begun:
+            child.kill()
+            child.wait()
+    assert job.status().state == "interrupted"
+
+
+def test_what_is_done_is_not_done_again(job: JobFolder) -> None:
+    job.set_state("done", result="result/m")
+    with pytest.raises(JobError, match="done"):
+        run_to_end(run_steps(job))
+    with pytest.raises(JobError, match="done"):
+        local.start(job)
+    assert job.status().state == "done"
+
+
+def test_a_job_that_lives_elsewhere_is_not_taken(job: JobFolder) -> None:
+    job.set_state("running", pid=12, host="node7", started=0.0)
+    with pytest.raises(JobError, match="node7"):
+        run_to_end(run_steps(job))
+    assert job.status().host == "node7"
+
+
+def test_a_cancel_just_after_the_turn_is_not_lost(job: JobFolder) -> None:
+    with job.hold():
+        job.take("queued")
+        job.request("cancel")
+        job.take("running")
+        assert job.requested() == "cancel"
+
+
+def test_what_was_asked_of_a_dead_process_is_forgotten(job: JobFolder) -> None:
+    host = socket.gethostname()
+    job.set_state("running", pid=os.getpid(), host=host, started=1.0)
+    job.request("cancel")
+    with job.hold():
+        job.take("queued")
+    assert job.requested() == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_a_waiting_job_obeys_sigterm(job: JobFolder) -> None:
+    folder = index.index_folder()
+    folder.mkdir(parents=True)
+    with FileLock(folder / "running.lock"):
+        waiting = process(job)
+        deadline = time.monotonic() + 60
+        while job.status().pid != waiting.pid:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        waiting.terminate()
+        _, error = waiting.communicate(timeout=30)
+    assert waiting.returncode == 0, error
+    assert job.status().state == "paused"

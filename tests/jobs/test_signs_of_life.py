@@ -1,0 +1,102 @@
+"""What a job says of itself while it works, waits or dies."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from napari_geosr.core.errors import FileError, TrainingError
+from napari_geosr.core.steps import Step, run_to_end
+from napari_geosr.jobs import index, local, run
+from napari_geosr.jobs.folder import JobFolder
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobFolder:
+    values = {"operation": "train", "method": "noise2noise", "training": {}}
+    return JobFolder.create(tmp_path / "job", values, name="foam")
+
+
+def test_a_long_stage_without_steps_gives_signs_of_life(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_BEAT_SECONDS", 0.05)
+    ages = []
+
+    def export(*_: Any) -> Iterator[Step]:
+        yield Step(7, 9)
+        job.set_state("finishing", message="Judging the model")
+        time.sleep(0.5)
+        ages.append(time.time() - job.status().updated)
+        status = job.status()
+        assert (status.state, status.done) == ("finishing", 7)
+        assert status.message == "Judging the model"
+
+    monkeypatch.setattr(run, "_operation", export)
+    run_to_end(run.run_steps(job))
+    assert ages[0] < 0.3
+    assert "signs of life" not in str(threading.enumerate())
+
+
+def test_a_waiting_job_gives_signs_of_life(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_WAIT_SECONDS", 0.02)
+    monkeypatch.setattr(local, "_BEAT_SECONDS", 0.05)
+    index.index_folder().mkdir(parents=True)
+    job.set_state("queued")
+    before = job.status().updated
+    stop = time.monotonic() + 0.3
+    with (
+        FileLock(index.index_folder() / "running.lock"),
+        local.turn(job, lambda: time.monotonic() > stop) as wish,
+    ):
+        assert wish == "pause"
+    assert job.status().updated > before
+    assert job.status().state == "queued"
+
+
+@pytest.mark.parametrize("full", ["append", "set_state"])
+def test_a_full_disk_does_not_hide_why_it_failed(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise FileError("The disk is full.")
+
+    def fail(*_: Any) -> Iterator[Step]:
+        monkeypatch.setattr(JobFolder, full, refuse)
+        yield Step()
+        raise TrainingError("The loss is no number.")
+
+    monkeypatch.setattr(run, "_operation", fail)
+    with pytest.raises(TrainingError, match="no number"):
+        run_to_end(run.run_steps(job))
+    if full == "append":
+        status = job.status()
+        assert (status.state, status.message) == ("failed", "The loss is no number.")
+    else:
+        assert "no number" in (job.path / "log.txt").read_text()
+
+
+def test_two_threads_lose_no_fact(job: JobFolder) -> None:
+    def count() -> None:
+        for i in range(50):
+            job.set_state("running", done=i)
+
+    def beat() -> None:
+        for _ in range(50):
+            job.beat()
+
+    beats = [threading.Thread(target=count), threading.Thread(target=beat)]
+    for thread in beats:
+        thread.start()
+    for thread in beats:
+        thread.join()
+    assert job.status().done == 49
+    assert job.status().state == "running"
