@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import tifffile
@@ -15,9 +17,10 @@ from qtpy.QtWidgets import (
 )
 from train_helpers import JOBS, TRAIN, noisy_scans, opened, set_small
 
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui import _train_questions as answers
-from napari_geosr.gui._train_start import is_its_file, new_folder
+from napari_geosr.gui._train_start import Plan, is_its_file, new_folder
 from napari_geosr.operations.train import needs, roles
 
 
@@ -57,7 +60,10 @@ def test_wrong_settings_are_refused_beside_the_field(viewer, qtbot, tmp_path):
     assert not dock.advanced.content.isHidden()
     dock._form.set_values({"adjacent_slices": 5, "network": "magic"})
     dock.start_button.click()
-    assert "no network 'magic'" in dock.settings_message.text
+    qtbot.waitUntil(
+        lambda: "no network 'magic'" in dock.settings_message.text, timeout=20_000
+    )
+    qtbot.waitUntil(dock.start_button.isEnabled, timeout=10_000)
     dock._form.set_values({"network": "msdnet"})
     assert not dock.settings_message.text
     dock._rows["target"].set_files((tmp_path / "missing.tif",))
@@ -65,6 +71,27 @@ def test_wrong_settings_are_refused_beside_the_field(viewer, qtbot, tmp_path):
     qtbot.waitUntil(lambda: "missing.tif" in dock.data_message.text, timeout=10_000)
     assert list(tmp_path.iterdir()) == []
     assert dock.start_button.isEnabled()
+
+
+def test_the_window_does_not_wait_for_the_check(viewer, qtbot, tmp_path, monkeypatch):
+    """Some methods load PyTorch for it, which takes seconds."""
+    noisy_scans(viewer)
+    dock = opened(viewer, TRAIN)
+    set_small(dock, steps=5, folder=tmp_path)
+    threads = []
+
+    def check(_plan):
+        threads.append(threading.current_thread())
+        raise ConfigError("No such thing.")
+
+    monkeypatch.setattr(Plan, "check", check)
+    for button in (dock.start_button, dock.estimate_button):
+        button.click()
+        qtbot.waitUntil(lambda: dock.start_button.isEnabled(), timeout=10_000)
+        assert "No such thing" in dock.settings_message.text
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_few_steps_tell_time_and_memory(viewer, qtbot, tmp_path):
@@ -106,6 +133,9 @@ def test_a_layer_is_read_from_its_file_only_if_it_is_the_same(tmp_path):
     volume = Volume(data, "ZYX", source=path)
     assert is_its_file(volume)
     assert not is_its_file(volume.replace(data=data + 1))
+    edited = data.copy()
+    edited[1, 7, 3] += 1  # painted by a person in a slice of no renown
+    assert not is_its_file(volume.replace(data=edited))
     assert not is_its_file(volume.replace(data=data[:2]))
     assert not is_its_file(volume.replace(unit="µm"))
     assert not is_its_file(volume.replace(source=None))

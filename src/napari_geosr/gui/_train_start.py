@@ -1,11 +1,12 @@
 """From what a person chose to a job folder that a process can work on. No Qt here.
 
-Layers whose voxels are those of their file are read from there; others are written
+Layers whose voxels are all those of their file are read from there; others are written
 into the job's folder, so that the training outlives napari.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Generator, Mapping
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.errors import ConfigError, FileError, VolumeError
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
@@ -32,6 +33,8 @@ from napari_geosr.operations.train import TrainingConfig, TrainJob, config_class
 
 #: Edge of the part of a layer that an estimate writes down, at least.
 _ESTIMATE_EDGE = 256
+#: Of a layer and its file that are compared at a time.
+_COMPARED_BYTES = 2**24
 Data = Mapping[str, tuple[Path | Volume, ...]]
 
 
@@ -64,6 +67,8 @@ class Plan:
 
     def check(self) -> None:
         """Refuse what is wrong without opening a file.
+
+        For a worker: some methods load PyTorch, or a network, to know.
 
         Raises
         ------
@@ -99,6 +104,7 @@ def start_steps(
     GeoSRError
         With one sentence; nothing is left then.
     """
+    plan.check()
     folder, job = new_folder(parent, name), None
     try:
         yield StageStarted(message="Looking at the data")
@@ -135,6 +141,7 @@ def time_steps(
         The last is ``ResultReady(TrainingEstimate)``.
     """
     part = max(_ESTIMATE_EDGE, 3 * int(plan.settings.get("patch") or 64))
+    plan.check()
     folder = new_folder(parent, ".estimate")
     try:
         paths = yield from _on_disk(plan, folder, should_stop, part)
@@ -187,7 +194,7 @@ def _on_disk(
         for i, part in enumerate(parts, start=1):
             if isinstance(part, Path):
                 found.append(part)
-            elif is_its_file(part):
+            elif is_its_file(part, should_stop):
                 assert part.source is not None
                 found.append(part.source)
             else:
@@ -220,11 +227,16 @@ def _write(
     return io.write(volume, path, should_stop=should_stop)
 
 
-def is_its_file(volume: Volume) -> bool:
+def is_its_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
     """Whether the file that a layer came from holds the very volume that it shows.
 
-    Geometry must agree, and the voxels of three slices: a layer may have been changed
-    since, be a channel or time point of its file, or have been given a voxel size.
+    Geometry and all voxels must agree: a layer may have been changed since, be a
+    channel or time point of its file, or have been given a voxel size.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so.
     """
     from napari_geosr import io
 
@@ -232,18 +244,27 @@ def is_its_file(volume: Volume) -> bool:
         return False
     try:
         file = io.read(volume.source)
+        same = (
+            file.axes == volume.axes
+            and file.shape == volume.shape
+            and file.dtype == volume.dtype
+            and file.unit == volume.unit
+            and np.allclose(file.voxel_size, volume.voxel_size, rtol=1e-6)
+        )
+        return same and _same_voxels(file.data, volume.data, should_stop)
     except (FileError, VolumeError, ConfigError):
         return False
-    same = (
-        file.axes == volume.axes
-        and file.shape == volume.shape
-        and file.dtype == volume.dtype
-        and file.unit == volume.unit
-        and np.allclose(file.voxel_size, volume.voxel_size, rtol=1e-6)
-    )
-    return same and all(
-        np.array_equal(
-            np.asarray(file.data[i]), np.asarray(volume.data[i]), equal_nan=True
-        )
-        for i in sorted({0, volume.shape[0] // 2, volume.shape[0] - 1})
-    )
+
+
+def _same_voxels(one: Any, other: Any, should_stop: ShouldStop) -> bool:
+    """Compare by slabs of some MB: neither may fit into memory."""
+    per_slice = max(1, math.prod(one.shape[1:]) * one.dtype.itemsize)
+    depth = max(1, _COMPARED_BYTES // per_slice)
+    for first in range(0, one.shape[0], depth):
+        if should_stop():
+            raise Cancelled("Cancelled.")
+        slab = slice(first, first + depth)
+        a, b = np.asarray(one[slab]), np.asarray(other[slab])
+        if not np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"):
+            return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -429,7 +430,6 @@ class TrainDock(QWidget):
                 names = " and ".join(row.name.lower() for row in self._rows.values())
                 raise ConfigError(f"Choose two different layers as {names}.")
             plan = Plan(self._method, settings, data)
-            plan.check()
         except GeoSRError as error:
             self._complain(error)
             raise
@@ -481,24 +481,24 @@ class TrainDock(QWidget):
         plan = self._checked_plan()
         if plan is None:
             return
-        try:
-            remember("train", TrainChoices(method=self._method, folder=self._folder))
-            kept = {k: v for k, v in plan.settings.items() if k != "preview_slice"}
-            remember(f"train_{self._method}", config_class(self._method).create(**kept))
-        except GeoSRError as error:
-            self.message.show_error(error)
-            return
         folder, name = self._folder, str(plan.settings["name"])
         self._begin(
             lambda stop: start_steps(plan, folder, name, should_stop=stop),
-            self._watch_job,
+            partial(self._on_started, plan),
             self._on_not_started,
         )
 
+    def _on_started(self, plan: Plan, job: Path) -> None:
+        self._watch_job(job)
+        try:
+            self._remember(plan)
+        except GeoSRError as error:
+            self.message.show_error(error)
+
     def _remember(self, plan: Plan) -> None:
-        remember("train", TrainChoices(method=self._method, folder=self._folder))
+        remember("train", TrainChoices(method=plan.method, folder=self._folder))
         kept = {k: v for k, v in plan.settings.items() if k != "preview_slice"}
-        remember(f"train_{self._method}", config_class(self._method).create(**kept))
+        remember(f"train_{plan.method}", config_class(plan.method).create(**kept))
 
     def _checked_plan(self) -> Plan | None:
         self.message.clear()
