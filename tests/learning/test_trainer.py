@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from napari_geosr.core.errors import DeviceMemoryError, TrainingError
+from napari_geosr.core.errors import ConfigError, DeviceMemoryError, TrainingError
 from napari_geosr.core.steps import Step, TrainingProgress, Warned
 from napari_geosr.io import read
 from napari_geosr.learning import checkpoint
+from napari_geosr.learning import trainer as trainer_module
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.patches import Patches
 from napari_geosr.learning.trainer import Trainer
+from napari_geosr.operations.train import train
 
 
 def make(pair: Any, folder: Path | None = None, **settings: Any) -> Trainer:
@@ -205,3 +207,47 @@ def test_reports_count_time_and_patches(noisy_pair: Any) -> None:
     assert progress[-1].seconds_left == 0
     assert progress[-1].images_per_second > 0
     assert "validation" in {name for p in progress for name in p.losses}
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "expected"),
+    [("cuda:1", "auto", "bf16"), ("cpu", "auto", "no"), ("mps", "auto", "no")],
+)
+def test_it_computes_where_it_is_told(
+    noisy_pair: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    precision: str,
+    expected: str,
+) -> None:
+    """The device itself is given to what spreads the work, and not a default."""
+    asked: list[tuple[str, str]] = []
+
+    def noted(device: str, precision: str) -> Any:
+        asked.append((device, precision))
+        return accelerator("cpu", "no")
+
+    accelerator = trainer_module.make_accelerator
+    monkeypatch.setattr(trainer_module, "make_accelerator", noted)
+    make(noisy_pair, device=device, precision=precision)
+    assert asked == [(device, expected)]
+
+
+def test_the_accelerator_is_on_the_device_asked_for() -> None:
+    """Also where a training before was on another; meta stands for a second GPU."""
+    for device in ("meta", "cpu"):
+        found = trainer_module.make_accelerator(device, "no")
+        assert found.device == torch.device(device)
+
+
+def test_a_device_that_is_not_there_is_said(noisy_pair: Any, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(ConfigError, match="no usable CUDA device"):
+        train(
+            "noise2noise",
+            tmp_path,
+            source=[noisy_pair.first],
+            target=[noisy_pair.second],
+            device="cuda:1",
+        )

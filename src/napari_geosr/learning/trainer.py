@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -48,6 +49,8 @@ _TRAIN, _VALIDATE, _TORCH = 2, 3, 4
 #: What failures of memory are among.
 _FAILURES = (MemoryError, RuntimeError)
 
+_DEVICE_VARIABLE = "ACCELERATE_TORCH_DEVICE"
+
 Preview = Callable[[nn.Module], Any]
 
 
@@ -63,6 +66,9 @@ class Trainer:
         Where checkpoints are kept; None keeps none.
     preview : callable, optional
         From the averaged network to a `Volume`, every few seconds.
+    device : str, optional
+        Name of the torch device, which must be there; by default what ``config`` says.
+        Of several processes each has a GPU of its own.
     """
 
     def __init__(
@@ -71,19 +77,18 @@ class Trainer:
         patches: Patches,
         folder: Path | None = None,
         preview: Preview | None = None,
+        device: str | None = None,
     ) -> None:
-        from accelerate import Accelerator
-
         config = method.config
         self.method, self.patches, self.config = method, patches, config
         self.folder, self.preview = folder, preview
         self.steps, self.step = config.steps, 0
-        on_cpu = config.device == "cpu"
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.accelerator = Accelerator(
-            cpu=on_cpu, mixed_precision=_precision(config, on_cpu)
-        )
+        device = device or config.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.accelerator = make_accelerator(device, _precision(config, device))
         torch.manual_seed(config.seed)
         method.modules = method.build()
         self._reduce_hidden_maps()
@@ -588,8 +593,31 @@ def _halves(n: int) -> tuple[slice, ...]:
     return (slice(middle), slice(middle, n)) if n > 1 else (slice(n),)
 
 
-def _precision(config: TrainingConfig, on_cpu: bool) -> str:
-    if config.precision == "auto":
-        return "bf16" if torch.cuda.is_available() and not on_cpu else "no"
+def make_accelerator(device: str, precision: str) -> Any:
+    """An Accelerator on `device`; of several processes, on a GPU of its own.
+
+    Accelerate keeps its first choice for all later ones of a Python session, and takes
+    a device from the environment alone.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
+    before = os.environ.get(_DEVICE_VARIABLE)
+    os.environ[_DEVICE_VARIABLE] = device
+    try:
+        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    finally:
+        del os.environ[_DEVICE_VARIABLE]
+        if before is not None:
+            os.environ[_DEVICE_VARIABLE] = before
+
+
+def _precision(config: TrainingConfig, device: str) -> str:
     # On a processor the network reduces its own hidden maps instead.
-    return "bf16" if config.precision == "bfloat16" and not on_cpu else "no"
+    wanted = config.precision in ("auto", "bfloat16")
+    return "bf16" if wanted and device.startswith("cuda") else "no"

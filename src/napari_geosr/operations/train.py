@@ -203,6 +203,9 @@ def train_steps(
     GeoSRError
         With one sentence; what was learned up to then is in the last checkpoint.
     """
+    from napari_geosr.inference.device import pick_device
+
+    device = pick_device(job.training.device)
     yield StageStarted(message="Opening the data")
     method: Method = METHODS.load(job.method).Method(job.training)
     method.check(job.training)
@@ -231,7 +234,7 @@ def train_steps(
         method.upscale_factor,
         job.training.preview_slice,
     )
-    trainer = Trainer(method, patches, folder / "checkpoints", preview)
+    trainer = Trainer(method, patches, folder / "checkpoints", preview, device)
     if not trainer.resume() and job.training.from_model:
         trainer.start_from(_weights_of(job.training, method))
     meter = Meter(job.training.country)
