@@ -113,7 +113,12 @@ def resume_jobs(
     /,
     *,
     detach: Annotated[
-        bool, Parameter(negative="", help="In a process of its own; return at once.")
+        bool,
+        Parameter(
+            negative="",
+            help="In a process of its own, which waits for its turn; return at once. "
+            "Without this it goes on at once, whatever else runs.",
+        ),
     ] = False,
     json: Json = False,
 ) -> int:

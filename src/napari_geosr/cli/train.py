@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +12,13 @@ from cyclopts import App, Parameter
 
 from napari_geosr.cli.options import AS_FLAGS, Json, SettingsPath
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.steps import Warned
 from napari_geosr.operations.fine_tune import OF_THE_NETWORK, fine_tune_settings
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.train import TrainJob, config_class, needs
 
 if TYPE_CHECKING:
+    from napari_geosr.core.steps import ShouldStop, Step
     from napari_geosr.jobs.folder import JobFolder
 
 
@@ -76,8 +79,9 @@ def _command(method: str) -> Callable[..., int]:
             bool,
             Parameter(
                 negative="",
-                help="Train in a process of its own and return at once; "
-                "`napari-geosr jobs watch` follows it.",
+                help="Train in a process of its own and return at once; it waits for "
+                "its turn where other jobs run, and `napari-geosr jobs watch` follows "
+                "it. Without this it begins at once.",
             ),
         ],
         "prepare": Annotated[
@@ -138,12 +142,11 @@ def _detached(folder: JobFolder, json: bool) -> int:
 
 
 def run_here(folder: JobFolder, *, json: bool) -> int:
-    """Run a job in this process, with a bar."""
+    """Run a job in this process, with a bar; at once, whatever else runs."""
     from napari_geosr.cli.console import run_command
-    from napari_geosr.jobs.run import run_steps
 
     result, warnings = run_command(
-        lambda should_stop: run_steps(folder, should_stop=should_stop)
+        lambda should_stop: _at_once(folder, should_stop),
     )
     values = {
         "job": str(folder.path),
@@ -158,6 +161,21 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
         )
         return _say(json, values, text) or 130
     return _say(json, values, f"Model: {result}")
+
+
+def _at_once(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]:
+    """Run a job without waiting for its turn, as a person in a terminal expects."""
+    from napari_geosr.jobs.index import list_jobs
+    from napari_geosr.jobs.run import run_steps
+
+    for other in list_jobs():
+        here = other.host == socket.gethostname() and other.path != folder.path
+        if here and other.state in ("running", "finishing"):
+            yield Warned(
+                message=f"{other.name} runs on this machine as well, so both are "
+                "slower; with --detach a job waits for its turn."
+            )
+    yield from run_steps(folder, should_stop=should_stop)
 
 
 def _say(json: bool, values: dict[str, Any], text: str) -> int:
