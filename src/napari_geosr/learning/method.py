@@ -57,6 +57,9 @@ class Method:
     one_object : bool
         Whether all volumes show the same object: then the same block of all of them is
         kept for validation.
+    noisy_target : bool
+        Whether targets are as noisy as sources: figures against them say how near the
+        noise the model is as well, and are not those against a clean object.
     upscale_factor : int
         Voxels of the target per voxel of the source.
     """
@@ -64,6 +67,7 @@ class Method:
     roles: tuple[str, ...] = ("source",)
     paired = True
     one_object = False
+    noisy_target = False
     #: The module that becomes the model.
     result = "network"
     #: The role whose grey scale the model's output has.

@@ -145,45 +145,62 @@ def _version(name: str) -> str:
 def _figures(trainer: Trainer, patches: Patches) -> tuple[FigureRow, ...]:
     """PSNR on validation blocks against the target, where there is one.
 
-    Beside it the input's, and that of a Gaussian filter whose width is the best for
-    this very target: what no training is needed for.
+    Beside it what no training is needed for: the input's, and that of a Gaussian filter
+    whose width is the best for this very target; or, where voxels become finer, that of
+    the input enlarged by cubic splines.
     """
     scene = next((s for s in patches.scenes if "target" in s.volumes), None)
-    if (
-        scene is None
-        or "source" not in scene.volumes
-        or trainer.method.upscale_factor > 1
-    ):
+    if scene is None or "source" not in scene.volumes:
         return ()
+    method = trainer.method
     source, target = (
         _validation_block(scene, patches, r) for r in ("source", "target")
     )
-    restored = _restore(trainer, patches, source)
-    from scipy.ndimage import gaussian_filter
-
+    restored = _restore(trainer, source, target.shape)
     span = float(np.ptp(np.percentile(target, (1, 99)))) or 1.0
-    gaussians = {s: _psnr(gaussian_filter(source, s), target, span) for s in _SIGMAS}
-    best = max(gaussians, key=lambda s: gaussians[s])
-    where = f"validation block against {scene.volumes['target'].title}"
-    rows = {
-        "input": _psnr(source, target, span),
-        f"Gaussian {best:g}": gaussians[best],
-        "model": _psnr(restored, target, span),
-    }
+    kind = "noisy target " if method.noisy_target else ""
+    where = f"validation block against {kind}{scene.volumes['target'].title}"
+    if method.upscale_factor > 1:
+        where += " (input: cubic enlargement)"
+        baselines = {"input": _psnr(_enlarged(source, target.shape), target, span)}
+    else:
+        baselines = {"input": _psnr(source, target, span)}
+        baselines |= _best_gaussian(source, target, span)
+    rows = baselines | {"model": _psnr(restored, target, span)}
     return tuple(
         FigureRow(test_set=where, method=name, psnr=round(value, 3))
         for name, value in rows.items()
     )
 
 
+def _best_gaussian(source: Any, target: Any, span: float) -> dict[str, float]:
+    from scipy.ndimage import gaussian_filter
+
+    found = {s: _psnr(gaussian_filter(source, s), target, span) for s in _SIGMAS}
+    best = max(found, key=lambda s: found[s])
+    return {f"Gaussian {best:g}": found[best]}
+
+
+def _enlarged(block: Any, shape: tuple[int, ...]) -> Any:
+    from scipy.ndimage import zoom
+
+    factors = [n // m for n, m in zip(shape, block.shape, strict=True)]
+    return zoom(block, factors, order=3, grid_mode=True, mode="nearest")
+
+
 def _validation_block(scene: Scene, patches: Patches, role: str) -> Any:
     """The block kept apart, in standard deviations of the target's grey scale."""
-    volume = scene.volumes[role]
+    volume, factor = scene.volumes[role], patches.factors[role]
+    kept = len(volume.shape) - patches.config.ndim
+    factors = [1 if axis < kept else factor for axis in range(len(volume.shape))]
+    # In voxels of the source, as places are counted everywhere.
     key = []
-    for axis, n in enumerate(volume.shape):
+    for axis, size in enumerate(volume.shape):
+        n = size // factors[axis]
         low, high = scene.split.validation if axis == scene.split.axis else (0, n)
         key.append(slice(low, high))
     size = int(np.prod([k.stop - k.start for k in key]))
+    size *= max(patches.factors.values()) ** patches.config.ndim
     if size > _MOST_VOXELS:  # a middle part of the plane is enough for a figure
         shrink = (_MOST_VOXELS / size) ** 0.5
         for axis in (-2, -1):
@@ -191,17 +208,18 @@ def _validation_block(scene: Scene, patches: Patches, role: str) -> Any:
             keep = max(64, int(n * shrink))
             start = key[axis].start + max(0, (n - keep) // 2)
             key[axis] = slice(start, min(start + keep, key[axis].stop))
+    key = [slice(k.start * f, k.stop * f) for k, f in zip(key, factors, strict=True)]
     return patches.grey[role].standardise(np.asarray(volume.data[tuple(key)]))
 
 
-def _restore(trainer: Trainer, patches: Patches, block: Any) -> Any:
+def _restore(trainer: Trainer, block: Any, shape: tuple[int, ...]) -> Any:
     """Restore a standardised block with tiled inference, as people will."""
     from napari_geosr.core.steps import run_to_end
     from napari_geosr.inference.device import free_memory
     from napari_geosr.inference.intensity import IntensityStatistics
     from napari_geosr.inference.runner import restore_tiles
 
-    target = np.empty(block.shape, np.float32)
+    target = np.empty(shape, np.float32)
     steps = restore_tiles(
         trainer.average,
         block,

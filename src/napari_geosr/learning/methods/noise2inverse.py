@@ -90,6 +90,7 @@ class Method(_Method):
     """Guess a part of the projections' reconstructions from the others."""
 
     one_object = True
+    noisy_target = True
     output_role = "target"
     config: Config
 

@@ -36,6 +36,7 @@ class Method(_Method):
     """Guess one noisy scan from the other, in turns at random."""
 
     roles = ("source", "target")
+    noisy_target = True
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
         """Draw a patch of both scans, in an order drawn as well."""
