@@ -74,9 +74,14 @@ def build_trainer(noisy_pair: NoisyPair) -> Iterator[Callable[..., Any]]:
         kind = METHODS.load(name).Method
         kind.check(config)
         method = kind(config)
-        volumes = {r: [read(p) for p in getattr(config, r)] for r in method.roles}
-        factors = {"target": method.upscale_factor}
-        patches = Patches(volumes, config, paired=method.paired, factors=factors)
+        given = {r: [read(p) for p in getattr(config, r)] for r in method.roles}
+        patches = Patches(
+            method.scenes(given),
+            config,
+            paired=method.paired,
+            factors={"target": method.upscale_factor},
+            one_object=method.one_object,
+        )
         return Trainer(method, patches, folder)
 
     threads = torch.get_num_threads()

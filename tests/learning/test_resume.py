@@ -1,0 +1,83 @@
+"""A training that was stopped and resumed gives the very same weights: all methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.learning.methods import METHODS
+
+STEPS = 4
+CRITIC = {"network": "resnet", "critic_width": 2}
+#: What a method remembers, or does otherwise from some step on, is switched on.
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("cyclegan", {**CRITIC, "pool_size": 3}),
+    ("neighbor2neighbor", {"increase": 50.0}),
+    ("noise2inverse", {}),
+    ("noise2noise", {}),
+    ("noise2void", {"replacement": "median"}),
+    ("pix2pix", {**CRITIC, "distance": "wasserstein"}),
+    ("supervised", {"loss": "huber"}),
+    # The critic begins where it is stopped, before that, or only after it.
+    (
+        "tomogan",
+        {
+            **CRITIC,
+            "distance": "wasserstein",
+            "pixel_steps": 1,
+            "features": "gradient",
+            "critic_steps": 1,
+        },
+    ),
+    ("tomogan", {**CRITIC, "pixel_steps": 3, "features": "gradient"}),
+]
+
+
+def test_every_method_is_here() -> None:
+    assert {name for name, _ in CASES} == set(METHODS.names())
+
+
+@pytest.mark.parametrize("stop_at", [1, 2])
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_a_resumed_training_gives_the_same_weights(
+    build_trainer: Any,
+    noisy_pair: Any,
+    tmp_path: Path,
+    name: str,
+    settings: dict[str, Any],
+    stop_at: int,
+) -> None:
+    values = {
+        "steps": STEPS,
+        "dimensions": "2D",
+        "layers": 2,
+        "width": 2,
+        "learning_rate": 1e-2,
+        "validate_every": 2,
+        **settings,
+    }
+    if "target" not in METHODS.load(name).Method.roles:
+        values["target"] = []
+    if name == "noise2inverse":
+        values["source"] = [noisy_pair.first, noisy_pair.second]
+    whole = build_trainer(name, **values)
+    run_to_end(whole.run())
+    first = build_trainer(name, tmp_path, **values)
+    list(first.run(lambda: first.step >= stop_at))
+    second = build_trainer(name, tmp_path, **values)
+    before = [p.detach().clone() for p in second.average.parameters()]
+    assert second.resume()
+    assert second.step == stop_at
+    run_to_end(second.run())
+    for key, module in (*whole.method.modules.items(), ("average", whole.average)):
+        found = second.average if key == "average" else second.method.modules[key]
+        for a, b in zip(module.parameters(), found.parameters(), strict=True):
+            assert torch.equal(a, b), key
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(before, second.average.parameters(), strict=True)
+    )
