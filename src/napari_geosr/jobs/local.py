@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -45,12 +45,13 @@ def start(job: JobFolder) -> int:
         job.set_state("queued", pid=0, host="", message="")
         process = _begin(job)
         # Before it says so itself: a second click comes sooner.
-        job.set_state(
-            "queued",
-            pid=process.pid,
-            host=socket.gethostname(),
-            started=psutil.Process(process.pid).create_time(),
-        )
+        with suppress(psutil.NoSuchProcess):  # ended at once: log.txt says why
+            job.set_state(
+                "queued",
+                pid=process.pid,
+                host=socket.gethostname(),
+                started=psutil.Process(process.pid).create_time(),
+            )
     if not _begun:
         atexit.register(_let_go)
     _begun[:] = [p for p in _begun if p.poll() is None] + [process]
