@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch import nn
 
@@ -29,27 +27,18 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    TrainingProgress,
     Warned,
     never_stop,
 )
 from napari_geosr.learning import checkpoint
-from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.accelerator import make_accelerator, precision_on
+from napari_geosr.learning.clock import Clock
 from napari_geosr.learning.method import Batch, Losses, Method
+from napari_geosr.learning.parts import FAILURES, in_parts, is_out_of_memory, length_of
 from napari_geosr.learning.patches import Patches
 
-#: Seconds between two reports, and between two previews at least.
-_REPORT_SECONDS = 0.5
-_PREVIEW_SECONDS = 3.0
-#: Share of the time that previews and validations together may take.
-_SHARE = 0.05
 _VALIDATION_BATCHES = 4
 _TRAIN, _VALIDATE, _TORCH = 2, 3, 4
-
-#: What failures of memory are among.
-_FAILURES = (MemoryError, RuntimeError)
-
-_DEVICE_VARIABLE = "ACCELERATE_TORCH_DEVICE"
 
 Preview = Callable[[nn.Module], Any]
 
@@ -88,7 +77,7 @@ class Trainer:
         device = device or config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.accelerator = make_accelerator(device, _precision(config, device))
+        self.accelerator = make_accelerator(device, precision_on(config, device))
         torch.manual_seed(config.seed)
         method.modules = method.build()
         self._reduce_hidden_maps()
@@ -237,7 +226,7 @@ class Trainer:
             self._drawer.shutdown(wait=True, cancel_futures=True)
 
     def _train(self, should_stop: ShouldStop) -> Generator[Step, None, None]:
-        clock = _Clock(self)
+        clock = Clock(self)
         last_save = time.monotonic()
         while self.step < self.steps and not self._all_stop(should_stop):
             began = time.monotonic()
@@ -271,14 +260,14 @@ class Trainer:
         wish = torch.tensor(float(should_stop()), device=self.accelerator.device)
         return bool(self.accelerator.reduce(wish, "sum") > 0)
 
-    def _preview(self, clock: _Clock) -> Step:
+    def _preview(self, clock: Clock) -> Step:
         """A preview; where there is no memory for it the training goes on without."""
         began = time.monotonic()
         assert self.preview is not None
         try:
             volume = self.preview(self.average)
-        except _FAILURES as error:
-            if not _is_out_of_memory(error):
+        except FAILURES as error:
+            if not is_out_of_memory(error):
                 raise
             self.preview = None
             self._empty_cache()
@@ -295,7 +284,7 @@ class Trainer:
             try:
                 losses = self._one_step()
                 break
-            except _FAILURES as error:
+            except FAILURES as error:
                 self._halve(error)
             self._ahead = None  # it may be what failed
         if self.parts == parts:
@@ -316,7 +305,7 @@ class Trainer:
             If they are single patches already, or some weights have moved already in
             this step and would move twice.
         """
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise error
         if self.parts >= self.config.batch_size:
             raise DeviceMemoryError(
@@ -420,12 +409,12 @@ class Trainer:
         """
         moved, self._moved = self._moved, False
         while True:
-            batches = _in_parts(batches, self.parts)
+            batches = in_parts(batches, self.parts)
             self.optimisers[group].zero_grad(set_to_none=True)
             try:
                 totals = self._accumulate(batches, loss)
                 break
-            except _FAILURES as error:
+            except FAILURES as error:
                 self._halve(error)
             self._empty_cache()
         self._moved = moved
@@ -436,10 +425,10 @@ class Trainer:
         batches: Sequence[Batch],
         loss: Callable[[Batch], tuple[torch.Tensor, Losses]],
     ) -> dict[str, float]:
-        n = sum(_length(batch) for batch in batches)
+        n = sum(length_of(batch) for batch in batches)
         totals: dict[str, float] = {}
         for batch in batches:
-            share = _length(batch) / n
+            share = length_of(batch) / n
             with self.accelerator.autocast():
                 value, named = loss(batch)
             self.accelerator.backward(value * share)
@@ -509,115 +498,3 @@ class _Validation(Patches):
     def draw(self, rng: Any, roles: Any, **more: Any) -> dict[str, Any]:
         """Draw from the validation blocks."""
         return super().draw(rng, roles, **(more | {"validation": True}))
-
-
-class _Clock:
-    """When to report, to preview, and how long it will still take."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.first_step = trainer.step
-        self.began = self.last_report = time.monotonic()
-        self.sums: dict[str, float] = {}
-        self.counted = 0
-        self.validation: float | None = None
-        self.next_preview = self.began + 1.0
-        self._memory = psutil.Process()
-
-    def note(self, losses: dict[str, float]) -> None:
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.counted += 1
-
-    def report_is_due(self, now: float) -> bool:
-        return now - self.last_report >= _REPORT_SECONDS or self.validation is not None
-
-    def preview_is_due(self, now: float) -> bool:
-        return now >= self.next_preview
-
-    def preview_took(self, seconds: float) -> None:
-        pause = max(_PREVIEW_SECONDS, seconds / _SHARE)
-        self.next_preview = time.monotonic() + pause
-
-    def report(self, now: float) -> TrainingProgress:
-        trainer = self.trainer
-        losses = {name: s / self.counted for name, s in self.sums.items()}
-        if self.validation is not None:
-            losses["validation"] = self.validation
-        per_step = (now - self.began) / max(1, trainer.step - self.first_step)
-        speed = (
-            self.counted * trainer.config.batch_size / max(now - self.last_report, 1e-6)
-        )
-        self.sums, self.counted, self.validation = {}, 0, None
-        self.last_report = now
-        return TrainingProgress(
-            trainer.step,
-            trainer.steps,
-            losses=losses,
-            learning_rate=trainer.rate(),
-            images_per_second=speed,
-            seconds_left=per_step * (trainer.steps - trainer.step),
-            memory=self._held(),
-        )
-
-    def _held(self) -> int:
-        if self.trainer.accelerator.device.type == "cuda":
-            return int(torch.cuda.memory_reserved())
-        return int(self._memory.memory_info().rss)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether it was the device's memory, or the machine's, that ran out."""
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
-
-
-def _length(batch: Batch) -> int:
-    return len(next(iter(batch.values())))
-
-
-def _in_parts(batches: Sequence[Batch], parts: int) -> list[Batch]:
-    """Halve batches until there are `parts`, or all have one patch."""
-    found = list(batches)
-    while len(found) < parts and any(_length(batch) > 1 for batch in found):
-        found = [
-            {name: tensor[half] for name, tensor in batch.items()}
-            for batch in found
-            for half in _halves(_length(batch))
-        ]
-    return found
-
-
-def _halves(n: int) -> tuple[slice, ...]:
-    middle = (n + 1) // 2
-    return (slice(middle), slice(middle, n)) if n > 1 else (slice(n),)
-
-
-def make_accelerator(device: str, precision: str) -> Any:
-    """An Accelerator on `device`; of several processes, on a GPU of its own.
-
-    Accelerate keeps its first choice for all later ones of a Python session, and takes
-    a device from the environment alone.
-    """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    if device.startswith("cuda:"):
-        torch.cuda.set_device(device)
-    before = os.environ.get(_DEVICE_VARIABLE)
-    os.environ[_DEVICE_VARIABLE] = device
-    try:
-        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
-    finally:
-        del os.environ[_DEVICE_VARIABLE]
-        if before is not None:
-            os.environ[_DEVICE_VARIABLE] = before
-
-
-def _precision(config: TrainingConfig, device: str) -> str:
-    # On a processor the network reduces its own hidden maps instead.
-    wanted = config.precision in ("auto", "bfloat16")
-    return "bf16" if wanted and device.startswith("cuda") else "no"

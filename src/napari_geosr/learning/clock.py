@@ -1,0 +1,75 @@
+"""When a training reports and shows a preview, and how long it will still take."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+from napari_geosr.core.steps import TrainingProgress
+
+if TYPE_CHECKING:
+    from napari_geosr.learning.trainer import Trainer
+
+#: Seconds between two reports, and between two previews at least.
+_REPORT_SECONDS = 0.5
+_PREVIEW_SECONDS = 3.0
+#: Share of the time that previews may take.
+_SHARE = 0.05
+
+
+class Clock:
+    """When to report, to preview, and how long it will still take."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.first_step = trainer.step
+        self.began = self.last_report = time.monotonic()
+        self.sums: dict[str, float] = {}
+        self.counted = 0
+        self.validation: float | None = None
+        self.next_preview = self.began + 1.0
+        self._memory = psutil.Process()
+
+    def note(self, losses: dict[str, float]) -> None:
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.counted += 1
+
+    def report_is_due(self, now: float) -> bool:
+        return now - self.last_report >= _REPORT_SECONDS or self.validation is not None
+
+    def preview_is_due(self, now: float) -> bool:
+        return now >= self.next_preview
+
+    def preview_took(self, seconds: float) -> None:
+        pause = max(_PREVIEW_SECONDS, seconds / _SHARE)
+        self.next_preview = time.monotonic() + pause
+
+    def report(self, now: float) -> TrainingProgress:
+        trainer = self.trainer
+        losses = {name: s / self.counted for name, s in self.sums.items()}
+        if self.validation is not None:
+            losses["validation"] = self.validation
+        per_step = (now - self.began) / max(1, trainer.step - self.first_step)
+        speed = (
+            self.counted * trainer.config.batch_size / max(now - self.last_report, 1e-6)
+        )
+        self.sums, self.counted, self.validation = {}, 0, None
+        self.last_report = now
+        return TrainingProgress(
+            trainer.step,
+            trainer.steps,
+            losses=losses,
+            learning_rate=trainer.rate(),
+            images_per_second=speed,
+            seconds_left=per_step * (trainer.steps - trainer.step),
+            memory=self._held(),
+        )
+
+    def _held(self) -> int:
+        if self.trainer.accelerator.device.type == "cuda":
+            return int(torch.cuda.memory_reserved())
+        return int(self._memory.memory_info().rss)
