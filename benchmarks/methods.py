@@ -31,6 +31,7 @@ from napari_geosr import io
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.quality import compare_pores, psnr, ssim
+from napari_geosr.models.bundle import read_card
 from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 from napari_geosr.physics import phantoms
@@ -202,11 +203,10 @@ def learned(
         result = _mean_over_parts(test, str(bundle))
     else:
         result = np.asarray(restore(Volume(test.first, "ZYX"), str(bundle)).data)
-    weights = (bundle / "weights.safetensors").stat().st_size // 4
     return {
         "method": recipe.label,
         **figures(result, test),
-        "parameters": weights,
+        "parameters": read_card(bundle).n_parameters,
         "steps": config.steps,
         "seconds": seconds,
     }
