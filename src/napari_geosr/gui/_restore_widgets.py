@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFormLayout,
     QFrame,
@@ -13,7 +12,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -26,6 +24,7 @@ from napari_geosr.gui._layers import is_helper
 from napari_geosr.gui._model_box import ModelBox
 from napari_geosr.gui._notify import MessageRow
 from napari_geosr.gui._saving import SaveButton
+from napari_geosr.gui._scrolling import fill_with_scrolling
 from napari_geosr.gui._section import Section
 from napari_geosr.gui._voxel_size import VoxelSizeRow
 from napari_geosr.operations.restore import RestoreConfig
@@ -154,15 +153,7 @@ class RestoreWidgets(QWidget):
             column.addWidget(widget)
         column.addLayout(copies)
         column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        scroll.setWidget(inner)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        fill_with_scrolling(self, inner)
         self.measure_button.setVisible(False)
 
 

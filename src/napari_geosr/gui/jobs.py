@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QFrame,
     QHBoxLayout,
     QHeaderView,
     QMessageBox,
     QPushButton,
-    QScrollArea,
     QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
@@ -26,6 +24,7 @@ from napari_geosr.gui._job_view import JobView, _button
 from napari_geosr.gui._layers import unwrapped
 from napari_geosr.gui._notify import MessageRow
 from napari_geosr.gui._resume_offer import ResumeOffer
+from napari_geosr.gui._scrolling import fill_with_scrolling
 from napari_geosr.gui._worker import Run
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
@@ -109,15 +108,7 @@ class JobsDock(QWidget):
         column.addWidget(self.message)
         column.addWidget(self.view)
         column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        scroll.setWidget(inner)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        fill_with_scrolling(self, inner)
 
     # The list
 

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_data_path
 from pydantic import Field, ValidationError
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QFormLayout,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QScrollArea,
     QSpinBox,
     QToolButton,
     QVBoxLayout,
@@ -38,6 +36,7 @@ from napari_geosr.gui._notify import MessageRow
 from napari_geosr.gui._position import plane_on_screen
 from napari_geosr.gui._remembered import recall, remember
 from napari_geosr.gui._resume_offer import ResumeOffer
+from napari_geosr.gui._scrolling import fill_with_scrolling
 from napari_geosr.gui._section import Section
 from napari_geosr.gui._train_start import Plan, start_steps, time_steps
 from napari_geosr.gui._training_data import DataRow, suggest
@@ -202,15 +201,7 @@ class TrainDock(QWidget):
         for widget in (self.message, self.advanced, self.view, self.jobs_button):
             column.addWidget(widget)
         column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        scroll.setWidget(inner)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        fill_with_scrolling(self, inner)
         self.view.setVisible(False)
         self._show_busy(False)
         self._show_folder()

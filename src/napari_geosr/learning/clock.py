@@ -34,6 +34,7 @@ class Clock:
         self._memory = psutil.Process()
 
     def note(self, losses: dict[str, float]) -> None:
+        """Take in the losses of one more step."""
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.counted += 1
@@ -45,10 +46,12 @@ class Clock:
         return now >= self.next_preview
 
     def preview_took(self, seconds: float) -> None:
+        """Put the next preview off, so that previews keep to their share of the time."""
         pause = max(_PREVIEW_SECONDS, seconds / _SHARE)
         self.next_preview = time.monotonic() + pause
 
     def report(self, now: float) -> TrainingProgress:
+        """Sum up what was noted since the last report, and begin anew."""
         trainer = self.trainer
         losses = {name: s / self.counted for name, s in self.sums.items()}
         if self.validation is not None:

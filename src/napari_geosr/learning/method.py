@@ -124,6 +124,13 @@ class Method:
         network = build_network(self.config.network, **self.network_kwargs())
         return {self.result: network}
 
+    def state(self) -> dict[str, Any]:
+        """What the method remembers from step to step, for the checkpoint: tensors."""
+        return {}
+
+    def restore_state(self, state: Mapping[str, Any]) -> None:
+        """Go on with what :meth:`state` gave."""
+
     def intended_use(self) -> str:
         """What the card says the model is for."""
         return "Volumes recorded like those it was trained on."

@@ -133,13 +133,8 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "parts": self.parts,
-            "method": self.method_state(),
+            "method": self.method.state(),
         }
-
-    def method_state(self) -> dict[str, Any]:
-        """What the method itself remembers from step to step (an image pool)."""
-        state: dict[str, Any] = getattr(self.method, "state", dict)()
-        return state
 
     def resume(self) -> bool:
         """Go on from the checkpoint in `folder`, if there is one."""
@@ -158,8 +153,7 @@ class Trainer:
                 "The checkpoint does not fit these settings: network or method were "
                 "changed. Start again in another folder."
             ) from error
-        if state["method"]:
-            self.method.restore_state(state["method"])  # type: ignore[attr-defined]
+        self.method.restore_state(state["method"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.first_step = self.step
         self.parts = state["parts"]

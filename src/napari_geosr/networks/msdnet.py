@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from napari_geosr.core.config import Config
 from napari_geosr.networks._dense import DenseStack, dense_maps
+from napari_geosr.networks._planes import PlanesConfig
 from napari_geosr.networks.spec import NetworkSpec
 
 
-class NetworkConfig(Config):
+class NetworkConfig(PlanesConfig):
     """Shape of an MSD-net."""
 
     layers_field: ClassVar[str] = "depth"
@@ -32,10 +32,6 @@ class NetworkConfig(Config):
         "dilations": (1, 2, 4, 8),
     }
 
-    ndim: Literal[2, 3] = 2
-    """Planes (2) or volumes (3)."""
-    adjacent_slices: int = Field(1, ge=1, le=31)
-    """Neighbouring planes given as input channels (2.5D); odd; 2D only."""
     depth: int = Field(30, ge=1, le=400)
     """Number of layers."""
     width: int = Field(1, ge=1, le=64)
@@ -47,10 +43,6 @@ class NetworkConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> NetworkConfig:
-        if self.adjacent_slices % 2 == 0:
-            raise ValueError("adjacent slices must be an odd number")
-        if self.ndim == 3 and self.adjacent_slices != 1:
-            raise ValueError("a network on volumes takes no adjacent slices")
         if min(self.dilations) < 1:
             raise ValueError("every dilation must be at least 1")
         return self

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from napari_geosr.core.config import Config
+from napari_geosr.networks._planes import PlanesConfig
 from napari_geosr.networks.light_sr import (
     ResidualBlock,
     cubic_kernel,
@@ -33,17 +33,13 @@ from napari_geosr.networks.light_sr import (
 from napari_geosr.networks.spec import NetworkSpec
 
 
-class NetworkConfig(Config):
+class NetworkConfig(PlanesConfig):
     """Shape of a light residual generator."""
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"
     training_defaults: ClassVar[dict[str, Any]] = {"features": 32, "blocks": 6}
 
-    ndim: Literal[2, 3] = 2
-    """Planes (2) or volumes (3)."""
-    adjacent_slices: int = Field(1, ge=1, le=31)
-    """Neighbouring planes given as input channels (2.5D); odd; 2D only."""
     upscale_factor: Literal[1, 2, 4] = 1
     """Output voxels per input voxel along every axis."""
     features: int = Field(32, ge=1, le=256)
@@ -54,14 +50,6 @@ class NetworkConfig(Config):
     """Voxels along every axis that are one place of the trunk."""
     residual: bool = True
     """Add the (centre) input plane, interpolated, to the output."""
-
-    @model_validator(mode="after")
-    def _check(self) -> NetworkConfig:
-        if self.adjacent_slices % 2 == 0:
-            raise ValueError("adjacent slices must be an odd number")
-        if self.ndim == 3 and self.adjacent_slices != 1:
-            raise ValueError("a network on volumes takes no adjacent slices")
-        return self
 
 
 def parameter_count(config: NetworkConfig) -> int:

@@ -13,14 +13,14 @@ References
 from __future__ import annotations
 
 import itertools
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from napari_geosr.core.config import Config
+from napari_geosr.networks._planes import PlanesConfig
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -29,29 +29,17 @@ from napari_geosr.networks.spec import NetworkSpec
 _HALO, _STRIDE = 56, 8
 
 
-class NetworkConfig(Config):
+class NetworkConfig(PlanesConfig):
     """Shape of TomoGAN's generator."""
 
     width_field: ClassVar[str] = "width"
     #: A generator that starts as the identity needs a fraction of the steps.
     training_defaults: ClassVar[dict[str, Any]] = {"residual": True}
 
-    ndim: Literal[2, 3] = 2
-    """Planes (2) or volumes (3)."""
-    adjacent_slices: int = Field(1, ge=1, le=31)
-    """Neighbouring planes given as input channels (2.5D); odd; 2D only."""
     width: int = Field(32, ge=1, le=128)
     """Maps at the first level, 32 in the paper; twice and four times that below."""
     residual: bool = False
     """Add the (centre) input plane to the output; not so in the paper."""
-
-    @model_validator(mode="after")
-    def _check(self) -> NetworkConfig:
-        if self.adjacent_slices % 2 == 0:
-            raise ValueError("adjacent slices must be an odd number")
-        if self.ndim == 3 and self.adjacent_slices != 1:
-            raise ValueError("a network on volumes takes no adjacent slices")
-        return self
 
 
 def parameter_count(config: NetworkConfig) -> int:

@@ -22,11 +22,11 @@ import itertools
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from napari_geosr.core.config import Config
+from napari_geosr.networks._planes import PlanesConfig
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -34,7 +34,7 @@ _SLOPE = 0.1
 _CONVOLUTIONS = 2
 
 
-class NetworkConfig(Config):
+class NetworkConfig(PlanesConfig):
     """Shape of a U-Net."""
 
     layers_field: ClassVar[str] = "levels"
@@ -46,10 +46,6 @@ class NetworkConfig(Config):
         "residual": False,
     }
 
-    ndim: Literal[2, 3] = 2
-    """Planes (2) or volumes (3)."""
-    adjacent_slices: int = Field(1, ge=1, le=31)
-    """Neighbouring planes given as input channels (2.5D); odd; 2D only."""
     levels: int = Field(3, ge=1, le=5)
     """Times that the image is halved; voxels are shared over 2^levels."""
     features: int = Field(32, ge=1, le=128)
@@ -62,14 +58,6 @@ class NetworkConfig(Config):
     """Hand the maps of full size over to the end; N2V2 leaves that out."""
     residual: bool = True
     """Add the (centre) input plane to the output."""
-
-    @model_validator(mode="after")
-    def _check(self) -> NetworkConfig:
-        if self.adjacent_slices % 2 == 0:
-            raise ValueError("adjacent slices must be an odd number")
-        if self.ndim == 3 and self.adjacent_slices != 1:
-            raise ValueError("a network on volumes takes no adjacent slices")
-        return self
 
 
 def parameter_count(config: NetworkConfig) -> int:

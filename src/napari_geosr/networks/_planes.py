@@ -1,0 +1,26 @@
+"""What all networks on planes, slabs of planes and volumes are asked."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from napari_geosr.core.config import Config
+
+
+class PlanesConfig(Config):
+    """Axes and neighbouring slices of a network."""
+
+    ndim: Literal[2, 3] = 2
+    """Planes (2) or volumes (3)."""
+    adjacent_slices: int = Field(1, ge=1, le=31)
+    """Neighbouring planes given as input channels (2.5D); odd; 2D only."""
+
+    @model_validator(mode="after")
+    def _check_slices(self) -> Self:
+        if self.adjacent_slices % 2 == 0:
+            raise ValueError("adjacent slices must be an odd number")
+        if self.ndim == 3 and self.adjacent_slices != 1:
+            raise ValueError("a network on volumes takes no adjacent slices")
+        return self
