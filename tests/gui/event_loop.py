@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 from qtpy.QtCore import QTimer
@@ -55,6 +56,11 @@ def crowding() -> float:
     """By how much other processes slow this one down: jobs per core, at least 1.
 
     Targets are for an idle machine. Where others want the cores as well, the window
-    waits its turn like everybody.
+    waits its turn like everybody. The mean over a minute is late to notice them, so
+    those that run at this moment count as well.
     """
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    jobs = os.getloadavg()[0]
+    now = Path("/proc/loadavg")
+    if now.exists():
+        jobs = max(jobs, int(now.read_text().split()[3].split("/")[0]))
+    return max(1.0, jobs / (os.cpu_count() or 1))

@@ -208,6 +208,7 @@ def test_the_window_stays_alive(viewer, qtbot):
     dock.cancel()
     qtbot.waitUntil(lambda: not dock.is_running, timeout=5000)
     latency = time.perf_counter() - began
+    crowded = crowding()
     dock.measure()
     with Gaps() as whole:
         qtbot.waitUntil(lambda: not dock.is_running, timeout=60_000)
@@ -226,6 +227,4 @@ def test_the_window_stays_alive(viewer, qtbot):
     assert opening.longest < 300 * crowd
     assert running.high < 50 * crowd
     assert running.longest < 150 * crowd
-    # The aim is a second (0.1 s on a quiet machine, printed above). The bound is for
-    # what a stop must not do: wait for the end of the measurement.
-    assert latency < 3 * crowd
+    assert latency < 1 * crowded
