@@ -46,7 +46,7 @@ class Clock:
         return now >= self.next_preview
 
     def preview_took(self, seconds: float) -> None:
-        """Put the next preview off, so that previews keep to their share of the time."""
+        """Put the next preview off: previews keep to their share of the time."""
         pause = max(_PREVIEW_SECONDS, seconds / _SHARE)
         self.next_preview = time.monotonic() + pause
 
