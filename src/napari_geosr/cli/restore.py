@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -15,14 +16,25 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.operations.inputs import InputConfig, open_volume
-from napari_geosr.operations.restore import RestoreConfig, Restored, restore_steps
+from napari_geosr.operations.restore import (
+    RestoreConfig,
+    Restored,
+    restore_average_steps,
+    restore_steps,
+)
+
+if TYPE_CHECKING:
+    from napari_geosr.core.steps import ShouldStop, Step
 
 
 def restore(
     input: InputPath,  # noqa: A002  # the name that people see
     /,
-    *,
+    *others: Annotated[
+        Path, Parameter(help="Further scans of the same object, with --average.")
+    ],
     out: Annotated[
         Path,
         Parameter(
@@ -32,6 +44,14 @@ def restore(
     config: Annotated[RestoreConfig | None, AS_FLAGS] = None,
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
     settings: SettingsPath = None,
+    average: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="The inputs show the same object (sub-reconstructions, repeated "
+            "scans): write the mean of what the model makes of them.",
+        ),
+    ] = False,
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
@@ -39,18 +59,26 @@ def restore(
     from napari_geosr import io
     from napari_geosr.cli.console import print_json, run_command
 
+    if others and not average:
+        raise ConfigError(
+            f"{1 + len(others)} inputs are given for one output. Add --average if they "
+            "show the same object; else restore one after the other."
+        )
     io.check_output(out, overwrite=overwrite)
     wanted = settings_from(RestoreConfig, config, settings)
-    volume = open_volume(input, reading)
-    result, warnings = run_command(
-        lambda should_stop: restore_steps(
-            volume,
-            wanted,
-            out=out,
-            overwrite=overwrite,
-            should_stop=should_stop,
-        )
-    )
+    volumes = [open_volume(path, reading) for path in (input, *others)]
+
+    def steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
+        more: dict[str, Any] = {
+            "out": out,
+            "overwrite": overwrite,
+            "should_stop": should_stop,
+        }
+        if average:
+            return restore_average_steps(volumes, wanted, **more)
+        return restore_steps(volumes[0], wanted, **more)
+
+    result, warnings = run_command(steps)
     if json:
         print_json(_describe(result, warnings))
     elif result.complete:

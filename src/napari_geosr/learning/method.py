@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -56,7 +56,10 @@ class Method:
         Whether volumes of different roles show the same place.
     one_object : bool
         Whether all volumes show the same object: then the same block of all of them is
-        kept for validation.
+        kept for validation, and they are restored together.
+    run_on : {"each", "others"}
+        What the model is run on where there are several volumes of one object: each of
+        them, or the mean of all others.
     noisy_target : bool
         Whether targets are as noisy as sources: figures against them say how near the
         noise the model is as well, and are not those against a clean object.
@@ -72,6 +75,10 @@ class Method:
     result = "network"
     #: The role whose grey scale the model's output has.
     output_role = "source"
+
+    @property
+    def run_on(self) -> Literal["each", "others"]:
+        return "each"
 
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config

@@ -129,6 +129,11 @@ class ModelCard(Config):
     """Neighbouring planes that it sees (2.5D)."""
     upscale_factor: int = Field(1, ge=1, le=16)
     """Output voxels per input voxel along every axis."""
+    inputs: int = Field(1, ge=1)
+    """How many scans of one object it was trained on together; more than one are given
+    together, and the mean of its outputs is the result (Noise2Inverse)."""
+    run_on: Literal["each", "others"] = "each"
+    """What it is run on then: each of them, or the mean of all others."""
     halo: int = Field(ge=0)
     """Radius of the receptive field in input voxels."""
     normalisation: Normalisation = Normalisation()

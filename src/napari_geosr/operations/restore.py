@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.restore_average import restore_average_steps
 from napari_geosr.operations.restore_preparation import (
     Prepared,
     RestoreConfig,
@@ -37,6 +38,7 @@ __all__ = [
     "prepare_steps",
     "preview_steps",
     "restore",
+    "restore_average_steps",
     "restore_steps",
     "run_steps",
 ]
@@ -131,13 +133,17 @@ def restore_steps(
     )
 
 
-def restore(volume: Volume, model: str = "foam-denoise", **settings: Any) -> Volume:
+def restore(
+    volume: Volume | Sequence[Volume], model: str = "foam-denoise", **settings: Any
+) -> Volume:
     """Restore a volume (denoise or super-resolve) and return the result.
 
     Parameters
     ----------
-    volume : Volume
-        Axes (Z, Y, X) or (Y, X), any real dtype.
+    volume : Volume or sequence of Volume
+        Axes (Z, Y, X) or (Y, X), any real dtype. Several show the same object, such as
+        the sub-reconstructions of Noise2Inverse: the result is the mean of what the
+        model makes of each.
     model : str
         Name in the zoo or path of a bundle.
     **settings
@@ -155,5 +161,9 @@ def restore(volume: Volume, model: str = "foam-denoise", **settings: Any) -> Vol
         With one sentence saying what is wrong and what to do.
     """
     config = RestoreConfig.create(model=model, **settings)
-    restored: Restored = run_to_end(restore_steps(volume, config))
+    if isinstance(volume, Volume):
+        steps = restore_steps(volume, config)
+    else:
+        steps = restore_average_steps(volume, config)
+    restored: Restored = run_to_end(steps)
     return restored.volume

@@ -128,11 +128,21 @@ class Prepared:
 
 
 def prepare_steps(
-    volume: Volume, config: RestoreConfig, *, should_stop: ShouldStop = never_stop
+    volume: Volume,
+    config: RestoreConfig,
+    *,
+    should_stop: ShouldStop = never_stop,
+    alone: bool = True,
 ) -> Generator[Step, None, None]:
     """Load the model, read the volume's statistics and judge whether they match.
 
     The last step is ``ResultReady(Prepared)``.
+
+    Parameters
+    ----------
+    alone : bool
+        Whether this is the only volume that the result comes from; a model that wants
+        several is then said to.
 
     Raises
     ------
@@ -163,6 +173,8 @@ def prepare_steps(
     verdict = judge(model.card, draw_sample(volume), volume)
     if verdict.level != "ok":
         yield Warned(message=" ".join(verdict.reasons))
+    if alone and model.card.inputs > 1:
+        yield Warned(message=_wants_several(model))
     network = model.network()
     yield ResultReady(
         result=Prepared(volume, config, model, network, statistics, device, verdict)
@@ -185,6 +197,16 @@ def _scaled(statistics: IntensityStatistics, model: Model) -> IntensityStatistic
         statistics,
         input=(normalisation.mean, normalisation.std),
         output=(normalisation.output_mean, normalisation.output_std),
+    )
+
+
+def _wants_several(model: Model) -> str:
+    card = model.card
+    return (
+        f"{card.name} was trained on {card.inputs} reconstructions of one object, each "
+        "from other projections. Give all of them together (napari-geosr restore A B … "
+        "--average, or a list to restore()): the mean of its outputs has less noise than "
+        "one of them."
     )
 
 

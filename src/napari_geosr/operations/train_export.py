@@ -17,6 +17,7 @@ from napari_geosr.physics.simulated import is_simulated
 
 if TYPE_CHECKING:
     from napari_geosr.learning.energy import Meter
+    from napari_geosr.learning.method import Method
     from napari_geosr.learning.patches import Patches, Scene
     from napari_geosr.learning.trainer import Trainer
     from napari_geosr.operations.train import TrainJob
@@ -47,6 +48,7 @@ def export(
         adjacent_slices=spec.adjacent_slices,
         upscale_factor=spec.upscale_factor[0],
         halo=max(spec.halo),
+        **_inputs(method),
         normalisation=normalisation,
         training=describe(sources, _data_sentence(job, patches), config.seed),
         figures=_figures(trainer, patches),
@@ -75,6 +77,13 @@ def _task(method: str, factor: int) -> Any:
     if factor > 1:
         return "super-resolution"
     return "translate" if method in ("pix2pix", "cyclegan") else "denoise"
+
+
+def _inputs(method: Method) -> dict[str, Any]:
+    """How many scans of one object are restored together, where it is not one."""
+    if not method.one_object:
+        return {}
+    return {"inputs": len(method.config.source), "run_on": method.run_on}
 
 
 def _normalisation(kind: str, patches: Patches, output_role: str) -> Normalisation:

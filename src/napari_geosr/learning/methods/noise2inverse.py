@@ -6,7 +6,8 @@ one of them can be guessed from the others, as in Noise2Noise. That holds where 
 reconstruction is linear and the noise has zero mean; the sources must have the same
 voxels, filter and grey scale.
 
-To restore, the network is run on each of :func:`inputs` and the outputs are averaged.
+To restore, the network is run on each of :func:`inputs` and the outputs are averaged;
+the model's card says so, and ``napari-geosr restore A B … --average`` does it.
 
 References
 ----------
@@ -120,17 +121,19 @@ class Method(_Method):
             "target": [_mean(given, wanted) for _, wanted in sets],
         }
 
+    @property
+    def run_on(self) -> Literal["each", "others"]:
+        """Of all sources, what the network has seen as input."""
+        return "others" if self.config.strategy == "X:1" else "each"
+
     def intended_use(self) -> str:
         """Restore what training gave as input: the whole scan has less noise."""
         n = len(self.config.source)
-        given = (
-            f"the mean of {n - 1} of {n}" if self.config.strategy == "X:1" else "each"
-        )
         return (
-            f"Sub-reconstructions like the {n} that it was trained on: restore {given} "
-            "in all ways to choose them, and average the results. The reconstruction "
-            "from all projections has less noise than any of these, so restoring it "
-            "works approximately only."
+            f"Sub-reconstructions like the {n} that it was trained on: give all of one "
+            "object together, and the result is the mean of the outputs. The "
+            "reconstruction from all projections has less noise than any of these, so "
+            "restoring it alone works approximately only."
         )
 
     def inputs(self, volumes: Sequence[Volume]) -> list[Volume]:

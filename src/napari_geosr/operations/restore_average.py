@@ -1,0 +1,198 @@
+"""Restore several scans of one object: the mean of what the model makes of each.
+
+Noise2Inverse learns from reconstructions of disjoint parts of the projections, and its
+result is the mean of the network's outputs over all of them [1]_. Two scans of one
+object, as Noise2Noise learns from, are averaged alike.
+
+References
+----------
+.. [1] Hendriksen, Pelt, Batenburg. Noise2Inverse: self-supervised deep convolutional
+   denoising for tomography. IEEE TCI 6, 1320-1335 (2020).
+   doi:10.1109/TCI.2020.3019647
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.learning.mean_volume import mean_volume
+from napari_geosr.learning.methods.noise2inverse import inputs
+from napari_geosr.models import zoo
+from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.restore_preparation import (
+    Prepared,
+    RestoreConfig,
+    prepare_steps,
+)
+from napari_geosr.operations.restore_run import Restored, run_steps
+from napari_geosr.operations.storage import array_for
+
+#: Planes that are added at once.
+_PLANES = 8
+
+
+def restore_average_steps(
+    volumes: Sequence[Volume],
+    config: RestoreConfig,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Restore scans of one object and average the results.
+
+    What the model is run on stands on its card: each of the volumes, or the mean of all
+    others, once for each (Noise2Inverse, strategy X:1).
+
+    Parameters
+    ----------
+    volumes : sequence of Volume
+        Of the same voxels, at least two.
+    out : path, optional
+        File to write at the end; without it the result is kept in memory, or in a zarr
+        in the cache folder when it would not fit.
+
+    Yields
+    ------
+    Step
+        Those of every restoration; the last is ``ResultReady(Restored)``.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so: a mean over some of the inputs is no result.
+    ConfigError, ModelError, VolumeError, DeviceMemoryError, FileError
+        With one sentence saying what is wrong and what to do.
+    """
+    if out is not None:
+        io.check_output(out, overwrite=overwrite)
+    if len(volumes) < 2:
+        raise ConfigError("An average needs two inputs of the same object at least.")
+    volumes = [volume.select() for volume in volumes]
+    for volume in volumes:
+        refuse_own_source(volume, *([] if out is None else [out]))
+    mean_volume(volumes, "all")  # says which of them differs
+    card = zoo.find(config.model).card
+    if card.inputs not in (1, len(volumes)):
+        yield Warned(
+            message=f"The model {card.name!r} was trained on {card.inputs} inputs of "
+            f"one object together and gets {len(volumes)}: their noise is another."
+        )
+    given = inputs(volumes, "X:1" if card.run_on == "others" else "1:X")
+    first: Restored = yield from relay(_mean_steps(given, config, should_stop))
+    yield StageStarted(message="Finishing the mean")
+    described = {}
+    for i, volume in enumerate(volumes):
+        described[f"input {i + 1}"] = yield from relay(
+            provenance.describe_steps(volume, should_stop)
+        )
+    data, n_clipped = first.volume.data, 0
+    if config.output_dtype == "input" and volumes[0].dtype.kind in "iu":
+        data, n_clipped = _rounded(data, volumes[0].dtype)
+    record = {
+        **first.volume.provenance[-1],
+        "inputs": described,
+        "settings": config.model_dump(mode="json"),
+        "output_dtype": str(data.dtype),
+        "mean_over": {"outputs": len(given), "run_on": card.run_on},
+    }
+    volume = first.volume.replace(
+        data=data,
+        name=f"{volumes[0].name} · {card.name}",
+        provenance=(*volumes[0].provenance, record),
+    )
+    if out is not None:
+        written = io.write(volume, out, overwrite=overwrite)
+        volume = io.read(written).replace(name=volume.name)
+    if n_clipped:
+        yield Warned(
+            message=f"{n_clipped} voxels lay outside the range of {data.dtype} and "
+            "were clipped. Choose float32 output to keep them."
+        )
+    path = None if out is None else Path(out)
+    yield ResultReady(result=replace(first, volume=volume, path=path))
+
+
+def _mean_steps(
+    given: Sequence[Volume], config: RestoreConfig, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Restore each of `given` in float32: ``ResultReady(Restored)`` with the mean.
+
+    All else of the result is that of the first.
+    """
+    total: Any = None
+    said: set[str] = set()
+    plain = config.model_copy(update={"output_dtype": "float32"})
+    for i, volume in enumerate(given):
+        yield StageStarted(message=f"Input {i + 1} of {len(given)}: {volume.name}")
+        prepared: Prepared = yield from _quietly(
+            prepare_steps(volume, plain, should_stop=should_stop, alone=False), said
+        )
+        restored: Restored = yield from _quietly(
+            run_steps(prepared, should_stop=should_stop), said
+        )
+        if not restored.complete:
+            raise Cancelled(
+                f"Stopped at input {i + 1} of {len(given)}: there is no mean yet."
+            )
+        if total is None:
+            first, total = restored, array_for(restored.volume.shape, np.dtype("f4"))
+        for key in _slabs(total):
+            part = np.asarray(restored.volume.data[key]) / np.float32(len(given))
+            total[key] = np.asarray(total[key]) + part
+    yield ResultReady(result=replace(first, volume=first.volume.replace(data=total)))
+
+
+def _quietly(
+    steps: Generator[Step, None, None], said: set[str]
+) -> Generator[Step, None, Any]:
+    """Pass steps on, but no sentence twice; the return value is the result."""
+    result = None
+    try:
+        for step in steps:
+            if isinstance(step, ResultReady):
+                result = step.result
+            elif not isinstance(step, Warned):
+                yield step
+            elif step.message not in said:
+                said.add(step.message)
+                yield step
+    finally:
+        steps.close()
+    return result
+
+
+def _rounded(values: Any, dtype: np.dtype[Any]) -> tuple[Any, int]:
+    """`values` as integers, and how many had to be clipped."""
+    limits = np.iinfo(dtype)
+    found, n_clipped = array_for(values.shape, dtype), 0
+    for key in _slabs(values):
+        # In float64, which holds the limits of all types but those of 64 bits.
+        wide = np.rint(np.asarray(values[key], np.float64))
+        n_clipped += int(np.count_nonzero((wide < limits.min) | (wide > limits.max)))
+        found[key] = np.clip(wide, limits.min, limits.max).astype(dtype)
+    return found, n_clipped
+
+
+def _slabs(array: Any) -> Iterator[slice]:
+    """Some planes at a time: the array may be on disk."""
+    for start in range(0, array.shape[0], _PLANES):
+        yield slice(start, start + _PLANES)
