@@ -205,8 +205,8 @@ def _wants_several(model: Model) -> str:
     return (
         f"{card.name} was trained on {card.inputs} reconstructions of one object, each "
         "from other projections. Give all of them together (napari-geosr restore A B … "
-        "--average, or a list to restore()): the mean of its outputs has less noise than "
-        "one of them."
+        "--average, or a list to restore()): the mean of its outputs has less noise "
+        "than one of them."
     )
 
 
