@@ -198,6 +198,32 @@ class Volume:
             return self
         return self.replace(data=_sliceable(self.data)[tuple(key)], axes=axes)
 
+    def as_slices(self, *, channel: int | None = None) -> Volume:
+        """Take the images of a time series as the slices of one volume.
+
+        A step in time has no length: slices lie as far apart as rows. No voxel is read.
+
+        Parameters
+        ----------
+        channel : int, optional
+            Needed where there are several.
+
+        Raises
+        ------
+        VolumeError
+            If this is no time series of images, or the channel is not there.
+        """
+        if "T" not in self.axes or "Z" in self.axes:
+            raise VolumeError(f"{self.name!r} is no time series of images.")
+        image = self.select(time=0, channel=channel)
+        key = tuple(channel or 0 if a == "C" else slice(None) for a in self.axes)
+        return image.replace(
+            data=_sliceable(self.data)[key],
+            axes="ZYX",
+            voxel_size=(image.voxel_size[0], *image.voxel_size),
+            origin=(0.0, *image.origin),
+        )
+
     def upscaled_geometry(
         self, factor: int | Sequence[int]
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from napari_geosr import io
 from napari_geosr.core.config import Config
-from napari_geosr.core.errors import FileError
+from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.units import require_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import is_zarr_folder
@@ -102,6 +102,36 @@ def open_volume(path: str | Path, config: InputConfig | None = None) -> Volume:
     config = config or InputConfig()
     volume = io.read(path, **config.reading())
     return volume.select(time=config.time, channel=config.channel)
+
+
+def open_to_learn(
+    path: str | Path, config: InputConfig | None = None, *, flat: bool
+) -> Volume:
+    """Open a volume to learn from, or a time series of images.
+
+    Parameters
+    ----------
+    flat : bool
+        Whether slices are learned from one by one: then the images of a time series are
+        the slices of one volume.
+
+    Raises
+    ------
+    FileError, VolumeError
+        If the file cannot be opened, or a channel or time point must be chosen.
+    """
+    config = config or InputConfig()
+    volume = io.read(path, **config.reading())
+    is_series = volume.axes in ("TYX", "TCYX") and volume.shape[0] > 1
+    if not is_series or config.time is not None:
+        return volume.select(time=config.time, channel=config.channel)
+    if not flat:
+        raise VolumeError(
+            f"{volume.title} has {volume.shape[0]} time points. Set dimensions to 2D "
+            "(--dimensions 2D) to learn from each as an image of its own, or choose "
+            f"one, 0 … {volume.shape[0] - 1} (--time)."
+        )
+    return volume.as_slices(channel=config.channel)
 
 
 def open_companion(

@@ -21,7 +21,12 @@ from napari_geosr.core.steps import (
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.methods import METHODS, config_class, needs
 from napari_geosr.operations import catalogue
-from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.inputs import InputConfig, open_to_learn
+from napari_geosr.operations.train_checks import (
+    check_contents,
+    check_country,
+    check_slices,
+)
 from napari_geosr.physics.simulated import is_simulated, open_simulated
 
 if TYPE_CHECKING:
@@ -120,6 +125,7 @@ class TrainJob(Config):
                 f"There is no network {self.training.network!r}. Choose one of "
                 f"{', '.join(known)}."
             )
+        check_country(self.training.country)
 
     def check(self) -> None:
         """Refuse what can be seen to be wrong before a process is started.
@@ -132,6 +138,8 @@ class TrainJob(Config):
         self.check_settings()
         method = METHODS.load(self.method).Method(self.training)
         volumes = open_roles(self, method)
+        check_slices(self.training, volumes["source"])
+        check_contents(volumes)
         if not (method.paired and "target" in volumes):
             return
         from napari_geosr.learning.pairs import check_shapes
@@ -209,7 +217,10 @@ def train_steps(
     yield StageStarted(message="Opening the data")
     method: Method = METHODS.load(job.method).Method(job.training)
     method.check(job.training)
-    volumes = method.scenes(open_roles(job, method))
+    opened = open_roles(job, method)
+    for sentence in check_slices(job.training, opened["source"]):
+        yield Warned(message=sentence)
+    volumes = method.scenes(opened)
     yield from _check_pairs(method, volumes)
     for sentence in method.look(volumes):
         yield Warned(message=sentence)
@@ -298,7 +309,7 @@ def open_roles(job: TrainJob, method: Method | type[Method]) -> dict[str, list[V
         role: [
             volume
             for path in getattr(job.training, role)
-            for volume in _open(path, job.reading)
+            for volume in _open(path, job)
         ]
         for role in method.roles
     }
@@ -311,8 +322,11 @@ def open_roles(job: TrainJob, method: Method | type[Method]) -> dict[str, list[V
     return opened
 
 
-def _open(path: Path, reading: InputConfig) -> list[Volume]:
-    return open_simulated(path) if is_simulated(path) else [open_volume(path, reading)]
+def _open(path: Path, job: TrainJob) -> list[Volume]:
+    if is_simulated(path):
+        return open_simulated(path)
+    flat = job.training.dimensions == "2D"
+    return [open_to_learn(path, job.reading, flat=flat)]
 
 
 def _check_pairs(
