@@ -11,18 +11,19 @@ from napari_geosr import measure_porosity
 from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.steps import BlockDone, ResultReady, Warned, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations import measure as verb
+from napari_geosr.operations import grey_levels
+from napari_geosr.operations.grey_levels import (
+    histogram_steps,
+    preview_mask,
+    threshold_steps,
+)
 from napari_geosr.operations.mask import ResampledMask, align_mask
 from napari_geosr.operations.measure import (
     MeasureConfig,
     compare_steps,
-    histogram_steps,
     measure_steps,
-    pore_size,
-    preview_mask,
-    same_smallest_pore,
-    threshold_steps,
 )
+from napari_geosr.operations.pore_size import pore_size, same_smallest_pore
 
 #: Centres (Z, Y, X) and radii in voxels.
 BALLS = (((8, 10, 10), 6), ((22, 30, 28), 7), ((8, 30, 12), 3))
@@ -237,7 +238,7 @@ def test_the_histogram_shows_nearly_every_voxel(rng, dtype):
 
 def test_huge_volumes_are_sampled_for_the_preview(rng, monkeypatch):
     volume = foam(rng)
-    monkeypatch.setattr(verb, "_MOST_COUNTED", volume.nbytes // 2)
+    monkeypatch.setattr(grey_levels, "_MOST_COUNTED", volume.nbytes // 2)
     levels = run_to_end(histogram_steps(volume))
     assert levels.sampled
     assert levels.histogram.n == volume.data.size // 2

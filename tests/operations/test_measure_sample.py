@@ -9,11 +9,10 @@ from napari_geosr import measure_porosity
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations import measure as verb
+from napari_geosr.operations import grey_levels
+from napari_geosr.operations.grey_levels import histogram_steps, threshold_steps
 from napari_geosr.operations.measure import (
     MeasureConfig,
-    histogram_steps,
-    threshold_steps,
 )
 
 SHAPE = (32, 20, 24)
@@ -53,7 +52,7 @@ def test_of_a_huge_volume_planes_of_the_sample_are_read(rng, monkeypatch):
     thin = np.zeros(SHAPE, bool)
     thin[9::16] = True  # between the planes that would be chosen of all
     mask = mask.replace(data=thin)
-    monkeypatch.setattr(verb, "_MOST_COUNTED", volume.nbytes // 2)
+    monkeypatch.setattr(grey_levels, "_MOST_COUNTED", volume.nbytes // 2)
     levels = run_to_end(histogram_steps(volume, mask))
     assert levels.sampled
     assert levels.histogram.n == thin.sum()

@@ -21,7 +21,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         made.append(number)
         return simulated.fluo(number)
 
-    monkeypatch.setitem(simulated.KINDS, "fluo", Kind(simulate, 3))  # type: ignore[arg-type]
+    monkeypatch.setitem(simulated.KINDS, "fluo", Kind(simulate, 3))
     monkeypatch.setattr(simulated, "_cache", Cache())
     return made
 
@@ -44,8 +44,8 @@ def test_volumes_are_simulated_when_read_and_once(counted: list[int]) -> None:
     assert counted == [3]
 
 
-@pytest.mark.parametrize("kind", ["ct-scan", "fluo"])
-@pytest.mark.parametrize("number", [1, 7, 8])
+@pytest.mark.parametrize("kind", ["ct-scan", "fluo", "foam-scan", "foam-coarse"])
+@pytest.mark.parametrize("number", [1, 7, 11])
 def test_a_volume_is_a_function_of_its_number(
     kind: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +78,27 @@ def test_pairs_show_the_same_object_with_independent_noise(
     assert abs(a.mean()) < 0.02
     # What the noise adds to the clean scan has nothing to do with it.
     assert abs(np.corrcoef(a.ravel(), clean.ravel())[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("foam-scan", 1), ("foam-coarse", 2)])
+def test_objects_are_sharp_and_in_the_place_of_their_scans(
+    kind: str, factor: int
+) -> None:
+    for number in (0, 1):
+        scan = read(f"simulated:{kind}:{number}-{number}")
+        (volume,) = open_simulated(f"simulated:{kind}-object:{number}-{number}")
+        fine = np.asarray(volume.data[:])
+        assert volume.shape == fine.shape == tuple(factor * n for n in scan.shape)
+        cells = [m for n in scan.shape for m in (n, factor)]
+        coarse = fine.reshape(cells).mean(axis=(1, 3, 5))
+        # Nothing explains the scan better than its object where it is.
+        here = np.corrcoef(scan.ravel(), coarse.ravel())[0, 1]
+        moved = [
+            np.corrcoef(scan.ravel(), np.roll(coarse, step, axis).ravel())[0, 1]
+            for axis in range(3)
+            for step in (-1, 1)
+        ]
+        assert here > max(moved)
 
 
 def test_the_cache_is_bounded_and_keeps_what_was_used_last(

@@ -13,8 +13,8 @@ from napari_geosr.gui._layers import chosen_position, volume_from_layer
 from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._measuring import levels_steps
 from napari_geosr.gui._worker import Run
+from napari_geosr.operations.grey_levels import GreyLevels
 from napari_geosr.operations.mask import align_mask
-from napari_geosr.operations.measure import GreyLevels
 
 if TYPE_CHECKING:
     import napari.viewer

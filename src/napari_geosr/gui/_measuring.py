@@ -11,10 +11,10 @@ import numpy as np
 
 from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
 from napari_geosr.gui import _pore_layers as pore_layers
+from napari_geosr.operations.grey_levels import histogram_steps
 from napari_geosr.operations.measure import (
     MeasureConfig,
     compare_steps,
-    histogram_steps,
     measure_record,
 )
 

@@ -27,12 +27,9 @@ from napari_geosr.gui._histogram import Bars, ThresholdView
 from napari_geosr.gui._layer_combo import LayerCombo
 from napari_geosr.gui._layers import is_helper
 from napari_geosr.gui._voxel_size import VoxelSizeRow
-from napari_geosr.operations.measure import (
-    GreyLevels,
-    MeasureConfig,
-    number_text,
-    pore_size,
-)
+from napari_geosr.operations.grey_levels import GreyLevels
+from napari_geosr.operations.measure import MeasureConfig, number_text
+from napari_geosr.operations.pore_size import pore_size
 
 if TYPE_CHECKING:
     import napari.viewer

@@ -9,7 +9,8 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
 from napari_geosr.gui._layers import finest, helper_metadata, same_place
-from napari_geosr.operations.measure import MeasureConfig, preview_mask
+from napari_geosr.operations.grey_levels import preview_mask
+from napari_geosr.operations.measure import MeasureConfig
 
 if TYPE_CHECKING:
     import napari.viewer

@@ -19,8 +19,9 @@ from napari_geosr.gui._porosity_widgets import PorosityWidgets
 from napari_geosr.gui._remembered import recall, remember
 from napari_geosr.gui._threshold_preview import ThresholdPreview
 from napari_geosr.gui._worker import Run
+from napari_geosr.operations.grey_levels import GreyLevels
 from napari_geosr.operations.mask import align_mask
-from napari_geosr.operations.measure import GreyLevels, MeasureConfig
+from napari_geosr.operations.measure import MeasureConfig
 
 if TYPE_CHECKING:
     import napari.viewer

@@ -3,8 +3,9 @@
 Volume number `n` of a kind is a function of `n` alone, so a config that names a range
 says all there is to know about the data. Kinds that differ in their ending show the
 same object: ``ct-scan`` and ``ct-scan-again`` with independent noise, ``ct-scan-clean``
-without. Grey levels are in standard deviations of the first noisy one from its mean.
-Every few numbers is a single image in place of a volume.
+without, ``foam-scan-object`` without noise and blur, ``foam-coarse-object`` with twice
+the voxels as well. Grey levels are in standard deviations of the first noisy one from
+its mean. Of most kinds every few numbers is a single image in place of a volume.
 """
 
 from __future__ import annotations
@@ -28,12 +29,10 @@ from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
 
 PREFIX = "simulated:"
-#: Volumes kept once simulated; 128 of the shapes below, in all versions, take 450 MB.
+#: Volumes kept once simulated; 128 of the scans below, in all versions, take 450 MB.
 CACHE_BYTES = 1 << 30
-VERSIONS = ("", "-again", "-clean")
-_SHAPE: Shape = (16, 128, 128)
 _MOST = 100_000
-_CT_SEED, _FLUO_SEED = 20_301, 20_302
+_CT_SEED, _FLUO_SEED, _FOAM_SEED, _COARSE_SEED = 20_301, 20_302, 20_303, 20_304
 
 
 @dataclass(frozen=True)
@@ -43,21 +42,37 @@ class Kind:
     Attributes
     ----------
     simulate : callable
-        From a number to noisy, noisy again, and clean (Z, Y, X).
-    single_every : int
+        From a number to its versions (Z, Y, X), in the order of `endings`.
+    single_every : int, optional
         Each so many-th number is the middle plane alone (Y, X).
+    endings : tuple of str
+        Of the versions' names.
+    shape : tuple of int
+        Of the first version.
+    finer : int
+        Voxels of the other versions per voxel of the first, along every axis.
     """
 
-    simulate: Callable[[int], tuple[FloatArray, FloatArray, FloatArray]]
-    single_every: int
+    simulate: Callable[[int], tuple[FloatArray, ...]]
+    single_every: int | None = None
+    endings: tuple[str, ...] = ("", "-again", "-clean")
+    shape: Shape = (16, 128, 128)
+    finer: int = 1
 
     def is_single(self, number: int) -> bool:
         """Whether that number is a single image."""
-        return number % self.single_every == self.single_every - 1
+        every = self.single_every
+        return every is not None and number % every == every - 1
+
+    def version_shape(self, number: int, version: int) -> tuple[int, ...]:
+        """Shape of a version of a number."""
+        factor = self.finer if version else 1
+        shape = tuple(factor * n for n in self.shape)
+        return shape[1:] if self.is_single(number) else shape
 
     def versions(self, number: int) -> tuple[FloatArray, ...]:
         """All versions of a number, on the scale of the first."""
-        made: tuple[FloatArray, ...] = self.simulate(number)
+        made = self.simulate(number)
         if self.is_single(number):
             made = tuple(part[len(part) // 2] for part in made)
         mean, std = float(made[0].mean()), float(made[0].std())
@@ -95,7 +110,7 @@ def ct_object(
 def ct_scan(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Two scans of the same object, and the one that endless photons would give."""
     rng = np.random.default_rng([_CT_SEED, number])
-    phantom, texture = ct_object(_SHAPE, rng)
+    phantom, texture = ct_object(KINDS["ct-scan"].shape, rng)
     imaging = scans.random_imaging(rng)
     sign = np.float32(-1.0 if rng.random() < 0.5 else 1.0)
     noisy, again = (
@@ -116,12 +131,43 @@ def fluo(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Two exposures of the same cells, and their mean."""
     rng = np.random.default_rng([_FLUO_SEED, number])
     microscope = fluorescence.random_microscope(rng)
-    light = fluorescence.random_phantom(_SHAPE, rng, step=microscope.step)
+    shape = KINDS["fluo"].shape
+    light = fluorescence.random_phantom(shape, rng, step=microscope.step)
     made = fluorescence.expose(light, microscope, rng)
     return made.noisy, made.again, made.clean
 
 
-KINDS = {"ct-scan": Kind(ct_scan, 8), "fluo": Kind(fluo, 3)}
+def foam_scan(number: int) -> tuple[FloatArray, FloatArray]:
+    """A scan of pores in a solid, and the sharp object."""
+    made = scans.random_scan(
+        KINDS["foam-scan"].shape,
+        np.random.default_rng([_FOAM_SEED, number]),
+        strong_noise=0.5,
+        small_pores=0.3,
+    )
+    return made.noisy, made.clean
+
+
+def foam_coarse(number: int) -> tuple[FloatArray, FloatArray]:
+    """A coarse scan of pores in a solid; the sharp object on a grid twice as fine."""
+    kind = KINDS["foam-coarse"]
+    made = scans.random_scan(
+        kind.shape,
+        np.random.default_rng([_COARSE_SEED, number]),
+        noise=(0.03, 0.5),
+        blur=(0.25, 0.8),
+        downsample=kind.finer,
+    )
+    return made.noisy, made.clean
+
+
+_OBJECT = ("", "-object")
+KINDS = {
+    "ct-scan": Kind(ct_scan, 8),
+    "fluo": Kind(fluo, 3),
+    "foam-scan": Kind(foam_scan, 12, endings=_OBJECT, shape=(24, 128, 128)),
+    "foam-coarse": Kind(foam_coarse, endings=_OBJECT, shape=(48, 48, 48), finer=2),
+}
 
 
 class Cache:
@@ -161,8 +207,7 @@ class SimulatedArray:
 
     def __init__(self, kind: str, number: int, version: int) -> None:
         self._kind, self._number, self._version = kind, number, version
-        single = KINDS[kind].is_single(number)
-        self.shape: tuple[int, ...] = _SHAPE[1:] if single else _SHAPE
+        self.shape = KINDS[kind].version_shape(number, version)
         self.ndim = len(self.shape)
         self.dtype = np.dtype(np.float32)
 
@@ -192,7 +237,7 @@ def open_simulated(path: str | Path) -> list[Volume]:
     names = {
         kind + ending: (kind, version)
         for kind in KINDS
-        for version, ending in enumerate(VERSIONS)
+        for version, ending in enumerate(KINDS[kind].endings)
     }
     if found is None or found[1] not in names:
         raise ConfigError(
