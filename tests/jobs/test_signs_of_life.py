@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from napari_geosr.core.errors import FileError, TrainingError
-from napari_geosr.core.steps import Step, run_to_end
+from napari_geosr.core.steps import ResultReady, StageStarted, Step, run_to_end
 from napari_geosr.jobs import index, local, run
 from napari_geosr.jobs.folder import JobFolder
 
@@ -100,3 +100,35 @@ def test_two_threads_lose_no_fact(job: JobFolder) -> None:
         thread.join()
     assert job.status().done == 49
     assert job.status().state == "running"
+
+
+def test_a_second_wish_to_stop_is_no_fault(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any) -> Iterator[Step]:
+        yield Step(7, 9)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "_operation", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_to_end(run.run_steps(job))
+    status = job.status()
+    assert (status.state, status.done, status.message) == ("interrupted", 7, "")
+    assert status.can_resume
+
+
+def test_judging_begins_when_all_steps_are_done(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def training(*_: Any) -> Iterator[Step]:
+        for done in range(1, 31):
+            yield Step(done, 30)
+        yield StageStarted(message="Judging the model")
+        seen.append(job.status())
+        yield ResultReady(result=None)
+
+    monkeypatch.setattr(run, "_operation", training)
+    run_to_end(run.run_steps(job))
+    assert (seen[0].state, seen[0].done, seen[0].total) == ("finishing", 30, 30)

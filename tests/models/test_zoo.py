@@ -110,5 +110,22 @@ def test_find(user_models: Path, tiny: Path) -> None:
         zoo.find("nothing")
 
 
+def test_the_folder_of_a_training_stands_for_its_model(
+    tmp_path: Path, tiny: Path
+) -> None:
+    job = tmp_path / "job"
+    job.mkdir()
+    with pytest.raises(ModelError, match=r"no card\.yaml"):
+        zoo.find(job)
+    (job / "config.yaml").touch()
+    with pytest.raises(ModelError, match=rf"no model yet. It will be in {job}/result"):
+        zoo.find(job)
+    shutil.copytree(tiny, job / "result" / "one")
+    assert zoo.find(job).path == job / "result" / "one"
+    shutil.copytree(tiny, job / "result" / "two")
+    with pytest.raises(ModelError, match=rf"Give one of them: {job}/result/one, "):
+        zoo.find(job)
+
+
 def test_user_folder_belongs_to_us() -> None:
     assert "napari-geosr" in zoo.user_folder().parts

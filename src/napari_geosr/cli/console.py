@@ -33,11 +33,18 @@ from napari_geosr.core.steps import (
 MakeSteps = Callable[[ShouldStop], Generator[Step, None, None]]
 
 
-def run_command(make_steps: MakeSteps) -> tuple[Any, list[str]]:
+def run_command(
+    make_steps: MakeSteps, *, stopping: str = "stopping after this tile …"
+) -> tuple[Any, list[str]]:
     """Consume an operation's steps, showing progress on stderr.
 
     The first Ctrl-C (or a cluster's SIGTERM) asks the engine to stop at its next tile,
     so that the finished part is kept; a second one ends the program.
+
+    Parameters
+    ----------
+    stopping : str
+        What is said at the first Ctrl-C.
 
     Returns
     -------
@@ -48,7 +55,7 @@ def run_command(make_steps: MakeSteps) -> tuple[Any, list[str]]:
     """
     result: Any = None
     warnings: list[str] = []
-    with _stop_on_signal() as should_stop, _Bars() as bars:
+    with _stop_on_signal(stopping) as should_stop, _Bars() as bars:
         steps = make_steps(should_stop)
         try:
             for step in steps:
@@ -81,7 +88,7 @@ def print_json(values: Any) -> None:
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[ShouldStop]:
+def _stop_on_signal(stopping: str) -> Iterator[ShouldStop]:
     stop = threading.Event()
 
     def ask(number: int, _frame: Any) -> None:
@@ -89,7 +96,7 @@ def _stop_on_signal() -> Iterator[ShouldStop]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        print("stopping after this tile …", file=sys.stderr)
+        print(stopping, file=sys.stderr)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop.is_set

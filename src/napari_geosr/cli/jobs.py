@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,14 +23,12 @@ if TYPE_CHECKING:
 #: A job, by its folder or its name.
 Job = Annotated[str, Parameter(help="Folder of the job, or the name of a known one.")]
 _POLL_SECONDS = 0.3
+#: Letters of a name, and of a folder, in the list on a narrow terminal.
+_LONGEST_NAME, _SHORTEST = 12, 10
 
 
 def list_jobs(*, json: Json = False) -> int:
     """List the jobs that are known on this machine, the newest first."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from napari_geosr.cli.console import print_json
     from napari_geosr.jobs import index
 
@@ -37,17 +36,9 @@ def list_jobs(*, json: Json = False) -> int:
     if json:
         print_json({"jobs": [_values(status) for status in found]})
         return 0
-    table = Table("name", "method", "state", "steps", "begun", "folder", box=None)
-    for status in found:
-        table.add_row(
-            escape(status.name),
-            status.method,
-            status.state,
-            f"{status.done} / {status.total}",
-            datetime.fromtimestamp(status.created).strftime("%Y-%m-%d %H:%M"),
-            escape(str(status.path)),
-        )
-    Console().print(table)
+    # In a file or a pipe nothing is cut short.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print("\n".join(_table(found, width)))
     return 0
 
 
@@ -85,7 +76,10 @@ def watch_jobs(job: Job, /) -> int:
     from napari_geosr.jobs.index import find
 
     folder = find(job)
-    run_command(lambda should_stop: _watch(folder, should_stop))
+    run_command(
+        lambda should_stop: _watch(folder, should_stop),
+        stopping="watching no longer; the job goes on …",
+    )
     status = folder.status()
     print(f"{status.name}: {status.state}")
     if status.message:
@@ -146,6 +140,42 @@ def remove_jobs(job: Job, /) -> int:
     index.remove(folder)
     print(f"Removed {folder.path}")
     return 0
+
+
+def _table(found: Sequence[JobStatus], width: int | None) -> list[str]:
+    """One line a job; in `width` columns, paths are cut at their beginning."""
+    from napari_geosr.jobs.index import STATE_WORDS
+
+    rows = [("name", "method", "state", "steps", "begun", "folder")]
+    for status in found:
+        begun = datetime.fromtimestamp(status.created)
+        rows.append(
+            (
+                status.name,
+                status.method,
+                STATE_WORDS.get(status.state, status.state),
+                f"{status.done}/{status.total}" if status.total else "–",
+                begun.strftime("%Y-%m-%d %H:%M" if width is None else "%m-%d"),
+                str(status.path),
+            )
+        )
+    if width is not None:
+        rows = [(_cut(row[0]), *row[1:]) for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = zip(row[:-1], widths[:-1], strict=True)
+        start = "".join(f"{text:<{n}}  " for text, n in cells)
+        room = None if width is None else max(_SHORTEST, width - len(start))
+        lines.append(start + _cut(row[-1], room, at_end=False))
+    return lines
+
+
+def _cut(text: str, room: int | None = _LONGEST_NAME, *, at_end: bool = True) -> str:
+    """`text` in `room` letters, with … where some are left out."""
+    if room is None or len(text) <= room:
+        return text
+    return f"{text[: room - 1]}…" if at_end else f"…{text[1 - room :]}"
 
 
 def _values(status: JobStatus) -> dict[str, Any]:

@@ -147,6 +147,8 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
 
     result, warnings = run_command(
         lambda should_stop: _at_once(folder, should_stop),
+        stopping="stopping after this step … (once more: at once, to go on from the "
+        "last checkpoint)",
     )
     values = {
         "job": str(folder.path),

@@ -10,6 +10,9 @@ from napari_geosr.core.errors import JobError
 from napari_geosr.io import atomic
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
+#: States as lists show them to people, where their names do not say it.
+STATE_WORDS = {"queued": "waiting", "finishing": "judging"}
+
 
 def index_folder() -> Path:
     """Where the list of known jobs is kept."""

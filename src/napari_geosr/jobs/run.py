@@ -111,6 +111,8 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
             _write_down(job, step)
             if step.total:
                 last = step
+            elif isinstance(step, StageStarted) and last.total:
+                job.beat(done=last.done, total=last.total)
             if isinstance(step, ResultReady):
                 result = step.result
                 continue
@@ -121,6 +123,9 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
             yield step
     except GeneratorExit:
         _end(job, "paused")
+        raise
+    except KeyboardInterrupt:  # no fault: what was learned is in the checkpoint
+        _end(job, "interrupted", done=last.done, total=last.total)
         raise
     except BaseException as error:
         _note_failure(job, error)

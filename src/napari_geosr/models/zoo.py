@@ -67,6 +67,8 @@ def damaged() -> dict[Path, str]:
 def find(name_or_path: str | Path) -> Model:
     """Return a model by its name in the zoo or by the path of its bundle.
 
+    The folder of a training stands for the one model that was made in it.
+
     Raises
     ------
     ModelError
@@ -79,7 +81,7 @@ def find(name_or_path: str | Path) -> Model:
             return Model(entry.card, entry.path)
     path = Path(name_or_path).expanduser()
     if path.exists():
-        return bundle.load(path)
+        return bundle.load(_made_in(path))
     for folder, reason in faults.items():
         if folder.stem == text:
             raise ModelError(reason)
@@ -88,6 +90,25 @@ def find(name_or_path: str | Path) -> Model:
         f"There is no model {text!r}. Known: {known}. Give one of these names or the "
         f"path of a bundle, or put the bundle into {user_folder()}."
     )
+
+
+def _made_in(path: Path) -> Path:
+    """The bundle in the folder of a training; `path` itself if it is none."""
+    results = path / "result"
+    if _may_be_bundle(path) or not path.is_dir():
+        return path
+    found = _bundles(results)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = ", ".join(map(str, found))
+        raise ModelError(f"{path} holds several models. Give one of them: {listed}.")
+    if (path / "config.yaml").is_file():
+        raise ModelError(
+            f"The training in {path} has made no model yet. It will be in {results}: "
+            "resume the training first."
+        )
+    return path
 
 
 def adopt(path: str | Path) -> Path:

@@ -19,6 +19,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.loss_titles import loss_title
 from napari_geosr.learning.methods import METHODS, config_class, needs
 from napari_geosr.operations import catalogue
 from napari_geosr.operations.inputs import InputConfig, open_to_learn
@@ -40,6 +41,7 @@ __all__ = [
     "TrainJob",
     "TrainingConfig",
     "config_class",
+    "loss_title",
     "needs",
     "networks",
     "open_roles",
@@ -139,9 +141,13 @@ class TrainJob(Config):
         method = METHODS.load(self.method).Method(self.training)
         volumes = open_roles(self, method)
         check_slices(self.training, volumes["source"])
+        if method.paired and "target" in volumes:
+            self._check_pairs(method, volumes)
         check_contents(volumes)
-        if not (method.paired and "target" in volumes):
-            return
+
+    def _check_pairs(
+        self, method: Method, volumes: Mapping[str, Sequence[Volume]]
+    ) -> None:
         from napari_geosr.learning.pairs import check_shapes
 
         for source, target in zip(volumes["source"], volumes["target"], strict=True):
