@@ -27,6 +27,7 @@ from napari_geosr.operations.restore import (
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
+    from napari_geosr.core.volume import Volume
 
 
 def restore(
@@ -52,6 +53,15 @@ def restore(
             "scans): write the mean of what the model makes of them.",
         ),
     ] = False,
+    go_on: Annotated[
+        bool,
+        Parameter(
+            name="--continue",
+            negative="",
+            help="Go on with a run that was stopped: take the finished tiles from "
+            "STEM.incomplete.SUFFIX beside the output.",
+        ),
+    ] = False,
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
@@ -67,6 +77,7 @@ def restore(
     io.check_output(out, overwrite=overwrite)
     wanted = settings_from(RestoreConfig, config, settings)
     volumes = [open_volume(path, reading) for path in (input, *others)]
+    unfinished = _unfinished(out, average) if go_on else None
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
         more: dict[str, Any] = {
@@ -76,7 +87,7 @@ def restore(
         }
         if average:
             return restore_average_steps(volumes, wanted, **more)
-        return restore_steps(volumes[0], wanted, **more)
+        return restore_steps(volumes[0], wanted, unfinished=unfinished, **more)
 
     result, warnings = run_command(steps)
     if json:
@@ -84,8 +95,29 @@ def restore(
     elif result.complete:
         print(f"Wrote {result.path}")
     else:
-        print(f"Stopped; the finished part is in {result.path}")
+        print(
+            f"Stopped; the finished part is in {result.path}. The same command with "
+            "--continue goes on from there."
+        )
     return 0 if result.complete else 130
+
+
+def _unfinished(out: Path, average: bool) -> Volume:
+    """What an earlier run to `out` left."""
+    from napari_geosr import io
+    from napari_geosr.io.suffixes import incomplete_path
+
+    if average:
+        raise ConfigError(
+            "The mean over several scans cannot be continued: leave --continue out."
+        )
+    path = incomplete_path(out)
+    if not path.exists():
+        raise ConfigError(
+            f"There is no {path.name} beside {out.name} to go on with: leave "
+            "--continue out."
+        )
+    return io.read(path)
 
 
 def _describe(result: Restored, warnings: list[str]) -> dict[str, object]:

@@ -152,6 +152,7 @@ class Run:
         self.cost = _GENEROUS
         self.choice: TileChoice | None = None
         self.n_done = self.n_nonfinite = self.n_retries = self.n_voxels = 0
+        self.n_kept = 0
         self.started = time.perf_counter()
 
     def _chunks(self) -> tuple[int, int, int] | None:
@@ -183,8 +184,9 @@ class Run:
         self,
         first: Sequence[slice] | None = None,
         tile: Sequence[int] | None = None,
+        rather: Sequence[int] | None = None,
     ) -> TilePlan:
-        """Tiles of the least work that fits, or of size `tile`."""
+        """Tiles of the least work, or of size `tile`, or of `rather` if that fits."""
         if tile is not None:
             fixed = plan(
                 self.source.shape, self.spec, tile, box=self.region, first=first
@@ -195,8 +197,19 @@ class Run:
             return fixed
         most = self.tile_memory.most_voxels(memory_key(self.network, self.device))
         self.cost = measure_cost(self.network, self.device)
-        self.choice = self._choose(self.budget, most)
+        self.choice = self._fitting(rather, most) or self._choose(self.budget, most)
         return self._tiles(first)
+
+    def _fitting(
+        self, tile: Sequence[int] | None, most: int | None
+    ) -> TileChoice | None:
+        if tile is None:
+            return None
+        fixed = plan(self.source.shape, self.spec, tile, box=self.region)
+        choice = weigh_tile(self.layout, fixed.box, fixed.tile, self.cost, self.buffers)
+        if choice.peak_bytes > self.budget:
+            return None
+        return choice if most is None or choice.window_voxels <= most else None
 
     def plan_region(self) -> TilePlan:
         """As :meth:`plan`, but without measuring where memory is plentiful."""
@@ -244,8 +257,14 @@ class Run:
             self.source.shape, self.spec, self.choice.tile, box=self.region, first=first
         )
 
-    def steps(self, tiles: TilePlan) -> Generator[Step, None, None]:
-        """Run the tiles; the last step is ``ResultReady(RunSummary)``."""
+    def steps(
+        self, tiles: TilePlan, finished: Sequence[Sequence[slice]] = ()
+    ) -> Generator[Step, None, None]:
+        """Run the tiles; the last step is ``ResultReady(RunSummary)``.
+
+        Tiles whose place in the target lies within one of the `finished` boxes are left
+        as they are.
+        """
         if self.layout.ndim == 2 and self.layout.context:
             yield Warned(
                 message=f"This model looks at {self.spec.adjacent_slices} neighbouring "
@@ -256,7 +275,10 @@ class Run:
         self.writer = ValueWriter(
             self.target, self.layout, self.statistics, (origin[0], origin[1], origin[2])
         )
-        waiting = list(tiles.tiles)
+        kept = [t for t in tiles.tiles if _within(self.writer.place(t), finished)]
+        waiting = [t for t in tiles.tiles if t not in kept] if kept else [*tiles.tiles]
+        self.n_done = self.n_kept = len(kept)
+        self.n_voxels = sum(math.prod(tile.core_shape) for tile in kept)
         pipe: Pipeline[Tile, tuple[Array, Array | None], Array, Array] = Pipeline(
             self.reader.read, self._write
         )
@@ -365,9 +387,8 @@ class Run:
 
     def _restore(self, tile: Tile, block: Array) -> tuple[Array, int | None]:
         """The core's values; of the first tile also the growth that it caused."""
-        measure = (
-            self.n_done == 0 and self.n_retries == 0 and self.cost is not _GENEROUS
-        )
+        first = self.n_done == self.n_kept and self.n_retries == 0
+        measure = first and self.cost is not _GENEROUS
         meter = GrowthMeter(self.device) if measure else None
         start = time.perf_counter()
         try:
@@ -462,3 +483,13 @@ class Run:
             n_retries=self.n_retries,
             peak_bytes=self.choice.peak_bytes,
         )
+
+
+def _within(place: Sequence[slice], boxes: Sequence[Sequence[slice]]) -> bool:
+    return any(
+        all(
+            b.start <= p.start and p.stop <= b.stop
+            for p, b in zip(place, box, strict=True)
+        )
+        for box in boxes
+    )

@@ -68,6 +68,8 @@ def restore_tiles(
     should_stop: ShouldStop = never_stop,
     tile_memory: TileMemory | None = None,
     tile: Sequence[int] | None = None,
+    finished: Sequence[Sequence[slice]] = (),
+    rather: Sequence[int] | None = None,
 ) -> Generator[Step, None, None]:
     """Restore `source` into `target`, with the same numbers as in one forward.
 
@@ -95,6 +97,11 @@ def restore_tiles(
         Where window sizes are remembered after an out-of-memory.
     tile : sequence of int, optional
         Core size along the source's axes instead of one chosen from the budget.
+    finished : sequence of sequence of slice
+        Boxes of `target` that hold their values already, as ``TileDone.slices`` of an
+        earlier run: tiles within one of them are left as they are.
+    rather : sequence of int, optional
+        Core size to take if it fits the budget: that of the earlier run.
 
     Yields
     ------
@@ -124,7 +131,7 @@ def restore_tiles(
         should_stop=should_stop,
         tile_memory=tile_memory,
     )
-    yield from run.steps(run.plan(first, tile))
+    yield from run.steps(run.plan(first, tile, rather), finished)
 
 
 def choose_output(

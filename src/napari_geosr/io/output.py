@@ -26,7 +26,7 @@ from napari_geosr.io.atomic import (
 from napari_geosr.io.lazy import LazyArray, Slices
 from napari_geosr.io.mapping import release_pages
 from napari_geosr.io.stamp import Stamp
-from napari_geosr.io.suffixes import ZARR, stem_of, suffix_of
+from napari_geosr.io.suffixes import ZARR, incomplete_path, stem_of, suffix_of
 
 #: Voxels copied at once between a lazy volume and a file.
 COPY_BYTES = 32 * 1024**2
@@ -64,8 +64,7 @@ class Output(ABC):
     @property
     def incomplete_path(self) -> Path:
         """Where :meth:`keep_incomplete` leaves an unfinished file."""
-        name = f"{stem_of(self.path)}.incomplete{suffix_of(self.path)}"
-        return self.path.with_name(name)
+        return incomplete_path(self.path)
 
     def keep_incomplete(self) -> Path:
         """Keep what is there so far, at the returned path, when the block is left.

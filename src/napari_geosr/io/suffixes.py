@@ -47,6 +47,11 @@ def stem_of(path: Path) -> str:
     return path.name[: len(path.name) - len(suffix)] if suffix else path.name
 
 
+def incomplete_path(path: Path) -> Path:
+    """Where the unfinished part of a file is kept: ``STEM.incomplete.SUFFIX``."""
+    return path.with_name(f"{stem_of(path)}.incomplete{suffix_of(path)}")
+
+
 def is_zarr_folder(path: Path) -> bool:
     """Whether a folder has the metadata of a zarr."""
     return any((path / mark).exists() for mark in _ZARR_MARKS)

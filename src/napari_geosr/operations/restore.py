@@ -119,6 +119,7 @@ def restore_steps(
     out: str | Path | None = None,
     overwrite: bool = False,
     first: tuple[slice, ...] | None = None,
+    unfinished: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
     """Prepare and run; see :func:`prepare_steps` and :func:`run_steps`."""
@@ -129,7 +130,12 @@ def restore_steps(
         prepare_steps(volume, config, should_stop=should_stop)
     )
     yield from run_steps(
-        prepared, out=out, overwrite=overwrite, first=first, should_stop=should_stop
+        prepared,
+        out=out,
+        overwrite=overwrite,
+        first=first,
+        unfinished=unfinished,
+        should_stop=should_stop,
     )
 
 

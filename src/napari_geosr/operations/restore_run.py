@@ -25,6 +25,12 @@ from napari_geosr.core.steps import (
     relay,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore_continued import (
+    KeptPart,
+    boxes_for_the_record,
+    kept_part,
+    remove_unfinished,
+)
 from napari_geosr.operations.restore_preparation import Prepared, doubts
 from napari_geosr.operations.storage import array_for
 
@@ -51,6 +57,7 @@ def run_steps(
     out: str | Path | None = None,
     overwrite: bool = False,
     first: tuple[slice, ...] | None = None,
+    unfinished: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
     """Restore the whole volume tile by tile.
@@ -62,6 +69,10 @@ def run_steps(
         cache folder when it would not fit.
     first : tuple of slice, optional
         Region (input voxels) whose tiles come first: what is on screen.
+    unfinished : Volume
+        What an earlier run with the same input, model and settings left when it was
+        stopped: its finished tiles are taken over. Without `out` its own array is
+        filled further; with `out`, the file that it is in is removed at the end.
 
     Yields
     ------
@@ -74,6 +85,9 @@ def run_steps(
     ------
     Cancelled
         If `should_stop` says so before the first tile is begun.
+    ConfigError
+        If `unfinished` comes from another input, model or settings, or is no
+        unfinished restoration.
     GeoSRError
         If reading, computing or writing fails. The finished part of a file is kept
         then, as when the run is stopped, and the sentence says where.
@@ -88,6 +102,9 @@ def run_steps(
     record: dict[str, Any] = yield from relay(
         _record_steps(prepared, dtype, should_stop)
     )
+    done_before = (
+        None if unfinished is None else kept_part(unfinished, record, shape, dtype)
+    )
     history = (*volume.provenance, record)
     yield StageStarted(message=f"Restoring with {prepared.model.card.name}")
     place = {
@@ -100,7 +117,10 @@ def run_steps(
     # To the end: what comes after the tiles (coarser levels) counts as well.
     with (
         frugal_if_tight(prepared.device, prepared.budget),
-        _open_target(prepared, out, shape, dtype, place, overwrite) as (array, output),
+        _open_target(prepared, out, shape, dtype, place, overwrite, done_before) as (
+            array,
+            output,
+        ),
     ):
         result = Volume(
             array,
@@ -114,7 +134,9 @@ def run_steps(
         yield TargetReady(volume=result)
         for sentence in doubts(prepared):
             yield Warned(message=sentence)
-        filled = yield from _fill(prepared, array, first, should_stop)
+        if done_before is not None and output is not None:
+            done_before.copy_into(array)
+        filled = yield from _fill(prepared, array, first, done_before, should_stop)
         if filled.error is not None and (output is None or not filled.places):
             raise filled.error
         done = {**history[-1], **filled.for_the_record()}
@@ -131,6 +153,8 @@ def run_steps(
         raise type(filled.error)(kept) from filled.error
     if path is not None:
         result = io.read(path).replace(name=result.name)
+        if unfinished is not None and filled.complete:
+            remove_unfinished(unfinished, path)
     if output is not None and output.note:
         yield Warned(message=output.note)
     yield from _remarks(prepared, filled.summary, dtype)
@@ -151,7 +175,9 @@ class _Filled:
     def for_the_record(self) -> dict[str, Any]:
         """What the provenance says of how the run went."""
         run = None if self.summary is None else asdict(self.summary)
-        record = {"run": run, "complete": self.complete}
+        record: dict[str, Any] = {"run": run, "complete": self.complete}
+        if not self.complete:
+            record["finished"] = boxes_for_the_record(self.places)
         return record if self.error is None else {**record, "error": str(self.error)}
 
 
@@ -159,6 +185,7 @@ def _fill(
     prepared: Prepared,
     array: Any,
     first: tuple[slice, ...] | None,
+    kept: KeptPart | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _Filled]:
     """Run the tiles into `array`; a wish to stop, or an error, ends it early."""
@@ -175,8 +202,10 @@ def _fill(
         first=first,
         threads=prepared.config.threads,
         should_stop=should_stop,
+        finished=() if kept is None else kept.places,
+        rather=None if kept is None else kept.tile,
     )
-    places: list[tuple[slice, ...]] = []
+    places = [] if kept is None else list(kept.places)
     summary: RunSummary | None = None
     try:
         for step in tiles:
@@ -256,8 +285,12 @@ def _open_target(
     dtype: np.dtype[Any],
     place: dict[str, Any],
     overwrite: bool,
+    kept: KeptPart | None,
 ) -> Iterator[tuple[Any, Output | None]]:
     """Give the array to fill and, for a file, the output that it belongs to."""
+    if out is None and kept is not None:
+        yield kept.writable(), None
+        return
     if out is None:
         # NaN is seen through in napari and left out by statistics: what is not
         # restored yet, or never was, is not taken for pores.

@@ -1,0 +1,145 @@
+"""Go on with a restoration that was stopped: what of it can be kept, and whether."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.atomic import remove
+from napari_geosr.io.suffixes import incomplete_path
+
+Box = tuple[slice, ...]
+
+#: Settings that change how a run goes, but not one voxel of its result.
+_HOW = ("device", "memory", "threads", "model")
+
+
+@dataclass(frozen=True)
+class KeptPart:
+    """Finished tiles of a run that was stopped.
+
+    Attributes
+    ----------
+    volume : Volume
+        With the finished voxels in place.
+    places : tuple of tuple of slice
+        Boxes that are finished.
+    tile : tuple of int or None
+        Core size of that run's tiles, where it is known.
+    """
+
+    volume: Volume
+    places: tuple[Box, ...]
+    tile: tuple[int, ...] | None
+
+    def copy_into(self, array: Any) -> None:
+        """Copy the finished voxels, box by box."""
+        for place in self.places:
+            array[place] = np.asarray(self.volume.data[place])
+
+    def writable(self) -> Any:
+        """The volume's own array, to be filled further.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be written.
+        """
+        array: Any = self.volume.data
+        flags = getattr(array, "flags", None)
+        frozen = getattr(array, "read_only", False)
+        if (flags is not None and not flags.writeable) or frozen:
+            raise ConfigError(
+                f"{self.volume.title} cannot be written, so the restoration cannot go "
+                "on in it. Save it, or restore from the start."
+            )
+        if not hasattr(array, "__setitem__"):
+            raise ConfigError(
+                f"{self.volume.title} is only read from its file: give an output to "
+                "write the whole to."
+            )
+        return array
+
+
+def boxes_for_the_record(places: Iterable[Box]) -> list[list[list[int]]]:
+    """Boxes as lists of ``[start, stop]``, as JSON and YAML take them."""
+    return [[[int(part.start), int(part.stop)] for part in box] for box in places]
+
+
+def kept_part(
+    unfinished: Volume,
+    record: Mapping[str, Any],
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+) -> KeptPart:
+    """Find what of `unfinished` a run with this `record` need not do again.
+
+    Parameters
+    ----------
+    record : mapping
+        Provenance of the run that is about to start.
+    shape, dtype
+        Of its result.
+
+    Raises
+    ------
+    ConfigError
+        If `unfinished` is no unfinished restoration, or not by the same run.
+    """
+    title = unfinished.title
+    before = unfinished.provenance[-1] if unfinished.provenance else {}
+    if before.get("operation") != "restore" or before.get("complete") is not False:
+        raise ConfigError(
+            f"{title} is no unfinished restoration, so there is nothing to go on with."
+        )
+    if "finished" not in before:
+        raise ConfigError(
+            f"{title} does not say which part of it is finished: restore from the "
+            "start."
+        )
+    other = _differing(before, record)
+    if tuple(unfinished.shape) != tuple(shape) or np.dtype(unfinished.dtype) != dtype:
+        other = other or "a result of another shape"
+    if other:
+        raise ConfigError(
+            f"{title} was made with {other}, so its finished part does not fit the "
+            "rest. Take the same again, or restore from the start."
+        )
+    places = tuple(
+        tuple(slice(start, stop) for start, stop in box) for box in before["finished"]
+    )
+    tile = (before.get("run") or {}).get("tile")
+    return KeptPart(unfinished, places, None if tile is None else tuple(tile))
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What two runs differ in that would show in the result; "" if in nothing."""
+
+    def seen(record: Mapping[str, Any]) -> dict[str, Any]:
+        inputs = record.get("inputs") or {}
+        settings = dict(record.get("settings") or {})
+        grey = record.get("intensities") or {}
+        return {
+            "another input": (inputs.get("input") or {}).get("checksum"),
+            # Another channel or time point of the same file.
+            "another part of the input": (grey.get("mean"), grey.get("std")),
+            "another model": (record.get("model") or {}).get("weights_sha256"),
+            "other settings": {k: v for k, v in settings.items() if k not in _HOW},
+            "another output type": record.get("output_dtype"),
+        }
+
+    ours, theirs = seen(now), seen(before)
+    return next((what for what in ours if ours[what] != theirs[what]), "")
+
+
+def remove_unfinished(unfinished: Volume, finished: Path) -> None:
+    """Delete the file of the part, now that `finished` holds the whole."""
+    path = unfinished.source
+    if path is not None and path.resolve() == incomplete_path(finished).resolve():
+        remove(path)

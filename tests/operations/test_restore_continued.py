@@ -1,0 +1,153 @@
+"""A restoration that was stopped goes on where it was, to the same voxels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.cli.app import run as command
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.steps import ResultReady, TileDone, run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore import RestoreConfig, prepare_steps, run_steps
+from napari_geosr.operations.restore_run import Restored
+
+SHAPE = (60, 48, 50)
+
+
+@pytest.fixture
+def volume(rng: np.random.Generator) -> Volume:
+    data = np.full(SHAPE, 0.8, np.float32)
+    data[10:15, 10:20, 12:25] = 0.2
+    data += rng.normal(0, 0.1, data.shape).astype(np.float32)
+    return Volume(data, "ZYX", (2.0,) * 3, "µm", name="block")
+
+
+def prepare(volume: Volume, **settings):
+    config = RestoreConfig.create(memory="120MB", threads=1, **settings)
+    return run_to_end(prepare_steps(volume, config))
+
+
+def restore(prepared, stop_after: int | None = None, **more) -> tuple[Restored, int]:
+    """The result, and the number of voxels that were computed and reported."""
+    tiles: list[TileDone] = []
+    steps = run_steps(
+        prepared,
+        should_stop=lambda: stop_after is not None and len(tiles) >= stop_after,
+        **more,
+    )
+    for step in steps:
+        if isinstance(step, TileDone):
+            tiles.append(step)
+        elif isinstance(step, ResultReady):
+            return step.result, sum(n_voxels(tile.slices) for tile in tiles)
+    raise AssertionError("no result")
+
+
+def n_voxels(box: tuple[slice, ...]) -> int:
+    return math.prod(part.stop - part.start for part in box)
+
+
+def finished_in(volume: Volume) -> list[tuple[slice, ...]]:
+    boxes = volume.provenance[-1]["finished"]
+    return [tuple(slice(*ends) for ends in box) for box in boxes]
+
+
+@pytest.mark.parametrize("output_dtype", ["float32", "input"])
+@pytest.mark.parametrize("suffix", ["", ".tif", ".ome.zarr"])
+def test_it_goes_on_to_the_same_voxels(volume, tmp_path, suffix, output_dtype):
+    if output_dtype == "input":
+        data = np.clip(volume.data * 30000, 0, 65535).astype(np.uint16)
+        volume = volume.replace(data=data)
+    prepared = prepare(volume, output_dtype=output_dtype)
+    out = {"out": tmp_path / f"result{suffix}"} if suffix else {}
+    whole, n = restore(prepared)
+    part, before = restore(prepared, stop_after=1, **out)
+    assert not part.complete
+    assert 0 < before < n
+    if suffix:
+        assert part.path == tmp_path / f"result.incomplete{suffix}"
+    result, after = restore(prepared, unfinished=part.volume, **out)
+    assert result.complete
+    assert after == n - sum(map(n_voxels, finished_in(part.volume)))
+    np.testing.assert_array_equal(result.volume.data[:], whole.volume.data[:])
+    assert result.volume.provenance[-1]["complete"] is True
+    assert "finished" not in result.volume.provenance[-1]
+    if suffix:
+        assert [path.name for path in tmp_path.iterdir()] == [f"result{suffix}"]
+    else:
+        assert result.volume.data is part.volume.data
+
+
+def test_it_can_be_stopped_twice(volume, tmp_path):
+    prepared = prepare(volume)
+    out = tmp_path / "result.tif"
+    whole, n = restore(prepared)
+    part, first = restore(prepared, stop_after=1, out=out)
+    more, second = restore(
+        prepared, stop_after=1, out=out, unfinished=io.read(part.path)
+    )
+    assert not more.complete
+    last, third = restore(prepared, out=out, unfinished=io.read(more.path))
+    assert first + second + third <= n
+    np.testing.assert_array_equal(last.volume.data[:], whole.volume.data[:])
+
+
+def test_finished_voxels_are_not_computed_again(volume):
+    prepared = prepare(volume)
+    part, _ = restore(prepared, stop_after=1)
+    box = finished_in(part.volume)[0]
+    part.volume.data[box] = 7.0
+    result, _ = restore(prepared, unfinished=part.volume)
+    assert (result.volume.data[box] == 7.0).all()
+
+
+def test_other_tiles_give_the_same_voxels(volume):
+    """Of a run with another budget, what does not fit the tiles is done again."""
+    part, _ = restore(prepare(volume), stop_after=1)
+    whole, _ = restore(prepare(volume))
+    record = dict(part.volume.provenance[-1])
+    record["run"] = record["run"] | {"tile": (7, 48, 50)}
+    other = part.volume.replace(provenance=(record,))
+    result, _ = restore(prepare(volume), unfinished=other)
+    np.testing.assert_allclose(result.volume.data, whole.volume.data, atol=1e-5)
+
+
+def test_another_input_model_or_setting_is_refused(volume):
+    part, _ = restore(prepare(volume), stop_after=1)
+    changed = volume.replace(data=volume.data * np.float32(1.01))
+    for prepared, what in (
+        (prepare(changed), "another input"),
+        (prepare(volume, nonfinite="zero"), "other settings"),
+        (prepare(volume, model="foam-sr-x2"), "another model"),
+    ):
+        with pytest.raises(ConfigError, match=what):
+            restore(prepared, unfinished=part.volume)
+    same = replace(part.volume, provenance=())
+    with pytest.raises(ConfigError, match="no unfinished restoration"):
+        restore(prepare(volume), unfinished=same)
+    whole, _ = restore(prepare(volume))
+    with pytest.raises(ConfigError, match="no unfinished restoration"):
+        restore(prepare(volume), unfinished=whole.volume)
+
+
+def test_the_command_goes_on(volume, tmp_path, capsys):
+    scan = io.write(volume, tmp_path / "scan.tif")
+    out = tmp_path / "result.tif"
+    opened = io.read(scan)
+    part, _ = restore(prepare(opened), stop_after=1, out=out)
+    assert part.path is not None
+    words = ["restore", str(scan), "--out", str(out), "--memory", "120MB"]
+    assert command([*words, "--continue"]) == 0
+    assert not Path(part.path).exists()
+    whole, _ = restore(prepare(opened))
+    np.testing.assert_array_equal(io.read(out).data[:], whole.volume.data[:])
+    out.unlink()
+    capsys.readouterr()
+    assert command([*words, "--continue"]) == 2
+    assert "no result.incomplete.tif beside result.tif" in capsys.readouterr().err
