@@ -127,6 +127,8 @@ class TrainingProgress(Step):
     seconds_left : float
     memory : int
         Bytes that the process holds (on the GPU, where it trains on one).
+    watts : float or None
+        Power that the machine takes, measured or estimated lately; None if not known.
     """
 
     losses: Mapping[str, float] = field(default_factory=dict)
@@ -134,6 +136,7 @@ class TrainingProgress(Step):
     images_per_second: float = 0.0
     seconds_left: float = 0.0
     memory: int = 0
+    watts: float | None = None
 
 
 @dataclass(frozen=True)

@@ -203,6 +203,7 @@ def _progress(job: JobFolder, step: TrainingProgress) -> None:
         images_per_second=step.images_per_second,
         seconds_left=step.seconds_left,
         memory=step.memory,
+        watts=step.watts,
     )
 
 

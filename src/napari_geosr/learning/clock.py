@@ -30,8 +30,15 @@ class Clock:
         self.sums: dict[str, float] = {}
         self.counted = 0
         self.validation: float | None = None
-        self.next_preview = self.began + 1.0
+        #: Seconds of the last preview, and of all since it began.
+        self.preview_seconds = self.all_previews = 0.0
+        self.last_preview = self.began
         self._memory = psutil.Process()
+
+    def start(self) -> None:
+        """Count from now on; what the first preview took is known, but not counted."""
+        self.began = self.last_report = self.last_preview = time.monotonic()
+        self.all_previews = 0.0
 
     def note(self, losses: dict[str, float]) -> None:
         """Take in the losses of one more step."""
@@ -43,12 +50,20 @@ class Clock:
         return now - self.last_report >= _REPORT_SECONDS or self.validation is not None
 
     def preview_is_due(self, now: float) -> bool:
-        return now >= self.next_preview
+        """Whether it is time, and the next one stays within the previews' share.
+
+        One more is counted: that at the end.
+        """
+        if now - self.last_preview < _PREVIEW_SECONDS:
+            return False
+        wanted = self.all_previews + 2 * self.preview_seconds
+        return wanted <= _SHARE * (now - self.began)
 
     def preview_took(self, seconds: float) -> None:
-        """Put the next preview off: previews keep to their share of the time."""
-        pause = max(_PREVIEW_SECONDS, seconds / _SHARE)
-        self.next_preview = time.monotonic() + pause
+        """Take in what a preview has taken, with what was done with it."""
+        self.preview_seconds = seconds
+        self.all_previews += seconds
+        self.last_preview = time.monotonic()
 
     def report(self, now: float) -> TrainingProgress:
         """Sum up what was noted since the last report, and begin anew."""
@@ -70,6 +85,7 @@ class Clock:
             images_per_second=speed,
             seconds_left=per_step * (trainer.steps - trainer.step),
             memory=self._held(),
+            watts=trainer.watts(),
         )
 
     def _held(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class Patches:
         one_object: bool = False,
     ) -> None:
         self.config = config
+        #: Whether patches are drawn from the blocks kept apart, without turning.
+        self.validation = False
         self.factors = dict.fromkeys(volumes, 1) | dict(factors or {})
         rng = np.random.default_rng([config.seed, 1])
         self.scenes = self._scenes(volumes, paired, rng)
@@ -121,12 +124,17 @@ class Patches:
             )
         return fitted
 
+    def kept_apart(self) -> Patches:
+        """The same volumes, drawn from the blocks that are kept for validation."""
+        other = copy.copy(self)
+        other.validation = True
+        return other
+
     def draw(
         self,
         rng: np.random.Generator,
         roles: Sequence[str],
         *,
-        validation: bool = False,
         context_of: str | None = None,
         exchange: bool = True,
         slices: bool = False,
@@ -135,8 +143,6 @@ class Patches:
 
         Parameters
         ----------
-        validation : bool
-            From the blocks kept apart; without turning.
         context_of : str, optional
             The role that gets the neighbouring slices of 2.5D (C = adjacent slices);
             the others give the middle slice (C = 1). The first by default.
@@ -149,8 +155,8 @@ class Patches:
         scenes = [s for s in self.scenes if roles[0] in s.volumes]
         scene = scenes[int(rng.integers(len(scenes)))]
         context_of = context_of or roles[0]
-        place = self._place(scene, roles[0], rng, validation)
-        edge = self.validation_edge if validation else self.edge
+        place = self._place(scene, roles[0], rng)
+        edge = self.validation_edge if self.validation else self.edge
         patches = {
             role: self.read(scene, role, place, edge, context=role == context_of)
             for role in roles
@@ -159,7 +165,7 @@ class Patches:
             shape = scene.volumes[context_of].shape
             number = _numbers(shape, place, self.config.planes)
             patches["slices"] = number.reshape(-1, 1, 1)
-        if validation or not self.config.augment:
+        if self.validation or not self.config.augment:
             return patches
         volume = scene.volumes[roles[0]]
         size = volume.voxel_size
@@ -168,13 +174,13 @@ class Patches:
         return {name: np.ascontiguousarray(turn(p)) for name, p in patches.items()}
 
     def _place(
-        self, scene: Scene, role: str, rng: np.random.Generator, validation: bool
+        self, scene: Scene, role: str, rng: np.random.Generator
     ) -> tuple[int, ...]:
         """Corner of a patch, (Z, Y, X) or (Y, X); in 2D, Z is its slice."""
         shape = self._shape(scene.volumes[role], role)
-        parts = (scene.split.validation,) if validation else scene.split.train
-        edge = self.validation_edge if validation else self.edge
-        n = 1 if validation or self.config.sampling == "uniform" else _CANDIDATES
+        parts = (scene.split.validation,) if self.validation else scene.split.train
+        edge = self.validation_edge if self.validation else self.edge
+        n = 1 if self.validation or self.config.sampling == "uniform" else _CANDIDATES
         found: list[tuple[int, ...]] = []
         for _ in range(n):
             part = parts[int(rng.integers(len(parts)))]

@@ -10,10 +10,10 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,17 +30,23 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
 )
-from napari_geosr.learning import checkpoint
+from napari_geosr.learning import checkpoint, snapshot
 from napari_geosr.learning.accelerator import make_accelerator, precision_on
 from napari_geosr.learning.clock import Clock
 from napari_geosr.learning.method import Batch, Losses, Method
 from napari_geosr.learning.parts import FAILURES, in_parts, is_out_of_memory, length_of
 from napari_geosr.learning.patches import Patches
+from napari_geosr.learning.processes import Processes
 
 _VALIDATION_BATCHES = 4
 _TRAIN, _VALIDATE, _TORCH = 2, 3, 4
 
 Preview = Callable[[nn.Module], Any]
+_Result = TypeVar("_Result")
+
+
+def _unknown() -> None:
+    """The power of a machine that nobody measures."""
 
 
 class Trainer:
@@ -58,6 +64,8 @@ class Trainer:
     device : str, optional
         Name of the torch device, which must be there; by default what ``config`` says.
         Of several processes each has a GPU of its own.
+    watts : callable
+        The power that the machine takes, or None, for reports.
     """
 
     def __init__(
@@ -67,10 +75,11 @@ class Trainer:
         folder: Path | None = None,
         preview: Preview | None = None,
         device: str | None = None,
+        watts: Callable[[], float | None] = _unknown,
     ) -> None:
         config = method.config
         self.method, self.patches, self.config = method, patches, config
-        self.folder, self.preview = folder, preview
+        self.folder, self.watts = folder, watts
         self.steps, self.step = config.steps, 0
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -78,6 +87,8 @@ class Trainer:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.accelerator = make_accelerator(device, precision_on(config, device))
+        self.processes = Processes(self.accelerator, config.batch_size)
+        self.preview = preview if self.accelerator.is_main_process else None
         torch.manual_seed(config.seed)
         method.modules = method.build()
         self._reduce_hidden_maps()
@@ -108,7 +119,11 @@ class Trainer:
         device = self.accelerator.device
         modules = self.method.modules
         for name in modules:
-            modules[name] = self.accelerator.prepare_model(modules[name])
+            # Without what would make processes wait for each other in the middle of a
+            # pass; they all begin with the same weights and add up their gradients.
+            modules[name] = self.accelerator.prepare_model(
+                modules[name], evaluation_mode=True
+            )
         for group, names in self.method.groups().items():
             parameters = [p for n in names for p in modules[n].parameters()]
             optimiser = self.method.optimiser(group, parameters)
@@ -121,61 +136,17 @@ class Trainer:
 
     # State
 
-    def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on."""
-        unwrap = self.accelerator.unwrap_model
-        return {
-            "modules": {
-                n: unwrap(m).state_dict() for n, m in self.method.modules.items()
-            },
-            "average": self.average.state_dict(),
-            "optimisers": {n: o.state_dict() for n, o in self.optimisers.items()},
-            "step": self.step,
-            "seconds": self.seconds,
-            "parts": self.parts,
-            "method": self.method.state(),
-        }
-
     def resume(self) -> bool:
         """Go on from the checkpoint in `folder`, if there is one."""
         state = None if self.folder is None else checkpoint.load(self.folder)
         if state is None:
             return False
-        unwrap = self.accelerator.unwrap_model
-        try:
-            for name, module in self.method.modules.items():
-                unwrap(module).load_state_dict(state["modules"][name])
-            self.average.load_state_dict(state["average"])
-            for name, optimiser in self.optimisers.items():
-                optimiser.load_state_dict(state["optimisers"][name])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise TrainingError(
-                "The checkpoint does not fit these settings: network or method were "
-                "changed. Start again in another folder."
-            ) from error
-        self.method.restore_state(state["method"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.first_step = self.step
-        self.parts = state["parts"]
+        snapshot.put_back(self, state)
         return True
 
     def start_from(self, weights: dict[str, torch.Tensor]) -> None:
-        """Begin with the weights of a trained model.
-
-        Raises
-        ------
-        TrainingError
-            If they are of another network.
-        """
-        network = self.accelerator.unwrap_model(self.method.modules[self.method.result])
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise TrainingError(
-                "The model to start from has another network than these settings. Set "
-                "network, dimensions and adjacent slices to those of the model."
-            ) from error
-        self.average.load_state_dict(network.state_dict())
+        """Begin with the weights of a trained model."""
+        snapshot.start_from(self, weights)
 
     def save(self) -> Path | None:
         """Write a checkpoint; only the main process does.
@@ -185,12 +156,12 @@ class Trainer:
         TrainingError
             If weights are no numbers; the checkpoint before stays.
         """
-        for name, module in (*self.method.modules.items(), ("average", self.average)):
-            if not all(torch.isfinite(p).all() for p in module.parameters()):
-                raise self._no_number(f"A weight of {name}")
+        odd = snapshot.odd_weights(self)
+        if odd:
+            raise self._no_number(f"A weight of {odd}")
         if self.folder is None or not self.accelerator.is_main_process:
             return None
-        return checkpoint.save(self.folder, self.state())
+        return checkpoint.save(self.folder, snapshot.take(self))
 
     # The loop
 
@@ -221,8 +192,11 @@ class Trainer:
 
     def _train(self, should_stop: ShouldStop) -> Generator[Step, None, None]:
         clock = Clock(self)
+        if self.step < self.steps:
+            yield from self._preview(clock)  # before there is anything to be slowed
+            clock.start()
         last_save = time.monotonic()
-        while self.step < self.steps and not self._all_stop(should_stop):
+        while self.step < self.steps and not self.processes.any(should_stop()):
             began = time.monotonic()
             losses, warning = self._step_that_fits()
             self.seconds += time.monotonic() - began
@@ -235,29 +209,22 @@ class Trainer:
             now = time.monotonic()
             if clock.report_is_due(now):
                 yield clock.report(now)
-            if self.preview is not None and clock.preview_is_due(now):
-                yield self._preview(clock)
+            if clock.preview_is_due(now):
+                yield from self._preview(clock)
             if now - last_save >= self.config.checkpoint_seconds:
                 yield CheckpointSaved(self.step, self.steps, self.save())
                 last_save = time.monotonic()
         if clock.counted:
             yield clock.report(time.monotonic())
         yield CheckpointSaved(self.step, self.steps, self.save())
-        if self.preview is not None:
-            yield self._preview(clock)
+        yield from self._preview(clock)
         yield ResultReady(self.step, self.steps, result=self.step >= self.steps)
 
-    def _all_stop(self, should_stop: ShouldStop) -> bool:
-        """Whether any process wants to stop: they must all do so at the same step."""
-        if self.accelerator.num_processes == 1:
-            return should_stop()
-        wish = torch.tensor(float(should_stop()), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(wish, "sum") > 0)
-
-    def _preview(self, clock: Clock) -> Step:
+    def _preview(self, clock: Clock) -> Iterator[Step]:
         """A preview; where there is no memory for it the training goes on without."""
+        if self.preview is None:
+            return
         began = time.monotonic()
-        assert self.preview is not None
         try:
             volume = self.preview(self.average)
         except FAILURES as error:
@@ -266,9 +233,11 @@ class Trainer:
             self.preview = None
             self._empty_cache()
             message = "No memory is left for a preview: there is none from here on."
-            return Warned(message=message)
+            yield Warned(message=message)
+            return
+        yield PreviewReady(self.step, self.steps, volume)
+        # With what is done with it before the training goes on, such as a file.
         clock.preview_took(time.monotonic() - began)
-        return PreviewReady(self.step, self.steps, volume)
 
     def _step_that_fits(self) -> tuple[dict[str, float], str]:
         """One step; where memory runs out, in more parts; and what to say of it."""
@@ -279,6 +248,7 @@ class Trainer:
                 losses = self._one_step()
                 break
             except FAILURES as error:
+                self._alone(error)
                 self._halve(error)
             self._ahead = None  # it may be what failed
         if self.parts == parts:
@@ -290,8 +260,47 @@ class Trainer:
             "by what a critic draws at random."
         )
 
-    def _halve(self, error: Exception) -> None:
+    def _alone(self, error: Exception) -> None:
+        """Refuse to begin anew where other processes are at another place by now.
+
+        Raises
+        ------
+        DeviceMemoryError
+            Of several processes.
+        """
+        if self.processes.count > 1 and is_out_of_memory(error):
+            raise DeviceMemoryError(
+                f"Memory ran out in one of {self.processes.count} processes at step "
+                f"{self.step}, where they could not begin anew together. Resume from "
+                "the last checkpoint with a smaller batch or patch."
+            ) from error
+
+    def _that_fits(self, work: Callable[[], _Result]) -> _Result:
+        """What `work` gives, tried in more parts until it fits in every process.
+
+        Nothing may move in `work`: it is done anew in all processes.
+        """
+        while True:
+            failure: Exception | None = None
+            try:
+                result = work()
+            except FAILURES as error:
+                if not is_out_of_memory(error):
+                    raise
+                failure = error
+            if not self.processes.any(failure is not None):
+                return result
+            self._halve(failure)
+            del failure  # and the tensors that its traceback holds
+            self._empty_cache()
+
+    def _halve(self, error: Exception | None) -> None:
         """Work through batches in twice as many parts from here on.
+
+        Parameters
+        ----------
+        error : Exception or None
+            What failed; None if it was in another process.
 
         Raises
         ------
@@ -299,7 +308,7 @@ class Trainer:
             If they are single patches already, or some weights have moved already in
             this step and would move twice.
         """
-        if not is_out_of_memory(error):
+        if error is not None and not is_out_of_memory(error):
             raise error
         if self.parts >= self.config.batch_size:
             raise DeviceMemoryError(
@@ -354,10 +363,12 @@ class Trainer:
         samples = self._ahead[1].result()
         if self.step + 1 < self.steps:
             self._draw_ahead(self.step + 1)
-        return [
-            self._tensors(samples[i :: self.parts])
-            for i in range(min(self.parts, len(samples)))
-        ]
+        return self._that_fits(
+            lambda: [
+                self._tensors(samples[i :: self.parts])
+                for i in range(min(self.parts, len(samples)))
+            ]
+        )
 
     def _draw_ahead(self, step: int) -> None:
         assert self._drawer is not None
@@ -381,6 +392,8 @@ class Trainer:
         totals = self._gradients(group, batches, loss)
         modules = [self.method.modules[m] for m in self.method.groups()[group]]
         parameters = [p for module in modules for p in module.parameters()]
+        patches = sum(length_of(batch) for batch in batches)
+        self.processes.share_gradients(parameters, patches)
         length = self.accelerator.clip_grad_norm_(parameters, self.config.gradient_clip)
         if all(math.isfinite(value) for value in totals.values()):
             # Clipped by such a length, all gradients are no numbers either.
@@ -402,15 +415,12 @@ class Trainer:
         and not the step, in which other optimisers may have moved.
         """
         moved, self._moved = self._moved, False
-        while True:
-            batches = in_parts(batches, self.parts)
+
+        def gradients() -> dict[str, float]:
             self.optimisers[group].zero_grad(set_to_none=True)
-            try:
-                totals = self._accumulate(batches, loss)
-                break
-            except FAILURES as error:
-                self._halve(error)
-            self._empty_cache()
+            return self._accumulate(in_parts(batches, self.parts), loss)
+
+        totals = self._that_fits(gradients)
         self._moved = moved
         return totals
 
@@ -466,6 +476,7 @@ class Trainer:
     def _validate(self) -> float:
         """Mean validation loss of the averaged network on fixed patches."""
         trained = self.method.modules[self.method.result]
+        kept_apart = self.patches.kept_apart()
         self.method.modules[self.method.result] = self.average
         for module in self.method.modules.values():
             module.eval()
@@ -475,20 +486,9 @@ class Trainer:
                 torch.manual_seed(self.config.seed)
                 for i in range(_VALIDATION_BATCHES):
                     rng = np.random.default_rng([self.config.seed, i, _VALIDATE])
-                    sample = self.method.draw(_Validation(self.patches), rng)
+                    sample = self.method.draw(kept_apart, rng)
                     named = self.method.validate(self._tensors([sample]))
                     total.append(next(iter(named.values())))
         finally:
             self.method.modules[self.method.result] = trained
         return float(np.mean(total))
-
-
-class _Validation(Patches):
-    """The same patches, drawn from the blocks kept apart."""
-
-    def __init__(self, patches: Patches) -> None:
-        self.__dict__.update(patches.__dict__)
-
-    def draw(self, rng: Any, roles: Any, **more: Any) -> dict[str, Any]:
-        """Draw from the validation blocks."""
-        return super().draw(rng, roles, **(more | {"validation": True}))

@@ -1,0 +1,74 @@
+"""Previews never take more than a twentieth of the time, from the first one on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from napari_geosr.core.steps import PreviewReady
+from napari_geosr.learning import clock as clock_module
+from napari_geosr.learning import trainer as trainer_module
+
+
+class Time:
+    """A clock that goes on where it is told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("preview", [0.05, 0.3, 2.0])
+@pytest.mark.parametrize("file", [0.0, 0.1])
+def test_previews_keep_to_their_share_at_every_moment(
+    build_trainer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    preview: float,
+    file: float,
+) -> None:
+    time = Time()
+    monkeypatch.setattr(clock_module, "time", time)
+    monkeypatch.setattr(trainer_module, "time", time)
+    trainer = build_trainer("pix2pix", layers=1, width=2, critic_width=2, steps=400)
+
+    def step() -> dict[str, float]:
+        time.now += 0.25
+        trainer.step += 1
+        return {"loss": 1.0}
+
+    def shown(_network: Any) -> Any:
+        time.now += preview
+        return "a volume"
+
+    trainer._one_step, trainer.preview = step, shown
+    trainer._validate = lambda: 0.0
+    taken, began, last = 0.0, None, 0.0
+    moments = []
+    for event in trainer.run():
+        if not isinstance(event, PreviewReady):
+            continue
+        time.now += file  # whoever watches writes it down
+        if began is None:
+            assert event.done == 0  # before the first step
+            began = time.now
+            continue
+        if event.done < 400:
+            assert time.now - last >= 3.0
+        last = time.now
+        taken += preview + file
+        moments.append(event.done)
+        assert taken <= 0.05 * (time.now - began)
+    assert moments[-1] == 400
+    assert len(moments) >= (2 if preview < 1 else 1)
+
+
+def test_a_finished_training_begins_no_preview_anew(build_trainer: Any) -> None:
+    trainer = build_trainer("pix2pix", layers=1, width=2, critic_width=2, steps=2)
+    trainer.preview = lambda _network: "a volume"
+    first = [s.done for s in trainer.run() if isinstance(s, PreviewReady)]
+    again = [s.done for s in trainer.run() if isinstance(s, PreviewReady)]
+    assert first == [0, 2]
+    assert again == [2]
