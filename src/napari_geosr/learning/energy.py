@@ -7,12 +7,21 @@ import json
 import logging
 import time
 import warnings
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.io import atomic
+
 #: Where codecarbon keeps what it knows of each country's electricity.
 _COUNTRIES = "data/private_infra/global_energy_mix.json"
+#: Between two measurements.
+_SECONDS = 15
+#: In a kilowatt-hour.
+_JOULES = 3.6e6
 
 
 @cache
@@ -51,55 +60,142 @@ class Meter:
 
     def __init__(self, country: str) -> None:
         self.country = country
-        self.seconds = 0.0
-        self.kilowatt_hours: float | None = None
-        self.kilograms_co2eq: float | None = None
         self.method = "not measured"
+        self._keep: Path | None = None
+        self._before = self._sums = _Sums()
         self._tracker: Any = None
         self._began = 0.0
+        self._watts: float | None = None
+        #: When codecarbon last reported, and the kilowatt-hours that it had then.
+        self._last: tuple[float, float] | None = None
+
+    def go_on(self, keep: Path, step: int) -> None:
+        """Add to what the processes before have taken, where a job has had several.
+
+        Parameters
+        ----------
+        keep : Path
+            File with the sums; kept up to date, so that a process that is killed counts
+            as well.
+        step : int
+            Of the training, where this process begins.
+        """
+        self._keep = keep
+        self._before = self._sums = _kept(keep) or _Sums(first_step=step)
 
     def __enter__(self) -> Meter:
         self._began = time.monotonic()
         try:
-            from codecarbon import OfflineEmissionsTracker
+            self._tracker = self._start()
         except ImportError:
             self.method = "not measured: codecarbon is not installed"
-            return self
+        return self
+
+    def _start(self) -> Any:
+        from codecarbon import OfflineEmissionsTracker
+        from codecarbon.output_methods.base_output import BaseOutput
+
+        meter = self
+
+        class Listener(BaseOutput):  # type: ignore[misc]
+            def live_out(self, total: Any, delta: Any) -> None:
+                meter._note(total)
+
+            def out(self, total: Any, delta: Any) -> None:
+                meter._note(total)
+
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
             # Where warnings are errors, it would be left without half of its parts.
             warnings.simplefilter("ignore")
-            self._tracker = OfflineEmissionsTracker(
+            tracker = OfflineEmissionsTracker(
                 country_iso_code=self.country,
                 save_to_file=False,
+                output_handlers=[Listener()],
                 log_level="critical",
-                measure_power_secs=15,
+                measure_power_secs=_SECONDS,
+                api_call_interval=1,
                 allow_multiple_runs=True,
             )
-            self._tracker.start()
-        return self
+            tracker.start()
+        return tracker
 
     def __exit__(self, *exc: object) -> None:
-        self.seconds = time.monotonic() - self._began
-        if self._tracker is None:
-            return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.kilograms_co2eq = self._tracker.stop()
-        # It swallows its own errors.
-        data = getattr(self._tracker, "final_emissions_data", None)
-        if data is None:
-            self.method = "not measured: codecarbon could not begin"
-            return
-        self.kilowatt_hours = float(data.energy_consumed)
-        self.method = f"codecarbon, {data.country_name}, {data.cpu_model}"
+        if self._tracker is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._tracker.stop()
+            # It swallows its own errors.
+            if self._last is None:
+                self.method = "not measured: codecarbon could not begin"
+        self._add(None, None)
+
+    def _note(self, total: Any) -> None:
+        """Take in what codecarbon has measured since this process began."""
+        now, energy = float(total.duration), float(total.energy_consumed)
+        then, before = self._last or (0.0, 0.0)
+        if now > then:
+            self._watts = (energy - before) * _JOULES / (now - then)
+            self._last = now, energy
+        self.method = f"codecarbon, {total.country_name}, {total.cpu_model}"
+        self._add(energy, float(total.emissions))
+
+    def _add(self, energy: float | None, carbon: float | None) -> None:
+        """Bring the sums up to now; without figures those noted last stay."""
+        before, now = self._before, self._sums
+        self._sums = _Sums(
+            before.first_step,
+            before.seconds + time.monotonic() - self._began,
+            _sum(before.kilowatt_hours, energy, now.kilowatt_hours),
+            _sum(before.kilograms_co2eq, carbon, now.kilograms_co2eq),
+        )
+        if self._keep is not None:
+            # On a full disk the training itself complains, where it is heard.
+            with suppress(GeoSRError):
+                text = json.dumps(asdict(self._sums))
+                atomic.write_text(self._keep, text, overwrite=True)
+
+    @property
+    def seconds(self) -> float:
+        """From entering to leaving, in all processes."""
+        return self._sums.seconds
+
+    def watts(self) -> float | None:
+        """Mean power between the last two measurements; None while it is not known."""
+        return self._watts
 
     def figures(self) -> dict[str, Any]:
-        """What the card keeps."""
+        """What the card keeps: sums over all processes that worked on the job."""
         return {
-            "seconds": round(self.seconds, 1),
-            "kilowatt_hours": self.kilowatt_hours,
-            "kilograms_co2eq": self.kilograms_co2eq,
+            "seconds": round(self._sums.seconds, 1),
+            "kilowatt_hours": self._sums.kilowatt_hours,
+            "kilograms_co2eq": self._sums.kilograms_co2eq,
+            # Of a job that was begun by an earlier release a part is not known.
+            "energy_from_step": self._sums.first_step,
             "country": self.country,
             "measured_by": self.method,
         }
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What a job has taken since `first_step`."""
+
+    first_step: int = 0
+    seconds: float = 0.0
+    kilowatt_hours: float | None = None
+    kilograms_co2eq: float | None = None
+
+
+def _kept(path: Path | None) -> _Sums | None:
+    """The sums of the processes before, where they are kept and not damaged."""
+    if path is None:
+        return None
+    try:
+        return _Sums(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _sum(before: float | None, more: float | None, now: float | None) -> float | None:
+    return now if more is None else (before or 0.0) + more

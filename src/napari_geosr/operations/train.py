@@ -18,6 +18,7 @@ from napari_geosr.core.steps import (
     relay,
     run_to_end,
 )
+from napari_geosr.learning import checkpoint
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.loss_titles import loss_title
 from napari_geosr.learning.methods import METHODS, config_class, needs
@@ -28,12 +29,14 @@ from napari_geosr.operations.train_checks import (
     check_country,
     check_slices,
 )
+from napari_geosr.operations.train_inputs import note_inputs, refuse_other_inputs
 from napari_geosr.physics.simulated import is_simulated, open_simulated
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.method import Method
     from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.preview import SlicePreview
     from napari_geosr.models.bundle import Model as BundledModel
 
 
@@ -49,6 +52,9 @@ __all__ = [
     "train",
     "train_steps",
 ]
+
+
+_CHECKPOINTS = "checkpoints"
 
 
 class TrainJob(Config):
@@ -129,8 +135,13 @@ class TrainJob(Config):
             )
         check_country(self.training.country)
 
-    def check(self) -> None:
+    def check(self) -> dict[str, list[Volume]]:
         """Refuse what can be seen to be wrong before a process is started.
+
+        Returns
+        -------
+        dict of str to list of Volume
+            What was opened for it, by role, for :func:`train_steps`.
 
         Raises
         ------
@@ -144,6 +155,7 @@ class TrainJob(Config):
         if method.paired and "target" in volumes:
             self._check_pairs(method, volumes)
         check_contents(volumes)
+        return volumes
 
     def _check_pairs(
         self, method: Method, volumes: Mapping[str, Sequence[Volume]]
@@ -196,6 +208,7 @@ def train_steps(
     *,
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
+    opened: Mapping[str, list[Volume]] | None = None,
 ) -> Generator[Step, None, None]:
     """Train, with checkpoints and the result in `folder`, or go on where it stopped.
 
@@ -205,6 +218,8 @@ def train_steps(
         Gets ``checkpoints/`` and, at the end, ``result/NAME`` with the bundle.
     keep_unfinished : callable
         Asked when `should_stop` ended it: whether to write the bundle all the same.
+    opened : mapping of str to list of Volume, optional
+        What :meth:`TrainJob.check` has opened, so that it is not opened twice.
 
     Yields
     ------
@@ -223,19 +238,56 @@ def train_steps(
     yield StageStarted(message="Opening the data")
     method: Method = METHODS.load(job.method).Method(job.training)
     method.check(job.training)
-    opened = open_roles(job, method)
+    opened = opened or open_roles(job, method)
+    patches: Patches = yield from relay(_patches_steps(job, method, folder, opened))
+
+    from napari_geosr.learning.energy import Meter
+    from napari_geosr.learning.trainer import Trainer
+
+    meter = Meter(job.training.country)
+    trainer = Trainer(
+        method,
+        patches,
+        folder / _CHECKPOINTS,
+        _preview(patches, method),
+        device,
+        meter.watts,
+    )
+    if not trainer.resume() and job.training.from_model:
+        trainer.start_from(_weights_of(job.training, method))
+    writes = trainer.accelerator.is_main_process
+    if writes:
+        note_inputs(folder, opened)
+        meter.go_on(folder / "energy.json", trainer.step)
+    with meter:
+        finished: bool = yield from relay(trainer.run(should_stop))
+    if not writes or not (finished or (trainer.step and keep_unfinished())):
+        yield ResultReady(trainer.step, trainer.steps, result=None)
+        return
+    yield StageStarted(message="Judging the model")
+    from napari_geosr.operations.train_export import export
+
+    path = export(folder / "result" / job.training.name, job, trainer, patches, meter)
+    yield ResultReady(trainer.step, trainer.steps, result=path)
+
+
+def _patches_steps(
+    job: TrainJob,
+    method: Method,
+    folder: Path,
+    opened: Mapping[str, list[Volume]],
+) -> Generator[Step, None, None]:
+    """Look at the data and say what should be known: ``ResultReady(Patches)``."""
+    from napari_geosr.learning.patches import Patches
+
+    if (folder / _CHECKPOINTS / checkpoint.FILE).exists():
+        refuse_other_inputs(folder, opened)
     for sentence in check_slices(job.training, opened["source"]):
         yield Warned(message=sentence)
     volumes = method.scenes(opened)
     yield from _check_pairs(method, volumes)
     for sentence in method.look(volumes):
         yield Warned(message=sentence)
-
-    from napari_geosr.learning.energy import Meter
-    from napari_geosr.learning.patches import Patches
-    from napari_geosr.learning.preview import SlicePreview
-    from napari_geosr.learning.trainer import Trainer
-
     patches = Patches(
         volumes,
         job.training,
@@ -244,30 +296,19 @@ def train_steps(
         one_object=method.one_object,
     )
     _check_grey_scales(job.training, patches, method)
-    preview = SlicePreview(
+    yield ResultReady(result=patches)
+
+
+def _preview(patches: Patches, method: Method) -> SlicePreview:
+    from napari_geosr.learning.preview import SlicePreview
+
+    return SlicePreview(
         patches,
         "source",
         patches.grey[method.output_role],
         method.upscale_factor,
-        job.training.preview_slice,
+        method.config.preview_slice,
     )
-    trainer = Trainer(method, patches, folder / "checkpoints", preview, device)
-    if not trainer.resume() and job.training.from_model:
-        trainer.start_from(_weights_of(job.training, method))
-    meter = Meter(job.training.country)
-    with meter:
-        finished: bool = yield from relay(trainer.run(should_stop))
-    if not (finished or (trainer.step and keep_unfinished())):
-        yield ResultReady(trainer.step, trainer.steps, result=None)
-        return
-    if not trainer.accelerator.is_main_process:
-        yield ResultReady(trainer.step, trainer.steps, result=None)
-        return
-    yield StageStarted(message="Judging the model")
-    from napari_geosr.operations.train_export import export
-
-    path = export(folder / "result" / job.training.name, job, trainer, patches, meter)
-    yield ResultReady(trainer.step, trainer.steps, result=path)
 
 
 def train(method: str, folder: str | Path, **settings: Any) -> BundledModel:
@@ -295,8 +336,8 @@ def train(method: str, folder: str | Path, **settings: Any) -> BundledModel:
 
     training = config_class(method).create(**settings)
     job = TrainJob(method=method, training=training).with_absolute_paths()
-    job.check()
-    return bundle.load(run_to_end(train_steps(job, Path(folder))))
+    steps = train_steps(job, Path(folder), opened=job.check())
+    return bundle.load(run_to_end(steps))
 
 
 def open_roles(job: TrainJob, method: Method | type[Method]) -> dict[str, list[Volume]]:

@@ -135,8 +135,6 @@ def _record(
             "processes": trainer.accelerator.num_processes,
             "parts_per_batch": trainer.parts,
             "training_seconds": round(trainer.seconds, 1),
-            # Of a resumed training the energy of its last process alone is known.
-            "energy_covers_steps": trainer.step - trainer.first_step,
             **meter.figures(),
         },
         versions={"python": platform.python_version()}
