@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from napari_geosr.cli.options import Json
 from napari_geosr.core.errors import JobError
-from napari_geosr.core.steps import TrainingProgress, Warned
+from napari_geosr.core.steps import TrainingProgress, Warned, never_stop
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
@@ -63,6 +63,8 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
         rows.append(("message", status.message))
     for name, value in last.get("losses", {}).items():
         rows.append((name, f"{value:.5g}"))
+    if last.get("watts") is not None:
+        rows.append(("power", f"{last['watts']:.0f} W"))
     if status.result is not None:
         rows.append(("model", status.result))
     for label, value in rows:
@@ -70,12 +72,30 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
     return 0
 
 
-def watch_jobs(job: Job, /) -> int:
+def watch_jobs(
+    job: Job,
+    /,
+    *,
+    json: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Print every event as a JSON object on a line of its own: losses, "
+            "learning rate, images per second, memory, watts where known.",
+        ),
+    ] = False,
+) -> int:
     """Follow a running job until it ends; Ctrl-C stops watching, not the job."""
+    from json import dumps
+
     from napari_geosr.cli.console import run_command
     from napari_geosr.jobs.index import find
 
     folder = find(job)
+    if json:
+        for event in _events(folder, never_stop):
+            print(dumps(event), flush=True)
+        return 1 if folder.status().state in ("failed", "interrupted") else 0
     run_command(
         lambda should_stop: _watch(folder, should_stop),
         stopping="watching no longer; the job goes on …",
@@ -193,16 +213,21 @@ def _last_progress(folder: JobFolder) -> dict[str, Any]:
 
 def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]:
     """Turn what happens in another process into steps again."""
+    for event in _events(folder, should_stop):
+        if event["event"] == "progress":
+            yield TrainingProgress(
+                int(event["step"]), int(event["total"]), losses=event["losses"]
+            )
+        elif event["event"] == "warning":
+            yield Warned(message=str(event["message"]))
+
+
+def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[dict[str, Any]]:
+    """What happened and what happens, until the job ends."""
     offset = 0
     while not should_stop():
         events, offset = folder.events(offset)
-        for event in events:
-            if event["event"] == "progress":
-                yield TrainingProgress(
-                    int(event["step"]), int(event["total"]), losses=event["losses"]
-                )
-            elif event["event"] == "warning":
-                yield Warned(message=str(event["message"]))
+        yield from events
         if not events and not folder.status().is_alive:
             return
         time.sleep(_POLL_SECONDS)
