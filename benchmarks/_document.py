@@ -1,0 +1,21 @@
+"""Write tables into documents without touching what people wrote around them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def replace_section(document: Path, name: str, text: str) -> None:
+    """Put `text` between the marks ``<!-- name -->`` and ``<!-- end of name -->``.
+
+    A document without them, or none at all, gets them at its end.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    body = f"{begin}\n\n{text.strip()}\n\n{end}"
+    old = document.read_text(encoding="utf-8") if document.exists() else ""
+    if begin in old and end in old:
+        before, after = old.split(begin)[0], old.split(end)[1]
+        new = before + body + after
+    else:
+        new = (old.rstrip() + "\n\n" if old else "") + body + "\n"
+    document.write_text(new, encoding="utf-8")
