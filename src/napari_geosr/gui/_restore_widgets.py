@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 
 _DEVICES = {"darwin": ("auto", "cpu", "mps")}.get(sys.platform, ("auto", "cpu", "cuda"))
 
+#: Text and tool tip of the button that starts a run.
+RUN = "&Run", "Restore the whole layer into a new layer."
+CONTINUE = (
+    "Contin&ue",
+    "Restore the tiles that {!r} lacks. Remove that layer to begin anew.",
+)
+
 
 class RestoreWidgets(QWidget):
     """Everything that is seen of the Restore dock."""
@@ -64,7 +71,7 @@ class RestoreWidgets(QWidget):
             "Restore what is on screen, and follow the slider.",
             checkable=True,
         )
-        self.run_button = _button("&Run", "Restore the whole layer into a new layer.")
+        self.run_button = _button(*RUN)
         self.run_button.setDefault(True)
         self.cancel_button = _button(
             "&Cancel", "Stop within a second; finished tiles are kept."

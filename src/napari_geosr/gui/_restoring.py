@@ -101,6 +101,8 @@ class Restoring(QObject):
         self._wants_preview = self._wants_run = False
         self._busy = ""
         self._run: Run | None = None
+        self._run_key: tuple[Any, ...] | None = None
+        self._stopped: Volume | None = None  # what the last run left, if stopped
         self._run_of: weakref.ref[Image] | None = None
         self.run_file: Path | None = None
         self._target: weakref.ref[Image] | None = None
@@ -149,6 +151,23 @@ class Restoring(QObject):
         """Return the layer that the last run filled, if it still exists."""
         return None if self._target is None else self._target()
 
+    def unfinished(self) -> Image | None:
+        """Return the layer that :meth:`run` would fill further, if there is one.
+
+        The last run was stopped, its layer is there, and nothing was changed since.
+        """
+        layer, target = self.source(), self.target()
+        if self._stopped is None or layer is None or self._busy == "run":
+            return None
+        if target is None or target not in self._viewer.layers:
+            return None
+        try:
+            same = self._key(layer) == self._run_key
+        except GeoSRError:
+            return None
+        # A layer that was edited or filled with something else is not what was left.
+        return target if same and target.data is self._stopped.data else None
+
     def set_source(self, layer: Image | None) -> None:
         """Choose the layer to restore."""
         if layer is not self.source():
@@ -179,7 +198,7 @@ class Restoring(QObject):
             self.cancel()
 
     def run(self) -> None:
-        """Restore the whole layer."""
+        """Restore the whole layer, or what an unfinished run left of it."""
         self._wants_run = True
         self._failed_key = None
         if self._busy == "preview":
@@ -217,6 +236,8 @@ class Restoring(QObject):
             self._tidying.start(0)
         if layer is self.source():
             self._ready = None  # it holds the layer's data
+        if layer is self.target():
+            self._stopped = None  # and this the result's
         if self._busy == "run":
             if layer in (self.run_source(), self.target()):
                 self.cancel()
@@ -324,7 +345,11 @@ class Restoring(QObject):
         first = region_on_screen(layer, self._viewer)
         shown = named(prepared, layer)
         self._began = time.monotonic()
-        self._target = None
+        stopped = self._stopped if self.unfinished() is not None else None
+        if stopped is None:
+            self._target = None
+        self._stopped = None
+        self._run_key = self._key(layer)
         self._run_of = weakref.ref(layer)
         self.run_file = part_of_file(layer, self._viewer)[0].source
         self._restored_from = {
@@ -333,7 +358,9 @@ class Restoring(QObject):
         }
         self._start(
             "run",
-            lambda stop: operation.run_steps(shown, first=first, should_stop=stop),
+            lambda stop: operation.run_steps(
+                shown, first=first, unfinished=stopped, should_stop=stop
+            ),
             self._on_restored,
             on_step=self._on_run_step,
             description=f"Restoring {layer.name}",
@@ -345,11 +372,15 @@ class Restoring(QObject):
             if layer is None or layer not in self._viewer.layers:
                 self.cancel()
                 return
-            name = f"{step.volume.name} (unfinished)"
-            target = add_image_result(self._viewer, step.volume, like=layer, name=name)
-            self._name_given = target.name
-            target.metadata[METADATA] |= self._restored_from
-            self._target = weakref.ref(target)
+            target = self.target()
+            if target is None or target not in self._viewer.layers:
+                name = f"{step.volume.name} (unfinished)"
+                target = add_image_result(
+                    self._viewer, step.volume, like=layer, name=name
+                )
+                self._name_given = target.name
+                target.metadata[METADATA] |= self._restored_from
+                self._target = weakref.ref(target)
             self._refresher = Refresher(self._viewer, target)
         elif isinstance(step, TileDone):
             if self._refresher is not None:
@@ -366,7 +397,9 @@ class Restoring(QObject):
             return
         record = layer_metadata(restored.volume)[METADATA]
         target.metadata[METADATA] = record | self._restored_from
-        if restored.complete and target.name == self._name_given:
+        if not restored.complete:
+            self._stopped = restored.volume
+        elif target.name == self._name_given:
             target.name = restored.volume.name
         self.finished.emit(target, restored, time.monotonic() - self._began)
 

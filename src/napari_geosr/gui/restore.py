@@ -11,6 +11,7 @@ from qtpy.QtGui import QGuiApplication
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.gui._docks import POROSITY, open_dock
 from napari_geosr.gui._duration import duration
 from napari_geosr.gui._layers import (
     part_of_file,
@@ -21,7 +22,7 @@ from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._notify import show_error
 from napari_geosr.gui._remembered import recall, remember
 from napari_geosr.gui._restore_ready import Ready
-from napari_geosr.gui._restore_widgets import RestoreWidgets
+from napari_geosr.gui._restore_widgets import CONTINUE, RUN, RestoreWidgets
 from napari_geosr.gui._restoring import Restoring
 from napari_geosr.operations import reproduce
 from napari_geosr.operations.restore import RestoreConfig
@@ -184,11 +185,7 @@ class RestoreDock(RestoreWidgets):
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.selection.active = layer
         # In front of this dock, and both at full height: a tab each.
-        dock, _ = self._viewer.window.add_plugin_dock_widget(
-            "napari-geosr", "Measure porosity", tabify=True
-        )
-        dock.show()
-        dock.raise_()
+        open_dock(self._viewer, POROSITY)
 
     def _on_copy_command(self) -> None:
         self._copy(reproduce.as_command, "command")
@@ -219,6 +216,7 @@ class RestoreDock(RestoreWidgets):
     # What comes back
 
     def _on_not_ready(self) -> None:
+        self._name_run_button()
         self.estimate.setText("Estimate: –")
         self.verdict.clear()
 
@@ -240,6 +238,7 @@ class RestoreDock(RestoreWidgets):
         has_layer = self._restoring.source() is not None
         self.preview_button.setEnabled(has_layer and not running)
         self.run_button.setEnabled(has_layer and not running)
+        self._name_run_button()
         self.cancel_button.setEnabled(what in ("run", "prepare"))
         for widget in (self.layer_combo, self.model_box, self.form):
             widget.setEnabled(not running)
@@ -247,6 +246,15 @@ class RestoreDock(RestoreWidgets):
         self.progress_label.setVisible(what in ("run", "prepare"))
         self.progress.setRange(0, 0 if what else 1)
         self.progress_label.setText("")
+
+    def _name_run_button(self) -> None:
+        """Run, or go on with what was stopped."""
+        unfinished = self._restoring.unfinished()
+        text, tip = RUN
+        if unfinished is not None:
+            text, tip = CONTINUE[0], CONTINUE[1].format(unfinished.name)
+        self.run_button.setText(text)
+        self.run_button.setToolTip(tip)
 
     def _on_progress(self, stage: str, done: int, total: int) -> None:
         self.progress.setRange(0, total)
@@ -282,7 +290,9 @@ class RestoreDock(RestoreWidgets):
             kind = "warning" if warnings else "ok"
             self.message.show_message(" ".join([done, *warnings]), kind)
         else:
-            self.message.show_message("Stopped. The finished tiles are kept.")
+            self.message.show_message(
+                "Stopped. The finished tiles are kept; Continue restores the others."
+            )
         source = self._restoring.run_source()
         self._show_result(layer, measurable=restored.complete)
         if source is not None and source in self._viewer.layers:
@@ -300,3 +310,4 @@ class RestoreDock(RestoreWidgets):
     def _on_layer_removed(self, event: Any) -> None:
         if self._result is not None and event.value is self._result():
             self._show_result(None)
+        self._name_run_button()

@@ -1,0 +1,76 @@
+"""A stopped restoration is gone on with in its own layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_geosr.gui._restore_widgets import CONTINUE, RUN
+
+PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def dock(viewer, rng):
+    scan = rng.normal(100, 10, (160, 96, 96)).astype(np.float32)
+    viewer.add_image(scan, name="scan", **PLACE)
+    _, dock = viewer.window.add_plugin_dock_widget(
+        "napari-geosr", "Restore (denoise, super-resolve)"
+    )
+    return dock
+
+
+def run(dock, qtbot, *, stop: bool):
+    """Press the button; give the layer, and how many tiles were there at first."""
+    shown: list[int] = []
+    restoring = dock._restoring
+    restoring.progressed.connect(
+        lambda stage, done, _: shown.append(done) if stage == "tiles" else None
+    )
+    with qtbot.waitSignal(restoring.finished, timeout=120_000) as finished:
+        dock.run_button.click()
+        if stop:
+            qtbot.waitUntil(lambda: bool(shown), timeout=60_000)
+            dock.cancel_button.click()
+    assert finished.args[1].complete is not stop
+    qtbot.waitUntil(lambda: restoring.busy == "", timeout=30_000)
+    return finished.args[0], shown[0]
+
+
+def test_continue_fills_the_layer_that_was_left(viewer, qtbot, dock):
+    assert dock.run_button.text() == RUN[0]
+    layer, first = run(dock, qtbot, stop=True)
+    assert first == 1
+    assert "Continue" in dock.message.text
+    assert dock.run_button.text() == CONTINUE[0]
+    assert layer.name in dock.run_button.toolTip()
+    finite = np.isfinite(layer.data)
+    before = np.where(finite, layer.data, 0)
+    assert 0 < finite.mean() < 1
+    same, first = run(dock, qtbot, stop=False)
+    assert same is layer
+    assert first > 1
+    assert len(viewer.layers) == 2
+    assert np.isfinite(layer.data).all()
+    assert (layer.data[finite] == before[finite]).all()
+    assert layer.name == "scan · foam-denoise"
+    assert layer.metadata["geosr"]["provenance"][-1]["complete"] is True
+    assert dock.run_button.text() == RUN[0]
+
+
+def test_after_a_change_it_begins_anew(viewer, qtbot, dock):
+    layer, _ = run(dock, qtbot, stop=True)
+    dock.form.set_values({"nonfinite": "zero"})
+    dock.form.changed.emit()
+    assert dock.run_button.text() == RUN[0]
+    dock.form.set_values({"nonfinite": "mean"})
+    dock.form.changed.emit()
+    assert dock.run_button.text() == CONTINUE[0]
+    viewer.layers.remove(layer)
+    assert dock.run_button.text() == RUN[0]
+    assert dock._restoring.unfinished() is None
