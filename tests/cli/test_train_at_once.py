@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,26 @@ def test_another_job_on_this_machine_is_named(
         (sentence,) = warnings
         assert "other" in sentence
         assert "--detach" in sentence
+
+
+def test_a_second_ctrl_c_says_how_to_go_on(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any) -> Iterator[Step]:
+        yield Step(7, 9)
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(jobs_run, "_operation", stopped)
+    job = make(tmp_path, "mine")
+    assert run(["jobs", "resume", "mine"]) == 130
+    out, err = capsys.readouterr()
+    assert "stopping after this step" in err
+    assert f"Stopped after step 7; go on with: napari-geosr jobs resume {job.path}" in (
+        out
+    )
+    status = job.status()
+    assert (status.state, status.can_resume) == ("interrupted", True)
 
 
 def test_help_says_that_it_does_not_wait(capsys: Any) -> None:

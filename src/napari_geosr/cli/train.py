@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -145,11 +146,15 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
     """Run a job in this process, with a bar; at once, whatever else runs."""
     from napari_geosr.cli.console import run_command
 
-    result, warnings = run_command(
-        lambda should_stop: _at_once(folder, should_stop),
-        stopping="stopping after this step … (once more: at once, to go on from the "
-        "last checkpoint)",
-    )
+    result: Path | None = None
+    warnings: list[str] = []
+    # Twice Ctrl-C: the job notes that it was interrupted; here is said how to go on.
+    with suppress(KeyboardInterrupt):
+        result, warnings = run_command(
+            lambda should_stop: _at_once(folder, should_stop),
+            stopping="stopping after this step … (once more: at once, to go on from "
+            "the last checkpoint)",
+        )
     values = {
         "job": str(folder.path),
         "state": folder.status().state,
