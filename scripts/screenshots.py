@@ -205,7 +205,7 @@ def noisy_pair(viewer) -> None:
 def open_train(viewer, steps: int, name: str = "foam", **settings: object) -> QWidget:
     """Open the Train dock with the settings of a small network."""
     dock = open_dock(viewer, "Train a model")
-    dock._form.set_values(
+    dock.settings.form.set_values(
         {"layers": 6, "width": 3, "batch_size": 4, "patch": 48, "threads": 1} | settings
     )
     dock.steps.setValue(steps)
@@ -253,7 +253,7 @@ def jobs() -> None:
     noisy_pair(viewer)
     dock = open_train(viewer, 200)
     for name, layers in (("foam-small", 3), ("foam-deep", 8)):
-        dock._form.set_values({"layers": layers})
+        dock.settings.form.set_values({"layers": layers})
         dock.name.setText(name)
         dock.start_button.click()
         wait(until=lambda wanted=name: wanted in str(dock.view.job))

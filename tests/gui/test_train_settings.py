@@ -54,17 +54,17 @@ def test_wrong_settings_are_refused_beside_the_field(viewer, qtbot, tmp_path):
     assert "name" in dock.settings_message.text
     assert dock.advanced.content.isHidden()
     dock.name.setText("mine")
-    dock._form.editor("adjacent_slices").setValue(4)
+    dock.settings.form.editor("adjacent_slices").setValue(4)
     dock.start_button.click()
     assert "odd number" in dock.settings_message.text
     assert not dock.advanced.content.isHidden()
-    dock._form.set_values({"adjacent_slices": 5, "network": "magic"})
+    dock.settings.form.set_values({"adjacent_slices": 5, "network": "magic"})
     dock.start_button.click()
     qtbot.waitUntil(
         lambda: "no network 'magic'" in dock.settings_message.text, timeout=20_000
     )
     qtbot.waitUntil(dock.start_button.isEnabled, timeout=10_000)
-    dock._form.set_values({"network": "msdnet"})
+    dock.settings.form.set_values({"network": "msdnet"})
     assert not dock.settings_message.text
     dock._rows["target"].set_files((tmp_path / "missing.tif",))
     dock.start_button.click()
@@ -104,7 +104,7 @@ def test_a_few_steps_tell_time_and_memory(viewer, qtbot, tmp_path):
     assert "of memory" in dock.estimate.text()
     qtbot.waitUntil(lambda: list(tmp_path.iterdir()) == [], timeout=5000)
     dock.steps.setValue(50)
-    assert dock.estimate.text() == "Estimate: –"
+    assert "outdated" in dock.estimate.text()
 
 
 def test_settings_come_back(viewer, qtbot, tmp_path):
@@ -115,14 +115,14 @@ def test_settings_come_back(viewer, qtbot, tmp_path):
     plan = dock.plan()
     assert plan.settings["network_options"] == {}
     assert plan.settings["preview_slice"] == viewer.dims.current_step[0]
-    dock._form.editor("network_options").setText("dilations: [1, 2]")
+    dock.settings.form.editor("network_options").setText("dilations: [1, 2]")
     assert dock.plan().settings["network_options"] == {"dilations": [1, 2]}
     dock._remember(dock.plan())
     again = type(dock)(viewer)
     qtbot.addWidget(again)
     assert again.steps.value() == 77
-    assert again._form.values()["learning_rate"] == 0.005
-    assert again._form.values()["network_options"] == {"dilations": [1, 2]}
+    assert again.settings.form.values()["learning_rate"] == 0.005
+    assert again.settings.form.values()["network_options"] == {"dilations": [1, 2]}
     assert again._folder == tmp_path
 
 
@@ -161,7 +161,7 @@ def test_everything_has_a_name_a_tool_tip_and_a_key(viewer, name):
         assert child.toolTip(), what
     keys = []
     for button in dock.findChildren(QAbstractButton):
-        form = getattr(dock, "_form", None)
+        form = getattr(getattr(dock, "settings", None), "form", None)
         if form is not None and form.isAncestorOf(button):
             continue  # reached by Tab, as all settings are
         assert "&" in button.text() or not button.shortcut().isEmpty(), button.text()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.errors import GeoSRError, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui import _train_start
@@ -88,3 +88,37 @@ def test_estimates_at_once_do_not_delete_each_others_files(plan, tmp_path, monke
     assert seen
     assert all(seen)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, 5.0])
+def test_layers_of_nothing_are_refused_before_anything_is_written(
+    plan, tmp_path, value
+):
+    empty = Volume(np.full((4, 32, 32), value, np.float32), "ZYX", name="empty")
+    bad = Plan(plan.method, plan.settings, {**plan.data, "target": (empty,)})
+    for steps in (start_steps(bad, tmp_path, "mine"), time_steps(bad, tmp_path)):
+        with pytest.raises(VolumeError, match="'empty'"):
+            run_to_end(steps)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_estimate_does_not_need_the_slice_on_screen(plan, tmp_path, monkeypatch):
+    seen = []
+
+    def estimate_steps(values, *, should_stop):
+        seen.append(values["training"]["preview_slice"])
+        yield from ()
+
+    monkeypatch.setattr(_train_start, "estimate_steps", estimate_steps)
+    monkeypatch.setattr(_train_start, "_ESTIMATE_EDGE", 2)
+    deep = [
+        part[0].replace(data=np.tile(part[0].data, (60, 1, 1)))
+        for part in plan.data.values()
+    ]
+    data = {role: (part,) for role, part in zip(plan.data, deep, strict=True)}
+    settings = {**plan.settings, "preview_slice": 239}
+    run_to_end(time_steps(Plan(plan.method, settings, data), tmp_path))
+    assert seen == [None]
+    settings["preview_slice"] = 240
+    with pytest.raises(GeoSRError, match="no preview slice 240"):
+        run_to_end(time_steps(Plan(plan.method, settings, data), tmp_path))

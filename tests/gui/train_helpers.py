@@ -34,7 +34,7 @@ def opened(viewer, name: str):
 
 def set_small(dock, *, steps: int, name: str = "mine", folder=None, **more):
     """Set a training of a tiny network."""
-    dock._form.set_values(SMALL | more)
+    dock.settings.form.set_values(SMALL | more)
     dock.steps.setValue(steps)
     dock.name.setText(name)
     if folder is not None:

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QGridLayout,
-    QHBoxLayout,
-    QLabel,
-    QProgressBar,
-    QPushButton,
-    QSizePolicy,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QWidget
 
-from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.gui._duration import duration
-from napari_geosr.gui._elided import ElidedLabel
+from napari_geosr.gui._closing import closing_of
 from napari_geosr.gui._job_preview import JobPreview
 from napari_geosr.gui._job_watch import JobWatch
-from napari_geosr.gui._loss_plot import Line, LossPlot
+from napari_geosr.gui._job_widgets import JobWidgets
+from napari_geosr.gui._job_words import (
+    curves_of,
+    figures_text,
+    state_text,
+    steps_of,
+)
 from napari_geosr.gui._model_handing import ModelHanding, figures_of
-from napari_geosr.gui._notify import MessageRow
 from napari_geosr.jobs import local
+from napari_geosr.jobs.folder import JobStatus
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -38,10 +31,9 @@ if TYPE_CHECKING:
 
 #: Milliseconds between two looks into the folder, and while there is more to read.
 _PAUSE, _BREATH = 500, 15
-_ASKED = {"pause": "Pausing…", "finish": "Stopping…", "cancel": "Stopping…"}
 
 
-class JobView(QWidget):
+class JobView(JobWidgets):
     """Shows one job live, with its preview, and offers what can be done with it.
 
     Signals
@@ -66,82 +58,11 @@ class JobView(QWidget):
         self._state = ""
         self.preview = JobPreview(viewer, self)
         self.handing = ModelHanding(viewer, self)
-        self._make_widgets()
-        self._lay_out()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._look)
         self._connect()
         self._show_nothing()
-
-    # Widgets
-
-    def _make_widgets(self) -> None:
-        self.title = ElidedLabel("")
-        self.title.setAccessibleName("Job")
-        self.state_label = _text("State", "What the training does now.")
-        self.progress = QProgressBar()
-        self.progress.setAccessibleName("Progress of the training")
-        self.progress.setToolTip("Steps done of all steps.")
-        self.progress.setTextVisible(False)
-        self.progress.setMaximumHeight(10)
-        self.figures = _text("Figures", "Time left, memory and speed of the training.")
-        self.plot = LossPlot()
-        self.message = MessageRow(shortcut="Alt+Shift+J")
-        self.pause_button = _button(
-            "Pa&use", "Stop after the current step; can be resumed at any time."
-        )
-        self.resume_button = _button(
-            "Resu&me", "Go on from the last checkpoint, in a process of its own."
-        )
-        self.finish_button = _button(
-            "Stop and &keep the model",
-            "Stop after the current step, and make a model of what was learned.",
-        )
-        self.use_button = _button(
-            "Use this m&odel",
-            "Keep the model among your models and choose it in the Restore dock.",
-        )
-        self.tune_button = _button(
-            "&Fine-tune this model",
-            "Start another training from this model, e.g. on other data.",
-        )
-        self.show_preview = QCheckBox("Show pre&view")
-        self.show_preview.setChecked(True)
-        self.show_preview.setAccessibleName("Show preview")
-        self.show_preview.setToolTip(
-            "A layer with one slice as the network restores it now."
-        )
-        self.folder_label = ElidedLabel("")
-        self.folder_label.setAccessibleName("Folder of the job")
-        self.folder_button = QToolButton()
-        self.folder_button.setText("…")
-        self.folder_button.setShortcut("Alt+Shift+F")
-        self.folder_button.setAccessibleName("Open the folder")
-        self.folder_button.setToolTip(
-            "Open the folder with settings, log and model (Alt+Shift+F)."
-        )
-
-    def _lay_out(self) -> None:
-        buttons = QGridLayout()
-        buttons.setContentsMargins(0, 0, 0, 0)
-        buttons.addWidget(self.pause_button, 0, 0)
-        buttons.addWidget(self.resume_button, 0, 0)
-        buttons.addWidget(self.show_preview, 0, 1)
-        buttons.addWidget(self.finish_button, 1, 0, 1, 2)
-        buttons.addWidget(self.use_button, 2, 0, 1, 2)
-        buttons.addWidget(self.tune_button, 3, 0, 1, 2)
-        folder = QHBoxLayout()
-        folder.addWidget(self.folder_label, 1)
-        folder.addWidget(self.folder_button)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.title, self.state_label, self.progress, self.figures):
-            column.addWidget(widget)
-        column.addWidget(self.plot)
-        column.addWidget(self.message)
-        column.addLayout(buttons)
-        column.addLayout(folder)
 
     def _connect(self) -> None:
         self.pause_button.clicked.connect(lambda: self._ask("pause"))
@@ -166,6 +87,11 @@ class JobView(QWidget):
     def state(self) -> str:
         """State of the job that is shown; empty without one."""
         return self._state
+
+    @property
+    def status(self) -> JobStatus | None:
+        """What is known of the job that is shown."""
+        return None if self._watch is None else self._watch.status
 
     def set_job(
         self,
@@ -300,21 +226,12 @@ class JobView(QWidget):
         self.show_preview.setVisible(False)
         self.folder_button.setEnabled(False)
 
-    def _buttons(self) -> tuple[QPushButton, ...]:
-        return (
-            self.pause_button,
-            self.resume_button,
-            self.finish_button,
-            self.use_button,
-            self.tune_button,
-        )
-
     def _show(self) -> None:
         watch = self._watch
         assert watch is not None
         status = watch.status
         self.title.setText(f"{status.name} ({status.method})")
-        done, total = _steps(watch)
+        done, total = steps_of(watch)
         self.progress.setVisible(True)
         self.progress.setRange(0, max(total, 1))
         self.progress.setValue(done)
@@ -336,12 +253,14 @@ class JobView(QWidget):
         self.tune_button.setVisible(has_model)
         self.show_preview.setVisible(True)
         self.folder_button.setEnabled(True)
+        if status.is_alive and (closing := closing_of(self)) is not None:
+            closing.watch(status.path, self)
         if status.state != self._state:
             self._on_state(status.state)
         elif has_model:
             return
         else:
-            self.figures.setText(_figures(watch))
+            self.figures.setText(figures_text(watch))
 
     def _on_state(self, state: str) -> None:
         self._state = state
@@ -356,7 +275,7 @@ class JobView(QWidget):
         if state == "done" and watch.status.result is not None:
             self.figures.setText(figures_of(watch.status.result))
         else:
-            self.figures.setText(_figures(watch))
+            self.figures.setText(figures_text(watch))
         self.stateChanged.emit(state)
 
     def _show_curves(self, watch: JobWatch, total: int) -> None:
@@ -368,69 +287,8 @@ class JobView(QWidget):
         if points == self._drawn:
             return
         self._drawn = points
-        lines = []
-        for run, each in enumerate((watch, *self._others)):
-            # Of the other runs only what can be compared.
-            names = list(each.curves) if run == 0 else _main_curves(each)
-            for name in names:
-                curve = each.curves[name]
-                dashed = name == "validation"
-                title = "training" if name == "loss" else name
-                if self._others and dashed:
-                    title = ""  # one key for the dashed lines of all runs
-                elif self._others:
-                    title = each.status.name
-                lines.append(Line(title, curve.steps, curve.values, run, dashed))
-        longest = max([total, *(_steps(other)[1] for other in self._others)])
-        self.plot.set_lines(lines, longest)
-
-
-def state_text(watch: JobWatch) -> str:
-    """What a job does, in a sentence."""
-    status = watch.status
-    done, total = _steps(watch)
-    at = f"step {done} of {total}" if total else "the beginning"
-    if watch.wish and status.is_alive:
-        return _ASKED[watch.wish]
-    if status.state == "running":
-        if not total:
-            return f"{watch.stage or 'Starting'}…"
-        return f"Training: {at} ({100 * done // total} %)"
-    return {
-        "queued": "Waiting for its turn, or starting…",
-        "finishing": "Judging the model…",
-        "paused": f"Paused at {at}.",
-        "cancelled": f"Stopped at {at}; it can be resumed.",
-        "interrupted": f"Interrupted at {at}: its process is gone. Resume goes on "
-        "from the last checkpoint.",
-        "failed": f"Failed at {at}.",
-        "done": f"Done after {done} steps.",
-    }[status.state]
-
-
-def _figures(watch: JobWatch) -> str:
-    progress = watch.progress
-    if not progress or watch.status.state not in ("running", "finishing"):
-        return ""
-    parts = []
-    if watch.status.state == "running":
-        parts.append(f"{duration(float(progress.get('seconds_left', 0)))} left")
-    if progress.get("memory"):
-        parts.append(f"{format_bytes(progress['memory'])} of memory")
-    if progress.get("images_per_second"):
-        parts.append(f"{progress['images_per_second']:.3g} patches/s")
-    return ", ".join(parts)
-
-
-def _steps(watch: JobWatch) -> tuple[int, int]:
-    """Steps done and in all, from whichever source knows more."""
-    done = int(watch.progress.get("step", watch.status.done))
-    return done, int(watch.progress.get("total", watch.status.total))
-
-
-def _main_curves(watch: JobWatch) -> list[str]:
-    first = [name for name in watch.curves if name != "validation"][:1]
-    return first + [name for name in watch.curves if name == "validation"]
+        longest = max([total, *(steps_of(other)[1] for other in self._others)])
+        self.plot.set_lines(curves_of(watch, self._others), longest)
 
 
 def _watches(paths: Sequence[Path]) -> list[JobWatch]:
@@ -442,19 +300,3 @@ def _watches(paths: Sequence[Path]) -> list[JobWatch]:
         except GeoSRError:
             continue
     return found
-
-
-def _button(text: str, tool_tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tool_tip)
-    button.setAccessibleName(text.replace("&", ""))
-    button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    return button
-
-
-def _text(name: str, tool_tip: str) -> Any:
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setAccessibleName(name)
-    label.setToolTip(tool_tip)
-    return label

@@ -17,9 +17,12 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_geosr.gui._histogram import linear_ticks, log_ticks, tick_text
 
-#: Hues of the runs, told apart by colour-blind people too (after Okabe and Ito); the
-#: lightness follows the theme.
-_HUES = (None, 201, 41, 326, 164, 26)
+#: Colours of curves, after that of the text, on dark and on light: told apart by
+#: colour-blind people too, which a test measures. Those on dark after Okabe and Ito.
+_COLORS = (
+    ("#56B4E9", "#F5793A", "#00C08B", "#E9A8D0", "#F0E442", "#7F8CFF"),
+    ("#11456D", "#74370F", "#09845C", "#DC23B3", "#A87602", "#3908D4"),
+)
 _DASHES = (Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine)
 #: Points drawn per curve at most; the losses of more steps are averaged.
 _POINTS = 400
@@ -33,8 +36,8 @@ class Line:
     ----------
     name : str
         In the legend; without one, the dashed lines share a key.
-    run : int
-        Which run it belongs to: its colour.
+    color : int
+        The curves of one run, or those of one of several, have the same.
     dashed : bool
         A validation curve.
     """
@@ -42,7 +45,7 @@ class Line:
     name: str
     steps: Sequence[int]
     values: Sequence[float]
-    run: int = 0
+    color: int = 0
     dashed: bool = False
 
 
@@ -79,10 +82,15 @@ class LossPlot(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def sizeHint(self) -> QSize:
-        return QSize(300, self._height)
+        return QSize(300, self._full_height())
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(120, self._height)
+        return QSize(120, self._full_height())
+
+    def _full_height(self) -> int:
+        """With room for each further row of the legend."""
+        more = (self._legend_rows() - 1) * self.fontMetrics().height()
+        return int(self._height + more)
 
     def set_lines(self, lines: Sequence[Line], total: int) -> None:
         """Show `lines` over ``0 … total`` steps."""
@@ -90,6 +98,7 @@ class LossPlot(QWidget):
         self._lines = [(line, x, y) for line, x, y in kept if len(y)]
         self._total = max(total, 1)
         self.setAccessibleDescription(self._describe())
+        self.updateGeometry()
         self.update()
 
     def names(self) -> list[str]:
@@ -115,12 +124,8 @@ class LossPlot(QWidget):
         return min(low / 1.05, middle / 1.45), max(high * 1.05, middle * 1.45)
 
     def _pen(self, line: Line, text: QColor) -> QPen:
-        hue = _HUES[line.run % len(_HUES)]
-        color = text
-        if hue is not None:
-            light = text.lightness() > 127
-            color = QColor.fromHsl(hue, 200, 165 if light else 80)
-        pen = QPen(color, 1.5)
+        colors = (text.name(), *_COLORS[text.lightness() < 128])
+        pen = QPen(QColor(colors[line.color % len(colors)]), 1.5)
         pen.setStyle(_DASHES[line.dashed])
         return pen
 

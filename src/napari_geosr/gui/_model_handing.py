@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_geosr.core.errors import GeoSRError, ModelError
 from napari_geosr.core.steps import ResultReady, Step
+from napari_geosr.gui._docks import RESTORE, open_dock
 from napari_geosr.gui._worker import Run
 from napari_geosr.operations import catalogue
 
 if TYPE_CHECKING:
     import napari.viewer
-
-RESTORE_DOCK = "Restore (denoise, super-resolve)"
 
 
 class ModelHanding(QObject):
@@ -54,12 +53,7 @@ class ModelHanding(QObject):
         self._run = None
 
     def _choose(self, kept: Path) -> None:
-        dock, widget = self._viewer.window.add_plugin_dock_widget(
-            "napari-geosr", RESTORE_DOCK, tabify=True
-        )
-        dock.show()
-        dock.raise_()
-        restore: Any = getattr(widget, "native", widget)
+        restore = open_dock(self._viewer, RESTORE)
         try:
             restore.use_model(kept)
         except GeoSRError as error:
@@ -82,7 +76,8 @@ def figures_of(bundle: Path) -> str:
     except ModelError as error:
         return str(error)
     lines = []
-    rows = [row for row in card.figures if row.psnr is not None]
+    known = [row for row in card.figures if row.psnr is not None]
+    rows = [row for row in known if row.test_set == known[0].test_set]
     if rows:
         shown = ", ".join(f"{row.method} {row.psnr:.1f} dB" for row in rows)
         lines.append(f"PSNR on the {rows[0].test_set}: {shown}.")

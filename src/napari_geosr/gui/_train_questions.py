@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from napari_geosr.operations.train import needs, roles
@@ -24,6 +24,8 @@ class Question:
         Whether the source is several volumes.
     defaults : mapping of str to mapping
         By method, settings that fit what people have.
+    use : str
+        Names what methods are used for here, where their settings are of their own.
     """
 
     text: str
@@ -31,6 +33,7 @@ class Question:
     names: tuple[str, ...]
     several: bool = False
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    use: str = ""
 
 
 _QUESTIONS = (
@@ -68,6 +71,7 @@ _QUESTIONS = (
                 "dimensions": "3D",
             },
         },
+        use="finer",
     ),
     Question(
         "Two sets of images that do not match",
@@ -89,15 +93,7 @@ def questions() -> tuple[Question, ...]:
     for question in _QUESTIONS:
         methods = tuple(m for m in question.methods if m in known)
         if methods:
-            found.append(
-                Question(
-                    question.text,
-                    methods,
-                    question.names,
-                    question.several,
-                    question.defaults,
-                )
-            )
+            found.append(replace(question, methods=methods))
     named = {m for question in _QUESTIONS for m in question.methods}
     for method in sorted(known.keys() - named):
         text = known[method][:1].upper() + known[method][1:]
@@ -106,6 +102,10 @@ def questions() -> tuple[Question, ...]:
     return tuple(found)
 
 
-def find(found: tuple[Question, ...], method: str) -> int:
-    """Return the index of the first answer that leads to `method`; 0 if none does."""
-    return next((i for i, q in enumerate(found) if method in q.methods), 0)
+def find(found: tuple[Question, ...], method: str, use: str = "") -> int:
+    """Return the index of the answer that leads to `method`, for `use` if there is one.
+
+    Zero where none does.
+    """
+    fitting = [i for i, q in enumerate(found) if method in q.methods]
+    return next((i for i in fitting if found[i].use == use), (fitting or [0])[0])

@@ -30,6 +30,7 @@ from napari_geosr.jobs import local
 from napari_geosr.jobs.estimate import estimate_steps
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainingConfig, TrainJob, config_class
+from napari_geosr.operations.train_checks import check_contents, check_slices
 
 #: Edge of the part of a layer that an estimate writes down, at least.
 _ESTIMATE_EDGE = 256
@@ -66,13 +67,13 @@ class Plan:
         return config_class(self.method).create(**(dict(self.settings) | dict(paths)))
 
     def check(self) -> None:
-        """Refuse what is wrong without opening a file.
+        """Refuse what is wrong with settings or layers without opening a file.
 
         For a worker: some methods load PyTorch, or a network, to know.
 
         Raises
         ------
-        ConfigError
+        ConfigError, VolumeError
             With one sentence.
         """
         training = self.training(
@@ -83,6 +84,17 @@ class Plan:
         )
         assert isinstance(training, TrainingConfig)
         TrainJob(method=self.method, training=training).check_settings()
+        self._check_layers(training)
+
+    def _check_layers(self, training: TrainingConfig) -> None:
+        """Look at a few slices of the layers, before they are written into files."""
+        layers = {
+            role: [part for part in parts if isinstance(part, Volume)]
+            for role, parts in self.data.items()
+        }
+        check_contents({role: found for role, found in layers.items() if found})
+        if layers.get("source") and len(layers["source"]) == len(self.data["source"]):
+            check_slices(training, layers["source"])
 
 
 def _stand_in(part: Path | Volume) -> Path:
@@ -145,8 +157,10 @@ def time_steps(
     folder = new_folder(parent, ".estimate")
     try:
         paths = yield from _on_disk(plan, folder, should_stop, part)
+        # The part of a layer need not have the slice that the person looks at.
+        training = _plain(plan, paths) | {"preview_slice": None}
         train_job = TrainJob.from_values(
-            {"method": plan.method, "training": _plain(plan, paths)}
+            {"method": plan.method, "training": training}
         ).with_absolute_paths()
         train_job.check()
         yield from estimate_steps(train_job.to_values(), should_stop=should_stop)

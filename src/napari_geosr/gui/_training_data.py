@@ -95,6 +95,10 @@ class DataRow(QWidget):
         """Return the layer chosen; None for files or several."""
         return self.combo.layer()
 
+    def is_empty(self) -> bool:
+        """Whether neither a layer nor a file is chosen."""
+        return self.combo.fixed_entry() == FROM_FILES and not self._files
+
     def set_files(self, files: tuple[Path, ...]) -> None:
         """Choose files."""
         self._files = files
@@ -158,11 +162,22 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
             row.combo.setCurrentText(SELECTED)
             return
     layers: list[Any] = [la for la in viewer.layers if can_be_learned_from(la)]
+    free = [layer for layer in layers if layer not in [row.layer() for row in rows]]
     taken = [row.layer() for row in rows if row.touched]
-    free = [layer for layer in layers if layer not in taken]
     for row in rows:
-        if not row.touched and free:
-            row.combo.set_layer(free.pop(0))
+        if row.touched:
+            continue
+        if row.layer() is None or row.layer() in taken:
+            if free:
+                row.combo.set_layer(free.pop(0))
+            elif row.layer() is not None:
+                row.combo.set_layer(None)
+        taken.append(row.layer())
+
+
+def missing(rows: list[DataRow]) -> list[str]:
+    """Names of the rows for which nothing is chosen."""
+    return [row.name for row in rows if row.is_empty()]
 
 
 def can_be_learned_from(layer: Layer) -> bool:

@@ -20,7 +20,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.steps import ResultReady, Step
-from napari_geosr.gui._job_view import JobView, _button
+from napari_geosr.gui._docks import TRAIN, open_dock
+from napari_geosr.gui._job_compare import JobCompare
+from napari_geosr.gui._job_view import JobView
+from napari_geosr.gui._labelled import button
 from napari_geosr.gui._layers import unwrapped
 from napari_geosr.gui._notify import MessageRow
 from napari_geosr.gui._resume_offer import ResumeOffer
@@ -35,8 +38,6 @@ if TYPE_CHECKING:
 #: Milliseconds between two looks at the list.
 _PAUSE = 2000
 _PATH = Qt.ItemDataRole.UserRole
-TRAIN_DOCK = "Train a model"
-_STATES = {"queued": "waiting", "finishing": "judging"}
 
 
 class JobsDock(QWidget):
@@ -63,6 +64,7 @@ class JobsDock(QWidget):
         self.offer.resumed.connect(self.show_job)
         self.view.stateChanged.connect(self._on_state)
         self.view.fineTune.connect(self._on_tune)
+        self.compare.failed.connect(self.message.show_error)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.refresh)
@@ -86,14 +88,15 @@ class JobsDock(QWidget):
         header.setStretchLastSection(False)
         self.tree.setMinimumHeight(90)
         self.tree.setMaximumHeight(190)
-        self.remove_button: QPushButton = _button(
+        self.remove_button: QPushButton = button(
             "&Delete…", "Delete the folder of the job, with its model; asks first."
         )
         self.remove_button.setEnabled(False)
-        self.train_button = _button("&Train a model…", "Open the Train dock.")
+        self.train_button = button("&Train a model…", "Open the Train dock.")
         self.message = MessageRow()
         self.offer = ResumeOffer(self)
         self.view = JobView(self._viewer)
+        self.compare = JobCompare(self._viewer)
 
     def _lay_out(self) -> None:
         buttons = QHBoxLayout()
@@ -106,6 +109,7 @@ class JobsDock(QWidget):
         column.addWidget(self.tree)
         column.addLayout(buttons)
         column.addWidget(self.message)
+        column.addWidget(self.compare)
         column.addWidget(self.view)
         column.addStretch(1)
         fill_with_scrolling(self, inner)
@@ -166,6 +170,8 @@ class JobsDock(QWidget):
         self._chosen = True
         paths = [Path(item.data(0, _PATH)) for item in self.tree.selectedItems()]
         self.remove_button.setEnabled(len(paths) == 1)
+        self.message.clear()
+        self.compare.set_jobs(paths)
         if not paths:
             self.view.set_job(None)
             return
@@ -175,6 +181,11 @@ class JobsDock(QWidget):
         self.view.set_job(first, others=[path for path in paths if path != first])
 
     def _on_state(self, _state: str) -> None:
+        """Show it in the list as well, where it would come with the next look."""
+        status = self.view.status
+        for item in self._items():
+            if status is not None and item.data(0, _PATH) == str(status.path):
+                _fill(item, status)
         self.refresh()
 
     # Actions
@@ -207,12 +218,7 @@ class JobsDock(QWidget):
         self.refresh()
 
     def _open_train(self) -> Any:
-        dock, widget = self._viewer.window.add_plugin_dock_widget(
-            "napari-geosr", TRAIN_DOCK, tabify=True
-        )
-        dock.show()
-        dock.raise_()
-        return getattr(widget, "native", widget)
+        return open_dock(self._viewer, TRAIN)
 
     def _on_tune(self, job: Path) -> None:
         self._open_train().fine_tune(job)
@@ -221,7 +227,7 @@ class JobsDock(QWidget):
 def _fill(item: QTreeWidgetItem, job: JobStatus) -> None:
     texts = (
         job.name,
-        _STATES.get(job.state, job.state),
+        index.STATE_WORDS.get(job.state, job.state),
         f"{job.done} / {job.total}" if job.total else "–",
     )
     for column, text in enumerate(texts):

@@ -1,0 +1,114 @@
+"""Tell once that trainings go on when their dock, or the window, is closed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtWidgets import QMainWindow, QMessageBox, QWidget
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui._docks import dock_of
+from napari_geosr.jobs.folder import JobFolder
+
+_CLOSE, _PAUSE, _STAY = "close", "pause", "stay"
+
+
+class Closing(QObject):
+    """Watches a window, and its docks, for being closed while jobs run.
+
+    A job is spoken of once: when its dock is closed in a notification, else in a
+    question when the window is, in place of napari's own.
+    """
+
+    def __init__(self, window: QMainWindow) -> None:
+        super().__init__(window)
+        self._jobs: set[Path] = set()
+        self._docks: set[int] = set()
+        window.installEventFilter(self)
+
+    def watch(self, job: Path, widget: QWidget) -> None:
+        """Speak of `job`, which `widget` shows, if it runs at the end."""
+        self._jobs.add(job)
+        dock = dock_of(widget)
+        if dock is not None and id(dock) not in self._docks:
+            self._docks.add(id(dock))
+            dock.installEventFilter(self)
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Answer the end of a dock, and a person's wish to close the window."""
+        if watched is self.parent():
+            if event.type() == QEvent.Type.Close and event.spontaneous():
+                return self._on_close(event)
+        elif event.type() == QEvent.Type.DeferredDelete:
+            self._docks.discard(id(watched))
+            self._tell()
+        return False
+
+    def _untold(self) -> list[JobFolder]:
+        """Jobs that run and were not spoken of; from now on they were."""
+        found = []
+        for path in sorted(self._jobs):
+            try:
+                job = JobFolder(path)
+                if job.status().is_alive:
+                    found.append(job)
+            except GeoSRError:
+                continue  # deleted since
+        self._jobs.clear()
+        return found
+
+    def _tell(self) -> None:
+        jobs = self._untold()
+        if jobs:
+            show_info(f"{_sentence(jobs)} The Jobs dock shows it again.")
+
+    def _on_close(self, event: Any) -> bool:
+        jobs = self._untold()
+        if not jobs:
+            return False
+        window: Any = self.parent()
+        event.ignore()
+        answer = ask(jobs, window)
+        if answer == _STAY:
+            self._jobs.update(job.path for job in jobs)
+            return True
+        if answer == _PAUSE:
+            for job in jobs:
+                job.request("pause")
+        # Anew, and not as a person's wish: napari would ask a second time.
+        QTimer.singleShot(0, window.close)
+        return True
+
+
+def closing_of(widget: QWidget) -> Closing | None:
+    """What watches the window of `widget`; None for a widget outside of one."""
+    window = widget.window()
+    if not isinstance(window, QMainWindow):
+        return None
+    return window.findChild(Closing) or Closing(window)
+
+
+def ask(jobs: list[JobFolder], parent: QWidget | None) -> str:
+    """Ask what is to become of the jobs: ``"close"``, ``"pause"`` or ``"stay"``."""
+    buttons, roles = QMessageBox, QMessageBox.ButtonRole
+    box = buttons(parent)
+    box.setIcon(buttons.Icon.Question)
+    box.setWindowTitle("Close while training?")
+    box.setAccessibleName("Close while training?")
+    box.setText(f"{_sentence(jobs)} Close the window?")
+    box.setInformativeText("The Jobs dock shows it again the next time.")
+    close = box.addButton("&Close, go on training", roles.AcceptRole)
+    pause = box.addButton("&Pause and close", roles.AcceptRole)
+    box.addButton(buttons.StandardButton.Cancel)
+    box.setDefaultButton(close)
+    box.exec()
+    return {close: _CLOSE, pause: _PAUSE}.get(box.clickedButton(), _STAY)
+
+
+def _sentence(jobs: list[JobFolder]) -> str:
+    names = " and ".join(repr(job.status().name) for job in jobs)
+    goes = "goes" if len(jobs) == 1 else "go"
+    return f"{names} {goes} on training in a process of its own."

@@ -1,0 +1,165 @@
+"""Settings of the learning method that is chosen; every method keeps its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QLineEdit, QSpinBox, QVBoxLayout, QWidget
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.gui._form import ConfigForm
+from napari_geosr.gui._remembered import recall, remember
+from napari_geosr.gui._train_memory import MethodMemory
+from napari_geosr.operations import catalogue
+from napari_geosr.operations.fine_tune import fine_tune_settings
+from napari_geosr.operations.train import config_class, networks
+
+_FROM = "from_model"
+#: Fields that the dock shows above *Advanced*.
+ABOVE = ("source", "target", "name", "steps")
+
+
+class MethodSettings(QWidget):
+    """A form of a method's config, with the name and the steps that stand elsewhere.
+
+    Parameters
+    ----------
+    name, steps : QLineEdit, QSpinBox
+        Where the dock shows the fields ``name`` and ``steps``.
+
+    Signals
+    -------
+    changed
+        A setting was changed, or is just being typed.
+    failed : object
+        The error when settings of the last session could not be read.
+    """
+
+    changed = Signal()
+    failed = Signal(object)
+
+    def __init__(
+        self, name: QLineEdit, steps: QSpinBox, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._name, self._steps = name, steps
+        self._memory = MethodMemory()
+        self._key = ""
+        self.method = ""
+        self.form: Any = None
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        name.textEdited.connect(self._on_changed)
+        steps.valueChanged.connect(self._on_changed)
+
+    def show_method(
+        self, method: str, use: str = "", defaults: Mapping[str, Any] | None = None
+    ) -> None:
+        """Show the settings of a method as they were left, here or last time.
+
+        Parameters
+        ----------
+        use : str
+            What it is used for, where a method has several uses.
+        defaults : mapping
+            Settings that fit this use.
+        """
+        key = f"{method}_{use}" if use else method
+        if key == self._key:
+            return
+        if self.form is not None:
+            self._memory.leave(self.values())
+        kind = config_class(method)
+        if method != self.method:
+            self._make_form(kind)
+        self.method, self._key = method, key
+        start = kind().model_dump() | dict(defaults or {})
+        try:
+            kept = recall(f"train_{key}", kind).model_dump(exclude_unset=True)
+        except ConfigError as error:
+            kept = {}
+            self.failed.emit(error)
+        shown = {n: v for n, v in (start | kept).items() if n != "preview_slice"}
+        self.set_values(self._memory.enter(key, kind, shown))
+        self._memory.begin(self.values())
+        self._on_changed()
+
+    def values(self) -> dict[str, Any]:
+        """What the person set, not yet validated; without the data."""
+        above = {"name": self._name.text().strip(), "steps": self._steps.value()}
+        return dict(self.form.values()) | above
+
+    def set_values(self, values: Mapping[str, Any]) -> None:
+        """Show `values`; fields that the method does not have are left out."""
+        self.form.set_values(values)
+        if "name" in values:
+            self._name.setText(values["name"])
+        if "steps" in values:
+            self._steps.setValue(values["steps"])
+
+    def adopt(self, values: Mapping[str, Any]) -> None:
+        """Show `values` as this method's own, which are not taken to others."""
+        self.set_values(values)
+        self._memory.begin(self.values())
+
+    def keep(self, values: Mapping[str, Any]) -> None:
+        """Keep the settings for the next session.
+
+        Raises
+        ------
+        GeoSRError
+            If they cannot be written.
+        """
+        kept = {k: v for k, v in values.items() if k != "preview_slice"}
+        remember(f"train_{self._key}", config_class(self.method).create(**kept))
+
+    def list_models(self, wanted: bool = True) -> None:
+        """Suggest the models of the zoo to start from; reading their cards takes."""
+        combo: Any = None if self.form is None else self.form.editor(_FROM)
+        if not wanted or combo is None or combo.count() > 1:
+            return
+        text = combo.currentText()
+        combo.blockSignals(True)
+        combo.addItems([model.name for model in catalogue.list_models()])
+        combo.setCurrentText(text)
+        combo.blockSignals(False)
+
+    def _make_form(self, kind: type[Config]) -> None:
+        old = self.form
+        files = [
+            name
+            for name, field in kind.model_fields.items()
+            if "Path" in str(field.annotation)
+        ]
+        self.form = ConfigForm(
+            kind,
+            skip=(*ABOVE, *files),
+            choices={
+                "network": networks(),
+                "device": ("auto", "cpu", "cuda"),
+                _FROM: ("",),  # more when the section opens
+            },
+        )
+        if old is not None:
+            self.layout().removeWidget(old)
+            old.deleteLater()
+        self.layout().addWidget(self.form)
+        self.form.changed.connect(self._on_changed)
+        for line in self.form.findChildren(QLineEdit):
+            line.textEdited.connect(self._on_changed)
+        self.form.editor(_FROM).currentTextChanged.connect(self._on_from_model)
+        if self.isVisible():
+            self.list_models()
+
+    def _on_changed(self, *_: object) -> None:
+        self.changed.emit()
+
+    def _on_from_model(self, name: str) -> None:
+        """Take over the network of a model of the zoo: its weights fit no other."""
+        if not name or self.form.editor(_FROM).findText(name) < 0:
+            return
+        found = fine_tune_settings(name)
+        self.set_values({k: v for k, v in found.items() if k != _FROM})

@@ -1,0 +1,140 @@
+"""Who closes a dock or the window while a training runs is told once, or asked."""
+
+from __future__ import annotations
+
+import os
+import socket
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QDockWidget
+from train_helpers import JOBS, TRAIN, opened
+
+from napari_geosr.gui import _closing
+from napari_geosr.gui._closing import closing_of
+from napari_geosr.gui._docks import RESTORE, dock_of, open_dock
+from napari_geosr.jobs import index
+from napari_geosr.jobs.folder import JobFolder
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def running(tmp_path) -> JobFolder:
+    """A job that this very process seems to work on."""
+    values = {"operation": "train", "method": "noise2noise", "training": {}}
+    job = JobFolder.create(tmp_path / "foam", values, name="foam")
+    facts = {"pid": os.getpid(), "host": socket.gethostname(), "done": 5, "total": 9}
+    job.set_state("running", started=psutil.Process().create_time(), **facts)
+    index.register(job)
+    return job
+
+
+class Close:
+    """A close event; Qt makes those of the window manager itself."""
+
+    def __init__(self, spontaneous: bool) -> None:
+        self._spontaneous, self.accepted = spontaneous, True
+
+    def type(self):
+        return QEvent.Type.Close
+
+    def spontaneous(self):
+        return self._spontaneous
+
+    def ignore(self):
+        self.accepted = False
+
+
+def watching(viewer, qtbot, job):
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: dock.view.state == "running", timeout=10_000)
+    closing = closing_of(dock)
+    assert closing is closing_of(dock)
+    return closing
+
+
+def test_closing_the_window_asks_once(viewer, qtbot, running, monkeypatch):
+    window = viewer.window._qt_window
+    closing = watching(viewer, qtbot, running)
+    answers, closed = ["stay", "pause"], []
+    asked = []
+
+    def ask(jobs, _parent):
+        asked.extend(jobs)
+        return answers.pop(0)
+
+    monkeypatch.setattr(_closing, "ask", ask)
+    # Notes what would be called later, and closes nothing.
+    timer = SimpleNamespace(singleShot=lambda _ms, call: closed.append(call.__name__))
+    monkeypatch.setattr(_closing, "QTimer", timer)
+    assert not closing.eventFilter(window, Close(spontaneous=False))
+    assert asked == []  # a script closes; nobody could answer
+    first = Close(spontaneous=True)
+    assert closing.eventFilter(window, first)
+    assert not first.accepted
+    qtbot.wait(20)
+    assert (len(asked), closed, running.requested()) == (1, [], "")
+    assert closing.eventFilter(window, Close(spontaneous=True))
+    assert closed == ["close"]
+    assert running.requested() == "pause"
+    assert not closing.eventFilter(window, Close(spontaneous=True))
+    assert len(asked) == 2
+
+
+def test_nothing_is_asked_when_nothing_runs(viewer, qtbot, running, monkeypatch):
+    closing = watching(viewer, qtbot, running)
+    running.set_state("done")
+    monkeypatch.setattr(_closing, "ask", lambda *_: pytest.fail("asked"))
+    window = viewer.window._qt_window
+    assert not closing.eventFilter(window, Close(spontaneous=True))
+
+
+def test_closing_the_dock_tells_it(viewer, qtbot, running, monkeypatch):
+    closing = watching(viewer, qtbot, running)
+    monkeypatch.setattr(_closing, "ask", lambda *_: pytest.fail("asked"))
+    told = []
+    monkeypatch.setattr(_closing, "show_info", told.append)
+    dock_of(opened(viewer, JOBS).view).destroyOnClose()
+    qtbot.waitUntil(lambda: told != [], timeout=5000)
+    assert "'foam' goes on training in a process of its own" in told[0]
+    window = viewer.window._qt_window
+    assert not closing.eventFilter(window, Close(spontaneous=True))
+    assert running.requested() == ""
+
+
+def test_the_question_has_three_answers(viewer, qtbot, running, monkeypatch):
+    from qtpy.QtWidgets import QMessageBox
+
+    texts = []
+    for wanted, answer in (("Close", "close"), ("Pause", "pause"), ("Cancel", "stay")):
+
+        def exec_(box, wanted=wanted):
+            texts.append(box.text())
+            found = {b.text().replace("&", ""): b for b in box.buttons()}
+            next(b for name, b in found.items() if name.startswith(wanted)).click()
+
+        monkeypatch.setattr(QMessageBox, "exec", exec_)
+        assert _closing.ask([running], viewer.window._qt_window) == answer
+    assert "'foam' goes on training in a process of its own" in texts[0]
+
+
+def test_docks_share_one_place_at_full_height(viewer, qtbot):
+    viewer.window.resize(1600, 1000)
+    train, jobs = opened(viewer, TRAIN), opened(viewer, JOBS)
+    restore = open_dock(viewer, RESTORE)
+    qtbot.wait(200)
+    docks = [dock_of(widget) for widget in (train, jobs, restore)]
+    window = viewer.window._qt_window
+    assert set(window.tabifiedDockWidgets(docks[2])) >= {docks[0], docks[1]}
+    assert isinstance(docks[2], QDockWidget)
+    assert docks[2].width() >= 360
+    assert docks[2].height() > 700
+    assert not restore.visibleRegion().isEmpty()
+    button = restore.run_button
+    assert button.mapTo(window, button.rect().bottomLeft()).y() < window.height()

@@ -1,0 +1,122 @@
+"""The Train dock keeps apart what belongs to one method, one estimate, one layer."""
+
+from __future__ import annotations
+
+import pytest
+from train_helpers import TRAIN, noisy_scans, opened, set_small
+
+from napari_geosr.gui import _train_questions as answers
+from napari_geosr.gui import train as train_dock
+from napari_geosr.gui._train_memory import MethodMemory
+from napari_geosr.jobs.estimate import TrainingEstimate
+from napari_geosr.operations.train import config_class
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+def entered(memory, method, **start):
+    kind = config_class(method)
+    return memory.enter(method, kind, kind().model_dump() | start)
+
+
+def test_what_was_set_by_hand_goes_along_where_it_fits():
+    memory = MethodMemory()
+    first = entered(memory, "supervised")
+    by_hand = {"layers": 30, "learning_rate": 0.01, "patch": 32, "name": "foam"}
+    memory.leave(first | by_hand | {"loss": "huber"})
+    second = entered(memory, "tomogan")
+    start = config_class("tomogan")().model_dump()
+    # Its network is another one, and its model another model.
+    assert second["layers"] == start["layers"]
+    assert second["name"] == start["name"]
+    assert (second["learning_rate"], second["patch"]) == (0.01, 32)
+    memory.leave(second | {"patch": 48})
+    third = entered(memory, "noise2noise")
+    assert (third["layers"], third["patch"]) == (30, 48)
+    memory.leave(third)
+    again = entered(memory, "supervised")
+    assert {name: again[name] for name in by_hand} == by_hand
+    assert again["loss"] == "huber"
+
+
+def test_what_another_method_refuses_stays_behind():
+    memory = MethodMemory()
+    first = entered(memory, "noise2noise")
+    memory.leave(first | {"adjacent_slices": 4, "steps": 77})
+    second = entered(memory, "supervised")
+    assert (second["adjacent_slices"], second["steps"]) == (5, 77)
+
+
+def test_settings_of_one_use_stay_there(viewer):
+    noisy_scans(viewer)
+    dock = opened(viewer, TRAIN)
+    questions = answers.questions()
+    plain = answers.find(questions, "supervised")
+    finer = answers.find(questions, "supervised", "finer")
+    assert plain != finer
+    dock.have.setCurrentIndex(plain)
+    before = dock.settings.values()
+    dock.settings.form.set_values({"layers": 17})
+    dock.have.setCurrentIndex(finer)
+    dock.method.setCurrentText("supervised")
+    assert dock.settings.values()["upscale_factor"] == 2
+    dock.have.setCurrentIndex(plain)
+    assert dock.settings.values() == before | {"layers": 17}
+
+
+def test_an_estimate_is_for_the_settings_that_it_was_made_of(
+    viewer, qtbot, tmp_path, monkeypatch
+):
+    from napari_geosr.core.steps import ResultReady
+
+    def time_steps(_plan, _folder, *, should_stop):
+        yield ResultReady(result=TrainingEstimate(60.0, 10**9, 6))
+
+    monkeypatch.setattr(train_dock, "time_steps", time_steps)
+    noisy_scans(viewer)
+    dock = opened(viewer, TRAIN)
+    set_small(dock, steps=1000, folder=tmp_path)
+
+    def estimated():
+        dock.estimate_button.click()
+        qtbot.waitUntil(lambda: "60 s" in dock.estimate.text(), timeout=10_000)
+
+    estimated()
+    dock.steps.setValue(50)
+    assert "outdated" in dock.estimate.text()
+    for field, value in (("batch_size", 3), ("patch", 40)):
+        estimated()
+        dock.settings.form.editor(field).setValue(value)
+        assert "outdated" in dock.estimate.text()
+    estimated()
+    line = dock.settings.form.editor("patch").lineEdit()
+    line.textEdited.emit("4")  # typed, with the cursor still in the field
+    assert "outdated" in dock.estimate.text()
+    dock.estimate_button.click()
+    dock.steps.setValue(60)  # while the steps are timed
+    qtbot.waitUntil(dock.start_button.isEnabled, timeout=10_000)
+    qtbot.wait(50)
+    assert "outdated" in dock.estimate.text()
+
+
+def test_a_layer_that_goes_is_not_replaced_by_its_own_target(viewer, qtbot):
+    first, second = noisy_scans(viewer)
+    dock = opened(viewer, TRAIN)
+    rows = dock._rows
+    assert [row.layer() for row in rows.values()] == [first, second]
+    viewer.layers.remove(first)
+    qtbot.waitUntil(lambda: "was removed" in dock.data_message.text, timeout=5000)
+    assert rows["target"].layer() is second
+    assert rows["source"].layer() is None
+    assert "'first' was removed" in dock.data_message.text
+    assert rows["source"].name.lower() in dock.data_message.text
+    third = viewer.add_image(second.data + 1, name="third")
+    qtbot.waitUntil(lambda: rows["source"].layer() is third, timeout=5000)
+    assert not dock.data_message.text
+    assert rows["target"].layer() is second
+    viewer.layers.remove(second)
+    qtbot.waitUntil(lambda: "'second' was removed" in dock.data_message.text)
+    assert [row.layer() for row in rows.values()] == [third, None]
