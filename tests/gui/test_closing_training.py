@@ -9,12 +9,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QDockWidget
-from train_helpers import JOBS, TRAIN, opened
+from train_helpers import JOBS, opened
 
 from napari_geosr.gui import _closing
 from napari_geosr.gui._closing import closing_of
-from napari_geosr.gui._docks import RESTORE, dock_of, open_dock
+from napari_geosr.gui._docks import dock_of
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 
@@ -122,19 +121,3 @@ def test_the_question_has_three_answers(viewer, qtbot, running, monkeypatch):
         monkeypatch.setattr(QMessageBox, "exec", exec_)
         assert _closing.ask([running], viewer.window._qt_window) == answer
     assert "'foam' goes on training in a process of its own" in texts[0]
-
-
-def test_docks_share_one_place_at_full_height(viewer, qtbot):
-    viewer.window.resize(1600, 1000)
-    train, jobs = opened(viewer, TRAIN), opened(viewer, JOBS)
-    restore = open_dock(viewer, RESTORE)
-    qtbot.wait(200)
-    docks = [dock_of(widget) for widget in (train, jobs, restore)]
-    window = viewer.window._qt_window
-    assert set(window.tabifiedDockWidgets(docks[2])) >= {docks[0], docks[1]}
-    assert isinstance(docks[2], QDockWidget)
-    assert docks[2].width() >= 360
-    assert docks[2].height() > 700
-    assert not restore.visibleRegion().isEmpty()
-    button = restore.run_button
-    assert button.mapTo(window, button.rect().bottomLeft()).y() < window.height()

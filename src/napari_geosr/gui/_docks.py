@@ -1,10 +1,11 @@
-"""Open another of our docks in front of the one that a person works with."""
+"""Where our docks are: tabs of one place, opened in front of each other."""
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 if TYPE_CHECKING:
@@ -12,31 +13,76 @@ if TYPE_CHECKING:
 
 TRAIN, JOBS = "Train a model", "Jobs"
 RESTORE, POROSITY = "Restore (denoise, super-resolve)", "Measure porosity"
+#: Docks in the order in which they were opened.
+_numbers = itertools.count()
 #: Width that all docks are made for.
 _WIDTH = 360
 
 
 def open_dock(viewer: napari.viewer.Viewer, name: str) -> Any:
-    """Show the dock called `name` at full height, and return its widget.
-
-    Our docks of the same side of the window become tabs of one place: stacked, each
-    would be too low to be used.
-    """
+    """Show the dock called `name`, in front, and return its widget."""
     dock, widget = viewer.window.add_plugin_dock_widget(
         "napari-geosr", name, tabify=True
     )
-    window = dock.parent()
-    if isinstance(window, QMainWindow) and not dock.isFloating():
-        side = window.dockWidgetArea(dock)
-        for other in window.findChildren(QDockWidget):
-            is_beside = window.dockWidgetArea(other) == side and not other.isFloating()
-            if other is not dock and is_beside and _is_ours(other):
-                window.tabifyDockWidget(dock, other)
     dock.show()
     dock.raise_()
+    window = dock.parent()
     if isinstance(window, QMainWindow) and dock.width() < _WIDTH:
         window.resizeDocks([dock], [_WIDTH], Qt.Orientation.Horizontal)
     return getattr(widget, "native", widget)
+
+
+class SharedPlace(QObject):
+    """Makes a new dock a tab of ours that is there, as soon as it is docked.
+
+    napari stacks docks, and the lower one is then too low to be used. Where a person
+    moves them afterwards they stay.
+
+    Parameters
+    ----------
+    widget : QWidget
+        What will be in the dock.
+    """
+
+    def __init__(self, widget: QWidget) -> None:
+        super().__init__(widget)
+        self.number = next(_numbers)
+        QTimer.singleShot(0, self._join)
+
+    def _join(self) -> None:
+        dock = dock_of(self.parent())
+        if dock is None or dock.isFloating():
+            return
+        window = dock.parent()
+        if not isinstance(window, QMainWindow):
+            return
+        side = window.dockWidgetArea(dock)
+        beside = [
+            other
+            for other in window.findChildren(QDockWidget)
+            if other is not dock
+            and other.isVisible()
+            and not other.isFloating()
+            and window.dockWidgetArea(other) == side
+            and self._is_newer_than(other.widget())
+        ]
+        if beside:
+            window.tabifyDockWidget(max(beside, key=lambda d: d.height()), dock)
+            # The tabs are there when the window has been laid out anew.
+            QTimer.singleShot(0, self._raise)
+
+    def _raise(self) -> None:
+        dock = dock_of(self.parent())
+        if dock is not None:
+            dock.show()
+            dock.raise_()
+
+    def _is_newer_than(self, widget: QWidget) -> bool:
+        """Whether `widget` is one of ours that was opened before."""
+        theirs = widget.findChild(
+            SharedPlace, options=Qt.FindChildOption.FindDirectChildrenOnly
+        )
+        return theirs is not None and theirs.number < self.number
 
 
 def dock_of(widget: QWidget) -> QDockWidget | None:
@@ -45,7 +91,3 @@ def dock_of(widget: QWidget) -> QDockWidget | None:
     while parent is not None and not isinstance(parent, QDockWidget):
         parent = parent.parentWidget()
     return parent
-
-
-def _is_ours(dock: QDockWidget) -> bool:
-    return type(dock.widget()).__module__.startswith("napari_geosr.")

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.steps import ResultReady, Step
-from napari_geosr.gui._docks import TRAIN, open_dock
+from napari_geosr.gui._docks import TRAIN, SharedPlace, open_dock
 from napari_geosr.gui._job_compare import JobCompare
 from napari_geosr.gui._job_view import JobView
 from napari_geosr.gui._labelled import button
@@ -51,6 +51,7 @@ class JobsDock(QWidget):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
+        SharedPlace(self)
         self._viewer = unwrapped(napari_viewer)
         self._listing: Run | None = None
         self._removing: Run | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.gui._docks import SharedPlace
 from napari_geosr.gui._export import export_dialog
 from napari_geosr.gui._histogram import PlotColors
 from napari_geosr.gui._layers import unwrapped, volume_from_layer
@@ -38,6 +39,7 @@ class PorosityDock(PorosityWidgets):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         napari_viewer = unwrapped(napari_viewer)
         super().__init__(napari_viewer)
+        SharedPlace(self)
         self._measuring: Run | None = None
         self._exporting: Run | None = None
         self._measured_at: Key = ()

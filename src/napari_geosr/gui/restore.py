@@ -11,7 +11,7 @@ from qtpy.QtGui import QGuiApplication
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.gui._docks import POROSITY, open_dock
+from napari_geosr.gui._docks import POROSITY, SharedPlace, open_dock
 from napari_geosr.gui._duration import duration
 from napari_geosr.gui._layers import (
     part_of_file,
@@ -44,6 +44,7 @@ class RestoreDock(RestoreWidgets):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         napari_viewer = unwrapped(napari_viewer)
         super().__init__(napari_viewer)
+        SharedPlace(self)
         self._tiles_began: tuple[float, int] | None = None
         self._result: weakref.ref[Image] | None = None
         self._warnings: list[str] = []

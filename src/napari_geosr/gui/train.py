@@ -16,7 +16,7 @@ from napari_geosr.core.config import Config, format_bytes
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui import _train_questions as answers
-from napari_geosr.gui._docks import JOBS, open_dock
+from napari_geosr.gui._docks import JOBS, SharedPlace, open_dock
 from napari_geosr.gui._duration import duration
 from napari_geosr.gui._labelled import add_row
 from napari_geosr.gui._layers import unwrapped
@@ -65,6 +65,7 @@ class TrainDock(TrainWidgets):
         viewer = unwrapped(napari_viewer)
         self._questions = answers.questions()
         super().__init__(viewer, [question.text for question in self._questions])
+        SharedPlace(self)
         self._viewer = viewer
         self._run: Run | None = None
         self._rows: dict[str, DataRow] = {}
