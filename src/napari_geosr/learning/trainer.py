@@ -11,7 +11,6 @@ import copy
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +31,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.learning import checkpoint, snapshot
 from napari_geosr.learning.accelerator import make_accelerator, precision_on
+from napari_geosr.learning.batches import Batches
 from napari_geosr.learning.clock import Clock
 from napari_geosr.learning.method import Batch, Losses, Method
 from napari_geosr.learning.parts import FAILURES, in_parts, is_out_of_memory, length_of
@@ -39,7 +39,8 @@ from napari_geosr.learning.patches import Patches
 from napari_geosr.learning.processes import Processes
 
 _VALIDATION_BATCHES = 4
-_TRAIN, _VALIDATE, _TORCH = 2, 3, 4
+#: Beside seed and step, so that no other numbers are drawn with the same.
+_VALIDATE, _TORCH = 3, 4
 
 Preview = Callable[[nn.Module], Any]
 _Result = TypeVar("_Result")
@@ -105,8 +106,13 @@ class Trainer:
         self.seconds = 0.0
         #: Where this process began; more than 0 when resumed.
         self.first_step = 0
-        self._drawer: ThreadPoolExecutor | None = None
-        self._ahead: tuple[int, Future[list[dict[str, Any]]]] | None = None
+        self.batches = Batches(
+            method,
+            patches,
+            self.accelerator.device,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
 
     def _reduce_hidden_maps(self) -> None:
         """On a processor autocast gains little; the MSD-net has a way of its own."""
@@ -184,11 +190,8 @@ class Trainer:
             If data or the disk for checkpoints fail.
         """
         yield StageStarted(message=f"Training {self.config.name}", total=self.steps)
-        self._drawer, self._ahead = ThreadPoolExecutor(1, "patches"), None
-        try:
+        with self.batches:
             yield from self._train(should_stop)
-        finally:
-            self._drawer.shutdown(wait=True, cancel_futures=True)
 
     def _train(self, should_stop: ShouldStop) -> Generator[Step, None, None]:
         clock = Clock(self)
@@ -250,7 +253,7 @@ class Trainer:
             except FAILURES as error:
                 self._alone(error)
                 self._halve(error)
-            self._ahead = None  # it may be what failed
+            self.batches.forget()
         if self.parts == parts:
             return losses, ""
         return losses, (
@@ -332,54 +335,15 @@ class Trainer:
         for module in self.method.modules.values():
             module.train()
         self._set_rate()
-        losses = self.method.train_step(self, self._batches())
+        samples = self.batches.take(self.step)
+        given = self._that_fits(lambda: self.batches.in_parts(samples, self.parts))
+        losses = self.method.train_step(self, given)
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         if bad:
             raise self._no_number(f"The {bad[0]}")
         self.step += 1
         self._average()
         return losses
-
-    def _samples(self, step: int) -> list[dict[str, Any]]:
-        """The samples of `step` that are this process's."""
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        return [
-            self.method.draw(
-                self.patches,
-                np.random.default_rng([self.config.seed, step, i, _TRAIN]),
-            )
-            for i in range(rank, self.config.batch_size, world)
-        ]
-
-    def _batches(self) -> list[Batch]:
-        """The samples of this step in `parts` parts; those of the next are begun.
-
-        They depend on the number of the step alone, so drawing them ahead, while the
-        device works, changes nothing.
-        """
-        if self._ahead is None or self._ahead[0] != self.step:
-            self._draw_ahead(self.step)
-        assert self._ahead is not None
-        samples = self._ahead[1].result()
-        if self.step + 1 < self.steps:
-            self._draw_ahead(self.step + 1)
-        return self._that_fits(
-            lambda: [
-                self._tensors(samples[i :: self.parts])
-                for i in range(min(self.parts, len(samples)))
-            ]
-        )
-
-    def _draw_ahead(self, step: int) -> None:
-        assert self._drawer is not None
-        self._ahead = (step, self._drawer.submit(self._samples, step))
-
-    def _tensors(self, samples: Sequence[dict[str, Any]]) -> Batch:
-        device = self.accelerator.device
-        return {
-            role: torch.from_numpy(np.stack([s[role] for s in samples])).to(device)
-            for role in samples[0]
-        }
 
     def update(
         self,
@@ -487,7 +451,7 @@ class Trainer:
                 for i in range(_VALIDATION_BATCHES):
                     rng = np.random.default_rng([self.config.seed, i, _VALIDATE])
                     sample = self.method.draw(kept_apart, rng)
-                    named = self.method.validate(self._tensors([sample]))
+                    named = self.method.validate(self.batches.on_device([sample]))
                     total.append(next(iter(named.values())))
         finally:
             self.method.modules[self.method.result] = trained

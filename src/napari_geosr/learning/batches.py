@@ -1,0 +1,95 @@
+"""The samples of each step: drawn ahead in a thread, put on the device in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from napari_geosr.learning.method import Arrays, Batch, Method
+    from napari_geosr.learning.patches import Patches
+
+#: Beside seed and step, so that no other numbers are drawn with the same.
+_TRAIN = 2
+
+
+class Batches:
+    """What one process sees of each step: a function of (seed, step) alone.
+
+    Parameters
+    ----------
+    method : Method
+    patches : Patches
+    device : torch.device
+    rank, world : int
+        Number of this process and how many there are; they share the samples.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        patches: Patches,
+        device: torch.device,
+        rank: int,
+        world: int,
+    ) -> None:
+        self.method, self.patches, self.config = method, patches, method.config
+        self.device, self.rank, self.world = device, rank, world
+        self._drawer: ThreadPoolExecutor | None = None
+        self._ahead: tuple[int, Future[list[Arrays]]] | None = None
+
+    def __enter__(self) -> Batches:
+        self._drawer, self._ahead = ThreadPoolExecutor(1, "patches"), None
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._drawer is not None
+        self._drawer.shutdown(wait=True, cancel_futures=True)
+
+    def draw(self, step: int) -> list[Arrays]:
+        """The samples of `step` that are this process's."""
+        return [
+            self.method.draw(
+                self.patches, np.random.default_rng([self.config.seed, step, i, _TRAIN])
+            )
+            for i in range(self.rank, self.config.batch_size, self.world)
+        ]
+
+    def take(self, step: int) -> list[Arrays]:
+        """The samples of `step`; those of the next are begun.
+
+        They depend on the number of the step alone, so drawing them ahead, while the
+        device works, changes nothing.
+        """
+        if self._ahead is None or self._ahead[0] != step:
+            self._begin(step)
+        assert self._ahead is not None
+        samples = self._ahead[1].result()
+        if step + 1 < self.config.steps:
+            self._begin(step + 1)
+        return samples
+
+    def forget(self) -> None:
+        """Draw what was begun anew: it may be what failed."""
+        self._ahead = None
+
+    def _begin(self, step: int) -> None:
+        assert self._drawer is not None
+        self._ahead = (step, self._drawer.submit(self.draw, step))
+
+    def in_parts(self, samples: Sequence[Arrays], parts: int) -> list[Batch]:
+        """Samples on the device, in as many batches as there are `parts`."""
+        return [
+            self.on_device(samples[i::parts]) for i in range(min(parts, len(samples)))
+        ]
+
+    def on_device(self, samples: Sequence[Arrays]) -> Batch:
+        """Samples as one batch of tensors on the device."""
+        return {
+            role: torch.from_numpy(np.stack([s[role] for s in samples])).to(self.device)
+            for role in samples[0]
+        }
