@@ -129,12 +129,15 @@ def test_generators_that_return_their_input_cost_nothing_but_the_critics(
 def test_it_learns_and_both_optimisers_move(
     build_trainer: Any, noisy_pair: Any
 ) -> None:
-    """Never having seen a pair, it brings the noisy scan nearer to the foam."""
+    """Never having seen a pair, it brings the noisy scan nearer to the foam.
+
+    With the weights that it has by itself: it does not stay the identity it begins as.
+    """
     trainer = build_trainer(
         "cyclegan",
-        steps=60,
+        steps=80,
         patch=32,
-        learning_rate=1e-2,
+        learning_rate=5e-3,
         averaging=0.8,
         dimensions="2D",
         validate_every=1000,
@@ -143,8 +146,6 @@ def test_it_learns_and_both_optimisers_move(
         critic_width=8,
         network_options={"merge": 1},
         pool_size=10,
-        cycle_weight=0.05,
-        identity_weight=0.05,
     )
     modules = trainer.method.modules
     before = {name: weights(module) for name, module in modules.items()}

@@ -23,7 +23,8 @@ SMALL: dict[str, Any] = {
 MORE: dict[str, dict[str, Any]] = {
     "tomogan": {"network": "resnet", "features": "gradient", "critic_steps": 1},
     "pix2pix": {},
-    "cyclegan": {"pool_size": 0},
+    # What a penalty draws at random depends on the parts.
+    "cyclegan": {"pool_size": 0, "distance": "least-squares"},
 }
 #: Which loss of which method does not fit for more than one patch at once.
 HUNGRY = [

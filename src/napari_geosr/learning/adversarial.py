@@ -2,6 +2,10 @@
 
 Generator and critic alternate within a step: ``loop.update("network", …)`` and
 ``loop.update("critic", …)``.
+
+The papers' learning rates, 1e-4 and 2e-4, belong to large networks and 10⁵ steps. On a
+foam in noise (9.1 dB) 2e-3 gave 22.4 dB after 300 steps of Pix2Pix and 18.3 after 94 of
+TomoGAN (Jensen-Shannon), where 5e-4 had given 18.0 after 200 and 13.8 after 100.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ class AdversarialConfig(TrainingConfig):
     """Settings of trainings with a critic."""
 
     learning_rate: float = Field(
-        5e-4,
+        2e-3,
         gt=0,
         le=1,
         title="Learning rate",

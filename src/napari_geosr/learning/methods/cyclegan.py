@@ -8,13 +8,24 @@ be the input: that holds the geometry in place where no pair does.
 In 2.5D the way forth sees neighbouring slices; the way back works slice by slice, so
 that the cycle from the target starts with as many slices as the way forth needs.
 
-The published weights (1, 10 and 5) are divided by 10, so that the limit on the length
-of gradients has the meaning that it has in other methods.
+The published distance is least squares, with weights 1, 10 and 5, a learning rate of
+2e-4 and single images. It has a trap here: generators begin as the identity, which the
+cycle and the identity term like best, and what tells noise from none is learned within
+some hundred steps: the critics win (their loss falls to 0.01, the generators' stays at
+0.99 of 1), and then their slope says nothing any more. The distance of Wasserstein
+keeps its slope however far the images are apart [2]_, and nothing can bring noise back
+that was removed, so the cycle must weigh less than the critics. A foam in noise, slices
+alone, went from 9.1 dB to 14.4 in 600 steps of a network of 15 000 weights; with least
+squares it stayed at 9.1. A learning rate of 2e-3 suits such light networks better: 16.3
+dB after 324 steps, where 5e-4 had 13. As it is now, 200 steps in 2.5D (two minutes of
+one core) give 16.5.
 
 References
 ----------
 .. [1] Zhu et al. Unpaired image-to-image translation using cycle-consistent adversarial
    networks. ICCV (2017). doi:10.1109/ICCV.2017.244
+.. [2] Gulrajani et al. Improved training of Wasserstein GANs. NeurIPS (2017).
+   arXiv:1704.00028
 """
 
 from __future__ import annotations
@@ -49,17 +60,20 @@ CRITICS = ("critic_target", "critic_source")
 class Config(TranslationConfig):
     """Settings of CycleGAN."""
 
+    batch_size: int = Field(
+        4, ge=1, le=1024, title="Batch", description="Patches in each step."
+    )
     distance: Distance = Field(
-        "least-squares",
+        "wasserstein",
         title="Distance",
-        description="Between true and made images: least squares, Jensen-Shannon, or "
-        "Wasserstein with gradient penalty.",
+        description="Between true and made images: Wasserstein with gradient penalty, "
+        "least squares (the published one) or Jensen-Shannon.",
     )
     adversarial_weight: float = Field(
-        0.1, ge=0, title="Adversarial weight", description="Of the critics' judgement."
+        1.0, ge=0, title="Adversarial weight", description="Of the critics' judgement."
     )
     cycle_weight: float = Field(
-        1.0, ge=0, title="Cycle weight", description="Of what the way back gives."
+        0.3, ge=0, title="Cycle weight", description="Of what the way back gives."
     )
     identity_weight: float = Field(
         0.5,
