@@ -77,7 +77,7 @@ def estimate_steps(
         job = JobFolder.create(Path(folder) / "job", values, name="estimate")
         began = time.time()
         process = subprocess.Popen(
-            [sys.executable, "-m", "napari_geosr.jobs.estimate", str(job.path)],
+            [sys.executable, "-P", "-m", "napari_geosr.jobs.estimate", str(job.path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

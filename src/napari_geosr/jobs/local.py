@@ -66,7 +66,7 @@ def _begin(job: JobFolder) -> subprocess.Popen[bytes]:
     )
     with (job.path / "log.txt").open("ab") as log:
         process: subprocess.Popen[bytes] = subprocess.Popen(
-            [sys.executable, "-m", "napari_geosr.jobs", str(job.path)],
+            [sys.executable, "-P", "-m", "napari_geosr.jobs", str(job.path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
