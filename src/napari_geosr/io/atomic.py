@@ -7,9 +7,11 @@ import glob
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
@@ -19,6 +21,12 @@ from napari_geosr.io.suffixes import ZARR, is_zarr_folder, suffix_of
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 #: Space left untouched on a disk that we write to.
 _SPARE_BYTES = 16 * 1024**2
+#: What a file system says that cannot write a file, or a folder, to the disk at once.
+_NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
+#: Seconds in which another program may let go of a file.
+_PATIENCE = 1.0
+
+T = TypeVar("T")
 
 
 def temporary_sibling(path: Path, suffix: str = "") -> Path:
@@ -59,6 +67,29 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         )
 
 
+def patiently(action: Callable[[], T]) -> T:
+    """Do `action`, again for about a second where it is not permitted.
+
+    On Windows a file cannot be replaced or removed at the moment when another program,
+    such as a reader or a virus scanner, has it open.
+
+    Raises
+    ------
+    PermissionError
+        If it is not permitted then either.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    pause = 0.01
+    while True:
+        try:
+            return action()
+        except PermissionError:
+            if time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 0.2)
+
+
 def move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
     """Rename `temporary` (a file or a folder) to `path` in one step.
 
@@ -72,18 +103,22 @@ def move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
         # A folder cannot be replaced in one step: move it aside first, so that at any
         # moment one of the two is complete on the disk.
         aside = temporary_sibling(path)
-        os.replace(path, aside)
+        _rename(path, aside)
         try:
-            os.replace(temporary, path)
+            _rename(temporary, path)
         except OSError:
-            os.replace(aside, path)
+            _rename(aside, path)
             raise
         remove(aside)
         return
     if not overwrite and temporary.is_file():
         _move_to_free_name(temporary, path)
         return
-    os.replace(temporary, path)
+    _rename(temporary, path)
+
+
+def _rename(old: Path, new: Path) -> None:
+    patiently(lambda: os.replace(old, new))
 
 
 def _move_to_free_name(temporary: Path, path: Path) -> None:
@@ -94,7 +129,7 @@ def _move_to_free_name(temporary: Path, path: Path) -> None:
         refuse_existing(path, False)
         raise
     except OSError:  # some file systems know no links
-        os.replace(temporary, path)
+        _rename(temporary, path)
     else:
         temporary.unlink()
 
@@ -118,19 +153,49 @@ def explained(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path, *, overwrite: bool, suffix: str = "") -> Iterator[Path]:
+def replacing(
+    path: Path, *, overwrite: bool, suffix: str = "", durable: bool = True
+) -> Iterator[Path]:
     """Yield a temporary sibling that becomes `path` if the block ends well.
 
     Whatever is at the temporary name is removed when the block raises.
+
+    Parameters
+    ----------
+    durable : bool
+        Wait until the disk has the content before it takes the name: when the power
+        fails, one of the two is whole.
     """
     refuse_existing(path, overwrite)
     temporary = temporary_sibling(path, suffix)
     try:
         with explained(path):
             yield temporary
+            if durable:
+                _sync_content(temporary)
             move_into_place(temporary, path, overwrite)
+            if durable and os.name == "posix":
+                _sync(path.parent, os.O_RDONLY)
     finally:
         remove(temporary)
+
+
+def _sync_content(path: Path) -> None:
+    """Wait until a file, or all files of a folder, are on the disk."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            _sync(file, os.O_RDWR)
+
+
+def _sync(path: Path, flags: int) -> None:
+    number = os.open(path, flags)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
+            raise
+    finally:
+        os.close(number)
 
 
 def check_folder(path: Path, nbytes: int = 0) -> None:
@@ -154,15 +219,20 @@ def check_folder(path: Path, nbytes: int = 0) -> None:
         )
 
 
-def write_bytes(path: str | Path, content: bytes, *, overwrite: bool = False) -> Path:
+def write_bytes(
+    path: str | Path, content: bytes, *, overwrite: bool = False, durable: bool = True
+) -> Path:
     """Write `content` to `path` atomically and return the path."""
     target = Path(path)
     check_folder(target)
-    with replacing(target, overwrite=overwrite) as temporary:
+    with replacing(target, overwrite=overwrite, durable=durable) as temporary:
         temporary.write_bytes(content)
     return target
 
 
-def write_text(path: str | Path, text: str, *, overwrite: bool = False) -> Path:
+def write_text(
+    path: str | Path, text: str, *, overwrite: bool = False, durable: bool = True
+) -> Path:
     """Write `text` as UTF-8 to `path` atomically and return the path."""
-    return write_bytes(path, text.encode("utf-8"), overwrite=overwrite)
+    content = text.encode("utf-8")
+    return write_bytes(path, content, overwrite=overwrite, durable=durable)

@@ -1,0 +1,83 @@
+"""Files appear whole, whoever else has them open and whenever the power fails."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.io import atomic
+
+
+class Busy:
+    """``os.replace`` while another program has the file open for some calls."""
+
+    def __init__(self, times: int) -> None:
+        self.left, self.real = times, os.replace
+
+    def __call__(self, old: Path, new: Path) -> None:
+        if self.left:
+            self.left -= 1
+            raise PermissionError(13, "used by another process")
+        self.real(old, new)
+
+
+def test_a_file_that_is_open_for_a_moment_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.json"
+    atomic.write_text(path, "old")
+    busy = Busy(3)
+    monkeypatch.setattr(os, "replace", busy)
+    atomic.write_text(path, "new", overwrite=True)
+    assert (path.read_text(), busy.left) == ("new", 0)
+
+
+def test_a_file_that_stays_open_is_left_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.json"
+    atomic.write_text(path, "old")
+    monkeypatch.setattr(os, "replace", Busy(-1))
+    began = time.monotonic()
+    with pytest.raises(FileError, match="used by another process"):
+        atomic.write_text(path, "new", overwrite=True)
+    assert 0.5 < time.monotonic() - began < 5
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_the_disk_has_the_content_before_it_takes_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_folder: bool
+) -> None:
+    done: list[str] = []
+    real_sync, real_replace = os.fsync, os.replace
+
+    def fsync(number: int) -> None:
+        kind = "folder" if os.path.isdir(f"/proc/self/fd/{number}") else "file"
+        done.append(kind if os.path.exists("/proc/self/fd") else "")
+        real_sync(number)
+
+    def replace(old: Path, new: Path) -> None:
+        done.append("replace")
+        real_replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    with atomic.replacing(tmp_path / "a", overwrite=True) as temporary:
+        if is_folder:
+            temporary.mkdir()
+            (temporary / "b").write_bytes(b"x")
+        else:
+            temporary.write_bytes(b"x")
+    if os.path.exists("/proc/self/fd"):
+        assert done == ["file", "replace", "folder"]
+    else:
+        assert done[1] == "replace"
+    done.clear()
+    atomic.write_text(tmp_path / "beat", "x", overwrite=True, durable=False)
+    assert done == ["replace"]
