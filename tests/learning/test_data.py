@@ -15,9 +15,10 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.learning.augment import Turn
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.pairs import check_pair
-from napari_geosr.learning.patches import Patches, mirrored
+from napari_geosr.learning.patches import Patches, Scene, mirrored
 from napari_geosr.learning.splits import split
 from napari_geosr.learning.statistics import grey_scale
+from napari_geosr.physics.simulated import open_simulated
 
 
 def ramp(shape: tuple[int, ...], seed: int = 0) -> Volume:
@@ -75,6 +76,42 @@ def test_a_patch_comes_from_its_side_of_the_split(
     low, high = patches.scenes[0].split.validation
     inside = (index >= low) & (index < high)
     assert inside.all() if validation else not inside.any()
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_volumes_of_one_shape_keep_the_same_block_apart(
+    paired: bool, seed: int
+) -> None:
+    """They may be scans of one object, or share their target."""
+    low = [ramp((24, 40, 48)) for _ in range(6)]
+    fine = [ramp((48, 80, 96)) for _ in range(6)]
+    patches = Patches(
+        {"source": [*low, ramp((20, 32, 32))], "target": [*fine, ramp((40, 64, 64))]},
+        config(seed=seed, dimensions="3D", patch=8),
+        paired=paired,
+        factors={"target": 2},
+    )
+    alike = [scene.split for scene in patches.scenes if _shape(scene) == (24, 40, 48)]
+    assert len(alike) == (6 if paired else 12)
+    assert len(set(alike)) == 1
+
+
+def _shape(scene: Scene) -> tuple[int, ...]:
+    role, volume = next(iter(scene.volumes.items()))
+    return tuple(n // (2 if role == "target" else 1) for n in volume.shape)
+
+
+def test_simulated_volumes_have_a_side_each() -> None:
+    """What was trained on them can be trained again, to the bit."""
+    scenes = Patches(
+        {"source": open_simulated("simulated:fluo:0-7")},
+        config(seed=0, dimensions="2D"),
+    ).scenes
+    low, high = (0, 16), (112, 128)
+    found = [(scene.split.axis, scene.split.validation) for scene in scenes]
+    sides = [high, high, high, high, low, low, high, low]
+    assert found == list(zip([1, 1, 0, 1, 1, 0, 1, 1], sides, strict=True))
 
 
 def test_a_sample_is_a_function_of_its_seed() -> None:

@@ -16,6 +16,7 @@ from napari_geosr.learning.augment import Turn
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.splits import Split, split
 from napari_geosr.learning.statistics import GreyScale, grey_scale
+from napari_geosr.physics.simulated import is_simulated
 
 Array = np.ndarray[Any, Any]
 #: Places looked at for structure; one is drawn in proportion to its spread.
@@ -87,11 +88,19 @@ class Patches:
             else [{role: v} for role, given in volumes.items() for v in given]
         )
         scenes = []
+        cuts: dict[tuple[int, ...], Split] = {}
         for found in together:
             role, volume = next(iter(found.items()))
             shape = self._shape(volume, role)
-            cut = split(shape, self.config.validation, self.config.planes, rng)
+            cut = cuts.get(shape)
+            if cut is None:
+                cut = split(shape, self.config.validation, self.config.planes, rng)
             scenes.append(Scene(found, cut))
+            # Files of one shape may show one object, as repeated scans do, and what is
+            # kept apart in one of them must not be learned from another. Simulated
+            # volumes are different objects: each has a side of its own.
+            if not is_simulated(volume.name):
+                cuts[shape] = cut
         return scenes
 
     def _shape(self, volume: Volume, role: str) -> tuple[int, ...]:
