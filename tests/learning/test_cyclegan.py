@@ -42,6 +42,40 @@ def test_the_pool_hands_out_old_and_new() -> None:
     assert torch.equal(ImagePool(0).exchange(made), made)
 
 
+class _OnDevice:
+    """An image that torch cannot join with those of the main memory."""
+
+    def __init__(self, image: torch.Tensor) -> None:
+        self.image = image
+
+    def cpu(self) -> torch.Tensor:
+        return self.image
+
+
+def test_the_state_of_a_pool_with_images_on_two_devices() -> None:
+    """After a checkpoint was read and some steps were made on a GPU."""
+    pool = ImagePool(3)
+    images = torch.randn(3, 1, 2, 2)
+    pool.restore(images[:2])
+    pool.images.append(_OnDevice(images[2]))  # type: ignore[arg-type]
+    state = pool.state()
+    assert state is not None
+    assert torch.equal(state, images)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_pool_goes_on_on_a_gpu() -> None:
+    pool = ImagePool(2)
+    pool.restore(torch.randn(2, 1, 2, 2))
+    for _ in range(8):
+        given = pool.exchange(torch.randn(2, 1, 2, 2, device="cuda"))
+        assert given.device.type == "cuda"
+        state = pool.state()
+        assert state is not None
+        assert state.device.type == "cpu"
+
+
 def test_a_pool_goes_on_from_its_state() -> None:
     one, other = ImagePool(3), ImagePool(3)
     assert one.state() is None

@@ -52,7 +52,10 @@ class ImagePool:
 
     def state(self) -> Tensor | None:
         """Images kept, as one tensor; None while there are none."""
-        return torch.stack(self.images).cpu() if self.images else None
+        if not self.images:
+            return None
+        # After a resumed training's first steps some are on its device, others not.
+        return torch.stack([image.cpu() for image in self.images])
 
     def restore(self, state: Tensor | None) -> None:
         """Go on with the images of :meth:`state`."""
