@@ -73,6 +73,25 @@ def test_all_jobs_are_listed_and_one_is_shown(viewer, qtbot, tmp_path):
     assert not dock.remove_button.isEnabled()
 
 
+def test_one_odd_job_stops_no_dock(viewer, qtbot, tmp_path):
+    make_job(tmp_path, "whole", "paused")
+    odd = make_job(tmp_path, "odd", "paused")
+    (odd.path / "job.json").write_text('{"state": [], "total": "x", "created": 1e400}')
+    with (odd.path / "events.jsonl").open("a") as stream:
+        stream.write('{"time": 1, "event": "progress", "step": null}\n')
+    lost = make_job(tmp_path, "lost", "paused")
+    (lost.path / "config.yaml").write_text("operation: [")
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: len(listed(dock)) == 3, timeout=10_000)
+    assert listed(dock)["lost"] == "unreadable"
+    for name, state in {"odd": "interrupted", "lost": "unreadable"}.items():
+        (item,) = (item for item in dock._items() if item.text(0) == name)
+        dock.tree.setCurrentItem(item)
+        qtbot.waitUntil(lambda state=state: dock.view.state == state, timeout=5000)
+    assert "config.yaml" in dock.view.message.text
+    assert dock.view.resume_button.isHidden()
+
+
 @pytest.mark.parametrize("name", [TRAIN, JOBS])
 def test_an_interrupted_job_is_offered(viewer, qtbot, tmp_path, monkeypatch, name):
     import socket

@@ -25,6 +25,8 @@ Job = Annotated[str, Parameter(help="Folder of the job, or the name of a known o
 _POLL_SECONDS = 0.3
 #: Letters of a name, and of a folder, in the list on a narrow terminal.
 _LONGEST_NAME, _SHORTEST = 12, 10
+#: States at which following a job ends in an error.
+_TROUBLE = ("failed", "interrupted", "unreadable")
 
 
 def list_jobs(*, json: Json = False) -> int:
@@ -95,7 +97,7 @@ def watch_jobs(
     if json:
         for event in _events(folder, never_stop):
             print(dumps(event), flush=True)
-        return 1 if folder.status().state in ("failed", "interrupted") else 0
+        return 1 if folder.status().state in _TROUBLE else 0
     run_command(
         lambda should_stop: _watch(folder, should_stop),
         stopping="watching no longer; the job goes on …",
@@ -106,7 +108,7 @@ def watch_jobs(
         print(status.message, file=sys.stderr)
     if status.result is not None:
         print(f"Model: {status.result}")
-    return 1 if status.state in ("failed", "interrupted") else 0
+    return 1 if status.state in _TROUBLE else 0
 
 
 def cancel_jobs(job: Job, /) -> int:

@@ -131,15 +131,19 @@ class JobView(JobWidgets):
     def _attach_preview(self) -> None:
         assert self._watch is not None
         folder = self._watch.folder
+        if self._watch.status.state == "unreadable":
+            return  # which is said in its place
         try:
-            sources = folder.values().get("training", {}).get("source", ())
+            sources = folder.values().get("training", {}).get("source")
         except GeoSRError as error:
             self.message.show_error(error)
             return
         self.preview.set_job(
             folder.preview,
             self._watch.status.name,
-            tuple(Path(source) for source in sources),
+            tuple(Path(s) for s in sources if isinstance(s, str))
+            if isinstance(sources, list)
+            else (),
         )
 
     def resume(self) -> None:
@@ -266,7 +270,7 @@ class JobView(JobWidgets):
         self._state = state
         watch = self._watch
         assert watch is not None
-        if state == "failed":
+        if state in ("failed", "unreadable"):
             self.message.show_message(watch.status.message, "error")
         elif watch.warnings:
             self.message.show_message(" ".join(watch.warnings), "warning")

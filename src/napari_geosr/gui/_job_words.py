@@ -33,6 +33,7 @@ def state_text(watch: JobWatch) -> str:
         "interrupted": f"Interrupted at {at}: its process is gone. Resume goes on "
         "from the last checkpoint.",
         "failed": f"Failed at {at}.",
+        "unreadable": "It cannot be read.",
         "done": f"Done after {done} steps.",
     }[status.state]
 

@@ -118,10 +118,10 @@ def _judge(job: JobFolder, began: float) -> TrainingEstimate:
         # The first steps are slower: caches are cold and kernels are being chosen.
         per_step = (last["time"] - first["time"]) / (last["step"] - first["step"])
     else:
-        per_step = (first["time"] - start) / first["step"]
+        per_step = (first["time"] - start) / max(first["step"], 1)
     return TrainingEstimate(
         seconds=start - began + per_step * last["total"],
-        memory=max(e["memory"] for e in reports),
+        memory=max(e.get("memory") or 0 for e in reports),
         steps=last["step"],
     )
 

@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import psutil
 import yaml
@@ -34,6 +34,7 @@ import yaml
 from napari_geosr.core.config import load_yaml
 from napari_geosr.core.errors import ConfigError, FileError, JobError
 from napari_geosr.io import atomic
+from napari_geosr.jobs import facts as reading
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -47,10 +48,13 @@ State = Literal[
     "failed",
     "cancelled",
     "interrupted",
+    "unreadable",
 ]
 Request = Literal["pause", "finish", "cancel"]
 #: States of a job that a process works on, or waits to.
 ALIVE = ("queued", "running", "finishing")
+#: What ``job.json`` may say; a job that cannot be read does not say so itself.
+_WRITTEN = frozenset(get_args(State)) - {"unreadable"}
 SCHEMA_VERSION = 1
 _STATE_FILE, _CONFIG_FILE, _EVENTS_FILE = "job.json", "config.yaml", "events.jsonl"
 _LOCK_FILE = "lock"
@@ -65,7 +69,8 @@ class JobStatus:
     Attributes
     ----------
     state : str
-        ``"interrupted"`` where the process is gone without having said why.
+        ``"interrupted"`` where the process is gone without having said why,
+        ``"unreadable"`` where ``config.yaml`` is damaged: `message` says how.
     done, total : int
         Steps.
     message : str
@@ -120,6 +125,7 @@ class JobFolder:
                 "`napari-geosr jobs list` shows the jobs that are known."
             )
         self._writing = threading.Lock()
+        self._written: dict[str, Any] = {}
 
     @classmethod
     def create(
@@ -181,22 +187,51 @@ class JobFolder:
             raise JobError(f"{path} holds no settings: a mapping was expected.")
         if values.pop("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
             raise JobError(f"{path} was written by another release; start anew.")
+        if not isinstance(values.get("training", {}), dict):
+            raise JobError(f"{path}: training is no mapping of settings.")
         return values
 
     # How far it is
 
     def _facts(self) -> dict[str, Any]:
+        """What ``job.json`` says; nothing where it cannot be read."""
         try:
-            facts = json.loads((self.path / _STATE_FILE).read_text(encoding="utf-8"))
+            return self._read_facts()
         except (OSError, ValueError):
             return {}
-        return facts if isinstance(facts, dict) else {}
+
+    def _read_facts(self) -> dict[str, Any]:
+        path = self.path / _STATE_FILE
+        return reading.mapping(atomic.patiently(path.read_bytes))
+
+    def _facts_to_keep(self) -> dict[str, Any]:
+        """What ``job.json`` says, for being written again.
+
+        Raises
+        ------
+        FileError
+            If it is there and cannot be read now: its facts are not to be lost.
+        """
+        path = self.path / _STATE_FILE
+        try:
+            return self._read_facts()
+        except FileNotFoundError:
+            return dict(self._written)
+        except OSError as error:
+            raise FileError(
+                f"{path} cannot be read ({error.strerror or error}), so it is left as "
+                "it is. Check its permissions."
+            ) from error
+        except ValueError:  # damaged: nobody can read it any more
+            aside = path.with_name(f"{_STATE_FILE}.damaged")
+            atomic.move_into_place(path, aside, overwrite=True)
+            return dict(self._written)
 
     def is_certain(self) -> bool:
         """Whether this was made as a job: others keep a config.yaml as well."""
         facts = self._facts()
         return (
-            facts.get("state") in get_args(State)
+            _state(facts) is not None
             and isinstance(facts.get("created"), int | float)
             and isinstance(self.values().get("operation"), str)
         )
@@ -211,19 +246,27 @@ class JobFolder:
 
     def _replace(self, facts: Mapping[str, Any]) -> None:
         with self._writing:  # signs of life come from a thread of their own
-            known = self._facts() | {**facts, "updated": time.time()}
-            atomic.write_text(
-                self.path / _STATE_FILE, json.dumps(known), overwrite=True
-            )
+            path = self.path / _STATE_FILE
+            with atomic.explained(path):
+                known = self._facts_to_keep() | {**facts, "updated": time.time()}
+            atomic.write_text(path, json.dumps(known), overwrite=True, durable=False)
+            self._written = known
 
     def status(self) -> JobStatus:
-        """Read the state; a process that is gone makes a running job interrupted."""
+        """Read the state; a process that is gone makes a running job interrupted.
+
+        Whatever stands in the folder, this raises nothing: what makes no sense counts
+        as not said.
+        """
         facts = self._facts()
-        values = self.values()
-        state = facts.get("state", "interrupted")
-        state = state if state in get_args(State) else "interrupted"
-        if state in ALIVE and facts.get("pid") and not self._lives(facts):
+        state: State = _state(facts) or "interrupted"
+        if state in ALIVE and reading.count(facts.get("pid")) and not _lives(facts):
             state = "interrupted"
+        values, message = dict[str, Any](), str(facts.get("message", ""))
+        try:
+            values = self.values()
+        except JobError as error:
+            state, message = "unreadable", str(error)
         result = facts.get("result")
         return JobStatus(
             path=self.path,
@@ -231,26 +274,15 @@ class JobFolder:
             operation=str(values.get("operation", "")),
             method=str(values.get("method", "")),
             state=state,
-            created=float(facts.get("created", 0)),
-            updated=float(facts.get("updated", 0)),
-            pid=int(facts.get("pid", 0)),
+            created=reading.number(facts.get("created")),
+            updated=reading.number(facts.get("updated")),
+            pid=reading.count(facts.get("pid")),
             host=str(facts.get("host", "")),
-            done=int(facts.get("done", 0)),
-            total=int(facts.get("total", 0)),
-            message=str(facts.get("message", "")),
-            result=self.path / result if result else None,
+            done=reading.count(facts.get("done")),
+            total=reading.count(facts.get("total")),
+            message=message,
+            result=self.path / result if result and isinstance(result, str) else None,
         )
-
-    def _lives(self, facts: Mapping[str, Any]) -> bool:
-        if facts.get("host") != socket.gethostname():
-            return time.time() - float(facts.get("updated", 0)) < _SILENCE
-        try:
-            process = psutil.Process(int(facts["pid"]))
-            # Numbers of processes are used again: the start tells them apart.
-            same = abs(process.create_time() - float(facts.get("started", 0))) < 2
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
 
     # Who works on it
 
@@ -325,8 +357,10 @@ class JobFolder:
         )
 
     def refuse_done(self) -> None:
-        """Raise `JobError` if there is nothing left to do."""
+        """Raise `JobError` if there is nothing left to do, or no saying what."""
         status = self.status()
+        if status.state == "unreadable":
+            raise JobError(status.message)
         if status.state == "done":
             raise JobError(f"{status.name} is done: there is nothing to resume.")
 
@@ -334,18 +368,21 @@ class JobFolder:
 
     def request(self, what: Request) -> None:
         """Ask the process of the job for something; it looks several times a second."""
-        atomic.write_text(self.path / "request", what, overwrite=True)
+        path = self.path / "request"
+        atomic.write_text(path, what, overwrite=True, durable=False)
 
     def requested(self) -> str:
         """Return what was asked for, or an empty string."""
         try:
             return (self.path / "request").read_text(encoding="utf-8")
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             return ""
 
     def clear_request(self) -> None:
         """Forget what was asked for."""
-        (self.path / "request").unlink(missing_ok=True)
+        path = self.path / "request"
+        with atomic.explained(path):
+            atomic.patiently(lambda: path.unlink(missing_ok=True))
 
     # What happened
 
@@ -368,8 +405,8 @@ class JobFolder:
     ) -> tuple[list[dict[str, Any]], int]:
         """Return the events from byte `offset` on, and where to go on next time.
 
-        A line that is still being written is left for the next time; damaged lines are
-        passed over.
+        A line that is still being written is left for the next time; damaged and odd
+        lines are passed over.
 
         Parameters
         ----------
@@ -384,17 +421,29 @@ class JobFolder:
         except OSError:
             return [], offset
         end = content.rfind(b"\n") + 1
-        found = []
-        for line in content[:end].splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict):
-                found.append(event)
-        return found, offset + end
+        events = [reading.event(line) for line in content[:end].split(b"\n")]
+        return [event for event in events if event is not None], offset + end
 
     @property
     def preview(self) -> Path:
         """The latest preview, a TIFF in its place in space."""
         return self.path / "previews" / "latest.tif"
+
+
+def _state(facts: Mapping[str, Any]) -> State | None:
+    """The state that facts name, if they do."""
+    state = facts.get("state")
+    known = isinstance(state, str) and state in _WRITTEN
+    return cast("State", state) if known else None
+
+
+def _lives(facts: Mapping[str, Any]) -> bool:
+    if facts.get("host") != socket.gethostname():
+        return time.time() - reading.number(facts.get("updated")) < _SILENCE
+    try:
+        process = psutil.Process(reading.count(facts.get("pid")))
+        # Numbers of processes are used again: the start tells them apart.
+        same = abs(process.create_time() - reading.number(facts.get("started"))) < 2
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

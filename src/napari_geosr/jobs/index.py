@@ -26,7 +26,8 @@ def register(job: JobFolder) -> None:
     folder = index_folder()
     with atomic.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(_entry(job.path), str(job.path), overwrite=True)
+    path = _entry(job.path)
+    atomic.write_text(path, str(job.path), overwrite=True, durable=False)
 
 
 def forget(path: Path) -> None:
@@ -65,14 +66,17 @@ def remove(job: JobFolder) -> None:
 
 
 def list_jobs() -> list[JobStatus]:
-    """Status of every known job, the newest first; those whose folder is gone drop."""
+    """Status of every known job, the newest first; those whose folder is gone drop.
+
+    One that cannot be read is among them, in the state ``"unreadable"``.
+    """
     found = []
     for entry in index_folder().glob("*.path"):
         try:
             path = Path(entry.read_text(encoding="utf-8"))
             found.append(JobFolder(path).status())
-        except (OSError, UnicodeDecodeError, JobError):
-            continue
+        except (OSError, ValueError, RuntimeError, JobError):
+            continue  # ValueError, RuntimeError: of an entry that names no path
     return sorted(found, key=lambda status: -status.created)
 
 

@@ -1,0 +1,89 @@
+"""Facts and events of jobs, read as far as they make sense.
+
+A folder may come from another release, another program or a damaged disk: one odd value
+must not keep the other jobs from being listed, run or shown.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+#: What a widget can show of a count, and the last second that a calendar knows.
+_MOST, _LATEST = 2**31 - 1, 2.0**37
+#: Of ``progress`` events, beside steps and losses.
+_FIGURES = ("learning_rate", "images_per_second", "seconds_left", "memory", "watts")
+
+
+def mapping(text: str | bytes) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged or no object.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    return found
+
+
+def number(value: Any) -> float:
+    """`value` if it is a finite number from 0 on, such as a time; else 0."""
+    return float(value) if _is_finite(value) and 0 <= value <= _LATEST else 0.0
+
+
+def count(value: Any) -> int:
+    """`value` if it is a number of steps or of a process; else 0."""
+    return int(value) if _is_finite(value) and 0 <= value <= _MOST else 0
+
+
+def event(line: bytes) -> dict[str, Any] | None:
+    """Return the event of a line, or None where it lacks what its kind is to say."""
+    try:
+        found = mapping(line)
+    except ValueError:
+        return None
+    kind = found.get("event")
+    if not isinstance(kind, str) or not _is_finite(found.get("time")):
+        return None
+    if kind == "progress":
+        return _progress(found)
+    if kind in ("preview", "checkpoint") and not _is_step(found.get("step")):
+        return None
+    if kind in ("warning", "stage") and not isinstance(found.get("message"), str):
+        return None
+    return found
+
+
+def _progress(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    total, losses = found.get("total", 0), found.get("losses", {})
+    if not (_is_step(found.get("step")) and _is_step(total)):
+        return None
+    if not isinstance(losses, dict):
+        return None
+    known = {name: value for name, value in losses.items() if _is_number(value)}
+    odd = {k for k in _FIGURES if not _is_finite(found.get(k))}
+    kept = {k: (None if k in odd else v) for k, v in found.items()}
+    return kept | {"total": total, "losses": known}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return _is_number(value) and math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and _is_finite(value) and 0 <= value <= _MOST

@@ -1,0 +1,145 @@
+"""What makes no sense in one job keeps no other from being listed, run or shown."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import FileError, JobError
+from napari_geosr.io import atomic
+from napari_geosr.jobs import index, local
+from napari_geosr.jobs.folder import JobFolder
+
+ODD: tuple[Any, ...] = (None, "x", [], {}, True, -1, 1e400, float("nan"), 10**400)
+FIELDS = ("state", "pid", "started", "created", "updated", "done", "total", "host")
+
+
+def make(folder: Path, name: str) -> JobFolder:
+    values = {"operation": "train", "method": "noise2noise", "training": {}}
+    job = JobFolder.create(folder / name, values, name=name)
+    index.register(job)
+    return job
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> JobFolder:
+    return make(tmp_path, "bad")
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> JobFolder:
+    job = make(tmp_path, "good")
+    job.set_state("paused", done=3, total=9)
+    return job
+
+
+def write(job: JobFolder, **facts: Any) -> None:
+    (job.path / "job.json").write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize("value", ODD, ids=lambda v: repr(v)[:8])
+def test_an_odd_fact_stops_no_list_and_no_queue(
+    good: JobFolder, bad: JobFolder, value: Any
+) -> None:
+    usual = {"state": "queued", "pid": 1, "host": socket.gethostname(), "created": 1}
+    for field in (*FIELDS, "name", "message", "result"):
+        write(bad, **usual, **({} if field in usual else {field: value}))
+        write(bad, **(usual | {field: value}))
+        assert {s.path for s in index.list_jobs()} == {good.path, bad.path}, field
+        assert run(["jobs", "list"]) == 0
+        with local.turn(good) as wish:
+            assert wish == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000])
+def test_a_damaged_state_is_kept_aside_when_the_job_goes_on(
+    bad: JobFolder, content: bytes
+) -> None:
+    (bad.path / "job.json").write_bytes(content)
+    again = JobFolder(bad.path)
+    assert again.status().state == "interrupted"
+    assert again.status().can_resume
+    with again.hold():
+        again.take("running")
+    assert again.status().state == "running"
+    assert (bad.path / "job.json.damaged").read_bytes() == content
+
+
+def test_settings_that_cannot_be_read_are_said(
+    good: JobFolder, bad: JobFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in (
+        "operation: [",
+        "- 1",
+        "operation: train\ntraining: 3",
+        "a: 2026-13-45",
+    ):
+        (bad.path / "config.yaml").write_text(text)
+        status = {s.path: s for s in index.list_jobs()}[bad.path]
+        assert status.state == "unreadable", text
+        assert "config.yaml" in status.message
+        assert not status.can_resume
+        with pytest.raises(JobError, match="config.yaml"):
+            local.start(bad)
+    assert run(["jobs", "list"]) == 0
+    assert "unreadable" in capsys.readouterr().out
+    assert run(["jobs", "show", str(bad.path)]) == 0
+    assert "config.yaml" in capsys.readouterr().out
+    assert index.find("good").path == good.path
+
+
+def test_an_entry_that_is_no_path_is_passed_over(good: JobFolder) -> None:
+    for i, content in enumerate([b"\0", b"\xff", b"~nobody-of-that-name/a", b""]):
+        (index.index_folder() / f"{i}.path").write_bytes(content)
+    assert [s.path for s in index.list_jobs()] == [good.path]
+
+
+def test_odd_events_are_passed_over(
+    good: JobFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = ("time", "event", "step")
+    whole = {"time": 1.0, "event": "progress", "step": 1, "total": 9, "losses": {}}
+    odd = [
+        [1],
+        {"time": 1.0},
+        {"event": "stage", "message": "x"},
+        {"time": 1.0, "event": ["stage"]},
+        {"time": 1.0, "event": "preview"},
+        {"time": 1.0, "event": "warning", "message": 3},
+        *({k: v for k, v in whole.items() if k != field} for field in needed),
+        *(whole | {"step": value} for value in ODD),
+        *(whole | {"losses": value} for value in (None, 3, [1])),
+    ]
+    with (good.path / "events.jsonl").open("a") as stream:
+        stream.writelines(json.dumps(event) + "\n" for event in odd)
+        stream.write("[" * 100_000 + "\n")
+    losses = {"loss": 0.5, "bad": None, "worse": "x", "nan": float("nan")}
+    good.append("progress", step=2, total=9, losses=losses, watts="x", memory=[1])
+    (event,) = good.events()[0]
+    assert set(event["losses"]) == {"loss", "nan"}
+    assert (event["step"], event["watts"], event["memory"]) == (2, None, None)
+    assert run(["jobs", "show", str(good.path)]) == 0
+    assert run(["jobs", "watch", str(good.path)]) == 0
+    assert "0.5" in capsys.readouterr().out
+
+
+def test_facts_that_cannot_be_read_now_are_not_lost(
+    good: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (good.path / "job.json").read_text()
+
+    def refuse(_: object) -> bytes:
+        raise PermissionError(13, "used by another process")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "_PATIENCE", 0.05)
+        patch.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(FileError, match=r"job\.json cannot be read"):
+            good.beat(done=5)
+        assert good.status().state == "interrupted"
+    assert (good.path / "job.json").read_text() == before
