@@ -145,7 +145,7 @@ def test_what_was_asked_of_a_dead_process_is_forgotten(job: JobFolder) -> None:
 def test_a_waiting_job_obeys_sigterm(job: JobFolder) -> None:
     folder = index.index_folder()
     folder.mkdir(parents=True)
-    with FileLock(folder / "running.lock"):
+    with FileLock(local.turn_file()):
         waiting = process(job)
         deadline = time.monotonic() + 60
         while job.status().pid != waiting.pid:

@@ -54,7 +54,7 @@ def test_a_waiting_job_gives_signs_of_life(
     before = job.status().updated
     stop = time.monotonic() + 0.3
     with (
-        FileLock(index.index_folder() / "running.lock"),
+        FileLock(local.turn_file()),
         local.turn(job, lambda: time.monotonic() > stop) as wish,
     ):
         assert wish == "pause"
@@ -132,3 +132,23 @@ def test_judging_begins_when_all_steps_are_done(
     monkeypatch.setattr(run, "_operation", training)
     run_to_end(run.run_steps(job))
     assert (seen[0].state, seen[0].done, seen[0].total) == ("finishing", 30, 30)
+
+
+def test_a_sign_of_life_that_cannot_be_written_ends_no_training(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise FileError("job.json is open in another program.")
+
+    def training(*_: Any) -> Iterator[Step]:
+        with monkeypatch.context() as patch:
+            patch.setattr(JobFolder, "beat", refuse)
+            yield Step(1, 9)
+            yield Step(2, 9)
+            yield StageStarted(message="Writing the model")
+        yield ResultReady(result=job.path / "result")
+
+    monkeypatch.setattr(run, "_BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(run, "_operation", training)
+    run_to_end(run.run_steps(job))
+    assert job.status().state == "done"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
@@ -83,9 +85,20 @@ def _let_go() -> None:
         process.returncode = process.poll() or 0
 
 
+def turn_file() -> Path:
+    """The lock that the job holds whose turn it is on this machine.
+
+    The home folder, and the list with it, may be that of many machines.
+    """
+    host = re.sub(r"[^\w.-]+", "_", socket.gethostname())
+    return index.index_folder() / f"running-{host}.lock"
+
+
 @contextmanager
 def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
-    """Wait for this job's turn.
+    """Wait for this job's turn among those of this machine.
+
+    One of several processes that train together does not wait.
 
     Yields
     ------
@@ -94,9 +107,13 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
     """
     from filelock import FileLock, Timeout
 
-    folder = index.index_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "running.lock")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # The other processes, maybe of other machines, have begun and wait for this.
+        yield ""
+        return
+    path = turn_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
     next_beat = time.monotonic()
     while True:
         wish = job.requested() or ("pause" if should_stop() else "")
@@ -110,7 +127,8 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
         except Timeout:
             pass
         if time.monotonic() >= next_beat:
-            job.beat()
+            with suppress(GeoSRError, OSError):
+                job.beat()
             next_beat = time.monotonic() + _BEAT_SECONDS
         time.sleep(_WAIT_SECONDS)
     try:
@@ -120,7 +138,8 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
 
 
 def _is_next(job: JobFolder) -> bool:
-    """Whether no job that waits was asked for earlier."""
-    mine = job.status()
-    waiting = [s for s in index.list_jobs() if s.state == "queued" and s.pid]
+    """Whether no job that waits on this machine was asked for earlier."""
+    mine, here = job.status(), socket.gethostname()
+    queued = [s for s in index.list_jobs() if s.state == "queued" and s.pid]
+    waiting = [s for s in queued if s.host == here]
     return not any(s.created < mine.created for s in waiting if s.path != mine.path)

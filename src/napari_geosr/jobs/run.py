@@ -88,9 +88,7 @@ def _signs_of_life(job: JobFolder) -> Iterator[None]:
 
     def beat() -> None:
         while not end.wait(_BEAT_SECONDS):
-            # On a full disk the training itself complains, where it is heard.
-            with suppress(GeoSRError):
-                job.beat()
+            _beat(job)
 
     thread = threading.Thread(target=beat, name="signs of life", daemon=True)
     thread.start()
@@ -99,6 +97,15 @@ def _signs_of_life(job: JobFolder) -> Iterator[None]:
     finally:
         end.set()
         thread.join()
+
+
+def _beat(job: JobFolder, **facts: Any) -> None:
+    """Give a sign of life; one that cannot be written ends no training.
+
+    On a full disk the training itself complains, where it is heard.
+    """
+    with suppress(GeoSRError, OSError):
+        job.beat(**facts)
 
 
 def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]:
@@ -112,13 +119,13 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
             if step.total:
                 last = step
             elif isinstance(step, StageStarted) and last.total:
-                job.beat(done=last.done, total=last.total)
+                _beat(job, done=last.done, total=last.total)
             if isinstance(step, ResultReady):
                 result = step.result
                 continue
             now = time.monotonic()
             if step.total and now - last_beat > _BEAT_SECONDS:
-                job.beat(done=step.done, total=step.total, message="")
+                _beat(job, done=step.done, total=step.total, message="")
                 last_beat = now
             yield step
     except GeneratorExit:
@@ -160,8 +167,8 @@ def _operation(job: JobFolder, requests: _Requests) -> Generator[Step, None, Non
 def _end(job: JobFolder, state: State, **facts: Any) -> None:
     # The state first: it is small, and on a full disk the last that may still fit.
     job.set_state(state, **({"message": ""} | facts))
-    job.clear_request()
     with suppress(FileError):  # the state says the same
+        job.clear_request()
         job.append("state", state=state, **facts)
 
 
@@ -215,7 +222,8 @@ def _preview(job: JobFolder, step: PreviewReady) -> None:
 
 def _stage(job: JobFolder, step: StageStarted) -> None:
     if step.message == "Judging the model":
-        job.set_state("finishing", message=step.message)
+        with suppress(FileError):  # as a sign of life
+            job.set_state("finishing", message=step.message)
     job.append("stage", message=step.message)
 
 
