@@ -99,6 +99,22 @@ def test_penalty_reaches_the_critics_weights_and_only_them() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in weights)
 
 
+@pytest.mark.parametrize("norm", [0.5, 1.0])
+def test_penalty_of_a_critic_that_sees_a_condition(norm: float) -> None:
+    """However steep the critic is along the condition: that is given."""
+    torch.manual_seed(0)
+    critic = Linear((3, 8, 8), 1.0)
+    with torch.no_grad():
+        critic.weight[:2] *= 40
+        critic.weight[2] *= norm / critic.weight[2].norm()
+    real, fake = torch.randn(2, 5, 1, 8, 8)
+    given = torch.randn(5, 2, 8, 8)
+    found = float(gradient_penalty(critic, real, fake, given).detach())
+    assert found == pytest.approx((norm - 1) ** 2, abs=1e-5)
+    joined = [torch.cat([given, image], dim=1) for image in (real, fake)]
+    assert float(gradient_penalty(critic, *joined).detach()) > 10
+
+
 def test_penalty_lies_between_the_two() -> None:
     seen: list[torch.Tensor] = []
 

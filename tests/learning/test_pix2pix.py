@@ -79,6 +79,34 @@ def test_the_critic_sees_the_input_on_the_targets_grid(
     assert seen[1].shape == (2, planes + 1, *edge)
 
 
+@pytest.mark.parametrize("factor", [1, 2])
+def test_the_penalty_is_that_of_the_image_alone(
+    build_trainer: Any, fine_foam: Callable[[int, int], Path], factor: int
+) -> None:
+    """Here 1, however steep the critic is along the input."""
+    trainer = build_trainer(
+        "pix2pix",
+        target=[fine_foam(factor, 2)],
+        upscale_factor=factor,
+        distance="wasserstein",
+        **SMALL,
+    )
+    method, edge = trainer.method, 16 * factor
+
+    class Linear(torch.nn.Module):
+        def forward(self, seen: torch.Tensor) -> torch.Tensor:
+            image = seen[:, -1:].flatten(1).sum(1, keepdim=True) / edge
+            return 5 * seen[:, :-1].flatten(1).sum(1, keepdim=True) + image
+
+    method.modules["critic"] = Linear()
+    batch = {
+        "source": torch.randn(2, 3, 16, 16),
+        "target": torch.randn(2, 1, edge, edge),
+    }
+    _, losses = method.critic_loss(batch)
+    assert float(losses["critic penalty"].detach()) == pytest.approx(0, abs=1e-4)
+
+
 def test_grids() -> None:
     x = torch.randn(1, 3, 4, 6)
     torch.testing.assert_close(coarser(finer(x, 1), 1), x)

@@ -72,8 +72,13 @@ class AdversarialMethod(Method):
         betas = (0.0, 0.9) if wasserstein else (0.5, 0.999)
         return torch.optim.Adam(parameters, lr=self.config.learning_rate, betas=betas)
 
-    def judge(self, critic: str, real: Tensor, fake: Tensor) -> tuple[Tensor, Losses]:
-        """The loss of the critic called `critic`, with the penalty where it is due."""
+    def judge(
+        self, critic: str, real: Tensor, fake: Tensor, condition: Tensor | None = None
+    ) -> tuple[Tensor, Losses]:
+        """The loss of the critic called `critic`, with the penalty where it is due.
+
+        `condition` is what the critic sees in front of both.
+        """
         import torch
 
         from napari_geosr.learning.losses import adversarial
@@ -81,7 +86,10 @@ class AdversarialMethod(Method):
         distance = self.config.distance
         module = self.modules[critic]
         # One pass for both, so that processes that share the work meet once.
-        scores = module(torch.cat([real, fake])).float()
+        seen = torch.cat([real, fake])
+        if condition is not None:
+            seen = torch.cat([torch.cat([condition, condition]), seen], dim=1)
+        scores = module(seen).float()
         loss = adversarial.critic_loss(
             scores[: len(real)], scores[len(real) :], distance
         )
@@ -89,7 +97,7 @@ class AdversarialMethod(Method):
         if distance == "wasserstein":
             # What it estimates: the distance itself, not its negative.
             losses[critic] = -loss
-            penalty = adversarial.gradient_penalty(bare(module), real, fake)
+            penalty = adversarial.gradient_penalty(bare(module), real, fake, condition)
             losses[f"{critic} penalty"] = penalty
             loss = loss + self.config.gradient_penalty * penalty
         return loss, losses

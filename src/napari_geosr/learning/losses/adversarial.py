@@ -54,7 +54,9 @@ def generator_loss(fake: Tensor, distance: Distance) -> Tensor:
     return functional.softplus(-fake).mean()
 
 
-def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+def gradient_penalty(
+    critic: Critic, real: Tensor, fake: Tensor, condition: Tensor | None = None
+) -> Tensor:
     """How far the critic's slope is from 1 between true and made samples [2]_.
 
     ``mean((|∇ critic(u)| - 1)²)`` with ``u = e · real + (1 - e) · fake``, one ``e``
@@ -66,12 +68,18 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
     critic : callable
         With gradients of second order: no batch norm, which would mix the samples.
     real, fake : Tensor of shape (N, C, [Z,] Y, X)
+    condition : Tensor of shape (N, K, [Z,] Y, X), optional
+        What the critic sees in front of the image. It is the same for both, so the
+        slope is that along the image alone: only there does the distance move anything.
     """
     real, fake = real.detach().float(), fake.detach().float()
     share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)
     between = torch.lerp(fake, real, share).requires_grad_(True)
     with torch.enable_grad():
-        scores = critic(between).float().reshape(len(real), -1).mean(dim=1)
+        seen = between
+        if condition is not None:
+            seen = torch.cat([condition.detach().float(), between], dim=1)
+        scores = critic(seen).float().reshape(len(real), -1).mean(dim=1)
         (slope,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
     norm = slope.flatten(1).square().sum(dim=1).add(1e-12).sqrt()
     return (norm - 1).square().mean()

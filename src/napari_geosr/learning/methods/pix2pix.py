@@ -89,11 +89,8 @@ class Method(TranslationMethod):
         source = batch["source"]
         with torch.no_grad():
             fake = self.modules["network"](source)
-        return self.judge(
-            "critic",
-            self.together(source, batch["target"]),
-            self.together(source, fake),
-        )
+        condition = finer(source, self.upscale_factor)
+        return self.judge("critic", batch["target"], fake, condition)
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
         """One step of the critic, one of the generator."""
