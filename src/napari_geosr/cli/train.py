@@ -118,7 +118,7 @@ def _new_job(
         reading = reading or saved.reading
     values = kept | given
     if values.get("from_model") and not values.keys() & OF_THE_NETWORK:
-        values = fine_tune_settings(values["from_model"]) | values
+        values = fine_tune_settings(values["from_model"], method) | values
     job = TrainJob(
         method=method,
         training=kind.create(**values),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from napari_geosr.learning.methods import config_class
 from napari_geosr.operations import catalogue
 
 #: Fields of a training that say which network it is.
@@ -22,13 +23,20 @@ OF_THE_NETWORK = frozenset(
 _FOLLOW = {"ndim", "adjacent_slices", "upscale_factor"}
 
 
-def fine_tune_settings(name_or_path: str | Path) -> dict[str, Any]:
+def fine_tune_settings(
+    name_or_path: str | Path, method: str | None = None
+) -> dict[str, Any]:
     """Return the fields of a training that starts from a model, network and all.
+
+    Fields that say the same as the network's options are None, so that nothing is given
+    twice where the fields of an earlier training are replaced by these.
 
     Parameters
     ----------
     name_or_path : str or Path
         Name of a model in the zoo, or its bundle.
+    method : str, optional
+        The learning method: the fields that it has alone. By default all there are.
 
     Raises
     ------
@@ -43,8 +51,13 @@ def fine_tune_settings(name_or_path: str | Path) -> dict[str, Any]:
         "network_options": options,
         "layers": None,
         "width": None,
+        "dilations": None,
+        "upscale_factor": card.upscale_factor if card.upscale_factor > 1 else None,
         "dimensions": "3D" if card.axes == "ZYX" else "2D",
     }
     if card.adjacent_slices > 1:
         settings |= {"dimensions": "2.5D", "adjacent_slices": card.adjacent_slices}
+    if method is not None:
+        known = config_class(method).model_fields
+        settings = {k: v for k, v in settings.items() if k in known}
     return settings

@@ -1,0 +1,66 @@
+"""A training that starts from a model has the model's network, by every method."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from napari_geosr.learning.methods import METHODS, config_class
+from napari_geosr.operations import fine_tune
+from napari_geosr.operations.fine_tune import fine_tune_settings
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in METHODS.names()),
+    ("noise2noise", {"dimensions": "3D", "layers": 3, "width": 2}),
+    ("supervised", {"dilations": 5}),
+    ("supervised", {"network_options": {"dilations": [1, 3]}}),
+    ("supervised", {"network": "light_sr", "dimensions": "3D"}),
+    (
+        "supervised",
+        {"network": "light_sr", "dimensions": "2D", "upscale_factor": 4},
+    ),
+    ("supervised", {"network": "resnet", "upscale_factor": 2}),
+    ("pix2pix", {"upscale_factor": 1}),
+    ("pix2pix", {"upscale_factor": 2, "dimensions": "3D"}),
+    ("cyclegan", {"upscale_factor": 4, "dimensions": "2D"}),
+]
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_there_and_back(
+    monkeypatch: pytest.MonkeyPatch, name: str, settings: dict[str, Any]
+) -> None:
+    kind = METHODS.load(name).Method
+    files = {"source": ["a.tif", "b.tif"]}
+    if "target" in kind.roles:
+        files["target"] = ["c.tif", "d.tif"]
+    config = config_class(name).create(**files, **settings)
+    kind.check(config)
+    method = kind(config)
+    kwargs = method.network_kwargs()
+    card = SimpleNamespace(
+        method=name,
+        network=config.network,
+        network_kwargs=kwargs,
+        axes="ZYX" if config.dimensions == "3D" else "YX",
+        adjacent_slices=config.planes,
+        upscale_factor=method.upscale_factor,
+        labels=1,
+    )
+    entry = SimpleNamespace(card=card)
+    monkeypatch.setattr(fine_tune.catalogue, "find", lambda _: entry)
+    found = fine_tune_settings("mine", name)
+    # The dock puts all of them over those of the job that made the model, and leaves
+    # out those that the method does not have.
+    fields = type(config).model_fields
+    every = {k: v for k, v in fine_tune_settings("mine").items() if k in fields}
+    for values in (files | found, config.model_dump(mode="json") | every):
+        tuned = type(config).create(**values)
+        kind.check(tuned)
+        again = kind(tuned)
+        assert tuned.from_model == "mine"
+        assert tuned.dimensions == config.dimensions
+        assert again.network_kwargs() == kwargs
+        assert again.upscale_factor == method.upscale_factor
