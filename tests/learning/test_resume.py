@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from napari_geosr.core.errors import TrainingError
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.learning import checkpoint
 from napari_geosr.learning.methods import METHODS
 
 STEPS = 4
@@ -81,3 +83,51 @@ def test_a_resumed_training_gives_the_same_weights(
         not torch.equal(a, b)
         for a, b in zip(before, second.average.parameters(), strict=True)
     )
+
+
+SMALL: dict[str, Any] = {"dimensions": "2D", "layers": 1, "width": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("seed", 7, "seed 0, now it is 7"),
+        ("validation", 0.3, r"validation 0\.1, now it is 0\.3"),
+        ("augment", False, "augment True"),
+        ("sampling", "structure", "sampling uniform"),
+        ("patch", 24, "patch 16, now it is 24"),
+        ("source", [], "other volumes"),
+    ],
+)
+def test_no_training_goes_on_with_other_patches(
+    build_trainer: Any,
+    noisy_pair: Any,
+    tmp_path: Path,
+    name: str,
+    value: Any,
+    said: str,
+) -> None:
+    values = SMALL | {"target": []}
+    build_trainer("noise2void", tmp_path, **values).save()
+    if name == "source":
+        value = [noisy_pair.first, noisy_pair.second]
+    other = build_trainer("noise2void", tmp_path, **values | {name: value})
+    with pytest.raises(TrainingError, match=f"began with {said}.*start again"):
+        other.resume()
+    assert other.step == 0
+    # The schedule may become another, and the machine.
+    allowed = {"steps": 9, "batch_size": 1, "learning_rate": 1e-4, "threads": 1}
+    assert build_trainer("noise2void", tmp_path, **values | allowed).resume()
+
+
+def test_checkpoints_of_earlier_releases_go_on(
+    build_trainer: Any, tmp_path: Path
+) -> None:
+    """They do not say which settings they were made with."""
+    values = SMALL | {"target": []}
+    build_trainer("noise2void", tmp_path, **values).save()
+    state = checkpoint.load(tmp_path)
+    assert state is not None
+    del state["settings"]
+    checkpoint.save(tmp_path, state)
+    assert build_trainer("noise2void", tmp_path, **values, seed=3).resume()

@@ -80,6 +80,15 @@ def test_before_anything_was_learned_the_data_may_change(
     assert steps[-1].result is not None
 
 
+@pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1)])
+def test_files_that_come_or_go_are_named(tmp_path: Path, before: int, now: int) -> None:
+    volumes = [read(write(tmp_path / f"{n}.tif", n)) for n in range(2)]
+    note_inputs(tmp_path, {"source": volumes[:before]})
+    said = "is new" if now > before else "is missing"
+    with pytest.raises(FileError, match=rf"1\.tif {said} .*source 2"):
+        refuse_other_inputs(tmp_path, {"source": volumes[:now]})
+
+
 def test_jobs_of_earlier_releases_go_on(job: TrainJob, tmp_path: Path) -> None:
     folder = tmp_path / "job"
     begin(job, folder, 1)

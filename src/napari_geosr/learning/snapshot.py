@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_geosr.core.errors import TrainingError
+from napari_geosr.physics.simulated import is_simulated
 
 if TYPE_CHECKING:
     from napari_geosr.learning.trainer import Trainer
+
+
+#: Settings that decide which patches are learned from and which are kept apart: with
+#: others the training would go on with what it is judged by, or become another.
+_OF_THE_DATA = ("seed", "validation", "augment", "sampling", "patch")
 
 
 def take(trainer: Trainer) -> dict[str, Any]:
@@ -24,6 +30,7 @@ def take(trainer: Trainer) -> dict[str, Any]:
         "seconds": trainer.seconds,
         "parts": trainer.parts,
         "method": trainer.method.state(),
+        "settings": _settings(trainer),
     }
 
 
@@ -35,6 +42,7 @@ def put_back(trainer: Trainer, state: dict[str, Any]) -> None:
     TrainingError
         If it is of other settings.
     """
+    _refuse_other_settings(trainer, state.get("settings", {}))
     unwrap = trainer.accelerator.unwrap_model
     try:
         for name, module in trainer.method.modules.items():
@@ -51,6 +59,42 @@ def put_back(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.step, trainer.seconds = state["step"], state["seconds"]
     trainer.first_step = trainer.step
     trainer.parts = state["parts"]
+
+
+def _settings(trainer: Trainer) -> dict[str, Any]:
+    """What may not change until the end, as a checkpoint keeps it.
+
+    Of files only how many there are: their place may change, and what is in them is
+    compared elsewhere.
+    """
+    found: dict[str, Any] = {n: getattr(trainer.config, n) for n in _OF_THE_DATA}
+    roles: dict[str, list[str]] = {}
+    for scene in trainer.patches.scenes:
+        for role, volume in scene.volumes.items():
+            name = volume.name if is_simulated(volume.name) else ""
+            roles.setdefault(role, []).append(name)
+    return found | {"roles": roles}
+
+
+def _refuse_other_settings(trainer: Trainer, before: dict[str, Any]) -> None:
+    """Compare with what a checkpoint keeps; those of earlier releases keep nothing.
+
+    Raises
+    ------
+    TrainingError
+        With the first setting that is not what it was.
+    """
+    now = _settings(trainer)
+    for name in (n for n in now if n in before and now[n] != before[n]):
+        if name == "roles":
+            said = "other volumes than there are now"
+        else:
+            title = type(trainer.config).model_fields[name].title or name
+            said = f"{title.lower()} {before[name]}, now it is {now[name]}"
+        raise TrainingError(
+            f"This training began with {said}: it would be a mixture of two. Put that "
+            "back to go on, or start again in another folder."
+        )
 
 
 def start_from(trainer: Trainer, weights: dict[str, torch.Tensor]) -> None:

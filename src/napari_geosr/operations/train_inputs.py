@@ -59,10 +59,18 @@ def refuse_other_inputs(folder: Path, volumes: Volumes) -> None:
         noted = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return  # begun by an earlier release, or killed while the note was written
-    for key, found in _described(volumes).items():
-        before = noted.get(key)
-        if before is None or before == found:
+    described = _described(volumes)
+    for key in (*noted, *(k for k in described if k not in noted)):
+        before, found = noted.get(key), described.get(key)
+        if before == found:
             continue
+        if before is None or found is None:
+            name = (before or found or {}).get("name", key)
+            what = "is new" if before is None else "is missing"
+            raise FileError(
+                f"{name} {what} since this training began ({key}). Give the files that "
+                "it began with to go on, or start a new training."
+            )
         what = "its content is another"
         for name in ("shape", "axes", "dtype"):
             if before[name] != found[name]:
