@@ -96,6 +96,27 @@ def test_where_codecarbon_says_nothing_nothing_is_known(
     assert meter.watts() is None
 
 
+@pytest.mark.parametrize("when", ["made", "start", "stop"])
+def test_a_meter_that_fails_ends_no_training(
+    monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Counters that may not be read, a library of another release, a full disk."""
+
+    def fail(**_: Any) -> None:
+        raise PermissionError(13, "Permission denied", "/sys/class/powercap")
+
+    broken = SimpleNamespace(start=lambda: None, stop=lambda: None)
+    setattr(broken, when, fail)
+    made = fail if when == "made" else (lambda **_: broken)
+    monkeypatch.setattr(codecarbon, "OfflineEmissionsTracker", made)
+    meter = Meter("FRA")
+    with meter:
+        pass
+    figures = meter.figures()
+    assert figures["kilowatt_hours"] is None
+    assert "PermissionError" in figures["measured_by"]
+
+
 def test_the_card_of_a_resumed_job_counts_all(
     trackers: list[Tracker],
     noisy_pair: Any,

@@ -20,6 +20,8 @@ from napari_geosr.io import atomic
 _COUNTRIES = "data/private_infra/global_energy_mix.json"
 #: Between two measurements.
 _SECONDS = 15
+#: What the card says as long as nothing was measured.
+_NOTHING = "not measured"
 #: In a kilowatt-hour.
 _JOULES = 3.6e6
 
@@ -60,7 +62,7 @@ class Meter:
 
     def __init__(self, country: str) -> None:
         self.country = country
-        self.method = "not measured"
+        self.method = _NOTHING
         self._keep: Path | None = None
         self._before = self._sums = _Sums()
         self._tracker: Any = None
@@ -89,6 +91,8 @@ class Meter:
             self._tracker = self._start()
         except ImportError:
             self.method = "not measured: codecarbon is not installed"
+        except Exception as error:  # noqa: BLE001  # whatever it stumbles over here
+            self.method = _failed(error)
         return self
 
     def _start(self) -> Any:
@@ -124,9 +128,12 @@ class Meter:
         if self._tracker is not None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self._tracker.stop()
-            # It swallows its own errors.
-            if self._last is None:
+                try:
+                    self._tracker.stop()
+                except Exception as error:  # noqa: BLE001  # the model is there
+                    self.method = _failed(error)
+            # It swallows most of its own errors.
+            if self._last is None and self.method == _NOTHING:
                 self.method = "not measured: codecarbon could not begin"
         self._add(None, None)
 
@@ -185,6 +192,11 @@ class _Sums:
     seconds: float = 0.0
     kilowatt_hours: float | None = None
     kilograms_co2eq: float | None = None
+
+
+def _failed(error: Exception) -> str:
+    """What the card says where codecarbon raises: that ends no training."""
+    return f"not measured: codecarbon failed ({type(error).__name__}: {error})"
 
 
 def _kept(path: Path | None) -> _Sums | None:
