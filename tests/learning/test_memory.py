@@ -10,6 +10,7 @@ import torch
 
 from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.core.steps import PreviewReady, ResultReady, Warned
+from napari_geosr.learning.parts import is_out_of_memory
 
 SMALL: dict[str, Any] = {
     "dimensions": "2D",
@@ -114,6 +115,60 @@ def test_a_preview_that_does_not_fit_is_left_out(build_trainer: Any) -> None:
     assert not any(isinstance(s, PreviewReady) for s in steps)
     assert isinstance(steps[-1], ResultReady)
     assert steps[-1].result is True
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "MPS backend out of memory (MPS allocated: 8.74 GB, max allowed: 9.07 GB)",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "[enforce fail at alloc_cpu.cpp:75] . DefaultCPUAllocator: not enough memory: "
+        "you tried to allocate 34359738368 bytes.",
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. "
+        "Error code 12 (Cannot allocate memory)",
+    ],
+)
+def test_what_devices_say_when_memory_runs_out(said: str) -> None:
+    assert is_out_of_memory(RuntimeError(said))
+    assert not is_out_of_memory(ValueError(said))
+    assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+
+
+@pytest.mark.parametrize("times", [1, 10**9])
+def test_a_validation_that_does_not_fit_ends_nothing(
+    build_trainer: Any, times: int
+) -> None:
+    trainer = build_trainer("pix2pix", **SMALL, validate_every=1)
+    validate, calls = trainer.method.validate, []
+
+    def large(batch: Any) -> Any:
+        calls.append(batch)
+        if len(calls) <= times:
+            raise RuntimeError("MPS backend out of memory")
+        return validate(batch)
+
+    trainer.method.validate = large
+    steps = finish(trainer)
+    said = [s.message for s in steps if isinstance(s, Warned)]
+    assert len(said) == (0 if times == 1 else 1)
+    assert all("judge" in message for message in said)
+    assert trainer.parts == 1
+    assert steps[-1].result is True
+    result = trainer.method.modules["network"]
+    assert result is not trainer.average
+
+
+def test_other_faults_of_a_validation_are_faults(build_trainer: Any) -> None:
+    trainer = build_trainer("pix2pix", **SMALL, validate_every=1)
+
+    def broken(_batch: Any) -> Any:
+        raise RuntimeError("shapes do not fit")
+
+    trainer.method.validate = broken
+    with pytest.raises(RuntimeError, match="shapes"):
+        finish(trainer)
 
 
 def test_other_faults_of_a_preview_are_faults(build_trainer: Any) -> None:

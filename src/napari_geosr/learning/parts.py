@@ -10,12 +10,24 @@ from napari_geosr.learning.method import Batch
 
 #: What failures of memory are among.
 FAILURES = (MemoryError, RuntimeError)
+#: What devices and systems say of it, in small letters: CUDA, MPS, cuDNN and cuBLAS;
+#: the allocators of Linux, macOS and Windows.
+_PHRASES = (
+    "out of memory",
+    "alloc_failed",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate",
+    "not enough memory",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether it was the device's memory, or the machine's, that ran out."""
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(p in said for p in _PHRASES)
 
 
 def length_of(batch: Batch) -> int:

@@ -101,6 +101,8 @@ class Trainer:
         self._rates: dict[str, list[float]] = {}
         self._prepare()
         self.parts = 1
+        #: Whether there has been memory for every validation.
+        self._judges = True
         #: Whether an optimiser has moved in this step.
         self._moved = False
         self.seconds = 0.0
@@ -208,7 +210,14 @@ class Trainer:
             clock.note(losses)
             every = self.config.steps_between_validations
             if self.step % every == 0 or self.step == self.steps:
-                clock.validation = self._validate()
+                clock.validation = self._validate_if_it_fits()
+                if clock.validation is None and self._judges:
+                    self._judges = False
+                    message = (
+                        "No memory is left to judge the model on the block kept apart: "
+                        "the training goes on, its validation curve has gaps."
+                    )
+                    yield Warned(message=message)
             now = time.monotonic()
             if clock.report_is_due(now):
                 yield clock.report(now)
@@ -275,7 +284,7 @@ class Trainer:
             raise DeviceMemoryError(
                 f"Memory ran out in one of {self.processes.count} processes at step "
                 f"{self.step}, where they could not begin anew together. Resume from "
-                "the last checkpoint with a smaller batch or patch."
+                "the last checkpoint with a smaller batch."
             ) from error
 
     def _that_fits(self, work: Callable[[], _Result]) -> _Result:
@@ -321,13 +330,16 @@ class Trainer:
         if self._moved:
             raise DeviceMemoryError(
                 f"Memory ran out in the middle of step {self.step}. Resume from the "
-                "last checkpoint with a smaller batch or patch."
+                "last checkpoint with a smaller batch."
             ) from error
         self.parts = min(2 * self.parts, self.config.batch_size)
 
     def _empty_cache(self) -> None:
-        if self.accelerator.device.type == "cuda":
+        kind = self.accelerator.device.type
+        if kind == "cuda":
             torch.cuda.empty_cache()
+        elif kind == "mps":
+            torch.mps.empty_cache()
 
     def _one_step(self) -> dict[str, float]:
         seed = np.random.SeedSequence([self.config.seed, self.step, _TORCH])
@@ -436,6 +448,17 @@ class Trainer:
                 self.average.buffers(), network.buffers(), strict=True
             ):
                 kept.copy_(latest)
+
+    def _validate_if_it_fits(self) -> float | None:
+        """The validation loss; None where there is no memory for it, tried twice."""
+        for _ in range(2):
+            try:
+                return self._validate()
+            except FAILURES as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._empty_cache()
+        return None
 
     def _validate(self) -> float:
         """Mean validation loss of the averaged network on fixed patches."""
