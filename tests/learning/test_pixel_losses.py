@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -79,6 +79,25 @@ def test_the_similarity_mix_and_its_gradient() -> None:
     output = torch.randn(1, 1, 6, 6, dtype=torch.float64, requires_grad=True)
     other = torch.randn(1, 1, 6, 6, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: LOSSES["ssim"](x, other), (output,))
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_nothing_of_float64_is_moved_to_a_device(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Devices of Apple have none."""
+    original = torch.Tensor.to
+
+    def to(tensor: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+        moved = original(tensor, *given, **named)
+        where = [*given, *named.values()]
+        if any(isinstance(v, torch.device | str) for v in where):
+            assert moved.dtype != torch.float64
+        return moved
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    output, target = torch.randn(2, 1, 1, 12, 12)
+    assert torch.isfinite(LOSSES[name](output, target))
 
 
 @pytest.mark.parametrize("name", list(LOSSES))

@@ -95,13 +95,14 @@ def structural_similarity(
     radius = min(_RADIUS, (min(output.shape[2:]) - 1) // 2)
     place = torch.arange(-radius, radius + 1, dtype=torch.float64)
     line = torch.exp(-0.5 * (place / sigma).square())
-    line = (line / line.sum()).to(output.device)
+    dtype = torch.promote_types(output.dtype, torch.float32)
+    # Some devices have no float64: another type first, then the device.
+    line = (line / line.sum()).to(dtype).to(output.device)
     # Variances as differences of squares need all digits.
     with torch.autocast(output.device.type, enabled=False):
-        dtype = torch.promote_types(output.dtype, torch.float32)
         x, y = output.to(dtype), target.to(dtype)
         several = torch.cat([x, y, x * x, y * y, x * y], dim=1)
-        mean_x, mean_y, xx, yy, xy = _windowed(several, line.to(dtype)).unbind(1)
+        mean_x, mean_y, xx, yy, xy = _windowed(several, line).unbind(1)
         var_x, var_y = xx - mean_x.square(), yy - mean_y.square()
         covariance = xy - mean_x * mean_y
         c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
