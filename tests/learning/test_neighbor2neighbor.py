@@ -99,6 +99,22 @@ def test_the_loss_by_hand() -> None:
         assert method.validate(batch) == {"guess": 1.0}
 
 
+def test_the_pass_with_gradients_is_the_first() -> None:
+    """Autocast keeps weights as the first pass casts them: with gradients, or not."""
+    method = method_of(Times(3.0), dimensions="2D")
+    seen: list[bool] = []
+    method.modules["network"].register_forward_hook(
+        lambda *_: seen.append(torch.is_grad_enabled())
+    )
+    method.loss(
+        {
+            "source": torch.randn(1, 1, 4, 4, dtype=torch.float64),
+            "choice": torch.randint(8, (1, 1, 2, 2)),
+        }
+    )
+    assert seen == [True, False]
+
+
 def test_the_second_term_is_nothing_for_the_identity() -> None:
     method = method_of(Times(1.0), dimensions="2D")
     batch = {

@@ -148,11 +148,13 @@ class Method(_Method):
         import torch
 
         network, given = self.modules["network"], batch["source"]
-        with torch.no_grad():
-            whole = network(given)
         first, second = halves(given, batch["choice"], self.n_axes)
         middle = second.shape[1] // 2
+        # This pass first: within autocast some releases of torch keep the weights as
+        # the first pass has cast them, and one without gradients would cut them off.
         error = network(first) - second[:, middle : middle + 1]
+        with torch.no_grad():
+            whole = network(given)
         restored = halves(whole, batch["choice"], self.n_axes)
         guess = error.square().mean()
         truth = (error - (restored[0] - restored[1])).square().mean()
