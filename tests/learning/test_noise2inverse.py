@@ -133,7 +133,11 @@ def test_from_files_to_a_bundle_with_figures(tmp_path: Path, noisy_pair: Any) ->
         "Gaussian",
         "model",
     }
-    assert "mean of part1, part2" in card.description
+    assert "part0.tif, part1.tif, part2.tif" in card.description
+    given = card.provenance["inputs"]
+    assert list(given) == ["source 1", "source 2", "source 3"]
+    assert [Path(v["path"]).name for v in given.values()] == [p.name for p in paths]
+    assert all(v["checksum"] for v in given.values())
     volumes = [io.read(p) for p in paths]
     outputs = [
         np.asarray(restore(v, model=str(path), device="cpu").data)

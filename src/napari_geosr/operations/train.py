@@ -267,7 +267,8 @@ def train_steps(
     yield StageStarted(message="Judging the model")
     from napari_geosr.operations.train_export import export
 
-    path = export(folder / "result" / job.training.name, job, trainer, patches, meter)
+    result = folder / "result" / job.training.name
+    path = export(result, job, trainer, patches, meter, opened)
     yield ResultReady(trainer.step, trainer.steps, result=path)
 
 

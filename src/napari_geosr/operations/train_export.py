@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from napari_geosr.models.training_data import describe
 from napari_geosr.physics.simulated import is_simulated
 
 if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
     from napari_geosr.learning.energy import Meter
     from napari_geosr.learning.method import Method
     from napari_geosr.learning.patches import Patches, Scene
@@ -29,9 +31,17 @@ _SIGMAS = (0.5, 0.8, 1.0, 1.3, 1.6, 2.0, 2.6, 3.4)
 
 
 def export(
-    folder: Path, job: TrainJob, trainer: Trainer, patches: Patches, meter: Meter
+    folder: Path,
+    job: TrainJob,
+    trainer: Trainer,
+    patches: Patches,
+    meter: Meter,
+    opened: Mapping[str, Sequence[Volume]],
 ) -> Path:
-    """Write the averaged network with its card into `folder` and return it."""
+    """Write the averaged network with its card into `folder` and return it.
+
+    `opened` are the volumes as they were given, by role: what the card names.
+    """
     config, method = job.training, trainer.method
     network = trainer.average.cpu().eval()
     spec: Any = network.spec
@@ -54,8 +64,8 @@ def export(
         figures=_figures(trainer, patches),
         description=(
             f"Trained by {job.method} in {trainer.step} steps on "
-            f"{', '.join(v.title for v in sources[:3])}"
-            f"{', …' if len(sources) > 3 else ''}."
+            f"{', '.join(v.title for v in opened['source'][:3])}"
+            f"{', …' if len(opened['source']) > 3 else ''}."
         ),
         intended_use=method.intended_use(),
         not_for=(
@@ -63,7 +73,7 @@ def export(
             "Compare with the original. No medical use."
         ),
         licence=config.licence,
-        provenance=_record(job, trainer, patches, meter),
+        provenance=_record(job, trainer, opened, meter),
         weights_sha256="0" * 64,
         n_parameters=1,
     )
@@ -113,15 +123,18 @@ def _data_sentence(job: TrainJob, patches: Patches) -> str:
 
 
 def _record(
-    job: TrainJob, trainer: Trainer, patches: Patches, meter: Meter
+    job: TrainJob,
+    trainer: Trainer,
+    opened: Mapping[str, Sequence[Volume]],
+    meter: Meter,
 ) -> dict[str, Any]:
     names = ("torch", "accelerate", "numpy")
     # Simulated volumes follow from their numbers: the checksums of a few are enough to
     # see that they come out the same elsewhere.
     inputs = {
         f"{role} {i + 1}": volume
-        for i, scene in enumerate(patches.scenes)
-        for role, volume in scene.volumes.items()
+        for role, volumes in opened.items()
+        for i, volume in enumerate(volumes)
         if i < _SIMULATED_CHECKSUMS or not is_simulated(volume.name)
     }
     return provenance.record(
