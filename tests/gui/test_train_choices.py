@@ -7,6 +7,7 @@ from train_helpers import TRAIN, noisy_scans, opened, set_small
 
 from napari_geosr.gui import _train_questions as answers
 from napari_geosr.gui import train as train_dock
+from napari_geosr.gui._remembered import remember
 from napari_geosr.gui._train_memory import MethodMemory
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.operations.train import config_class
@@ -65,6 +66,33 @@ def test_settings_of_one_use_stay_there(viewer):
     assert dock.settings.values()["upscale_factor"] == 2
     dock.have.setCurrentIndex(plain)
     assert dock.settings.values() == before | {"layers": 17}
+
+
+def test_what_a_training_started_from_is_not_kept(viewer, qtbot, tmp_path):
+    noisy_scans(viewer)
+    dock = opened(viewer, TRAIN)
+    set_small(dock, steps=77, folder=tmp_path)
+    own = {"from_model": "foam-denoise", "preview_slice": 2, "name": "foam-tuned"}
+    settings = dock.settings.values()
+    dock.settings.keep(settings | own)
+    again = type(dock)(viewer)
+    qtbot.addWidget(again)
+    values = again.settings.values()
+    assert (values["steps"], values["layers"]) == (77, settings["layers"])
+    assert not values["from_model"]
+    assert values["preview_slice"] is None
+    assert values["name"] == "mine"
+    # What an earlier release kept is not taken up either.
+    kind = config_class("noise2noise")
+    remember("train_noise2noise", kind.create(**(settings | own)))
+    third = type(dock)(viewer)
+    qtbot.addWidget(third)
+    assert not third.settings.values()["from_model"]
+    assert third.settings.values()["name"] == "mine"
+    dock.settings.keep(settings | {"name": "my-rock"})
+    fourth = type(dock)(viewer)
+    qtbot.addWidget(fourth)
+    assert fourth.settings.values()["name"] == "my-rock"
 
 
 def test_an_estimate_is_for_the_settings_that_it_was_made_of(

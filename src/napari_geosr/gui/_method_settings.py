@@ -18,6 +18,10 @@ from napari_geosr.operations.fine_tune import fine_tune_settings
 from napari_geosr.operations.train import config_class, networks
 
 _FROM = "from_model"
+#: What one training is about, and not how a person likes to train.
+_NOT_KEPT = frozenset({_FROM, "preview_slice"})
+#: How the name of a training ends that starts from the model of another.
+TUNED = "-tuned"
 #: Fields that the dock shows above *Advanced*.
 ABOVE = ("source", "target", "name", "steps")
 
@@ -82,7 +86,8 @@ class MethodSettings(QWidget):
         except ConfigError as error:
             kept = {}
             self.failed.emit(error)
-        shown = {n: v for n, v in (start | kept).items() if n != "preview_slice"}
+        shown = start | _lasting(kept)
+        shown.pop("preview_slice")  # that on the screen
         self.set_values(self._memory.enter(key, kind, shown))
         self._memory.begin(self.values())
         self._on_changed()
@@ -106,15 +111,15 @@ class MethodSettings(QWidget):
         self._memory.begin(self.values())
 
     def keep(self, values: Mapping[str, Any]) -> None:
-        """Keep the settings for the next session.
+        """Keep the settings for the next session, but not from what it started.
 
         Raises
         ------
         GeoSRError
             If they cannot be written.
         """
-        kept = {k: v for k, v in values.items() if k != "preview_slice"}
-        remember(f"train_{self._key}", config_class(self.method).create(**kept))
+        kept = config_class(self.method).create(**_lasting(values))
+        remember(f"train_{self._key}", kept)
 
     def list_models(self, wanted: bool = True) -> None:
         """Suggest the models of the zoo to start from; reading their cards takes."""
@@ -163,3 +168,10 @@ class MethodSettings(QWidget):
             return
         found = fine_tune_settings(name)
         self.set_values({k: v for k, v in found.items() if k != _FROM})
+
+
+def _lasting(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that hold for a training of another day."""
+    is_tuned = str(values.get("name", "")).endswith(TUNED)
+    left_out = _NOT_KEPT | {"name"} if is_tuned else _NOT_KEPT
+    return {k: v for k, v in values.items() if k not in left_out}
