@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import shift
+from scipy.ndimage import gaussian_filter, shift
 
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.volume import Volume
@@ -201,25 +201,47 @@ def test_nothing_to_learn_is_said(value: float) -> None:
         grey_scale([Volume(np.full((4, 8, 8), value), "ZYX")])
 
 
-def test_a_shift_between_a_pair_is_measured() -> None:
-    rng = np.random.default_rng(1)
-    image = shift(rng.normal(size=(8, 96, 96)), 0)
-    smooth = np.fft.ifftn(
-        np.fft.fftn(image)
-        * np.exp(
-            -sum(
-                np.meshgrid(
-                    *[np.fft.fftfreq(n) ** 2 for n in image.shape], indexing="ij"
-                )
-            )
-            * 60
-        )
-    ).real
-    moved = shift(smooth, (0, 1.5, -0.7), order=3, mode="nearest")
-    found = check_pair(Volume(smooth, "ZYX"), Volume(moved, "ZYX"))
-    assert found.shift == pytest.approx((-1.5, 0.7), abs=0.15)
+def smooth(shape: tuple[int, ...]) -> np.ndarray:
+    """Noise without its fine parts."""
+    noise = np.random.default_rng(1).normal(size=shape)
+    return gaussian_filter(noise, 1.5, mode="wrap")
+
+
+@pytest.mark.parametrize("depth", [1, 7, 8, 40])
+def test_a_shift_between_a_pair_is_measured(depth: int) -> None:
+    moves = (2.0 if depth >= 8 else 0.0, 1.5, -0.7)
+    whole = smooth((depth + 8, 96, 96))
+    moved = shift(whole, moves, order=3, mode="grid-wrap")
+    if depth == 1:
+        one, two = (Volume(v[4], "YX") for v in (whole, moved))
+    else:
+        one, two = (Volume(v[4 : 4 + depth], "ZYX") for v in (whole, moved))
+    found = check_pair(one, two)
+    assert found.shift[-2:] == pytest.approx((-1.5, 0.7), abs=0.15)
+    assert len(found.shift) == (3 if depth >= 8 else 2)
+    if depth >= 8:
+        assert found.shift[0] == pytest.approx(-2, abs=0.15 if depth == 40 else 1)
+    assert ("few slices" in found.warnings[0]) is (depth == 8)
     assert "align" in found.warnings[0]
-    assert check_pair(Volume(smooth, "ZYX"), Volume(smooth, "ZYX")).warnings == ()
+    assert ("(Z, Y, X)" if depth >= 8 else "(Y, X)") in found.warnings[0]
+    assert check_pair(one, one).warnings == ()
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("move", [0, 2])
+def test_a_shift_of_finer_voxels_is_measured(ndim: int, move: int) -> None:
+    """Of a network on slices the target has as many slices as the source."""
+    fine = smooth((12 if ndim == 2 else 24, 96, 128))
+    factors = (1, 2, 2) if ndim == 2 else (2, 2, 2)
+    split = [
+        part for n, f in zip(fine.shape, factors, strict=True) for part in (n // f, f)
+    ]
+    coarse = fine.reshape(split).mean(axis=(1, 3, 5))
+    moved = np.roll(fine, (factors[0] * move, 0, 2 * move), axis=(0, 1, 2))
+    found = check_pair(Volume(coarse, "ZYX"), Volume(moved, "ZYX"), 2, ndim)
+    assert found.shift[1:] == pytest.approx((0, -move), abs=0.15)
+    assert found.shift[0] == pytest.approx(-move, abs=0.3 * move)
+    assert bool(found.warnings) is bool(move)
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
