@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_geosr import io
 from napari_geosr.core.errors import GeoSRError, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
@@ -122,3 +123,46 @@ def test_an_estimate_does_not_need_the_slice_on_screen(plan, tmp_path, monkeypat
     settings["preview_slice"] = 240
     with pytest.raises(GeoSRError, match="no preview slice 240"):
         run_to_end(time_steps(Plan(plan.method, settings, data), tmp_path))
+
+
+@pytest.mark.parametrize("in_file", ["source", "target", None])
+@pytest.mark.parametrize("factors", [(1, 1, 1), (2, 2, 2), (1, 2, 2)])
+def test_an_estimate_cuts_the_same_box_of_what_belongs_together(
+    rng, tmp_path, monkeypatch, in_file, factors
+):
+    """Also of what is in a file, where its partner is not."""
+    seen = {}
+
+    def estimate_steps(values, *, should_stop):
+        for role in ("source", "target"):
+            (path,) = values["training"][role]
+            seen[role] = np.asarray(io.read(path).data)
+        yield from ()
+
+    monkeypatch.setattr(_train_start, "estimate_steps", estimate_steps)
+    monkeypatch.setattr(_train_start, "_ESTIMATE_EDGE", 24)
+    scan = rng.normal(size=(9, 81, 90)).astype(np.float32)
+    parts = {"source": scan, "target": np.kron(scan, np.ones(factors, np.float32))}
+    data = {}
+    for role, values in parts.items():
+        volume = Volume(values, "ZYX", name=role)
+        if role == in_file:
+            path = io.write(volume, tmp_path / f"{role}.tif")
+            volume = path if factors[1] > 1 else volume.replace(source=path)
+        data[role] = (volume,)
+    plan = Plan("supervised", {**SMALL, "device": "cpu"}, data)
+    if factors != (1, 1, 1):
+        depth = "2D" if factors[0] == 1 else "3D"
+        more = {"upscale_factor": 2, "dimensions": depth, "network": "light_sr"}
+        plan = Plan("supervised", {**plan.settings, **more}, data)
+    run_to_end(time_steps(plan, tmp_path / "jobs"))
+    edge = 3 * SMALL["patch"]
+    assert seen["source"].shape == (9, edge, edge)
+    expected = np.kron(seen["source"], np.ones(factors, np.float32))
+    np.testing.assert_array_equal(seen["target"], expected)
+
+
+def test_an_estimate_cuts_volumes_of_different_size_each_for_itself():
+    volumes = [Volume(np.zeros(n, np.float32), "YX") for n in ((300, 90), (450, 500))]
+    box = _train_start._box(volumes[1], volumes[0], 100)
+    assert box == (slice(175, 275), slice(200, 300))

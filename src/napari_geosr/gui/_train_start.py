@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,8 @@ def time_steps(
 ) -> Generator[Step, None, None]:
     """Estimate time and memory of a plan, with files in `parent`, removed at the end.
 
-    Of a layer that is in no file, a part stands for all: the time of a step does not
-    depend on the volume's size.
+    Where a layer is in no file, a part of all volumes stands for them: the time of a
+    step does not depend on the volume's size.
 
     Yields
     ------
@@ -201,28 +202,92 @@ def _plain(plan: Plan, paths: Mapping[str, tuple[Path, ...]]) -> dict[str, Any]:
 def _on_disk(
     plan: Plan, folder: Path, should_stop: ShouldStop, edge: int | None = None
 ) -> Generator[Step, None, dict[str, tuple[Path, ...]]]:
-    """Give every part of the data a path, writing what has none."""
-    paths: dict[str, tuple[Path, ...]] = {}
-    for role, parts in plan.data.items():
-        found = []
-        for i, part in enumerate(parts, start=1):
-            if isinstance(part, Path):
-                found.append(part)
-            elif is_its_file(part, should_stop):
-                assert part.source is not None
-                found.append(part.source)
-            else:
+    """Give every part of the data a path, writing what has none.
+
+    Parameters
+    ----------
+    edge : int, optional
+        Where anything is to be written, write boxes of about this edge alone: the same
+        one of all parts that belong together, so of those in files as well.
+    """
+    files = {
+        role: [_file_of(part, should_stop) for part in parts]
+        for role, parts in plan.data.items()
+    }
+    if edge is not None and any(None in found for found in files.values()):
+        data = _boxes(plan.data, edge)
+        files = {
+            role: [part if isinstance(part, Path) else None for part in parts]
+            for role, parts in data.items()
+        }
+    else:
+        data = plan.data
+    for role, parts in data.items():
+        for i, part in enumerate(parts):
+            if files[role][i] is None:
+                assert isinstance(part, Volume)
                 yield StageStarted(message=f"Writing {part.name!r} into the job")
                 name = re.sub(r"[^\w-]+", "_", part.name).strip("_") or "layer"
-                path = folder / f"{role}_{i}_{name}.ome.zarr"
-                found.append(_write(part, path, should_stop, edge))
-        paths[role] = tuple(found)
-    return paths
+                path = folder / f"{role}_{i + 1}_{name}.ome.zarr"
+                files[role][i] = _write(part, path, should_stop)
+    return {
+        role: tuple(path for path in found if path is not None)
+        for role, found in files.items()
+    }
 
 
-def _write(
-    volume: Volume, path: Path, should_stop: ShouldStop, edge: int | None
-) -> Path:
+def _file_of(part: Path | Volume, should_stop: ShouldStop) -> Path | None:
+    """The file from which a part can be read, if there is one."""
+    if isinstance(part, Path):
+        return part
+    return part.source if is_its_file(part, should_stop) else None
+
+
+def _boxes(data: Data, edge: int) -> Data:
+    """The middle of every part; that of a target shows the place of its source."""
+    from napari_geosr import io
+
+    opened = {
+        role: [io.read(p) if isinstance(p, Path) else p for p in parts]
+        for role, parts in data.items()
+    }
+    sources = opened.get("source", [])
+    cut: dict[str, tuple[Path | Volume, ...]] = {}
+    for role, volumes in opened.items():
+        boxes = [
+            _box(volume, first, edge)
+            for volume, first in zip_longest(volumes, sources[: len(volumes)])
+        ]
+        cut[role] = tuple(
+            # Time or channels of a file: the training says what is to be chosen.
+            volume.replace(data=np.asarray(volume.data[box]), name=_name(part))
+            if volume.axes in ("YX", "ZYX")
+            else part
+            for volume, box, part in zip(volumes, boxes, data[role], strict=True)
+        )
+    return cut
+
+
+def _name(part: Path | Volume) -> str:
+    return part.stem if isinstance(part, Path) else part.name
+
+
+def _box(volume: Volume, source: Volume | None, edge: int) -> tuple[slice, ...]:
+    """The middle of `volume`, at the place of that of `source` if the two can fit."""
+    shape, factors = volume.shape, (1,) * len(volume.shape)
+    if source is not None and len(source.shape) == len(shape):
+        pairs = list(zip(shape, source.shape, strict=True))
+        if all(n >= m > 0 and n % m == 0 for n, m in pairs):
+            shape, factors = source.shape, tuple(n // m for n, m in pairs)
+    lengths = [min(n, edge) for n in shape]
+    starts = [(n - length) // 2 for n, length in zip(shape, lengths, strict=True)]
+    return tuple(
+        slice(start * f, (start + length) * f)
+        for start, length, f in zip(starts, lengths, factors, strict=True)
+    )
+
+
+def _write(volume: Volume, path: Path, should_stop: ShouldStop) -> Path:
     from napari_geosr import io
 
     try:
@@ -232,12 +297,6 @@ def _write(
             f"The job's folder {path.parent} cannot be made: {error.strerror}. Choose "
             "another folder."
         ) from error
-    if edge is not None:
-        key = tuple(
-            slice((n - min(n, edge)) // 2, (n + min(n, edge)) // 2)
-            for n in volume.shape
-        )
-        volume = volume.replace(data=np.asarray(volume.data[key]))
     return io.write(volume, path, should_stop=should_stop)
 
 
