@@ -202,4 +202,8 @@ def test_long_curves_are_drawn_with_few_points():
     assert x[0] < 200
     assert (np.diff(y) < 0).all()
     x, y = thinned(Line("critic", [1, 2, 3], [-1.0, 0.0, 2.0]))
-    assert y.tolist() == [2.0]
+    assert y.tolist() == [-1.0, 0.0, 2.0]
+    values = np.where((steps > 4e4) & (steps < 5e4), np.inf, -1.0)
+    x, y = thinned(Line("critic", steps, values))
+    assert np.isnan(y[(x > 4.1e4) & (x < 4.9e4)]).all()
+    assert np.isfinite(y).sum() > 350

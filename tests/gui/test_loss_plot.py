@@ -12,6 +12,7 @@ from skimage.color import rgb2lab
 from napari_geosr.gui._job_watch import JobWatch
 from napari_geosr.gui._job_words import curves_of
 from napari_geosr.gui._loss_plot import Line, LossPlot
+from napari_geosr.gui._loss_scale import LossScale
 from napari_geosr.jobs.folder import JobFolder
 
 #: Machado, Oliveira and Fernandes 2009 (doi:10.1109/TVCG.2009.113), severity 1.
@@ -59,3 +60,70 @@ def test_every_loss_of_a_run_has_its_colour_and_its_words(tmp_path):
     assert len(set(colors.values())) == len(_LOSSES)
     (validation,) = (line for line in lines if line.dashed)
     assert validation.color == colors["there and back"]
+
+
+def painted_at(path, x):
+    """Heights at which a path crosses or touches a column of the picture."""
+    found = [path.elementAt(i) for i in range(path.elementCount())]
+    return [
+        (a.x, b.x)
+        for a, b in itertools.pairwise(found)
+        if b.isLineTo() and min(a.x, b.x) < x < max(a.x, b.x)
+    ]
+
+
+def test_losses_below_zero_are_drawn_and_said(qtbot):
+    plot = LossPlot()
+    qtbot.addWidget(plot)
+    values = [2.0, 0.5, 0.0, -0.5, -8.0]
+    plot.set_lines([Line("critic", [1, 2, 3, 4, 5], values)], 5)
+    assert plot.n_points() == 5
+    heights = plot._ys(np.array(values))
+    assert (np.diff(heights) > 0).all()  # Qt counts downwards
+    rect = plot._rect()
+    assert rect.top() < heights.min() < heights.max() < rect.bottom()
+    assert "critic -8 at step 5" in plot.accessibleDescription()
+    assert "both sides of 0" in plot.accessibleDescription()
+    plot.resize(300, 150)
+    plot.grab()
+    plot.set_lines([Line("critic", [1], [0.0])], 5)
+    assert np.isfinite(plot._ys(0.0))
+    plot.set_lines([Line("loss", [1, 2], [3.0, 0.2])], 5)
+    assert "The axis is logarithmic." in plot.accessibleDescription()
+
+
+@pytest.mark.parametrize(
+    "values", [[-3.0, 7.0], [0.0, 1e-9], [-1e6, -1.0], [0.0], [1.0], [1e-300, 1e300]]
+)
+def test_ticks_lie_on_the_axis_in_order(values):
+    scale = LossScale.of([np.array(values)])
+    ticks = scale.ticks()
+    shares = scale.shares(np.array(ticks))
+    assert len(ticks) < 7
+    assert (np.diff(shares) > 0).all()
+    assert ((shares >= 0) & (shares <= 1)).all()
+    assert (scale.shares(np.array(values)) > 0).all()
+
+
+def test_what_is_no_number_is_a_gap(qtbot, tmp_path):
+    values = {"operation": "train", "method": "noise2noise", "training": {}}
+    job = JobFolder.create(tmp_path / "a", values, name="a")
+    losses = [1.0, 0.9, float("nan"), 0.8, float("inf"), 0.7, 0.6, float("nan")]
+    for step, loss in enumerate(losses):
+        job.append("progress", step=step, total=8, losses={"loss": loss})
+    watch = JobWatch(job.path)
+    watch.read()
+    plot = LossPlot()
+    qtbot.addWidget(plot)
+    plot.resize(300, 150)
+    plot.set_lines(curves_of(watch), 8)
+    ((_, x, y),) = plot._lines
+    assert np.isnan(y).tolist() == [not np.isfinite(v) for v in losses]
+    path = plot._path(x, y)
+    between = plot._xs([0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5])
+    crossed = [bool(painted_at(path, at)) for at in between]
+    assert crossed == [True, False, False, False, False, True, False]
+    assert "no number at step 7" in plot.accessibleDescription()
+    plot.grab()
+    plot.set_lines([Line("loss", [1], [float("nan")])], 8)
+    assert plot.accessibleDescription() == plot.empty_text

@@ -18,7 +18,7 @@ _WISHES = ("queued", "running")
 
 @dataclass
 class Curve:
-    """One kind of loss over the steps."""
+    """One kind of loss over the steps; NaN where it was no number."""
 
     steps: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
@@ -81,8 +81,8 @@ class JobWatch:
         if kind == "progress":
             self.progress = event
             for name, value in event.get("losses", {}).items():
-                if isinstance(value, int | float) and math.isfinite(value):
-                    self.curves.setdefault(name, Curve()).add(event["step"], value)
+                known = value if math.isfinite(value) else math.nan
+                self.curves.setdefault(name, Curve()).add(event["step"], known)
         elif kind == "preview":
             self.preview_step = int(event["step"])
         elif kind == "warning":

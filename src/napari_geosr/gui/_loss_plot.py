@@ -1,4 +1,4 @@
-"""Loss curves while a network trains: logarithmic, several runs over each other.
+"""Loss curves while a network trains, several runs over each other.
 
 Painted with Qt, as the histograms are: a live curve is drawn anew twice a second.
 """
@@ -15,7 +15,8 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPainterPath, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_geosr.gui._histogram import linear_ticks, log_ticks, tick_text
+from napari_geosr.gui._histogram import tick_text
+from napari_geosr.gui._loss_scale import LossScale
 
 #: Colours of curves, after that of the text, on dark and on light: told apart by
 #: colour-blind people too, which a test measures. Those on dark after Okabe and Ito.
@@ -50,19 +51,24 @@ class Line:
 
 
 def thinned(line: Line) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Steps and values of a line as few points; values that have no logarithm go."""
+    """Steps and values of a line as few points; what is no number stays a gap."""
     steps = np.asarray(line.steps, float)
     values = np.asarray(line.values, float)
-    positive = values > 0
-    steps, values = steps[positive], values[positive]
+    values = np.where(np.isfinite(values), values, np.nan)
     if len(values) <= _POINTS:
         return steps, values
     starts = np.linspace(0, len(values), _POINTS, endpoint=False).astype(int)
     counts = np.diff([*starts, len(values)])
-    return (
-        np.add.reduceat(steps, starts) / counts,
-        np.add.reduceat(values, starts) / counts,
-    )
+    known = np.add.reduceat(np.isfinite(values).astype(float), starts)
+    sums = np.add.reduceat(np.nan_to_num(values), starts)
+    means = np.where(known > 0, sums / np.maximum(known, 1), np.nan)
+    return np.add.reduceat(steps, starts) / counts, means
+
+
+def last_text(line: Line) -> str:
+    """The last value of a line for people."""
+    value = line.values[-1]
+    return f"{value:.3g}" if math.isfinite(value) else "no number"
 
 
 class LossPlot(QWidget):
@@ -72,6 +78,7 @@ class LossPlot(QWidget):
         super().__init__(parent)
         self._height = height
         self._lines: list[tuple[Line, Any, Any]] = []
+        self.scale = LossScale(0.1, 1.0)
         self._total = 1
         self.empty_text = "The curves appear with the first steps."
         self.setAccessibleName("Loss curves")
@@ -95,7 +102,9 @@ class LossPlot(QWidget):
     def set_lines(self, lines: Sequence[Line], total: int) -> None:
         """Show `lines` over ``0 … total`` steps."""
         kept = [(line, *thinned(line)) for line in lines]
-        self._lines = [(line, x, y) for line, x, y in kept if len(y)]
+        self._lines = [(line, x, y) for line, x, y in kept if np.isfinite(y).any()]
+        values = [y for _, _, y in self._lines]
+        self.scale = LossScale.of(values) if values else LossScale(0.1, 1.0)
         self._total = max(total, 1)
         self.setAccessibleDescription(self._describe())
         self.updateGeometry()
@@ -110,18 +119,13 @@ class LossPlot(QWidget):
         return sum(len(line.values) for line, _, _ in self._lines)
 
     def _describe(self) -> str:
+        if not self._lines:
+            return self.empty_text
         said = [
-            f"{line.name or 'validation'} {y[-1]:.3g} at step {x[-1]:.0f}"
-            for line, x, y in self._lines
+            f"{line.name or 'validation'} {last_text(line)} at step {line.steps[-1]}"
+            for line, _, _ in self._lines
         ]
-        return "; ".join(said) or self.empty_text
-
-    def _range(self) -> tuple[float, float]:
-        low = min(float(y.min()) for _, _, y in self._lines)
-        high = max(float(y.max()) for _, _, y in self._lines)
-        # At least a factor of two, so that noise does not fill the picture.
-        middle = math.sqrt(low * high)
-        return min(low / 1.05, middle / 1.45), max(high * 1.05, middle * 1.45)
+        return f"{'; '.join(said)}. The axis is {self.scale.name}."
 
     def _pen(self, line: Line, text: QColor) -> QPen:
         colors = (text.name(), *_COLORS[text.lightness() < 128])
@@ -131,7 +135,8 @@ class LossPlot(QWidget):
 
     def _rect(self) -> QRectF:
         metrics = self.fontMetrics()
-        left = metrics.horizontalAdvance("0.005") + 8
+        words = ("0.005", *(tick_text(tick) for tick in self.scale.ticks()))
+        left = max(metrics.horizontalAdvance(word) for word in words) + 8
         below = metrics.height() * (1 + self._legend_rows()) + 8
         return QRectF(
             left,
@@ -146,7 +151,7 @@ class LossPlot(QWidget):
     def _keys(self) -> list[tuple[Line, str]]:
         """Lines of the legend with their texts."""
         named = [line for line, _, _ in self._lines if line.name]
-        keys = [(line, f"{line.name} {line.values[-1]:.3g}") for line in named]
+        keys = [(line, f"{line.name} {last_text(line)}") for line in named]
         nameless = [line for line, _, _ in self._lines if not line.name]
         return keys + [(line, "validation") for line in nameless[:1]]
 
@@ -174,17 +179,20 @@ class LossPlot(QWidget):
 
     def _ys(self, values: Any) -> Any:
         rect = self._rect()
-        low, high = (math.log(v) for v in self._range())
-        share = (np.log(values) - low) / (high - low)
-        return rect.bottom() - rect.height() * share
+        return rect.bottom() - rect.height() * self.scale.shares(values)
 
     def _path(self, steps: Any, values: Any) -> QPainterPath:
         xs, ys = self._xs(steps), self._ys(values)
-        path = QPainterPath(QPointF(float(xs[0]), float(ys[0])))
-        for x, y in zip(xs[1:], ys[1:], strict=True):
-            path.lineTo(float(x), float(y))
-        if len(xs) == 1:  # a single point is seen too
-            path.addEllipse(QPointF(float(xs[0]), float(ys[0])), 1.5, 1.5)
+        known = np.isfinite(ys)
+        path = QPainterPath()
+        for i in np.flatnonzero(known):
+            point = QPointF(float(xs[i]), float(ys[i]))
+            if i > 0 and known[i - 1]:
+                path.lineTo(point)
+                continue
+            path.moveTo(point)
+            if i + 1 == len(ys) or not known[i + 1]:  # a single point is seen too
+                path.addEllipse(point, 1.5, 1.5)
         return path
 
     def _paint_axes(self, painter: QPainter, text: QColor) -> None:
@@ -192,11 +200,7 @@ class LossPlot(QWidget):
         painter.setPen(QPen(text, 1))
         painter.drawLine(rect.topLeft(), rect.bottomLeft())
         painter.drawLine(rect.bottomLeft(), rect.bottomRight())
-        low, high = self._range()
-        ticks = log_ticks(low, high)
-        if len(ticks) < 2:
-            ticks = [t for t in linear_ticks(low, high, 3) if low <= t <= high]
-        for tick in ticks:
+        for tick in self.scale.ticks():
             y = float(self._ys(tick))
             word = tick_text(tick)
             painter.drawLine(QPointF(rect.left() - 3, y), QPointF(rect.left(), y))
