@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
 from napari_geosr import learning
-from napari_geosr.learning.loss_titles import loss_title
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.learning.loss_titles import loss_title, loss_titles
+from napari_geosr.learning.method import Method
+from napari_geosr.learning.methods import METHODS, config_class
+from napari_geosr.operations.train_export import _task
 
 _FOLDER = Path(learning.__file__).parent
 _FILES = [*sorted((_FOLDER / "methods").glob("*.py")), _FOLDER / "adversarial.py"]
@@ -45,6 +52,41 @@ def test_there_are_losses_to_look_at() -> None:
 
 
 def test_titles_fit_into_half_a_dock() -> None:
-    from napari_geosr.learning import loss_titles
+    assert max(map(len, loss_titles().values())) <= 20
 
-    assert max(map(len, loss_titles._TITLES.values())) <= 20
+
+@pytest.fixture
+def of_another_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A method that is one file, and one that cannot be imported."""
+    from napari_geosr.learning import loss_titles as module
+
+    class Brought(Method):
+        task = "translate"
+        loss_titles: ClassVar[dict[str, str]] = {"phase": "phases differ"}
+
+    def load(name: str) -> Any:
+        if name == "broken":
+            raise ConfigError("it cannot be imported.")
+        return SimpleNamespace(Method=Brought)
+
+    methods = SimpleNamespace(names=lambda: ["brought", "broken"], load=load)
+    monkeypatch.setattr(module, "METHODS", methods)
+    loss_titles.cache_clear()
+    yield
+    loss_titles.cache_clear()
+
+
+@pytest.mark.usefixtures("of_another_package")
+def test_a_method_of_another_package_brings_its_own() -> None:
+    assert loss_title("phase") == "phases differ"
+    assert loss_title("loss") == "training"
+    assert loss_title("unknown") == "unknown"
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("factor", [1, 2])
+def test_methods_say_their_task(name: str, factor: int) -> None:
+    method = METHODS.load(name).Method(config_class(name).create())
+    method.upscale_factor = factor
+    kept = "translate" if name in ("pix2pix", "cyclegan") else "denoise"
+    assert _task(method) == (kept if factor == 1 else "super-resolution")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -62,6 +62,12 @@ class AdversarialMethod(Method):
 
     roles = ("source", "target")
     output_role = "target"
+    loss_titles: Mapping[str, str] = {
+        "adversarial": "looks made up",
+        "critic": "critic",
+        "critic penalty": "critic too steep",
+        "pixel": "off the target",
+    }
     config: AdversarialConfig
 
     def optimiser(self, group: str, parameters: list[Any]) -> Any:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import cache
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.learning.methods import METHODS
+
+#: Of all methods; what each has beside these its ``Method.loss_titles`` say.
 _TITLES = {
     "loss": "training",
     "validation": "validation",
-    "guess": "other half",
-    "regularising": "halves agree",
-    "pixel": "off the target",
-    "adversarial": "looks made up",
-    "perceptual": "textures differ",
-    "cycle": "there and back",
-    "identity": "over-corrected",
-    "consistency": "off the input",
-    "critic": "critic",
-    "critic penalty": "critic too steep",
-    "critic_target": "critic of targets",
-    "critic_target penalty": "its steepness",
-    "critic_source": "critic of sources",
-    "critic_source penalty": "its steepness",
 }
+
+
+@cache
+def loss_titles() -> dict[str, str]:
+    """What the losses of all methods are called, by name."""
+    found: dict[str, str] = {}
+    for name in METHODS.names():
+        # A method of another package that cannot be imported has no curves to name.
+        with suppress(ConfigError):
+            found |= METHODS.load(name).Method.loss_titles
+    return found | _TITLES
 
 
 def loss_title(name: str) -> str:
     """Return what a curve of the loss `name` is called; `name` if it has no title."""
-    return _TITLES.get(name, name)
+    return loss_titles().get(name, name)

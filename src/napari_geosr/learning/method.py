@@ -65,12 +65,18 @@ class Method:
         noise the model is as well, and are not those against a clean object.
     upscale_factor : int
         Voxels of the target per voxel of the source.
+    task : str
+        What the card says that the model does to volumes whose voxels it keeps.
+    loss_titles : mapping of str to str
+        What the curves of the losses that it names are called, in up to 20 letters.
     """
 
     roles: tuple[str, ...] = ("source",)
     paired = True
     one_object = False
     noisy_target = False
+    task: Literal["denoise", "translate"] = "denoise"
+    loss_titles: Mapping[str, str] = {}  # a mapping: nothing is added
     #: The module that becomes the model.
     result = "network"
     #: The role whose grey scale the model's output has.

@@ -42,6 +42,7 @@ class TranslationConfig(AdversarialConfig):
 class TranslationMethod(AdversarialMethod):
     """A generator from source to target, on the same grid or a finer one."""
 
+    task = "translate"
     config: TranslationConfig
 
     def __init__(self, config: TrainingConfig) -> None:

@@ -50,7 +50,7 @@ def export(
     card = ModelCard(
         name=config.name,
         title=config.name,
-        task=_task(job.method, method.upscale_factor),
+        task=_task(method),
         method=job.method,
         network=config.network,
         network_kwargs=method.network_kwargs(),
@@ -83,10 +83,8 @@ def export(
     return folder
 
 
-def _task(method: str, factor: int) -> Any:
-    if factor > 1:
-        return "super-resolution"
-    return "translate" if method in ("pix2pix", "cyclegan") else "denoise"
+def _task(method: Method) -> Any:
+    return "super-resolution" if method.upscale_factor > 1 else method.task
 
 
 def _inputs(method: Method) -> dict[str, Any]:

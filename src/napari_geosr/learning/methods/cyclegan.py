@@ -101,6 +101,16 @@ class Method(TranslationMethod):
     """Generators forth ("network") and back ("backward"), and a critic of each kind."""
 
     paired = False
+    loss_titles: Mapping[str, str] = {
+        **TranslationMethod.loss_titles,
+        "cycle": "there and back",
+        "identity": "over-corrected",
+        "consistency": "off the input",
+        "critic_target": "critic of targets",
+        "critic_target penalty": "its steepness",
+        "critic_source": "critic of sources",
+        "critic_source penalty": "its steepness",
+    }
     config: Config
 
     def __init__(self, config: TrainingConfig) -> None:

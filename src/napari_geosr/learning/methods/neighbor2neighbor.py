@@ -101,6 +101,10 @@ def halves(x: Tensor, choice: Tensor, n_axes: int) -> tuple[Tensor, Tensor]:
 class Method(_Method):
     """Guess one half of the voxels from the other."""
 
+    loss_titles: Mapping[str, str] = {
+        "guess": "other half",
+        "regularising": "halves agree",
+    }
     config: Config
 
     def __init__(self, config: TrainingConfig) -> None:

@@ -104,6 +104,10 @@ class Config(AdversarialConfig):
 class Method(AdversarialMethod):
     """A generator between its target, a feature network and a critic."""
 
+    loss_titles: Mapping[str, str] = {
+        **AdversarialMethod.loss_titles,
+        "perceptual": "textures differ",
+    }
     config: Config
 
     def __init__(self, config: TrainingConfig) -> None:
