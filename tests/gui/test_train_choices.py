@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from train_helpers import TRAIN, noisy_scans, opened, set_small
 
 from napari_geosr.gui import _train_questions as answers
 from napari_geosr.gui import train as train_dock
+from napari_geosr.gui._estimate_words import estimate_text
 from napari_geosr.gui._remembered import remember
 from napari_geosr.gui._train_memory import MethodMemory
 from napari_geosr.jobs.estimate import TrainingEstimate
@@ -66,6 +69,13 @@ def test_settings_of_one_use_stay_there(viewer):
     assert dock.settings.values()["upscale_factor"] == 2
     dock.have.setCurrentIndex(plain)
     assert dock.settings.values() == before | {"layers": 17}
+
+
+def test_an_estimate_names_what_trained_meanwhile():
+    alone = TrainingEstimate(60.0, 10**9, 6)
+    assert "meanwhile" not in estimate_text(alone)
+    text = estimate_text(replace(alone, beside=("foam", "sand")))
+    assert "'foam' and 'sand' train on it meanwhile" in text
 
 
 def test_what_a_training_started_from_is_not_kept(viewer, qtbot, tmp_path):

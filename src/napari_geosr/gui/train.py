@@ -12,16 +12,16 @@ from pydantic import Field, ValidationError
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog
 
-from napari_geosr.core.config import Config, format_bytes
+from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui import _train_questions as answers
 from napari_geosr.gui._docks import JOBS, SharedPlace, open_dock
-from napari_geosr.gui._duration import duration
+from napari_geosr.gui._estimate_words import estimate_text
 from napari_geosr.gui._labelled import add_row
 from napari_geosr.gui._layers import unwrapped
 from napari_geosr.gui._lifetime import Connections
-from napari_geosr.gui._method_settings import ABOVE
+from napari_geosr.gui._method_settings import ABOVE, TUNED
 from napari_geosr.gui._position import plane_on_screen
 from napari_geosr.gui._remembered import recall, remember
 from napari_geosr.gui._train_start import Plan, start_steps, time_steps
@@ -166,7 +166,7 @@ class TrainDock(TrainWidgets):
         self.method.setCurrentText(method)
         training = dict(values.get("training", {}))
         name = str(training.pop("name", "mine"))
-        self.settings.adopt(training | settings | {"name": f"{name}-tuned"})
+        self.settings.adopt(training | settings | {"name": f"{name}{TUNED}"})
         self.advanced.set_open(True)
         self.message.show_message(
             f"Starts from {name}: choose the data, then press Start."
@@ -357,11 +357,7 @@ class TrainDock(TrainWidgets):
         if revision != self._revision:
             self.estimate.setText(_OUTDATED)
             return
-        self.estimate.setText(
-            f"Estimate: {duration(estimate.seconds)} and "
-            f"{format_bytes(estimate.memory)} of memory, from {estimate.steps} steps "
-            "timed on this machine as busy as it is now"
-        )
+        self.estimate.setText(estimate_text(estimate))
 
     def _on_not_estimated(self, error: Exception) -> None:
         self.estimate.setText(NO_ESTIMATE)

@@ -7,14 +7,18 @@ nothing of it is kept.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from napari_geosr.core.errors import Cancelled, GeoSRError, JobError
 from napari_geosr.core.steps import (
@@ -25,10 +29,14 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.index import list_jobs
 
 _POLL_SECONDS = 0.1
 #: Reports, and seconds after the first of them, that are enough.
 _REPORTS, _SECONDS = 6, 5.0
+#: Seconds after which the process ends itself whatever it does; in which it ends by
+#: itself once it is asked to; between two looks whether anybody waits for it.
+_LONGEST, _GRACE, _LOOK = 1800.0, 10.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -43,11 +51,14 @@ class TrainingEstimate:
         Bytes that the process held, on the GPU where it trained on one.
     steps : int
         How many were timed.
+    beside : tuple of str
+        Names of other trainings that ran on this machine meanwhile, or began to.
     """
 
     seconds: float
     memory: int
     steps: int
+    beside: tuple[str, ...] = ()
 
 
 def estimate_steps(
@@ -75,9 +86,9 @@ def estimate_steps(
     yield StageStarted(message="Timing a few steps")
     with tempfile.TemporaryDirectory(prefix="napari-geosr-") as folder:
         job = JobFolder.create(Path(folder) / "job", values, name="estimate")
-        began = time.time()
+        began, beside = time.time(), _running_here()
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "napari_geosr.jobs.estimate", str(job.path)],
+            _command(job),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -93,7 +104,23 @@ def estimate_steps(
             process.kill()
             process.wait()
         result = _judge(job, began)
-    yield ResultReady(result=result)
+    others = dict.fromkeys((*beside, *_running_here()))
+    yield ResultReady(result=replace(result, beside=tuple(others)))
+
+
+def _command(job: JobFolder) -> list[str]:
+    module = "napari_geosr.jobs.estimate"
+    return [sys.executable, "-P", "-m", module, str(job.path), str(os.getpid())]
+
+
+def _running_here() -> tuple[str, ...]:
+    """Names of the trainings that run on this machine."""
+    return tuple(
+        status.name
+        for status in list_jobs()
+        if status.state in ("running", "finishing")
+        and status.host == socket.gethostname()
+    )
 
 
 def _is_enough(job: JobFolder, process: subprocess.Popen[bytes]) -> bool:
@@ -126,15 +153,55 @@ def _judge(job: JobFolder, began: float) -> TrainingEstimate:
     )
 
 
-def main(folder: str) -> int:
-    """Run the job in `folder` without waiting for others."""
+class _Alone:
+    """Whether nobody waits for this process any more, or it takes too long.
+
+    A thread looks, as a step may take long, and ends the process where that is asked
+    to stop and does not: who begins it kills it, unless killed before.
+
+    Parameters
+    ----------
+    parent : int
+        Number of the process that waits.
+    """
+
+    def __init__(self, parent: int) -> None:
+        self._end = time.monotonic() + _LONGEST
+        try:
+            self._parent: psutil.Process | None = psutil.Process(parent)
+        except psutil.NoSuchProcess:
+            self._parent = None
+        threading.Thread(target=self._watch, name="parent", daemon=True).start()
+
+    def __call__(self) -> bool:
+        return time.monotonic() > self._end or not self._is_wanted()
+
+    def _is_wanted(self) -> bool:
+        parent = self._parent
+        try:
+            # is_running knows a number that another process has got since.
+            return (
+                parent is not None
+                and parent.is_running()
+                and parent.status() != psutil.STATUS_ZOMBIE
+            )
+        except psutil.NoSuchProcess:
+            return False
+
+    def _watch(self) -> None:
+        while not self():
+            time.sleep(_LOOK)
+        time.sleep(_GRACE)
+        os._exit(1)
+
+
+def main(folder: str, parent: int) -> int:
+    """Run the job in `folder` without waiting for others, as long as `parent` lives."""
+    alone = _Alone(parent)
     from napari_geosr.jobs.run import run_steps
 
-    parent = os.getppid()
     try:
-        for _ in run_steps(
-            JobFolder(folder), should_stop=lambda: os.getppid() != parent
-        ):
+        for _ in run_steps(JobFolder(folder), should_stop=alone):
             pass
     except GeoSRError as error:
         return error.exit_code
@@ -142,4 +209,4 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))
