@@ -71,6 +71,8 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
         rows.append(("model", status.result))
     for label, value in rows:
         print(f"{label:<12} {value}")
+    if status.state == "failed":
+        print(_how_to_go_on(status))
     return 0
 
 
@@ -106,6 +108,8 @@ def watch_jobs(
     print(f"{status.name}: {status.state}")
     if status.message:
         print(status.message, file=sys.stderr)
+    if status.state == "failed":
+        print(_how_to_go_on(status), file=sys.stderr)
     if status.result is not None:
         print(f"Model: {status.result}")
     return 1 if status.state in _TROUBLE else 0
@@ -136,16 +140,31 @@ def resume_jobs(
             "Without this it goes on at once, whatever else runs.",
         ),
     ] = False,
+    learning_rate: Annotated[
+        float | None,
+        Parameter(help="Another one, e.g. lower where losses became no numbers."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, Parameter(help="Another number of patches in each step.")
+    ] = None,
+    steps: Annotated[
+        int | None, Parameter(help="Another number of steps in all.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Go on with a job that was paused, cancelled, killed or failed."""
     from napari_geosr.cli.train import run_here
     from napari_geosr.jobs import index, local
+    from napari_geosr.jobs.settings import change_training
 
     folder = index.find(job)
     status = folder.status()
     if not status.can_resume and not (status.state == "queued" and not status.pid):
         raise JobError(f"{status.name} is {status.state}: there is nothing to resume.")
+    given = {"learning_rate": learning_rate, "batch_size": batch_size, "steps": steps}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if changes:
+        change_training(folder, **changes)
     folder.clear_request()  # what was asked before is not meant any more
     index.register(folder)
     if detach:
@@ -162,6 +181,13 @@ def remove_jobs(job: Job, /) -> int:
     index.remove(folder)
     print(f"Removed {folder.path}")
     return 0
+
+
+def _how_to_go_on(status: JobStatus) -> str:
+    return (
+        f"Go on with: napari-geosr jobs resume {status.path}; with --learning-rate, "
+        "--batch-size or --steps these are other ones from there on."
+    )
 
 
 def _table(found: Sequence[JobStatus], width: int | None) -> list[str]:

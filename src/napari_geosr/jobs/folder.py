@@ -157,13 +157,8 @@ class JobFolder:
             )
         with atomic.explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(
-            {"schema_version": SCHEMA_VERSION, **values},
-            sort_keys=False,
-            allow_unicode=True,
-        )
         # Not over the file of a process that found the folder empty at the same time.
-        atomic.write_text(folder / _CONFIG_FILE, text, overwrite=False)
+        atomic.write_text(folder / _CONFIG_FILE, _yaml(values), overwrite=False)
         job = cls(folder)
         job.set_state("queued", name=name, created=time.time(), pid=0, host="")
         return job
@@ -190,6 +185,16 @@ class JobFolder:
         if not isinstance(values.get("training", {}), dict):
             raise JobError(f"{path}: training is no mapping of settings.")
         return values
+
+    def replace_values(self, values: Mapping[str, Any]) -> None:
+        """Replace what ``config.yaml`` says in one step; call it while holding.
+
+        Raises
+        ------
+        FileError
+            If it cannot be written; what it said stays.
+        """
+        atomic.write_text(self.path / _CONFIG_FILE, _yaml(values), overwrite=True)
 
     # How far it is
 
@@ -428,6 +433,14 @@ class JobFolder:
     def preview(self) -> Path:
         """The latest preview, a TIFF in its place in space."""
         return self.path / "previews" / "latest.tif"
+
+
+def _yaml(values: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(
+        {"schema_version": SCHEMA_VERSION, **values},
+        sort_keys=False,
+        allow_unicode=True,
+    )
 
 
 def _state(facts: Mapping[str, Any]) -> State | None:

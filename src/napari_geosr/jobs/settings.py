@@ -1,0 +1,55 @@
+"""Other settings for the rest of a job that has stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_geosr.core.errors import JobError
+from napari_geosr.jobs.folder import JobFolder
+
+
+def change_training(job: JobFolder, **changes: Any) -> None:
+    """Write settings of the training into ``config.yaml``, and what they were before.
+
+    They hold from the last checkpoint on; ``events.jsonl`` says when they were changed.
+
+    Parameters
+    ----------
+    **changes : object
+        Fields of the method's config.
+
+    Raises
+    ------
+    ConfigError
+        If one is not allowed; nothing is changed then.
+    JobError
+        If a process works on the job, it is done, or has done more steps than it is
+        to do.
+    """
+    with job.hold():
+        job.refuse_done()
+        status, values = job.status(), job.values()
+        if status.is_alive and status.pid:
+            raise JobError(f"{status.name} is {status.state}: pause it first.")
+        before = values.get("training", {})
+        new = {k: v for k, v in changes.items() if before.get(k) != v}
+        if not new:
+            return
+        if new.get("steps", status.done) < status.done:
+            raise JobError(
+                f"{status.name} has done {status.done} steps already: give at least "
+                "as many."
+            )
+        values["training"] = {**before, **new}
+        _check(job, values)
+        job.replace_values(values)
+        changed = {k: {"before": before.get(k), "after": v} for k, v in new.items()}
+        job.append("settings", step=status.done, changed=changed)
+
+
+def _check(job: JobFolder, values: dict[str, Any]) -> None:
+    if values.get("operation") != "train":
+        raise JobError(f"{job.path} is no training.")
+    from napari_geosr.operations.train import TrainJob
+
+    TrainJob.from_values(values)
