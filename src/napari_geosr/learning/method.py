@@ -65,6 +65,9 @@ class Method:
         noise the model is as well, and are not those against a clean object.
     upscale_factor : int
         Voxels of the target per voxel of the source.
+    judged_on : str
+        Voxels that it hides and whose guess is the first figure of :meth:`validate`, a
+        mean square; empty where there are none.
     task : str
         What the card says that the model does to volumes whose voxels it keeps.
     loss_titles : mapping of str to str
@@ -75,6 +78,7 @@ class Method:
     paired = True
     one_object = False
     noisy_target = False
+    judged_on = ""
     task: Literal["denoise", "translate"] = "denoise"
     loss_titles: Mapping[str, str] = {}  # a mapping: nothing is added
     #: The module that becomes the model.

@@ -14,6 +14,7 @@ from napari_geosr.core import provenance
 from napari_geosr.models import bundle
 from napari_geosr.models.card import FigureRow, ModelCard, Normalisation
 from napari_geosr.models.training_data import describe
+from napari_geosr.operations.own_figures import own_figures
 from napari_geosr.physics.simulated import is_simulated
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _figures(trainer: Trainer, patches: Patches) -> tuple[FigureRow, ...]:
     """
     scene = next((s for s in patches.scenes if "target" in s.volumes), None)
     if scene is None or "source" not in scene.volumes:
-        return ()
+        return own_figures(trainer, patches, _SIGMAS)
     method = trainer.method
     source, target = (
         _validation_block(scene, patches, r) for r in ("source", "target")

@@ -105,6 +105,7 @@ class Method(_Method):
         "guess": "other half",
         "regularising": "halves agree",
     }
+    judged_on = "noisy other halves"
     config: Config
 
     def __init__(self, config: TrainingConfig) -> None:
