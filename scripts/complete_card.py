@@ -1,12 +1,12 @@
 """Judge a model that ``napari-geosr train`` made, complete its card, bundle it.
 
-    napari-geosr train noise2noise --out build/ct-denoise \
-        --config src/napari_geosr/pretrained/ct-denoise/train.yaml
-    python scripts/complete_card.py build/ct-denoise/result/ct-denoise
+    napari-geosr train supervised --out build/foam-denoise \
+        --config src/napari_geosr/pretrained/foam-denoise/train.yaml
+    python scripts/complete_card.py build/foam-denoise/result/foam-denoise
 
-The texts come from ``scripts/pretraining/texts/NAME.yaml``, the figures from the
-held-out scans of ``scripts/pretraining/heldout.py``. A model that is not 1 dB above the
-best tuned classical method on each of them is not bundled.
+The texts come from ``scripts/pretraining/texts/NAME.yaml``, the figures from the test
+sets of ``scripts/pretraining/testsets.py``. A model that is not well above the best
+tuned classical method on each of them is not bundled; what else falls short is said.
 """
 
 from __future__ import annotations
@@ -23,18 +23,13 @@ from torch import nn
 
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.card import FigureRow, ModelCard, TrainingData
-from napari_geosr.models.distribution import Signature, draw_sample, signature
-from napari_geosr.physics.simulated import open_simulated
-from pretraining import evaluation, judging
-from pretraining.cards import training_data_of
-from pretraining.data import adjacent
-from pretraining.heldout import SETS, HeldOut
-from pretraining.testsets import TEST_SEEDS
+from pretraining import judging, reference
+from pretraining.testsets import SETS, TEST_SEEDS, TestSet
 
 TEXTS = Path(__file__).parent / "pretraining" / "texts"
-#: Numbers of simulated volumes that are no training volumes, and how many are drawn.
-_OTHERS, _N_OTHERS = 50_000, 128
-_LEAST_GAIN = 1.0
+#: dB above the best classical method on every test set; for foam as it was asked for.
+_LEAST_GAIN = {"foam-denoise": 2.0, "foam-sr-x2": 2.0}
+_LEAST_GAIN_OF_OTHERS = 1.0
 
 
 def main() -> int:
@@ -47,21 +42,28 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("build/cards"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--note", default="", help="kept in the card's provenance")
+    parser.add_argument(
+        "--judge", action="store_true", help="judge alone, and write no card"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model = bundle.load(arguments.model)
     name, network = model.card.name, model.network()
+    sets, work = SETS[name], arguments.work
+    judged = judging.judge(sets, str(arguments.model), work / f"classical-{name}.yaml")
+    least = _LEAST_GAIN.get(name, _LEAST_GAIN_OF_OTHERS)
+    missing = judging.shortfalls(judged, least)
+    print("Falls short:" if missing else "Falls short nowhere.", *missing, sep="\n  ")
+    if arguments.judge:
+        return 0
+    if any(" dB against " in said for said in missing):
+        print(f"Not bundled: less than {least:g} dB above the best classical method.")
+        return 1
     texts = yaml.safe_load((TEXTS / f"{name}.yaml").read_text(encoding="utf-8"))
-    found = judging.rows(SETS[name], network, arguments.work / f"classical-{name}.yaml")
-    print(evaluation.table(found))
-    training = _training(model.card, texts.pop("training"), arguments.work)
-    card = _completed(model.card, texts, found, training, network)
+    training = _training(model.card, texts.pop("training"), work)
+    card = _completed(model.card, texts, judged, training, network)
     if arguments.note:
         card.provenance["note"] = arguments.note
-    missing = judging.shortfalls(found, _LEAST_GAIN)
-    if missing:
-        print(f"Not bundled, gain below {_LEAST_GAIN} dB:", *missing, sep="\n  ")
-        return 1
     out = arguments.out or zoo.bundled_folder() / name
     bundle.save(out, card, network)
     bundle.verify(out)
@@ -73,7 +75,7 @@ def main() -> int:
 def _completed(
     card: ModelCard,
     texts: dict[str, Any],
-    found: list[dict[str, Any]],
+    judged: list[judging.Judged],
     training: TrainingData,
     network: nn.Module,
 ) -> ModelCard:
@@ -82,13 +84,21 @@ def _completed(
         "recipe": "train.yaml",
         "command": f"napari-geosr train {card.method} --config train.yaml",
         "baselines": "settings tuned per test set on a scan with known truth",
-        "test_data": "simulated, two scans a set, seeds not used in training",
+        "test_data": f"simulated, {len(TEST_SEEDS)} scans a set, none used in training",
     }
     # The machine's name for its system says nothing about the model.
     record = {k: v for k, v in card.provenance.items() if k != "platform"}
+    rows = (
+        FigureRow(
+            test_set=row["test_set"],
+            method=row["method"],
+            **judging.mean(row["scans"]),
+        )
+        for row in judged
+    )
     more = {
         "training": training,
-        "figures": tuple(FigureRow(**row) for row in found),
+        "figures": tuple(rows),
         "provenance": made | record,
         "mixed_precision_error": _mixed_precision_error(network, SETS[card.name]),
     }
@@ -96,37 +106,32 @@ def _completed(
 
 
 def _training(card: ModelCard, said: dict[str, Any], work: Path) -> TrainingData:
-    """Signatures of the volumes trained on, and how far others of the kind lie."""
     cache = work / f"training-{card.name}.json"
     if not cache.exists():
-        (source,) = card.provenance["settings"]["training"]["source"]
-        kind = source.split(":")[1]
-        others = f"simulated:{kind}:{_OTHERS}-{_OTHERS + _N_OTHERS - 1}"
-        seed = card.provenance["settings"]["training"]["seed"]
-        made = training_data_of(
-            _signatures(source), _signatures(others), seeds=(seed,), **said
-        )
+        settings = card.provenance["settings"]["training"]
+        (source,) = settings["source"]
+        made = reference.training_data(source, settings["seed"], **said)
         cache.write_text(made.model_dump_json())
     return TrainingData.model_validate_json(cache.read_text())
 
 
-def _signatures(names: str) -> list[Signature]:
-    found = (signature(draw_sample(volume)) for volume in open_simulated(names))
-    return [made for made in found if made is not None]
-
-
-def _mixed_precision_error(network: nn.Module, sets: tuple[HeldOut, ...]) -> float:
-    """Largest change in bfloat16 on the middle planes, in sd of the output."""
+def _mixed_precision_error(network: nn.Module, sets: tuple[TestSet, ...]) -> float:
+    """Largest change in bfloat16 in the middle of scans, in sd of the output."""
     worst = 0.0
     for test in sets:
         noisy = test.scan(TEST_SEEDS[0]).noisy
         x = ((noisy - noisy.mean()) / noisy.std()).astype(np.float32)
-        planes = adjacent(x, len(x) // 2, network.spec.adjacent_slices)
-        stack = torch.from_numpy(planes.copy())[None]
+        n = network.spec.adjacent_slices
+        first = max(0, len(x) // 2 - n // 2)
+        planes = x if network.spec.axes == "ZYX" else x[first : first + n]
+        if len(planes) < n:
+            planes = np.repeat(planes, n, axis=0)
+        given = torch.from_numpy(planes.copy())[None]
+        given = given[None] if network.spec.axes == "ZYX" else given
         with torch.no_grad():
-            exact = network(stack)
+            exact = network(given)
             with torch.autocast("cpu", torch.bfloat16):
-                reduced = network(stack).float()
+                reduced = network(given).float()
         worst = max(worst, float((reduced - exact).abs().max() / exact.std()))
     return round(worst, 4)
 

@@ -11,11 +11,11 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 HEAD = """# Models and what they can do
 
 Written by `scripts/write_model_page.py` from the cards; `napari-geosr models show NAME`
-prints the same. The bundled models were made from simulated scans: `foam-denoise` and
-`foam-sr-x2` by `scripts/train_pretrained.py`, `fluo-denoise` by `napari-geosr train
-supervised --config train.yaml` with the config beside its weights, judged by
-`scripts/complete_card.py`. Every figure is from phantoms and seeds that training never
-saw, with the classical methods tuned on a scan of the same kind whose truth is known.
+prints the same. The bundled models were made from simulated scans by
+`napari-geosr train` with the `train.yaml` beside their weights, and judged by
+`scripts/complete_card.py`. Every figure is a mean over scans that training never saw
+and no setting was chosen by (six of a kind for the foam models), with the classical
+methods tuned on a scan of the same kind whose truth is known.
 
 How to read the figures: errors are signed and relative to the known mask, with the same
 Otsu rule for all; *volumes* is the Wasserstein-1 distance of the log10 pore volumes;

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from skimage import restoration
 
-from napari_geosr.measure.quality import psnr
-from napari_geosr.physics.scans import Scan
-
 FloatArray = npt.NDArray[np.float32]
-Method = Callable[[FloatArray, float], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,9 @@ def non_local_means(volume: FloatArray, noise: float, h: float) -> FloatArray:
 
 
 def enlarge(volume: FloatArray, factor: int) -> FloatArray:
-    """Cubic splines, outer edges kept."""
+    """Cubic splines, outer edges kept; a factor of 1 changes nothing."""
+    if factor == 1:
+        return volume
     result: FloatArray = ndimage.zoom(
         volume, factor, order=3, mode="nearest", grid_mode=True
     )
@@ -74,39 +71,3 @@ DENOISERS = (
         non_local_means,
     ),
 )
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """A baseline with the setting that was best on the validation scan."""
-
-    label: str
-    apply: Method
-
-
-def noise_level(scan: Scan, imaging_noise: float) -> float:
-    """Standard deviation of the noise of `scan` in its grey levels."""
-    return imaging_noise * abs(scan.contrast)
-
-
-def tune(
-    baseline: Baseline, scan: Scan, noise: float, factor: int, crop: tuple[Any, ...]
-) -> Tuned:
-    """Pick the setting of highest PSNR on a crop of a validation scan."""
-    noisy = scan.noisy[crop]
-    fine = tuple(slice(factor * c.start, factor * c.stop) for c in crop)
-    clean = scan.clean[fine]
-
-    def apply(volume: FloatArray, sd: float, setting: float) -> FloatArray:
-        result = baseline.run(volume, sd, setting)
-        return enlarge(result, factor) if factor > 1 else result
-
-    scores = [
-        psnr(apply(noisy, noise, setting), clean, abs(scan.contrast))
-        for setting in baseline.settings
-    ]
-    best = baseline.settings[int(np.argmax(scores))]
-    name = f"{baseline.name} {best:g}"
-    if factor > 1:
-        name += " + cubic"
-    return Tuned(name, lambda volume, sd: apply(volume, sd, best))

@@ -1,23 +1,17 @@
-"""The bundled models are complete, small, and as good as their cards say."""
+"""Porous volumes come out of the foam models nearer to the truth."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from skimage.filters import threshold_otsu
 
 from napari_geosr.measure.quality import psnr
-from napari_geosr.models import bundle, zoo
-from napari_geosr.models.card import FigureRow
+from napari_geosr.models import zoo
 from napari_geosr.physics.noise import gaussian_noise
 from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.samples import noisy_foam, resolution_pair
-
-NAMES = ["foam-denoise", "foam-sr-x2"]
 
 
 def _restore(name: str, volume: np.ndarray) -> np.ndarray:
@@ -38,51 +32,6 @@ def _restore(name: str, volume: np.ndarray) -> np.ndarray:
                 [network(padded[None, z : z + 2 * n + 1])[0, 0] for z in range(depth)]
             )
     return y.numpy() * std + mean
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_bundle_is_complete_and_small(name: str) -> None:
-    folder = zoo.bundled_folder() / name
-    card = bundle.verify(folder)
-    assert card.name == folder.name
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-    assert set(sizes) == {"card.yaml", "weights.safetensors", "train.yaml"}
-    assert sizes["weights.safetensors"] <= 300_000
-    assert sum(sizes.values()) < 1_000_000
-    recipe = yaml.safe_load((folder / "train.yaml").read_text(encoding="utf-8"))
-    assert recipe["recipe"]["name"] == name
-    assert {"steps", "training_seconds"} <= set(recipe["done"])
-
-
-def _rows(name: str) -> dict[str, list[FigureRow]]:
-    found: dict[str, list[FigureRow]] = {}
-    for row in zoo.find(name).card.figures:
-        found.setdefault(row.test_set, []).append(row)
-    return found
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_cards_hold_honest_figures(name: str) -> None:
-    card = zoo.find(name).card
-    assert "not" in card.not_for or "No " in card.not_for
-    for rows in _rows(name).values():
-        methods = [row.method for row in rows]
-        assert methods[0] == "input"
-        assert methods[-2:] == ["model", "noise-free"]
-        assert len(methods) >= 6
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_headline_of_the_card(name: str) -> None:
-    """At least 2 dB above the best baseline and a third of the porosity error."""
-    rows = next(iter(_rows(name).values()))
-    by_method = {row.method: row for row in rows}
-    model, degraded = by_method["model"], by_method["input"]
-    baselines = [r for r in rows if r.method not in ("input", "model", "noise-free")]
-    best = max(baselines, key=lambda row: row.psnr or 0)
-    assert model.psnr >= best.psnr + 2
-    assert abs(model.porosity_error) <= abs(degraded.porosity_error) / 3
-    assert model.dice >= best.dice
 
 
 @pytest.mark.parametrize("dark", [True, False])
@@ -133,17 +82,3 @@ def test_super_resolution_beats_interpolation() -> None:
     cubic = ndimage.zoom(low.data, 2, order=3, mode="nearest", grid_mode=True)
     assert restored.shape == truth.shape
     assert psnr(restored, truth, 0.6) > psnr(cubic, truth, 0.6) + 4
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_declared_reduced_precision_error(name: str) -> None:
-    error = zoo.find(name).card.mixed_precision_error
-    assert error is not None
-    assert 0 < error < 0.5
-
-
-def test_weights_are_finite() -> None:
-    for name in NAMES:
-        for tensor in zoo.find(name).network().state_dict().values():
-            assert torch.isfinite(tensor).all()
-    assert Path(zoo.bundled_folder()).is_dir()

@@ -1,0 +1,122 @@
+"""Every bundled model is whole, small, made by its config, and says how good it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from napari_geosr.core.provenance import array_checksum
+from napari_geosr.core.volume import Volume
+from napari_geosr.learning.methods import METHODS, config_class
+from napari_geosr.models import bundle, zoo
+from napari_geosr.models.card import FigureRow
+from napari_geosr.models.distribution import draw_sample, judge
+from napari_geosr.operations.train import TrainJob, open_roles
+from napari_geosr.physics.simulated import open_simulated
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """What a model is made from, and the least gain over classical methods in dB."""
+
+    name: str
+    kind: str
+    gain: float
+    method: str = "supervised"
+
+
+BUNDLED = (
+    Bundled("foam-denoise", "foam-scan", 2.0),
+    Bundled("foam-sr-x2", "foam-coarse", 2.0),
+    Bundled("fluo-denoise", "fluo", 1.0),
+)
+each = pytest.mark.parametrize("model", BUNDLED, ids=lambda model: model.name)
+
+
+def test_every_bundled_model_is_here() -> None:
+    bundled = {entry.card.name for entry in zoo.list_models() if entry.bundled}
+    assert bundled == {model.name for model in BUNDLED}
+
+
+@each
+def test_it_is_complete_small_and_made_by_its_config(model: Bundled) -> None:
+    folder = zoo.bundled_folder() / model.name
+    card = bundle.verify(folder)
+    assert {path.name for path in folder.iterdir()} == {
+        "card.yaml",
+        "train.yaml",
+        "weights.safetensors",
+    }
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 600_000
+    assert (folder / "weights.safetensors").stat().st_size < 300_000
+    assert card.n_parameters < 80_000
+    assert card.normalisation.kind == "standardise"
+    job = TrainJob.from_yaml_file(folder / "train.yaml", model.method)
+    assert job.training == config_class(model.method).from_mapping(
+        card.provenance["settings"]["training"]
+    )
+    (source,) = job.training.source
+    assert str(source).startswith(f"simulated:{model.kind}:")
+    for tensor in bundle.load(folder).network().state_dict().values():
+        assert torch.isfinite(tensor).all()
+
+
+def _rows(name: str) -> dict[str, list[FigureRow]]:
+    found: dict[str, list[FigureRow]] = {}
+    for row in zoo.find(name).card.figures:
+        found.setdefault(row.test_set, []).append(row)
+    return found
+
+
+@each
+def test_its_card_says_how_much_better_than_classical_methods(model: Bundled) -> None:
+    card = zoo.find(model.name).card
+    assert "simulated" in card.not_for
+    assert 0 < (card.mixed_precision_error or 0) < 0.5
+    tests = _rows(model.name)
+    assert len(tests) >= 5
+    for rows in tests.values():
+        methods = [row.method for row in rows]
+        assert methods[0] == "input"
+        assert methods[-2:] == ["model", "noise-free"]
+        assert {name.split()[0] for name in methods[1:-2]} >= {
+            "Gaussian",
+            "total",
+            "non-local",
+        }
+        best = max(row.psnr or 0 for row in rows[:-2])
+        assert (rows[-2].psnr or 0) >= best + model.gain
+
+
+@pytest.mark.parametrize("name", ["foam-denoise", "foam-sr-x2"])
+def test_porosity_comes_near_the_truth_on_every_test_set(name: str) -> None:
+    """A third of the input's error, or within what counts as a tie."""
+    for rows in _rows(name).values():
+        by_method = {row.method: abs(row.porosity_error or 0) for row in rows}
+        assert by_method["model"] <= max(by_method["input"] / 3, 0.025)
+
+
+@each
+def test_volumes_of_its_kind_fit_and_others_do_not(model: Bundled) -> None:
+    card = zoo.find(model.name).card
+    (volume,) = open_simulated(f"simulated:{model.kind}:70001-70001")
+    assert judge(card, draw_sample(volume), volume).level == "ok"
+    rng = np.random.default_rng(0)
+    odd = Volume(rng.random((32, 96, 96)).astype(np.float32), "ZYX")
+    assert judge(card, draw_sample(odd), odd).level != "ok"
+
+
+@each
+def test_the_training_can_be_done_again(model: Bundled) -> None:
+    folder = zoo.bundled_folder() / model.name
+    job = TrainJob.from_yaml_file(folder / "train.yaml", model.method)
+    job = job.with_absolute_paths()
+    job.check_settings()
+    volumes = open_roles(job, METHODS.load(model.method).Method)
+    assert len(volumes["source"]) == len(volumes["target"]) >= 128
+    recorded = bundle.read_card(folder).provenance["inputs"]["source 1"]["checksum"]
+    if array_checksum(volumes["source"][0].data) != recorded:
+        pytest.skip("numpy or scipy of another version draws other numbers")
