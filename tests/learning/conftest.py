@@ -81,6 +81,7 @@ def build_trainer(noisy_pair: NoisyPair) -> Iterator[Callable[..., Any]]:
             paired=method.paired,
             factors={"target": method.upscale_factor},
             one_object=method.one_object,
+            labels=method.label_roles,
         )
         return Trainer(method, patches, folder)
 

@@ -15,7 +15,7 @@ from napari_geosr.core.steps import ResultReady, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui._layers import (
     METADATA,
-    add_image_result,
+    add_result,
     geometry,
     volume_from_layer,
 )
@@ -69,7 +69,7 @@ class JobPreview(QObject):
         """Say which layer the job learns from, where its files do not tell."""
         self._source = None if layer is None else weakref.ref(layer)
 
-    def layer(self) -> Image | None:
+    def layer(self) -> Layer | None:
         """Return the layer, if it is there; also one of another dock."""
         for layer in self._viewer.layers:
             if layer.metadata.get(METADATA, {}).get("job") == str(self._path):
@@ -123,7 +123,7 @@ class JobPreview(QObject):
             self._viewer.layers.remove(layer)
             self._dismissed = False
         active = self._viewer.layers.selection.active
-        add_image_result(
+        add_result(
             self._viewer,
             volume,
             self._like(),

@@ -182,14 +182,31 @@ def add_image_result(
 ) -> Image:
     """Add `volume` as an image layer over `like`, with its colours and contrast."""
     options: dict[str, Any] = {"name": volume.name, "metadata": layer_metadata(volume)}
-    if like is not None:
+    if like is not None and not are_labels(volume):
         options["colormap"] = like.colormap
         options["contrast_limits"] = tuple(like.contrast_limits)
         options["gamma"] = like.gamma
+    if like is not None:
         options |= place_over(like)
     return unwrapped(
         viewer.add_image(volume.data, **geometry(volume), **(options | kwargs))
     )
+
+
+def add_result(
+    viewer: ViewerModel, volume: Volume, like: Image | None, **kwargs: Any
+) -> Image | Labels:
+    """Add `volume` over `like`: labels as such, all else as an image of its look."""
+    if not are_labels(volume):
+        return add_image_result(viewer, volume, like, **kwargs)
+    over = {} if like is None else place_over(like)
+    options = {"name": volume.name, "opacity": 0.6} | over | kwargs
+    return add_labels_result(viewer, volume.data, volume, **options)
+
+
+def are_labels(volume: Volume) -> bool:
+    """Whether the numbers of a volume are labels, by what it says of itself."""
+    return volume.metadata.get("kind") == "labels" and volume.dtype.kind in "iu"
 
 
 def add_labels_result(

@@ -81,6 +81,9 @@ def figures_of(bundle: Path) -> str:
     if rows:
         shown = ", ".join(f"{row.method} {row.psnr:.1f} dB" for row in rows)
         lines.append(f"PSNR on the {rows[0].test_set}: {shown}.")
+    if overlaps := [row for row in card.figures if row.dice is not None and not known]:
+        shown = ", ".join(f"{row.method} {row.dice:.3f}" for row in overlaps)
+        lines.append(f"Mean Dice on the {overlaps[0].test_set}: {shown}.")
     training = card.provenance.get("training", {})
     seconds = training.get("seconds")
     energy, carbon = (training.get(k) for k in ("kilowatt_hours", "kilograms_co2eq"))

@@ -9,7 +9,8 @@ import numpy as np
 
 from napari_geosr.gui._layers import (
     METADATA,
-    add_image_result,
+    add_result,
+    are_labels,
     finest,
     geometry,
     layer_metadata,
@@ -20,7 +21,7 @@ from napari_geosr.gui._position import indices_at, plane_on_screen, unit_factors
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
     from napari_geosr.core.volume import Volume
 
@@ -100,7 +101,7 @@ class PreviewLayer:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._source: weakref.ref[Image] | None = None
-        self.layer: Image | None = None
+        self.layer: Image | Labels | None = None
 
     @property
     def source(self) -> Image | None:
@@ -116,14 +117,15 @@ class PreviewLayer:
             active = self._viewer.layers.selection.active
             metadata = layer_metadata(volume)
             metadata[METADATA]["helper"] = "preview"
-            self.layer = add_image_result(
+            self.layer = add_result(
                 self._viewer, volume, like=source, name=name, metadata=metadata
             )
             self._viewer.layers.selection.active = active
             return
         place = geometry(volume) | place_over(source)
         layer.name = name
-        if layer.data.ndim != volume.data.ndim:
+        is_other = (layer._type_string == "labels") != are_labels(volume)
+        if is_other or layer.data.ndim != volume.data.ndim:
             self.remove()
             self.show(volume, source)
             return

@@ -12,7 +12,7 @@ from napari_geosr.gui._position import index_on_screen
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image
+    from napari.layers import Layer
 
 #: Seconds between two refreshes in 2D, and in 3D where the whole volume is uploaded.
 _PAUSE_2D, _PAUSE_3D = 0.15, 2.0
@@ -23,7 +23,7 @@ _SHARE = 0.1
 class Refresher:
     """Refreshes a layer while tiles arrive: on the slice shown, and not too often."""
 
-    def __init__(self, viewer: ViewerModel, layer: Image) -> None:
+    def __init__(self, viewer: ViewerModel, layer: Layer) -> None:
         self._viewer = viewer
         self._layer = weakref.ref(layer)
         self._due = 0.0
@@ -50,7 +50,7 @@ class Refresher:
         if layer is not None and layer in self._viewer.layers:
             layer.refresh()
 
-    def _is_visible(self, layer: Image, slices: tuple[slice, ...]) -> bool:
+    def _is_visible(self, layer: Layer, slices: tuple[slice, ...]) -> bool:
         if not layer.visible:
             return False
         offset = self._viewer.dims.ndim - layer.ndim

@@ -34,8 +34,7 @@ class Ready:
     def result_bytes(self) -> int:
         """Size of the result, in memory or on disk."""
         volume, card = self.prepared.volume, self.prepared.model.card
-        keeps_type = self.prepared.config.output_dtype == "input"
-        itemsize = volume.dtype.itemsize if keeps_type else 4
+        itemsize = self.prepared.output_dtype.itemsize
         n_voxels = math.prod(volume.shape)
         return int(n_voxels * card.upscale_factor ** len(card.axes) * itemsize)
 

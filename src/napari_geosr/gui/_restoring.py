@@ -21,7 +21,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui._contents import contents_key
 from napari_geosr.gui._layers import (
     METADATA,
-    add_image_result,
+    add_result,
     chosen_position,
     layer_metadata,
     part_of_file,
@@ -43,7 +43,7 @@ from napari_geosr.operations.restore import Prepared, RestoreConfig, Restored
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Image, Layer
+    from napari.layers import Image, Labels, Layer
 
 #: Wait so long after the last move of a slider before a preview starts.
 _DEBOUNCE_MS = 120
@@ -105,7 +105,7 @@ class Restoring(QObject):
         self._stopped: Volume | None = None  # what the last run left, if stopped
         self._run_of: weakref.ref[Image] | None = None
         self.run_file: Path | None = None
-        self._target: weakref.ref[Image] | None = None
+        self._target: weakref.ref[Image | Labels] | None = None
         self._restored_from: dict[str, Any] = {}
         self._name_given = ""  # to the target, which a person may rename
         self._refresher: Refresher | None = None
@@ -147,11 +147,11 @@ class Restoring(QObject):
         """
         return None if self._run_of is None else self._run_of()
 
-    def target(self) -> Image | None:
+    def target(self) -> Image | Labels | None:
         """Return the layer that the last run filled, if it still exists."""
         return None if self._target is None else self._target()
 
-    def unfinished(self) -> Image | None:
+    def unfinished(self) -> Image | Labels | None:
         """Return the layer that :meth:`run` would fill further, if there is one.
 
         The last run was stopped, its layer is there, and nothing was changed since.
@@ -375,9 +375,7 @@ class Restoring(QObject):
             target = self.target()
             if target is None or target not in self._viewer.layers:
                 name = f"{step.volume.name} (unfinished)"
-                target = add_image_result(
-                    self._viewer, step.volume, like=layer, name=name
-                )
+                target = add_result(self._viewer, step.volume, like=layer, name=name)
                 self._name_given = target.name
                 target.metadata[METADATA] |= self._restored_from
                 self._target = weakref.ref(target)

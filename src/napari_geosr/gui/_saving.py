@@ -76,7 +76,7 @@ class SaveButton(QPushButton):
         if target is None:
             return
         try:
-            data, attributes, _ = layer.as_layer_data_tuple()
+            data, attributes, kind = layer.as_layer_data_tuple()
             volume = volume_from_data(data, attributes)
             _refuse_source(target, self._source)
         except GeoSRError as error:
@@ -84,7 +84,7 @@ class SaveButton(QPushButton):
             return
         self.setEnabled(False)
         self._run = Run(
-            _steps(volume, target),
+            _steps(volume, target, "labels" if kind == "labels" else "image"),
             owner=self,
             on_result=self.saved.emit,
             on_error=self.failed.emit,
@@ -98,7 +98,7 @@ class SaveButton(QPushButton):
 
 
 def _steps(
-    volume: Volume, target: Path
+    volume: Volume, target: Path, kind: str
 ) -> Callable[[ShouldStop], Generator[Step, None, None]]:
     def steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
         """Write the volume."""
@@ -106,7 +106,9 @@ def _steps(
 
         yield StageStarted(message=f"Saving {target.name}")
         # The dialog has asked already whether a file may be replaced.
-        written = io.write(volume, target, overwrite=True, should_stop=should_stop)
+        written = io.write(
+            volume, target, overwrite=True, kind=kind, should_stop=should_stop
+        )
         yield ResultReady(result=written)
 
     return steps

@@ -10,7 +10,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.operations.fine_tune import OF_THE_NETWORK
 
 #: They say what is trained, not how.
-_OWN = frozenset({"name", "from_model"})
+_OWN = frozenset({"name", "from_model", "labels"})
 
 
 class MethodMemory:

@@ -46,6 +46,13 @@ _QUESTIONS = (
         "A noisy scan and a clean one", ("supervised",), ("Noisy scan", "Clean scan")
     ),
     Question(
+        "A scan and its labels (pore, solid, grain, …)",
+        ("supervised",),
+        ("Scan", "Labels"),
+        defaults={"supervised": {"labels": 2}},
+        use="labels",
+    ),
+    Question(
         "One noisy scan only", ("noise2void", "neighbor2neighbor"), ("Noisy scan",)
     ),
     Question(

@@ -35,6 +35,8 @@ class DataRow(QWidget):
     ----------
     keys : tuple of str
         Letters of the shortcuts for files and for a folder.
+    labels : bool
+        Whether labels are wanted; an image that holds them will do.
 
     Signals
     -------
@@ -51,6 +53,7 @@ class DataRow(QWidget):
         *,
         keys: tuple[str, str],
         several: bool = False,
+        labels: bool = False,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -58,8 +61,9 @@ class DataRow(QWidget):
         self._files: tuple[Path, ...] = ()
         self.touched = False
         self.takes_several = several
+        self.takes_labels = labels
         fixed = (FROM_FILES, SELECTED) if several else (FROM_FILES,)
-        self.combo = LayerCombo(viewer, can_be_learned_from, fixed=fixed)
+        self.combo = LayerCombo(viewer, self.accepts, fixed=fixed)
         self.combo.setAccessibleName(name)
         self.combo.setToolTip(f"{name}: an open layer, or files and folders of slices.")
         self.label = ElidedLabel("No file is chosen.")
@@ -94,6 +98,10 @@ class DataRow(QWidget):
     def layer(self) -> Image | None:
         """Return the layer chosen; None for files or several."""
         return self.combo.layer()
+
+    def accepts(self, layer: Layer) -> bool:
+        """Whether a layer can be chosen here."""
+        return can_be_learned_from(layer) or (self.takes_labels and is_labels(layer))
 
     def is_empty(self) -> bool:
         """Whether neither a layer nor a file is chosen."""
@@ -161,6 +169,10 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
         if not row.touched and row.takes_several and len(rows) == 1:
             row.combo.setCurrentText(SELECTED)
             return
+    for row in rows:
+        marked = [la for la in viewer.layers if row.takes_labels and is_labels(la)]
+        if marked and not row.touched and row.layer() not in marked:
+            row.combo.set_layer(marked[0])
     layers: list[Any] = [la for la in viewer.layers if can_be_learned_from(la)]
     free = [layer for layer in layers if layer not in [row.layer() for row in rows]]
     taken = [row.layer() for row in rows if row.touched]
@@ -185,6 +197,13 @@ def can_be_learned_from(layer: Layer) -> bool:
     from napari.layers import Image
 
     return isinstance(layer, Image) and not is_helper(layer)
+
+
+def is_labels(layer: Layer) -> bool:
+    """Whether a layer holds a person's labels."""
+    from napari.layers import Labels
+
+    return isinstance(layer, Labels) and not is_helper(layer)
 
 
 def _small(text: str, tool_tip: str, key: str) -> QPushButton:

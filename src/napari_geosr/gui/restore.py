@@ -14,6 +14,7 @@ from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.gui._docks import POROSITY, SharedPlace, open_dock
 from napari_geosr.gui._duration import duration
 from napari_geosr.gui._layers import (
+    are_labels,
     part_of_file,
     unwrapped,
     volume_from_layer,
@@ -295,8 +296,10 @@ class RestoreDock(RestoreWidgets):
                 "Stopped. The finished tiles are kept; Continue restores the others."
             )
         source = self._restoring.run_source()
-        self._show_result(layer, measurable=restored.complete)
-        if source is not None and source in self._viewer.layers:
+        # Labels lie over the scan as they are: there are no grey values to compare.
+        grey = not are_labels(restored.volume)
+        self._show_result(layer, measurable=restored.complete and grey)
+        if grey and source is not None and source in self._viewer.layers:
             self.compare.set_pair(source, layer)
 
     def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:

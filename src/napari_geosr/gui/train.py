@@ -143,7 +143,11 @@ class TrainDock(TrainWidgets):
         for i, role in enumerate(roles(method)):
             name = question.names[i] if i < len(question.names) else role.capitalize()
             row = DataRow(
-                self._viewer, name, keys=_KEYS[i], several=question.several and i == 0
+                self._viewer,
+                name,
+                keys=_KEYS[i],
+                several=question.several and i == 0,
+                labels=question.use == "labels" and role == "target",
             )
             row.changed.connect(self._on_settings)
             add_row(self._data, name, row, row.combo)
@@ -162,7 +166,8 @@ class TrainDock(TrainWidgets):
             self.message.show_error(error)
             return
         method = str(values.get("method"))
-        self.have.setCurrentIndex(answers.find(self._questions, method))
+        use = "labels" if "labels" in settings else ""
+        self.have.setCurrentIndex(answers.find(self._questions, method, use))
         self.method.setCurrentText(method)
         training = dict(values.get("training", {}))
         name = str(training.pop("name", "mine"))

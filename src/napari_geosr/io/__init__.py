@@ -289,7 +289,7 @@ def write(
     path: str | Path,
     *,
     overwrite: bool = False,
-    kind: str = "image",
+    kind: str | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Path:
     """Write a volume atomically, block by block; a lazy one is never loaded whole.
@@ -300,8 +300,9 @@ def write(
     path : str or Path
         The suffix tells the format: one of `WRITE_SUFFIXES`.
     overwrite : bool
-    kind : str
-        ``"image"`` or ``"labels"``.
+    kind : str, optional
+        ``"image"`` or ``"labels"``; by default what the volume's metadata say, or an
+        image.
     should_stop : callable
         Asked before every block.
 
@@ -335,7 +336,7 @@ def write(
         origin=volume.origin,
         provenance=volume.provenance,
         overwrite=overwrite,
-        kind=kind,
+        kind=kind or str(volume.metadata.get("kind", "image")),
     ) as output:
         copy_blocks(volume.data, output, should_stop)
     return target

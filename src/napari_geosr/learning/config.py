@@ -187,6 +187,11 @@ class TrainingConfig(Config):
 
     @model_validator(mode="after")
     def _check_warm_up(self) -> TrainingConfig:
+        if "out_channels" in self.network_options:
+            raise ValueError(
+                "network options: out_channels follow from 'labels' of supervised; set "
+                "that"
+            )
         clash = {"ndim", "adjacent_slices"} & self.network_options.keys()
         if clash:
             raise ValueError(

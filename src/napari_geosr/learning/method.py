@@ -65,6 +65,8 @@ class Method:
         noise the model is as well, and are not those against a clean object.
     upscale_factor : int
         Voxels of the target per voxel of the source.
+    labels : int
+        How many labels the model tells apart; 1: it gives grey values.
     judged_on : str
         Voxels that it hides and whose guess is the first figure of :meth:`validate`, a
         mean square; empty where there are none.
@@ -93,6 +95,7 @@ class Method:
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
         self.upscale_factor = 1
+        self.labels = 1
         self.modules: dict[str, nn.Module] = {}
 
     @classmethod
@@ -110,6 +113,11 @@ class Method:
                 f"There are {len(config.source)} sources and {len(config.target)} "
                 "targets: each source needs its target, in the same order."
             )
+
+    @property
+    def label_roles(self) -> tuple[str, ...]:
+        """The roles whose volumes hold labels, which have no grey scale."""
+        return (self.output_role,) if self.labels > 1 else ()
 
     def scenes(
         self, volumes: Mapping[str, Sequence[Volume]]

@@ -63,7 +63,12 @@ def check_shapes(
 
 
 def check_pair(
-    source: Volume, target: Volume, factor: int = 1, ndim: int = 3
+    source: Volume,
+    target: Volume,
+    factor: int = 1,
+    ndim: int = 3,
+    *,
+    alike: bool = True,
 ) -> PairCheck:
     """Compare shape and voxel size, and measure the shift by phase correlation.
 
@@ -73,6 +78,9 @@ def check_pair(
         Voxels of the target per voxel of the source.
     ndim : int
         Number of axes, from the last, along which it is so; the network's.
+    alike : bool
+        Whether values of both rise and fall together, so that a shift can be measured;
+        numbers of several labels do not.
 
     Raises
     ------
@@ -98,7 +106,7 @@ def check_pair(
                 f"The voxels of {target.title} are not as large as {source.title} lets "
                 f"expect, but so many times: {times}. Is it the right target?"
             )
-    shift = _shift(source, target, factors)
+    shift = _shift(source, target, factors) if alike else (0.0,) * len(factors)
     if max(map(abs, shift)) > LARGEST_SHIFT:
         shown = ", ".join(f"{s:+.2f}" for s in shift)
         axes = ", ".join("ZYX"[-len(shift) :])

@@ -48,6 +48,8 @@ class Patches:
         Voxels of a role per voxel of the source, along every axis; 1 by default.
     one_object : bool
         Whether all scenes show the same object: one block of it is kept apart.
+    labels : sequence of str
+        Roles whose values are labels and stay as they are.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Patches:
         paired: bool = True,
         factors: Mapping[str, int] | None = None,
         one_object: bool = False,
+        labels: Sequence[str] = (),
     ) -> None:
         self.config = config
         #: Whether patches are drawn from the blocks kept apart, without turning.
@@ -68,7 +71,8 @@ class Patches:
         if one_object:
             kept_apart = self.scenes[0].split
             self.scenes = [Scene(s.volumes, kept_apart) for s in self.scenes]
-        self.grey = _grey_scales(volumes)
+        self.grey = _grey_scales({r: v for r, v in volumes.items() if r not in labels})
+        self.grey |= dict.fromkeys(labels, GreyScale(0.0, 1.0))
         #: Shapes of patches along the network's axes, for training and validation.
         self.edge = self._fitting_edge(lambda found: found.train)
         self.validation_edge = self._fitting_edge(lambda found: (found.validation,))

@@ -31,6 +31,8 @@ class SlicePreview:
         Output voxels per input voxel.
     index : int or None
         Which slice; the middle one by default.
+    labels : bool
+        Whether the output is labels.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class SlicePreview:
         output: GreyScale,
         factor: int,
         index: int | None,
+        *,
+        labels: bool = False,
     ) -> None:
         config = patches.config
         scene = next(s for s in patches.scenes if role in s.volumes)
         self.volume, self.output = scene.volumes[role], output
-        self.factor, self.ndim = factor, config.ndim
+        self.factor, self.ndim, self.labels = factor, config.ndim, labels
         shape = self.volume.shape
         depth = shape[0] if len(shape) == 3 else 1
         self.z = min(depth - 1, depth // 2 if index is None else index)
@@ -89,11 +93,13 @@ class SlicePreview:
             o + c * v
             for o, c, v in zip(origin, corner, self.volume.voxel_size, strict=True)
         )
+        values = self.output.restore(out)
         return Volume(
-            self.output.restore(out),
+            values.astype(np.uint8) if self.labels else values,
             self.volume.axes,
             size,
             self.volume.unit,
             place,
             name="preview",
+            metadata={"kind": "labels"} if self.labels else {},
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ def grey_scale(volumes: Sequence[Volume]) -> GreyScale:
     count, mean, squares = 0, 0.0, 0.0
     for volume in volumes:
         found = 0
-        for values in _planes(volume):
+        for values in spread_planes(volume):
             values = values[np.isfinite(values)].astype(np.float64)
             n = values.size
             if not n:
@@ -70,7 +70,8 @@ def grey_scale(volumes: Sequence[Volume]) -> GreyScale:
     return GreyScale(float(mean), std)
 
 
-def _planes(volume: Volume) -> Any:
+def spread_planes(volume: Volume) -> Iterator[np.ndarray[Any, Any]]:
+    """Read up to 64 planes, spread over the volume."""
     if volume.axes == "YX":
         yield np.asarray(volume.data[:])
         return

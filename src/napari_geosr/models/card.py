@@ -20,7 +20,8 @@ class Normalisation(Config):
 
     kind: Literal["standardise", "stored"] = "standardise"
     """``(x - mean) / std`` with the statistics of the whole input volume, and the
-    output scaled back the same way; or, stored, with those of the training data."""
+    output scaled back the same way; or, stored, with those of the training data. Labels
+    are not scaled."""
     mean: float | None = None
     """Stored: mean grey value of the training sources."""
     std: float | None = Field(None, gt=0)
@@ -103,7 +104,7 @@ class FigureRow(Config):
     euler_error: float | None = None
     """Relative error of the Euler number."""
     dice: float | None = None
-    """Overlap of the pore mask with the known one."""
+    """Overlap of the pore mask with the known one; of labels, the mean over them."""
 
 
 class ModelCard(Config):
@@ -115,8 +116,10 @@ class ModelCard(Config):
     """Short name, also of its folder."""
     title: str
     """Name for people."""
-    task: Literal["denoise", "super-resolution", "translate"]
+    task: Literal["denoise", "super-resolution", "translate", "segment"]
     """What it does."""
+    labels: int = Field(1, ge=1, le=256)
+    """Numbers that the result is made of, 0 … labels - 1; 1: it is grey values."""
     method: str = "supervised"
     """How it was learned."""
     network: str
@@ -171,6 +174,12 @@ class ModelCard(Config):
             )
         if self.adjacent_slices > 1 and self.axes == "ZYX":
             raise ValueError("a network on volumes takes no adjacent slices")
+        n = self.network_kwargs.get("out_channels", 1) if self.labels > 1 else 1
+        if (self.labels > 1) != (self.task == "segment") or n != self.labels:
+            raise ValueError(
+                f"{self.labels} labels, the task {self.task!r} and a network of {n} "
+                "output channels do not go together"
+            )
         return self
 
     @classmethod

@@ -17,11 +17,11 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from napari_geosr.networks._dense import DenseStack, dense_maps
-from napari_geosr.networks._planes import PlanesConfig
+from napari_geosr.networks._scores import ScoresConfig, likeliest
 from napari_geosr.networks.spec import NetworkSpec
 
 
-class NetworkConfig(PlanesConfig):
+class NetworkConfig(ScoresConfig):
     """Shape of an MSD-net."""
 
     layers_field: ClassVar[str] = "depth"
@@ -38,8 +38,6 @@ class NetworkConfig(PlanesConfig):
     """Maps per layer."""
     dilations: tuple[int, ...] = Field((1, 2, 3, 4, 5, 6, 7, 8, 9, 10), min_length=1)
     """Dilations of the layers, repeated from the start."""
-    residual: bool = True
-    """Add the (centre) input plane to the output."""
 
     @model_validator(mode="after")
     def _check(self) -> NetworkConfig:
@@ -51,14 +49,16 @@ class NetworkConfig(PlanesConfig):
 def parameter_count(config: NetworkConfig) -> int:
     """Number of parameters in closed form."""
     k, w, d, c = 3**config.ndim, config.width, config.depth, config.adjacent_slices
-    return k * w * (d * c + w * d * (d - 1) // 2) + w * d + (c + w * d) + 1
+    head = config.out_channels * (c + w * d + 1)
+    return k * w * (d * c + w * d * (d - 1) // 2) + w * d + head
 
 
 class MSDNet(nn.Module):
     """Mixed-scale dense network [1]_ with zero padding.
 
     ``z_i = relu(conv(z_0 … z_{i-1}, dilation s_i) + b_i)``; the output is a 1 × 1
-    convolution over all maps, the input included.
+    convolution over all maps, the input included. With several output channels they are
+    scores of labels: see `napari_geosr.networks._scores`.
 
     Attributes
     ----------
@@ -79,7 +79,8 @@ class MSDNet(nn.Module):
         )
         self.training_dtype: torch.dtype | None = None
         self.between_strips: Callable[[], None] | None = None
-        sd = math.sqrt(2 / (3**config.ndim * (c_in + w * (depth - 1)) + 1))
+        n_out = config.out_channels
+        sd = math.sqrt(2 / (3**config.ndim * (c_in + w * (depth - 1)) + n_out))
         self.weights = nn.ParameterList(
             nn.Parameter(sd * torch.randn(w, c_in + w * i, *kernel))
             for i in range(depth)
@@ -88,8 +89,10 @@ class MSDNet(nn.Module):
             nn.Parameter(torch.zeros(w)) for _ in range(depth)
         )
         # Zero at first: a fresh residual network returns its input.
-        self.final_weight = nn.Parameter(torch.zeros(c_in + w * depth))
-        self.final_bias = nn.Parameter(torch.zeros(1))
+        n_maps = c_in + w * depth
+        head = (n_maps,) if n_out == 1 else (n_out, n_maps)
+        self.final_weight = nn.Parameter(torch.zeros(head))
+        self.final_bias = nn.Parameter(torch.zeros(n_out))
         axes = "ZYX"[-config.ndim :]
         self.spec = NetworkSpec(
             axes=axes,
@@ -101,9 +104,16 @@ class MSDNet(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Restore ``(N, C, [Z,] Y, X)`` to ``(N, 1, [Z,] Y, X)``."""
+        """Restore ``(N, C, [Z,] Y, X)`` to ``(N, 1, [Z,] Y, X)``.
+
+        While it is trained for labels: to their scores ``(N, n, [Z,] Y, X)``.
+        """
         y = self._train(x) if torch.is_grad_enabled() else self._infer(x)
-        y = y + self.final_bias.to(y.dtype)
+        bias = self.final_bias.to(y.dtype)
+        if self.config.out_channels > 1:
+            scores = y + bias.view(-1, *[1] * self.config.ndim)
+            return scores if self.training else likeliest(scores)
+        y = y + bias
         if self.config.residual:
             centre = self.config.adjacent_slices // 2
             y = y + x[:, centre : centre + 1]
@@ -116,12 +126,14 @@ class MSDNet(nn.Module):
         maps = DenseStack.apply(  # type: ignore[no-untyped-call]
             x.to(self.training_dtype or x.dtype), self.dilations, *pairs
         )
-        y = self.final_weight.to(maps.dtype)[None] @ maps.flatten(1)
-        out: torch.Tensor = y.view(x.shape[0], 1, *x.shape[2:]).to(x.dtype)
-        return out
+        n_out = self.config.out_channels
+        y = self.final_weight.to(maps.dtype).view(n_out, -1) @ maps.flatten(1)
+        # Maps come before the samples of the batch.
+        out: torch.Tensor = y.view(n_out, x.shape[0], *x.shape[2:]).to(x.dtype)
+        return out.transpose(0, 1)
 
     def _infer(self, x: torch.Tensor) -> torch.Tensor:
-        out = x.new_empty((x.shape[0], 1, *x.shape[2:]))
+        out = x.new_empty((x.shape[0], self.config.out_channels, *x.shape[2:]))
         for sample, place in zip(x, out, strict=True):
             maps = dense_maps(
                 sample,
@@ -130,7 +142,7 @@ class MSDNet(nn.Module):
                 list(self.biases),
                 self.between_strips,
             )
-            place.view(-1).copy_(self.final_weight @ maps.flatten(1))
+            place.copy_((self.final_weight @ maps.flatten(1)).view_as(place))
         return out
 
 

@@ -26,7 +26,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from napari_geosr.networks._planes import PlanesConfig
+from napari_geosr.networks._scores import ScoresConfig, likeliest
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -34,7 +34,7 @@ _SLOPE = 0.1
 _CONVOLUTIONS = 2
 
 
-class NetworkConfig(PlanesConfig):
+class NetworkConfig(ScoresConfig):
     """Shape of a U-Net."""
 
     layers_field: ClassVar[str] = "levels"
@@ -56,8 +56,6 @@ class NetworkConfig(PlanesConfig):
     """How the way up interpolates."""
     top_skip: bool = True
     """Hand the maps of full size over to the end; N2V2 leaves that out."""
-    residual: bool = True
-    """Add the (centre) input plane to the output."""
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -67,7 +65,8 @@ def parameter_count(config: NetworkConfig) -> int:
     pairs = [(config.adjacent_slices, f), *itertools.pairwise(sizes)]
     for level, (a, b) in enumerate(itertools.pairwise(sizes)):
         pairs.append((a + b if level or config.top_skip else b, a))
-    count: int = f + 1 + sum((k * a + 1) * b + (k * b + 1) * b for a, b in pairs)
+    head = config.out_channels * (f + 1)
+    count: int = head + sum((k * a + 1) * b + (k * b + 1) * b for a, b in pairs)
     return count
 
 
@@ -141,7 +140,7 @@ class UNet(nn.Module):
             box(below + (here if level or config.top_skip else 0), here)
             for level, (here, below) in enumerate(itertools.pairwise(sizes))
         )
-        self.head = conv(config.features, 1, 1)
+        self.head = conv(config.features, config.out_channels, 1)
         self._initialise()
         stride = 2**config.levels
         self.spec = NetworkSpec(
@@ -163,7 +162,10 @@ class UNet(nn.Module):
             self.head.weight.mul_(0.05)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Restore ``(N, C, [Z,] Y, X)`` to ``(N, 1, [Z,] Y, X)``."""
+        """Restore ``(N, C, [Z,] Y, X)`` to ``(N, 1, [Z,] Y, X)``.
+
+        While it is trained for labels: to their scores ``(N, n, [Z,] Y, X)``.
+        """
         maps = pad_to(x, 2**self.config.levels)
         skips = []
         for level, box in enumerate(self.down):
@@ -178,6 +180,8 @@ class UNet(nn.Module):
                 maps = torch.cat([skip, maps], dim=1)
             maps = self.up[level](maps)
         y = crop_to(self.head(maps), x.shape[2:])
+        if self.config.out_channels > 1:
+            return y if self.training else likeliest(y)
         if not self.config.residual:
             return y
         centre = self.config.adjacent_slices // 2

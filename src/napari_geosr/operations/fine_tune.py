@@ -20,7 +20,7 @@ OF_THE_NETWORK = frozenset(
     }
 )
 #: Settings of a network that follow from others of the training.
-_FOLLOW = {"ndim", "adjacent_slices", "upscale_factor"}
+_FOLLOW = {"ndim", "adjacent_slices", "upscale_factor", "out_channels"}
 
 
 def fine_tune_settings(
@@ -57,6 +57,8 @@ def fine_tune_settings(
     }
     if card.adjacent_slices > 1:
         settings |= {"dimensions": "2.5D", "adjacent_slices": card.adjacent_slices}
+    if card.labels > 1:
+        settings["labels"] = card.labels
     if method is not None:
         known = config_class(method).model_fields
         settings = {k: v for k, v in settings.items() if k in known}

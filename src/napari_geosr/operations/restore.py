@@ -87,12 +87,13 @@ def preview_steps(
     )
     yield ResultReady(
         result=Volume(
-            data,
+            data.astype(prepared.output_dtype) if prepared.labels else data,
             volume.axes,
             voxel_size,
             volume.unit,
             corner,
             name=prepared.result_name,
+            metadata=prepared.metadata,
         )
     )
 
@@ -158,8 +159,8 @@ def restore(
     Returns
     -------
     Volume
-        float32 (or the input's dtype), in the input's place in space; voxel size and
-        origin follow the model's upscale factor.
+        float32 (or the input's dtype; uint8 of a model that gives labels), in the
+        input's place in space; voxel size and origin follow the model's upscale factor.
 
     Raises
     ------

@@ -91,6 +91,11 @@ def restore_average_steps(
         refuse_own_source(volume, *([] if out is None else [out]))
     mean_volume(volumes, "all")  # says which of them differs
     card = zoo.find(config.model).card
+    if card.labels > 1:
+        raise ConfigError(
+            f"The model {card.name!r} gives labels, and labels have no mean. Restore "
+            "one scan after the other."
+        )
     if card.inputs not in (1, len(volumes)):
         yield Warned(
             message=f"The model {card.name!r} was trained on {card.inputs} inputs of "

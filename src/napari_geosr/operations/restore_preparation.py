@@ -52,7 +52,8 @@ class RestoreConfig(Config):
     output_dtype: Literal["float32", "input"] = Field(
         "float32",
         title="Output type",
-        description="float32, or the input's own integer type, rounded and clipped.",
+        description="float32, or the input's own integer type, rounded and clipped; "
+        "labels are always whole numbers.",
     )
     nonfinite: Literal["mean", "zero", "refuse"] = Field(
         "mean",
@@ -118,6 +119,24 @@ class Prepared:
         """Upscale factor per axis of the volume (1 along Z for networks on planes)."""
         factors = tuple(self.network.spec.upscale_factor)
         return (1,) * (len(self.volume.axes) - len(factors)) + factors
+
+    @property
+    def labels(self) -> bool:
+        """Whether the result is labels, not grey values."""
+        return self.model.card.labels > 1
+
+    @property
+    def output_dtype(self) -> np.dtype[Any]:
+        """Type of the result: one byte for labels, else what the settings say."""
+        if self.labels:
+            return np.dtype(np.uint8)
+        keeps = self.config.output_dtype == "input" and self.volume.dtype.kind in "iu"
+        return self.volume.dtype if keeps else np.dtype(np.float32)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the restored volume says of itself."""
+        return {"kind": "labels"} if self.labels else {}
 
     @property
     def result_name(self) -> str:
@@ -188,7 +207,9 @@ def _scaled(statistics: IntensityStatistics, model: Model) -> IntensityStatistic
     """
     normalisation = model.card.normalisation
     if normalisation.kind != "stored":
-        return statistics
+        # Labels are numbers, not grey values in units of the input's spread.
+        as_it_is = (0.0, 1.0) if model.card.labels > 1 else None
+        return replace(statistics, output=as_it_is)
     assert normalisation.mean is not None
     assert normalisation.std is not None
     assert normalisation.output_mean is not None
@@ -243,13 +264,14 @@ def doubts(prepared: Prepared) -> Iterator[str]:
         seen = "zero"
         if prepared.config.nonfinite == "mean":
             seen = "the mean of the others"
+        kept = "get labels as all others" if prepared.labels else "stay NaN"
         yield (
-            f"{title} has {_found(statistics)}. They stay NaN in the result; the model "
+            f"{title} has {_found(statistics)}. They {kept} in the result; the model "
             f"sees {seen} in their place."
         )
     largest = np.float32(max(abs(statistics.minimum), abs(statistics.maximum)))
     step = float(np.spacing(largest))
-    if step > _COARSE * statistics.std:
+    if step > _COARSE * statistics.std and not prepared.labels:
         yield (
             f"The grey values of {title} are large against their spread: {step:g} is "
             f"the smallest difference that a result in float32 can hold near "

@@ -95,8 +95,7 @@ def run_steps(
     from napari_geosr.inference.compute import frugal_if_tight
 
     volume = prepared.volume
-    integer = prepared.config.output_dtype == "input" and volume.dtype.kind in "iu"
-    dtype = volume.dtype if integer else np.dtype(np.float32)
+    dtype = prepared.output_dtype
     voxel_size, origin = volume.upscaled_geometry(prepared.factors)
     shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
     record: dict[str, Any] = yield from relay(
@@ -113,6 +112,7 @@ def run_steps(
         "unit": volume.unit,
         "origin": origin,
         "provenance": history,
+        "kind": "labels" if prepared.labels else "image",
     }
     # To the end: what comes after the tiles (coarser levels) counts as well.
     with (
@@ -130,6 +130,7 @@ def run_steps(
             origin,
             name=prepared.result_name,
             provenance=history,
+            metadata=prepared.metadata,
         )
         yield TargetReady(volume=result)
         for sentence in doubts(prepared):
@@ -232,9 +233,10 @@ def _remarks(
     if summary is None:
         return
     if summary.n_nonfinite and prepared.statistics.sampled:
+        kept = "labelled as all others" if prepared.labels else "NaN"
         yield Warned(
             message=f"{summary.n_nonfinite} voxels of {prepared.volume.title} are NaN "
-            "or infinite, and NaN in the result."
+            f"or infinite, and {kept} in the result."
         )
     if summary.n_clipped:
         yield Warned(

@@ -20,6 +20,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.learning import checkpoint
 from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.labels import check_labels
 from napari_geosr.learning.loss_titles import loss_title
 from napari_geosr.learning.methods import METHODS, config_class, needs
 from napari_geosr.operations import catalogue
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches
     from napari_geosr.learning.preview import SlicePreview
     from napari_geosr.models.bundle import Model as BundledModel
+    from napari_geosr.models.card import ModelCard
 
 
 __all__ = [
@@ -155,6 +157,8 @@ class TrainJob(Config):
         if method.paired and "target" in volumes:
             self._check_pairs(method, volumes)
         check_contents(volumes)
+        if method.labels > 1:
+            check_labels(volumes["target"], method.labels)
         return volumes
 
     def _check_pairs(
@@ -295,6 +299,7 @@ def _patches_steps(
         paired=method.paired,
         factors={"target": method.upscale_factor},
         one_object=method.one_object,
+        labels=method.label_roles,
     )
     _check_grey_scales(job.training, patches, method)
     yield ResultReady(result=patches)
@@ -309,6 +314,7 @@ def _preview(patches: Patches, method: Method) -> SlicePreview:
         patches.grey[method.output_role],
         method.upscale_factor,
         method.config.preview_slice,
+        labels=method.labels > 1,
     )
 
 
@@ -388,14 +394,16 @@ def _check_pairs(
         if is_simulated(source.name):
             continue  # in place by construction; in strong noise a shift is measured
         ndim, factor = method.config.ndim, method.upscale_factor
-        for warning in check_pair(source, target, factor, ndim).warnings:
+        # Two labels are dark and bright, or the other way round; more have no order.
+        found = check_pair(source, target, factor, ndim, alike=method.labels <= 2)
+        for warning in found.warnings:
             yield Warned(message=warning)
 
 
 def _check_grey_scales(
     config: TrainingConfig, patches: Patches, method: Method
 ) -> None:
-    if config.normalisation == "stored":
+    if config.normalisation == "stored" or method.labels > 1:
         return
     if patches.grey["source"] != patches.grey[method.output_role]:
         raise ConfigError(
@@ -420,7 +428,7 @@ def _weights_of(config: TrainingConfig, method: Method) -> dict[str, Any]:
         weights: dict[str, Any] = model.network().state_dict()
     except ModelError as error:
         raise ModelError(f"The model to start from: {error}") from error
-    theirs = {"network": model.card.network, **model.card.network_kwargs}
+    theirs = {"network": model.card.network, **_all_settings(model.card)}
     ours = {"network": config.network, **method.network_kwargs()}
     differ = sorted(
         k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k)
@@ -433,3 +441,12 @@ def _weights_of(config: TrainingConfig, method: Method) -> dict[str, Any]:
             "model."
         )
     return weights
+
+
+def _all_settings(card: ModelCard) -> dict[str, Any]:
+    """Settings of a card's network, with those that were not there when it was made."""
+    from napari_geosr.networks import NETWORKS
+
+    kind = NETWORKS.load(card.network).NetworkConfig
+    values: dict[str, Any] = kind.create(**card.network_kwargs).model_dump(mode="json")
+    return values

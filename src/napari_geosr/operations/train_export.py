@@ -47,11 +47,13 @@ def export(
     network = trainer.average.cpu().eval()
     spec: Any = network.spec
     normalisation = _normalisation(config.normalisation, patches, method.output_role)
+    labels = int(method.network_kwargs().get("out_channels", 1))
     sources = [s.volumes["source"] for s in patches.scenes if "source" in s.volumes]
     card = ModelCard(
         name=config.name,
         title=config.name,
         task=_task(method),
+        **({"labels": labels} if labels > 1 else {}),
         method=job.method,
         network=config.network,
         network_kwargs=method.network_kwargs(),
@@ -62,7 +64,7 @@ def export(
         **_inputs(method),
         normalisation=normalisation,
         training=describe(sources, _data_sentence(job, patches), config.seed),
-        figures=_figures(trainer, patches),
+        figures=_figures(trainer, patches, labels),
         description=(
             f"Trained by {job.method} in {trainer.step} steps on "
             f"{', '.join(v.title for v in opened['source'][:3])}"
@@ -85,6 +87,8 @@ def export(
 
 
 def _task(method: Method) -> Any:
+    if method.labels > 1:
+        return "segment"
     return "super-resolution" if method.upscale_factor > 1 else method.task
 
 
@@ -161,12 +165,14 @@ def _version(name: str) -> str:
         return "unknown"
 
 
-def _figures(trainer: Trainer, patches: Patches) -> tuple[FigureRow, ...]:
+def _figures(
+    trainer: Trainer, patches: Patches, labels: int = 1
+) -> tuple[FigureRow, ...]:
     """PSNR on validation blocks against the target, where there is one.
 
     Beside it what no training is needed for: the input's, and that of a Gaussian filter
     whose width is the best for this very target; or, where voxels become finer, that of
-    the input enlarged by cubic splines.
+    the input enlarged by cubic splines. Labels are judged by their overlap instead.
     """
     scene = next((s for s in patches.scenes if "target" in s.volumes), None)
     if scene is None or "source" not in scene.volumes:
@@ -176,6 +182,11 @@ def _figures(trainer: Trainer, patches: Patches) -> tuple[FigureRow, ...]:
         _validation_block(scene, patches, r) for r in ("source", "target")
     )
     restored = _restore(trainer, source, target.shape)
+    if labels > 1:
+        from napari_geosr.operations.label_figures import label_figures
+
+        title = scene.volumes["target"].title
+        return label_figures(source, target, restored, labels, title, _SIGMAS)
     span = float(np.ptp(np.percentile(target, (1, 99)))) or 1.0
     kind = "noisy target " if method.noisy_target else ""
     where = f"validation block against {kind}{scene.volumes['target'].title}"

@@ -2,25 +2,32 @@
 
 The target has less noise, more projections or finer voxels. With a network that
 upscales (``light_sr``) its voxels are 2 or 4 times finer along every axis that the
-network works on.
+network works on. Or the target is a label image, and the model learns to label.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.learning.architecture import network_kwargs
 from napari_geosr.learning.config import TrainingConfig
-from napari_geosr.learning.method import Batch, Losses
+from napari_geosr.learning.labels import check_labels, wrong_label
+from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.method import Method as _Method
+from napari_geosr.networks import NETWORKS
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
-NEEDS = "pairs of a poor scan and a good one of the same object, in the same place"
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.learning.patches import Patches
+
+NEEDS = "pairs of a poor scan and a good one, or its labels, in the same place"
 
 
 class Config(TrainingConfig):
@@ -31,6 +38,15 @@ class Config(TrainingConfig):
         title="Loss",
         description="What is made small: l2 (best PSNR), l1 or huber (outliers count "
         "less), ssim (structure), gradient (edges).",
+    )
+    labels: int = Field(
+        1,
+        ge=1,
+        le=256,
+        title="Labels",
+        description="1: learn grey values. 2 or more: the target is a label image with "
+        "the numbers 0, 1, … (phases: pore, solid, grain), this is how many there are, "
+        "and the model gives the likeliest label of each voxel.",
     )
     dilations: int | None = Field(
         None,
@@ -53,11 +69,13 @@ class Method(_Method):
 
     roles = ("source", "target")
     output_role = "target"
+    loss_titles: Mapping[str, str] = {"missed overlap": "1 − mean Dice"}
     config: Config
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
         self.upscale_factor = int(self.network_kwargs().get("upscale_factor", 1))
+        self.labels = self.config.labels
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
@@ -75,6 +93,8 @@ class Method(_Method):
                     "Dilations are given twice: as a number and among the network's "
                     "options. Leave one out."
                 )
+        if config.labels > 1:
+            _check_for_labels(config)
         upscales = config.network == "light_sr"
         if (config.upscale_factor or 1) > 1 and config.network in ("msdnet", "unet"):
             raise ConfigError(
@@ -100,12 +120,93 @@ class Method(_Method):
             more["dilations"] = tuple(range(1, self.config.dilations + 1))
         if (self.config.upscale_factor or 1) > 1:
             more["upscale_factor"] = self.config.upscale_factor
+        if self.config.labels > 1:
+            more |= {"out_channels": self.config.labels, "residual": False}
         return network_kwargs(self.config, **more)
 
+    def look(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
+        """Say which labels there are none of, and that a loss does not apply."""
+        if self.labels == 1:
+            return []
+        said = check_labels(volumes["target"], self.labels)
+        if self.config.loss != Config.model_fields["loss"].default:
+            said.append(
+                f"The loss {self.config.loss} does not apply: labels are learned by "
+                "cross-entropy."
+            )
+        return said
+
+    def intended_use(self) -> str:
+        """What the card says the model is for."""
+        said = super().intended_use()
+        if self.labels > 1:
+            numbers = f"0 … {self.labels - 1}"
+            said += f" It gives labels, {numbers}, numbered as in its training."
+        return said
+
+    def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
+        """Draw a pair; where there are labels, nothing else is in its target."""
+        drawn = super().draw(patches, rng)
+        if self.labels > 1 and (wrong := wrong_label(drawn["target"], self.labels)):
+            raise VolumeError(
+                f"A target has {wrong} somewhere, which is none of the {self.labels} "
+                f"labels 0 … {self.labels - 1}. Correct it, or set another number of "
+                "labels."
+            )
+        return drawn
+
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """The chosen loss; see `napari_geosr.learning.losses.pixel`."""
+        """The chosen loss, or cross-entropy where the target is labels.
+
+        See `napari_geosr.learning.losses.pixel` and `…labels`.
+        """
+        if self.labels > 1:
+            return self._loss_of_labels(batch)
         from napari_geosr.learning.losses.pixel import LOSSES
 
         output = self.modules["network"](batch["source"])
         error = LOSSES[self.config.loss](output, batch["target"])
         return error, {"loss": error}
+
+    def _loss_of_labels(self, batch: Batch) -> tuple[Tensor, Losses]:
+        import torch
+
+        from napari_geosr.learning.losses.labels import cross_entropy
+
+        scores = self.modules["network"](batch["source"])
+        error = cross_entropy(scores, batch["target"])
+        missed = self._missed(scores.argmax(dim=1, keepdim=True), batch["target"])
+        # The first has the colour of the validation curve, which is the same figure.
+        return error, {"missed overlap": torch.tensor(missed), "loss": error}
+
+    def _missed(self, found: Tensor, target: Tensor) -> float:
+        from napari_geosr.learning.losses.labels import mean_dice
+
+        return 1 - mean_dice(found, target, self.labels)
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        """The loss; of labels what is missing to a mean Dice of 1."""
+        if self.labels == 1:
+            return super().validate(batch)
+        found = self.modules["network"](batch["source"])
+        return {"missed overlap": self._missed(found, batch["target"])}
+
+
+def _check_for_labels(config: Config) -> None:
+    """Refuse settings under which no labels can be learned."""
+    if (config.upscale_factor or 1) > 1:
+        raise ConfigError(
+            "Labels are learned at the voxels of the source: leave the upscale factor "
+            "out, or set labels to 1."
+        )
+    fields = NETWORKS.load(config.network).NetworkConfig.model_fields
+    if "out_channels" not in fields:
+        raise ConfigError(
+            f"The network {config.network!r} cannot tell labels apart: choose msdnet "
+            "or unet, or set labels to 1."
+        )
+    if config.network_options.get("residual"):
+        raise ConfigError(
+            "The input cannot be added to the scores of labels: leave residual out of "
+            "the network's options."
+        )

@@ -1,0 +1,66 @@
+"""Whether the targets of a training are label images, before it begins. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.volume import Volume
+from napari_geosr.learning.statistics import spread_planes
+
+
+def check_labels(targets: Sequence[Volume], labels: int) -> list[str]:
+    """Look for the labels in up to 64 spread planes of each target.
+
+    Returns
+    -------
+    list of str
+        A sentence on labels that none of the planes has.
+
+    Raises
+    ------
+    VolumeError
+        If a value is no whole number, or none of 0 … labels - 1.
+    """
+    seen = np.zeros(labels, bool)
+    for target in targets:
+        for plane in spread_planes(target):
+            if wrong := wrong_label(plane, labels):
+                raise VolumeError(
+                    f"{target.title} has {wrong}, but a target of {labels} labels has "
+                    f"the whole numbers 0 … {labels - 1} alone. {_advice(plane)}"
+                )
+            seen[np.unique(plane).astype(int)] = True
+    if seen.all():
+        return []
+    absent = ", ".join(map(str, np.flatnonzero(~seen)))
+    return [
+        f"Of the {labels} labels, {absent} was not found in the targets: the model "
+        "cannot learn what it does not see."
+    ]
+
+
+def wrong_label(values: np.ndarray[Any, Any], labels: int) -> str:
+    """Words for the first value that is no label 0 … labels - 1; "" if there is none.
+
+    Parameters
+    ----------
+    values : ndarray
+        Of any real dtype.
+    """
+    if values.dtype.kind == "f":
+        broken = ~np.isfinite(values) | (values != np.rint(values))
+        if broken.any():
+            return f"the value {values[broken][0]:g}, which is no whole number"
+    outside = (values < 0) | (values >= labels)
+    return f"the value {values[outside][0]:g}" if outside.any() else ""
+
+
+def _advice(plane: np.ndarray[Any, Any]) -> str:
+    found = np.unique(plane)
+    if plane.dtype.kind == "f" and (found != np.rint(found)).any():
+        return "Give a label image, or leave labels at 1 to learn grey values."
+    return "Number its labels from 0 on, or set labels to one more than the largest."

@@ -1,0 +1,38 @@
+"""Learning labels: cross-entropy of their scores, and the overlap that it leads to.
+
+References
+----------
+.. [1] Dice. Measures of the amount of ecologic association between species. Ecology 26,
+   297-302 (1945). doi:10.2307/1932409
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
+    """Mean over all voxels of ``-log softmax(scores)`` at the right label.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (N, n, [Z,] Y, X)
+    target : Tensor of shape (N, 1, [Z,] Y, X)
+        Whole numbers 0 … n - 1, of any dtype.
+    """
+    return functional.cross_entropy(scores.float(), target[:, 0].long())
+
+
+def mean_dice(found: Tensor, target: Tensor, labels: int) -> float:
+    """Dice's overlap [1]_ ``2 |A ∩ B| / (|A| + |B|)``, the mean over the labels.
+
+    Labels that are in neither do not count. Both are whole numbers 0 … labels - 1 of
+    any dtype and the same shape.
+    """
+    pairs = target.flatten().long() * labels + found.flatten().long()
+    counts = torch.bincount(pairs, minlength=labels**2).view(labels, labels).double()
+    either = counts.sum(0) + counts.sum(1)
+    there = either > 0
+    return float((2 * counts.diagonal()[there] / either[there]).mean())
