@@ -66,6 +66,8 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
     planes, said = training.planes, []
     for volume in volumes:
         depth = _depth(volume)
+        if is_simulated(volume.name):
+            continue  # single images among them are meant: the model learns those, too
         if depth == 1 < planes:
             raise ConfigError(
                 f"{volume.title} is a single image, but a 2.5D network sees {planes} "
