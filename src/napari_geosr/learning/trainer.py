@@ -419,7 +419,8 @@ class Trainer:
     def _no_number(self, what: str) -> TrainingError:
         return TrainingError(
             f"{what} is no number any more at step {self.step}. The last good "
-            "checkpoint is kept; resume with a lower learning rate."
+            "checkpoint is kept; resume with a lower learning rate: napari-geosr jobs "
+            "resume JOB --learning-rate RATE."
         )
 
     def rate(self) -> float:
