@@ -107,8 +107,19 @@ def order_table(rows: Sequence[Row], warnings: Mapping[str, str]) -> str:
             for found in verdicts(_of(rows, case), "independent" in case)
         ]
     lines += ["", "What Noise2Void says of each scan before it begins:", ""]
-    lines += [f"- {case}: {text or 'nothing'}" for case, text in warnings.items()]
+    lines += [
+        f"- {case}: {text or 'nothing.'}{_gain(_of(rows, case))}"
+        for case, text in warnings.items()
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _gain(rows: Sequence[Row]) -> str:
+    """What Noise2Void then makes of it."""
+    found = {row["method"]: row["psnr"] for row in rows}
+    if "Noise2Void" not in found:
+        return ""
+    return f" It gains {found['Noise2Void'] - found['input']:+.1f} dB over the input."
 
 
 def table(rows: Sequence[Row], order: Sequence[str]) -> str:

@@ -255,8 +255,8 @@ class Bench:
         case, options = f"{kind}, {noise} noise", self.arguments
         train, test = (specimen(kind, noise, s) for s in (TRAIN_SEED, TEST_SEED))
         if not self.has(case, "input"):
-            self.add(case, [{"method": "input", **figures(test.first, test)}])
-            self.add(case, classical(train, test, noise))
+            given = {"method": "input", **figures(test.first, test)}
+            self.add(case, [given, *classical(train, test, noise)])
         blocks = self.wanted("BM3D") and not self.has(case, *BLOCK_MATCHING)
         if options.bm_python and blocks:
             self.add(case, by_blocks(train, test, noise, options.bm_python))
