@@ -59,6 +59,8 @@ def test_stopping_removing_and_closing_end_the_worker(viewer, qtbot, monkeypatch
     qtbot.waitUntil(lambda: len(closed) == 2, timeout=2000)
     qtbot.waitUntil(lambda: not dock.is_running, timeout=2000)
     qtbot.waitUntil(lambda: "was removed" in dock.message.text)
+    dock.levels.outdated.emit()  # as when its grey values are looked at again, late
+    assert "was removed" in dock.message.text
 
     add(viewer, physical())
     wait_for_levels(dock, qtbot)

@@ -46,6 +46,7 @@ class PorosityDock(PorosityWidgets):
         self._measured: Measured | None = None
         self._sources: dict[str, weakref.ref[Layer]] = {}
         self._removed = ""
+        self._farewell = ""
         self._complains = False
         self.levels = LevelsReader(napari_viewer, self)
         self.pores = PoresShown(napari_viewer, self.result, self)
@@ -118,15 +119,20 @@ class PorosityDock(PorosityWidgets):
 
     def _volume(self, layer: Layer | None) -> Volume | None:
         if layer is None:
-            self.message.clear()
+            self._clear_message()
             return None
         try:
             volume = volume_from_layer(layer, self._viewer)
         except GeoSRError as error:
             self.message.show_error(error)
             return None
-        self.message.clear()
+        self._clear_message()
         return volume
+
+    def _clear_message(self) -> None:
+        """Take away what is said of another image, not why measuring it ended."""
+        if self.message.text != self._farewell:
+            self.message.clear()
 
     def _on_levels(self, levels: GreyLevels) -> None:
         try:
@@ -282,9 +288,10 @@ class PorosityDock(PorosityWidgets):
         if not isinstance(error, Cancelled):
             self.message.show_error(error)
         elif self._removed:
-            self.message.show_message(
+            self._farewell = (
                 f"Layer {self._removed!r} was removed, so measuring it was stopped."
             )
+            self.message.show_message(self._farewell)
         elif not self.message.text:
             self.message.show_message("Cancelled; nothing was changed.")
 
