@@ -48,6 +48,7 @@ def demo(
     if show:
         names = ("truth.ome.tif", "scan.ome.tif", "result.ome.tif")
         paths = [str(result.files[name]) for name in names]
-        command = [sys.executable, "-m", "napari", "--plugin", "napari-geosr", *paths]
-        return subprocess.run(command, check=False).returncode
+        # -P: files of the folder that we are called in are no modules.
+        napari = [sys.executable, "-P", "-m", "napari", "--plugin", "napari-geosr"]
+        return subprocess.run([*napari, *paths], check=False).returncode
     return 0
