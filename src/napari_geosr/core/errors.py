@@ -29,6 +29,10 @@ class VolumeError(GeoSRError, ValueError):
     """An array, its axes or its geometry do not fit together or the task."""
 
 
+class ProjectionsError(GeoSRError, ValueError):
+    """Projections, their angles, flats and darks do not fit together or the task."""
+
+
 class FileError(GeoSRError):
     """A file cannot be read or written: missing, damaged, of an unknown kind."""
 

@@ -1,0 +1,269 @@
+"""Projections: what a tomography scanner records, before there is a volume."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.core.selection import select
+from napari_geosr.core.units import PIXEL, require_unit
+from napari_geosr.core.volume import ArrayLike
+
+GEOMETRIES = ("parallel", "fan", "cone")
+#: Degrees by which a full turn may be incomplete, one step of the rotation added.
+_TURN_TOLERANCE = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Projections:
+    """Views of a sample under many angles, with what is needed to reconstruct it.
+
+    Parameters
+    ----------
+    data : ArrayLike of shape (angle, row, column)
+        Raw counts, or line integrals; in memory or still in its file.
+    angles : array of float, shape (angle,)
+        In degrees, of any order and range.
+    flats, darks : ArrayLike of shape (n, row, column), optional
+        Views without sample, and without beam.
+    pixel_size : tuple of float
+        Of the detector along (row, column) axes, i.e. height and width, in `unit`.
+    unit : str
+        ``"µm"``, ``"mm"``, …; ``"pixel"`` when unknown, never guessed.
+    centre : float, optional
+        Column where the rotation axis is seen; 0 is the middle of the first column.
+        None when it is not known.
+    geometry : str
+        ``"parallel"``, ``"fan"`` or ``"cone"``.
+    source_distance, detector_distance : float, optional
+        From the source to the rotation axis, and from the axis to the detector, in
+        `unit`; needed for fan and cone beam.
+    is_line_integrals : bool
+        Whether `data` are -log(I / I₀) already.
+    provenance : tuple of mapping
+        Records of what was done to get here (`napari_geosr.core.provenance`).
+    name : str
+        What people call it: a file's stem or a layer's name.
+    source : Path, optional
+        The file or folder it was read from.
+    metadata : mapping
+        What else a person may want to see, ``"notes"`` among it. Not written back.
+
+    Raises
+    ------
+    ProjectionsError
+        If the parts do not fit together.
+    """
+
+    data: ArrayLike
+    angles: npt.NDArray[np.float64]
+    flats: ArrayLike | None = None
+    darks: ArrayLike | None = None
+    pixel_size: tuple[float, float] = (1.0, 1.0)
+    unit: str = PIXEL
+    centre: float | None = None
+    geometry: str = "parallel"
+    source_distance: float | None = None
+    detector_distance: float | None = None
+    is_line_integrals: bool = False
+    provenance: tuple[Mapping[str, Any], ...] = ()
+    name: str = "projections"
+    source: Path | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._check_data()
+        self._check_angles()
+        for word, frames in (("flat", self.flats), ("dark", self.darks)):
+            self._check_frames(word, frames)
+        object.__setattr__(self, "unit", require_unit(self.unit))
+        object.__setattr__(self, "pixel_size", self._checked_pixel_size())
+        self._check_geometry()
+
+    def _check_data(self) -> None:
+        shape = tuple(self.data.shape)
+        if len(shape) != 3 or min(shape) < 1:
+            raise ProjectionsError(
+                f"{self.title} has shape {shape}; projections need three axes (angle, "
+                "row, column), none of them empty. Choose another dataset or file."
+            )
+        if np.dtype(self.data.dtype).kind not in "biuf":
+            raise ProjectionsError(
+                f"{self.title} holds values of type {np.dtype(self.data.dtype)}; "
+                "projections are real numbers. Choose another dataset or file."
+            )
+
+    def _check_angles(self) -> None:
+        angles = np.array(self.angles, np.float64)
+        if angles.shape != (self.n_angles,):
+            given = len(angles) if angles.ndim == 1 else f"an array {angles.shape} of"
+            raise ProjectionsError(
+                f"{self.title} has {self.n_angles} projections but {given} angles. "
+                "Give one angle for each projection."
+            )
+        bad = np.flatnonzero(~np.isfinite(angles))
+        if bad.size:
+            raise ProjectionsError(
+                f"{self.title}: {bad.size} of its {len(angles)} angles are NaN or "
+                f"infinite (the first is angle {bad[0]}). Correct the angles, or leave "
+                "these projections out."
+            )
+        angles.setflags(write=False)
+        object.__setattr__(self, "angles", angles)
+
+    def _check_frames(self, word: str, frames: ArrayLike | None) -> None:
+        if frames is None:
+            return
+        shape = tuple(frames.shape)
+        if len(shape) != 3 or shape[0] < 1 or shape[1:] != self.data.shape[1:]:
+            raise ProjectionsError(
+                f"{self.title}: the {word} fields have shape {shape}, the projections "
+                f"{tuple(self.data.shape)}. Both need the same rows and columns: give "
+                f"{word} fields of this detector."
+            )
+
+    def _checked_pixel_size(self) -> tuple[float, float]:
+        given: Any = self.pixel_size
+        sizes = tuple(float(v) for v in np.ravel(given))
+        sizes = sizes * 2 if len(sizes) == 1 else sizes
+        if len(sizes) != 2 or not all(math.isfinite(v) and v > 0 for v in sizes):
+            raise ProjectionsError(
+                f"{self.title} has pixel size {given}; two numbers greater than zero "
+                "are needed: height and width of a detector pixel."
+            )
+        return sizes[0], sizes[1]
+
+    def _check_geometry(self) -> None:
+        if self.geometry not in GEOMETRIES:
+            raise ProjectionsError(
+                f"{self.title}: {self.geometry!r} is no geometry that is known. Use "
+                f"one of: {', '.join(GEOMETRIES)}."
+            )
+        if self.centre is not None and not math.isfinite(self.centre):
+            raise ProjectionsError(
+                f"{self.title} has {self.centre} as its rotation centre; give a "
+                "column, or leave it out to have it found."
+            )
+        if self.geometry == "parallel":
+            return
+        for word in ("source_distance", "detector_distance"):
+            value = getattr(self, word)
+            # A detector may stand on the axis (a virtual one), a source may not.
+            low = value is not None and (
+                value <= 0 if word == "source_distance" else value < 0
+            )
+            if value is None or not math.isfinite(value) or low:
+                raise ProjectionsError(
+                    f"{self.title} is a {self.geometry}-beam scan and needs its "
+                    f"{word.replace('_', ' ')} (not {value}). Give the distances from "
+                    "source to axis and from axis to detector."
+                )
+
+    @property
+    def title(self) -> str:
+        """The file's name, or the layer's: what a message calls the projections."""
+        return repr(self.name) if self.source is None else self.source.name
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of angles, rows and columns."""
+        n_angles, n_rows, n_columns = (int(n) for n in self.data.shape)
+        return n_angles, n_rows, n_columns
+
+    @property
+    def n_angles(self) -> int:
+        """Number of projections."""
+        return int(self.data.shape[0])
+
+    @property
+    def n_rows(self) -> int:
+        """Number of detector rows, i.e. of slices in a parallel beam."""
+        return int(self.data.shape[1])
+
+    @property
+    def n_columns(self) -> int:
+        """Number of detector columns."""
+        return int(self.data.shape[2])
+
+    @property
+    def angular_range(self) -> float:
+        """Degrees covered: from the lowest to the highest angle and one step more."""
+        low, high = float(self.angles.min()), float(self.angles.max())
+        if self.n_angles < 2:
+            return 0.0
+        return (high - low) * self.n_angles / (self.n_angles - 1)
+
+    @property
+    def is_full_turn(self) -> bool:
+        """Whether each ray was measured from both sides: 360 degrees or more."""
+        return self.angular_range > 360 - _TURN_TOLERANCE
+
+    @property
+    def has_physical_size(self) -> bool:
+        """Whether the pixel size is known in a unit of length."""
+        return self.unit != PIXEL
+
+    def replace(self, **changes: Any) -> Projections:
+        """Return a copy with some fields changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+    def rows(self, start: int, stop: int) -> Projections:
+        """Take the detector rows `start` … `stop` - 1; nothing is read.
+
+        Raises
+        ------
+        ProjectionsError
+            If there are no such rows, or the beam is a cone, where a row by itself
+            does not know how far it is from the middle.
+        """
+        if not 0 <= start < stop <= self.n_rows:
+            raise ProjectionsError(
+                f"{self.title} has rows 0 … {self.n_rows - 1}; there are no rows "
+                f"{start} … {stop - 1}."
+            )
+        if self.geometry == "cone" and (start, stop) != (0, self.n_rows):
+            raise ProjectionsError(
+                f"{self.title} is a cone-beam scan: its rows depend on each other and "
+                "cannot be taken alone. Use all rows."
+            )
+        return self.replace(
+            data=_rows(self.data, start, stop),
+            flats=None if self.flats is None else _rows(self.flats, start, stop),
+            darks=None if self.darks is None else _rows(self.darks, start, stop),
+        )
+
+    def every(self, k: int, first: int = 0) -> Projections:
+        """Take every `k`-th projection, beginning with projection `first`."""
+        if k < 1 or not 0 <= first < self.n_angles:
+            raise ProjectionsError(
+                f"{self.title} has {self.n_angles} projections; every {k}th from "
+                f"{first} on cannot be taken."
+            )
+        return self.subset(range(first, self.n_angles, k))
+
+    def subset(self, indices: Sequence[int] | npt.NDArray[Any]) -> Projections:
+        """Take the projections with these indices, in this order; nothing is read."""
+        chosen = np.asarray(indices, np.intp)
+        bad = chosen[(chosen < 0) | (chosen >= self.n_angles)]
+        if chosen.ndim != 1 or not chosen.size:
+            raise ProjectionsError(
+                f"{self.title}: no projection is left. Choose one at least."
+            )
+        if bad.size:
+            raise ProjectionsError(
+                f"{self.title} has projections 0 … {self.n_angles - 1} and no "
+                f"projection {bad[0]}. Choose others."
+            )
+        return self.replace(data=select(self.data, chosen), angles=self.angles[chosen])
+
+
+def _rows(frames: Any, start: int, stop: int) -> Any:
+    return select(frames, np.arange(frames.shape[0]), (start, stop))
