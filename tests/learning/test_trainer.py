@@ -129,8 +129,11 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
         return value * float("nan"), {"loss": value * float("nan")}
 
     monkeypatch.setattr(trainer.method, "loss", broken)
-    with pytest.raises(TrainingError, match="no number"):
+    with pytest.raises(TrainingError, match="no number") as raised:
         finish(trainer)
+    half = trainer.config.learning_rate / 2
+    assert f"--learning-rate {half:g}." in str(raised.value)
+    assert "'Resume with…' in the Jobs dock" in str(raised.value)
     state = checkpoint.load(tmp_path)
     assert state is not None
     assert state["step"] == 2

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
@@ -24,6 +24,7 @@ from napari_geosr.gui._job_words import (
 from napari_geosr.gui._model_handing import ModelHanding, figures_of
 from napari_geosr.jobs import local
 from napari_geosr.jobs.folder import JobStatus
+from napari_geosr.jobs.settings import change_training
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -68,6 +69,8 @@ class JobView(JobWidgets):
         self.pause_button.clicked.connect(lambda: self._ask("pause"))
         self.finish_button.clicked.connect(lambda: self._ask("finish"))
         self.resume_button.clicked.connect(self.resume)
+        self.resume_with.chosen.connect(self._go_on)
+        self.resume_with.failed.connect(self.message.show_error)
         self.use_button.clicked.connect(self._on_use)
         self.tune_button.clicked.connect(self._on_tune)
         self.show_preview.toggled.connect(self._on_show_preview)
@@ -116,12 +119,14 @@ class JobView(JobWidgets):
         self.preview.remove()
         self.message.clear()
         self._watch, self._state = None, ""
+        self.resume_with.set_job(None)
         found = [] if path is None else _watches([path])
         if not found:
             self._show_nothing()
             return
         self._watch = found[0]
         folder = self._watch.folder
+        self.resume_with.set_job(folder)
         self.preview.set_source(source)
         self._attach_preview()
         self.folder_label.setText(str(folder.path))
@@ -147,15 +152,23 @@ class JobView(JobWidgets):
         )
 
     def resume(self) -> None:
-        """Go on with the job."""
+        """Go on with the job as it is."""
+        self._go_on({})
+
+    def _go_on(self, changes: Mapping[str, Any]) -> None:
+        """Go on with the job; from its last checkpoint on with other settings."""
         if self._watch is None:
             return
         self._watch.forget_wish()
         self.message.clear()
         try:
+            if changes:
+                change_training(self._watch.folder, **changes)
             local.start(self._watch.folder)
         except (GeoSRError, OSError) as error:
             self.message.show_error(error)
+        else:
+            self.resume_with.set_open(False)
         self._look()
 
     def _ask(self, what: str) -> None:
@@ -249,9 +262,9 @@ class JobView(JobWidgets):
         self.finish_button.setEnabled(
             not waiting and status.state == "running" and done > 0
         )
-        self.resume_button.setVisible(
-            status.can_resume or (status.state == "queued" and not status.pid)
-        )
+        waits = status.state == "queued" and not status.pid
+        for offered in (self.resume_button, self.resume_with):
+            offered.setVisible(status.can_resume or waits)
         has_model = status.state == "done" and status.result is not None
         self.use_button.setVisible(has_model)
         self.tune_button.setVisible(has_model)

@@ -7,7 +7,6 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QProgressBar,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
@@ -16,6 +15,7 @@ from napari_geosr.gui._elided import ElidedLabel
 from napari_geosr.gui._labelled import button, small_button, text_label
 from napari_geosr.gui._loss_plot import LossPlot
 from napari_geosr.gui._notify import MessageRow
+from napari_geosr.gui._resume_with import ResumeWith
 
 
 class JobWidgets(QWidget):
@@ -46,6 +46,7 @@ class JobWidgets(QWidget):
         self.resume_button = button(
             "Resu&me", "Go on from the last checkpoint, in a process of its own."
         )
+        self.resume_with = ResumeWith()
         self.finish_button = button(
             "Stop and &keep the model",
             "Stop after the current step, and make a model of what was learned.",
@@ -79,9 +80,10 @@ class JobWidgets(QWidget):
         buttons.addWidget(self.pause_button, 0, 0)
         buttons.addWidget(self.resume_button, 0, 0)
         buttons.addWidget(self.show_preview, 0, 1)
-        buttons.addWidget(self.finish_button, 1, 0, 1, 2)
-        buttons.addWidget(self.use_button, 2, 0, 1, 2)
-        buttons.addWidget(self.tune_button, 3, 0, 1, 2)
+        buttons.addWidget(self.resume_with, 1, 0, 1, 2)
+        buttons.addWidget(self.finish_button, 2, 0, 1, 2)
+        buttons.addWidget(self.use_button, 3, 0, 1, 2)
+        buttons.addWidget(self.tune_button, 4, 0, 1, 2)
         folder = QHBoxLayout()
         folder.addWidget(self.folder_label, 1)
         folder.addWidget(self.folder_button)
@@ -94,10 +96,11 @@ class JobWidgets(QWidget):
         column.addLayout(buttons)
         column.addLayout(folder)
 
-    def _buttons(self) -> tuple[QPushButton, ...]:
+    def _buttons(self) -> tuple[QWidget, ...]:
         return (
             self.pause_button,
             self.resume_button,
+            self.resume_with,
             self.finish_button,
             self.use_button,
             self.tune_button,

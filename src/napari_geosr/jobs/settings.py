@@ -7,6 +7,9 @@ from typing import Any
 from napari_geosr.core.errors import JobError
 from napari_geosr.jobs.folder import JobFolder
 
+#: What command line and Jobs dock offer to change; many others are refused.
+CHANGEABLE = ("learning_rate", "batch_size", "steps")
+
 
 def change_training(job: JobFolder, **changes: Any) -> None:
     """Write settings of the training into ``config.yaml``, and what they were before.

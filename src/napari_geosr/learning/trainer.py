@@ -419,8 +419,9 @@ class Trainer:
     def _no_number(self, what: str) -> TrainingError:
         return TrainingError(
             f"{what} is no number any more at step {self.step}. The last good "
-            "checkpoint is kept; resume with a lower learning rate: napari-geosr jobs "
-            "resume JOB --learning-rate RATE."
+            "checkpoint is kept; resume with half the learning rate: 'Resume with…' in "
+            "the Jobs dock, or napari-geosr jobs resume JOB --learning-rate "
+            f"{self.config.learning_rate / 2:.6g}."
         )
 
     def rate(self) -> float:
