@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,18 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import arrangement, finish
+from napari_geosr.io.hdf5_items import (
+    MAX_DEPTH,
+    Dataset,
+    identity,
+    open_item,
+    opened,
+    text_of,
+    walk,
+)
 from napari_geosr.io.lazy import decoding
-from napari_geosr.io.suffixes import looks_like, stem_of
+from napari_geosr.io.suffixes import stem_of
 
-_MAX_DEPTH = 12
 _MAX_LISTED = 8
 
 
@@ -41,23 +48,9 @@ def read_hdf5(
     FileError
         If the file is damaged, the dataset missing, or several could be meant.
     """
-    import h5py
-
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        if "truncated" in str(error):
-            raise FileError(
-                f"{path.name} is truncated: it ends before its data does. Copy or "
-                "download the file again."
-            ) from error
-        raise FileError(
-            f"{path.name} is not a readable HDF5 file ({looks_like(path)}). Check the "
-            "file or download it again."
-        ) from error
-    with file, decoding(path, "its structure"):
+    with opened(path) as file, decoding(path, "its structure"):
         name = dataset.strip("/") if dataset else _find(file, path)
-        found = _open(file, name, path)
+        found = open_item(file, name, path)
         return _volume(found, name, path, axes)
 
 
@@ -81,23 +74,6 @@ def _volume(found: Any, name: str, path: Path, axes: str | None) -> Volume:
         source=path,
         metadata=metadata,
     )
-
-
-class Dataset:
-    """A `Source` over one dataset; thread-safe, opens the file for each read."""
-
-    def __init__(self, path: Path, name: str, found: Any) -> None:
-        self.path = path
-        self.name = name
-        self.shape = tuple(int(n) for n in found.shape)
-        self.dtype = np.dtype(found.dtype)
-        self._lock = threading.Lock()
-
-    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
-        import h5py
-
-        with self._lock, h5py.File(self.path, "r") as file:
-            return np.asarray(file[self.name][key])
 
 
 def _check(found: Any, name: str, path: Path) -> None:
@@ -124,8 +100,8 @@ def _find(file: Any, path: Path) -> str:
         return default
     found: dict[tuple[str, int], tuple[str, Any]] = {}
     missing: list[str] = []
-    for name, item in _walk(file, "", missing, 0, set()):
-        found.setdefault(_identity(item), (name, item))
+    for name, item in walk(file, "", missing, 0, set()):
+        found.setdefault(identity(item), (name, item))
     candidates = list(found.values())
     volumes = [c for c in candidates if c[1].ndim >= 3]
     for some in (candidates, volumes):
@@ -150,89 +126,22 @@ def _find(file: Any, path: Path) -> str:
     )
 
 
-def _identity(item: Any) -> tuple[str, int]:
-    """File and address of an object, the same through whatever link it is reached."""
-    import h5py
-
-    return str(item.file.filename), int(h5py.h5o.get_info(item.id).addr)
-
-
-def _walk(
-    group: Any, prefix: str, missing: list[str], depth: int, seen: set[Any]
-) -> Iterator[tuple[str, Any]]:
-    """Datasets of numbers with an image's shape, through links, each group once."""
-    import h5py
-
-    key = _identity(group)
-    if depth > _MAX_DEPTH or key in seen:
-        return
-    seen.add(key)
-    for name in group:
-        item = group.get(name) if name in group else None
-        if item is None:
-            link = group.get(name, getlink=True)
-            if isinstance(link, h5py.ExternalLink) and link.filename not in missing:
-                missing.append(link.filename)
-            continue
-        if isinstance(item, h5py.Group):
-            yield from _walk(item, f"{prefix}{name}/", missing, depth + 1, seen)
-        elif isinstance(item, h5py.Dataset) and item.dtype.kind in "biufc":
-            long_axes = sum(n > 1 for n in item.shape)
-            if 2 <= item.ndim <= 5 and long_axes >= 2:
-                yield f"{prefix}{name}", item
-
-
 def _nexus_default(file: Any) -> str | None:
     """What the `default` and `signal` attributes of NeXus point at."""
     group = file
     parts: list[str] = []
-    while "default" in group.attrs and len(parts) < _MAX_DEPTH:
-        name = _text(group.attrs["default"])
+    while "default" in group.attrs and len(parts) < MAX_DEPTH:
+        name = text_of(group.attrs["default"])
         if name not in group:
             return None
         parts.append(name)
         group = group[name]
         if not hasattr(group, "keys"):
             return "/".join(parts)
-    signal = _text(group.attrs.get("signal", "")) if parts else ""
+    signal = text_of(group.attrs.get("signal", "")) if parts else ""
     if not signal or signal not in group:
         return None
     return "/".join([*parts, signal])
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _open(file: Any, name: str, path: Path) -> Any:
-    """The dataset `name`; says which linked file is missing, or what there is."""
-    import h5py
-
-    group, parts = file, [p for p in name.split("/") if p]
-    for i, part in enumerate(parts):
-        link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
-        item = group.get(part) if link is not None else None
-        if item is None and isinstance(link, h5py.ExternalLink):
-            raise FileError(
-                f"{path.name}: {name!r} lies in {link.filename}, which is missing or "
-                f"has no {link.path}. Put that file beside {path.name}."
-            )
-        if item is None:
-            there = (
-                ", ".join(list(group)[:_MAX_LISTED]) if i == 0 or link is None else ""
-            )
-            raise FileError(
-                f"{path.name} has no dataset {name!r}. "
-                f"{'/'.join(parts[:i]) or 'Its top level'} holds: {there or 'nothing'}."
-            )
-        group = item
-    if isinstance(group, h5py.Group):
-        inner = [n for n in group if isinstance(group.get(n), h5py.Dataset)]
-        raise FileError(
-            f"{path.name}: {name!r} is a group, not a dataset. It holds: "
-            f"{', '.join(inner[:_MAX_LISTED]) or 'only groups'}."
-        )
-    return group
 
 
 def _space(
@@ -259,10 +168,10 @@ def _coordinates(found: Any, axis: int) -> tuple[float, float, str | None]:
     names = found.parent.attrs.get("axes")
     if names is None or isinstance(names, str | bytes) or len(names) != found.ndim:
         return nothing
-    item = found.parent.get(_text(names[axis]))
+    item = found.parent.get(text_of(names[axis]))
     if item is None or getattr(item, "shape", ()) != (found.shape[axis],):
         return nothing
-    unit = parse_unit(_text(item.attrs.get("units", "")))
+    unit = parse_unit(text_of(item.attrs.get("units", "")))
     values = np.asarray(item, dtype=np.float64)
     steps = np.diff(values)
     even = len(steps) > 0 and np.allclose(steps, steps.mean(), rtol=1e-4, atol=0)

@@ -1,0 +1,199 @@
+"""Data Exchange HDF5: how synchrotrons keep projections, flats, darks and angles.
+
+References
+----------
+.. [1] De Carlo et al. Scientific data exchange: a schema for HDF5-based storage of raw
+   and analyzed data. J. Synchrotron Rad. 21, 1224-1230 (2014).
+   doi:10.1107/S160057751401604X
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.units import MILLIMETRES, PIXEL, parse_unit
+from napari_geosr.io.angles import GivenAngles, stored_in
+from napari_geosr.io.hdf5_items import Dataset, open_item, text_of
+from napari_geosr.io.lazy import Arranged, LazyArray
+from napari_geosr.io.suffixes import stem_of
+
+#: Attribute of the file with what Data Exchange has no place for.
+STAMP = "napari-geosr"
+_BLOCK_BYTES = 64 * 1024**2
+_AXES = {"theta": 0, "angle": 0, "y": 1, "x": 2}
+_PIXEL_SIZES = ("actual_pixel_size_{}", "pixel_size_{}", "{}_pixel_size")
+
+
+def read_data_exchange(
+    file: Any, path: Path, given: GivenAngles, data: str = "exchange/data"
+) -> Projections:
+    """Read the projections of an open file lazily.
+
+    Parameters
+    ----------
+    file : h5py.File
+    path : Path
+    given : GivenAngles
+        Overrules the file's angles.
+    data : str
+        Dataset of the projections; flats, darks and angles lie beside it.
+
+    Raises
+    ------
+    FileError
+        If the projections or their angles are missing or no such thing.
+    """
+    found = open_item(file, data, path)
+    group = found.parent
+    array = lazy_frames(found, data, path)
+    prefix = data.rpartition("/")[0]
+    stored = None
+    if "theta" in group:
+        where = f"{path.name}, {prefix}/theta"
+        stored = stored_in(open_item(file, f"{prefix}/theta", path), where)
+    stamp = _stamp(file, path)
+    frames: dict[str, Any] = {}
+    for word, name in (("flats", "data_white"), ("darks", "data_dark")):
+        if name in group and group[name].size:
+            inner = f"{prefix}/{name}".strip("/")
+            frames[word] = lazy_frames(open_item(file, inner, path), inner, path)
+    size, unit = _pixel_size(file)
+    metadata = {"format": "Data Exchange HDF5", "dataset": data}
+    if "is_line_integrals" in stamp:
+        metadata["written_by"] = "napari-geosr"
+    return Projections(
+        data=array,
+        angles=given.resolve(array.shape[0], path.name, stored),
+        **frames,
+        **({"pixel_size": size, "unit": unit} | stamp),
+        source=path,
+        metadata=metadata,
+    )
+
+
+def lazy_frames(found: Any, name: str, path: Path) -> LazyArray:
+    """Frames of a dataset as a lazy array (frame, row, column).
+
+    Raises
+    ------
+    FileError
+        If it has not three axes, or no real numbers.
+    """
+    where = f"{path.name}, dataset {name!r}"
+    if found.ndim != 3 or found.size == 0:
+        shape = " × ".join(map(str, found.shape)) or "a single value"
+        raise FileError(
+            f"{where} has shape {shape}; projections need three axes (angle, row, "
+            "column), none of them empty. Choose another dataset (--dataset)."
+        )
+    if np.dtype(found.dtype).kind not in "biuf":
+        raise FileError(
+            f"{where} holds no real numbers ({found.dtype}). Choose another dataset "
+            "(--dataset)."
+        )
+    # Attribute axes, where they are there: theta:y:x, or y:theta:x for sinograms.
+    words = text_of(found.attrs.get("axes", "")).split(":")
+    order = [_AXES.get(w.partition("_")[0], -1) for w in words]
+    chunks = found.chunks or (1, *found.shape[1:])
+    source: Any = Dataset(path, name, found)
+    if sorted(order) == [0, 1, 2] and order != [0, 1, 2]:
+        stored = [order.index(axis) for axis in range(3)]
+        source = Arranged(source, stored)
+        chunks = tuple(chunks[i] for i in stored)
+    return LazyArray(source, path, chunks)
+
+
+def _pixel_size(file: Any) -> tuple[tuple[float, float], str]:
+    """Height and width of a pixel where the detector's group says them with a unit."""
+    group = file.get("measurement/instrument/detector")
+    return pixel_size_in(group) if group is not None else ((1.0, 1.0), PIXEL)
+
+
+def pixel_size_in(group: Any) -> tuple[tuple[float, float], str]:
+    """Height and width of a pixel, and their unit, out of a detector's group."""
+    for pattern in _PIXEL_SIZES:
+        items = [group.get(pattern.format(axis)) for axis in "yx"]
+        if any(item is None or getattr(item, "size", 0) != 1 for item in items):
+            continue
+        units = [parse_unit(text_of(item.attrs.get("units", ""))) for item in items]
+        sizes = [float(np.ravel(item[()])[0]) for item in items]
+        usable = all(u in MILLIMETRES for u in units) and min(sizes) > 0
+        if usable and np.isfinite(sizes).all():
+            y, x = (str(u) for u in units)
+            height = sizes[0] * (MILLIMETRES[y] / MILLIMETRES[x] if y != x else 1.0)
+            return (height, sizes[1]), x
+    return (1.0, 1.0), PIXEL
+
+
+def _stamp(file: Any, path: Path) -> dict[str, Any]:
+    """What we wrote beside the format's own fields, as arguments of `Projections`."""
+    try:
+        stamp = json.loads(text_of(file.attrs.get(STAMP, "{}")))
+        stamp = {"name": stem_of(path)} | stamp
+        for key in ("provenance", "pixel_size"):
+            if key in stamp:
+                stamp[key] = tuple(stamp[key])
+    except (ValueError, TypeError) as error:
+        raise FileError(
+            f"{path.name} is damaged: its attribute {STAMP!r} is no JSON ({error}). "
+            "Copy or export the file again."
+        ) from error
+    known = {f.name for f in Projections.__dataclass_fields__.values()}
+    return {key: value for key, value in stamp.items() if key in known}
+
+
+def write_data_exchange(projections: Projections, temporary: Path) -> None:
+    """Write projections to a new file, block by block of projections."""
+    import h5py
+
+    stamp = {
+        "name": projections.name,
+        "pixel_size": projections.pixel_size,
+        "unit": projections.unit,
+        "centre": projections.centre,
+        "geometry": projections.geometry,
+        "source_distance": projections.source_distance,
+        "detector_distance": projections.detector_distance,
+        "is_line_integrals": projections.is_line_integrals,
+        "provenance": list(projections.provenance),
+    }
+    with h5py.File(temporary, "w") as file:
+        file.attrs[STAMP] = json.dumps(stamp)
+        file["implements"] = "exchange:measurement"
+        group = file.create_group("exchange")
+        group["title"] = "tomography_raw_projections"
+        group["theta"] = projections.angles
+        group["theta"].attrs["units"] = "degrees"
+        for name, array, first_axis in (
+            ("data", projections.data, "theta"),
+            ("data_white", projections.flats, "theta_white"),
+            ("data_dark", projections.darks, "theta_dark"),
+        ):
+            if array is None:
+                continue
+            written = _copy(group, name, array)
+            written.attrs["axes"] = f"{first_axis}:y:x"
+            lines = name == "data" and projections.is_line_integrals
+            written.attrs["units"] = "1" if lines else "counts"
+        if projections.has_physical_size:
+            detector = file.create_group("measurement/instrument/detector")
+            for axis, size in zip("yx", projections.pixel_size, strict=True):
+                name = f"actual_pixel_size_{axis}"
+                detector[name] = size
+                detector[name].attrs["units"] = projections.unit
+
+
+def _copy(group: Any, name: str, array: Any) -> Any:
+    shape, dtype = tuple(array.shape), np.dtype(array.dtype).newbyteorder("=")
+    out = group.create_dataset(name, shape, dtype)
+    plane = shape[1] * shape[2] * dtype.itemsize
+    step = max(1, _BLOCK_BYTES // plane)
+    for start in range(0, shape[0], step):
+        out[start : start + step] = np.asarray(array[start : start + step])
+    return out

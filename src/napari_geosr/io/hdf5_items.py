@@ -1,0 +1,126 @@
+"""What lies in an HDF5 file: opening it, walking through it, reading a dataset."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.io.suffixes import looks_like
+
+#: Groups within groups that are followed.
+MAX_DEPTH = 12
+_MAX_LISTED = 8
+
+
+def opened(path: Path) -> Any:
+    """Open a file for reading (a context manager).
+
+    Raises
+    ------
+    FileError
+        If it is truncated or no HDF5 file.
+    """
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if "truncated" in str(error):
+            raise FileError(
+                f"{path.name} is truncated: it ends before its data does. Copy or "
+                "download the file again."
+            ) from error
+        raise FileError(
+            f"{path.name} is not a readable HDF5 file ({looks_like(path)}). Check the "
+            "file or download it again."
+        ) from error
+
+
+class Dataset:
+    """A `Source` over one dataset; thread-safe, opens the file for each read."""
+
+    def __init__(self, path: Path, name: str, found: Any) -> None:
+        self.path = path
+        self.name = name
+        self.shape = tuple(int(n) for n in found.shape)
+        self.dtype = np.dtype(found.dtype)
+        self._lock = threading.Lock()
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+        import h5py
+
+        with self._lock, h5py.File(self.path, "r") as file:
+            return np.asarray(file[self.name][key])
+
+
+def identity(item: Any) -> tuple[str, int]:
+    """File and address of an object, the same through whatever link it is reached."""
+    import h5py
+
+    return str(item.file.filename), int(h5py.h5o.get_info(item.id).addr)
+
+
+def walk(
+    group: Any, prefix: str, missing: list[str], depth: int, seen: set[Any]
+) -> Iterator[tuple[str, Any]]:
+    """Datasets of numbers with an image's shape, through links, each group once."""
+    import h5py
+
+    key = identity(group)
+    if depth > MAX_DEPTH or key in seen:
+        return
+    seen.add(key)
+    for name in group:
+        item = group.get(name) if name in group else None
+        if item is None:
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink) and link.filename not in missing:
+                missing.append(link.filename)
+            continue
+        if isinstance(item, h5py.Group):
+            yield from walk(item, f"{prefix}{name}/", missing, depth + 1, seen)
+        elif isinstance(item, h5py.Dataset) and item.dtype.kind in "biufc":
+            long_axes = sum(n > 1 for n in item.shape)
+            if 2 <= item.ndim <= 5 and long_axes >= 2:
+                yield f"{prefix}{name}", item
+
+
+def text_of(value: Any) -> str:
+    """Text of an attribute, which may be bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def open_item(file: Any, name: str, path: Path) -> Any:
+    """The dataset `name`; says which linked file is missing, or what there is."""
+    import h5py
+
+    group, parts = file, [p for p in name.split("/") if p]
+    for i, part in enumerate(parts):
+        link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
+        item = group.get(part) if link is not None else None
+        if item is None and isinstance(link, h5py.ExternalLink):
+            raise FileError(
+                f"{path.name}: {name!r} lies in {link.filename}, which is missing or "
+                f"has no {link.path}. Put that file beside {path.name}."
+            )
+        if item is None:
+            there = (
+                ", ".join(list(group)[:_MAX_LISTED]) if i == 0 or link is None else ""
+            )
+            raise FileError(
+                f"{path.name} has no dataset {name!r}. "
+                f"{'/'.join(parts[:i]) or 'Its top level'} holds: {there or 'nothing'}."
+            )
+        group = item
+    if isinstance(group, h5py.Group):
+        inner = [n for n in group if isinstance(group.get(n), h5py.Dataset)]
+        raise FileError(
+            f"{path.name}: {name!r} is a group, not a dataset. It holds: "
+            f"{', '.join(inner[:_MAX_LISTED]) or 'only groups'}."
+        )
+    return group

@@ -1,0 +1,193 @@
+"""NXtomo: NeXus files whose image_key tells projections, flats and darks apart.
+
+The frames, and the angles, may lie in other files that the NeXus file links to; only
+those that are needed must be there.
+
+References
+----------
+.. [1] NXtomo. https://manual.nexusformat.org/classes/applications/NXtomo.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.selection import select
+from napari_geosr.io.angles import GivenAngles, StoredAngles, stored_in
+from napari_geosr.io.data_exchange import lazy_frames, pixel_size_in
+from napari_geosr.io.hdf5_items import MAX_DEPTH, identity, open_item, text_of
+from napari_geosr.io.suffixes import stem_of
+
+PROJECTION, FLAT, DARK = 0, 1, 2
+_LOOKS_LIKE_ANGLE = re.compile(r"theta|angle|rot|omega|phi", re.IGNORECASE)
+
+
+def detectors(file: Any) -> list[str]:
+    """Paths of the groups that hold an ``image_key``; no frame is read."""
+    return list(_keyed(file, "", 0, set()))
+
+
+def _keyed(group: Any, prefix: str, depth: int, seen: set[Any]) -> Iterator[str]:
+    import h5py
+
+    key = identity(group)
+    if depth > MAX_DEPTH or key in seen:
+        return
+    seen.add(key)
+    if group.get("image_key", getlink=True) is not None:
+        yield prefix.rstrip("/")
+        return
+    for name in group:
+        # A detector lies in this file, even where its frames lie in another.
+        if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+            continue
+        if group.get(name, getclass=True) is h5py.Group:
+            yield from _keyed(group[name], f"{prefix}{name}/", depth + 1, seen)
+
+
+def read_nxtomo(
+    file: Any, path: Path, given: GivenAngles, detector: str | None = None
+) -> Projections:
+    """Read the scan of one detector lazily.
+
+    Parameters
+    ----------
+    file : h5py.File
+    path : Path
+    given : GivenAngles
+        Overrules the file's angles.
+    detector : str, optional
+        Path of the detector's group, where there are several with frames.
+
+    Raises
+    ------
+    FileError
+        If frames, keys or angles are missing or do not fit together; it names the
+        linked file that is not there.
+    """
+    where = detector or _choose(file, path)
+    data = f"{where}/data"
+    found = open_item(file, data, path)
+    frames = lazy_frames(found, data, path)
+    keys = np.ravel(open_item(file, f"{where}/image_key", path)[()])
+    if keys.shape != (frames.shape[0],):
+        raise FileError(
+            f"{path.name}: {data} has {frames.shape[0]} frames but image_key has "
+            f"{keys.size} values. The scan may not be complete: export it again."
+        )
+    chosen = {key: np.flatnonzero(keys == key) for key in (PROJECTION, FLAT, DARK)}
+    if not chosen[PROJECTION].size:
+        raise FileError(
+            f"{path.name}: no frame of {data} is a projection (image_key 0). Choose "
+            "another detector (--dataset)."
+        )
+    n = chosen[PROJECTION].size
+    stored = None
+    if given.angles is None and given.angle_range is None:
+        stored = _angles(file, path, where, found, frames.shape[0])
+        if stored.values.size == frames.shape[0]:
+            values = stored.values[chosen[PROJECTION]]
+            stored = StoredAngles(values, stored.unit, stored.where)
+    metadata: dict[str, Any] = {"format": "NXtomo", "dataset": data}
+    if stored is not None:
+        metadata["notes"] = (f"The angles are those of {stored.where}.",)
+    size, unit = pixel_size_in(file[where])
+    return Projections(
+        data=select(frames, chosen[PROJECTION]),
+        angles=given.resolve(n, path.name, stored),
+        flats=_frames(frames, chosen[FLAT]),
+        darks=_frames(frames, chosen[DARK]),
+        pixel_size=size,
+        unit=unit,
+        name=stem_of(path),
+        source=path,
+        metadata=metadata,
+    )
+
+
+def _frames(frames: Any, chosen: Any) -> Any:
+    return select(frames, chosen) if chosen.size else None
+
+
+def _choose(file: Any, path: Path) -> str:
+    """The only detector with frames that are there."""
+    names = detectors(file)
+    there = [name for name in names if file.get(f"{name}/data") is not None]
+    if len(there) == 1:
+        return there[0]
+    if there:
+        raise FileError(
+            f"{path.name} has several detectors with frames: {', '.join(there)}. "
+            f"Choose one (--dataset {there[0]})."
+        )
+    if not names:
+        raise FileError(
+            f"{path.name} is no NXtomo file: it has no image_key, which tells "
+            "projections from flat and dark fields. Choose another file."
+        )
+    open_item(file, f"{names[0]}/data", path)  # says which file is missing
+    raise FileError(f"{path.name}: {names[0]} has no frames. Export the scan again.")
+
+
+def _angles(file: Any, path: Path, detector: str, frames: Any, n: int) -> StoredAngles:
+    """Angles where NXtomo has them, else among the coordinates of the same frames."""
+    import h5py
+
+    missing: list[str] = []
+    for name in (*_standard_places(detector), *_coordinates(file, detector, frames)):
+        item = file.get(name)
+        if item is None:
+            group, _, leaf = name.rpartition("/")
+            link = file[group].get(leaf, getlink=True) if group in file else None
+            if isinstance(link, h5py.ExternalLink):
+                missing.append(link.filename)
+        elif isinstance(item, h5py.Dataset) and item.size > 1:
+            return stored_in(item, f"{path.name}, {name}")
+    if missing:
+        files = ", ".join(dict.fromkeys(missing))
+        raise FileError(
+            f"{path.name}: its angles lie in {files}, which is missing. Put that file "
+            f"where {path.name} expects it, or give the angles (--angles FILE, "
+            "--angle-range 0,180)."
+        )
+    raise FileError(
+        f"{path.name} does not say its {n} angles (NXtomo: sample/rotation_angle). "
+        "Give a text file with one angle a line (--angles FILE), or a range "
+        "(--angle-range 0,180)."
+    )
+
+
+def _standard_places(detector: str) -> Iterator[str]:
+    parts = detector.split("/")
+    for depth in range(len(parts) - 1, 0, -1):
+        parent = "/".join(parts[:depth])
+        yield f"{parent}/sample/rotation_angle"
+        yield f"{parent}/data/rotation_angle"
+        yield f"{parent}/rotation_angle"
+
+
+def _coordinates(file: Any, detector: str, frames: Any) -> list[str]:
+    """Names like angles beside links to the same frames; the axis comes first."""
+    entry = detector.split("/")[0]
+    places: list[str] = []
+    others: list[str] = []
+    for name in file[entry]:
+        group = file[entry].get(name)
+        signal = group.get("data") if hasattr(group, "keys") else None
+        if signal is None or not hasattr(signal, "shape"):
+            continue
+        if identity(signal) != identity(frames):
+            continue
+        axes = [text_of(a) for a in np.ravel(group.attrs.get("axes", []))]
+        for inner in group:
+            if _LOOKS_LIKE_ANGLE.search(inner):
+                place = places if inner in axes else others
+                place.append(f"{entry}/{name}/{inner}")
+    return places + others

@@ -1,0 +1,149 @@
+"""Projections as plain images: a TIFF stack, a folder of files, a single sinogram."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.volume import Volume
+from napari_geosr.io import read
+from napari_geosr.io.angles import GivenAngles
+from napari_geosr.io.lazy import Arranged, LazyArray
+from napari_geosr.io.slices import read_slices
+from napari_geosr.io.suffixes import PICTURE, TIFF, suffix_of
+
+#: How names of flat and dark fields begin, in a folder with projections.
+_FLAT_NAMES = ("flat", "white")
+_DARK_NAMES = ("dark",)
+
+
+def read_images(
+    path: Path,
+    given: GivenAngles,
+    *,
+    flats: str | Path | None = None,
+    darks: str | Path | None = None,
+    dataset: str | None = None,
+) -> Projections:
+    """Read a stack (angle, row, column), a folder of views, or one sinogram.
+
+    A single image is a sinogram (angle, column): a scan of one detector row. Files of a
+    folder whose names begin with ``flat``, ``white`` or ``dark`` are its flat and dark
+    fields.
+
+    Parameters
+    ----------
+    path : Path
+        A TIFF file, a folder, or a glob such as ``scan/proj*.tif``.
+    given : GivenAngles
+        Images do not know their angles.
+    flats, darks : path, optional
+        Files or folders of flat and dark fields.
+    dataset : str, optional
+        Number of the image, where a file holds several.
+
+    Raises
+    ------
+    FileError
+        If the images are no projections, or nothing says their angles.
+    """
+    beside: dict[str, Volume] = {}
+    if path.is_dir():
+        views, beside = _read_folder(path)
+    else:
+        views = read(path, dataset=dataset)
+    if views.axes not in ("YX", "ZYX", "TYX"):
+        raise FileError(
+            f"{path.name} has axes {', '.join(views.axes)} {views.shape}; projections "
+            "are a stack of grey images, or one sinogram. Save them as such."
+        )
+    frames: dict[str, Any] = {word: stack.data for word, stack in beside.items()}
+    for word, source in (("flats", flats), ("darks", darks)):
+        if source is not None:
+            frames[word] = _frames(Path(source).expanduser(), views)
+    is_sinogram = views.axes == "YX"
+    data = _as_sinogram(views, path) if is_sinogram else views.data
+    notes = list(views.metadata.get("notes", ()))
+    notes = [n for n in notes if "slices (Z)" not in n and "their distance" not in n]
+    for word, stack in beside.items():
+        notes.append(f"{stack.shape[0]} of the files are {word[:-1]} fields.")
+    size = views.voxel_size[-1:] * 2 if is_sinogram else views.voxel_size[-2:]
+    return Projections(
+        data=data,
+        angles=given.resolve(data.shape[0], path.name, None),
+        **frames,
+        pixel_size=(size[0], size[1]),
+        unit=views.unit,
+        name=views.name,
+        source=path,
+        metadata={
+            "format": "sinogram" if is_sinogram else str(views.metadata.get("format")),
+            **({"notes": tuple(notes)} if notes else {}),
+        },
+    )
+
+
+def _as_sinogram(views: Volume, path: Path) -> Any:
+    """(angle, column) as (angle, 1, column)."""
+    if isinstance(views.data, np.ndarray):
+        return views.data[:, None, :]
+    source = Arranged(views.data, [0, None, 1])
+    return LazyArray(source, path, (1, 1, views.shape[-1]))
+
+
+def _frames(path: Path, views: Volume) -> Any:
+    """Flat or dark fields of a file or folder; one image is a stack of one.
+
+    Beside a sinogram (angle, column), an image is a stack of lines.
+    """
+    stack = read(path)
+    if stack.axes == "YX" and views.axes == "YX":
+        return np.asarray(stack.data)[:, None, :]
+    if stack.axes == "YX":
+        return np.asarray(stack.data)[None]
+    if stack.axes not in ("ZYX", "TYX"):
+        raise FileError(
+            f"{path.name} has axes {', '.join(stack.axes)}; flat and dark fields are "
+            "grey images like the projections."
+        )
+    return stack.data
+
+
+def _read_folder(path: Path) -> tuple[Volume, dict[str, Volume]]:
+    """Views of a folder, and the flat and dark fields among its files."""
+    images = (*TIFF, *PICTURE)
+    files = [
+        p
+        for p in path.iterdir()
+        if p.is_file() and not p.name.startswith(".") and suffix_of(p) in images
+    ]
+    flats = [p for p in files if p.name.casefold().startswith(_FLAT_NAMES)]
+    darks = [p for p in files if p.name.casefold().startswith(_DARK_NAMES)]
+    views = [p for p in files if p not in flats and p not in darks]
+    if not views:
+        raise FileError(
+            f"The folder {path} holds no projections (TIFF or picture files). Choose "
+            "the folder with the projections."
+        )
+    beside = {
+        word: _stack(found, path)
+        for word, found in (("flats", flats), ("darks", darks))
+        if found
+    }
+    return _stack(views, path), beside
+
+
+def _stack(files: list[Path], folder: Path) -> Volume:
+    stack = read_slices(files, folder)
+    if stack.axes == "YX" and len(files) == 1 and len(stack.shape) == 2:
+        return stack.replace(
+            data=np.asarray(stack.data)[None],
+            axes="ZYX",
+            voxel_size=(stack.voxel_size[0], *stack.voxel_size),
+            origin=(0.0, *stack.origin),
+        )
+    return stack

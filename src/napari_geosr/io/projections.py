@@ -1,0 +1,242 @@
+"""Projections in and out of files: what is read how, told by suffix and structure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.projections import Projections
+from napari_geosr.io.angles import GivenAngles, stored_in
+from napari_geosr.io.hdf5_items import opened
+from napari_geosr.io.lazy import decoding
+from napari_geosr.io.suffixes import HDF5, PICTURE, TIFF, looks_like, suffix_of
+
+#: What projections can be written as.
+PROJECTION_SUFFIXES = (".h5", ".hdf5")
+
+
+def read_projections(
+    path: str | Path,
+    *,
+    dataset: str | None = None,
+    angles: str | Path | Sequence[float] | npt.NDArray[np.float64] | None = None,
+    angle_range: tuple[float, float] | None = None,
+    endpoint: bool = False,
+    angle_unit: str | None = None,
+    pixel_size: float | Sequence[float] | None = None,
+    unit: str | None = None,
+    centre: float | None = None,
+    flats: str | Path | None = None,
+    darks: str | Path | None = None,
+    line_integrals: bool | None = None,
+) -> Projections:
+    """Read projections lazily: they stay in their file until they are used.
+
+    Parameters
+    ----------
+    path : str or Path
+        Data Exchange or NXtomo HDF5; a TIFF stack (angle, row, column), a folder of
+        projections, or a single sinogram (angle, column) as TIFF. ``"FILE::DATASET"``
+        for one of several.
+    dataset : str, optional
+        Path inside an HDF5 file: of the projections, or of the detector's group.
+    angles : path or sequence of float, optional
+        A text file with one angle a line, a dataset of an HDF5 file, or the angles
+        themselves. Overrules the file.
+    angle_range : tuple of float, optional
+        First angle and end of evenly spaced angles in degrees; overrules the file.
+    endpoint : bool
+        Whether the last projection was taken at the end of `angle_range`.
+    angle_unit : str, optional
+        ``"deg"`` or ``"rad"``, where the file does not say it, or is wrong.
+    pixel_size : float or (height, width), optional
+        Of the detector, in `unit`; overrules the file.
+    unit : str, optional
+        Length unit of `pixel_size`.
+    centre : float, optional
+        Column of the rotation axis, 0 in the middle of the first column.
+    flats, darks : path, optional
+        Flat and dark fields of images, as files or folders.
+    line_integrals : bool, optional
+        Whether the values are -log(I / I₀) already. When not given: what the file
+        says, or, with a note, whether they are floats without flat fields.
+
+    Returns
+    -------
+    Projections
+
+    Raises
+    ------
+    FileError
+        If there is no such file, it is damaged, or its angles are not known.
+    ProjectionsError
+        If its parts do not fit together.
+    """
+    text, inner = str(path), dataset
+    if "::" in text and not Path(text).exists():
+        text, _, inside = text.partition("::")
+        inner = dataset or inside
+    given = Path(text).expanduser()
+    wanted = GivenAngles(angles, angle_range, endpoint, angle_unit)
+    _check_there(given)
+    if suffix_of(given) in HDF5 and given.is_file():
+        if flats is not None or darks is not None:
+            raise ConfigError(
+                f"{given.name} is an HDF5 file, which holds its own flat and dark "
+                "fields. Leave out those given."
+            )
+        found = _read_hdf5(given, inner, wanted)
+    else:
+        from napari_geosr.io.projection_images import read_images
+
+        found = read_images(given, wanted, flats=flats, darks=darks, dataset=inner)
+    return _with_words(found, pixel_size, unit, centre, line_integrals)
+
+
+def _check_there(path: Path) -> None:
+    if any(c in path.name for c in "*?[") and not path.exists():
+        return
+    if not path.exists():
+        raise FileError(f"{path} does not exist. Check the name and the folder.")
+    if not os.access(path, os.R_OK):
+        raise FileError(
+            f"{path} may not be read by you. Ask its owner for permission to read it."
+        )
+    if path.is_dir():
+        return
+    if path.stat().st_size == 0:
+        raise FileError(f"{path.name} is empty (0 bytes). Copy or export it again.")
+    if suffix_of(path) not in (*HDF5, *TIFF, *PICTURE):
+        raise FileError(
+            f"{path.name} holds no projections that can be read ({looks_like(path)}). "
+            "Supported: Data Exchange and NXtomo (.h5, .hdf5, .nxs), TIFF and folders "
+            "of images."
+        )
+
+
+def _read_hdf5(path: Path, dataset: str | None, given: GivenAngles) -> Projections:
+    from napari_geosr.io.data_exchange import read_data_exchange
+    from napari_geosr.io.nxtomo import detectors, read_nxtomo
+
+    with opened(path) as file, decoding(path, "its structure"):
+        given = _inner_angles(file, path, given)
+        name = (dataset or "").strip("/")
+        group = name if hasattr(file.get(name or "/"), "keys") else ""
+        parent = group or name.rpartition("/")[0]
+        if name and parent in detectors(file):
+            return read_nxtomo(file, path, given, parent)
+        if name:
+            return read_data_exchange(
+                file, path, given, f"{group}/data" if group else name
+            )
+        if file.get("exchange/data", getlink=True) is not None:
+            return read_data_exchange(file, path, given)
+        if detectors(file):
+            return read_nxtomo(file, path, given)
+    raise FileError(
+        f"{path.name} is neither a Data Exchange file (exchange/data) nor NXtomo "
+        "(image_key). Choose the dataset of its projections (--dataset PATH) and give "
+        "their angles."
+    )
+
+
+def _inner_angles(file: Any, path: Path, given: GivenAngles) -> GivenAngles:
+    """Angles that are named as a dataset of the file itself."""
+    name = given.angles
+    if not isinstance(name, str) or Path(name).exists() or file.get(name) is None:
+        return given
+    stored = stored_in(file[name], f"{path.name}, {name}")
+    unit = given.unit or stored.unit
+    return GivenAngles(stored.values, given.angle_range, given.endpoint, unit)
+
+
+def _with_words(
+    found: Projections,
+    pixel_size: float | Sequence[float] | None,
+    unit: str | None,
+    centre: float | None,
+    line_integrals: bool | None,
+) -> Projections:
+    """Put in what the person said; note what had to be supposed."""
+    changes: dict[str, Any] = {}
+    if unit is not None and pixel_size is None:
+        raise ConfigError(f"A unit ({unit}) needs a pixel size as well.")
+    if pixel_size is not None:
+        changes["pixel_size"] = pixel_size
+        changes["unit"] = unit or found.unit
+    if centre is not None:
+        changes["centre"] = centre
+    if line_integrals is not None:
+        changes["is_line_integrals"] = line_integrals
+    elif _may_be_line_integrals(found):
+        changes["is_line_integrals"] = True
+        note = (
+            "Floats without flat fields: they were taken as line integrals, "
+            "-log(I / I0), not as intensities (--no-line-integrals)."
+        )
+        notes = (*found.metadata.get("notes", ()), note)
+        changes["metadata"] = {**found.metadata, "notes": notes}
+    return found.replace(**changes) if changes else found
+
+
+def _may_be_line_integrals(found: Projections) -> bool:
+    is_float = np.dtype(found.data.dtype).kind == "f"
+    known = found.is_line_integrals or "written_by" in found.metadata
+    return is_float and found.flats is None and not known
+
+
+def is_projections(path: str | Path) -> bool:
+    """Whether an HDF5 file holds projections; cheap, and false for any other file."""
+    given = Path(path)
+    if suffix_of(given) not in HDF5 or not given.is_file():
+        return False
+    from napari_geosr.io.nxtomo import detectors
+
+    try:
+        with opened(given) as file, decoding(given, "its structure"):
+            has_exchange = file.get("exchange/data", getlink=True) is not None
+            return has_exchange or bool(detectors(file))
+    except FileError:
+        return False
+
+
+def write_projections(
+    projections: Projections, path: str | Path, *, overwrite: bool = False
+) -> Path:
+    """Write projections as Data Exchange HDF5, atomically and block by block.
+
+    Everything is read back as it was: data type, angles, pixel size, centre, geometry
+    and provenance.
+
+    Raises
+    ------
+    FileError
+        If the file exists and `overwrite` is false, its suffix is no HDF5 suffix, its
+        folder is missing or not writable, or the disk is full.
+    """
+    from napari_geosr.io.atomic import check_folder, replacing
+    from napari_geosr.io.data_exchange import write_data_exchange
+
+    target = Path(path).expanduser()
+    if suffix_of(target) not in PROJECTION_SUFFIXES:
+        raise FileError(
+            f"{target.name} has no suffix that projections can be written with. Use "
+            f"one of: {', '.join(PROJECTION_SUFFIXES)}."
+        )
+    source = projections.source
+    if source is not None and target.exists() and source.samefile(target):
+        raise ConfigError(
+            f"{projections.title} is read from {target} while it is written. Write to "
+            "another name."
+        )
+    itemsize = np.dtype(projections.data.dtype).itemsize
+    check_folder(target, int(np.prod(projections.shape)) * itemsize)
+    with replacing(target, overwrite=overwrite, suffix=target.suffix) as temporary:
+        write_data_exchange(projections, temporary)
+    return target
