@@ -31,6 +31,8 @@ COLUMNS = {
     "volume_histogram_distance": ("volumes", "{:.3f}"),
     "euler_error": ("Euler error", "{:+.2f}"),
     "dice": ("Dice", "{:.3f}"),
+    "grey_level_distance": ("grey levels", "{:.3f}"),
+    "spectrum_distance": ("spectrum", "{:.3f}"),
 }
 
 

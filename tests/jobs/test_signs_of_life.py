@@ -12,7 +12,14 @@ import pytest
 from filelock import FileLock
 
 from napari_geosr.core.errors import FileError, TrainingError
-from napari_geosr.core.steps import ResultReady, StageStarted, Step, run_to_end
+from napari_geosr.core.steps import (
+    Judged,
+    JudgingStarted,
+    ResultReady,
+    StageStarted,
+    Step,
+    run_to_end,
+)
 from napari_geosr.jobs import index, local, run
 from napari_geosr.jobs.folder import JobFolder
 
@@ -125,13 +132,19 @@ def test_judging_begins_when_all_steps_are_done(
     def training(*_: Any) -> Iterator[Step]:
         for done in range(1, 31):
             yield Step(done, 30)
-        yield StageStarted(message="Judging the model")
+        yield JudgingStarted(message="In other words")
+        seen.append(job.status())
+        yield Judged(1, 4)
         seen.append(job.status())
         yield ResultReady(result=None)
 
     monkeypatch.setattr(run, "_operation", training)
+    monkeypatch.setattr(run, "_BEAT_SECONDS", 0.0)
     run_to_end(run.run_steps(job))
     assert (seen[0].state, seen[0].done, seen[0].total) == ("finishing", 30, 30)
+    assert (seen[1].state, seen[1].done, seen[1].total) == ("finishing", 30, 30)
+    assert seen[1].message == "Judging the model: 25 %"
+    assert (job.status().done, job.status().total) == (30, 30)
 
 
 def test_a_sign_of_life_that_cannot_be_written_ends_no_training(

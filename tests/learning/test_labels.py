@@ -244,5 +244,5 @@ def test_models_from_before_there_were_labels_can_too() -> None:
 
 def test_figures_of_more_labels_have_no_threshold_beside_them() -> None:
     target = np.arange(3.0)[None].repeat(4, 0)
-    rows = label_figures(target, target, target, 3, "phases", (1.0,))
+    rows = label_figures([target], [target], [target], 3, "phases", (1.0,))
     assert [(row.method, row.dice) for row in rows] == [("model", 1.0)]

@@ -10,13 +10,14 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import Warned, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.patches import Patches
-from napari_geosr.operations.own_figures import own_figures, smoothing
-from napari_geosr.operations.train_export import _figures
+from napari_geosr.operations import judging
+from napari_geosr.operations.own_figures import smoothing
 
-SIGMAS = (0.5, 1.0, 2.0)
 DIMENSIONS = ["2D", "2.5D", "3D"]
 
 
@@ -31,9 +32,14 @@ def trained(name: str, dimensions: str, network: Any) -> tuple[Any, Patches]:
     )
     method = METHODS.load(name).Method(config)
     method.modules = {"network": torch.nn.Identity()}
-    roles = {"source": volumes} | ({"target": volumes} if name == "cyclegan" else {})
-    patches = Patches(roles, config, paired=method.paired)
-    return SimpleNamespace(method=method, average=network), patches
+    patches = Patches({"source": volumes}, config)
+    accelerator = SimpleNamespace(device="cpu")
+    trainer = SimpleNamespace(method=method, average=network, accelerator=accelerator)
+    return trainer, patches
+
+
+def own_figures(trainer: Any, patches: Patches) -> Any:
+    return run_to_end(judging.judging_steps(trainer, patches))
 
 
 @pytest.mark.parametrize("name", ["noise2void", "neighbor2neighbor"])
@@ -42,18 +48,62 @@ def test_input_filter_and_model_are_compared(name: str, dimensions: str) -> None
     ndim = 3 if dimensions == "3D" else 2
     trainer, patches = trained(name, dimensions, smoothing(1.0, ndim))
     before = trainer.method.modules
-    rows = own_figures(trainer, patches, SIGMAS)
+    rows = own_figures(trainer, patches)
     assert trainer.method.modules is before
-    assert _figures(trainer, patches)[0] == rows[0]  # what the card gets
-    assert rows == own_figures(trainer, patches, SIGMAS)
+    assert rows == own_figures(trainer, patches)
     found = {row.method: row.psnr for row in rows}
     (best,) = found.keys() - {"input", "model"}
     assert list(found) == ["input", best, "model"]
     assert all("of the validation block" in row.test_set for row in rows)
     assert found["input"] + 1 < found["model"] <= found[best]
     exact, _ = trained(name, dimensions, smoothing(float(best.split()[1]), ndim))
-    assert own_figures(exact, patches, SIGMAS)[2].psnr == found[best]
+    assert own_figures(exact, patches)[2].psnr == found[best]
 
 
-def test_what_a_cycle_changes_is_no_figure() -> None:
-    assert own_figures(*trained("cyclegan", "2D", smoothing(1.0, 2)), SIGMAS) == ()
+class TooLarge(torch.nn.Module):
+    """Has no room but on the processor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved: list[Any] = []
+
+    def to(self, *args: Any, **_: Any) -> Any:
+        self.moved.append(args[0])
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.moved:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return smoothing(1.0, 2)(x)
+
+
+def test_without_memory_on_the_device_the_processor_judges(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = TooLarge()
+    trainer, patches = trained("noise2void", "2D", network)
+    expected = own_figures(trained("noise2void", "2D", smoothing(1.0, 2))[0], patches)
+    # As a device that is there; what is put on it stays on the processor.
+    trainer.accelerator.device = "cuda"
+    to = torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda x, *a: x if a[0] == "cuda" else to(x, *a)
+    )
+    monkeypatch.setattr("napari_geosr.inference.compute.release_memory", print)
+    steps = list(judging.judging_steps(trainer, patches))
+    (warning,) = [step.message for step in steps if isinstance(step, Warned)]
+    assert "Memory ran out on cuda" in warning
+    assert network.moved == ["cpu"]
+    assert steps[-1].result == expected  # type: ignore[attr-defined]
+
+
+def test_it_can_be_stopped() -> None:
+    trainer, patches = trained("noise2void", "2D", smoothing(1.0, 2))
+    asked = iter([False] * 20)
+    steps = judging.judging_steps(
+        trainer, patches, should_stop=lambda: next(asked, True)
+    )
+    before = trainer.method.modules
+    with pytest.raises(Cancelled):
+        run_to_end(steps)
+    assert trainer.method.modules is before

@@ -11,11 +11,14 @@ import torch
 from scipy.ndimage import zoom
 from torch import nn
 
+from napari_geosr.core.errors import Cancelled, DeviceMemoryError
+from napari_geosr.core.steps import Judged, Warned, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference import runner
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.patches import Patches
 from napari_geosr.networks.spec import NetworkSpec
-from napari_geosr.operations.train_export import _figures
+from napari_geosr.operations import judging, validation_blocks
 
 NOISY = {"noise2noise", "noise2inverse"}
 
@@ -36,18 +39,35 @@ class Nearest(nn.Module):
         return x * self.weight
 
 
-def figures(source: Any, target: Any, factor: int, ndim: int, noisy: bool) -> Any:
+def training(
+    sources: Any, targets: Any, factor: int, ndim: int, noisy: bool = False
+) -> tuple[Any, Patches]:
+    """A training whose network repeats voxels."""
+    n = len(sources)
     config = config_class("supervised").create(
-        source=["a"], target=["b"], dimensions=f"{ndim}D", patch=8, sampling="uniform"
+        source=["a"] * n,
+        target=["b"] * n,
+        dimensions=f"{ndim}D",
+        patch=8,
+        sampling="uniform",
+        threads=1,
     )
     volumes = {
-        "source": [Volume(source, "ZYX", name="low")],
-        "target": [Volume(target, "ZYX", name="high")],
+        "source": [Volume(data, "ZYX", name="low") for data in sources],
+        "target": [Volume(data, "ZYX", name="high") for data in targets],
     }
     patches = Patches(volumes, config, factors={"target": factor})
-    method = SimpleNamespace(upscale_factor=factor, noisy_target=noisy)
-    trainer = SimpleNamespace(method=method, average=Nearest(factor, ndim).eval())
-    return _figures(trainer, patches), patches  # type: ignore[arg-type]
+    trainer = SimpleNamespace(
+        method=SimpleNamespace(upscale_factor=factor, noisy_target=noisy),
+        average=Nearest(factor, ndim).eval(),
+        accelerator=SimpleNamespace(device="cpu"),
+    )
+    return trainer, patches
+
+
+def figures(source: Any, target: Any, factor: int, ndim: int, noisy: bool) -> Any:
+    trainer, patches = training([source], [target], factor, ndim, noisy)
+    return run_to_end(judging.judging_steps(trainer, patches)), patches
 
 
 @pytest.mark.parametrize("name", METHODS.names())
@@ -91,3 +111,78 @@ def test_finer_voxels_are_compared_with_a_cubic_enlargement(
     span = np.ptp(np.percentile(truth, (1, 99)))
     expected = 10 * np.log10(span**2 / np.mean((cubic - truth) ** 2))
     assert found["input"] == pytest.approx(expected, abs=0.01)
+
+
+def test_all_volumes_count(rng: np.random.Generator) -> None:
+    """Of two that differ, the mean of both figures; the first alone is another."""
+    targets = [rng.normal(size=(16, 24, 32)) for _ in range(2)]
+    noise = [rng.normal(0, sd, targets[0].shape) for sd in (0.1, 0.5)]
+    sources = [t + n for t, n in zip(targets, noise, strict=True)]
+    trainer, patches = training(sources, targets, 1, 2)
+    steps = list(judging.judging_steps(trainer, patches))
+    rows: Any = steps[-1].result  # type: ignore[attr-defined]
+    found = {row.method: row.psnr for row in rows}
+    assert found["model"] == found["input"]
+    expected = []
+    for scene in patches.scenes:
+        low, high = scene.split.validation
+        assert scene.split.axis == 2
+        truth = scene.volumes["target"].data[..., low:high]
+        error = scene.volumes["source"].data[..., low:high] - truth
+        span = np.ptp(np.percentile(truth, (1, 99)))
+        expected.append(10 * np.log10(span**2 / np.mean(error**2)))
+    assert abs(expected[0] - expected[1]) > 10
+    assert found["input"] == pytest.approx(np.mean(expected), abs=0.01)
+    assert rows[0].test_set == "2 validation blocks against 'high', …"
+    judged = [step for step in steps if isinstance(step, Judged)]
+    assert (judged[-1].done, judged[-1].total) == (judged[-1].total, 2 * error.size)
+
+
+def test_of_many_volumes_a_few_are_judged_in_as_many_voxels(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation_blocks, "_MOST_VOXELS", 2**16)
+    many = [rng.normal(size=(40, 80, 96)) for _ in range(10)]
+    trainer, patches = training(many, many, 1, 2)
+    steps = list(judging.judging_steps(trainer, patches))
+    rows: Any = steps[-1].result  # type: ignore[attr-defined]
+    assert rows[0].test_set.startswith("8 of 10 validation blocks against")
+    judged = [step for step in steps if isinstance(step, Judged)]
+    assert judged[-1].total <= 2**16 * 1.5
+
+
+def test_it_stops_between_tiles(rng: np.random.Generator) -> None:
+    data = [rng.normal(size=(16, 24, 32)) for _ in range(2)]
+    stop = False
+    steps = judging.judging_steps(*training(data, data, 1, 2), should_stop=lambda: stop)
+    for step in steps:
+        if isinstance(step, Judged):
+            break
+    assert 0 < step.done < step.total
+    stop = True
+    with pytest.raises(Cancelled):
+        run_to_end(steps)
+
+
+def test_where_the_device_is_full_the_processor_judges(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = [rng.normal(size=(16, 24, 32)) for _ in range(2)]
+    trainer, patches = training(data, data, 1, 2)
+    expected = run_to_end(judging.judging_steps(trainer, patches))
+    trainer.accelerator.device = "cuda:0"
+    real, devices = runner.restore_tiles, []
+
+    def full(*args: Any, device: str, **more: Any) -> Any:
+        devices.append(device)
+        if device != "cpu":
+            raise DeviceMemoryError("Memory ran out.")
+        yield from real(*args, device=device, **more)
+
+    monkeypatch.setattr(runner, "restore_tiles", full)
+    monkeypatch.setattr("napari_geosr.inference.compute.release_memory", print)
+    monkeypatch.setattr("napari_geosr.inference.device.free_memory", lambda _: 2**30)
+    steps = list(judging.judging_steps(trainer, patches))
+    assert devices == ["cuda:0", "cpu", "cpu"]
+    assert len([step for step in steps if isinstance(step, Warned)]) == 1
+    assert steps[-1].result == expected  # type: ignore[attr-defined]

@@ -38,6 +38,16 @@ class StageStarted(Step):
 
 
 @dataclass(frozen=True)
+class JudgingStarted(StageStarted):
+    """The last stage of a training: the model is judged on what was kept apart."""
+
+
+@dataclass(frozen=True)
+class Judged(Step):
+    """A part of the judging is done; `done` and `total` are voxels of the results."""
+
+
+@dataclass(frozen=True)
 class Warned(Step):
     """Something the person should know; the run goes on."""
 

@@ -256,7 +256,7 @@ class JobView(JobWidgets):
         self._show_curves(watch, total)
         waiting = watch.wish != ""
         in_steps = status.state in ("queued", "running")
-        self.pause_button.setVisible(in_steps)
+        self.pause_button.setVisible(status.is_alive)
         self.pause_button.setEnabled(not waiting)
         self.finish_button.setVisible(in_steps)
         self.finish_button.setEnabled(

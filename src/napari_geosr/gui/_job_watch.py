@@ -12,8 +12,9 @@ from napari_geosr.jobs.folder import JobFolder, JobStatus
 
 #: Bytes of events read at a time: some hundred lines.
 BITE = 2**16
-#: What a person may ask for while the job waits or runs.
-_WISHES = ("queued", "running")
+#: What is asked for is waited for in these states; who asked for the model as it is
+#: waits until it is judged, and may then ask to stop that.
+_WISHES = ("queued", "running", "finishing")
 
 
 @dataclass
@@ -110,7 +111,8 @@ class JobWatch:
         """Ask again where a job that had only just begun did not see it."""
         if not self._wish:
             return
-        if self.status.state not in _WISHES:
+        state = self.status.state
+        if state not in _WISHES or (state == "finishing" and self._wish == "finish"):
             self._wish = ""
         elif not self.folder.requested() and self.status.state == "running":
             self.folder.request(self._wish)  # type: ignore[arg-type]

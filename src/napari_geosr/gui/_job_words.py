@@ -27,7 +27,7 @@ def state_text(watch: JobWatch) -> str:
         return f"Training: {at} ({100 * done // total} %)"
     return {
         "queued": "Waiting for its turn, or starting…",
-        "finishing": "Judging the model…",
+        "finishing": f"{status.message or 'Judging the model'}…",
         "paused": f"Paused at {at}.",
         "cancelled": f"Stopped at {at}; it can be resumed.",
         "interrupted": f"Interrupted at {at}: its process is gone. Resume goes on "

@@ -210,7 +210,13 @@ def _voxel_size_remark(card: ModelCard, volume: Volume | None) -> str:
     return f"trained at {trained} {training.unit}"
 
 
-_COLUMNS = {"psnr": "PSNR", "porosity_error": "Porosity error", "dice": "Dice"}
+_COLUMNS = {
+    "psnr": "PSNR",
+    "porosity_error": "Porosity error",
+    "dice": "Dice",
+    "grey_level_distance": "Grey levels",
+    "spectrum_distance": "Spectrum",
+}
 
 
 def card_html(card: ModelCard) -> str:
@@ -221,14 +227,19 @@ def card_html(card: ModelCard) -> str:
         f"<p><b>Use it for:</b> {html.escape(card.intended_use)}</p>",
         f"<p><b>Not for:</b> {html.escape(card.not_for)}</p>",
     ]
+    shown = [
+        key
+        for key in _COLUMNS
+        if any(getattr(row, key) is not None for row in card.figures)
+    ]
     for test in dict.fromkeys(row.test_set for row in card.figures):
         rows = [row for row in card.figures if row.test_set == test]
-        head = "".join(f"<th align='right'>{title}</th>" for title in _COLUMNS.values())
+        head = "".join(f"<th align='right'>{_COLUMNS[key]}</th>" for key in shown)
         body = "".join(
             f"<tr><td>{html.escape(row.method)}</td>"
             + "".join(
                 f"<td align='right'>{_figure(key, getattr(row, key))}</td>"
-                for key in _COLUMNS
+                for key in shown
             )
             + "</tr>"
             for row in rows

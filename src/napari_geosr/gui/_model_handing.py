@@ -69,6 +69,12 @@ def _adopt_steps(bundle: Path) -> Generator[Step, None, None]:
     yield ResultReady(result=catalogue.adopt(bundle))
 
 
+_DISTANCES = {
+    "grey_level_distance": "Distance of grey levels",
+    "spectrum_distance": "Distance of spectra",
+}
+
+
 def figures_of(bundle: Path) -> str:
     """What the card of a model just trained says, in a few lines."""
     try:
@@ -84,6 +90,11 @@ def figures_of(bundle: Path) -> str:
     if overlaps := [row for row in card.figures if row.dice is not None and not known]:
         shown = ", ".join(f"{row.method} {row.dice:.3f}" for row in overlaps)
         lines.append(f"Mean Dice on the {overlaps[0].test_set}: {shown}.")
+    for key, what in _DISTANCES.items():
+        found = [row for row in card.figures if getattr(row, key) is not None]
+        if found:
+            shown = ", ".join(f"{row.method} {getattr(row, key):.3f}" for row in found)
+            lines.append(f"{what}, {found[0].test_set}: {shown}.")
     training = card.provenance.get("training", {})
     seconds = training.get("seconds")
     energy, carbon = (training.get(k) for k in ("kilowatt_hours", "kilograms_co2eq"))

@@ -14,6 +14,8 @@ from napari_geosr import io
 from napari_geosr.core.errors import FileError, GeoSRError, JobError
 from napari_geosr.core.steps import (
     CheckpointSaved,
+    Judged,
+    JudgingStarted,
     PreviewReady,
     ResultReady,
     ShouldStop,
@@ -43,13 +45,18 @@ class _Requests:
         self._next = 0.0
 
     def __call__(self) -> bool:
-        if not self.wish and self.should_stop():
+        # Who wanted the model as it is may still want the judging of it to stop.
+        if self.wish in ("", "finish"):
+            self._look()
+        return bool(self.wish)
+
+    def _look(self) -> None:
+        if self.should_stop():
             self.wish = "pause"
         now = time.monotonic()
-        if not self.wish and now >= self._next:
+        if now >= self._next:
             self._next = now + _LOOK_SECONDS
-            self.wish = self.job.requested()
-        return bool(self.wish)
+            self.wish = self.job.requested() or self.wish
 
 
 def run_steps(
@@ -116,7 +123,8 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
     try:
         for step in _operation(job, requests):
             _write_down(job, step)
-            if step.total:
+            judged = isinstance(step, Judged)
+            if step.total and not judged:
                 last = step
             elif isinstance(step, StageStarted) and last.total:
                 _beat(job, done=last.done, total=last.total)
@@ -125,7 +133,10 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
                 continue
             now = time.monotonic()
             if step.total and now - last_beat > _BEAT_SECONDS:
-                _beat(job, done=step.done, total=step.total, message="")
+                message = ""
+                if judged:
+                    message = f"Judging the model: {100 * step.done // step.total} %"
+                _beat(job, done=last.done, total=last.total, message=message)
                 last_beat = now
             yield step
     except GeneratorExit:
@@ -221,9 +232,6 @@ def _preview(job: JobFolder, step: PreviewReady) -> None:
 
 
 def _stage(job: JobFolder, step: StageStarted) -> None:
-    if step.message == "Judging the model":
-        with suppress(FileError):  # as a sign of life
-            job.set_state("finishing", message=step.message)
     job.append("stage", message=step.message)
 
 
@@ -243,3 +251,10 @@ _WRITERS: dict[type[Step], Callable[[JobFolder, Any], None]] = {
     Warned: _warning,
     CheckpointSaved: _checkpoint,
 }
+def _judging(job: JobFolder, step: JudgingStarted) -> None:
+    with suppress(FileError):  # as a sign of life
+        job.set_state("finishing", message=step.message)
+    _stage(job, step)
+
+
+    JudgingStarted: _judging,

@@ -105,6 +105,12 @@ class FigureRow(Config):
     """Relative error of the Euler number."""
     dice: float | None = None
     """Overlap of the pore mask with the known one; of labels, the mean over them."""
+    grey_level_distance: float | None = None
+    """Wasserstein distance between the grey levels and those of unpaired targets, in
+    standard deviations of the targets."""
+    spectrum_distance: float | None = None
+    """Mean difference of the logarithms (base 10) of the in-plane power, by radial
+    frequency, from those of unpaired targets."""
 
 
 class ModelCard(Config):

@@ -140,12 +140,17 @@ def card_text(card: ModelCard) -> str:
         f"Licence:     {card.licence}",
         "",
     ]
+    shown = [
+        key
+        for key in _HEADINGS
+        if any(getattr(row, key) is not None for row in card.figures)
+    ]
     tests = list(dict.fromkeys(row.test_set for row in card.figures))
     for test in tests:
         lines.append(f"Figures on {test}:")
-        lines.append(_row_text("", _HEADINGS.values()))
+        lines.append(_row_text("", (_HEADINGS[key] for key in shown)))
         lines += [
-            _row_text(row.method, (_figure(row, key) for key in _HEADINGS))
+            _row_text(row.method, (_figure(row, key) for key in shown))
             for row in card.figures
             if row.test_set == test
         ]
@@ -160,6 +165,8 @@ _HEADINGS = {
     "volume_histogram_distance": "volumes",
     "euler_error": "Euler",
     "dice": "Dice",
+    "grey_level_distance": "greys",
+    "spectrum_distance": "spectrum",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,49 +13,61 @@ Array = np.ndarray[Any, Any]
 
 
 def label_figures(
-    source: Array,
-    target: Array,
-    found: Array,
+    sources: Sequence[Array],
+    targets: Sequence[Array],
+    found: Sequence[Array],
     labels: int,
-    title: str,
+    where: str,
     sigmas: Sequence[float],
+    stop_if_asked: Callable[[], None] = lambda: None,
 ) -> tuple[FigureRow, ...]:
-    """Mean Dice of the model on a block, and of two labels that of Otsu's threshold.
+    """Mean Dice of the model on blocks, and of two labels that of Otsu's threshold.
 
     A threshold does not say which side is which label: it is given the one with the
     larger overlap. It is applied to the input, and to the input after a Gaussian filter
-    whose width is the best for this very target.
+    whose width is the best for these very targets. Voxels of all blocks count alike, as
+    not every label need be in each of them.
 
     Parameters
     ----------
-    source, target, found : ndarray of shape ([Z,] Y, X)
-        Input, right labels and the model's labels.
-    title : str
-        Of the target.
+    sources, targets, found : sequences of ndarray of shape ([Z,] Y, X)
+        Inputs, right labels and the model's labels.
+    where : str
+        What the figures are computed on.
     sigmas : sequence of float
         Widths to try, in voxels.
+    stop_if_asked : callable
+        Called now and then; may raise.
     """
+    truth = _all(targets)
     rows: dict[str, float] = {}
-    if labels == 2 and source.min() < source.max():
+    if labels == 2 and all(source.min() < source.max() for source in sources):
         from scipy.ndimage import gaussian_filter
 
-        rows["Otsu"] = _otsu_dice(source, target)
-        smooth = {s: _otsu_dice(gaussian_filter(source, s), target) for s in sigmas}
+        rows["Otsu"] = _otsu_dice(sources, truth)
+        smooth = {}
+        for sigma in sigmas:
+            stop_if_asked()
+            filtered = [gaussian_filter(source, sigma) for source in sources]
+            smooth[sigma] = _otsu_dice(filtered, truth)
         best = max(smooth, key=lambda s: smooth[s])
         rows[f"Gaussian {best:g}, Otsu"] = smooth[best]
-    rows["model"] = _dice(found, target, labels)
-    where = f"validation block against the {labels} labels of {title}"
+    rows["model"] = _dice(_all(found), truth, labels)
     return tuple(
         FigureRow(test_set=where, method=name, dice=round(value, 4))
         for name, value in rows.items()
     )
 
 
-def _otsu_dice(image: Array, target: Array) -> float:
+def _all(blocks: Sequence[Array]) -> Array:
+    return np.concatenate([block.ravel() for block in blocks])
+
+
+def _otsu_dice(images: Sequence[Array], truth: Array) -> float:
     from skimage.filters import threshold_otsu
 
-    bright = (image > threshold_otsu(image)).astype(np.uint8)
-    return max(_dice(side, target, 2) for side in (bright, 1 - bright))
+    bright = _all([image > threshold_otsu(image) for image in images]).astype(np.uint8)
+    return max(_dice(side, truth, 2) for side in (bright, 1 - bright))
 
 
 def _dice(found: Array, target: Array, labels: int) -> float:

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.inference.memory import is_out_of_memory
 from napari_geosr.models.card import FigureRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from torch import Tensor, nn
 
+    from napari_geosr.core.steps import Step
     from napari_geosr.learning.method import Batch, Method
     from napari_geosr.learning.patches import Patches
-    from napari_geosr.learning.trainer import Trainer
+    from napari_geosr.operations.judging import Judge, Rows
 
 #: Patches of the blocks kept apart that figures are computed from.
 _PATCHES = 8
@@ -29,40 +31,39 @@ _PATCHES = 8
 _JUDGE = 5
 
 
-def own_figures(
-    trainer: Trainer, patches: Patches, sigmas: Sequence[float]
-) -> tuple[FigureRow, ...]:
+def own_steps(judge: Judge, sigmas: Sequence[float]) -> Generator[Step, None, Rows]:
     """PSNR on voxels that were hidden, of input, best Gaussian filter and model.
 
-    None where the method has no such measure: what a cycle changes, for one, is least
-    where nothing is changed.
+    None where the method has no such measure.
 
     Parameters
     ----------
-    trainer : Trainer
-        Its averaged network on the processor.
     sigmas : sequence of float
         Widths of the filter that are tried, in voxels.
     """
-    method = trainer.method
+    method = judge.trainer.method
     if not method.judged_on:
         return ()
-    batches = _batches(method, patches.kept_apart())
+    batches = _batches(method, judge.patches.kept_apart())
     seen = [b.get("target", b["source"]).numpy().ravel() for b in batches]
     span = float(np.ptp(np.percentile(np.concatenate(seen), (1, 99)))) or 1.0
 
-    def psnr(network: Any) -> float:
-        error = _error(method, network, batches)
+    def psnr(network: Any, device: str = "cpu") -> float:
+        error = _error(method, network, batches, device, judge.stop_if_asked)
         return float(10 * np.log10(span**2 / max(error, 1e-12)))
 
     n = method.config.ndim
     found = {s: psnr(smoothing(s, n)) for s in sigmas}
     best = max(found, key=lambda s: found[s])
-    rows = {
-        "input": psnr(smoothing(0, n)),
-        f"Gaussian {best:g}": found[best],
-        "model": psnr(trainer.average),
-    }
+    rows = {"input": psnr(smoothing(0, n)), f"Gaussian {best:g}": found[best]}
+    try:
+        rows["model"] = psnr(judge.trainer.average, judge.device)
+    except (MemoryError, RuntimeError) as error:
+        if judge.device == "cpu" or not is_out_of_memory(error):
+            raise
+    if "model" not in rows:  # outside the handler, which holds the failed tensors
+        yield judge.to_processor()
+        rows["model"] = psnr(judge.trainer.average)
     where = f"{method.judged_on} of the validation block"
     return tuple(
         FigureRow(test_set=where, method=name, psnr=round(value, 3))
@@ -95,15 +96,25 @@ def _batches(method: Method, patches: Patches) -> list[Batch]:
     return found
 
 
-def _error(method: Method, network: nn.Module, batches: Sequence[Batch]) -> float:
+def _error(
+    method: Method,
+    network: nn.Module,
+    batches: Sequence[Batch],
+    device: str,
+    stop_if_asked: Callable[[], None],
+) -> float:
     """The mean of the method's own validation loss with `network` in its place."""
     import torch
 
     trained = method.modules
     method.modules = {**trained, method.result: network}
+    values = []
     try:
-        with torch.no_grad():
-            values = [next(iter(method.validate(b).values())) for b in batches]
+        for batch in batches:
+            stop_if_asked()
+            moved = {name: tensor.to(device) for name, tensor in batch.items()}
+            with torch.no_grad():
+                values.append(next(iter(method.validate(moved).values())))
     finally:
         method.modules = trained
     return float(np.mean(values))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.config import Config, load_yaml
-from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
 from napari_geosr.core.steps import (
+    JudgingStarted,
     ResultReady,
     ShouldStop,
     StageStarted,
@@ -221,7 +223,8 @@ def train_steps(
     folder : Path
         Gets ``checkpoints/`` and, at the end, ``result/NAME`` with the bundle.
     keep_unfinished : callable
-        Asked when `should_stop` ended it: whether to write the bundle all the same.
+        Asked when `should_stop` ended it: whether to judge the model and write the
+        bundle all the same.
     opened : mapping of str to list of Volume, optional
         What :meth:`TrainJob.check` has opened, so that it is not opened twice.
 
@@ -229,7 +232,8 @@ def train_steps(
     ------
     Step
         The last is ``ResultReady``: the bundle's path, or None if `should_stop` ended
-        it before the last step.
+        it before the last step, or while the model was judged: the same call then
+        judges it anew.
 
     Raises
     ------
@@ -268,11 +272,23 @@ def train_steps(
     if not writes or not (finished or (trainer.step and keep_unfinished())):
         yield ResultReady(trainer.step, trainer.steps, result=None)
         return
-    yield StageStarted(message="Judging the model")
-    from napari_geosr.operations.train_export import export
+    yield JudgingStarted(message="Judging the model")
+    from napari_geosr.operations.train_export import export_steps
 
     result = folder / "result" / job.training.name
-    path = export(result, job, trainer, patches, meter, opened)
+    steps = export_steps(
+        result,
+        job,
+        trainer,
+        patches,
+        meter,
+        opened,
+        # Who asked for the model as it is wants it judged.
+        should_stop=lambda: should_stop() and not keep_unfinished(),
+    )
+    path: Path | None = None
+    with suppress(Cancelled):  # the last checkpoint is there: resumed, it judges anew
+        path = yield from relay(steps)
     yield ResultReady(trainer.step, trainer.steps, result=path)
 
 

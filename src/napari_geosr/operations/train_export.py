@@ -3,51 +3,60 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_geosr.core import provenance
+from napari_geosr.core.steps import ResultReady, ShouldStop, Step, never_stop, relay
 from napari_geosr.models import bundle
 from napari_geosr.models.card import FigureRow, ModelCard, Normalisation
 from napari_geosr.models.training_data import describe
-from napari_geosr.operations.own_figures import own_figures
+from napari_geosr.operations.judging import judging_steps
 from napari_geosr.physics.simulated import is_simulated
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.energy import Meter
     from napari_geosr.learning.method import Method
-    from napari_geosr.learning.patches import Patches, Scene
+    from napari_geosr.learning.patches import Patches
     from napari_geosr.learning.trainer import Trainer
     from napari_geosr.operations.train import TrainJob
 
-#: Voxels of the validation block that figures are computed from, at most.
-_MOST_VOXELS = 2**21
 _SIMULATED_CHECKSUMS = 2
-_SIGMAS = (0.5, 0.8, 1.0, 1.3, 1.6, 2.0, 2.6, 3.4)
 
 
-def export(
+def export_steps(
     folder: Path,
     job: TrainJob,
     trainer: Trainer,
     patches: Patches,
     meter: Meter,
     opened: Mapping[str, Sequence[Volume]],
-) -> Path:
-    """Write the averaged network with its card into `folder` and return it.
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Judge the averaged network and write it with its card: ``ResultReady(folder)``.
 
-    `opened` are the volumes as they were given, by role: what the card names.
+    Parameters
+    ----------
+    opened : mapping of str to sequence of Volume
+        The volumes as they were given, by role: what the card names.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` ended the judging; nothing is written.
     """
     config, method = job.training, trainer.method
-    network = trainer.average.cpu().eval()
+    network = trainer.average.eval()
     spec: Any = network.spec
     normalisation = _normalisation(config.normalisation, patches, method.output_role)
     labels = int(method.network_kwargs().get("out_channels", 1))
+    figures: tuple[FigureRow, ...] = yield from relay(
+        judging_steps(trainer, patches, labels, should_stop=should_stop)
+    )
     sources = [s.volumes["source"] for s in patches.scenes if "source" in s.volumes]
     card = ModelCard(
         name=config.name,
@@ -64,7 +73,7 @@ def export(
         **_inputs(method),
         normalisation=normalisation,
         training=describe(sources, _data_sentence(job, patches), config.seed),
-        figures=_figures(trainer, patches, labels),
+        figures=figures,
         description=(
             f"Trained by {job.method} in {trainer.step} steps on "
             f"{', '.join(v.title for v in opened['source'][:3])}"
@@ -81,9 +90,9 @@ def export(
         n_parameters=1,
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    bundle.save(folder, card, network)
+    bundle.save(folder, card, network.cpu())
     bundle.verify(folder)
-    return folder
+    yield ResultReady(result=folder)
 
 
 def _task(method: Method) -> Any:
@@ -163,104 +172,3 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "unknown"
-
-
-def _figures(
-    trainer: Trainer, patches: Patches, labels: int = 1
-) -> tuple[FigureRow, ...]:
-    """PSNR on validation blocks against the target, where there is one.
-
-    Beside it what no training is needed for: the input's, and that of a Gaussian filter
-    whose width is the best for this very target; or, where voxels become finer, that of
-    the input enlarged by cubic splines. Labels are judged by their overlap instead.
-    """
-    scene = next((s for s in patches.scenes if "target" in s.volumes), None)
-    if scene is None or "source" not in scene.volumes:
-        return own_figures(trainer, patches, _SIGMAS)
-    method = trainer.method
-    source, target = (
-        _validation_block(scene, patches, r) for r in ("source", "target")
-    )
-    restored = _restore(trainer, source, target.shape)
-    if labels > 1:
-        from napari_geosr.operations.label_figures import label_figures
-
-        title = scene.volumes["target"].title
-        return label_figures(source, target, restored, labels, title, _SIGMAS)
-    span = float(np.ptp(np.percentile(target, (1, 99)))) or 1.0
-    kind = "noisy target " if method.noisy_target else ""
-    where = f"validation block against {kind}{scene.volumes['target'].title}"
-    if method.upscale_factor > 1:
-        where += " (input: cubic enlargement)"
-        baselines = {"input": _psnr(_enlarged(source, target.shape), target, span)}
-    else:
-        baselines = {"input": _psnr(source, target, span)}
-        baselines |= _best_gaussian(source, target, span)
-    rows = baselines | {"model": _psnr(restored, target, span)}
-    return tuple(
-        FigureRow(test_set=where, method=name, psnr=round(value, 3))
-        for name, value in rows.items()
-    )
-
-
-def _best_gaussian(source: Any, target: Any, span: float) -> dict[str, float]:
-    from scipy.ndimage import gaussian_filter
-
-    found = {s: _psnr(gaussian_filter(source, s), target, span) for s in _SIGMAS}
-    best = max(found, key=lambda s: found[s])
-    return {f"Gaussian {best:g}": found[best]}
-
-
-def _enlarged(block: Any, shape: tuple[int, ...]) -> Any:
-    from scipy.ndimage import zoom
-
-    factors = [n // m for n, m in zip(shape, block.shape, strict=True)]
-    return zoom(block, factors, order=3, grid_mode=True, mode="nearest")
-
-
-def _validation_block(scene: Scene, patches: Patches, role: str) -> Any:
-    """The block kept apart, in standard deviations of the target's grey scale."""
-    volume, factor = scene.volumes[role], patches.factors[role]
-    kept = len(volume.shape) - patches.config.ndim
-    factors = [1 if axis < kept else factor for axis in range(len(volume.shape))]
-    # In voxels of the source, as places are counted everywhere.
-    key = []
-    for axis, size in enumerate(volume.shape):
-        n = size // factors[axis]
-        low, high = scene.split.validation if axis == scene.split.axis else (0, n)
-        key.append(slice(low, high))
-    size = int(np.prod([k.stop - k.start for k in key]))
-    size *= max(patches.factors.values()) ** patches.config.ndim
-    if size > _MOST_VOXELS:  # a middle part of the plane is enough for a figure
-        shrink = (_MOST_VOXELS / size) ** 0.5
-        for axis in (-2, -1):
-            n = key[axis].stop - key[axis].start
-            keep = max(64, int(n * shrink))
-            start = key[axis].start + max(0, (n - keep) // 2)
-            key[axis] = slice(start, min(start + keep, key[axis].stop))
-    key = [slice(k.start * f, k.stop * f) for k, f in zip(key, factors, strict=True)]
-    return patches.grey[role].standardise(np.asarray(volume.data[tuple(key)]))
-
-
-def _restore(trainer: Trainer, block: Any, shape: tuple[int, ...]) -> Any:
-    """Restore a standardised block with tiled inference, as people will."""
-    from napari_geosr.core.steps import run_to_end
-    from napari_geosr.inference.device import free_memory
-    from napari_geosr.inference.intensity import IntensityStatistics
-    from napari_geosr.inference.runner import restore_tiles
-
-    target = np.empty(shape, np.float32)
-    steps = restore_tiles(
-        trainer.average,
-        block,
-        target,
-        statistics=IntensityStatistics(0.0, 1.0, -10.0, 10.0, block.size),
-        budget=int(free_memory("cpu") * 0.3),
-    )
-    run_to_end(steps)
-    return target
-
-
-def _psnr(image: Any, truth: Any, span: float) -> float:
-    error = float(np.mean((image - truth) ** 2))
-    return float(10 * np.log10(span**2 / max(error, 1e-12)))
