@@ -53,6 +53,7 @@ class _Requests:
     def _look(self) -> None:
         if self.should_stop():
             self.wish = "pause"
+            return
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _LOOK_SECONDS
@@ -235,6 +236,12 @@ def _stage(job: JobFolder, step: StageStarted) -> None:
     job.append("stage", message=step.message)
 
 
+def _judging(job: JobFolder, step: JudgingStarted) -> None:
+    with suppress(FileError):  # as a sign of life
+        job.set_state("finishing", message=step.message)
+    _stage(job, step)
+
+
 def _warning(job: JobFolder, step: Warned) -> None:
     _log(job, f"{step.message}\n")
     job.append("warning", message=step.message)
@@ -248,13 +255,7 @@ _WRITERS: dict[type[Step], Callable[[JobFolder, Any], None]] = {
     TrainingProgress: _progress,
     PreviewReady: _preview,
     StageStarted: _stage,
+    JudgingStarted: _judging,
     Warned: _warning,
     CheckpointSaved: _checkpoint,
 }
-def _judging(job: JobFolder, step: JudgingStarted) -> None:
-    with suppress(FileError):  # as a sign of life
-        job.set_state("finishing", message=step.message)
-    _stage(job, step)
-
-
-    JudgingStarted: _judging,
