@@ -15,11 +15,19 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui._elided import ElidedLabel
+from napari_geosr.gui._labelled import text_label
 from napari_geosr.gui._layer_combo import LayerCombo
-from napari_geosr.gui._layers import is_helper, volume_from_layer
+from napari_geosr.gui._layers import (
+    chosen_position,
+    finest,
+    is_helper,
+    volume_from_layer,
+)
+from napari_geosr.gui._lifetime import Connections
+from napari_geosr.gui._place import place_of_layer
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -89,6 +97,16 @@ class DataRow(QWidget):
         column.setSpacing(2)
         column.addWidget(self.combo)
         column.addWidget(self._file_part)
+        self.part = text_label(
+            f"Part of {name}",
+            "Move the sliders of the viewer to learn from another part.",
+        )
+        column.addWidget(self.part)
+        self._connections = Connections(self)
+        self._connections.connect(viewer.dims.events.point, self._show_part)
+        if several:
+            selection = viewer.layers.selection.events
+            self._connections.connect(selection.changed, self._show_part)
         self.combo.layerChanged.connect(self._on_chosen)
         self.combo.activated.connect(self._on_touched)
         self.files_button.clicked.connect(self._ask_files)
@@ -129,26 +147,43 @@ class DataRow(QWidget):
             if not self._files:
                 raise ConfigError(f"{self.name}: choose a layer or a file.")
             return self._files
-        chosen = [self.layer()]
-        if self.combo.fixed_entry() == SELECTED:
-            selected = self._viewer.layers.selection
-            chosen = [
-                layer
-                for layer in self._viewer.layers
-                if layer in selected and can_be_learned_from(layer)
-            ]
-        layers = [layer for layer in chosen if layer is not None]
+        layers = self._layers()
         if not layers:
             raise ConfigError(
                 f"{self.name}: choose a layer, or select layers in the list."
             )
         return tuple(volume_from_layer(layer, self._viewer) for layer in layers)
 
+    def _layers(self) -> list[Any]:
+        """The layer chosen, or those selected in the list."""
+        if self.combo.fixed_entry() == SELECTED:
+            selected = self._viewer.layers.selection
+            return [
+                layer
+                for layer in self._viewer.layers
+                if layer in selected and can_be_learned_from(layer)
+            ]
+        layer = self.layer()
+        return [] if layer is None else [layer]
+
+    def _show_part(self, _event: Any = None) -> None:
+        """Say which time point and channel are used, where there are several."""
+        parts = [(la.name, part_on_screen(la, self._viewer)) for la in self._layers()]
+        self.part.setText(
+            "\n".join(
+                f"Of {name!r} only {part} is learned from, as on screen."
+                for name, part in parts
+                if part
+            )
+        )
+        self.part.setVisible(bool(self.part.text()))
+
     def _on_touched(self, _index: int) -> None:
         self.touched = True
 
     def _on_chosen(self) -> None:
         self._file_part.setVisible(self.combo.fixed_entry() == FROM_FILES)
+        self._show_part()
         self.changed.emit()
 
     def _ask_files(self) -> None:
@@ -204,6 +239,29 @@ def is_labels(layer: Layer) -> bool:
     from napari.layers import Labels
 
     return isinstance(layer, Labels) and not is_helper(layer)
+
+
+def part_on_screen(layer: Layer, viewer: napari.viewer.Viewer) -> str:
+    """Name the time point and channel of a layer that are on screen; often neither.
+
+    It is what `volume_from_layer` takes.
+    """
+    if getattr(layer, "rgb", False):
+        return ""
+    try:
+        axes, position = place_of_layer(layer).axes, chosen_position(layer, viewer)
+    except VolumeError:
+        return ""  # which is said when it is to be read
+    sizes = dict(zip(axes, finest(layer).shape, strict=True))
+    parts = []
+    for letter, word, title in (
+        ("T", "time", "time point"),
+        ("C", "channel", "channel"),
+    ):
+        if sizes.get(letter, 1) > 1:
+            last = sizes[letter] - 1
+            parts.append(f"{title} {position[word]} (of 0 … {last})")
+    return " and ".join(parts)
 
 
 def _small(text: str, tool_tip: str, key: str) -> QPushButton:
