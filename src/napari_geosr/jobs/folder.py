@@ -394,16 +394,9 @@ class JobFolder:
     def append(self, event: str, **facts: Any) -> None:
         """Append an event."""
         line = json.dumps({"time": time.time(), "event": event, **facts})
-        with atomic.explained(self.path), self._events_for_appending() as stream:
+        path = self.path / _EVENTS_FILE
+        with atomic.explained(path), _for_appending(path) as stream:
             stream.write(line.encode() + b"\n")
-
-    def _events_for_appending(self) -> Any:
-        stream = (self.path / _EVENTS_FILE).open("ab+")
-        if stream.tell() > 0:
-            stream.seek(-1, os.SEEK_END)
-            if stream.read(1) != b"\n":  # the process was killed while writing
-                stream.write(b"\n")
-        return stream
 
     def events(
         self, offset: int = 0, most: int = -1
@@ -433,6 +426,15 @@ class JobFolder:
     def preview(self) -> Path:
         """The latest preview, a TIFF in its place in space."""
         return self.path / "previews" / "latest.tif"
+
+
+def _for_appending(path: Path) -> Any:
+    stream = path.open("ab+")
+    if stream.tell() > 0:
+        stream.seek(-1, os.SEEK_END)
+        if stream.read(1) != b"\n":  # the process was killed while writing
+            stream.write(b"\n")
+    return stream
 
 
 def _yaml(values: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
 )
+from napari_geosr.io.atomic import explained
 from napari_geosr.jobs.folder import JobFolder, State
 
 #: Seconds between two looks for a request, and between two signs of life.
@@ -121,9 +122,14 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
     result: Any = None
     last_beat = 0.0
     last = Step()
+    told = False  # that there are no previews
     try:
         for step in _operation(job, requests):
-            _write_down(job, step)
+            lost = _write_down(job, step)
+            if lost and not told:
+                told = True
+                _write_down(job, Warned(message=lost))
+                yield Warned(message=lost)
             judged = isinstance(step, Judged)
             if step.total and not judged:
                 last = step
@@ -205,11 +211,29 @@ def _log(job: JobFolder, text: str) -> None:
         stream.write(text)
 
 
-def _write_down(job: JobFolder, step: Step) -> None:
-    """Turn a step into an event; previews into a file."""
+def _write_down(job: JobFolder, step: Step) -> str:
+    """Turn a step into an event; previews into a file.
+
+    Returns
+    -------
+    str
+        What could not be written and may be missing: a preview is worth no training.
+
+    Raises
+    ------
+    FileError
+        If an event cannot be written, as on a full disk.
+    """
     writer = _WRITERS.get(type(step))
-    if writer is not None:
+    if writer is None:
+        return ""
+    try:
         writer(job, step)
+    except FileError as error:
+        if not isinstance(step, PreviewReady):
+            raise
+        return f"The training goes on without new previews. {error}"
+    return ""
 
 
 def _progress(job: JobFolder, step: TrainingProgress) -> None:
@@ -227,7 +251,8 @@ def _progress(job: JobFolder, step: TrainingProgress) -> None:
 
 
 def _preview(job: JobFolder, step: PreviewReady) -> None:
-    job.preview.parent.mkdir(exist_ok=True)
+    with explained(job.preview):
+        job.preview.parent.mkdir(exist_ok=True)
     io.write(step.volume, job.preview, overwrite=True)
     job.append("preview", step=step.done, path="previews/latest.tif")
 
@@ -243,7 +268,8 @@ def _judging(job: JobFolder, step: JudgingStarted) -> None:
 
 
 def _warning(job: JobFolder, step: Warned) -> None:
-    _log(job, f"{step.message}\n")
+    with suppress(OSError):  # the event says the same
+        _log(job, f"{step.message}\n")
     job.append("warning", message=step.message)
 
 

@@ -212,7 +212,8 @@ def save(
         atomic.replacing(folder / WEIGHTS_FILE, overwrite=True) as weights_file,
         atomic.replacing(folder / CARD_FILE, overwrite=True) as card_file,
     ):
-        weights_file.write_bytes(content)
+        with atomic.explained(folder / WEIGHTS_FILE):  # else it would be said of both
+            weights_file.write_bytes(content)
         card_file.write_text(card.to_yaml(), encoding="utf-8")
     return card
 
