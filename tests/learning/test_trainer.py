@@ -154,7 +154,7 @@ def test_gradients_that_are_no_numbers_move_nothing(
         return value + (0 * value).sqrt(), named
 
     monkeypatch.setattr(trainer.method, "loss", broken)
-    with pytest.raises(TrainingError, match="gradient.*lower learning rate"):
+    with pytest.raises(TrainingError, match="gradient.*half the learning rate"):
         finish(trainer)
     state = checkpoint.load(tmp_path)
     assert state is not None
