@@ -1,0 +1,214 @@
+"""How a slice was seen: angles, detector and rotation axis of a tomographic scan."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ProjectionsError
+
+if TYPE_CHECKING:
+    from napari_geosr.physics.rays import Rays
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ParallelGeometry:
+    """Parallel rays through square slices that turn about their middle.
+
+    A pixel in row ``j`` and column ``i`` of a slice lies at x = i - (N - 1) / 2,
+    y = j - (N - 1) / 2 voxels. Its shadow under the angle θ falls on the detector at
+    t = x cos θ + y sin θ, where t = (column - centre) · pixel_size. Voxels are as wide
+    as the detector's pixels appear at the axis.
+
+    Parameters
+    ----------
+    angles : array-like of shape (n_angles,)
+        In degrees, in any order and range.
+    n_columns : int
+        Pixels of a detector row.
+    centre : float, optional
+        Column of the rotation axis, 0 being the middle of the first column; by default
+        the middle of the row.
+    size : int, optional
+        Edge N of the slices in voxels; by default `n_columns`.
+    pixel_size : float
+        Width of a detector column. Line integrals are in units of it.
+    """
+
+    angles: FloatArray
+    n_columns: int
+    centre: float = field(default=math.nan)
+    size: int = 0
+    pixel_size: float = 1.0
+
+    def __post_init__(self) -> None:
+        angles = np.array(self.angles, np.float64)
+        if angles.ndim != 1 or not angles.size:
+            raise ProjectionsError(
+                "Angles must be a list of at least one number, in degrees."
+            )
+        if not np.isfinite(angles).all():
+            bad = int(np.flatnonzero(~np.isfinite(angles))[0])
+            raise ProjectionsError(
+                f"The angle of projection {bad} is {angles[bad]}, not a number of "
+                "degrees. Correct the list of angles."
+            )
+        angles.flags.writeable = False
+        self._set("angles", angles)
+        self._count("n_columns")
+        if not self.size:
+            self._set("size", self.n_columns)
+        self._count("size")
+        if math.isnan(self.centre):
+            self._set("centre", (self.n_columns - 1) / 2)
+        self._set("centre", float(self.centre))
+        if not math.isfinite(self.centre):
+            raise ProjectionsError("The column of the rotation axis must be finite.")
+        self._length("pixel_size")
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _count(self, name: str) -> None:
+        value = getattr(self, name)
+        if int(value) != value or value < 1:
+            raise ProjectionsError(
+                f"{name} must be a whole number of at least 1, not {value}."
+            )
+        self._set(name, int(value))
+
+    def _length(self, name: str) -> None:
+        value = float(getattr(self, name))
+        if not (math.isfinite(value) and value > 0):
+            raise ProjectionsError(f"{name} must be greater than 0, not {value}.")
+        self._set(name, value)
+
+    @property
+    def n_angles(self) -> int:
+        return len(self.angles)
+
+    @property
+    def voxel_size(self) -> float:
+        """Edge of a voxel, in the unit of `pixel_size`."""
+        return self.pixel_size
+
+    @property
+    def volume_shape(self) -> tuple[int, ...]:
+        """Shape of what is projected at once."""
+        return (self.size, self.size)
+
+    @property
+    def sinogram_shape(self) -> tuple[int, ...]:
+        """Shape of the projections of it."""
+        return (self.n_angles, self.n_columns)
+
+    @cached_property
+    def rays(self) -> Rays:
+        """Where every ray runs; worked out when first asked for."""
+        from napari_geosr.physics.rays import trace
+
+        return trace(self)
+
+    def subset(self, indices: Any) -> Self:
+        """The geometry of some of the projections, e.g. ``slice(0, None, 4)``."""
+        return replace(self, angles=self.angles[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class FanGeometry(ParallelGeometry):
+    """Rays from a point source onto a flat detector, slice by slice.
+
+    The source stands at (D sin θ, -D cos θ), the detector behind the axis.
+
+    Parameters
+    ----------
+    source_distance : float
+        From source to rotation axis (D), in the unit of `pixel_size`.
+    detector_distance : float
+        From rotation axis to detector; 0 if `pixel_size` is that at the axis.
+    """
+
+    source_distance: float = math.nan
+    detector_distance: float = math.nan
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("source_distance", "detector_distance"):
+            if math.isnan(float(getattr(self, name))):
+                raise ProjectionsError(
+                    f"The {name.replace('_', ' ')} is missing: fan and cone beams need "
+                    "the distances from source to axis and from axis to detector."
+                )
+        self._length("source_distance")
+        if not (math.isfinite(self.detector_distance) and self.detector_distance >= 0):
+            raise ProjectionsError(
+                f"detector_distance must not be below 0, not {self.detector_distance}."
+            )
+        reach = self.size * self.voxel_size / math.sqrt(2)
+        if reach >= self.source_distance:
+            raise ProjectionsError(
+                f"The source, {self.source_distance:g} from the axis, lies inside the "
+                f"slices, whose corners are {reach:g} from it. Choose a smaller size, "
+                "or check distances and pixel size: they must be in the same unit."
+            )
+
+    @property
+    def magnification(self) -> float:
+        """How much wider than on the axis things appear on the detector."""
+        return (self.source_distance + self.detector_distance) / self.source_distance
+
+    @property
+    def voxel_size(self) -> float:
+        return self.pixel_size / self.magnification
+
+
+@dataclass(frozen=True, eq=False)
+class ConeGeometry(FanGeometry):
+    """Rays from a point source through a volume onto a flat detector.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows of the detector; higher rows see higher slices.
+    row_centre : float, optional
+        Row at the height of the source; by default the middle.
+    n_slices : int, optional
+        Slices of the volume, which is centred at that height; by default `n_rows`.
+    row_size : float, optional
+        Height of a detector row; by default `pixel_size`.
+    """
+
+    n_rows: int = 0
+    row_centre: float = math.nan
+    n_slices: int = 0
+    row_size: float = math.nan
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._count("n_rows")
+        if not self.n_slices:
+            self._set("n_slices", self.n_rows)
+        self._count("n_slices")
+        if math.isnan(self.row_centre):
+            self._set("row_centre", (self.n_rows - 1) / 2)
+        self._set("row_centre", float(self.row_centre))
+        if not math.isfinite(self.row_centre):
+            raise ProjectionsError("The row of the central ray must be finite.")
+        if math.isnan(self.row_size):
+            self._set("row_size", self.pixel_size)
+        self._length("row_size")
+
+    @property
+    def volume_shape(self) -> tuple[int, ...]:
+        return (self.n_slices, self.size, self.size)
+
+    @property
+    def sinogram_shape(self) -> tuple[int, ...]:
+        return (self.n_rows, self.n_angles, self.n_columns)

@@ -1,0 +1,136 @@
+"""Joseph's projection of slices and its adjoint, as compiled loops.
+
+`runs`, `offset`, `slope` are those of `napari_geosr.physics.rays.Rays`. Slices come
+twice, ``[1]`` as they are and ``[0]`` transposed, so that the pixels a run of rays
+crosses lie side by side; with a margin of zeros (`LEFT`, `RIGHT`) instead of a test
+whether a ray is inside. Forward and adjoint work out places and weights alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.physics.compiled import compiled
+
+LEFT = 2
+RIGHT = 3
+
+
+@compiled
+def project_one(
+    start: int,
+    stop: int,
+    runs: Any,
+    offset: Any,
+    slope: Any,
+    slices: Any,
+    out: Any,
+) -> None:
+    """One slice (2, N, N + margin) to line sums (angle, column), added to `out`."""
+    n = slices.shape[1]
+    low, high = np.float32(0), np.float32(n + 2)
+    for r in range(start, stop):
+        angle, first, last = runs[r, 0], runs[r, 1], runs[r, 2]
+        image = slices[runs[r, 3]]
+        a = offset[angle, first:last]
+        b = slope[angle, first:last]
+        sums = np.zeros(last - first, np.float32)
+        for along in range(n):
+            row = image[along]
+            at = np.float32(along)
+            for k in range(last - first):
+                x = min(max(a[k] + b[k] * at + np.float32(2), low), high)
+                i = np.int32(x)
+                f = x - np.float32(i)
+                sums[k] += row[i] + f * (row[i + 1] - row[i])
+        for k in range(last - first):
+            out[angle, first + k] += sums[k]
+
+
+@compiled
+def project_many(
+    start: int,
+    stop: int,
+    runs: Any,
+    offset: Any,
+    slope: Any,
+    slices: Any,
+    out: Any,
+) -> None:
+    """Slices (2, N, N + margin, B) to line sums (angle, column, B), added to `out`."""
+    n, batch = slices.shape[1], slices.shape[3]
+    low, high = np.float32(0), np.float32(n + 2)
+    for r in range(start, stop):
+        angle = runs[r, 0]
+        image = slices[runs[r, 3]]
+        for along in range(n):
+            row = image[along]
+            at = np.float32(along)
+            for k in range(runs[r, 1], runs[r, 2]):
+                x = offset[angle, k] + slope[angle, k] * at + np.float32(2)
+                x = min(max(x, low), high)
+                i = np.int32(x)
+                f = x - np.float32(i)
+                left, right, sums = row[i], row[i + 1], out[angle, k]
+                for j in range(batch):
+                    sums[j] += left[j] + f * (right[j] - left[j])
+
+
+@compiled
+def spread_one(
+    start: int,
+    stop: int,
+    runs: Any,
+    offset: Any,
+    slope: Any,
+    sinogram: Any,
+    out: Any,
+) -> None:
+    """Adjoint of `project_one` for rows and columns `start` to `stop` of `out`."""
+    n = out.shape[1]
+    low, high = np.float32(0), np.float32(n + 2)
+    for along in range(start, stop):
+        at = np.float32(along)
+        for r in range(runs.shape[0]):
+            angle, first, last = runs[r, 0], runs[r, 1], runs[r, 2]
+            row = out[runs[r, 3], along]
+            a, b = offset[angle, first:last], slope[angle, first:last]
+            values = sinogram[angle, first:last]
+            for k in range(last - first):
+                x = min(max(a[k] + b[k] * at + np.float32(2), low), high)
+                i = np.int32(x)
+                share = (x - np.float32(i)) * values[k]
+                row[i] += values[k] - share
+                row[i + 1] += share
+
+
+@compiled
+def spread_many(
+    start: int,
+    stop: int,
+    runs: Any,
+    offset: Any,
+    slope: Any,
+    sinogram: Any,
+    out: Any,
+) -> None:
+    """Adjoint of `project_many` for rows and columns `start` to `stop` of `out`."""
+    n, batch = out.shape[1], out.shape[3]
+    low, high = np.float32(0), np.float32(n + 2)
+    for along in range(start, stop):
+        at = np.float32(along)
+        for r in range(runs.shape[0]):
+            angle = runs[r, 0]
+            row = out[runs[r, 3], along]
+            for k in range(runs[r, 1], runs[r, 2]):
+                x = offset[angle, k] + slope[angle, k] * at + np.float32(2)
+                x = min(max(x, low), high)
+                i = np.int32(x)
+                f = x - np.float32(i)
+                left, right, values = row[i], row[i + 1], sinogram[angle, k]
+                for j in range(batch):
+                    share = f * values[j]
+                    left[j] += values[j] - share
+                    right[j] += share

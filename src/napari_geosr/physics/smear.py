@@ -1,0 +1,152 @@
+"""Back-projection for filtered projections: what FBP and FDK end with.
+
+Every voxel takes what lies at its shadow, by linear interpolation. It is smoother than
+the exact adjoint of Joseph's projection, whose weights on a pixel vary with the angle,
+and is what filtered back-projection assumes; it is the adjoint of no projector here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_geosr.physics.geometry import (
+    ConeGeometry,
+    FanGeometry,
+    ParallelGeometry,
+)
+from napari_geosr.physics.taps import chunk_length, linear_taps
+
+_TOGETHER = 16
+_FEW = 4
+_GROUP_BYTES = 64 * 2**20
+
+
+def smear(projections: Tensor, geometry: ParallelGeometry) -> Tensor:
+    """Sum over angles of what each voxel sees, over its squared distance for a fan.
+
+    Parameters
+    ----------
+    projections : Tensor of shape (B, angle, column), float32
+        For a cone beam (row, angle, column). Filtered, and multiplied with the weights
+        of the angles.
+    geometry : ParallelGeometry
+
+    Returns
+    -------
+    Tensor of shape (B, N, N); cone: (Z, N, N)
+    """
+    if projections.device.type != "cpu":
+        return smear_tensors(projections, geometry)
+    values = projections.detach().numpy()
+    if isinstance(geometry, ConeGeometry):
+        return torch.from_numpy(_cone_loops(values, geometry))
+    out = torch.empty((len(values), *geometry.volume_shape), dtype=torch.float32)
+    together = min(_TOGETHER, max(1, _GROUP_BYTES // (4 * geometry.size**2)))
+    start = 0
+    while start < len(values):
+        left = min(len(values) - start, together)
+        count = 1 if left < _FEW else left
+        group = _loops(values[start : start + count], geometry)
+        out[start : start + count] = torch.from_numpy(group)
+        start += count
+    return out
+
+
+def _turns(geometry: ParallelGeometry) -> tuple[Any, Any, Any, Any]:
+    """Cosines, sines, centre and k of `napari_geosr.physics.smear_compiled`."""
+    angle = np.deg2rad(geometry.angles)
+    k = 0.0
+    if isinstance(geometry, FanGeometry):
+        k = geometry.voxel_size / geometry.source_distance
+    return (
+        np.cos(angle).astype(np.float32),
+        np.sin(angle).astype(np.float32),
+        np.float32(geometry.centre),
+        np.float32(k),
+    )
+
+
+def _loops(values: Any, geometry: ParallelGeometry) -> Any:
+    from napari_geosr.physics import smear_compiled as loops
+    from napari_geosr.physics.compiled import in_threads
+
+    n, margin = geometry.size, (loops.LEFT, loops.RIGHT)
+    if len(values) == 1:
+        padded = np.pad(values[0], ((0, 0), margin))
+        out = np.zeros((n, n), np.float32)
+        in_threads(loops.smear_one, n, *_turns(geometry), padded, out)
+        return out[None]
+    padded = np.pad(values.transpose(1, 2, 0), ((0, 0), margin, (0, 0)))
+    out = np.zeros((n, n, len(values)), np.float32)
+    in_threads(loops.smear_many, n, *_turns(geometry), padded, out)
+    return out.transpose(2, 0, 1)
+
+
+def _cone_loops(values: Any, geometry: ConeGeometry) -> Any:
+    from napari_geosr.physics import smear_compiled as loops
+    from napari_geosr.physics.compiled import in_threads
+
+    n, margin = geometry.size, (loops.LEFT, loops.RIGHT)
+    padded = np.pad(values.transpose(1, 2, 0), ((0, 0), margin, margin))
+    out = np.zeros((n, n, geometry.n_slices), np.float32)
+    rise = (
+        np.float32(geometry.row_centre),
+        np.float32(geometry.pixel_size / geometry.row_size),
+    )
+    in_threads(loops.smear_cone, n, *_turns(geometry), *rise, padded, out)
+    return np.ascontiguousarray(out.transpose(2, 0, 1))
+
+
+def smear_tensors(projections: Tensor, geometry: ParallelGeometry) -> Tensor:
+    """:func:`smear` with tensor operations alone, on any device."""
+    cone = isinstance(geometry, ConeGeometry)
+    if cone:  # (angle, row, column) in one long list
+        table = projections.transpose(0, 1).reshape(-1, 1).contiguous()
+    else:  # (angle, column) of all slices
+        table = projections.reshape(len(projections), -1).T.contiguous()
+    shape = geometry.volume_shape
+    out = torch.zeros((int(np.prod(shape)), table.shape[1]), device=projections.device)
+    chunk = chunk_length(projections.device, len(out) * (160 if cone else 80))
+    for start in range(0, geometry.n_angles, chunk):
+        part = slice(start, start + chunk)
+        index, weight = _places(geometry, part, projections.device)
+        out += functional.embedding_bag(
+            index, table, per_sample_weights=weight, mode="sum"
+        )
+    if cone:
+        return out.reshape(shape)
+    return out.T.reshape(-1, *shape).contiguous()
+
+
+def _places(
+    geometry: ParallelGeometry, part: slice, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Where every voxel is seen under some angles, and weights: (voxel, taps)."""
+    n, n_columns = geometry.size, geometry.n_columns
+    cos, sin, centre, k = _turns(geometry)
+    c = torch.from_numpy(cos[part]).to(device)[None]
+    s = torch.from_numpy(sin[part]).to(device)[None]
+    number = torch.arange(geometry.n_angles, device=device)[part][None]
+    position = torch.arange(n, device=device) - (n - 1) / 2
+    x, y = position.repeat(n)[:, None], position.repeat_interleave(n)[:, None]
+    over = 1 / (1 + float(k) * (y * c - x * s))
+    column, share = linear_taps(
+        float(centre) + (x * c + y * s) * over, n_columns, dim=-1
+    )
+    weight = share * over[..., None] ** 2  # (pixel, angle, 2)
+    if not isinstance(geometry, ConeGeometry):
+        index = number[..., None] * n_columns + column
+        return index.flatten(1), weight.flatten(1)
+    n_rows, n_slices = geometry.n_rows, geometry.n_slices
+    z = torch.arange(n_slices, device=device)[:, None, None] - (n_slices - 1) / 2
+    height = z * over * (geometry.pixel_size / geometry.row_size)
+    row, row_share = linear_taps(geometry.row_centre + height, n_rows, dim=-1)
+    line = (number[..., None] * n_rows + row) * n_columns  # (Z, pixel, angle, 2)
+    index = line[..., None] + column[..., None, :]
+    weight = row_share[..., None] * weight[..., None, :]
+    return index.flatten(0, 1).flatten(1), weight.flatten(0, 1).flatten(1)

@@ -1,0 +1,91 @@
+"""Conjugate gradients for least squares: few iterations, each slice by itself [1]_.
+
+References
+----------
+.. [1] Björck. Numerical Methods for Least Squares Problems (SIAM, 1996), algorithm
+   7.4.1. doi:10.1137/1.9781611971484
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.tomography.iterations import (
+    Iteration,
+    IterativeConfig,
+    OnIteration,
+    check_stop,
+    ignore,
+    residual_of,
+    slice_axes,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_geosr.physics.geometry import ParallelGeometry
+
+TITLE = "CGLS"
+BEAMS = ("parallel", "fan", "cone")
+
+
+class Config(IterativeConfig):
+    """How far CGLS goes."""
+
+    iterations: int = Field(
+        20,
+        ge=1,
+        le=100_000,
+        title="Iterations",
+        description="Noise is fitted soon: ten to thirty are usual.",
+    )
+    nonnegative: bool = Field(
+        False,
+        title="Non-negative",
+        description="Attenuation below zero is set to zero, after the last iteration.",
+    )
+
+
+def reconstruct_slices(
+    sinogram: Tensor,
+    geometry: ParallelGeometry,
+    config: Config,
+    *,
+    should_stop: ShouldStop = never_stop,
+    on_iteration: OnIteration = ignore,
+) -> Tensor:
+    """Iterate from zero; see `napari_geosr.tomography.algorithms`."""
+    from napari_geosr.physics.projector import backproject, project
+
+    axes = slice_axes(geometry)
+    rest = sinogram.clone()
+    gradient = backproject(rest, geometry)
+    x = gradient.new_zeros(gradient.shape)
+    direction = gradient
+    power = _squares(gradient, axes)
+    for i in range(config.iterations):
+        check_stop(should_stop)
+        residual = residual_of(rest, sinogram)
+        seen = project(direction, geometry)
+        step = _ratio(power, _squares(seen, axes))
+        x += step * direction
+        rest -= step * seen
+        gradient = backproject(rest, geometry)
+        before, power = power, _squares(gradient, axes)
+        direction = gradient + _ratio(power, before) * direction
+        on_iteration(Iteration(i + 1, config.iterations, residual))
+    return x.clamp_(min=0) if config.nonnegative else x
+
+
+def _squares(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
+    return tensor.square().sum(axes, keepdim=True)
+
+
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
+    """Quotient; 0 where a slice is solved already, as an empty one is at once."""
+    import torch
+
+    return torch.where(below > 0, above / below, 0)

@@ -1,0 +1,121 @@
+"""Filters of filtered back-projection, and how much each projection counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ProjectionsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FilterName = Literal["ramp", "shepp-logan", "cosine", "hamming", "hann"]
+Padding = Literal["zero", "edge"]
+Floats = npt.NDArray[np.float64]
+
+#: A gap between angles wider than both of these is no step but a missing wedge.
+_WEDGE_DEGREES = 10.0
+_WEDGE_STEPS = 5.0
+#: Angles closer than this, in degrees, are one view taken several times.
+_SAME = 1e-6
+
+
+def filter_response(name: FilterName, length: int) -> Floats:
+    """Response at the frequencies of ``rfft`` of `length` samples.
+
+    The ramp is built from its taps in space (1/4, then -1/(πn)² at odd n), so that the
+    mean of a slice comes out right; the other filters are the ramp times a window.
+    """
+    n = np.minimum(np.arange(length), length - np.arange(length))
+    taps = np.zeros(length)
+    odd = n % 2 == 1
+    taps[odd] = -1 / (np.pi * n[odd]) ** 2
+    taps[0] = 0.25
+    f = np.fft.rfftfreq(length)
+    windows = {
+        "ramp": np.ones_like(f),
+        "shepp-logan": np.sinc(f),
+        "cosine": np.cos(np.pi * f),
+        "hamming": 0.54 + 0.46 * np.cos(2 * np.pi * f),
+        "hann": 0.5 + 0.5 * np.cos(2 * np.pi * f),
+    }
+    response: Floats = np.fft.rfft(taps).real * windows[name]
+    return response
+
+
+def filter_rows(
+    sinogram: Tensor, name: FilterName, pixel_size: float, padding: Padding = "zero"
+) -> Tensor:
+    """Filter projections along their last axis; differentiable.
+
+    Parameters
+    ----------
+    sinogram : Tensor of shape (..., column), float32
+    name : str
+        Of the filter.
+    pixel_size : float
+        Between columns; the result is per that unit.
+    padding : {"zero", "edge"}
+        What the sample is taken to be outside the detector. Repeating the edge lessens
+        the bright rim of a sample that is wider than the detector.
+    """
+    import torch
+    from scipy import fft
+
+    n = sinogram.shape[-1]
+    length = fft.next_fast_len(2 * n, real=True)
+    if padding == "edge":
+        after = (length - n) // 2
+        before = length - n - after
+        flat = sinogram.reshape(-1, 1, n)
+        # A circle of samples: what comes before the first stands at the end.
+        wide = torch.nn.functional.pad(flat, (before, after), mode="replicate")
+        padded = torch.roll(wide, -before, dims=-1).reshape(*sinogram.shape[:-1], -1)
+    else:
+        padded = torch.nn.functional.pad(sinogram, (0, length - n))
+    response = torch.from_numpy(filter_response(name, length) / pixel_size)
+    spectrum = torch.fft.rfft(padded) * response.to(sinogram)
+    filtered: Tensor = torch.fft.irfft(spectrum, n=length)[..., :n]
+    return filtered
+
+
+def angle_weights(angles: Floats, *, full_turn: bool = False) -> Floats:
+    """How much of half a turn each projection stands for, in radians.
+
+    Half the gap to both neighbours, so angles may be uneven, in any order, and over
+    more than one turn. A missing wedge is left missing: its neighbours count no more
+    than others. Weights of a complete scan sum to π.
+
+    Parameters
+    ----------
+    angles : ndarray of shape (n_angles,)
+        In degrees.
+    full_turn : bool
+        For fan and cone beams, which need a whole turn and see all twice.
+
+    Raises
+    ------
+    ProjectionsError
+        If a full turn is needed and a wedge is missing.
+    """
+    period = 360.0 if full_turn else 180.0
+    turned = np.round(np.mod(angles, period) / _SAME).astype(np.int64)
+    turned %= round(period / _SAME)
+    places, inverse, counts = np.unique(turned, return_inverse=True, return_counts=True)
+    sorted_angles = places * _SAME
+    gaps = np.diff(sorted_angles, append=sorted_angles[0] + period)
+    step = float(np.median(gaps))
+    wedge = gaps > max(_WEDGE_DEGREES, _WEDGE_STEPS * step)
+    if full_turn and (wedge.any() or len(gaps) < 2):
+        raise ProjectionsError(
+            f"No projections over {gaps.max():.0f}° of the turn: filtered "
+            "back-projection of fan and cone beams needs a whole turn. Use an "
+            "iterative algorithm: SIRT, CGLS or TV."
+        )
+    gaps = np.where(wedge, step, gaps)
+    share = np.deg2rad((gaps + np.roll(gaps, 1)) / 2) * (180.0 / period)
+    weights: Floats = (share / counts)[inverse]
+    return weights
