@@ -41,6 +41,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"levels": 1, "features": 3, "adjacent_slices": 5, "top_skip": False},
         {"levels": 1, "features": 3, "pooling": "max", "residual": False},
         {"levels": 1, "features": 2, "ndim": 3, "upsampling": "nearest"},
+        {"levels": 1, "features": 3, "batch_norm": True},
+        {"levels": 1, "features": 2, "ndim": 3, "batch_norm": True},
     ],
 }
 CASES = [

@@ -64,3 +64,29 @@ def test_there_and_back(
         assert tuned.dimensions == config.dimensions
         assert again.network_kwargs() == kwargs
         assert again.upscale_factor == method.upscale_factor
+
+
+def test_a_model_from_before_a_setting_has_not_got_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kwargs = {"ndim": 2, "levels": 1, "features": 4, "residual": False}
+    card = SimpleNamespace(
+        method="supervised",
+        network="unet",
+        network_kwargs=kwargs,
+        axes="YX",
+        adjacent_slices=1,
+        upscale_factor=1,
+        labels=1,
+    )
+    monkeypatch.setattr(
+        fine_tune.catalogue, "find", lambda _: SimpleNamespace(card=card)
+    )
+    files = {"source": ["a.tif"], "target": ["b.tif"]}
+    made = config_class("supervised").create(**files, network="unet")
+    tuned = config_class("supervised").create(
+        **files, **fine_tune_settings("mine", "supervised")
+    )
+    method = METHODS.load("supervised").Method
+    assert method(made).network_kwargs()["batch_norm"]
+    assert not method(tuned).network_kwargs()["batch_norm"]

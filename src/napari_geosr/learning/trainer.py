@@ -268,8 +268,8 @@ class Trainer:
         return losses, (
             f"Out of memory at step {self.step}: the batch of "
             f"{self.config.batch_size} patches is worked through in {self.parts} "
-            "parts from here on, which is slower. The model differs by rounding, and "
-            "by what a critic draws at random."
+            "parts from here on, which is slower. The model differs by rounding, by "
+            "what a critic draws at random, and by what batch norms see at a time."
         )
 
     def _alone(self, error: Exception) -> None:

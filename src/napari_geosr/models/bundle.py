@@ -29,6 +29,8 @@ WEIGHTS_FILE = "weights.safetensors"
 #: A card or a weights file above this size is refused: neither comes near it.
 MAX_CARD_BYTES = 4 * 10**6
 MAX_WEIGHTS_BYTES = 2 * 10**9
+#: Tensors that torch's norms keep beside their parameters.
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 #: What damaged archives make zipfile raise; ValueError covers damaged names and times.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -159,7 +161,7 @@ def check_weights(model: Model) -> None:
 
     content = _content(model.path, model.card)
     tensors = _parsed(deserialize, content, model.path)
-    n = sum(math.prod(tensor["shape"]) for _, tensor in tensors)
+    n = _count({name: math.prod(tensor["shape"]) for name, tensor in tensors})
     if n != model.card.n_parameters:
         check(model)
 
@@ -201,7 +203,7 @@ def save(
     card = card.model_copy(
         update={
             "weights_sha256": hashlib.sha256(content).hexdigest(),
-            "n_parameters": sum(t.numel() for t in tensors.values()),
+            "n_parameters": _count({key: t.numel() for key, t in tensors.items()}),
         }
     )
     folder = Path(folder)
@@ -216,6 +218,11 @@ def save(
             weights_file.write_bytes(content)
         card_file.write_text(card.to_yaml(), encoding="utf-8")
     return card
+
+
+def _count(sizes: Mapping[str, int]) -> int:
+    """How many parameters there are, from the sizes of tensors by name."""
+    return sum(n for name, n in sizes.items() if not name.endswith(_STATISTICS))
 
 
 def _read(path: Path, name: str, limit: int) -> bytes:

@@ -1,9 +1,11 @@
-"""U-Net: down and up again, with skips between equal sizes; no normalisation layers.
+"""U-Net: down and up again, with skips between equal sizes.
 
-Without batch or instance norms a tile gives the numbers of the whole. Going down takes
-the maxima of neighbours, blurred before every other voxel is left out [2]_, so that a
-shift by one voxel does not change what comes out; N2V2 [3]_ found it, and leaving out
-the topmost skip, to end the checkerboards of blind-spot training.
+There is no norm over the image that is restored: a tile gives the numbers of the whole.
+With batch norms [4]_ trainings of few steps end about a decibel higher; once trained
+they are fixed scales and offsets. Going down takes the maxima of neighbours, blurred
+before every other voxel is left out [2]_, so that a shift by one voxel does not change
+what comes out; N2V2 [3]_ found it, and leaving out the topmost skip, to end the
+checkerboards of blind-spot training.
 
 References
 ----------
@@ -14,6 +16,8 @@ References
 .. [3] Höck et al. N2V2 - Fixing Noise2Void checkerboard artifacts with modified
    sampling strategies and a tweaked network architecture. ECCV workshops (2022).
    arXiv:2211.08512
+.. [4] Ioffe & Szegedy. Batch normalization: accelerating deep network training by
+   reducing internal covariate shift. ICML (2015). arXiv:1502.03167
 """
 
 from __future__ import annotations
@@ -44,6 +48,7 @@ class NetworkConfig(ScoresConfig):
         "levels": 2,
         "features": 24,
         "residual": False,
+        "batch_norm": True,
     }
 
     levels: int = Field(3, ge=1, le=5)
@@ -56,6 +61,8 @@ class NetworkConfig(ScoresConfig):
     """How the way up interpolates."""
     top_skip: bool = True
     """Hand the maps of full size over to the end; N2V2 leaves that out."""
+    batch_norm: bool = False
+    """Bring maps to a common scale: that of each batch in training, fixed after it."""
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -66,7 +73,8 @@ def parameter_count(config: NetworkConfig) -> int:
     for level, (a, b) in enumerate(itertools.pairwise(sizes)):
         pairs.append((a + b if level or config.top_skip else b, a))
     head = config.out_channels * (f + 1)
-    count: int = head + sum((k * a + 1) * b + (k * b + 1) * b for a, b in pairs)
+    extra = 2 if config.batch_norm else 1  # scale and offset of a norm; or a bias
+    count: int = head + sum((k * a + extra) * b + (k * b + extra) * b for a, b in pairs)
     return count
 
 
@@ -125,11 +133,15 @@ class UNet(nn.Module):
         conv = nn.Conv3d if n == 3 else nn.Conv2d
         self.pool: nn.Module = nn.MaxPool3d(2) if n == 3 else nn.MaxPool2d(2)
 
-        def box(a: int, b: int) -> nn.Sequential:
+        def layer(a: int, b: int) -> list[nn.Module]:
             act = nn.LeakyReLU(_SLOPE)
-            return nn.Sequential(
-                conv(a, b, 3, padding=1), act, conv(b, b, 3, padding=1), act
-            )
+            if not config.batch_norm:
+                return [conv(a, b, 3, padding=1), act]
+            norm = nn.BatchNorm3d if n == 3 else nn.BatchNorm2d
+            return [conv(a, b, 3, padding=1, bias=False), norm(b), act]
+
+        def box(a: int, b: int) -> nn.Sequential:
+            return nn.Sequential(*layer(a, b), *layer(b, b))
 
         sizes = [config.features * 2**level for level in range(config.levels + 1)]
         self.down = nn.ModuleList(
@@ -153,10 +165,14 @@ class UNet(nn.Module):
 
     def _initialise(self) -> None:
         for module in self.modules():
+            if self.config.batch_norm:
+                break  # torch's own: smaller, and behind a norm the size is no matter
             if isinstance(module, nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, a=_SLOPE)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        if self.config.batch_norm and not self.config.residual:
+            return
         # Near zero, not zero: gradients have to reach all layers at once.
         with torch.no_grad():
             self.head.weight.mul_(0.05)
