@@ -16,12 +16,21 @@ import pytest
 import tifffile
 from safetensors.numpy import load_file
 
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.run import run_steps
 from napari_geosr.learning import checkpoint
 from napari_geosr.operations.train import TrainJob, config_class
 
 STEPS = 150
 TRIES = 20
+#: Of methods that remember more than one network: a pool of images that is full before
+#: long, two or more optimisers, several draws of a step. Each costs some seconds.
+MORE_STATE: dict[str, dict[str, Any]] = {
+    "cyclegan": {"layers": 1, "critic_width": 2, "pool_size": 6, "steps": 60},
+    "tomogan": {"critic_width": 2, "critic_steps": 2, "steps": 40},
+}
+FEW_TRIES = 2
 
 pytestmark = pytest.mark.slow
 
@@ -38,22 +47,24 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def new_job(folder: Path, scans: list[Path]) -> JobFolder:
-    config = config_class("noise2noise").create(
-        source=[scans[0]],
-        target=[scans[1]],
-        name="m",
-        steps=STEPS,
-        batch_size=2,
-        patch=24,
-        layers=4,
-        width=2,
-        device="cpu",
-        threads=1,
-        seed=3,
-        checkpoint_seconds=0.05,
-    )
-    job = TrainJob(method="noise2noise", training=config)
+def new_job(
+    folder: Path, scans: list[Path], method: str = "noise2noise", **settings: Any
+) -> JobFolder:
+    values: dict[str, Any] = {
+        "source": [scans[0]],
+        "target": [scans[1]],
+        "name": "m",
+        "steps": STEPS,
+        "batch_size": 2,
+        "patch": 24,
+        "width": 2,
+        "device": "cpu",
+        "threads": 1,
+        "seed": 3,
+        "checkpoint_seconds": 0.05,
+    }
+    config = config_class(method).create(**values | (settings or {"layers": 4}))
+    job = TrainJob(method=method, training=config)
     return JobFolder.create(folder, job.to_values(), name="m")
 
 
@@ -70,11 +81,17 @@ def model(job: JobFolder) -> dict[str, Any]:
     return load_file(job.path / "result" / "m" / "weights.safetensors")
 
 
-def wait_for_work(job: JobFolder, running: subprocess.Popen[bytes]) -> None:
-    """Wait until it trains: kills should fall among steps, saves and exports."""
+def wait_for_work(
+    job: JobFolder, running: subprocess.Popen[bytes], sign: str = ""
+) -> None:
+    """Wait until it trains: kills should fall among steps, saves and exports.
+
+    Any event is a sign of that, or those called `sign` alone.
+    """
     _, offset = job.events()
     while running.poll() is None:
-        if any(e["event"] != "stage" for e in job.events(offset)[0]):
+        kinds = {e["event"] for e in job.events(offset)[0]} - {"stage"}
+        if sign in kinds or (kinds and not sign):
             return
         time.sleep(0.01)
 
@@ -118,6 +135,37 @@ def test_killed_again_and_again_it_gives_the_same_model(
     assert process(cut).wait(120) == 0
     np.testing.assert_equal(model(cut), model(whole))
     assert cut_short >= TRIES // 3  # else hardly any kill hit the training itself
+
+
+@pytest.mark.parametrize("method", MORE_STATE)
+def test_methods_that_remember_more_go_on_as_well(
+    scans: list[Path], tmp_path: Path, method: str
+) -> None:
+    settings = MORE_STATE[method]
+    whole = new_job(tmp_path / "whole", scans, method, **settings)
+    run_to_end(run_steps(whole))
+    cut = new_job(tmp_path / "cut", scans, method, **settings)
+    rng = np.random.default_rng(5)
+    reached = []
+    for _ in range(FEW_TRIES):
+        running = process(cut)
+        # Each time it comes further, and is killed at any moment after that.
+        wait_for_work(cut, running, "checkpoint")
+        time.sleep(float(rng.uniform(0.0, 0.1)))
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait(60)
+        check_files(cut)
+        state = checkpoint.load(cut.path / "checkpoints")
+        assert state is not None
+        reached.append(state["step"])
+        if cut.status().state == "done":
+            break
+    assert 0 < reached[0] < settings["steps"]
+    assert reached == sorted(reached)
+    if cut.status().state != "done":
+        assert process(cut).wait(120) == 0
+    np.testing.assert_equal(model(cut), model(whole))
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(
