@@ -1,0 +1,144 @@
+"""From counts to transmission: flat and dark fields, and pixels that have none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.core.projections import Projections
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+#: A pixel whose flat field is below this part of its row's median answers to no light.
+_DEAD_FRACTION = 0.01
+#: Views that the counts without sample are estimated from, and the part of their
+#: pixels that are brighter.
+_SAMPLE_VIEWS = 32
+_BRIGHTER = 0.01
+
+
+def transmission(
+    projections: Projections,
+    start: int,
+    stop: int,
+    *,
+    frames: str = "mean",
+    incident: float | None = None,
+) -> tuple[FloatArray, BoolArray, npt.NDArray[Any]]:
+    """Part of the light that comes through, for some detector rows.
+
+    Parameters
+    ----------
+    projections : Projections
+        Counts.
+    start, stop : int
+        First row and the row after the last.
+    frames : str
+        ``"mean"`` or ``"median"`` of the flat and of the dark fields.
+    incident : float, optional
+        Counts without sample, where there are no flat fields.
+
+    Returns
+    -------
+    transmitted : ndarray of shape (row, angle, column), float32
+        (I - dark) / (flat - dark); 0 at dead pixels.
+    dead : ndarray of bool, shape (row, column)
+        Pixels that answer to no light, by their flat field.
+    counts : ndarray of shape (angle, row, column)
+        As they were measured.
+
+    Raises
+    ------
+    ProjectionsError
+        If flat and dark fields are the same, hold NaN, or there is no light.
+    """
+    counts = np.asarray(projections.data[:, start:stop, :])
+    dark = _frame(projections, "dark", start, stop, frames)
+    flat = _frame(projections, "flat", start, stop, frames)
+    if flat is None:
+        if incident is None:
+            raise ProjectionsError(
+                f"{projections.title} has no flat fields: give the counts without "
+                "sample (incident)."
+            )
+        light = np.full(counts.shape[1:], incident, np.float32)
+    else:
+        light = flat if dark is None else flat - dark
+    usual = np.median(light, axis=1, keepdims=True)
+    dead = light <= np.maximum(_DEAD_FRACTION * usual, 0)
+    if dead.all():
+        _require_light(projections, frames)
+    measured = counts.transpose(1, 0, 2).astype(np.float32)
+    if dark is not None:
+        measured -= dark[:, None, :]
+    # The file may hold anything at a dead pixel: NaN must not come out of it.
+    measured[np.broadcast_to(dead[:, None, :], measured.shape)] = 0
+    measured /= np.where(dead, np.float32(1), light)[:, None, :]
+    return measured, dead, counts
+
+
+def incident_counts(projections: Projections) -> float:
+    """Counts without sample, from the brightest part of evenly spread projections.
+
+    Raises
+    ------
+    ProjectionsError
+        If the projections are dark throughout.
+    """
+    n = projections.n_angles
+    chosen = np.unique(np.linspace(0, n - 1, min(n, _SAMPLE_VIEWS)).astype(int))
+    views = np.asarray(projections.subset(chosen).data, np.float32)
+    dark = _frame(projections, "dark", 0, projections.n_rows, "mean")
+    if dark is not None:
+        views = views - dark
+    finite = views[np.isfinite(views)]
+    level = float(np.quantile(finite, 1 - _BRIGHTER)) if finite.size else 0.0
+    if level <= 0:
+        raise ProjectionsError(
+            f"{projections.title} is dark: its projections hold no light (no value "
+            "above the dark field). Check that these are the projections."
+        )
+    return level
+
+
+def _frame(
+    projections: Projections, word: str, start: int, stop: int, how: str
+) -> FloatArray | None:
+    """Mean or median of the flat or dark fields of some rows; None without any."""
+    stack = projections.flats if word == "flat" else projections.darks
+    if stack is None:
+        return None
+    values = np.asarray(stack[:, start:stop, :], np.float32)
+    if not np.isfinite(values).all():
+        bad = np.argwhere(~np.isfinite(values))[0]
+        raise ProjectionsError(
+            f"{projections.title}: {word} field {bad[0]} holds NaN or infinite values "
+            f"(row {start + bad[1]}, column {bad[2]}). Leave that frame out or record "
+            f"the {word} fields again."
+        )
+    combine = np.median if how == "median" else np.mean
+    frame: FloatArray = combine(values, axis=0).astype(np.float32)
+    return frame
+
+
+def _require_light(projections: Projections, how: str) -> None:
+    """Raise `ProjectionsError` unless some pixel of the whole detector got light."""
+    flat = _frame(projections, "flat", 0, projections.n_rows, how)
+    dark = _frame(projections, "dark", 0, projections.n_rows, how)
+    if flat is None:
+        return
+    if not (flat > 0).any():
+        raise ProjectionsError(
+            f"{projections.title}: the flat fields hold no light (every value is zero "
+            "or below). Give flat fields that were recorded with the beam on."
+        )
+    if dark is not None and not (flat > dark).any():
+        raise ProjectionsError(
+            f"{projections.title}: flat and dark fields are the same (no pixel is "
+            "brighter in the flat field). Give dark fields that were recorded with "
+            "the beam off, and flat fields with the beam on."
+        )

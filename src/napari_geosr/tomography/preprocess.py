@@ -1,0 +1,263 @@
+"""From what the detector counted to line integrals, block of rows by block of rows.
+
+Flat and dark fields, -log with a report of what had to be clipped, zingers and stripes.
+Every row is treated for itself, so blocks of rows give what the whole would.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.core.projections import Projections
+from napari_geosr.tomography.flat_fields import incident_counts, transmission
+from napari_geosr.tomography.preparation_config import PreparationConfig
+from napari_geosr.tomography.repair import fill, remove_zingers
+from napari_geosr.tomography.stripes import StripeSettings, remove_stripes
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ClippingReport:
+    """What was no good measurement, and was clipped or repaired.
+
+    Attributes
+    ----------
+    n_values : int
+        Values looked at.
+    n_clipped : int
+        Less than the smallest transmission: no light, or less than the dark field.
+    n_saturated : int
+        At the largest count that the detector can give: they stay as they are.
+    n_dead : int
+        Detector pixels without light in the flat field, interpolated.
+    n_nonfinite : int
+        NaN or infinite values, interpolated.
+    n_zingers : int
+        Flashes, replaced.
+    notes : tuple of str
+        What had to be supposed.
+    """
+
+    n_values: int = 0
+    n_clipped: int = 0
+    n_saturated: int = 0
+    n_dead: int = 0
+    n_nonfinite: int = 0
+    n_zingers: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: ClippingReport) -> ClippingReport:
+        """Report of both blocks."""
+        counts = {
+            f.name: getattr(self, f.name) + getattr(other, f.name)
+            for f in dataclasses.fields(self)
+            if f.name != "notes"
+        }
+        notes = tuple(dict.fromkeys(self.notes + other.notes))
+        return ClippingReport(**counts, notes=notes)
+
+    def summary_lines(self) -> list[str]:
+        """What a person should know; empty when all is well."""
+        lines = []
+        for n, words in (
+            (self.n_clipped, "values had no light behind the sample and were clipped"),
+            (self.n_saturated, "values are saturated"),
+            (self.n_nonfinite, "values were NaN or infinite and were interpolated"),
+            (self.n_zingers, "zingers were removed"),
+        ):
+            if n:
+                lines.append(f"{n:,} of {self.n_values:,} {words}.")
+        if self.n_dead:
+            lines.append(
+                f"{self.n_dead:,} detector pixels got no light in the flat field and "
+                "were interpolated."
+            )
+        return [*lines, *self.notes]
+
+
+class Prepared:
+    """Line integrals of projections, computed when they are asked for.
+
+    Parameters
+    ----------
+    projections : Projections
+    config : PreparationConfig, optional
+    """
+
+    def __init__(
+        self, projections: Projections, config: PreparationConfig | None = None
+    ) -> None:
+        self.projections = projections
+        self.config = config or PreparationConfig()
+        self._incident: float | None = self.config.incident
+
+    @property
+    def n_rows(self) -> int:
+        """Number of detector rows."""
+        return self.projections.n_rows
+
+    @property
+    def angles(self) -> npt.NDArray[np.float64]:
+        """Angles in degrees."""
+        return self.projections.angles
+
+    def rows(self, start: int, stop: int) -> tuple[FloatArray, ClippingReport]:
+        """Line integrals of the detector rows `start` … `stop` - 1.
+
+        Returns
+        -------
+        sinogram : ndarray of shape (row, angle, column), float32
+        report : ClippingReport
+
+        Raises
+        ------
+        ProjectionsError
+            If there are no such rows, no light, NaN, or dark = flat.
+        """
+        scan, config = self.projections, self.config
+        if not 0 <= start < stop <= scan.n_rows:
+            raise ProjectionsError(
+                f"{scan.title} has rows 0 … {scan.n_rows - 1}; there are no rows "
+                f"{start} … {stop - 1}."
+            )
+        if scan.is_line_integrals:
+            sinogram, report = self._given(start, stop)
+        else:
+            sinogram, report = self._measured(start, stop)
+        if config.zingers:
+            n = remove_zingers(sinogram, config.zingers)
+            report = dataclasses.replace(report, n_zingers=n)
+        settings = StripeSettings(
+            config.stripe_size, config.large_stripe_size, config.stripe_contrast
+        )
+        return remove_stripes(sinogram, config.stripes, settings), report
+
+    def blocks(self, n_rows: int) -> Iterator[tuple[slice, FloatArray, ClippingReport]]:
+        """All rows, `n_rows` at a time: where they are, line integrals, report."""
+        for start in range(0, self.n_rows, n_rows):
+            stop = min(start + n_rows, self.n_rows)
+            yield slice(start, stop), *self.rows(start, stop)
+
+    def _given(self, start: int, stop: int) -> tuple[FloatArray, ClippingReport]:
+        """Rows that are line integrals already."""
+        stored = np.asarray(self.projections.data[:, start:stop, :])
+        bad = self._nonfinite(stored, start)
+        sinogram = np.ascontiguousarray(stored.transpose(1, 0, 2), np.float32)
+        if sinogram.base is stored or np.shares_memory(sinogram, stored):
+            sinogram = sinogram.copy()
+        if bad is not None:
+            fill(sinogram, bad)
+        n_bad = 0 if bad is None else int(bad.sum())
+        return sinogram, ClippingReport(n_values=stored.size, n_nonfinite=n_bad)
+
+    def _measured(self, start: int, stop: int) -> tuple[FloatArray, ClippingReport]:
+        """Rows out of counts."""
+        scan, config = self.projections, self.config
+        notes = self._notes()
+        values, dead, counts = transmission(
+            scan, start, stop, frames=config.frames, incident=self._incident
+        )
+        bad = self._nonfinite(counts, start)
+        everywhere = np.broadcast_to(dead[:, None, :], values.shape)
+        wrong = everywhere if bad is None else everywhere | bad
+        if wrong.any():
+            values[wrong] = 1
+            fill(values, wrong)
+        self._require_light(values, dead, start)
+        low = values < config.minimum_transmission
+        np.maximum(values, config.minimum_transmission, out=values)
+        np.log(values, out=values)
+        np.negative(values, out=values)
+        report = ClippingReport(
+            n_values=values.size,
+            n_clipped=int(np.count_nonzero(low)),
+            n_saturated=self._saturated(counts),
+            n_dead=int(np.count_nonzero(dead)),
+            n_nonfinite=0 if bad is None else int(np.count_nonzero(bad)),
+            notes=notes,
+        )
+        return values, report
+
+    def _notes(self) -> tuple[str, ...]:
+        """What is missing; the counts without sample are found out, once."""
+        scan = self.projections
+        notes = []
+        if scan.flats is None:
+            if self._incident is None:
+                self._incident = incident_counts(scan)
+            source = "given" if self.config.incident else "from the brightest pixels"
+            notes.append(
+                f"There are no flat fields; {self._incident:.5g} counts were taken "
+                f"as the beam without sample ({source})."
+            )
+        elif scan.darks is None:
+            notes.append("There are no dark fields; they were taken as zero.")
+        return tuple(notes)
+
+    def _nonfinite(
+        self, counts: npt.NDArray[Any], start: int
+    ) -> npt.NDArray[np.bool_] | None:
+        """Where values are NaN or infinite, as (row, angle, column)."""
+        if counts.dtype.kind != "f" or np.isfinite(counts).all():
+            return None
+        bad = ~np.isfinite(counts)
+        if self.config.nonfinite == "refuse":
+            angle, row, column = np.argwhere(bad)[0]
+            raise ProjectionsError(
+                f"{self.projections.title}: {np.count_nonzero(bad)} values of its "
+                f"projections are NaN or infinite (the first in projection {angle}, "
+                f"row {start + row}, column {column}). Repair them, or have them "
+                "interpolated (nonfinite: fill)."
+            )
+        by_row: npt.NDArray[np.bool_] = bad.transpose(1, 0, 2)
+        return by_row
+
+    def _require_light(
+        self, values: FloatArray, dead: npt.NDArray[np.bool_], start: int
+    ) -> None:
+        lit = ~dead.all(axis=1)
+        dark = np.flatnonzero(lit & (values <= 0).all(axis=(1, 2)))
+        if dark.size:
+            raise ProjectionsError(
+                f"{self.projections.title}: detector row {start + dark[0]} holds no "
+                "light in any projection (every value is zero or below the dark "
+                "field). Check that these are the projections, and their dark fields."
+            )
+
+    def _saturated(self, counts: npt.NDArray[Any]) -> int:
+        level = self.config.saturation
+        if level is None and counts.dtype.kind in "iu":
+            level = float(np.iinfo(counts.dtype).max)
+        return 0 if level is None else int(np.count_nonzero(counts >= level))
+
+
+def line_integrals(
+    projections: Projections, config: PreparationConfig | None = None
+) -> Prepared:
+    """Line integrals of projections, block of rows by block of rows; nothing is read.
+
+    Parameters
+    ----------
+    projections : Projections
+        Counts with flat and dark fields, or line integrals.
+    config : PreparationConfig, optional
+    """
+    return Prepared(projections, config)
+
+
+def prepare_rows(
+    projections: Projections,
+    start: int,
+    stop: int,
+    config: PreparationConfig | None = None,
+) -> tuple[FloatArray, ClippingReport]:
+    """Line integrals of some detector rows; see :meth:`Prepared.rows`."""
+    return Prepared(projections, config).rows(start, stop)

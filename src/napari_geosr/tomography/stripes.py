@@ -1,0 +1,256 @@
+"""Stripes in sinograms, which become rings in slices: found and taken out.
+
+A detector column that answers a little more or less than its flat field says adds the
+same amount to each of its line integrals: a stripe along the angles. The methods are
+those of Vo et al. [1]_, written for line integrals: a wrong gain is a *difference* of
+line integrals, where the paper divides intensities. They need no knowledge of the
+detector and few settings, keep what is no stripe, and are the standard of several
+beamlines. They are written here, as algotom and tomopy, which have them for single
+sinograms, would bring joblib and PyWavelets, or a compiled library, for sixty lines.
+The wavelet-Fourier filter [2]_ is left out: it would need PyWavelets as well, and
+blurs along the stripes what the methods of sorting leave alone.
+
+References
+----------
+.. [1] Vo, Atwood, Drakopoulos. Superior techniques for eliminating ring artifacts in
+   X-ray micro-tomography. Opt. Express 26, 28396-28412 (2018).
+   doi:10.1364/OE.26.028396
+.. [2] Münch, Trtik, Marone, Stampanoni. Stripe and ring artifact removal with combined
+   wavelet-Fourier filtering. Opt. Express 17, 8567-8591 (2009).
+   doi:10.1364/OE.17.008567
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ConfigError
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Part of the ranks, at either end, that do not count for the strength of a stripe.
+_DROPPED_RANKS = 0.1
+#: Part of the sorted columns, at either end, that a line is not fitted to.
+_DROPPED_COLUMNS = 0.25
+#: A window takes no more of the detector: it must be narrow beside the sample.
+_COLUMNS_PER_WINDOW = 8
+#: Views over which a live column is smooth.
+_SMOOTH_VIEWS = 10
+
+
+@dataclass(frozen=True)
+class StripeSettings:
+    """How wide and how strong a stripe is.
+
+    Attributes
+    ----------
+    size : int
+        Window, in columns, of the median that narrow stripes vanish in.
+    large_size : int
+        The same for wide stripes and dead columns.
+    contrast : float
+        How far a column must stand out of the others to be a large or dead stripe, in
+        units of what columns differ by; lower finds more.
+    """
+
+    size: int = 21
+    large_size: int = 61
+    contrast: float = 3.0
+
+
+def remove_sorting(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
+    """Take out narrow stripes: sort each column, smooth across columns, sort back.
+
+    Neighbouring columns see the same values in another order, so that what is left
+    between sorted columns is the stripe (algorithm 3 of [1]_).
+    """
+    return _across_sorted(sinogram, settings.size)[0]
+
+
+def remove_filtering(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
+    """As by sorting, but of the slow part along the angles only.
+
+    Details smaller than a stripe stay as they are (algorithm 2 of [1]_).
+    """
+    from scipy import ndimage
+
+    slow = ndimage.gaussian_filter1d(
+        sinogram, sinogram.shape[1] / (6 * np.pi), axis=1, mode="nearest"
+    )
+    cleaned: FloatArray = sinogram - slow + _across_sorted(slow, settings.size)[0]
+    return cleaned
+
+
+def remove_large(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
+    """Take out wide, strong stripes: find them, level and replace them.
+
+    Columns that stand out by the mean difference between sorted and smoothed columns
+    are replaced by what sorting gives once they are levelled (algorithm 5 of [1]_).
+    Other columns are not levelled, as in the paper: it would flatten the sample.
+    """
+    _, ordered, smooth = _across_sorted(sinogram, settings.large_size)
+    drop = int(_DROPPED_RANKS * sinogram.shape[1])
+    kept = slice(drop, sinogram.shape[1] - drop)
+    offsets = (ordered - smooth)[:, kept].mean(axis=1)
+    found = np.stack([_widened(stands_out(o, settings.contrast)) for o in offsets])
+    if not found.any():
+        return sinogram
+    levelled = sinogram - np.where(found, offsets, 0)[:, None, :]
+    replaced = _across_sorted(levelled, settings.large_size)[0]
+    cleaned: FloatArray = np.where(found[:, None, :], replaced, sinogram)
+    return cleaned
+
+
+def remove_dead(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
+    """Replace columns that do not answer, or flicker; then take out large stripes.
+
+    Such a column varies less, or more, along the angles than its neighbours do
+    (algorithm 6 of [1]_); it is interpolated between them.
+    """
+    from scipy import ndimage
+
+    window = min(_SMOOTH_VIEWS, sinogram.shape[1])
+    slow = ndimage.uniform_filter1d(sinogram, window, axis=1, mode="nearest")
+    activity = np.abs(sinogram - slow).sum(axis=1)
+    size = _odd(settings.large_size, sinogram.shape[2])
+    usual = ndimage.median_filter(activity, size=(1, size), mode="nearest")
+    ratio = activity / np.maximum(usual, max(1e-6 * float(usual.max()), 1e-12))
+    repaired = sinogram.copy()
+    for row, values in enumerate(ratio):
+        found = _widened(stands_out(values, settings.contrast))
+        # At the rim there is nothing to interpolate between.
+        found[:2] = found[-2:] = False
+        interpolate_columns(repaired[row], found)
+    return remove_large(repaired, settings)
+
+
+def remove_all(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
+    """Dead columns, then wide stripes, then narrow ones."""
+    return remove_sorting(remove_dead(sinogram, settings), settings)
+
+
+@dataclass(frozen=True)
+class StripeMethod:
+    """A way to remove stripes, by the name that people choose it by."""
+
+    title: str
+    remove: Callable[[FloatArray, StripeSettings], FloatArray] | None
+
+
+STRIPE_METHODS: dict[str, StripeMethod] = {
+    "none": StripeMethod("Leave them", None),
+    "sorting": StripeMethod("Narrow stripes (sorting)", remove_sorting),
+    "filtering": StripeMethod("Narrow stripes, smooth part only", remove_filtering),
+    "large": StripeMethod("Wide stripes", remove_large),
+    "dead": StripeMethod("Dead columns and wide stripes", remove_dead),
+    "all": StripeMethod("All kinds of stripes", remove_all),
+}
+
+
+def remove_stripes(
+    sinogram: FloatArray, method: str, settings: StripeSettings | None = None
+) -> FloatArray:
+    """Remove stripes, each row for itself.
+
+    Parameters
+    ----------
+    sinogram : ndarray of shape (row, angle, column), float32
+        Line integrals.
+    method : str
+        A key of `STRIPE_METHODS`.
+    settings : StripeSettings, optional
+
+    Returns
+    -------
+    ndarray of shape (row, angle, column), float32
+
+    Raises
+    ------
+    ConfigError
+        If there is no such method.
+    """
+    if method not in STRIPE_METHODS:
+        known = ", ".join(STRIPE_METHODS)
+        raise ConfigError(
+            f"There is no way {method!r} to remove stripes. Use one of: {known}."
+        )
+    remove = STRIPE_METHODS[method].remove
+    if remove is None or sinogram.shape[2] < 3:
+        return sinogram
+    cleaned = remove(np.asarray(sinogram, np.float32), settings or StripeSettings())
+    return cleaned.astype(np.float32, copy=False)
+
+
+def interpolate_columns(sinogram: FloatArray, columns: npt.NDArray[np.bool_]) -> None:
+    """Fill columns of (angle, column) in place, linearly between those left and right.
+
+    At the rim the nearest column is repeated; nothing happens where none is left.
+    """
+    good = np.flatnonzero(~columns)
+    bad = np.flatnonzero(columns)
+    if not good.size or not bad.size:
+        return
+    at = np.clip(np.searchsorted(good, bad), 1, max(len(good) - 1, 1))
+    left, right = good[at - 1], good[np.minimum(at, len(good) - 1)]
+    share = (bad - left) / np.maximum(right - left, 1)
+    share = np.clip(share, 0, 1).astype(np.float32)
+    sinogram[:, bad] = sinogram[:, left] * (1 - share) + sinogram[:, right] * share
+
+
+def stands_out(
+    values: npt.NDArray[np.floating[Any]], contrast: float
+) -> npt.NDArray[np.bool_]:
+    """Which columns stand out of the others (algorithm 4 of [1]_).
+
+    Sorted values of ordinary columns lie on a line; those that leave it at either end
+    by more than `contrast` times its rise are told from the others half way there.
+    """
+    found = np.zeros(len(values), bool)
+    ordered = np.sort(values.astype(np.float64))
+    x = np.arange(len(values))
+    drop = int(_DROPPED_COLUMNS * len(values))
+    inner = slice(drop, len(values) - drop)
+    if len(x[inner]) < 2:
+        return found
+    slope, low = np.polyfit(x[inner], ordered[inner], 1)
+    high = low + slope * x[-1]
+    rise = max(high - low, 1e-6)
+    if (low - ordered[0]) / rise >= contrast:
+        found |= values <= low - 0.5 * contrast * rise
+    if (ordered[-1] - high) / rise >= contrast:
+        found |= values > high + 0.5 * contrast * rise
+    return found
+
+
+def _across_sorted(
+    sinogram: FloatArray, size: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Smooth across sorted columns; give the result, the sorted and the smoothed."""
+    from scipy import ndimage
+
+    order = np.argsort(sinogram, axis=1, kind="stable")
+    ordered = np.take_along_axis(sinogram, order, axis=1)
+    window = _odd(size, sinogram.shape[2])
+    smooth: FloatArray = ndimage.median_filter(
+        ordered, size=(1, 1, window), mode="nearest"
+    )
+    back = np.empty_like(sinogram)
+    np.put_along_axis(back, order, smooth, axis=1)
+    return back, ordered, smooth
+
+
+def _odd(size: int, n: int) -> int:
+    """An odd window of `size`, or less where `n` columns are few for that."""
+    return max(min(size, n // _COLUMNS_PER_WINDOW) | 1, 3)
+
+
+def _widened(found: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    wide = found.copy()
+    wide[1:] |= found[:-1]
+    wide[:-1] |= found[1:]
+    return wide
