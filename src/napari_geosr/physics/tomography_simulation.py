@@ -1,0 +1,298 @@
+"""A tomographic scan of a known sample: counts, flats and darks as a detector has them.
+
+References
+----------
+.. [1] Pelt, Hendriksen, Batenburg. Foam-like phantoms for comparing tomography
+   algorithms. J. Synchrotron Rad. 29, 254-265 (2022). doi:10.1107/S1600577521013322
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import (
+    BlockDone,
+    ResultReady,
+    ShouldStop,
+    Step,
+    never_stop,
+    run_to_end,
+)
+from napari_geosr.physics.blur import gaussian_blur
+from napari_geosr.physics.phantoms import Phantom
+from napari_geosr.physics.scan_config import ScanConfig
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Line integrals worked on at once.
+_BLOCK_BYTES = 128 * 1024**2
+#: Views that the attenuation is scaled by.
+_SCALING_VIEWS = 8
+#: What a zinger adds, in units of the beam without sample.
+_ZINGER = (2.0, 8.0)
+#: Streams of random numbers that are not those of a projection.
+_FLATS, _DARKS, _GAINS = 2**32, 2**32 + 1, 2**32 + 2
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A porous cylinder that fits into its slices, with its exact porosity.
+
+    Attributes
+    ----------
+    attenuation : ndarray of shape (Z, N, N), float32
+        1 in the solid, 0 in pores and outside, in between at surfaces.
+    pores, inside : ndarray of bool, shape (Z, N, N)
+        Pore voxels, and the part of the cylinder that porosity is measured in.
+    porosity : float
+        Pore voxels per voxel inside.
+    """
+
+    attenuation: FloatArray
+    pores: npt.NDArray[np.bool_]
+    inside: npt.NDArray[np.bool_]
+    porosity: float
+
+
+def cylinder_sample(phantom: Phantom, margin: float = 2.0) -> Sample:
+    """Cut a cylinder out of a phantom with square slices, as turned samples are [1]_.
+
+    Parameters
+    ----------
+    phantom : Phantom
+        Of shape (Z, N, N).
+    margin : float
+        Voxels between the cylinder and the edge of the slice.
+
+    Raises
+    ------
+    ConfigError
+        If the slices are not square, or nothing is left of them.
+    """
+    _, height, width = phantom.fraction.shape
+    radius = width / 2 - margin
+    if height != width or radius < 2:
+        raise ConfigError(
+            f"A sample to scan needs square slices of {math.ceil(4 + 2 * margin)} "
+            f"voxels or more, not {height} × {width}."
+        )
+    axis = np.arange(width) - (width - 1) / 2
+    distance = np.hypot(axis[:, None], axis[None, :])
+    covered = np.clip(radius - distance + 0.5, 0, 1).astype(np.float32)
+    inside = np.broadcast_to(distance <= radius - 1, phantom.mask.shape)
+    pores = phantom.mask & inside
+    return Sample(
+        attenuation=(1 - phantom.fraction) * covered,
+        pores=pores,
+        inside=inside,
+        porosity=float(pores.sum() / inside.sum()),
+    )
+
+
+def simulate_scan(
+    attenuation: FloatArray,
+    config: ScanConfig | None = None,
+    *,
+    truth: Mapping[str, Any] | None = None,
+) -> Projections:
+    """Scan a sample; see :func:`scan_steps`."""
+    scan: Projections = run_to_end(scan_steps(attenuation, config, truth=truth))
+    return scan
+
+
+def scan_steps(
+    attenuation: FloatArray,
+    config: ScanConfig | None = None,
+    *,
+    truth: Mapping[str, Any] | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Scan a sample in a parallel beam, some views at a time.
+
+    In each view the beam is weakened by exp(-line integral), averaged over the angles
+    that the sample turns through while it is exposed, blurred by the detector,
+    multiplied with the gain of each pixel, and counted as photons; then come zingers,
+    the dark level and read-out noise.
+
+    Parameters
+    ----------
+    attenuation : ndarray of shape (Z, N, N)
+        Not negative, any scale.
+    config : ScanConfig, optional
+    truth : mapping, optional
+        What is known of the sample, such as its porosity; kept in the provenance.
+    should_stop : callable
+        Asked before every block of views.
+
+    Yields
+    ------
+    Step
+        `BlockDone` per block of views; at last ``ResultReady(Projections)`` with
+        counts, flats and darks of Z rows, and the angles in the middle of exposures.
+
+    Raises
+    ------
+    ConfigError
+        If the volume is no stack of square slices that attenuate.
+    Cancelled
+        If `should_stop` says so.
+    """
+    config = config or ScanConfig()
+    volume = np.asarray(attenuation, np.float32)
+    if volume.ndim != 3 or volume.shape[1] != volume.shape[2] or not volume.size:
+        raise ConfigError(
+            f"A sample to scan needs square slices (Z, N, N), not {volume.shape}."
+        )
+    detector = _Detector(volume, config)
+    n = config.projections
+    per_view = volume.shape[0] * detector.n_columns * 4 * config.sub_angles
+    block = max(1, _BLOCK_BYTES // per_view)
+    counts = np.empty((n, volume.shape[0], detector.n_columns), detector.dtype)
+    for start in range(0, n, block):
+        if should_stop():
+            raise Cancelled("Stopped before the scan was complete.")
+        views = range(start, min(start + block, n))
+        for view, transmitted in zip(views, detector.transmitted(views), strict=True):
+            counts[view] = detector.count(transmitted, view)
+        yield BlockDone(views[-1] + 1, n)
+    known = {
+        "centre": detector.centre,
+        "attenuation_scale": detector.scale,
+        **(truth or {}),
+    }
+    yield ResultReady(result=detector.projections(counts, known))
+
+
+class _Detector:
+    """What is the same for all views of a scan."""
+
+    def __init__(self, volume: FloatArray, config: ScanConfig) -> None:
+        self.volume, self.config = volume, config
+        size = volume.shape[-1]
+        room = 2 * math.ceil(abs(config.centre_offset)) + 8
+        self.n_columns = config.columns or size + room
+        self.centre = (self.n_columns - 1) / 2 + config.centre_offset
+        step = config.angle_range / config.projections
+        self.step = step
+        views = np.arange(config.projections, dtype=np.float64)
+        self.angles: npt.NDArray[np.float64] = config.first_angle + step * views
+        self.scale = 1.0
+        few = np.linspace(0, config.projections - 1, _SCALING_VIEWS).astype(int)
+        largest = float(self._integrals(self.angles[np.unique(few)]).max())
+        if not largest > 0:
+            raise ConfigError(
+                "The sample does not attenuate: every line integral is zero. Give a "
+                "volume with values above zero."
+            )
+        self.scale = config.absorption / largest
+        self.dtype = self._dtype()
+        self.flat_gain, self.gain = self._gains()
+
+    def _dtype(self) -> Any:
+        if not self.config.noise:
+            return np.float32
+        highest = 2 * self.config.photons + self.config.dark
+        return np.uint16 if highest < np.iinfo(np.uint16).max else np.uint32
+
+    def _gains(self) -> tuple[FloatArray, FloatArray]:
+        """Gain of each pixel in the flat fields, and the one that it really has."""
+        rng = np.random.default_rng([self.config.seed, _GAINS])
+        shape = (self.volume.shape[0], self.n_columns)
+        flat = 1 + self.config.gain * rng.standard_normal(shape)
+        drift = 1 + self.config.rings * rng.standard_normal(shape)
+        dead = rng.random(shape[1]) < self.config.dead_columns
+        flat = np.clip(flat, 0.1, None)
+        real = np.where(dead, 0.0, np.clip(drift, 0.1, None)) * flat
+        return flat.astype(np.float32), real.astype(np.float32)
+
+    def _integrals(self, angles: npt.NDArray[np.float64]) -> FloatArray:
+        """Line integrals of shape (Z, angle, column)."""
+        import torch
+
+        from napari_geosr.physics.geometry import ParallelGeometry
+        from napari_geosr.physics.projector import project
+
+        geometry = ParallelGeometry(
+            angles=angles,
+            n_columns=self.n_columns,
+            centre=self.centre,
+            size=self.volume.shape[-1],
+        )
+        with torch.no_grad():
+            lines = project(torch.from_numpy(self.volume), geometry)
+        found: FloatArray = lines.numpy() * np.float32(self.scale)
+        return found
+
+    def transmitted(self, views: range) -> FloatArray:
+        """Part of the beam behind the sample, of shape (view, row, column)."""
+        k = self.config.sub_angles
+        within = self.step * ((np.arange(k) + 0.5) / k - 0.5)
+        angles = (self.angles[views.start : views.stop, None] + within).ravel()
+        weakened = np.exp(-self._integrals(angles))
+        n_z, _, n_columns = weakened.shape
+        mean = weakened.reshape(n_z, len(views), k, n_columns).mean(axis=2)
+        return np.ascontiguousarray(mean.transpose(1, 0, 2), np.float32)
+
+    def count(self, transmitted: FloatArray, view: int) -> npt.NDArray[Any]:
+        """One view as the detector counts it; random numbers belong to the view."""
+        config = self.config
+        if config.blur:
+            transmitted = gaussian_blur(transmitted, config.blur)
+        light = transmitted * self.gain * np.float32(config.photons)
+        rng = np.random.default_rng([config.seed, view])
+        return self._read_out(light, rng)
+
+    def _read_out(
+        self, light: FloatArray, rng: np.random.Generator, zingers: bool = True
+    ) -> npt.NDArray[Any]:
+        config = self.config
+        if not config.noise:
+            return (light + np.float32(config.dark)).astype(np.float32)
+        counts = rng.poisson(light).astype(np.float64)
+        if zingers and config.zingers:
+            hit = rng.random(light.shape) < config.zingers
+            flash = rng.uniform(*_ZINGER, light.shape) * config.photons
+            counts += hit * flash
+        counts += config.dark + config.read_noise * rng.standard_normal(light.shape)
+        highest = np.iinfo(self.dtype).max
+        return np.clip(np.rint(counts), 0, highest).astype(self.dtype)
+
+    def _frames(self, n: int, light: FloatArray, stream: int) -> npt.NDArray[Any]:
+        seed = self.config.seed
+        frames = [
+            self._read_out(light, np.random.default_rng([seed, stream, i]), False)
+            for i in range(n)
+        ]
+        return np.stack(frames)
+
+    def projections(
+        self, counts: npt.NDArray[Any], truth: Mapping[str, Any]
+    ) -> Projections:
+        """The scan as it would come out of a file."""
+        from napari_geosr import __version__
+
+        config = self.config
+        beam = self.flat_gain * np.float32(config.photons)
+        record = {
+            "software": "napari-geosr",
+            "version": __version__,
+            "operation": "simulate",
+            "settings": config.model_dump(mode="json"),
+            "truth": dict(truth),
+        }
+        return Projections(
+            data=counts,
+            angles=self.angles,
+            flats=self._frames(config.flats, beam, _FLATS),
+            darks=self._frames(config.darks, np.zeros_like(beam), _DARKS),
+            provenance=(record,),
+            name="simulated scan",
+        )
