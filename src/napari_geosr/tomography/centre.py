@@ -1,0 +1,308 @@
+"""Where on the detector the rotation axis is, found from the projections themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import Cancelled, ProjectionsError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.tomography.centre_scores import (
+    WedgeScore,
+    opposite_correlation,
+    vertex,
+)
+from napari_geosr.tomography.preparation_config import PreparationConfig
+from napari_geosr.tomography.preprocess import Prepared
+
+Curve = npt.NDArray[np.float64]
+
+#: Views that a search uses at most: more cost memory and tell nothing new.
+_MOST_VIEWS = 2048
+#: Steps of the search, in columns: over the whole detector, and around the best.
+_COARSE, _FINE = 0.5, 0.05
+#: How far the best score must be from the usual one to be trusted.
+_CLEAR = {"wedge": 0.05, "opposite": 0.3, "pair": 0.3}
+#: Degrees that two views may differ by from being opposite.
+_OPPOSITE = 2.0
+
+
+class CentreConfig(Config):
+    """How the rotation axis is looked for."""
+
+    method: Literal["auto", "wedge", "opposite", "pair"] = Field(
+        default="auto",
+        title="Method",
+        description="Wedge: from all views over 180 degrees; opposite: from the two "
+        "halves of a full turn; pair: from the views at 0 and 180 degrees alone.",
+    )
+
+    low: float | None = Field(
+        default=None,
+        title="From column",
+        description="Where the search begins; by default near the detector's edge.",
+    )
+
+    high: float | None = Field(
+        default=None,
+        title="To column",
+        description="Where the search ends; by default near the detector's edge.",
+    )
+
+    n_rows: int = Field(
+        default=8,
+        ge=1,
+        le=64,
+        title="Rows",
+        description="Detector rows that the search uses, side by side.",
+    )
+
+    row: int | None = Field(
+        default=None,
+        ge=0,
+        title="First row",
+        description="First of these rows; by default they lie in the middle.",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Centre:
+    """The rotation axis that was found.
+
+    Attributes
+    ----------
+    column : float
+        0 is the middle of the first column.
+    method : str
+        ``"wedge"``, ``"opposite"`` or ``"pair"``.
+    columns, scores : ndarray
+        The curve that it is the extremum of, for a picture.
+    lower_is_better : bool
+        Whether the best score is the lowest one.
+    contrast : float
+        How far the best score stands out from the usual one; 0 is not at all.
+    notes : tuple of str
+        What a person should know, such as that the extremum is not clear.
+    """
+
+    column: float
+    method: str
+    columns: Curve
+    scores: Curve
+    lower_is_better: bool
+    contrast: float
+    notes: tuple[str, ...] = ()
+
+
+def find_centre(
+    projections: Projections,
+    config: CentreConfig | None = None,
+    preparation: PreparationConfig | None = None,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Centre:
+    """Find the column of the rotation axis.
+
+    Scans over a full turn are registered with their mirrored opposite halves, which
+    finds an axis near the detector's edge as well. Scans over half a turn are completed
+    by their mirror image, and the energy is looked at that should not be there (Vo et
+    al. 2014). Both use all views, and need no reconstruction.
+
+    Parameters
+    ----------
+    projections : Projections
+    config : CentreConfig, optional
+    preparation : PreparationConfig, optional
+        How counts become line integrals.
+    should_stop : callable
+        Asked now and then.
+
+    Returns
+    -------
+    Centre
+
+    Raises
+    ------
+    ProjectionsError
+        If the angles cover less than half a turn, or nothing can be told.
+    Cancelled
+        If `should_stop` says so.
+    """
+    config = config or CentreConfig()
+    method = config.method
+    if method == "auto":
+        method = "opposite" if projections.is_full_turn else "wedge"
+    thinned = projections.every(max(1, -(-projections.n_angles // _MOST_VIEWS)))
+    first, last = _rows(projections, config)
+    sinogram, _ = Prepared(thinned, preparation).rows(first, last)
+    if should_stop():
+        raise Cancelled("Stopped before the rotation centre was found.")
+    low, high = _range(projections, config)
+    if method == "wedge":
+        half = _half_turn(sinogram, thinned)
+        columns, scores = _search(WedgeScore(half), low, high, should_stop)
+    else:
+        columns, scores = _correlate(sinogram, thinned, method, low, high)
+    return _judge(projections, method, columns, scores)
+
+
+def _rows(projections: Projections, config: CentreConfig) -> tuple[int, int]:
+    n = min(config.n_rows, projections.n_rows)
+    first = (projections.n_rows - n) // 2 if config.row is None else config.row
+    if first >= projections.n_rows:
+        raise ProjectionsError(
+            f"{projections.title} has rows 0 … {projections.n_rows - 1} and no row "
+            f"{first}. Choose another row for the rotation centre."
+        )
+    return first, min(first + n, projections.n_rows)
+
+
+def _range(projections: Projections, config: CentreConfig) -> tuple[float, float]:
+    margin = max(1.0, 0.05 * projections.n_columns)
+    low = margin if config.low is None else config.low
+    high = projections.n_columns - 1 - margin if config.high is None else config.high
+    if not low <= high:
+        raise ProjectionsError(
+            f"{projections.title}: there is no column from {low:g} to {high:g} to look "
+            f"for the rotation axis at (columns 0 … {projections.n_columns - 1})."
+        )
+    return low, high
+
+
+def _half_turn(
+    sinogram: npt.NDArray[np.float32], projections: Projections
+) -> npt.NDArray[np.float32]:
+    """Views at evenly spaced angles over half a turn, interpolated where they are not.
+
+    Raises
+    ------
+    ProjectionsError
+        If too much of the half turn is missing.
+    """
+    order = np.argsort(projections.angles, kind="stable")
+    angles = projections.angles[order] - projections.angles[order[0]]
+    keep = angles < 180 + 1e-6
+    order, angles = order[keep], angles[keep]
+    reach = float(angles[-1])
+    n = len(angles)
+    # The step between the last view and the first one's mirror image counts as well.
+    if n < 4 or 180 - reach > 2.5 * reach / (n - 1):
+        raise ProjectionsError(
+            f"{projections.title}: its {projections.n_angles} projections cover "
+            f"{reach:.4g} degrees; to find the rotation centre 180 are needed, without "
+            "gaps. Give the centre (--center COLUMN)."
+        )
+    if 180 - reach > 1e-6:
+        n = min(n, int(180 / (180 - reach) + 1e-6))
+    else:
+        n -= 1
+    wanted = np.arange(n) * (180 / n)
+    at = np.clip(np.searchsorted(angles, wanted), 1, len(angles) - 1)
+    gap = np.maximum(angles[at] - angles[at - 1], 1e-12)
+    share = np.clip((wanted - angles[at - 1]) / gap, 0, 1).astype(np.float32)
+    before, after = sinogram[:, order[at - 1]], sinogram[:, order[at]]
+    even: npt.NDArray[np.float32] = (
+        before * (1 - share[:, None]) + after * share[:, None]
+    )
+    return even
+
+
+def _search(
+    score: WedgeScore, low: float, high: float, should_stop: ShouldStop
+) -> tuple[Curve, Curve]:
+    """The curve over the whole range, and finer around its lowest point."""
+    columns = np.arange(low, high + 1e-9, _COARSE)
+    parts = []
+    for some in np.array_split(columns, max(1, len(columns) // 64)):
+        if should_stop():
+            raise Cancelled("Stopped before the rotation centre was found.")
+        parts.append(score(some))
+    scores = np.concatenate(parts)
+    best = columns[np.argmin(scores)]
+    near = np.arange(max(low, best - 1), min(high, best + 1) + 1e-9, _FINE)
+    columns = np.concatenate([columns, near])
+    scores = np.concatenate([scores, score(near)])
+    columns, first = np.unique(np.round(columns, 6), return_index=True)
+    return columns, scores[first]
+
+
+def _correlate(
+    sinogram: npt.NDArray[np.float32],
+    projections: Projections,
+    method: str,
+    low: float,
+    high: float,
+) -> tuple[Curve, Curve]:
+    near, far = _opposite_views(sinogram, projections, method)
+    if method == "opposite" and near.shape[1] > 1:
+        # Stripes stay where they are under all angles, the sample does not.
+        near = near - near.mean(axis=1, keepdims=True)
+        far = far - far.mean(axis=1, keepdims=True)
+    overlap = max(4, int(0.03 * projections.n_columns))
+    columns, scores = opposite_correlation(near, far, overlap)
+    inside = (columns >= low) & (columns <= high)
+    return columns[inside], scores[inside]
+
+
+def _opposite_views(
+    sinogram: npt.NDArray[np.float32], projections: Projections, method: str
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Views and those from the other side, which lie nearest to 180 degrees away."""
+    angles = projections.angles
+    turns = np.abs(angles[None, :] - angles[:, None])
+    miss = np.abs(turns % 360 - 180)
+    partner = miss.argmin(axis=1)
+    error = miss[np.arange(len(angles)), partner]
+    if method == "pair":
+        chosen = np.array([int(error.argmin())])
+    else:
+        step = projections.angular_range / projections.n_angles
+        is_first = np.arange(len(angles)) < partner
+        chosen = np.flatnonzero((error <= 0.5 * step + 1e-3) & is_first)
+    if not chosen.size or error[chosen].min() > _OPPOSITE:
+        raise ProjectionsError(
+            f"{projections.title} has no views from opposite sides (the nearest miss "
+            f"180 degrees by {error.min():.3g}). Use the method 'wedge', or give the "
+            "centre (--center COLUMN)."
+        )
+    return sinogram[:, chosen], sinogram[:, partner[chosen]]
+
+
+def _judge(
+    projections: Projections, method: str, columns: Curve, scores: Curve
+) -> Centre:
+    lower = method == "wedge"
+    towards = scores if lower else -scores
+    if not len(scores) or not np.isfinite(scores).all() or np.ptp(scores) == 0:
+        raise ProjectionsError(
+            f"{projections.title}: nothing tells where the rotation axis is; its views "
+            "may be empty. Give the centre (--center COLUMN)."
+        )
+    best = int(np.argmin(towards))
+    contrast = float(np.median(towards) - towards[best])
+    notes = []
+    if contrast < _CLEAR[method]:
+        notes.append(
+            f"The rotation centre {columns[best]:.2f} is not certain: no column fits "
+            "much better than the others. Check it in a preview."
+        )
+    if best in (0, len(columns) - 1):
+        notes.append(
+            f"The best column, {columns[best]:.2f}, lies at the end of the range that "
+            "was searched. Search a wider range."
+        )
+    return Centre(
+        column=vertex(columns, scores, best),
+        method=method,
+        columns=columns,
+        scores=scores,
+        lower_is_better=lower,
+        contrast=contrast,
+        notes=tuple(notes),
+    )

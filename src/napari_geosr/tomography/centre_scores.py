@@ -1,0 +1,161 @@
+"""How well a sinogram fits each place of the rotation axis; no reconstruction needed.
+
+References
+----------
+.. [1] Vo, Drakopoulos, Atwood, Reinhard. Reliable method for calculating the center of
+   rotation in parallel-beam tomography. Opt. Express 22, 19078-19086 (2014).
+   doi:10.1364/OE.22.019078
+.. [2] Padfield. Masked object registration in the Fourier domain. IEEE Trans. Image
+   Process. 21, 2706-2718 (2012). doi:10.1109/TIP.2011.2181402
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+Curve = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+
+#: Coefficients outside the double wedge that a curve is made of, at most.
+_MOST_COEFFICIENTS = 40_000
+#: Harmonics beside the wedge that still belong to it.
+_MARGIN = 2
+
+
+class WedgeScore:
+    """Energy outside the double wedge of a sinogram over 360° (Vo et al. [1]_).
+
+    A sinogram over 180° and its mirror image about the right column make one over 360°
+    without a seam. Its Fourier transform then is nearly empty where harmonics of the
+    angle are too high for the frequency along the detector: outside a double wedge.
+
+    Mirroring about the column c multiplies the coefficient of frequency w with
+    exp(-4πi w c), and the second half turn multiplies harmonic m with (-1)^m. So the
+    sinogram is transformed once, not once for every column that is tried. The seam's
+    share of the energy falls with the harmonic, that of noise does not: coefficients
+    are weighted with 1 / m.
+
+    Parameters
+    ----------
+    halves : ndarray of shape (row, angle, column)
+        Line integrals under evenly spaced angles over half a turn.
+    """
+
+    def __init__(self, halves: FloatArray) -> None:
+        from scipy import fft
+
+        _, n, n_columns = halves.shape
+        length = fft.next_fast_len(2 * n_columns, real=True)
+        harmonic = np.rint(fft.fftfreq(2 * n) * 2 * n).astype(int)
+        frequency = fft.rfftfreq(length)
+        # The sample fits into the detector: its radius is half of it at most.
+        edge = np.pi * frequency * n_columns + _MARGIN
+        low = frequency > 1.5 / n_columns
+        outside = (np.abs(harmonic)[:, None] > edge) & low & (frequency < 0.5)
+        where, at = np.nonzero(outside)
+        step = max(1, len(at) // _MOST_COEFFICIENTS)
+        where, at = where[::step], at[::step]
+        self._frequency = frequency[at]
+        weight = 1 / np.abs(harmonic[where])
+        sign = np.where(harmonic[where] % 2 == 0, 1.0, -1.0)
+        self._first, self._second = [], []
+        for half in halves:
+            spectrum = fft.rfft(half.astype(np.float32), n=length, axis=1)
+            spectrum = fft.fft(spectrum, n=2 * n, axis=0)
+            self._first.append((weight * spectrum[where, at]).astype(np.complex64))
+            # Of a real sinogram: G(m, -w) is the conjugate of G(-m, w).
+            second = weight * sign * np.conj(spectrum[-where, at])
+            self._second.append(second.astype(np.complex64))
+
+    def __call__(self, columns: Curve) -> Curve:
+        """Energy for each of the columns, lower is better; 1 is that of no match."""
+        if not len(self._frequency):
+            return np.ones(len(columns))
+        alone = sum(
+            float(np.hypot(np.abs(a), np.abs(b)).sum())
+            for a, b in zip(self._first, self._second, strict=True)
+        )
+        curve = np.empty(len(columns))
+        for i, column in enumerate(columns):
+            turns = (2 * self._frequency * column % 1).astype(np.float32)
+            mirror = np.exp(np.complex64(-2j * np.pi) * turns)
+            energy = sum(
+                float(np.abs(a + b * mirror).sum())
+                for a, b in zip(self._first, self._second, strict=True)
+            )
+            curve[i] = energy / max(alone, 1e-30)
+        return curve
+
+
+def opposite_correlation(
+    near: FloatArray, far: FloatArray, least_overlap: int
+) -> tuple[Curve, Curve]:
+    """Correlation of views with the mirrored views from the other side.
+
+    The correlation coefficient of what overlaps is computed for all shifts at once by
+    Fourier transforms [2]_, over all rows and angles together.
+
+    Parameters
+    ----------
+    near, far : ndarray of shape (row, angle, column)
+        Views under θ and θ + 180°.
+    least_overlap : int
+        Columns that have to overlap.
+
+    Returns
+    -------
+    columns : ndarray
+        Places of the axis, in steps of half a column.
+    correlation : ndarray
+        -1 to 1 for each of them; 1 is a perfect match.
+    """
+    from scipy import fft
+
+    n = near.shape[-1]
+    first = np.asarray(near, np.float64).reshape(-1, n)
+    second = np.asarray(far, np.float64)[..., ::-1].reshape(-1, n)
+    length = fft.next_fast_len(2 * n, real=True)
+    cross = fft.rfft(first, length, axis=1) * np.conj(fft.rfft(second, length, axis=1))
+    products = fft.irfft(cross.sum(axis=0), length)
+    shifts: Indices = np.arange(least_overlap - n, n - least_overlap + 1)
+    products = products[shifts % length]
+    # Overlapping columns: k + shift of the first with k of the second.
+    low, high = np.maximum(0, -shifts), np.minimum(n, n - shifts)
+    n_values = (high - low) * len(first)
+    sums = [
+        _between(first.sum(axis=0), low + shifts, high + shifts),
+        _between(second.sum(axis=0), low, high),
+        _between((first**2).sum(axis=0), low + shifts, high + shifts),
+        _between((second**2).sum(axis=0), low, high),
+    ]
+    covariance = products - sums[0] * sums[1] / n_values
+    variances = (sums[2] - sums[0] ** 2 / n_values) * (
+        sums[3] - sums[1] ** 2 / n_values
+    )
+    usable = variances > 1e-12 * max(float(variances.max()), 1e-300)
+    correlation = np.zeros(len(shifts))
+    correlation[usable] = covariance[usable] / np.sqrt(variances[usable])
+    return (shifts + n - 1) / 2, np.clip(correlation, -1, 1)
+
+
+def _between(profile: Curve, low: Indices, high: Indices) -> Curve:
+    """Sums of `profile` from `low` to before `high`."""
+    total = np.concatenate([[0.0], np.cumsum(profile)])
+    sums: Curve = total[high] - total[low]
+    return sums
+
+
+def vertex(columns: Curve, scores: Curve, best: int) -> float:
+    """Place of the extremum at index `best`, by a parabola through its neighbours."""
+    if not 0 < best < len(columns) - 1:
+        return float(columns[best])
+    left, middle, right = scores[best - 1 : best + 2]
+    bend = left - 2 * middle + right
+    if bend == 0:
+        return float(columns[best])
+    offset = float(np.clip(0.5 * (left - right) / bend, -0.5, 0.5))
+    return float(columns[best] + offset * (columns[best + 1] - columns[best]))
