@@ -39,15 +39,6 @@ class Config(TrainingConfig):
         description="What is made small: l2 (best PSNR), l1 or huber (outliers count "
         "less), ssim (structure), gradient (edges).",
     )
-    thin_weight: float = Field(
-        0.0,
-        ge=0,
-        le=100,
-        title="Weight of thin parts",
-        description="How many times more errors in necks and pores thinner than 5 "
-        "voxels count: 0 for the best PSNR, about 1 where connections and the number "
-        "of pores matter.",
-    )
     labels: int = Field(
         1,
         ge=1,
@@ -175,11 +166,6 @@ class Method(_Method):
 
         output = self.modules["network"](batch["source"])
         error = LOSSES[self.config.loss](output, batch["target"])
-        if self.config.thin_weight > 0:
-            from napari_geosr.learning.losses.thin_parts import thin_error
-
-            thin = thin_error(output, batch["target"])
-            error = error + self.config.thin_weight * thin
         return error, {"loss": error}
 
     def _loss_of_labels(self, batch: Batch) -> tuple[Tensor, Losses]:
