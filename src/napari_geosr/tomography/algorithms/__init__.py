@@ -52,6 +52,17 @@ def beam_of(geometry: ParallelGeometry) -> str:
     return type(geometry).__name__.removesuffix("Geometry").lower()
 
 
+def require_beam(name: str, beam: str) -> None:
+    """Raise `ProjectionsError` if the algorithm `name` cannot use such a beam."""
+    module = ALGORITHMS.load(name)
+    if beam not in module.BEAMS:
+        able = [n for n in ALGORITHMS.names() if beam in ALGORITHMS.load(n).BEAMS]
+        raise ProjectionsError(
+            f"{module.TITLE} cannot reconstruct a {beam} beam. Choose one of: "
+            f"{', '.join(able)}."
+        )
+
+
 def reconstruct_slices(
     name: str,
     sinogram: Tensor,
@@ -92,13 +103,7 @@ def reconstruct_slices(
         If `should_stop` says so.
     """
     module = ALGORITHMS.load(name)
-    beam = beam_of(geometry)
-    if beam not in module.BEAMS:
-        able = [n for n in ALGORITHMS.names() if beam in ALGORITHMS.load(n).BEAMS]
-        raise ProjectionsError(
-            f"{module.TITLE} cannot reconstruct a {beam} beam. Choose one of: "
-            f"{', '.join(able)}."
-        )
+    require_beam(name, beam_of(geometry))
     sinogram = sinogram.float()
     check_sinogram(sinogram, geometry)
     slices: Tensor = module.reconstruct_slices(

@@ -49,7 +49,7 @@ class Config(IterativeConfig):
         description="Two hundred are close to the solution.",
     )
     weight: float = Field(
-        0.03,
+        0.05,
         ge=0,
         le=1000,
         title="Weight",
