@@ -14,15 +14,15 @@ Written by `scripts/write_model_page.py` from the cards; `napari-geosr models sh
 prints the same. The bundled models were made from simulated scans by
 `napari-geosr train` with the `train.yaml` beside their weights, and judged by
 `scripts/complete_card.py`. Every figure is a mean over scans that training never saw
-and no setting was chosen by (six of a kind for the foam models), with the classical
+and no setting was chosen by (six of a kind for those of CT), with the classical
 methods tuned on a scan of the same kind whose truth is known.
 
 How to read the figures: errors are signed and relative to the known mask, with the same
 Otsu rule for all; *volumes* is the Wasserstein-1 distance of the log10 pore volumes;
 *Dice* compares the pore masks; the *noise-free* row is what a perfect restoration would
-give. The truth of the foam models is the sharp object; that of
-`fluo-denoise` is the same image without noise, blur included, its range the light of a
-bright structure. Porosity error alone does not discriminate; read it beside the others.
+give. The truth of the foam models is the sharp object; that of `ct-denoise` and
+`fluo-denoise` is the same image without noise, blur included, its range for the latter
+the light of a bright structure. Porosity error alone does not discriminate; read it beside the others.
 """
 COLUMNS = {
     "psnr": ("PSNR (dB)", "{:.1f}"),

@@ -32,6 +32,7 @@ BUNDLED = (
     Bundled("foam-denoise", "foam-scan", 2.0),
     Bundled("foam-sr-x2", "foam-coarse", 2.0),
     Bundled("fluo-denoise", "fluo", 1.0),
+    Bundled("ct-denoise", "ct-scan", 0.3, "noise2noise"),
 )
 each = pytest.mark.parametrize("model", BUNDLED, ids=lambda model: model.name)
 

@@ -11,7 +11,7 @@ import pytest
 from napari_geosr.core.errors import ModelError
 from napari_geosr.models import bundle, zoo
 
-BUNDLED = ["fluo-denoise", "foam-denoise", "foam-sr-x2"]
+BUNDLED = ["ct-denoise", "fluo-denoise", "foam-denoise", "foam-sr-x2"]
 
 
 @pytest.fixture
