@@ -292,6 +292,11 @@ def _judge(
             f"The rotation centre {columns[best]:.2f} is not certain: no column fits "
             "much better than the others. Check it in a preview."
         )
+    if projections.geometry != "parallel":
+        notes.append(
+            f"The beam is a {projections.geometry}, but the centre was looked for as "
+            "in a parallel beam: it is not exact. Check it in a preview."
+        )
     if best in (0, len(columns) - 1):
         notes.append(
             f"The best column, {columns[best]:.2f}, lies at the end of the range that "

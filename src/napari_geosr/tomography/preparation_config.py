@@ -71,7 +71,8 @@ class PreparationConfig(Config):
         ge=3,
         le=1001,
         title="Width of narrow stripes (columns)",
-        description="Window of the median that they vanish in: wider than a stripe.",
+        description="Window of the median that they vanish in: wider than a stripe, "
+        "at most 1/24 of the detector.",
     )
 
     large_stripe_size: int = Field(
@@ -79,7 +80,8 @@ class PreparationConfig(Config):
         ge=3,
         le=2001,
         title="Width of wide stripes (columns)",
-        description="Window of the median that they vanish in: wider than a stripe.",
+        description="Window of the median that they vanish in: wider than a stripe, "
+        "at most 1/8 of the detector.",
     )
 
     stripe_contrast: float = Field(

@@ -37,8 +37,9 @@ FloatArray = npt.NDArray[np.float32]
 _DROPPED_RANKS = 0.1
 #: Part of the sorted columns, at either end, that a line is not fitted to.
 _DROPPED_COLUMNS = 0.25
-#: A window takes no more of the detector: it must be narrow beside the sample.
-_COLUMNS_PER_WINDOW = 8
+#: Windows take no more of the detector than one such part: beside a window, the sample
+#: must change slowly. (Narrow detectors are those of tests and of binned scans.)
+_NARROW_PART, _WIDE_PART = 24, 8
 #: Views over which a live column is smooth.
 _SMOOTH_VIEWS = 10
 
@@ -50,9 +51,10 @@ class StripeSettings:
     Attributes
     ----------
     size : int
-        Window, in columns, of the median that narrow stripes vanish in.
+        Window, in columns, of the median that narrow stripes vanish in; at most 1/24
+        of the detector.
     large_size : int
-        The same for wide stripes and dead columns.
+        The same for wide stripes and dead columns; at most 1/8 of the detector.
     contrast : float
         How far a column must stand out of the others to be a large or dead stripe, in
         units of what columns differ by; lower finds more.
@@ -69,7 +71,7 @@ def remove_sorting(sinogram: FloatArray, settings: StripeSettings) -> FloatArray
     Neighbouring columns see the same values in another order, so that what is left
     between sorted columns is the stripe (algorithm 3 of [1]_).
     """
-    return _across_sorted(sinogram, settings.size)[0]
+    return _across_sorted(sinogram, _narrow(sinogram, settings))[0]
 
 
 def remove_filtering(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
@@ -82,7 +84,8 @@ def remove_filtering(sinogram: FloatArray, settings: StripeSettings) -> FloatArr
     slow = ndimage.gaussian_filter1d(
         sinogram, sinogram.shape[1] / (6 * np.pi), axis=1, mode="nearest"
     )
-    cleaned: FloatArray = sinogram - slow + _across_sorted(slow, settings.size)[0]
+    smooth = _across_sorted(slow, _narrow(sinogram, settings))[0]
+    cleaned: FloatArray = sinogram - slow + smooth
     return cleaned
 
 
@@ -93,7 +96,8 @@ def remove_large(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
     are replaced by what sorting gives once they are levelled (algorithm 5 of [1]_).
     Other columns are not levelled, as in the paper: it would flatten the sample.
     """
-    _, ordered, smooth = _across_sorted(sinogram, settings.large_size)
+    window = _wide(sinogram, settings)
+    _, ordered, smooth = _across_sorted(sinogram, window)
     drop = int(_DROPPED_RANKS * sinogram.shape[1])
     kept = slice(drop, sinogram.shape[1] - drop)
     offsets = (ordered - smooth)[:, kept].mean(axis=1)
@@ -101,7 +105,7 @@ def remove_large(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
     if not found.any():
         return sinogram
     levelled = sinogram - np.where(found, offsets, 0)[:, None, :]
-    replaced = _across_sorted(levelled, settings.large_size)[0]
+    replaced = _across_sorted(levelled, window)[0]
     cleaned: FloatArray = np.where(found[:, None, :], replaced, sinogram)
     return cleaned
 
@@ -114,11 +118,11 @@ def remove_dead(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
     """
     from scipy import ndimage
 
-    window = min(_SMOOTH_VIEWS, sinogram.shape[1])
-    slow = ndimage.uniform_filter1d(sinogram, window, axis=1, mode="nearest")
+    views = min(_SMOOTH_VIEWS, sinogram.shape[1])
+    slow = ndimage.uniform_filter1d(sinogram, views, axis=1, mode="nearest")
     activity = np.abs(sinogram - slow).sum(axis=1)
-    size = _odd(settings.large_size, sinogram.shape[2])
-    usual = ndimage.median_filter(activity, size=(1, size), mode="nearest")
+    window = (1, _wide(sinogram, settings))
+    usual = ndimage.median_filter(activity, size=window, mode="nearest")
     ratio = activity / np.maximum(usual, max(1e-6 * float(usual.max()), 1e-12))
     repaired = sinogram.copy()
     for row, values in enumerate(ratio):
@@ -228,14 +232,13 @@ def stands_out(
 
 
 def _across_sorted(
-    sinogram: FloatArray, size: int
+    sinogram: FloatArray, window: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Smooth across sorted columns; give the result, the sorted and the smoothed."""
     from scipy import ndimage
 
     order = np.argsort(sinogram, axis=1, kind="stable")
     ordered = np.take_along_axis(sinogram, order, axis=1)
-    window = _odd(size, sinogram.shape[2])
     smooth: FloatArray = ndimage.median_filter(
         ordered, size=(1, 1, window), mode="nearest"
     )
@@ -244,9 +247,17 @@ def _across_sorted(
     return back, ordered, smooth
 
 
-def _odd(size: int, n: int) -> int:
-    """An odd window of `size`, or less where `n` columns are few for that."""
-    return max(min(size, n // _COLUMNS_PER_WINDOW) | 1, 3)
+def _narrow(sinogram: FloatArray, settings: StripeSettings) -> int:
+    return _odd(settings.size, sinogram.shape[2] // _NARROW_PART)
+
+
+def _wide(sinogram: FloatArray, settings: StripeSettings) -> int:
+    return _odd(settings.large_size, sinogram.shape[2] // _WIDE_PART)
+
+
+def _odd(size: int, most: int) -> int:
+    """An odd window of `size` columns, at most `most`."""
+    return max(min(size, most) | 1, 3)
 
 
 def _widened(found: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
