@@ -39,6 +39,7 @@ def smear(projections: Tensor, geometry: ParallelGeometry) -> Tensor:
     Returns
     -------
     Tensor of shape (B, N, N); cone: (Z, N, N)
+        No gradients pass through it.
     """
     if projections.device.type != "cpu":
         return smear_tensors(projections, geometry)

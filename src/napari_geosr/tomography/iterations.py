@@ -27,7 +27,7 @@ class Iteration:
     done, total : int
     residual : float or None
         Norm of what the reconstruction does not explain over that of the projections,
-        before this iteration; None for algorithms without iterations.
+        before this iteration; None for FBP and FDK, which count blocks of rows.
     """
 
     done: int

@@ -24,6 +24,7 @@ from napari_geosr.tomography.iterations import (
     Iteration,
     OnIteration,
     check_stop,
+    empty_volume,
     ignore,
 )
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 TITLE = "Filtered back-projection (FBP)"
 BEAMS = ("parallel", "fan")
+#: Rows filtered at once: on another device, and on the CPU.
+_ROWS = (64, 16)
 
 
 class Config(_Config):
@@ -72,15 +75,24 @@ def reconstruct_slices(
     from napari_geosr.physics.geometry import FanGeometry
     from napari_geosr.physics.smear import smear
 
-    check_stop(should_stop)
     fan = isinstance(geometry, FanGeometry)
-    weights = angle_weights(geometry.angles, full_turn=fan)
+    weights = sinogram.new_tensor(angle_weights(geometry.angles, full_turn=fan))
+    weights = weights[:, None]
     if isinstance(geometry, FanGeometry):
-        sinogram = sinogram * ray_cosines(sinogram, geometry)
-    filtered = filter_rows(sinogram, config.filter, geometry.voxel_size, config.padding)
-    filtered = filtered * filtered.new_tensor(weights)[:, None]
-    slices = smear(filtered, geometry)
-    on_iteration(Iteration(1, 1))
+        weights = weights * ray_cosines(sinogram, geometry)
+    slices = empty_volume(sinogram, geometry)
+    groups = range(0, len(sinogram), _ROWS[sinogram.device.type == "cpu"])
+    for done, start in enumerate(groups):
+        check_stop(should_stop)
+        part = slice(start, start + groups.step)
+        filtered = filter_rows(
+            sinogram[part] * weights,
+            config.filter,
+            geometry.voxel_size,
+            config.padding,
+        )
+        slices[part] = smear(filtered, geometry)
+        on_iteration(Iteration(done + 1, len(groups)))
     return slices.clamp_(min=0) if config.nonnegative else slices
 
 
