@@ -102,9 +102,11 @@ def simulate_scan(
     config: ScanConfig | None = None,
     *,
     truth: Mapping[str, Any] | None = None,
+    scale: float | None = None,
 ) -> Projections:
     """Scan a sample; see :func:`scan_steps`."""
-    scan: Projections = run_to_end(scan_steps(attenuation, config, truth=truth))
+    steps = scan_steps(attenuation, config, truth=truth, scale=scale)
+    scan: Projections = run_to_end(steps)
     return scan
 
 
@@ -113,6 +115,7 @@ def scan_steps(
     config: ScanConfig | None = None,
     *,
     truth: Mapping[str, Any] | None = None,
+    scale: float | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
     """Scan a sample in a parallel beam, some views at a time.
@@ -129,6 +132,9 @@ def scan_steps(
     config : ScanConfig, optional
     truth : mapping, optional
         What is known of the sample, such as its porosity; kept in the provenance.
+    scale : float, optional
+        What the attenuation is multiplied with, where this is a part of a sample; by
+        default `config.absorption` says it.
     should_stop : callable
         Asked before every block of views.
 
@@ -151,7 +157,7 @@ def scan_steps(
         raise ConfigError(
             f"A sample to scan needs square slices (Z, N, N), not {volume.shape}."
         )
-    detector = _Detector(volume, config)
+    detector = _Detector(volume, config, scale)
     n = config.projections
     per_view = volume.shape[0] * detector.n_columns * 4 * config.sub_angles
     block = max(1, _BLOCK_BYTES // per_view)
@@ -174,7 +180,9 @@ def scan_steps(
 class _Detector:
     """What is the same for all views of a scan."""
 
-    def __init__(self, volume: FloatArray, config: ScanConfig) -> None:
+    def __init__(
+        self, volume: FloatArray, config: ScanConfig, scale: float | None = None
+    ) -> None:
         self.volume, self.config = volume, config
         size = volume.shape[-1]
         room = 2 * math.ceil(abs(config.centre_offset)) + 8
@@ -184,7 +192,14 @@ class _Detector:
         self.step = step
         views = np.arange(config.projections, dtype=np.float64)
         self.angles: npt.NDArray[np.float64] = config.first_angle + step * views
+        self.scale = self._scale() if scale is None else scale
+        self.dtype = self._dtype()
+        self.flat_gain, self.gain = self._gains()
+
+    def _scale(self) -> float:
+        """From the largest line integral in a few views to the one asked for."""
         self.scale = 1.0
+        config = self.config
         few = np.linspace(0, config.projections - 1, _SCALING_VIEWS).astype(int)
         largest = float(self._integrals(self.angles[np.unique(few)]).max())
         if not largest > 0:
@@ -192,9 +207,7 @@ class _Detector:
                 "The sample does not attenuate: every line integral is zero. Give a "
                 "volume with values above zero."
             )
-        self.scale = config.absorption / largest
-        self.dtype = self._dtype()
-        self.flat_gain, self.gain = self._gains()
+        return config.absorption / largest
 
     def _dtype(self) -> Any:
         if not self.config.noise:

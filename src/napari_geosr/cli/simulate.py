@@ -1,0 +1,54 @@
+"""``napari-geosr simulate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from napari_geosr.cli.options import (
+    AS_FLAGS,
+    Json,
+    Overwrite,
+    SettingsPath,
+    settings_from,
+)
+from napari_geosr.operations.simulate_config import SimulateConfig, StructureName
+
+
+def simulate(
+    structure: Annotated[
+        StructureName,
+        Parameter(
+            help="Foam of balls, blobs (irregular pores), bone (trabecular) or lacunae "
+            "(of bone cells)."
+        ),
+    ],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="Folder for the files; made if missing.")],
+    config: Annotated[SimulateConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Simulate the scan of a porous sample whose porosity is known exactly."""
+    from napari_geosr.cli.console import print_json, run_command
+    from napari_geosr.operations.simulate import simulate_steps
+
+    wanted = settings_from(SimulateConfig, config, settings)
+    made, warnings = run_command(
+        lambda should_stop: simulate_steps(
+            structure, out, wanted, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping="stopping …",
+    )
+    files = {key: str(path) for key, path in made.files.items()}
+    if json:
+        print_json({**made.truth, "files": files, "warnings": warnings})
+        return 0
+    print(f"Porosity {100 * made.truth['porosity']:.3f} %, exactly known")
+    print(f"Wrote {files['projections']}")
+    print(f"  truth: {files['truth']}, sample: {files['sample']}")
+    return 0

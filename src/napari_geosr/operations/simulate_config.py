@@ -1,0 +1,128 @@
+"""Settings of a simulated sample and its scan. No torch here: ``--help`` reads it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from napari_geosr.core.units import PIXEL, require_unit
+from napari_geosr.operations.inputs import COMMAS, numbers_from
+from napari_geosr.physics.scan_config import ScanConfig
+
+StructureName = Literal["foam", "blobs", "bone", "lacunae"]
+
+#: Porosity, voxel size in µm, and radii as parts of the edge of a slice.
+DEFAULTS: dict[str, tuple[float, float, tuple[float, float]]] = {
+    "foam": (0.3, 10.0, (1 / 85, 1 / 20)),
+    "blobs": (0.2, 10.0, (1 / 60, 1 / 40)),
+    "bone": (0.75, 20.0, (1 / 30, 1 / 30)),
+    "lacunae": (0.01, 1.0, (1 / 40, 1 / 25)),
+}
+#: Radii below this are no pores on the grid.
+_LEAST_RADIUS = 2.0
+#: Angles within an exposure where the sample turns all the time and nobody says more.
+_SUB_ANGLES = 8
+
+
+class SimulateConfig(ScanConfig):
+    """A porous cylinder of known porosity, and how it is scanned."""
+
+    projections: int = Field(
+        default=500,
+        ge=1,
+        le=100_000,
+        title="Projections",
+        description="Number of views.",
+    )
+    size: int = Field(
+        default=256,
+        ge=16,
+        le=8192,
+        title="Size",
+        description="Edge of the slices in voxels.",
+    )
+    rows: int | None = Field(
+        default=None,
+        ge=1,
+        le=8192,
+        title="Rows",
+        description="Number of slices; by default as many as voxels along an edge.",
+    )
+    porosity: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        title="Porosity",
+        description="About this; the exact one is written down. By default 0.3 for "
+        "foam, 0.2 for blobs, 0.75 for bone, 0.01 for lacunae.",
+    )
+    radius: Annotated[tuple[float, ...] | None, COMMAS] = Field(
+        default=None,
+        title="Radius of the pores",
+        description="Smallest and largest in voxels, e.g. 3,12; by default in "
+        "proportion to the size.",
+    )
+    voxel_size: float | None = Field(
+        default=None,
+        gt=0,
+        title="Voxel size",
+        description="Edge of a voxel; by default 10 µm, bone 20 µm, lacunae 1 µm.",
+    )
+    unit: str = Field(
+        default="µm", title="Unit", description="Of the voxel size: µm (um), mm, …"
+    )
+    continuous: bool = Field(
+        default=False,
+        title="Continuous",
+        description="The sample turns all the time, so that views are blurred by that.",
+    )
+
+    @field_validator("radius", mode="before")
+    @classmethod
+    def _read_radius(cls, value: Any) -> Any:
+        return numbers_from(value, float, "3,12")
+
+    @field_validator("radius")
+    @classmethod
+    def _check_radius(cls, value: tuple[float, ...] | None) -> Any:
+        if value is None:
+            return value
+        if len(value) != 2 or not 0 < value[0] <= value[1]:
+            raise ValueError("two numbers above zero are needed, e.g. 3,12")
+        return value
+
+    @field_validator("unit")
+    @classmethod
+    def _check_unit(cls, value: str) -> str:
+        unit = require_unit(value)
+        if unit == PIXEL:
+            raise ValueError("give a unit of length, such as µm")
+        return unit
+
+    def scan(self) -> ScanConfig:
+        """The part that says how the sample is scanned."""
+        values = self.model_dump(include=set(ScanConfig.model_fields))
+        if self.continuous and self.sub_angles == 1:
+            values["sub_angles"] = _SUB_ANGLES
+        return ScanConfig(**values)
+
+    def shape(self) -> tuple[int, int, int]:
+        """Of the sample (Z, Y, X)."""
+        return self.rows or self.size, self.size, self.size
+
+    def voxel(self, structure: str) -> float:
+        """Edge of a voxel in `unit`."""
+        return self.voxel_size or DEFAULTS[structure][1]
+
+    def pores(self, structure: str) -> dict[str, Any]:
+        """Arguments of the structure: porosity, radius, seed."""
+        porosity, _, parts = DEFAULTS[structure]
+        low, high = self.radius or (
+            max(_LEAST_RADIUS, part * self.size) for part in parts
+        )
+        return {
+            "porosity": self.porosity or porosity,
+            "radius": (low, high),
+            "seed": self.seed,
+        }
