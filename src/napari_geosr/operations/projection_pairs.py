@@ -1,0 +1,324 @@
+"""From one full scan to scans with fewer views or less light, to learn from pairs.
+
+A network learns to make of the reconstruction from few views, or of short exposures,
+that of the whole scan. Everything here stays in its file until it is used.
+
+References
+----------
+.. [1] Pelt, Batenburg, Sethian. Improving tomographic reconstruction from limited data
+   using mixed-scale dense convolutional neural networks. J. Imaging 4, 128 (2018).
+   doi:10.3390/jimaging4110128
+.. [2] Liu et al. TomoGAN: low-dose synchrotron x-ray tomography with generative
+   adversarial networks. J. Opt. Soc. Am. A 37, 422-434 (2020).
+   doi:10.1364/JOSAA.375595
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.selection import select
+
+Acquisition = Literal["step", "continuous"]
+#: How many steps wide a gap between the views of one exposure may be.
+_GAP = 2.5
+
+
+@dataclass(frozen=True)
+class ScanPart:
+    """A scan out of another one.
+
+    Attributes
+    ----------
+    name : str
+        Of its file: letters, digits and - alone.
+    title : str
+        What people are told that it is.
+    scan : Projections
+    light : float or None
+        Its beam without sample, in that of the whole scan; None for another scan.
+    """
+
+    name: str
+    title: str
+    scan: Projections
+    light: float | None = 1.0
+
+
+@dataclass(frozen=True)
+class ScanPair:
+    """What a network is given, and what it shall make of that."""
+
+    source: ScanPart
+    target: ScanPart
+
+
+def splits(scan: Projections, k: int) -> list[ScanPart]:
+    """Share the views out to `k` scans, in turns along the angle.
+
+    Raises
+    ------
+    ProjectionsError
+        If a part would have fewer than two views.
+    """
+    if k < 2 or scan.n_angles < 2 * k:
+        raise ProjectionsError(
+            f"{scan.title} has {scan.n_angles} projections: they cannot be shared out "
+            f"to {k} reconstructions of two or more. Choose 2 … "
+            f"{max(2, scan.n_angles // 2)} parts (--splits)."
+        )
+    order = _along_angles(scan)
+    return [
+        ScanPart(
+            f"part-{j + 1}-of-{k}",
+            f"part {j + 1} of {k} ({len(order[j::k])} projections)",
+            _noted(scan.subset(order[j::k]), part=j + 1, of=k),
+        )
+        for j in range(k)
+    ]
+
+
+def fewer_views(
+    scan: Projections, count: int, acquisition: Acquisition = "step"
+) -> Projections:
+    """The scan as if `count` views had been taken.
+
+    Parameters
+    ----------
+    count : int
+        At most as many as there are.
+    acquisition : {"step", "continuous"}
+        Step by step: evenly spread ones are taken and the others left out. Continuous:
+        the sample turns while it is exposed, so a view is the mean over all angles up
+        to the next one, at their middle.
+
+    Raises
+    ------
+    ProjectionsError
+        If there are not so many, or views of one exposure do not lie side by side.
+    """
+    n = scan.n_angles
+    if not 2 <= count <= n:
+        raise ProjectionsError(
+            f"{scan.title} has {n} projections: a scan of {count} cannot be made of "
+            f"them. Choose 2 … {n}."
+        )
+    order = _along_angles(scan)
+    edges = np.floor(np.arange(count + 1) * (n / count) + 1e-9).astype(int)
+    kept = {"acquisition": acquisition, "views": count, "of": n}
+    if acquisition == "step" or count == n:
+        return _noted(scan.subset(order[edges[:-1]]), **kept)
+    groups = [order[a:b] for a, b in itertools.pairwise(edges)]
+    _require_neighbours(scan, groups)
+    angles = np.array([scan.angles[group].mean() for group in groups])
+    means = MeanViews(scan.data, groups, is_logarithm=scan.is_line_integrals)
+    return _noted(scan.replace(data=means, angles=angles), **kept)
+
+
+def thinned(
+    scan: Projections, share: float, *, rest: bool = False, seed: int = 0
+) -> Projections:
+    """The scan as if each view had been exposed for `share` of the time.
+
+    Each counted photon is kept with that probability, which is what a shorter exposure
+    counts (binomial thinning of a Poisson number is a Poisson number). Photons left out
+    make a scan whose noise is independent of it.
+
+    Parameters
+    ----------
+    share : float
+        Between 0 and 1.
+    rest : bool
+        Give the scan of the photons left out, of the share 1 - `share`.
+    seed : int
+        Of the choice of photons; both scans need the same.
+
+    Raises
+    ------
+    ProjectionsError
+        If the values are no counts.
+    """
+    if not 0 < share < 1:
+        raise ProjectionsError(
+            f"A shorter exposure is a share between 0 and 1 of the whole, not "
+            f"{share:g}."
+        )
+    if scan.is_line_integrals or np.dtype(scan.data.dtype).kind not in "iu":
+        what = "line integrals" if scan.is_line_integrals else "no whole numbers"
+        raise ProjectionsError(
+            f"{scan.title} holds {what}: which photons a shorter exposure would have "
+            "counted can be told from counts alone. Give counts, or a second scan with "
+            "a short exposure (--short)."
+        )
+    dark = _mean_frame(scan.darks, scan)
+    kept = 1 - share if rest else share
+    counts = ThinnedCounts(scan.data, dark, share, rest=rest, seed=seed)
+    flats = None
+    if scan.flats is not None:
+        flat = _mean_frame(scan.flats, scan)
+        flats = (dark + kept * (flat - dark))[None].astype(np.float32)
+    darks = None if scan.darks is None else dark[None].astype(np.float32)
+    made = scan.replace(data=counts, flats=flats, darks=darks)
+    return _noted(made, exposure=kept, of_photons="rest" if rest else "kept", seed=seed)
+
+
+def check_same_detector(scan: Projections, other: Projections) -> None:
+    """Refuse a second scan that does not show the same slices.
+
+    Raises
+    ------
+    ProjectionsError
+        With what differs.
+    """
+    for what, mine, theirs in (
+        ("rows and columns", scan.shape[1:], other.shape[1:]),
+        ("pixel size", (scan.pixel_size, scan.unit), (other.pixel_size, other.unit)),
+        ("geometry", scan.geometry, other.geometry),
+    ):
+        if mine != theirs:
+            raise ProjectionsError(
+                f"{scan.title} and {other.title} differ in their {what} ({mine} and "
+                f"{theirs}), so their slices would not lie upon each other. Give two "
+                "scans of one object in one place, with the same detector."
+            )
+
+
+class _Derived:
+    """Views worked out of those of an array that stays in its file, when asked for."""
+
+    ndim = 3
+
+    def __init__(self, data: Any, n_views: int) -> None:
+        self.data = data
+        self.shape = (n_views, int(data.shape[1]), int(data.shape[2]))
+        self.dtype = np.dtype(np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self[:], dtype=dtype)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        parts = list(key) if isinstance(key, tuple) else [key]
+        if Ellipsis in parts:
+            at = parts.index(Ellipsis)
+            parts[at : at + 1] = [slice(None)] * (4 - len(parts))
+        parts += [slice(None)] * (3 - len(parts))
+        views = np.arange(self.shape[0])[parts[0]]
+        rows = np.arange(self.shape[1])[parts[1]]
+        low, high = (int(rows.min()), int(rows.max()) + 1) if rows.size else (0, 0)
+        found = np.empty((views.size, high - low, self.shape[2]), self.dtype)
+        for at, view in enumerate(np.ravel(views)):
+            found[at] = self._view(int(view), low, high)
+        voxels = found[..., rows - low, :][..., parts[2]]
+        return voxels[0] if views.ndim == 0 else voxels
+
+    def _view(self, view: int, low: int, high: int) -> npt.NDArray[np.float32]:
+        raise NotImplementedError
+
+    def _read(
+        self, views: npt.NDArray[np.intp], low: int, high: int
+    ) -> npt.NDArray[np.float64]:
+        return np.asarray(select(self.data, views, (low, high))[:], np.float64)
+
+
+class MeanViews(_Derived):
+    """Means over groups of views.
+
+    Parameters
+    ----------
+    data : ArrayLike of shape (angle, row, column)
+    groups : list of ndarray of int
+        Views of each exposure.
+    is_logarithm : bool
+        Whether values are -log of what is averaged, which is light.
+    """
+
+    def __init__(
+        self, data: Any, groups: list[npt.NDArray[np.intp]], *, is_logarithm: bool
+    ) -> None:
+        super().__init__(data, len(groups))
+        self.groups, self.is_logarithm = groups, is_logarithm
+
+    def _view(self, view: int, low: int, high: int) -> npt.NDArray[np.float32]:
+        light = self._read(self.groups[view], low, high)
+        if self.is_logarithm:
+            return np.asarray(-np.log(np.exp(-light).mean(axis=0)), np.float32)
+        return np.asarray(light.mean(axis=0), np.float32)
+
+
+class ThinnedCounts(_Derived):
+    """Counts of a part of the photons.
+
+    What is drawn depends on seed, view and row alone: any order of reading gives the
+    same.
+
+    Parameters
+    ----------
+    data : ArrayLike of shape (angle, row, column)
+        Counts.
+    dark : ndarray of shape (row, column)
+        What is counted without light.
+    share, rest, seed
+        As for :func:`thinned`.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        dark: npt.NDArray[np.float64],
+        share: float,
+        *,
+        rest: bool,
+        seed: int,
+    ) -> None:
+        super().__init__(data, int(data.shape[0]))
+        self.dark, self.share, self.rest, self.seed = dark, share, rest, seed
+
+    def _view(self, view: int, low: int, high: int) -> npt.NDArray[np.float32]:
+        dark = self.dark[low:high]
+        measured = self._read(np.array([view]), low, high)[0]
+        photons = np.rint(np.clip(measured - dark, 0, None)).astype(np.int64)
+        for row, counted in enumerate(photons, start=low):
+            rng = np.random.default_rng([self.seed, view, row])
+            kept = rng.binomial(counted, self.share)
+            photons[row - low] = counted - kept if self.rest else kept
+        return np.asarray(photons + dark, np.float32)
+
+
+def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:
+    """Views in the order of their angles, so that parts are evenly spread."""
+    return np.argsort(scan.angles, kind="stable")
+
+
+def _require_neighbours(scan: Projections, groups: list[npt.NDArray[np.intp]]) -> None:
+    ordered = np.sort(scan.angles)
+    step = float(np.median(np.diff(ordered)))
+    for group in groups:
+        gaps = np.diff(scan.angles[group])
+        if gaps.size and gaps.max() > _GAP * max(step, 1e-9):
+            raise ProjectionsError(
+                f"{scan.title}: views at {scan.angles[group[0]]:g}° … "
+                f"{scan.angles[group[-1]]:g}° would be one exposure, but the sample "
+                f"was not seen in between (steps of {step:g}°). Take views step by "
+                "step instead of a continuous scan."
+            )
+
+
+def _mean_frame(frames: Any, scan: Projections) -> npt.NDArray[np.float64]:
+    """Mean of flat or dark fields (row, column); zeros without any."""
+    if frames is None:
+        return np.zeros(scan.shape[1:])
+    mean: npt.NDArray[np.float64] = np.asarray(frames[:], np.float64).mean(axis=0)
+    return mean
+
+
+def _noted(scan: Projections, **facts: Any) -> Projections:
+    """A scan that says what was made of the one in the file."""
+    entry = {"software": "napari-geosr", "operation": "part of a scan", **facts}
+    return scan.replace(provenance=(*scan.provenance, entry))

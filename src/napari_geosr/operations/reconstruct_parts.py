@@ -1,0 +1,172 @@
+"""Reconstruct scans that belong together, into files of a job that are kept.
+
+One rotation axis, one beam without sample and one size hold for all of them, so that
+voxels and grey values are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import (
+    BlockDone,
+    IterationDone,
+    PreviewReady,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    TargetReady,
+    TileDone,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
+from napari_geosr.operations.projection_pairs import ScanPart
+from napari_geosr.operations.reconstruct import (
+    Reconstructed,
+    find_unfinished,
+    prepare_steps,
+    reconstruct_steps,
+)
+from napari_geosr.operations.reconstruct_config import ReconstructConfig
+from napari_geosr.tomography.flat_fields import incident_counts
+
+if TYPE_CHECKING:
+    from napari_geosr.learning.config import TrainingConfig
+    from napari_geosr.operations.training_scans import ProjectionsConfig
+
+Places = Sequence[tuple[ScanPart, Path]]
+
+
+def settings_for_all_steps(
+    scan: Projections,
+    scans: ProjectionsConfig,
+    training: TrainingConfig,
+    places: Places,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Find what all parts share in the whole scan: ``ResultReady(ReconstructConfig)``.
+
+    Raises
+    ------
+    FileError
+        If reconstructions made before are of other projections.
+    ProjectionsError
+        If the scan cannot be used, or its axis not be found.
+    Cancelled
+        If `should_stop` says so.
+    """
+    config = scans.reconstruction(device=training.device, threads=training.threads)
+    known = [path for part, path in places if path.exists() and part.light == 1]
+    if known:
+        record = yield from relay(_record_of_steps(known[0], scan, should_stop))
+        before = ReconstructConfig.from_mapping(record["settings"])
+        shared = {n: getattr(before, n) for n in ("centre", "incident")}
+        yield ResultReady(result=config.model_copy(update=shared))
+        return
+    incident = config.incident
+    if scan.flats is None and not scan.is_line_integrals and incident is None:
+        incident = incident_counts(scan)
+    ready = yield from relay(prepare_steps(scan, config, should_stop=should_stop))
+    shared = {"centre": float(ready.centre.column), "incident": incident}
+    yield ResultReady(result=config.model_copy(update=shared))
+
+
+def _record_of_steps(
+    path: Path, scan: Projections, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """How a reconstruction was made; it must be of this scan."""
+    record = io.read(path).provenance[-1]
+    if scan.source is not None:
+        as_volume = Volume(scan.data, "ZYX", name=scan.name, source=scan.source)
+        now = yield from relay(provenance.describe_steps(as_volume, should_stop))
+        if record["inputs"]["input"]["checksum"] != now["checksum"]:
+            raise FileError(
+                f"{scan.title} has changed since this training began. Put the file "
+                "back as it was to go on, or start a new training."
+            )
+    yield ResultReady(result=record)
+
+
+def parts_steps(
+    places: Places, config: ReconstructConfig, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Reconstruct every part that is not there yet, some rows at a time.
+
+    Yields
+    ------
+    Step
+        `StageStarted` for each part and `BlockDone` within it.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so; slices that are finished are kept.
+    GeoSRError
+        With one sentence.
+    """
+    for i, (part, path) in enumerate(places):
+        if path.exists():
+            continue
+        stage = f"Reconstruction {i + 1} of {len(places)}: {part.title}"
+        yield StageStarted(message=stage)
+        with atomic.explained(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        steps = reconstruct_steps(
+            part.scan,
+            _lit(config, part),
+            out=path,
+            unfinished=_unfinished(path),
+            should_stop=should_stop,
+        )
+        done: Reconstructed = yield from relay(counted_aside(steps))
+        if not done.complete:
+            raise Cancelled(f"Stopped in reconstruction {i + 1} of {len(places)}.")
+
+
+def _lit(config: ReconstructConfig, part: ScanPart) -> ReconstructConfig:
+    """The settings with the beam of this part, where that is known by its counts."""
+    if config.incident is None or part.light == 1:
+        return config
+    incident = None if part.light is None else config.incident * part.light
+    return config.model_copy(update={"incident": incident})
+
+
+def _unfinished(path: Path) -> Volume | None:
+    """Slices that an earlier run left, if it did."""
+    try:
+        return find_unfinished(path)
+    except ConfigError:
+        return None
+
+
+def counted_aside(
+    steps: Generator[Step, None, None],
+) -> Generator[Step, None, None]:
+    """What of a run is said in a training: how far it is, warnings and the result."""
+    try:
+        for step in steps:
+            if isinstance(step, TileDone | IterationDone):
+                yield BlockDone(step.done, step.total)
+            elif not isinstance(step, TargetReady):
+                yield step
+    finally:
+        steps.close()
+
+
+def preview_of(path: Path, index: int | None) -> Generator[Step, None, None]:
+    """Show a slice of a reconstruction while the training begins."""
+    volume = io.read(path)
+    z = volume.shape[0] // 2 if index is None else min(index, volume.shape[0] - 1)
+    origin: Any = (volume.origin[0] + z * volume.voxel_size[0], *volume.origin[1:])
+    plane = np.asarray(volume.data[z : z + 1])
+    yield PreviewReady(volume=volume.replace(data=plane, origin=origin, source=None))

@@ -1,0 +1,238 @@
+"""Which scans to learn from: settings for dock, command and job. No torch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from pydantic import Field, field_validator
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.operations.inputs import COMMAS, numbers_from
+from napari_geosr.operations.projection_inputs import ProjectionsInput
+from napari_geosr.operations.reconstruct_config import ReconstructConfig
+from napari_geosr.tomography.filters import FilterName
+from napari_geosr.tomography.preparation_config import StripeRemoval
+
+#: What each method learns from, where it is given projections.
+METHODS_FROM_PROJECTIONS = {
+    "noise2inverse": "parts",
+    "supervised": "pairs",
+    "tomogan": "pairs",
+}
+
+#: ``--every 5 10``.
+_SEVERAL = Parameter(negative="", consume_multiple=True)
+#: Fields that say how projections are read, and how they are reconstructed.
+_READING = ("angles", "angle_range", "pixel_size", "line_integrals", "flats", "darks")
+_RECONSTRUCTION = ("filter", "centre", "rows", "stripes", "zingers", "incident")
+
+
+class ProjectionsConfig(Config):
+    """Projections, and how slices are made of them."""
+
+    projections: Path | None = Field(
+        None,
+        title="Projections",
+        description="Data Exchange or NXtomo HDF5, TIFF stack or folder of "
+        "projections: learn from reconstructions of them.",
+    )
+    filter: FilterName = Field(
+        "ramp",
+        title="Filter",
+        description="Of the reconstructions: ramp is sharpest, hann smoothest.",
+    )
+    centre: Annotated[
+        Literal["auto"] | float, Parameter(name=["--center", "--centre"])
+    ] = Field(
+        "auto",
+        title="Rotation centre",
+        description="Column of the rotation axis; auto: as the file says, or found.",
+    )
+    rows: Annotated[tuple[int, ...] | None, COMMAS] = Field(
+        None,
+        title="Rows",
+        description="First detector row and the row after the last, e.g. 100,120; by "
+        "default all.",
+    )
+    stripes: StripeRemoval = Field(
+        "none",
+        title="Remove stripes (rings)",
+        description="Rings are the same in all parts of a scan, and learned.",
+    )
+    zingers: float = Field(
+        0.0,
+        ge=0,
+        title="Remove zingers above",
+        description="Flashes so many times brighter than the noise; 0 leaves them.",
+    )
+    incident: float | None = Field(
+        None,
+        gt=0,
+        title="Counts without sample",
+        description="Where there are no flat fields.",
+    )
+    angles: str | None = Field(
+        None,
+        title="Angles",
+        description="Text file with one angle a line, or a dataset of the HDF5 file.",
+    )
+    angle_range: Annotated[tuple[float, ...] | None, _SEVERAL] = Field(
+        None,
+        title="Range of angles",
+        description="First angle and end of evenly spaced angles in degrees: 0 180.",
+    )
+    pixel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
+        None,
+        title="Pixel size",
+        description="Height,width of a detector pixel, or one number; overrides.",
+    )
+    pixel_unit: str | None = Field(
+        None, title="Unit of the pixel size", description="µm (um), mm, …"
+    )
+    scan_dataset: str | None = Field(
+        None,
+        title="Dataset of the projections",
+        description="Path of the projections, or of the detector, in an HDF5 file.",
+    )
+    flats: str | None = Field(
+        None, title="Flat fields", description="Images without sample: file or folder."
+    )
+    darks: str | None = Field(
+        None, title="Dark fields", description="Images without beam: file or folder."
+    )
+    line_integrals: bool | None = Field(
+        None,
+        title="Line integrals",
+        description="The values are -log(I / I0) already; by default as the file says.",
+    )
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _read_rows(cls, value: Any) -> Any:
+        return numbers_from(value, int, "100,120")
+
+    @field_validator("angle_range", "pixel_size", mode="before")
+    @classmethod
+    def _read_numbers(cls, value: Any) -> Any:
+        return numbers_from(value, float, "0,180")
+
+    def reading(self) -> ProjectionsInput:
+        """How the projections are opened.
+
+        Raises
+        ------
+        ConfigError
+            If a value is bad.
+        """
+        values = self.model_dump(include=set(_READING))
+        return ProjectionsInput.create(
+            **values, dataset=self.scan_dataset, unit=self.pixel_unit
+        )
+
+    def reconstruction(self, **more: Any) -> ReconstructConfig:
+        """Settings of a filtered back-projection, which is linear."""
+        values = self.model_dump(include=set(_RECONSTRUCTION))
+        return ReconstructConfig.create(**{**values, **more})
+
+    def with_absolute_paths(self) -> Any:
+        """Return the settings with paths that hold in any working folder."""
+        found: dict[str, Any] = {
+            name: value.expanduser().resolve()
+            for name in type(self).model_fields
+            if isinstance(value := getattr(self, name), Path)
+        }
+        for name in ("angles", "flats", "darks"):
+            value = getattr(self, name)
+            if value is not None and Path(value).expanduser().exists():
+                found[name] = str(Path(value).expanduser().resolve())
+        return self.model_copy(update=found)
+
+
+class ScansConfig(ProjectionsConfig):
+    """Scans to learn from, made of one full scan."""
+
+    splits: Annotated[int, Parameter(negative="")] = Field(
+        4,
+        ge=2,
+        le=64,
+        title="Parts",
+        description="Noise2Inverse: reconstructions that the projections are shared "
+        "out to.",
+    )
+    every: Annotated[tuple[int, ...], _SEVERAL] = Field(
+        (),
+        title="Every",
+        description="Pairs: learn to make the whole scan of every so-many-th "
+        "projection.",
+    )
+    counts: Annotated[tuple[int, ...], _SEVERAL] = Field(
+        (),
+        title="Projections left",
+        description="Pairs: the same, by the number of projections that are left.",
+    )
+    acquisition: Literal["step", "continuous"] = Field(
+        "step",
+        title="Acquisition",
+        description="Of the scans with fewer projections: step by step, or with the "
+        "sample turning while it is exposed.",
+    )
+    exposure: Annotated[tuple[float, ...], _SEVERAL] = Field(
+        (),
+        title="Exposure",
+        description="Pairs: learn to make the rest of the light of this share of it, "
+        "e.g. 0.1; needs counts.",
+    )
+    photon_seed: int = Field(
+        0, ge=0, title="Seed of photons", description="Which photons are left out."
+    )
+    short: Path | None = Field(
+        None,
+        title="Short scan",
+        description="Pairs: projections of the same object with a short exposure.",
+    )
+    restore: Path | None = Field(
+        None,
+        title="Restore to",
+        description="Write what the model makes of the scan to this file as well.",
+    )
+    overwrite: Annotated[bool, Parameter(name="--overwrite-restored", negative="")] = (
+        Field(False, title="Overwrite", description="Replace the restored file.")
+    )
+
+    @field_validator("every", "counts")
+    @classmethod
+    def _check_counts(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(n < 2 for n in value):
+            raise ValueError("numbers from 2 on are needed")
+        return value
+
+    def check_for(self, method: str) -> None:
+        """Refuse settings that the method has no use for, or that are missing.
+
+        Raises
+        ------
+        ConfigError
+            With one sentence.
+        """
+        if self.projections is None:
+            raise ConfigError("Give the projections to learn from (--projections).")
+        pairs = [
+            name
+            for name in ("every", "counts", "exposure", "short")
+            if getattr(self, name)
+        ]
+        if METHODS_FROM_PROJECTIONS[method] == "parts" and pairs:
+            raise ConfigError(
+                f"{method} learns from parts of one scan (--splits): leave "
+                f"{', '.join(f'--{name}' for name in pairs)} out."
+            )
+        if METHODS_FROM_PROJECTIONS[method] == "pairs" and not pairs:
+            raise ConfigError(
+                f"{method} learns from pairs: say what to learn from beside the whole "
+                "scan, such as every fifth projection (--every 5), 100 projections "
+                "(--counts 100), a tenth of the exposure (--exposure 0.1) or a second "
+                "scan (--short PATH)."
+            )

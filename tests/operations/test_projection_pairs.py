@@ -1,0 +1,150 @@
+"""Scans out of a scan: in one place, of the right light, the same however read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.core.projections import Projections
+from napari_geosr.operations.projection_pairs import (
+    check_same_detector,
+    fewer_views,
+    splits,
+    thinned,
+)
+from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct
+
+
+class Stored:
+    """An array that can be read by slices of step one only, as files can."""
+
+    ndim = 3
+
+    def __init__(self, values: Any) -> None:
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+
+    def __getitem__(self, key: Any) -> Any:
+        assert all(isinstance(k, slice) and k.step is None for k in key)
+        return self.values[key]
+
+
+def scan(n: int = 12, **values: Any) -> Projections:
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(1000.0, (n, 4, 6)).astype(np.uint16)
+    given: dict[str, Any] = {"angles": np.arange(n) * 180 / n} | values
+    return Projections(data=Stored(counts), **given)
+
+
+def test_splits_are_disjoint_interleaved_and_all() -> None:
+    parts = splits(scan(14), 4)
+    angles = [part.scan.angles for part in parts]
+    assert [len(a) for a in angles] == [4, 4, 3, 3]
+    assert sorted(np.concatenate(angles)) == pytest.approx(scan(14).angles)
+    assert all(np.ptp(np.diff(a)) < 1e-9 for a in angles)
+    assert angles[1][0] == pytest.approx(180 / 14)
+
+
+def test_splits_follow_the_angles_and_not_the_order_of_recording() -> None:
+    order = np.random.default_rng(1).permutation(12)
+    parts = splits(scan(angles=order * 15.0), 3)
+    for j, part in enumerate(parts):
+        assert part.scan.angles == pytest.approx(np.arange(j, 12, 3) * 15.0)
+
+
+def test_the_mean_of_equal_parts_is_the_reconstruction_of_all(foam_scan: Any) -> None:
+    whole = foam_scan(shape=(3, 24, 24), projections=32).scan
+    config = {"centre": (whole.n_columns - 1) / 2, "device": "cpu", "threads": 1}
+    parts = [reconstruct(part.scan, **config).data for part in splits(whole, 4)]
+    together = reconstruct(whole, **config).data
+    assert np.mean(parts, axis=0) == pytest.approx(np.asarray(together), abs=1e-5)
+
+
+@pytest.mark.parametrize("acquisition", ["step", "continuous"])
+def test_fewer_views_cover_the_same_angles(acquisition: Any) -> None:
+    few = fewer_views(scan(12), 4, acquisition)
+    values = scan(12).data[0:12, 0:4, 0:6]
+    if acquisition == "step":
+        assert few.angles == pytest.approx([0, 45, 90, 135])
+        assert np.array_equal(few.data[:], values[::3])
+    else:
+        assert few.angles == pytest.approx([15, 60, 105, 150])
+        means = values.reshape(4, 3, 4, 6).mean(axis=1)
+        assert few.data[:] == pytest.approx(means, rel=1e-6)
+    assert few.provenance[-1]["acquisition"] == acquisition
+
+
+def test_continuous_line_integrals_are_averaged_as_light() -> None:
+    given = scan(4, is_line_integrals=True)
+    values = np.random.default_rng(2).random((4, 4, 6))
+    given = given.replace(data=values)
+    few = fewer_views(given, 2, "continuous")
+    expected = -np.log(np.exp(-values).reshape(2, 2, 4, 6).mean(axis=1))
+    assert few.data[:] == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_exposure_over_a_missing_wedge_is_refused() -> None:
+    angles = np.concatenate([np.arange(6) * 5.0, 100 + np.arange(6) * 5.0])
+    with pytest.raises(ProjectionsError, match="was not seen in between"):
+        fewer_views(scan(angles=angles), 5, "continuous")
+
+
+def test_thinned_light_and_its_rest_make_the_whole() -> None:
+    dark = np.full((2, 4, 6), 100, np.uint16)
+    flat = np.full((3, 4, 6), 1500, np.uint16)
+    given = scan(200, flats=flat, darks=dark)
+    short, rest = thinned(given, 0.2), thinned(given, 0.2, rest=True)
+    photons = given.data[0:200, 0:4, 0:6] - 100.0
+    a, b = short.data[:] - 100, rest.data[:] - 100
+    assert a + b == pytest.approx(photons)
+    assert a.mean() == pytest.approx(0.2 * photons.mean(), rel=0.01)
+    # Of a Poisson number they are independent Poisson numbers.
+    assert a.var() == pytest.approx(0.2 * 1000 - 20, rel=0.15)
+    assert np.asarray(short.flats)[0, 0, 0] == pytest.approx(100 + 0.2 * 1400)
+    assert np.asarray(rest.flats)[0, 0, 0] == pytest.approx(100 + 0.8 * 1400)
+
+
+def test_what_is_read_does_not_depend_on_how() -> None:
+    for made in (thinned(scan(), 0.3), fewer_views(scan(), 5, "continuous")):
+        whole = made.data[:]
+        assert np.array_equal(made.data[2, 1:3], whole[2, 1:3])
+        assert np.array_equal(made.data[1:4, 2, ::2], whole[1:4, 2, ::2])
+        assert np.array_equal(made.rows(1, 3).data[:], whole[:, 1:3])
+        assert np.array_equal(made.every(2).data[:, 0:2], whole[::2, 0:2])
+        assert whole.shape == made.shape
+
+
+def test_line_integrals_cannot_be_thinned() -> None:
+    with pytest.raises(ProjectionsError, match="holds line integrals"):
+        thinned(scan(is_line_integrals=True), 0.5)
+    with pytest.raises(ProjectionsError, match="between 0 and 1"):
+        thinned(scan(), 1.5)
+
+
+def test_scans_of_different_detectors_are_refused() -> None:
+    with pytest.raises(ProjectionsError, match="differ in their pixel size"):
+        check_same_detector(scan(), scan(pixel_size=(2.0, 2.0)))
+
+
+def test_pairs_lie_in_the_same_place(foam_scan: Any) -> None:
+    from napari_geosr.learning.pairs import check_pair
+
+    given = foam_scan(shape=(6, 48, 48), projections=96, photons=1e5).scan
+    config = ReconstructConfig(
+        centre=(given.n_columns - 1) / 2, device="cpu", threads=1
+    ).model_dump(exclude_unset=True)
+    whole = reconstruct(given, **config)
+    for few in (
+        fewer_views(given, 32),
+        fewer_views(given, 32, "continuous"),
+        thinned(given, 0.1),
+    ):
+        made = reconstruct(few, **config)
+        assert made.shape == whole.shape
+        assert made.origin == whole.origin
+        assert made.voxel_size == whole.voxel_size
+        assert not check_pair(made, whole, 1, 2).warnings
+        ours, theirs = (np.asarray(v.data)[:, 14:42, 14:42] for v in (made, whole))
+        assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.7

@@ -1,0 +1,198 @@
+"""From projections to a model: reconstructions, training, denoised volume; resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import ConfigError, FileError, ProjectionsError
+from napari_geosr.core.steps import StageStarted, run_to_end
+from napari_geosr.io.projections import write_projections
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.run import run_steps
+from napari_geosr.models.bundle import load
+from napari_geosr.operations.train_from_projections import (
+    ProjectionsTrainJob,
+    ScansConfig,
+)
+
+QUICK = {
+    "steps": 4,
+    "batch_size": 2,
+    "patch": 24,
+    "layers": 4,
+    "warm_up": 0,
+    "device": "cpu",
+    "threads": 1,
+    "dimensions": "2D",
+}
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def noisy(foam_scan: Callable[..., Any]) -> Any:
+    return foam_scan(projections=64, photons=150.0, dark=0.0, read_noise=0.0)
+
+
+def make(
+    noisy: Any, method: str, scans: dict[str, Any], **training: Any
+) -> ProjectionsTrainJob:
+    config = ScansConfig.create(projections=noisy.path, **scans)
+    return ProjectionsTrainJob.create_for(method, config, QUICK | training)
+
+
+def folder_of(job: ProjectionsTrainJob, path: Path) -> JobFolder:
+    return JobFolder.create(path, job.to_values(), name=job.training.name)
+
+
+def stop_at(folder: JobFolder, stage: str) -> None:
+    """Run a job until a stage begins."""
+    last = [""]
+    for step in run_steps(folder, should_stop=lambda: last[0].startswith(stage)):
+        if isinstance(step, StageStarted):
+            last[0] = step.message
+    assert folder.status().state == "paused"
+
+
+def test_noise2inverse_gains_5_db_in_one_go(noisy: Any, tmp_path: Path) -> None:
+    out = tmp_path / "clean.ome.tif"
+    job = make(
+        noisy,
+        "noise2inverse",
+        {"splits": 4, "restore": out},
+        steps=80,
+        batch_size=4,
+        patch=40,
+        layers=8,
+        learning_rate=6e-3,
+        averaging=0.95,
+        dimensions="2.5D",
+        adjacent_slices=3,
+    )
+    job.check()
+    folder = folder_of(job, tmp_path / "job")
+    model = run_to_end(run_steps(folder))
+    restored = io.read(out)
+    parts = [io.read(p) for p in sorted((folder.path / "inputs").glob("part-*"))]
+    assert len(parts) == 4
+    whole = np.mean([np.asarray(part.data) for part in parts], axis=0)
+    before, after = noisy.psnr(whole), noisy.psnr(restored.data)
+    assert after > before + 5
+    assert restored.voxel_size == (2, 2, 2)
+    assert restored.unit == "µm"
+    assert restored.provenance[-1]["mean_over"] == {"outputs": 4, "run_on": "others"}
+    inputs = load(model).card.provenance["inputs"]
+    assert inputs["source 1"]["checksum"].startswith("sha256")
+    made = parts[0].provenance[-1]
+    assert made["used"]["projections"] == 16
+    assert made["inputs"]["input"]["checksum"].startswith("sha256")
+
+
+def test_a_stopped_job_goes_on_with_the_reconstruction_that_it_was_at(
+    noisy: Any, tmp_path: Path
+) -> None:
+    job = make(noisy, "noise2inverse", {"splits": 2})
+    folder = folder_of(job, tmp_path / "job")
+    stop_at(folder, "Reconstruction 2 of 2")
+    assert folder.status().done == 0
+    first = folder.path / "inputs" / "part-1-of-2.ome.tif"
+    changed = first.stat().st_mtime_ns
+    again = [s.message for s in run_steps(folder) if isinstance(s, StageStarted)]
+    assert folder.status().state == "done"
+    assert first.stat().st_mtime_ns == changed
+    assert not any("Reconstruction 1 of 2" in message for message in again)
+
+
+def test_other_projections_under_the_same_name_are_refused(
+    noisy: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "scan.h5"
+    write_projections(noisy.scan, path)
+    scans = ScansConfig.create(projections=path, splits=2)
+    job = ProjectionsTrainJob.create_for("noise2inverse", scans, QUICK)
+    folder = folder_of(job, tmp_path / "job")
+    stop_at(folder, "Reconstruction 2 of 2")
+    assert (folder.path / "inputs" / "part-1-of-2.ome.tif").exists()
+    other = noisy.scan.replace(data=np.asarray(noisy.scan.data)[:, ::-1])
+    write_projections(other, path, overwrite=True)
+    with pytest.raises(FileError, match="scan.h5 has changed"):
+        run_to_end(run_steps(folder))
+
+
+@pytest.mark.parametrize("method", ["supervised", "tomogan"])
+def test_pairs_of_fewer_views_feed_paired_methods(
+    noisy: Any, tmp_path: Path, method: str
+) -> None:
+    values = {"layers": None} if method == "tomogan" else {}
+    job = make(
+        noisy,
+        method,
+        {"every": [4, 8], "acquisition": "continuous"},
+        **values,
+        dimensions="2.5D",
+        adjacent_slices=5,
+        steps=2,
+    )
+    job.check()
+    folder = folder_of(job, tmp_path / "job")
+    model = run_to_end(run_steps(folder))
+    found = {path.name for path in (folder.path / "inputs").iterdir()}
+    names = {"16-means.ome.tif", "8-means.ome.tif", "whole.ome.tif"}
+    assert names <= found
+    card = load(model).card
+    assert card.adjacent_slices == 5
+    assert set(card.provenance["inputs"]) >= {"source 1", "source 2", "target 2"}
+
+
+def test_the_command_trains_and_restores(
+    noisy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = [w for k, v in QUICK.items() for w in (f"--{k.replace('_', '-')}", str(v))]
+    words = ["train", "supervised", "--projections", str(noisy.path), "--every", "4"]
+    words += ["--out", "job", "--rows", "2,8", "--restore", "few.ome.tif", *flags]
+    assert run([*words, "--name", "few"]) == 0
+    said = capsys.readouterr().out
+    assert f"Model: {tmp_path / 'job' / 'result' / 'few'}" in said
+    assert "few.ome.tif" in said
+    assert io.read("few.ome.tif").shape[0] == 6
+
+
+@pytest.mark.parametrize(
+    ("method", "scans", "message"),
+    [
+        ("noise2inverse", {"splits": 40}, "64 projections: they cannot be shared out"),
+        ("noise2inverse", {"every": [4]}, "leave --every out"),
+        ("supervised", {}, "say what to learn from"),
+        ("supervised", {"counts": [65]}, "a scan of 65 cannot be made"),
+        ("supervised", {"every": [4, 8], "restore": "x.ome.tif"}, "2 kinds of scans"),
+        ("noise2void", {}, "does not learn from projections"),
+        ("noise2inverse", {"rows": "3,4"}, None),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_reconstructed(
+    noisy: Any, method: str, scans: dict[str, Any], message: str | None
+) -> None:
+    def checked(**training: Any) -> None:
+        make(noisy, method, scans, **training).check()
+
+    if message is None:
+        checked()
+        with pytest.raises(ConfigError, match="single row"):
+            checked(dimensions="2.5D")
+        return
+    with pytest.raises((ConfigError, ProjectionsError), match=message):
+        checked()
+
+
+def test_volumes_beside_projections_are_refused(noisy: Any) -> None:
+    with pytest.raises(ConfigError, match="volumes as well"):
+        make(noisy, "noise2inverse", {}, source=["a.tif"])
