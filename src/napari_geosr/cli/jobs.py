@@ -153,7 +153,7 @@ def resume_jobs(
     json: Json = False,
 ) -> int:
     """Go on with a job that was paused, cancelled, killed or failed."""
-    from napari_geosr.cli.train import run_here
+    from napari_geosr.cli.run_jobs import run_here
     from napari_geosr.jobs import index, local
     from napari_geosr.jobs.settings import change_training
 

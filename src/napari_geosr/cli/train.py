@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import socket
-import sys
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from napari_geosr.cli.options import AS_FLAGS, Json, SettingsPath
+from napari_geosr.cli.run_jobs import HOW_TO_RUN, start
+from napari_geosr.cli.train_projections import ganrec, new_job_from_scans
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.steps import Warned
 from napari_geosr.operations.fine_tune import OF_THE_NETWORK, fine_tune_settings
+from napari_geosr.operations.ganrec import NEEDS as GANREC_NEEDS
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.train import TrainJob, config_class, needs
+from napari_geosr.operations.train_from_projections import (
+    METHODS_FROM_PROJECTIONS,
+    ScansConfig,
+)
 
 if TYPE_CHECKING:
-    from napari_geosr.core.steps import ShouldStop, Step
     from napari_geosr.jobs.folder import JobFolder
 
 
@@ -38,10 +40,11 @@ def _list_or_ask(
             f"Choose a method: {', '.join(needs())}. `napari-geosr train --list` says "
             "what data each needs."
         )
+    known = {**needs(), "ganrec": GANREC_NEEDS}
     if json:
-        print_json({"methods": needs()})
+        print_json({"methods": known})
         return 0
-    for name, need in needs().items():
+    for name, need in known.items():
         print(f"{name:<20} {need}")
     return 0
 
@@ -55,19 +58,19 @@ def _command(method: str) -> Callable[..., int]:
         out: Path,
         config: Any = None,
         reading: InputConfig | None = None,
+        scans: ScansConfig | None = None,
         settings: Path | None = None,
         detach: bool = False,
         prepare: bool = False,
         json: bool = False,
     ) -> int:
-        folder = _new_job(method, out, config, reading, settings)
-        if prepare:
-            return _say(
-                json,
-                {"job": str(folder.path)},
-                f"Run it with: napari-geosr jobs resume {folder.path}",
-            )
-        return _detached(folder, json) if detach else run_here(folder, json=json)
+        if scans is not None and scans.projections is None:
+            scans.check_for(method)
+        if scans is not None:
+            folder = new_job_from_scans(method, out, config, scans, settings)
+        else:
+            folder = _new_job(method, out, config, reading, settings)
+        return start(folder, detach=detach, prepare=prepare, json=json)
 
     train.__doc__ = f"Needs {needs()[method]}."
     # The annotations are made here: a method's config is known only now.
@@ -76,25 +79,13 @@ def _command(method: str) -> Callable[..., int]:
         "config": Annotated[kind | None, AS_FLAGS],
         "reading": Annotated[InputConfig | None, AS_FLAGS],
         "settings": SettingsPath,
-        "detach": Annotated[
-            bool,
-            Parameter(
-                negative="",
-                help="Train in a process of its own and return at once; it waits for "
-                "its turn where other jobs run, and `napari-geosr jobs watch` follows "
-                "it. Without this it begins at once.",
-            ),
-        ],
-        "prepare": Annotated[
-            bool,
-            Parameter(
-                negative="",
-                help="Make the job's folder and stop: to run it on a cluster.",
-            ),
-        ],
-        "json": Json,
+        **HOW_TO_RUN,
         "return": int,
     }
+    if method in METHODS_FROM_PROJECTIONS:
+        train.__annotations__["scans"] = Annotated[ScansConfig | None, AS_FLAGS]
+    else:
+        train.__annotations__["scans"] = Annotated[None, Parameter(parse=False)]
     return train
 
 
@@ -130,71 +121,6 @@ def _new_job(
     return folder
 
 
-def _detached(folder: JobFolder, json: bool) -> int:
-    from napari_geosr.jobs import local
-
-    pid = local.start(folder)
-    return _say(
-        json,
-        {"job": str(folder.path), "pid": pid},
-        f"Training as process {pid}; follow it with: napari-geosr jobs watch "
-        f"{folder.path}",
-    )
-
-
-def run_here(folder: JobFolder, *, json: bool) -> int:
-    """Run a job in this process, with a bar; at once, whatever else runs."""
-    from napari_geosr.cli.console import run_command
-
-    result: Path | None = None
-    warnings: list[str] = []
-    # Twice Ctrl-C: the job notes that it was interrupted; here is said how to go on.
-    with suppress(KeyboardInterrupt):
-        result, warnings = run_command(
-            lambda should_stop: _at_once(folder, should_stop),
-            stopping="stopping after this step … (once more: at once, to go on from "
-            "the last checkpoint)",
-        )
-    values = {
-        "job": str(folder.path),
-        "state": folder.status().state,
-        "model": None if result is None else str(result),
-        "warnings": warnings,
-    }
-    if result is None:
-        text = (
-            f"Stopped after step {folder.status().done}; go on with: napari-geosr jobs "
-            f"resume {folder.path}"
-        )
-        return _say(json, values, text) or 130
-    return _say(json, values, f"Model: {result}")
-
-
-def _at_once(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]:
-    """Run a job without waiting for its turn, as a person in a terminal expects."""
-    from napari_geosr.jobs.index import list_jobs
-    from napari_geosr.jobs.run import run_steps
-
-    for other in list_jobs():
-        here = other.host == socket.gethostname() and other.path != folder.path
-        if here and other.state in ("running", "finishing"):
-            yield Warned(
-                message=f"{other.name} runs on this machine as well, so both are "
-                "slower; with --detach a job waits for its turn."
-            )
-    yield from run_steps(folder, should_stop=should_stop)
-
-
-def _say(json: bool, values: dict[str, Any], text: str) -> int:
-    from napari_geosr.cli.console import print_json
-
-    if json:
-        print_json(values)
-    else:
-        print(text, file=sys.stdout)
-    return 0
-
-
 def _build() -> App:
     app = App(
         name="train",
@@ -206,6 +132,7 @@ def _build() -> App:
     app.default(_list_or_ask)
     for method, need in needs().items():
         app.command(_command(method), name=method, help=f"Needs {need}.")
+    app.command(ganrec, name="ganrec", help=f"Needs {GANREC_NEEDS}.")
     return app
 
 

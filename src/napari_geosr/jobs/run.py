@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from napari_geosr import io
-from napari_geosr.core.errors import FileError, GeoSRError, JobError
+from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.steps import (
+    BlockDone,
     CheckpointSaved,
     Judged,
     JudgingStarted,
@@ -27,6 +28,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.io.atomic import explained
 from napari_geosr.jobs.folder import JobFolder, State
+from napari_geosr.jobs.kinds import read_job
 
 #: Seconds between two looks for a request, and between two signs of life.
 _LOOK_SECONDS, _BEAT_SECONDS = 0.2, 5.0
@@ -121,7 +123,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
     requests = _Requests(job, should_stop)
     result: Any = None
     last_beat = 0.0
-    last = Step()
+    last, stage = Step(), "Judging the model"
     told = False  # that there are no previews
     try:
         for step in _operation(job, requests):
@@ -130,8 +132,11 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
                 told = True
                 _write_down(job, Warned(message=lost))
                 yield Warned(message=lost)
-            judged = isinstance(step, Judged)
-            if step.total and not judged:
+            # Counted in voxels or rows, and not in steps of the training.
+            aside = isinstance(step, Judged | BlockDone)
+            if isinstance(step, StageStarted):
+                stage = step.message
+            if step.total and not aside:
                 last = step
             elif isinstance(step, StageStarted) and last.total:
                 _beat(job, done=last.done, total=last.total)
@@ -141,8 +146,8 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
             now = time.monotonic()
             if step.total and now - last_beat > _BEAT_SECONDS:
                 message = ""
-                if judged:
-                    message = f"Judging the model: {100 * step.done // step.total} %"
+                if aside:
+                    message = f"{stage}: {100 * step.done // step.total} %"
                 _beat(job, done=last.done, total=last.total, message=message)
                 last_beat = now
             yield step
@@ -165,17 +170,9 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
 
 
 def _operation(job: JobFolder, requests: _Requests) -> Generator[Step, None, None]:
-    values = job.values()
-    operation = values.pop("operation", None)
-    if operation != "train":
-        raise JobError(
-            f"{job.path} asks for the operation {operation!r}, which this release does "
-            "not run as a job."
-        )
-    from napari_geosr.operations.train import TrainJob, train_steps
-
-    return train_steps(
-        TrainJob.from_values(values),
+    wanted, run = read_job(job.values(), job.path)
+    return run(
+        wanted,
         job.path,
         should_stop=requests,
         keep_unfinished=lambda: requests.wish == "finish",

@@ -6,6 +6,7 @@ from typing import Any
 
 from napari_geosr.core.errors import JobError
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.kinds import read_job
 
 #: What command line and Jobs dock offer to change; many others are refused.
 CHANGEABLE = ("learning_rate", "batch_size", "steps")
@@ -51,8 +52,4 @@ def change_training(job: JobFolder, **changes: Any) -> None:
 
 
 def _check(job: JobFolder, values: dict[str, Any]) -> None:
-    if values.get("operation") != "train":
-        raise JobError(f"{job.path} is no training.")
-    from napari_geosr.operations.train import TrainJob
-
-    TrainJob.from_values(values)
+    read_job(values, job.path)

@@ -1,0 +1,132 @@
+"""What commands that make or resume a job share: how it is run, and what is said."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Generator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from napari_geosr.cli.options import Json
+from napari_geosr.core.steps import Warned
+
+if TYPE_CHECKING:
+    from napari_geosr.core.steps import ShouldStop, Step
+    from napari_geosr.jobs.folder import JobFolder
+
+#: Flags of every command that makes a job.
+HOW_TO_RUN = {
+    "detach": Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Train in a process of its own and return at once; it waits for its "
+            "turn where other jobs run, and `napari-geosr jobs watch` follows it. "
+            "Without this it begins at once.",
+        ),
+    ],
+    "prepare": Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Make the job's folder and stop: to run it on a cluster.",
+        ),
+    ],
+    "json": Json,
+}
+
+
+def start(folder: JobFolder, *, detach: bool, prepare: bool, json: bool) -> int:
+    """Run a job that was just made: here, in a process of its own, or not yet."""
+    if prepare:
+        return _say(
+            json,
+            {"job": str(folder.path)},
+            f"Run it with: napari-geosr jobs resume {folder.path}",
+        )
+    return _detached(folder, json) if detach else run_here(folder, json=json)
+
+
+def _detached(folder: JobFolder, json: bool) -> int:
+    from napari_geosr.jobs import local
+
+    pid = local.start(folder)
+    return _say(
+        json,
+        {"job": str(folder.path), "pid": pid},
+        f"Training as process {pid}; follow it with: napari-geosr jobs watch "
+        f"{folder.path}",
+    )
+
+
+def run_here(folder: JobFolder, *, json: bool) -> int:
+    """Run a job in this process, with a bar; at once, whatever else runs."""
+    from napari_geosr.cli.console import run_command
+
+    result: Path | None = None
+    warnings: list[str] = []
+    # Twice Ctrl-C: the job notes that it was interrupted; here is said how to go on.
+    with suppress(KeyboardInterrupt):
+        result, warnings = run_command(
+            lambda should_stop: _at_once(folder, should_stop),
+            stopping="stopping after this step … (once more: at once, to go on from "
+            "the last checkpoint)",
+        )
+    values = {
+        "job": str(folder.path),
+        "state": folder.status().state,
+        **_results(folder, result),
+        "warnings": warnings,
+    }
+    if result is None:
+        text = (
+            f"Stopped after step {folder.status().done}; go on with: napari-geosr jobs "
+            f"resume {folder.path}"
+        )
+        return _say(json, values, text) or 130
+    words = {"model": "Model", "volume": "Volume", "restored": "Restored"}
+    lines = [f"{words[k]}: {values[k]}" for k in words if values.get(k)]
+    return _say(json, values, "\n".join(lines))
+
+
+def _results(folder: JobFolder, result: Path | None) -> dict[str, str | None]:
+    """Where what came out of a job lies, for people and programs."""
+    from napari_geosr.jobs.kinds import MAKE_MODELS
+
+    values = folder.values()
+    found = None if result is None else str(result)
+    if values.get("operation") not in MAKE_MODELS:
+        return {"volume": found}
+    restored = dict(values.get("scans") or {}).get("restore")
+    if result is None or restored is None:
+        return {"model": found}
+    return {"model": found, "restored": str(restored)}
+
+
+def _at_once(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]:
+    """Run a job without waiting for its turn, as a person in a terminal expects."""
+    from napari_geosr.jobs.index import list_jobs
+    from napari_geosr.jobs.run import run_steps
+
+    for other in list_jobs():
+        here = other.host == socket.gethostname() and other.path != folder.path
+        if here and other.state in ("running", "finishing"):
+            yield Warned(
+                message=f"{other.name} runs on this machine as well, so both are "
+                "slower; with --detach a job waits for its turn."
+            )
+    yield from run_steps(folder, should_stop=should_stop)
+
+
+def _say(json: bool, values: dict[str, Any], text: str) -> int:
+    from napari_geosr.cli.console import print_json
+
+    if json:
+        print_json(values)
+    else:
+        print(text, file=sys.stdout)
+    return 0

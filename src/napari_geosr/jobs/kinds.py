@@ -1,0 +1,71 @@
+"""What kinds of jobs there are: how each reads its ``config.yaml``, and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from napari_geosr.core.errors import JobError
+from napari_geosr.core.steps import ShouldStop, Step
+
+
+class Job(Protocol):
+    """What a folder asks for, validated."""
+
+    def check(self) -> Any:
+        """Refuse what can be seen to be wrong before a process is started."""
+
+    def to_values(self) -> dict[str, Any]:
+        """What ``config.yaml`` holds."""
+
+
+class RunSteps(Protocol):
+    """How a kind of job is run; the last step is ``ResultReady``."""
+
+    def __call__(
+        self,
+        job: Any,
+        folder: Path,
+        *,
+        should_stop: ShouldStop,
+        keep_unfinished: Callable[[], bool],
+    ) -> Generator[Step, None, None]: ...
+
+
+#: Operations whose result is a model.
+MAKE_MODELS = ("train", "train from projections")
+
+
+def read_job(values: Mapping[str, Any], where: Path) -> tuple[Job, RunSteps]:
+    """What the values of a ``config.yaml`` ask for, and how it is run.
+
+    Raises
+    ------
+    JobError
+        If this release does not know the operation.
+    ConfigError
+        If a setting is bad.
+    """
+    values = dict(values)
+    operation = values.pop("operation", None)
+    if operation == "train":
+        from napari_geosr.operations.train import TrainJob, train_steps
+
+        return TrainJob.from_values(values), train_steps
+    if operation == "train from projections":
+        from napari_geosr.operations.train_from_projections import (
+            ProjectionsTrainJob,
+            train_from_projections_steps,
+        )
+
+        job = ProjectionsTrainJob.from_values(values)
+        return job, train_from_projections_steps
+    if operation == "ganrec":
+        from napari_geosr.operations.ganrec import GanrecJob, ganrec_steps
+
+        return GanrecJob.from_values(values), ganrec_steps
+    raise JobError(
+        f"{where} asks for the operation {operation!r}, which this release does not "
+        "run as a job."
+    )

@@ -1,0 +1,363 @@
+"""Fit a generator to projections alone, through the differentiable projector.
+
+GANrec [1]_: nothing is learned from other data. A generator makes slices, the projector
+makes projections of them, and these shall be the measured ones, while a discriminator
+tells measured from made projections. Here the generator is a small U-Net that corrects
+a filtered back-projection, so that the fit begins there, and stays there until its last
+layer, which begins with zeros, has learned something; a deep image prior [2]_.
+
+References
+----------
+.. [1] Yang et al. Tomographic reconstruction with a generative adversarial network.
+   J. Synchrotron Rad. 27, 486-493 (2020). doi:10.1107/S1600577520000831
+.. [2] Ulyanov, Vedaldi, Lempitsky. Deep image prior. CVPR (2018). arXiv:1711.10925
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_geosr.core.errors import Cancelled, TrainingError
+from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.learning.critics import PatchCritic
+from napari_geosr.learning.losses.adversarial import (
+    Distance,
+    critic_loss,
+    generator_loss,
+)
+from napari_geosr.networks import build_network
+from napari_geosr.physics.geometry import ParallelGeometry
+from napari_geosr.physics.projector import project
+
+#: Sharpness of the bend at zero attenuation, in units of the brightest voxels.
+_BEND = 10.0
+#: Maps of the discriminator's first layer, and its layers of stride 2.
+_CRITIC_WIDTH, _CRITIC_LAYERS = 16, 3
+#: Share of the learning rate that is left at the end.
+_FINAL_RATE = 0.05
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a fit goes.
+
+    Attributes
+    ----------
+    iterations : int
+    learning_rate : float
+        Adam's, of the generator at its start; it falls along a cosine.
+    critic_rate : float
+        Adam's, of the discriminator.
+    adversarial : float
+        Weight of the discriminator's opinion; 0: there is none.
+    smoothness : float
+        Weight of the total variation.
+    details : float
+        Weight of what is missing at high frequencies; see :func:`roughness`.
+    distance : str
+        Of the adversarial loss.
+    features, levels : int
+        Of the U-Net.
+    averaging : float
+        Decay of the moving average of the slices, which is the result.
+    seed : int
+    """
+
+    iterations: int = 400
+    learning_rate: float = 2e-3
+    critic_rate: float = 1e-4
+    adversarial: float = 0.005
+    smoothness: float = 0.15
+    details: float = 100.0
+    distance: Distance = "jensen-shannon"
+    features: int = 16
+    levels: int = 2
+    averaging: float = 0.98
+    seed: int = 0
+
+
+class Generator(nn.Module):
+    """Slices out of a first reconstruction, and a correction of it.
+
+    Parameters
+    ----------
+    start : Tensor of shape (row, N, N)
+        Of values around 0 … 1, and 0 outside the `circle`.
+    circle : Tensor of shape (N, N)
+        1 inside the field of view.
+    """
+
+    def __init__(self, start: Tensor, circle: Tensor, settings: FitSettings) -> None:
+        super().__init__()
+        self.register_buffer("start", start, persistent=False)
+        self.register_buffer("circle", circle, persistent=False)
+        self.network = build_network(
+            "unet",
+            ndim=2,
+            adjacent_slices=1,
+            levels=settings.levels,
+            features=settings.features,
+            residual=False,
+            batch_norm=False,
+        )
+        with torch.no_grad():
+            # From anything else sigmoids and softpluses saturate within a few steps.
+            for parameter in self.network.get_submodule("head").parameters():
+                parameter.zero_()
+
+    def forward(self) -> Tensor:
+        """Slices (row, N, N) that are nowhere below zero."""
+        start: Any = self.start
+        circle: Any = self.circle
+        raw = start + self.network(start[:, None])[:, 0]
+        slices: Tensor = functional.softplus(_BEND * raw) / _BEND * circle
+        return slices
+
+
+def circle_of(geometry: ParallelGeometry, device: torch.device | str) -> Tensor:
+    """1 where every view sees a voxel, 0 elsewhere: (N, N)."""
+    n = geometry.size
+    axis = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
+    reach = min(geometry.centre, geometry.n_columns - 1 - geometry.centre)
+    radius = min(n / 2, max(reach, 1.0) * geometry.pixel_size / geometry.voxel_size)
+    inside = axis[:, None].square() + axis.square() <= radius**2
+    return inside.float().to(device)
+
+
+class SinogramFit:
+    """The fit of some slices to their projections, one iteration after the other.
+
+    Parameters
+    ----------
+    sinogram : Tensor of shape (row, angle, column), float32
+        Line integrals; rows are fitted together, by one network.
+    geometry : ParallelGeometry
+        Parallel or fan.
+    start : Tensor of shape (row, N, N)
+        A filtered back-projection of it.
+    settings : FitSettings
+
+    Attributes
+    ----------
+    iteration : int
+        Iterations done.
+    losses : dict of str to float
+        Of the last iteration.
+    """
+
+    def __init__(
+        self,
+        sinogram: Tensor,
+        geometry: ParallelGeometry,
+        start: Tensor,
+        settings: FitSettings,
+    ) -> None:
+        self.geometry, self.settings = geometry, settings
+        device = sinogram.device
+        self.sinogram = sinogram
+        self.deviation = float(sinogram.std()) or 1.0
+        circle = circle_of(geometry, device)
+        positive = start.clamp(min=0) * circle
+        #: Grey value of 1: the generator works in units of the brightest voxels.
+        self.scale = _scale(positive, sinogram, geometry)
+        torch.manual_seed(settings.seed)
+        self.generator = Generator(positive / self.scale, circle, settings).to(device)
+        self.critic = PatchCritic(2, 1, _CRITIC_WIDTH, _CRITIC_LAYERS).to(device)
+        self.optimisers = {
+            "generator": torch.optim.Adam(
+                self.generator.parameters(), settings.learning_rate
+            ),
+            "critic": torch.optim.Adam(self.critic.parameters(), settings.critic_rate),
+        }
+        self.iteration = 0
+        self.losses: dict[str, float] = {}
+        self.average = torch.zeros_like(positive)
+
+    def step(self) -> dict[str, float]:
+        """One iteration: the generator, then the discriminator.
+
+        Returns
+        -------
+        dict of str to float
+            ``"projections"``: mean square of what the slices do not explain, relative
+            to the variance of the projections; and the other losses.
+
+        Raises
+        ------
+        TrainingError
+            If a loss is no number any more.
+        """
+        self._set_rate("generator", self.rate())
+        slices = self.generator()
+        made = project(slices, self.geometry) * self.scale
+        missing = (made - self.sinogram) / self.deviation
+        losses = {
+            "projections": missing.square().mean(),
+            "details": self.settings.details * roughness(missing),
+            "smoothness": self.settings.smoothness * variation(slices),
+        }
+        if self.settings.adversarial:
+            opinion = generator_loss(self._judged(made), self.settings.distance)
+            losses["adversarial"] = self.settings.adversarial * opinion
+        self._move("generator", sum(losses.values(), torch.zeros(())))
+        if self.settings.adversarial:
+            found = critic_loss(
+                self._judged(self.sinogram),
+                self._judged(made.detach()),
+                self.settings.distance,
+            )
+            losses["critic"] = found
+            self._move("critic", found)
+        keep = min(
+            self.settings.averaging, (1 + self.iteration) / (10 + self.iteration)
+        )
+        self.average.lerp_(slices.detach(), 1 - keep)
+        self.iteration += 1
+        self.losses = {name: float(value.detach()) for name, value in losses.items()}
+        bad = [name for name, value in self.losses.items() if value != value]
+        if bad:
+            raise TrainingError(
+                f"The loss of {bad[0]} is no number any more at iteration "
+                f"{self.iteration}. Start again with half the learning rate."
+            )
+        return self.losses
+
+    def rate(self) -> float:
+        """Learning rate of the generator at this iteration."""
+        share = min(1.0, self.iteration / self.settings.iterations)
+        falling = 0.5 + 0.5 * math.cos(math.pi * share)
+        return self.settings.learning_rate * max(_FINAL_RATE, falling)
+
+    @property
+    def done(self) -> bool:
+        return self.iteration >= self.settings.iterations
+
+    @torch.no_grad()
+    def slices(self) -> Tensor:
+        """Attenuation per unit (row, N, N), scaled to the projections.
+
+        The scale is that of least squares: softness at zero and averaging must not
+        change grey values.
+        """
+        found = self.average if self.iteration else self.generator()
+        made = project(found, self.geometry)
+        energy = float(made.square().sum())
+        scale = float((made * self.sinogram).sum()) / energy if energy else self.scale
+        return found * scale
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next iteration depends on."""
+        return {
+            "iteration": self.iteration,
+            "generator": self.generator.state_dict(),
+            "critic": self.critic.state_dict(),
+            "optimisers": {n: o.state_dict() for n, o in self.optimisers.items()},
+            "average": self.average,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` gave.
+
+        Raises
+        ------
+        TrainingError
+            If it is of other settings.
+        """
+        try:
+            self.generator.load_state_dict(state["generator"])
+            self.critic.load_state_dict(state["critic"])
+            for name, optimiser in self.optimisers.items():
+                optimiser.load_state_dict(state["optimisers"][name])
+            self.average.copy_(state["average"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise TrainingError(
+                "The checkpoint is of other settings or other projections. Start again "
+                "in another folder."
+            ) from error
+        self.iteration = int(state["iteration"])
+
+    def start_from(self, other: SinogramFit) -> None:
+        """Begin with the networks of another fit, such as that of the rows above."""
+        self.generator.network.load_state_dict(other.generator.network.state_dict())
+        self.critic.load_state_dict(other.critic.state_dict())
+
+    def _judged(self, sinogram: Tensor) -> Tensor:
+        logits: Tensor = self.critic((sinogram / self.deviation)[:, None])
+        return logits
+
+    def _set_rate(self, name: str, rate: float) -> None:
+        for group in self.optimisers[name].param_groups:
+            group["lr"] = rate
+
+    def _move(self, name: str, loss: Tensor) -> None:
+        optimiser = self.optimisers[name]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+
+def fit_slices(
+    sinogram: Tensor,
+    geometry: ParallelGeometry,
+    start: Tensor,
+    settings: FitSettings | None = None,
+    *,
+    should_stop: ShouldStop = never_stop,
+    on_iteration: Callable[[int, dict[str, float]], None] = lambda n, losses: None,
+) -> Tensor:
+    """Fit some slices to their projections at once; see :class:`SinogramFit`.
+
+    Returns
+    -------
+    Tensor of shape (row, N, N)
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so.
+    """
+    fit = SinogramFit(sinogram, geometry, start, settings or FitSettings())
+    while not fit.done:
+        if should_stop():
+            raise Cancelled("Reconstruction stopped; slices begun are not kept.")
+        on_iteration(fit.iteration + 1, fit.step())
+    return fit.slices()
+
+
+def roughness(sinogram: Tensor) -> Tensor:
+    """Mean square along the detector, each frequency weighted by itself.
+
+    Back-projection blurs as one over the frequency, so details weigh hardly anything in
+    a plain mean square and come last; weighted like this, they all come at once.
+    """
+    n = sinogram.shape[-1]
+    spectrum = torch.fft.rfft(sinogram, n=2 * n)
+    ramp = torch.linspace(0, 1, spectrum.shape[-1], device=sinogram.device)
+    filtered: Tensor = torch.fft.irfft(spectrum * ramp, n=2 * n)[..., :n]
+    return (filtered * sinogram).mean()
+
+
+def variation(slices: Tensor) -> Tensor:
+    """Mean absolute difference between neighbours within slices."""
+    across = torch.diff(slices, dim=-1).abs().mean()
+    return across + torch.diff(slices, dim=-2).abs().mean()
+
+
+def _scale(positive: Tensor, sinogram: Tensor, geometry: ParallelGeometry) -> float:
+    """Attenuation of the brightest voxels, with the scale that fits the projections."""
+    made = project(positive, geometry)
+    energy = float(made.square().sum())
+    factor = float((made * sinogram).sum()) / energy if energy else 1.0
+    inside = positive[positive > 0]
+    if not inside.numel() or factor <= 0:
+        return 1.0
+    # quantile() takes up to 16 million values.
+    brightest = float(inside[:: max(1, inside.numel() // 2**20)].quantile(0.99))
+    return factor * brightest
