@@ -13,7 +13,8 @@ from napari_geosr.measure.rows import number_text, table_rows
 #: The name of the column that all others are compared with; else the first.
 _TRUTH = "truth"
 
-_STYLE = """
+#: Of every report page.
+STYLE = """
 :root { color-scheme: light dark; --ink: #1d1f23; --soft: #5b616b; --line: #d9dce1;
   --paper: #ffffff; --card: #f6f7f9; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e9ebee; --soft: #a5acb8;
@@ -68,7 +69,7 @@ def page(
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(title)}</h1>",
         _cards(names, values),
         "<h2>Figures</h2>",
@@ -77,14 +78,14 @@ def page(
     ]
     for caption, picture in pictures.items():
         parts.append(
-            f'<figure><img alt="{escape(caption)}" src="{_data(picture)}">'
+            f'<figure><img alt="{escape(caption)}" src="{png_source(picture)}">'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
     parts += [
         "<h2>Pore sizes</h2><figure><picture>",
         f'<source media="(prefers-color-scheme: dark)" '
-        f'srcset="{_data(histogram["dark"])}">',
-        f'<img alt="Histogram of pore sizes" src="{_data(histogram["light"])}">',
+        f'srcset="{png_source(histogram["dark"])}">',
+        f'<img alt="Histogram of pore sizes" src="{png_source(histogram["light"])}">',
         "</picture></figure>",
         "<h2>How it was measured</h2>",
         _settings(names, values),
@@ -99,7 +100,8 @@ def page(
     return "\n".join(parts)
 
 
-def _data(picture: bytes) -> str:
+def png_source(picture: bytes) -> str:
+    """A picture as the source of an ``img``, inside the page."""
     return f"data:image/png;base64,{b64encode(picture).decode('ascii')}"
 
 

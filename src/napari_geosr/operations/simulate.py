@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_geosr import io
 from napari_geosr.core import provenance
@@ -288,7 +287,7 @@ class _Run:
 
     def projections(self, structure: str, record: dict[str, Any]) -> Projections:
         """The whole scan, its counts still in their file."""
-        frames: dict[str, npt.NDArray[Any]] = {
+        frames: dict[str, Any] = {
             key: np.concatenate([getattr(p, key) for p in self.parts], axis=1)
             for key in ("flats", "darks")
         }

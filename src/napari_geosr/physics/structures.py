@@ -45,7 +45,9 @@ _TILT = 0.3
 class Structure(Protocol):
     """Something porous on a grid of `shape`."""
 
-    shape: Shape
+    @property
+    def shape(self) -> Shape:
+        """Of the grid (Z, Y, X)."""
 
     def block(self, start: int, stop: int) -> FloatArray:
         """Pore fraction of the slices `start` … `stop` - 1."""

@@ -1,0 +1,102 @@
+"""``napari-geosr study``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from napari_geosr.cli.options import (
+    AS_FLAGS,
+    Json,
+    Overwrite,
+    SettingsPath,
+    settings_from,
+)
+from napari_geosr.operations.projection_inputs import ProjectionsInput
+from napari_geosr.operations.study_config import StudyConfig
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.study import Studied
+
+app = App(name="study", help="Study how little of a scan gives the right pores.")
+
+
+@app.command(name="projections")
+def study_projections(
+    projections: Annotated[
+        Path,
+        Parameter(
+            help="The whole scan: Data Exchange or NXtomo HDF5, TIFF stack or folder "
+            "of projections."
+        ),
+    ],
+    /,
+    *,
+    out: Annotated[
+        Path,
+        Parameter(help="Folder for table and report; a study in it is gone on with."),
+    ],
+    reference: Annotated[
+        Path | None,
+        Parameter(
+            help="The truth, slice by slice in the place of the reconstruction; by "
+            "default what all projections give."
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None, Parameter(help="Volume of the sample: voxels that are not zero.")
+    ] = None,
+    config: Annotated[StudyConfig | None, AS_FLAGS] = None,
+    reading: Annotated[ProjectionsInput | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Find how few projections still give the right pores, by which algorithm."""
+    from napari_geosr.cli.console import print_json, run_command
+    from napari_geosr.operations.inputs import open_volume
+    from napari_geosr.operations.reconstruct import open_projections
+    from napari_geosr.operations.study import study_steps
+
+    wanted = settings_from(StudyConfig, config, settings)
+    scan = open_projections(projections, reading)
+    given = {
+        "reference": None if reference is None else open_volume(reference, None),
+        "mask": None if mask is None else open_volume(mask, None),
+    }
+    done, warnings = run_command(
+        lambda should_stop: study_steps(
+            scan, out, wanted, **given, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping="stopping …",
+    )
+    if json:
+        print_json(
+            {
+                "rows": done.rows,
+                "reference": done.reference,
+                "savings": done.savings,
+                "fewest": done.fewest,
+                "files": {key: str(path) for key, path in done.files.items()},
+                "warnings": warnings,
+            }
+        )
+    else:
+        _print(done)
+    return 0
+
+
+def _print(done: Studied) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    from napari_geosr.operations.study_report import terminal_table
+
+    console = Console()
+    console.print(terminal_table(done), highlight=False)
+    for name, count in done.fewest.items():
+        text = "none of these numbers" if count is None else f"{count} projections"
+        console.print(f"{escape(name)}: right porosity from {text}", highlight=False)
+    print(f"report: {done.files['html']}")

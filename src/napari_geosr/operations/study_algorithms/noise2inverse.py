@@ -1,0 +1,24 @@
+"""Noise2Inverse: parts of the few projections teach each other.
+
+No projection beside the few is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.steps import ShouldStop, Step
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.study_cells import Cell
+
+TITLE = "Noise2Inverse"
+LEARNS = True
+
+
+def reconstruct_steps(
+    cell: Cell, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """See `napari_geosr.operations.study_algorithms`."""
+    return cell.learned_steps("noise2inverse", {"network": "msdnet"}, should_stop)

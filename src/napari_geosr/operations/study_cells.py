@@ -1,0 +1,426 @@
+"""One cell of a study: the judged rows from so many projections, by one algorithm."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr import io
+from napari_geosr.core.errors import Cancelled, ConfigError, ProjectionsError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import (
+    BlockDone,
+    IterationDone,
+    Judged,
+    ResultReady,
+    ShouldStop,
+    Step,
+    TileDone,
+    TrainingProgress,
+    Warned,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
+from napari_geosr.operations.projection_pairs import fewer_views, splits, thinned
+from napari_geosr.operations.reconstruct import (
+    ReconstructConfig,
+    Reconstructed,
+    find_unfinished,
+    reconstruct_steps,
+)
+from napari_geosr.operations.study_config import StudyConfig
+
+Rows = tuple[int, int]
+Voxels = npt.NDArray[np.float32]
+
+#: Rows on which the settings of classical algorithms are chosen.
+_TUNING_ROWS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What an algorithm made of few projections.
+
+    Attributes
+    ----------
+    voxels : ndarray of shape (row, N, N), float32
+        Of the judged rows.
+    seconds : float
+        To reconstruct these rows, and restore them with a trained network.
+    training_seconds : float
+        To train the network.
+    settings : mapping
+        What was chosen for this cell.
+    """
+
+    voxels: Voxels
+    seconds: float
+    training_seconds: float = 0.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What all cells of a study share.
+
+    Attributes
+    ----------
+    scan : Projections
+        The whole scan.
+    reconstruction : ReconstructConfig
+        With the rotation axis, the size and the beam that hold for all.
+    judged : (int, int)
+        Rows that are measured: first, and the row after the last.
+    taught : (int, int) or None
+        Rows that networks are trained on and settings are chosen on.
+    folder : Path
+        For what is kept only until a number of projections is done with.
+    models : Path
+        Gets the trained models.
+    """
+
+    scan: Projections
+    config: StudyConfig
+    reconstruction: ReconstructConfig
+    judged: Rows
+    taught: Rows | None
+    folder: Path
+    models: Path
+
+    def full_steps(
+        self, rows: Rows, should_stop: ShouldStop
+    ) -> Generator[Step, None, tuple[Path, float]]:
+        """Reconstruct rows from all projections, once: path, seconds."""
+        path = self.folder / "full" / f"rows-{rows[0]}-{rows[1]}.ome.tif"
+        steps = self.kept_steps(self.scan, rows, path, should_stop)
+        return (yield from steps)
+
+    def kept_steps(
+        self,
+        scan: Projections,
+        rows: Rows,
+        path: Path,
+        should_stop: ShouldStop,
+        **changes: Any,
+    ) -> Generator[Step, None, tuple[Path, float]]:
+        """Reconstruct rows of a scan into a file, or take the one that is there.
+
+        Returns
+        -------
+        path : Path
+        seconds : float
+            That it took when it was made.
+        """
+        if not path.exists():
+            with atomic.explained(path.parent):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            config = self._config(rows, changes)
+            steps = reconstruct_steps(
+                scan,
+                config,
+                out=path,
+                unfinished=_unfinished(path),
+                should_stop=should_stop,
+            )
+            # What is to be said of the scan is said once, of the whole one.
+            said = scan is self.scan
+            done: Reconstructed = yield from relay(counted(steps, said=said))
+            if not done.complete:
+                raise Cancelled("Stopped while projections were reconstructed.")
+        record = io.read(path).provenance[-1]
+        return path, float(record["run"]["seconds"])
+
+    def in_memory_steps(
+        self, scan: Projections, rows: Rows, should_stop: ShouldStop, **changes: Any
+    ) -> Generator[Step, None, Voxels]:
+        """Reconstruct rows of a scan."""
+        steps = reconstruct_steps(
+            scan, self._config(rows, changes), should_stop=should_stop
+        )
+        done: Reconstructed = yield from relay(counted(steps, said=False))
+        if not done.complete:
+            raise Cancelled("Stopped while projections were reconstructed.")
+        return self.cropped(done.volume)
+
+    def cropped(self, volume: Volume) -> Voxels:
+        """Voxels in the size of the study, out of the middle of the slices."""
+        edge = (volume.shape[-1] - self.size) // 2
+        inner = slice(edge, edge + self.size)
+        return np.asarray(volume.data[:, inner, inner])
+
+    @property
+    def size(self) -> int:
+        """Edge of the slices that are judged."""
+        return self.reconstruction.size or self.scan.n_columns
+
+    def _config(self, rows: Rows, changes: Mapping[str, Any]) -> ReconstructConfig:
+        values = self.reconstruction.model_dump(exclude_unset=True)
+        if changes.get("algorithm", "fbp") != "fbp":
+            values.pop("filter", None)
+            # Iterations explain all that the detector saw: slices are as wide, and so
+            # much wider than what is judged that their middle is the same voxels.
+            room = max(0, self.scan.n_columns - self.size)
+            values["size"] = self.size + 2 * ((room + 1) // 2)
+        return ReconstructConfig.create(**{**values, "rows": rows, **changes})
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """So many projections and one algorithm."""
+
+    bench: Bench
+    count: int
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """For what cells of the same number of projections share."""
+        return self.bench.folder / str(self.count)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Settings that the person gave for this algorithm."""
+        return dict(self.bench.config.options.get(self.name, {}))
+
+    def scan(self) -> Projections:
+        """The scan with few projections."""
+        return few_projections(self.bench.scan, self.count, self.bench.config)[0]
+
+    def classical_steps(
+        self,
+        algorithm: str,
+        candidates: Sequence[Mapping[str, Any]],
+        should_stop: ShouldStop,
+    ) -> Generator[Step, None, None]:
+        """Reconstruct the judged rows by an algorithm of `tomography.algorithms`.
+
+        Parameters
+        ----------
+        candidates : sequence of mapping
+            Settings of which the one with the smallest error, in some of the rows that
+            networks are trained on, is taken.
+        """
+        bench, scan = self.bench, self.scan()
+        settings = self.options
+        left = [c for c in candidates if not settings.keys() & c.keys()]
+        if left and bench.config.tune and bench.taught is not None:
+            chosen = yield from self._tuned(algorithm, scan, left, should_stop)
+            settings = {**chosen, **settings}
+        path = self.folder / f"{self.name}.ome.tif"
+        if algorithm == "fbp" and not settings:
+            path = self.folder / "few-judged.ome.tif"
+        path, seconds = yield from bench.kept_steps(
+            scan,
+            bench.judged,
+            path,
+            should_stop,
+            algorithm=algorithm,
+            options=settings,
+        )
+        voxels = bench.cropped(io.read(path))
+        yield ResultReady(result=Outcome(voxels, seconds, settings=settings))
+
+    def _tuned(
+        self,
+        algorithm: str,
+        scan: Projections,
+        candidates: Sequence[Mapping[str, Any]],
+        should_stop: ShouldStop,
+    ) -> Generator[Step, None, dict[str, Any]]:
+        """The candidate nearest to the full reconstruction."""
+        taught = self.bench.taught
+        assert taught is not None
+        n = min(_TUNING_ROWS, taught[1] - taught[0])
+        first = (taught[0] + taught[1] - n) // 2
+        path, _ = yield from self.bench.full_steps(taught, should_stop)
+        at = first - taught[0]
+        wanted = np.asarray(io.read(path).data[at : at + n])
+        errors = []
+        for candidate in candidates:
+            found = yield from self.bench.in_memory_steps(
+                scan,
+                (first, first + n),
+                should_stop,
+                algorithm=algorithm,
+                options={**self.options, **candidate},
+            )
+            errors.append(float(np.square(found - wanted, dtype=np.float64).mean()))
+        return dict(candidates[int(np.argmin(errors))])
+
+    def learned_steps(
+        self, method: str, settings: Mapping[str, Any], should_stop: ShouldStop
+    ) -> Generator[Step, None, None]:
+        """Train by a method of `learning.methods`, and restore the judged rows.
+
+        Parameters
+        ----------
+        method : str
+            ``noise2inverse`` learns from parts of the few projections, others from
+            pairs: what few projections give, and what all do.
+        settings : mapping
+            Of the method, beside those that all methods of the study share.
+        """
+        bench = self.bench
+        if bench.taught is None:
+            raise ConfigError(
+                f"{bench.scan.title} has {bench.scan.n_rows} rows: too few to train "
+                "on one half and judge the other. Choose algorithms that do not learn."
+            )
+        scan = self.scan()
+        parts = [("few", scan)]
+        if method == "noise2inverse":
+            k = bench.config.splits
+            parts = [(part.name, part.scan) for part in splits(scan, k)]
+        seconds = 0.0
+        taught: list[Path] = []
+        judged: list[Path] = []
+        for name, part in parts:
+            for rows, where, paths in (
+                (bench.taught, "taught", taught),
+                (bench.judged, "judged", judged),
+            ):
+                path, took = yield from bench.kept_steps(
+                    part, rows, self.folder / f"{name}-{where}.ome.tif", should_stop
+                )
+                paths.append(path)
+                seconds += took if where == "judged" else 0.0
+        roles: dict[str, Any] = {"source": tuple(taught)}
+        if method != "noise2inverse":
+            full, _ = yield from bench.full_steps(bench.taught, should_stop)
+            roles["target"] = (full,)
+        model, training = yield from self._train(
+            method, {**settings, **self.options, **roles}, should_stop
+        )
+        voxels, took = yield from self._restore(model, judged, should_stop)
+        yield ResultReady(
+            result=Outcome(
+                voxels,
+                seconds + took,
+                float(training.get("training_seconds") or 0.0),
+                {
+                    "method": method,
+                    **settings,
+                    **self.options,
+                    "steps": training.get("steps"),
+                    "parameters": training.get("parameters"),
+                    "model": str(model.relative_to(bench.models.parent)),
+                },
+            )
+        )
+
+    def _train(
+        self, method: str, settings: Mapping[str, Any], should_stop: ShouldStop
+    ) -> Generator[Step, None, tuple[Path, dict[str, Any]]]:
+        """Train, or go on where it was stopped: the bundle, and how it went."""
+        from napari_geosr.models import bundle
+        from napari_geosr.operations.train import TrainJob, config_class, train_steps
+
+        config, name = self.bench.config, f"{self.name}-{self.count}"
+        kept = self.bench.models / name
+        if not kept.exists():
+            source = io.read(settings["source"][0])
+            shared = {
+                "name": name,
+                "steps": config.steps,
+                "batch_size": config.batch_size,
+                "patch": min(config.patch, *source.shape[-2:]),
+                "seed": config.seed,
+                "device": config.device,
+                "threads": config.threads,
+            }
+            training = config_class(method).create(**{**shared, **settings})
+            job = TrainJob(method=method, training=training).with_absolute_paths()
+            steps = train_steps(
+                job, self.folder / name, should_stop=should_stop, opened=job.check()
+            )
+            made = yield from relay(counted(steps, said=False))
+            if made is None:
+                raise Cancelled("Stopped in a training; its last checkpoint is kept.")
+            with atomic.explained(kept):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(made, kept)
+        card = bundle.load(kept).card
+        how = dict(card.provenance.get("training") or {})
+        return kept, {**how, "parameters": card.n_parameters}
+
+    def _restore(
+        self, model: Path, paths: Sequence[Path], should_stop: ShouldStop
+    ) -> Generator[Step, None, tuple[Voxels, float]]:
+        """Restore the judged rows: voxels and seconds."""
+        import time
+
+        from napari_geosr.operations.restore import (
+            RestoreConfig,
+            restore_average_steps,
+            restore_steps,
+        )
+
+        config = RestoreConfig(
+            model=str(model),
+            device=self.bench.config.device,
+            threads=self.bench.config.threads,
+            memory=self.bench.config.memory,
+        )
+        volumes = [io.read(path) for path in paths]
+        begun = time.monotonic()
+        if len(volumes) > 1:
+            steps = restore_average_steps(volumes, config, should_stop=should_stop)
+        else:
+            steps = restore_steps(volumes[0], config, should_stop=should_stop)
+        done = yield from relay(counted(steps, said=False))
+        if not done.complete:
+            raise Cancelled("Stopped while a model restored slices.")
+        return np.asarray(done.volume.data), time.monotonic() - begun
+
+
+def few_projections(
+    scan: Projections, count: int, config: StudyConfig
+) -> tuple[Projections, str]:
+    """A scan of `count` projections out of the whole one, and what is to be said of it.
+
+    Raises
+    ------
+    ProjectionsError
+        If there are not so many.
+    """
+    note = ""
+    if config.acquisition == "continuous" and config.light == "one":
+        try:
+            scan = thinned(scan, count / scan.n_angles, seed=config.seed)
+        except ProjectionsError:
+            note = (
+                "The scan holds no counts, so the views of continuous scans have the "
+                "light of all projections that they are the mean of (light: all)."
+            )
+    return fewer_views(scan, count, config.acquisition), note
+
+
+def counted(
+    steps: Generator[Step, None, None], *, said: bool = True
+) -> Generator[Step, None, None]:
+    """What of an inner run is told: how far it is, its result and, if `said`, notes."""
+    try:
+        for step in steps:
+            if isinstance(step, TileDone | IterationDone | TrainingProgress | Judged):
+                yield BlockDone(step.done, step.total)
+            elif isinstance(step, ResultReady | BlockDone) or (
+                said and isinstance(step, Warned)
+            ):
+                yield step
+    finally:
+        steps.close()
+
+
+def _unfinished(path: Path) -> Volume | None:
+    """Slices that an earlier run left, if it did."""
+    try:
+        return find_unfinished(path)
+    except ConfigError:
+        return None

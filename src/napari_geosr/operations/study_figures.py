@@ -1,0 +1,140 @@
+"""Pictures of a study's report: curves over the number of projections, and slices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Theme = Literal["light", "dark"]
+Picture = npt.NDArray[np.uint8]
+
+_INK = {"light": "#222222", "dark": "#e6e6e6"}
+_PAPER = {"light": "#ffffff", "dark": "#1b1d21"}
+#: Distinguishable with any colour vision (Okabe and Ito's palette), and by marker.
+_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+#: What is drawn: key, title, factor, and whether sign or place matters less than size.
+_PANELS: tuple[tuple[str, str, float, bool], ...] = (
+    ("porosity_error", "|porosity error| (%)", 100, True),
+    ("pores_per_mm3_error", "|pores per mm³ error| (%)", 100, True),
+    ("volume_histogram_distance", "distance of pore volumes (decades)", 1, False),
+    ("euler_error", "|Euler number error| (%)", 100, True),
+    ("dice", "Dice of the pores", 1, False),
+    ("psnr", "PSNR (dB)", 1, False),
+    ("ssim", "SSIM", 1, False),
+    ("seconds", "seconds, training included", 1, False),
+)
+#: Relative errors span decades: below this many percent the axis is linear.
+_LINEAR = 1.0
+
+
+def curves_png(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str], theme: Theme
+) -> bytes:
+    """Every figure over the number of projections, a line for each algorithm."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    ink, paper = _INK[theme], _PAPER[theme]
+    figure = Figure(figsize=(11, 5.8), dpi=110, layout="constrained", facecolor=paper)
+    canvas: Any = FigureCanvasAgg(figure)
+    panels: Any = figure.subplots(2, 4)
+    for axes, (key, title, factor, absolute) in zip(
+        panels.ravel(), _PANELS, strict=True
+    ):
+        axes.set_facecolor(paper)
+        for i, name in enumerate(names):
+            points = _points(rows, name, key, factor, absolute)
+            if points:
+                axes.plot(
+                    *zip(*points, strict=True),
+                    color=_COLOURS[i % len(_COLOURS)],
+                    marker=_MARKERS[i % len(_MARKERS)],
+                    markersize=4.5,
+                    linewidth=1.4,
+                    label=_title(rows, name),
+                )
+        axes.set_title(title, color=ink, fontsize=9.5)
+        if absolute:
+            axes.set_yscale("symlog", linthresh=_LINEAR)
+            axes.set_ylim(bottom=0)
+        elif key == "seconds" and axes.lines:
+            axes.set_yscale("log")
+        axes.tick_params(which="both", colors=ink, labelsize=8)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(ink)
+    figure.supxlabel("projections", color=ink, fontsize=10)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles,
+            labels,
+            loc="outside upper center",
+            ncols=min(8, len(handles)),
+            frameon=False,
+            labelcolor=ink,
+            fontsize=9,
+        )
+    stream = BytesIO()
+    canvas.print_png(stream)
+    return stream.getvalue()
+
+
+def _points(
+    rows: Sequence[Mapping[str, Any]],
+    name: str,
+    key: str,
+    factor: float,
+    absolute: bool,
+) -> list[tuple[int, float]]:
+    points = []
+    for row in rows:
+        value = row.get(key)
+        if row["algorithm"] != name or value is None:
+            continue
+        if key == "seconds":
+            value = max(1e-3, value + row.get("training_seconds", 0.0))
+        points.append(
+            (row["projections"], factor * (abs(value) if absolute else value))
+        )
+    return sorted(points)
+
+
+def _title(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    return next(str(row["title"]) for row in rows if row["algorithm"] == name)
+
+
+def table_png(cells: Sequence[Sequence[tuple[str, Picture | None]]]) -> bytes:
+    """Pictures in rows and columns, a word above each, as one grey picture.
+
+    Parameters
+    ----------
+    cells : sequence of rows of (word, picture or None)
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height, width = len(cells), max(len(row) for row in cells)
+    figure = Figure(
+        figsize=(1.75 * width, 1.95 * height),
+        dpi=110,
+        layout="constrained",
+        facecolor="#111111",
+    )
+    canvas: Any = FigureCanvasAgg(figure)
+    panels: Any = figure.subplots(height, width, squeeze=False)
+    for axes in panels.ravel():
+        axes.set_axis_off()
+    for line, row in zip(panels, cells, strict=True):
+        for axes, (word, picture) in zip(line, row, strict=False):
+            axes.set_title(word, color="#eeeeee", fontsize=8)
+            if picture is not None:
+                axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+    stream = BytesIO()
+    canvas.print_png(stream)
+    return stream.getvalue()

@@ -1,0 +1,276 @@
+"""The report of a study: one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.projections import Projections
+from napari_geosr.io import atomic
+from napari_geosr.operations.study_config import StudyConfig
+from napari_geosr.operations.study_figures import Picture, curves_png, table_png
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.study import Studied
+    from napari_geosr.operations.study_store import StudyStore
+
+#: Numbers of projections that pictures are shown of, at most.
+_SHOWN = 5
+
+
+def write_report(
+    done: Studied,
+    store: StudyStore,
+    scan: Projections,
+    config: StudyConfig,
+    record: Mapping[str, Any],
+) -> None:
+    """Write ``report.html``."""
+    from napari_geosr.measure.html import STYLE, png_source
+
+    title = f"How few projections: {scan.name}"
+    names = list(config.algorithms)
+    light, dark = (curves_png(done.rows, names, t) for t in ("light", "dark"))
+    slices, pores = (_pictures(done, store, config, scan, k) for k in _KINDS)
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
+        f"<h1>{escape(title)}</h1>",
+        _cards(done, config, scan),
+        f"<p>{_how(done, config, scan)}</p>",
+        "<h2>Error over the number of projections</h2><figure><picture>",
+        f'<source media="(prefers-color-scheme: dark)" srcset="{png_source(dark)}">',
+        f'<img alt="Figures over the number of projections" src="{png_source(light)}">',
+        "</picture></figure>",
+        "<h2>Figures</h2>",
+        _table(_HEAD, [_cells(row) for row in done.rows]),
+        "<h2>Saved</h2>",
+        _table(_SAVED, _saved(done, scan)),
+        f"<p><small>{_factors(config)}</small></p>",
+    ]
+    for heading, picture in (("Slices", slices), ("Pores", pores)):
+        parts.append(
+            f'<h2>{heading}</h2><figure><img alt="{heading}" '
+            f'src="{png_source(picture)}"></figure>'
+        )
+    text = json.dumps(dict(record), indent=2, ensure_ascii=False)
+    parts.append(f"<h2>What was measured</h2><p><small>{_NOTES}</small></p>")
+    parts.append(
+        f"<details><summary>Record</summary><pre>{escape(text)}</pre></details>"
+        "</body></html>\n"
+    )
+    atomic.write_text(store.files["html"], "\n".join(parts), overwrite=True)
+
+
+_KINDS = ("slice", "pores")
+_NOTES = (
+    "All reconstructions are thresholded by the same rule, each at its own grey value, "
+    "and measured in the same sample. Porosity is pore voxels ÷ sample voxels. Pores "
+    "are counted from the smallest size on. Distance of pore volumes: Wasserstein-1 "
+    "distance between the log10 volumes of the counted pores; 1 is one order of "
+    "magnitude. Euler number: of the pores, joined over faces, edges and corners; "
+    "connectivity: loops less enclosed solids per mm³, (number of pores − Euler "
+    "number) ÷ sample volume. Dice: overlap with the pores of the reference. PSNR: in "
+    "the sample, of the contrast between solid and pores in the reference. SSIM: mean "
+    "over up to 8 slices, Gaussian window of 1.5 pixels. Errors are relative to the "
+    "reference and signed. The rendering shows the pores in the middle of the judged "
+    "rows, the darker the farther. Seconds are those of this computer, for the judged "
+    "rows."
+)
+_HEAD = (
+    "Projections",
+    "Algorithm",
+    "Porosity",
+    "error",
+    "Pores per mm³",
+    "error",
+    "Volumes (W1)",
+    "Euler number",
+    "error",
+    "Connectivity per mm³",
+    "Dice",
+    "PSNR",
+    "SSIM",
+    "Seconds",
+    "Training",
+)
+_SAVED = (
+    "Projections",
+    "Time",
+    "Data",
+    "Hours",
+    "Size",
+    "Synchrotron",
+    "CO2eq",
+    "Laboratory",
+    "CO2eq",
+)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for people; – where nothing is known."""
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
+def percent(value: float | None) -> str:
+    """A signed relative error for people."""
+    return "–" if value is None else f"{100 * value:+.1f} %"
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    if "failed" in row:
+        first = [str(row["projections"]), str(row["title"]), "failed"]
+        return first + [""] * (len(_HEAD) - len(first))
+    density = row["pores_per_mm3"]
+    seconds = f"{row['seconds']:.1f} s"
+    return [
+        str(row["projections"]),
+        str(row["title"]),
+        f"{100 * row['porosity']:.2f} %",
+        percent(row["porosity_error"]),
+        f"{row['pore_count']} pores" if density is None else number(density, 4),
+        percent(row["pores_per_mm3_error"]),
+        number(row["volume_histogram_distance"]),
+        str(row["euler_number"]),
+        percent(row["euler_error"]),
+        number(row["connectivity_per_mm3"]),
+        number(row["dice"]),
+        "–" if row["psnr"] is None else f"{row['psnr']:.1f} dB",
+        number(row["ssim"]),
+        seconds,
+        f"{row['training_seconds']:.0f} s" if row["training_seconds"] else "–",
+    ]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f'<th scope="col">{escape(word)}</th>' for word in head)
+    body = []
+    for row in rows:
+        first = f'<th scope="row">{escape(row[0])}</th>'
+        rest = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        body.append(f"<tr>{first}{rest}</tr>")
+    return (
+        f'<div class="scroll"><table><thead><tr>{top}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _saved(done: Studied, scan: Projections) -> list[list[str]]:
+    return [
+        [
+            str(row["projections"]),
+            f"× {row['time_factor']:.3g} less",
+            f"× {row['data_factor']:.3g} less",
+            number(row["hours"]),
+            format_bytes(row["bytes"]),
+            f"{row['synchrotron_kilowatt_hours']:.3g} kWh",
+            f"{row['synchrotron_kilograms_co2eq']:.3g} kg",
+            f"{row['laboratory_kilowatt_hours']:.3g} kWh",
+            f"{row['laboratory_kilograms_co2eq']:.3g} kg",
+        ]
+        for row in done.savings
+    ]
+
+
+def _factors(config: StudyConfig) -> str:
+    computing = (
+        f"The computer is taken to draw {config.computer_kilowatts:g} kW while it "
+        "reconstructs and trains; what that adds is in study.csv, for every cell."
+    )
+    return (
+        f"A scan of all projections takes {config.scan_hours:g} h; a synchrotron "
+        f"beamline draws {config.synchrotron_kilowatts:g} kW and a laboratory scanner "
+        f"{config.laboratory_kilowatts:g} kW; a kilowatt-hour is "
+        f"{config.kilograms_per_kilowatt_hour:g} kg CO2eq. All of these are settings. "
+        f"{computing}"
+    )
+
+
+def _cards(done: Studied, config: StudyConfig, scan: Projections) -> str:
+    cards = []
+    titles = {row["algorithm"]: row["title"] for row in done.rows}
+    for name in config.algorithms:
+        count = done.fewest[name]
+        text = "none of these" if count is None else f"{count} of {scan.n_angles}"
+        cards.append(
+            f'<div class="card"><span>{escape(str(titles[name]))}: porosity within '
+            f"{100 * config.tolerance:g} % from</span><b>{escape(text)}</b></div>"
+        )
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _how(done: Studied, config: StudyConfig, scan: Projections) -> str:
+    words = {
+        "step": "taken step by step: the other projections are left out",
+        "continuous": "taken while the sample turns: each is the mean over its angles, "
+        + (
+            "with the light of one projection"
+            if config.light == "one"
+            else "with all of their light"
+        ),
+    }
+    against = (
+        f"the truth, {done.reference['name']}"
+        if done.reference["is_truth"]
+        else f"what all {scan.n_angles} projections give by filtered back-projection"
+    )
+    taught = ""
+    if any(row.get("training_seconds") for row in done.rows):
+        taught = (
+            f" Networks are trained on the first half of the rows, each for "
+            f"{config.steps} steps of {config.batch_size} patches of {config.patch}² "
+            "pixels; the figures are of the second half."
+        )
+    return escape(
+        f"Few projections are {words[config.acquisition]}. Errors are against "
+        f"{against}.{taught}"
+    )
+
+
+def _pictures(
+    done: Studied, store: StudyStore, config: StudyConfig, scan: Projections, kind: str
+) -> bytes:
+    """Slices or pores: a row for each number of projections, a column an algorithm."""
+    titles = {row["algorithm"]: str(row["title"]) for row in done.rows}
+
+    def picture(count: int, name: str) -> Picture | None:
+        return store.pictures(count, name).get(kind)
+
+    first = [("reference", picture(0, "reference"))]
+    if done.reference["is_truth"]:
+        first[0] = ("truth", first[0][1])
+        first.append((f"FBP {scan.n_angles}", picture(scan.n_angles, "full")))
+    table = [
+        [(f"{titles[n]} {count}", picture(count, n)) for n in config.algorithms]
+        for count in config.counts[:_SHOWN]
+    ]
+    return table_png([first, *table])
+
+
+def terminal_table(done: Studied) -> Any:
+    """The main figures as a table of rich: errors, but for the porosity itself."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None)
+    columns = {
+        0: "Views",
+        1: "Algorithm",
+        2: "Porosity",
+        3: "Error",
+        5: "Pores/mm³",
+        6: "W1",
+        8: "Euler",
+        11: "PSNR",
+    }
+    for at, word in columns.items():
+        table.add_column(word, justify="left" if at == 1 else "right", no_wrap=at != 1)
+    for row in done.rows:
+        cells = _cells(row)
+        table.add_row(*(escape(cells[at]) for at in columns))
+    return table

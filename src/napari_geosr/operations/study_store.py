@@ -1,0 +1,223 @@
+"""What a study keeps in its folder, and how it knows that a folder is its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
+from napari_geosr.operations.study_config import StudyConfig
+from napari_geosr.operations.study_savings import computing, fewest, savings
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.study import Studied
+
+SCHEMA_VERSION = 1
+#: Columns of the table, and their units.
+COLUMNS = {
+    "projections": "",
+    "algorithm": "",
+    "porosity": "",
+    "porosity_error": "relative",
+    "pores_per_mm3": "1/mm³",
+    "pore_count": "",
+    "pores_per_mm3_error": "relative",
+    "volume_histogram_distance": "Wasserstein-1 of log10 volumes",
+    "euler_number": "",
+    "euler_error": "relative",
+    "connectivity_per_mm3": "1/mm³",
+    "dice": "",
+    "psnr": "dB",
+    "ssim": "",
+    "threshold": "",
+    "seconds": "s",
+    "training_seconds": "s",
+    "computing_kilowatt_hours": "kWh",
+    "computing_kilograms_co2eq": "kg",
+    "failed": "",
+}
+Pictures = Mapping[str, npt.NDArray[np.uint8]]
+
+
+class StudyStore:
+    """The folder of a study.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``study.json``, ``study.csv``, ``report.html``, ``cells/`` (a file for each
+        finished cell), ``models/`` and, while it runs, ``work/``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cells = folder / "cells"
+        self.models = folder / "models"
+        self.work = folder / "work"
+        self.files = {
+            "json": folder / "study.json",
+            "csv": folder / "study.csv",
+            "html": folder / "report.html",
+        }
+        self._record: Mapping[str, Any] = {}
+        self._essential: Mapping[str, Any] = {}
+
+    def begin(
+        self,
+        record: Mapping[str, Any],
+        essential: Mapping[str, Any],
+        *,
+        overwrite: bool,
+    ) -> None:
+        """Make the folder, or go on with the study that is in it.
+
+        Raises
+        ------
+        ConfigError
+            If it holds a study of another scan or of other settings.
+        FileError
+            If it cannot be written, or holds other files of these names.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise FileError(f"{self.folder} is a file, not a folder. Choose another.")
+        essential = {**essential, "inputs": _checksums(record)}
+        before = self._before()
+        if before is not None and before != essential and not overwrite:
+            changed = [key for key in essential if before.get(key) != essential[key]]
+            raise ConfigError(
+                f"{self.folder} holds a study with other settings "
+                f"({', '.join(changed)}). Choose another folder, or allow overwriting "
+                "(--overwrite)."
+            )
+        if overwrite and before != essential:
+            for path in (self.cells, self.models, self.work):
+                shutil.rmtree(path, ignore_errors=True)
+        with atomic.explained(self.files["json"]):
+            self.cells.mkdir(parents=True, exist_ok=True)
+            self.work.mkdir(exist_ok=True)
+        self._record, self._essential = record, essential
+        if before != essential:
+            self._write_json({"rows": []})
+
+    def _before(self) -> dict[str, Any] | None:
+        """What the study in the folder depends on; None if there is none."""
+        path = self.files["json"]
+        if not path.exists():
+            return None
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return dict(values["essential"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FileError(
+                f"{path} is no study that can be gone on with. Choose another folder, "
+                "or remove the file."
+            ) from error
+
+    def _write_json(self, values: Mapping[str, Any]) -> None:
+        everything = {
+            "schema_version": SCHEMA_VERSION,
+            "essential": dict(self._essential),
+            **values,
+            "provenance": dict(self._record),
+        }
+        text = json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False)
+        atomic.write_text(self.files["json"], text + "\n", overwrite=True)
+
+    def row(self, count: int, name: str) -> dict[str, Any] | None:
+        """The row of a finished cell; None if it is not finished."""
+        path = self.cells / f"{count}-{name}.json"
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
+
+    def keep(self, row: Mapping[str, Any], pictures: Pictures) -> None:
+        """Keep a finished cell; its row is last, so it is there whole or not."""
+        count, name = int(row["projections"]), str(row["algorithm"])
+        self.keep_pictures(count, name, pictures)
+        text = json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False)
+        atomic.write_text(self.cells / f"{count}-{name}.json", text, overwrite=True)
+
+    def keep_pictures(self, count: int, name: str, pictures: Pictures) -> None:
+        """Keep the pictures of a cell."""
+        stream = BytesIO()
+        arrays: dict[str, Any] = dict(pictures)
+        np.savez_compressed(stream, **arrays)
+        path = self.cells / f"{count}-{name}.npz"
+        atomic.write_bytes(path, stream.getvalue(), overwrite=True)
+
+    def keep_reference(self, pictures: Pictures) -> None:
+        """Keep the pictures of what others are compared with."""
+        self.keep_pictures(0, "reference", pictures)
+
+    def pictures(self, count: int, name: str) -> dict[str, npt.NDArray[np.uint8]]:
+        """Pictures of a cell; empty if there are none."""
+        path = self.cells / f"{count}-{name}.npz"
+        try:
+            with np.load(path) as kept:
+                return {key: kept[key] for key in kept.files}
+        except (OSError, ValueError, KeyError):
+            return {}
+
+    def finish(
+        self,
+        rows: Sequence[dict[str, Any]],
+        scan: Projections,
+        config: StudyConfig,
+        reference: Mapping[str, Any],
+        truth: Volume | None,
+    ) -> Studied:
+        """Write table, JSON and report."""
+        from napari_geosr.operations.study import Studied
+        from napari_geosr.operations.study_report import write_report
+
+        rows = [{**row, **computing(row, config)} for row in rows]
+        done = Studied(
+            rows=rows,
+            reference={
+                "name": "full reconstruction" if truth is None else truth.name,
+                "is_truth": truth is not None,
+                **reference,
+            },
+            savings=savings(scan, config),
+            fewest=fewest(rows, config, scan.n_angles),
+            files=dict(self.files),
+        )
+        self._write_json(
+            {
+                "settings": config.model_dump(mode="json"),
+                "reference": done.reference,
+                "rows": rows,
+                "savings": done.savings,
+                "fewest": done.fewest,
+            }
+        )
+        atomic.write_text(self.files["csv"], table_text(rows), overwrite=True)
+        write_report(done, self, scan, config, self._record)
+        return done
+
+
+def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table as CSV, with units in its header; empty where nothing is known."""
+    stream = StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(f"{key} ({unit})" if unit else key for key, unit in COLUMNS.items())
+    for row in rows:
+        cells = [row.get(key) for key in COLUMNS]
+        writer.writerow("" if cell is None else cell for cell in cells)
+    return stream.getvalue()
+
+
+def _checksums(record: Mapping[str, Any]) -> dict[str, str]:
+    return {key: value["checksum"] for key, value in record["inputs"].items()}
