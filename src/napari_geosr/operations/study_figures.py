@@ -14,8 +14,17 @@ Picture = npt.NDArray[np.uint8]
 
 _INK = {"light": "#222222", "dark": "#e6e6e6"}
 _PAPER = {"light": "#ffffff", "dark": "#1b1d21"}
-#: Distinguishable with any colour vision (Okabe and Ito's palette), and by marker.
-_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+#: Okabe and Ito's palette, for any colour vision, and two more; markers tell as well.
+_COLOURS = (
+    "#d55e00",
+    "#0072b2",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#8c8c8c",
+    "#9467bd",
+)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: What is drawn: key, title, factor, and whether sign or place matters less than size.
 _PANELS: tuple[tuple[str, str, float, bool], ...] = (

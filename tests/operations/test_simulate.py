@@ -1,0 +1,120 @@
+"""A simulated scan: its truth is exact, its files belong together."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError
+from napari_geosr.core.steps import BlockDone, ResultReady
+from napari_geosr.io.projections import read_projections
+from napari_geosr.operations.reconstruct import reconstruct
+from napari_geosr.operations.simulate import (
+    FILES,
+    SimulateConfig,
+    simulate,
+    simulate_steps,
+)
+
+SMALL = {"size": 32, "rows": 40, "projections": 60, "radius": (3, 5), "photons": 1e5}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return simulate("blobs", tmp_path_factory.mktemp("blobs") / "new", **SMALL)
+
+
+def test_files_and_porosity(made):
+    assert {p.name for p in made.files["json"].parent.iterdir()} == set(FILES.values())
+    truth, sample = io.read(made.files["truth"]), io.read(made.files["sample"])
+    assert truth.shape == sample.shape == (40, 32, 32)
+    assert truth.voxel_size == (10.0,) * 3
+    assert truth.unit == "µm"
+    facts = json.loads(made.files["json"].read_text(encoding="utf-8"))
+    assert facts["files"] == FILES
+    inside = np.asarray(sample.data) != 0
+    pores = np.asarray(truth.data)[inside] <= facts["attenuation"] / 2 * (1 + 1e-6)
+    assert facts["sample_voxels"] == inside.sum()
+    assert pores.mean() == pytest.approx(facts["porosity"], abs=1e-9)
+    assert facts["porosity"] == pytest.approx(facts["porosity_of_fractions"], abs=0.02)
+    for volume in (truth, sample):
+        assert volume.provenance[-1]["operation"] == "simulate"
+        assert volume.provenance[-1]["settings"]["photons"] == 1e5
+
+
+def test_the_scan_shows_the_truth(made):
+    scan = read_projections(made.files["projections"])
+    assert scan.shape == (60, 40, 40)
+    assert scan.pixel_size == (10.0, 10.0)
+    assert scan.unit == "µm"
+    assert scan.provenance[-1]["truth"]["porosity"] == made.truth["porosity"]
+    volume = reconstruct(scan, centre=made.truth["centre"], size=32, threads=1)
+    truth = np.asarray(io.read(made.files["truth"]).data)
+    found = np.asarray(volume.data)
+    assert np.corrcoef(found.ravel(), truth.ravel())[0, 1] > 0.95
+    solid = truth > 0.99 * made.truth["attenuation"]
+    assert found[solid].mean() == pytest.approx(made.truth["attenuation"], rel=0.05)
+
+
+def test_no_two_blocks_of_rows_have_the_same_noise(made):
+    scan = read_projections(made.files["projections"])
+    flats = np.asarray(scan.flats[:], float)
+    assert np.abs(flats[:, :8] - flats[:, 32:]).mean() > 10
+
+
+def test_the_same_seed_gives_the_same_scan(made, tmp_path):
+    again = simulate("blobs", tmp_path / "a", **SMALL)
+    other = simulate("blobs", tmp_path / "b", **SMALL, seed=1)
+    first, same, another = (
+        np.asarray(read_projections(m.files["projections"]).data[:])
+        for m in (made, again, other)
+    )
+    np.testing.assert_array_equal(first, same)
+    assert (first != another).mean() > 0.5
+
+
+def test_existing_files_are_kept(made):
+    folder = made.files["json"].parent
+    with pytest.raises(FileError, match=r"already holds projections\.h5.*--overwrite"):
+        simulate("blobs", folder, **SMALL)
+
+
+def test_stopped_it_leaves_nothing(tmp_path):
+    steps = simulate_steps(
+        "blobs", tmp_path, SimulateConfig.create(**SMALL), should_stop=lambda: True
+    )
+    with pytest.raises(Cancelled):
+        list(steps)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_ends_with_the_result(tmp_path):
+    config = SimulateConfig.create(**{**SMALL, "rows": 33, "projections": 4})
+    steps = list(simulate_steps("foam", tmp_path, config))
+    blocks = [(s.done, s.total) for s in steps if isinstance(s, BlockDone)]
+    assert blocks == [(32, 33), (33, 33)]
+    assert isinstance(steps[-1], ResultReady)
+
+
+@pytest.mark.parametrize(
+    ("structure", "settings", "says"),
+    [
+        ("sponge", {}, "no structure 'sponge'.*foam, blobs, bone, lacunae"),
+        ("foam", {"radius": (5, 3)}, "two numbers above zero"),
+        ("foam", {"unit": "pixel"}, "unit of length"),
+        ("foam", {"size": 4}, "size: .*16"),
+        ("foam", {"photons": 0}, "photons"),
+    ],
+)
+def test_bad_settings_are_said_in_one_sentence(tmp_path, structure, settings, says):
+    with pytest.raises(ConfigError, match=says):
+        simulate(structure, tmp_path, **settings)
+
+
+def test_a_continuous_scan_turns_while_it_is_exposed():
+    assert SimulateConfig(continuous=True).scan().sub_angles >= 5
+    assert SimulateConfig(continuous=True, sub_angles=3).scan().sub_angles == 3
+    assert SimulateConfig().scan().sub_angles == 1
