@@ -23,6 +23,8 @@ _COMMANDS = {
     "demo": "Restore a simulated noisy foam scan; report its pores before and after.",
     "restore": "Restore (denoise, super-resolve) a volume with a model, tile by tile.",
     "measure": "Segment the pores, count and measure them; write JSON, CSV, PNG, HTML.",
+    "reconstruct": "Reconstruct a volume from projections, block by block.",
+    "simulate": "Simulate the scan of a porous sample whose porosity is known exactly.",
     "info": "Say what the reader understands of a file: axes, voxel size, origin, …",
     "doctor": "Say what is installed, which devices and how much memory there are.",
 }
@@ -62,6 +64,11 @@ def build_app() -> App:
         "napari_geosr.cli.train:app",
         name="train",
         help="Train a model on your own data.",
+    )
+    app.command(
+        "napari_geosr.cli.study:app",
+        name="study",
+        help="Study how little of a scan gives the right pores.",
     )
     jobs = App(name="jobs", help="List, watch, stop and resume trainings.")
     for name, says in _JOB_COMMANDS.items():

@@ -161,3 +161,23 @@ class CheckpointSaved(Step):
     """From here the work goes on if it is interrupted; `path` is the file."""
 
     path: Any = None
+
+
+@dataclass(frozen=True)
+class CentreFound(Step):
+    """The rotation axis of a scan is known; `centre` says where, and how surely."""
+
+    centre: Any = None
+
+
+@dataclass(frozen=True)
+class IterationDone(Step):
+    """An iterative algorithm made an iteration.
+
+    Attributes
+    ----------
+    residual : float or None
+        Share of the measurement that is not explained yet, where it is known.
+    """
+
+    residual: float | None = None

@@ -16,10 +16,10 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import is_zarr_folder
 
 #: On the command line ``4,2,2`` is one word, and there is no ``--empty-…`` flag.
-_COMMAS = Parameter(n_tokens=1, negative="")
+COMMAS = Parameter(n_tokens=1, negative="")
 
 
-def _numbers(value: Any, of: type, example: str) -> Any:
+def numbers_from(value: Any, of: type, example: str) -> Any:
     """Turn ``"4,2,2"`` (alone or as a list's elements) into numbers."""
     if value is None:
         return None
@@ -33,7 +33,7 @@ def _numbers(value: Any, of: type, example: str) -> Any:
 class InputConfig(Config):
     """What the file does not say about itself, or says wrongly."""
 
-    voxel_size: Annotated[tuple[float, ...] | None, _COMMAS] = Field(
+    voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Voxel size",
         description="Edges of a voxel as Z,Y,X (or one number); overrides the file.",
@@ -55,7 +55,7 @@ class InputConfig(Config):
     dataset: str | None = Field(
         None, title="Dataset", description="Path of the dataset inside an HDF5 file."
     )
-    shape: Annotated[tuple[int, ...] | None, _COMMAS] = Field(
+    shape: Annotated[tuple[int, ...] | None, COMMAS] = Field(
         None, title="Shape", description="Shape Z,Y,X of a raw file without header."
     )
     dtype: str | None = Field(
@@ -65,7 +65,7 @@ class InputConfig(Config):
     @field_validator("voxel_size", mode="before")
     @classmethod
     def _read_voxel_size(cls, value: Any) -> Any:
-        return _numbers(value, float, "4,2,2")
+        return numbers_from(value, float, "4,2,2")
 
     @field_validator("voxel_size")
     @classmethod
@@ -77,7 +77,7 @@ class InputConfig(Config):
     @field_validator("shape", mode="before")
     @classmethod
     def _read_shape(cls, value: Any) -> Any:
-        return _numbers(value, int, "200,512,512")
+        return numbers_from(value, int, "200,512,512")
 
     @field_validator("unit")
     @classmethod

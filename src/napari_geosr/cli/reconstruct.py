@@ -1,0 +1,149 @@
+"""``napari-geosr reconstruct``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from pydantic import Field, create_model
+
+from napari_geosr.cli.options import (
+    AS_FLAGS,
+    Json,
+    Overwrite,
+    SettingsPath,
+)
+from napari_geosr.core.config import Config
+from napari_geosr.operations.projection_inputs import ProjectionsInput
+from napari_geosr.operations.reconstruct_config import (
+    ReconstructConfig,
+    algorithm_options,
+)
+
+if TYPE_CHECKING:
+    from napari_geosr.core.steps import ShouldStop
+    from napari_geosr.operations.reconstruct import Reconstructed
+
+
+def _algorithm_flags() -> type[Config]:
+    """A flag for each setting that only some algorithms have, third parties' too."""
+    fields: dict[str, Any] = {
+        name: (
+            Annotated[kind | None, Parameter(negative="")],
+            Field(None, title=title, description=help_),
+        )
+        for name, (kind, title, help_) in algorithm_options().items()
+    }
+    made: type[Config] = create_model("AlgorithmFlags", __base__=Config, **fields)
+    return made
+
+
+AlgorithmFlags = _algorithm_flags()
+
+
+def reconstruct(
+    projections: Annotated[
+        Path,
+        Parameter(
+            help="Data Exchange or NXtomo HDF5, TIFF stack or folder of projections, "
+            "or a sinogram as TIFF."
+        ),
+    ],
+    /,
+    *,
+    out: Annotated[
+        Path,
+        Parameter(
+            help="File to write, in a folder that exists: .ome.tif, .tif or .ome.zarr."
+        ),
+    ],
+    config: Annotated[ReconstructConfig | None, AS_FLAGS] = None,
+    special: Annotated[AlgorithmFlags | None, AS_FLAGS] = None,  # type: ignore[valid-type]
+    reading: Annotated[ProjectionsInput | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    go_on: Annotated[
+        bool,
+        Parameter(
+            name="--continue",
+            negative="",
+            help="Go on with a run that was stopped or killed: take its finished "
+            "slices from beside the output.",
+        ),
+    ] = False,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Reconstruct a volume from projections, block by block."""
+    from napari_geosr import io
+    from napari_geosr.cli.console import print_json, run_command
+    from napari_geosr.operations.reconstruct import (
+        find_unfinished,
+        open_projections,
+        reconstruct_steps,
+    )
+
+    io.check_output(out, overwrite=overwrite)
+    wanted = _settings(config, special, settings)
+    scan = open_projections(projections, reading)
+    unfinished = find_unfinished(out) if go_on else None
+
+    def steps(should_stop: ShouldStop) -> Any:
+        return reconstruct_steps(
+            scan,
+            wanted,
+            out=out,
+            overwrite=overwrite,
+            unfinished=unfinished,
+            should_stop=should_stop,
+        )
+
+    result, warnings = run_command(steps, stopping="stopping …")
+    if json:
+        print_json(_describe(result, warnings))
+    elif result.complete:
+        print(f"Rotation axis at column {_axis(result)}")
+        print(f"Wrote {result.path}")
+    else:
+        print(
+            f"Stopped; the finished part is in {result.path}. The same command with "
+            "--continue goes on from there."
+        )
+    return 0 if result.complete else 130
+
+
+def _settings(
+    config: ReconstructConfig | None, special: Any, path: Path | None
+) -> ReconstructConfig:
+    """Settings of the file, overruled by flags; those of the algorithm with them."""
+    options = {} if special is None else special.model_dump(exclude_none=True)
+    given = {} if config is None else config.model_dump(exclude_unset=True)
+    kept: dict[str, Any] = {}
+    if path is not None:
+        kept = ReconstructConfig.from_yaml(path).model_dump(exclude_unset=True)
+    if given.get("algorithm", kept.get("algorithm")) != kept.get("algorithm"):
+        kept.pop("options", None)  # they belong to the other algorithm
+    both = {**kept.get("options", {}), **given.pop("options", {}), **options}
+    return ReconstructConfig.create(**{**kept, **given, "options": both})
+
+
+def _axis(result: Reconstructed) -> str:
+    return f"{result.centre.column:.2f} ({result.centre.method})"
+
+
+def _describe(result: Reconstructed, warnings: list[str]) -> dict[str, object]:
+    volume = result.volume
+    return {
+        "output": str(result.path),
+        "complete": result.complete,
+        "shape": list(volume.shape),
+        "axes": volume.axes,
+        "dtype": str(volume.dtype),
+        "voxel_size": list(volume.voxel_size),
+        "unit": volume.unit,
+        "origin": list(volume.origin),
+        "values": f"attenuation per {volume.unit}",
+        "centre": {"column": result.centre.column, "method": result.centre.method},
+        "warnings": warnings,
+        "run": result.summary,
+    }

@@ -1,0 +1,297 @@
+"""Blocks of detector rows, one after the other: prepared, reconstructed, told of."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled, DeviceMemoryError
+from napari_geosr.core.steps import IterationDone, ShouldStop, Step, TileDone, Warned
+from napari_geosr.operations.reconstruct_rows import in_bands
+from napari_geosr.operations.reconstruct_scan import ReadyScan
+from napari_geosr.tomography.algorithms import reconstruct_slices
+from napari_geosr.tomography.iterations import Iteration, OnIteration
+from napari_geosr.tomography.preprocess import ClippingReport, Prepared
+
+Slices = npt.NDArray[np.float32]
+Rows = tuple[int, int]
+
+#: Rows of the first block, which tells how long others will take.
+_FIRST_ROWS = 4
+#: Seconds between two moments at which a run can be stopped, about.
+_PATIENCE = 1.0
+#: A block has at most so many times the rows of the one before it.
+_GROWTH = 4
+
+
+@dataclass
+class BlockRun:
+    """How the blocks went.
+
+    Attributes
+    ----------
+    rows : list of (int, int)
+        First row of each finished block, and the row after its last.
+    report : ClippingReport
+        What was clipped or repaired, in all of them.
+    block : int
+        Rows of the largest block.
+    retries : int
+        How often memory ran out and the block was halved.
+    residual : float or None
+        Largest share of the projections of a block that is not explained.
+    """
+
+    rows: list[Rows] = field(default_factory=list)
+    report: ClippingReport = field(default_factory=ClippingReport)
+    block: int = 0
+    retries: int = 0
+    residual: float | None = None
+
+
+def block_steps(
+    ready: ReadyScan,
+    finished: list[Rows],
+    run: BlockRun,
+    write: Callable[[Rows, Slices], None],
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Reconstruct all rows but those that are `finished`; fills `run` on the way.
+
+    Yields
+    ------
+    Step
+        `IterationDone` and `TileDone`, counted in rows times iterations; `Warned` for
+        what had to be supposed of the projections.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so; blocks that `write` was given are finished.
+    DeviceMemoryError
+        If not even one row fits.
+    """
+    most = ready.most_rows()
+    prepared = Prepared(
+        in_bands(ready.scan, ready.band_rows(), should_stop),
+        ready.config.preparation(),
+    )
+    progress = _Progress(ready, finished)
+    n = most if ready.whole else min(_FIRST_ROWS, most)
+    said: set[str] = set()
+    for start, end in gaps(finished, ready.scan.n_rows):
+        while start < end:
+            stop = min(start + n, end)
+            watch = _Watch()
+            try:
+                slices, report = yield from _one_block(
+                    ready, prepared, (start, stop), progress, watch, should_stop
+                )
+            except _OutOfMemoryError:
+                n = most = _halved(ready, stop - start)
+                run.retries += 1
+                continue
+            write((start, stop), slices)
+            run.rows.append((start, stop))
+            run.report += report
+            run.block = max(run.block, stop - start)
+            if watch.residual is not None:
+                run.residual = max(watch.residual, run.residual or 0.0)
+            for note in report.notes:
+                if note not in said:
+                    said.add(note)
+                    yield Warned(message=note)
+            done, total = progress.finish(stop - start)
+            where = (slice(start, stop), slice(0, ready.size), slice(0, ready.size))
+            yield TileDone(done, total, where, slices)
+            start = stop
+            if not ready.whole:
+                n = _next_rows(n, most, watch.longest)
+
+
+def gaps(finished: list[Rows], n_rows: int) -> Iterator[Rows]:
+    """Rows that are not finished yet, as ranges from low to high."""
+    start = 0
+    for low, high in sorted(finished):
+        if low > start:
+            yield start, low
+        start = max(start, high)
+    if start < n_rows:
+        yield start, n_rows
+
+
+def reconstruct_rows(
+    ready: ReadyScan,
+    rows: npt.NDArray[np.float32],
+    should_stop: ShouldStop,
+    on_iteration: OnIteration,
+    n_slices: int = 0,
+) -> Slices:
+    """Slices of line integrals (row, angle, column), in memory of the host.
+
+    `n_slices` is for a cone beam alone; see :meth:`ReadyScan.sinogram`.
+    """
+    import torch
+
+    from napari_geosr.inference.compute import exact_settings
+
+    with exact_settings(ready.config.threads):
+        sinogram, geometry = ready.sinogram(rows, n_slices)
+        slices = reconstruct_slices(
+            ready.config.algorithm,
+            torch.from_numpy(np.ascontiguousarray(sinogram)).to(ready.device),
+            geometry,
+            ready.algorithm,
+            should_stop=should_stop,
+            on_iteration=on_iteration,
+        )
+        found: Slices = slices.cpu().numpy()
+    return found
+
+
+class _OutOfMemoryError(Exception):
+    """A block did not fit; never seen by people."""
+
+
+class _Progress:
+    """Rows times iterations done, of all."""
+
+    def __init__(self, ready: ReadyScan, finished: list[Rows]) -> None:
+        self.steps = ready.n_steps
+        self.rows = sum(high - low for low, high in finished)
+        self.total = ready.scan.n_rows * self.steps
+
+    def within(self, n_rows: int, iteration: Iteration) -> tuple[int, int]:
+        """What is done when a block of `n_rows` is at `iteration`."""
+        share = iteration.done / max(iteration.total, 1)
+        return self.rows * self.steps + int(n_rows * self.steps * share), self.total
+
+    def finish(self, n_rows: int) -> tuple[int, int]:
+        """What is done now that a block of `n_rows` is."""
+        self.rows += n_rows
+        return self.rows * self.steps, self.total
+
+
+class _Watch:
+    """The longest time between two iterations, i.e. two chances to stop."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+        self.longest = 0.0
+        self.residual: float | None = None
+
+    def tick(self, residual: float | None) -> None:
+        now = time.monotonic()
+        self.longest = max(self.longest, now - self.last)
+        self.last = now
+        self.residual = residual
+
+
+def _next_rows(n: int, most: int, seconds: float) -> int:
+    """Rows of the next block, so that the person is heard about once a second."""
+    wanted = int(n * min(_PATIENCE / max(seconds, 1e-6), _GROWTH))
+    return max(1, min(wanted, most))
+
+
+def _halved(ready: ReadyScan, n: int) -> int:
+    """Half as many rows; raises `DeviceMemoryError` where that cannot be."""
+    if ready.whole or n < 2:
+        what = "The volume" if ready.whole else "A single slice"
+        raise DeviceMemoryError(
+            f"{what} of {ready.size} × {ready.size} voxels does not fit into the "
+            f"memory of {ready.device}. Make the slices smaller (--size), use fewer "
+            "projections (--every), or another device."
+        )
+    return n // 2
+
+
+def _one_block(
+    ready: ReadyScan,
+    prepared: Prepared,
+    rows: Rows,
+    progress: _Progress,
+    watch: _Watch,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, tuple[Slices, ClippingReport]]:
+    """Prepare and reconstruct; yields an `IterationDone` for each iteration."""
+
+    def work(
+        stop: ShouldStop, on_iteration: OnIteration
+    ) -> tuple[Slices, ClippingReport]:
+        from napari_geosr.inference.memory import is_out_of_memory
+
+        try:
+            sinogram, report = prepared.rows(*rows)
+            if stop():
+                raise Cancelled("Reconstruction stopped; slices begun are not kept.")
+            watch.last = time.monotonic()
+            return reconstruct_rows(ready, sinogram, stop, on_iteration), report
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            failure = str(error)
+        # Outside of `except`: the error would keep the tensors of its frames alive.
+        _free(ready.device)
+        raise _OutOfMemoryError(failure)
+
+    steps = in_thread(work, should_stop)
+    try:
+        while True:
+            try:
+                iteration = next(steps)
+            except StopIteration as end:
+                result: tuple[Slices, ClippingReport] = end.value
+                return result
+            watch.tick(iteration.residual)
+            done, total = progress.within(rows[1] - rows[0], iteration)
+            yield IterationDone(done, total, iteration.residual)
+    finally:
+        steps.close()
+
+
+def _free(device: str) -> None:
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+def in_thread(
+    work: Callable[[ShouldStop, OnIteration], Any], should_stop: ShouldStop
+) -> Generator[Iteration, None, Any]:
+    """Do `work` in a thread, yield its iterations as they happen, return its result.
+
+    When the generator is closed the work is asked to stop, and waited for.
+    """
+    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    closed = threading.Event()
+
+    def body() -> None:
+        try:
+            result = work(lambda: closed.is_set() or should_stop(), told.put)
+        except BaseException as error:  # noqa: BLE001  # raised again by who waits
+            told.put(error)
+        else:
+            told.put((result,))
+
+    thread = threading.Thread(target=body, name="reconstruction", daemon=True)
+    thread.start()
+    try:
+        while True:
+            event = told.get()
+            if isinstance(event, Iteration):
+                yield event
+            elif isinstance(event, BaseException):
+                raise event
+            else:
+                return event[0]
+    finally:
+        closed.set()
+        thread.join()

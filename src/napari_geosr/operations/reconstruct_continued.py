@@ -1,0 +1,200 @@
+"""Go on with a reconstruction that was stopped or killed: which rows are finished.
+
+A run that is stopped keeps its file as ``STEM.incomplete.SUFFIX`` and says in it which
+rows are there. A run that is killed cannot: it leaves a hidden file in the making, and
+beside it a journal of the rows that had been handed to the system by then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_geosr import io
+from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.atomic import leftovers, remove, write_text
+from napari_geosr.io.output import Output
+from napari_geosr.io.suffixes import incomplete_path, suffix_of
+from napari_geosr.operations.restore_continued import KeptPart
+
+Rows = tuple[int, int]
+
+#: Settings that change how a run goes, but not one voxel of its result.
+_HOW = ("device", "memory", "threads")
+#: Seconds between two entries of the journal.
+_INTERVAL = 10.0
+
+
+class Journal:
+    """Which rows of a file in the making a killed run would leave."""
+
+    def __init__(self, output: Output | None) -> None:
+        self.output = output
+        self._last = time.monotonic()
+
+    def note(self, rows: list[Rows]) -> None:
+        """Say that these rows are finished; only now and then is it written."""
+        if self.output is None or time.monotonic() - self._last < _INTERVAL:
+            return
+        self.output.array.flush()
+        entry = {"rows": rows, "pid": os.getpid(), "host": socket.gethostname()}
+        place = journal_of(self.output.temporary)
+        write_text(place, json.dumps(entry), overwrite=True, durable=False)
+        self._last = time.monotonic()
+
+    def close(self) -> None:
+        """Remove it: the file says itself what is finished, or is no more."""
+        if self.output is not None:
+            remove(journal_of(self.output.temporary))
+
+
+def journal_of(partial: Path) -> Path:
+    """Where the journal of a file in the making is."""
+    return partial.with_name(f"{partial.name}.rows.json")
+
+
+def find_unfinished(out: Path) -> Volume:
+    """What an earlier run to `out` left, stopped or killed.
+
+    Raises
+    ------
+    ConfigError
+        If there is nothing, or that run still goes on.
+    """
+    stopped = incomplete_path(out)
+    if stopped.exists():
+        return io.read(stopped)
+    for partial in leftovers(out, suffix_of(out)):
+        entry = _journal(partial)
+        if entry is None:
+            continue
+        if _still_runs(entry):
+            raise ConfigError(
+                f"A run still writes to {out.name} (process {entry['pid']}). Wait for "
+                "its end, or stop it."
+            )
+        return _of_a_killed_run(partial, entry)
+    raise ConfigError(
+        f"There is no {stopped.name} beside {out.name} to go on with: leave --continue "
+        "out."
+    )
+
+
+def _journal(partial: Path) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(journal_of(partial).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # killed before it was first written
+        return None
+    return entry if isinstance(entry, dict) and "rows" in entry else None
+
+
+def _still_runs(entry: Mapping[str, Any]) -> bool:
+    import psutil
+
+    pid = entry.get("pid")
+    if entry.get("host") != socket.gethostname() or not isinstance(pid, int):
+        return False
+    return pid != os.getpid() and psutil.pid_exists(pid)
+
+
+def _of_a_killed_run(partial: Path, entry: Mapping[str, Any]) -> Volume:
+    try:
+        volume = io.read(partial)
+    except FileError as error:
+        raise ConfigError(
+            f"What the earlier run left, {partial.name}, cannot be read. Delete it and "
+            "reconstruct from the start."
+        ) from error
+    if not volume.provenance:
+        raise ConfigError(
+            f"{partial.name} does not say what it was made with: delete it and "
+            "reconstruct from the start."
+        )
+    boxes = boxes_of([(int(a), int(b)) for a, b in entry["rows"]], volume.shape)
+    last = {**volume.provenance[-1], "finished": boxes}
+    return volume.replace(provenance=(*volume.provenance[:-1], last))
+
+
+def boxes_of(rows: list[Rows], shape: tuple[int, ...]) -> list[list[list[int]]]:
+    """Finished rows as boxes for the record: ``[start, stop]`` along Z, Y, X."""
+    return [[[a, b], [0, shape[1]], [0, shape[2]]] for a, b in rows]
+
+
+def rows_of(kept: KeptPart) -> list[Rows]:
+    """Finished rows of a part."""
+    return [(int(box[0].start), int(box[0].stop)) for box in kept.places]
+
+
+def centre_of(unfinished: Volume) -> dict[str, Any] | None:
+    """What the record of an unfinished run says of the rotation axis."""
+    record = unfinished.provenance[-1] if unfinished.provenance else {}
+    found = record.get("centre")
+    return dict(found) if isinstance(found, Mapping) and "column" in found else None
+
+
+def kept_part(
+    unfinished: Volume, record: Mapping[str, Any], shape: tuple[int, ...]
+) -> KeptPart:
+    """Find what of `unfinished` a run with this `record` need not do again.
+
+    Raises
+    ------
+    ConfigError
+        If `unfinished` is no unfinished reconstruction, or not by the same run.
+    """
+    title = unfinished.title
+    before = unfinished.provenance[-1] if unfinished.provenance else {}
+    if before.get("operation") != "reconstruct" or "finished" not in before:
+        raise ConfigError(
+            f"{title} is no unfinished reconstruction, so there is nothing to go on "
+            "with."
+        )
+    other = _differing(before, record)
+    if tuple(unfinished.shape) != shape:
+        other = other or "slices of another shape"
+    if other:
+        raise ConfigError(
+            f"{title} was made with {other}, so its finished part does not fit the "
+            "rest. Take the same again, or reconstruct from the start."
+        )
+    places = tuple(
+        tuple(slice(start, stop) for start, stop in box) for box in before["finished"]
+    )
+    return KeptPart(unfinished, places, None)
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What two runs differ in that would show in the result; "" if in nothing."""
+
+    def seen(record: Mapping[str, Any]) -> dict[str, Any]:
+        given = (record.get("inputs") or {}).get("input") or {}
+        settings = dict(record.get("settings") or {})
+        return {
+            "another input": given.get("checksum"),
+            "another part of the input": (given.get("dataset"), given.get("shape")),
+            "other angles": given.get("angles"),
+            "another pixel size": (given.get("pixel_size"), given.get("unit")),
+            "another rotation centre": (record.get("centre") or {}).get("column"),
+            "other settings": {k: v for k, v in settings.items() if k not in _HOW},
+            "other settings of the algorithm": record.get("algorithm"),
+        }
+
+    ours, theirs = seen(now), seen(before)
+    return next((what for what in ours if ours[what] != theirs[what]), "")
+
+
+def remove_unfinished(unfinished: Volume, finished: Path) -> None:
+    """Delete the file of the part, now that `finished` holds the whole."""
+    path = unfinished.source
+    if path is None:
+        return
+    left = [incomplete_path(finished), *leftovers(finished, suffix_of(finished))]
+    if path.resolve() in [known.resolve() for known in left]:
+        remove(path)
+        remove(journal_of(path))

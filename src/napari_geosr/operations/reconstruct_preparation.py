@@ -1,0 +1,137 @@
+"""What comes before a reconstruction: rows, rotation axis, what may be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import (
+    CentreFound,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    relay,
+)
+from napari_geosr.operations.reconstruct_config import ReconstructConfig
+from napari_geosr.operations.reconstruct_scan import (
+    ReadyScan,
+    given_centre,
+    make_geometry,
+    ready_scan,
+)
+from napari_geosr.tomography.algorithms import require_beam
+from napari_geosr.tomography.centre import Centre, find_centre
+
+#: Less than this much of the angles that are needed is a wedge that is missing.
+_COMPLETE = 0.95
+
+
+def prepare_steps(
+    projections: Projections,
+    config: ReconstructConfig,
+    *,
+    known: Centre | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Choose rows and projections, find the rotation axis and check the settings.
+
+    Parameters
+    ----------
+    known : Centre, optional
+        The axis, where it was found before and the settings say ``auto``.
+
+    Yields
+    ------
+    Step
+        `CentreFound`; the last is ``ResultReady(ReadyScan)``.
+
+    Raises
+    ------
+    ProjectionsError, ConfigError
+        If projections and settings do not fit together, or the axis cannot be found.
+    """
+    from napari_geosr.inference.device import pick_device
+
+    if projections.geometry == "cone" and config.algorithm == "fbp":
+        # The same algorithm, for a cone.
+        config = config.model_copy(update={"algorithm": "fdk"})
+    device = pick_device(config.device)
+    thinned = projections.every(config.every) if config.every > 1 else projections
+    first, last = config.rows or (0, projections.n_rows)
+    scan = thinned if config.rows is None else thinned.rows(first, last)
+    for note in projections.metadata.get("notes", ()):
+        yield Warned(message=note)
+    for note in _doubts(scan, config):
+        yield Warned(message=note)
+    centre: Centre = yield from relay(
+        _centre_steps(thinned, config, known, should_stop)
+    )
+    for note in centre.notes:
+        yield Warned(message=note)
+    ready = ready_scan(projections, scan, config, centre, device, first)
+    _check_early(ready)
+    yield CentreFound(centre=centre)
+    yield ResultReady(result=ready)
+
+
+def _check_early(ready: ReadyScan) -> None:
+    """Refuse what would be refused after the first block was prepared."""
+    require_beam(ready.config.algorithm, ready.scan.geometry)
+    make_geometry(
+        ready.scan,
+        ready.scan.angles,
+        ready.centre.column,
+        (ready.scan.n_rows, ready.scan.n_angles, ready.n_columns),
+        ready.size,
+    )
+    ready.most_rows()
+
+
+def _doubts(scan: Projections, config: ReconstructConfig) -> list[str]:
+    """What a person should know before it begins."""
+    notes = []
+    needed = 180.0 if scan.geometry == "parallel" else 360.0
+    if scan.angular_range < _COMPLETE * needed:
+        notes.append(
+            f"The projections cover {scan.angular_range:.4g} of {needed:g} degrees: "
+            "edges that none of them looks along will be blurred."
+        )
+    iterates = "iterations" in type(config.algorithm_config()).model_fields
+    if iterates and config.size is not None and config.size < scan.n_columns:
+        notes.append(
+            f"Slices of {config.size} voxels are narrower than the {scan.n_columns} "
+            f"columns of the detector: {config.algorithm} will draw what lies outside "
+            "into them. Leave the size out unless there is only air."
+        )
+    return notes
+
+
+def _centre_steps(
+    scan: Projections,
+    config: ReconstructConfig,
+    known: Centre | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """``ResultReady(Centre)``: as it was said, as the file says it, or found."""
+    if config.centre != "auto":
+        yield ResultReady(result=given_centre(float(config.centre), "given"))
+        return
+    if known is not None:
+        yield ResultReady(result=known)
+        return
+    if scan.centre is not None:
+        yield ResultReady(result=given_centre(scan.centre, "from the file"))
+        return
+    yield StageStarted(message="Finding the rotation axis")
+    found = find_centre(scan, preparation=config.preparation(), should_stop=should_stop)
+    if scan.geometry != "parallel":
+        about = (
+            f"The rotation axis, column {found.column:.2f}, was found as for parallel "
+            "rays, which is not exact here. Check it in a preview."
+        )
+        found = replace(found, notes=(*found.notes, about))
+    yield ResultReady(result=found)

@@ -1,0 +1,95 @@
+"""Detector rows out of a file, a band at a time: files hold whole projections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.volume import ArrayLike
+
+#: Bytes read between two looks at whether to stop.
+_PIECE = 32 * 1024**2
+
+
+class RowBands:
+    """Frames (n, row, column) of which a band of rows is kept in memory.
+
+    A file stores frame by frame, as a rule in chunks of a whole frame: rows of all
+    frames cost as much reading as everything, so they are read many at once. What is
+    asked for in another way than as rows of all frames is passed on.
+
+    Parameters
+    ----------
+    source : ArrayLike of shape (n, row, column)
+    n_rows : int
+        Rows of a band.
+    should_stop : callable
+        Asked while a band is read.
+    """
+
+    def __init__(
+        self, source: ArrayLike, n_rows: int, should_stop: ShouldStop = never_stop
+    ) -> None:
+        self.source = source
+        self.n_rows = max(1, n_rows)
+        self.should_stop = should_stop
+        self.shape: tuple[int, ...] = tuple(int(n) for n in source.shape)
+        self.dtype = np.dtype(source.dtype)
+        self.ndim = 3
+        self.n_read = 0
+        self._start = 0
+        self._band: npt.NDArray[Any] | None = None
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self.source[:, :, :], dtype=dtype)
+
+    def __getitem__(self, key: Any) -> Any:
+        whole = slice(None)
+        is_rows = isinstance(key, tuple) and len(key) == 3
+        if not (is_rows and key[0] == key[2] == whole and isinstance(key[1], slice)):
+            return self.source[key]
+        start, stop, step = key[1].indices(self.shape[1])
+        if step != 1 or stop <= start:
+            return self.source[key]
+        band = self._band
+        if band is None or not (
+            self._start <= start and stop <= self._start + band.shape[1]
+        ):
+            band = self._read(start, max(stop, start + self.n_rows))
+        return band[:, start - self._start : stop - self._start]
+
+    def _read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        self._band = None  # first give back its memory
+        stop = min(stop, self.shape[1])
+        n_frames, _, n_columns = self.shape
+        band = np.empty((n_frames, stop - start, n_columns), self.dtype)
+        frame = self.shape[1] * n_columns * self.dtype.itemsize
+        piece = max(1, _PIECE // frame)
+        for first in range(0, n_frames, piece):
+            if self.should_stop():
+                raise Cancelled("Stopped while projections were read.")
+            part = slice(first, first + piece)
+            band[part] = self.source[part, start:stop, :]
+        self._start, self._band = start, band
+        self.n_read += 1
+        return band
+
+
+def in_bands(
+    scan: Projections, n_rows: int, should_stop: ShouldStop = never_stop
+) -> Projections:
+    """Let the rows of a scan be read in bands; what is in memory stays as it is."""
+
+    def banded(frames: Any) -> Any:
+        if frames is None or isinstance(frames, np.ndarray):
+            return frames
+        return RowBands(frames, n_rows, should_stop)
+
+    return scan.replace(
+        data=banded(scan.data), flats=banded(scan.flats), darks=banded(scan.darks)
+    )

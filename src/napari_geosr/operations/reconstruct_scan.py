@@ -1,0 +1,261 @@
+"""A scan that is ready to be reconstructed: geometry, memory, place in space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.config import Config, format_bytes, parse_bytes
+from napari_geosr.core.errors import DeviceMemoryError
+from napari_geosr.core.projections import Projections
+from napari_geosr.operations.reconstruct_config import ReconstructConfig
+from napari_geosr.tomography.centre import Centre
+from napari_geosr.tomography.full_turn import fold_full_turn
+
+if TYPE_CHECKING:
+    from napari_geosr.physics.geometry import ParallelGeometry
+
+#: Share of the free memory that a run may take when nobody sets a budget.
+_FREE_SHARE = 0.5
+#: How far off the middle of the detector, in parts of its width, an axis is taken to be
+#: at its edge on purpose, to see more of the sample.
+_OFF_MIDDLE = 0.05
+#: What a row takes at most while it is reconstructed, in units of its sinogram and of
+#: its slice: spectra and their padding; estimate, update, dual variables, weights.
+_SINOGRAMS, _SLICES = 12, 10
+#: Part of the budget for rows that are read ahead.
+_BAND_SHARE = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class ReadyScan:
+    """A scan with all that is needed to reconstruct any of its rows.
+
+    Attributes
+    ----------
+    scan : Projections
+        The projections that are used, of the rows that are wanted.
+    given : Projections
+        As they were given: what the checksum is of.
+    first_row : int
+        Of `scan`, on the detector.
+    centre : Centre
+        Column of the rotation axis, and how it came to be known.
+    algorithm : Config
+        Settings of the algorithm.
+    joined : bool
+        Whether opposite views are joined.
+    n_columns : int
+        Of the sinograms that are reconstructed: wider than the detector when joined.
+    """
+
+    scan: Projections
+    given: Projections
+    config: ReconstructConfig
+    algorithm: Config
+    centre: Centre
+    device: str
+    first_row: int
+    joined: bool
+    n_columns: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether rows depend on each other, so that all are reconstructed at once."""
+        return self.scan.geometry == "cone"
+
+    @property
+    def size(self) -> int:
+        """Edge of the slices in voxels."""
+        return self.config.size or self.n_columns
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the volume."""
+        return self.scan.n_rows, self.size, self.size
+
+    @property
+    def iterates(self) -> bool:
+        """Whether the algorithm iterates."""
+        return "iterations" in type(self.algorithm).model_fields
+
+    @property
+    def n_steps(self) -> int:
+        """Iterations of a block; 1 for algorithms that do not iterate."""
+        return int(getattr(self.algorithm, "iterations", 1))
+
+    @property
+    def budget(self) -> int:
+        """Bytes that a run may take if it starts now."""
+        from napari_geosr.inference.device import free_memory
+
+        if self.config.memory is not None:
+            return parse_bytes(self.config.memory)
+        return int(free_memory(self.device) * _FREE_SHARE)
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float]:
+        """Of the volume: of a pixel as it appears at the rotation axis."""
+        height, width = self.scan.pixel_size
+        m = magnification(self.scan)
+        return height / m, width / m, width / m
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """Where the first voxel lies, the first row's first column being zero.
+
+        Slices of any size, and of some of the rows, lie in the place that they have in
+        the whole.
+        """
+        z, y, x = self.voxel_size
+        before = (self.scan.n_columns - self.size) / 2
+        return self.first_row * z, before * y, before * x
+
+    def sinogram(
+        self, rows: npt.NDArray[np.float32], n_slices: int = 0
+    ) -> tuple[npt.NDArray[np.float32], ParallelGeometry]:
+        """Line integrals as they are reconstructed, and their geometry.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (row, angle, column)
+            Of the detector.
+        n_slices : int
+            For a cone beam, around its middle; by default one for each row.
+        """
+        angles, centre = self.scan.angles, self.centre.column
+        if self.joined:
+            rows, angles, centre = fold_full_turn(rows, angles, centre)
+        return rows, make_geometry(
+            self.scan, angles, centre, rows.shape, self.size, n_slices
+        )
+
+    def bytes_of_rows(self, n: int) -> int:
+        """Memory that `n` rows take while they are reconstructed, at most."""
+        sinogram = self.scan.n_angles * self.n_columns * 4
+        return n * (_SINOGRAMS * sinogram + _SLICES * 4 * self.size**2)
+
+    def most_rows(self) -> int:
+        """How many rows fit into the budget at once.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If not one does.
+        """
+        least = self.scan.n_rows if self.whole else 1
+        budget = int(self.budget * (1 - _BAND_SHARE))
+        fit = budget // self.bytes_of_rows(1)
+        if fit < least:
+            what = "The volume" if self.whole else "A slice"
+            raise DeviceMemoryError(
+                f"{what} of {self.size} × {self.size} voxels from {self.scan.n_angles} "
+                f"projections needs about {format_bytes(self.bytes_of_rows(least))} "
+                f"of memory, and {format_bytes(budget)} may be used for it. Allow more "
+                "(--memory), or make the slices smaller (--size)."
+            )
+        return self.scan.n_rows if self.whole else int(min(fit, self.scan.n_rows))
+
+    def band_rows(self) -> int:
+        """How many rows to read from a file at once."""
+        scan = self.scan
+        frames = sum(len_of(f) for f in (scan.data, scan.flats, scan.darks))
+        row = frames * scan.n_columns * np.dtype(scan.data.dtype).itemsize
+        return int(max(1, self.budget * _BAND_SHARE // row))
+
+
+def len_of(frames: Any) -> int:
+    """Number of frames; 0 without any."""
+    return 0 if frames is None else int(frames.shape[0])
+
+
+def magnification(scan: Projections) -> float:
+    """How much wider than on the axis things appear on the detector."""
+    source, detector = scan.source_distance, scan.detector_distance
+    if scan.geometry == "parallel" or source is None or detector is None:
+        return 1.0
+    return (source + detector) / source
+
+
+def make_geometry(
+    scan: Projections,
+    angles: npt.NDArray[np.float64],
+    centre: float,
+    shape: tuple[int, ...],
+    size: int,
+    n_slices: int = 0,
+) -> ParallelGeometry:
+    """Geometry of rows of a scan as the projectors know it.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows, angles, columns.
+    """
+    from napari_geosr.physics.geometry import (
+        ConeGeometry,
+        FanGeometry,
+        ParallelGeometry,
+    )
+
+    common: dict[str, Any] = {
+        "angles": angles,
+        "n_columns": shape[2],
+        "centre": centre,
+        "size": size,
+        "pixel_size": scan.pixel_size[1],
+    }
+    if scan.geometry == "parallel":
+        return ParallelGeometry(**common)
+    common["source_distance"] = scan.source_distance
+    common["detector_distance"] = scan.detector_distance
+    if scan.geometry == "fan":
+        return FanGeometry(**common)
+    return ConeGeometry(
+        **common, n_rows=shape[0], n_slices=n_slices, row_size=scan.pixel_size[0]
+    )
+
+
+def ready_scan(
+    given: Projections,
+    scan: Projections,
+    config: ReconstructConfig,
+    centre: Centre,
+    device: str,
+    first_row: int,
+) -> ReadyScan:
+    """Put together what is known; decide whether opposite views are joined."""
+    joined = _joins(scan, config, centre.column)
+    n_columns = scan.n_columns
+    if joined:
+        # The width does not depend on what the projections hold.
+        like = np.zeros((1, scan.n_angles, n_columns), np.float32)
+        n_columns = fold_full_turn(like, scan.angles, centre.column)[0].shape[2]
+    return ReadyScan(
+        scan=scan,
+        given=given,
+        config=config,
+        algorithm=config.algorithm_config(),
+        centre=centre,
+        device=device,
+        first_row=first_row,
+        joined=joined,
+        n_columns=n_columns,
+    )
+
+
+def _joins(scan: Projections, config: ReconstructConfig, column: float) -> bool:
+    if config.full_turn != "auto":
+        return config.full_turn == "join"
+    off = abs(column - (scan.n_columns - 1) / 2)
+    parallel = scan.geometry == "parallel"
+    return parallel and scan.is_full_turn and off > _OFF_MIDDLE * scan.n_columns
+
+
+def given_centre(column: float, method: str) -> Centre:
+    """An axis that was not searched for."""
+    none = np.empty(0)
+    return Centre(column, method, none, none, lower_is_better=True, contrast=0.0)
