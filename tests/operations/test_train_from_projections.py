@@ -20,6 +20,7 @@ from napari_geosr.models.bundle import load
 from napari_geosr.operations.train_from_projections import (
     ProjectionsTrainJob,
     ScansConfig,
+    train_from_projections_steps,
 )
 
 QUICK = {
@@ -196,3 +197,12 @@ def test_bad_settings_are_refused_before_anything_is_reconstructed(
 def test_volumes_beside_projections_are_refused(noisy: Any) -> None:
     with pytest.raises(ConfigError, match="volumes as well"):
         make(noisy, "noise2inverse", {}, source=["a.tif"])
+
+
+def test_several_processes_reconstruct_nothing(
+    noisy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make(noisy, "noise2inverse", {"centre": 27.5})
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="by one process alone"):
+        run_to_end(train_from_projections_steps(job, tmp_path))

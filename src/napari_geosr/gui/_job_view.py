@@ -24,6 +24,7 @@ from napari_geosr.gui._job_words import (
 from napari_geosr.gui._model_handing import ModelHanding, figures_of
 from napari_geosr.jobs import local
 from napari_geosr.jobs.folder import JobStatus
+from napari_geosr.jobs.kinds import MAKE_MODELS
 from napari_geosr.jobs.settings import change_training
 
 if TYPE_CHECKING:
@@ -265,7 +266,8 @@ class JobView(JobWidgets):
         waits = status.state == "queued" and not status.pid
         for offered in (self.resume_button, self.resume_with):
             offered.setVisible(status.can_resume or waits)
-        has_model = status.state == "done" and status.result is not None
+        has_result = status.state == "done" and status.result is not None
+        has_model = has_result and status.operation in MAKE_MODELS
         self.use_button.setVisible(has_model)
         self.tune_button.setVisible(has_model)
         self.show_preview.setVisible(True)
@@ -274,7 +276,7 @@ class JobView(JobWidgets):
             closing.watch(status.path, self)
         if status.state != self._state:
             self._on_state(status.state)
-        elif has_model:
+        elif has_result:
             return
         else:
             self.figures.setText(figures_text(watch))
@@ -289,8 +291,11 @@ class JobView(JobWidgets):
             self.message.show_message(" ".join(watch.warnings), "warning")
         else:
             self.message.clear()
-        if state == "done" and watch.status.result is not None:
-            self.figures.setText(figures_of(watch.status.result))
+        result = watch.status.result if state == "done" else None
+        if result is not None and watch.status.operation in MAKE_MODELS:
+            self.figures.setText(figures_of(result))
+        elif result is not None:
+            self.figures.setText(f"The volume is {result.name} in the job's folder.")
         else:
             self.figures.setText(figures_text(watch))
         self.stateChanged.emit(state)

@@ -6,6 +6,7 @@ voxels and grey values are the same.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,7 @@ def parts_steps(
     for i, (part, path) in enumerate(places):
         if path.exists():
             continue
+        require_one_process("Projections are reconstructed")
         stage = f"Reconstruction {i + 1} of {len(places)}: {part.title}"
         yield StageStarted(message=stage)
         with atomic.explained(path.parent):
@@ -139,6 +141,21 @@ def _lit(config: ReconstructConfig, part: ScanPart) -> ReconstructConfig:
         return config
     incident = None if part.light is None else config.incident * part.light
     return config.model_copy(update={"incident": incident})
+
+
+def require_one_process(what: str) -> None:
+    """Refuse to do what is written to files in each of several processes.
+
+    Raises
+    ------
+    ConfigError
+        Where this is one of several.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"{what} by one process alone, and there are several. Run the job once "
+            "without a launcher of many processes."
+        )
 
 
 def _unfinished(path: Path) -> Volume | None:

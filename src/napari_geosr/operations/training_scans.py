@@ -26,7 +26,10 @@ METHODS_FROM_PROJECTIONS = {
 #: ``--every 5 10``.
 _SEVERAL = Parameter(negative="", consume_multiple=True)
 #: Fields that say how projections are read, and how they are reconstructed.
-_READING = ("angles", "angle_range", "pixel_size", "line_integrals", "flats", "darks")
+_READING = (
+    *("angles", "angle_range", "endpoint", "angle_unit"),
+    *("pixel_size", "line_integrals", "flats", "darks"),
+)
 _RECONSTRUCTION = ("filter", "centre", "rows", "stripes", "zingers", "incident")
 
 
@@ -83,6 +86,15 @@ class ProjectionsConfig(Config):
         None,
         title="Range of angles",
         description="First angle and end of evenly spaced angles in degrees: 0 180.",
+    )
+    endpoint: Annotated[bool, Parameter(negative="")] = Field(
+        False,
+        title="Last at the end",
+        description="The last projection was taken at the end of the range, not one "
+        "step before it.",
+    )
+    angle_unit: Literal["deg", "rad"] | None = Field(
+        None, title="Unit of the angles", description="Where the file is wrong."
     )
     pixel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
