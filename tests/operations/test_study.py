@@ -1,0 +1,300 @@
+"""A study: its table, going on after a stop, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.core.errors import (
+    Cancelled,
+    ConfigError,
+    ProjectionsError,
+    TrainingError,
+    VolumeError,
+)
+from napari_geosr.core.steps import ResultReady, Warned
+from napari_geosr.io.projections import read_projections
+from napari_geosr.operations import study_cells
+from napari_geosr.operations.simulate import simulate
+from napari_geosr.operations.study import CellDone, StudyConfig, study, study_steps
+from napari_geosr.operations.study_algorithms import ALGORITHMS, module_of
+from napari_geosr.operations.study_savings import computing, fewest, savings
+
+N, ROWS, VIEWS = 32, 24, 48
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    made = simulate(
+        "blobs",
+        tmp_path_factory.mktemp("scan"),
+        size=N,
+        rows=ROWS,
+        projections=VIEWS,
+        radius=(3, 5),
+        photons=3e3,
+    )
+    return made.files
+
+
+@pytest.fixture
+def scan(files):
+    return read_projections(files["projections"], centre=19.5)
+
+
+def settings(**changes) -> StudyConfig:
+    given = {"counts": (8, 24), "algorithms": ("fbp",), "threads": 1, **changes}
+    return StudyConfig.create(**given)
+
+
+def run(scan, out, config, **more):
+    """The result and all other steps."""
+    steps = list(study_steps(scan, out, config, **more))
+    assert isinstance(steps[-1], ResultReady)
+    return steps[-1].result, steps[:-1]
+
+
+def stop_after_a_cell(scan, out, config):
+    """Run until the first cell is done, and ask to stop."""
+    stop = threading.Event()
+    for step in study_steps(scan, out, config, should_stop=stop.is_set):
+        if isinstance(step, CellDone):
+            stop.set()
+
+
+def without_times(row):
+    times = ("seconds", "training_seconds", "computing")
+    return {k: v for k, v in row.items() if not k.startswith(times)}
+
+
+@pytest.fixture(scope="module")
+def done(files, tmp_path_factory):
+    scan = read_projections(files["projections"], centre=19.5)
+    out = tmp_path_factory.mktemp("study") / "new"
+    truth, mask = io.read(files["truth"]), io.read(files["sample"])
+    config = settings(algorithms=("fbp", "sirt"), options={"sirt": {"iterations": 30}})
+    return run(scan, out, config, reference=truth, mask=mask)[0]
+
+
+def test_rows_and_files(done):
+    cells = [(row["projections"], row["algorithm"]) for row in done.rows]
+    assert cells == [
+        (VIEWS, "full"),
+        *((count, name) for count in (8, 24) for name in ("fbp", "sirt")),
+    ]
+    kept = json.loads(done.files["json"].read_text(encoding="utf-8"))
+    assert kept["rows"] == done.rows
+    assert kept["reference"]["is_truth"] is True
+    with done.files["csv"].open(encoding="utf-8", newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert [int(row["projections"]) for row in table] == [c for c, _ in cells]
+    found = [float(row["porosity_error (relative)"]) for row in table]
+    assert found == [row["porosity_error"] for row in done.rows]
+    assert not (done.files["json"].parent / "work").exists()
+
+
+def test_figures_are_those_of_the_truth(done, files):
+    facts = json.loads(files["json"].read_text(encoding="utf-8"))
+    rows = slice(ROWS // 2 + 2, None)
+    truth = np.asarray(io.read(files["truth"]).data)[rows]
+    inside = np.asarray(io.read(files["sample"]).data)[rows] != 0
+    pores = truth[inside] <= facts["attenuation"] / 2
+    assert done.reference["porosity"] == pytest.approx(pores.mean(), rel=0.1)
+    few, many = (r for r in done.rows if r["algorithm"] == "fbp")
+    assert few["psnr"] < many["psnr"] < done.rows[0]["psnr"]
+    assert few["dice"] < many["dice"] <= 1
+    assert few["ssim"] < many["ssim"]
+    for row in done.rows:
+        error = row["porosity"] / done.reference["porosity"] - 1
+        assert row["porosity_error"] == pytest.approx(error)
+    sirt = next(r for r in done.rows if r["algorithm"] == "sirt")
+    assert sirt["settings"] == {"iterations": 30}
+    assert sirt["psnr"] > few["psnr"]
+
+
+def test_the_report_needs_nothing_else(done):
+    page = done.files["html"].read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 4
+    assert "http" not in page.split("<details>")[0]
+    assert "SIRT" in page
+    assert "Wasserstein-1" in page
+    assert "18 kg" in page  # an hour at a synchrotron
+
+
+def test_without_a_truth_the_full_reconstruction_is_the_reference(scan, tmp_path):
+    result, _ = run(scan, tmp_path, settings(counts=(12,), sample="circle"))
+    first = result.rows[0]
+    assert first["porosity_error"] == first["euler_error"] == 0
+    assert result.reference["is_truth"] is False
+    assert result.rows[1]["porosity_error"] != 0
+
+
+def test_stopped_and_gone_on_with_it_gives_the_same_table(scan, tmp_path, monkeypatch):
+    config = settings(counts=(8, 12, 24))
+    whole, _ = run(scan, tmp_path / "whole", config)
+    stopped = tmp_path / "stopped"
+    with pytest.raises(Cancelled, match="after 1 of 3"):
+        stop_after_a_cell(scan, stopped, config)
+    assert [p.name for p in (stopped / "cells").glob("*.json")] == ["8-fbp.json"]
+    made = []
+    few = study_cells.few_projections
+    monkeypatch.setattr(
+        study_cells,
+        "few_projections",
+        lambda scan, count, config: made.append(count) or few(scan, count, config),
+    )
+    again, _ = run(scan, stopped, config)
+    assert made == [12, 24]
+    assert [*map(without_times, again.rows)] == [*map(without_times, whole.rows)]
+
+
+def test_a_generator_that_is_closed_leaves_a_study_to_go_on_with(scan, tmp_path):
+    steps = study_steps(scan, tmp_path, settings())
+    for step in steps:
+        if isinstance(step, CellDone):
+            break
+    steps.close()
+    result, others = run(scan, tmp_path, settings())
+    assert len(result.rows) == 3
+    assert [s.done for s in others if isinstance(s, CellDone)] == [1, 2]
+
+
+def test_numbers_may_be_added_and_other_settings_are_refused(scan, tmp_path):
+    run(scan, tmp_path, settings(counts=(8,)))
+    result, _ = run(scan, tmp_path, settings(counts=(8, 24), scan_hours=2))
+    assert len(result.rows) == 3
+    with pytest.raises(ConfigError, match=r"other settings \(filter\).*--overwrite"):
+        run(scan, tmp_path, settings(filter="hann"))
+    other = scan.replace(data=np.asarray(scan.data[:]) + 1, source=None)
+    with pytest.raises(ConfigError, match=r"other settings \(inputs\)"):
+        run(other, tmp_path, settings())
+    anew, _ = run(scan, tmp_path, settings(filter="hann", counts=(8,)), overwrite=True)
+    assert anew.rows[1]["psnr"] != result.rows[1]["psnr"]
+
+
+def test_a_cell_that_fails_is_told_and_tried_again(scan, tmp_path, monkeypatch):
+    config = settings(algorithms=("sirt", "fbp"), counts=(12,), tune=False)
+
+    def fail(cell, should_stop):
+        raise TrainingError("The losses are no numbers.")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module_of("sirt"), "reconstruct_steps", fail)
+        result, steps = run(scan, tmp_path, config)
+    assert result.rows[1]["failed"] == "The losses are no numbers."
+    said = [s.message for s in steps if isinstance(s, Warned)]
+    assert any("SIRT from 12 projections failed" in message for message in said)
+    assert "failed" in result.files["html"].read_text(encoding="utf-8")
+    assert "failed" not in result.rows[2]
+    config = settings(
+        algorithms=("sirt", "fbp"),
+        counts=(12,),
+        tune=False,
+    )
+    again, _ = run(scan, tmp_path, config)
+    assert "failed" not in again.rows[1]
+
+
+def test_settings_are_chosen_on_rows_that_are_not_judged(scan, tmp_path):
+    result, _ = run(scan, tmp_path, settings(counts=(8,), algorithms=("cgls",)))
+    assert result.rows[1]["settings"]["iterations"] in (5, 10, 20, 40)
+
+
+@pytest.mark.parametrize("light", ["one", "all"])
+def test_continuous_views_are_means(scan, light):
+    config = settings(acquisition="continuous", light=light)
+    few, note = study_cells.few_projections(scan, 12, config)
+    assert note == ""
+    assert few.n_angles == 12
+    np.testing.assert_allclose(np.diff(few.angles), 15.0)
+    counts, dark = np.asarray(scan.data[:4], float), np.asarray(scan.darks[:], float)
+    flat = np.asarray(scan.flats[:], float).mean(0) - dark.mean(0)
+    wanted = (counts.mean(0) - dark.mean(0)) / flat
+    level = np.asarray(few.darks[:], float).mean(0)
+    beam = np.asarray(few.flats[:], float).mean(0) - level
+    found = (np.asarray(few.data[0], float) - level) / beam
+    noise = np.std(found - wanted)
+    # A quick view has a quarter of the light, so a noise of its own.
+    assert (noise > 0.005) if light == "one" else (noise < 0.005)
+    assert found.mean() == pytest.approx(wanted.mean(), abs=0.01)
+
+
+def test_line_integrals_cannot_be_thinned(scan):
+    lines = scan.replace(
+        data=np.ones(scan.shape, np.float32),
+        flats=None,
+        darks=None,
+        is_line_integrals=True,
+    )
+    config = settings(acquisition="continuous")
+    few, note = study_cells.few_projections(lines, 12, config)
+    assert few.n_angles == 12
+    assert "holds no counts" in note
+
+
+def test_what_is_refused(scan, files, tmp_path):
+    truth = io.read(files["truth"])
+    with pytest.raises(ConfigError, match=r"48 projections, and 48 were.*--counts"):
+        study(scan, tmp_path, counts=(12, 48))
+    with pytest.raises(ConfigError, match="'magic' is not known; choose from cgls"):
+        StudyConfig.create(algorithms="fbp,magic")
+    with pytest.raises(ConfigError, match="numbers from 2 on"):
+        StudyConfig.create(counts=(1,))
+    with pytest.raises(ConfigError, match="options"):
+        StudyConfig.create(options={"magic": {}})
+    with pytest.raises(ConfigError, match=r"15 rows: one half.*Leave msdnet out"):
+        study(scan.rows(0, 15), tmp_path, counts=(12,), algorithms="msdnet")
+    short = truth.replace(data=np.asarray(truth.data)[1:], source=None)
+    none = truth.replace(data=np.zeros((ROWS, N, N), np.uint8), source=None)
+    with pytest.raises(VolumeError, match=r"shape 23 × 32 × 32.*24 × 32 × 32"):
+        study(scan, tmp_path, counts=(12,), reference=short)
+    with pytest.raises(VolumeError, match=r"mask.*is empty in the judged rows"):
+        study(scan, tmp_path, counts=(12,), reference=truth, mask=none)
+    fan = scan.replace(geometry="fan", source_distance=500.0, detector_distance=0.0)
+    with pytest.raises(ProjectionsError, match="fan-beam scan"):
+        study(fan, tmp_path, counts=(12,))
+
+
+def test_savings_follow_the_published_factors(scan):
+    full, half, sixth = savings(scan, settings())
+    assert full["synchrotron_kilowatt_hours"] == 300
+    assert full["synchrotron_kilograms_co2eq"] == pytest.approx(18)
+    assert full["laboratory_kilowatt_hours"] == 5
+    assert full["laboratory_kilograms_co2eq"] == pytest.approx(0.3)
+    assert half["time_factor"] == half["data_factor"] == 2
+    assert sixth["time_factor"] == pytest.approx(6)
+    assert sixth["synchrotron_kilograms_co2eq"] == pytest.approx(3)
+    assert sixth["bytes"] == 8 * ROWS * scan.n_columns * 2
+    slow = savings(scan, settings(acquisition="continuous", light="all"))[1]
+    assert (slow["time_factor"], slow["data_factor"]) == (1, 2)
+    row = {"seconds": 1800, "training_seconds": 1800}
+    assert computing(row, settings()) == {
+        "computing_kilowatt_hours": pytest.approx(0.3),
+        "computing_kilograms_co2eq": pytest.approx(0.018),
+    }
+
+
+def test_fewest_is_right_from_there_on():
+    config = settings(counts=(10, 20, 30), algorithms=("fbp", "tv", "sirt"))
+    errors = {"fbp": (0.01, 0.2, -0.04), "tv": (0.2, -0.03, 0.0), "sirt": (0, 0, 0.06)}
+    rows = [
+        {"projections": count, "algorithm": name, "porosity_error": error}
+        for name, found in errors.items()
+        for count, error in zip((10, 20, 30), found, strict=True)
+    ]
+    assert fewest(rows, config, 60) == {"fbp": 30, "tv": 20, "sirt": None}
+
+
+def test_every_algorithm_says_what_it_is():
+    for name in ALGORITHMS.names():
+        module = ALGORITHMS.load(name)
+        assert module.TITLE
+        assert isinstance(module.LEARNS, bool)
+    assert module_of("tomogan-js").TITLE == "TomoGAN (JS)"

@@ -1,0 +1,73 @@
+"""Algorithms of a study that learn: trained on one half of the rows, and kept."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import BlockDone, ResultReady
+from napari_geosr.io.projections import read_projections
+from napari_geosr.models import bundle
+from napari_geosr.operations.simulate import simulate
+from napari_geosr.operations.study import StudyConfig, study_steps
+
+TINY = {
+    "counts": (12,),
+    "threads": 1,
+    "steps": 2,
+    "batch_size": 1,
+    "patch": 16,
+    "splits": 2,
+    "sample": "circle",
+}
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    made = simulate(
+        "blobs",
+        tmp_path_factory.mktemp("scan"),
+        size=24,
+        rows=24,
+        projections=24,
+        radius=(3, 5),
+    )
+    return read_projections(made.files["projections"], centre=15.5)
+
+
+@pytest.mark.parametrize("name", ["msdnet", "noise2inverse", "tomogan-w"])
+def test_it_is_trained_kept_and_judged(scan, tmp_path, name):
+    config = StudyConfig.create(algorithms=(name,), **TINY)
+    last = list(study_steps(scan, tmp_path, config))[-1]
+    assert isinstance(last, ResultReady)
+    row = last.result.rows[1]
+    assert row["algorithm"] == name
+    assert row["training_seconds"] > 0
+    assert row["settings"]["steps"] == 2
+    model = bundle.load(tmp_path / row["settings"]["model"])
+    assert model.card.name == f"{name}-12"
+    assert model.card.n_parameters == row["settings"]["parameters"]
+    trained_on = model.card.provenance["inputs"]["source 1"]
+    assert trained_on["shape"] == [10, 32, 32]
+    assert "failed" not in row
+    assert row["psnr"] > 0
+
+
+def stop_in_training(scan, out, config):
+    """Run until the training has made steps, and ask to stop."""
+    stop = threading.Event()
+    for step in study_steps(scan, out, config, should_stop=stop.is_set):
+        if isinstance(step, BlockDone) and step.total == config.steps and step.done:
+            stop.set()
+
+
+def test_a_training_that_is_stopped_goes_on(scan, tmp_path):
+    config = StudyConfig.create(algorithms=("msdnet",), **{**TINY, "steps": 30})
+    with pytest.raises(Cancelled):
+        stop_in_training(scan, tmp_path, config)
+    assert (tmp_path / "work" / "12" / "msdnet-12" / "checkpoints").is_dir()
+    last = list(study_steps(scan, tmp_path, config))[-1]
+    assert last.result.rows[1]["settings"]["steps"] == 30
+    assert not (tmp_path / "work").exists()
