@@ -123,7 +123,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
     requests = _Requests(job, should_stop)
     result: Any = None
     last_beat = 0.0
-    last, stage = Step(), "Judging the model"
+    last, stage = Step(), ""
     told = False  # that there are no previews
     try:
         for step in _operation(job, requests):
@@ -147,7 +147,8 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
             if step.total and now - last_beat > _BEAT_SECONDS:
                 message = ""
                 if aside:
-                    message = f"{stage}: {100 * step.done // step.total} %"
+                    what = "Judging the model" if isinstance(step, Judged) else stage
+                    message = f"{what}: {100 * step.done // step.total} %"
                 _beat(job, done=last.done, total=last.total, message=message)
                 last_beat = now
             yield step
