@@ -264,8 +264,9 @@ class JobView(JobWidgets):
             not waiting and status.state == "running" and done > 0
         )
         waits = status.state == "queued" and not status.pid
-        for offered in (self.resume_button, self.resume_with):
-            offered.setVisible(status.can_resume or waits)
+        can_go_on = status.can_resume or waits
+        self.resume_button.setVisible(can_go_on)
+        self.resume_with.setVisible(can_go_on and status.operation in MAKE_MODELS)
         has_result = status.state == "done" and status.result is not None
         has_model = has_result and status.operation in MAKE_MODELS
         self.use_button.setVisible(has_model)

@@ -12,8 +12,8 @@ from napari_geosr.gui._form import ConfigForm
 from napari_geosr.gui._labelled import button
 from napari_geosr.gui._section import Section
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.kinds import read_job
 from napari_geosr.jobs.settings import CHANGEABLE
-from napari_geosr.operations.train import TrainJob
 
 
 class ResumeWith(Section):
@@ -65,11 +65,12 @@ class ResumeWith(Section):
         if not is_open or self._folder is None:
             return
         try:
-            training = TrainJob.from_values(self._folder.values()).training
+            job, _ = read_job(self._folder.values(), self._folder.path)
         except GeoSRError as error:
             self.set_open(False)
             self.failed.emit(error)
             return
+        training: Any = job.training  # type: ignore[attr-defined]  # of all that make models
         others = [
             name for name in type(training).model_fields if name not in CHANGEABLE
         ]

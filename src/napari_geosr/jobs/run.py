@@ -63,6 +63,14 @@ class _Requests:
             self.wish = self.job.requested() or self.wish
 
 
+class _Unasked(_Requests):
+    """Stops only where the caller wants it: somebody else looks for requests."""
+
+    def _look(self) -> None:
+        if self.should_stop():
+            self.wish = "pause"
+
+
 def run_steps(
     job: JobFolder, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, None]:
@@ -84,7 +92,8 @@ def run_steps(
         What the operation raised; the job's state says so as well.
     """
     if is_helper():
-        yield from _operation(job, _Requests(job, should_stop))
+        # The process that writes down looks for requests, for all of them at once.
+        yield from _operation(job, _Unasked(should_stop))
         return
     with job.hold():
         job.take("running")
@@ -130,7 +139,8 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
             lost = _write_down(job, step)
             if lost and not told:
                 told = True
-                _write_down(job, Warned(message=lost))
+                with suppress(FileError):  # there may be no room for that either
+                    _write_down(job, Warned(message=lost))
                 yield Warned(message=lost)
             # Counted in voxels or rows, and not in steps of the training.
             aside = isinstance(step, Judged | BlockDone)

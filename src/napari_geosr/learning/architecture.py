@@ -27,11 +27,7 @@ def network_kwargs(config: TrainingConfig, **more: Any) -> dict[str, Any]:
         If the network has no such setting, or the values do not fit.
     """
     kind = NETWORKS.load(config.network).NetworkConfig
-    # The options of a model to start from say all: what they lack is as it was before
-    # the network had that setting.
-    given = bool(config.from_model and config.network_options)
-    defaults: dict[str, Any] = getattr(kind, "training_defaults", {})
-    values = {} if given else dict(defaults)
+    values: dict[str, Any] = dict(getattr(kind, "training_defaults", {}))
     values["ndim"] = config.ndim
     if config.planes > 1:
         values["adjacent_slices"] = config.planes

@@ -23,6 +23,7 @@ References
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -30,6 +31,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.networks._scores import ScoresConfig, likeliest
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
@@ -183,6 +185,8 @@ class UNet(nn.Module):
         While it is trained for labels: to their scores ``(N, n, [Z,] Y, X)``.
         """
         maps = pad_to(x, 2**self.config.levels)
+        if self.training and self.config.batch_norm:
+            self._check_room(maps.shape)
         skips = []
         for level, box in enumerate(self.down):
             if level:
@@ -202,6 +206,16 @@ class UNet(nn.Module):
             return y
         centre = self.config.adjacent_slices // 2
         return y + x[:, centre : centre + 1]
+
+    def _check_room(self, shape: torch.Size) -> None:
+        """Refuse what leaves the norms of the lowest level a single voxel."""
+        if shape[0] * math.prod(n >> self.config.levels for n in shape[2:]) < 2:
+            raise ConfigError(
+                f"Patches of {' × '.join(map(str, shape[2:]))} voxels are too small "
+                f"for batch norms behind {self.config.levels} halvings. Choose larger "
+                "patches, a larger batch or fewer layers, or set the network's option "
+                "batch_norm to false."
+            )
 
     def _halve(self, x: torch.Tensor) -> torch.Tensor:
         if self.config.pooling == "blur":

@@ -59,7 +59,8 @@ class Judge:
         """Raise `Cancelled` where the person asked to stop."""
         if self.should_stop():
             raise Cancelled(
-                "The judging of the model was stopped; resumed, it begins anew."
+                "The judging of the model was stopped; it begins anew after what is "
+                "left of the training."
             )
 
     def to_processor(self) -> Warned:
@@ -93,11 +94,14 @@ class Judge:
         found = []
         for block, shape in zip(blocks, shapes, strict=True):
             target = np.empty(shape, np.float32)
+            failed = False
             try:
                 yield from self._tiles(block, target, before, total)
             except DeviceMemoryError:
                 if self.device == "cpu":
                     raise
+                failed = True
+            if failed:  # not above: there the error still holds what did not fit
                 yield self.to_processor()
                 yield from self._tiles(block, target, before, total)
             before += target.size

@@ -233,7 +233,7 @@ def train_steps(
     Step
         The last is ``ResultReady``: the bundle's path, or None if `should_stop` ended
         it before the last step, or while the model was judged: the same call then
-        judges it anew.
+        trains to the last step, if that was not done, and judges anew.
 
     Raises
     ------

@@ -30,7 +30,8 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -39,6 +40,7 @@ from napari_geosr.learning.adversarial import Distance
 from napari_geosr.learning.architecture import network_kwargs
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses, Updater
+from napari_geosr.learning.running_statistics import left_alone
 from napari_geosr.learning.translation import (
     TranslationConfig,
     TranslationMethod,
@@ -178,6 +180,15 @@ class Method(TranslationMethod):
         made: Tensor = self.modules["backward"](single)
         return made.reshape(*target.shape[:2], *made.shape[2:])
 
+    @contextmanager
+    def _remembering_own_images_alone(self) -> Iterator[None]:
+        """Each way is for images of one kind: what it is given besides is not kept."""
+        with (
+            left_alone(self.modules["network"]),
+            left_alone(self.modules["backward"]),
+        ):
+            yield
+
     def cycles(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """How far both images are from themselves after both ways, and what was made.
 
@@ -190,8 +201,9 @@ class Method(TranslationMethod):
         source, target = batch["source"], batch["target"]
         to_target = self.forth(source)
         to_source = self.back(target)
-        there = (self.back(to_target) - middle(source)).abs().mean()
-        back = (self.forth(to_source) - middle(target)).abs().mean()
+        with self._remembering_own_images_alone():
+            there = (self.back(to_target) - middle(source)).abs().mean()
+            back = (self.forth(to_source) - middle(target)).abs().mean()
         made = {"critic_target": to_target, "critic_source": middle(to_source)}
         return there + back, made
 
@@ -199,8 +211,9 @@ class Method(TranslationMethod):
         """How far images of the right kind are moved; on the other grid, if it is."""
         source, target = batch["source"], batch["target"]
         factor = self.upscale_factor
-        kept_target = self.forth(coarser(target, factor)) - middle(target)
-        kept_source = self.back(finer(middle(source), factor)) - middle(source)
+        with self._remembering_own_images_alone():
+            kept_target = self.forth(coarser(target, factor)) - middle(target)
+            kept_source = self.back(finer(middle(source), factor)) - middle(source)
         return kept_target.abs().mean() + kept_source.abs().mean()
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Losses, dict[str, Tensor]]:

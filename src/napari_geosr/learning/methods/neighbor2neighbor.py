@@ -25,6 +25,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses, Updater
 from napari_geosr.learning.method import Method as _Method
+from napari_geosr.learning.running_statistics import left_alone
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -157,7 +158,8 @@ class Method(_Method):
         middle = second.shape[1] // 2
         # This pass first: within autocast some releases of torch keep the weights as
         # the first pass has cast them, and one without gradients would cut them off.
-        error = network(first) - second[:, middle : middle + 1]
+        with left_alone(network):  # it is whole images that it will restore
+            error = network(first) - second[:, middle : middle + 1]
         with torch.no_grad():
             whole = network(given)
         restored = halves(whole, batch["choice"], self.n_axes)

@@ -1,0 +1,30 @@
+"""Batch norms remember the images that a model will restore, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@contextmanager
+def left_alone(network: nn.Module) -> Iterator[None]:
+    """Passes through `network` in here do not change what its batch norms remember.
+
+    A trained model norms by the statistics that were remembered. Methods that pass
+    other images through it as well, such as those of another kind, would mix them in.
+    """
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
