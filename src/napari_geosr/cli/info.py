@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
+
+import numpy as np
 
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json
 from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.projections import Projections
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import InputConfig
 
@@ -22,6 +28,13 @@ def info(
     from napari_geosr.cli.console import print_json
 
     reading = reading or InputConfig()
+    if reading == InputConfig() and (scan := _projections(path)) is not None:
+        if json:
+            print_json(_describe_projections(scan))
+            return 0
+        for label, value in _projection_lines(scan):
+            print(f"{label:<12} {value}")
+        return 0
     volume = io.read(path, **reading.reading())
     if reading.channel is not None or reading.time is not None:
         volume = volume.select(time=reading.time, channel=reading.channel)
@@ -31,6 +44,84 @@ def info(
     for label, value in _lines(volume):
         print(f"{label:<12} {value}")
     return 0
+
+
+def _projections(path: Path) -> Projections | None:
+    """A scan, if the file holds one; why not, where it looks like one, on stderr."""
+    from napari_geosr.io.projections import is_projections, read_projections
+
+    if not is_projections(path):
+        return None
+    try:
+        return read_projections(path)
+    except GeoSRError as error:
+        print(f"note: as projections it cannot be used: {error}", file=sys.stderr)
+        return None
+
+
+def _describe_projections(scan: Projections) -> dict[str, object]:
+    return {
+        "name": scan.name,
+        "kind": "projections",
+        "path": None if scan.source is None else str(scan.source),
+        "shape": list(scan.shape),
+        "axes": ["angle", "row", "column"],
+        "dtype": str(np.dtype(scan.data.dtype)),
+        "angles": {
+            "first": float(scan.angles[0]),
+            "last": float(scan.angles[-1]),
+            "range": scan.angular_range,
+        },
+        "flats": _count(scan.flats),
+        "darks": _count(scan.darks),
+        "pixel_size": list(scan.pixel_size),
+        "unit": scan.unit,
+        "centre": scan.centre,
+        "geometry": scan.geometry,
+        "source_distance": scan.source_distance,
+        "detector_distance": scan.detector_distance,
+        "line_integrals": scan.is_line_integrals,
+        "provenance": [dict(entry) for entry in scan.provenance],
+        "metadata": {key: _plain(value) for key, value in scan.metadata.items()},
+    }
+
+
+def _count(frames: object) -> int:
+    shape = getattr(frames, "shape", (0,))
+    return int(shape[0])
+
+
+def _projection_lines(scan: Projections) -> list[tuple[str, str]]:
+    dtype = np.dtype(scan.data.dtype)
+    nbytes = int(np.prod(scan.shape)) * dtype.itemsize
+    n_angles, n_rows, n_columns = scan.shape
+    size = " × ".join(f"{v:.6g}" for v in scan.pixel_size)
+    pixel = f"{size} {scan.unit} (row, column)"
+    if not scan.has_physical_size:
+        pixel = "unknown; give --pixel-size and --unit to reconstruct"
+    centre = "not in the file" if scan.centre is None else f"column {scan.centre:g}"
+    geometry = f"{scan.geometry} beam"
+    if scan.geometry != "parallel":
+        geometry += (
+            f", source {scan.source_distance:g} and detector "
+            f"{scan.detector_distance:g} {scan.unit} from the axis"
+        )
+    values = "line integrals" if scan.is_line_integrals else "counts"
+    rows = [
+        ("projections", f"{n_angles} of {n_rows} × {n_columns} pixels (row, column)"),
+        ("data type", f"{dtype}, {format_bytes(nbytes)}; {values}"),
+        (
+            "angles",
+            f"{scan.angles[0]:.6g} … {scan.angles[-1]:.6g} degrees, covering "
+            f"{scan.angular_range:.4g}",
+        ),
+        ("flat fields", str(_count(scan.flats) or "none")),
+        ("dark fields", str(_count(scan.darks) or "none")),
+        ("pixel size", pixel),
+        ("centre", centre),
+        ("geometry", geometry),
+    ]
+    return rows + _remarks(scan)
 
 
 def _describe(volume: Volume) -> dict[str, object]:
@@ -68,12 +159,17 @@ def _lines(volume: Volume) -> list[tuple[str, str]]:
         ("voxel size", voxel),
         ("origin", ", ".join(f"{v:.6g}" for v in volume.origin) + f" {volume.unit}"),
     ]
-    for key, value in volume.metadata.items():
+    return rows + _remarks(volume)
+
+
+def _remarks(data: Volume | Projections) -> list[tuple[str, str]]:
+    """What else the file said, and what made it."""
+    rows = []
+    for key, value in data.metadata.items():
         several = value if isinstance(value, list | tuple) else [value]
         rows += [(str(key), str(one)) for one in several]
-    for entry in volume.provenance:
+    for entry in data.provenance:
         model = entry.get("model", {}).get("name", "")
-        rows.append(
-            ("made by", f"{entry.get('operation')} {model} {entry.get('time')}")
-        )
+        said = (entry.get("operation"), model, entry.get("time"))
+        rows.append(("made by", " ".join(str(word) for word in said if word)))
     return rows

@@ -17,7 +17,9 @@ from napari_geosr.cli.options import (
 from napari_geosr.core.config import Config
 from napari_geosr.operations.projection_inputs import ProjectionsInput
 from napari_geosr.operations.reconstruct_config import (
+    SHARED_SETTINGS,
     ReconstructConfig,
+    ReconstructFields,
     algorithm_options,
 )
 
@@ -58,7 +60,7 @@ def reconstruct(
             help="File to write, in a folder that exists: .ome.tif, .tif or .ome.zarr."
         ),
     ],
-    config: Annotated[ReconstructConfig | None, AS_FLAGS] = None,
+    config: Annotated[ReconstructFields | None, AS_FLAGS] = None,
     special: Annotated[AlgorithmFlags | None, AS_FLAGS] = None,  # type: ignore[valid-type]
     reading: Annotated[ProjectionsInput | None, AS_FLAGS] = None,
     settings: SettingsPath = None,
@@ -113,16 +115,17 @@ def reconstruct(
 
 
 def _settings(
-    config: ReconstructConfig | None, special: Any, path: Path | None
+    config: ReconstructFields | None, special: Any, path: Path | None
 ) -> ReconstructConfig:
     """Settings of the file, overruled by flags; those of the algorithm with them."""
     options = {} if special is None else special.model_dump(exclude_none=True)
     given = {} if config is None else config.model_dump(exclude_unset=True)
     kept: dict[str, Any] = {}
     if path is not None:
-        kept = ReconstructConfig.from_yaml(path).model_dump(exclude_unset=True)
+        kept = ReconstructFields.from_yaml(path).model_dump(exclude_unset=True)
     if given.get("algorithm", kept.get("algorithm")) != kept.get("algorithm"):
-        kept.pop("options", None)  # they belong to the other algorithm
+        for name in (*SHARED_SETTINGS, "options"):  # of the other algorithm
+            kept.pop(name, None)
     both = {**kept.get("options", {}), **given.pop("options", {}), **options}
     return ReconstructConfig.create(**{**kept, **given, "options": both})
 

@@ -145,7 +145,14 @@ class SliceConfig(Config):
         return value
 
 
-class ReconstructConfig(PreparationConfig, SliceConfig):
+class ReconstructFields(PreparationConfig, SliceConfig):
+    """Fields of `ReconstructConfig`, some of which may belong to another algorithm.
+
+    Flags are these: the algorithm that they are for may stand in a file of settings.
+    """
+
+
+class ReconstructConfig(ReconstructFields):
     """All settings between a scan's projections and its volume."""
 
     @model_validator(mode="after")

@@ -1,0 +1,215 @@
+"""A reconstruction that was stopped or killed goes on where it was."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.core.errors import Cancelled, ConfigError, EngineError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import ResultReady, TileDone
+from napari_geosr.io.projections import write_projections
+from napari_geosr.operations import reconstruct_blocks, reconstruct_continued
+from napari_geosr.operations.reconstruct import (
+    ReconstructConfig,
+    find_unfinished,
+    reconstruct_steps,
+)
+from napari_geosr.operations.reconstruct_continued import Journal, journal_of
+from napari_geosr.physics.scan_config import ScanConfig
+from napari_geosr.physics.tomography_simulation import simulate_scan
+
+ROWS, CENTRE = 9, 20.5
+
+
+@pytest.fixture(scope="module")
+def scan() -> Projections:
+    axis = np.arange(34) - 16.5
+    disc = (np.hypot(axis[:, None], axis[None, :]) < 14).astype(np.float32)
+    volume = disc * np.linspace(0.5, 1, ROWS, dtype=np.float32)[:, None, None]
+    return simulate_scan(volume, ScanConfig(projections=40))
+
+
+@pytest.fixture(autouse=True)
+def blocks_of_two(monkeypatch):
+    monkeypatch.setattr(reconstruct_blocks, "_FIRST_ROWS", 2)
+    monkeypatch.setattr(reconstruct_blocks, "_GROWTH", 1)
+    monkeypatch.setattr(reconstruct_blocks, "_PATIENCE", 100.0)
+
+
+def run(projections, stop_after=None, **more):
+    """The result, and the rows that were reconstructed."""
+    settings = {"centre": CENTRE, "threads": 1} | more.pop("settings", {})
+    done: list[TileDone] = []
+    steps = reconstruct_steps(
+        projections,
+        ReconstructConfig.create(**settings),
+        should_stop=lambda: stop_after is not None and len(done) >= stop_after,
+        **more,
+    )
+    for step in steps:
+        if isinstance(step, TileDone):
+            done.append(step)
+        elif isinstance(step, ResultReady):
+            rows = [r for s in done for r in range(*s.slices[0].indices(ROWS))]
+            return step.result, rows
+    raise AssertionError("no result")
+
+
+@pytest.mark.parametrize("suffix", ["", ".tif", ".ome.zarr"])
+def test_it_goes_on_to_the_same_voxels(scan, tmp_path, suffix):
+    out = {"out": tmp_path / f"v{suffix}"} if suffix else {}
+    whole, all_rows = run(scan)
+    assert all_rows == list(range(ROWS))
+    part, before = run(scan, stop_after=2, **out)
+    assert not part.complete
+    assert before == [0, 1, 2, 3]
+    assert np.isnan(np.asarray(part.volume.data[4:])).all()
+    if suffix:
+        assert [p.name for p in tmp_path.iterdir()] == [f"v.incomplete{suffix}"]
+        unfinished = find_unfinished(out["out"])
+    else:
+        unfinished = part.volume
+    result, after = run(scan, unfinished=unfinished, **out)
+    assert result.complete
+    assert after == list(range(4, ROWS))
+    np.testing.assert_array_equal(result.volume.data[:], whole.volume.data[:])
+    record = result.volume.provenance[-1]
+    assert record["complete"] is True
+    assert "finished" not in record
+    if suffix:
+        assert [p.name for p in tmp_path.iterdir()] == [f"v{suffix}"]
+
+
+def test_the_axis_that_was_found_is_found_only_once(scan, tmp_path, monkeypatch):
+    auto = {"settings": {"centre": "auto"}}
+    part, _ = run(scan, stop_after=1, out=tmp_path / "v.tif", **auto)
+    module = "napari_geosr.operations.reconstruct_preparation.find_centre"
+    monkeypatch.setattr(module, lambda *_, **__: pytest.fail("searched again"))
+    unfinished = find_unfinished(tmp_path / "v.tif")
+    result, _ = run(scan, out=tmp_path / "v.tif", unfinished=unfinished, **auto)
+    assert result.complete
+    assert result.centre.column == part.centre.column
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"settings": {"filter": "hann"}}, "other settings"),
+        ({"settings": {"centre": 21.0}}, "another rotation centre"),
+        ({"settings": {"size": 20}}, "other settings|another shape"),
+        ({"angles": 1.0}, "other angles"),
+        ({"pixel_size": (2.0, 2.0)}, "another pixel size"),
+    ],
+)
+def test_what_was_made_otherwise_is_not_gone_on_with(scan, tmp_path, change, says):
+    run(scan, stop_after=1, out=tmp_path / "v.tif")
+    unfinished = find_unfinished(tmp_path / "v.tif")
+    given = scan
+    if "angles" in change:
+        given = scan.replace(angles=scan.angles + change["angles"])
+    if "pixel_size" in change:
+        given = scan.replace(pixel_size=change["pixel_size"])
+    with pytest.raises(ConfigError, match=says):
+        run(
+            given,
+            out=tmp_path / "v.tif",
+            unfinished=unfinished,
+            settings=change.get("settings", {}),
+        )
+    assert (tmp_path / "v.incomplete.tif").exists()
+
+
+def test_nothing_is_left_of_a_run_stopped_at_once(scan, tmp_path):
+    with pytest.raises(Cancelled):
+        run(scan, stop_after=0, out=tmp_path / "v.tif")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_on_the_way_keeps_what_is_finished(scan, tmp_path, monkeypatch):
+    real, calls = reconstruct_blocks.reconstruct_slices, []
+
+    def failing(*args, **more):
+        calls.append(1)
+        if len(calls) == 3:
+            raise EngineError("The device is gone.")
+        return real(*args, **more)
+
+    monkeypatch.setattr(reconstruct_blocks, "reconstruct_slices", failing)
+    with pytest.raises(EngineError, match=r"gone. .* kept as v.incomplete.tif"):
+        run(scan, out=tmp_path / "v.tif")
+    unfinished = find_unfinished(tmp_path / "v.tif")
+    assert "gone" in unfinished.provenance[-1]["error"]
+    result, after = run(scan, out=tmp_path / "v.tif", unfinished=unfinished)
+    assert result.complete
+    assert after[0] == 4
+
+
+def test_a_generator_that_is_closed_leaves_nothing(scan, tmp_path):
+    config = ReconstructConfig.create(centre=CENTRE, threads=1)
+    steps = reconstruct_steps(scan, config, out=tmp_path / "v.tif")
+    next(step for step in steps if isinstance(step, TileDone))
+    steps.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+_KILLED = """
+import os, signal, sys
+from napari_geosr.core.steps import TileDone
+from napari_geosr.operations import reconstruct_blocks, reconstruct_continued
+from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_steps
+reconstruct_blocks._FIRST_ROWS, reconstruct_blocks._GROWTH = 2, 1
+reconstruct_blocks._PATIENCE, reconstruct_continued._INTERVAL = 100.0, 0.0
+config = ReconstructConfig.create(centre=20.5, threads=1)
+n = 0
+for step in reconstruct_steps(sys.argv[1], config, out=sys.argv[2]):
+    n += isinstance(step, TileDone)
+    if n == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+@pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
+def test_a_killed_run_loses_little(scan, tmp_path, suffix):
+    given = write_projections(scan, tmp_path / "scan.h5")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    out = folder / f"v{suffix}"
+    command = [sys.executable, "-c", _KILLED, str(given), str(out)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert not out.exists()
+    unfinished = find_unfinished(out)
+    result, after = run(given, out=out, unfinished=unfinished)
+    assert after == list(range(4, ROWS))
+    whole, _ = run(given)
+    np.testing.assert_array_equal(result.volume.data[:], whole.volume.data[:])
+    assert [p.name for p in folder.iterdir()] == [out.name]
+
+
+def test_a_run_that_still_goes_on_is_not_taken_over(tmp_path, monkeypatch):
+    shape = (4, 8, 8)
+    out = tmp_path / "v.tif"
+    monkeypatch.setattr(reconstruct_continued, "_INTERVAL", 0.0)
+    place = {"axes": "ZYX", "voxel_size": (1,) * 3, "unit": "pixel", "origin": (0,) * 3}
+    with io.create(out, shape=shape, dtype=np.float32, **place) as output:
+        journal = Journal(output)
+        journal.note([(0, 1)])
+        assert journal_of(output.temporary).exists()
+        monkeypatch.setattr(reconstruct_continued.os, "getpid", lambda: -1)
+        with pytest.raises(ConfigError, match="still writes"):
+            find_unfinished(out)
+        monkeypatch.undo()
+        journal.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["v.tif"]
+
+
+def test_there_must_be_something_to_go_on_with(tmp_path: Path):
+    with pytest.raises(ConfigError, match="leave --continue out"):
+        find_unfinished(tmp_path / "v.tif")
