@@ -247,8 +247,12 @@ def test_what_is_refused(scan, files, tmp_path):
         StudyConfig.create(algorithms="fbp,magic")
     with pytest.raises(ConfigError, match="numbers from 2 on"):
         StudyConfig.create(counts=(1,))
-    with pytest.raises(ConfigError, match="options"):
+    with pytest.raises(ConfigError, match="options: There is no .* 'magic'"):
         StudyConfig.create(options={"magic": {}})
+    with pytest.raises(ConfigError, match=r"no setting 'wieght'.*'weight'"):
+        StudyConfig.create(options={"tv": {"wieght": 1}})
+    with pytest.raises(ConfigError, match="learning rate"):
+        StudyConfig.create(options={"tomogan-w": {"learning_rate": -1}})
     with pytest.raises(ConfigError, match=r"15 rows: one half.*Leave msdnet out"):
         study(scan.rows(0, 15), tmp_path, counts=(12,), algorithms="msdnet")
     short = truth.replace(data=np.asarray(truth.data)[1:], source=None)

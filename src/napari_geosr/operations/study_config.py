@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.operations.inputs import COMMAS, numbers_from
-from napari_geosr.operations.study_algorithms import ALGORITHMS, module_of
+from napari_geosr.operations.study_algorithms import ALGORITHMS, checked_options
 from napari_geosr.tomography.filters import FilterName
 from napari_geosr.tomography.preparation_config import StripeRemoval
 
@@ -208,12 +208,10 @@ class StudyConfig(Config):
     def _check_options(
         cls, value: dict[str, dict[str, Any]]
     ) -> dict[str, dict[str, Any]]:
-        for name in value:
-            try:
-                module_of(name)
-            except ConfigError as error:
-                raise ValueError(str(error)) from error
-        return value
+        try:
+            return {name: checked_options(name, value[name]) for name in value}
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
 
     def essential(self) -> dict[str, Any]:
         """Settings that finished cells depend on."""

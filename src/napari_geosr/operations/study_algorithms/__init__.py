@@ -10,6 +10,9 @@ An algorithm module offers, without importing torch:
     Generator of steps; the last is ``ResultReady(Outcome)``: the judged rows from the
     few projections of ``cell`` (`napari_geosr.operations.study_cells.Cell`).
 
+``ALGORITHM`` or ``METHOD``
+    Of `tomography.algorithms` or `learning.methods`: whose settings it takes.
+
 A module may offer ``CANDIDATES`` as well: settings to choose from by their error in
 rows that are not judged.
 
@@ -18,6 +21,7 @@ The file ``tomogan_js.py`` is typed as ``tomogan-js``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from napari_geosr.core.registry import Registry
@@ -38,3 +42,23 @@ def module_of(name: str) -> Any:
         If there is none.
     """
     return ALGORITHMS.load(name.replace("-", "_"))
+
+
+def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that a person gave an algorithm, in their own types.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such algorithm, it has no such setting, or a value is bad.
+    """
+    module = module_of(name)
+    if module.LEARNS:
+        from napari_geosr.learning.methods import config_class as of_method
+
+        kind = of_method(module.METHOD)
+    else:
+        from napari_geosr.tomography.algorithms import config_class as of_algorithm
+
+        kind = of_algorithm(module.ALGORITHM)
+    return kind.create(**options).model_dump(mode="json", include=set(options))

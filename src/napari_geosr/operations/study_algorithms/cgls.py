@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 TITLE = "CGLS"
 LEARNS = False
+ALGORITHM = "cgls"
 CANDIDATES: tuple[dict[str, Any], ...] = tuple(
     {"iterations": n} for n in (5, 10, 20, 40)
 )
@@ -21,4 +22,4 @@ def reconstruct_steps(
     cell: Cell, should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
     """See `napari_geosr.operations.study_algorithms`."""
-    return cell.classical_steps("cgls", CANDIDATES, should_stop)
+    return cell.classical_steps(ALGORITHM, CANDIDATES, should_stop)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 TITLE = "FBP"
 LEARNS = False
+ALGORITHM = "fbp"
 #: Nothing to choose: it is what the others are compared with.
 CANDIDATES: tuple[dict[str, Any], ...] = ()
 
@@ -20,4 +21,4 @@ def reconstruct_steps(
     cell: Cell, should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
     """See `napari_geosr.operations.study_algorithms`."""
-    return cell.classical_steps("fbp", CANDIDATES, should_stop)
+    return cell.classical_steps(ALGORITHM, CANDIDATES, should_stop)

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 TITLE = "MSDNet"
 LEARNS = True
+METHOD = "supervised"
 
 
 def reconstruct_steps(
     cell: Cell, should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
     """See `napari_geosr.operations.study_algorithms`."""
-    return cell.learned_steps("supervised", {"network": "msdnet"}, should_stop)
+    return cell.learned_steps(METHOD, {"network": "msdnet"}, should_stop)

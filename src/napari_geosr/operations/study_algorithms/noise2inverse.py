@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 TITLE = "Noise2Inverse"
 LEARNS = True
+METHOD = "noise2inverse"
 
 
 def reconstruct_steps(
     cell: Cell, should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
     """See `napari_geosr.operations.study_algorithms`."""
-    return cell.learned_steps("noise2inverse", {"network": "msdnet"}, should_stop)
+    return cell.learned_steps(METHOD, {"network": "msdnet"}, should_stop)

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 TITLE = "TomoGAN (JS)"
 LEARNS = True
+METHOD = "tomogan"
 
 
 def reconstruct_steps(
     cell: Cell, should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
     """See `napari_geosr.operations.study_algorithms`."""
-    return cell.learned_steps("tomogan", {"distance": "jensen-shannon"}, should_stop)
+    return cell.learned_steps(METHOD, {"distance": "jensen-shannon"}, should_stop)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 TITLE = "TV"
 LEARNS = False
+ALGORITHM = "tv"
 CANDIDATES: tuple[dict[str, Any], ...] = tuple(
     {"weight": w} for w in (0.01, 0.03, 0.1, 0.3)
 )
@@ -21,4 +22,4 @@ def reconstruct_steps(
     cell: Cell, should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
     """See `napari_geosr.operations.study_algorithms`."""
-    return cell.classical_steps("tv", CANDIDATES, should_stop)
+    return cell.classical_steps(ALGORITHM, CANDIDATES, should_stop)

@@ -1,0 +1,51 @@
+"""``napari-geosr simulate``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from napari_geosr.cli.app import run
+
+SMALL = ["--size", "24", "--rows", "4", "--projections", "12", "--radius", "3,4"]
+
+
+def test_it_writes_a_scan_with_its_truth(tmp_path, capsys):
+    out = tmp_path / "new" / "scan"
+    words = ["simulate", "blobs", "--out", str(out), *SMALL, "--photons", "1e4"]
+    assert run([*words, "--rings", "0.01", "--continuous", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    kept = json.loads((out / "truth.json").read_text(encoding="utf-8"))
+    assert said["porosity"] == kept["porosity"]
+    assert 0 < said["porosity"] < 1
+    assert said["files"]["projections"] == str(out / "projections.h5")
+    settings = kept["provenance"]["settings"]
+    assert (settings["photons"], settings["rings"]) == (1e4, 0.01)
+    assert settings["continuous"] is True
+    assert run(words) == 2
+    assert "already holds" in capsys.readouterr().err
+
+
+def test_it_says_what_was_made(tmp_path, capsys):
+    words = ["simulate", "blobs", "--out", str(tmp_path), *SMALL, "--seed", "3"]
+    assert run(words) == 0
+    assert "%, exactly known" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["sponge"], "sponge"),
+        (["foam", "--radius", "5,3"], "two numbers above zero"),
+        (["foam", "--porosity", "2"], "porosity"),
+        (["foam", "--unit", "parsec"], "parsec"),
+        (["foam", "--photons", "0"], "photons"),
+    ],
+)
+def test_errors_are_one_sentence(tmp_path, capsys, words, says):
+    assert run(["simulate", *words, "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
