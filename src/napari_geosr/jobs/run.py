@@ -93,7 +93,7 @@ def run_steps(
     """
     if is_helper():
         # The process that writes down looks for requests, for all of them at once.
-        yield from _operation(job, _Unasked(should_stop))
+        yield from _operation(job, _Unasked(job, should_stop))
         return
     with job.hold():
         job.take("running")
