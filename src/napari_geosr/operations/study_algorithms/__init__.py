@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from napari_geosr.core.config import Config
 from napari_geosr.core.registry import Registry
 
 ALGORITHMS = Registry(
@@ -53,6 +54,7 @@ def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         If there is no such algorithm, it has no such setting, or a value is bad.
     """
     module = module_of(name)
+    kind: type[Config]
     if module.LEARNS:
         from napari_geosr.learning.methods import config_class as of_method
 
