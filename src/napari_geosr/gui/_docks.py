@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 TRAIN, JOBS = "Train a model", "Jobs"
 RESTORE, POROSITY = "Restore (denoise, super-resolve)", "Measure porosity"
+RECONSTRUCT = "Reconstruct (tomography)"
 #: Docks in the order in which they were opened.
 _numbers = itertools.count()
 #: Width that all docks are made for.

@@ -47,12 +47,15 @@ def _is_ours(path: Path) -> bool:
 def read_layers(path: str | list[str]) -> list[LayerData]:
     """Read a file, a folder or a list of slices as layers, one for each channel.
 
+    Projections in an HDF5 file become two layers: projections and sinograms.
+
     Raises
     ------
     FileError
         One sentence for a person: what is wrong with which file, and what to do.
     """
     from napari_geosr import io
+    from napari_geosr.io.projections import is_projections
 
     if isinstance(path, list) and len(path) > 1:
         from napari_geosr.io.slices import read_slices
@@ -60,11 +63,21 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
         files = [Path(p) for p in path]
         return _layers([read_slices(files, files[0].parent)])
     one = Path(path[0] if isinstance(path, list) else path)
+    if is_projections(one):
+        return _views(one)
     if one.is_dir() and suffix_of(one) in ZARR:
         from napari_geosr.io.ome_zarr import read_levels
 
         return _layers(read_levels(one))
     return _layers([io.read(one)])
+
+
+def _views(path: Path) -> list[LayerData]:
+    """Projections and sinograms of a scan; the Reconstruct dock finds it by them."""
+    from napari_geosr.gui._projection_layers import OpenedScan, projection_layers
+    from napari_geosr.io.projections import read_projections
+
+    return projection_layers(OpenedScan(read_projections(path)))
 
 
 def _layers(levels: list[Volume]) -> list[LayerData]:

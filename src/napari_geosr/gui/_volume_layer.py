@@ -1,0 +1,100 @@
+"""The layer that a reconstruction fills, and what a stopped one left in it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.steps import Step, TargetReady, TileDone
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui._layers import METADATA, add_image_result, layer_metadata
+from napari_geosr.gui._reconstruct_steps import LimitsFound
+from napari_geosr.gui._refresh import Refresher
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+    from napari_geosr.operations.reconstruct import Reconstructed
+
+
+class VolumeLayer:
+    """Follows the steps of one run after the other."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        self._viewer = viewer
+        self._layer: weakref.ref[Image] | None = None
+        self._stopped: Volume | None = None
+        self._key: Any = None
+        self._name_given = ""  # to the layer, which a person may rename
+        self._is_new = False
+        self._refresher: Refresher | None = None
+
+    def layer(self) -> Image | None:
+        """Return the layer of the last run, if it still exists."""
+        layer = None if self._layer is None else self._layer()
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def unfinished(self, key: Any) -> Image | None:
+        """Return the layer that a run of this `key` would fill further, if any.
+
+        The last run was stopped, its layer is there, and nothing was changed since.
+        """
+        layer = self.layer()
+        if self._stopped is None or layer is None or key != self._key:
+            return None
+        return layer if layer.data is self._stopped.data else None
+
+    def begin(self, key: Any) -> Volume | None:
+        """Begin a run; return what an earlier one left for it."""
+        stopped = self._stopped if self.unfinished(key) is not None else None
+        if stopped is None:
+            self._layer = None
+        self._stopped, self._key = None, key
+        return stopped
+
+    def on_step(self, step: Step) -> None:
+        """Add the layer, choose its contrast, show what is finished."""
+        layer = self.layer()
+        if isinstance(step, TargetReady):
+            self._is_new = layer is None
+            if layer is None:
+                name = f"{step.volume.name} (unfinished)"
+                layer = add_image_result(
+                    self._viewer,
+                    step.volume,
+                    like=None,
+                    name=name,
+                    contrast_limits=(0.0, 1.0),
+                )
+                self._name_given = layer.name
+                self._layer = weakref.ref(layer)
+            self._refresher = Refresher(self._viewer, layer)
+        elif isinstance(step, LimitsFound):
+            if layer is not None and self._is_new:
+                layer.contrast_limits = step.limits
+        elif isinstance(step, TileDone) and self._refresher is not None:
+            self._refresher.tile_done(step.slices)
+
+    def finish(self, done: Reconstructed) -> Image | None:
+        """Put the record of the run into the layer and return it, if it is there."""
+        if self._refresher is not None:
+            self._refresher.finish()
+            self._refresher = None
+        layer = self.layer()
+        if layer is None:
+            return None
+        record = layer_metadata(done.volume)[METADATA]
+        layer.metadata[METADATA] = record | {"info": dict(done.volume.metadata)}
+        if not done.complete:
+            self._stopped = done.volume
+        elif layer.name == self._name_given:
+            layer.name = done.volume.name
+        return layer
+
+    def forget(self, layer: Any) -> bool:
+        """Let go of the voxels of a layer that is removed; whether it was this one."""
+        if self._layer is None or layer is not self._layer():
+            return False
+        self._stopped = None
+        return True

@@ -1,0 +1,379 @@
+"""The Reconstruct dock: open projections, find the axis, try a slice, run over all."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.units import PIXEL
+from napari_geosr.gui._docks import POROSITY, SharedPlace, open_dock
+from napari_geosr.gui._duration import duration
+from napari_geosr.gui._layers import unwrapped
+from napari_geosr.gui._lifetime import Connections
+from napari_geosr.gui._notify import show_error
+from napari_geosr.gui._position import plane_on_screen, position_of
+from napari_geosr.gui._projection_layers import OpenedScan, opened_scan
+from napari_geosr.gui._reconstruct_widgets import (
+    CONTINUE,
+    NO_ESTIMATE,
+    RUN,
+    ReconstructWidgets,
+)
+from napari_geosr.gui._reconstructing import Reconstructing
+from napari_geosr.gui._remembered import recall, remember
+from napari_geosr.operations.reconstruct_config import ReconstructConfig
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+    from napari_geosr.core.projections import Projections
+    from napari_geosr.operations.reconstruct_preview import SliceTried
+    from napari_geosr.tomography.centre import Centre
+
+
+class ReconstructDock(ReconstructWidgets):
+    """Reconstructs volumes from projections.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        viewer = unwrapped(napari_viewer)
+        super().__init__(viewer)
+        SharedPlace(self)
+        self._began: tuple[float, int] | None = None
+        self._result: weakref.ref[Image] | None = None
+        self._warnings: list[str] = []
+        self._reconstructing = Reconstructing(viewer, self)
+        remark = self._recall()
+        self._connect()
+        self._on_layer_chosen()
+        if remark:
+            self.message.show_message(remark, "warning")
+
+    def _connect(self) -> None:
+        self.open.opened.connect(self._on_opened)
+        self.open.failed.connect(self._on_failed)
+        self.open.noted.connect(lambda text: self.message.show_message(text, "warning"))
+        self.layer_combo.layerChanged.connect(self._on_layer_chosen)
+        for part in (self.algorithm, self.above, self.form, self.centre):
+            part.changed.connect(self._on_settings)
+        self.centre.findAsked.connect(self._on_find)
+        self.row.valueChanged.connect(self._on_row)
+        self.preview_button.toggled.connect(self._on_preview)
+        self.run_button.clicked.connect(self._on_run)
+        self.cancel_button.clicked.connect(self._on_cancel)
+        self.measure_button.clicked.connect(self._on_measure)
+        self.save_button.saved.connect(self._on_saved)
+        self.save_button.failed.connect(self._on_failed)
+        self.denoise.wanted.connect(self._on_denoise)
+        self.denoise.failed.connect(self._on_failed)
+        self.denoise.said.connect(lambda text: self.message.show_message(text, "ok"))
+        self.study.wanted.connect(self._on_study)
+        self.study.failed.connect(self._on_failed)
+        self.study.said.connect(self.message.show_message)
+        working = self._reconstructing
+        working.busyChanged.connect(self._show_busy)
+        working.centreFound.connect(self._on_centre)
+        working.progressed.connect(self._on_progress)
+        working.warned.connect(self._on_warned)
+        working.failed.connect(self._on_failed)
+        working.previewed.connect(self._on_previewed)
+        working.finished.connect(self._on_finished)
+        connections = Connections(self)
+        connections.connect(self._viewer.dims.events.point, self._on_moved)
+        connections.connect(self._viewer.layers.events.removed, self._on_removed)
+
+    # Choices
+
+    def _recall(self) -> str:
+        try:
+            config = recall("reconstruct", ReconstructConfig)
+            remark = ""
+        except ConfigError as error:
+            config = ReconstructConfig()
+            remark = f"Default settings are used. {error}"
+        self.algorithm.set_config(config)
+        self.above.set_values(config.model_dump())
+        self.form.set_values(config.model_dump())
+        return remark
+
+    def config(self) -> ReconstructConfig:
+        """Return the settings as they are now.
+
+        Raises
+        ------
+        ConfigError
+            If one of them is wrong.
+        """
+        column, known = self.centre.value(), self._reconstructing.known_centre()
+        if (
+            column is not None
+            and known is not None
+            and round(known.column, 2) == column
+        ):
+            column = None  # that very one, with how it was found on record
+        return ReconstructConfig.create(
+            **self.algorithm.values(),
+            **self.above.values(),
+            **self.form.values(),
+            centre="auto" if column is None else column,
+        )
+
+    def opened(self) -> OpenedScan | None:
+        """Return the scan chosen."""
+        return opened_scan(self.layer_combo.layer())
+
+    def _on_opened(self, layer: Image) -> None:
+        self.message.clear()
+        self.layer_combo.set_layer(unwrapped(layer))
+        self._on_layer_chosen()  # now, and not when the list of layers is at rest
+
+    def _on_layer_chosen(self) -> None:
+        opened = self.opened()
+        if opened is self._reconstructing.opened() and opened is not None:
+            return
+        self._show_result(None)
+        self.estimate.setText(NO_ESTIMATE)
+        self._reconstructing.set_scan(opened)
+        self.denoise.set_scan(opened)
+        self.study.set_scan(opened)
+        if opened is None:
+            self.preview_button.setChecked(False)
+            self.facts.setText("Open projections to begin.")
+        else:
+            scan = opened.scan
+            self.facts.setText(_facts(scan))
+            self.algorithm.set_beam(scan.geometry)
+            self.centre.set_columns(scan.n_columns, scan.centre)
+            self.row.blockSignals(True)
+            self.row.setRange(0, scan.n_rows - 1)
+            self.row.setValue(scan.n_rows // 2)
+            self.row.blockSignals(False)
+            self._reconstructing.set_row(self.row.value())
+        self._on_settings()
+        self._show_busy(self._reconstructing.busy)
+
+    def _on_settings(self) -> None:
+        try:
+            config = self.config()
+        except ConfigError as error:
+            self.message.show_error(error)
+            return
+        if self._reconstructing.set_config(config):
+            self.estimate.setText(NO_ESTIMATE)
+        self._name_run_button()
+
+    # The slice on screen
+
+    def _on_row(self, row: int) -> None:
+        self._reconstructing.set_row(row)
+        layer = self.layer_combo.layer()
+        if layer is None or layer.visible:
+            return  # the slider goes over angles
+        place = position_of(self._viewer, layer, (row, 0, 0))[0]
+        self._viewer.dims.set_point(self._viewer.dims.ndim - 3, place)
+
+    def _on_moved(self, _event: Any = None) -> None:
+        layer = self.layer_combo.layer()
+        if layer is None or layer.visible:
+            return
+        row = plane_on_screen(self._viewer, layer, 0, self.row.maximum() + 1)
+        self.row.blockSignals(True)
+        self.row.setValue(row)
+        self.row.blockSignals(False)
+        self._reconstructing.set_row(row)
+
+    # Actions
+
+    def _on_find(self) -> None:
+        self.message.clear()
+        self._reconstructing.find_centre()
+
+    def _on_preview(self, wanted: bool) -> None:
+        if wanted:
+            self.message.clear()
+        self._reconstructing.set_preview(wanted)
+
+    def _on_run(self) -> None:
+        try:
+            config = self.config()
+            # Axis and rows are of this scan alone.
+            remember(
+                "reconstruct",
+                config.model_copy(update={"centre": "auto", "rows": None}),
+            )
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self.message.clear()
+        self._warnings = []
+        self._show_result(None)
+        self._began = None
+        self._reconstructing.set_config(config)
+        self._reconstructing.run()
+        self.preview_button.setChecked(False)
+
+    def _on_cancel(self) -> None:
+        self.progress_label.setText("Stopping…")
+        self.preview_button.setChecked(False)
+        self._reconstructing.cancel()
+
+    def _on_measure(self) -> None:
+        layer = None if self._result is None else self._result()
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.selection.active = layer
+        open_dock(self._viewer, POROSITY)
+
+    def _on_denoise(self) -> None:
+        known = self._reconstructing.known_centre()
+        column = None if known is None else known.column
+        self._hand(lambda scan, config: self.denoise.start(scan, config, column))
+
+    def _on_study(self) -> None:
+        self._hand(self.study.start)
+
+    def _hand(self, start: Callable[[OpenedScan, ReconstructConfig], None]) -> None:
+        """Begin something else with the same scan and settings."""
+        opened = self.opened()
+        if opened is None:
+            return
+        self.message.clear()
+        try:
+            start(opened, self.config())
+        except GeoSRError as error:
+            self.message.show_error(error)
+
+    # What comes back
+
+    def _show_busy(self, what: str) -> None:
+        running = what == "run"
+        has_scan = self._reconstructing.opened() is not None
+        self.preview_button.setEnabled(has_scan and not running)
+        self.run_button.setEnabled(has_scan and not running)
+        self.cancel_button.setEnabled(what != "")
+        self.centre.setEnabled(has_scan and not running)
+        self.centre.find_button.setEnabled(has_scan and what not in ("run", "centre"))
+        for widget in (self.layer_combo, self.algorithm, self.above, self.form):
+            widget.setEnabled(not running)
+        self._name_run_button()
+        # A preview comes and goes with every move: a bar would flicker.
+        shown = what in ("run", "centre")
+        self.progress.setVisible(shown)
+        self.progress_label.setVisible(shown)
+        self.progress.setRange(0, 0 if what else 1)
+        self.progress_label.setText("")
+
+    def _name_run_button(self) -> None:
+        """Run, or go on with what was stopped."""
+        unfinished = self._reconstructing.unfinished()
+        text, tip = RUN
+        if unfinished is not None:
+            text, tip = CONTINUE[0], CONTINUE[1].format(unfinished.name)
+        self.run_button.setText(text)
+        self.run_button.setToolTip(tip)
+
+    def _on_centre(self, centre: Centre, asked: bool) -> None:
+        how = {"from the file": "as the file says"}.get(
+            centre.method, f"found from the projections ({centre.method})"
+        )
+        self.centre.set_known(centre.column, how)
+        if centre.notes:
+            self.message.show_message(" ".join(centre.notes), "warning")
+        if asked:
+            self.centre.set_value(round(centre.column, 2))
+
+    def _on_previewed(self, tried: SliceTried) -> None:
+        opened = self._reconstructing.opened()
+        assert opened is not None
+        n_rows, (_, *edges) = opened.scan.n_rows, tried.volume.shape
+        seconds = tried.seconds * (1 if opened.scan.geometry == "cone" else n_rows)
+        nbytes = 4 * n_rows * edges[0] * edges[1]
+        self.estimate.setText(
+            f"All {n_rows} slices: at most about {duration(seconds)}, "
+            f"{format_bytes(nbytes)} for the result."
+        )
+        self._on_row(self.row.value())
+
+    def _on_progress(self, stage: str, done: int, total: int) -> None:
+        self.progress.setRange(0, total)
+        self.progress.setValue(done)
+        if stage != "slices":
+            if stage:
+                self.progress_label.setText(f"{stage}…")
+            return
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now, done
+        began, first = self._began
+        text = f"{100 * done // max(total, 1)} % of all slices"
+        if done > first:
+            left = (now - began) / (done - first) * (total - done)
+            text += f", {duration(left)} left"
+        self.progress_label.setText(text)
+
+    def _on_warned(self, text: str) -> None:
+        if text not in self._warnings:
+            self._warnings.append(text)
+        self.message.show_message(" ".join(self._warnings), "warning")
+
+    def _on_failed(self, error: Exception) -> None:
+        self.preview_button.setChecked(False)
+        self.message.show_error(error)
+        if not self.isVisible():
+            show_error(error, self)
+
+    def _on_finished(self, layer: Image, done: Any, seconds: float) -> None:
+        warnings, self._warnings = self._warnings, []
+        if done.complete:
+            said = f"Done in {duration(seconds)}."
+            kind = "warning" if warnings else "ok"
+            self.message.show_message(" ".join([said, *warnings]), kind)
+        else:
+            self.message.show_message(
+                "Stopped. The finished slices are kept; Continue reconstructs the "
+                "others."
+            )
+        self._on_row(self.row.value())
+        self._show_result(layer, measurable=done.complete)
+
+    def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:
+        """Offer what can be done with the result; with None, nothing."""
+        self._result = None if layer is None else weakref.ref(layer)
+        opened = self._reconstructing.opened()
+        self.save_button.set_layer(layer, None if opened is None else opened.path)
+        self.measure_button.setVisible(layer is not None and measurable)
+
+    def _on_saved(self, path: Any) -> None:
+        self.message.show_message(f"Saved as {path}.", "ok")
+
+    def _on_removed(self, event: Any) -> None:
+        if self._result is not None and event.value is self._result():
+            self._show_result(None)
+        self._name_run_button()
+
+
+def _facts(scan: Projections) -> str:
+    """What a person wants to see of a scan before reconstructing it."""
+    height, width = scan.pixel_size
+    size = f"{width:g}" if height == width else f"{height:g} × {width:g}"
+    pixels = "" if scan.unit == PIXEL else f" of {size} {scan.unit}"
+    parts = [
+        f"{scan.n_angles} projections over {scan.angular_range:.4g}°",
+        f"{scan.n_rows} × {scan.n_columns} pixels{pixels}",
+        f"{scan.geometry} beam",
+    ]
+    if scan.is_line_integrals:
+        parts.append("line integrals")
+    for frames, word in ((scan.flats, "flat"), (scan.darks, "dark")):
+        if frames is not None:
+            parts.append(f"{int(frames.shape[0])} {word} fields")
+    return ", ".join(parts) + "."

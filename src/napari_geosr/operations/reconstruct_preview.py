@@ -1,0 +1,194 @@
+"""Try a slice before all are reconstructed: with another axis, row or setting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import (
+    CentreFound,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_slice
+from napari_geosr.tomography.centre import Centre, find_centre
+from napari_geosr.tomography.preparation_config import PreparationConfig
+from napari_geosr.tomography.preprocess import Prepared
+
+#: Share of the free memory that line integrals kept for the next slice may take.
+_KEPT_SHARE = 0.2
+#: Values of a slice outside this range (%) are left out of its contrast.
+_CONTRAST = (0.5, 99.5)
+
+Limits = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class SliceTried:
+    """A slice, and what was learned on the way.
+
+    Attributes
+    ----------
+    volume : Volume
+        One slice (1, N, N), in its place.
+    limits : tuple of float
+        A contrast that fits it.
+    seconds : float
+        That the reconstruction alone took.
+    """
+
+    volume: Volume
+    limits: Limits
+    seconds: float
+
+
+@dataclass
+class KeptRow:
+    """Line integrals of the row that is tried: they do not depend on the axis."""
+
+    key: tuple[Any, ...] = ()
+    scan: Projections | None = None
+    _prepared: tuple[tuple[Any, ...], Prepared] | None = field(default=None, repr=False)
+
+    def get(
+        self, scan: Projections, config: ReconstructConfig, row: int
+    ) -> Projections | None:
+        """The rows that slice `row` needs as line integrals, or None if too large."""
+        whole = scan.geometry == "cone"
+        about = (id(scan), config.every, config.preparation())
+        key = (*about, None if whole else row)
+        if key == self.key:
+            return self.scan
+        self.key, self.scan = (), None
+        n = scan.n_rows if whole else 1
+        used = scan.every(config.every) if config.every > 1 else scan
+        nbytes = 4 * used.n_angles * n * scan.n_columns
+        if nbytes > _KEPT_SHARE * free_host_memory():
+            return None
+        if self._prepared is None or self._prepared[0] != about:
+            self._prepared = about, Prepared(used, config.preparation())
+        first = 0 if whole else row
+        sinogram, _ = self._prepared[1].rows(first, first + n)
+        lines: npt.NDArray[np.float32] = np.ascontiguousarray(sinogram.swapaxes(0, 1))
+        self.scan = used.replace(
+            data=lines, flats=None, darks=None, is_line_integrals=True
+        )
+        self.key = key
+        return self.scan
+
+
+def centre_steps(
+    scan: Projections, config: ReconstructConfig, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, None]:
+    """Find the rotation axis.
+
+    Yields
+    ------
+    Step
+        `CentreFound`; the last is ``ResultReady(Centre)``.
+
+    Raises
+    ------
+    ProjectionsError
+        If nothing can be told.
+    Cancelled
+        If `should_stop` says so.
+    """
+    yield StageStarted(message="Finding the rotation axis")
+    used = scan.every(config.every) if config.every > 1 else scan
+    centre = find_centre(
+        used, preparation=config.preparation(), should_stop=should_stop
+    )
+    yield CentreFound(centre=centre)
+    yield ResultReady(result=centre)
+
+
+def slice_steps(
+    scan: Projections,
+    config: ReconstructConfig,
+    row: int,
+    known: Centre | None,
+    kept: KeptRow,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Reconstruct the slice of one row, finding the axis first if nobody knows it.
+
+    Parameters
+    ----------
+    row : int
+        Of the detector.
+    known : Centre, optional
+        The axis, where it was found before and the settings say ``auto``.
+    kept : KeptRow
+        What earlier calls kept, and this one will keep, for the next.
+
+    Yields
+    ------
+    Step
+        `CentreFound`; the last is ``ResultReady(SliceTried)``.
+
+    Raises
+    ------
+    ProjectionsError, ConfigError
+        With one sentence.
+    Cancelled
+        If `should_stop` says so.
+    """
+    yield StageStarted(message="Reconstructing the slice")
+    column = scan.centre if config.centre == "auto" else float(config.centre)
+    if config.centre == "auto" and known is not None:
+        column = known.column
+    if column is None:
+        found: Centre = yield from relay(centre_steps(scan, config, should_stop))
+        column = found.column
+    if should_stop():
+        raise Cancelled("Cancelled.")
+    lines = kept.get(scan, config, row)
+    if should_stop():
+        raise Cancelled("Cancelled.")
+    began = time.monotonic()
+    if lines is None:
+        volume = reconstruct_slice(scan, row, config, column, should_stop=should_stop)
+    else:
+        at = row if lines.n_rows > 1 else 0
+        volume = reconstruct_slice(
+            lines, at, _of_lines(config), column, should_stop=should_stop
+        )
+        z = (row - at) * volume.voxel_size[0]
+        volume = volume.replace(
+            origin=(volume.origin[0] + z, *volume.origin[1:]), name=volume.name
+        )
+    seconds = time.monotonic() - began
+    yield ResultReady(result=SliceTried(volume, contrast(volume.data), seconds))
+
+
+def _of_lines(config: ReconstructConfig) -> ReconstructConfig:
+    """The settings for line integrals that are prepared and thinned already."""
+    done = PreparationConfig().model_dump() | {"every": 1, "rows": None}
+    return config.model_copy(update=done)
+
+
+def contrast(slices: Any) -> Limits:
+    """A contrast that fits the middle one of some slices, its corners left out."""
+    plane = np.asarray(slices[len(slices) // 2])
+    step = max(1, len(plane) // 256)
+    some = plane[::step, ::step]
+    y, x = (np.linspace(-1, 1, n) for n in some.shape)
+    inside = some[(y[:, None] ** 2 + x**2 < 1) & np.isfinite(some)]
+    if not inside.size:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(inside, _CONTRAST))
+    return (low, high) if high > low else (low, low + 1.0)

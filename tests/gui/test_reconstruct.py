@@ -1,0 +1,190 @@
+"""The Reconstruct dock: open, find the axis, try a slice, reconstruct all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tomography_helpers import (
+    PIXEL,
+    ROWS,
+    N,
+    axis_of,
+    idle,
+    opened,
+    phantom,
+    scan,
+    scan_file,
+)
+
+from napari_geosr.gui._reconstruct_widgets import CONTINUE, RUN
+from napari_geosr.operations.reconstruct import reconstruct
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return scan_file(tmp_path_factory.mktemp("scan"))
+
+
+@pytest.fixture(scope="module")
+def made():
+    return scan()
+
+
+def preview(dock, qtbot):
+    with qtbot.waitSignal(dock._reconstructing.previewed, timeout=60_000) as shown:
+        dock.preview_button.click()
+    idle(dock, qtbot)
+    return shown.args[0]
+
+
+def test_without_projections_it_says_what_to_do(viewer):
+    dock = opened(viewer)
+    assert "Open projections" in dock.facts.text()
+    assert not dock.run_button.isEnabled()
+    assert not dock.preview_button.isEnabled()
+
+
+def test_the_axis_is_found(viewer, qtbot, path, made):
+    dock = opened(viewer, path)
+    assert "60 projections over 180°" in dock.facts.text()
+    assert "3 × 2 µm" in dock.facts.text()
+    assert dock.centre.value() is None
+    with qtbot.waitSignal(dock._reconstructing.centreFound, timeout=60_000):
+        dock.centre.find_button.click()
+    idle(dock, qtbot)
+    assert dock.centre.value() == pytest.approx(axis_of(made), abs=0.3)
+    assert "found from the projections" in dock.centre.known.text()
+    # As it was found, and with how on record.
+    assert dock.config().centre == "auto"
+    dock.centre.slider.setValue(dock.centre.slider.value() + 20)
+    assert dock.config().centre == pytest.approx(axis_of(made) + 2, abs=0.3)
+
+
+def test_a_slice_is_previewed_in_its_place(viewer, qtbot, path):
+    dock = opened(viewer, path)
+    projections = viewer.layers[-1]
+    dock.row.setValue(4)
+    tried = preview(dock, qtbot)
+    layer = dock._reconstructing.preview.layer
+    assert layer in viewer.layers
+    assert not projections.visible
+    assert layer.data.shape[0] == 1
+    np.testing.assert_allclose(layer.scale, (PIXEL[0], PIXEL[1], PIXEL[1]))
+    assert layer.translate[0] == pytest.approx(4 * PIXEL[0])
+    assert viewer.dims.point[0] == pytest.approx(4 * PIXEL[0])
+    assert str(layer.units[0]) == "micrometer"
+    assert "6 slices" in dock.estimate.text()
+    known = dock._reconstructing.known_centre()
+    whole = reconstruct(path, centre=known.column, threads=1)
+    np.testing.assert_allclose(tried.volume.data[0], whole.data[4], atol=1e-6)
+    dock.preview_button.click()
+    assert layer not in viewer.layers
+    assert projections.visible
+
+
+def test_the_preview_follows_slider_axis_and_settings(viewer, qtbot, path):
+    dock = opened(viewer, path)
+    preview(dock, qtbot)
+    layer = dock._reconstructing.preview.layer
+    for change in (
+        lambda: viewer.dims.set_point(0, 2 * PIXEL[0]),
+        lambda: dock.row.setValue(5),
+        lambda: dock.centre.slider.setValue(30),
+        lambda: dock.above.set_values({"every": 3}),
+        lambda: dock.algorithm.combo.setCurrentIndex(1),
+    ):
+        before = np.array(layer.data)
+        with qtbot.waitSignal(dock._reconstructing.previewed, timeout=60_000):
+            change()
+        idle(dock, qtbot)
+        assert dock._reconstructing.preview.layer is layer
+        assert not np.array_equal(before, layer.data)
+    assert dock.row.value() == 5
+    assert layer.translate[0] == pytest.approx(5 * PIXEL[0])
+
+
+def test_the_latest_of_many_wishes_is_shown(viewer, qtbot, path):
+    dock = opened(viewer, path)
+    preview(dock, qtbot)
+    shown = []
+    dock._reconstructing.previewed.connect(shown.append)
+    for value in range(40):
+        dock.centre.slider.setValue(value)
+        qtbot.wait(2)
+    idle(dock, qtbot)
+    assert 1 <= len(shown) < 20
+    last = reconstruct(path, centre=dock.centre.value(), threads=1)
+    row = dock.row.value()
+    np.testing.assert_allclose(shown[-1].volume.data[0], last.data[row], atol=1e-6)
+
+
+def test_the_volume_is_reconstructed(viewer, qtbot, path):
+    dock = opened(viewer, path)
+    with qtbot.waitSignal(dock._reconstructing.finished, timeout=60_000) as finished:
+        dock.run_button.click()
+    layer, done, _ = finished.args
+    idle(dock, qtbot)
+    assert done.complete
+    assert layer.name == "discs · fbp"
+    assert layer.data.shape[0] == ROWS
+    np.testing.assert_allclose(layer.scale, (PIXEL[0], PIXEL[1], PIXEL[1]))
+    assert layer.axis_labels == ("z", "y", "x")
+    assert viewer.layers.units is not None
+    low, high = layer.contrast_limits
+    assert -0.1 < low < high < 1
+    record = layer.metadata["geosr"]["provenance"][-1]
+    assert record["operation"] == "reconstruct"
+    assert record["complete"] is True
+    assert record["centre"]["method"] == "wedge"
+    assert layer.metadata["geosr"]["info"]["values"] == "attenuation per µm"
+    edge = (layer.data.shape[1] - N) // 2
+    found = np.asarray(layer.data)[:, edge : edge + N, edge : edge + N]
+    assert np.corrcoef(found.ravel(), phantom().ravel())[0, 1] > 0.9
+    assert dock.message.text.startswith("Done")
+    assert dock.save_button.isVisibleTo(dock)
+    assert dock.measure_button.isVisibleTo(dock)
+    assert dock.run_button.text() == RUN[0]
+
+
+def test_what_was_stopped_is_gone_on_with(viewer, qtbot, tmp_path):
+    dock = opened(viewer, scan_file(tmp_path, rows=20))
+    index = dock.algorithm.combo.findData("sirt")
+    dock.algorithm.combo.setCurrentIndex(index)
+    dock.algorithm.form.set_values({"iterations": 20})
+    dock.algorithm.form.changed.emit()
+    working = dock._reconstructing
+    with qtbot.waitSignal(working.finished, timeout=60_000) as finished:
+        dock.run_button.click()
+        qtbot.waitUntil(
+            lambda: (
+                working.target() is not None
+                and bool(np.isfinite(working.target().data).any())
+            ),
+            timeout=60_000,
+        )
+        dock.cancel_button.click()
+    layer, done, _ = finished.args
+    assert not done.complete
+    idle(dock, qtbot)
+    finite = np.isfinite(layer.data)
+    assert 0 < finite.mean() < 1
+    assert "Continue" in dock.message.text
+    assert dock.run_button.text() == CONTINUE[0]
+    before = np.where(finite, layer.data, 0)
+    dock.above.set_values({"every": 2})
+    assert dock.run_button.text() == RUN[0]
+    dock.above.set_values({"every": 1})
+    assert dock.run_button.text() == CONTINUE[0]
+    with qtbot.waitSignal(working.finished, timeout=60_000) as finished:
+        dock.run_button.click()
+    assert finished.args[0] is layer
+    assert finished.args[1].complete
+    assert (np.asarray(layer.data)[finite] == before[finite]).all()
+    assert np.isfinite(layer.data).all()
+    assert layer.name == "discs · sirt"
+    assert dock.run_button.text() == RUN[0]

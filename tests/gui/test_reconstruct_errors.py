@@ -1,0 +1,115 @@
+"""What goes wrong in the Reconstruct dock is said there, in a sentence."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+from tomography_helpers import ANGLES, idle, opened, scan, scan_file
+
+from napari_geosr.gui._projection_layers import opened_scan
+from napari_geosr.io.projections import write_projections
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+def failed(dock, qtbot, what) -> str:
+    """What is said after `what` failed; nothing runs any more, nothing is raised."""
+    with qtbot.waitSignal(dock._reconstructing.failed, timeout=60_000):
+        what()
+    idle(dock, qtbot)
+    text = dock.message.text
+    assert text.startswith("Error: ")
+    assert "our fault" not in text
+    assert not dock.preview_button.isChecked()
+    assert dock.run_button.isEnabled()
+    return text
+
+
+def test_images_without_angles_ask_for_them(viewer, qtbot, tmp_path):
+    made = scan()
+    frames = np.asarray(made.data)
+    tifffile.imwrite(tmp_path / "views.tif", frames.astype(np.float32))
+    dock = opened(viewer)
+    with qtbot.waitSignal(dock.open.failed, timeout=60_000):
+        dock.open.open(tmp_path / "views.tif")
+    qtbot.waitUntil(dock.open.again_button.isEnabled)
+    assert "angle" in dock.message.text
+    assert dock.open.section.button.isChecked()
+    assert not viewer.layers
+    dock.open.form.set_values(
+        {"angle_range": "0, 180", "pixel_size": "2", "unit": "µm"}
+    )
+    dock.open.form.set_values({"line_integrals": "False"})
+    with qtbot.waitSignal(dock.open.opened, timeout=60_000):
+        dock.open.again_button.click()
+    assert [layer.name for layer in viewer.layers] == [
+        "views · sinogram",
+        "views · projections",
+    ]
+    found = opened_scan(dock.layer_combo.layer())
+    assert found.reading["angle_range"] == (0.0, 180.0)
+    assert found.scan.unit == "µm"
+    np.testing.assert_allclose(found.scan.angles, np.arange(ANGLES) * 180 / ANGLES)
+    assert dock.run_button.isEnabled()
+    assert not dock.open.section.button.isChecked()
+
+
+@pytest.mark.parametrize("text", ["0, 180, 360", "north"])
+def test_a_bad_range_is_refused(viewer, qtbot, tmp_path, text):
+    frames = np.ones((4, 5, 6), np.float32)
+    tifffile.imwrite(tmp_path / "views.tif", frames, photometric="minisblack")
+    dock = opened(viewer)
+    dock.open.form.set_values({"angle_range": text})
+    dock.open.open(tmp_path / "views.tif")
+    assert "angle range" in dock.message.text
+    assert not viewer.layers
+
+
+def test_nan_is_refused_and_may_be_filled(viewer, qtbot, tmp_path):
+    data = np.array(scan().data, np.float32)
+    data[:, 3, 20] = np.nan
+    path = write_projections(scan().replace(data=data), tmp_path / "nan.h5")
+    dock = opened(viewer, path)
+    dock.centre.set_value(25.0)
+    assert "NaN" in failed(dock, qtbot, dock.preview_button.click)
+    assert "NaN" in failed(dock, qtbot, dock.run_button.click)
+    dock.form.set_values({"nonfinite": "fill"})
+    with qtbot.waitSignal(dock._reconstructing.finished, timeout=60_000) as finished:
+        dock.run_button.click()
+    assert finished.args[1].complete
+
+
+def test_too_few_angles_for_the_axis(viewer, qtbot, tmp_path):
+    made = scan().subset(range(20))
+    dock = opened(viewer, write_projections(made, tmp_path / "wedge.h5"))
+    assert "180" in failed(dock, qtbot, dock.centre.find_button.click)
+
+
+def test_settings_that_do_not_fit_are_said_at_once(viewer, qtbot, tmp_path):
+    dock = opened(viewer, scan_file(tmp_path))
+    dock.form.set_values({"rows": "2, 3, 4"})
+    dock.form.changed.emit()
+    assert "rows" in dock.message.text
+    dock.run_button.click()
+    assert dock._reconstructing.busy == ""
+    assert "rows" in dock.message.text
+
+
+def test_a_damaged_file_is_named(viewer, qtbot, tmp_path):
+    path = tmp_path / "bad.h5"
+    with h5py.File(path, "w") as file:
+        file["exchange/data"] = np.zeros((4, 5, 6), np.float32)
+        file["exchange/theta"] = np.zeros(3)
+    dock = opened(viewer)
+    with qtbot.waitSignal(dock.open.failed, timeout=60_000):
+        dock.open.open(path)
+    assert "bad.h5" in dock.message.text
+    qtbot.waitUntil(dock.open.file_button.isEnabled)
+    with qtbot.waitSignal(dock.open.failed, timeout=60_000):
+        dock.open.open(tmp_path / "none.h5")
+    assert "does not exist" in dock.message.text
