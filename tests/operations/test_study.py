@@ -20,7 +20,7 @@ from napari_geosr.core.errors import (
 )
 from napari_geosr.core.steps import ResultReady, Warned
 from napari_geosr.io.projections import read_projections
-from napari_geosr.operations import study_cells
+from napari_geosr.operations import study_cells, study_report
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import CellDone, StudyConfig, study, study_steps
 from napari_geosr.operations.study_algorithms import ALGORITHMS, module_of
@@ -41,6 +41,13 @@ def files(tmp_path_factory) -> dict[str, Path]:
         photons=3e3,
     )
     return made.files
+
+
+@pytest.fixture(autouse=True)
+def quick_pictures(monkeypatch):
+    """Pictures take most of the time of small studies; one study draws them."""
+    for name in ("curves_png", "table_png"):
+        monkeypatch.setattr(study_report, name, lambda *_: b"")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, ResultReady
 from napari_geosr.io.projections import read_projections
 from napari_geosr.models import bundle
+from napari_geosr.operations import study_report
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import StudyConfig, study_steps
 
@@ -22,6 +23,13 @@ TINY = {
     "splits": 2,
     "sample": "circle",
 }
+
+
+@pytest.fixture(autouse=True)
+def quick_pictures(monkeypatch):
+    """Pictures take most of the time of small studies; one study draws them."""
+    for name in ("curves_png", "table_png"):
+        monkeypatch.setattr(study_report, name, lambda *_: b"")
 
 
 @pytest.fixture(scope="module")
