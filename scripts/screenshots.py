@@ -269,6 +269,58 @@ def jobs() -> None:
     save(viewer, "jobs")
 
 
+def simulated_scan(folder: Path) -> Path:
+    """A noisy scan of a foam, with rings and an axis off the middle."""
+    from napari_geosr.operations.simulate import simulate
+
+    made = simulate(
+        "foam",
+        folder,
+        size=192,
+        rows=24,
+        projections=180,
+        photons=3e3,
+        centre_offset=3.4,
+        seed=5,
+    )
+    return made.files["projections"]
+
+
+def open_reconstruct(theme: str, folder: Path) -> tuple[object, QWidget]:
+    """The Reconstruct dock on a simulated scan."""
+    viewer = new_viewer(theme, size=(1280, 940))
+    viewer.open(str(simulated_scan(folder)), plugin=PLUGIN)
+    return viewer, open_dock(viewer, "Reconstruct (tomography)")
+
+
+def reconstruct_preview(theme: str = "dark", name: str = "reconstruct_preview") -> None:
+    """The axis found, and a slice previewed."""
+    with tempfile.TemporaryDirectory() as folder:
+        viewer, dock = open_reconstruct(theme, Path(folder))
+        dock.centre.find_button.click()
+        wait(until=lambda: dock.centre.value() is not None)
+        dock.preview_button.click()
+        wait(until=lambda: "slices" in dock.estimate.text())
+        viewer.reset_view()
+        save(viewer, name)
+
+
+def reconstruct(theme: str = "dark", name: str = "reconstruct") -> None:
+    """The whole volume, with what can be done next."""
+    with tempfile.TemporaryDirectory() as folder:
+        viewer, dock = open_reconstruct(theme, Path(folder))
+        dock.run_button.click()
+        wait(until=lambda: not dock.measure_button.isHidden())
+        dock.denoise_section.set_open(True)
+        viewer.reset_view()
+        save(viewer, name)
+
+
+def reconstruct_light() -> None:
+    """The same in napari's light theme."""
+    reconstruct("light", "reconstruct_light")
+
+
 def overview() -> None:
     """A noisy scan, its restored version and the pores, side by side."""
     viewer = new_viewer(size=(1500, 820))
@@ -317,6 +369,9 @@ PICTURES = {
         train,
         train_light,
         jobs,
+        reconstruct_preview,
+        reconstruct,
+        reconstruct_light,
     )
 }
 

@@ -22,7 +22,8 @@ Otsu rule for all; *volumes* is the Wasserstein-1 distance of the log10 pore vol
 *Dice* compares the pore masks; the *noise-free* row is what a perfect restoration would
 give. The truth of the foam models is the sharp object; that of `ct-denoise` and
 `fluo-denoise` is the same image without noise, blur included, its range for the latter
-the light of a bright structure. Porosity error alone does not discriminate; read it beside the others.
+the light of a bright structure. Porosity error alone does not discriminate; read it
+beside the others.
 """
 COLUMNS = {
     "psnr": ("PSNR (dB)", "{:.1f}"),

@@ -98,7 +98,7 @@ def _projection_lines(scan: Projections) -> list[tuple[str, str]]:
     size = " × ".join(f"{v:.6g}" for v in scan.pixel_size)
     pixel = f"{size} {scan.unit} (row, column)"
     if not scan.has_physical_size:
-        pixel = "unknown; give --pixel-size and --unit to reconstruct"
+        pixel = "unknown; `reconstruct` takes --pixel-size and --unit"
     centre = "not in the file" if scan.centre is None else f"column {scan.centre:g}"
     geometry = f"{scan.geometry} beam"
     if scan.geometry != "parallel":
