@@ -286,39 +286,34 @@ def simulated_scan(folder: Path) -> Path:
     return made.files["projections"]
 
 
-def open_reconstruct(theme: str, folder: Path) -> tuple[object, QWidget]:
+def open_reconstruct(folder: Path) -> tuple[object, QWidget]:
     """The Reconstruct dock on a simulated scan."""
-    viewer = new_viewer(theme, size=(1280, 940))
+    viewer = new_viewer(size=(1280, 940))
     viewer.open(str(simulated_scan(folder)), plugin=PLUGIN)
     return viewer, open_dock(viewer, "Reconstruct (tomography)")
 
 
-def reconstruct_preview(theme: str = "dark", name: str = "reconstruct_preview") -> None:
+def reconstruct_preview() -> None:
     """The axis found, and a slice previewed."""
     with tempfile.TemporaryDirectory() as folder:
-        viewer, dock = open_reconstruct(theme, Path(folder))
+        viewer, dock = open_reconstruct(Path(folder))
         dock.centre.find_button.click()
         wait(until=lambda: dock.centre.value() is not None)
         dock.preview_button.click()
         wait(until=lambda: "slices" in dock.estimate.text())
         viewer.reset_view()
-        save(viewer, name)
+        save(viewer, "reconstruct_preview")
 
 
-def reconstruct(theme: str = "dark", name: str = "reconstruct") -> None:
+def reconstruct() -> None:
     """The whole volume, with what can be done next."""
     with tempfile.TemporaryDirectory() as folder:
-        viewer, dock = open_reconstruct(theme, Path(folder))
+        viewer, dock = open_reconstruct(Path(folder))
         dock.run_button.click()
         wait(until=lambda: not dock.measure_button.isHidden())
         dock.denoise_section.set_open(True)
         viewer.reset_view()
-        save(viewer, name)
-
-
-def reconstruct_light() -> None:
-    """The same in napari's light theme."""
-    reconstruct("light", "reconstruct_light")
+        save(viewer, "reconstruct")
 
 
 def overview() -> None:
@@ -371,7 +366,6 @@ PICTURES = {
         jobs,
         reconstruct_preview,
         reconstruct,
-        reconstruct_light,
     )
 }
 

@@ -23,7 +23,7 @@ from napari_geosr.gui._projection_layers import OpenedScan
 from napari_geosr.gui._worker import Run
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.index import STATE_WORDS
-from napari_geosr.operations.reconstruct import ReconstructConfig
+from napari_geosr.operations.reconstruct_config import ReconstructConfig
 
 if TYPE_CHECKING:
     import napari.viewer

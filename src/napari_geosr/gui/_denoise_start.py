@@ -14,7 +14,7 @@ from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
 from napari_geosr.gui._projection_layers import OpenedScan
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.operations.reconstruct import ReconstructConfig
+from napari_geosr.operations.reconstruct_config import ReconstructConfig
 from napari_geosr.operations.training_scans import ScansConfig
 
 METHOD = "noise2inverse"

@@ -21,11 +21,12 @@ from napari_geosr.gui._job_words import (
     state_text,
     steps_of,
 )
-from napari_geosr.gui._model_handing import ModelHanding, figures_of
+from napari_geosr.gui._model_handing import ModelHanding
 from napari_geosr.jobs import local
 from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.jobs.kinds import MAKE_MODELS
 from napari_geosr.jobs.settings import change_training
+from napari_geosr.operations.figures_in_words import figures_of
 
 if TYPE_CHECKING:
     import napari.viewer

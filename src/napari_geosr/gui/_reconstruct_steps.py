@@ -22,25 +22,24 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui._projection_layers import OpenedScan, projection_layers
 from napari_geosr.gui._warm_up import load_torch_libraries
 from napari_geosr.io import atomic
-from napari_geosr.operations import reconstruct_preview as preview
 from napari_geosr.operations.projection_inputs import ProjectionsInput, open_projections
-from napari_geosr.operations.reconstruct import (
-    ReconstructConfig,
-    prepare_steps,
-    run_steps,
-)
-from napari_geosr.operations.reconstruct_preview import KeptRow, Limits, contrast
+from napari_geosr.operations.reconstruct_config import ReconstructConfig
 
 if TYPE_CHECKING:
+    from napari_geosr.operations.reconstruct_preview import KeptRow
     from napari_geosr.operations.study_config import StudyConfig
     from napari_geosr.tomography.centre import Centre
+
+
+#: What one slice leaves for the next; made in the worker.
+Kept = dict[str, "KeptRow"]
 
 
 @dataclass(frozen=True)
 class LimitsFound(Step):
     """A contrast that fits the first slices of a volume."""
 
-    limits: Limits = (0.0, 1.0)
+    limits: tuple[float, float] = (0.0, 1.0)
 
 
 def open_steps(
@@ -57,17 +56,30 @@ def open_steps(
     yield ResultReady(result=projection_layers(OpenedScan(scan, given)))
 
 
+def centre_steps(
+    scan: Projections, config: ReconstructConfig, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Find the rotation axis: ``ResultReady(Centre)``."""
+    # Here and below: the dock opens without all that computes.
+    from napari_geosr.operations import reconstruct_preview as preview
+
+    yield from preview.centre_steps(scan, config, should_stop)
+
+
 def slice_steps(
     scan: Projections,
     config: ReconstructConfig,
     row: int,
     known: Centre | None,
-    kept: KeptRow,
+    kept: Kept,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
     """Reconstruct the slice of one row: torch is loaded first."""
     load_torch_libraries()
-    yield from preview.slice_steps(scan, config, row, known, kept, should_stop)
+    from napari_geosr.operations import reconstruct_preview as preview
+
+    row_kept = kept.setdefault("row", preview.KeptRow())
+    yield from preview.slice_steps(scan, config, row, known, row_kept, should_stop)
 
 
 def volume_steps(
@@ -80,6 +92,9 @@ def volume_steps(
     """Reconstruct all: as `run_steps`, and `LimitsFound` with the first slices."""
     yield StageStarted(message="Starting")
     load_torch_libraries()
+    from napari_geosr.operations.reconstruct import prepare_steps, run_steps
+    from napari_geosr.operations.reconstruct_preview import contrast
+
     ready = yield from relay(
         prepare_steps(scan, config, known=known, should_stop=should_stop)
     )

@@ -18,21 +18,23 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._projection_layers import OpenedScan
-from napari_geosr.gui._reconstruct_steps import slice_steps, volume_steps
+from napari_geosr.gui._reconstruct_steps import (
+    Kept,
+    centre_steps,
+    slice_steps,
+    volume_steps,
+)
 from napari_geosr.gui._slice_preview import SlicePreview
 from napari_geosr.gui._volume_layer import VolumeLayer
 from napari_geosr.gui._worker import Run
-from napari_geosr.operations.reconstruct import ReconstructConfig, Reconstructed
-from napari_geosr.operations.reconstruct_preview import (
-    KeptRow,
-    SliceTried,
-    centre_steps,
-)
+from napari_geosr.operations.reconstruct_config import ReconstructConfig
 
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
 
+    from napari_geosr.operations.reconstruct import Reconstructed
+    from napari_geosr.operations.reconstruct_preview import SliceTried
     from napari_geosr.tomography.centre import Centre
 
 #: Wait so long after the last move of a slider before a preview starts.
@@ -78,7 +80,7 @@ class Reconstructing(QObject):
         self._config = ReconstructConfig()
         self._row = 0
         self._known: tuple[OpenedScan, Centre] | None = None
-        self._kept = KeptRow()
+        self._kept: Kept = {}
         self.preview = SlicePreview(viewer)
         self._shown_key: tuple[Any, ...] | None = None
         self._trying_key: tuple[Any, ...] | None = None
@@ -127,7 +129,7 @@ class Reconstructing(QObject):
             return
         self._opened = opened
         self._wants_centre = self._wants_run = False
-        self._kept = KeptRow()
+        self._kept = {}
         if opened is None:
             self.set_preview(False)
             self.cancel()

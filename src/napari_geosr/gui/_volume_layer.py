@@ -72,7 +72,9 @@ class VolumeLayer:
             self._refresher = Refresher(self._viewer, layer)
         elif isinstance(step, LimitsFound):
             if layer is not None and self._is_new:
-                layer.contrast_limits = step.limits
+                low, high = layer.contrast_limits = step.limits
+                # Of the sliders: napari widens this by itself, but never narrows it.
+                layer.contrast_limits_range = 2 * low - high, 2 * high - low
         elif isinstance(step, TileDone) and self._refresher is not None:
             self._refresher.tile_done(step.slices)
 
