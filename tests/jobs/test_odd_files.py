@@ -64,6 +64,7 @@ def test_a_damaged_state_is_kept_aside_when_the_job_goes_on(
     again = JobFolder(bad.path)
     assert again.status().state == "interrupted"
     assert again.status().can_resume
+    assert "job.json is damaged" in again.status().message
     with again.hold():
         again.take("running")
     assert again.status().state == "running"

@@ -111,3 +111,17 @@ def method_of(train_job: TrainJob) -> Any:
     from napari_geosr.learning.methods import METHODS
 
     return METHODS.load(train_job.method).Method
+
+
+def test_one_file_given_twice_is_refused(stack: Path) -> None:
+    training = config_class("noise2inverse").create(source=(stack, stack))
+    with pytest.raises(ConfigError, match=r"stack\.tif is given twice"):
+        TrainJob(method="noise2inverse", training=training).check()
+
+
+def test_settings_that_the_network_has_not_got_are_refused_at_once(stack: Path) -> None:
+    training = config_class("tomogan").create(
+        source=(stack,), target=(stack,), network="tomogan", layers=4
+    )
+    with pytest.raises(ConfigError, match="has no layers"):
+        TrainJob(method="tomogan", training=training).check()

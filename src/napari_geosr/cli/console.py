@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,8 @@ def _stop_on_signal(stopping: str) -> Iterator[ShouldStop]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        print(stopping, file=sys.stderr)
+        with suppress(OSError):  # who would read it may be gone
+            print(stopping, file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop.is_set

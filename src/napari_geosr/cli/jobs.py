@@ -66,7 +66,7 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
     for name, value in last.get("losses", {}).items():
         rows.append((name, f"{value:.5g}"))
     if last.get("watts") is not None:
-        rows.append(("power", f"{last['watts']:.0f} W"))
+        rows.append(("power", f"{last['watts']:.3g} W"))
     if status.result is not None:
         rows.append(("model", status.result))
     for label, value in rows:
@@ -112,6 +112,11 @@ def watch_jobs(
         print(_how_to_go_on(status), file=sys.stderr)
     if status.result is not None:
         print(f"Model: {status.result}")
+        from napari_geosr.jobs.kinds import MAKE_MODELS
+        from napari_geosr.operations.figures_in_words import figures_of
+
+        if status.operation in MAKE_MODELS:
+            print(figures_of(status.result))
     return 1 if status.state in _TROUBLE else 0
 
 

@@ -90,6 +90,11 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
         return _say(json, values, text) or 130
     words = {"model": "Model", "volume": "Volume", "restored": "Restored"}
     lines = [f"{words[k]}: {values[k]}" for k in words if values.get(k)]
+    lines += [f"warning: {said}" for said in warnings]
+    if values.get("model"):
+        from napari_geosr.operations.figures_in_words import figures_of
+
+        lines.append(figures_of(Path(str(values["model"]))))
     return _say(json, values, "\n".join(lines))
 
 

@@ -200,10 +200,20 @@ class JobFolder:
 
     def _facts(self) -> dict[str, Any]:
         """What ``job.json`` says; nothing where it cannot be read."""
+        return self._facts_or_fault()[0]
+
+    def _facts_or_fault(self) -> tuple[dict[str, Any], str]:
+        """What ``job.json`` says; or nothing, and why."""
         try:
-            return self._read_facts()
-        except (OSError, ValueError):
-            return {}
+            return self._read_facts(), ""
+        except OSError:
+            return {}, ""
+        except ValueError:
+            return {}, (
+                f"{self.path / _STATE_FILE} is damaged, so it is not known whether the "
+                "job was done. Resume it to be sure; a model that was made is in "
+                f"{self.path / 'result'}."
+            )
 
     def _read_facts(self) -> dict[str, Any]:
         path = self.path / _STATE_FILE
@@ -263,11 +273,11 @@ class JobFolder:
         Whatever stands in the folder, this raises nothing: what makes no sense counts
         as not said.
         """
-        facts = self._facts()
+        facts, damaged = self._facts_or_fault()
         state: State = _state(facts) or "interrupted"
         if state in ALIVE and reading.count(facts.get("pid")) and not _lives(facts):
             state = "interrupted"
-        values, message = dict[str, Any](), str(facts.get("message", ""))
+        values, message = dict[str, Any](), str(facts.get("message", "")) or damaged
         try:
             values = self.values()
         except JobError as error:

@@ -30,6 +30,7 @@ from napari_geosr.operations.inputs import InputConfig, open_to_learn
 from napari_geosr.operations.train_checks import (
     check_contents,
     check_country,
+    check_different,
     check_slices,
 )
 from napari_geosr.operations.train_inputs import note_inputs, refuse_other_inputs
@@ -154,7 +155,10 @@ class TrainJob(Config):
         """
         self.check_settings()
         method = METHODS.load(self.method).Method(self.training)
+        method.network_kwargs()  # settings that the network has not got
         volumes = open_roles(self, method)
+        if method.one_object:
+            check_different(volumes["source"])
         check_slices(self.training, volumes["source"])
         if method.paired and "target" in volumes:
             self._check_pairs(method, volumes)

@@ -83,6 +83,25 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
     return said
 
 
+def check_different(sources: Sequence[Volume]) -> None:
+    """Refuse one file given several times: its noise is its own in every copy.
+
+    Raises
+    ------
+    ConfigError
+        With its name.
+    """
+    known: list[object] = []
+    for volume in sources:
+        if volume.source is not None and volume.source in known:
+            raise ConfigError(
+                f"{volume.title} is given twice: the same file has the same noise, so "
+                "there is nothing to learn from it. Give reconstructions from "
+                "different projections."
+            )
+        known.append(volume.source)
+
+
 def check_contents(volumes: Mapping[str, Sequence[Volume]]) -> None:
     """Refuse volumes without anything to learn from, by a few slices of each.
 
