@@ -31,6 +31,7 @@ from napari_geosr.operations.reconstruct import (
     reconstruct_steps,
 )
 from napari_geosr.operations.reconstruct_rows import RowBands
+from napari_geosr.operations.simulate import simulate
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
 
@@ -240,6 +241,17 @@ def test_a_file_is_read_in_bands_and_comes_back_with_its_record(scan, tmp_path):
     inputs = volume.provenance[-1]["inputs"]
     assert inputs["input"]["checksum"].startswith("sha256:")
     assert steps[-1].result.path == tmp_path / "v.ome.zarr"
+
+
+def test_a_simulated_scan_comes_back_in_its_place(tmp_path):
+    made = simulate("foam", tmp_path, size=24, rows=4, projections=60, centre_offset=2)
+    truth = io.read(made.files["truth"])
+    volume = reconstruct(made.files["projections"], threads=1, size=24)
+    assert volume.shape == truth.shape
+    assert volume.origin == pytest.approx(truth.origin)
+    assert volume.voxel_size == truth.voxel_size
+    found = np.corrcoef(volume.data[1].ravel(), np.asarray(truth.data[1]).ravel())
+    assert found[0, 1] > 0.9
 
 
 def test_bands_read_rows_of_all_frames_once(scan, tmp_path):

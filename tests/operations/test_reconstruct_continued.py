@@ -71,6 +71,7 @@ def test_it_goes_on_to_the_same_voxels(scan, tmp_path, suffix):
     assert not part.complete
     assert before == [0, 1, 2, 3]
     assert np.isnan(np.asarray(part.volume.data[4:])).all()
+    assert part.volume.provenance[-1]["finished"] == [[[0, 4], [0, 42], [0, 42]]]
     if suffix:
         assert [p.name for p in tmp_path.iterdir()] == [f"v.incomplete{suffix}"]
         unfinished = find_unfinished(out["out"])

@@ -113,7 +113,7 @@ def block_steps(
             yield TileDone(done, total, where, slices)
             start = stop
             if not ready.whole:
-                n = _next_rows(n, most, watch.longest)
+                n = _next_rows(n, most, watch.usual)
 
 
 def gaps(finished: list[Rows], n_rows: int) -> Iterator[Rows]:
@@ -180,18 +180,25 @@ class _Progress:
 
 
 class _Watch:
-    """The longest time between two iterations, i.e. two chances to stop."""
+    """The time between two iterations, i.e. two chances to stop."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
-        self.longest = 0.0
+        self.seconds: list[float] = []
         self.residual: float | None = None
 
-    def tick(self, residual: float | None) -> None:
+    def tick(self, iteration: Iteration) -> None:
+        """Note an iteration; what comes before the first of several is no measure."""
         now = time.monotonic()
-        self.longest = max(self.longest, now - self.last)
+        if iteration.done > 1 or iteration.total == 1:
+            self.seconds.append(now - self.last)
         self.last = now
-        self.residual = residual
+        self.residual = iteration.residual
+
+    @property
+    def usual(self) -> float:
+        """Median: other programs make single iterations long."""
+        return float(np.median(self.seconds)) if self.seconds else _PATIENCE
 
 
 def _next_rows(n: int, most: int, seconds: float) -> int:
@@ -249,7 +256,7 @@ def _one_block(
             except StopIteration as end:
                 result: tuple[Slices, ClippingReport] = end.value
                 return result
-            watch.tick(iteration.residual)
+            watch.tick(iteration)
             done, total = progress.within(rows[1] - rows[0], iteration)
             yield IterationDone(done, total, iteration.residual)
     finally:

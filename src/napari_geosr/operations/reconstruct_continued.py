@@ -43,7 +43,7 @@ class Journal:
         if self.output is None or time.monotonic() - self._last < _INTERVAL:
             return
         self.output.array.flush()
-        entry = {"rows": rows, "pid": os.getpid(), "host": socket.gethostname()}
+        entry = {"rows": joined(rows), "pid": os.getpid(), "host": socket.gethostname()}
         place = journal_of(self.output.temporary)
         write_text(place, json.dumps(entry), overwrite=True, durable=False)
         self._last = time.monotonic()
@@ -123,7 +123,18 @@ def _of_a_killed_run(partial: Path, entry: Mapping[str, Any]) -> Volume:
 
 def boxes_of(rows: list[Rows], shape: tuple[int, ...]) -> list[list[list[int]]]:
     """Finished rows as boxes for the record: ``[start, stop]`` along Z, Y, X."""
-    return [[[a, b], [0, shape[1]], [0, shape[2]]] for a, b in rows]
+    return [[[a, b], [0, shape[1]], [0, shape[2]]] for a, b in joined(rows)]
+
+
+def joined(rows: list[Rows]) -> list[Rows]:
+    """Ranges of rows, from low to high, those that touch as one."""
+    found: list[Rows] = []
+    for start, stop in sorted(rows):
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((start, stop))
+    return found
 
 
 def rows_of(kept: KeptPart) -> list[Rows]:

@@ -37,6 +37,7 @@ from napari_geosr.physics.structures import STRUCTURES, Structure
 from napari_geosr.physics.tomography_simulation import (
     Sample,
     cylinder_sample,
+    detector_columns,
     simulate_scan,
 )
 
@@ -224,7 +225,13 @@ class _Run:
         self.pore_fraction = 0.0
 
     def output(self, path: Path, key: str, overwrite: bool) -> Any:
-        """The file of the attenuation, or of the sample's extent."""
+        """The file of the attenuation, or of the sample's extent.
+
+        It lies where a reconstruction of the scan does, whose slices are as wide as
+        the detector and begin at zero.
+        """
+        size = self.structure.shape[-1]
+        air = (detector_columns(size, self.scan) - size) / 2 * self.voxel
         return io.create(
             path,
             shape=self.structure.shape,
@@ -232,7 +239,7 @@ class _Run:
             axes="ZYX",
             voxel_size=(self.voxel,) * 3,
             unit=self.config.unit,
-            origin=(0.0,) * 3,
+            origin=(0.0, air, air),
             overwrite=overwrite,
             kind="image" if key == "truth" else "labels",
         )

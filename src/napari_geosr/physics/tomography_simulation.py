@@ -177,6 +177,12 @@ def scan_steps(
     yield ResultReady(result=detector.projections(counts, known))
 
 
+def detector_columns(size: int, config: ScanConfig) -> int:
+    """Columns of the detector that slices of `size` voxels are seen with."""
+    room = 2 * math.ceil(abs(config.centre_offset)) + 8
+    return config.columns or size + room
+
+
 class _Detector:
     """What is the same for all views of a scan."""
 
@@ -184,9 +190,7 @@ class _Detector:
         self, volume: FloatArray, config: ScanConfig, scale: float | None = None
     ) -> None:
         self.volume, self.config = volume, config
-        size = volume.shape[-1]
-        room = 2 * math.ceil(abs(config.centre_offset)) + 8
-        self.n_columns = config.columns or size + room
+        self.n_columns = detector_columns(volume.shape[-1], config)
         self.centre = (self.n_columns - 1) / 2 + config.centre_offset
         step = config.angle_range / config.projections
         self.step = step
