@@ -66,7 +66,8 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
     for name, value in last.get("losses", {}).items():
         rows.append((name, f"{value:.5g}"))
     if last.get("watts") is not None:
-        rows.append(("power", f"{last['watts']:.3g} W"))
+        watts = last["watts"]
+        rows.append(("power", f"{watts:.0f} W" if watts >= 1 else "less than 1 W"))
     if status.result is not None:
         rows.append(("model", status.result))
     for label, value in rows:

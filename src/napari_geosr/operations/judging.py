@@ -130,7 +130,8 @@ class Judge:
                 if isinstance(step, TileDone):
                     done += math.prod(s.stop - s.start for s in step.slices)
                     yield Judged(done, total)
-                elif not isinstance(step, ResultReady):
+                # Warnings are for who restores: the same images were trained on.
+                elif not isinstance(step, ResultReady | Warned):
                     yield step
         finally:
             steps.close()
