@@ -78,9 +78,12 @@ def test_the_window_stays_alive(viewer, qtbot, tmp_path):
     print(f"slack for the load of this machine: {slack:.1f}")
     assert cpu < 400
     assert seconds < 1.5 * slack
-    for found in (moving, run):
-        assert found.high < 50 * slack
-        assert found.longest < 250 * slack
+    assert moving.high < 50 * slack
+    assert moving.longest < 250 * slack
+    # A run this short is hardly more than its start and end, where napari adds the layer
+    # and draws it for the first time.
+    assert sum(gap > 50 * slack for gap in run.found) <= 3
+    assert run.longest < 800 * slack
 
 
 def test_the_result_may_be_removed_while_it_is_filled(viewer, qtbot, path):
