@@ -80,8 +80,8 @@ def test_the_window_stays_alive(viewer, qtbot, tmp_path):
     assert seconds < 1.5 * slack
     assert moving.high < 50 * slack
     assert moving.longest < 250 * slack
-    # A run this short is hardly more than its start and end, where napari adds the layer
-    # and draws it for the first time.
+    # A run this short is hardly more than its start and end, where napari adds the
+    # layer and draws it for the first time.
     assert sum(gap > 50 * slack for gap in run.found) <= 3
     assert run.longest < 800 * slack
 
