@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @contextmanager
-def left_alone(network: nn.Module) -> Iterator[None]:
+def left_alone(network: nn.Module | Callable[..., Any]) -> Iterator[None]:
     """Passes through `network` in here do not change what its batch norms remember.
 
     A trained model norms by the statistics that were remembered. Methods that pass
     other images through it as well, such as those of another kind, would mix them in.
+    What stands in for a network, such as a filter to compare with, has no norms.
     """
+    from torch import nn
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+    parts = network.modules() if isinstance(network, nn.Module) else ()
+    norms = [part for part in parts if isinstance(part, _BatchNorm)]
     before = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
