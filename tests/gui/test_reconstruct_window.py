@@ -81,9 +81,10 @@ def test_the_window_stays_alive(viewer, qtbot, tmp_path):
     assert moving.high < 50 * slack
     assert moving.longest < 250 * slack
     # A run this short is hardly more than its start and end, where napari adds the
-    # layer and draws it for the first time.
-    assert sum(gap > 50 * slack for gap in run.found) <= 3
-    assert run.longest < 800 * slack
+    # layer and draws it for the first time; and where nothing was reconstructed on this
+    # machine before, loops are compiled, once.
+    assert sum(gap > 50 * slack for gap in run.found) <= 6
+    assert run.longest < 2000 * slack
 
 
 def test_the_result_may_be_removed_while_it_is_filled(viewer, qtbot, path):
@@ -102,7 +103,7 @@ def test_the_projections_may_be_removed(viewer, qtbot, path):
     viewer.layers.remove(dock.layer_combo.layer())
     qtbot.waitUntil(lambda: dock.opened() is None)
     idle(dock, qtbot)
-    assert not dock.run_button.isEnabled()
+    qtbot.waitUntil(lambda: not dock.run_button.isEnabled())
     assert "Open projections" in dock.facts.text()
     assert all("preview" not in layer.name for layer in viewer.layers)
 

@@ -120,10 +120,12 @@ def test_tv_minimises_what_it_says() -> None:
 
 @pytest.mark.parametrize("name", ITERATIVE)
 def test_units_and_brightness_only_scale(name: str) -> None:
-    sinogram = project(torch.rand(1, 30, 30), SMALL)
+    # Few iterations: rounding grows with each of conjugate gradients.
+    random = torch.Generator().manual_seed(0)
+    sinogram = project(torch.rand(1, 30, 30, generator=random), SMALL)
     micrometres = ParallelGeometry(FEW, 32, 14.8, 30, pixel_size=25.0)
-    plain = run(name, sinogram, SMALL, iterations=15)
-    scaled = run(name, 5 * sinogram, micrometres, iterations=15)
+    plain = run(name, sinogram, SMALL, iterations=6)
+    scaled = run(name, 5 * sinogram, micrometres, iterations=6)
     torch.testing.assert_close(scaled, plain / 5, rtol=1e-3, atol=1e-4)
 
 

@@ -159,7 +159,7 @@ def _record(
             "device": str(trainer.accelerator.device),
             "processes": trainer.accelerator.num_processes,
             "parts_per_batch": trainer.parts,
-            "training_seconds": round(trainer.seconds, 1),
+            "training_seconds": round(trainer.seconds, 3),
             **meter.figures(),
         },
         versions={"python": platform.python_version()}
