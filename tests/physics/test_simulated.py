@@ -44,7 +44,7 @@ def test_volumes_are_simulated_when_read_and_once(counted: list[int]) -> None:
     assert counted == [3]
 
 
-@pytest.mark.parametrize("kind", ["ct-scan", "fluo", "foam-scan", "foam-coarse"])
+@pytest.mark.parametrize("kind", ["ct-scan", "fluo", "foam-scan", "blob-scan", "foam-coarse"])
 @pytest.mark.parametrize("number", [1, 7, 11])
 def test_a_volume_is_a_function_of_its_number(
     kind: str, number: int, monkeypatch: pytest.MonkeyPatch

@@ -254,20 +254,23 @@ def random_scan(
     shape: Shape,
     rng: np.random.Generator,
     *,
+    phantom: Phantom | None = None,
     noise: tuple[float, float] = (0.08, 0.8),
     blur: tuple[float, float] = (0.0, 1.2),
     downsample: int = 1,
     strong_noise: float = 0.0,
     small_pores: float = 0.0,
 ) -> Scan:
-    """A varied scan of a varied phantom; `shape` is that of the scan.
+    """A varied scan of a varied phantom, or of `phantom`; `shape` is that of the scan.
 
     Dark and bright pores are equally likely. The contrast is one grey level. For the
     share `small_pores` of the draws it is a foam of small pores with noise from the
     upper half of `noise`. The other parameters are those of :func:`random_imaging`.
     """
     fine: Shape = (shape[0] * downsample, shape[1] * downsample, shape[2] * downsample)
-    if small_pores and rng.random() < small_pores:
+    if phantom is not None:
+        pass
+    elif small_pores and rng.random() < small_pores:
         phantom = small_pore_foam(fine, rng, scale=float(downsample))
         noise = (sum(noise) / 2, noise[1])
     else:

@@ -33,6 +33,7 @@ PREFIX = "simulated:"
 CACHE_BYTES = 1 << 30
 _MOST = 100_000
 _CT_SEED, _FLUO_SEED, _FOAM_SEED, _COARSE_SEED = 20_301, 20_302, 20_303, 20_304
+_BLOB_SEED = 20_306
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,22 @@ def foam_scan(number: int) -> tuple[FloatArray, FloatArray]:
     return made.noisy, made.clean
 
 
+def blob_scan(number: int) -> tuple[FloatArray, FloatArray]:
+    """A scan of irregular pores, many of them joined by necks, and the sharp object."""
+    kind = KINDS["blob-scan"]
+    rng = np.random.default_rng([_BLOB_SEED, number])
+    phantom = phantoms.random_blobs(
+        kind.shape,
+        porosity=rng.uniform(0.06, 0.4),
+        radius=rng.uniform(2.5, 7.0),
+        seed=int(rng.integers(2**31)),
+    )
+    made = scans.random_scan(
+        kind.shape, rng, phantom=phantom, noise=(0.15, 0.8), strong_noise=0.5
+    )
+    return made.noisy, made.clean
+
+
 def foam_coarse(number: int) -> tuple[FloatArray, FloatArray]:
     """A coarse scan of pores in a solid; the sharp object on a grid twice as fine."""
     kind = KINDS["foam-coarse"]
@@ -166,6 +183,7 @@ KINDS = {
     "ct-scan": Kind(ct_scan, 8),
     "fluo": Kind(fluo, 3),
     "foam-scan": Kind(foam_scan, 12, endings=_OBJECT, shape=(24, 128, 128)),
+    "blob-scan": Kind(blob_scan, 12, endings=_OBJECT, shape=(24, 128, 128)),
     "foam-coarse": Kind(foam_coarse, endings=_OBJECT, shape=(48, 48, 48), finer=2),
 }
 
