@@ -17,6 +17,8 @@ def pytest_collection_modifyitems(config, items):
     mine = [item for item in items if HERE in Path(item.path).parents]
     for item in mine:
         item.add_marker(pytest.mark.gui)
+        # Windows of two workers would take the focus from each other.
+        item.add_marker(pytest.mark.xdist_group("gui"))
     shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if mine and sys.platform.startswith("linux") and not shown:
         raise pytest.UsageError(
