@@ -44,8 +44,8 @@ def test_volumes_are_simulated_when_read_and_once(counted: list[int]) -> None:
     assert counted == [3]
 
 
-@pytest.mark.parametrize("kind", ["ct-scan", "fluo", "foam-scan", "blob-scan", "foam-coarse"])
-@pytest.mark.parametrize("number", [1, 7, 11])
+@pytest.mark.parametrize("kind", sorted(simulated.KINDS))
+@pytest.mark.parametrize("number", [7, 11])
 def test_a_volume_is_a_function_of_its_number(
     kind: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,3 +160,33 @@ def test_opening_is_quick() -> None:
     start = time.perf_counter()
     open_simulated("simulated:ct-scan:0-999")
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "factors"),
+    [
+        ("foam-coarse", (2, 2, 2)),
+        ("foam-coarse-4", (4, 4, 4)),
+        ("bone-coarse-8", (8, 8, 8)),
+        ("fluo-coarse", (1, 2, 2)),
+    ],
+)
+def test_finer_objects_lie_where_their_scans_do(
+    kind: str, factors: tuple[int, ...]
+) -> None:
+    coarse, fine = (read(f"simulated:{kind}{e}:3-3") for e in ("", "-object"))
+    assert fine.shape == tuple(
+        f * n for f, n in zip(factors, coarse.shape, strict=True)
+    )
+    z, y, x = coarse.shape
+    a, b, c = factors
+    means = fine.reshape(z, a, y, b, x, c).mean((1, 3, 5))
+
+    def likeness(shift: int, axis: int) -> float:
+        moved = np.roll(means, shift, axis)[1:-1, 1:-1, 1:-1]
+        return float(np.corrcoef(moved.ravel(), coarse[1:-1, 1:-1, 1:-1].ravel())[0, 1])
+
+    assert likeness(0, 0) > 0.5
+    for axis in (i for i, factor in enumerate(factors) if factor > 1):
+        assert likeness(0, axis) > max(likeness(1, axis), likeness(-1, axis))
+        assert likeness(1, axis) == pytest.approx(likeness(-1, axis), abs=0.1)

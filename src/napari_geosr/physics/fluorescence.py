@@ -207,21 +207,31 @@ def random_microscope(
     )
 
 
+def seen(light: FloatArray, microscope: Microscope) -> FloatArray:
+    """`light` as the microscope blurs it, without noise; 1 is a bright structure."""
+    blur = microscope.blur
+    blurred = gaussian_blur(
+        light, (blur * microscope.elongation / microscope.step, blur, blur)
+    )
+    bright = max(float(np.percentile(blurred, BRIGHT)), 1e-6)
+    clean = blurred / np.float32(bright) + np.float32(microscope.background)
+    return clean.astype(np.float32)
+
+
+def counted(
+    clean: FloatArray, microscope: Microscope, rng: np.random.Generator
+) -> FloatArray:
+    """What the camera gives for an image without noise, in photons."""
+    noisy = poisson_gaussian_noise(
+        clean, microscope.photons, microscope.read_noise, rng
+    )
+    return noisy * np.float32(microscope.photons)
+
+
 def expose(
     light: FloatArray, microscope: Microscope, rng: np.random.Generator
 ) -> Exposure:
     """Image `light` twice through `microscope`."""
-    blur = microscope.blur
-    seen = gaussian_blur(
-        light, (blur * microscope.elongation / microscope.step, blur, blur)
-    )
-    bright = max(float(np.percentile(seen, BRIGHT)), 1e-6)
-    clean = (seen / np.float32(bright) + np.float32(microscope.background)).astype(
-        np.float32
-    )
-    noisy, again = (
-        poisson_gaussian_noise(clean, microscope.photons, microscope.read_noise, rng)
-        for _ in range(2)
-    )
-    scale = np.float32(microscope.photons)
-    return Exposure(noisy * scale, again * scale, clean * scale)
+    clean = seen(light, microscope)
+    noisy, again = (counted(clean, microscope, rng) for _ in range(2))
+    return Exposure(noisy, again, clean * np.float32(microscope.photons))

@@ -260,21 +260,24 @@ def random_scan(
     downsample: int = 1,
     strong_noise: float = 0.0,
     small_pores: float = 0.0,
+    scale: float | None = None,
 ) -> Scan:
     """A varied scan of a varied phantom, or of `phantom`; `shape` is that of the scan.
 
     Dark and bright pores are equally likely. The contrast is one grey level. For the
     share `small_pores` of the draws it is a foam of small pores with noise from the
-    upper half of `noise`. The other parameters are those of :func:`random_imaging`.
+    upper half of `noise`. Lengths of the phantom are multiplied by `scale`, by default
+    the factor `downsample`. The other parameters are those of :func:`random_imaging`.
     """
+    scale = float(downsample) if scale is None else scale
     fine: Shape = (shape[0] * downsample, shape[1] * downsample, shape[2] * downsample)
     if phantom is not None:
         pass
     elif small_pores and rng.random() < small_pores:
-        phantom = small_pore_foam(fine, rng, scale=float(downsample))
+        phantom = small_pore_foam(fine, rng, scale=scale)
         noise = (sum(noise) / 2, noise[1])
     else:
-        phantom = random_phantom(fine, rng, scale=float(downsample))
+        phantom = random_phantom(fine, rng, scale=scale)
     sign = -1.0 if rng.random() < 0.5 else 1.0
     texture = random_texture(phantom, rng)
     imaging = random_imaging(

@@ -4,8 +4,10 @@ Volume number `n` of a kind is a function of `n` alone, so a config that names a
 says all there is to know about the data. Kinds that differ in their ending show the
 same object: ``ct-scan`` and ``ct-scan-again`` with independent noise, ``ct-scan-clean``
 without, ``foam-scan-object`` without noise and blur, ``foam-coarse-object`` with twice
-the voxels as well. Grey levels are in standard deviations of the first noisy one from
-its mean. Of most kinds every few numbers is a single image in place of a volume.
+the voxels as well (``foam-coarse-4`` and ``bone-coarse-8``: four and eight times,
+``fluo-coarse``: twice in the plane). Grey levels are in standard deviations of the
+first noisy one from its mean. Of most kinds every few numbers is a single image in
+place of a volume.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
-from napari_geosr.physics import fluorescence, phantoms, scans
+from napari_geosr.physics import fluorescence, phantoms, scans, tubes
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
 
@@ -50,15 +52,15 @@ class Kind:
         Of the versions' names.
     shape : tuple of int
         Of the first version.
-    finer : int
-        Voxels of the other versions per voxel of the first, along every axis.
+    finer : (int, int, int)
+        Voxels of the other versions per voxel of the first, along Z, Y and X.
     """
 
     simulate: Callable[[int], tuple[FloatArray, ...]]
     single_every: int | None = None
     endings: tuple[str, ...] = ("", "-again", "-clean")
     shape: Shape = (16, 128, 128)
-    finer: int = 1
+    finer: tuple[int, int, int] = (1, 1, 1)
 
     def is_single(self, number: int) -> bool:
         """Whether that number is a single image."""
@@ -67,8 +69,8 @@ class Kind:
 
     def version_shape(self, number: int, version: int) -> tuple[int, ...]:
         """Shape of a version of a number."""
-        factor = self.finer if version else 1
-        shape = tuple(factor * n for n in self.shape)
+        factors = self.finer if version else (1, 1, 1)
+        shape = tuple(f * n for f, n in zip(factors, self.shape, strict=True))
         return shape[1:] if self.is_single(number) else shape
 
     def versions(self, number: int) -> tuple[FloatArray, ...]:
@@ -173,9 +175,82 @@ def foam_coarse(number: int) -> tuple[FloatArray, FloatArray]:
         np.random.default_rng([_COARSE_SEED, number]),
         noise=(0.03, 0.5),
         blur=(0.25, 0.8),
-        downsample=kind.finer,
+        downsample=kind.finer[0],
     )
     return made.noisy, made.clean
+
+
+def foam_coarse_4(number: int) -> tuple[FloatArray, FloatArray]:
+    """A coarse scan; the sharp object on a grid four times as fine.
+
+    Its features are half as large, in voxels of the scan, as those of
+    :func:`foam_coarse`.
+    """
+    kind = KINDS["foam-coarse-4"]
+    made = scans.random_scan(
+        kind.shape,
+        np.random.default_rng([_COARSE_SEED, 4, number]),
+        noise=(0.03, 0.3),
+        blur=(0.25, 0.7),
+        downsample=kind.finer[0],
+        scale=kind.finer[0] / 2,
+    )
+    return made.noisy, made.clean
+
+
+def bone_coarse_8(number: int) -> tuple[FloatArray, FloatArray]:
+    """A clinical scan of bone; the sharp object on a grid eight times as fine.
+
+    Struts of 6 to 20 fine voxels, or canals of 1.5 to 16 in radius, as a scan with
+    voxels of 80 µm would show them.
+    """
+    kind = KINDS["bone-coarse-8"]
+    rng = np.random.default_rng([_COARSE_SEED, 8, number])
+    shape = kind.version_shape(number, 1)
+    fine: Shape = (shape[0], shape[1], shape[2])
+    seed = int(rng.integers(2**31))
+    if rng.random() < 0.5:
+        porosity = rng.uniform(0.6, 0.9)
+        phantom = phantoms.bicontinuous(
+            fine, porosity=porosity, wavelength=rng.uniform(40, 110), seed=seed
+        )
+    else:
+        phantom = tubes.cortical_canals(
+            fine,
+            number=int(rng.integers(6, 24)),
+            radius=(1.5, rng.uniform(6, 16)),
+            links=int(rng.integers(0, 12)),
+            seed=seed,
+        )
+    made = scans.random_scan(
+        kind.shape,
+        rng,
+        phantom=phantom,
+        noise=(0.02, 0.2),
+        blur=(0.25, 0.7),
+        downsample=kind.finer[0],
+    )
+    return made.noisy, made.clean
+
+
+def fluo_coarse(number: int) -> tuple[FloatArray, FloatArray]:
+    """Cells under a weak objective; the same under one of twice the aperture.
+
+    The second is free of noise and has twice the pixels along Y and X.
+    """
+    kind = KINDS["fluo-coarse"]
+    rng = np.random.default_rng([_FLUO_SEED, 2, number])
+    microscope = fluorescence.random_microscope(rng, photons=(20.0, 500.0))
+    shape = kind.version_shape(number, 1)
+    fine: Shape = (shape[0], shape[1], shape[2])
+    light = fluorescence.random_phantom(fine, rng, step=microscope.step)
+    sharp = fluorescence.seen(light, microscope)
+    weak = replace(microscope, blur=2 * microscope.blur)
+    seen = fluorescence.seen(light, weak)
+    depth, height, width = kind.shape
+    coarse = seen.reshape(depth, height, 2, width, 2).mean((2, 4), dtype=np.float32)
+    noisy = fluorescence.counted(coarse, microscope, rng)
+    return noisy, sharp * np.float32(microscope.photons)
 
 
 _OBJECT = ("", "-object")
@@ -184,7 +259,18 @@ KINDS = {
     "fluo": Kind(fluo, 3),
     "foam-scan": Kind(foam_scan, 12, endings=_OBJECT, shape=(24, 128, 128)),
     "blob-scan": Kind(blob_scan, 12, endings=_OBJECT, shape=(24, 128, 128)),
-    "foam-coarse": Kind(foam_coarse, endings=_OBJECT, shape=(48, 48, 48), finer=2),
+    "foam-coarse": Kind(
+        foam_coarse, endings=_OBJECT, shape=(48, 48, 48), finer=(2, 2, 2)
+    ),
+    "foam-coarse-4": Kind(
+        foam_coarse_4, endings=_OBJECT, shape=(32, 32, 32), finer=(4, 4, 4)
+    ),
+    "bone-coarse-8": Kind(
+        bone_coarse_8, endings=_OBJECT, shape=(20, 20, 20), finer=(8, 8, 8)
+    ),
+    "fluo-coarse": Kind(
+        fluo_coarse, endings=_OBJECT, shape=(8, 64, 64), finer=(1, 2, 2)
+    ),
 }
 
 

@@ -1,0 +1,249 @@
+"""Networks of tubes: bone cells with their canaliculi, the canals of cortical bone.
+
+Lengths are in voxels. A network of cells knows its graph, which is the truth that the
+connections of a restoration are judged by.
+
+References
+----------
+.. [1] Kollmannsberger et al. The small world of osteocytes: connectomics of the
+   lacuno-canalicular network in bone. New J. Phys. 19, 073019 (2017).
+   doi:10.1088/1367-2630/aa764b
+.. [2] Cooper et al. Comparison of microcomputed tomographic and microradiographic
+   measurements of cortical bone porosity. Calcif. Tissue Int. 74, 437-447 (2004).
+   doi:10.1007/s00223-003-0071-z
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
+
+Array = npt.NDArray[np.float64]
+
+#: Points of a bent path.
+_POINTS = 9
+#: Candidates that are drawn for each cell that has room.
+_TRIES = 40
+#: Semi-axes of a lacuna across, over the one along.
+_LACUNA = (0.5, 0.35)
+
+
+@dataclass(frozen=True, eq=False)
+class CellNetwork:
+    """Cells in bone, joined by canaliculi.
+
+    Attributes
+    ----------
+    phantom : Phantom
+        Lacunae and canaliculi are the pores.
+    cells : ndarray of shape (n, 3)
+        Centres (z, y, x) of the lacunae in voxels.
+    canaliculi : ndarray of shape (m, 2), int
+        Which two cells each joins.
+    """
+
+    phantom: Phantom
+    cells: Array
+    canaliculi: npt.NDArray[np.intp]
+
+    @property
+    def euler_number(self) -> int:
+        """Cells less canaliculi: that of the pores, if no two canaliculi meet."""
+        return len(self.cells) - len(self.canaliculi)
+
+
+def render_tubes(
+    shape: Shape, paths: Sequence[Array], radii: Sequence[float]
+) -> FloatArray:
+    """Fraction of each voxel in tubes with round ends along bent paths.
+
+    Parameters
+    ----------
+    paths : sequence of ndarray of shape (n, 3)
+        Points (z, y, x) of each, joined by straight lines.
+    radii : sequence of float
+        Of each.
+
+    Returns
+    -------
+    ndarray of `shape`
+        To first order in the distance from the surface.
+    """
+    fraction = np.zeros(shape, np.float32)
+    for path, radius in zip(paths, radii, strict=True):
+        for a, b in itertools.pairwise(path):
+            _add_segment(fraction, a, b, radius)
+    return fraction
+
+
+def _add_segment(fraction: FloatArray, a: Array, b: Array, radius: float) -> None:
+    """Add a straight piece: all points nearer than `radius` to the line a … b."""
+    reach = radius + 1
+    key = tuple(
+        slice(max(0, math.ceil(min(p, q) - reach)), min(n, int(max(p, q) + reach) + 1))
+        for p, q, n in zip(a, b, fraction.shape, strict=True)
+    )
+    if any(k.start >= k.stop for k in key):
+        return
+    grid = np.ogrid[key]
+    along = b - a
+    length = float(along @ along)
+    offsets = [g - p for g, p in zip(grid, a, strict=True)]
+    t = sum(o * d for o, d in zip(offsets, along, strict=True)) / max(length, 1e-12)
+    t = np.clip(t, 0, 1)
+    distance = np.sqrt(
+        sum((o - t * d) ** 2 for o, d in zip(offsets, along, strict=True))
+    )
+    inside = np.clip(radius - distance + 0.5, 0, 1)
+    np.maximum(fraction[key], inside, out=fraction[key])
+
+
+def _bent(a: Array, b: Array, bend: float, rng: np.random.Generator) -> Array:
+    """A smooth path from a to b that leaves the straight line by about `bend`."""
+    t = np.linspace(0, 1, _POINTS)[:, None]
+    first, second = rng.standard_normal((2, 3)) * bend
+    sway = np.sin(np.pi * t) * first + np.sin(2 * np.pi * t) * second / 2
+    return np.asarray(a + t * (b - a) + sway)
+
+
+def _apart(
+    shape: Shape, spacing: float, margin: float, rng: np.random.Generator
+) -> Array:
+    """Points at least `spacing` apart and `margin` from the faces, as many as fit."""
+    low, high = np.full(3, margin), np.array(shape) - 1 - margin
+    if (high <= low).any():
+        raise ConfigError(
+            f"A network of cells needs more than {2 * margin + 1:.0f} voxels along "
+            f"every axis, not {' × '.join(map(str, shape))}."
+        )
+    found: list[Array] = []
+    tries = _TRIES * (1 + math.prod(shape) / spacing**3)
+    for point in rng.uniform(low, high, (int(tries), 3)):
+        if all(np.linalg.norm(point - other) >= spacing for other in found):
+            found.append(point)
+    return np.array(found)
+
+
+def cell_network(
+    shape: Shape,
+    *,
+    spacing: float = 36.0,
+    lacuna: float = 10.0,
+    canaliculus: float = 1.6,
+    neighbours: int = 4,
+    bend: float = 3.0,
+    seed: int = 0,
+) -> CellNetwork:
+    """Lacunae of bone cells, joined to their neighbours by thin canaliculi [1]_.
+
+    Parameters
+    ----------
+    spacing : float
+        Least distance between cells.
+    lacuna : float
+        Half the length of a lacuna.
+    canaliculus : float
+        Radius of the canaliculi.
+    neighbours : int
+        Nearest cells that each is joined with.
+    bend : float
+        How far canaliculi leave the straight line.
+
+    Raises
+    ------
+    ConfigError
+        If the volume has no room for cells.
+    """
+    rng = np.random.default_rng(seed)
+    cells = _apart(shape, spacing, lacuna + 2, rng)
+    distances = np.linalg.norm(cells[:, None] - cells[None], axis=-1)
+    near = np.argsort(distances, axis=1)[:, 1 : neighbours + 1]
+    pairs = {(min(i, j), max(i, j)) for i, row in enumerate(near) for j in row.tolist()}
+    joined = np.array(sorted(pairs), np.intp).reshape(-1, 2)
+    paths = [_bent(cells[i], cells[j], bend, rng) for i, j in joined]
+    fraction = render_tubes(shape, paths, [canaliculus] * len(paths))
+    for centre in cells:
+        _add_lacuna(fraction, centre, lacuna, rng)
+    phantom = Phantom(fraction, fraction >= 0.5, "cell_network")
+    return CellNetwork(phantom, cells, joined)
+
+
+def _add_lacuna(
+    fraction: FloatArray, centre: Array, length: float, rng: np.random.Generator
+) -> None:
+    """Add an ellipsoid of a random direction in the volume's main axis' cone."""
+    long = np.array([1.0, *(0.3 * rng.standard_normal(2))])
+    long /= np.linalg.norm(long)
+    second = np.cross(long, rng.standard_normal(3))
+    second /= np.linalg.norm(second)
+    frame = np.stack([long, second, np.cross(long, second)])
+    sizes = length * np.array([1.0, *_LACUNA])
+    key = tuple(
+        slice(max(0, int(c - length - 1)), min(n, int(c + length + 2)))
+        for c, n in zip(centre, fraction.shape, strict=True)
+    )
+    grid = np.ogrid[key]
+    offsets = [g - c for g, c in zip(grid, centre, strict=True)]
+    along = [
+        sum(o * u for o, u in zip(offsets, unit, strict=True)) / size
+        for unit, size in zip(frame, sizes, strict=True)
+    ]
+    level = np.sqrt(sum(a**2 for a in along))
+    slope = np.sqrt(sum((a / s) ** 2 for a, s in zip(along, sizes, strict=True)))
+    # To first order the distance to the surface is (1 - level) over the slope.
+    distance = (1 - level) * level / np.maximum(slope, 1e-9)
+    inside = np.clip(np.where(level < 0.5, 1.0, distance + 0.5), 0, 1)
+    np.maximum(fraction[key], inside, out=fraction[key])
+
+
+def cortical_canals(
+    shape: Shape,
+    *,
+    number: int = 10,
+    radius: tuple[float, float] = (2.0, 10.0),
+    links: int = 6,
+    bend: float = 6.0,
+    seed: int = 0,
+) -> Phantom:
+    """Haversian canals along the first axis with Volkmann canals across [2]_.
+
+    Parameters
+    ----------
+    number : int
+        Canals along the bone.
+    radius : (float, float)
+        Least and largest; log-uniform, so that narrow ones are as frequent as wide.
+    links : int
+        Thinner canals that join neighbouring ones.
+    bend : float
+        How far canals leave the straight line.
+    """
+    rng = np.random.default_rng(seed)
+    depth, height, width = shape
+    paths: list[Array] = []
+    radii: list[float] = []
+    for _ in range(number):
+        y, x = rng.uniform((0, 0), (height, width))
+        lean = 0.15 * depth * rng.standard_normal(2)
+        low = np.array([-8.0, y - lean[0], x - lean[1]])
+        high = np.array([depth + 8.0, y + lean[0], x + lean[1]])
+        paths.append(_bent(low, high, bend, rng))
+        radii.append(math.exp(rng.uniform(*np.log(radius))))
+    for _ in range(links if number > 1 else 0):
+        first = int(rng.integers(number))
+        starts = np.array([path[_POINTS // 2] for path in paths[:number]])
+        order = np.argsort(np.linalg.norm(starts - starts[first], axis=1))
+        second = int(order[min(1 + rng.integers(2), number - 1)])
+        a, b = (paths[i][rng.integers(1, _POINTS - 1)] for i in (first, second))
+        paths.append(_bent(a, b, bend / 3, rng))
+        radii.append(max(radius[0], 0.5 * min(radii[first], radii[second])))
+    fraction = render_tubes(shape, paths, radii)
+    return Phantom(fraction, fraction >= 0.5, "cortical_canals")
