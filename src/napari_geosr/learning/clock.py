@@ -28,7 +28,9 @@ class Clock:
         self.first_step = trainer.step
         self.began = self.last_report = time.monotonic()
         self.sums: dict[str, float] = {}
+        #: Steps noted since the last report, and of them those that had each loss.
         self.counted = 0
+        self.counts: dict[str, int] = {}
         self.validation: float | None = None
         #: Seconds of the last preview, and of all since it began.
         self.preview_seconds = self.all_previews = 0.0
@@ -44,6 +46,7 @@ class Clock:
         """Take in the losses of one more step."""
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
         self.counted += 1
 
     def report_is_due(self, now: float) -> bool:
@@ -68,7 +71,7 @@ class Clock:
     def report(self, now: float) -> TrainingProgress:
         """Sum up what was noted since the last report, and begin anew."""
         trainer = self.trainer
-        losses = {name: s / self.counted for name, s in self.sums.items()}
+        losses = {name: s / self.counts[name] for name, s in self.sums.items()}
         if self.validation is not None:
             losses["validation"] = self.validation
         per_step = (now - self.began) / max(1, trainer.step - self.first_step)
@@ -76,6 +79,7 @@ class Clock:
             self.counted * trainer.config.batch_size / max(now - self.last_report, 1e-6)
         )
         self.sums, self.counted, self.validation = {}, 0, None
+        self.counts = {}
         self.last_report = now
         return TrainingProgress(
             trainer.step,

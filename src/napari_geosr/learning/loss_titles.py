@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import cache
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.learning.losses.terms import titles
 from napari_geosr.learning.methods import METHODS
 
 #: Of all methods; what each has beside these its ``Method.loss_titles`` say.
@@ -18,7 +19,7 @@ _TITLES = {
 @cache
 def loss_titles() -> dict[str, str]:
     """What the losses of all methods are called, by name."""
-    found: dict[str, str] = {}
+    found = titles()
     for name in METHODS.names():
         # A method of another package that cannot be imported has no curves to name.
         with suppress(ConfigError):

@@ -135,6 +135,9 @@ class Method:
         """
         return []
 
+    def prepare(self, patches: Patches) -> None:
+        """Get to know what is learned from, before the first step."""
+
     def network_kwargs(self) -> dict[str, Any]:
         """Settings of the network that becomes the model, for its card."""
         more = (

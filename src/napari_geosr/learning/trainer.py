@@ -90,6 +90,7 @@ class Trainer:
         self.accelerator = make_accelerator(device, precision_on(config, device))
         self.processes = Processes(self.accelerator, config.batch_size)
         self.preview = preview if self.accelerator.is_main_process else None
+        method.prepare(patches)
         torch.manual_seed(config.seed)
         method.modules = method.build()
         self._reduce_hidden_maps()

@@ -13,20 +13,14 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 #: Errors above this many standard deviations count linearly in the Huber loss.
 HUBER_DELTA = 0.5
 #: Share of the similarity in the mix, as in [2]_.
 SSIM_SHARE = 0.84
-#: Weight of the gradients beside the voxels themselves.
-GRADIENT_WEIGHT = 0.2
 #: Grey values of standardised data lie within these, nearly all: SSIM wants a range.
 _LOWEST, _SPAN = -2.0, 4.0
 _RADIUS = 5
@@ -52,21 +46,6 @@ def ssim(output: Tensor, target: Tensor) -> Tensor:
     shifted = (image - _LOWEST for image in (output, target))
     similar = structural_similarity(*shifted, data_range=_SPAN)
     return SSIM_SHARE * (1 - similar) + (1 - SSIM_SHARE) * l1(output, target)
-
-
-def gradient(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error of the voxels and of the steps between neighbours."""
-    steps = gradient_difference(output, target)
-    return l1(output, target) + GRADIENT_WEIGHT * steps
-
-
-#: What a person chooses from.
-LOSSES: dict[str, Loss] = {f.__name__: f for f in (l2, l1, huber, ssim, gradient)}
-
-
-def describe() -> dict[str, str]:
-    """One line on every loss, by name."""
-    return {name: str(loss.__doc__).partition("\n")[0] for name, loss in LOSSES.items()}
 
 
 def gradient_difference(output: Tensor, target: Tensor) -> Tensor:

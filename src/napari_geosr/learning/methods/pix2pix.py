@@ -1,8 +1,9 @@
 """Pix2Pix: learn to turn one kind of image into another, from aligned pairs.
 
-The generator is held near its target by the mean absolute error, and made to look like
-one by a critic of patches that sees the input as well [1]_. With an upscale factor the
-target has finer voxels; the critic then sees the input interpolated to them.
+The generator is held near its target by the mean absolute error (or other losses, also
+of geometry, that a person chooses), and made to look like one by a critic of patches
+that sees the input as well [1]_. With an upscale factor the target has finer voxels;
+the critic then sees the input interpolated to them.
 
 The published weights are 1 and 100. Here the larger one is 1, so that the limit on the
 length of gradients has the meaning that it has in other methods, and they stand at 1 to
@@ -21,7 +22,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.losses.choice import LossNames
 from napari_geosr.learning.method import Batch, Losses, Updater
+from napari_geosr.learning.target_loss import (
+    TargetLossConfig,
+    TargetLossMethod,
+    about_losses,
+)
 from napari_geosr.learning.translation import (
     TranslationConfig,
     TranslationMethod,
@@ -34,21 +42,30 @@ if TYPE_CHECKING:
 NEEDS = "pairs of two kinds of scan of the same object, in the same place"
 
 
-class Config(TranslationConfig):
+class Config(TranslationConfig, TargetLossConfig):
     """Settings of Pix2Pix."""
 
+    loss: LossNames = Field(
+        "l1", title="Loss", description=about_losses("What holds it to the target.")
+    )
     pixel_weight: float = Field(
-        1.0, ge=0, title="Pixel weight", description="Of the mean absolute error."
+        1.0, ge=0, title="Pixel weight", description="Of the loss to the target."
     )
     adversarial_weight: float = Field(
         0.02, ge=0, title="Adversarial weight", description="Of the critic's judgement."
     )
 
 
-class Method(TranslationMethod):
+class Method(TargetLossMethod, TranslationMethod):
     """A generator between its target and a critic that knows the input."""
 
     config: Config
+
+    @classmethod
+    def check(cls, config: TrainingConfig) -> None:
+        """Beside the data and the network: boxes that are larger than patches."""
+        super().check(config)
+        cls(config).check_window()
 
     def build(self) -> dict[str, nn.Module]:
         """Generator and critic of patches."""
@@ -73,14 +90,14 @@ class Method(TranslationMethod):
         """The generator's: near the target, and like it to the critic."""
         source, target = batch["source"], batch["target"]
         output = self.modules["network"](source)
-        pixel = (output - target).abs().mean()
+        pixel, parts = self.target_loss(output, target)
         adversarial = self.convince("critic", self.together(source, output))
         adversarial = adversarial / self.patch_scale(target)
         total = (
             self.config.pixel_weight * pixel
             + self.config.adversarial_weight * adversarial
         )
-        return total, {"pixel": pixel, "adversarial": adversarial}
+        return total, {"pixel": pixel, "adversarial": adversarial, **parts}
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """True pairs against made ones, with the generator held still."""
@@ -94,10 +111,12 @@ class Method(TranslationMethod):
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
         """One step of the critic, one of the generator."""
+        self.target_loss.go_to(loop)
         losses = loop.update("critic", batches, self.critic_loss)
         return loop.update("network", batches, self.loss) | losses
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The pixel term: a critic's judgement is no measure over time."""
+        """The loss to the target: a critic's judgement is no measure over time."""
         output = self.modules["network"](batch["source"])
-        return {"pixel": float((output - batch["target"]).abs().mean())}
+        pixel, _ = self.target_loss(output, batch["target"], progress=1)
+        return {"pixel": float(pixel)}

@@ -17,7 +17,11 @@ from napari_geosr.learning.architecture import network_kwargs
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.labels import check_labels, wrong_label
 from napari_geosr.learning.method import Arrays, Batch, Losses
-from napari_geosr.learning.method import Method as _Method
+from napari_geosr.learning.target_loss import (
+    TargetLossConfig,
+    TargetLossMethod,
+    refuse_on_labels,
+)
 from napari_geosr.networks import NETWORKS
 
 if TYPE_CHECKING:
@@ -30,15 +34,9 @@ if TYPE_CHECKING:
 NEEDS = "pairs of a poor scan and a good one, or its labels, in the same place"
 
 
-class Config(TrainingConfig):
+class Config(TargetLossConfig):
     """Settings of supervised learning."""
 
-    loss: Literal["l2", "l1", "huber", "ssim", "gradient"] = Field(
-        "l2",
-        title="Loss",
-        description="What is made small: l2 (best PSNR), l1 or huber (outliers count "
-        "less), ssim (structure), gradient (edges).",
-    )
     labels: int = Field(
         1,
         ge=1,
@@ -64,8 +62,8 @@ class Config(TrainingConfig):
     )
 
 
-class Method(_Method):
-    """Bring the output near the target, by a loss of choice."""
+class Method(TargetLossMethod):
+    """Bring the output near the target, by losses of choice."""
 
     roles = ("source", "target")
     output_role = "target"
@@ -112,6 +110,7 @@ class Method(_Method):
                 "targets finer along Z, Y and X, or to 2D, with targets finer along "
                 "Y and X."
             )
+        cls(config).check_window()
 
     def network_kwargs(self) -> dict[str, Any]:
         """Settings of the network, with the number of dilations and the factor."""
@@ -127,7 +126,7 @@ class Method(_Method):
     def look(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
         """Say which labels there are none of, and that a loss does not apply."""
         if self.labels == 1:
-            return []
+            return super().look(volumes)
         said = check_labels(volumes["target"], self.labels)
         if self.config.loss != Config.model_fields["loss"].default:
             said.append(
@@ -156,17 +155,15 @@ class Method(_Method):
         return drawn
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """The chosen loss, or cross-entropy where the target is labels.
+        """The chosen losses, or cross-entropy where the target is labels.
 
-        See `napari_geosr.learning.losses.pixel` and `…labels`.
+        See `napari_geosr.learning.losses.terms` and `…labels`.
         """
         if self.labels > 1:
             return self._loss_of_labels(batch)
-        from napari_geosr.learning.losses.pixel import LOSSES
-
         output = self.modules["network"](batch["source"])
-        error = LOSSES[self.config.loss](output, batch["target"])
-        return error, {"loss": error}
+        error, parts = self.target_loss(output, batch["target"])
+        return error, {"loss": error, **parts}
 
     def _loss_of_labels(self, batch: Batch) -> tuple[Tensor, Losses]:
         import torch
@@ -185,15 +182,17 @@ class Method(_Method):
         return 1 - mean_dice(found, target, self.labels)
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The loss; of labels what is missing to a mean Dice of 1."""
-        if self.labels == 1:
-            return super().validate(batch)
+        """The loss in full; of labels what is missing to a mean Dice of 1."""
         found = self.modules["network"](batch["source"])
+        if self.labels == 1:
+            error, _ = self.target_loss(found, batch["target"], progress=1)
+            return {"loss": float(error)}
         return {"missed overlap": self._missed(found, batch["target"])}
 
 
 def _check_for_labels(config: Config) -> None:
     """Refuse settings under which no labels can be learned."""
+    refuse_on_labels(config)
     if (config.upscale_factor or 1) > 1:
         raise ConfigError(
             "Labels are learned at the voxels of the source: leave the upscale factor "

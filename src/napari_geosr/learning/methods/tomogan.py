@@ -1,8 +1,9 @@
 """TomoGAN: learn from pairs, with a critic and a feature network beside the pixels.
 
-The loss of the generator has three parts [1]_: the mean squared error, the distance of
-features, and the critic's judgement. The distance that the critic stands for is that of
-Jensen and Shannon, as published, or of Wasserstein with gradient penalty.
+The loss of the generator has three parts [1]_: the mean squared error (or other losses,
+also of geometry, that a person chooses), the distance of features, and the critic's
+judgement. The distance that the critic stands for is that of Jensen and Shannon, as
+published, or of Wasserstein with gradient penalty.
 
 The published weights (20, 0.5 and 2) belong to grey values from 0 to 255. Here data are
 standardised, and the defaults are set anew so that the terms have the same order. On a
@@ -35,6 +36,7 @@ from napari_geosr.learning.adversarial import (
 )
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses, Updater
+from napari_geosr.learning.target_loss import TargetLossConfig, TargetLossMethod
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +52,7 @@ _MOST_PIXEL_STEPS = 1000
 _ADVERSARIAL_WEIGHT = {"jensen-shannon": 0.01, "wasserstein": 0.1, "least-squares": 0.1}
 
 
-class Config(AdversarialConfig):
+class Config(AdversarialConfig, TargetLossConfig):
     """Settings of TomoGAN."""
 
     network: str = Field(
@@ -67,7 +69,7 @@ class Config(AdversarialConfig):
         description="Slices that a 2.5D network sees at once; an odd number.",
     )
     pixel_weight: float = Field(
-        1.0, ge=0, title="Pixel weight", description="Of the mean squared error."
+        1.0, ge=0, title="Pixel weight", description="Of the loss to the target."
     )
     perceptual_weight: float = Field(
         0.5, ge=0, title="Perceptual weight", description="Of the distance of features."
@@ -101,7 +103,7 @@ class Config(AdversarialConfig):
     )
 
 
-class Method(AdversarialMethod):
+class Method(TargetLossMethod, AdversarialMethod):
     """A generator between its target, a feature network and a critic."""
 
     loss_titles: Mapping[str, str] = {
@@ -123,6 +125,7 @@ class Method(AdversarialMethod):
             from napari_geosr.learning.losses.perceptual import load_features
 
             load_features("vgg19")
+        cls(config).check_window()
 
     @property
     def adversarial_weight(self) -> float:
@@ -155,10 +158,10 @@ class Method(AdversarialMethod):
         return min(_MOST_PIXEL_STEPS, int(_PIXEL_SHARE * steps)) if wasserstein else 0
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """The pixel term alone: of the first steps, and of validation."""
+        """The pixel term alone, of the first steps: what holds it to the target."""
         output = self.modules["network"](batch["source"])
-        error = (output - batch["target"]).square().mean()
-        return error, {"pixel": error}
+        error, parts = self.target_loss(output, batch["target"])
+        return error, {"pixel": error, **parts}
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """All three parts."""
@@ -166,10 +169,10 @@ class Method(AdversarialMethod):
 
         config, target = self.config, batch["target"]
         output = self.modules["network"](batch["source"])
-        pixel = (output - target).square().mean()
+        pixel, parts = self.target_loss(output, target)
         adversarial = self.convince("critic", output) / self.patch_scale(target)
         total = config.pixel_weight * pixel + self.adversarial_weight * adversarial
-        losses = {"pixel": pixel, "adversarial": adversarial}
+        losses = {"pixel": pixel, "adversarial": adversarial, **parts}
         if config.perceptual_weight:
             features = self._feature_network(target)
             losses["perceptual"] = perceptual_loss(features, output, target)
@@ -186,6 +189,7 @@ class Method(AdversarialMethod):
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
         """One step of the generator, then those of the critic."""
+        self.target_loss.go_to(loop)
         first = [nth(batch, 0) for batch in batches]
         if loop.step < self.pixel_steps(loop.steps):
             return loop.update("network", first, self.loss)
@@ -197,8 +201,9 @@ class Method(AdversarialMethod):
 
     def validate(self, batch: Batch) -> dict[str, float]:
         """The pixel term: a critic's judgement is no measure over time."""
-        _, losses = self.loss(batch)
-        return {name: float(value) for name, value in losses.items()}
+        output = self.modules["network"](batch["source"])
+        pixel, _ = self.target_loss(output, batch["target"], progress=1)
+        return {"pixel": float(pixel)}
 
     def _feature_network(self, like: Tensor) -> nn.Module:
         from napari_geosr.learning.losses.perceptual import load_features

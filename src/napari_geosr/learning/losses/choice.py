@@ -1,0 +1,98 @@
+"""Losses as people write them, ``l1,gradient,cldice:0.3``: names and their weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.listed import Listed
+from napari_geosr.learning.losses.terms import TERMS, describe
+
+#: What stands beside losses of edges where no other loss of grey values is given.
+GREY_VALUES = "l1"
+
+
+def parse_losses(text: str) -> dict[str, float]:
+    """Weights of the losses that are named in ``NAME[:WEIGHT],…``, in that order.
+
+    Raises
+    ------
+    ConfigError
+        If a name is not known, twice there or without another that it needs; or a
+        weight is no number above 0.
+    """
+    weights: dict[str, float] = {}
+    kinds: dict[str, str] = {}
+    for part in (part.strip() for part in text.split(",")):
+        name, colon, weight = (word.strip() for word in part.partition(":"))
+        if name not in TERMS.modules():
+            raise ConfigError(
+                f"There is no loss {name!r}. Known: {', '.join(describe())}; several "
+                "are separated by commas."
+            )
+        if name in weights:
+            raise ConfigError(f"The loss {name!r} is given twice. Leave one out.")
+        module = TERMS.load(name)
+        kinds[name] = module.KIND
+        weights[name] = _weight(name, weight) if colon else float(module.WEIGHT)
+    if "voxels" not in kinds.values():
+        if "edges" not in kinds.values():
+            alone = [n for n in describe() if TERMS.load(n).KIND == "voxels"]
+            raise ConfigError(
+                f"{text!r} says nothing of grey values, which would drift: add one of "
+                f"{', '.join(alone)}, as in '{GREY_VALUES},{text}'."
+            )
+        weights = {GREY_VALUES: float(TERMS.load(GREY_VALUES).WEIGHT)} | weights
+    return weights
+
+
+def is_geometry(name: str) -> bool:
+    """Whether a loss compares phases, and not grey values."""
+    return bool(TERMS.load(name).KIND == "geometry")
+
+
+def names_in(text: str) -> list[str]:
+    """Names of the losses that are written in ``NAME[:WEIGHT],…``."""
+    return [part.partition(":")[0].strip() for part in text.split(",")]
+
+
+def _weight(name: str, text: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight > 0):
+        raise ConfigError(
+            f"The weight of the loss {name!r} must be a number above 0, not {text!r}: "
+            f"leave ':{text}' out for the usual {TERMS.load(name).WEIGHT:g}, or the "
+            "loss if it is not wanted."
+        )
+    return weight
+
+
+def _one_text(given: Any) -> Any:
+    """A list, or a mapping of names to weights, as YAML may have it, as one text."""
+    if isinstance(given, Mapping):
+        return ",".join(f"{name}:{weight}" for name, weight in given.items())
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return ",".join(str(_one_text(part)) for part in given)
+    return given
+
+
+def _checked(text: str) -> str:
+    text = "".join(text.split()).lower()
+    try:
+        parse_losses(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+#: The field of a config.
+LossNames = Annotated[
+    str, BeforeValidator(_one_text), AfterValidator(_checked), Listed(describe)
+]

@@ -1,0 +1,74 @@
+"""Losses between an output and its target that people choose, found by file name.
+
+A module offers, without importing torch at module level:
+
+``TITLE``
+    What its curve is called, in up to 20 letters.
+``ABOUT``
+    What it is for, in a few words.
+``KIND``
+    ``"voxels"``: compares grey values, and can stand alone. ``"edges"``: compares what
+    differs between neighbours, so it needs one of the former. ``"geometry"``: compares
+    phases, so it needs one of the former, too, and is ramped in after it.
+``WEIGHT``
+    By default. Those of geometry are set such that on a blurred foam the gradient that
+    reaches the output is, in length, about a third of that of ``l1``.
+``loss``
+    ``loss(output, target)`` in standard deviations of the training data; of geometry
+    ``loss(phase, wanted, scales)``: the soft maps of the phase in the output and in the
+    target, 0 … 1, and the :class:`Scales`. Tensors are (N, 1, [Z,] Y, X); the result is
+    a mean over the batch, so that a batch worked through in parts gives the same
+    gradient, and 0 where both are the same.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.registry import Registry
+
+TERMS = Registry(
+    package="napari_geosr.learning.losses.terms",
+    group="napari_geosr.losses",
+    noun="loss",
+)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Lengths at which geometry is compared, in voxels of the target.
+
+    Attributes
+    ----------
+    window : int
+        Edge of the largest box in which sums are compared.
+    radius : int
+        From the centre line to the wall of the widest parts that have one.
+    """
+
+    window: int
+    radius: int
+
+
+def describe() -> dict[str, str]:
+    """A few words on each loss, by name; first those that can stand alone."""
+    found = _modules()
+    names = sorted(found, key=lambda name: (found[name].KIND != "voxels", name))
+    return {name: str(found[name].ABOUT) for name in names}
+
+
+def titles() -> dict[str, str]:
+    """What the curve of each loss is called, by name."""
+    return {name: str(module.TITLE) for name, module in _modules().items()}
+
+
+def _modules() -> dict[str, Any]:
+    found = {}
+    for name in TERMS.names():
+        # One of another package that cannot be imported is refused when it is chosen.
+        with suppress(ConfigError):
+            found[name] = TERMS.load(name)
+    return found

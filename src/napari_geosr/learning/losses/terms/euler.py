@@ -1,0 +1,42 @@
+"""Connection: as many parts, tunnels and cavities in each box as in the target.
+
+The Euler number (parts minus tunnels plus cavities; in 2D parts minus holes) changes
+where a neck is cut or a wall pierced, however few voxels that takes, and there alone it
+has a gradient. It is compared in boxes, so that a part too many here does not make good
+for one too few there. It sees necks that are nearly there: where nothing of a link is
+left in the grey values, ``cldice`` and ``porosity`` have to bring some of it back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_geosr.learning.losses.terms import Scales
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TITLE = "Euler number off"
+ABOUT = "connection: number of parts, tunnels and cavities"
+KIND = "geometry"
+WEIGHT = 0.01
+
+
+def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
+    """Mean over boxes of ``d² / 2``, or ``|d| - 1/2`` above 1, of the difference d.
+
+    Boxes have an edge of ``scales.window`` and overlap by half; voxels that share a
+    corner are joined (26 or 8 neighbours), as pores are when they are counted.
+    """
+    import math
+
+    import torch
+    from torch.nn import functional
+
+    from napari_geosr.learning.losses.boxes import box_means
+    from napari_geosr.learning.losses.euler import euler_density
+
+    error = euler_density(phase) - euler_density(wanted)
+    voxels = math.prod(min(scales.window, n) for n in error.shape[2:])
+    difference = voxels * box_means(error, scales.window)
+    return functional.huber_loss(difference, torch.zeros_like(difference))

@@ -1,0 +1,23 @@
+"""Steps between neighbouring voxels: edges as steep, and noise as low, as the target's.
+
+Without another loss it stands beside the mean absolute error of the voxels themselves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TITLE = "edges off"
+ABOUT = "edges; beside l1, where no loss of grey values is given"
+KIND = "edges"
+WEIGHT = 0.2
+
+
+def loss(output: Tensor, target: Tensor) -> Tensor:
+    """See :func:`napari_geosr.learning.losses.pixel.gradient_difference`."""
+    from napari_geosr.learning.losses.pixel import gradient_difference
+
+    return gradient_difference(output, target)

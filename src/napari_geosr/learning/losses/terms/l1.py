@@ -1,0 +1,20 @@
+"""Mean absolute error, voxel by voxel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TITLE = "grey values off"
+ABOUT = "the median of what is possible, sharper edges"
+KIND = "voxels"
+WEIGHT = 1.0
+
+
+def loss(output: Tensor, target: Tensor) -> Tensor:
+    """See :func:`napari_geosr.learning.losses.pixel.l1`."""
+    from napari_geosr.learning.losses.pixel import l1
+
+    return l1(output, target)

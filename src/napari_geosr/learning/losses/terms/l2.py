@@ -1,0 +1,20 @@
+"""Mean squared error, voxel by voxel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TITLE = "squares of errors"
+ABOUT = "the mean of what is possible, best PSNR"
+KIND = "voxels"
+WEIGHT = 1.0
+
+
+def loss(output: Tensor, target: Tensor) -> Tensor:
+    """See :func:`napari_geosr.learning.losses.pixel.l2`."""
+    from napari_geosr.learning.losses.pixel import l2
+
+    return l2(output, target)

@@ -1,0 +1,38 @@
+"""Share of the phase, box by box: neither more nor less of it anywhere.
+
+Differences of means over boxes of three sizes: what a few voxels too much here and too
+little there cancel in a small box, does not count, so noise and sub-voxel walls cost
+nothing, but a pore that is lost does. A global porosity would let a pore made up make
+good for one that was lost.
+
+Local porosity distributions: Hilfer, Phys. Rev. B 44, 60-75 (1991).
+doi:10.1103/PhysRevB.44.60
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_geosr.learning.losses.terms import Scales
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TITLE = "local porosity off"
+ABOUT = "how much of the phase there is, place by place"
+KIND = "geometry"
+WEIGHT = 1.0
+
+
+def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
+    """Mean absolute difference of local porosity, over boxes of three sizes.
+
+    Boxes have edges of ``scales.window``, half and a quarter of it, at least 2.
+    """
+    import torch
+
+    from napari_geosr.learning.losses.boxes import box_means
+
+    error = phase - wanted
+    edges = {max(2, scales.window // n) for n in (1, 2, 4)}
+    return torch.stack([box_means(error, e).abs().mean() for e in edges]).mean()

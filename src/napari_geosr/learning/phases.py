@@ -1,0 +1,118 @@
+"""The two phases of targets, such as pores and solid: which grey values are whose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.volume import Volume
+from napari_geosr.learning.statistics import GreyScale, spread_planes
+
+Phase = Literal["dark", "bright"]
+
+#: Volumes that are looked at, grey values of each plane, planes that are measured.
+_MOST_VOLUMES, _PLANE_EDGE, _MEASURED_PLANES = 16, 128, 4
+#: Shares of the grey values, at both ends, that no threshold is sought in: hot voxels
+#: would leave all others in one bin.
+_ENDS = (0.1, 99.9)
+_BINS = 256
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Dark and bright, parted by Otsu's threshold over all targets together.
+
+    Attributes
+    ----------
+    threshold : float
+        Grey value between the phases.
+    dark, bright : float
+        Means of the grey values on both sides.
+    dark_share : float
+        Of the voxels that were looked at.
+    """
+
+    threshold: float
+    dark: float
+    bright: float
+    dark_share: float
+
+    def share(self, phase: Phase) -> float:
+        """Share of the voxels that are of `phase`."""
+        return self.dark_share if phase == "dark" else 1 - self.dark_share
+
+    def mask(self, values: np.ndarray[Any, Any], phase: Phase) -> Any:
+        """Voxels of `phase`, bool."""
+        return (values <= self.threshold) == (phase == "dark")
+
+    def standardised(self, grey: GreyScale) -> Phases:
+        """The same in the grey values that losses see."""
+
+        def scaled(value: float) -> float:
+            return (value - grey.mean) / grey.std
+
+        return Phases(
+            scaled(self.threshold),
+            scaled(self.dark),
+            scaled(self.bright),
+            self.dark_share,
+        )
+
+
+def phases_of(targets: Sequence[Volume]) -> Phases:
+    """Find the phases of up to 16 targets, by up to 64 planes of each.
+
+    Raises
+    ------
+    VolumeError
+        If all grey values are the same.
+    """
+    from skimage.filters import threshold_otsu
+
+    seen = []
+    for target in _some(targets):
+        for plane in spread_planes(target):
+            step = [max(1, n // _PLANE_EDGE) for n in plane.shape]
+            values = plane[:: step[0], :: step[1]]
+            seen.append(values[np.isfinite(values)].astype(np.float64))
+    values = np.concatenate(seen)
+    low, high = np.percentile(values, _ENDS) if values.size else (0.0, 0.0)
+    if not low < high:  # a phase in less than a thousandth of the voxels
+        low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
+    if not low < high:
+        names = ", ".join(target.title for target in targets)
+        raise VolumeError(f"{names}: all grey values are the same, no phase is there.")
+    threshold = float(threshold_otsu(np.clip(values, low, high), nbins=_BINS))
+    is_dark = values <= threshold
+    dark, bright = values[is_dark].mean(), values[~is_dark].mean()
+    return Phases(threshold, float(dark), float(bright), float(is_dark.mean()))
+
+
+def widest_radius(targets: Sequence[Volume], phases: Phases, phase: Phase) -> int:
+    """Erosions by face neighbours until nothing of `phase` is left in some planes.
+
+    Less one, so that the middle of the widest part remains: what its centre line needs.
+    Volumes seen in planes may be thinner across them; then it is more than they need.
+    """
+    from scipy.ndimage import distance_transform_cdt
+
+    widest = 1
+    for target in _some(targets):
+        flat = target.axes == "YX"
+        for z in [...] if flat else _some(range(target.shape[0]), _MEASURED_PLANES):
+            mask = phases.mask(np.asarray(target.data[z]), phase)
+            if mask.all() or not mask.any():
+                continue
+            depth = distance_transform_cdt(mask, metric="taxicab")
+            widest = max(widest, int(depth.max()) - 1)
+    return widest
+
+
+def _some(things: Sequence[Any], most: int = _MOST_VOLUMES) -> list[Any]:
+    """Up to `most`, spread over all."""
+    places = np.linspace(0, len(things) - 1, min(most, len(things)))
+    return [things[i] for i in np.unique(places.round().astype(int))]

@@ -1,0 +1,334 @@
+"""How far an output is from its target, by one loss or several: a part of methods.
+
+Losses of grey values count from the first step. Those of geometry compare two soft
+phases, ``p = 1 / (1 + exp(±(x - t) / τ))`` of the output and of the target. The
+threshold t is Otsu's, over the grey values of all targets together and never of a
+patch, which may have one phase alone; τ is a share (the *temperature*) of the
+difference between the means of the two phases. At the usual 0.1 the middle of a phase
+has 0.993 or 0.007, and a voxel that is a fifth of the contrast from the threshold still
+has 0.42 of the slope: a lower temperature is nearer to hard voxels, and sees less of
+what it could move.
+
+They begin late: as long as grey values are coarse the phases of the output are noise.
+Their weights rise from nothing to full between two shares of the steps, before which
+they are not computed. Validation has the full weights at all times, so its curve is one
+measure all along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.losses.choice import (
+    LossNames,
+    is_geometry,
+    names_in,
+    parse_losses,
+)
+from napari_geosr.learning.losses.terms import TERMS, Scales, describe
+from napari_geosr.learning.method import Batch, Losses, Method, Updater
+from napari_geosr.learning.phases import Phases, phases_of, widest_radius
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.learning.patches import Patches
+
+#: Erosions at most where the config names none; each costs as much as the first.
+MOST_RADIUS = 10
+#: Less of a phase is none, in words to people.
+_LEAST_SHARE = 0.001
+
+
+def about_losses(front: str) -> str:
+    """Help of a field: `front`, then which losses there are and how to write them."""
+    known = "; ".join(f"{name}: {about}" for name, about in describe().items())
+    return (
+        f"{front} Several are separated by commas, with a weight behind a colon: "
+        f"l1,gradient,cldice:0.3. {known}."
+    )
+
+
+class TargetLossConfig(TrainingConfig):
+    """What is made small between output and target."""
+
+    loss: LossNames = Field(
+        "l2", title="Loss", description=about_losses("What is made small.")
+    )
+    phase: Literal["dark", "bright"] = Field(
+        "dark",
+        title="Phase",
+        description="Whose geometry is compared, by losses that do: what is darker or "
+        "brighter than Otsu's threshold of the targets.",
+    )
+    temperature: float = Field(
+        0.1,
+        ge=0.01,
+        le=1,
+        title="Temperature",
+        description="How soft the phases of losses of geometry are, as a share of "
+        "their contrast: lower is harder, and moves less.",
+    )
+    ramp_from: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        title="Geometry from",
+        description="Share of the steps at which losses of geometry begin to count.",
+    )
+    ramp_to: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        title="Geometry in full",
+        description="Share of the steps from which they have their whole weight.",
+    )
+    window: int = Field(
+        16,
+        ge=2,
+        le=256,
+        title="Window",
+        description="Edge, in voxels of the target, of the boxes in which porosity "
+        "and Euler number are compared.",
+    )
+    radius: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        title="Radius",
+        description="Voxels of the target from the centre line to the wall of the "
+        "widest parts that cldice and skeleton look at; by default that of the "
+        f"targets, at most {MOST_RADIUS}. Time grows with it.",
+    )
+
+    @model_validator(mode="after")
+    def _check_ramp(self) -> TargetLossConfig:
+        if self.ramp_from > self.ramp_to:
+            raise ValueError(
+                f"losses of geometry begin at {self.ramp_from:g} of the steps, so they "
+                f"cannot be in full at {self.ramp_to:g}: set ramp_to to more"
+            )
+        return self
+
+    @property
+    def geometry(self) -> list[str]:
+        """Names of the losses of geometry among those chosen."""
+        return [name for name in names_in(self.loss) if is_geometry(name)]
+
+
+def refuse_on_labels(config: TargetLossConfig) -> None:
+    """Refuse losses of geometry where labels are learned, which have no grey values.
+
+    Raises
+    ------
+    ConfigError
+        With their names.
+    """
+    if config.geometry:
+        raise ConfigError(
+            f"{', '.join(config.geometry)}: losses of geometry find the phases in grey "
+            "values, and a target of labels has none. Leave them out, or set labels "
+            "to 1."
+        )
+
+
+@dataclass(frozen=True)
+class SoftPhase:
+    """From standardised grey values to how much each voxel is of the phase, 0 … 1."""
+
+    threshold: float
+    #: In standardised grey values; below 0 for dark phases.
+    softness: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ((x - self.threshold) / self.softness).sigmoid()
+
+
+class TargetLoss:
+    """The losses of a config, added up.
+
+    Parameters
+    ----------
+    config : TargetLossConfig
+    """
+
+    def __init__(self, config: TargetLossConfig) -> None:
+        self.config = config
+        self.weights = parse_losses(config.loss)
+        self._terms: dict[str, Any] = {name: TERMS.load(name) for name in self.weights}
+        self._geometry = frozenset(config.geometry)
+        self._is_one = len(names_in(config.loss)) == 1
+        #: Done of all steps, 0 … 1.
+        self.progress = 0.0
+        self.soft_phase: SoftPhase | None = None
+        self.scales = Scales(config.window, config.radius or 1)
+        self._phases: Phases | None = None
+        self._radius: int | None = None
+
+    def check_patch(self, edge: Sequence[int]) -> None:
+        """Refuse boxes larger than patches of `edge` voxels of the target.
+
+        Raises
+        ------
+        ConfigError
+            With the largest window that fits.
+        """
+        window = self.config.window
+        if self.config.geometry and window > min(edge):
+            size = " × ".join(map(str, edge))
+            raise ConfigError(
+                f"The window of {window} voxels is larger than the patches of the "
+                f"target, {size}: set --window to {min(edge)} or less, or a larger "
+                "--patch."
+            )
+
+    def look(self, targets: Sequence[Volume]) -> list[str]:
+        """Find phases and widths in the targets, and say what is odd about them."""
+        names, phase = self.config.geometry, self.config.phase
+        if not names or self._phases is not None:
+            return []
+        found = self._phases = phases_of(targets)
+        said = []
+        if found.share(phase) < _LEAST_SHARE:
+            said.append(
+                f"Hardly anything of the targets ({100 * found.share(phase):.2g} %) is "
+                f"{phase}, by Otsu's threshold {found.threshold:g}, so "
+                f"{', '.join(names)} have little to learn from."
+            )
+        if self.config.radius is None and {"cldice", "skeleton"} & set(names):
+            widest = widest_radius(targets, found, phase)
+            self._radius = min(widest, MOST_RADIUS)
+            if widest > MOST_RADIUS:
+                said.append(
+                    f"The {phase} phase is up to {2 * widest + 1} voxels wide, and "
+                    f"centre lines are those of parts up to {2 * MOST_RADIUS + 1}: for "
+                    f"wider ones set --radius up to {widest}, which takes longer."
+                )
+        return said
+
+    def prepare(self, patches: Patches) -> None:
+        """Get to know the phases in the grey values that patches have.
+
+        Raises
+        ------
+        ConfigError
+            If boxes are larger than patches.
+        """
+        if not self.config.geometry:
+            return
+        factor = patches.factors["target"]
+        self.check_patch([n * factor for n in patches.edge])
+        scenes = (scene.volumes for scene in patches.scenes)
+        self.look([volumes["target"] for volumes in scenes if "target" in volumes])
+        assert self._phases is not None
+        found = self._phases.standardised(patches.grey["target"])
+        softness = self.config.temperature * (found.bright - found.dark)
+        sign = 1 if self.config.phase == "bright" else -1
+        self.soft_phase = SoftPhase(found.threshold, sign * softness)
+        radius = self.config.radius or self._radius or 1
+        self.scales = Scales(self.config.window, radius)
+
+    def go_to(self, loop: Updater) -> None:
+        """Take the weights of the step that the training is at."""
+        self.progress = loop.step / loop.steps
+
+    def share(self, name: str, progress: float | None = None) -> float:
+        """How much of its weight a loss has, 0 … 1, now or at another `progress`."""
+        if name not in self._geometry:
+            return 1.0
+        done = self.progress if progress is None else progress
+        begin, end = self.config.ramp_from, self.config.ramp_to
+        if begin == end:
+            return float(done >= end)
+        return min(max((done - begin) / (end - begin), 0.0), 1.0)
+
+    def __call__(
+        self, output: Tensor, target: Tensor, progress: float | None = None
+    ) -> tuple[Tensor, Losses]:
+        """The weighted sum, and each loss where there are several.
+
+        Parameters
+        ----------
+        output, target : Tensor of shape (N, 1, [Z,] Y, X)
+            In standard deviations of the training data.
+        progress : float, optional
+            Done of all steps; by default as far as the training is.
+
+        Returns
+        -------
+        total : Tensor
+        losses : dict of str to Tensor
+            Without their weights; those that do not count yet are not there.
+        """
+        import torch
+
+        shares = {name: self.share(name, progress) for name in self.weights}
+        counted = {name: share for name, share in shares.items() if share}
+        maps: Sequence[Tensor] = ()
+        if self._geometry & counted.keys():
+            maps = self._maps(output, target)
+        parts: Losses = {}
+        for name in counted:
+            loss = self._terms[name].loss
+            if name not in self._geometry:
+                parts[name] = loss(output, target)
+                continue
+            # In all digits, also where the network has fewer.
+            with torch.autocast(output.device.type, enabled=False):
+                parts[name] = loss(*maps, self.scales)
+        weighted = [counted[n] * self.weights[n] * part for n, part in parts.items()]
+        total = weighted[0]
+        for part in weighted[1:]:
+            total = total + part
+        return total, {} if self._is_one else parts
+
+    def _maps(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        import torch
+
+        assert self.soft_phase is not None, "prepare() was not called"
+        dtype = torch.promote_types(output.dtype, torch.float32)
+        with torch.autocast(output.device.type, enabled=False):
+            phase = self.soft_phase(output.to(dtype))
+            return phase, self.soft_phase(target.detach().to(dtype))
+
+
+class TargetLossMethod(Method):
+    """A method with a ``target_loss`` between its output and the target."""
+
+    config: TargetLossConfig
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config)
+        self.target_loss = TargetLoss(self.config)
+
+    def check_window(self) -> None:
+        """Refuse boxes in which geometry is compared that are larger than patches.
+
+        Raises
+        ------
+        ConfigError
+            With the largest that fits.
+        """
+        edge = self.config.patch * self.upscale_factor
+        self.target_loss.check_patch((edge,) * self.config.ndim)
+
+    def look(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
+        """Beside what others see: phases that are hardly there, or very wide."""
+        return [*super().look(volumes), *self.target_loss.look(volumes["target"])]
+
+    def prepare(self, patches: Patches) -> None:
+        """Get to know the phases of the targets, if a loss compares them."""
+        super().prepare(patches)
+        self.target_loss.prepare(patches)
+
+    def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
+        """One step, with the weights of that step."""
+        self.target_loss.go_to(loop)
+        return super().train_step(loop, batches)
