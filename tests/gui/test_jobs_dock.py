@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import time
 
 import numpy as np
 import pytest
 from event_loop import Gaps, crowding
-from qtpy.QtWidgets import QMessageBox
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 from train_helpers import JOBS, TRAIN, opened, preview_layer
 
 from napari_geosr import io
@@ -92,6 +93,47 @@ def test_one_odd_job_stops_no_dock(viewer, qtbot, tmp_path):
     assert dock.view.resume_button.isHidden()
 
 
+def test_a_moved_job_is_said_to_be_gone_until_it_is_added(
+    viewer, qtbot, tmp_path, monkeypatch
+):
+    job = make_job(tmp_path, "lost", "paused")
+    gone = make_job(tmp_path, "gone", "paused")
+    now = tmp_path / "elsewhere"
+    shutil.move(job.path, now)
+    shutil.rmtree(gone.path)
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: len(listed(dock)) == 2, timeout=10_000)
+    assert set(listed(dock).values()) == {"gone or moved"}
+    assert dock.view.job is None
+    items = {item.text(0): item for item in dock._items()}
+    dock.tree.setCurrentItem(items["lost"])
+    assert "deleted or moved" in dock.message.text
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_text("a: 1")
+    chosen = [tmp_path / "other", now]
+    ask = "getExistingDirectory"
+    monkeypatch.setattr(QFileDialog, ask, lambda *_: str(chosen.pop(0)))
+    dock.add_button.click()
+    assert "is not added" in dock.message.text
+    dock.add_button.click()
+    assert dock.view.job == now
+    expected = {"lost": "paused", "gone": "gone or moved"}
+    qtbot.waitUntil(lambda: listed(dock) == expected, timeout=10_000)
+    assert dock.message.text == ""
+    (item,) = (item for item in dock._items() if item.text(0) == "gone")
+    dock.tree.setCurrentItem(item)
+    asked = []
+
+    def question(*arguments):
+        asked.append(arguments[2])
+        return QMessageBox.StandardButton.Yes
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    dock.remove_button.click()
+    qtbot.waitUntil(lambda: listed(dock) == {"lost": "paused"}, timeout=10_000)
+    assert "off the list" in asked[0]
+
+
 @pytest.mark.parametrize("name", [TRAIN, JOBS])
 def test_an_interrupted_job_is_offered(viewer, qtbot, tmp_path, monkeypatch, name):
     import socket
@@ -170,7 +212,8 @@ def test_steps_lost_to_a_crash_leave_the_curve(tmp_path):
     job = make_job(tmp_path, "torn", "paused")
     job.append("progress", step=105, total=1000, losses={"loss": 0.5})
     watch = JobWatch(job.path)
-    assert not watch.read()
+    while watch.read():
+        pass
     assert watch.curves["loss"].steps == [*range(10, 101, 10), 105]
     assert watch.curves["loss"].values[-1] == 0.5
 

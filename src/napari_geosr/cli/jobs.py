@@ -25,6 +25,12 @@ Job = Annotated[str, Parameter(help="Folder of the job, or the name of a known o
 _POLL_SECONDS = 0.3
 #: Letters of a name, and of a folder, in the list on a narrow terminal.
 _LONGEST_NAME, _SHORTEST = 12, 10
+#: Below a list that has such jobs.
+_ABOUT_MISSING = (
+    "A job that was moved is found again when its new folder is given once "
+    "(napari-geosr jobs show FOLDER); `jobs remove` takes one that is gone off the "
+    "list."
+)
 #: States at which following a job ends in an error.
 _TROUBLE = ("failed", "interrupted", "unreadable")
 
@@ -41,6 +47,8 @@ def list_jobs(*, json: Json = False) -> int:
     # In a file or a pipe nothing is cut short.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print("\n".join(_table(found, width)))
+    if any(status.state == "missing" for status in found):
+        print(_ABOUT_MISSING)
     return 0
 
 
@@ -180,9 +188,17 @@ def resume_jobs(
 
 
 def remove_jobs(job: Job, /) -> int:
-    """Delete a job's folder with its checkpoints and its model."""
+    """Delete a job's folder with its checkpoints and its model.
+
+    A job whose folder is gone is taken off the list.
+    """
     from napari_geosr.jobs import index
 
+    gone = index.find_missing(job)
+    if gone is not None:
+        index.forget(gone.path)
+        print(f"{gone.name} is off the list; nothing was left in {gone.path}.")
+        return 0
     folder = index.find(job)
     index.remove(folder)
     print(f"Removed {folder.path}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QFileDialog,
     QHBoxLayout,
     QHeaderView,
     QMessageBox,
@@ -19,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.steps import ResultReady, Step
 from napari_geosr.gui._docks import TRAIN, SharedPlace, open_dock
 from napari_geosr.gui._job_compare import JobCompare
@@ -54,6 +56,7 @@ class JobsDock(QWidget):
         SharedPlace(self)
         self._viewer = unwrapped(napari_viewer)
         self._listing: Run | None = None
+        self._known: dict[str, JobStatus] = {}
         self._removing: Run | None = None
         self._chosen = False
         self.setMinimumWidth(300)
@@ -61,6 +64,7 @@ class JobsDock(QWidget):
         self._lay_out()
         self.tree.itemSelectionChanged.connect(self._on_selected)
         self.remove_button.clicked.connect(self._on_remove)
+        self.add_button.clicked.connect(self._on_add)
         self.train_button.clicked.connect(self._open_train)
         self.offer.resumed.connect(self.show_job)
         self.view.stateChanged.connect(self._on_state)
@@ -93,7 +97,10 @@ class JobsDock(QWidget):
             "&Delete…", "Delete the folder of the job, with its model; asks first."
         )
         self.remove_button.setEnabled(False)
-        self.train_button = button("&Train a model…", "Open the Train dock.")
+        self.add_button = button(
+            "&Add…", "Add a job by its folder: one that was moved, or made elsewhere."
+        )
+        self.train_button = button("&Train…", "Open the Train dock.")
         self.message = MessageRow()
         self.offer = ResumeOffer(self)
         self.view = JobView(self._viewer)
@@ -102,6 +109,7 @@ class JobsDock(QWidget):
     def _lay_out(self) -> None:
         buttons = QHBoxLayout()
         buttons.addWidget(self.train_button, 1)
+        buttons.addWidget(self.add_button, 1)
         buttons.addWidget(self.remove_button, 1)
         inner = QWidget()
         column = QVBoxLayout(inner)
@@ -133,7 +141,7 @@ class JobsDock(QWidget):
         self._timer.start(_PAUSE)
 
     def _on_listed(self, jobs: list[JobStatus]) -> None:
-        known = {str(job.path): job for job in jobs}
+        known = self._known = {str(job.path): job for job in jobs}
         self.tree.blockSignals(True)
         for i in reversed(range(self.tree.topLevelItemCount())):
             if self.tree.topLevelItem(i).data(0, _PATH) not in known:
@@ -147,9 +155,10 @@ class JobsDock(QWidget):
                 self.tree.insertTopLevelItem(i, item)
             _fill(item, job)
         self.tree.blockSignals(False)
-        if not self._chosen and jobs:
+        there = [job for job in jobs if job.state != "missing"]
+        if not self._chosen and there:
             # What runs comes first, else the newest.
-            first = next((job for job in jobs if job.is_alive), jobs[0])
+            first = next((job for job in there if job.is_alive), there[0])
             self.show_job(first.path)
         elif self.view.job is not None and str(self.view.job) not in known:
             self._on_selected()
@@ -173,6 +182,9 @@ class JobsDock(QWidget):
         self.remove_button.setEnabled(len(paths) == 1)
         self.message.clear()
         self.compare.set_jobs(paths)
+        gone = [job for job in map(self._missing, paths) if job is not None]
+        if gone:
+            self.message.show_message(gone[0].message, "warning")
         if not paths:
             self.view.set_job(None)
             return
@@ -180,6 +192,11 @@ class JobsDock(QWidget):
         first = paths[0] if current is None else Path(current.data(0, _PATH))
         first = first if first in paths else paths[0]
         self.view.set_job(first, others=[path for path in paths if path != first])
+
+    def _missing(self, path: Path) -> JobStatus | None:
+        """What is known of a job whose folder is gone; None of all others."""
+        job = self._known.get(str(path))
+        return job if job is not None and job.state == "missing" else None
 
     def _on_state(self, _state: str) -> None:
         """Show it in the list as well, where it would come with the next look."""
@@ -200,6 +217,9 @@ class JobsDock(QWidget):
             f"Delete {path} with its checkpoints and its model? This cannot be undone. "
             "A copy that you use in the Restore dock stays."
         )
+        gone = self._missing(path) is not None
+        if gone:
+            text = f"Take it off the list? There is no job in {path} any more."
         buttons = QMessageBox.StandardButton
         answer = QMessageBox.question(
             self, "Delete job", text, buttons.Yes | buttons.No, buttons.No
@@ -208,7 +228,7 @@ class JobsDock(QWidget):
             return
         self.message.clear()
         self._removing = Run(
-            lambda _stop: _remove_steps(path),
+            lambda _stop: _forget_steps(path) if gone else _remove_steps(path),
             owner=self,
             on_error=self.message.show_error,
             on_finished=self._on_removed,
@@ -217,6 +237,27 @@ class JobsDock(QWidget):
     def _on_removed(self) -> None:
         self._removing = None
         self.refresh()
+
+    def _on_add(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Folder of a job")
+        if path:
+            self.add_job(Path(path))
+
+    def add_job(self, path: Path) -> None:
+        """List the job of a folder, in place of where it lay before, and choose it."""
+        self.message.clear()
+        try:
+            job = JobFolder(path)
+            if not job.is_certain():
+                raise JobError(
+                    f"{path} is not added: it has a config.yaml, but no job.json that "
+                    "says that it is a job."
+                )
+            index.register(job)
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self.show_job(job.path)
 
     def _open_train(self) -> Any:
         return open_dock(self._viewer, TRAIN)
@@ -239,6 +280,11 @@ def _fill(item: QTreeWidgetItem, job: JobStatus) -> None:
 
 def _list_steps() -> Generator[Step, None, None]:
     yield ResultReady(result=index.list_jobs())
+
+
+def _forget_steps(path: Path) -> Generator[Step, None, None]:
+    index.forget(path)
+    yield ResultReady(result=path)
 
 
 def _remove_steps(path: Path) -> Generator[Step, None, None]:

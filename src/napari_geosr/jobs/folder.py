@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import psutil
@@ -35,6 +35,7 @@ from napari_geosr.core.config import load_yaml
 from napari_geosr.core.errors import ConfigError, FileError, JobError
 from napari_geosr.io import atomic
 from napari_geosr.jobs import facts as reading
+from napari_geosr.jobs.moved import moved
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -49,12 +50,13 @@ State = Literal[
     "cancelled",
     "interrupted",
     "unreadable",
+    "missing",
 ]
 Request = Literal["pause", "finish", "cancel"]
 #: States of a job that a process works on, or waits to.
 ALIVE = ("queued", "running", "finishing")
 #: What ``job.json`` may say; a job that cannot be read does not say so itself.
-_WRITTEN = frozenset(get_args(State)) - {"unreadable"}
+_WRITTEN = frozenset(get_args(State)) - {"unreadable", "missing"}
 SCHEMA_VERSION = 1
 _STATE_FILE, _CONFIG_FILE, _EVENTS_FILE = "job.json", "config.yaml", "events.jsonl"
 _LOCK_FILE = "lock"
@@ -70,7 +72,8 @@ class JobStatus:
     ----------
     state : str
         ``"interrupted"`` where the process is gone without having said why,
-        ``"unreadable"`` where ``config.yaml`` is damaged: `message` says how.
+        ``"unreadable"`` where ``config.yaml`` is damaged, ``"missing"`` where the
+        folder is not there any more: `message` says how.
     done, total : int
         Steps.
     message : str
@@ -160,13 +163,14 @@ class JobFolder:
         # Not over the file of a process that found the folder empty at the same time.
         atomic.write_text(folder / _CONFIG_FILE, _yaml(values), overwrite=False)
         job = cls(folder)
-        job.set_state("queued", name=name, created=time.time(), pid=0, host="")
+        facts = {"created": time.time(), "place": str(job.path), "pid": 0, "host": ""}
+        job.set_state("queued", name=name, **facts)
         return job
 
     # What to do
 
     def values(self) -> dict[str, Any]:
-        """What ``config.yaml`` says.
+        """What ``config.yaml`` says, with paths in this folder where it lies now.
 
         Raises
         ------
@@ -184,7 +188,8 @@ class JobFolder:
             raise JobError(f"{path} was written by another release; start anew.")
         if not isinstance(values.get("training", {}), dict):
             raise JobError(f"{path}: training is no mapping of settings.")
-        return values
+        found: dict[str, Any] = moved(values, self._place(), str(self.path))
+        return found
 
     def replace_values(self, values: Mapping[str, Any]) -> None:
         """Replace what ``config.yaml`` says in one step; call it while holding.
@@ -194,7 +199,14 @@ class JobFolder:
         FileError
             If it cannot be written; what it said stays.
         """
-        atomic.write_text(self.path / _CONFIG_FILE, _yaml(values), overwrite=True)
+        # As if it still lay where it was made: one step, and no second file.
+        written = moved(dict(values), str(self.path), self._place() or str(self.path))
+        atomic.write_text(self.path / _CONFIG_FILE, _yaml(written), overwrite=True)
+
+    def _place(self) -> str:
+        """Where the folder lay when it was made; empty where that is not known."""
+        place = self._facts().get("place")
+        return place if isinstance(place, str) and _is_place(place) else ""
 
     # How far it is
 
@@ -436,6 +448,12 @@ class JobFolder:
     def preview(self) -> Path:
         """The latest preview, a TIFF in its place in space."""
         return self.path / "previews" / "latest.tif"
+
+
+def _is_place(text: str) -> bool:
+    """Whether it names a folder on any system: absolute, and no root."""
+    kinds = (PurePosixPath(text), PureWindowsPath(text))
+    return any(path.is_absolute() and path.name for path in kinds)
 
 
 def _for_appending(path: Path) -> Any:

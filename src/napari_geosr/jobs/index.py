@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.io import atomic
+from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
 #: States as lists show them to people, where their names do not say it.
-STATE_WORDS = {"queued": "waiting", "finishing": "judging"}
+STATE_WORDS = {
+    "queued": "waiting",
+    "finishing": "judging",
+    "missing": "gone or moved",
+}
 
 
 def index_folder() -> Path:
@@ -22,12 +30,29 @@ def index_folder() -> Path:
 
 
 def register(job: JobFolder) -> None:
-    """Remember a job."""
+    """Remember a job, in place of where it lay before it was moved."""
     folder = index_folder()
     with atomic.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    path = _entry(job.path)
-    atomic.write_text(path, str(job.path), overwrite=True, durable=False)
+    status = job.status()
+    text = json.dumps(
+        {
+            "path": str(job.path),
+            "name": status.name,
+            "operation": status.operation,
+            "method": status.method,
+            "created": status.created,
+        }
+    )
+    atomic.write_text(_entry(job.path), text, overwrite=True, durable=False)
+    for other in list_jobs():
+        if other.state == "missing" and _is_same(other, status):
+            forget(other.path)
+
+
+def _is_same(one: JobStatus, other: JobStatus) -> bool:
+    """Whether it is one job, wherever it lies: no two begin at the same moment."""
+    return (one.name, one.created) == (other.name, other.created)
 
 
 def forget(path: Path) -> None:
@@ -66,40 +91,116 @@ def remove(job: JobFolder) -> None:
 
 
 def list_jobs() -> list[JobStatus]:
-    """Status of every known job, the newest first; those whose folder is gone drop.
+    """Status of every known job, the newest first.
 
-    One that cannot be read is among them, in the state ``"unreadable"``.
+    One whose folder is gone, or was moved, is among them in the state ``"missing"``,
+    one that cannot be read in the state ``"unreadable"``.
     """
     found = []
     for entry in index_folder().glob("*.path"):
         try:
-            path = Path(entry.read_text(encoding="utf-8"))
-            found.append(JobFolder(path).status())
-        except (OSError, ValueError, RuntimeError, JobError):
+            facts = _facts(entry)
+            found.append(_status(Path(facts["path"]), facts))
+        except (OSError, ValueError, RuntimeError):
             continue  # ValueError, RuntimeError: of an entry that names no path
     return sorted(found, key=lambda status: -status.created)
+
+
+def _facts(entry: Path) -> dict[str, Any]:
+    """What an entry says of a job; those of earlier releases hold the path alone.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or names no path.
+    """
+    text = entry.read_text(encoding="utf-8")
+    facts = reading.mapping(text) if text.startswith("{") else {"path": text}
+    path = facts.get("path")
+    if not isinstance(path, str) or not Path(path).is_absolute():
+        raise ValueError("it names no folder")
+    return facts
+
+
+def _status(path: Path, facts: dict[str, Any]) -> JobStatus:
+    try:
+        return JobFolder(path).status()
+    except JobError:
+        return JobStatus(
+            path=path,
+            name=str(facts.get("name", path.name)),
+            operation=str(facts.get("operation", "")),
+            method=str(facts.get("method", "")),
+            state="missing",
+            created=reading.number(facts.get("created")),
+            updated=0.0,
+            message=f"There is no job in {path} any more: it was deleted or moved, or "
+            "its drive is not there. If it was moved, give its new folder once "
+            "(napari-geosr jobs show FOLDER, or Add… in the Jobs dock); `napari-geosr "
+            f"jobs remove {path}` takes it off the list.",
+        )
 
 
 def find(text: str | Path) -> JobFolder:
     """Return a job by its folder, or by the name that one known job has.
 
+    A job that is given by its folder is known from then on.
+
     Raises
     ------
     JobError
-        If there is none, or several have the name.
+        If there is none, it is not where it was, or several have the name.
     """
     if Path(text).expanduser().is_dir():
-        return JobFolder(text)
-    named = [s for s in list_jobs() if str(text) in (s.name, s.path.name)]
-    if len(named) == 1:
-        return JobFolder(named[0].path)
-    if named:
-        paths = ", ".join(str(status.path) for status in named)
+        job = JobFolder(text)
+        with suppress(FileError, JobError):  # of use all the same, where none is kept
+            if job.is_certain():
+                register(job)
+        return job
+    named = _called(text)
+    present = [status for status in named if status.state != "missing"]
+    if len(present) == 1:
+        return JobFolder(present[0].path)
+    if present:
+        paths = ", ".join(str(status.path) for status in present)
         raise JobError(f"Several jobs are called {text}: {paths}. Give the folder.")
+    if named:
+        raise JobError(named[0].message)
     raise JobError(
         f"There is no job {str(text)!r}. Give its folder, or a name that "
         "`napari-geosr jobs list` shows."
     )
+
+
+def find_missing(text: str | Path) -> JobStatus | None:
+    """Return a known job whose folder is gone, by that folder or its name.
+
+    None where there is a job, or none is known.
+
+    Raises
+    ------
+    JobError
+        If several have the name.
+    """
+    if Path(text).expanduser().is_dir():
+        return None
+    named = _called(text)
+    if not named or any(status.state != "missing" for status in named):
+        return None
+    if len(named) > 1:
+        paths = ", ".join(str(status.path) for status in named)
+        raise JobError(f"Several jobs are called {text}: {paths}. Give the folder.")
+    return named[0]
+
+
+def _called(text: str | Path) -> list[JobStatus]:
+    """Known jobs with this name, or with this folder though it is gone."""
+    path = Path(text).expanduser().resolve()
+    return [
+        status
+        for status in list_jobs()
+        if status.path == path or str(text) in (status.name, status.path.name)
+    ]
 
 
 def _entry(path: Path) -> Path:

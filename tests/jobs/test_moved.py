@@ -1,0 +1,149 @@
+"""Jobs whose folder was moved, copied or deleted by hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import JobError
+from napari_geosr.jobs import index
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.moved import moved
+from napari_geosr.jobs.run import run_steps
+from napari_geosr.jobs.settings import change_training
+from napari_geosr.operations.train import TrainJob, config_class
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobFolder:
+    """A job that reads a file in its folder, as those of napari do, and another one."""
+    folder = tmp_path / "first place" / "job"
+    scans = [folder / "data" / "a.tif", tmp_path / "b.tif"]
+    scans[0].parent.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for path in scans:
+        tifffile.imwrite(path, rng.normal(size=(8, 40, 40)).astype(np.float32))
+    config = config_class("noise2noise").create(
+        source=[scans[0]],
+        target=[scans[1]],
+        name="foam",
+        steps=4,
+        batch_size=2,
+        patch=24,
+        layers=3,
+        width=2,
+        device="cpu",
+        threads=1,
+    )
+    wanted = TrainJob(method="noise2noise", training=config)
+    made = JobFolder.create(folder, wanted.to_values(), name="foam", is_mine=True)
+    index.register(made)
+    return made
+
+
+def move(job: JobFolder, name: str) -> JobFolder:
+    target = job.path.parents[1] / name
+    shutil.move(job.path, target)
+    return JobFolder(target)
+
+
+def states() -> dict[Path, str]:
+    return {status.path: status.state for status in index.list_jobs()}
+
+
+@pytest.mark.parametrize("command", ["show", "resume"])
+def test_it_is_found_again_when_its_new_folder_is_used(
+    job: JobFolder, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    for step in (steps := run_steps(job)):
+        if step.done >= 2:
+            break
+    steps.close()
+    now = move(job, "second place")
+    (lost,) = index.list_jobs()
+    assert (lost.path, lost.state) == (job.path, "missing")
+    assert (lost.name, lost.method) == ("foam", "noise2noise")
+    assert run(["jobs", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert "gone or moved" in listed
+    assert "jobs show FOLDER" in listed
+    assert run(["jobs", "show", "foam"]) == 2
+    assert str(job.path) in capsys.readouterr().err
+    assert run(["jobs", command, str(now.path)]) == 0
+    assert states() == {now.path: "paused" if command == "show" else "done"}
+    assert index.find("foam").path == now.path
+    capsys.readouterr()
+    assert run(["jobs", "list"]) == 0
+    assert "gone" not in capsys.readouterr().out
+
+
+def test_what_lies_in_the_folder_moves_with_it(job: JobFolder) -> None:
+    inside, outside = (job.values()["training"][role] for role in ("source", "target"))
+    written = (job.path / "config.yaml").read_text()
+    now = move(job, "second place")
+    training = now.values()["training"]
+    assert training["source"] == [str(now.path / "data" / "a.tif")] != inside
+    assert training["target"] == outside
+    change_training(now, steps=6)
+    assert now.values()["training"] == training | {"steps": 6}
+    # Not a word of it is about where the folder lies now: it may move on.
+    expected = written.replace("steps: 4", "steps: 6")
+    assert (now.path / "config.yaml").read_text() == expected
+    third = move(now, "third place")
+    assert third.values()["training"]["source"] == [str(third.path / "data" / "a.tif")]
+
+
+def test_a_copy_is_a_job_of_its_own(job: JobFolder) -> None:
+    copy = job.path.with_name("copy")
+    shutil.copytree(job.path, copy)
+    assert index.find(copy).path == copy
+    assert states() == {job.path: "queued", copy: "queued"}
+
+
+def test_one_that_is_gone_is_taken_off_the_list(
+    job: JobFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = JobFolder.create(job.path.with_name("o"), {"operation": "train"}, name="o")
+    index.register(other)
+    shutil.rmtree(job.path)
+    with pytest.raises(JobError, match="deleted or moved"):
+        index.find(job.path)
+    assert run(["jobs", "remove", "foam"]) == 0
+    assert "off the list" in capsys.readouterr().out
+    assert states() == {other.path: "queued"}
+    assert run(["jobs", "remove", "foam"]) == 2
+
+
+def test_a_folder_with_a_config_alone_is_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("operation: train\n")
+    assert index.find(tmp_path).path == tmp_path
+    assert index.list_jobs() == []
+
+
+def test_entries_of_earlier_releases_hold_the_path_alone(job: JobFolder) -> None:
+    (entry,) = index.index_folder().glob("*.path")
+    facts = json.loads(entry.read_text())
+    assert facts["path"] == str(job.path)
+    entry.write_text(str(job.path))
+    assert states() == {job.path: "queued"}
+    for odd in ("{}", "{", '{"path": 3}'):
+        entry.write_text(odd)
+        assert states() == {}
+
+
+def test_paths_as_other_systems_write_them() -> None:
+    values = {
+        "a": [r"C:\jobs\x\data\s.tif", r"C:\jobs\xy\s.tif"],
+        "b": {"c": r"C:\jobs\x", "d": 3, "e": None},
+    }
+    assert moved(values, r"C:\jobs\x", "/new") == {
+        "a": ["/new/data/s.tif", r"C:\jobs\xy\s.tif"],
+        "b": {"c": "/new", "d": 3, "e": None},
+    }
+    assert moved(values, "", "/new") == values
