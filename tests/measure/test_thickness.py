@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_geosr.measure.thickness import local_thickness
+
+
+@pytest.mark.parametrize("width", [4, 9, 16])
+def test_a_plate_is_as_thick_as_it_is(width: int) -> None:
+    mask = np.zeros((40, 24, 24), bool)
+    mask[10 : 10 + width] = True
+    found = local_thickness(mask)
+    assert found[mask].mean() == pytest.approx(width, abs=0.55)
+    assert not found[~mask].any()
+
+
+@pytest.mark.parametrize("radius", [6.0, 10.5])
+def test_a_ball_is_as_thick_as_its_diameter(radius: float) -> None:
+    grid = np.indices((33, 33, 33)) - 16.0
+    mask = (grid**2).sum(0) <= radius**2
+    found = local_thickness(mask)
+    assert found[mask].mean() == pytest.approx(2 * radius, abs=1.2)
+    assert found.max() == pytest.approx(2 * radius, abs=0.8)
+
+
+def test_a_thin_part_beside_a_thick_one_stays_thin() -> None:
+    mask = np.zeros((60, 80), bool)
+    mask[10:40, 10:40] = True
+    mask[22:28, 40:75] = True
+    found = local_thickness(mask)
+    assert found[25, 65] == pytest.approx(6, abs=0.8)
+    assert found[25, 25] == pytest.approx(30, abs=1.5)
+
+
+def test_no_phase_and_nothing_else() -> None:
+    assert not local_thickness(np.zeros((4, 4), bool)).any()
+    assert np.isinf(local_thickness(np.ones((4, 4), bool))).all()
