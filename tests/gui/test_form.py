@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLineEdit, QSpinBox
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.listed import Listed
 from napari_geosr.gui._form import AUTOMATIC, ConfigForm
 from napari_geosr.operations.restore import RestoreConfig
 
@@ -90,3 +92,34 @@ def test_skipped_fields_come_from_elsewhere(qtbot):
     assert form.config(model="mine").model == "mine"
     form.editor("device").setCurrentText("cuda:1")
     assert form.config(model="mine").device == "cuda:1"
+
+
+class Losses(Config):
+    parts: Annotated[str, Listed(lambda: {"l1": "grey values", "euler": "parts"})] = (
+        Field("l1", title="Parts", description="P.")
+    )
+
+
+def test_listed_names_are_typed_or_ticked_and_keep_their_weights(qtbot):
+    form = ConfigForm(Losses)
+    qtbot.addWidget(form)
+    editor = form.editor("parts")
+    assert (form.values(), editor.line.toolTip()) == ({"parts": "l1"}, "P.")
+
+    def tick(name):
+        editor.menu.aboutToShow.emit()
+        actions = {a.text().partition(":")[0]: a for a in editor.menu.actions()}
+        actions[name].trigger()
+        return {name for name, action in actions.items() if action.isChecked()}
+
+    with qtbot.waitSignal(form.changed):
+        assert tick("euler") == {"l1", "euler"}
+    assert form.values() == {"parts": "l1,euler"}
+    editor.line.clear()
+    with qtbot.waitSignal(form.changed):
+        qtbot.keyClicks(editor.line, "l1:2, euler:0.3")
+        qtbot.keyClick(editor.line, Qt.Key.Key_Return)
+    assert tick("l1") == {"euler"}
+    assert form.values() == {"parts": "euler:0.3"}
+    form.set_values({"parts": "l1"})
+    assert form.config() == Losses()

@@ -23,6 +23,8 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.config import Config, load_yaml
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.listed import Listed
+from napari_geosr.gui._names_edit import NamesEdit
 
 #: Shown for a setting that is left to us.
 AUTOMATIC = "automatic"
@@ -35,7 +37,8 @@ class ConfigForm(QWidget):
     ----------
     config_type : type of Config
         The fields to show. A field may be a bool, a number, a text, a `Literal`, a
-        `Literal` or a number, a mapping (typed as YAML), or any of these or None.
+        `Literal` or a number, a mapping (typed as YAML), or any of these or None; a
+        text that is `Listed` names is typed, or chosen in a menu.
     skip : sequence of str
         Fields that the dock shows elsewhere.
     choices : mapping
@@ -121,8 +124,11 @@ class _Editor:
         kinds = [m for m in members if get_origin(m) is not Literal]
         self._kind: Any = kinds[0] if kinds else str
         self._is_mapping = dict in (self._kind, get_origin(self._kind))
+        listed = [m for m in field.metadata if isinstance(m, Listed)]
         self.widget: Any
-        if self._choices and not kinds:
+        if listed:
+            self.widget = NamesEdit(listed[0].names)
+        elif self._choices and not kinds:
             self.widget = QComboBox()
             self.widget.addItems([str(choice) for choice in self._choices])
         elif self._choices or suggestions:
@@ -153,6 +159,8 @@ class _Editor:
             widget.toggled.connect(lambda _: changed())
         elif isinstance(widget, QLineEdit):
             widget.editingFinished.connect(changed)
+        elif isinstance(widget, NamesEdit):
+            widget.edited.connect(changed)
         else:
             widget.valueChanged.connect(lambda _: changed())
 

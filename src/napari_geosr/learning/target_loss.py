@@ -17,6 +17,7 @@ measure all along.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,16 +44,15 @@ if TYPE_CHECKING:
 
 #: Erosions at most where the config names none; each costs as much as the first.
 MOST_RADIUS = 10
-#: Less of a phase is none, in words to people.
-_LEAST_SHARE = 0.001
+#: Less of a phase is none, in words to people; and the spread of about as much.
+_LEAST_SHARE, _LEAST_SPREAD = 0.001, 0.03
 
 
 def about_losses(front: str) -> str:
     """Help of a field: `front`, then which losses there are and how to write them."""
-    known = "; ".join(f"{name}: {about}" for name, about in describe().items())
     return (
-        f"{front} Several are separated by commas, with a weight behind a colon: "
-        f"l1,gradient,cldice:0.3. {known}."
+        f"{front}: {', '.join(describe())}; several with commas, and weights behind "
+        "colons: l1,gradient,cldice:0.3."
     )
 
 
@@ -60,7 +60,7 @@ class TargetLossConfig(TrainingConfig):
     """What is made small between output and target."""
 
     loss: LossNames = Field(
-        "l2", title="Loss", description=about_losses("What is made small.")
+        "l2", title="Loss", description=about_losses("What is made small")
     )
     phase: Literal["dark", "bright"] = Field(
         "dark",
@@ -233,7 +233,8 @@ class TargetLoss:
         sign = 1 if self.config.phase == "bright" else -1
         self.soft_phase = SoftPhase(found.threshold, sign * softness)
         radius = self.config.radius or self._radius or 1
-        self.scales = Scales(self.config.window, radius)
+        spread = math.sqrt(found.dark_share * (1 - found.dark_share))
+        self.scales = Scales(self.config.window, radius, max(spread, _LEAST_SPREAD))
 
     def go_to(self, loop: Updater) -> None:
         """Take the weights of the step that the training is at."""

@@ -1,22 +1,30 @@
-"""Means over boxes, for what is compared place by place and not voxel by voxel."""
+"""Sums and means over boxes, for what is compared place by place, not by voxels.
+
+Boxes overlap by half. Along axes that are shorter than a box it is as long as the axis;
+the last box of an axis may be cut.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
 
 
 def box_means(x: Tensor, edge: int) -> Tensor:
-    """Means of ``edgeⁿ`` voxels, in boxes that overlap by half.
+    """Means of ``edgeⁿ`` voxels of (N, C, [Z,] Y, X); cut boxes of those they have."""
+    return _pooled(x, edge, count_include_pad=False)
 
-    Parameters
-    ----------
-    x : Tensor of shape (N, C, [Z,] Y, X)
-    edge : int
-        Of a box; along axes that are shorter, it is the axis. The last box may be
-        smaller: its mean is over the voxels that there are.
-    """
+
+def box_sums(x: Tensor, edge: int) -> Tensor:
+    """Sums of ``edgeⁿ`` voxels of (N, C, [Z,] Y, X); cut boxes of those they have."""
+    return _pooled(x, edge, divisor_override=1)
+
+
+def _pooled(x: Tensor, edge: int, **how: Any) -> Tensor:
     pool = functional.avg_pool3d if x.ndim == 5 else functional.avg_pool2d
     size = [min(edge, n) for n in x.shape[2:]]
     stride = [max(1, n // 2) for n in size]
-    return pool(x, size, stride, ceil_mode=True, count_include_pad=False)
+    found: Tensor = pool(x, size, stride, ceil_mode=True, **how)
+    return found

@@ -46,7 +46,7 @@ class Config(TranslationConfig, TargetLossConfig):
     """Settings of Pix2Pix."""
 
     loss: LossNames = Field(
-        "l1", title="Loss", description=about_losses("What holds it to the target.")
+        "l1", title="Loss", description=about_losses("What holds it to the target")
     )
     pixel_weight: float = Field(
         1.0, ge=0, title="Pixel weight", description="Of the loss to the target."

@@ -11,14 +11,15 @@ A module offers, without importing torch at module level:
     differs between neighbours, so it needs one of the former. ``"geometry"``: compares
     phases, so it needs one of the former, too, and is ramped in after it.
 ``WEIGHT``
-    By default. Those of geometry are set such that on a blurred foam the gradient that
-    reaches the output is, in length, about a third of that of ``l1``.
+    By default. Those of geometry are set by the gradient that reaches the output, a
+    foam, a sponge and thin tubes twice and four times coarser and interpolated: its
+    length is mostly a tenth to two thirds of that of ``l1``.
 ``loss``
     ``loss(output, target)`` in standard deviations of the training data; of geometry
     ``loss(phase, wanted, scales)``: the soft maps of the phase in the output and in the
     target, 0 … 1, and the :class:`Scales`. Tensors are (N, 1, [Z,] Y, X); the result is
     a mean over the batch, so that a batch worked through in parts gives the same
-    gradient, and 0 where both are the same.
+    gradient, and nothing, or nearly, where both are the same.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ TERMS = Registry(
 
 @dataclass(frozen=True)
 class Scales:
-    """Lengths at which geometry is compared, in voxels of the target.
+    """At which scales geometry is compared; lengths in voxels of the target.
 
     Attributes
     ----------
@@ -47,10 +48,14 @@ class Scales:
         Edge of the largest box in which sums are compared.
     radius : int
         From the centre line to the wall of the widest parts that have one.
+    spread : float
+        Standard deviation of the phase, 0 or 1, over all targets: what errors of rare
+        and of common phases are measured by, as grey values are by theirs.
     """
 
     window: int
     radius: int
+    spread: float = 0.5
 
 
 def describe() -> dict[str, str]:

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 TITLE = "local porosity off"
 ABOUT = "how much of the phase there is, place by place"
 KIND = "geometry"
-WEIGHT = 1.0
+WEIGHT = 0.5
 
 
 def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
     """Mean absolute difference of local porosity, over boxes of three sizes.
 
-    Boxes have edges of ``scales.window``, half and a quarter of it, at least 2.
+    In units of ``scales.spread``. Boxes have edges of ``scales.window``, half and a quarter of it, at least 2.
     """
     import torch
 
@@ -35,4 +35,5 @@ def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
 
     error = phase - wanted
     edges = {max(2, scales.window // n) for n in (1, 2, 4)}
-    return torch.stack([box_means(error, e).abs().mean() for e in edges]).mean()
+    found = [box_means(error, edge).abs().mean() for edge in sorted(edges)]
+    return torch.stack(found).mean() / scales.spread

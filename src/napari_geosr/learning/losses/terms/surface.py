@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TITLE = "walls off"
 ABOUT = "where walls stand; no holes in thick parts, no islands"
 KIND = "geometry"
-WEIGHT = 1.0
+WEIGHT = 0.5
 #: Voxels from a wall that are told apart.
 DEPTH = 4
 
@@ -35,7 +35,8 @@ DEPTH = 4
 def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
     """Mean absolute difference of signed distances over ``2 · DEPTH`` voxels.
 
-    A flat wall shifted by some voxels gives the share of the volume in between.
+    A flat wall shifted by some voxels gives the share of the volume in between, in
+    units of ``scales.spread``.
     """
     import torch
 
@@ -43,4 +44,5 @@ def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
 
     with torch.no_grad():
         true_depth = signed_depth(wanted, DEPTH)
-    return (signed_depth(phase, DEPTH) - true_depth).abs().mean() / (2 * DEPTH)
+    error = (signed_depth(phase, DEPTH) - true_depth).abs().mean()
+    return error / (2 * DEPTH * scales.spread)
