@@ -52,3 +52,12 @@ def test_a_module_that_cannot_be_imported_is_named(package, tmp_path):
     (tmp_path / "parts" / "lamp.py").write_text("import electricity_of_nobody\n")
     with pytest.raises(ConfigError, match=r"'lamp'.*parts\.lamp.*electricity"):
         package.load("lamp")
+
+
+def test_hyphens_may_stand_for_underscores(package, tmp_path):
+    (tmp_path / "parts" / "two_wheels.py").write_text("NAME = 'two'\n")
+    assert package.key("two-wheels") == package.key("two_wheels") == "two_wheels"
+    assert package.load("two-wheels").NAME == "two"
+    assert package.key("two wheels") == "two wheels"
+    with pytest.raises(ConfigError, match="no part 'two wheels'"):
+        package.load("two wheels")

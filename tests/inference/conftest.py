@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import pytest
 
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.networks.spec import NetworkSpec
+
+#: Settings that every network is tried with.
+sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +35,7 @@ def _build(kind: str, ndim: int, slices: int, scale: int, double: bool) -> Any:
 
     class Shuffle(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            from napari_geosr.networks.light_sr import pixel_shuffle
+            from napari_geosr.networks._upsampling import pixel_shuffle
 
             return pixel_shuffle(x, scale)
 

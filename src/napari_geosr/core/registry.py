@@ -63,15 +63,28 @@ class Registry:
         """Names of everything registered, in alphabetical order."""
         return list(self.modules())
 
+    def key(self, name: str) -> str:
+        """The key that `name` means: hyphens may stand for underscores.
+
+        A name that means none is returned as it is.
+        """
+        known = self.modules()
+        if name in known:
+            return name
+        alike = [
+            key for key in known if key.replace("-", "_") == name.replace("-", "_")
+        ]
+        return alike[0] if len(alike) == 1 else name
+
     def load(self, name: str) -> Any:
-        """Import and return the module registered as `name`.
+        """Import and return the module registered as `name`, see :meth:`key`.
 
         Raises
         ------
         ConfigError
             If there is none, or it cannot be imported.
         """
-        modules = self.modules()
+        modules, name = self.modules(), self.key(name)
         if name not in modules:
             raise ConfigError(
                 f"There is no {self.noun} {name!r}. Known: {', '.join(modules)}."

@@ -24,12 +24,17 @@ from torch import nn
 from torch.nn import functional
 
 from napari_geosr.networks._planes import PlanesConfig
-from napari_geosr.networks.light_sr import (
-    ResidualBlock,
+from napari_geosr.networks._upsampling import (
     cubic_kernel,
-    initialise_icnr,
-    pixel_shuffle,
+    doublings,
+    end_parameters,
+    end_reach,
+    enlarged,
+    interpolated,
+    make_end,
+    plain_layer,
 )
+from napari_geosr.networks.light_sr import ResidualBlock
 from napari_geosr.networks.spec import NetworkSpec
 
 
@@ -40,7 +45,7 @@ class NetworkConfig(PlanesConfig):
     width_field: ClassVar[str] = "features"
     training_defaults: ClassVar[dict[str, Any]] = {"features": 32, "blocks": 6}
 
-    upscale_factor: Literal[1, 2, 4] = 1
+    upscale_factor: Literal[1, 2, 4, 8] = 1
     """Output voxels per input voxel along every axis."""
     features: int = Field(32, ge=1, le=256)
     """Maps of the trunk."""
@@ -55,16 +60,22 @@ class NetworkConfig(PlanesConfig):
 def parameter_count(config: NetworkConfig) -> int:
     """Number of parameters in closed form."""
     n, k, f = config.ndim, 3**config.ndim, config.features
-    c_in = config.adjacent_slices * config.merge**n
-    c_out = (config.merge * config.upscale_factor) ** n
+    head = (k * config.adjacent_slices * config.merge**n + 1) * f
     trunk = 2 * config.blocks * (k * f + 1) * f
-    return int((k * c_in + 1) * f + trunk + (k * f + 1) * c_out)
+    total = config.merge * config.upscale_factor
+    return head + trunk + end_parameters(n, f, total, _doublings(config))
+
+
+def _doublings(config: NetworkConfig) -> int:
+    """How often the trunk's grid is doubled with all maps: for eight times finer."""
+    factor = config.upscale_factor
+    return doublings(config.merge * factor) if doublings(factor) else 0
 
 
 def merge_voxels(x: torch.Tensor, factor: int) -> torch.Tensor:
     """``(N, C, *factor · spatial)`` to ``(N, C · factorⁿ, *spatial)``.
 
-    Undoes `napari_geosr.networks.light_sr.pixel_shuffle`.
+    Undoes `napari_geosr.networks._upsampling.pixel_shuffle`.
     """
     n, c, *spatial = x.shape
     axes = len(spatial)
@@ -106,18 +117,16 @@ class ResNet(nn.Module):
             config.upscale_factor,
             config.merge,
         )
-        conv = nn.Conv3d if n == 3 else nn.Conv2d
-        self.head = conv(config.adjacent_slices * r**n, f, 3, padding=1)
+        make = plain_layer(n)
+        self.head = make(config.adjacent_slices * r**n, f)
         self.blocks = nn.ModuleList(
-            ResidualBlock(conv, f) for _ in range(config.blocks)
+            ResidualBlock(make, f) for _ in range(config.blocks)
         )
-        self.tail = conv(f, (r * s) ** n, 3, padding=1)
-        if self.tail.bias is not None:
-            nn.init.zeros_(self.tail.bias)
-        initialise_icnr(self.tail.weight, r * s)
+        self.stages, self.tail = make_end(make, n, f, r * s, _doublings(config))
         self.register_buffer("kernel", cubic_kernel(s, n).float(), persistent=False)
         # In merged voxels, and the others of the merged voxel that it ends in.
-        radius = r * (2 + 2 * config.blocks) + r - 1
+        reach = 1 + 2 * config.blocks + end_reach(_doublings(config))
+        radius = r * reach + r - 1
         self.spec = NetworkSpec(
             axes="ZYX"[-n:],
             halo=(radius,) * n,
@@ -132,13 +141,7 @@ class ResNet(nn.Module):
         x = x[:, centre : centre + 1]
         if s == 1:
             return x
-        n = self.config.ndim
-        padded = functional.pad(x, (2,) * (2 * n), mode="replicate")
-        conv = functional.conv3d if n == 3 else functional.conv2d
-        # Reduced precision would cost the grey levels their last bits.
-        with torch.autocast(x.device.type, enabled=False):
-            fine = conv(padded, self.kernel.to(x.dtype))
-        return pixel_shuffle(fine, s)
+        return interpolated(x, self.kernel, s)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Translate ``(N, C, [Z,] Y, X)`` to ``(N, 1, [s·Z,] s·Y, s·X)``."""
@@ -146,7 +149,7 @@ class ResNet(nn.Module):
         maps = self.head(merge_voxels(pad_to(x, r), r))
         for block in self.blocks:
             maps = block(maps)
-        fine = pixel_shuffle(self.tail(functional.relu(maps)), r * s)
+        fine = enlarged(maps, self.stages, self.tail, r * s)
         y = crop_to(fine, [s * m for m in x.shape[2:]])
         return y + self._skip(x) if self.config.residual else y
 

@@ -24,15 +24,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.networks._scores import ScoresConfig, likeliest
+from napari_geosr.networks._upsampling import CUBIC_REACH, cubic_kernel, interpolated
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -65,6 +66,17 @@ class NetworkConfig(ScoresConfig):
     """Hand the maps of full size over to the end; N2V2 leaves that out."""
     batch_norm: bool = False
     """Bring maps to a common scale: that of each batch in training, fixed after it."""
+    upscale_factor: Literal[1, 2, 4, 8] = 1
+    """Output voxels per input voxel along every axis that the network works on."""
+
+    @model_validator(mode="after")
+    def _check_factor(self) -> Self:
+        if self.upscale_factor > 1 and self.out_channels > 1:
+            raise ValueError(
+                "labels are told apart at the voxels of the input: set the upscale "
+                "factor to 1"
+            )
+        return self
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -87,8 +99,10 @@ def reach(config: NetworkConfig) -> int:
     """
     wide = 1 if config.upsampling == "linear" else 0
     blur = 1 if config.pooling == "blur" else 0
+    factor = config.upscale_factor
+    cubic = CUBIC_REACH if factor > 1 else 0
     furthest = 0
-    for place in range(2**config.levels):
+    for place in range(max(2**config.levels, factor)):
         low = high = place
         for _ in range(config.levels):
             low, high = low - _CONVOLUTIONS, high + _CONVOLUTIONS
@@ -98,7 +112,9 @@ def reach(config: NetworkConfig) -> int:
         for _ in range(config.levels):
             low, high = 2 * low - blur, 2 * high + 1 + blur
             low, high = low - _CONVOLUTIONS, high + _CONVOLUTIONS
-        furthest = max(furthest, place - low, high - place)
+        coarse = place // factor
+        low, high = low // factor - cubic, high // factor + cubic
+        furthest = max(furthest, coarse - low, high - coarse)
     return furthest
 
 
@@ -128,6 +144,8 @@ def _thinned(x: torch.Tensor, axis: int, first: int) -> torch.Tensor:
 class UNet(nn.Module):
     """U-Net [1]_ of two convolutions per level, with zero padding."""
 
+    kernel: torch.Tensor
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
@@ -156,12 +174,16 @@ class UNet(nn.Module):
         )
         self.head = conv(config.features, config.out_channels, 1)
         self._initialise()
-        stride = 2**config.levels
+        factor = config.upscale_factor
+        kernel = cubic_kernel(factor, n).float()
+        self.register_buffer("kernel", kernel, persistent=False)
+        # Halvings on the fine grid, in voxels of the input.
+        stride = max(1, 2**config.levels // factor)
         self.spec = NetworkSpec(
             axes="ZYX"[-n:],
             halo=(reach(config),) * n,
             stride=(stride,) * n,
-            upscale_factor=(1,) * n,
+            upscale_factor=(factor,) * n,
             adjacent_slices=config.adjacent_slices,
         )
 
@@ -180,10 +202,12 @@ class UNet(nn.Module):
             self.head.weight.mul_(0.05)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Restore ``(N, C, [Z,] Y, X)`` to ``(N, 1, [Z,] Y, X)``.
+        """Restore ``(N, C, [Z,] Y, X)`` to ``(N, 1, [s·Z,] s·Y, s·X)``.
 
         While it is trained for labels: to their scores ``(N, n, [Z,] Y, X)``.
         """
+        if self.config.upscale_factor > 1:
+            x = interpolated(x, self.kernel, self.config.upscale_factor)
         maps = pad_to(x, 2**self.config.levels)
         if self.training and self.config.batch_norm:
             self._check_room(maps.shape)

@@ -1,0 +1,123 @@
+"""Convolutions of many branches that are one convolution [1]_ [2]_.
+
+All branches are linear, so their sum is one convolution of 3ⁿ voxels whose weights
+follow from theirs. Gradients reach every branch, which steers training another way
+than a plain convolution's would; what is computed, in training as later, is the one
+convolution [3]_. So nothing is approximated when branches are merged, at borders
+neither.
+
+References
+----------
+.. [1] Ding et al. RepVGG: making VGG-style ConvNets great again. CVPR (2021).
+   arXiv:2101.03697
+.. [2] Zhang et al. Edge-oriented convolution block for real-time super resolution on
+   mobile devices. ACM Multimedia (2021). doi:10.1145/3474085.3475291
+.. [3] Hu et al. Online convolutional re-parameterization. CVPR (2022).
+   arXiv:2204.00826
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+#: Maps between the two convolutions of the widening branch, per map that goes in or
+#: comes out, whichever are fewer.
+_WIDENING = 2
+
+
+def edge_filters(ndim: int) -> torch.Tensor:
+    """Fixed filters ``(n + 1, 3, …)``: a smoothed derivative per axis, a Laplacian.
+
+    Their weights are those of Sobel, divided so that their sizes add up to 1, or 2 for
+    the Laplacian.
+    """
+    smooth = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
+    slope = torch.tensor([-0.5, 0.0, 0.5], dtype=torch.float64)
+    found = []
+    for axis in range(ndim):
+        kernel = torch.ones((), dtype=torch.float64)
+        for i in range(ndim):
+            kernel = kernel[..., None] * (slope if i == axis else smooth)
+        found.append(kernel)
+    laplacian = torch.zeros((3,) * ndim, dtype=torch.float64)
+    for axis in range(ndim):
+        for side in (0, 2):
+            laplacian[tuple(side if i == axis else 1 for i in range(ndim))] = 1
+    laplacian[(1,) * ndim] = -2 * ndim
+    return torch.stack([*found, laplacian / (2 * ndim)])
+
+
+def branch_parameters(ndim: int, maps_in: int, maps_out: int) -> int:
+    """Number of parameters of a `BranchedLayer` in closed form."""
+    k, wide = 3**ndim, _WIDENING * min(maps_in, maps_out)
+    single = k + 1 + (ndim + 1)  # 3ⁿ, 1 and the fixed filters
+    return int(maps_out * (maps_in * single + 1) + wide * (maps_in + k * maps_out))
+
+
+class BranchedLayer(nn.Module):
+    """The sum of convolutions of 3ⁿ voxels, of one, of both in turn, of edges.
+
+    ``3ⁿ + 1 + (1 → wide → 3ⁿ) + (1 → fixed edge filters) [+ the input]``. All branches
+    but the first, ``weight``, begin with nothing.
+
+    Parameters
+    ----------
+    ndim, maps_in, maps_out : int
+    adds_input : bool
+        Whether the input is one of the branches: as many maps come out as go in.
+    """
+
+    filters: torch.Tensor
+
+    def __init__(
+        self, ndim: int, maps_in: int, maps_out: int, *, adds_input: bool = False
+    ) -> None:
+        super().__init__()
+        kernel, wide = (3,) * ndim, _WIDENING * min(maps_in, maps_out)
+        self.weight = nn.Parameter(torch.empty(maps_out, maps_in, *kernel))
+        self.bias = nn.Parameter(torch.zeros(maps_out))
+        self.point = nn.Parameter(torch.zeros(maps_out, maps_in))
+        self.expand = nn.Parameter(torch.empty(wide, maps_in))
+        self.contract = nn.Parameter(torch.zeros(maps_out, wide, *kernel))
+        self.edges = nn.Parameter(torch.zeros(ndim + 1, maps_out, maps_in))
+        nn.init.kaiming_normal_(self.weight)
+        nn.init.kaiming_normal_(self.expand)
+        self.register_buffer("filters", edge_filters(ndim).float(), persistent=False)
+        self.adds_input = adds_input
+        self.ndim = ndim
+
+    def kernel(self) -> torch.Tensor:
+        """Weights of the one convolution that all branches are."""
+        maps_out, maps_in = self.point.shape
+        # Reduced precision would not be that of the merged weights.
+        with torch.autocast(self.weight.device.type, enabled=False):
+            wide = torch.einsum("owt,wi->oit", self.contract.flatten(2), self.expand)
+            filters = self.filters.to(self.edges.dtype).flatten(1)
+            edges = torch.einsum("foi,ft->oit", self.edges, filters)
+            point: torch.Tensor = self.point
+            if self.adds_input:
+                point = point + torch.eye(
+                    maps_out, maps_in, dtype=point.dtype, device=point.device
+                )
+            centre = point.view(maps_out, maps_in, *(1,) * self.ndim)
+            centre = functional.pad(centre, (1, 1) * self.ndim)
+            return self.weight + (wide + edges).view_as(self.weight) + centre
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply it to ``(N, maps_in, …)``, with zero padding."""
+        conv = functional.conv3d if self.ndim == 3 else functional.conv2d
+        return conv(x, self.kernel(), self.bias, padding=1)
+
+    def merged(self) -> nn.Module:
+        """The same as a plain convolution."""
+        maps_out, maps_in = self.point.shape
+        conv = nn.Conv3d if self.ndim == 3 else nn.Conv2d
+        plain = conv(maps_in, maps_out, 3, padding=1)
+        plain.to(self.weight.device, self.weight.dtype)
+        with torch.no_grad():
+            plain.weight.copy_(self.kernel())
+            assert plain.bias is not None
+            plain.bias.copy_(self.bias)
+        return plain

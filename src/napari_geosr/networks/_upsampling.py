@@ -1,0 +1,227 @@
+"""From maps on the coarse grid to an image on the fine one.
+
+What networks that make voxels finer share: a trunk works on the coarse grid, where a
+voxel is cheap, sub-voxels come from the channels of a last convolution (a shuffle), and
+the input, interpolated by cubics, is added. So an untrained network interpolates.
+
+Eight times finer goes in two steps: twice finer first, still with all maps, and then
+four times, because a last convolution to 8ⁿ sub-voxels would be most of the network.
+
+References
+----------
+.. [1] Shi et al. Real-time single image and video super-resolution using an efficient
+   sub-pixel convolutional neural network. CVPR (2016). doi:10.1109/CVPR.2016.207
+.. [2] Aitken et al. Checkerboard artifact free sub-pixel convolution (2017).
+   arXiv:1707.02937
+.. [3] Keys. Cubic convolution interpolation for digital image processing.
+   IEEE Trans. ASSP 29, 1153-1160 (1981). doi:10.1109/TASSP.1981.1163711
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from napari_geosr.networks._planes import PlanesConfig
+from napari_geosr.networks.spec import NetworkSpec
+
+#: Makes a layer that keeps the grid, from its numbers of maps in and out.
+MakeLayer = Callable[[int, int], nn.Module]
+
+#: Voxels that cubic interpolation looks at on either side.
+CUBIC_REACH = 2
+#: The most that a last convolution makes at once, along an axis.
+_LARGEST_SHUFFLE = 4
+
+
+class UpscalingConfig(PlanesConfig):
+    """What every network is asked that makes voxels finer."""
+
+    ndim: Literal[2, 3] = 3
+    """Planes (2) or volumes (3)."""
+    upscale_factor: Literal[2, 4, 8] = 2
+    """Output voxels per input voxel along every axis that the network works on."""
+
+
+def doublings(factor: int) -> int:
+    """How often all maps are brought to a grid twice as fine, before the last step."""
+    n = 0
+    while factor > _LARGEST_SHUFFLE:
+        factor, n = factor // 2, n + 1
+    return n
+
+
+def pixel_shuffle(x: torch.Tensor, factor: int) -> torch.Tensor:
+    """Rearrange ``(N, C · factorⁿ, *spatial)`` to ``(N, C, *factor · spatial)``.
+
+    Works on any number of axes; channels are nested in the order C, Z, Y, X.
+    """
+    n, channels, *spatial = x.shape
+    axes = len(spatial)
+    c = channels // factor**axes
+    x = x.reshape(n, c, *(factor,) * axes, *spatial)
+    order = [p for i in range(axes) for p in (2 + axes + i, 2 + i)]
+    return x.permute(0, 1, *order).reshape(n, c, *(factor * m for m in spatial))
+
+
+def cubic_kernel(factor: int, ndim: int) -> torch.Tensor:
+    """Weights ``(factorⁿ, 1, 5, …)`` of cubic interpolation at sub-voxel centres.
+
+    Keys' cubic with a = -1/2 [3]_, which reproduces ramps and parabolas. Sub-voxel i of
+    a voxel lies at ``(i + 1/2) / factor - 1/2``, so that outer edges are kept.
+    """
+    places = (torch.arange(factor, dtype=torch.float64) + 0.5) / factor - 0.5
+    reach = torch.arange(-CUBIC_REACH, CUBIC_REACH + 1, dtype=torch.float64)
+    d = (places[:, None] - reach).abs()
+    near = 1.5 * d**3 - 2.5 * d**2 + 1
+    far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+    line = torch.where(d <= 1, near, torch.where(d < 2, far, torch.zeros_like(d)))
+    kernel = line
+    for _ in range(ndim - 1):
+        kernel = torch.einsum("a...,bx->ab...x", kernel, line).flatten(0, 1)
+    return kernel.unsqueeze(1)
+
+
+def interpolated(x: torch.Tensor, kernel: torch.Tensor, factor: int) -> torch.Tensor:
+    """``(N, C, *spatial)`` on the fine grid, by a :func:`cubic_kernel`.
+
+    Outside of the image its edges are repeated.
+    """
+    n, channels, *spatial = x.shape
+    padded = functional.pad(
+        x, (CUBIC_REACH,) * (2 * len(spatial)), mode="replicate"
+    ).reshape(n * channels, 1, *(m + 2 * CUBIC_REACH for m in spatial))
+    conv = functional.conv3d if len(spatial) == 3 else functional.conv2d
+    # Reduced precision would cost the grey levels their last bits.
+    with torch.autocast(x.device.type, enabled=False):
+        fine = conv(padded, kernel.to(x.dtype))
+    shuffled = pixel_shuffle(fine, factor)
+    return shuffled.reshape(n, channels, *shuffled.shape[2:])
+
+
+def initialise_icnr(weight: torch.Tensor, factor: int, gain: float = 0.1) -> None:
+    """Fill `weight` so that all sub-voxels of a voxel start equal (ICNR [2]_)."""
+    n_sub = factor ** (weight.ndim - 2)
+    kernel = torch.empty(weight.shape[0] // n_sub, *weight.shape[1:])
+    nn.init.kaiming_normal_(kernel)
+    with torch.no_grad():
+        weight.copy_(gain * kernel.repeat_interleave(n_sub, dim=0))
+
+
+def plain_layer(ndim: int) -> MakeLayer:
+    """Convolutions of 3ⁿ voxels that keep the size."""
+    conv = nn.Conv3d if ndim == 3 else nn.Conv2d
+
+    def make(maps_in: int, maps_out: int) -> nn.Module:
+        return conv(maps_in, maps_out, 3, padding=1)
+
+    return make
+
+
+def make_end(
+    make: MakeLayer, ndim: int, features: int, factor: int, n_doublings: int
+) -> tuple[nn.ModuleList, nn.Module]:
+    """The layers from `features` maps to an image `factor` times as fine.
+
+    Their ``weight`` and ``bias`` are set so that sub-voxels start equal.
+
+    Returns
+    -------
+    stages : ModuleList
+        One layer for each time that the maps' grid is doubled.
+    tail : Module
+        Gives the sub-voxels that are left, as channels.
+    """
+    last = factor // 2**n_doublings
+    stages = nn.ModuleList(
+        make(features, features * 2**ndim) for _ in range(n_doublings)
+    )
+    tail = make(features, last**ndim)
+    for layer, step, gain in (*((s, 2, 1.0) for s in stages), (tail, last, 0.1)):
+        weight, bias = layer.weight, layer.bias
+        assert isinstance(weight, torch.Tensor)
+        assert isinstance(bias, torch.Tensor)
+        nn.init.zeros_(bias)
+        initialise_icnr(weight, step, gain)
+    return stages, tail
+
+
+def enlarged(
+    maps: torch.Tensor, stages: nn.ModuleList, tail: nn.Module, factor: int
+) -> torch.Tensor:
+    """Run the layers of :func:`make_end`: ``(N, features, …)`` to ``(N, 1, …)``."""
+    for stage in stages:
+        maps = pixel_shuffle(stage(functional.relu(maps)), 2)
+    return pixel_shuffle(tail(functional.relu(maps)), factor // 2 ** len(stages))
+
+
+def end_reach(n_doublings: int) -> int:
+    """Coarse voxels that the layers of :func:`make_end` reach, for the worst place.
+
+    On a grid twice as fine a voxel's neighbour lies in the next coarse voxel at most.
+    """
+    low = -1
+    for _ in range(n_doublings):
+        low = low // 2 - 1
+    return -low
+
+
+def end_parameters(ndim: int, features: int, factor: int, n_doublings: int) -> int:
+    """Number of parameters of :func:`make_end` with plain convolutions."""
+    k, last = 3**ndim, factor // 2**n_doublings
+    layer = k * features + 1
+    return int(layer * (n_doublings * features * 2**ndim + last**ndim))
+
+
+class UpscalingNetwork(nn.Module):
+    """A trunk on the coarse grid, sub-voxel upsampling, an interpolated skip.
+
+    A subclass makes its trunk, then calls :meth:`_end`, and gives :meth:`trunk`.
+    """
+
+    kernel: torch.Tensor
+    stages: nn.ModuleList
+    tail: nn.Module
+    spec: NetworkSpec
+
+    def __init__(self, config: UpscalingConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def _end(self, make: MakeLayer, features: int, reach: int) -> None:
+        """Add what comes behind a trunk of `features` maps that reaches so far."""
+        config = self.config
+        n, s = config.ndim, config.upscale_factor
+        self.stages, self.tail = make_end(make, n, features, s, doublings(s))
+        self.register_buffer("kernel", cubic_kernel(s, n).float(), persistent=False)
+        self.spec = NetworkSpec(
+            axes="ZYX"[-n:],
+            halo=(max(CUBIC_REACH, reach + end_reach(doublings(s))),) * n,
+            stride=(1,) * n,
+            upscale_factor=(s,) * n,
+            adjacent_slices=config.adjacent_slices,
+            minimum_size=(1,) * n,
+        )
+
+    def trunk(self, x: torch.Tensor) -> torch.Tensor:
+        """``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
+        raise NotImplementedError
+
+    def interpolate(self, x: torch.Tensor) -> torch.Tensor:
+        """Cubic interpolation of the centre plane to the fine grid."""
+        centre = self.config.adjacent_slices // 2
+        plane = x[:, centre : centre + 1]
+        return interpolated(plane, self.kernel, self.config.upscale_factor)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Upscale ``(N, C, [Z,] Y, X)`` to ``(N, 1, [s·Z,] s·Y, s·X)``.
+
+        Of planes with their neighbours (C > 1) the middle one comes out.
+        """
+        factor = self.config.upscale_factor
+        detail = enlarged(self.trunk(x), self.stages, self.tail, factor)
+        return self.interpolate(x) + detail

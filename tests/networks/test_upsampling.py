@@ -1,0 +1,162 @@
+"""What all networks share that make voxels finer."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from napari_geosr.networks import NETWORKS, build_network
+from napari_geosr.networks._upsampling import (
+    cubic_kernel,
+    doublings,
+    end_reach,
+    enlarged,
+    initialise_icnr,
+    interpolated,
+    make_end,
+    pixel_shuffle,
+    plain_layer,
+)
+
+SHAPES = [(2, 2), (2, 4), (2, 8), (3, 2), (3, 4), (3, 8)]
+UPSCALING = [
+    name
+    for name in NETWORKS.names()
+    if "upscale_factor" in NETWORKS.load(name).NetworkConfig.model_fields
+]
+#: A U-Net interpolates first; it is the heavy one that they are compared with.
+LIGHT = [name for name in UPSCALING if name != "unet"]
+
+
+def test_shuffle_agrees_with_torch_in_2d() -> None:
+    x = torch.randn(2, 12, 5, 7)
+    assert torch.equal(pixel_shuffle(x, 2), torch.pixel_shuffle(x, 2))
+
+
+def test_shuffle_puts_sub_voxels_in_order() -> None:
+    x = torch.arange(8.0).view(1, 8, 1, 1, 1)
+    assert torch.equal(pixel_shuffle(x, 2)[0, 0].flatten(), torch.arange(8.0))
+
+
+@pytest.mark.parametrize(("ndim", "factor"), SHAPES)
+def test_icnr_starts_without_checkerboard(ndim: int, factor: int) -> None:
+    weight = torch.empty(factor**ndim, 3, *(3,) * ndim)
+    initialise_icnr(weight, factor)
+    x = torch.randn(1, 3, *(4,) * ndim)
+    conv = torch.nn.functional.conv3d if ndim == 3 else torch.nn.functional.conv2d
+    low = conv(x, weight[:1], padding=1)
+    high = pixel_shuffle(conv(x, weight, padding=1), factor)
+    for axis in range(ndim):
+        low = low.repeat_interleave(factor, dim=2 + axis)
+    torch.testing.assert_close(high, low)
+    assert weight.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", LIGHT)
+@pytest.mark.parametrize(("ndim", "factor"), SHAPES)
+def test_fresh_networks_have_icnr_where_the_grid_changes(
+    name: str, ndim: int, factor: int
+) -> None:
+    network = build_network(name, ndim=ndim, upscale_factor=factor, features=2)
+    last = round(network.tail.weight.shape[0] ** (1 / ndim))
+    for layer, step in (*((s, 2) for s in network.stages), (network.tail, last)):
+        groups = layer.weight.unflatten(0, (-1, step**ndim))
+        assert torch.equal(groups, groups[:, :1].expand_as(groups))
+        assert groups.abs().sum() > 0
+        assert not layer.bias.any()
+
+
+@pytest.mark.parametrize(("ndim", "factor"), SHAPES)
+def test_interpolation_reproduces_parabolas(ndim: int, factor: int) -> None:
+    """At the right places: sub-voxel i of voxel k lies at k + (i + 1/2) / s - 1/2."""
+    kernel = cubic_kernel(factor, ndim)
+    n = 6
+    for axis in range(ndim):
+        coarse = torch.arange(n, dtype=torch.float64)
+        fine = (torch.arange(n * factor, dtype=torch.float64) + 0.5) / factor - 0.5
+        shape = [1] * (2 + ndim)
+        shape[2 + axis] = -1
+        x = (coarse**2 - 3 * coarse + 1).view(shape).expand(1, 1, *(n,) * ndim)
+        expected = (
+            (fine**2 - 3 * fine + 1).view(shape).expand(1, 1, *(factor * n,) * ndim)
+        )
+        inner = (..., *(slice(2 * factor, -2 * factor),) * ndim)
+        found = interpolated(x, kernel, factor)
+        torch.testing.assert_close(found[inner], expected[inner])
+
+
+def test_interpolation_keeps_channels_apart() -> None:
+    kernel = cubic_kernel(4, 2)
+    x = torch.randn(2, 3, 5, 6, dtype=torch.float64)
+    both = interpolated(x, kernel, 4)
+    for sample in range(2):
+        for channel in range(3):
+            alone = interpolated(x[sample, channel][None, None], kernel, 4)
+            torch.testing.assert_close(both[sample, channel][None, None], alone)
+
+
+@pytest.mark.parametrize("factor", [2, 8])
+def test_interpolation_lies_near_scipy_grid_mode(factor: int) -> None:
+    smooth = ndimage.gaussian_filter(
+        np.random.default_rng(0).normal(size=(20, 20)), 2.5
+    )
+    x = torch.from_numpy(smooth)[None, None]
+    ours = interpolated(x, cubic_kernel(factor, 2), factor)[0, 0].numpy()
+    theirs = ndimage.zoom(smooth, factor, order=3, grid_mode=True, mode="nearest")
+    assert np.abs(ours - theirs).max() < 0.02 * np.ptp(smooth)
+
+
+@pytest.mark.parametrize(("ndim", "factor"), SHAPES)
+def test_constants_stay(ndim: int, factor: int) -> None:
+    x = torch.full((1, 1, *(5,) * ndim), 0.7)
+    found = interpolated(x, cubic_kernel(factor, ndim).float(), factor)
+    torch.testing.assert_close(found, torch.full_like(found, 0.7))
+    assert found.shape[2:] == (5 * factor,) * ndim
+
+
+@pytest.mark.parametrize(("factor", "n"), [(2, 0), (4, 0), (8, 1), (16, 2), (32, 3)])
+def test_the_end_reaches_as_far_as_it_says(factor: int, n: int) -> None:
+    """A NaN spreads over two coarse voxels at most, however often the grid doubles."""
+    assert doublings(factor) == n
+    stages, tail = make_end(plain_layer(2), 2, 2, factor, n)
+    maps = torch.zeros(1, 2, 9, 9)
+    maps[..., 4, 4] = torch.nan
+    bad = enlarged(maps, stages, tail, factor).isnan()[0, 0].any(0).nonzero()
+    low, high = int(bad.min()) // factor, int(bad.max()) // factor
+    assert (4 - low, high - 4) == (end_reach(n),) * 2
+
+
+@pytest.mark.parametrize("name", UPSCALING)
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_slab_gives_its_middle_plane(name: str, factor: int) -> None:
+    """Of 2.5D: without details what comes out is the middle plane, interpolated."""
+    torch.manual_seed(0)
+    network = build_network(
+        name, ndim=2, upscale_factor=factor, adjacent_slices=5, features=2
+    ).eval()
+    assert network.spec.adjacent_slices == 5
+    assert network.spec.upscale_factor == (factor, factor)
+    last = network.head if name == "unet" else network.tail
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.zero_()
+        x = torch.randn(2, 5, 6, 7)
+        expected = interpolated(x[:, 2:3], cubic_kernel(factor, 2).float(), factor)
+        torch.testing.assert_close(network(x), expected)
+
+
+@pytest.mark.parametrize("name", LIGHT)
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_light_networks_are_light(name: str, ndim: int) -> None:
+    """Less than a million parameters; every factor costs more than the one below."""
+    module = NETWORKS.load(name)
+    counts = [
+        module.parameter_count(module.NetworkConfig.create(ndim=ndim, upscale_factor=s))
+        for s in (2, 4, 8)
+    ]
+    assert counts[-1] < 1_000_000
+    assert all(a < b for a, b in pairwise(counts))
