@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_geosr.io import read, write
     from napari_geosr.measure.report import PorosityReport
     from napari_geosr.operations.measure import measure_porosity
-    from napari_geosr.operations.restore import restore
+    from napari_geosr.operations.restore import restore, restore_with_uncertainty
     from napari_geosr.operations.train import train
 
 try:
@@ -29,6 +29,7 @@ _LOCATIONS = {
     "measure_porosity": "napari_geosr.operations.measure",
     "read": "napari_geosr.io",
     "restore": "napari_geosr.operations.restore",
+    "restore_with_uncertainty": "napari_geosr.operations.restore",
     "train": "napari_geosr.operations.train",
     "write": "napari_geosr.io",
 }
@@ -40,6 +41,7 @@ __all__ = [
     "measure_porosity",
     "read",
     "restore",
+    "restore_with_uncertainty",
     "train",
     "write",
 ]

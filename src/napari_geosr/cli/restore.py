@@ -23,6 +23,7 @@ from napari_geosr.operations.restore import (
     Restored,
     restore_average_steps,
     restore_steps,
+    spread_path,
 )
 
 if TYPE_CHECKING:
@@ -77,7 +78,11 @@ def restore(
     io.check_output(out, overwrite=overwrite)
     wanted = settings_from(RestoreConfig, config, settings)
     volumes = [open_volume(path, reading) for path in (input, *others)]
-    unfinished = _unfinished(out, average) if go_on else None
+    unfinished: dict[str, Any] = {}
+    if go_on:
+        unfinished["unfinished"] = _unfinished(out, average)
+        if wanted.uncertainty != "none":
+            unfinished["unfinished_spread"] = _unfinished(spread_path(out), average)
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
         more: dict[str, Any] = {
@@ -87,19 +92,26 @@ def restore(
         }
         if average:
             return restore_average_steps(volumes, wanted, **more)
-        return restore_steps(volumes[0], wanted, unfinished=unfinished, **more)
+        return restore_steps(volumes[0], wanted, **unfinished, **more)
 
     result, warnings = run_command(steps)
     if json:
         print_json(_describe(result, warnings))
     elif result.complete:
-        print(f"Wrote {result.path}")
+        print(f"Wrote {_names(result)}")
     else:
         print(
-            f"Stopped; the finished part is in {result.path}. The same command with "
+            f"Stopped; the finished part is in {_names(result)}. The same command with "
             "--continue goes on from there."
         )
     return 0 if result.complete else 130
+
+
+def _names(result: Restored) -> str:
+    paths = [result.path]
+    if result.spread is not None:
+        paths.append(result.spread.source)
+    return " and ".join(str(path) for path in paths)
 
 
 def _unfinished(out: Path, average: bool) -> Volume:
@@ -124,6 +136,9 @@ def _describe(result: Restored, warnings: list[str]) -> dict[str, object]:
     volume = result.volume
     return {
         "output": str(result.path),
+        "standard_deviation": None
+        if result.spread is None
+        else str(result.spread.source),
         "complete": result.complete,
         "shape": list(volume.shape),
         "axes": volume.axes,

@@ -56,9 +56,16 @@ class Warned(Step):
 
 @dataclass(frozen=True)
 class TargetReady(Step):
-    """The output exists; `volume` is a `Volume` whose array the tiles fill."""
+    """The output exists; `volume` is a `Volume` whose array the tiles fill.
+
+    Attributes
+    ----------
+    spread : Volume or None
+        Standard deviations that the same tiles fill, where they are wanted.
+    """
 
     volume: Any = None
+    spread: Any = None
 
 
 @dataclass(frozen=True)

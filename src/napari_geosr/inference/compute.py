@@ -190,7 +190,8 @@ def restore_window(
     Returns
     -------
     ndarray
-        The core, in output voxels, still standardised.
+        The core, in output voxels, still standardised; with a leading axis for mean and
+        standard deviation where the network gives both.
 
     Raises
     ------
@@ -203,20 +204,23 @@ def restore_window(
 
     crop = tile.crop(layout)
     shape = tuple(part.stop - part.start for part in crop)
+    n_outputs = network_spec(network).n_outputs
     try:
         with exact_settings(threads), interruptible(network, stop_if_asked):
             whole = torch.from_numpy(block)
-            out = torch.empty(shape, dtype=whole.dtype)
+            out = torch.empty((n_outputs, *shape), dtype=whole.dtype)
             if not layout.per_plane:
                 y = _forward(network, whole[None, None].to(device), layout)
-                out.copy_(y[0, 0][crop])
+                out.copy_(y[0][(slice(None), *crop)])
             else:
                 n_channels = 2 * layout.context + 1
                 for i in range(shape[0]):
                     stop_if_asked()
                     x = whole[i : i + n_channels][None].to(device)
-                    out[i].copy_(_forward(network, x, layout)[0, 0][crop[1:]])
-            return out.numpy()
+                    y = _forward(network, x, layout)
+                    out[:, i].copy_(y[0][(slice(None), *crop[1:])])
+            values: np.ndarray[Any, Any] = out.numpy()
+            return values if n_outputs > 1 else values[0]
     except Exception as error:
         raise _explained(error, network, tile.window_shape) from error
 
@@ -237,7 +241,8 @@ def _forward(network: nn.Module, x: torch.Tensor, layout: Layout) -> torch.Tenso
     y: torch.Tensor = network(x)
     n = x.ndim - 2
     scale = layout.scale[3 - n :]
-    expected = (1, 1, *(m * s for m, s in zip(x.shape[2:], scale, strict=True)))
+    size = (m * s for m, s in zip(x.shape[2:], scale, strict=True))
+    expected = (1, network_spec(network).n_outputs, *size)
     if tuple(y.shape) != expected:
         raise ModelError(
             f"The network {type(network).__name__} gave shape {tuple(y.shape)} where "

@@ -54,16 +54,23 @@ class CostModel:
         What the process takes for each counted byte.
     fixed : int
         Bytes independent of network and window.
+    at_once : float
+        Voxels that the network computes in one go; more it cuts itself.
+    beyond : float
+        Bytes per further voxel.
     """
 
     base: float
     slope: float
     safety: float = FIRST_SAFETY
     fixed: int = _FIXED["cpu"]
+    at_once: float = math.inf
+    beyond: float = 0.0
 
     def counted(self, n_voxels: int) -> float:
         """Bytes of storage for a window of `n_voxels`."""
-        return self.base + self.slope * n_voxels
+        together = min(n_voxels, self.at_once)
+        return self.base + self.slope * together + self.beyond * (n_voxels - together)
 
     def peak(self, n_voxels: int) -> float:
         """Bytes that the process takes for a window of `n_voxels`."""
@@ -72,7 +79,11 @@ class CostModel:
     def most_voxels(self, nbytes: int) -> int:
         """Voxels of the largest window that takes no more than `nbytes`."""
         counted = (nbytes - self.fixed) / self.safety - self.base
-        return max(0, int(counted / self.slope))
+        if counted <= self.slope * self.at_once:
+            return max(0, int(counted / self.slope))
+        return int(
+            self.at_once + (counted - self.slope * self.at_once) / self.beyond
+        )
 
     def corrected(self, n_voxels: int, measured: int) -> CostModel:
         """The model after a window of `n_voxels` really took `measured` bytes."""
@@ -95,6 +106,8 @@ class Buffers:
         that a tile touches, all at the same time.
     held : int
         What source and target hold however large the tiles are.
+    spread : int
+        Bytes of one voxel in a second target for standard deviations; 0: there is none.
     """
 
     source: int = 4
@@ -103,6 +116,7 @@ class Buffers:
     depth: int = DEPTH
     chunks: Size | None = None
     held: int = 0
+    spread: int = 0
 
     def bytes(self, layout: Layout, core: Size, window: Size) -> int:
         """Peak bytes of the tiles waiting before and behind the network."""
@@ -111,7 +125,8 @@ class Buffers:
         # One block is being made (raw, mask, floats), `depth` wait, one is computed.
         read = n_in * (self.source + 1 + (self.depth + 1) * self.network)
         # One result is being made, `depth` wait, one is converted and handed on.
-        written = n_core * ((self.depth + 2) * self.network + 2 * self.target + 2)
+        values = (self.depth + 2) * self.network * (2 if self.spread else 1)
+        written = n_core * (values + 2 * (self.target + self.spread) + 2)
         return read + written + self._store(layout, core) + self.held
 
     def _store(self, layout: Layout, core: Size) -> int:
@@ -124,7 +139,7 @@ class Buffers:
             # A tile off the chunks' grid touches one more at either end.
             most = math.ceil(size * scale / chunk)
             touched *= min(most, math.ceil(n * scale / chunk) + 1) * chunk
-        return 2 * touched * self.target
+        return 2 * touched * (self.target + self.spread)
 
 
 def tile_peak(
@@ -169,7 +184,12 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
         (n1, c1), (n2, c2) = sorted(counts.items())[-2:]
         slope = max((c2 - c1) / (n2 - n1), 1.0)
         known[kind] = CostModel(
-            base=max(0.0, c2 - slope * n2), slope=slope, fixed=_FIXED.get(kind, 0)
+            base=max(0.0, c2 - slope * n2),
+            slope=slope,
+            fixed=_FIXED.get(kind, 0),
+            at_once=spec.at_once or math.inf,
+            # The input, the sum of what was computed and the sum of its weights.
+            beyond=4.0 + 8.0 * math.prod(spec.upscale_factor),
         )
     return known[kind]
 

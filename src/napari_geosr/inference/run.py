@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import numpy as np
@@ -18,6 +18,7 @@ from napari_geosr.core.errors import (
     DeviceMemoryError,
     EngineError,
     GeoSRError,
+    ModelError,
     VolumeError,
 )
 from napari_geosr.core.steps import (
@@ -111,7 +112,7 @@ class Run:
     """One run over a volume, or over a region of it.
 
     See :func:`napari_geosr.inference.runner.restore_tiles` for the parameters. With
-    `region`, the target holds that region alone.
+    `region`, target and spread hold that region alone.
     """
 
     def __init__(
@@ -128,8 +129,10 @@ class Run:
         should_stop: ShouldStop = never_stop,
         tile_memory: TileMemory | None = None,
         region: Sequence[slice] | None = None,
+        spread: Any = None,
     ) -> None:
         self.network, self.source, self.target = network, source, target
+        self.spread = spread
         self.statistics, self.budget, self.device = statistics, budget, device
         self.threads, self.should_stop = threads, should_stop
         self.spec, self.region = network_spec(network), region
@@ -146,6 +149,12 @@ class Run:
             chunks=self._chunks(),
             held=held_bytes(source, budget) + held_bytes(target, budget),
         )
+        if spread is not None:
+            self.buffers = replace(
+                self.buffers,
+                spread=np.dtype(spread.dtype).itemsize,
+                held=self.buffers.held + held_bytes(spread, budget),
+            )
         self.reader = WindowReader(
             source, self.layout, statistics, nonfinite, self.dtype
         )
@@ -179,6 +188,26 @@ class Run:
         expected, found = self.layout.output_shape, tuple(self.target.shape)
         if self.region is None and found != expected:
             raise VolumeError(f"The result needs shape {expected}, not {found}.")
+        self._check_spread(found)
+
+    def _check_spread(self, shape: tuple[int, ...]) -> None:
+        name, n_outputs = type(self.network).__name__, self.spec.n_outputs
+        if (self.spread is not None) != (n_outputs == 2):
+            raise ModelError(
+                f"The network {name} gives {n_outputs} volumes: a place for standard "
+                "deviations goes with a network of several members, and only with one."
+            )
+        if self.spread is None:
+            return
+        if np.dtype(self.spread.dtype).kind != "f":
+            raise VolumeError(
+                f"Standard deviations cannot be stored as {self.spread.dtype}."
+            )
+        if tuple(self.spread.shape) != shape:
+            raise VolumeError(
+                f"The standard deviations need the result's shape {shape}, not "
+                f"{tuple(self.spread.shape)}."
+            )
 
     def plan(
         self,
@@ -273,7 +302,11 @@ class Run:
             )
         origin = tuple(part.start for part in tiles.box)
         self.writer = ValueWriter(
-            self.target, self.layout, self.statistics, (origin[0], origin[1], origin[2])
+            self.target,
+            self.layout,
+            self.statistics,
+            (origin[0], origin[1], origin[2]),
+            spread=self.spread,
         )
         kept = [t for t in tiles.tiles if _within(self.writer.place(t), finished)]
         waiting = [t for t in tiles.tiles if t not in kept] if kept else [*tiles.tiles]
@@ -332,11 +365,14 @@ class Run:
                 "fault of napari-geosr: please report it."
             )
 
-    def _stores(self) -> AbstractContextManager[None]:
+    def _stores(self) -> AbstractContextManager[Any]:
         """Caches and buffers within the budget; a preview leaves them to the run."""
         if self.region is not None:
             return nullcontext()
-        return kept_small(self.source, self.target, self.budget)
+        stack = ExitStack()
+        for target in (self.target, *([] if self.spread is None else [self.spread])):
+            stack.enter_context(kept_small(self.source, target, self.budget))
+        return stack
 
     def _allocator(self) -> AbstractContextManager[None]:
         """A frugal one where the usual one could break the budget.

@@ -70,6 +70,7 @@ def restore_tiles(
     tile: Sequence[int] | None = None,
     finished: Sequence[Sequence[slice]] = (),
     rather: Sequence[int] | None = None,
+    spread: Any = None,
 ) -> Generator[Step, None, None]:
     """Restore `source` into `target`, with the same numbers as in one forward.
 
@@ -102,6 +103,9 @@ def restore_tiles(
         earlier run: tiles within one of them are left as they are.
     rather : sequence of int, optional
         Core size to take if it fits the budget: that of the earlier run.
+    spread : array-like, optional
+        Of the target's shape, floating: takes the standard deviations of a network of
+        several members (`napari_geosr.inference.members`), whose means fill `target`.
 
     Yields
     ------
@@ -130,6 +134,7 @@ def restore_tiles(
         threads=threads,
         should_stop=should_stop,
         tile_memory=tile_memory,
+        spread=spread,
     )
     yield from run.steps(run.plan(first, tile, rather), finished)
 
@@ -156,15 +161,19 @@ def choose_output(
     tile : tuple of int
         Shape of the blocks, in output voxels, along the source's axes.
     memory : int
-        Bytes of the budget that the file may take.
+        Bytes of the budget that the file may take, or each of two.
     """
     spec = network_spec(network)
     layout = lay_out(source.shape, spec)
-    memory = share(budget)
+    memory = share(budget) // spec.n_outputs
+    spread = None
+    if spec.n_outputs > 1:
+        spread = Promise(layout.output_shape, np.dtype(np.float32), memory)
     run = Run(
         network,
         source,
         Promise(layout.output_shape, np.dtype(dtype), memory),
+        spread=spread,
         statistics=statistics,
         budget=budget,
         device=device,
@@ -201,9 +210,11 @@ def restore_region(
     Returns
     -------
     ndarray
-        Of the upscaled shape of the region, in the network's floating dtype.
+        Of the upscaled shape of the region, in the network's floating dtype. Of a
+        network of several members the mean.
     """
-    layout = lay_out(source.shape, network_spec(network))
+    spec = network_spec(network)
+    layout = lay_out(source.shape, spec)
     box = clip_box(layout, region)
     shape = tuple(
         (part.stop - part.start) * s for part, s in zip(box, layout.scale, strict=True)
@@ -221,6 +232,7 @@ def restore_region(
         should_stop=should_stop,
         tile_memory=tile_memory,
         region=box[3 - layout.ndim :],
+        spread=np.empty_like(target) if spec.n_outputs > 1 else None,
     )
     run_to_end(run.steps(run.plan_region()))
     return target
@@ -247,7 +259,7 @@ def estimate(
     speed = compute.seconds_per_voxel(
         network, device, threads, cost.most_voxels(budget)
     )
-    buffers = Buffers(source=itemsize)
+    buffers = Buffers(source=itemsize, spread=4 if spec.n_outputs > 1 else 0)
     choice = choose_tile(
         shape, spec, cost, budget, buffers=buffers, seconds_per_voxel=speed
     )

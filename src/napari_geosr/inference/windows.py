@@ -194,6 +194,9 @@ class ValueWriter:
     ----------
     clipped : int
         Voxels so far that an integer target could not hold.
+    spread : array-like or None
+        Of the target's shape, floating: takes the standard deviations that a network
+        of several members gives beside the mean.
     """
 
     target: Any
@@ -201,15 +204,23 @@ class ValueWriter:
     statistics: Standardisation
     origin: tuple[int, int, int] = (0, 0, 0)
     clipped: int = 0
+    spread: Any = None
 
     def write(self, tile: Tile, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Scale `values` (Z, Y, X; changed in place), write and return them.
 
+        With a `spread` they have a leading axis: means, then standard deviations.
+
         Returns
         -------
         ndarray
-            With as many axes and the dtype of the target.
+            With as many axes and the dtype of the target; of two, the means.
         """
+        if self.spread is not None:
+            values, deviations = values
+            deviations *= deviations.dtype.type(self.statistics.output_std)
+            deviations = deviations.astype(self.spread.dtype, copy=False)
+            self._put(self.spread, tile, deviations)
         values *= values.dtype.type(self.statistics.output_std)
         values += values.dtype.type(self.statistics.output_mean)
         dtype = np.dtype(self.target.dtype)
@@ -224,10 +235,15 @@ class ValueWriter:
             values = inside
         else:
             values = values.astype(dtype, copy=False)
+        return self._put(self.target, tile, values)
+
+    def _put(
+        self, target: Any, tile: Tile, values: np.ndarray[Any, Any]
+    ) -> np.ndarray[Any, Any]:
         if self.layout.ndim == 2:
             values = values[0]
         try:
-            self.target[self.place(tile)] = values
+            target[self.place(tile)] = values
         except (GeoSRError, MemoryError):
             raise
         except Exception as error:  # whatever the file library raises
@@ -247,12 +263,21 @@ class ValueWriter:
         Parameters
         ----------
         values : ndarray of shape (Z, Y, X)
-            The core, in output voxels.
+            The core, in output voxels; with a `spread`, of means and deviations.
         missing : ndarray of bool, or None
             The core, in input voxels, as :meth:`WindowReader.read` gives it.
         """
-        if missing is None or np.dtype(self.target.dtype).kind != "f":
+        if missing is None:
             return
+        if self.spread is not None:
+            self._blank(values[1], missing)
+            values = values[0]
+        if np.dtype(self.target.dtype).kind == "f":
+            self._blank(values, missing)
+
+    def _blank(
+        self, values: np.ndarray[Any, Any], missing: np.ndarray[Any, Any]
+    ) -> None:
         for offset in np.ndindex(*self.layout.scale):
             part = tuple(
                 slice(o, None, s)

@@ -52,6 +52,12 @@ def incomplete_path(path: Path) -> Path:
     return path.with_name(f"{stem_of(path)}.incomplete{suffix_of(path)}")
 
 
+def sibling_path(path: Path, ending: str) -> Path:
+    """A file that belongs to `path`: ``STEM_ENDING.SUFFIX`` beside it."""
+    stem = stem_of(path)
+    return path.with_name(f"{stem}_{ending}{path.name[len(stem) :]}")
+
+
 def is_zarr_folder(path: Path) -> bool:
     """Whether a folder has the metadata of a zarr."""
     return any((path / mark).exists() for mark in _ZARR_MARKS)

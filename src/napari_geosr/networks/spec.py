@@ -27,6 +27,9 @@ class NetworkSpec:
         Smallest input along `axes` (padding by reflection needs some); ones by default.
     local : bool
         False for networks with global statistics, which cannot be tiled exactly.
+    n_outputs : int
+        Channels that it gives: 1, the restored values; or 2, their mean over several
+        members and their standard deviation.
 
     Raises
     ------
@@ -41,6 +44,7 @@ class NetworkSpec:
     adjacent_slices: int = 1
     minimum_size: tuple[int, ...] = ()
     local: bool = True
+    n_outputs: int = 1
 
     def __post_init__(self) -> None:
         n = len(self.axes)

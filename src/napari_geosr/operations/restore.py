@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr import io
-from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
@@ -18,6 +18,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.members import NONE
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.restore_average import restore_average_steps
 from napari_geosr.operations.restore_preparation import (
@@ -26,6 +27,7 @@ from napari_geosr.operations.restore_preparation import (
     prepare_steps,
 )
 from napari_geosr.operations.restore_run import Restored, run_steps
+from napari_geosr.operations.restore_targets import spread_path
 
 if TYPE_CHECKING:
     from napari_geosr.inference.runner import Estimate
@@ -40,7 +42,9 @@ __all__ = [
     "restore",
     "restore_average_steps",
     "restore_steps",
+    "restore_with_uncertainty",
     "run_steps",
+    "spread_path",
 ]
 
 
@@ -121,12 +125,17 @@ def restore_steps(
     overwrite: bool = False,
     first: tuple[slice, ...] | None = None,
     unfinished: Volume | None = None,
+    unfinished_spread: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
     """Prepare and run; see :func:`prepare_steps` and :func:`run_steps`."""
     if out is not None:
-        io.check_output(out, overwrite=overwrite)
-        refuse_own_source(volume, out)
+        outputs = [Path(out)]
+        if config.uncertainty != NONE:
+            outputs.append(spread_path(out))
+        for path in outputs:
+            io.check_output(path, overwrite=overwrite)
+        refuse_own_source(volume, *outputs)
     prepared: Prepared = yield from relay(
         prepare_steps(volume, config, should_stop=should_stop)
     )
@@ -136,6 +145,7 @@ def restore_steps(
         overwrite=overwrite,
         first=first,
         unfinished=unfinished,
+        unfinished_spread=unfinished_spread,
         should_stop=should_stop,
     )
 
@@ -154,7 +164,8 @@ def restore(
     model : str
         Name in the zoo or path of a bundle.
     **settings
-        Fields of `RestoreConfig`.
+        Fields of `RestoreConfig`. With an uncertainty the mean over its members is
+        returned; `restore_with_uncertainty` gives their deviation as well.
 
     Returns
     -------
@@ -174,3 +185,38 @@ def restore(
         steps = restore_average_steps(volume, config)
     restored: Restored = run_to_end(steps)
     return restored.volume
+
+
+def restore_with_uncertainty(
+    volume: Volume,
+    model: str = "foam-denoise",
+    uncertainty: str = "tta",
+    **settings: Any,
+) -> tuple[Volume, Volume]:
+    """Restore a volume several times and say how far the results differ.
+
+    Parameters
+    ----------
+    uncertainty : str
+        ``"tta"``: the model on flips and quarter turns of the volume; ``"ensemble"``:
+        the model and those of the setting `ensemble_with`.
+    **settings
+        Other fields of `RestoreConfig`.
+
+    Returns
+    -------
+    mean, deviation : Volume
+        Alike in shape and place; the deviation (n - 1 in the denominator) in the grey
+        values of the mean. How it relates to errors: ``docs/trust.md``.
+
+    Raises
+    ------
+    ConfigError, ModelError, VolumeError, DeviceMemoryError
+        With one sentence saying what is wrong and what to do.
+    """
+    if uncertainty == NONE:
+        raise ConfigError("Choose a kind of uncertainty: 'tta' or 'ensemble'.")
+    config = RestoreConfig.create(model=model, uncertainty=uncertainty, **settings)
+    restored: Restored = run_to_end(restore_steps(volume, config))
+    assert restored.spread is not None
+    return restored.volume, restored.spread

@@ -33,6 +33,7 @@ from napari_geosr.core.steps import (
     relay,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.members import NONE
 from napari_geosr.learning.mean_volume import mean_volume
 from napari_geosr.learning.methods.noise2inverse import inputs
 from napari_geosr.models import zoo
@@ -91,6 +92,11 @@ def restore_average_steps(
         refuse_own_source(volume, *([] if out is None else [out]))
     mean_volume(volumes, "all")  # says which of them differs
     card = zoo.find(config.model).card
+    if config.uncertainty != NONE:
+        raise ConfigError(
+            "The mean over several scans and the uncertainty of one do not go "
+            "together: leave --average or --uncertainty out."
+        )
     if card.labels > 1:
         raise ConfigError(
             f"The model {card.name!r} gives labels, and labels have no mean. Restore "

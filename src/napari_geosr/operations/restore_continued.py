@@ -17,7 +17,7 @@ from napari_geosr.io.suffixes import incomplete_path
 Box = tuple[slice, ...]
 
 #: Settings that change how a run goes, but not one voxel of its result.
-_HOW = ("device", "memory", "threads", "model")
+_HOW = ("device", "memory", "threads", "model", "ensemble_with")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,11 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             "another input": (inputs.get("input") or {}).get("checksum"),
             # Another channel or time point of the same file.
             "another part of the input": (grey.get("mean"), grey.get("std")),
-            "another model": (record.get("model") or {}).get("weights_sha256"),
+            "another model": (
+                (record.get("model") or {}).get("weights_sha256"),
+                (record.get("uncertainty") or {}).get("weights_sha256"),
+            ),
+            "other standard deviations": (record.get("uncertainty") or {}).get("this"),
             "other settings": {k: v for k, v in settings.items() if k not in _HOW},
             "another output type": record.get("output_dtype"),
         }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config, parse_bytes
-from napari_geosr.core.errors import ModelError, VolumeError
+from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
@@ -21,6 +21,8 @@ from napari_geosr.core.steps import (
     relay,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference import members
+from napari_geosr.operations.inputs import COMMAS
 
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
@@ -67,6 +69,46 @@ class RestoreConfig(Config):
         title="Threads",
         description="CPU threads, at most as many as cores; by default cores - 1.",
     )
+    uncertainty: str = Field(
+        members.NONE,
+        title="Uncertainty",
+        description="none; tta: also a volume of standard deviations over flips and "
+        "quarter turns; ensemble: over several models.",
+    )
+    uncertainty_members: int | None = Field(
+        None,
+        ge=2,
+        le=16,
+        title="Members",
+        description="How many flips and turns: a member takes as long as a plain run; "
+        "by default 8, or as many as the voxels allow.",
+    )
+    ensemble_with: Annotated[tuple[str, ...], COMMAS] = Field(
+        (),
+        title="Together with",
+        description="Further models of an ensemble, of the same task and factor.",
+    )
+
+    @field_validator("uncertainty")
+    @classmethod
+    def _check_uncertainty(cls, value: str) -> str:
+        known = [members.NONE, *members.KINDS.names()]
+        if value not in known:
+            raise ValueError(f"one of {', '.join(map(repr, known))}")
+        return value
+
+    @field_validator("ensemble_with", mode="before")
+    @classmethod
+    def _read_names(cls, value: object) -> object:
+        """Take ``A,B`` for two names, as a command line gives them."""
+        words = [value] if isinstance(value, str) else value
+        if not isinstance(words, list | tuple):
+            return value
+        return tuple(
+            name.strip()
+            for word in words
+            for name in (word.split(",") if isinstance(word, str) else [word])
+        )
 
     @field_validator("memory", mode="before")
     @classmethod
@@ -93,8 +135,12 @@ class Prepared:
         One spatial volume, (Z, Y, X) or (Y, X).
     statistics : IntensityStatistics
         Of the whole volume; normalisation never looks at single tiles.
+    network : nn.Module
+        The model's; or all members of an uncertainty as one, with two outputs.
     verdict : Verdict
         How like the training data the volume is.
+    others : tuple of Model
+        Further models of an ensemble.
     """
 
     volume: Volume
@@ -104,6 +150,12 @@ class Prepared:
     statistics: IntensityStatistics
     device: str
     verdict: Verdict
+    others: tuple[Model, ...] = ()
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether a run gives standard deviations as well."""
+        return bool(self.network.spec.n_outputs > 1)
 
     @property
     def budget(self) -> int:
@@ -178,7 +230,10 @@ def prepare_steps(
 
     volume = volume.select()
     model = zoo.find(config.model)
-    _check_fit(volume, model)
+    others = tuple(zoo.find(name) for name in config.ensemble_with)
+    members.check_kind(config.uncertainty, len(others), config.uncertainty_members)
+    for each in (model, *others):
+        _check_fit(volume, each)
     device = pick_device(config.device)
     yield StageStarted(message="Reading intensities")
     statistics: IntensityStatistics
@@ -188,16 +243,44 @@ def prepare_steps(
         raise VolumeError(f"{volume.title}: {error}") from error
     if statistics.n_nan or statistics.n_inf:
         _refuse_nonfinite(volume, statistics, config.nonfinite)
-    statistics = _scaled(statistics, model)
+    if not others:  # several models have scales of their own
+        statistics = _scaled(statistics, model)
     verdict = judge(model.card, draw_sample(volume), volume)
     if verdict.level != "ok":
         yield Warned(message=" ".join(verdict.reasons))
+    for other in others:
+        second = judge(other.card, draw_sample(volume), volume)
+        if second.level != "ok":
+            reasons = " ".join(second.reasons)
+            yield Warned(message=f"{other.card.name}: {reasons}")
     if alone and model.card.inputs > 1:
         yield Warned(message=_wants_several(model))
-    network = model.network()
+    network: Any = model.network()
+    if config.uncertainty != members.NONE:
+        network = _all_members(volume, config, (model, *others), statistics)
     yield ResultReady(
-        result=Prepared(volume, config, model, network, statistics, device, verdict)
+        result=Prepared(
+            volume, config, model, network, statistics, device, verdict, others
+        )
     )
+
+
+def _all_members(
+    volume: Volume,
+    config: RestoreConfig,
+    models: tuple[Model, ...],
+    statistics: IntensityStatistics,
+) -> Any:
+    for model in models:
+        if model.card.labels > 1:
+            raise ConfigError(
+                f"The model {model.card.name!r} gives labels, and labels have no mean "
+                "and no deviation: leave the uncertainty out."
+            )
+    question = members.Question(
+        models, volume.voxel_size, statistics, config.uncertainty_members
+    )
+    return members.make_members(config.uncertainty, question)
 
 
 def _scaled(statistics: IntensityStatistics, model: Model) -> IntensityStatistics:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
@@ -32,23 +30,34 @@ from napari_geosr.operations.restore_continued import (
     remove_unfinished,
 )
 from napari_geosr.operations.restore_preparation import Prepared, doubts
-from napari_geosr.operations.storage import array_for
+from napari_geosr.operations.restore_targets import (
+    SPREAD,
+    SPREAD_DTYPE,
+    Targets,
+    open_targets,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.inference.run import RunSummary
-    from napari_geosr.io.output import Output
     from napari_geosr.models.distribution import Verdict
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a run gives: the volume, how it went and whether it can be trusted."""
+    """What a run gives: the volume, how it went and whether it can be trusted.
+
+    Attributes
+    ----------
+    spread : Volume or None
+        Standard deviations over the members of an uncertainty; `volume` is their mean.
+    """
 
     volume: Volume
     verdict: Verdict
     summary: RunSummary | None
     path: Path | None = None
     complete: bool = True
+    spread: Volume | None = None
 
 
 def run_steps(
@@ -58,26 +67,32 @@ def run_steps(
     overwrite: bool = False,
     first: tuple[slice, ...] | None = None,
     unfinished: Volume | None = None,
+    unfinished_spread: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
     """Restore the whole volume tile by tile.
 
+    With an uncertainty, the same tiles fill a second volume with standard deviations.
+
     Parameters
     ----------
     out : path, optional
-        File to fill. Without it the result is kept in memory, or in a zarr in the
-        cache folder when it would not fit.
+        File to fill; standard deviations go to ``STEM_std.SUFFIX`` beside it. Without
+        it the result is kept in memory, or in a zarr in the cache folder when it would
+        not fit.
     first : tuple of slice, optional
         Region (input voxels) whose tiles come first: what is on screen.
     unfinished : Volume
         What an earlier run with the same input, model and settings left when it was
         stopped: its finished tiles are taken over. Without `out` its own array is
         filled further; with `out`, the file that it is in is removed at the end.
+    unfinished_spread : Volume, optional
+        The standard deviations that belong to `unfinished`.
 
     Yields
     ------
     Step
-        `TargetReady` with the volume being filled, a `TileDone` per tile, and
+        `TargetReady` with what is being filled, a `TileDone` per tile, and
         ``ResultReady(Restored)``. When `should_stop` says so, the result is what was
         finished so far, with ``complete=False``.
 
@@ -94,74 +109,114 @@ def run_steps(
     """
     from napari_geosr.inference.compute import frugal_if_tight
 
-    volume = prepared.volume
-    dtype = prepared.output_dtype
-    voxel_size, origin = volume.upscaled_geometry(prepared.factors)
-    shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
-    record: dict[str, Any] = yield from relay(
-        _record_steps(prepared, dtype, should_stop)
-    )
-    done_before = (
-        None if unfinished is None else kept_part(unfinished, record, shape, dtype)
-    )
-    history = (*volume.provenance, record)
-    yield StageStarted(message=f"Restoring with {prepared.model.card.name}")
-    place = {
-        "axes": volume.axes,
-        "voxel_size": voxel_size,
-        "unit": volume.unit,
-        "origin": origin,
-        "provenance": history,
-        "kind": "labels" if prepared.labels else "image",
-    }
+    record: dict[str, Any] = yield from relay(_record_steps(prepared, should_stop))
+    promised = _promised(prepared, record)
+    kept = None
+    if unfinished is not None:
+        kept = _kept(unfinished, unfinished_spread, promised)
+    yield StageStarted(message=f"Restoring with {_models_text(prepared)}")
     # To the end: what comes after the tiles (coarser levels) counts as well.
     with (
         frugal_if_tight(prepared.device, prepared.budget),
-        _open_target(prepared, out, shape, dtype, place, overwrite, done_before) as (
-            array,
-            output,
-        ),
+        open_targets(prepared, promised, out, overwrite, kept) as targets,
     ):
-        result = Volume(
-            array,
-            volume.axes,
-            voxel_size,
-            volume.unit,
-            origin,
-            name=prepared.result_name,
-            provenance=history,
-            metadata=prepared.metadata,
-        )
-        yield TargetReady(volume=result)
+        spread = None if targets.spread is None else targets.spread.volume
+        yield TargetReady(volume=targets.result.volume, spread=spread)
         for sentence in doubts(prepared):
             yield Warned(message=sentence)
-        if done_before is not None and output is not None:
-            done_before.copy_into(array)
-        filled = yield from _fill(prepared, array, first, done_before, should_stop)
-        if filled.error is not None and (output is None or not filled.places):
+        if kept is not None and out is not None:
+            for target, part in zip(targets.all, kept, strict=True):
+                part.copy_into(target.array)
+        first_kept = None if kept is None else kept[0]
+        filled = yield from _fill(prepared, targets, first, first_kept, should_stop)
+        if filled.error is not None and (out is None or not filled.places):
             raise filled.error
-        done = {**history[-1], **filled.for_the_record()}
-        result = result.replace(provenance=(*volume.provenance, done))
-        path = None if output is None else Path(str(out))
-        if output is not None:
-            output.provenance = result.provenance
-            if not filled.complete:
-                output.blank(filled.places)
-                path = output.keep_incomplete()
+        for target, volume in zip(targets.all, promised, strict=True):
+            done = {**volume.provenance[-1], **filled.for_the_record()}
+            target.close_with(done, None if filled.complete else filled.places)
     if filled.error is not None:
-        assert path is not None
-        kept = f"{filled.error} The finished part is kept as {path.name}."
-        raise type(filled.error)(kept) from filled.error
-    if path is not None:
-        result = io.read(path).replace(name=result.name)
-        if unfinished is not None and filled.complete:
-            remove_unfinished(unfinished, path)
-    if output is not None and output.note:
-        yield Warned(message=output.note)
-    yield from _remarks(prepared, filled.summary, dtype)
+        names = " and ".join(t.path.name for t in targets.all if t.path is not None)
+        sentence = f"{filled.error} The finished part is kept as {names}."
+        raise type(filled.error)(sentence) from filled.error
+    volumes = [target.from_file() for target in targets.all]
+    if filled.complete:
+        _remove_parts((unfinished, unfinished_spread), targets)
+    for note in targets.notes:
+        yield Warned(message=note)
+    yield from _remarks(prepared, filled.summary)
     yield ResultReady(
-        result=Restored(result, prepared.verdict, filled.summary, path, filled.complete)
+        result=Restored(
+            volumes[0],
+            prepared.verdict,
+            filled.summary,
+            targets.result.path,
+            filled.complete,
+            *volumes[1:],
+        )
     )
+
+
+def _promised(prepared: Prepared, record: Mapping[str, Any]) -> list[Volume]:
+    """What the result, and the deviations, will say of themselves; without voxels."""
+    volume = prepared.volume
+    voxel_size, origin = volume.upscaled_geometry(prepared.factors)
+    shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
+    wanted = [(prepared.result_name, prepared.output_dtype, "mean")]
+    if prepared.has_spread:
+        name = f"{prepared.result_name} ({SPREAD})"
+        wanted.append((name, SPREAD_DTYPE, "standard deviation"))
+    promised = []
+    for name, dtype, which in wanted:
+        own = dict(record)
+        if prepared.has_spread:
+            own["uncertainty"] = {**record["uncertainty"], "this": which}
+        promised.append(
+            Volume(
+                np.broadcast_to(np.zeros((), dtype), shape),
+                volume.axes,
+                voxel_size,
+                volume.unit,
+                origin,
+                name=name,
+                provenance=(*volume.provenance, own),
+                metadata=prepared.metadata,
+            )
+        )
+    return promised
+
+
+def _kept(
+    unfinished: Volume, unfinished_spread: Volume | None, promised: Sequence[Volume]
+) -> list[KeptPart]:
+    """What an earlier run left of each volume, for the tiles that both have."""
+    given = [unfinished, *([] if unfinished_spread is None else [unfinished_spread])]
+    if len(given) != len(promised):
+        missing = len(given) < len(promised)
+        raise ConfigError(
+            f"{unfinished.title} comes {'without' if missing else 'with'} standard "
+            f"deviations, and this run is {'with' if missing else 'without'}: take the "
+            "same settings again, or restore from the start."
+        )
+    parts = [
+        kept_part(volume, promise.provenance[-1], promise.shape, promise.dtype)
+        for volume, promise in zip(given, promised, strict=True)
+    ]
+    places = [box for box in parts[0].places if all(box in p.places for p in parts)]
+    return [replace(part, places=tuple(places)) for part in parts]
+
+
+def _remove_parts(parts: Sequence[Volume | None], targets: Targets) -> None:
+    for part, target in zip(parts, targets.all, strict=False):
+        if part is not None and target.path is not None:
+            remove_unfinished(part, target.path)
+
+
+def _models_text(prepared: Prepared) -> str:
+    names = [model.card.name for model in (prepared.model, *prepared.others)]
+    text = " and ".join(names)
+    if prepared.has_spread and not prepared.others:
+        text += f", {len(prepared.network)} times"
+    return text
 
 
 @dataclass(frozen=True)
@@ -184,18 +239,18 @@ class _Filled:
 
 def _fill(
     prepared: Prepared,
-    array: Any,
+    targets: Targets,
     first: tuple[slice, ...] | None,
     kept: KeptPart | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _Filled]:
-    """Run the tiles into `array`; a wish to stop, or an error, ends it early."""
+    """Run the tiles into the targets; a wish to stop, or an error, ends it early."""
     from napari_geosr.inference.runner import restore_tiles
 
     tiles = restore_tiles(
         prepared.network,
         prepared.volume.data,
-        array,
+        targets.result.array,
         statistics=prepared.statistics,
         device=prepared.device,
         budget=prepared.budget,
@@ -205,6 +260,7 @@ def _fill(
         should_stop=should_stop,
         finished=() if kept is None else kept.places,
         rather=None if kept is None else kept.tile,
+        spread=None if targets.spread is None else targets.spread.array,
     )
     places = [] if kept is None else list(kept.places)
     summary: RunSummary | None = None
@@ -226,9 +282,7 @@ def _fill(
     return _Filled(summary, True, places)
 
 
-def _remarks(
-    prepared: Prepared, summary: RunSummary | None, dtype: np.dtype[Any]
-) -> Iterator[Step]:
+def _remarks(prepared: Prepared, summary: RunSummary | None) -> Iterator[Step]:
     """What a person should know of how the run went."""
     if summary is None:
         return
@@ -240,18 +294,26 @@ def _remarks(
         )
     if summary.n_clipped:
         yield Warned(
-            message=f"{summary.n_clipped} voxels lay outside the range of {dtype} and "
+            message=f"{summary.n_clipped} voxels lay outside the range of "
+            f"{prepared.output_dtype} and "
             "were clipped. Choose float32 output to keep them."
         )
 
 
 def _record_steps(
-    prepared: Prepared, dtype: np.dtype[Any], should_stop: ShouldStop
+    prepared: Prepared, should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
     """Make the record of the run; the input is read once more for its checksum."""
     import torch
 
     card = prepared.model.card
+    more: dict[str, Any] = {}
+    if prepared.has_spread:
+        more["uncertainty"] = {
+            "kind": prepared.config.uncertainty,
+            "members": list(prepared.network.facts),
+            "weights_sha256": [other.card.weights_sha256 for other in prepared.others],
+        }
     yield from provenance.record_steps(
         "restore",
         should_stop=should_stop,
@@ -260,7 +322,7 @@ def _record_steps(
         model={"name": card.name, "weights_sha256": card.weights_sha256},
         device=prepared.device,
         torch=torch.__version__,
-        output_dtype=str(dtype),
+        output_dtype=str(prepared.output_dtype),
         intensities={
             "mean": prepared.statistics.mean,
             "std": prepared.statistics.std,
@@ -276,46 +338,5 @@ def _record_steps(
         },
         # Only the end of the run says otherwise: whatever stops it, this stays true.
         complete=False,
+        **more,
     )
-
-
-@contextmanager
-def _open_target(
-    prepared: Prepared,
-    out: str | Path | None,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    place: dict[str, Any],
-    overwrite: bool,
-    kept: KeptPart | None,
-) -> Iterator[tuple[Any, Output | None]]:
-    """Give the array to fill and, for a file, the output that it belongs to."""
-    if out is None and kept is not None:
-        yield kept.writable(), None
-        return
-    if out is None:
-        # NaN is seen through in napari and left out by statistics: what is not
-        # restored yet, or never was, is not taken for pores.
-        yield array_for(shape, dtype, np.nan if dtype.kind == "f" else 0), None
-        return
-    from napari_geosr.inference.runner import choose_output
-
-    tile, memory = choose_output(
-        prepared.network,
-        prepared.volume.data,
-        dtype,
-        statistics=prepared.statistics,
-        device=prepared.device,
-        budget=prepared.budget,
-        threads=prepared.config.threads,
-    )
-    with io.create(
-        out,
-        shape=shape,
-        dtype=dtype,
-        overwrite=overwrite,
-        tile=tile,
-        memory=memory,
-        **place,
-    ) as file:
-        yield file.array, file

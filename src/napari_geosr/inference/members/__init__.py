@@ -1,0 +1,101 @@
+"""Members: several answers to one volume, whose spread says how sure models are.
+
+One file a kind, found by file name. A kind's module offers ``TITLE``, ``HELP`` (a line
+for people), ``NEEDS_OTHERS`` (whether further models are given) and
+``make(question) -> Members``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.registry import Registry
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.members._welford import Members
+    from napari_geosr.inference.windows import Standardisation
+    from napari_geosr.models.bundle import Model
+
+#: Instead of a kind: no spread, one forward.
+NONE = "none"
+
+KINDS = Registry(
+    package="napari_geosr.inference.members",
+    group="napari_geosr.members",
+    noun="kind of uncertainty",
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What members are made for.
+
+    Attributes
+    ----------
+    models : sequence of Model
+        The model of the run, and further ones for an ensemble.
+    voxel_size : tuple of float
+        Of the input, along its axes.
+    statistics : Standardisation
+        By which the run scales the input and the output.
+    n_members : int or None
+        How many are wanted; None: as many as the kind finds reasonable.
+    """
+
+    models: Sequence[Model]
+    voxel_size: tuple[float, ...]
+    statistics: Standardisation
+    n_members: int | None = None
+
+
+def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
+    """Raise `ConfigError` unless the settings of a spread go together."""
+    if kind == NONE:
+        if n_others or n_members is not None:
+            raise ConfigError(
+                "Further models and a number of members belong to an uncertainty: "
+                "choose its kind (--uncertainty tta or ensemble), or leave them out."
+            )
+        return
+    needs_others = load(kind).NEEDS_OTHERS
+    if needs_others and not n_others:
+        raise ConfigError(
+            f"The uncertainty {kind!r} compares several models: name at least one more "
+            "(--ensemble-with NAME)."
+        )
+    if needs_others and n_members is not None:
+        raise ConfigError(
+            f"The uncertainty {kind!r} has as many members as models: leave the number "
+            "of members out."
+        )
+    if n_others and not needs_others:
+        raise ConfigError(
+            f"Further models belong to an ensemble, not to the uncertainty {kind!r}: "
+            "choose --uncertainty ensemble, or leave them out."
+        )
+
+
+def load(kind: str) -> Any:
+    """The module of a kind.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    return KINDS.load(kind)
+
+
+def make_members(kind: str, question: Question) -> Members:
+    """A network that runs all members on a window and gives mean and deviation.
+
+    Raises
+    ------
+    ConfigError, ModelError
+        If the models do not go together, or have not so many members.
+    """
+    members: Members = load(kind).make(question)
+    return members

@@ -1,0 +1,32 @@
+"""A network on windows that are mirrored and turned."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from napari_geosr.inference.members.tta import Symmetry
+from napari_geosr.inference.memory import network_spec
+
+
+class Laid(nn.Module):
+    """A network on a window laid otherwise; its output lies as the window did."""
+
+    def __init__(self, network: nn.Module, symmetry: Symmetry) -> None:
+        super().__init__()
+        self.network, self.symmetry = network, symmetry
+        self._volumes = network_spec(network).axes == "ZYX"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn, run, turn back."""
+        how = self.symmetry
+        if how.mirrored:
+            x = x.flip(-1)
+        x = torch.rot90(x, how.quarter_turns, (-2, -1))
+        if how.upside_down:  # of a 2.5D network the planes are channels
+            x = x.flip(-3)
+        y: torch.Tensor = self.network(x.contiguous())
+        if how.upside_down and self._volumes:
+            y = y.flip(-3)
+        y = torch.rot90(y, -how.quarter_turns, (-2, -1))
+        return y.flip(-1) if how.mirrored else y

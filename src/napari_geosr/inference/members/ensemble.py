@@ -1,0 +1,83 @@
+"""Several models of one task: what one of them learned by chance, the others did not.
+
+Lakshminarayanan, Pritzel, Blundell. Simple and scalable predictive uncertainty
+estimation using deep ensembles. NeurIPS (2017). arXiv:1612.01474
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.inference.memory import network_spec
+from napari_geosr.networks.spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.members import Question
+    from napari_geosr.inference.members._welford import Members
+    from napari_geosr.models.bundle import Model
+
+TITLE = "several models"
+HELP = "models of the same task, e.g. trained from other seeds"
+NEEDS_OTHERS = True
+
+
+def make(question: Question) -> Members:
+    """One member a model.
+
+    Raises
+    ------
+    ConfigError
+        If the models do not do the same, or one is given twice.
+    """
+    from napari_geosr.inference.members._adapted import Adapted
+    from napari_geosr.inference.members._welford import Members
+
+    first, *others = question.models
+    for i, model in enumerate(others, start=1):
+        _check(first, model)
+        if any(
+            model.card.weights_sha256 == known.card.weights_sha256
+            for known in question.models[:i]
+        ):
+            raise ConfigError(
+                f"The model {model.card.name!r} is given twice: an ensemble of equal "
+                "models has no spread. Name other ones."
+            )
+    specs = [network_spec(model.network()) for model in question.models]
+    spec = _spec_of(specs)
+    members = [
+        Adapted(model, question.statistics, spec.adjacent_slices)
+        for model in question.models
+    ]
+    return Members(members, spec, [model.card.name for model in question.models])
+
+
+def _check(first: Model, other: Model) -> None:
+    ours, theirs = first.card, other.card
+    for what, a, b in (
+        ("task", ours.task, theirs.task),
+        ("upscale factor", ours.upscale_factor, theirs.upscale_factor),
+        ("axes", ours.axes, theirs.axes),
+    ):
+        if a != b:
+            raise ConfigError(
+                f"The models {ours.name!r} and {theirs.name!r} are no ensemble: their "
+                f"{what} differs ({a} and {b}). Name models that do the same."
+            )
+
+
+def _spec_of(specs: list[NetworkSpec]) -> NetworkSpec:
+    """What suits each of the networks."""
+    axes = range(len(specs[0].axes))
+    return NetworkSpec(
+        axes=specs[0].axes,
+        halo=tuple(max(s.halo[i] for s in specs) for i in axes),
+        stride=tuple(math.lcm(*(s.stride[i] for s in specs)) for i in axes),
+        upscale_factor=specs[0].upscale_factor,
+        adjacent_slices=max(s.adjacent_slices for s in specs),
+        minimum_size=tuple(max(s.minimum_size[i] for s in specs) for i in axes),
+        local=all(s.local for s in specs),
+        n_outputs=2,
+    )

@@ -1,0 +1,121 @@
+"""Flips and quarter turns of the volume (test-time augmentation).
+
+A structure has no reason to be restored otherwise when the sample lies otherwise in the
+scanner: how far the answers differ is the model's doing. Each member turns the window,
+runs the network and turns the result back.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.inference.memory import network_spec
+from napari_geosr.networks.spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.members import Question
+    from napari_geosr.inference.members._welford import Members
+
+TITLE = "flips and turns"
+HELP = "the model on the volume as it is, mirrored and turned by 90°"
+NEEDS_OTHERS = False
+
+#: Members that are run when nobody says how many.
+_USUAL = 8
+#: Edges of a pixel that differ by less are the same.
+_SQUARE = 1e-3
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """One way to lay a window: first mirror, then turn, then upside down.
+
+    Attributes
+    ----------
+    quarter_turns : int
+        Of the planes, 0 to 3.
+    mirrored : bool
+        Columns from right to left.
+    upside_down : bool
+        Planes from last to first.
+    """
+
+    quarter_turns: int
+    mirrored: bool
+    upside_down: bool
+
+    def __str__(self) -> str:
+        words = []
+        if self.mirrored:
+            words.append("mirrored")
+        if self.quarter_turns:
+            words.append(f"turned by {90 * self.quarter_turns}°")
+        if self.upside_down:
+            words.append("upside down")
+        return ", ".join(words) or "as it is"
+
+
+def symmetries(spec: NetworkSpec, voxel_size: tuple[float, ...]) -> list[Symmetry]:
+    """All ways to lay a volume that the network and the voxels allow.
+
+    Quarter turns need square pixels, and a network that treats rows and columns alike;
+    turning planes upside down one that sees several planes. The first half of the list,
+    and its first four, are groups of their own: a smaller number is as well balanced.
+    """
+    sizes = voxel_size[-2:]
+    turns = math.isclose(*sizes, rel_tol=_SQUARE) and all(
+        values[-2] == values[-1] for values in (spec.stride, spec.upscale_factor)
+    )
+    plane = [(k, mirrored) for mirrored in (False, True) for k in (0, 2)]
+    if turns:
+        plane += [(k, mirrored) for mirrored in (False, True) for k in (1, 3)]
+    if spec.axes == "YX" and spec.adjacent_slices == 1:
+        return [Symmetry(k, mirrored, False) for k, mirrored in plane]
+    # Upside down goes with a turn by 90°, or with a reflection, before it goes alone.
+    return [
+        Symmetry(k, mirrored, (bool(k % 2) if turns else mirrored) is not alone)
+        for alone in (False, True)
+        for k, mirrored in plane
+    ]
+
+
+def make(question: Question) -> Members:
+    """Members for the first model.
+
+    Raises
+    ------
+    ConfigError
+        If more are wanted than there are.
+    """
+    from napari_geosr.inference.members._laid import Laid
+    from napari_geosr.inference.members._welford import Members
+
+    network = question.models[0].network()
+    spec = network_spec(network)
+    known = symmetries(spec, question.voxel_size)
+    n = question.n_members or min(_USUAL, len(known))
+    if n > len(known):
+        raise ConfigError(
+            f"Flips and quarter turns give {len(known)} members for this model and "
+            f"voxels of {_size_text(question.voxel_size)}, not {n}: set the number of "
+            f"members (--uncertainty-members) to at most {len(known)}."
+        )
+    chosen = known[:n]
+    members = [Laid(network, symmetry) for symmetry in chosen]
+    return Members(members, _spec_of(spec, chosen), [str(s) for s in chosen])
+
+
+def _spec_of(spec: NetworkSpec, chosen: list[Symmetry]) -> NetworkSpec:
+    """What suits the network in every position: rows and columns change places."""
+    halo, least = spec.halo, spec.minimum_size
+    if any(symmetry.quarter_turns % 2 for symmetry in chosen):
+        halo = (*halo[:-2], *(max(halo[-2:]),) * 2)
+        least = (*least[:-2], *(max(least[-2:]),) * 2)
+    return replace(spec, halo=halo, minimum_size=least, n_outputs=2)
+
+
+def _size_text(voxel_size: tuple[float, ...]) -> str:
+    return " × ".join(f"{edge:g}" for edge in voxel_size)

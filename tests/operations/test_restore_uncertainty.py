@@ -1,0 +1,244 @@
+"""A restoration that says how sure it is: two volumes, in memory and in files."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import napari_geosr as geosr
+from napari_geosr import io
+from napari_geosr.cli.app import run as command
+from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.steps import ResultReady, TileDone, run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.models import bundle, zoo
+from napari_geosr.operations.restore import (
+    RestoreConfig,
+    prepare_steps,
+    run_steps,
+    spread_path,
+)
+
+PLACE = {"voxel_size": (4.0, 2.0, 2.0), "unit": "µm", "origin": (1.0, 2.0, 3.0)}
+
+
+@pytest.fixture
+def volume(rng) -> Volume:
+    data = np.full((5, 24, 28), 0.8, np.float32)
+    data[1:4, 6:14, 8:19] = 0.2
+    data += rng.normal(0, 0.1, data.shape).astype(np.float32)
+    return Volume(data, "ZYX", name="block", **PLACE)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> str:
+    """A model that is quick and looks at rows and columns alike no more than others."""
+    return small_model(tmp_path_factory.mktemp("models") / "tiny", seed=0)
+
+
+def small_model(folder, seed: int, **changes) -> str:
+    import torch
+
+    from napari_geosr.networks import build_network
+
+    torch.manual_seed(seed)
+    card = zoo.find("foam-denoise").card
+    kwargs = {"depth": 3, "width": 2, "adjacent_slices": 3, "dilations": [1, 2]}
+    network = build_network("msdnet", residual=True, **kwargs)
+    torch.nn.init.normal_(network.final_weight, std=0.1)
+    values = {"name": folder.name, "network_kwargs": kwargs | {"residual": True}}
+    values |= {"adjacent_slices": 3, "halo": 4, **changes}
+    bundle.save(folder, card.model_copy(update=values), network)
+    return str(folder)
+
+
+@pytest.fixture
+def many_tiles(monkeypatch) -> None:
+    """A tile for every plane, so that a run can be stopped between two."""
+    monkeypatch.setattr("napari_geosr.inference.tile_choice._SECONDS_PER_STACK", 0.0)
+
+
+@pytest.fixture
+def restored(tiny):
+    """``restored(volume, stop_after=None, more=None, **settings)``."""
+
+    def run(volume, stop_after=None, more=None, **settings):
+        base = {"uncertainty": "tta", "uncertainty_members": 2}
+        values = {"model": tiny, "threads": 1} | base | settings
+        config = RestoreConfig.create(**values)
+        prepared = run_to_end(prepare_steps(volume, config))
+        tiles = []
+        steps = run_steps(
+            prepared,
+            should_stop=lambda: stop_after is not None and len(tiles) >= stop_after,
+            **(more or {}),
+        )
+        for step in steps:
+            if isinstance(step, TileDone):
+                tiles.append(step)
+            elif isinstance(step, ResultReady):
+                return step.result
+        raise AssertionError("no result")
+
+    return run
+
+
+def test_the_mean_and_the_deviation_lie_in_the_place_of_the_scan(tiny, volume):
+    mean, deviation = geosr.restore_with_uncertainty(
+        volume, tiny, uncertainty_members=3, threads=1
+    )
+    plain = geosr.restore(volume, tiny, threads=1)
+    for found in (mean, deviation):
+        assert (found.voxel_size, found.unit) == (PLACE["voxel_size"], "µm")
+        assert found.origin == PLACE["origin"]
+        assert found.shape == volume.shape
+        assert found.dtype == np.float32
+    assert deviation.name == f"{mean.name} (std)"
+    assert deviation.data.min() >= 0
+    assert 0 < deviation.data.max() < 0.3
+    difference = np.abs(mean.data - plain.data)
+    assert 0 < difference.max() < 0.2
+    facts = [v.provenance[-1]["uncertainty"] for v in (mean, deviation)]
+    assert [f.pop("this") for f in facts] == ["mean", "standard deviation"]
+    assert facts[0] == facts[1]
+    assert facts[0]["kind"] == "tta"
+    assert len(facts[0]["members"]) == 3
+
+
+def test_a_result_in_integers_has_deviations_in_floats(restored, volume):
+    scan = volume.replace(data=np.clip(volume.data * 200, 0, 255).astype(np.uint8))
+    result = restored(scan, output_dtype="input")
+    assert result.volume.dtype == np.uint8
+    assert result.spread.dtype == np.float32
+    assert (result.spread.data % 1 != 0).any()
+
+
+@pytest.mark.parametrize("suffix", ["", ".ome.tif", ".ome.zarr"])
+@pytest.mark.usefixtures("many_tiles")
+def test_a_stopped_run_goes_on_in_both(restored, volume, tmp_path, suffix):
+    out = tmp_path / f"x{suffix}"
+    more = {"out": out} if suffix else {}
+    whole = restored(volume)
+    part = restored(volume, 1, more)
+    assert not part.complete
+    reached = [np.isfinite(v.data[:]).mean() for v in (part.volume, part.spread)]
+    assert reached[0] == reached[1]
+    assert 0 < reached[0] < 1
+    left = {"unfinished": part.volume, "unfinished_spread": part.spread}
+    if suffix:
+        assert sorted(p.name for p in tmp_path.iterdir()) == [
+            f"x.incomplete{suffix}",
+            f"x_std.incomplete{suffix}",
+        ]
+    result = restored(volume, more=more | left)
+    assert result.complete
+    np.testing.assert_array_equal(result.volume.data[:], whole.volume.data[:])
+    np.testing.assert_array_equal(result.spread.data[:], whole.spread.data[:])
+    if suffix:
+        names = sorted(p.name for p in tmp_path.iterdir())
+        assert names == [f"x{suffix}", f"x_std{suffix}"]
+        assert result.spread.source == spread_path(out)
+
+
+@pytest.mark.usefixtures("many_tiles")
+def test_another_uncertainty_does_not_go_on(restored, volume):
+    part = restored(volume, 1)
+    left = {"unfinished": part.volume, "unfinished_spread": part.spread}
+    with pytest.raises(ConfigError, match="made with other settings"):
+        restored(volume, more=left, uncertainty_members=4)
+    with pytest.raises(ConfigError, match="comes without standard deviations"):
+        restored(volume, more={"unfinished": part.volume})
+    swapped = {"unfinished": part.spread, "unfinished_spread": part.volume}
+    with pytest.raises(ConfigError, match="other standard deviations"):
+        restored(volume, more=swapped)
+
+
+@pytest.mark.usefixtures("many_tiles")
+def test_the_command_writes_both_files_and_goes_on(
+    restored, tiny, volume, tmp_path, capsys
+):
+    scan = str(io.write(volume, tmp_path / "scan.tif"))
+    out = tmp_path / "r.ome.tif"
+    words = ["restore", scan, "--model", tiny, "--out", str(out)]
+    words += ["--uncertainty", "tta", "--uncertainty-members", "2", "--json"]
+    opened = io.read(scan)
+    part = restored(opened, 1, {"out": out}, threads=None)
+    assert not part.complete
+    assert command([*words, "--continue"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["standard_deviation"] == str(tmp_path / "r_std.ome.tif")
+    mean, deviation = io.read(out), io.read(spread_path(out))
+    for found in (mean, deviation):
+        assert found.voxel_size == PLACE["voxel_size"]
+        assert found.origin == PLACE["origin"]
+    both = restored(volume)
+    np.testing.assert_array_equal(mean.data[:], both.volume.data)
+    np.testing.assert_array_equal(deviation.data[:], both.spread.data)
+    assert command(words) == 2
+    assert "r.ome.tif" in capsys.readouterr().err
+    out.unlink()
+    assert command(words) == 2
+    assert "r_std.ome.tif" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_super_resolution_says_it_on_the_finer_grid(restored, volume):
+    low = volume.replace(data=volume.data[:, ::2, ::2])
+    result = restored(low, model="foam-sr-x2")
+    assert result.spread.shape == (10, 24, 28)
+    assert result.spread.voxel_size == result.volume.voxel_size
+    assert result.spread.origin == result.volume.origin
+
+
+def test_two_models_make_an_ensemble(restored, volume, tiny, tmp_path):
+    second = small_model(tmp_path / "second", seed=1)
+    both = {"uncertainty": "ensemble", "uncertainty_members": None}
+    result = restored(volume, ensemble_with=second, **both)
+    one, two = (geosr.restore(volume, name, threads=1).data for name in (tiny, second))
+    np.testing.assert_allclose(result.volume.data, (one + two) / 2, atol=1e-5)
+    expected = np.abs(one - two) / np.sqrt(2)
+    assert expected.max() > 0.01
+    np.testing.assert_allclose(result.spread.data, expected, atol=1e-5)
+    facts = result.volume.provenance[-1]["uncertainty"]
+    assert facts["members"] == ["tiny", "second"]
+    twice = restored(volume, ensemble_with=[second], **both)
+    np.testing.assert_array_equal(twice.spread.data, result.spread.data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"uncertainty": "dropout"}, "one of 'none', 'ensemble', 'tta'"),
+        ({"uncertainty_members": 1}, "uncertainty members"),
+        ({"uncertainty": "none"}, "belong to an uncertainty"),
+        ({"ensemble_with": "ct-denoise"}, "Further models belong to an ensemble"),
+        (
+            {"uncertainty": "ensemble", "uncertainty_members": None},
+            "name at least one more",
+        ),
+        (
+            {"uncertainty": "ensemble", "ensemble_with": "ct-denoise"},
+            "as many members as models",
+        ),
+        (
+            {
+                "uncertainty": "ensemble",
+                "ensemble_with": "foam-sr-x2",
+                "uncertainty_members": None,
+            },
+            "task differs",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    restored, volume, settings, reason
+):
+    with pytest.raises(GeoSRError, match=reason):
+        restored(volume, **settings)
+
+
+def test_the_mean_of_several_scans_has_no_uncertainty(tiny, volume):
+    with pytest.raises(ConfigError, match="do not go together"):
+        geosr.restore([volume, volume], tiny, uncertainty="tta")
