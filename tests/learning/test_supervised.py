@@ -36,8 +36,10 @@ SMALL: dict[str, Any] = {
     [
         ({"target": []}, "needs targets"),
         ({"target": ["b.tif", "c.tif"]}, "1 sources and 2 targets"),
-        ({"network": "light_sr"}, "dimensions to 3D"),
-        ({"network": "light_sr", "dimensions": "3D", "upscale_factor": 1}, "to 2 or 4"),
+        (
+            {"network": "light_sr", "dimensions": "3D", "upscale_factor": 1},
+            "to 2, 4 or 8",
+        ),
         ({"upscale_factor": 2}, "light_sr"),
         ({"network": "light_sr", "dimensions": "3D", "dilations": 4}, "msdnet"),
         ({"dilations": 4, "network_options": {"dilations": [1]}}, "twice"),
@@ -62,6 +64,8 @@ def test_the_options_of_tomography_labs() -> None:
     [
         ({}, 1),
         ({"network": "light_sr", "dimensions": "3D"}, 2),
+        ({"network": "light-sr", "upscale_factor": 8}, 8),
+        ({"network": "unet", "upscale_factor": 2}, 2),
         ({"network": "light_sr", "dimensions": "2D", "upscale_factor": 4}, 4),
         (
             {

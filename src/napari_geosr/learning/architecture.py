@@ -1,12 +1,121 @@
-"""From a training's settings to the network that it trains."""
+"""From a training's settings to the network that it trains.
+
+What a network can do is read from the fields of its ``NetworkConfig``, and by no name:
+``adjacent_slices`` (2.5D), ``upscale_factor`` with the factors that it offers
+(``Literal``), ``out_channels`` (labels), ``dilations``.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, get_args
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.networks import NETWORKS
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+    from torch import nn
+
+
+def network_fields(network: str) -> dict[str, FieldInfo]:
+    """Settings of a network, by name.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such network.
+    """
+    fields: dict[str, FieldInfo] = NETWORKS.load(network).NetworkConfig.model_fields
+    return fields
+
+
+def upscale_factors(network: str) -> tuple[int, ...]:
+    """The factors that a network offers; 1 of one that keeps the voxels.
+
+    Nothing of one that takes any number.
+    """
+    field = network_fields(network).get("upscale_factor")
+    return (1,) if field is None else tuple(get_args(field.annotation))
+
+
+def networks_that(can: Callable[[str], bool]) -> list[str]:
+    """Names of the networks that can be trained and for which `can` holds."""
+    found = []
+    for name in NETWORKS.names():
+        try:
+            trained = not any(f.is_required() for f in network_fields(name).values())
+        except ConfigError:  # of another package, and broken: nothing to suggest
+            continue
+        if trained and can(name):
+            found.append(name)
+    return found
+
+
+def check_network(config: TrainingConfig) -> None:
+    """Refuse a network that cannot do what a training asks of it.
+
+    Raises
+    ------
+    ConfigError
+        With networks or settings that can.
+    """
+    fields, network = network_fields(config.network), config.network
+    if config.planes > 1 and "adjacent_slices" not in fields:
+        raise ConfigError(
+            f"{network} sees no adjacent slices: set --dimensions to 3D, where volumes "
+            "are learned, or to 2D, where slices are learned one by one."
+        )
+    _check_factor(config)
+
+
+def _check_factor(config: TrainingConfig) -> None:
+    network, offered = config.network, upscale_factors(config.network)
+    learns = "upscale_factor" in type(config).model_fields
+    chosen = getattr(config, "upscale_factor", None) if learns else 1
+    given = config.network_options.get("upscale_factor")
+    if learns and None not in (chosen, given) and chosen != given:
+        raise ConfigError(
+            f"The upscale factor is given twice: {chosen}, and {given} among the "
+            "network's options. Leave one out."
+        )
+    if not offered:
+        return
+    if not learns and (1 not in offered or given not in (None, 1)):
+        usual = type(config).model_fields["network"].default
+        raise ConfigError(
+            f"{network} would make voxels finer, and this method keeps them as they "
+            f"are: choose another network, such as {usual}."
+        )
+    factor = given if chosen is None else chosen
+    if factor is None or factor in offered:
+        return
+    if offered == (1,):
+        raise ConfigError(_keeps(config, factor))
+    raise ConfigError(
+        f"{network} makes voxels {in_words(offered)} times finer, not {factor}: set "
+        f"--upscale-factor to {in_words(offered)}, or choose another network."
+    )
+
+
+def _keeps(config: TrainingConfig, factor: int) -> str:
+    able = networks_that(lambda name: factor in upscale_factors(name))
+    usual = type(config).model_fields["network"].default
+    first = usual if usual in able else next(iter(able), "")
+    others = [name for name in able if name != first]
+    also = f" (or {in_words(others)})" if others else ""
+    return (
+        f"{config.network} keeps the voxels as they are: for targets {factor} times "
+        f"finer set --network {first}{also}, with --dimensions 3D where they are finer "
+        "along Z as well."
+    )
+
+
+def in_words(values: list[str] | tuple[int, ...]) -> str:
+    """``"2, 4 or 8"``."""
+    *front, last = map(str, values)
+    return f"{', '.join(front)} or {last}" if front else last
 
 
 def network_kwargs(config: TrainingConfig, **more: Any) -> dict[str, Any]:
@@ -14,12 +123,12 @@ def network_kwargs(config: TrainingConfig, **more: Any) -> dict[str, Any]:
 
     A network's ``NetworkConfig`` may say, as class variables, ``training_defaults`` (a
     dict) and which of its fields are meant by *layers* and *width* (``layers_field``,
-    ``width_field``).
+    ``width_field``). Where the method has an upscale factor it is the network's.
 
     Parameters
     ----------
     **more
-        What the method demands, e.g. ``upscale_factor``.
+        What the method demands, e.g. ``out_channels``.
 
     Raises
     ------
@@ -31,6 +140,9 @@ def network_kwargs(config: TrainingConfig, **more: Any) -> dict[str, Any]:
     values["ndim"] = config.ndim
     if config.planes > 1:
         values["adjacent_slices"] = config.planes
+    factor = getattr(config, "upscale_factor", None)
+    if factor is not None and (factor > 1 or "upscale_factor" in kind.model_fields):
+        values["upscale_factor"] = factor
     for setting in ("layers", "width"):
         chosen = getattr(config, setting)
         if chosen is None:
@@ -50,3 +162,22 @@ def network_kwargs(config: TrainingConfig, **more: Any) -> dict[str, Any]:
         )
     checked: dict[str, Any] = kind.create(**values).model_dump(mode="json")
     return checked
+
+
+def for_the_bundle(
+    network: nn.Module, kwargs: dict[str, Any]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network as a model keeps it, and its settings.
+
+    One that offers ``merged()`` is of another, lighter form while nobody trains it.
+    """
+    merge: Callable[[], nn.Module] | None = getattr(network, "merged", None)
+    if merge is None:
+        return network, kwargs
+    lighter: Any = merge()
+    return lighter, lighter.config.model_dump(mode="json")
+
+
+def remark_on(network: nn.Module) -> str:
+    """What a network says to who trains it further; mostly nothing."""
+    return str(getattr(network, "remark", ""))

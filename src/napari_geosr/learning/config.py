@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from pydantic import Field, field_validator, model_validator
 
 from napari_geosr.core.config import Config
+from napari_geosr.networks import NETWORKS
 
 #: ``--source a.tif b.tif`` and ``--source scans/*.tif``.
 _SEVERAL = Parameter(negative="", consume_multiple=True)
@@ -177,6 +178,12 @@ class TrainingConfig(Config):
                 "use small letters, digits, dots, - and _ alone, and no spaces"
             )
         return value
+
+    @field_validator("network")
+    @classmethod
+    def _take_hyphens(cls, value: str) -> str:
+        """``light-sr`` is ``light_sr``, as flags are written with hyphens."""
+        return NETWORKS.key(value)
 
     @field_validator("adjacent_slices")
     @classmethod

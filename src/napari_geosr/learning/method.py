@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.learning.architecture import network_kwargs
+from napari_geosr.learning.architecture import check_network, network_kwargs
 from napari_geosr.learning.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Method:
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Raise `ConfigError` if data are missing or too many."""
+        """Raise `ConfigError` if data are missing, or the network does not fit."""
         if not config.source:
             raise ConfigError("Give the volume to learn from (--source).")
         wants_target = "target" in cls.roles
@@ -113,6 +113,7 @@ class Method:
                 f"There are {len(config.source)} sources and {len(config.target)} "
                 "targets: each source needs its target, in the same order."
             )
+        check_network(config)
 
     @property
     def label_roles(self) -> tuple[str, ...]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from napari_geosr.core.errors import ConfigError
 from napari_geosr.learning.adversarial import AdversarialConfig, AdversarialMethod
-from napari_geosr.learning.architecture import network_kwargs
 from napari_geosr.learning.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -31,11 +29,11 @@ class TranslationConfig(AdversarialConfig):
         title="Adjacent slices",
         description="Slices that a 2.5D network sees at once; an odd number.",
     )
-    upscale_factor: Literal[1, 2, 4] | None = Field(
+    upscale_factor: Literal[1, 2, 4, 8] | None = Field(
         None,
         title="Upscale factor",
         description="Voxels of the target per voxel of the source along the network's "
-        "axes: 1, 2 or 4; by default that of the network.",
+        "axes: 1, 2, 4 or 8; by default that of the network.",
     )
 
 
@@ -48,28 +46,6 @@ class TranslationMethod(AdversarialMethod):
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
         self.upscale_factor = int(self.network_kwargs().get("upscale_factor", 1))
-
-    @classmethod
-    def check(cls, config: TrainingConfig) -> None:
-        """Beside the data: whether the network can do what is asked."""
-        super().check(config)
-        assert isinstance(config, TranslationConfig)
-        found = _kwargs(config).get("upscale_factor", 1)
-        if config.upscale_factor not in (None, found):
-            raise ConfigError(
-                f"The network {config.network!r} makes voxels {found} times finer, not "
-                f"{config.upscale_factor}: choose resnet or another upscale factor."
-            )
-
-    def network_kwargs(self) -> dict[str, Any]:
-        """Settings of the generator, with its upscale factor where there is one."""
-        return _kwargs(self.config)
-
-
-def _kwargs(config: TranslationConfig) -> dict[str, Any]:
-    if (config.upscale_factor or 1) > 1:
-        return network_kwargs(config, upscale_factor=config.upscale_factor)
-    return network_kwargs(config)
 
 
 def middle(x: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ class Method(TranslationMethod):
         from napari_geosr.networks import build_network
 
         config, factor = self.config, self.upscale_factor
-        flat: dict[str, Any] = {}
+        flat: dict[str, Any] = {"upscale_factor": 1}
         if config.dimensions == "2.5D":
             flat["dimensions"] = "2D"
         if factor > 1:

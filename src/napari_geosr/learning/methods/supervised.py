@@ -1,8 +1,9 @@
 """Supervised: learn from pairs of a poor scan and the good one it should become.
 
 The target has less noise, more projections or finer voxels. With a network that
-upscales (``light_sr``) its voxels are 2 or 4 times finer along every axis that the
-network works on. Or the target is a label image, and the model learns to label.
+upscales, such as ``light_sr``, its voxels are 2, 4 or 8 times finer along every axis
+that the network works on: Z, Y and X in 3D; Y and X in 2D and 2.5D, where slices stay
+as far apart as they are. Or the target is a label image, and the model learns to label.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.learning.architecture import network_kwargs
+from napari_geosr.learning.architecture import (
+    in_words,
+    network_fields,
+    network_kwargs,
+    networks_that,
+)
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.labels import check_labels, wrong_label
 from napari_geosr.learning.method import Arrays, Batch, Losses
@@ -22,7 +28,6 @@ from napari_geosr.learning.target_loss import (
     TargetLossMethod,
     refuse_on_labels,
 )
-from napari_geosr.networks import NETWORKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,11 +59,12 @@ class Config(TargetLossConfig):
         description="Number of dilations of an msdnet: 1, 2, … n, repeated over its "
         "layers; by default its own.",
     )
-    upscale_factor: Literal[1, 2, 4] | None = Field(
+    upscale_factor: Literal[1, 2, 4, 8] | None = Field(
         None,
         title="Upscale factor",
-        description="Voxels of the target per voxel of the source along an axis; more "
-        "than 1 needs a network that upscales (light_sr).",
+        description="Voxels of the target per voxel of the source along the network's "
+        "axes (2D and 2.5D: Y and X); more than 1 needs a network that upscales, such "
+        "as light_sr.",
     )
 
 
@@ -81,10 +87,11 @@ class Method(TargetLossMethod):
         super().check(config)
         assert isinstance(config, Config)
         if config.dilations is not None:
-            if config.network != "msdnet":
+            if "dilations" not in network_fields(config.network):
+                having = networks_that(lambda name: "dilations" in network_fields(name))
                 raise ConfigError(
-                    f"Dilations are a setting of msdnet; {config.network} has none. "
-                    "Leave --dilations out."
+                    f"Dilations are a setting of {in_words(having)}; {config.network} "
+                    "has none. Leave --dilations out."
                 )
             if "dilations" in config.network_options:
                 raise ConfigError(
@@ -93,32 +100,13 @@ class Method(TargetLossMethod):
                 )
         if config.labels > 1:
             _check_for_labels(config)
-        upscales = config.network == "light_sr"
-        if (config.upscale_factor or 1) > 1 and config.network in ("msdnet", "unet"):
-            raise ConfigError(
-                f"{config.network} keeps the voxels as they are: for targets "
-                f"{config.upscale_factor} times finer set --network light_sr."
-            )
-        if upscales and config.upscale_factor == 1:
-            raise ConfigError(
-                "light_sr makes voxels 2 or 4 times finer: set --upscale-factor to 2 "
-                "or 4, or choose another network."
-            )
-        if upscales and config.dimensions == "2.5D":
-            raise ConfigError(
-                "light_sr sees no adjacent slices: set --dimensions to 3D, with "
-                "targets finer along Z, Y and X, or to 2D, with targets finer along "
-                "Y and X."
-            )
         cls(config).check_window()
 
     def network_kwargs(self) -> dict[str, Any]:
-        """Settings of the network, with the number of dilations and the factor."""
+        """Settings of the network, with the number of dilations and of labels."""
         more: dict[str, Any] = {}
         if self.config.dilations is not None:
             more["dilations"] = tuple(range(1, self.config.dilations + 1))
-        if (self.config.upscale_factor or 1) > 1:
-            more["upscale_factor"] = self.config.upscale_factor
         if self.config.labels > 1:
             more |= {"out_channels": self.config.labels, "residual": False}
         return network_kwargs(self.config, **more)
@@ -198,11 +186,11 @@ def _check_for_labels(config: Config) -> None:
             "Labels are learned at the voxels of the source: leave the upscale factor "
             "out, or set labels to 1."
         )
-    fields = NETWORKS.load(config.network).NetworkConfig.model_fields
-    if "out_channels" not in fields:
+    if "out_channels" not in network_fields(config.network):
+        able = networks_that(lambda name: "out_channels" in network_fields(name))
         raise ConfigError(
-            f"The network {config.network!r} cannot tell labels apart: choose msdnet "
-            "or unet, or set labels to 1."
+            f"The network {config.network!r} cannot tell labels apart: choose "
+            f"{in_words(able)}, or set labels to 1."
         )
     if config.network_options.get("residual"):
         raise ConfigError(
