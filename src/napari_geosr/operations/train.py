@@ -21,6 +21,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.learning import checkpoint
+from napari_geosr.learning.architecture import remark_on
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.labels import check_labels
 from napari_geosr.learning.loss_titles import loss_title
@@ -132,12 +133,6 @@ class TrainJob(Config):
             With one sentence.
         """
         METHODS.load(self.method).Method.check(self.training)
-        known = networks()
-        if self.training.network not in known:
-            raise ConfigError(
-                f"There is no network {self.training.network!r}. Choose one of "
-                f"{', '.join(known)}."
-            )
         check_country(self.training.country)
 
     def check(self) -> dict[str, list[Volume]]:
@@ -267,6 +262,8 @@ def train_steps(
     )
     if not trainer.resume() and job.training.from_model:
         trainer.start_from(_weights_of(job.training, method))
+        if remark := remark_on(trainer.average):
+            yield Warned(message=f"{job.training.from_model}: {remark}")
     writes = trainer.accelerator.is_main_process
     if writes:
         note_inputs(folder, opened)

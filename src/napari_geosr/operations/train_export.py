@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core import provenance
 from napari_geosr.core.steps import ResultReady, ShouldStop, Step, never_stop, relay
+from napari_geosr.learning.architecture import for_the_bundle
 from napari_geosr.models import bundle
 from napari_geosr.models.card import FigureRow, ModelCard, Normalisation
 from napari_geosr.models.training_data import describe
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.method import Method
     from napari_geosr.learning.patches import Patches
     from napari_geosr.learning.trainer import Trainer
+    from napari_geosr.networks.spec import NetworkSpec
     from napari_geosr.operations.train import TrainJob
 
 _SIMULATED_CHECKSUMS = 2
@@ -38,6 +40,8 @@ def export_steps(
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
     """Judge the averaged network and write it with its card: ``ResultReady(folder)``.
+
+    A network that can be merged into a lighter one is written merged.
 
     Parameters
     ----------
@@ -58,6 +62,7 @@ def export_steps(
         judging_steps(trainer, patches, labels, should_stop=should_stop)
     )
     sources = [s.volumes["source"] for s in patches.scenes if "source" in s.volumes]
+    network, kwargs = for_the_bundle(network.cpu(), method.network_kwargs())
     card = ModelCard(
         name=config.name,
         title=config.name,
@@ -65,7 +70,7 @@ def export_steps(
         **({"labels": labels} if labels > 1 else {}),
         method=job.method,
         network=config.network,
-        network_kwargs=method.network_kwargs(),
+        network_kwargs=kwargs,
         axes=spec.axes,
         adjacent_slices=spec.adjacent_slices,
         upscale_factor=spec.upscale_factor[0],
@@ -77,7 +82,7 @@ def export_steps(
         description=(
             f"Trained by {job.method} in {trainer.step} steps on "
             f"{', '.join(v.title for v in opened['source'][:3])}"
-            f"{', …' if len(opened['source']) > 3 else ''}."
+            f"{', …' if len(opened['source']) > 3 else ''}.{_finer(spec)}"
         ),
         intended_use=method.intended_use(),
         not_for=(
@@ -90,7 +95,7 @@ def export_steps(
         n_parameters=1,
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    bundle.save(folder, card, network.cpu())
+    bundle.save(folder, card, network)
     bundle.verify(folder)
     yield ResultReady(result=folder)
 
@@ -99,6 +104,16 @@ def _task(method: Method) -> Any:
     if method.labels > 1:
         return "segment"
     return "super-resolution" if method.upscale_factor > 1 else method.task
+
+
+def _finer(spec: NetworkSpec) -> str:
+    """Along which axes voxels become finer; along Z they stay in planes."""
+    factor = max(spec.upscale_factor)
+    if factor == 1:
+        return ""
+    if spec.axes == "ZYX":
+        return f" Gives voxels {factor} times finer along Z, Y and X."
+    return f" Gives voxels {factor} times finer along Y and X, as deep as they were."
 
 
 def _inputs(method: Method) -> dict[str, Any]:
