@@ -41,7 +41,8 @@ def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
     error = euler_density(phase) - euler_density(wanted)
     # Without the first corners there is one for each voxel: what is cut by the border
     # counts there in one of two patches that touch.
-    error = error[(..., *[slice(1, None)] * (error.ndim - 2))]
+    for axis in range(2, error.ndim):
+        error = error.narrow(axis, 1, error.shape[axis] - 1)
     voxels = math.prod(min(scales.window, n) for n in error.shape[2:])
     difference = box_sums(error, scales.window)
     error = functional.huber_loss(difference, torch.zeros_like(difference))
