@@ -81,9 +81,7 @@ class CostModel:
         counted = (nbytes - self.fixed) / self.safety - self.base
         if counted <= self.slope * self.at_once:
             return max(0, int(counted / self.slope))
-        return int(
-            self.at_once + (counted - self.slope * self.at_once) / self.beyond
-        )
+        return int(self.at_once + (counted - self.slope * self.at_once) / self.beyond)
 
     def corrected(self, n_voxels: int, measured: int) -> CostModel:
         """The model after a window of `n_voxels` really took `measured` bytes."""

@@ -50,12 +50,17 @@ class ReceptiveField:
     reason: str = ""
 
 
-def probe(network: nn.Module) -> ReceptiveField:
+def probe(network: nn.Module, *, longest: int = _LONGEST_WINDOW) -> ReceptiveField:
     """Probe halo, stride and locality of a network with a `spec`.
 
     The spec's axes, adjacent slices, upscale factor, stride (for sizes the network
     accepts) and minimum size are taken as given; halo and locality are not.
     The network itself is not changed.
+
+    Parameters
+    ----------
+    longest : int
+        A network that reaches further than half of this counts as not local.
     """
     import torch
 
@@ -64,12 +69,12 @@ def probe(network: nn.Module) -> ReceptiveField:
     halos, strides = [], []
     with torch.no_grad():
         for axis in range(len(spec.axes)):
-            slab = _Slab(copied, axis)
+            slab = _Slab(copied, axis, longest)
             halo = slab.halo()
             if halo is None:
                 return _not_local(
                     spec.axes,
-                    f"a voxel reaches further than {_LONGEST_WINDOW // 2} along "
+                    f"a voxel reaches further than {longest // 2} along "
                     f"{spec.axes[axis]} (statistics of the whole image?)",
                 )
             stride = slab.stride(halo)
@@ -114,8 +119,8 @@ def check_spec(network: nn.Module) -> ReceptiveField:
 class _Slab:
     """Windows that are long along one axis and thin along the others."""
 
-    def __init__(self, network: nn.Module, axis: int) -> None:
-        self.network, self.axis = network, axis
+    def __init__(self, network: nn.Module, axis: int, longest: int) -> None:
+        self.network, self.axis, self.longest = network, axis, longest
         self.spec = network_spec(network)
         self.least = list(least_window(self.spec))
         self.step = self.spec.stride[axis]
@@ -143,7 +148,7 @@ class _Slab:
             reach = self._reach(length)
             if reach is not None:
                 return reach
-            if length >= _LONGEST_WINDOW:
+            if length >= self.longest:
                 return None
             length = self.fits(2 * length)
 

@@ -27,6 +27,9 @@ class NetworkSpec:
         Smallest input along `axes` (padding by reflection needs some); ones by default.
     local : bool
         False for networks with global statistics, which cannot be tiled exactly.
+    at_once : int or None
+        Voxels of the largest input that the network computes in one go; larger ones it
+        cuts itself. None: it never does.
     n_outputs : int
         Channels that it gives: 1, the restored values; or 2, their mean over several
         members and their standard deviation.
@@ -45,6 +48,7 @@ class NetworkSpec:
     minimum_size: tuple[int, ...] = ()
     local: bool = True
     n_outputs: int = 1
+    at_once: int | None = None
 
     def __post_init__(self) -> None:
         n = len(self.axes)
