@@ -22,12 +22,14 @@ def masked(rng) -> np.ndarray:
     return array
 
 
-@pytest.mark.parametrize("kind", ["conv", "shuffle", "strided"])
+@pytest.mark.parametrize(
+    ("kind", "scale"), [("conv", 1), ("shuffle", 2), ("shuffle", 8), ("strided", 1)]
+)
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_what_was_missing_stays_missing(
-    kind, ndim, masked, make_network, statistics_of
+    kind, scale, ndim, masked, make_network, statistics_of
 ):
-    network = make_network(kind, ndim=ndim)
+    network = make_network(kind, ndim=ndim, scale=scale)
     factors = (1,) * (3 - ndim) + network.spec.upscale_factor
     expected = ~np.isfinite(masked)
     for axis, s in enumerate(factors):

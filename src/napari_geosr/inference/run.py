@@ -69,8 +69,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-#: A preview that fits at this many bytes per voxel runs without measuring the network.
-_GENEROUS = CostModel(base=0.0, slope=8192.0)
+#: A preview that fits at this many bytes per voxel runs without measuring the network:
+#: of the input, or of the result, whichever is more.
+_GENEROUS, _GENEROUS_FINE = 8192.0, 1280.0
 #: Growth ÷ prediction with the C library's usual reserves (1.2 to 2.3 were seen).
 _USUAL_EXCESS = 2.5
 
@@ -158,7 +159,9 @@ class Run:
         self.reader = WindowReader(
             source, self.layout, statistics, nonfinite, self.dtype
         )
-        self.cost = _GENEROUS
+        fine = _GENEROUS_FINE * math.prod(self.layout.scale)
+        self.guess = CostModel(base=0.0, slope=max(_GENEROUS, fine))
+        self.cost = self.guess
         self.choice: TileChoice | None = None
         self.n_done = self.n_nonfinite = self.n_retries = self.n_voxels = 0
         self.n_kept = 0
@@ -424,7 +427,7 @@ class Run:
     def _restore(self, tile: Tile, block: Array) -> tuple[Array, int | None]:
         """The core's values; of the first tile also the growth that it caused."""
         first = self.n_done == self.n_kept and self.n_retries == 0
-        measure = first and self.cost is not _GENEROUS
+        measure = first and self.cost is not self.guess
         meter = GrowthMeter(self.device) if measure else None
         start = time.perf_counter()
         try:
@@ -467,7 +470,7 @@ class Run:
 
     def _refuse(self, tile: Tile) -> NoReturn:
         needs = ""
-        if self.cost is not _GENEROUS:
+        if self.cost is not self.guess:
             needed = tile_peak(
                 self.layout,
                 self.cost,

@@ -12,9 +12,10 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.learning.patches import Patches, read_slab
 from napari_geosr.learning.statistics import GreyScale
 
-#: Largest edge shown, in voxels of the source, and slices read around it in 3D.
-EDGE = 384
-_SLAB = 16
+#: Largest edge shown, in voxels of the source and of the result.
+EDGE, _FINE_EDGE = 384, 768
+#: Slices read around it in 3D: of the source, and of one that becomes much finer.
+_SLAB, _LEAST_SLAB = 16, 8
 
 
 class SlicePreview:
@@ -52,14 +53,14 @@ class SlicePreview:
         shape = self.volume.shape
         depth = shape[0] if len(shape) == 3 else 1
         self.z = min(depth - 1, depth // 2 if index is None else index)
-        size = [min(EDGE, n) for n in shape[-2:]]
+        size = [min(EDGE, _FINE_EDGE // factor, n) for n in shape[-2:]]
         # Strided networks need whole strides.
         size = [n - n % 16 if n >= 16 else n for n in size]
         self.corner = [(n - s) // 2 for n, s in zip(shape[-2:], size, strict=True)]
         window = [slice(c, c + s) for c, s in zip(self.corner, size, strict=True)]
         self.first = self.z
         if config.ndim == 3:
-            slab = min(_SLAB, depth)
+            slab = min(_SLAB, max(_LEAST_SLAB, 2 * _SLAB // factor), depth)
             self.first = min(max(0, self.z - slab // 2), depth - slab)
             raw = np.asarray(
                 self.volume.data[(slice(self.first, self.first + slab), *window)]

@@ -17,8 +17,9 @@ Array = np.ndarray[Any, Any]
 _MOST_VOXELS = 2**21
 #: Volumes at most; more would leave too little of each.
 _MOST_SCENES = 8
-#: Voxels that a block keeps along Y and X, and along Z, however many there are.
-_LEAST_PLANE, _LEAST_DEPTH = 64, 8
+#: Voxels that a block keeps along Y and X, and along Z, however many there are; along Y
+#: and X no more than make so many of the result.
+_LEAST_PLANE, _LEAST_DEPTH, _LEAST_FINE = 64, 8, 256
 
 
 def judged_scenes(patches: Patches, *roles: str) -> tuple[list[Scene], int]:
@@ -74,16 +75,18 @@ def validation_block(
         n = size // factors[axis]
         low, high = scene.split.validation if axis == scene.split.axis else (0, n)
         key.append(slice(low, high))
-    stretch = max(patches.factors.values()) ** patches.config.ndim
-    key = _middle(key, _MOST_VOXELS // n_scenes // stretch)
+    finest = max(patches.factors.values())
+    stretch = finest**patches.config.ndim
+    least = min(_LEAST_PLANE, _LEAST_FINE // finest)
+    key = _middle(key, _MOST_VOXELS // n_scenes // stretch, least)
     key = [slice(k.start * f, k.stop * f) for k, f in zip(key, factors, strict=True)]
     return patches.grey[role].standardise(np.asarray(volume.data[tuple(key)]))
 
 
-def _middle(key: Sequence[slice], most: int) -> list[slice]:
+def _middle(key: Sequence[slice], most: int, least_plane: int) -> list[slice]:
     """The middle of a box of up to about `most` voxels: smaller along Y and X first."""
     found = list(key)
-    passes: list[tuple[tuple[int, ...], int]] = [((-2, -1), _LEAST_PLANE)]
+    passes: list[tuple[tuple[int, ...], int]] = [((-2, -1), least_plane)]
     if len(found) == 3:
         passes.append(((0,), _LEAST_DEPTH))
     for axes, least in passes:
