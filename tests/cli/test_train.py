@@ -114,6 +114,22 @@ def test_settings_of_one_job_start_the_next(scans: Path, capsys: Any) -> None:
     assert shown["name"] == "second"
 
 
+def test_what_files_do_not_say_is_said(scans: Path, capsys: Any) -> None:
+    parts = [f"part{i}.tif" for i in range(3)]
+    rng = np.random.default_rng(0)
+    for part in parts:  # of no program that names axes: pages, maybe a time-lapse
+        tifffile.imwrite(part, rng.random((8, 40, 40), np.float32), metadata=None)
+    begin = ["train", "noise2inverse", "--source", *parts, "--steps", "2", *FAST]
+    assert run([*begin, "--out", "job", "--name", "m"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("warning: part0.tif and 2 more: The file does not say") == 1
+    assert "taken as slices (Z)" in said
+    events = (scans / "job" / "events.jsonl").read_text()
+    assert "taken as slices (Z)" in events
+    assert run([*begin, "--axes", "ZYX", "--out", "other", "--name", "m"]) == 0
+    assert "does not say" not in capsys.readouterr().out
+
+
 def test_several_files_follow_one_flag(scans: Path, capsys: Any) -> None:
     parts = ["--source", "a.tif", "b.tif", "--name", "n2i", "--steps", "2"]
     assert run(["train", "noise2inverse", *parts, "--out", "job", *FAST]) == 0

@@ -151,6 +151,20 @@ def test_an_interrupted_job_is_offered(viewer, qtbot, tmp_path, monkeypatch, nam
     assert dock.offer.isHidden()
 
 
+def test_what_a_running_job_warns_of_is_shown_once(viewer, qtbot, tmp_path):
+    job = make_job(tmp_path, "new", "queued")
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: dock.view.state == "queued", timeout=10_000)
+    assert dock.view.message.text == ""
+    for message in ("Taken as slices.", "Taken as slices.", "Few slices."):
+        job.append("warning", message=message)
+    said = "Caution: Taken as slices. Few slices."
+    qtbot.waitUntil(lambda: dock.view.message.text == said, timeout=10_000)
+    dock.view.message.clear()  # as what is said later does
+    qtbot.wait(700)
+    assert dock.view.message.text == ""
+
+
 def test_deleting_asks_first(viewer, qtbot, tmp_path, monkeypatch):
     job = make_job(tmp_path, "old", "paused")
     dock = opened(viewer, JOBS)

@@ -59,6 +59,7 @@ class JobView(JobWidgets):
         self._others: list[JobWatch] = []
         self._drawn: tuple[int, ...] = ()
         self._state = ""
+        self._warned = 0
         self.preview = JobPreview(viewer, self)
         self.handing = ModelHanding(viewer, self)
         self._timer = QTimer(self)
@@ -278,6 +279,8 @@ class JobView(JobWidgets):
             closing.watch(status.path, self)
         if status.state != self._state:
             self._on_state(status.state)
+        elif len(watch.warnings) > self._warned:
+            self._say()
         elif has_result:
             return
         else:
@@ -287,12 +290,7 @@ class JobView(JobWidgets):
         self._state = state
         watch = self._watch
         assert watch is not None
-        if state in ("failed", "unreadable"):
-            self.message.show_message(watch.status.message, "error")
-        elif watch.warnings:
-            self.message.show_message(" ".join(watch.warnings), "warning")
-        else:
-            self.message.clear()
+        self._say()
         result = watch.status.result if state == "done" else None
         if result is not None and watch.status.operation in MAKE_MODELS:
             self.figures.setText(figures_of(result))
@@ -301,6 +299,18 @@ class JobView(JobWidgets):
         else:
             self.figures.setText(figures_text(watch))
         self.stateChanged.emit(state)
+
+    def _say(self) -> None:
+        """Why it failed, else what it warned of up to now."""
+        watch = self._watch
+        assert watch is not None
+        self._warned = len(watch.warnings)
+        if self._state in ("failed", "unreadable"):
+            self.message.show_message(watch.status.message, "error")
+        elif watch.warnings:
+            self.message.show_message(" ".join(watch.warnings), "warning")
+        else:
+            self.message.clear()
 
     def _show_curves(self, watch: JobWatch, total: int) -> None:
         points = tuple(

@@ -87,7 +87,8 @@ class JobWatch:
         elif kind == "preview":
             self.preview_step = int(event["step"])
         elif kind == "warning":
-            self.warnings.append(str(event["message"]))
+            if event["message"] not in self.warnings:  # a resumed job says it again
+                self.warnings.append(str(event["message"]))
         elif kind == "stage":
             self.stage = str(event["message"])
 

@@ -33,6 +33,7 @@ from napari_geosr.operations.train_checks import (
     check_country,
     check_different,
     check_slices,
+    doubts_of_reading,
 )
 from napari_geosr.operations.train_inputs import note_inputs, refuse_other_inputs
 from napari_geosr.physics.simulated import is_simulated, open_simulated
@@ -304,6 +305,8 @@ def _patches_steps(
 
     if (folder / _CHECKPOINTS / checkpoint.FILE).exists():
         refuse_other_inputs(folder, opened)
+    for sentence in doubts_of_reading(opened):
+        yield Warned(message=sentence)
     for sentence in check_slices(job.training, opened["source"]):
         yield Warned(message=sentence)
     volumes = method.scenes(opened)

@@ -83,6 +83,31 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
     return said
 
 
+def doubts_of_reading(volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
+    """What was assumed where files do not say it, such as that an axis is Z.
+
+    Parameters
+    ----------
+    volumes : mapping of str to sequence of Volume
+        What was opened, by role.
+
+    Returns
+    -------
+    list of str
+        A sentence for each assumption, with the names of its files.
+    """
+    titles: dict[str, dict[str, None]] = {}
+    for volume in (v for found in volumes.values() for v in found):
+        for note in volume.metadata.get("notes", ()):
+            titles.setdefault(str(note), {})[volume.title] = None
+    said = []
+    for note, names in titles.items():
+        first, *others = names
+        more = f" and {len(others)} more" if others else ""
+        said.append(f"{first}{more}: {note}")
+    return said
+
+
 def check_different(sources: Sequence[Volume]) -> None:
     """Refuse one file given several times: its noise is its own in every copy.
 
