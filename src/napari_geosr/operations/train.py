@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.config import Config, load_yaml
-from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
+from napari_geosr.core.errors import Cancelled, ConfigError, ModelError, VolumeError
 from napari_geosr.core.steps import (
     JudgingStarted,
     ResultReady,
@@ -35,6 +35,7 @@ from napari_geosr.operations.train_checks import (
     check_slices,
     doubts_of_reading,
 )
+from napari_geosr.operations.train_finer import finer_targets
 from napari_geosr.operations.train_inputs import note_inputs, refuse_other_inputs
 from napari_geosr.physics.simulated import is_simulated, open_simulated
 
@@ -175,7 +176,11 @@ class TrainJob(Config):
                     "noise, so there is nothing to learn from it."
                 )
             ndim = self.training.ndim
-            check_shapes(source, target, method.upscale_factor, ndim)
+            try:
+                check_shapes(source, target, method.upscale_factor, ndim)
+            except VolumeError as error:
+                how = finer_targets(self.method, self.training, source, target)
+                raise VolumeError(f"{error} {how}".strip()) from error
 
     def to_values(self) -> dict[str, Any]:
         """What :meth:`from_values` reads."""
