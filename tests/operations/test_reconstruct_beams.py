@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.core.errors import Cancelled, DeviceMemoryError, ProjectionsError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import Warned
+from napari_geosr.core.steps import IterationDone, TileDone, Warned
+from napari_geosr.operations import reconstruct_blocks
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
+    find_unfinished,
     reconstruct,
     reconstruct_slice,
     reconstruct_steps,
 )
+from napari_geosr.operations.reconstruct_scan import given_centre, ready_scan
 from napari_geosr.physics.geometry import ConeGeometry, FanGeometry, ParallelGeometry
 from napari_geosr.physics.projector import project
 
@@ -36,7 +39,13 @@ def cone_scan(volume, rows: int = 6) -> Projections:
     """Seen twice as large; lengths in µm, detector pixels of 2 µm."""
     distances = {"source_distance": 200.0, "detector_distance": 200.0}
     geometry = ConeGeometry(
-        angles=ANGLES, n_columns=N + 8, size=N, pixel_size=2.0, n_rows=rows, **distances
+        angles=ANGLES,
+        n_columns=N + 8,
+        size=N,
+        pixel_size=2.0,
+        n_rows=rows,
+        n_slices=len(volume),
+        **distances,
     )
     lines = project(torch.from_numpy(volume), geometry).numpy()
     return Projections(
@@ -51,7 +60,7 @@ def cone_scan(volume, rows: int = 6) -> Projections:
     )
 
 
-def test_a_cone_beam_goes_to_fdk_in_one_block(balls):
+def test_a_cone_beam_goes_to_fdk(balls):
     scan = cone_scan(balls)
     volume = reconstruct(scan, threads=1, size=N)
     assert volume.voxel_size == (1.0, 1.0, 1.0)
@@ -62,6 +71,142 @@ def test_a_cone_beam_goes_to_fdk_in_one_block(balls):
     assert found.mean() == pytest.approx(1, abs=0.03)
     with pytest.raises(ProjectionsError, match="rows depend on each other"):
         reconstruct(scan, rows=(1, 3))
+
+
+def blocks_of(monkeypatch, rows: int) -> None:
+    monkeypatch.setattr(reconstruct_blocks, "_FIRST_ROWS", rows)
+    monkeypatch.setattr(reconstruct_blocks, "_GROWTH", 1)
+    monkeypatch.setattr(reconstruct_blocks, "_PATIENCE", 100.0)
+
+
+def run(scan, **more):
+    """The result, the rows of the blocks, and other steps."""
+    settings = {"threads": 1, "centre": scan.centre} | more.pop("settings", {})
+    config = ReconstructConfig.create(**settings)
+    steps = list(reconstruct_steps(scan, config, **more))
+    rows = [
+        (s.slices[0].start, s.slices[0].stop) for s in steps if isinstance(s, TileDone)
+    ]
+    return steps[-1].result, rows, steps
+
+
+def counted(scan: Projections) -> Projections:
+    """The same, as counts with a pixel that no light came to."""
+    counts = np.round(6e4 * np.exp(-0.05 * np.asarray(scan.data))).astype(np.uint16)
+    counts[7, 3, 5] = 0
+    flats = np.full((1, *counts.shape[1:]), 60000, np.uint16)
+    return scan.replace(data=counts, flats=flats, is_line_integrals=False)
+
+
+@pytest.mark.parametrize("turn", [slice(None), slice(0, 72)], ids=["full", "short"])
+def test_slabs_of_a_cone_are_the_whole(balls, monkeypatch, turn):
+    given = counted(cone_scan(balls, rows=10))
+    scan = given.subset(range(120)[turn])
+    blocks_of(monkeypatch, 10)
+    whole, rows, _ = run(scan)
+    assert rows == [(0, 10)]
+    blocks_of(monkeypatch, 3)
+    slabs, rows, steps = run(scan)
+    assert rows == [(0, 3), (3, 6), (6, 9), (9, 10)]
+    a, b = (np.asarray(r.volume.data) for r in (whole, slabs))
+    np.testing.assert_allclose(b, a, atol=1e-5 * np.abs(a).max())
+    # Rows that two slabs need are prepared, and reported, once.
+    reports = [r.summary["preparation"] for r in (whole, slabs)]
+    assert reports[0] == reports[1]
+    assert reports[0]["n_clipped"] == 1
+    assert reports[0]["n_values"] == scan.data.size
+    told = [s for s in steps if isinstance(s, IterationDone | TileDone)]
+    assert [s.done for s in told] == sorted(s.done for s in told)
+    assert told[-1].done == told[-1].total == 10
+
+
+def test_a_cone_larger_than_the_memory_goes_by_slabs(balls):
+    scan = cone_scan(balls, rows=40)
+    whole, rows, _ = run(scan)
+    assert rows[-1][1] == 40
+    ready = ready_scan(
+        scan,
+        scan,
+        ReconstructConfig.create(threads=1, algorithm="fdk", memory="6MB"),
+        given_centre(scan.centre, "given"),
+        "cpu",
+        0,
+    )
+    most = ready.most_rows()
+    assert 1 < most < 16
+    assert ready.bytes_of((15, 15 + most)) <= 0.7 * 6e6 < ready.bytes_of((0, 40))
+    tight, rows, _ = run(scan, settings={"memory": "6MB"})
+    assert max(stop - start for start, stop in rows) <= most
+    a, b = (np.asarray(r.volume.data) for r in (whole, tight))
+    np.testing.assert_allclose(b, a, atol=1e-5 * np.abs(a).max())
+    with pytest.raises(DeviceMemoryError, match="The volume .* fdk, which goes by"):
+        run(scan, settings={"memory": "6MB", "algorithm": "sirt"})
+    with pytest.raises(DeviceMemoryError, match="A slice of"):
+        run(scan, settings={"memory": "1MB"})
+
+
+@pytest.mark.parametrize("suffix", ["", ".tif"])
+def test_a_cone_that_was_stopped_goes_on(balls, monkeypatch, tmp_path, suffix):
+    scan = cone_scan(balls, rows=10)
+    blocks_of(monkeypatch, 3)
+    whole, _, _ = run(scan)
+    out = {"out": tmp_path / f"v{suffix}"} if suffix else {}
+    done: list[TileDone] = []
+    config = ReconstructConfig.create(threads=1)
+    steps = reconstruct_steps(scan, config, should_stop=lambda: len(done) >= 2, **out)
+    for step in steps:
+        if isinstance(step, TileDone):
+            done.append(step)
+    part = step.result
+    assert not part.complete
+    unfinished = find_unfinished(out["out"]) if suffix else part.volume
+    result, rows, _ = run(
+        scan, settings={"centre": "auto"}, unfinished=unfinished, **out
+    )
+    assert rows == [(6, 9), (9, 10)]
+    np.testing.assert_allclose(
+        result.volume.data[:], whole.volume.data[:], rtol=0, atol=1e-6
+    )
+
+
+def test_a_stop_is_heard_within_a_slab(balls):
+    asked = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 4
+
+    with pytest.raises(Cancelled):
+        list(reconstruct_steps(cone_scan(balls), should_stop=stop))
+    assert len(asked) < 8
+
+
+def test_voxels_of_a_cone_are_cubes(balls):
+    scan = cone_scan(balls, rows=12)
+    # Every other row of the detector, twice as high.
+    flat = scan.replace(data=scan.data[:, ::2], pixel_size=(4.0, 2.0))
+    volume = reconstruct(flat, threads=1)
+    assert volume.voxel_size == (1.0, 1.0, 1.0)
+    assert volume.shape[0] == 12
+    assert volume.origin[0] == pytest.approx(-0.5)
+    one = reconstruct_slice(flat, 4, ReconstructConfig(threads=1))
+    assert one.origin[0] == pytest.approx(volume.origin[0] + 8)
+    np.testing.assert_allclose(one.data[0], volume.data[8], atol=1e-5)
+
+
+def fan_scan(volume, angles) -> Projections:
+    """Seen one and a half times as large."""
+    distances = {"source_distance": 200.0, "detector_distance": 100.0}
+    geometry = FanGeometry(angles=angles, n_columns=N + 16, size=N, **distances)
+    lines = project(torch.from_numpy(np.ascontiguousarray(volume)), geometry).numpy()
+    return Projections(
+        data=lines.transpose(1, 0, 2),
+        angles=angles,
+        centre=(N + 15) / 2,
+        geometry="fan",
+        is_line_integrals=True,
+        **distances,
+    )
 
 
 @pytest.mark.parametrize("row", [0, 2, 5])
@@ -75,16 +220,7 @@ def test_a_slice_of_a_cone_has_the_numbers_of_the_whole(balls, row):
 
 
 def test_a_fan_beam_row_by_row(balls):
-    distances = {"source_distance": 200.0, "detector_distance": 100.0}
-    geometry = FanGeometry(angles=ANGLES, n_columns=N + 16, size=N, **distances)
-    lines = project(torch.from_numpy(balls[2:4]), geometry).numpy()
-    scan = Projections(
-        data=lines.transpose(1, 0, 2),
-        angles=ANGLES,
-        geometry="fan",
-        is_line_integrals=True,
-        **distances,
-    )
+    scan = fan_scan(balls[2:4], ANGLES).replace(centre=None)
     steps = list(reconstruct_steps(scan, ReconstructConfig(threads=1, size=N)))
     result = steps[-1].result
     # The axis was found without being told, and said to be no more than about right.
@@ -96,6 +232,41 @@ def test_a_fan_beam_row_by_row(balls):
     assert np.asarray(result.volume.data)[solid].mean() == pytest.approx(1, abs=0.02)
     with pytest.raises(ProjectionsError, match="cannot reconstruct a fan beam"):
         reconstruct(scan, algorithm="fdk")
+    with pytest.raises(ProjectionsError, match="fan beam are no mirror images"):
+        reconstruct(scan, full_turn="join", centre=23.5)
+
+
+@pytest.mark.parametrize("algorithm", ["fbp", "sirt", "cgls", "tv"])
+def test_blocks_of_a_fan_are_the_whole(balls, monkeypatch, algorithm):
+    scan = fan_scan(np.concatenate([balls, balls[::-1]]), ANGLES[::2])
+    settings = {"algorithm": algorithm}
+    if algorithm != "fbp":
+        settings["iterations"] = 5
+    found = []
+    for n in (12, 5):
+        blocks_of(monkeypatch, n)
+        result, rows, _ = run(scan, settings=settings)
+        assert rows[0] == (0, n)
+        found.append(np.asarray(result.volume.data))
+    np.testing.assert_allclose(*found, atol=1e-5 * np.abs(found[0]).max())
+
+
+def test_a_short_scan_of_a_fan(balls):
+    full, short, less = (fan_scan(balls[2:4], ANGLES[:n]) for n in (120, 72, 60))
+    whole, _, _ = run(full)
+    result, _, steps = run(short)
+    assert not [s for s in steps if isinstance(s, Warned)]
+    inner = slice(8, 8 + N)
+    a, b = (
+        np.asarray(r.volume.data)[:, inner, inner][balls[2:4] == 1]
+        for r in (whole, result)
+    )
+    assert b.mean() == pytest.approx(a.mean(), rel=0.005)
+    with pytest.raises(ProjectionsError, match=r"cover 180° .* needs 189°"):
+        run(less)
+    _, _, steps = run(fan_scan(balls[2:4], ANGLES[:50]), settings={"algorithm": "cgls"})
+    said = [s.message for s in steps if isinstance(s, Warned)]
+    assert any("cover 150 of 189" in text for text in said)
 
 
 def test_an_axis_at_the_edge_of_the_detector_widens_the_view(balls):

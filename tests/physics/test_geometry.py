@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.physics.geometry import (
@@ -13,6 +14,7 @@ from napari_geosr.physics.geometry import (
     FanGeometry,
     ParallelGeometry,
 )
+from napari_geosr.physics.projector import project
 
 FAN: dict[str, Any] = {"source_distance": 40, "detector_distance": 20}
 
@@ -23,6 +25,7 @@ def test_what_is_not_given_is_filled_in() -> None:
     assert geometry.size == 11
     assert geometry.row_centre == 2.5
     assert geometry.n_slices == 6
+    assert geometry.slice_centre == 2.5
     assert geometry.row_size == 1.5
     assert geometry.voxel_size == pytest.approx(1.0)
     assert geometry.volume_shape == (6, 11, 11)
@@ -57,6 +60,7 @@ def test_subset_keeps_everything_but_the_angles() -> None:
         (ConeGeometry, FAN, "n_rows"),
         (ConeGeometry, {**FAN, "n_rows": 3, "row_size": -1}, "row_size"),
         (ConeGeometry, {**FAN, "n_rows": 3, "row_centre": np.inf}, "central ray"),
+        (ConeGeometry, {**FAN, "n_rows": 3, "slice_centre": np.inf}, "source.s height"),
     ],
 )
 def test_nonsense_is_refused(
@@ -64,6 +68,46 @@ def test_nonsense_is_refused(
 ) -> None:
     with pytest.raises(ProjectionsError, match=words):
         kind(**{"angles": [0.0, 90.0], "n_columns": 11, **values})
+
+
+def test_slabs_know_the_rows_that_see_them() -> None:
+    geometry = ConeGeometry(
+        np.arange(0, 360, 30.0),
+        19,
+        size=13,
+        n_rows=23,
+        row_centre=9.2,
+        n_slices=17,
+        row_size=1.3,
+        source_distance=25,
+        detector_distance=10,
+    )
+    for first, stop in ((0, 2), (7, 8), (8, 17), (0, 17)):
+        low, high = geometry.rows_of(first, stop)
+        slab = geometry.slab(first, stop)
+        assert slab.volume_shape == (stop - first, 13, 13)
+        assert slab.sinogram_shape == (high - low, 12, 19)
+        assert slab.row_centre - slab.slice_centre == pytest.approx(
+            geometry.row_centre - low - geometry.slice_centre + first
+        )
+        part = torch.rand(stop - first, 13, 13)
+        volume = torch.zeros(geometry.volume_shape)
+        volume[first:stop] = part
+        seen = project(volume, geometry)
+        torch.testing.assert_close(project(part, slab), seen[low:high])
+        assert not seen[:low].any()
+        assert not seen[high:].any()
+
+
+def test_keys_tell_geometries_apart() -> None:
+    keys = {
+        ParallelGeometry([0, 90], 11).key,
+        ParallelGeometry([0, 91], 11).key,
+        ParallelGeometry([0, 90], 11, 4.0).key,
+        FanGeometry([0, 90], 11, **FAN).key,
+    }
+    assert len(keys) == 4
+    assert ParallelGeometry([0.0, 90.0], 11, 5.0).key in keys
 
 
 def test_rays_run_from_source_to_detector() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from napari_geosr.core.errors import ProjectionsError
-from napari_geosr.physics import conewise, slicewise
+from napari_geosr.physics import conewise, projector, slicewise
 from napari_geosr.physics.geometry import (
     ConeGeometry,
     FanGeometry,
@@ -44,6 +46,9 @@ GEOMETRIES = {
         n_slices=8,
         row_size=3.0,
     ),
+    "cone, a slab": ConeGeometry(
+        FULL[::4], 13, size=11, source_distance=25, detector_distance=9, n_rows=16
+    ).slab(2, 7),
 }
 
 
@@ -116,6 +121,17 @@ def test_norm_is_the_largest_singular_value() -> None:
     columns = project(torch.eye(81).reshape(81, 9, 9), geometry)
     largest = torch.linalg.matrix_norm(columns.reshape(81, -1), 2)
     assert operator_norm(geometry) == pytest.approx(float(largest), rel=1e-3)
+
+
+def test_the_norm_is_worked_out_once_for_a_geometry(monkeypatch: Any) -> None:
+    monkeypatch.setattr(projector, "_norms", {})
+    once = operator_norm(ParallelGeometry(HALF, 14, size=9))
+    monkeypatch.setattr(projector, "project", lambda *_: pytest.fail("again"))
+    assert operator_norm(ParallelGeometry(HALF, 14, size=9)) == once
+    monkeypatch.undo()
+    for size in range(2, 20):
+        operator_norm(ParallelGeometry(HALF[:2], 3, size=size), iterations=1)
+    assert len(projector._norms) <= projector._MOST_NORMS
 
 
 def test_half_precision_and_double_are_taken() -> None:

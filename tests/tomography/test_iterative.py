@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -129,12 +130,22 @@ def test_units_and_brightness_only_scale(name: str) -> None:
     torch.testing.assert_close(scaled, plain / 5, rtol=1e-3, atol=1e-4)
 
 
+FAN = FanGeometry(2 * FEW, 40, 18.3, 30, source_distance=60, detector_distance=20)
+
+
+@pytest.mark.parametrize("geometry", [SMALL, FAN], ids=["parallel", "fan"])
 @pytest.mark.parametrize("name", ITERATIVE)
-def test_blocks_are_the_whole_and_empty_slices_stay_empty(name: str) -> None:
-    sinogram = project(torch.rand(5, 30, 30), SMALL)
+def test_blocks_are_the_whole_and_empty_slices_stay_empty(
+    name: str, geometry: ParallelGeometry
+) -> None:
+    sinogram = project(torch.rand(5, 30, 30), geometry)
     sinogram[2] = 0
-    whole = run(name, sinogram, SMALL, iterations=12)
-    blocks = [run(name, block, SMALL, iterations=12) for block in sinogram.split(2)]
+    whole = run(name, sinogram, geometry, iterations=12)
+    # Each block has a geometry of its own, as in a run.
+    blocks = [
+        run(name, block, replace(geometry), iterations=12)
+        for block in sinogram.split(2)
+    ]
     torch.testing.assert_close(torch.cat(blocks), whole, rtol=1e-3, atol=1e-4)
     assert whole.isfinite().all()
     assert (whole[2] == 0).all()

@@ -140,8 +140,8 @@ def reconstruct_slice(
 ) -> Volume:
     """Reconstruct the slice of one detector row, as a preview does.
 
-    Nothing is searched for and no other row is read, but for a cone beam, where all
-    rows are needed, and the more slices are computed the further off the middle it is.
+    Nothing is searched for and no other row is read, but for a cone beam: fdk needs the
+    rows around it, iterations need all.
 
     Parameters
     ----------
@@ -187,28 +187,18 @@ def reconstruct_slice(
     ready = ready_scan(
         projections, scan, config, given_centre(float(centre), "given"), device, 0
     )
-    rows = (0, scan.n_rows) if ready.whole else (row, row + 1)
-    sinogram, _ = Prepared(scan, config.preparation()).rows(*rows)
-    n_slices, at = _cone_slices(ready, row) if ready.whole else (0, 0)
-    slices = reconstruct_rows(ready, sinogram, should_stop, ignore, n_slices)
+    at = ready.slice_of(row)
+    sinogram, _ = Prepared(scan, config.preparation()).rows(
+        *ready.detector_rows((at, at + 1))
+    )
+    slices = reconstruct_rows(ready, sinogram, should_stop, ignore, (at, at + 1))
     z, y, x = ready.origin
     return Volume(
-        np.ascontiguousarray(slices[at][None]),
+        np.ascontiguousarray(slices[at if ready.whole else 0][None]),
         "ZYX",
         ready.voxel_size,
         scan.unit,
-        (z + row * ready.voxel_size[0], y, x),
+        (z + at * ready.voxel_size[0], y, x),
         name=f"{projections.name} · {config.algorithm}",
         metadata={"values": f"attenuation per {scan.unit}"},
     )
-
-
-def _cone_slices(ready: ReadyScan, row: int) -> tuple[int, int]:
-    """How many slices to compute for that of one row, and which of them it is.
-
-    Slices lie around the height of the source: as many as reach up to the row.
-    """
-    if ready.iterates:
-        return 0, row
-    twice = 2 * row - (ready.scan.n_rows - 1)
-    return abs(twice) + 1, -1 if twice > 0 else 0

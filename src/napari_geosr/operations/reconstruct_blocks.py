@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import IterationDone, ShouldStop, Step, TileDone, Warned
-from napari_geosr.operations.reconstruct_rows import in_bands
+from napari_geosr.operations.reconstruct_rows import PreparedRows, in_bands
 from napari_geosr.operations.reconstruct_scan import ReadyScan
 from napari_geosr.tomography.algorithms import reconstruct_slices
 from napari_geosr.tomography.iterations import Iteration, OnIteration
@@ -79,19 +79,22 @@ def block_steps(
         If not even one row fits.
     """
     most = ready.most_rows()
-    prepared = Prepared(
-        in_bands(ready.scan, ready.band_rows(), should_stop),
-        ready.config.preparation(),
+    prepared = PreparedRows(
+        Prepared(
+            in_bands(ready.scan, ready.band_rows(), should_stop),
+            ready.config.preparation(),
+        ),
+        overlapping=ready.is_cone and not ready.whole,
     )
     progress = _Progress(ready, finished)
     n = most if ready.whole else min(_FIRST_ROWS, most)
     said: set[str] = set()
-    for start, end in gaps(finished, ready.scan.n_rows):
+    for start, end in gaps(finished, ready.n_slices):
         while start < end:
             stop = min(start + n, end)
             watch = _Watch()
             try:
-                slices, report = yield from _one_block(
+                slices = yield from _one_block(
                     ready, prepared, (start, stop), progress, watch, should_stop
                 )
             except _OutOfMemoryError:
@@ -100,6 +103,7 @@ def block_steps(
                 continue
             write((start, stop), slices)
             run.rows.append((start, stop))
+            report = prepared.take_report()
             run.report += report
             run.block = max(run.block, stop - start)
             if watch.residual is not None:
@@ -132,19 +136,19 @@ def reconstruct_rows(
     rows: npt.NDArray[np.float32],
     should_stop: ShouldStop,
     on_iteration: OnIteration,
-    n_slices: int = 0,
+    slices: Rows | None = None,
 ) -> Slices:
     """Slices of line integrals (row, angle, column), in memory of the host.
 
-    `n_slices` is for a cone beam alone; see :meth:`ReadyScan.sinogram`.
+    `slices` are needed for a cone beam alone; see :meth:`ReadyScan.sinogram`.
     """
     import torch
 
     from napari_geosr.inference.compute import exact_settings
 
     with exact_settings(ready.config.threads):
-        sinogram, geometry = ready.sinogram(rows, n_slices)
-        slices = reconstruct_slices(
+        sinogram, geometry = ready.sinogram(rows, slices)
+        made = reconstruct_slices(
             ready.config.algorithm,
             torch.from_numpy(np.ascontiguousarray(sinogram)).to(ready.device),
             geometry,
@@ -152,7 +156,7 @@ def reconstruct_rows(
             should_stop=should_stop,
             on_iteration=on_iteration,
         )
-        found: Slices = slices.cpu().numpy()
+        found: Slices = made.cpu().numpy()
     return found
 
 
@@ -166,7 +170,7 @@ class _Progress:
     def __init__(self, ready: ReadyScan, finished: list[Rows]) -> None:
         self.steps = ready.n_steps
         self.rows = sum(high - low for low, high in finished)
-        self.total = ready.scan.n_rows * self.steps
+        self.total = ready.n_slices * self.steps
 
     def within(self, n_rows: int, iteration: Iteration) -> tuple[int, int]:
         """What is done when a block of `n_rows` is at `iteration`."""
@@ -221,25 +225,23 @@ def _halved(ready: ReadyScan, n: int) -> int:
 
 def _one_block(
     ready: ReadyScan,
-    prepared: Prepared,
-    rows: Rows,
+    prepared: PreparedRows,
+    slices: Rows,
     progress: _Progress,
     watch: _Watch,
     should_stop: ShouldStop,
-) -> Generator[Step, None, tuple[Slices, ClippingReport]]:
+) -> Generator[Step, None, Slices]:
     """Prepare and reconstruct; yields an `IterationDone` for each iteration."""
 
-    def work(
-        stop: ShouldStop, on_iteration: OnIteration
-    ) -> tuple[Slices, ClippingReport]:
+    def work(stop: ShouldStop, on_iteration: OnIteration) -> Slices:
         from napari_geosr.inference.memory import is_out_of_memory
 
         try:
-            sinogram, report = prepared.rows(*rows)
+            sinogram = prepared.rows(*ready.detector_rows(slices))
             if stop():
                 raise Cancelled("Reconstruction stopped; slices begun are not kept.")
             watch.last = time.monotonic()
-            return reconstruct_rows(ready, sinogram, stop, on_iteration), report
+            return reconstruct_rows(ready, sinogram, stop, on_iteration, slices)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -254,10 +256,10 @@ def _one_block(
             try:
                 iteration = next(steps)
             except StopIteration as end:
-                result: tuple[Slices, ClippingReport] = end.value
-                return result
+                made: Slices = end.value
+                return made
             watch.tick(iteration)
-            done, total = progress.within(rows[1] - rows[0], iteration)
+            done, total = progress.within(slices[1] - slices[0], iteration)
             yield IterationDone(done, total, iteration.residual)
     finally:
         steps.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
@@ -20,11 +21,14 @@ from napari_geosr.operations.reconstruct_config import ReconstructConfig
 from napari_geosr.operations.reconstruct_scan import (
     ReadyScan,
     given_centre,
-    make_geometry,
     ready_scan,
 )
-from napari_geosr.tomography.algorithms import require_beam
+from napari_geosr.tomography.algorithms import beam_of, require_geometry
 from napari_geosr.tomography.centre import Centre, find_centre
+from napari_geosr.tomography.fan_weights import covered_degrees, needed_degrees
+
+if TYPE_CHECKING:
+    from napari_geosr.physics.geometry import FanGeometry, ParallelGeometry
 
 #: Less than this much of the angles that are needed is a wedge that is missing.
 _COMPLETE = 0.95
@@ -74,32 +78,23 @@ def prepare_steps(
         yield Warned(message=note)
     ready = ready_scan(projections, scan, config, centre, device, first)
     _check_early(ready)
+    for note in _missing_of_fan(ready.geometry):
+        yield Warned(message=note)
     yield CentreFound(centre=centre)
     yield ResultReady(result=ready)
 
 
 def _check_early(ready: ReadyScan) -> None:
     """Refuse what would be refused after the first block was prepared."""
-    require_beam(ready.config.algorithm, ready.scan.geometry)
-    make_geometry(
-        ready.scan,
-        ready.scan.angles,
-        ready.centre.column,
-        (ready.scan.n_rows, ready.scan.n_angles, ready.n_columns),
-        ready.size,
-    )
+    require_geometry(ready.config.algorithm, ready.geometry)
     ready.most_rows()
 
 
 def _doubts(scan: Projections, config: ReconstructConfig) -> list[str]:
     """What a person should know before it begins."""
     notes = []
-    needed = 180.0 if scan.geometry == "parallel" else 360.0
-    if scan.angular_range < _COMPLETE * needed:
-        notes.append(
-            f"The projections cover {scan.angular_range:.4g} of {needed:g} degrees: "
-            "edges that none of them looks along will be blurred."
-        )
+    if scan.geometry == "parallel":
+        notes += _missing(scan.angular_range, 180.0)
     iterates = "iterations" in type(config.algorithm_config()).model_fields
     if iterates and config.size is not None and config.size < scan.n_columns:
         notes.append(
@@ -108,6 +103,24 @@ def _doubts(scan: Projections, config: ReconstructConfig) -> list[str]:
             "into them. Leave the size out unless there is only air."
         )
     return notes
+
+
+def _missing(degrees: float, needed: float) -> list[str]:
+    """What to say of a scan that does not look along every edge."""
+    if degrees >= _COMPLETE * needed:
+        return []
+    return [
+        f"The projections cover {degrees:.4g} of {needed:.4g} degrees: edges that none "
+        "of them looks along will be blurred."
+    ]
+
+
+def _missing_of_fan(geometry: ParallelGeometry) -> list[str]:
+    """The same for a fan or cone, where fbp and fdk refuse what iterations may do."""
+    if beam_of(geometry) == "parallel":
+        return []
+    fan = cast("FanGeometry", geometry)
+    return _missing(covered_degrees(fan.angles), needed_degrees(fan))
 
 
 def _centre_steps(

@@ -11,6 +11,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import ArrayLike
+from napari_geosr.tomography.preprocess import ClippingReport, Prepared
 
 #: Bytes read between two looks at whether to stop.
 _PIECE = 32 * 1024**2
@@ -93,3 +94,49 @@ def in_bands(
     return scan.replace(
         data=banded(scan.data), flats=banded(scan.flats), darks=banded(scan.darks)
     )
+
+
+class PreparedRows:
+    """Line integrals of ranges of rows, which may overlap as for slabs of a cone.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Whose rows do not depend on each other.
+    overlapping : bool
+        Keep the rows of a call for those that the next one asks for again.
+    """
+
+    def __init__(self, prepared: Prepared, *, overlapping: bool) -> None:
+        self.prepared = prepared
+        self.overlapping = overlapping
+        self._kept: npt.NDArray[np.float32] | None = None
+        self._start = 0
+        self._told = 0
+        self._report = ClippingReport()
+
+    def rows(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Line integrals (row, angle, column) of the rows `start` … `stop` - 1."""
+        parts = []
+        at = start
+        kept, self._kept = self._kept, None
+        if kept is not None and self._start <= start < self._start + len(kept):
+            parts.append(kept[start - self._start : stop - self._start])
+            at += len(parts[0])
+        # What was prepared before, and not kept, is not told of again.
+        for first, end in ((at, min(stop, self._told)), (max(at, self._told), stop)):
+            if first < end:
+                part, report = self.prepared.rows(first, end)
+                parts.append(part)
+                if end > self._told:
+                    self._told = end
+                    self._report += report
+        found = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if self.overlapping:
+            self._kept, self._start = found, start
+        return found
+
+    def take_report(self) -> ClippingReport:
+        """What was clipped or repaired in the rows since the last report."""
+        report, self._report = self._report, ClippingReport()
+        return report

@@ -196,6 +196,8 @@ def _fill(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _Filled]:
     """Fill `array`; a wish to stop, or an error, ends it early."""
+    from napari_geosr.inference.compute import frugal_if_tight
+
     begun = time.monotonic()
     before = [] if kept is None else rows_of(kept)
     run, journal = BlockRun(), Journal(output)
@@ -210,7 +212,8 @@ def _fill(
 
     blocks = block_steps(ready, before, run, write, should_stop)
     try:
-        yield from blocks
+        with frugal_if_tight(ready.device, ready.budget):
+            yield from blocks
     except Cancelled:
         return so_far(False)
     except GeoSRError as error:

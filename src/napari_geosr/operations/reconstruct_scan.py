@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.config import Config, format_bytes, parse_bytes
-from napari_geosr.core.errors import DeviceMemoryError
+from napari_geosr.core.errors import DeviceMemoryError, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.operations.reconstruct_config import ReconstructConfig
 from napari_geosr.tomography.centre import Centre
 from napari_geosr.tomography.full_turn import fold_full_turn
 
 if TYPE_CHECKING:
-    from napari_geosr.physics.geometry import ParallelGeometry
+    from napari_geosr.physics.geometry import ConeGeometry, ParallelGeometry
+
+Rows = tuple[int, int]
 
 #: Share of the free memory that a run may take when nobody sets a budget.
 _FREE_SHARE = 0.5
@@ -26,6 +30,8 @@ _OFF_MIDDLE = 0.05
 #: What a row takes at most while it is reconstructed, in units of its sinogram and of
 #: its slice: spectra and their padding; estimate, update, dual variables, weights.
 _SINOGRAMS, _SLICES = 12, 10
+#: Places in a volume where the memory of a block is worked out.
+_PLACES = 17
 #: Part of the budget for rows that are read ahead.
 _BAND_SHARE = 0.3
 
@@ -63,9 +69,14 @@ class ReadyScan:
     n_columns: int
 
     @property
-    def whole(self) -> bool:
-        """Whether rows depend on each other, so that all are reconstructed at once."""
+    def is_cone(self) -> bool:
+        """Whether a slice is seen by several detector rows."""
         return self.scan.geometry == "cone"
+
+    @property
+    def whole(self) -> bool:
+        """Whether slices depend on each other: all are reconstructed at once."""
+        return self.is_cone and self.iterates
 
     @property
     def size(self) -> int:
@@ -75,7 +86,24 @@ class ReadyScan:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of the volume."""
-        return self.scan.n_rows, self.size, self.size
+        return self.n_slices, self.size, self.size
+
+    @property
+    def n_slices(self) -> int:
+        """As many as rows; for a cone beam, whose voxels are cubes, as high as they."""
+        if not self.is_cone:
+            return self.scan.n_rows
+        height, width = self.scan.pixel_size
+        return max(1, round(self.scan.n_rows * height / width))
+
+    def slice_of(self, row: int) -> int:
+        """Slice at the height where a detector row sees the rotation axis."""
+        if not self.is_cone:
+            return row
+        height, width = self.scan.pixel_size
+        above = (row - (self.scan.n_rows - 1) / 2) * height / width
+        nearest = round((self.n_slices - 1) / 2 + above)
+        return min(max(nearest, 0), self.n_slices - 1)
 
     @property
     def iterates(self) -> bool:
@@ -101,7 +129,7 @@ class ReadyScan:
         """Of the volume: of a pixel as it appears at the rotation axis."""
         height, width = self.scan.pixel_size
         m = magnification(self.scan)
-        return height / m, width / m, width / m
+        return (width if self.is_cone else height) / m, width / m, width / m
 
     @property
     def origin(self) -> tuple[float, float, float]:
@@ -112,52 +140,92 @@ class ReadyScan:
         """
         z, y, x = self.voxel_size
         before = (self.scan.n_columns - self.size) / 2
-        return self.first_row * z, before * y, before * x
+        first = self.first_row * z
+        if self.is_cone:  # around the middle of the rows
+            height, width = self.scan.pixel_size
+            seen = (self.scan.n_rows - 1) * height
+            first = (seen - (self.n_slices - 1) * width) / magnification(self.scan) / 2
+        return first, before * y, before * x
+
+    @cached_property
+    def geometry(self) -> ParallelGeometry:
+        """Of all rows and slices; see `sinogram` for joined views."""
+        shape = (self.scan.n_rows, self.scan.n_angles, self.n_columns)
+        return make_geometry(
+            self.scan,
+            self.scan.angles,
+            self.centre.column,
+            shape,
+            self.size,
+            self.n_slices,
+        )
+
+    def detector_rows(self, slices: Rows) -> Rows:
+        """Rows that are needed for some slices: first, and the row after the last."""
+        if not self.is_cone:
+            return slices
+        if self.whole:
+            return 0, self.scan.n_rows
+        return cast("ConeGeometry", self.geometry).rows_of(*slices)
 
     def sinogram(
-        self, rows: npt.NDArray[np.float32], n_slices: int = 0
+        self, rows: npt.NDArray[np.float32], slices: Rows | None = None
     ) -> tuple[npt.NDArray[np.float32], ParallelGeometry]:
         """Line integrals as they are reconstructed, and their geometry.
 
         Parameters
         ----------
         rows : ndarray of shape (row, angle, column)
-            Of the detector.
-        n_slices : int
-            For a cone beam, around its middle; by default one for each row.
+            The :meth:`detector_rows` of the slices.
+        slices : (int, int), optional
+            First slice and the slice after the last, for a cone beam; by default all.
         """
+        if self.is_cone:
+            geometry = cast("ConeGeometry", self.geometry)
+            if slices is not None and not self.whole:
+                geometry = geometry.slab(*slices)
+            return rows, geometry
         angles, centre = self.scan.angles, self.centre.column
         if self.joined:
             rows, angles, centre = fold_full_turn(rows, angles, centre)
-        return rows, make_geometry(
-            self.scan, angles, centre, rows.shape, self.size, n_slices
-        )
+        return rows, make_geometry(self.scan, angles, centre, rows.shape, self.size)
 
-    def bytes_of_rows(self, n: int) -> int:
-        """Memory that `n` rows take while they are reconstructed, at most."""
+    def bytes_of(self, slices: Rows) -> int:
+        """Memory that some slices take while they are reconstructed, at most."""
+        first, stop = self.detector_rows(slices)
         sinogram = self.scan.n_angles * self.n_columns * 4
-        return n * (_SINOGRAMS * sinogram + _SLICES * 4 * self.size**2)
+        n = slices[1] - slices[0]
+        return (stop - first) * _SINOGRAMS * sinogram + n * _SLICES * 4 * self.size**2
 
     def most_rows(self) -> int:
-        """How many rows fit into the budget at once.
+        """How many slices fit into the budget at once, wherever they are.
 
         Raises
         ------
         DeviceMemoryError
             If not one does.
         """
-        least = self.scan.n_rows if self.whole else 1
+        n_slices = self.n_slices
         budget = int(self.budget * (1 - _BAND_SHARE))
-        fit = budget // self.bytes_of_rows(1)
-        if fit < least:
+
+        def needed(n: int) -> int:
+            # Slices farther off the middle of a cone are seen by more rows, but for
+            # those at the edge, where the detector ends.
+            starts = {int(s) for s in np.linspace(0, n_slices - n, _PLACES)}
+            return max(self.bytes_of((start, start + n)) for start in starts)
+
+        least = n_slices if self.whole else 1
+        if needed(least) > budget:
             what = "The volume" if self.whole else "A slice"
+            remedy = ", or use fdk, which goes by some slices" if self.whole else ""
             raise DeviceMemoryError(
                 f"{what} of {self.size} × {self.size} voxels from {self.scan.n_angles} "
-                f"projections needs about {format_bytes(self.bytes_of_rows(least))} "
+                f"projections needs about {format_bytes(needed(least))} "
                 f"of memory, and {format_bytes(budget)} may be used for it. Allow more "
-                "(--memory), or make the slices smaller (--size)."
+                f"(--memory), or make the slices smaller (--size){remedy}."
             )
-        return self.scan.n_rows if self.whole else int(min(fit, self.scan.n_rows))
+        fits = range(least, n_slices + 1)
+        return bisect_right(fits, budget, key=needed) + least - 1
 
     def band_rows(self) -> int:
         """How many rows to read from a file at once."""
@@ -248,6 +316,11 @@ def ready_scan(
 
 
 def _joins(scan: Projections, config: ReconstructConfig, column: float) -> bool:
+    if config.full_turn == "join" and scan.geometry != "parallel":
+        raise ProjectionsError(
+            f"Opposite views of a {scan.geometry} beam are no mirror images and cannot "
+            "be joined. Leave --full-turn out: fbp and fdk use what either side sees."
+        )
     if config.full_turn != "auto":
         return config.full_turn == "join"
     off = abs(column - (scan.n_columns - 1) / 2)

@@ -2,7 +2,8 @@
 
 As in `napari_geosr.physics.joseph_compiled`, with lines along Z in place of pixels: the
 rays of one detector column share their way through every slice, and only where they
-cross Z differs: at ``middle + height · depth``.
+cross Z differs: at ``middle + height · depth``, `middle` being the slice at the height
+of the source.
 """
 
 from __future__ import annotations
@@ -18,12 +19,42 @@ RIGHT = 3
 
 
 @compiled
+def _columns(x: Any, n: Any) -> Any:
+    """Column left of `x` of a slice that has it and the next, and shares of both.
+
+    Both shares are zero where `x` is beside the slice.
+    """
+    zero, one = np.float32(0), np.float32(1)
+    if x <= -one or x >= np.float32(n):
+        return np.int64(0), zero, zero
+    i = np.int64(np.floor(x))
+    f = x - np.float32(i)
+    if i < 0:
+        return np.int64(0), f, zero
+    if i == n - 1:
+        return np.int64(n - 2), zero, one - f
+    return i, one - f, f
+
+
+@compiled
+def _height(middle: Any, height: Any, depth: Any, high: Any) -> Any:
+    """Slice below the place where a ray crosses a line along Z, and share of the next.
+
+    Rays above or below the volume cross the line's margin.
+    """
+    z = min(max(middle + height * depth, np.float32(0)), high)
+    m = np.int32(z)
+    return m, z - np.float32(m)
+
+
+@compiled
 def project_cone(
     start: int,
     stop: int,
     lines: Any,
     along_y: Any,
     heights: Any,
+    middle: Any,
     volume: Any,
     out: Any,
 ) -> None:
@@ -31,9 +62,8 @@ def project_cone(
 
     `lines` (angle, column, 4) are offset, slope, depth offset and depth slope.
     """
-    n, depth_of = volume.shape[1], volume.shape[3] - LEFT - RIGHT
-    low, high = np.float32(0), np.float32(depth_of + 2)
-    middle = np.float32((depth_of - 1) / 2 + 2)
+    n, high = volume.shape[1], np.float32(volume.shape[3] - RIGHT)
+    middle += np.float32(LEFT)
     n_columns, n_rows = out.shape[1], out.shape[2]
     mixed = np.zeros(volume.shape[3], np.float32)
     for ray in range(start, stop):
@@ -44,24 +74,15 @@ def project_cone(
         sums = out[angle, column]
         for along in range(n):
             at = np.float32(along)
-            x = a + b * at
-            if x <= np.float32(-1) or x >= np.float32(n):
+            i, near, far = _columns(a + b * at, n)
+            if near + far == 0:
                 continue
-            i = np.int64(np.floor(x))
-            f = x - np.float32(i)
-            near, far = np.float32(1) - f, f
-            if i < 0:
-                i, near, far = np.int64(0), far, np.float32(0)
-            if i == n - 1:
-                i, near, far = np.int64(n - 2), np.float32(0), near
             left, right = image[along, i], image[along, i + 1]
             for j in range(mixed.size):
                 mixed[j] = near * left[j] + far * right[j]
             depth = c + d * at
             for row in range(n_rows):
-                z = min(max(middle + heights[row] * depth, low), high)
-                m = np.int32(z)
-                g = z - np.float32(m)
+                m, g = _height(middle, heights[row], depth, high)
                 sums[row] += mixed[m] + g * (mixed[m + 1] - mixed[m])
 
 
@@ -72,36 +93,29 @@ def spread_cone(
     lines: Any,
     along_y: Any,
     heights: Any,
+    middle: Any,
     sinogram: Any,
     out: Any,
 ) -> None:
     """Adjoint of `project_cone` for rows and columns `start` to `stop` of `out`."""
-    n, depth_of = out.shape[1], out.shape[3] - LEFT - RIGHT
-    low, high = np.float32(0), np.float32(depth_of + 2)
-    middle = np.float32((depth_of - 1) / 2 + 2)
+    n, high = out.shape[1], np.float32(out.shape[3] - RIGHT)
+    middle += np.float32(LEFT)
     n_angles, n_columns, n_rows = sinogram.shape
     mixed = np.zeros(out.shape[3], np.float32)
     for along in range(start, stop):
         at = np.float32(along)
         for angle in range(n_angles):
             for column in range(n_columns):
-                x = lines[angle, column, 0] + lines[angle, column, 1] * at
-                if x <= np.float32(-1) or x >= np.float32(n):
+                line = lines[angle, column]
+                i, near, far = _columns(line[0] + line[1] * at, n)
+                if near + far == 0:
                     continue
-                i = np.int64(np.floor(x))
-                f = x - np.float32(i)
-                near, far = np.float32(1) - f, f
-                if i < 0:
-                    i, near, far = np.int64(0), far, np.float32(0)
-                if i == n - 1:
-                    i, near, far = np.int64(n - 2), np.float32(0), near
-                depth = lines[angle, column, 2] + lines[angle, column, 3] * at
+                depth = line[2] + line[3] * at
                 mixed[:] = 0
                 values = sinogram[angle, column]
                 for row in range(n_rows):
-                    z = min(max(middle + heights[row] * depth, low), high)
-                    m = np.int32(z)
-                    share = (z - np.float32(m)) * values[row]
+                    m, g = _height(middle, heights[row], depth, high)
+                    share = g * values[row]
                     mixed[m] += values[row] - share
                     mixed[m + 1] += share
                 image = out[np.int64(along_y[angle, column]), along]

@@ -50,17 +50,25 @@ def _lines(geometry: ConeGeometry) -> tuple[Any, Any, Any]:
     return np.stack(parts, axis=-1), r.along_y, row_heights(geometry)
 
 
+def _room(geometry: ConeGeometry) -> Any:
+    """Zeros for slices, along either axis, with the margins that the loops want."""
+    from napari_geosr.physics import cone_compiled as loops
+
+    n, depth = geometry.size, geometry.n_slices + loops.LEFT + loops.RIGHT
+    return np.zeros((2, n, n, depth), np.float32)
+
+
 def _project_loops(volume: Any, geometry: ConeGeometry) -> Any:
     from napari_geosr.physics import cone_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 
-    n, nz = geometry.size, geometry.n_slices
-    both = np.zeros((2, n, n, nz + loops.LEFT + loops.RIGHT), np.float32)
+    both = _room(geometry)
     both[0, ..., loops.LEFT : -loops.RIGHT] = volume.transpose(2, 1, 0)
     both[1, ..., loops.LEFT : -loops.RIGHT] = volume.transpose(1, 2, 0)
     n_rows, n_angles, n_columns = geometry.sinogram_shape
     out = np.zeros((n_angles, n_columns, n_rows), np.float32)
-    in_threads(loops.project_cone, n_angles * n_columns, *_lines(geometry), both, out)
+    lines = (*_lines(geometry), np.float32(geometry.slice_centre))
+    in_threads(loops.project_cone, n_angles * n_columns, *lines, both, out)
     out *= _steps(geometry)
     return np.ascontiguousarray(out.transpose(2, 0, 1))
 
@@ -69,10 +77,10 @@ def _spread_loops(sinogram: Any, geometry: ConeGeometry) -> Any:
     from napari_geosr.physics import cone_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 
-    n, nz = geometry.size, geometry.n_slices
-    both = np.zeros((2, n, n, nz + loops.LEFT + loops.RIGHT), np.float32)
+    both = _room(geometry)
     values = np.ascontiguousarray(sinogram.transpose(1, 2, 0)) * _steps(geometry)
-    in_threads(loops.spread_cone, n, *_lines(geometry), values, both)
+    lines = (*_lines(geometry), np.float32(geometry.slice_centre))
+    in_threads(loops.spread_cone, geometry.size, *lines, values, both)
     inner = both[..., loops.LEFT : -loops.RIGHT]
     return np.ascontiguousarray(
         inner[1].transpose(2, 0, 1) + inner[0].transpose(2, 1, 0)
@@ -127,7 +135,7 @@ def _taps(
         a, b, c, d = lines[part, :, None].unbind(1)
         x, x_weight = linear_taps(a + b * along, n, dim=1)  # (column, 2, N)
         depth = c + d * along
-        z = (nz - 1) / 2 + heights[:, None] * depth[:, None, :]
+        z = geometry.slice_centre + heights[:, None] * depth[:, None, :]
         z, z_weight = linear_taps(z.flatten(0, 1), nz, dim=1)
         z = z.reshape(-1, n_rows, 2, 1, n)
         z_weight = z_weight.reshape(z.shape)

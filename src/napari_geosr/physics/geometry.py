@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -116,6 +117,14 @@ class ParallelGeometry:
 
         return trace(self)
 
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """What two geometries share that are the same."""
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return type(self).__name__, *(
+            value.tobytes() if name == "angles" else value for name, value in values
+        )
+
     def subset(self, indices: Any) -> Self:
         """The geometry of some of the projections, e.g. ``slice(0, None, 4)``."""
         return replace(self, angles=self.angles[indices])
@@ -180,15 +189,18 @@ class ConeGeometry(FanGeometry):
     row_centre : float, optional
         Row at the height of the source; by default the middle.
     n_slices : int, optional
-        Slices of the volume, which is centred at that height; by default `n_rows`.
+        Slices of the volume; by default `n_rows`.
     row_size : float, optional
         Height of a detector row; by default `pixel_size`.
+    slice_centre : float, optional
+        Slice at the height of the source; by default the middle of the volume.
     """
 
     n_rows: int = 0
     row_centre: float = math.nan
     n_slices: int = 0
     row_size: float = math.nan
+    slice_centre: float = math.nan
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -201,6 +213,11 @@ class ConeGeometry(FanGeometry):
         self._set("row_centre", float(self.row_centre))
         if not math.isfinite(self.row_centre):
             raise ProjectionsError("The row of the central ray must be finite.")
+        if math.isnan(self.slice_centre):
+            self._set("slice_centre", (self.n_slices - 1) / 2)
+        self._set("slice_centre", float(self.slice_centre))
+        if not math.isfinite(self.slice_centre):
+            raise ProjectionsError("The slice at the source's height must be finite.")
         if math.isnan(self.row_size):
             self._set("row_size", self.pixel_size)
         self._length("row_size")
@@ -212,3 +229,37 @@ class ConeGeometry(FanGeometry):
     @property
     def sinogram_shape(self) -> tuple[int, ...]:
         return (self.n_rows, self.n_angles, self.n_columns)
+
+    def rows_of(self, first: int, stop: int) -> tuple[int, int]:
+        """Detector rows that see the slices `first` … `stop` - 1.
+
+        Returns
+        -------
+        first_row, stop_row : int
+            With the neighbours that are interpolated between; one row at least.
+        """
+        # A voxel nearer to the source than the axis is seen farther from the middle.
+        reach = (self.size - 1) / math.sqrt(2) * self.voxel_size / self.source_distance
+        heights = [
+            (z - self.slice_centre) * self.pixel_size / self.row_size / depth
+            for z in (first, stop - 1)
+            for depth in (1 - reach, 1 + reach)
+        ]
+        low = math.floor(min(heights) + self.row_centre) - 1
+        high = math.floor(max(heights) + self.row_centre) + 3
+        low = min(max(low, 0), self.n_rows - 1)
+        return low, min(max(high, low + 1), self.n_rows)
+
+    def slab(self, first: int, stop: int) -> ConeGeometry:
+        """The slices `first` … `stop` - 1, in their place, and the rows they need.
+
+        The projections of it are the rows :meth:`rows_of` of all projections.
+        """
+        first_row, stop_row = self.rows_of(first, stop)
+        return replace(
+            self,
+            n_slices=stop - first,
+            slice_centre=self.slice_centre - first,
+            n_rows=stop_row - first_row,
+            row_centre=self.row_centre - first_row,
+        )

@@ -19,6 +19,17 @@ RIGHT = 3
 
 
 @compiled
+def _crossing(offset: Any, slope: Any, along: Any, high: Any) -> Any:
+    """Pixel before the place where a ray crosses a row, and the share of the next.
+
+    Rays beside the row cross its margin; `high` is the last place in it.
+    """
+    x = min(max(offset + slope * along + np.float32(LEFT), np.float32(0)), high)
+    i = np.int32(x)
+    return i, x - np.float32(i)
+
+
+@compiled
 def project_one(
     start: int,
     stop: int,
@@ -30,7 +41,7 @@ def project_one(
 ) -> None:
     """One slice (2, N, N + margin) to line sums (angle, column), added to `out`."""
     n = slices.shape[1]
-    low, high = np.float32(0), np.float32(n + 2)
+    high = np.float32(n + LEFT)
     for r in range(start, stop):
         angle, first, last = runs[r, 0], runs[r, 1], runs[r, 2]
         image = slices[runs[r, 3]]
@@ -41,9 +52,7 @@ def project_one(
             row = image[along]
             at = np.float32(along)
             for k in range(last - first):
-                x = min(max(a[k] + b[k] * at + np.float32(2), low), high)
-                i = np.int32(x)
-                f = x - np.float32(i)
+                i, f = _crossing(a[k], b[k], at, high)
                 sums[k] += row[i] + f * (row[i + 1] - row[i])
         for k in range(last - first):
             out[angle, first + k] += sums[k]
@@ -61,7 +70,7 @@ def project_many(
 ) -> None:
     """Slices (2, N, N + margin, B) to line sums (angle, column, B), added to `out`."""
     n, batch = slices.shape[1], slices.shape[3]
-    low, high = np.float32(0), np.float32(n + 2)
+    high = np.float32(n + LEFT)
     for r in range(start, stop):
         angle = runs[r, 0]
         image = slices[runs[r, 3]]
@@ -69,10 +78,7 @@ def project_many(
             row = image[along]
             at = np.float32(along)
             for k in range(runs[r, 1], runs[r, 2]):
-                x = offset[angle, k] + slope[angle, k] * at + np.float32(2)
-                x = min(max(x, low), high)
-                i = np.int32(x)
-                f = x - np.float32(i)
+                i, f = _crossing(offset[angle, k], slope[angle, k], at, high)
                 left, right, sums = row[i], row[i + 1], out[angle, k]
                 for j in range(batch):
                     sums[j] += left[j] + f * (right[j] - left[j])
@@ -90,7 +96,7 @@ def spread_one(
 ) -> None:
     """Adjoint of `project_one` for rows and columns `start` to `stop` of `out`."""
     n = out.shape[1]
-    low, high = np.float32(0), np.float32(n + 2)
+    high = np.float32(n + LEFT)
     for along in range(start, stop):
         at = np.float32(along)
         for r in range(runs.shape[0]):
@@ -99,9 +105,8 @@ def spread_one(
             a, b = offset[angle, first:last], slope[angle, first:last]
             values = sinogram[angle, first:last]
             for k in range(last - first):
-                x = min(max(a[k] + b[k] * at + np.float32(2), low), high)
-                i = np.int32(x)
-                share = (x - np.float32(i)) * values[k]
+                i, f = _crossing(a[k], b[k], at, high)
+                share = f * values[k]
                 row[i] += values[k] - share
                 row[i + 1] += share
 
@@ -118,17 +123,14 @@ def spread_many(
 ) -> None:
     """Adjoint of `project_many` for rows and columns `start` to `stop` of `out`."""
     n, batch = out.shape[1], out.shape[3]
-    low, high = np.float32(0), np.float32(n + 2)
+    high = np.float32(n + LEFT)
     for along in range(start, stop):
         at = np.float32(along)
         for r in range(runs.shape[0]):
             angle = runs[r, 0]
             row = out[runs[r, 3], along]
             for k in range(runs[r, 1], runs[r, 2]):
-                x = offset[angle, k] + slope[angle, k] * at + np.float32(2)
-                x = min(max(x, low), high)
-                i = np.int32(x)
-                f = x - np.float32(i)
+                i, f = _crossing(offset[angle, k], slope[angle, k], at, high)
                 left, right, values = row[i], row[i + 1], sinogram[angle, k]
                 for j in range(batch):
                     share = f * values[j]

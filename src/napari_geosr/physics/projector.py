@@ -6,6 +6,7 @@ is the gradient of the other, so that losses on projections train networks on sl
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -14,6 +15,10 @@ from torch import Tensor
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.physics import conewise, slicewise
 from napari_geosr.physics.geometry import ConeGeometry, ParallelGeometry
+
+#: Operator norms that were worked out, and how many are kept.
+_norms: dict[tuple[Hashable, ...], float] = {}
+_MOST_NORMS = 16
 
 
 class _Project(torch.autograd.Function):
@@ -81,8 +86,20 @@ def operator_norm(
 ) -> float:
     """Largest singular value of :func:`project`, by power iteration from ones.
 
-    The first singular vector is smooth and positive, so few iterations are enough.
+    The first singular vector is smooth and positive, so few iterations are enough. It
+    is worked out once for each geometry: blocks of slices are given the same number.
     """
+    key = (*geometry.key, iterations)
+    if key not in _norms:
+        while len(_norms) >= _MOST_NORMS:
+            _norms.pop(next(iter(_norms)))
+        _norms[key] = _power_iteration(geometry, device, iterations)
+    return _norms[key]
+
+
+def _power_iteration(
+    geometry: ParallelGeometry, device: torch.device | str, iterations: int
+) -> float:
     x = torch.ones(geometry.volume_shape, device=device)
     norm = 0.0
     for _ in range(iterations):

@@ -97,6 +97,7 @@ def _cone_loops(values: Any, geometry: ConeGeometry) -> Any:
     out = np.zeros((n, n, geometry.n_slices), np.float32)
     rise = (
         np.float32(geometry.row_centre),
+        np.float32(geometry.slice_centre),
         np.float32(geometry.pixel_size / geometry.row_size),
     )
     in_threads(loops.smear_cone, n, *_turns(geometry), *rise, padded, out)
@@ -144,7 +145,7 @@ def _places(
         index = number[..., None] * n_columns + column
         return index.flatten(1), weight.flatten(1)
     n_rows, n_slices = geometry.n_rows, geometry.n_slices
-    z = torch.arange(n_slices, device=device)[:, None, None] - (n_slices - 1) / 2
+    z = torch.arange(n_slices, device=device)[:, None, None] - geometry.slice_centre
     height = z * over * (geometry.pixel_size / geometry.row_size)
     row, row_share = linear_taps(geometry.row_centre + height, n_rows, dim=-1)
     line = (number[..., None] * n_rows + row) * n_columns  # (Z, pixel, angle, 2)

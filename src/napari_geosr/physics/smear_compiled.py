@@ -19,6 +19,25 @@ RIGHT = 3
 
 
 @compiled
+def _sample(place: Any, high: Any) -> Any:
+    """Sample of the detector before `place`, with its margin, and share of the next.
+
+    What is seen beside the detector lies in the margin; `high` is the last place in it.
+    """
+    place = min(max(place + np.float32(LEFT), np.float32(0)), high)
+    m = np.int32(place)
+    return m, place - np.float32(m)
+
+
+@compiled
+def _shadow(x: Any, y: Any, c: Any, s: Any, centre: Any, k: Any, high: Any) -> Any:
+    """1 / u of a voxel, and its column as by :func:`_sample`."""
+    over = np.float32(1) / (np.float32(1) + k * (y * c - x * s))
+    m, f = _sample(centre + (x * c + y * s) * over, high)
+    return over, m, f
+
+
+@compiled
 def smear_one(
     start: int,
     stop: int,
@@ -32,8 +51,7 @@ def smear_one(
     """Projections (angle, column + margin) into rows `start` to `stop` of (N, N)."""
     n = out.shape[0]
     middle = np.float32((n - 1) / 2)
-    one, low = np.float32(1), np.float32(0)
-    high = np.float32(projections.shape[1] - 3)
+    high = np.float32(projections.shape[1] - RIGHT)
     for j in range(start, stop):
         y = np.float32(j) - middle
         line = out[j]
@@ -41,20 +59,14 @@ def smear_one(
             c, s = cosines[angle], sines[angle]
             row = projections[angle]
             if k == 0:
-                first = y * s - middle * c + centre + np.float32(LEFT)
+                first = y * s - middle * c + centre
                 for i in range(n):
-                    place = min(max(first + c * np.float32(i), low), high)
-                    m = np.int32(place)
-                    f = place - np.float32(m)
+                    m, f = _sample(first + c * np.float32(i), high)
                     line[i] += row[m] + f * (row[m + 1] - row[m])
             else:
                 for i in range(n):
                     x = np.float32(i) - middle
-                    over = one / (one + k * (y * c - x * s))
-                    place = centre + np.float32(LEFT) + (x * c + y * s) * over
-                    place = min(max(place, low), high)
-                    m = np.int32(place)
-                    f = place - np.float32(m)
+                    over, m, f = _shadow(x, y, c, s, centre, k, high)
                     line[i] += over * over * (row[m] + f * (row[m + 1] - row[m]))
 
 
@@ -72,8 +84,7 @@ def smear_many(
     """Projections (angle, column + margin, B) into rows of slices (N, N, B)."""
     n, batch = out.shape[0], out.shape[2]
     middle = np.float32((n - 1) / 2)
-    one, low = np.float32(1), np.float32(0)
-    high = np.float32(projections.shape[1] - 3)
+    high = np.float32(projections.shape[1] - RIGHT)
     for j in range(start, stop):
         y = np.float32(j) - middle
         for angle in range(projections.shape[0]):
@@ -81,11 +92,8 @@ def smear_many(
             row = projections[angle]
             for i in range(n):
                 x = np.float32(i) - middle
-                over = one / (one + k * (y * c - x * s))
-                place = centre + np.float32(LEFT) + (x * c + y * s) * over
-                place = min(max(place, low), high)
-                m = np.int32(place)
-                far = (place - np.float32(m)) * over * over
+                over, m, f = _shadow(x, y, c, s, centre, k, high)
+                far = f * over * over
                 near = over * over - far
                 left, right, sums = row[m], row[m + 1], out[j, i]
                 for b in range(batch):
@@ -101,16 +109,16 @@ def smear_cone(
     centre: Any,
     k: Any,
     row_centre: Any,
+    slice_centre: Any,
     rows_per_voxel: Any,
     projections: Any,
     out: Any,
 ) -> None:
     """Projections (angle, column + margin, row + margin) into (N, N, Z)."""
     n, n_slices = out.shape[0], out.shape[2]
-    middle, middle_z = np.float32((n - 1) / 2), np.float32((n_slices - 1) / 2)
-    one, low = np.float32(1), np.float32(0)
-    high = np.float32(projections.shape[1] - 3)
-    top = np.float32(projections.shape[2] - 3)
+    middle = np.float32((n - 1) / 2)
+    high = np.float32(projections.shape[1] - RIGHT)
+    top = np.float32(projections.shape[2] - RIGHT)
     mixed = np.zeros(projections.shape[2], np.float32)
     for j in range(start, stop):
         y = np.float32(j) - middle
@@ -118,20 +126,17 @@ def smear_cone(
             c, s = cosines[angle], sines[angle]
             for i in range(n):
                 x = np.float32(i) - middle
-                over = one / (one + k * (y * c - x * s))
-                place = centre + np.float32(LEFT) + (x * c + y * s) * over
-                place = min(max(place, low), high)
-                m = np.int32(place)
-                far = (place - np.float32(m)) * over * over
+                over, m, f = _shadow(x, y, c, s, centre, k, high)
+                far = f * over * over
                 near = over * over - far
                 left, right = projections[angle, m], projections[angle, m + 1]
-                for v in range(mixed.size):
-                    mixed[v] = near * left[v] + far * right[v]
                 rise = rows_per_voxel * over
-                first = row_centre + np.float32(LEFT) - middle_z * rise
+                first = row_centre - slice_centre * rise
+                low, _ = _sample(first, top)
+                up, _ = _sample(first + rise * np.float32(n_slices - 1), top)
+                for v in range(low, up + 2):  # the rows that these slices see
+                    mixed[v] = near * left[v] + far * right[v]
                 sums = out[j, i]
                 for z in range(n_slices):
-                    at = min(max(first + rise * np.float32(z), low), top)
-                    r = np.int32(at)
-                    f = at - np.float32(r)
-                    sums[z] += mixed[r] + f * (mixed[r + 1] - mixed[r])
+                    r, g = _sample(first + rise * np.float32(z), top)
+                    sums[z] += mixed[r] + g * (mixed[r + 1] - mixed[r])

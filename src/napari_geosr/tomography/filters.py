@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.errors import ProjectionsError
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -82,40 +80,38 @@ def filter_rows(
     return filtered
 
 
-def angle_weights(angles: Floats, *, full_turn: bool = False) -> Floats:
-    """How much of half a turn each projection stands for, in radians.
+def angle_weights(angles: Floats) -> Floats:
+    """How much of half a turn each projection of parallel rays stands for, in radians.
 
     Half the gap to both neighbours, so angles may be uneven, in any order, and over
-    more than one turn. A missing wedge is left missing: its neighbours count no more
+    more than half a turn. A missing wedge is left missing: its neighbours count no more
     than others. Weights of a complete scan sum to π.
 
     Parameters
     ----------
     angles : ndarray of shape (n_angles,)
         In degrees.
-    full_turn : bool
-        For fan and cone beams, which need a whole turn and see all twice.
-
-    Raises
-    ------
-    ProjectionsError
-        If a full turn is needed and a wedge is missing.
     """
-    period = 360.0 if full_turn else 180.0
+    places, inverse, counts = distinct_angles(angles, 180.0)
+    gaps = np.diff(places, append=places[0] + 180.0)
+    step = float(np.median(gaps))
+    gaps = np.where(is_wedge(gaps, step), step, gaps)
+    share = np.deg2rad((gaps + np.roll(gaps, 1)) / 2)
+    weights: Floats = (share / counts)[inverse]
+    return weights
+
+
+def distinct_angles(
+    angles: Floats, period: float
+) -> tuple[Floats, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Angles in a period from low to high; which each one is, how often each came."""
     turned = np.round(np.mod(angles, period) / _SAME).astype(np.int64)
     turned %= round(period / _SAME)
     places, inverse, counts = np.unique(turned, return_inverse=True, return_counts=True)
-    sorted_angles = places * _SAME
-    gaps = np.diff(sorted_angles, append=sorted_angles[0] + period)
-    step = float(np.median(gaps))
-    wedge = gaps > max(_WEDGE_DEGREES, _WEDGE_STEPS * step)
-    if full_turn and (wedge.any() or len(gaps) < 2):
-        raise ProjectionsError(
-            f"No projections over {gaps.max():.0f}° of the turn: filtered "
-            "back-projection of fan and cone beams needs a whole turn. Use an "
-            "iterative algorithm: SIRT, CGLS or TV."
-        )
-    gaps = np.where(wedge, step, gaps)
-    share = np.deg2rad((gaps + np.roll(gaps, 1)) / 2) * (180.0 / period)
-    weights: Floats = (share / counts)[inverse]
-    return weights
+    return (places * _SAME).astype(np.float64), inverse, counts
+
+
+def is_wedge(gaps: Floats, step: float) -> npt.NDArray[np.bool_]:
+    """Which gaps between angles are no steps, but pieces that are missing."""
+    found: npt.NDArray[np.bool_] = gaps > max(_WEDGE_DEGREES, _WEDGE_STEPS * step)
+    return found

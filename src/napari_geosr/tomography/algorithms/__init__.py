@@ -12,6 +12,9 @@ An algorithm module offers, without importing torch:
     Float32 tensor (row, angle, column) of line integrals to slices (row, N, N), on the
     tensor's device, attenuation per unit of the pixel size. Rows are independent but
     for cone beams, where the slices of the volume are returned.
+``check_geometry(geometry)`` (optional)
+    Raises `ProjectionsError` if the algorithm cannot be right for it: asked before
+    anything is prepared.
 """
 
 from __future__ import annotations
@@ -61,6 +64,14 @@ def require_beam(name: str, beam: str) -> None:
             f"{module.TITLE} cannot reconstruct a {beam} beam. Choose one of: "
             f"{', '.join(able)}."
         )
+
+
+def require_geometry(name: str, geometry: ParallelGeometry) -> None:
+    """Raise `ProjectionsError` if the algorithm `name` cannot use such a geometry."""
+    require_beam(name, beam_of(geometry))
+    check = getattr(ALGORITHMS.load(name), "check_geometry", None)
+    if check is not None:
+        check(geometry)
 
 
 def reconstruct_slices(

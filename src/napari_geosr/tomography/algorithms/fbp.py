@@ -14,6 +14,7 @@ from pydantic import Field
 
 from napari_geosr.core.config import Config as _Config
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.tomography.fan_weights import Weighting, check_arc
 from napari_geosr.tomography.filters import (
     FilterName,
     Padding,
@@ -31,7 +32,7 @@ from napari_geosr.tomography.iterations import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.physics.geometry import FanGeometry, ParallelGeometry
+    from napari_geosr.physics.geometry import ParallelGeometry
 
 TITLE = "Filtered back-projection (FBP)"
 BEAMS = ("parallel", "fan")
@@ -75,31 +76,35 @@ def reconstruct_slices(
     from napari_geosr.physics.geometry import FanGeometry
     from napari_geosr.physics.smear import smear
 
-    fan = isinstance(geometry, FanGeometry)
-    weights = sinogram.new_tensor(angle_weights(geometry.angles, full_turn=fan))
-    weights = weights[:, None]
+    weighting: Weighting | None = None
+    seen = geometry
     if isinstance(geometry, FanGeometry):
-        weights = weights * ray_cosines(sinogram, geometry)
+        weighting = Weighting(geometry, sinogram)
+        seen = weighting.geometry
+    weights = sinogram.new_tensor(angle_weights(geometry.angles))[:, None]
     slices = empty_volume(sinogram, geometry)
     groups = range(0, len(sinogram), _ROWS[sinogram.device.type == "cpu"])
     for done, start in enumerate(groups):
         check_stop(should_stop)
-        part = slice(start, start + groups.step)
+        rows = sinogram[start : start + groups.step]
+        weighted = rows * weights if weighting is None else weighting.apply(rows)
         filtered = filter_rows(
-            sinogram[part] * weights,
-            config.filter,
-            geometry.voxel_size,
-            config.padding,
+            weighted, config.filter, geometry.voxel_size, config.padding
         )
-        slices[part] = smear(filtered, geometry)
+        slices[start : start + groups.step] = smear(filtered, seen)
         on_iteration(Iteration(done + 1, len(groups)))
     return slices.clamp_(min=0) if config.nonnegative else slices
 
 
-def ray_cosines(like: Tensor, geometry: FanGeometry) -> Tensor:
-    """Cosine between every column's ray and the central ray."""
-    import torch
+def check_geometry(geometry: ParallelGeometry) -> None:
+    """Refuse fans over less than half a turn and the fan angle.
 
-    t = torch.arange(geometry.n_columns, dtype=torch.float64) - geometry.centre
-    full = geometry.source_distance + geometry.detector_distance
-    return (full / (full**2 + (t * geometry.pixel_size) ** 2).sqrt()).to(like)
+    Raises
+    ------
+    ProjectionsError
+        If filtered back-projection cannot be right.
+    """
+    from napari_geosr.physics.geometry import FanGeometry
+
+    if isinstance(geometry, FanGeometry):
+        check_arc(geometry)

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.tomography.algorithms import fbp
-from napari_geosr.tomography.filters import angle_weights, filter_rows
+from napari_geosr.tomography.algorithms.fbp import check_geometry
+from napari_geosr.tomography.fan_weights import Weighting
+from napari_geosr.tomography.filters import filter_rows
 from napari_geosr.tomography.iterations import (
     Iteration,
     OnIteration,
     check_stop,
+    empty_volume,
     ignore,
 )
 
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 
 TITLE = "Feldkamp–Davis–Kress (FDK)"
 BEAMS = ("cone",)
+#: Views filtered and back-projected at once: few, so that a person is heard.
+_TOGETHER = 32
+
+__all__ = ["BEAMS", "TITLE", "Config", "check_geometry", "reconstruct_slices"]
 
 
 class Config(fbp.Config):
@@ -41,30 +48,24 @@ def reconstruct_slices(
     should_stop: ShouldStop = never_stop,
     on_iteration: OnIteration = ignore,
 ) -> Tensor:
-    """Weight, filter along rows, back-project; (row, angle, column) to (Z, N, N)."""
+    """Weight, filter along rows, back-project; (row, angle, column) to (Z, N, N).
+
+    Slices of a slab (`ConeGeometry.slab`) are those of the whole volume.
+    """
     from napari_geosr.physics.smear import smear
 
-    check_stop(should_stop)
-    weights = angle_weights(geometry.angles, full_turn=True)
-    weighted = sinogram * _ray_cosines(sinogram, geometry)
-    filtered = filter_rows(weighted, config.filter, geometry.voxel_size, config.padding)
-    check_stop(should_stop)
-    filtered = filtered * filtered.new_tensor(weights)[:, None]
-    slices = smear(filtered, geometry)
-    on_iteration(Iteration(1, 1))
+    weighting = Weighting(geometry, sinogram)
+    slices = empty_volume(sinogram, geometry)
+    groups = range(0, geometry.n_angles, _TOGETHER)
+    for done, start in enumerate(groups):
+        check_stop(should_stop)
+        part = slice(start, start + groups.step)
+        filtered = filter_rows(
+            weighting.apply(sinogram[:, part], part),
+            config.filter,
+            geometry.voxel_size,
+            config.padding,
+        )
+        slices += smear(filtered, weighting.geometry.subset(part))
+        on_iteration(Iteration(done + 1, len(groups)))
     return slices.clamp_(min=0) if config.nonnegative else slices
-
-
-def _ray_cosines(like: Tensor, geometry: ConeGeometry) -> Tensor:
-    """Cosine between every ray and the central one, (row, 1, column)."""
-    import torch
-
-    t = torch.arange(geometry.n_columns, dtype=torch.float64) - geometry.centre
-    v = torch.arange(geometry.n_rows, dtype=torch.float64) - geometry.row_centre
-    full = geometry.source_distance + geometry.detector_distance
-    squared = (
-        full**2
-        + (t * geometry.pixel_size) ** 2
-        + (v[:, None, None] * geometry.row_size) ** 2
-    )
-    return (full / squared.sqrt()).to(like)

@@ -1,0 +1,268 @@
+"""How much each ray of a fan or cone beam counts: half over a full turn, Parker's less.
+
+A ray is met again, the other way, by the ray of the opposite fan angle half a turn and
+twice that angle further on. Over a full turn all are met twice. Over half a turn and
+the fan angle each is met at least once, and those at both ends of the scan twice: there
+one view fades out as the other fades in [1]_. The same holds for any scan in between. A
+detector that sees more of one side of the axis than of the other is the same case along
+columns [2]_.
+
+References
+----------
+.. [1] Parker. Optimal short scan convolution reconstruction for fan beam CT. Med. Phys.
+   9, 254-257 (1982). doi:10.1118/1.595078
+.. [2] Wang. X-ray micro-CT with a displaced detector array. Med. Phys. 29, 1634-1636
+   (2002). doi:10.1118/1.1489043
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.tomography.filters import distinct_angles, is_wedge
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_geosr.physics.geometry import FanGeometry
+
+Floats = npt.NDArray[np.float64]
+
+#: A gap between angles up to the larger of these is a step of a full turn, not its end.
+_CLOSED_DEGREES = 2.0
+_CLOSED_STEPS = 1.5
+#: Degrees that a scan may be too short: what lacks is seen by the outermost columns
+#: alone, from a few views (less than 0.5 % of the norm of a slice that fills them).
+_LACKING = 2.0
+#: Over this angle views at the ends of a scan fade out, at most: it is Parker's for
+#: fans up to half of it, and leaves less noise where a scan is longer than needed.
+_FADE = 60.0
+#: An axis farther off the middle of the detector, in parts of its width, is there on
+#: purpose: one side of the sample is seen from each side.
+OFF_MIDDLE = 0.05
+
+
+@dataclass(frozen=True)
+class Arc:
+    """The angles of a scan as a piece of a turn.
+
+    Attributes
+    ----------
+    places : ndarray of shape (n_angles,)
+        Degrees from where the arc begins, half a step before the first view.
+    shares : ndarray of shape (n_angles,)
+        Degrees that each view stands for.
+    length : float
+        Degrees; 360 for a full turn.
+    """
+
+    places: Floats
+    shares: Floats
+    length: float
+
+    @property
+    def is_full_turn(self) -> bool:
+        """Whether each ray was measured from both sides."""
+        return self.length >= 360.0
+
+
+def arc_of(angles: Floats) -> Arc:
+    """Find where a scan begins and ends: at the widest gap between its angles.
+
+    Angles may be uneven, in any order, and over more than one turn.
+
+    Raises
+    ------
+    ProjectionsError
+        If a wedge is missing within.
+    """
+    places, inverse, counts = distinct_angles(angles, 360.0)
+    n = len(places)
+    if n < 2:
+        return Arc(np.zeros(len(angles)), np.zeros(len(angles)), 0.0)
+    gaps = np.diff(places, append=places[0] + 360)
+    step = float(np.sort(gaps)[(n - 1) // 2])
+    last = int(np.argmax(gaps))
+    if gaps[last] <= max(_CLOSED_DEGREES, _CLOSED_STEPS * step):
+        shares, length = (gaps + np.roll(gaps, 1)) / 2, 360.0
+    else:
+        order = np.roll(np.arange(n), -(last + 1))
+        inner = gaps[order][:-1]
+        if is_wedge(inner, step).any():
+            raise ProjectionsError(
+                f"Two or more pieces of the turn are missing ({gaps[last]:.0f}° and "
+                f"{inner.max():.0f}° without projections): filtered back-projection of "
+                "fan and cone beams needs one piece without gaps. Use an iterative "
+                "algorithm: SIRT, CGLS or TV."
+            )
+        padded = np.concatenate([inner[:1], inner, inner[-1:]])
+        shares, at = np.empty(n), np.empty(n)
+        shares[order] = (padded[1:] + padded[:-1]) / 2
+        at[order] = inner[0] / 2 + np.concatenate([[0.0], np.cumsum(inner)])
+        places, length = at, min(float(shares.sum()), 360.0)
+    return Arc(places[inverse], (shares / counts)[inverse], length)
+
+
+def fan_angles(geometry: FanGeometry) -> Floats:
+    """Angle between every column's ray and the central ray, in degrees."""
+    t = (np.arange(geometry.n_columns) - geometry.centre) * geometry.pixel_size
+    full = geometry.source_distance + geometry.detector_distance
+    found: Floats = np.rad2deg(np.arctan2(t, full))
+    return found
+
+
+def needed_degrees(geometry: FanGeometry) -> float:
+    """Half a turn and the fan angle: a scan over less does not meet every ray."""
+    return float(180 + 2 * np.abs(fan_angles(geometry)).max())
+
+
+def covered_degrees(angles: Floats) -> float:
+    """Degrees of the turn that lie beside a projection, pieces of a scan together."""
+    places, _, _ = distinct_angles(angles, 360.0)
+    gaps = np.diff(places, append=places[0] + 360)
+    step = float(np.median(gaps))
+    return float(np.where(is_wedge(gaps, step), step, gaps).sum())
+
+
+def check_arc(geometry: FanGeometry) -> None:
+    """Refuse scans over less than half a turn and the fan angle.
+
+    Raises
+    ------
+    ProjectionsError
+        If filtered back-projection cannot be right.
+    """
+    arc, needed = arc_of(geometry.angles), needed_degrees(geometry)
+    if not arc.is_full_turn and arc.length + _LACKING < needed:
+        raise ProjectionsError(
+            f"The projections cover {arc.length:.4g}° of the turn; filtered "
+            f"back-projection needs {needed:.4g}° with this fan (180° and the fan "
+            "angle). Use an iterative algorithm: SIRT, CGLS or TV."
+        )
+    if not np.ptp(np.sign(fan_angles(geometry))):
+        raise ProjectionsError(
+            f"The rotation axis at column {geometry.centre:g} is not on the detector "
+            f"(columns 0 … {geometry.n_columns - 1}), so rays near it were not "
+            "measured. Check the centre, or use an iterative algorithm: SIRT, CGLS or "
+            "TV."
+        )
+
+
+class Weighting:
+    """What projections are multiplied with before they are filtered.
+
+    Each ray's weight, and the cosine between it and the central one. Where one side of
+    the axis is seen from each side, columns of zeros are added: the filter reaches to
+    where the detector ends.
+
+    Parameters
+    ----------
+    geometry : FanGeometry
+        Fan or cone.
+    like : Tensor
+        Of whose type and on whose device the result is.
+
+    Attributes
+    ----------
+    geometry : FanGeometry
+        Of the weighted projections.
+
+    Raises
+    ------
+    ProjectionsError
+        As :func:`check_arc`.
+    """
+
+    def __init__(self, geometry: FanGeometry, like: Tensor) -> None:
+        self._weights = like.new_tensor(ray_weights(geometry))
+        self._cosines = like.new_tensor(ray_cosines(geometry))
+        self._margins = (0, 0)
+        self.geometry = geometry
+        if arc_of(geometry.angles).is_full_turn and _is_one_sided(fan_angles(geometry)):
+            lacking = round(2 * geometry.centre) - (geometry.n_columns - 1)
+            left, right = self._margins = max(-lacking, 0), max(lacking, 0)
+            self.geometry = replace(
+                geometry,
+                n_columns=geometry.n_columns + left + right,
+                centre=geometry.centre + left,
+            )
+
+    def apply(self, sinogram: Tensor, part: slice = slice(None)) -> Tensor:
+        """Weigh projections (..., angle, column) of `part` of the angles."""
+        import torch
+
+        seen = sinogram * self._cosines * self._weights[part]
+        if not any(self._margins):
+            return seen
+        return torch.nn.functional.pad(seen, self._margins)
+
+
+def ray_cosines(geometry: FanGeometry) -> Floats:
+    """Cosine between rays and the central one: (column,); cone: (row, 1, column)."""
+    from napari_geosr.physics.geometry import ConeGeometry
+
+    t = (np.arange(geometry.n_columns) - geometry.centre) * geometry.pixel_size
+    full = geometry.source_distance + geometry.detector_distance
+    squared = full**2 + t**2
+    if isinstance(geometry, ConeGeometry):
+        rows = np.arange(geometry.n_rows) - geometry.row_centre
+        squared = squared + (rows[:, None, None] * geometry.row_size) ** 2
+    found: Floats = full / np.sqrt(squared)
+    return found
+
+
+def ray_weights(geometry: FanGeometry) -> Floats:
+    """How much of half a turn each ray stands for, in radians.
+
+    Weights of rays that are one line sum to what the view stands for.
+
+    Returns
+    -------
+    ndarray of shape (n_angles, n_columns)
+
+    Raises
+    ------
+    ProjectionsError
+        As :func:`check_arc`.
+    """
+    check_arc(geometry)
+    arc, fan = arc_of(geometry.angles), fan_angles(geometry)
+    shares = np.deg2rad(arc.shares)[:, None]
+    if arc.is_full_turn:
+        return shares * _side_weights(fan)
+    at, fan = arc.places[:, None], fan[None]
+    more = (arc.length - 180) / 2
+    weights = np.ones(np.broadcast_shapes(at.shape, fan.shape))
+    # Near one end rays are met again near the other, within so many degrees of the end.
+    for place, twice in ((at, 2 * (more + fan)), (arc.length - at, 2 * (more - fan))):
+        weights = np.where(place < twice, _fading(place, twice), weights)
+    return shares * weights
+
+
+def _fading(place: Floats, twice: Floats) -> Floats:
+    """Weight of a ray so far from an end, met again within `twice` of it."""
+    width = np.clip(twice, 1e-9, _FADE)
+    both = np.stack(np.broadcast_arrays(place, twice - place)) / width
+    ours, other = np.sin(np.pi / 2 * np.clip(both, 0, 1)) ** 2
+    found: Floats = ours / np.maximum(ours + other, 1e-12)
+    return found
+
+
+def _side_weights(fan: Floats) -> Floats:
+    """Weights over a full turn: half, or by the side of the axis that is seen."""
+    if not _is_one_sided(fan):
+        return np.full(fan.shape, 0.5)
+    reach = min(-fan.min(), fan.max())
+    side = np.clip(np.sign(fan.min() + fan.max()) * fan / max(reach, 1e-9), -1, 1)
+    found: Floats = (1 + np.sin(np.pi / 2 * side)) / 2
+    return found
+
+
+def _is_one_sided(fan: Floats) -> bool:
+    """Whether the axis is off the middle of the detector on purpose."""
+    return bool(abs(fan.max() + fan.min()) / 2 > OFF_MIDDLE * np.ptp(fan))
