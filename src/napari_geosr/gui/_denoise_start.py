@@ -31,6 +31,9 @@ _READING = {
     "flats": "flats",
     "darks": "darks",
     "line_integrals": "line_integrals",
+    "geometry": "geometry",
+    "source_distance": "source_distance",
+    "detector_distance": "detector_distance",
 }
 _FROM_CONFIG = ("rows", "stripes", "zingers", "incident")
 

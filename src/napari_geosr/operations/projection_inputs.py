@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.units import require_unit
 from napari_geosr.io.projections import read_projections
@@ -18,80 +19,212 @@ from napari_geosr.operations.inputs import COMMAS, numbers_from
 _TWO = Parameter(negative="", consume_multiple=True)
 
 
-class ProjectionsInput(Config):
-    """What the file does not say about the scan, or says wrongly."""
+def _numbers(value: Any) -> Any:
+    return numbers_from(value, float, "0,180")
 
-    dataset: str | None = Field(
-        None,
+
+def _rows(value: Any) -> Any:
+    return numbers_from(value, int, "100,120")
+
+
+def _two(value: tuple[Any, ...] | None) -> Any:
+    if value is not None and len(value) != 2:
+        raise ValueError("two numbers are needed, a first and an end")
+    return value
+
+
+def _sizes(value: tuple[float, ...] | None) -> Any:
+    if value is not None and (len(value) not in (1, 2) or not min(value) > 0):
+        raise ValueError("one or two numbers greater than zero are needed")
+    return value
+
+
+def _unit(value: str | None) -> str | None:
+    return None if value is None else require_unit(value)
+
+
+def _column(value: Any) -> Any:
+    if value is None or value == "auto":
+        return "auto"
+    try:
+        column = float(value)
+    except (TypeError, ValueError):
+        column = float("nan")
+    if not abs(column) < 1e6:
+        raise ValueError("write auto or the number of a column")
+    return column
+
+
+# What several operations ask about a scan: read, checked and described alike.
+InnerPath = Annotated[
+    str | None,
+    Field(
         title="Dataset",
         description="Path of the projections, or of the detector, in an HDF5 file.",
-    )
-    angles: str | None = Field(
-        None,
+    ),
+]
+AnglesOf = Annotated[
+    str | None,
+    Field(
         title="Angles",
         description="Text file with one angle a line, or a dataset of the HDF5 file.",
-    )
-    angle_range: Annotated[tuple[float, ...] | None, _TWO] = Field(
-        None,
+    ),
+]
+AngleRange = Annotated[
+    tuple[float, ...] | None,
+    _TWO,
+    BeforeValidator(_numbers),
+    AfterValidator(_two),
+    Field(
         title="Range of angles",
         description="First angle and end of evenly spaced angles in degrees: 0 180.",
-    )
-    endpoint: Annotated[bool, Parameter(negative="")] = Field(
-        False,
+    ),
+]
+Endpoint = Annotated[
+    bool,
+    Parameter(negative=""),
+    Field(
         title="Last at the end",
         description="The last projection was taken at the end of the range, not one "
         "step before it.",
-    )
-    angle_unit: Literal["deg", "rad"] | None = Field(
-        None, title="Unit of the angles", description="Where the file is wrong."
-    )
-    pixel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
-        None,
+    ),
+]
+AngleUnit = Annotated[
+    Literal["deg", "rad"] | None,
+    Field(title="Unit of the angles", description="Where the file is wrong."),
+]
+PixelSize = Annotated[
+    tuple[float, ...] | None,
+    COMMAS,
+    BeforeValidator(_numbers),
+    AfterValidator(_sizes),
+    Field(
         title="Pixel size",
         description="Height,width of a detector pixel, or one number; overrides.",
-    )
-    unit: str | None = Field(
-        None, title="Unit", description="Unit of the pixel size: µm (um), mm, …"
-    )
-    flats: str | None = Field(
-        None, title="Flat fields", description="Images without sample: file or folder."
-    )
-    darks: str | None = Field(
-        None, title="Dark fields", description="Images without beam: file or folder."
-    )
-    line_integrals: bool | None = Field(
-        None,
+    ),
+]
+PixelUnit = Annotated[
+    str | None,
+    AfterValidator(_unit),
+    Field(title="Unit", description="Unit of the pixel size: µm (um), mm, …"),
+]
+Flats = Annotated[
+    str | None,
+    Field(title="Flat fields", description="Images without sample: file or folder."),
+]
+Darks = Annotated[
+    str | None,
+    Field(title="Dark fields", description="Images without beam: file or folder."),
+]
+AreLineIntegrals = Annotated[
+    bool | None,
+    Field(
         title="Line integrals",
         description="The values are -log(I / I0) already; by default as the file says.",
-    )
+    ),
+]
+Beam = Annotated[
+    Literal["parallel", "fan", "cone"] | None,
+    Field(
+        title="Beam",
+        description="Rays: parallel; fan: from a source, row by row; cone: from a "
+        "source. By default as the file says, else parallel.",
+    ),
+]
+SourceDistance = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        title="Source to axis",
+        description="Of a fan or cone beam, in the unit of the pixel size.",
+    ),
+]
+DetectorDistance = Annotated[
+    float | None,
+    Field(
+        ge=0,
+        title="Axis to detector",
+        description="Of a fan or cone beam, in the unit of the pixel size; 0 if that "
+        "is the size on the axis.",
+    ),
+]
+AxisColumn = Annotated[
+    Literal["auto"] | float,
+    Parameter(name=["--center", "--centre"]),
+    BeforeValidator(_column),
+    Field(
+        title="Rotation centre",
+        description="Column of the rotation axis, 0 in the middle of the first; auto: "
+        "as the file says, or found from the projections.",
+    ),
+]
+RowRange = Annotated[
+    tuple[int, ...] | None,
+    COMMAS,
+    BeforeValidator(_rows),
+    AfterValidator(_two),
+    Field(
+        title="Rows",
+        description="First detector row and the row after the last, e.g. 100,120; by "
+        "default all.",
+    ),
+]
 
-    @field_validator("angle_range", "pixel_size", mode="before")
-    @classmethod
-    def _read_numbers(cls, value: Any) -> Any:
-        return numbers_from(value, float, "0,180")
 
-    @field_validator("angle_range")
-    @classmethod
-    def _check_range(cls, value: tuple[float, ...] | None) -> Any:
-        if value is not None and len(value) != 2:
-            raise ValueError("two numbers are needed, e.g. 0 180")
-        return value
+class ProjectionsInput(Config):
+    """What the file does not say about the scan, or says wrongly."""
 
-    @field_validator("pixel_size")
-    @classmethod
-    def _check_pixel_size(cls, value: tuple[float, ...] | None) -> Any:
-        if value is not None and (len(value) not in (1, 2) or not min(value) > 0):
-            raise ValueError("one or two numbers greater than zero are needed")
-        return value
-
-    @field_validator("unit")
-    @classmethod
-    def _check_unit(cls, value: str | None) -> str | None:
-        return None if value is None else require_unit(value)
+    dataset: InnerPath = None
+    angles: AnglesOf = None
+    angle_range: AngleRange = None
+    endpoint: Endpoint = False
+    angle_unit: AngleUnit = None
+    pixel_size: PixelSize = None
+    unit: PixelUnit = None
+    flats: Flats = None
+    darks: Darks = None
+    line_integrals: AreLineIntegrals = None
+    geometry: Beam = None
+    source_distance: SourceDistance = None
+    detector_distance: DetectorDistance = None
 
     def reading(self) -> dict[str, Any]:
         """The arguments for `napari_geosr.io.projections.read_projections`."""
-        return self.model_dump()
+        return self.model_dump(exclude=set(_BEAM))
+
+    def described(self, scan: Projections) -> Projections:
+        """Put in what was said about the beam.
+
+        Raises
+        ------
+        ConfigError, ProjectionsError
+            If the beam needs distances that nobody gave, or needs none.
+        """
+        said = {k: v for k, v in self.model_dump(include=set(_BEAM)).items() if v}
+        if self.detector_distance is not None:
+            said["detector_distance"] = self.detector_distance
+        if not said:
+            return scan
+        values = {name: said.get(name, getattr(scan, name)) for name in _BEAM}
+        distances = [values[name] for name in _BEAM[1:]]
+        if values["geometry"] == "parallel":
+            if len(said) > 1 or "geometry" not in said:
+                raise ConfigError(
+                    "Parallel rays come from no source: leave the distances out, or "
+                    "say which beam it is (--geometry fan or cone)."
+                )
+            values |= dict.fromkeys(_BEAM[1:])
+        elif None in distances:
+            raise ConfigError(
+                f"A {values['geometry']} beam needs the distances from source to axis "
+                "(--source-distance) and from axis to detector (--detector-distance), "
+                f"in the unit of the pixel size ({scan.unit})."
+            )
+        return scan.replace(**values)
+
+
+#: Fields of `ProjectionsInput` that no file is read with.
+_BEAM = ("geometry", "source_distance", "detector_distance")
 
 
 def open_projections(
@@ -101,7 +234,8 @@ def open_projections(
 
     Raises
     ------
-    FileError, ProjectionsError
+    FileError, ProjectionsError, ConfigError
         If the file cannot be opened, or its parts do not fit together.
     """
-    return read_projections(path, **(config or ProjectionsInput()).reading())
+    config = config or ProjectionsInput()
+    return config.described(read_projections(path, **config.reading()))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from napari_geosr.core.config import Config, parse_bytes
+from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.operations.inputs import COMMAS, numbers_from
+from napari_geosr.operations.memory_setting import MemoryBudget
+from napari_geosr.operations.projection_inputs import AxisColumn, RowRange
 from napari_geosr.tomography.algorithms import ALGORITHMS, config_class
 from napari_geosr.tomography.filters import FilterName
 from napari_geosr.tomography.preparation_config import PreparationConfig
@@ -52,26 +53,14 @@ class SliceConfig(Config):
         title="Options of the algorithm",
         description="Its further settings, e.g. the weight of tv.",
     )
-    centre: Annotated[
-        Literal["auto"] | float, Parameter(name=["--center", "--centre"])
-    ] = Field(
-        "auto",
-        title="Rotation centre",
-        description="Column of the rotation axis, 0 in the middle of the first; auto: "
-        "as the file says, or found from the projections.",
-    )
+    centre: AxisColumn = "auto"
     every: int = Field(
         1,
         ge=1,
         title="Use every",
         description="Use each so-many-th projection, as if fewer had been taken.",
     )
-    rows: Annotated[tuple[int, ...] | None, COMMAS] = Field(
-        None,
-        title="Rows",
-        description="First detector row and the row after the last, e.g. 100,120; by "
-        "default all.",
-    )
+    rows: RowRange = None
     size: int | None = Field(
         None,
         ge=2,
@@ -89,60 +78,13 @@ class SliceConfig(Config):
     device: str = Field(
         "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
     )
-    memory: str | None = Field(
-        None,
-        title="Memory",
-        description="Memory the run may take, e.g. 4GB; by default from what is free.",
-    )
+    memory: MemoryBudget = None
     threads: int | None = Field(
         None,
         ge=1,
         title="Threads",
         description="CPU threads, at most as many as cores; by default cores - 1.",
     )
-
-    @field_validator("memory", mode="before")
-    @classmethod
-    def _take_bytes(cls, value: object) -> object:
-        """A plain number of a settings file is one of bytes."""
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return str(value) if is_number else value
-
-    @field_validator("memory")
-    @classmethod
-    def _check_memory(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_bytes(value)
-        return value
-
-    @field_validator("rows", mode="before")
-    @classmethod
-    def _read_rows(cls, value: Any) -> Any:
-        return numbers_from(value, int, "100,120")
-
-    @field_validator("rows")
-    @classmethod
-    def _check_rows(cls, value: tuple[int, ...] | None) -> Any:
-        if value is not None and len(value) != 2:
-            raise ValueError("two numbers are needed, e.g. 100,120")
-        return value
-
-    @field_validator("centre", mode="before")
-    @classmethod
-    def _read_centre(cls, value: Any) -> Any:
-        if value is None or value == "auto":
-            return "auto"
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            raise ValueError("write auto or the number of a column") from None
-
-    @field_validator("centre")
-    @classmethod
-    def _check_centre(cls, value: str | float) -> str | float:
-        if isinstance(value, float) and not abs(value) < 1e6:
-            raise ValueError("write auto or the number of a column")
-        return value
 
 
 class ReconstructFields(PreparationConfig, SliceConfig):

@@ -86,6 +86,14 @@ def find_unfinished(out: Path) -> Volume:
     )
 
 
+def left_unfinished(out: Path) -> Volume | None:
+    """What an earlier run to `out` left, if it left something that can be used."""
+    try:
+        return find_unfinished(out)
+    except ConfigError:
+        return None
+
+
 def _journal(partial: Path) -> dict[str, Any] | None:
     try:
         entry = json.loads(journal_of(partial).read_text(encoding="utf-8"))

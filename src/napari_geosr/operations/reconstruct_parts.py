@@ -34,11 +34,11 @@ from napari_geosr.io import atomic
 from napari_geosr.operations.projection_pairs import ScanPart
 from napari_geosr.operations.reconstruct import (
     Reconstructed,
-    find_unfinished,
     prepare_steps,
     reconstruct_steps,
 )
 from napari_geosr.operations.reconstruct_config import ReconstructConfig
+from napari_geosr.operations.reconstruct_continued import left_unfinished
 from napari_geosr.tomography.flat_fields import incident_counts
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def parts_steps(
             part.scan,
             _lit(config, part),
             out=path,
-            unfinished=_unfinished(path),
+            unfinished=left_unfinished(path),
             should_stop=should_stop,
         )
         done: Reconstructed = yield from relay(counted_aside(steps))
@@ -156,14 +156,6 @@ def require_one_process(what: str) -> None:
             f"{what} by one process alone, and there are several. Run the job once "
             "without a launcher of many processes."
         )
-
-
-def _unfinished(path: Path) -> Volume | None:
-    """Slices that an earlier run left, if it did."""
-    try:
-        return find_unfinished(path)
-    except ConfigError:
-        return None
 
 
 def counted_aside(

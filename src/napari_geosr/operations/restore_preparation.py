@@ -23,6 +23,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import members
 from napari_geosr.operations.inputs import COMMAS
+from napari_geosr.operations.memory_setting import MemoryBudget
 
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
@@ -46,11 +47,7 @@ class RestoreConfig(Config):
     device: str = Field(
         "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
     )
-    memory: str | None = Field(
-        None,
-        title="Memory",
-        description="Memory the run may take, e.g. 4GB; by default from what is free.",
-    )
+    memory: MemoryBudget = None
     output_dtype: Literal["float32", "input"] = Field(
         "float32",
         title="Output type",
@@ -109,20 +106,6 @@ class RestoreConfig(Config):
             for word in words
             for name in (word.split(",") if isinstance(word, str) else [word])
         )
-
-    @field_validator("memory", mode="before")
-    @classmethod
-    def _take_bytes(cls, value: object) -> object:
-        """A plain number of a settings file is one of bytes."""
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return str(value) if is_number else value
-
-    @field_validator("memory")
-    @classmethod
-    def _check_memory(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_bytes(value)
-        return value
 
 
 @dataclass(frozen=True)

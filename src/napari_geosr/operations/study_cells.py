@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr import io
-from napari_geosr.core.errors import Cancelled, ConfigError, ProjectionsError
+from napari_geosr.core.errors import Cancelled, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     BlockDone,
@@ -28,13 +27,13 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
-from napari_geosr.operations.projection_pairs import fewer_views, splits, thinned
+from napari_geosr.operations.projection_pairs import fewer_views, thinned
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     Reconstructed,
-    find_unfinished,
     reconstruct_steps,
 )
+from napari_geosr.operations.reconstruct_continued import left_unfinished
 from napari_geosr.operations.study_config import StudyConfig
 
 Rows = tuple[int, int]
@@ -126,7 +125,7 @@ class Bench:
                 scan,
                 config,
                 out=path,
-                unfinished=_unfinished(path),
+                unfinished=left_unfinished(path),
                 should_stop=should_stop,
             )
             # What is to be said of the scan is said once, of the whole one.
@@ -257,127 +256,10 @@ class Cell:
     def learned_steps(
         self, method: str, settings: Mapping[str, Any], should_stop: ShouldStop
     ) -> Generator[Step, None, None]:
-        """Train by a method of `learning.methods`, and restore the judged rows.
+        """Train, and restore; see `napari_geosr.operations.study_training`."""
+        from napari_geosr.operations.study_training import learned_steps
 
-        Parameters
-        ----------
-        method : str
-            ``noise2inverse`` learns from parts of the few projections, others from
-            pairs: what few projections give, and what all do.
-        settings : mapping
-            Of the method, beside those that all methods of the study share.
-        """
-        bench = self.bench
-        if bench.taught is None:
-            raise ConfigError(
-                f"{bench.scan.title} has {bench.scan.n_rows} rows: too few to train "
-                "on one half and judge the other. Choose algorithms that do not learn."
-            )
-        scan = self.scan()
-        parts = [("few", scan)]
-        if method == "noise2inverse":
-            k = bench.config.splits
-            parts = [(part.name, part.scan) for part in splits(scan, k)]
-        seconds = 0.0
-        taught: list[Path] = []
-        judged: list[Path] = []
-        for name, part in parts:
-            for rows, where, paths in (
-                (bench.taught, "taught", taught),
-                (bench.judged, "judged", judged),
-            ):
-                path, took = yield from bench.kept_steps(
-                    part, rows, self.folder / f"{name}-{where}.ome.tif", should_stop
-                )
-                paths.append(path)
-                seconds += took if where == "judged" else 0.0
-        roles: dict[str, Any] = {"source": tuple(taught)}
-        if method != "noise2inverse":
-            full, _ = yield from bench.full_steps(bench.taught, should_stop)
-            roles["target"] = (full,)
-        model, training = yield from self._train(
-            method, {**settings, **self.options, **roles}, should_stop
-        )
-        voxels, took = yield from self._restore(model, judged, should_stop)
-        yield ResultReady(
-            result=Outcome(
-                voxels,
-                seconds + took,
-                float(training.get("training_seconds") or 0.0),
-                {
-                    "method": method,
-                    **settings,
-                    **self.options,
-                    "steps": training.get("steps"),
-                    "parameters": training.get("parameters"),
-                    "model": str(model.relative_to(bench.models.parent)),
-                },
-            )
-        )
-
-    def _train(
-        self, method: str, settings: Mapping[str, Any], should_stop: ShouldStop
-    ) -> Generator[Step, None, tuple[Path, dict[str, Any]]]:
-        """Train, or go on where it was stopped: the bundle, and how it went."""
-        from napari_geosr.models import bundle
-        from napari_geosr.operations.train import TrainJob, config_class, train_steps
-
-        config, name = self.bench.config, f"{self.name}-{self.count}"
-        kept = self.bench.models / name
-        if not kept.exists():
-            source = io.read(settings["source"][0])
-            shared = {
-                "name": name,
-                "steps": config.steps,
-                "batch_size": config.batch_size,
-                "patch": min(config.patch, *source.shape[-2:]),
-                "seed": config.seed,
-                "device": config.device,
-                "threads": config.threads,
-            }
-            training = config_class(method).create(**{**shared, **settings})
-            job = TrainJob(method=method, training=training).with_absolute_paths()
-            steps = train_steps(
-                job, self.folder / name, should_stop=should_stop, opened=job.check()
-            )
-            made = yield from relay(counted(steps, said=False))
-            if made is None:
-                raise Cancelled("Stopped in a training; its last checkpoint is kept.")
-            with atomic.explained(kept):
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(made, kept)
-        card = bundle.load(kept).card
-        how = dict(card.provenance.get("training") or {})
-        return kept, {**how, "parameters": card.n_parameters}
-
-    def _restore(
-        self, model: Path, paths: Sequence[Path], should_stop: ShouldStop
-    ) -> Generator[Step, None, tuple[Voxels, float]]:
-        """Restore the judged rows: voxels and seconds."""
-        import time
-
-        from napari_geosr.operations.restore import (
-            RestoreConfig,
-            restore_average_steps,
-            restore_steps,
-        )
-
-        config = RestoreConfig(
-            model=str(model),
-            device=self.bench.config.device,
-            threads=self.bench.config.threads,
-            memory=self.bench.config.memory,
-        )
-        volumes = [io.read(path) for path in paths]
-        begun = time.monotonic()
-        if len(volumes) > 1:
-            steps = restore_average_steps(volumes, config, should_stop=should_stop)
-        else:
-            steps = restore_steps(volumes[0], config, should_stop=should_stop)
-        done = yield from relay(counted(steps, said=False))
-        if not done.complete:
-            raise Cancelled("Stopped while a model restored slices.")
-        return np.asarray(done.volume.data), time.monotonic() - begun
+        return learned_steps(self, method, settings, should_stop)
 
 
 def few_projections(
@@ -416,11 +298,3 @@ def counted(
                 yield step
     finally:
         steps.close()
-
-
-def _unfinished(path: Path) -> Volume | None:
-    """Slices that an earlier run left, if it did."""
-    try:
-        return find_unfinished(path)
-    except ConfigError:
-        return None

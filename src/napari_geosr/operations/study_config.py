@@ -9,6 +9,8 @@ from pydantic import Field, field_validator
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.operations.inputs import COMMAS, numbers_from
+from napari_geosr.operations.memory_setting import MemoryBudget
+from napari_geosr.operations.projection_inputs import AxisColumn
 from napari_geosr.operations.study_algorithms import ALGORITHMS, checked_options
 from napari_geosr.tomography.filters import FilterName
 from napari_geosr.tomography.preparation_config import StripeRemoval
@@ -89,15 +91,8 @@ class StudyConfig(Config):
     filter: FilterName = Field(
         "ramp", title="Filter", description="Of filtered back-projections."
     )
-    stripes: StripeRemoval = Field(
-        "none", title="Remove stripes (rings)", description="Before reconstruction."
-    )
-    centre: Literal["auto"] | float = Field(
-        "auto",
-        title="Rotation centre",
-        description="Column of the rotation axis; auto: as the file says, or found in "
-        "the whole scan.",
-    )
+    stripes: StripeRemoval = "none"
+    centre: AxisColumn = "auto"
     tune: bool = Field(
         True,
         title="Tune",
@@ -138,9 +133,7 @@ class StudyConfig(Config):
     threads: int | None = Field(
         None, ge=1, title="Threads", description="CPU threads; by default cores - 1."
     )
-    memory: str | None = Field(
-        None, title="Memory", description="Memory a reconstruction may take, e.g. 4GB."
-    )
+    memory: MemoryBudget = None
     scan_hours: float = Field(
         1.0,
         gt=0,

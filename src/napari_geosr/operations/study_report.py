@@ -14,7 +14,7 @@ from napari_geosr.operations.study_config import StudyConfig
 from napari_geosr.operations.study_figures import Picture, curves_png, table_png
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.study import Studied
+    from napari_geosr.operations.study_result import Studied
     from napari_geosr.operations.study_store import StudyStore
 
 #: Numbers of projections that pictures are shown of, at most.

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,8 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.study_config import StudyConfig
+from napari_geosr.operations.study_result import Studied
 from napari_geosr.operations.study_savings import computing, fewest, savings
-
-if TYPE_CHECKING:
-    from napari_geosr.operations.study import Studied
 
 SCHEMA_VERSION = 1
 #: Columns of the table, and their units.
@@ -179,7 +177,6 @@ class StudyStore:
         truth: Volume | None,
     ) -> Studied:
         """Write table, JSON and report."""
-        from napari_geosr.operations.study import Studied
         from napari_geosr.operations.study_report import write_report
 
         rows = [{**row, **computing(row, config)} for row in rows]

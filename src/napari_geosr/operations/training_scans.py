@@ -10,11 +10,31 @@ from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.operations.inputs import COMMAS, numbers_from
-from napari_geosr.operations.projection_inputs import ProjectionsInput
+from napari_geosr.operations.projection_inputs import (
+    AngleRange,
+    AnglesOf,
+    AngleUnit,
+    AreLineIntegrals,
+    AxisColumn,
+    Beam,
+    Darks,
+    DetectorDistance,
+    Endpoint,
+    Flats,
+    InnerPath,
+    PixelSize,
+    PixelUnit,
+    ProjectionsInput,
+    RowRange,
+    SourceDistance,
+)
 from napari_geosr.operations.reconstruct_config import ReconstructConfig
 from napari_geosr.tomography.filters import FilterName
-from napari_geosr.tomography.preparation_config import StripeRemoval
+from napari_geosr.tomography.preparation_config import (
+    IncidentCounts,
+    StripeRemoval,
+    Zingers,
+)
 
 #: What each method learns from, where it is given projections.
 METHODS_FROM_PROJECTIONS = {
@@ -29,6 +49,7 @@ _SEVERAL = Parameter(negative="", consume_multiple=True)
 _READING = (
     *("angles", "angle_range", "endpoint", "angle_unit"),
     *("pixel_size", "line_integrals", "flats", "darks"),
+    *("geometry", "source_distance", "detector_distance"),
 )
 _RECONSTRUCTION = ("filter", "centre", "rows", "stripes", "zingers", "incident")
 
@@ -47,89 +68,26 @@ class ProjectionsConfig(Config):
         title="Filter",
         description="Of the reconstructions: ramp is sharpest, hann smoothest.",
     )
-    centre: Annotated[
-        Literal["auto"] | float, Parameter(name=["--center", "--centre"])
-    ] = Field(
-        "auto",
-        title="Rotation centre",
-        description="Column of the rotation axis; auto: as the file says, or found.",
-    )
-    rows: Annotated[tuple[int, ...] | None, COMMAS] = Field(
-        None,
-        title="Rows",
-        description="First detector row and the row after the last, e.g. 100,120; by "
-        "default all.",
-    )
+    centre: AxisColumn = "auto"
+    rows: RowRange = None
     stripes: StripeRemoval = Field(
-        "none",
-        title="Remove stripes (rings)",
-        description="Rings are the same in all parts of a scan, and learned.",
+        "none", description="Rings are the same in all parts of a scan, and learned."
     )
-    zingers: float = Field(
-        0.0,
-        ge=0,
-        title="Remove zingers above",
-        description="Flashes so many times brighter than the noise; 0 leaves them.",
-    )
-    incident: float | None = Field(
-        None,
-        gt=0,
-        title="Counts without sample",
-        description="Where there are no flat fields.",
-    )
-    angles: str | None = Field(
-        None,
-        title="Angles",
-        description="Text file with one angle a line, or a dataset of the HDF5 file.",
-    )
-    angle_range: Annotated[tuple[float, ...] | None, _SEVERAL] = Field(
-        None,
-        title="Range of angles",
-        description="First angle and end of evenly spaced angles in degrees: 0 180.",
-    )
-    endpoint: Annotated[bool, Parameter(negative="")] = Field(
-        False,
-        title="Last at the end",
-        description="The last projection was taken at the end of the range, not one "
-        "step before it.",
-    )
-    angle_unit: Literal["deg", "rad"] | None = Field(
-        None, title="Unit of the angles", description="Where the file is wrong."
-    )
-    pixel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
-        None,
-        title="Pixel size",
-        description="Height,width of a detector pixel, or one number; overrides.",
-    )
-    pixel_unit: str | None = Field(
-        None, title="Unit of the pixel size", description="µm (um), mm, …"
-    )
-    scan_dataset: str | None = Field(
-        None,
-        title="Dataset of the projections",
-        description="Path of the projections, or of the detector, in an HDF5 file.",
-    )
-    flats: str | None = Field(
-        None, title="Flat fields", description="Images without sample: file or folder."
-    )
-    darks: str | None = Field(
-        None, title="Dark fields", description="Images without beam: file or folder."
-    )
-    line_integrals: bool | None = Field(
-        None,
-        title="Line integrals",
-        description="The values are -log(I / I0) already; by default as the file says.",
-    )
-
-    @field_validator("rows", mode="before")
-    @classmethod
-    def _read_rows(cls, value: Any) -> Any:
-        return numbers_from(value, int, "100,120")
-
-    @field_validator("angle_range", "pixel_size", mode="before")
-    @classmethod
-    def _read_numbers(cls, value: Any) -> Any:
-        return numbers_from(value, float, "0,180")
+    zingers: Zingers = 0.0
+    incident: IncidentCounts = None
+    angles: AnglesOf = None
+    angle_range: AngleRange = None
+    endpoint: Endpoint = False
+    angle_unit: AngleUnit = None
+    pixel_size: PixelSize = None
+    pixel_unit: PixelUnit = None
+    scan_dataset: InnerPath = None
+    flats: Flats = None
+    darks: Darks = None
+    line_integrals: AreLineIntegrals = None
+    geometry: Beam = None
+    source_distance: SourceDistance = None
+    detector_distance: DetectorDistance = None
 
     def reading(self) -> ProjectionsInput:
         """How the projections are opened.

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from napari_geosr.core.config import Config
 
-StripeRemoval = Literal["none", "sorting", "filtering", "large", "dead", "all"]
+StripeRemoval = Annotated[
+    Literal["none", "sorting", "filtering", "large", "dead", "all"],
+    Field(
+        title="Remove stripes (rings)",
+        description="Sorting and filtering: narrow ones; large: wide ones; dead: "
+        "columns that do not answer and wide ones; all: every kind.",
+    ),
+]
+Zingers = Annotated[
+    float,
+    Field(
+        ge=0,
+        title="Remove zingers above",
+        description="Flashes so many times brighter than the noise are replaced by "
+        "the median around them; 8 is usual, 0 leaves them.",
+    ),
+]
+IncidentCounts = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        title="Counts without sample",
+        description="Where there are no flat fields. When not given, taken from the "
+        "brightest part of the projections.",
+    ),
+]
 
 
 class PreparationConfig(Config):
@@ -20,13 +45,7 @@ class PreparationConfig(Config):
         description="Mean: least noise; median: flashes in single frames vanish.",
     )
 
-    incident: float | None = Field(
-        default=None,
-        gt=0,
-        title="Counts without sample",
-        description="Where there are no flat fields. When not given, taken from the "
-        "brightest part of the projections.",
-    )
+    incident: IncidentCounts = None
 
     minimum_transmission: float = Field(
         default=1e-4,
@@ -51,20 +70,9 @@ class PreparationConfig(Config):
         description="Refuse: stop with a message; fill: interpolate between columns.",
     )
 
-    zingers: float = Field(
-        default=0.0,
-        ge=0,
-        title="Remove zingers above",
-        description="Flashes so many times brighter than the noise are replaced by "
-        "the median around them; 8 is usual, 0 leaves them.",
-    )
+    zingers: Zingers = 0.0
 
-    stripes: StripeRemoval = Field(
-        default="none",
-        title="Remove stripes (rings)",
-        description="Sorting and filtering: narrow ones; large: wide ones; dead: "
-        "columns that do not answer and wide ones; all: every kind.",
-    )
+    stripes: StripeRemoval = "none"
 
     stripe_size: int = Field(
         default=21,

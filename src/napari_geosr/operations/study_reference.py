@@ -1,0 +1,109 @@
+"""What reconstructions of a study are compared with, and where pores are looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import ShouldStop, Step, relay
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.grey_levels import one_volume
+from napari_geosr.operations.study_cells import Bench
+from napari_geosr.operations.study_config import StudyConfig
+from napari_geosr.operations.study_judge import (
+    Mask,
+    Reference,
+    grey_slice,
+    own_figures,
+    pore_mask,
+    reference_steps,
+    rendered,
+)
+
+#: The algorithm of the reference, and of the row of the whole scan.
+FULL = "full"
+
+
+def judge_steps(
+    bench: Bench,
+    full: Volume,
+    reference: Volume | None,
+    mask: Volume | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """What is compared with, in the judged rows: ``ResultReady(Reference)``."""
+    rows = slice(*bench.judged)
+    against = full
+    if reference is not None:
+        truth = np.asarray(one_volume(reference).data[rows], np.float32)
+        against = full.replace(data=truth, name=reference.name)
+    sample: Mask | None
+    if mask is not None:
+        sample = np.asarray(one_volume(mask).data[rows]) != 0
+        if not sample.any():
+            raise VolumeError(
+                f"The mask {mask.title} is empty in the judged rows {rows.start} … "
+                f"{rows.stop - 1}. Mark the sample with non-zero voxels."
+            )
+    else:
+        sample = yield from _sample_steps(against, bench.config, should_stop)
+    yield from reference_steps(against, sample, bench.config, should_stop)
+
+
+def _sample_steps(
+    volume: Volume, config: StudyConfig, should_stop: ShouldStop
+) -> Generator[Step, None, Mask | None]:
+    """Where pores are looked for, in all reconstructions alike."""
+    if config.sample == "none":
+        return None
+    n = volume.shape[-1]
+    axis = np.arange(n) - (n - 1) / 2
+    circle = np.hypot(axis[:, None], axis[None, :]) <= n / 2 - 1
+    if config.sample == "circle":
+        return np.broadcast_to(circle, volume.shape)
+    from napari_geosr.measure.envelope import envelope_steps
+
+    found: Reference = yield from relay(
+        reference_steps(volume, None, config, should_stop)
+    )
+    solid = ~pore_mask(np.asarray(volume.data), found.report.threshold, None, config)
+    steps = envelope_steps(solid & circle, 5, name=volume.name, should_stop=should_stop)
+    envelope: Mask = yield from relay(steps)
+    inside: Mask = envelope & circle
+    return inside
+
+
+def judge_pictures(judge: Reference, config: StudyConfig) -> dict[str, Any]:
+    """Slice and pores of the reference."""
+    voxels = np.asarray(judge.volume.data)
+    pores = pore_mask(voxels, judge.report.threshold, judge.sample, config)
+    return {"slice": grey_slice(voxels, judge.levels), "pores": rendered(pores)}
+
+
+def full_row(bench: Bench, judge: Reference, seconds: float) -> dict[str, Any]:
+    """The row of the whole scan, compared with itself."""
+    zero = dict.fromkeys(
+        (
+            "porosity_error",
+            "pores_per_mm3_error",
+            "volume_histogram_distance",
+            "euler_error",
+        ),
+        0.0,
+    )
+    return {
+        "projections": bench.scan.n_angles,
+        "algorithm": FULL,
+        "title": "Full reconstruction (FBP)",
+        **own_figures(judge.report),
+        **zero,
+        "dice": 1.0,
+        "psnr": None,
+        "ssim": 1.0,
+        "seconds": round(seconds, 3),
+        "training_seconds": 0.0,
+        "settings": {},
+    }

@@ -1,0 +1,131 @@
+"""What comes before the cells of a study: checks, its record, what all cells share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import ConfigError, ProjectionsError, VolumeError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import ResultReady, ShouldStop, Step, relay
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.grey_levels import one_volume
+from napari_geosr.operations.reconstruct import (
+    ReadyScan,
+    ReconstructConfig,
+    prepare_steps,
+)
+from napari_geosr.operations.study_algorithms import module_of
+from napari_geosr.operations.study_cells import Bench
+from napari_geosr.operations.study_config import StudyConfig
+from napari_geosr.operations.study_store import StudyStore
+
+#: Rows between those that are trained on and those that are judged: a network sees two
+#: slices on each side.
+_GAP = 4
+#: Fewer rows than this are judged all, and nothing is trained on.
+_LEAST_ROWS = 16
+
+
+def check_study(scan: Projections, config: StudyConfig) -> None:
+    """Refuse what can be seen to be wrong at once."""
+    if scan.geometry != "parallel":
+        raise ProjectionsError(
+            f"{scan.title} is a {scan.geometry}-beam scan: studies are of parallel "
+            "beams, whose rows are independent. Give a parallel-beam scan."
+        )
+    if max(config.counts) >= scan.n_angles:
+        raise ConfigError(
+            f"{scan.title} has {scan.n_angles} projections, and {max(config.counts)} "
+            f"were asked for. Choose numbers below {scan.n_angles} (--counts)."
+        )
+    learned = [name for name in config.algorithms if module_of(name).LEARNS]
+    if learned and scan.n_rows < _LEAST_ROWS:
+        raise ConfigError(
+            f"{scan.title} has {scan.n_rows} rows: one half of {_LEAST_ROWS} or more "
+            f"is needed to train on. Leave {', '.join(learned)} out (--algorithms)."
+        )
+
+
+def shape_of(
+    scan: Projections, reference: Volume | None, mask: Volume | None
+) -> tuple[int, int, int]:
+    """Of the reconstruction, which given volumes must have."""
+    size = scan.n_columns
+    for word, volume in (("reference", reference), ("mask", mask)):
+        if volume is None:
+            continue
+        shape = one_volume(volume).shape
+        if word == "reference" and len(shape) == 3 and shape[1] == shape[2]:
+            size = shape[1]
+        if shape != (scan.n_rows, size, size):
+            raise VolumeError(
+                f"The {word} {volume.title} has shape {' × '.join(map(str, shape))}, "
+                f"but the reconstruction has {scan.n_rows} × {size} × {size}. Give one "
+                "of that shape, slice by slice in its place."
+            )
+    return scan.n_rows, size, size
+
+
+def record_steps(
+    scan: Projections,
+    config: StudyConfig,
+    reference: Volume | None,
+    mask: Volume | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """What the study is of, with checksums: ``ResultReady(dict)``."""
+    as_volume = Volume(scan.data, "ZYX", name=scan.name, source=scan.source)
+    given = {"projections": as_volume, "reference": reference, "mask": mask}
+    yield from provenance.record_steps(
+        "study projections",
+        inputs={key: volume for key, volume in given.items() if volume is not None},
+        settings=config.model_dump(mode="json"),
+        should_stop=should_stop,
+    )
+
+
+def bench_steps(
+    scan: Projections,
+    config: StudyConfig,
+    store: StudyStore,
+    shape: tuple[int, int, int],
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Find the axis and the beam for all: ``ResultReady(Bench)``."""
+    from napari_geosr.tomography.flat_fields import incident_counts
+
+    incident = None
+    if scan.flats is None and not scan.is_line_integrals:
+        incident = incident_counts(scan)
+    wanted = ReconstructConfig.create(
+        filter=config.filter,
+        stripes=config.stripes,
+        centre=config.centre,
+        size=shape[1],
+        incident=incident,
+        device=config.device,
+        threads=config.threads,
+        memory=config.memory,
+    )
+    ready: ReadyScan = yield from relay(
+        prepare_steps(scan, wanted, should_stop=should_stop)
+    )
+    found = {
+        "centre": float(ready.centre.column),
+        "full_turn": "join" if ready.joined else "keep",
+    }
+    n = scan.n_rows
+    half = n // 2
+    small = n < _LEAST_ROWS
+    yield ResultReady(
+        result=Bench(
+            scan=scan,
+            config=config,
+            reconstruction=wanted.model_copy(update=found),
+            judged=(0, n) if small else (half + _GAP // 2, n),
+            taught=None if small else (0, half - _GAP // 2),
+            folder=store.work,
+            models=store.models,
+        )
+    )

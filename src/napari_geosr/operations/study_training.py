@@ -1,0 +1,145 @@
+"""A cell of a study whose algorithm learns: train on some rows, restore the others."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.steps import ResultReady, ShouldStop, Step, relay
+from napari_geosr.io import atomic
+from napari_geosr.operations.projection_pairs import splits
+from napari_geosr.operations.study_cells import Bench, Cell, Outcome, Voxels, counted
+
+
+def learned_steps(
+    cell: Cell, method: str, settings: Mapping[str, Any], should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Train by a method of `learning.methods`, and restore the judged rows.
+
+    Parameters
+    ----------
+    method : str
+        ``noise2inverse`` learns from parts of the few projections, others from
+        pairs: what few projections give, and what all do.
+    settings : mapping
+        Of the method, beside those that all methods of the study share.
+    """
+    bench = cell.bench
+    if bench.taught is None:
+        raise ConfigError(
+            f"{bench.scan.title} has {bench.scan.n_rows} rows: too few to train "
+            "on one half and judge the other. Choose algorithms that do not learn."
+        )
+    scan = cell.scan()
+    parts = [("few", scan)]
+    if method == "noise2inverse":
+        k = bench.config.splits
+        parts = [(part.name, part.scan) for part in splits(scan, k)]
+    seconds = 0.0
+    taught: list[Path] = []
+    judged: list[Path] = []
+    for name, part in parts:
+        for rows, where, paths in (
+            (bench.taught, "taught", taught),
+            (bench.judged, "judged", judged),
+        ):
+            path, took = yield from bench.kept_steps(
+                part, rows, cell.folder / f"{name}-{where}.ome.tif", should_stop
+            )
+            paths.append(path)
+            seconds += took if where == "judged" else 0.0
+    roles: dict[str, Any] = {"source": tuple(taught)}
+    if method != "noise2inverse":
+        full, _ = yield from bench.full_steps(bench.taught, should_stop)
+        roles["target"] = (full,)
+    model, training = yield from _train(
+        cell, method, {**settings, **cell.options, **roles}, should_stop
+    )
+    voxels, took = yield from _restore(bench, model, judged, should_stop)
+    yield ResultReady(
+        result=Outcome(
+            voxels,
+            seconds + took,
+            float(training.get("training_seconds") or 0.0),
+            {
+                "method": method,
+                **settings,
+                **cell.options,
+                "steps": training.get("steps"),
+                "parameters": training.get("parameters"),
+                "model": str(model.relative_to(bench.models.parent)),
+            },
+        )
+    )
+
+
+def _train(
+    cell: Cell, method: str, settings: Mapping[str, Any], should_stop: ShouldStop
+) -> Generator[Step, None, tuple[Path, dict[str, Any]]]:
+    """Train, or go on where it was stopped: the bundle, and how it went."""
+    from napari_geosr.models import bundle
+    from napari_geosr.operations.train import TrainJob, config_class, train_steps
+
+    config, name = cell.bench.config, f"{cell.name}-{cell.count}"
+    kept = cell.bench.models / name
+    if not kept.exists():
+        source = io.read(settings["source"][0])
+        shared = {
+            "name": name,
+            "steps": config.steps,
+            "batch_size": config.batch_size,
+            "patch": min(config.patch, *source.shape[-2:]),
+            "seed": config.seed,
+            "device": config.device,
+            "threads": config.threads,
+        }
+        training = config_class(method).create(**{**shared, **settings})
+        job = TrainJob(method=method, training=training).with_absolute_paths()
+        steps = train_steps(
+            job, cell.folder / name, should_stop=should_stop, opened=job.check()
+        )
+        made = yield from relay(counted(steps, said=False))
+        if made is None:
+            raise Cancelled("Stopped in a training; its last checkpoint is kept.")
+        with atomic.explained(kept):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(made, kept)
+    card = bundle.load(kept).card
+    how = dict(card.provenance.get("training") or {})
+    return kept, {**how, "parameters": card.n_parameters}
+
+
+def _restore(
+    bench: Bench, model: Path, paths: Sequence[Path], should_stop: ShouldStop
+) -> Generator[Step, None, tuple[Voxels, float]]:
+    """Restore the judged rows: voxels and seconds."""
+    import time
+
+    from napari_geosr.operations.restore import (
+        RestoreConfig,
+        restore_average_steps,
+        restore_steps,
+    )
+
+    config = RestoreConfig(
+        model=str(model),
+        device=bench.config.device,
+        threads=bench.config.threads,
+        memory=bench.config.memory,
+    )
+    volumes = [io.read(path) for path in paths]
+    begun = time.monotonic()
+    if len(volumes) > 1:
+        steps = restore_average_steps(volumes, config, should_stop=should_stop)
+    else:
+        steps = restore_steps(volumes[0], config, should_stop=should_stop)
+    done = yield from relay(counted(steps, said=False))
+    if not done.complete:
+        raise Cancelled("Stopped while a model restored slices.")
+    return np.asarray(done.volume.data), time.monotonic() - begun
