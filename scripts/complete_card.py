@@ -1,8 +1,8 @@
 """Judge a model that ``napari-geosr train`` made, complete its card, bundle it.
 
-    napari-geosr train supervised --out build/foam-denoise \
-        --config src/napari_geosr/pretrained/foam-denoise/train.yaml
-    python scripts/complete_card.py build/foam-denoise/result/foam-denoise
+    napari-geosr train supervised --out build/foam-sr-x2 \
+        --config src/napari_geosr/pretrained/foam-sr-x2/train.yaml
+    python scripts/complete_card.py build/foam-sr-x2/result/foam-sr-x2
 
 The texts come from ``scripts/pretraining/texts/NAME.yaml``, the figures from the test
 sets of ``scripts/pretraining/testsets.py``. A model that is not well above the best
@@ -23,6 +23,7 @@ from torch import nn
 
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.card import FigureRow, ModelCard, TrainingData
+from napari_geosr.operations.train import TrainJob, config_class
 from pretraining import judging, reference
 from pretraining.testsets import SETS, TEST_SEEDS, TestSet
 
@@ -62,10 +63,11 @@ def main() -> int:
         return 1
     texts = yaml.safe_load((TEXTS / f"{name}.yaml").read_text(encoding="utf-8"))
     training = _training(model.card, texts.pop("training"), work)
+    out = arguments.out or zoo.bundled_folder() / name
     card = _completed(model.card, texts, judged, training, network)
+    _as_written(card, out / "train.yaml")
     if arguments.note:
         card.provenance["note"] = arguments.note
-    out = arguments.out or zoo.bundled_folder() / name
     bundle.save(out, card, network)
     bundle.verify(out)
     size = sum(path.stat().st_size for path in out.iterdir())
@@ -106,12 +108,28 @@ def _completed(
     return ModelCard.from_values(card.model_dump() | texts | more)
 
 
+def _as_written(card: ModelCard, recipe: Path) -> None:
+    """Say where the training began as its config does: no path of this machine.
+
+    Raises
+    ------
+    SystemExit
+        If the model was made with other settings.
+    """
+    written = TrainJob.from_yaml_file(recipe, card.method).training
+    made = card.provenance["settings"]["training"]
+    if made.get("from_model") and written.from_model:
+        made["from_model"] = str(written.from_model)
+    if written != config_class(card.method).from_mapping(made):
+        raise SystemExit(f"The model was not made with the settings in {recipe}.")
+
+
 def _training(card: ModelCard, said: dict[str, Any], work: Path) -> TrainingData:
     cache = work / f"training-{card.name}.json"
     if not cache.exists():
         settings = card.provenance["settings"]["training"]
-        (source,) = settings["source"]
-        made = reference.training_data(source, settings["seed"], **said)
+        sources = settings["source"]
+        made = reference.training_data(sources, settings["seed"], **said)
         cache.write_text(made.model_dump_json())
     return TrainingData.model_validate_json(cache.read_text())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,21 +17,22 @@ _OTHERS, _N_OTHERS = 50_000, 128
 _MOST = 160
 
 
-def training_data(source: str, seed: int, **said: Any) -> TrainingData:
+def training_data(sources: Sequence[str], seed: int, **said: Any) -> TrainingData:
     """Examples of the volumes trained on, and how far others of the kind lie.
 
     Parameters
     ----------
-    source : str
-        Their name, ``simulated:KIND:FIRST-LAST``.
+    sources : sequence of str
+        Their names, ``simulated:KIND:FIRST-LAST``.
     seed : int
         Of the training.
     **said
         Further fields, in words or numbers.
     """
-    kind = source.split(":")[1]
-    others = f"simulated:{kind}:{_OTHERS}-{_OTHERS + _N_OTHERS - 1}"
-    examples, held_out = _signatures(source), _signatures(others)
+    last = _OTHERS + _N_OTHERS // len(sources) - 1
+    kinds = [source.split(":")[1] for source in sources]
+    others = [f"simulated:{kind}:{_OTHERS}-{last}" for kind in kinds]
+    examples, held_out = _signatures(sources), _signatures(others)
     quantiles = _rounded([s.quantiles for s in examples])
     spectra = _rounded([s.spectrum for s in examples])
     return TrainingData(
@@ -46,9 +49,10 @@ def training_data(source: str, seed: int, **said: Any) -> TrainingData:
     )
 
 
-def _signatures(names: str) -> list[Signature]:
-    volumes = open_simulated(names)[:_MOST]
-    found = (signature(draw_sample(volume)) for volume in volumes)
+def _signatures(names: Sequence[str]) -> list[Signature]:
+    volumes = [volume for name in names for volume in open_simulated(name)]
+    step = math.ceil(len(volumes) / _MOST)
+    found = (signature(draw_sample(volume)) for volume in volumes[::step])
     return [made for made in found if made is not None]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_every_bundled_model_is_here() -> None:
 def test_it_is_complete_small_and_made_by_its_config(model: Bundled) -> None:
     folder = zoo.bundled_folder() / model.name
     card = bundle.verify(folder)
-    assert {path.name for path in folder.iterdir()} == {
+    assert {path.name for path in folder.iterdir()} - {"begin.yaml"} == {
         "card.yaml",
         "train.yaml",
         "weights.safetensors",
@@ -59,8 +60,14 @@ def test_it_is_complete_small_and_made_by_its_config(model: Bundled) -> None:
     assert job.training == config_class(model.method).from_mapping(
         card.provenance["settings"]["training"]
     )
-    (source,) = job.training.source
+    source = job.training.source[0]
     assert str(source).startswith(f"simulated:{model.kind}:")
+    # A training that goes on from another begins where that one ends.
+    begins = (folder / "begin.yaml").exists()
+    assert begins == (job.training.from_model is not None)
+    if begins:
+        first = TrainJob.from_yaml_file(folder / "begin.yaml", model.method).training
+        assert Path(str(job.training.from_model)).name == first.name
     for tensor in bundle.load(folder).network().state_dict().values():
         assert torch.isfinite(tensor).all()
 

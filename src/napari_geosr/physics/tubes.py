@@ -236,12 +236,12 @@ def cortical_canals(
         low = np.array([-8.0, y - lean[0], x - lean[1]])
         high = np.array([depth + 8.0, y + lean[0], x + lean[1]])
         paths.append(_bent(low, high, bend, rng))
-        radii.append(math.exp(rng.uniform(*np.log(radius))))
+        radii.append(math.exp(rng.uniform(math.log(radius[0]), math.log(radius[1]))))
     for _ in range(links if number > 1 else 0):
         first = int(rng.integers(number))
         starts = np.array([path[_POINTS // 2] for path in paths[:number]])
-        order = np.argsort(np.linalg.norm(starts - starts[first], axis=1))
-        second = int(order[min(1 + rng.integers(2), number - 1)])
+        order = np.argsort(np.linalg.norm(starts - starts[first], axis=1)).tolist()
+        second = order[min(1 + int(rng.integers(2)), number - 1)]
         a, b = (paths[i][rng.integers(1, _POINTS - 1)] for i in (first, second))
         paths.append(_bent(a, b, bend / 3, rng))
         radii.append(max(radius[0], 0.5 * min(radii[first], radii[second])))
