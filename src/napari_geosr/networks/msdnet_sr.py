@@ -41,12 +41,13 @@ class NetworkConfig(MixedScaleConfig, UpscalingConfig):
     layers_field: ClassVar[str] = "depth"
     width_field: ClassVar[str] = "width"
 
-    depth: int = Field(12, ge=1, le=400)
+    depth: int = Field(8, ge=1, le=400)
     """Number of layers of the trunk."""
     width: int = Field(8, ge=1, le=64)
     """Maps per layer."""
-    dilations: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1)
-    """Dilations of the layers, repeated from the start."""
+    dilations: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1)
+    """Dilations of the layers, repeated from the start; their sum is what tiles of
+    volumes must read around them."""
     features: int = Field(16, ge=1, le=256)
     """Maps that all of them are mixed into."""
 

@@ -1,0 +1,157 @@
+"""However much finer, and in whichever dimensions: the ball stays where it is.
+
+As in ``test_alignment.py``, for every network that makes voxels finer. Without details
+such a network interpolates, and it is the places of voxels that are looked at: tiles,
+files, voxel size and origin.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_geosr import io
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.models import bundle, zoo
+from napari_geosr.networks import NETWORKS, build_network
+from napari_geosr.operations.restore import RestoreConfig, preview_steps, restore_steps
+from napari_geosr.operations.restore_preparation import prepare_steps
+
+VOXEL = (3.0, 2.0, 2.5)
+ORIGIN = (10.0, -4.0, 7.0)
+CENTRE = (28.3, 13.4, 30.1)
+RADIUS = 11.0
+SHAPE = (13, 17, 19)
+NETWORK_OF = {2: "light_sr", 4: "msdnet_sr", 8: "rep_sr"}
+#: Settings for quick tests; all have a skip from the input to the output.
+SMALL: dict[str, dict[str, Any]] = {
+    "light_sr": {"features": 2, "blocks": 1},
+    "msdnet_sr": {"features": 2, "depth": 2, "width": 2},
+    "rep_sr": {"features": 2, "blocks": 1, "merged": True},
+    "resnet": {"features": 2, "blocks": 1},
+    "unet": {"features": 2, "levels": 1, "residual": True},
+}
+FINER = [
+    name
+    for name in NETWORKS.names()
+    if "upscale_factor" in NETWORKS.load(name).NetworkConfig.model_fields
+]
+
+
+def distances(volume: Volume) -> list[np.ndarray]:
+    """Along each axis from the ball's centre, to be broadcast."""
+    n = len(volume.shape)
+    found = []
+    for axis in range(n):
+        place = volume.origin[axis] + volume.voxel_size[axis] * np.arange(
+            volume.shape[axis]
+        )
+        shape = [-1 if i == axis else 1 for i in range(n)]
+        found.append((place - CENTRE[3 - n + axis]).reshape(shape))
+    return found
+
+
+def ball(axes: str) -> Volume:
+    """A dark ball, or its middle as a disc, in a bright block with partial voxels."""
+    n = len(axes)
+    empty = Volume(
+        np.zeros(SHAPE[-n:], np.float32), axes, VOXEL[-n:], "µm", ORIGIN[-n:], "ball"
+    )
+    distance = np.sqrt(sum(d**2 for d in distances(empty)))
+    edge = np.clip((distance - RADIUS) / 2.5 + 0.5, 0, 1)
+    return empty.replace(data=(0.2 + 0.6 * edge).astype(np.float32))
+
+
+def off_centre(volume: Volume) -> np.ndarray:
+    """From the centre to the centre of what is dark, in voxels of the input."""
+    apart = distances(volume)
+    weight = np.clip(0.8 - np.asarray(volume.data[...], np.float64), 0, None)
+    weight = weight * (sum(d**2 for d in apart) < (RADIUS + 6) ** 2)
+    found = [float((weight * d).sum() / weight.sum()) for d in apart]
+    return np.abs(found) / VOXEL[-len(found) :]
+
+
+def model(folder: Path, name: str, **kwargs: Any) -> Path:
+    """A bundle of a network that interpolates and adds nothing."""
+    network = build_network(name, **SMALL.get(name, {}), **kwargs)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    spec = network.spec
+    card = zoo.find("foam-sr-x2").card.model_copy(
+        update={
+            "name": "finer",
+            "network": name,
+            "network_kwargs": network.config.model_dump(mode="json"),
+            "axes": spec.axes,
+            "adjacent_slices": spec.adjacent_slices,
+            "upscale_factor": spec.upscale_factor[0],
+            "halo": max(spec.halo),
+        }
+    )
+    bundle.save(folder, card, network)
+    bundle.verify(folder)
+    return folder
+
+
+def expected_geometry(given: Volume, factors: tuple[int, ...]) -> dict[str, Any]:
+    """By the rule of half voxels: outer edges stay."""
+    size = [v / s for v, s in zip(given.voxel_size, factors, strict=True)]
+    edges = [o - v / 2 for o, v in zip(given.origin, given.voxel_size, strict=True)]
+    origin = [e + v / 2 for e, v in zip(edges, size, strict=True)]
+    shape = tuple(n * s for n, s in zip(given.shape, factors, strict=True))
+    return {"shape": shape, "voxel_size": size, "origin": origin}
+
+
+def check(volume: Volume, given: Volume, factors: tuple[int, ...]) -> None:
+    expected = expected_geometry(given, factors)
+    assert volume.shape == expected["shape"]
+    assert volume.voxel_size == pytest.approx(expected["voxel_size"], rel=1e-6)
+    assert volume.origin == pytest.approx(expected["origin"], rel=1e-6)
+    assert volume.unit == "µm"
+    assert off_centre(volume).max() < 0.1
+
+
+@pytest.mark.parametrize("dimensions", ["2D", "2.5D", "3D", "image"])
+@pytest.mark.parametrize(
+    ("factor", "suffix"), [(2, ".tif"), (4, ".ome.tif"), (8, ".ome.zarr")]
+)
+def test_the_ball_stays_where_it_is(
+    tmp_path: Path, factor: int, suffix: str, dimensions: str
+) -> None:
+    """Odd sizes throughout; planes stay as deep and as far apart as they are."""
+    given = ball("YX" if dimensions == "image" else "ZYX")
+    assert off_centre(given).max() < 0.1
+    ndim = 3 if dimensions == "3D" else 2
+    kwargs = {"adjacent_slices": 3} if dimensions == "2.5D" else {}
+    path = model(
+        tmp_path / "m", NETWORK_OF[factor], ndim=ndim, upscale_factor=factor, **kwargs
+    )
+    out = tmp_path / f"result{suffix}"
+    config = RestoreConfig(model=str(path), threads=1)
+    result = run_to_end(restore_steps(given, config, out=out))
+    factors = (1,) * (len(given.shape) - ndim) + (factor,) * ndim
+    for volume in (result.volume, io.read(out)):
+        check(volume, given, factors)
+    assert result.volume.name.endswith(f"×{factor}")
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("name", FINER)
+def test_every_network_and_its_preview(tmp_path: Path, name: str, factor: int) -> None:
+    given = ball("ZYX")
+    path = model(tmp_path / "m", name, ndim=2, upscale_factor=factor)
+    config = RestoreConfig(model=str(path), threads=1)
+    prepared = run_to_end(prepare_steps(given, config))
+    region = (slice(2, 12), slice(0, 17), slice(1, 18))
+    part = run_to_end(preview_steps(prepared, region))
+    corner = tuple(
+        o + r.start * v for o, r, v in zip(ORIGIN, region, VOXEL, strict=True)
+    )
+    cut = given.replace(data=given.data[region], origin=corner)
+    check(part, cut, (1, factor, factor))
