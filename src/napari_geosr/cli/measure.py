@@ -42,6 +42,13 @@ def measure(
     mask: Annotated[
         Path | None, Parameter(help="Volume of the sample: voxels that are not zero.")
     ] = None,
+    uncertainty: Annotated[
+        Path | None,
+        Parameter(
+            help="Standard deviations of the input, as restore --uncertainty wrote "
+            "them beside it: the porosity gets a band."
+        ),
+    ] = None,
     labels: Annotated[
         bool, Parameter(negative="", help="Also write the labelled pores.")
     ] = False,
@@ -70,12 +77,22 @@ def measure(
     if mask is not None:
         sample, said = open_companion(mask, reading, volumes["input"])
         notes += said
-    for volume in (*volumes.values(), *([] if sample is None else [sample])):
+    deviation = None
+    if uncertainty is not None:
+        deviation, said = open_companion(uncertainty, reading, volumes["input"])
+        notes += said
+    companions = [c for c in (sample, deviation) if c is not None]
+    for volume in (*volumes.values(), *companions):
         refuse_own_source(volume, *files.values())
     with naming(input):
         reports, warnings = run_command(
             lambda should_stop: compare_steps(
-                volumes, wanted, sample, keep_labels=labels, should_stop=should_stop
+                volumes,
+                wanted,
+                sample,
+                deviation=deviation,
+                keep_labels=labels,
+                should_stop=should_stop,
             )
         )
     report_files.write(files, volumes, reports, wanted, overwrite=overwrite)

@@ -17,6 +17,12 @@ from napari_geosr.cli.options import (
     settings_from,
 )
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.operations.consistency import (
+    Checked,
+    consistency_steps,
+    refuse_check,
+    residual_path,
+)
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.restore import (
     RestoreConfig,
@@ -63,6 +69,14 @@ def restore(
             "STEM.incomplete.SUFFIX beside the output.",
         ),
     ] = False,
+    check_consistency: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Then blur and average the result like the scan and compare the two; "
+            "writes what is left as STEM_residual.SUFFIX beside the output.",
+        ),
+    ] = False,
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
@@ -76,6 +90,9 @@ def restore(
             "show the same object; else restore one after the other."
         )
     io.check_output(out, overwrite=overwrite)
+    if check_consistency:
+        refuse_check(average)
+        io.check_output(residual_path(out), overwrite=overwrite)
     wanted = settings_from(RestoreConfig, config, settings)
     volumes = [open_volume(path, reading) for path in (input, *others)]
     unfinished: dict[str, Any] = {}
@@ -94,11 +111,26 @@ def restore(
             return restore_average_steps(volumes, wanted, **more)
         return restore_steps(volumes[0], wanted, **unfinished, **more)
 
+    def check_steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
+        return consistency_steps(
+            volumes[0],
+            result.volume,
+            out=residual_path(out),
+            overwrite=overwrite,
+            should_stop=should_stop,
+        )
+
     result, warnings = run_command(steps)
+    checked: Checked | None = None
+    if check_consistency and result.complete:
+        checked, said = run_command(check_steps)
+        warnings += said
     if json:
-        print_json(_describe(result, warnings))
+        print_json(_describe(result, warnings, checked))
     elif result.complete:
         print(f"Wrote {_names(result)}")
+        if checked is not None:
+            _print_check(checked)
     else:
         print(
             f"Stopped; the finished part is in {_names(result)}. The same command with "
@@ -132,7 +164,20 @@ def _unfinished(out: Path, average: bool) -> Volume:
     return io.read(path)
 
 
-def _describe(result: Restored, warnings: list[str]) -> dict[str, object]:
+def _print_check(checked: Checked) -> None:
+    found = checked.figures
+    print(
+        f"Residual: rms {found.residual_rms:.4g}, noise {found.noise:.4g}, "
+        f"{100 * found.beyond_3_sigma:.2g} % of voxels beyond 3 standard deviations "
+        f"(noise alone: 0.27 %), in {checked.path}"
+    )
+    if found.is_consistent:
+        print("The result fits the scan: noise explains all that is left.")
+
+
+def _describe(
+    result: Restored, warnings: list[str], checked: Checked | None
+) -> dict[str, object]:
     volume = result.volume
     return {
         "output": str(result.path),
@@ -149,4 +194,5 @@ def _describe(result: Restored, warnings: list[str]) -> dict[str, object]:
         "likeness": result.verdict.level,
         "warnings": warnings,
         "run": volume.provenance[-1].get("run") if volume.provenance else None,
+        "consistency": None if checked is None else checked.to_json_dict(),
     }

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 HELP = {
     "Porosity": "Pore voxels ÷ sample voxels; ± is what moving the threshold by 5 % of "
     "the contrast changes.",
+    "Porosity band": "Porosity when all voxels move together by so many standard "
+    "deviations of the restoration as were calibrated for its model.",
+    "Pores per mm³ within it": "Fewest and most pores at its ends and in its middle.",
     "Open porosity": "Part of the porosity in pores that reach the border.",
     "Closed porosity": "Part of the porosity in pores that do not reach the border.",
     "Pores": "Number of pores that are not smaller than the smallest pore.",

@@ -68,6 +68,15 @@ class PorosityConfig(Config):
         description="Number of logarithmic bins in the histogram of pore volumes.",
     )
 
+    band_factor: float | None = Field(
+        default=None,
+        gt=0,
+        le=100,
+        title="Band (deviations)",
+        description="Standard deviations that the band of an uncertain result reaches; "
+        "by default as calibrated for the model that made it.",
+    )
+
     @field_validator("connectivity", mode="before")
     @classmethod
     def _number(cls, value: object) -> object:

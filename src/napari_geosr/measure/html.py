@@ -90,6 +90,7 @@ def page(
         "<h2>How it was measured</h2>",
         _settings(names, values),
         _notes(values[reference]),
+        *_band_note(values),
     ]
     for i, record in enumerate(records, start=1):
         parts.append(
@@ -196,3 +197,27 @@ def _notes(report: PorosityReport) -> str:
         f"counted. Open pores reach the border of the sample; {border} leave out what "
         "the border cuts.</small></p>"
     )
+
+
+def _band_note(reports: Sequence[PorosityReport]) -> list[str]:
+    """How the band was found, and what it does not cover."""
+    report = next((r for r in reports if r.band is not None), None)
+    if report is None or report.band is None:
+        return []
+    band = report.band
+    if band.factor is None:
+        reach = "one standard deviation of the restoration, which was not calibrated"
+    else:
+        reach = f"{number_text(band.factor)} standard deviations of the restoration"
+    often = ""
+    if band.nominal is not None:
+        often = (
+            f" With so many, {100 * band.nominal:g} % of simulated scans like those "
+            "that the model was calibrated on had their true porosity in the band."
+        )
+    return [
+        f"<p><small>Porosity band: all voxels moved together by {reach}, with the same "
+        f"threshold.{often} It covers no error that all members of the restoration "
+        "make alike, such as in a material that the model never saw, and not the "
+        "choice of the threshold.</small></p>"
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import ArrayLike, Volume
+from napari_geosr.measure.band import Band, BandCounter, Deviation
 from napari_geosr.measure.blocks import RawTable, SlabLabeller, slab_thickness
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.envelope import check_envelope_memory, envelope_steps
@@ -97,11 +98,8 @@ class _Run:
         if self.should_stop():
             raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
 
-    def pores_and_sample(
-        self, slab: slice, threshold: float, band: tuple[float, float]
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Pore mask and sample mask (None: everywhere) of a slab; counts both."""
-        block = np.asarray(self.source[slab])
+    def sample(self, slab: slice, block: np.ndarray) -> np.ndarray | None:
+        """Where the sample is in a slab that holds `block`; None: everywhere."""
         sample: np.ndarray | None = None
         if self.mask is not None:
             sample = np.asarray(self.mask[slab]) != 0
@@ -109,6 +107,14 @@ class _Run:
             finite = np.isfinite(block)
             if not finite.all():
                 sample = finite if sample is None else sample & finite
+        return sample
+
+    def pores_and_sample(
+        self, slab: slice, threshold: float, band: tuple[float, float]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Pore mask and sample mask (None: everywhere) of a slab; counts both."""
+        block = np.asarray(self.source[slab])
+        sample = self.sample(slab, block)
         counts, phase = self.counts, self.config.phase
         pores = phase_mask(block, threshold, phase)
         if sample is not None:
@@ -129,6 +135,7 @@ def measure_steps(
     config: PorosityConfig | None = None,
     *,
     mask: ArrayLike | None = None,
+    deviation: Deviation | None = None,
     labels_target: Any = None,
     keep_labels: bool = True,
     should_stop: ShouldStop = never_stop,
@@ -146,6 +153,8 @@ def measure_steps(
     config : PorosityConfig, optional
     mask : ArrayLike of the volume's shape, optional
         Non-zero where the sample is; goes before ``config.sample_mask``.
+    deviation : Deviation, optional
+        How sure the restoration that made the volume was: gives the porosity a band.
     labels_target : writable array-like of the volume's shape, optional
         Numpy or zarr array of an integer type of 32 bits or more; filled with labels.
     keep_labels : bool
@@ -178,12 +187,13 @@ def measure_steps(
     config = config or PorosityConfig()
     volume = volume.select()
     run, warnings = _prepare(
-        volume, config, mask, labels_target, keep_labels, should_stop
+        volume, config, mask, deviation, labels_target, keep_labels, should_stop
     )
     for message in warnings:
         yield Warned(message=message)
     keeps = run.target is not None
-    progress = _Progress(len(run.slabs) * (3 if keeps else 2))
+    sweeps = 2 + keeps + (deviation is not None)
+    progress = _Progress(len(run.slabs) * sweeps)
     yield StageStarted(0, progress.total, message="Reading the grey values")
     histogram = yield from _histogram(run, progress)
     dtype = np.dtype(run.source.dtype)
@@ -206,6 +216,16 @@ def measure_steps(
     if keeps:
         yield StageStarted(progress.done, progress.total, message="Numbering the pores")
         yield from _renumber(run, raw, large, progress)
+    found = None
+    if deviation is not None:
+        yield StageStarted(progress.done, progress.total, message="Finding the band")
+        found = yield from _find_band(run, deviation, threshold, large, progress)
+        if found.missing_voxels:
+            warnings.append(
+                f"{found.missing_voxels} voxels of {volume.name!r} have no standard "
+                "deviation: the band takes them as sure."
+            )
+            yield Warned(message=warnings[-1])
     labels = run.target.array if isinstance(run.target, _AsStack) else run.target
     yield ResultReady(
         progress.done,
@@ -222,6 +242,7 @@ def measure_steps(
             name=volume.name,
             labels=labels,
             warnings=tuple(warnings),
+            band=found,
         ),
     )
 
@@ -250,6 +271,7 @@ def _prepare(
     volume: Volume,
     config: PorosityConfig,
     mask: Any,
+    deviation: Deviation | None,
     target: Any,
     keep_labels: bool,
     should_stop: ShouldStop,
@@ -258,7 +280,12 @@ def _prepare(
     check_real(volume.dtype, volume.name)
     if 0 in volume.shape:
         raise VolumeError(f"{volume.name!r} is empty (shape {volume.shape}).")
-    for word, array in (("mask", mask), ("labels target", target)):
+    certainty = None if deviation is None else deviation.data
+    for word, array in (
+        ("mask", mask),
+        ("uncertainty", certainty),
+        ("labels target", target),
+    ):
         if array is not None and tuple(array.shape) != volume.shape:
             raise VolumeError(
                 f"The {word} of {volume.name!r} has shape {tuple(array.shape)}, but "
@@ -425,6 +452,33 @@ def _label(
         yield progress.step()
     run.check("adding up the pores")
     return labeller.finish()
+
+
+def _find_band(
+    run: _Run,
+    deviation: Deviation,
+    threshold: float,
+    large: np.ndarray,
+    progress: _Progress,
+) -> Generator[Step, None, Band]:
+    counter = BandCounter(
+        run.source,
+        replace(deviation, data=_as_stack(deviation.data)),
+        threshold,
+        run.config.phase,
+        lambda: SlabLabeller(
+            run.shape,
+            run.geometry.voxel_size,
+            run.config.connectivity,
+            flat=run.geometry.flat,
+        ),
+    )
+    for slab in run.slabs:
+        run.check("finding the band")
+        counter.add(slab, run.sample(slab, np.asarray(run.source[slab])))
+        yield progress.step()
+    porosity = run.counts.pores / run.counts.sample
+    return counter.result(porosity, int(large.sum()), run.config.min_voxels)
 
 
 def _is_view(block: np.ndarray, target: Any) -> bool:

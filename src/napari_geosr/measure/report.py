@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.units import MILLIMETRES, PIXEL
+from napari_geosr.measure.band import Band
 from napari_geosr.measure.blocks import RawTable
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram
@@ -87,6 +88,8 @@ class PorosityReport:
         Number of counted pores over volume (image: area) in logarithmic bins.
     grey_histogram : Histogram
         Number of voxels over grey value.
+    band : Band or None
+        What the porosity may be, where the deviations of a restoration are known.
     """
 
     name: str
@@ -125,6 +128,7 @@ class PorosityReport:
     histogram: Histogram = field(repr=False)
     grey_histogram: Histogram = field(repr=False)
     warnings: tuple[str, ...] = ()
+    band: Band | None = None
 
     @property
     def is_flat(self) -> bool:
@@ -145,6 +149,16 @@ class PorosityReport:
     def porosity_uncertainty(self) -> float:
         """Half the width of the band from moving the threshold."""
         return (self.porosity_high - self.porosity_low) / 2
+
+    @property
+    def density_band(self) -> tuple[float, float] | None:
+        """Fewest and most pores per mm³ (image: mm²) of the band."""
+        band, size = self.band, self.sample_size
+        if band is None or band.pore_count is None or size is None:
+            return None
+        size *= MILLIMETRES[self.unit] ** (2 if self.is_flat else 3)
+        low, high = band.pore_count
+        return low / size, high / size
 
     def summary_lines(self) -> list[str]:
         """Lines ``label: value unit`` for people."""
@@ -185,6 +199,7 @@ class PorosityReport:
             "porosity_low": self.porosity_low,
             "porosity_high": self.porosity_high,
             "porosity_uncertainty": self.porosity_uncertainty,
+            **self._band_to_json(),
             "counted_porosity": self.counted_porosity,
             "open_porosity": self.open_porosity,
             "closed_porosity": self.closed_porosity,
@@ -223,6 +238,18 @@ class PorosityReport:
             "warnings": list(self.warnings),
         }
 
+    def _band_to_json(self) -> dict[str, Any]:
+        band, density = self.band, self.density_band
+        ends = None if band is None else band.porosity
+        pores = None if density is None else list(density)
+        return {
+            "porosity_band": None if ends is None else list(ends),
+            "porosity_band_nominal": None if band is None else band.nominal,
+            "porosity_band_factor": None if band is None else band.factor,
+            "porosity_spread": None if band is None else band.spread,
+            f"pores_per_mm{2 if self.is_flat else 3}_band": pores,
+        }
+
 
 def size_histogram(values: np.ndarray, unit: str, n_bins: int) -> Histogram:
     """Counts in `n_bins` logarithmic bins over the values' own range."""
@@ -250,6 +277,7 @@ def build_report(
     name: str,
     labels: Any,
     warnings: tuple[str, ...],
+    band: Band | None = None,
 ) -> PorosityReport:
     """Put the figures together.
 
@@ -278,14 +306,14 @@ def build_report(
     per_size = None
     if surface is not None and sample_size is not None:
         per_size = surface / sample_size
-    band = sorted((counts["at_low"], counts["at_high"], n_pores))
+    moved = sorted((counts["at_low"], counts["at_high"], n_pores))
     grey_counts, grey_edges = grey.rebinned(_GREY_BINS)
     flat, solid = geometry.flat, not geometry.flat
     return PorosityReport(
         name=name,
         porosity=n_pores / n_sample,
-        porosity_low=band[0] / n_sample,
-        porosity_high=band[2] / n_sample,
+        porosity_low=moved[0] / n_sample,
+        porosity_high=moved[2] / n_sample,
         counted_porosity=(n_pores - n_small) / n_sample,
         pore_count=int(keep.sum()),
         small_pore_count=int((~keep).sum()),
@@ -320,4 +348,5 @@ def build_report(
         histogram=size_histogram(table[size], units[size], config.histogram_bins),
         grey_histogram=Histogram(grey_counts, grey_edges),
         warnings=warnings,
+        band=band,
     )

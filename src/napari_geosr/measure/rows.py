@@ -126,6 +126,8 @@ def table_rows(
         ]
         texts = [percent_text(v, s) for v, s in zip(values, spread, strict=True)]
         rows.append((label, texts, _differences([*values], reference)))
+    if any(report.band is not None for report in reports):
+        rows[1:1] = _band_rows(reports)
     for figure in figures_for(reports[reference]):
         if reports[reference].is_flat != all(r.is_flat for r in reports):
             continue
@@ -133,6 +135,49 @@ def table_rows(
         if row is not None:
             rows.append(row)
     return rows
+
+
+def band_title(report: PorosityReport) -> str:
+    """How often, or how far, the band of a report reaches: ``90 %``, ``±2 std``."""
+    assert report.band is not None
+    if report.band.nominal is not None:
+        return f"{100 * report.band.nominal:g} %"
+    return f"±{report.band.factor or 1:g} std"
+
+
+def _band_rows(
+    reports: Sequence[PorosityReport],
+) -> list[tuple[str, list[str], list[str]]]:
+    """What porosity and pores per volume may be; deviations of others are not known."""
+    title = next(band_title(r) for r in reports if r.band is not None)
+    ends: list[tuple[float, float] | None] = []
+    for report in reports:
+        band = report.band
+        if band is None or band.porosity is not None:
+            ends.append(None if band is None else band.porosity)
+        else:
+            low, high = report.porosity - band.spread, report.porosity + band.spread
+            ends.append((max(0.0, low), min(1.0, high)))
+    texts = [NOTHING if e is None else f"{_between(e, 100)} %" for e in ends]
+    nothing = [""] * len(reports)
+    rows = [(f"Porosity band ({title})", texts, nothing)]
+    if any(report.density_band is not None for report in reports):
+        size = "mm²" if reports[0].is_flat else "mm³"
+        texts = [
+            NOTHING if (d := r.density_band) is None else _between(d) for r in reports
+        ]
+        rows.append((f"Pores per {size} within it", texts, nothing))
+    return rows
+
+
+def _between(ends: tuple[float, float], times: float = 1.0) -> str:
+    """Both ends with as many digits as tell them apart."""
+    low, high = (times * end for end in ends)
+    if times == 1.0 and (low == high or min(low, high) >= 1000):
+        return f"{number_text(low)} to {number_text(high)}"
+    width = high - low
+    digits = 1 if width <= 0 else min(4, max(0, 1 - math.floor(math.log10(width))))
+    return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def _differences(values: Sequence[float | None], reference: int) -> list[str]:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.models.calibration import SpreadCalibration
 
 #: Of the card's layout; a card of a later version is refused.
 SCHEMA_VERSION = 1
@@ -168,6 +169,8 @@ class ModelCard(Config):
     mixed_precision_error: float | None = Field(None, ge=0)
     """Largest change in bfloat16, in standard deviations of the output; None where it
     was not measured, and then it is not used."""
+    uncertainty: SpreadCalibration | None = None
+    """How far its standard deviations reach; None where that was not measured."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Checksum of ``weights.safetensors``."""
     n_parameters: int = Field(ge=1)

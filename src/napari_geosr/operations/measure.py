@@ -23,6 +23,11 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.operations.deviation import (
+    align_deviation,
+    is_deviation,
+    refuse_factor_alone,
+)
 from napari_geosr.operations.grey_levels import one_volume
 from napari_geosr.operations.mask import align_mask
 from napari_geosr.operations.pore_size import same_smallest_pore
@@ -39,6 +44,7 @@ def measure_steps(
     config: MeasureConfig,
     mask: Volume | None = None,
     *,
+    deviation: Volume | None = None,
     labels_target: Any = None,
     keep_labels: bool = True,
     should_stop: ShouldStop = never_stop,
@@ -54,6 +60,9 @@ def measure_steps(
     mask : Volume, optional
         The sample: every voxel that is not zero. It may have other voxels than
         `volume`, it is then looked up by position.
+    deviation : Volume, optional
+        Standard deviations that a restoration gave with `volume`: the porosity gets a
+        band.
     labels_target : array-like, optional
         Integer array of the volume's shape to fill with the labels. Without it they
         are kept in memory, or in a zarr in the cache folder when they would not fit.
@@ -69,8 +78,8 @@ def measure_steps(
     ------
     VolumeError
         If the volume is complex, has more axes, is constant or has no finite voxel,
-        or the mask does not cover it. Also for an unfinished restoration in integers,
-        unless a mask says which part to measure.
+        or the mask does not cover it, or `deviation` is that of another one. Also for
+        an unfinished restoration in integers, unless a mask says which part to measure.
     Cancelled
         If `should_stop` says so.
     """
@@ -80,6 +89,12 @@ def measure_steps(
     config, remarks = _mind_the_kind(volume, config)
     if mask is None:
         _refuse_unfinished_integers(volume)
+    spread = None
+    if deviation is None:
+        refuse_factor_alone(config)
+    else:
+        spread, said = align_deviation(deviation, volume, config)
+        remarks += said
     for remark in remarks:
         yield Warned(message=remark)
     sample = None if mask is None else align_mask(mask, volume)
@@ -90,6 +105,7 @@ def measure_steps(
             volume,
             config,
             mask=sample,
+            deviation=spread,
             labels_target=labels_target if keep_labels else None,
             keep_labels=keep_labels,
             should_stop=should_stop,
@@ -127,6 +143,11 @@ def _mind_the_kind(
             f"{volume.name!r} is an unfinished restoration: the figures are those of "
             "its finished part."
         )
+    if is_deviation(volume):
+        remarks.append(
+            f"{volume.name!r} holds standard deviations, not grey values: its figures "
+            "are not those of pores. Measure the restored volume beside it."
+        )
     return config, remarks
 
 
@@ -160,7 +181,11 @@ def _lost_mask(volume: Volume, report: PorosityReport) -> str:
 
 
 def measure_porosity(
-    volume: Volume, mask: Volume | None = None, **settings: Any
+    volume: Volume,
+    mask: Volume | None = None,
+    *,
+    uncertainty: Volume | None = None,
+    **settings: Any,
 ) -> PorosityReport:
     """Measure the pores of a volume.
 
@@ -170,6 +195,8 @@ def measure_porosity(
         Axes (Z, Y, X) or (Y, X), any real dtype.
     mask : Volume, optional
         The sample: every voxel that is not zero.
+    uncertainty : Volume, optional
+        Standard deviations that `restore_with_uncertainty` gave with `volume`.
     **settings
         Fields of `MeasureConfig`.
 
@@ -184,7 +211,8 @@ def measure_porosity(
         With one sentence saying what is wrong and what to do.
     """
     config = MeasureConfig.create(**settings)
-    report: PorosityReport = run_to_end(measure_steps(volume, config, mask))
+    steps = measure_steps(volume, config, mask, deviation=uncertainty)
+    report: PorosityReport = run_to_end(steps)
     return report
 
 
@@ -193,6 +221,7 @@ def compare_steps(
     config: MeasureConfig,
     mask: Volume | None = None,
     *,
+    deviation: Volume | None = None,
     keep_labels: bool = True,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
@@ -205,6 +234,8 @@ def compare_steps(
     ----------
     volumes : mapping of str to Volume
         By the name that people see.
+    deviation : Volume, optional
+        Standard deviations of the first volume, for the band of its porosity.
 
     Yields
     ------
@@ -230,10 +261,14 @@ def compare_steps(
     reports: dict[str, PorosityReport] = {}
     for i, (name, volume) in enumerate(volumes.items()):
         yield StageStarted(message=f"Measuring {name}")
+        first = i == 0
+        if not first:  # a band is that of one volume
+            configs[name] = configs[name].model_copy(update={"band_factor": None})
         steps = measure_steps(
             volume,
             configs[name],
             mask,
+            deviation=deviation if first else None,
             keep_labels=keep_labels,
             should_stop=should_stop,
         )

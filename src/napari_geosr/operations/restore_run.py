@@ -211,6 +211,17 @@ def _remove_parts(parts: Sequence[Volume | None], targets: Targets) -> None:
             remove_unfinished(part, target.path)
 
 
+def _calibration(prepared: Prepared) -> dict[str, Any] | None:
+    """How far the deviations reach, by the card; None where that is not known."""
+    card = prepared.model.card
+    known = card.uncertainty
+    if known is None or known.weights_sha256 != card.weights_sha256:
+        return None
+    if known.kind != prepared.config.uncertainty or prepared.others:
+        return None
+    return known.model_dump(mode="json")
+
+
 def _models_text(prepared: Prepared) -> str:
     names = [model.card.name for model in (prepared.model, *prepared.others)]
     text = " and ".join(names)
@@ -313,6 +324,7 @@ def _record_steps(
             "kind": prepared.config.uncertainty,
             "members": list(prepared.network.facts),
             "weights_sha256": [other.card.weights_sha256 for other in prepared.others],
+            "calibration": _calibration(prepared),
         }
     yield from provenance.record_steps(
         "restore",

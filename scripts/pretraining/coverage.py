@@ -1,0 +1,137 @@
+"""How many standard deviations a band of the porosity needs, scan by scan."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.band import needed_factor
+from napari_geosr.models import zoo
+from napari_geosr.operations.measure import measure_porosity
+from napari_geosr.operations.restore import restore_with_uncertainty
+from pretraining.uncertain_scans import CONDITIONS, Case, cases, draw
+
+#: Voxels of the scan that a pore must have to be counted.
+_LEAST_VOXELS = 8
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A scan restored and measured.
+
+    Attributes
+    ----------
+    truth, porosity : float
+        As it is known, and of the restored volume.
+    needed : float
+        Deviations that the band needs to hold the truth, with the sign of the error.
+    pores : int
+        As they are known.
+    band, pore_band : tuple of float, or None
+        With the calibration on the model's card, if there is one.
+    """
+
+    kind: str
+    resolution: str
+    number: int
+    truth: float
+    porosity: float
+    needed: float
+    pores: int
+    band: tuple[float, float] | None
+    pore_band: tuple[float, float] | None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the band on the card holds the truth."""
+        return self.band is not None and self.band[0] <= self.truth <= self.band[1]
+
+    @property
+    def holds_pores(self) -> bool:
+        """Whether the band of the number of pores holds theirs."""
+        ends = self.pore_band
+        return ends is not None and ends[0] <= self.pores <= ends[1]
+
+
+def outcomes(
+    name: str, seed: int, n_of_each: int, work: Path, threads: int = 1
+) -> Iterator[Outcome]:
+    """Restore and measure all scans for a model; what is in `work` is not done again.
+
+    Parameters
+    ----------
+    name : str
+        Of a bundled model.
+    work : Path
+        Folder for results by weights and calibration.
+    """
+    card = zoo.find(name).card
+    factor = "none" if card.uncertainty is None else f"{card.uncertainty.factor:.6g}"
+    path = work / f"{name}-{card.weights_sha256[:12]}-{factor}-{seed}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    known = [Outcome(**json.loads(line)) for line in lines]
+    for i, case in enumerate(cases(n_of_each)):
+        if i == len(known):
+            known.append(_outcome(name, case, seed, threads))
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(asdict(known[-1])) + "\n")
+        yield known[i]
+
+
+def _outcome(name: str, case: Case, seed: int, threads: int) -> Outcome:
+    conditions = CONDITIONS[name]
+    scan = draw(case, conditions, seed)
+    mean, deviation = restore_with_uncertainty(
+        Volume(scan.noisy, "ZYX", (1.0,) * 3, "µm", name="scan"), name, threads=threads
+    )
+    phase = "dark" if scan.contrast > 0 else "bright"
+    least = _LEAST_VOXELS * conditions.factor**3
+    report = measure_porosity(
+        mean, uncertainty=deviation, phase=phase, min_voxels=least
+    )
+    true = measure_porosity(
+        mean.replace(data=scan.mask.astype(np.uint8), provenance=()),
+        threshold=0.5,
+        phase="bright",
+        min_voxels=least,
+    )
+    assert report.band is not None
+    return Outcome(
+        **asdict(case),
+        truth=float(scan.mask.mean()),
+        porosity=report.porosity,
+        needed=needed_factor(
+            np.asarray(mean.data),
+            np.asarray(deviation.data),
+            report.threshold,
+            phase,
+            float(scan.mask.mean()),
+        ),
+        pores=true.pore_count,
+        band=report.band.porosity,
+        pore_band=report.band.pore_count,
+    )
+
+
+def conformal_factor(needed: Sequence[float], nominal: float) -> float:
+    """The factor that holds another scan's porosity with probability `nominal`.
+
+    The ⌈(n + 1) · nominal⌉-th smallest of the factors that n scans needed.
+
+    Raises
+    ------
+    ValueError
+        If n scans are too few for `nominal`.
+    """
+    sizes = sorted(abs(value) for value in needed)
+    rank = math.ceil((len(sizes) + 1) * nominal)
+    if rank > len(sizes):
+        raise ValueError(f"{len(sizes)} scans are too few for {nominal:g}.")
+    return sizes[rank - 1]

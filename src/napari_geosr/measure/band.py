@@ -1,0 +1,179 @@
+"""A band for the porosity, from how sure a restoration was of each voxel.
+
+All voxels of the sample are moved by the same number of their own standard deviations,
+first to brighter and then to darker values, and the pores are found with the same
+threshold. Moving all together is the worst case: of errors that are independent from
+voxel to voxel most would cancel, but what blur, noise and a model do to edges is the
+same all over a volume. How many deviations are needed is found by calibration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.volume import ArrayLike
+from napari_geosr.measure.blocks import RawTable, SlabLabeller
+from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.segment import phase_mask
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How sure a restoration was.
+
+    Attributes
+    ----------
+    data : ArrayLike of the volume's shape
+        Standard deviation of each voxel, in grey values of the volume.
+    factor : float or None
+        How many of them the band reaches; None: not known, and then there is no band.
+    nominal : float or None
+        Share of volumes whose porosity such a band holds, where that was measured.
+    """
+
+    data: ArrayLike
+    factor: float | None = None
+    nominal: float | None = None
+
+
+@dataclass(frozen=True)
+class Band:
+    """What the porosity may be.
+
+    Attributes
+    ----------
+    spread : float
+        Half of what the porosity changes when all voxels move by one deviation.
+    porosity : tuple of float or None
+        Lowest and highest porosity within `factor` deviations.
+    pore_count : tuple of int or None
+        Fewest and most pores at the ends and in the middle of the band.
+    factor, nominal : float or None
+        As in `Deviation`.
+    missing_voxels : int
+        Voxels of the sample without a deviation; they were not moved.
+    """
+
+    spread: float
+    porosity: tuple[float, float] | None
+    pore_count: tuple[int, int] | None
+    factor: float | None
+    nominal: float | None
+    missing_voxels: int = 0
+
+
+@dataclass
+class BandCounter:
+    """Counts the pores of moved voxels, slab by slab.
+
+    Parameters
+    ----------
+    labeller : callable
+        Makes a `SlabLabeller` for the whole volume.
+    """
+
+    source: Any
+    deviation: Deviation
+    threshold: float
+    phase: str
+    labeller: Callable[[], SlabLabeller]
+    _voxels: dict[float, int] = field(default_factory=dict)
+    _labellers: dict[float, SlabLabeller] = field(default_factory=dict)
+    _n_sample: int = 0
+    _n_missing: int = 0
+
+    def __post_init__(self) -> None:
+        moves = [-1.0, 1.0]
+        if self.deviation.factor is not None:
+            ends = (-self.deviation.factor, self.deviation.factor)
+            self._labellers = {end: self.labeller() for end in ends}
+            moves += [end for end in ends if end not in moves]
+        self._voxels = dict.fromkeys(moves, 0)
+
+    def add(self, slab: slice, sample: np.ndarray | None) -> None:
+        """Take in the next slab; `sample` is the mask of what counts, None for all.
+
+        Raises
+        ------
+        VolumeError
+            If a deviation is negative.
+        """
+        block = np.asarray(self.source[slab])
+        block = block.astype(np.result_type(block.dtype, np.float32))
+        deviation = np.asarray(self.deviation.data[slab]).astype(block.dtype)
+        if sample is None:
+            sample = np.isfinite(block)
+        self._n_sample += int(np.count_nonzero(sample))
+        missing = sample & ~np.isfinite(deviation)
+        self._n_missing += int(np.count_nonzero(missing))
+        deviation[~np.isfinite(deviation)] = 0
+        if deviation.min(initial=0) < 0:
+            raise VolumeError(
+                "The uncertainty has negative values, so it holds no standard "
+                "deviations. Give the STEM_std file that the restoration wrote."
+            )
+        for move in self._voxels:
+            pores = phase_mask(
+                block + block.dtype.type(move) * deviation, self.threshold, self.phase
+            )
+            pores &= sample
+            self._voxels[move] += int(np.count_nonzero(pores))
+            if move in self._labellers:
+                self._labellers[move].add(pores, sample)
+
+    def result(self, porosity: float, pore_count: int, min_voxels: int) -> Band:
+        """The band around what was measured on the voxels as they are."""
+        share = {move: n / self._n_sample for move, n in self._voxels.items()}
+        ends, counts = None, None
+        if self.deviation.factor is not None:
+            found = [share[end] for end in self._labellers]
+            ends = (min(*found, porosity), max(*found, porosity))
+            numbers = [*self._pore_counts(min_voxels), pore_count]
+            counts = (min(numbers), max(numbers))
+        return Band(
+            spread=abs(share[-1.0] - share[1.0]) / 2,
+            porosity=ends,
+            pore_count=counts,
+            factor=self.deviation.factor,
+            nominal=self.deviation.nominal,
+            missing_voxels=self._n_missing,
+        )
+
+    def _pore_counts(self, min_voxels: int) -> Iterator[int]:
+        for labeller in self._labellers.values():
+            table: RawTable = labeller.finish()
+            yield int((table.rows[:, column.COUNT] >= min_voxels).sum())
+
+
+def needed_factor(
+    mean: np.ndarray,
+    deviation: np.ndarray,
+    threshold: float,
+    phase: str,
+    porosity: float,
+) -> float:
+    """How many deviations a band needs to hold a known porosity, with its sign.
+
+    Positive where the measured porosity is too high: a voxel is a pore until it is
+    moved by ``(threshold - mean) / deviation``, so the answer is a quantile of that.
+
+    Parameters
+    ----------
+    mean, deviation : ndarray
+        Of the voxels of the sample.
+    porosity : float
+        As it is known, 0 to 1.
+    """
+    sign = 1.0 if phase == "dark" else -1.0
+    distance = sign * (threshold - np.asarray(mean, np.float64)).ravel()
+    spread = np.asarray(deviation, np.float64).ravel()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moves = np.where(spread > 0, distance / spread, np.sign(distance) * np.inf)
+    moves = np.sort(np.nan_to_num(moves, nan=0.0, posinf=np.inf, neginf=-np.inf))
+    at = round((1 - porosity) * len(moves))
+    return float(moves[min(max(at, 0), len(moves) - 1)])

@@ -1,0 +1,430 @@
+"""Whether a restored volume agrees with the scan that it was made from.
+
+The restored volume is blurred and averaged to the voxels of the scan. What the scan has
+beside that, the residual, should be noise. Where it is more, something was added that
+the scan does not show, or taken away that it shows. Nothing here knows the truth: what
+the scan cannot show, such as the shape of a pore within a voxel, cannot be checked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import (
+    BlockDone,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+)
+from napari_geosr.measure.redegrade import (
+    TRUNCATE,
+    Box,
+    FloatArray,
+    Pair,
+    blur_reach,
+    evenly,
+    within,
+)
+
+Array = npt.NDArray[np.float64]
+
+#: Blurs that are tried, in voxels of the scan; the one of the least residual is taken.
+_BLURS = (0.0, 0.35, 0.6, 0.85, 1.1, 1.5)
+#: Voxels of the result from which blur and noise are estimated, in boxes of this edge.
+_SAMPLE, _SAMPLE_EDGE = 1 << 20, 64
+#: Classes of grey values, of equally many voxels, with a noise level each.
+_LEVELS = 12
+#: A class's noise is at least this part of the median of all.
+_LEAST_NOISE = 0.2
+#: The residual is smoothed with this width, in the smallest edges of a voxel: a pore of
+#: a few voxels stands out from noise that is stronger than itself.
+SMOOTHING = 1.5
+#: An edge of the result may lie off by so many voxels before it counts.
+_EDGE_SHIFT = 0.5
+#: So far above what pure noise reaches once in the volume.
+_MARGIN = 1.2
+#: More flagged voxels than these are counted, but not put together to places.
+_MOST_FLAGGED = 200_000
+#: Flagged voxels at most this far apart belong to one place.
+_TOGETHER = 2.0
+#: From here on the residual follows the structure of the result.
+STRUCTURE_LIMIT = 0.1
+_MAD = 1.4826
+
+
+@dataclass(frozen=True)
+class Place:
+    """A spot where the result does not fit the scan.
+
+    Attributes
+    ----------
+    index : tuple of int
+        Of its strongest voxel in the scan.
+    voxels : int
+        Of the scan that are affected.
+    strength : float
+        Largest smoothed residual, in its standard deviations.
+    result_is : str
+        ``"darker"`` or ``"brighter"`` than the scan.
+    """
+
+    index: tuple[int, ...]
+    voxels: int
+    strength: float
+    result_is: str
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """How well a result agrees with its scan.
+
+    Attributes
+    ----------
+    residual_rms : float
+        Root mean square of scan minus result, seen alike, in grey values.
+    noise : float
+        Of the scan: robust standard deviation of the residual, which edges and odd
+        places hardly change.
+    beyond_3_sigma : float
+        Share of voxels whose residual is more than three standard deviations of the
+        noise at their grey value; of Gaussian noise 0.0027.
+    structure : float
+        Correlation of the residual's magnitude, in units of the noise, with the
+        gradient of the result: about 0 for noise, more where edges or fine structure
+        were changed.
+    blur : tuple of float
+        Point-spread function that fits best, in voxels of the scan.
+    limit : float
+        Smoothed residuals beyond so many standard deviations count as places.
+    flagged_voxels : int
+        Beyond the limit.
+    places : tuple of Place
+        Strongest first; empty if more than 200 000 voxels are flagged.
+    """
+
+    residual_rms: float
+    noise: float
+    beyond_3_sigma: float
+    structure: float
+    blur: tuple[float, ...]
+    limit: float
+    flagged_voxels: int
+    places: tuple[Place, ...]
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether nothing was found that noise does not explain."""
+        return not self.flagged_voxels and self.structure <= STRUCTURE_LIMIT
+
+
+@dataclass
+class _Sums:
+    """What the sweep adds up."""
+
+    n: int = 0
+    n_pairs: int = 0
+    squares: float = 0.0
+    beyond: int = 0
+    flagged: int = 0
+    pairs: Array = field(default_factory=lambda: np.zeros(5))
+    spots: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    values: list[FloatArray] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """Noise level over grey value, and that of the smoothed residual."""
+
+    blur: tuple[float, float, float]
+    centres: Array
+    levels: Array
+    overall: float
+    smoothed: float
+
+    def at(self, grey: FloatArray) -> FloatArray:
+        """Standard deviation of the noise at these grey values."""
+        return np.interp(grey, self.centres, self.levels).astype(np.float32)
+
+
+def consistency_steps(
+    pair: Pair,
+    residual: Any,
+    voxel_size: Sequence[float],
+    *,
+    name: str = "scan",
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Compare a result with its scan, box by box.
+
+    Parameters
+    ----------
+    residual : array-like of the scan's shape, floating
+        Filled with scan minus result, seen alike; NaN where either is not known.
+    voxel_size : sequence of float
+        Of the scan along Z, Y, X.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(Consistency)``.
+
+    Raises
+    ------
+    VolumeError
+        If the scan and the result have no voxels in common.
+    Cancelled
+        If `should_stop` says so.
+    """
+    widths = _widths(voxel_size, pair.shape)
+    yield StageStarted(message="Estimating blur and noise of the scan")
+    noise = _estimate(pair, widths, name, should_stop)
+    reach = _reach(widths)
+    outer = tuple(a + b for a, b in zip(reach, blur_reach(noise.blur), strict=True))
+    boxes = pair.boxes(outer)
+    limit = math.sqrt(2 * math.log(max(2, math.prod(pair.shape)))) + _MARGIN
+    sums = _Sums()
+    yield StageStarted(0, len(boxes), message="Comparing with the scan")
+    for done, box in enumerate(boxes, start=1):
+        if should_stop():
+            raise Cancelled("Comparing with the scan was cancelled.")
+        residual[box] = _sweep(pair, box, reach, widths, noise, limit, sums)
+        yield BlockDone(done, len(boxes))
+    yield ResultReady(result=_result(sums, noise, limit))
+
+
+def _widths(
+    voxel_size: Sequence[float], shape: Sequence[int]
+) -> tuple[float, float, float]:
+    """Width of the smoothing along each axis, in voxels; 0 along an axis of one."""
+    smallest = min(voxel_size)
+    z, y, x = (
+        SMOOTHING * smallest / edge if n > 1 else 0.0
+        for edge, n in zip(voxel_size, shape, strict=True)
+    )
+    return z, y, x
+
+
+def _reach(widths: Sequence[float]) -> tuple[int, int, int]:
+    z, y, x = (math.ceil(TRUNCATE * w + 1) + 1 if w else 0 for w in widths)
+    return z, y, x
+
+
+def _estimate(
+    pair: Pair,
+    widths: tuple[float, float, float],
+    name: str,
+    should_stop: ShouldStop,
+) -> _Noise:
+    """Blur and noise, from some boxes of the volume."""
+    widest = max(_BLURS)
+    reach = tuple(
+        a + b for a, b in zip(_reach(widths), blur_reach((widest,) * 3), strict=True)
+    )
+    boxes = pair.boxes(reach, _SAMPLE_EDGE)
+    sample = list(evenly(boxes, _SAMPLE // math.prod(pair.factors)))
+    blur = _best_blur(pair, sample, should_stop)
+    parts = []
+    for box in sample:
+        around = pair.widened(box, _reach(widths))
+        parts.append((within(box, around), *pair.seen(around, blur)))
+    grey = np.concatenate([again[inner].ravel() for inner, _, again in parts])
+    rest = np.concatenate([(s - again)[inner].ravel() for inner, s, again in parts])
+    known = np.isfinite(rest)
+    grey, rest = grey[known], rest[known]
+    if not len(rest):
+        raise VolumeError(f"{name!r} and its result have no known voxel in common.")
+    edges = np.unique(np.quantile(grey, np.linspace(0, 1, _LEVELS + 1)))
+    centres, levels = [float(grey.mean())], [_spread(rest)]
+    if len(edges) > 2:
+        classes = np.clip(np.searchsorted(edges, grey, "right") - 1, 0, len(edges) - 2)
+        # Sorted by class, so that every voxel is looked at once.
+        order = np.argsort(classes, kind="stable")
+        cuts = np.searchsorted(classes[order], np.arange(1, len(edges) - 1))
+        found = [_spread(part) for part in np.split(rest[order], cuts)]
+        centres, levels = list((edges[1:] + edges[:-1]) / 2), found
+    overall = _spread(rest)
+    least = max(_LEAST_NOISE * float(np.median(levels)), float(np.finfo("f4").tiny))
+    noise = _Noise(
+        blur, np.array(centres), np.maximum(levels, least), overall, smoothed=1.0
+    )
+    smooth = [
+        _smoothed(scan, again, widths, noise)[0][inner].ravel()
+        for inner, scan, again in parts
+    ]
+    spread = _spread(np.concatenate(smooth))
+    return _Noise(blur, noise.centres, noise.levels, overall, spread or 1.0)
+
+
+def _best_blur(
+    pair: Pair, sample: Sequence[Box], should_stop: ShouldStop
+) -> tuple[float, float, float]:
+    """The blur, along Z and in the plane, that leaves the least residual."""
+    deep = pair.shape[0] > 1
+
+    @cache
+    def power(along: int, plane: int) -> float:
+        """Mean square of the residual, by the numbers of two blurs."""
+        blur = (_BLURS[along] if deep else 0.0, _BLURS[plane], _BLURS[plane])
+        if should_stop():
+            raise Cancelled("Comparing with the scan was cancelled.")
+        total, n = 0.0, 0
+        for box in sample:
+            scan, again = pair.seen(box, blur)
+            rest = scan - again
+            rest = rest[np.isfinite(rest)]
+            total += float(np.square(rest, dtype=np.float64).sum())
+            n += rest.size
+        return total / max(1, n)
+
+    numbers = range(len(_BLURS))
+    best = min((power(i if deep else 0, i), (i if deep else 0, i)) for i in numbers)[1]
+    while deep:  # downhill, until no neighbour is better
+        near = [
+            (i, j)
+            for i in numbers[max(0, best[0] - 1) : best[0] + 2]
+            for j in numbers[max(0, best[1] - 1) : best[1] + 2]
+        ]
+        lower = min(near, key=lambda at: power(*at))
+        if lower == best:
+            break
+        best = lower
+    along, plane = _BLURS[best[0]] if deep else 0.0, _BLURS[best[1]]
+    return along, plane, plane
+
+
+def _smoothed(
+    scan: FloatArray,
+    again: FloatArray,
+    widths: tuple[float, float, float],
+    noise: _Noise,
+) -> tuple[FloatArray, FloatArray]:
+    """The residual in units of the noise, smoothed, and what edges explain of it."""
+    from scipy import ndimage
+
+    level = noise.at(np.nan_to_num(again))
+    rest = np.nan_to_num((scan - again) / level)
+    # Zeros around: at the border fewer voxels are averaged, and the sum stays small.
+    smooth = ndimage.gaussian_filter(rest, widths, mode="constant", truncate=TRUNCATE)
+    middle = np.float32(noise.centres.mean())
+    grey = np.where(np.isfinite(again), again, middle)
+    grey = ndimage.gaussian_filter(grey, widths, mode="nearest", truncate=TRUNCATE)
+    return smooth, _gradient(grey) / level
+
+
+def _gradient(values: FloatArray) -> FloatArray:
+    """Magnitude of the gradient; axes of one voxel have none."""
+    axes = tuple(i for i, n in enumerate(values.shape) if n > 1)
+    if not axes:
+        return np.zeros_like(values)
+    slopes = np.gradient(values, axis=axes)
+    slopes = slopes if isinstance(slopes, (tuple, list)) else [slopes]
+    total: FloatArray = np.sqrt(sum(np.square(slope) for slope in slopes))
+    return total
+
+
+def _sweep(
+    pair: Pair,
+    box: Box,
+    reach: Sequence[int],
+    widths: tuple[float, float, float],
+    noise: _Noise,
+    limit: float,
+    sums: _Sums,
+) -> FloatArray:
+    """Add a box to the sums; its residual."""
+    around = pair.widened(box, reach)
+    inner = within(box, around)
+    scan, again = pair.seen(around, noise.blur)
+    smooth, edges = _smoothed(scan, again, widths, noise)
+    strength = np.abs(smooth) - np.float32(_EDGE_SHIFT) * edges
+    strength = (strength / np.float32(noise.smoothed))[inner]
+    rest = (scan - again)[inner]
+    known = np.isfinite(rest)
+    values = rest[known].astype(np.float64)
+    sums.n += values.size
+    sums.squares += float(np.dot(values, values))
+    sizes = np.abs(rest) / noise.at(np.nan_to_num(again[inner]))
+    sums.beyond += int(np.count_nonzero(sizes[known] > 3))
+    # Beside voxels that are not known, there is no gradient.
+    slopes = _gradient(again)[inner]
+    both = known & np.isfinite(slopes)
+    sizes, gradient = (v[both].astype(np.float64) for v in (sizes, slopes))
+    sums.n_pairs += sizes.size
+    sums.pairs += (
+        sizes.sum(),
+        gradient.sum(),
+        np.dot(sizes, sizes),
+        np.dot(gradient, gradient),
+        np.dot(sizes, gradient),
+    )
+    flagged = known & (strength > limit)
+    n = int(np.count_nonzero(flagged))
+    sums.flagged += n
+    if n and sums.flagged <= _MOST_FLAGGED:
+        sums.spots.append(np.argwhere(flagged) + [part.start for part in box])
+        signed = np.copysign(strength, smooth[inner])
+        sums.values.append(signed[flagged].astype(np.float32))
+    return np.asarray(rest, np.float32)
+
+
+def _result(sums: _Sums, noise: _Noise, limit: float) -> Consistency:
+    n = max(1, sums.n)
+    a, b, aa, bb, ab = sums.pairs / max(1, sums.n_pairs)
+    spread = math.sqrt(max(0.0, aa - a * a) * max(0.0, bb - b * b))
+    return Consistency(
+        residual_rms=math.sqrt(sums.squares / n),
+        noise=noise.overall,
+        beyond_3_sigma=sums.beyond / n,
+        structure=float((ab - a * b) / spread) if spread > 0 else 0.0,
+        blur=noise.blur,
+        limit=limit,
+        flagged_voxels=sums.flagged,
+        places=_places(sums) if sums.flagged <= _MOST_FLAGGED else (),
+    )
+
+
+def _places(sums: _Sums) -> tuple[Place, ...]:
+    """Flagged voxels that lie together, strongest place first."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    if not sums.spots:
+        return ()
+    spots, values = np.concatenate(sums.spots), np.concatenate(sums.values)
+    pairs = cKDTree(spots).query_pairs(_TOGETHER, output_type="ndarray")
+    links = coo_matrix(
+        (np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(spots),) * 2
+    )
+    count, labels = connected_components(links, directed=False)
+    places = []
+    for label in range(count):
+        mine = np.flatnonzero(labels == label)
+        peak = mine[np.abs(values[mine]).argmax()]
+        places.append(
+            Place(
+                index=tuple(int(i) for i in spots[peak]),
+                voxels=len(mine),
+                strength=float(abs(values[peak])),
+                # The residual is the scan less the result.
+                result_is="darker" if values[peak] > 0 else "brighter",
+            )
+        )
+    return tuple(sorted(places, key=lambda place: -place.strength))
+
+
+def _spread(values: npt.NDArray[Any]) -> float:
+    """Standard deviation, from the median of absolute deviations."""
+    if not len(values):
+        return 0.0
+    return float(_MAD * np.median(np.abs(values - np.median(values))))

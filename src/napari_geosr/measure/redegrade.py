@@ -1,0 +1,167 @@
+"""A restored volume, seen again as the scanner saw it: blurred, averaged, subtracted.
+
+Works on boxes of the scan with as much of the surroundings as the filters reach, so
+that memory stays bounded and the result does not depend on the boxes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.volume import ArrayLike
+
+FloatArray = npt.NDArray[np.float32]
+Box = tuple[slice, slice, slice]
+Reach = tuple[int, int, int]
+
+#: Filters end at so many standard deviations.
+TRUNCATE = 3.0
+#: Voxels of the restored volume in one box, surroundings included.
+_MOST_VOXELS = 1 << 25
+#: Shortest edge of a box, in voxels of the scan.
+_SHORTEST = 8
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A scan and what was made of it, on a grid that is finer by whole numbers.
+
+    Attributes
+    ----------
+    scan, result : ArrayLike of shape (Z, Y, X)
+    factors : tuple of int
+        Voxels of the result per voxel of the scan along each axis.
+    """
+
+    scan: ArrayLike
+    result: ArrayLike
+    factors: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the scan."""
+        z, y, x = self.scan.shape
+        return z, y, x
+
+    def boxes(self, reach: Sequence[int], longest: int | None = None) -> list[Box]:
+        """Boxes of the scan, in order, that memory has room for with `reach` around.
+
+        Parameters
+        ----------
+        longest : int, optional
+            Edge of small boxes, in voxels of the result.
+        """
+        edge = (_MOST_VOXELS / math.prod(self.factors)) ** (1 / 3)
+        sizes = [max(_SHORTEST, int(edge) - 2 * r) for r in reach]
+        if longest is not None:
+            sizes = [max(_SHORTEST, longest // max(self.factors))] * 3
+        ranges = [range(0, n, s) for n, s in zip(self.shape, sizes, strict=True)]
+        return [
+            _box(
+                slice(a, min(a + s, n))
+                for a, s, n in zip(start, sizes, self.shape, strict=True)
+            )
+            for start in itertools.product(*ranges)
+        ]
+
+    def widened(self, box: Box, reach: Sequence[int]) -> Box:
+        """`box` with `reach` voxels of the scan around it, where there are some."""
+        return _box(
+            slice(max(0, b.start - r), min(n, b.stop + r))
+            for b, r, n in zip(box, reach, self.shape, strict=True)
+        )
+
+    def seen(self, box: Box, blur: Sequence[float]) -> tuple[FloatArray, FloatArray]:
+        """The scan in a box, and the result as a scanner with `blur` would see it.
+
+        Voxels for which either is not known are NaN in both.
+
+        Parameters
+        ----------
+        blur : sequence of float
+            Standard deviation of the point-spread function, in voxels of the scan.
+        """
+        around = self.widened(box, blur_reach(blur))
+        fine = _box(
+            slice(part.start * f, part.stop * f)
+            for part, f in zip(around, self.factors, strict=True)
+        )
+        values = np.asarray(self.result[fine]).astype(np.float32)
+        inner = within(box, around)
+        again = blurred_means(values, self.factors, blur)[inner]
+        scan = np.asarray(self.scan[box]).astype(np.float32)
+        unknown = ~(np.isfinite(again) & np.isfinite(scan))
+        if unknown.any():
+            scan[unknown] = again[unknown] = np.nan
+        return scan, again
+
+
+def blurred_means(
+    values: FloatArray, factors: Sequence[int], blur: Sequence[float]
+) -> FloatArray:
+    """Blur a volume and average it over blocks of `factors` voxels.
+
+    NaN spreads as far as the blur reaches.
+    """
+    from scipy import ndimage
+
+    missing = ~np.isfinite(values)
+    if missing.any():
+        values = np.where(missing, np.float32(np.nanmean(values)), values)
+    sigmas = [b * f for b, f in zip(blur, factors, strict=True)]
+    if any(sigmas):
+        values = ndimage.gaussian_filter(
+            values, sigmas, mode="nearest", truncate=TRUNCATE
+        )
+    means = _means(values, factors)
+    if missing.any():
+        lost = _means(missing.astype(np.float32), factors) > 0
+        reach = blur_reach(blur)
+        if any(reach):
+            lost = ndimage.maximum_filter(lost, [2 * r + 1 for r in reach])
+        means[lost] = np.nan
+    return means
+
+
+def blur_reach(blur: Sequence[float]) -> Reach:
+    """Voxels of the scan that a blur reaches."""
+    z, y, x = (math.ceil(TRUNCATE * b + 1) if b else 0 for b in blur)
+    return z, y, x
+
+
+def within(inner: Box, outer: Box) -> Box:
+    """`inner` in the coordinates of an array that holds `outer`."""
+    return _box(
+        slice(i.start - o.start, i.stop - o.start)
+        for i, o in zip(inner, outer, strict=True)
+    )
+
+
+def _means(values: FloatArray, factors: Sequence[int]) -> FloatArray:
+    if max(factors) == 1:
+        return values
+    split = [
+        part for n, f in zip(values.shape, factors, strict=True) for part in (n // f, f)
+    ]
+    means: FloatArray = values.reshape(split).mean(axis=(1, 3, 5), dtype=np.float32)
+    return means
+
+
+def evenly(boxes: Sequence[Box], most_voxels: int) -> Iterator[Box]:
+    """Some of the boxes, first to last, of about `most_voxels` together."""
+    sizes = [math.prod(p.stop - p.start for p in box) for box in boxes]
+    n = max(1, min(len(boxes), int(most_voxels / max(1, np.mean(sizes)))))
+    for i in np.unique(np.linspace(0, len(boxes) - 1, n).round().astype(int)):
+        yield boxes[int(i)]
+
+
+def _box(parts: Any) -> Box:
+    z, y, x = parts
+    return z, y, x

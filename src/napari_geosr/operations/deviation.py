@@ -1,0 +1,131 @@
+"""Standard deviations of a restoration, as the band of a porosity needs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.config import PorosityConfig
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.band import Deviation
+
+#: What records call the two volumes of a restoration.
+_MEAN, _DEVIATION = "mean", "standard deviation"
+#: What differs in the records of the two all the same.
+_OWN = ("uncertainty", "run", "complete", "finished", "error")
+
+
+def uncertainty_record(volume: Volume) -> dict[str, Any]:
+    """What the restoration that made `volume` noted on its members; empty if none."""
+    record = _restoration(volume)
+    return dict(record.get("uncertainty") or {})
+
+
+def is_deviation(volume: Volume) -> bool:
+    """Whether `volume` says that it holds standard deviations."""
+    return uncertainty_record(volume).get("this") == _DEVIATION
+
+
+def belongs_to(deviation: Volume, volume: Volume) -> bool:
+    """Whether `deviation` says that it was made by the run that made `volume`."""
+    ours, theirs = _restoration(volume), _restoration(deviation)
+    if not is_deviation(deviation) or uncertainty_record(volume).get("this") != _MEAN:
+        return False
+
+    def shared(record: Mapping[str, Any]) -> str:
+        """What both volumes of one run say alike, as it is read from a file."""
+        said = {key: value for key, value in record.items() if key not in _OWN}
+        return json.dumps(said, sort_keys=True, default=str)
+
+    return shared(ours) == shared(theirs)
+
+
+def align_deviation(
+    deviation: Volume, volume: Volume, config: PorosityConfig
+) -> tuple[Deviation, list[str]]:
+    """Give the deviations of `volume` and what has to be said of them.
+
+    The number of deviations that the band reaches is the one of the settings, else the
+    one that was calibrated for the model, as the record of the restoration says.
+
+    Raises
+    ------
+    VolumeError
+        If the deviations are those of another volume, or of other voxels.
+    """
+    from napari_geosr.measure.band import Deviation
+
+    deviation = deviation.select()
+    _check_place(deviation, volume)
+    remarks = []
+    if is_deviation(deviation) or uncertainty_record(volume):
+        if not belongs_to(deviation, volume):
+            raise VolumeError(
+                f"{deviation.title} does not hold the standard deviations of "
+                f"{volume.title}: they come from another run. Give the file that was "
+                "written beside it."
+            )
+    else:
+        remarks.append(
+            f"{deviation.title} does not say what it holds: it is taken for the "
+            f"standard deviations of {volume.title}."
+        )
+    if config.band_factor is not None:
+        return Deviation(deviation.data, config.band_factor), remarks
+    known = uncertainty_record(volume).get("calibration") or {}
+    if not known:
+        remarks.append(
+            f"How far the standard deviations of {volume.title} reach was not "
+            "calibrated for what made them, so the porosity gets no band. The spread "
+            "is what one deviation changes; a band of your own choice: --band-factor."
+        )
+        return Deviation(deviation.data), remarks
+    n = len(uncertainty_record(volume).get("members") or ())
+    if n != known.get("members"):
+        remarks.append(
+            f"The band was calibrated with {known.get('members')} members and "
+            f"{volume.title} is the mean of {n}: it may hold the porosity less often."
+        )
+    return Deviation(deviation.data, known["factor"], known["nominal"]), remarks
+
+
+def refuse_factor_alone(config: PorosityConfig) -> None:
+    """Raise `ConfigError` where a band is asked for without deviations."""
+    if config.band_factor is not None:
+        raise ConfigError(
+            "A band needs standard deviations: give the STEM_std file that a "
+            "restoration with --uncertainty wrote (--uncertainty PATH)."
+        )
+
+
+def _restoration(volume: Volume) -> Mapping[str, Any]:
+    made = (e for e in reversed(volume.provenance) if e.get("operation") == "restore")
+    return next(made, {})
+
+
+def _check_place(deviation: Volume, volume: Volume) -> None:
+    same = (
+        deviation.axes == volume.axes
+        and deviation.shape == volume.shape
+        and (
+            deviation.unit != volume.unit
+            or (
+                np.allclose(deviation.voxel_size, volume.voxel_size, rtol=1e-6)
+                and np.allclose(
+                    deviation.origin, volume.origin, atol=1e-3 * min(volume.voxel_size)
+                )
+            )
+        )
+    )
+    if not same:
+        raise VolumeError(
+            f"{deviation.title} has other voxels than {volume.title} (shape "
+            f"{deviation.shape} and {volume.shape}), so it does not hold its standard "
+            "deviations. Give the file that was written beside it."
+        )

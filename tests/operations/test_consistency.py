@@ -1,0 +1,123 @@
+"""A result compared with its scan: places in space, files, what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import napari_geosr as geosr
+from napari_geosr import io
+from napari_geosr.cli.app import run as command
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.volume import Volume
+from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.sampling import coarse_scan
+
+SHAPE = (16, 32, 36)
+
+
+@pytest.fixture
+def fine() -> np.ndarray:
+    shape = tuple(2 * n for n in SHAPE)
+    pores = sphere_foam(shape, porosity=0.1, radius=(4, 9), gap=3.0, seed=2).fraction
+    return np.float32(0.8) - np.float32(0.6) * pores
+
+
+@pytest.fixture
+def scan(fine, rng) -> Volume:
+    seen = coarse_scan(fine, 2, 0.6)
+    seen += rng.normal(0, 0.08, seen.shape).astype(np.float32)
+    return Volume(seen, "ZYX", (4.0,) * 3, "µm", (10.0, 20.0, 30.0), name="scan")
+
+
+def result_of(scan: Volume, fine: np.ndarray) -> Volume:
+    voxel_size, origin = scan.upscaled_geometry((2, 2, 2))
+    return Volume(fine, "ZYX", voxel_size, scan.unit, origin, name="scan · sr")
+
+
+def test_a_painted_pore_is_said_with_its_place(scan, fine):
+    honest = geosr.check_consistency(scan, result_of(scan, fine))
+    assert honest.sentences == ()
+    assert honest.figures.is_consistent
+    solid = np.argwhere(fine[12:20, 20:-20, 20:-20] > 0.79) + np.array([12, 20, 20])
+    changed = fine.copy()
+    grid = np.ogrid[tuple(slice(0, n) for n in fine.shape)]
+    z, y, x = solid[len(solid) // 2]
+    changed[(grid[0] - z) ** 2 + (grid[1] - y) ** 2 + (grid[2] - x) ** 2 <= 36] = 0.2
+    checked = geosr.check_consistency(scan, result_of(scan, changed))
+    (sentence,) = checked.sentences
+    assert "the result is darker than the scan" in sentence
+    position = checked.position(checked.figures.places[0])
+    true = np.array([10.0, 20.0, 30.0]) + (np.array([z, y, x]) - 0.5) / 2 * 4
+    assert np.abs(np.array(position) - true).max() <= 8
+    assert f"{position[0]:.4g}" in sentence
+    residual = checked.residual
+    assert residual.name == "scan · sr (residual)"
+    assert (residual.voxel_size, residual.origin) == (scan.voxel_size, scan.origin)
+    assert residual.provenance[-1]["operation"] == "check"
+
+
+def test_too_smooth_a_result_is_said(scan):
+    from scipy import ndimage
+
+    smooth = scan.replace(data=ndimage.gaussian_filter(scan.data, 2.0))
+    checked = geosr.check_consistency(scan, smooth)
+    assert any("stronger where the result has edges" in s for s in checked.sentences)
+
+
+def test_a_copy_of_the_scan_is_said(scan):
+    (sentence,) = geosr.check_consistency(scan, scan).sentences
+    assert "the result is the scan itself" in sentence
+
+
+def test_images_are_compared(scan, fine, rng):
+    seen = coarse_scan(fine, 2, 0.6)[8]
+    flat = scan.replace(data=seen, axes="YX", voxel_size=(4.0, 4.0), origin=(0.0, 0.0))
+    noise = rng.normal(0, 0.1, flat.shape).astype(np.float32)
+    noise[10:16, 10:16] += 1
+    checked = geosr.check_consistency(flat.replace(data=seen + noise), flat)
+    assert (checked.residual.data - noise).std() < 0.03
+    (place,) = checked.figures.places
+    assert 40 <= checked.position(place)[0] <= 60
+    assert checked.to_json_dict()["places"][0]["index"] == list(place.index[1:])
+
+
+def test_what_does_not_show_the_same_place_is_refused(scan, fine):
+    result = result_of(scan, fine)
+    for wrong, reason in (
+        (result.replace(data=fine[1:]), "whole multiples"),
+        (result.replace(origin=scan.origin), "same place along Z"),
+        (result.replace(voxel_size=(2.0, 2.0, 2.5)), "same place along X"),
+        (
+            result.replace(
+                data=fine[0], axes="YX", voxel_size=(2.0, 2.0), origin=(0.0, 0.0)
+            ),
+            "other axes",
+        ),
+    ):
+        with pytest.raises(VolumeError, match=reason):
+            geosr.check_consistency(scan, wrong)
+
+
+def test_the_command_writes_the_residual(scan, tmp_path, capsys):
+    path = str(io.write(scan, tmp_path / "scan.ome.tif"))
+    out = tmp_path / "r.ome.tif"
+    words = ["restore", path, "--model", "foam-denoise", "--out", str(out)]
+    assert command([*words, "--check-consistency", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["consistency"]
+    residual = io.read(tmp_path / "r_residual.ome.tif")
+    assert said["residual"] == str(tmp_path / "r_residual.ome.tif")
+    assert residual.shape == scan.shape
+    assert residual.origin == scan.origin
+    rms = float(np.sqrt(np.mean(np.square(residual.data[:], dtype=np.float64))))
+    assert said["residual_rms"] == pytest.approx(rms, rel=1e-5)
+    assert said["noise"] == pytest.approx(0.08, rel=0.2)
+    assert said["beyond_3_sigma"] < 0.02
+    out.unlink()
+    assert command([*words, "--check-consistency"]) == 2
+    assert "r_residual.ome.tif" in capsys.readouterr().err
+    both = ["restore", path, path, "--average", "--check-consistency"]
+    assert command([*both, "--out", str(tmp_path / "mean.tif")]) == 2
+    assert "no scan of its own" in capsys.readouterr().err

@@ -1,0 +1,113 @@
+"""From a restoration to the band of its porosity: records, files, refusals."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import napari_geosr as geosr
+from napari_geosr import io
+from napari_geosr.cli.app import run as command
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.deviation import belongs_to, is_deviation
+
+PLACE = {"voxel_size": (2.0, 2.0, 2.0), "unit": "µm", "origin": (1.0, 2.0, 3.0)}
+CALIBRATION = {"kind": "tta", "members": 2, "factor": 1.5, "nominal": 0.9}
+
+
+def pair(rng, calibration=None, members=("as it is", "mirrored"), time="t1"):
+    """A mean and its deviations, with the records that a restoration writes."""
+    from scipy import ndimage
+
+    mean = ndimage.gaussian_filter(rng.standard_normal((6, 20, 22)), 1.5)
+    data = {
+        "mean": mean.astype(np.float32),
+        "standard deviation": np.full(mean.shape, 0.05, np.float32),
+    }
+    made = []
+    for this, array in data.items():
+        uncertainty = {"kind": "tta", "members": list(members), "this": this}
+        uncertainty["calibration"] = calibration
+        record = {"operation": "restore", "time": time, "uncertainty": uncertainty}
+        record |= {"scale": (0.0, 1.0), "complete": True, "run": {"seconds": 1}}
+        name = "v" if this == "mean" else "v (std)"
+        made.append(Volume(array, "ZYX", name=name, provenance=(record,), **PLACE))
+    return made
+
+
+def test_the_calibration_of_the_model_makes_the_band(rng):
+    mean, deviation = pair(rng, CALIBRATION)
+    assert is_deviation(deviation)
+    assert belongs_to(deviation, mean)
+    assert not belongs_to(mean, deviation)
+    report = geosr.measure_porosity(mean, uncertainty=deviation, threshold=0.0)
+    assert (report.band.factor, report.band.nominal) == (1.5, 0.9)
+    low = (mean.data + np.float32(1.5) * deviation.data <= 0).mean()
+    assert report.band.porosity[0] == pytest.approx(low)
+    assert not report.warnings
+    chosen = geosr.measure_porosity(
+        mean, uncertainty=deviation, threshold=0.0, band_factor=3.0
+    )
+    assert (chosen.band.factor, chosen.band.nominal) == (3.0, None)
+    assert chosen.band.porosity[0] < low
+
+
+def test_without_calibration_there_is_a_spread_but_no_band(rng):
+    mean, deviation = pair(rng)
+    report = geosr.measure_porosity(mean, uncertainty=deviation, threshold=0.0)
+    assert report.band.porosity is None
+    assert report.band.spread > 0
+    assert any("was not calibrated" in w for w in report.warnings)
+
+
+def test_what_a_band_cannot_be_sure_of_is_said(rng):
+    mean, deviation = pair(rng, CALIBRATION, members=["a", "b", "c"])
+    report = geosr.measure_porosity(mean, uncertainty=deviation, threshold=0.0)
+    assert any("2 members and 'v' is the mean of 3" in w for w in report.warnings)
+    bare = deviation.replace(provenance=())
+    plain = mean.replace(provenance=())
+    report = geosr.measure_porosity(plain, uncertainty=bare, threshold=0.0)
+    assert any("does not say what it holds" in w for w in report.warnings)
+    report = geosr.measure_porosity(deviation, threshold=0.06)
+    assert any("holds standard deviations" in w for w in report.warnings)
+
+
+def test_deviations_of_others_are_refused(rng):
+    mean, deviation = pair(rng, CALIBRATION)
+    _, other = pair(rng, CALIBRATION, time="t2")
+    for wrong, reason in (
+        (other, "come from another run"),
+        (mean, "come from another run"),
+        (deviation.replace(provenance=()), "come from another run"),
+        (deviation.replace(data=deviation.data[1:]), "has other voxels"),
+        (deviation.replace(origin=(9.0, 9.0, 9.0)), "has other voxels"),
+    ):
+        with pytest.raises(VolumeError, match=reason):
+            geosr.measure_porosity(mean, uncertainty=wrong, threshold=0.0)
+    with pytest.raises(ConfigError, match="A band needs standard deviations"):
+        geosr.measure_porosity(mean, band_factor=2.0)
+
+
+def test_the_command_reports_the_band(rng, tmp_path, capsys):
+    mean, deviation = pair(rng, CALIBRATION)
+    io.write(mean, tmp_path / "v.ome.tif")
+    io.write(deviation, tmp_path / "v_std.ome.tif")
+    words = ["measure", str(tmp_path / "v.ome.tif"), "--threshold", "0"]
+    words += ["--uncertainty", str(tmp_path / "v_std.ome.tif")]
+    reference = ["--reference", str(tmp_path / "v.ome.tif")]
+    assert command([*words, *reference, "--out", str(tmp_path / "m"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["porosity_band"][0] < said["porosity"] < said["porosity_band"][1]
+    assert said["porosity_band_nominal"] == 0.9
+    assert said["reference"]["porosity_band"] is None
+    kept = json.loads((tmp_path / "m" / "report.json").read_text(encoding="utf-8"))
+    assert kept["porosity_band"] == said["porosity_band"]
+    assert "Porosity band (90 %)" in (tmp_path / "m" / "report.html").read_text("utf-8")
+    wide = [*words, "--band-factor", "4", "--out", str(tmp_path / "w"), "--json"]
+    assert command(wide) == 0
+    wider = json.loads(capsys.readouterr().out)
+    assert wider["porosity_band"][0] < said["porosity_band"][0]
+    assert wider["porosity_band_nominal"] is None
