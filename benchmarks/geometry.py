@@ -35,7 +35,7 @@ from napari_geosr.measure.centrelines import centreline_agreement, connectivity
 from napari_geosr.measure.quality import compare_pores, psnr
 from napari_geosr.measure.thickness import local_thickness
 from napari_geosr.models.bundle import read_card
-from napari_geosr.networks.light_sr import cubic_kernel, pixel_shuffle
+from napari_geosr.networks._upsampling import cubic_kernel, interpolated
 from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 from napari_geosr.physics import phantoms, scans, tubes
@@ -130,9 +130,8 @@ def specimen(kind: str, factor: int, seed: int) -> Scan:
 def cubic(coarse: Array, factor: int) -> Array:
     """Cubic interpolation, where every light network begins."""
     x = torch.from_numpy(coarse)[None, None]
-    padded = torch.nn.functional.pad(x, (2,) * 6, mode="replicate")
-    fine = torch.nn.functional.conv3d(padded, cubic_kernel(factor, 3).float())
-    return np.asarray(pixel_shuffle(fine, factor)[0, 0])
+    fine = interpolated(x, cubic_kernel(factor, 3).float(), factor)
+    return np.asarray(fine[0, 0])
 
 
 def judged(volume: Array, scan: Scan) -> dict[str, float]:

@@ -52,6 +52,10 @@ def test_thin_probe_equals_brute_probe(make_network, kind, ndim):
         ("msdnet", {"depth": 4, "ndim": 3}),
         ("light_sr", {"ndim": 2, "blocks": 2, "upscale_factor": 4}),
         ("light_sr", {"ndim": 3, "blocks": 2}),
+        ("light_sr", {"ndim": 3, "features": 2, "upscale_factor": 8}),
+        ("rep_sr", {"ndim": 2, "features": 4, "upscale_factor": 8}),
+        ("rep_sr", {"ndim": 3, "features": 3, "merged": True}),
+        ("msdnet_sr", {"ndim": 2, "upscale_factor": 4, "adjacent_slices": 3}),
     ],
 )
 def test_registered_networks_declare_their_halo(name, kwargs):
