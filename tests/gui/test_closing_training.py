@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication
 from train_helpers import JOBS, opened
 
 from napari_geosr.gui import _closing
@@ -84,6 +85,63 @@ def test_closing_the_window_asks_once(viewer, qtbot, running, monkeypatch):
     assert running.requested() == "pause"
     assert not closing.eventFilter(window, Close(spontaneous=True))
     assert len(asked) == 2
+
+
+def menu_action(viewer, title: str):
+    (found,) = (
+        action
+        for action in viewer.window.file_menu.actions()
+        if action.text().replace("&", "") == title
+    )
+    return found
+
+
+@pytest.mark.parametrize(("title", "quits"), [("Exit", True), ("Close Window", False)])
+def test_the_file_menu_asks_as_well(viewer, qtbot, running, monkeypatch, title, quits):
+    watching(viewer, qtbot, running)
+    window = viewer.window._qt_window
+    monkeypatch.setattr(QApplication, "activeWindow", lambda: window)
+    closed = []
+    close = lambda _window, **how: closed.append(how)  # noqa: E731
+    monkeypatch.setattr(type(window), "close", close)
+    answers, asked = ["stay", "close"], []
+
+    def ask(jobs, _parent):
+        asked.extend(job.path for job in jobs)
+        return answers.pop(0)
+
+    monkeypatch.setattr(_closing, "ask", ask)
+    action = menu_action(viewer, title)
+    action.trigger()
+    assert (asked, closed) == ([running.path], [])
+    action.trigger()
+    # Not a second time, by napari.
+    assert closed == [{"quit_app": quits, "confirm_need": False}]
+    assert running.requested() == ""
+    action.trigger()
+    assert closed[1:] == [{"quit_app": quits, "confirm_need": True}]
+    assert len(asked) == 2
+    monkeypatch.undo()
+
+
+def test_exit_asks_for_the_jobs_of_all_windows(
+    make_napari_viewer, qtbot, running, monkeypatch
+):
+    first, second = (make_napari_viewer(show=True) for _ in range(2))
+    watching(first, qtbot, running)
+    closing = closing_of(second.window._qt_window)
+    asked = []
+
+    def ask(jobs, _parent):
+        asked.append([job.path for job in jobs])
+        return "pause"
+
+    monkeypatch.setattr(_closing, "ask", ask)
+    assert closing.ask() == ""
+    assert closing.ask(everywhere=True) == "pause"
+    assert asked == [[running.path]]
+    assert running.requested() == "pause"
+    assert closing_of(first.window._qt_window).ask() == ""
 
 
 def test_nothing_is_asked_when_nothing_runs(viewer, qtbot, running, monkeypatch):
