@@ -69,6 +69,7 @@ def test_the_train_dock_learns_from_a_labels_layer(viewer, qtbot, foam, tmp_path
     qtbot.waitUntil(lambda: preview_layer(viewer) is not None, timeout=10_000)
     assert isinstance(preview_layer(viewer), Labels)
     view.tune_button.click()
+    qtbot.waitUntil(lambda: dock.name.text().endswith("-tuned"), timeout=30_000)
     assert dock.plan().settings["labels"] == 2
     # Other questions take images alone.
     dock.have.setCurrentIndex(answers.find(answers.questions(), "noise2noise"))

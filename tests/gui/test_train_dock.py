@@ -39,7 +39,7 @@ def test_from_layers_to_a_restored_scan(viewer, qtbot, tmp_path):
     assert preview.colormap.name == "viridis"
     assert "PSNR" in view.figures.text()
     view.tune_button.click()
-    assert dock.name.text() == "mine-tuned"
+    qtbot.waitUntil(lambda: dock.name.text() == "mine-tuned", timeout=30_000)
     settings = dock.plan().settings
     assert settings["from_model"] == str(JobFolder(view.job).status().result)
     assert settings["network_options"]["width"] == 2

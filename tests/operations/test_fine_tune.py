@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from napari_geosr.learning.methods import METHODS, config_class
-from napari_geosr.models.card import ModelCard
 from napari_geosr.operations import fine_tune
 from napari_geosr.operations.fine_tune import fine_tune_settings
 
@@ -71,12 +70,10 @@ def test_a_model_from_before_a_setting_has_not_got_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     written = {"ndim": 2, "levels": 1, "features": 4, "residual": False}
-    values = {"network": "unet", "network_kwargs": written}
-    kwargs = ModelCard._complete(values)["network_kwargs"]
     card = SimpleNamespace(
         method="supervised",
         network="unet",
-        network_kwargs=kwargs,
+        network_kwargs=written,
         axes="YX",
         adjacent_slices=1,
         upscale_factor=1,

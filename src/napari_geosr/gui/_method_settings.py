@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -10,9 +11,12 @@ from qtpy.QtWidgets import QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.steps import ResultReady, StageStarted, Step
 from napari_geosr.gui._form import ConfigForm
 from napari_geosr.gui._remembered import recall, remember
 from napari_geosr.gui._train_memory import MethodMemory
+from napari_geosr.gui._warm_up import load_torch_libraries
+from napari_geosr.gui._worker import Run
 from napari_geosr.operations import catalogue
 from napari_geosr.operations.fine_tune import fine_tune_settings
 from napari_geosr.operations.train import config_class, networks
@@ -51,6 +55,7 @@ class MethodSettings(QWidget):
         super().__init__(parent)
         self._name, self._steps = name, steps
         self._memory = MethodMemory()
+        self._reading: Run | None = None
         self._key = ""
         self.method = ""
         self.form: Any = None
@@ -162,12 +167,41 @@ class MethodSettings(QWidget):
     def _on_changed(self, *_: object) -> None:
         self.changed.emit()
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether the network of a model is still to be taken over."""
+        return self._reading is not None
+
     def _on_from_model(self, name: str) -> None:
         """Take over the network of a model of the zoo: its weights fit no other."""
+        if self._reading is not None:
+            self._reading.detach()
+            self._reading = None
         if not name or self.form.editor(_FROM).findText(name) < 0:
             return
-        found = fine_tune_settings(name)
+        self._reading = Run(
+            lambda _stop: tune_steps(name),
+            owner=self,
+            on_result=self._on_network,
+            on_error=self.failed.emit,
+            on_finished=self._on_read,
+        )
+
+    def _on_network(self, found: Mapping[str, Any]) -> None:
         self.set_values({k: v for k, v in found.items() if k != _FROM})
+
+    def _on_read(self) -> None:
+        self._reading = None
+
+
+def tune_steps(model: str | Path) -> Generator[Step, None, None]:
+    """Find the settings of a training that starts from a model: ``ResultReady(dict)``.
+
+    For a worker: it loads torch, as only the network's module knows all its settings.
+    """
+    load_torch_libraries()
+    yield StageStarted(message="Reading the model to start from")
+    yield ResultReady(result=fine_tune_settings(model))
 
 
 def _lasting(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from napari_geosr.gui._estimate_words import estimate_text
 from napari_geosr.gui._labelled import add_row
 from napari_geosr.gui._layers import unwrapped
 from napari_geosr.gui._lifetime import Connections
-from napari_geosr.gui._method_settings import ABOVE, TUNED
+from napari_geosr.gui._method_settings import ABOVE, TUNED, tune_steps
 from napari_geosr.gui._position import plane_on_screen
 from napari_geosr.gui._remembered import recall, remember
 from napari_geosr.gui._train_start import Plan, start_steps, time_steps
@@ -30,7 +30,6 @@ from napari_geosr.gui._training_data import DataRow, missing, suggest
 from napari_geosr.gui._worker import Run
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.operations.fine_tune import fine_tune_settings
 from napari_geosr.operations.train import config_class, needs, roles
 
 if TYPE_CHECKING:
@@ -156,15 +155,24 @@ class TrainDock(TrainWidgets):
 
     def fine_tune(self, job: Path) -> None:
         """Fill the dock for a training that starts from the model of a job."""
+        if self._run is not None:
+            self.message.show_message("Wait for what is being prepared, or cancel it.")
+            return
         try:
             folder = JobFolder(job)
             values, bundle = folder.values(), folder.status().result
             if bundle is None:
                 raise ConfigError(f"{folder.path.name} has made no model yet.")
-            settings = fine_tune_settings(bundle)
         except GeoSRError as error:
             self.message.show_error(error)
             return
+        self._begin(
+            lambda _stop: tune_steps(bundle),
+            partial(self._on_tuning, values),
+            self._on_error,
+        )
+
+    def _on_tuning(self, values: dict[str, Any], settings: dict[str, Any]) -> None:
         method = str(values.get("method"))
         use = "labels" if "labels" in settings else ""
         self.have.setCurrentIndex(answers.find(self._questions, method, use))
@@ -329,6 +337,9 @@ class TrainDock(TrainWidgets):
         self.message.clear()
         self.data_message.clear()
         self.settings_message.clear()
+        if self.settings.is_reading:
+            self.message.show_message("The model to start from is being read: wait.")
+            return None
         try:
             return self.plan()
         except GeoSRError:

@@ -12,8 +12,6 @@ from napari_geosr.models.calibration import SpreadCalibration
 
 #: Of the card's layout; a card of a later version is refused.
 SCHEMA_VERSION = 1
-#: Settings of networks that older cards lack, and what they were before.
-_ADDED_SINCE: dict[str, dict[str, Any]] = {"unet": {"batch_norm": False}}
 #: Percentiles kept of the intensities of training volumes.
 QUANTILE_LEVELS = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
 
@@ -134,7 +132,7 @@ class ModelCard(Config):
     network: str
     """Name of the architecture in the registry."""
     network_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the architecture."""
+    """Settings of the architecture; it has defaults for those that it got later."""
     axes: Literal["YX", "ZYX"]
     """What the network works on: planes or volumes."""
     adjacent_slices: int = Field(1, ge=1)
@@ -175,18 +173,6 @@ class ModelCard(Config):
     """Checksum of ``weights.safetensors``."""
     n_parameters: int = Field(ge=1)
     """Number of weights."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _complete(cls, values: Any) -> Any:
-        """Name the settings that the network got after the card was written."""
-        if not isinstance(values, dict):
-            return values
-        kwargs = values.get("network_kwargs", {})
-        added = _ADDED_SINCE.get(str(values.get("network")), {})
-        if not isinstance(kwargs, dict) or not added.keys() - kwargs.keys():
-            return values
-        return values | {"network_kwargs": {**added, **kwargs}}
 
     @model_validator(mode="after")
     def _check(self) -> ModelCard:

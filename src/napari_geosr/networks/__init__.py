@@ -3,10 +3,16 @@
 A network module offers ``NetworkConfig`` (a `napari_geosr.core.config.Config`) and
 ``build(config) -> torch.nn.Module`` whose result has a ``spec`` attribute, a
 `napari_geosr.networks.spec.NetworkSpec`.
+
+A setting that a network gets later must do, at its default, what the network did before
+there was the setting: model cards name the settings that there were when they were
+written. What new trainings are to take instead stands in ``training_defaults``
+(`napari_geosr.learning.architecture`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.registry import Registry
@@ -20,6 +26,19 @@ NETWORKS = Registry(
     noun="network",
     not_entries=frozenset({"spec"}),
 )
+
+
+def all_settings(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a network of which `kwargs`, those of a card, name some.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such network, or it has no such setting.
+    """
+    config = NETWORKS.load(name).NetworkConfig.from_mapping(kwargs)
+    values: dict[str, Any] = config.model_dump(mode="json")
+    return values
 
 
 def build_network(name: str, /, **kwargs: Any) -> nn.Module:

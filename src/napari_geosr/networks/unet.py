@@ -65,7 +65,8 @@ class NetworkConfig(ScoresConfig):
     top_skip: bool = True
     """Hand the maps of full size over to the end; N2V2 leaves that out."""
     batch_norm: bool = False
-    """Bring maps to a common scale: that of each batch in training, fixed after it."""
+    """Bring maps to a common scale: that of each batch in training, fixed after it.
+    Cards from before there were norms do not name it, and mean none."""
     upscale_factor: Literal[1, 2, 4, 8] = 1
     """Output voxels per input voxel along every axis that the network works on."""
 

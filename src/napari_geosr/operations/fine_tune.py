@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_geosr.learning.methods import config_class
+from napari_geosr.networks import all_settings
 from napari_geosr.operations import catalogue
 
 #: Fields of a training that say which network it is.
@@ -28,6 +29,8 @@ def fine_tune_settings(
 ) -> dict[str, Any]:
     """Return the fields of a training that starts from a model, network and all.
 
+    Loads the network's module, and torch with it.
+
     Fields that say the same as the network's options are None, so that nothing is given
     twice where the fields of an earlier training are replaced by these.
 
@@ -40,11 +43,13 @@ def fine_tune_settings(
 
     Raises
     ------
-    ModelError
-        If there is no such model.
+    ModelError, ConfigError
+        If there is no such model, or no such network.
     """
     card = catalogue.find(name_or_path).card
-    options = {k: v for k, v in card.network_kwargs.items() if k not in _FOLLOW}
+    # All of them: trainings have other defaults than those that a card means.
+    found = all_settings(card.network, card.network_kwargs)
+    options = {k: v for k, v in found.items() if k not in _FOLLOW}
     settings: dict[str, Any] = {
         "from_model": str(name_or_path),
         "network": card.network,

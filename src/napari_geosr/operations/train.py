@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches
     from napari_geosr.learning.preview import SlicePreview
     from napari_geosr.models.bundle import Model as BundledModel
-    from napari_geosr.models.card import ModelCard
 
 
 __all__ = [
@@ -446,6 +445,7 @@ def _weights_of(config: TrainingConfig, method: Method) -> dict[str, Any]:
         If there is no such model, or its network differs.
     """
     from napari_geosr.models import zoo
+    from napari_geosr.networks import all_settings
 
     assert config.from_model is not None
     try:
@@ -453,7 +453,11 @@ def _weights_of(config: TrainingConfig, method: Method) -> dict[str, Any]:
         weights: dict[str, Any] = model.network().state_dict()
     except ModelError as error:
         raise ModelError(f"The model to start from: {error}") from error
-    theirs = {"network": model.card.network, **_all_settings(model.card)}
+    card = model.card
+    theirs = {
+        "network": card.network,
+        **all_settings(card.network, card.network_kwargs),
+    }
     ours = {"network": config.network, **method.network_kwargs()}
     differ = sorted(
         k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k)
@@ -466,12 +470,3 @@ def _weights_of(config: TrainingConfig, method: Method) -> dict[str, Any]:
             "model."
         )
     return weights
-
-
-def _all_settings(card: ModelCard) -> dict[str, Any]:
-    """Settings of a card's network, with those that were not there when it was made."""
-    from napari_geosr.networks import NETWORKS
-
-    kind = NETWORKS.load(card.network).NetworkConfig
-    values: dict[str, Any] = kind.create(**card.network_kwargs).model_dump(mode="json")
-    return values
