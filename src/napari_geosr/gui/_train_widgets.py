@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     import napari.viewer
 
 NO_ESTIMATE = "Estimate: –"
+#: Pixels that stay free around what is scrolled to.
+_MARGIN = 8
 
 
 class TrainWidgets(QWidget):
@@ -139,8 +142,20 @@ class TrainWidgets(QWidget):
         column.addWidget(self.settings_message)
         column.addWidget(self.estimate)
         column.addLayout(actions)
-        for widget in (self.message, self.advanced, self.view, self.jobs_button):
+        # The curves above all that opens: there are thirty settings.
+        for widget in (self.message, self.view, self.advanced, self.jobs_button):
             column.addWidget(widget)
         column.addStretch(1)
-        fill_with_scrolling(self, inner)
+        self._scroll = fill_with_scrolling(self, inner)
         self.view.setVisible(False)
+        self._showing = QTimer(self)
+        self._showing.setSingleShot(True)
+        self._showing.timeout.connect(self._scroll_to_curves)
+
+    def show_view(self) -> None:
+        """Show the job, and scroll to its curves when it is laid out."""
+        self.view.setVisible(True)
+        self._showing.start(0)
+
+    def _scroll_to_curves(self) -> None:
+        self._scroll.ensureWidgetVisible(self.view.plot, 0, _MARGIN)

@@ -393,7 +393,7 @@ class TrainDock(TrainWidgets):
     def _watch_job(self, job: Path) -> None:
         row = self._rows.get("source")
         self.view.set_job(job, source=None if row is None else row.layer())
-        self.view.setVisible(True)
+        self.show_view()
         self.message.show_message(
             "The training goes on when napari is closed; Jobs… shows it again."
         )

@@ -1,0 +1,42 @@
+"""The curves of a training are in sight, whatever else is open in the Train dock."""
+
+from __future__ import annotations
+
+import pytest
+from train_helpers import TRAIN, noisy_scans, opened
+
+from napari_geosr.jobs.folder import JobFolder
+
+
+@pytest.fixture
+def job(tmp_path) -> JobFolder:
+    values = {"operation": "train", "method": "noise2noise", "training": {}}
+    job = JobFolder.create(tmp_path / "foam", values, name="foam")
+    for step in (10, 20):
+        losses = {"loss": 1 / step, "validation": 2 / step}
+        job.append("progress", step=step, total=100, losses=losses)
+    job.set_state("paused", done=20, total=100)
+    return job
+
+
+def in_sight(widget) -> bool:
+    """Whether all of a widget is on the screen, and not scrolled away."""
+    return bool(widget.visibleRegion().boundingRect() == widget.rect())
+
+
+def test_advanced_does_not_push_the_curves_away(make_napari_viewer, qtbot, job):
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1366, 768)
+    noisy_scans(viewer)
+    dock = opened(viewer, TRAIN)
+    dock.advanced.set_open(True)
+    qtbot.waitUntil(lambda: not in_sight(dock.settings), timeout=5000)
+    dock._watch_job(job.path)
+    plot = dock.view.plot
+    qtbot.waitUntil(lambda: dock.view.state == "paused", timeout=10_000)
+    qtbot.waitUntil(lambda: in_sight(plot), timeout=5000)
+    assert plot.n_points() > 2
+    dock.advanced.set_open(False)
+    dock.advanced.set_open(True)
+    qtbot.wait(50)
+    assert in_sight(plot)
