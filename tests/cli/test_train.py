@@ -93,6 +93,16 @@ def test_what_is_wrong_is_said_before_a_folder_is_made(
     assert not (scans / "job").exists()
 
 
+def test_names_follow_from_method_and_source(scans: Path, capsys: Any) -> None:
+    for i, expected in enumerate(["noise2noise-a", "noise2noise-a-2"]):
+        assert train("--prepare", out=f"job{i}") == 0
+        capsys.readouterr()
+        shown = values(capsys, "jobs", "show", f"job{i}")
+        assert shown["name"] == shown["config"]["training"]["name"] == expected
+    assert run(["train", "noise2noise", "--help"]) == 0
+    assert "mine" not in capsys.readouterr().out
+
+
 def test_a_method_has_to_be_chosen(capsys: Any) -> None:
     assert run(["train"]) == 2
     assert "noise2noise" in capsys.readouterr().err

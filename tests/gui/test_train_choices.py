@@ -91,18 +91,55 @@ def test_what_a_training_started_from_is_not_kept(viewer, qtbot, tmp_path):
     assert (values["steps"], values["layers"]) == (77, settings["layers"])
     assert not values["from_model"]
     assert values["preview_slice"] is None
-    assert values["name"] == "mine"
+    assert values["name"] == "noise2noise-first"
     # What an earlier release kept is not taken up either.
     kind = config_class("noise2noise")
     remember("train_noise2noise", kind.create(**(settings | own)))
     third = type(dock)(viewer)
     qtbot.addWidget(third)
     assert not third.settings.values()["from_model"]
-    assert third.settings.values()["name"] == "mine"
+    assert third.settings.values()["name"] == "noise2noise-first"
     dock.settings.keep(settings | {"name": "my-rock"})
     fourth = type(dock)(viewer)
     qtbot.addWidget(fourth)
     assert fourth.settings.values()["name"] == "my-rock"
+
+
+def test_a_name_is_proposed_after_method_and_data(viewer, qtbot, tmp_path, monkeypatch):
+    noisy_scans(viewer)
+    monkeypatch.setattr(train_dock, "taken_names", lambda: {"noise2noise-first"})
+    dock = opened(viewer, TRAIN)
+
+    def name() -> str:
+        return str(dock.settings.values()["name"])
+
+    qtbot.waitUntil(lambda: name() == "noise2noise-first-2", timeout=10_000)
+    assert dock.name.text() == "noise2noise-first-2"
+    dock.name.clear()
+    dock.name.textEdited.emit("")
+    assert dock.name.text() == ""  # a person is about to type
+    assert name() == "noise2noise-first-2"
+    dock._rows["source"].set_files((tmp_path / "Rock 7.ome.tif",))
+    assert name() == "noise2noise-rock-7"
+    question = answers.find(answers.questions(), "noise2void")
+    dock.have.setCurrentIndex(question)
+    assert name() == "noise2void-first"
+    dock.name.setText("foam")
+    dock.have.setCurrentIndex(answers.find(answers.questions(), "noise2noise"))
+    dock._rows["source"].set_files((tmp_path / "other.tif",))
+    assert name() == "noise2noise-other"
+    dock.have.setCurrentIndex(question)
+    assert name() == "foam"
+    # What was proposed is not kept as if a person had given it.
+    plan = train_dock.Plan("noise2void", dock.settings.values(), {})
+    dock._remember(plan, named=False)
+    again = type(dock)(viewer)
+    qtbot.addWidget(again)
+    assert not again.settings.is_named
+    dock._remember(plan, named=True)
+    third = type(dock)(viewer)
+    qtbot.addWidget(third)
+    assert third.name.text() == "foam"
 
 
 def test_an_estimate_is_for_the_settings_that_it_was_made_of(

@@ -20,6 +20,7 @@ from napari_geosr.operations.train_from_projections import (
     METHODS_FROM_PROJECTIONS,
     ScansConfig,
 )
+from napari_geosr.operations.train_name import proposed_name
 
 if TYPE_CHECKING:
     from napari_geosr.jobs.folder import JobFolder
@@ -99,6 +100,7 @@ def _new_job(
     """Make the folder of a job from flags and a file of settings."""
     from napari_geosr.jobs.folder import JobFolder
     from napari_geosr.jobs.index import register
+    from napari_geosr.jobs.naming import taken_names
 
     kind = config_class(method)
     given = {} if config is None else config.model_dump(exclude_unset=True)
@@ -110,6 +112,9 @@ def _new_job(
     values = kept | given
     if values.get("from_model") and not values.keys() & OF_THE_NETWORK:
         values = fine_tune_settings(values["from_model"], method) | values
+    if "name" not in values:
+        sources = values.get("source") or ()
+        values["name"] = proposed_name(method, sources, taken_names())
     job = TrainJob(
         method=method,
         training=kind.create(**values),

@@ -17,6 +17,7 @@ from napari_geosr.operations.train_from_projections import (
     ProjectionsTrainJob,
     ScansConfig,
 )
+from napari_geosr.operations.train_name import proposed_name
 
 if TYPE_CHECKING:
     from napari_geosr.jobs.folder import JobFolder
@@ -76,12 +77,15 @@ def new_job_from_scans(
     """Make the folder of a job that learns from projections."""
     from napari_geosr.jobs.folder import JobFolder
     from napari_geosr.jobs.index import register
+    from napari_geosr.jobs.naming import taken_names
 
     given = {} if config is None else config.model_dump(exclude_unset=True)
     kept = {} if settings is None else _training_of(settings)
     values = {k: v for k, v in kept.items() if k not in ("source", "target")} | given
     if values.get("from_model") and not values.keys() & OF_THE_NETWORK:
         values = fine_tune_settings(values["from_model"], method) | values
+    if "name" not in values and scans.projections is not None:
+        values["name"] = proposed_name(method, [scans.projections], taken_names())
     job = ProjectionsTrainJob.create_for(method, scans, values)
     job.check()
     folder = JobFolder.create(out, job.to_values(), name=job.training.name)

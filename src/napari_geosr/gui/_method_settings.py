@@ -19,11 +19,13 @@ from napari_geosr.gui._warm_up import load_torch_libraries
 from napari_geosr.gui._worker import Run
 from napari_geosr.operations import catalogue
 from napari_geosr.operations.fine_tune import fine_tune_settings
-from napari_geosr.operations.train import config_class, networks
+from napari_geosr.operations.train import TrainingConfig, config_class, networks
 
 _FROM = "from_model"
 #: What one training is about, and not how a person likes to train.
 _NOT_KEPT = frozenset({_FROM, "preview_slice"})
+#: What a config is called where nobody named it.
+_NO_NAME = TrainingConfig.model_fields["name"].default
 #: How the name of a training ends that starts from the model of another.
 TUNED = "-tuned"
 #: Fields that the dock shows above *Advanced*.
@@ -56,7 +58,7 @@ class MethodSettings(QWidget):
         self._name, self._steps = name, steps
         self._memory = MethodMemory()
         self._reading: Run | None = None
-        self._key = ""
+        self._key = self._proposed = ""
         self.method = ""
         self.form: Any = None
         layout = QVBoxLayout(self)
@@ -80,12 +82,13 @@ class MethodSettings(QWidget):
         if key == self._key:
             return
         if self.form is not None:
-            self._memory.leave(self.values())
+            self._memory.leave(self._entered())
         kind = config_class(method)
         if method != self.method:
             self._make_form(kind)
         self.method, self._key = method, key
-        start = kind().model_dump() | dict(defaults or {})
+        # No name is one that the dock proposes.
+        start = kind().model_dump() | {"name": ""} | dict(defaults or {})
         try:
             kept = recall(f"train_{key}", kind).model_dump(exclude_unset=True)
         except ConfigError as error:
@@ -94,26 +97,53 @@ class MethodSettings(QWidget):
         shown = start | _lasting(kept)
         shown.pop("preview_slice")  # that on the screen
         self.set_values(self._memory.enter(key, kind, shown))
-        self._memory.begin(self.values())
+        self._memory.begin(self._entered())
         self._on_changed()
 
     def values(self) -> dict[str, Any]:
-        """What the person set, not yet validated; without the data."""
-        above = {"name": self._name.text().strip(), "steps": self._steps.value()}
+        """What the person set, not yet validated; without the data.
+
+        Where there is no name it is the one that is proposed.
+        """
+        entered = self._entered()
+        return entered | {"name": entered["name"] or self._proposed}
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a person gave the model a name, other than the one proposed."""
+        return bool(self._own_name())
+
+    def propose(self, name: str) -> None:
+        """Call the model `name` unless a person calls it otherwise."""
+        if name == self._proposed:
+            return  # who has just emptied the field wants to type
+        is_free = not self.is_named
+        self._proposed = name
+        self._name.setPlaceholderText(name)
+        if is_free:
+            self._name.setText(name)
+
+    def _entered(self) -> dict[str, Any]:
+        """What the person set; a name that is only proposed is none."""
+        above = {"name": self._own_name(), "steps": self._steps.value()}
         return dict(self.form.values()) | above
+
+    def _own_name(self) -> str:
+        name = str(self._name.text()).strip()
+        return "" if name == self._proposed else name
 
     def set_values(self, values: Mapping[str, Any]) -> None:
         """Show `values`; fields that the method does not have are left out."""
         self.form.set_values(values)
         if "name" in values:
-            self._name.setText(values["name"])
+            self._name.setText(values["name"] or self._proposed)
         if "steps" in values:
             self._steps.setValue(values["steps"])
 
     def adopt(self, values: Mapping[str, Any]) -> None:
         """Show `values` as this method's own, which are not taken to others."""
         self.set_values(values)
-        self._memory.begin(self.values())
+        self._memory.begin(self._entered())
 
     def keep(self, values: Mapping[str, Any]) -> None:
         """Keep the settings for the next session, but not from what it started.
@@ -206,6 +236,8 @@ def tune_steps(model: str | Path) -> Generator[Step, None, None]:
 
 def _lasting(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that hold for a training of another day."""
-    is_tuned = str(values.get("name", "")).endswith(TUNED)
-    left_out = _NOT_KEPT | {"name"} if is_tuned else _NOT_KEPT
+    name = str(values.get("name", ""))
+    # Who has the config's default has given no name.
+    is_own = name != _NO_NAME and not name.endswith(TUNED)
+    left_out = _NOT_KEPT if is_own else _NOT_KEPT | {"name"}
     return {k: v for k, v in values.items() if k not in left_out}

@@ -61,9 +61,12 @@ class TrainWidgets(QWidget):
         self.method = combo("Method", "The learning method; the first fits best.")
         self.need = text_label("What the method needs", "What the method needs.")
         self.data_message = MessageRow(shortcut="Alt+Shift+K")
-        self.name = QLineEdit("mine")
+        self.name = QLineEdit()
         self.name.setAccessibleName("Model name")
-        self.name.setToolTip("Name of the model: small letters, digits, - and _.")
+        self.name.setToolTip(
+            "Name of the model: small letters, digits, - and _. Unless you give it "
+            "another one it is called after the method and the data."
+        )
         self.steps = QSpinBox()
         self.steps.setRange(1, 10**7)
         self.steps.setAccessibleName("Steps")

@@ -125,6 +125,13 @@ class DataRow(QWidget):
         """Whether neither a layer nor a file is chosen."""
         return self.combo.fixed_entry() == FROM_FILES and not self._files
 
+    def first_name(self) -> str:
+        """Name of the first file or layer that is chosen; empty where none is."""
+        if self.combo.fixed_entry() == FROM_FILES:
+            return self._files[0].name if self._files else ""
+        layers = self._layers()
+        return str(layers[0].name) if layers else ""
+
     def set_files(self, files: tuple[Path, ...]) -> None:
         """Choose files."""
         self._files = files

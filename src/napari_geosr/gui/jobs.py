@@ -98,7 +98,8 @@ class JobsDock(QWidget):
         )
         self.remove_button.setEnabled(False)
         self.add_button = button(
-            "&Add…", "Add a job by its folder: one that was moved, or made elsewhere."
+            "Add &job…",
+            "Add a job by its folder: one that was moved, or made elsewhere.",
         )
         self.train_button = button("&Train…", "Open the Train dock.")
         self.message = MessageRow()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeError
-from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.core.steps import ResultReady, StageStarted, Step
 from napari_geosr.gui import _train_questions as answers
 from napari_geosr.gui._docks import JOBS, SharedPlace, open_dock
 from napari_geosr.gui._estimate_words import estimate_text
@@ -30,7 +31,9 @@ from napari_geosr.gui._training_data import DataRow, missing, suggest
 from napari_geosr.gui._worker import Run
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.naming import taken_names
 from napari_geosr.operations.train import config_class, needs, roles
+from napari_geosr.operations.train_name import proposed_name
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -71,11 +74,14 @@ class TrainDock(TrainWidgets):
         self._used: list[weakref.ref[Any]] = []
         self._gone = ""
         self._revision = 0
+        self._taken: set[str] = set()
+        self._naming: Run | None = None
         self._folder = user_data_path("napari-geosr", appauthor=False) / "jobs"
         self._show_busy(False)
         self._show_folder()
         self._connect()
         self._recall()
+        self._list_names()
 
     def _connect(self) -> None:
         self.have.currentIndexChanged.connect(self._on_have)
@@ -236,6 +242,26 @@ class TrainDock(TrainWidgets):
         self.data_message.clear()
         self.settings_message.clear()
         self._show_missing()
+        self._propose_name()
+
+    def _list_names(self) -> None:
+        """Look, in a worker, which names models and trainings have already."""
+        self._naming = Run(
+            lambda _stop: _names_steps(), owner=self, on_result=self._on_names
+        )
+
+    def _on_names(self, names: set[str]) -> None:
+        self._taken = names
+        self._propose_name()
+
+    def _propose_name(self) -> None:
+        """Name the model after what is chosen, unless a person has named it."""
+        source = self._rows.get("source")
+        name = "" if source is None else source.first_name()
+        method = self.method.currentText()
+        self.settings.propose(
+            proposed_name(method, [name] if name else [], self._taken)
+        )
 
     # Actions
 
@@ -316,22 +342,24 @@ class TrainDock(TrainWidgets):
         folder, name = self._folder, str(plan.settings["name"])
         self._begin(
             lambda stop: start_steps(plan, folder, name, should_stop=stop),
-            partial(self._on_started, plan),
+            partial(self._on_started, plan, self.settings.is_named),
             self._on_not_started,
         )
 
-    def _on_started(self, plan: Plan, job: Path) -> None:
+    def _on_started(self, plan: Plan, named: bool, job: Path) -> None:
         self._watch_job(job)
+        self._list_names()
         try:
-            self._remember(plan)
+            self._remember(plan, named)
         except GeoSRError as error:
             self.message.show_error(error)
 
-    def _remember(self, plan: Plan) -> None:
+    def _remember(self, plan: Plan, named: bool = True) -> None:
         use = self._questions[self.have.currentIndex()].use
         choices = TrainChoices(method=plan.method, use=use, folder=self._folder)
         remember("train", choices)
-        self.settings.keep(plan.settings)
+        kept = {k: v for k, v in plan.settings.items() if k != "name" or named}
+        self.settings.keep(kept)
 
     def _checked_plan(self) -> Plan | None:
         self.message.clear()
@@ -405,3 +433,7 @@ class TrainDock(TrainWidgets):
         self.cancel_button.setVisible(busy)
         self.estimate_button.setVisible(not busy)
         self.start_button.setEnabled(not busy)
+
+
+def _names_steps() -> Generator[Step, None, None]:
+    yield ResultReady(result=taken_names())

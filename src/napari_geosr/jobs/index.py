@@ -136,8 +136,8 @@ def _status(path: Path, facts: dict[str, Any]) -> JobStatus:
             updated=0.0,
             message=f"There is no job in {path} any more: it was deleted or moved, or "
             "its drive is not there. If it was moved, give its new folder once "
-            "(napari-geosr jobs show FOLDER, or Add… in the Jobs dock); `napari-geosr "
-            f"jobs remove {path}` takes it off the list.",
+            "(napari-geosr jobs show FOLDER, or Add job… in the Jobs dock); "
+            f"`napari-geosr jobs remove {path}` takes it off the list.",
         )
 
 

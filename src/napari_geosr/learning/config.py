@@ -29,10 +29,11 @@ class TrainingConfig(Config):
         title="Target",
         description="What the sources should become, in their order.",
     )
-    name: str = Field(
+    name: Annotated[str, Parameter(show_default=False)] = Field(
         "mine",
         title="Model name",
-        description="Name of the trained model: small letters, digits, - and _.",
+        description="Name of the trained model: small letters, digits, - and _; by "
+        "default made of the method and the first source.",
     )
     steps: int = Field(
         3000, ge=1, title="Steps", description="Updates of the network's weights."

@@ -37,6 +37,7 @@ from napari_geosr.operations.train_checks import (
 )
 from napari_geosr.operations.train_finer import finer_targets
 from napari_geosr.operations.train_inputs import note_inputs, refuse_other_inputs
+from napari_geosr.operations.train_name import proposed_name
 from napari_geosr.physics.simulated import is_simulated, open_simulated
 
 if TYPE_CHECKING:
@@ -352,7 +353,8 @@ def train(method: str, folder: str | Path, **settings: Any) -> BundledModel:
     folder : str or Path
         Gets checkpoints and the model's bundle.
     **settings
-        Fields of the method's config: ``source``, ``target``, ``steps``, …
+        Fields of the method's config: ``source``, ``target``, ``steps``, …; without a
+        ``name`` the model is called after the method and the first source.
 
     Returns
     -------
@@ -366,6 +368,9 @@ def train(method: str, folder: str | Path, **settings: Any) -> BundledModel:
     from napari_geosr.models import bundle
 
     training = config_class(method).create(**settings)
+    if "name" not in settings:
+        name = proposed_name(method, training.source)
+        training = training.model_copy(update={"name": name})
     job = TrainJob(method=method, training=training).with_absolute_paths()
     steps = train_steps(job, Path(folder), opened=job.check())
     return bundle.load(run_to_end(steps))

@@ -1,0 +1,15 @@
+"""Names that a new model should not have: those of other models and trainings."""
+
+from __future__ import annotations
+
+from napari_geosr.jobs import index
+from napari_geosr.operations import catalogue
+
+
+def taken_names() -> set[str]:
+    """Return the names of all models at hand and of all known jobs.
+
+    Reads their cards and folders.
+    """
+    models = {entry.name for entry in catalogue.list_models()}
+    return models | {status.name for status in index.list_jobs()}

@@ -1,0 +1,49 @@
+"""What a model is called where a person gives no name: after method and source."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Container, Sequence
+from pathlib import Path
+
+from napari_geosr.io.suffixes import READ_SUFFIXES, stem_of, suffix_of
+from napari_geosr.physics.simulated import is_simulated
+
+#: Letters of a source's name that are taken: longer ones are cut.
+_LONGEST = 32
+
+
+def proposed_name(
+    method: str, sources: Sequence[str | Path], taken: Container[str] = ()
+) -> str:
+    """Return a name such as ``noise2void-scan12``.
+
+    Parameters
+    ----------
+    method : str
+        Name of the learning method.
+    sources : sequence of str or Path
+        Files, folders or names of layers; the first one counts.
+    taken : container of str
+        Names that are not to be given again: then it ends in ``-2``, ``-3``, …
+    """
+    of_source = _in_letters(sources[0]) if sources else ""
+    name = f"{method}-{of_source}" if of_source else method
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name}-{number}"
+    return found
+
+
+def _in_letters(source: str | Path) -> str:
+    """The name of a source in small letters, digits, dots, - and _ alone."""
+    path = Path(source)
+    if is_simulated(path):
+        stem = str(source).split(":")[1]  # of simulated:ct-scan:0-127 the kind
+    else:  # what follows the dot of a folder scan_0.5um is no suffix
+        stem = stem_of(path) if suffix_of(path) in READ_SUFFIXES else path.name
+    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    kept = re.sub(r"[^a-z0-9._]+", "-", plain.lower())
+    return kept.strip("-._")[:_LONGEST].rstrip("-._")
