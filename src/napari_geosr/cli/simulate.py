@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -15,6 +15,16 @@ from napari_geosr.cli.options import (
     settings_from,
 )
 from napari_geosr.operations.simulate_config import SimulateConfig, StructureName
+
+_OFFSET: Any = SimulateConfig.model_fields["centre_offset"]
+
+
+class SimulateFlags(SimulateConfig):
+    """As the config, whose axis is spelled in two ways, as with all commands."""
+
+    centre_offset: Annotated[
+        float, Parameter(name=["--center-offset", "--centre-offset"])
+    ] = _OFFSET
 
 
 def simulate(
@@ -28,7 +38,7 @@ def simulate(
     /,
     *,
     out: Annotated[Path, Parameter(help="Folder for the files; made if missing.")],
-    config: Annotated[SimulateConfig | None, AS_FLAGS] = None,
+    config: Annotated[SimulateFlags | None, AS_FLAGS] = None,
     settings: SettingsPath = None,
     json: Json = False,
     overwrite: Overwrite = False,
