@@ -25,6 +25,8 @@ class Example(Config):
     is_on: bool = Field(True, title="On", description="O.")
     name: str | None = Field(None, title="Name", description="Na.")
     sides: Literal[6, 26] = Field(26, title="Sides", description="Si.")
+    unit: Literal["deg", "rad"] | None = Field(None, title="Unit", description="U.")
+    is_log: bool | None = Field(None, title="Log", description="L.")
 
 
 @pytest.fixture
@@ -48,6 +50,8 @@ def test_every_kind_of_field_goes_through(form, qtbot):
         "is_on": False,
         "name": "x",
         "sides": 6,
+        "unit": "deg",
+        "is_log": False,
     }
     with qtbot.waitSignal(form.changed):
         form.set_values({**values, "unknown": 1})
@@ -65,6 +69,8 @@ def test_widgets_suit_their_fields(form):
         "threads": QSpinBox,
         "is_on": QCheckBox,
         "name": QLineEdit,
+        "unit": QComboBox,
+        "is_log": QComboBox,
     }
     for name, kind in kinds.items():
         assert isinstance(form.editor(name), kind)
@@ -73,6 +79,8 @@ def test_widgets_suit_their_fields(form):
     assert (form.editor("number").minimum(), form.editor("number").maximum()) == (1, 9)
     assert 0 < form.editor("share").minimum() < 1e-3
     assert form.editor("threads").text() == AUTOMATIC
+    for name in ("unit", "is_log"):  # nothing is said unless a person says it
+        assert form.editor(name).currentText() == AUTOMATIC
     for name, field in Example.model_fields.items():
         assert form.editor(name).toolTip() == field.description
         assert form.editor(name).accessibleName() == field.title

@@ -124,13 +124,21 @@ class _Editor:
         kinds = [m for m in members if get_origin(m) is not Literal]
         self._kind: Any = kinds[0] if kinds else str
         self._is_mapping = dict in (self._kind, get_origin(self._kind))
+        #: What the entries of a box that cannot be typed into stand for.
+        self._entries: dict[str, Any] = {}
+        if self._choices and not kinds:
+            self._entries = {str(choice): choice for choice in self._choices}
+        elif self._kind is bool and self._optional:
+            self._entries = {"yes": True, "no": False}
+        if self._entries and self._optional:
+            self._entries = {AUTOMATIC: None} | self._entries
         listed = [m for m in field.metadata if isinstance(m, Listed)]
         self.widget: Any
         if listed:
             self.widget = NamesEdit(listed[0].names)
-        elif self._choices and not kinds:
+        elif self._entries:
             self.widget = QComboBox()
-            self.widget.addItems([str(choice) for choice in self._choices])
+            self.widget.addItems(list(self._entries))
         elif self._choices or suggestions:
             self.widget = QComboBox()
             self.widget.setEditable(True)
@@ -176,6 +184,8 @@ class _Editor:
         text = (widget.currentText() if is_box else widget.text()).strip()
         if self._is_mapping:
             return _mapping(text)
+        if self._entries:
+            return self._entries[text]
         for choice in self._choices:
             if str(choice) == text:
                 return choice
@@ -190,6 +200,9 @@ class _Editor:
             widget.setChecked(bool(value))
         elif isinstance(widget, QSpinBox | QDoubleSpinBox):
             widget.setValue(widget.minimum() if value is None else value)
+        elif self._entries:
+            texts = [text for text, meant in self._entries.items() if meant == value]
+            widget.setCurrentText(texts[0] if texts else str(value))
         elif isinstance(widget, QComboBox):
             widget.setCurrentText("" if value is None else str(value))
         elif self._is_mapping:
