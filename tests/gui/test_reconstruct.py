@@ -16,6 +16,7 @@ from tomography_helpers import (
     scan_file,
 )
 
+from napari_geosr.gui._layers import is_helper
 from napari_geosr.gui._reconstruct_widgets import CONTINUE, RUN
 from napari_geosr.operations.reconstruct import reconstruct
 
@@ -67,16 +68,24 @@ def test_the_axis_is_found(viewer, qtbot, path, made):
 
 def test_a_slice_is_previewed_in_its_place(viewer, qtbot, path):
     dock = opened(viewer, path)
-    projections = viewer.layers[-1]
+    sinogram, projections = viewer.layers
+    assert (sinogram.visible, projections.visible) == (True, False)
+    camera = viewer.scene.camera
+    before = camera.center, camera.zoom
     dock.row.setValue(4)
     tried = preview(dock, qtbot)
     layer = dock._reconstructing.preview.layer
     assert layer in viewer.layers
-    assert not projections.visible
+    assert not sinogram.visible
+    # The whole slice is seen.
+    edge = layer.data.shape[-1] * PIXEL[1]
+    np.testing.assert_allclose(camera.center[-2:], (edge - PIXEL[1]) / 2)
+    room = min(viewer.canvas.size)
+    assert 0.9 * room < camera.zoom * edge < room
     assert layer.data.shape[0] == 1
     np.testing.assert_allclose(layer.scale, (PIXEL[0], PIXEL[1], PIXEL[1]))
     assert layer.translate[0] == pytest.approx(4 * PIXEL[0])
-    assert viewer.dims.point[0] == pytest.approx(4 * PIXEL[0])
+    assert viewer.dims.point[1] == pytest.approx(4 * PIXEL[0])
     assert str(layer.units[0]) == "micrometer"
     assert "6 slices" in dock.estimate.text()
     known = dock._reconstructing.known_centre()
@@ -84,7 +93,8 @@ def test_a_slice_is_previewed_in_its_place(viewer, qtbot, path):
     np.testing.assert_allclose(tried.volume.data[0], whole.data[4], atol=1e-6)
     dock.preview_button.click()
     assert layer not in viewer.layers
-    assert projections.visible
+    assert (sinogram.visible, projections.visible) == (True, False)
+    assert (camera.center, camera.zoom) == before
 
 
 def test_the_preview_follows_slider_axis_and_settings(viewer, qtbot, path):
@@ -92,7 +102,7 @@ def test_the_preview_follows_slider_axis_and_settings(viewer, qtbot, path):
     preview(dock, qtbot)
     layer = dock._reconstructing.preview.layer
     for change in (
-        lambda: viewer.dims.set_point(0, 2 * PIXEL[0]),
+        lambda: viewer.dims.set_point(1, 4 * PIXEL[0]),
         lambda: dock.row.setValue(5),
         lambda: dock.centre.slider.setValue(30),
         lambda: dock.above.set_values({"every": 3}),
@@ -112,7 +122,7 @@ def test_the_latest_of_many_wishes_is_shown(viewer, qtbot, path):
     dock = opened(viewer, path)
     preview(dock, qtbot)
     shown = []
-    dock._reconstructing.previewed.connect(shown.append)
+    dock._reconstructing.previewed.connect(lambda tried, _: shown.append(tried))
     for value in range(40):
         dock.centre.slider.setValue(value)
         qtbot.wait(2)
@@ -135,6 +145,10 @@ def test_the_volume_is_reconstructed(viewer, qtbot, path):
     np.testing.assert_allclose(layer.scale, (PIXEL[0], PIXEL[1], PIXEL[1]))
     assert layer.axis_labels == ("z", "y", "x")
     assert viewer.layers.units is not None
+    # One slider goes over the slices, and ends with them.
+    np.testing.assert_allclose(
+        viewer.dims.range[1], (0, (ROWS - 1) * PIXEL[0], PIXEL[0])
+    )
     low, high = layer.contrast_limits
     assert -0.1 < low < high < 1
     record = layer.metadata["geosr"]["provenance"][-1]
@@ -149,6 +163,42 @@ def test_the_volume_is_reconstructed(viewer, qtbot, path):
     assert dock.save_button.isVisibleTo(dock)
     assert dock.measure_button.isVisibleTo(dock)
     assert dock.run_button.text() == RUN[0]
+
+
+def test_the_volume_takes_the_layer_of_the_preview(viewer, qtbot, path):
+    dock = opened(viewer, path)
+    preview(dock, qtbot)
+    shown = dock._reconstructing.preview.layer
+    assert is_helper(shown)
+    zoom = viewer.scene.camera.zoom
+    with qtbot.waitSignal(dock._reconstructing.finished, timeout=60_000) as finished:
+        dock.run_button.click()
+    idle(dock, qtbot)
+    layer, done, _ = finished.args
+    assert layer is shown
+    assert not is_helper(layer)
+    assert viewer.layers.selection.active is layer
+    assert [other.name for other in viewer.layers][-1] == "discs · fbp"
+    np.testing.assert_array_equal(layer.data, done.volume.data)
+    np.testing.assert_allclose(layer.translate, done.volume.origin)
+    assert viewer.scene.camera.zoom == zoom
+    # Another preview is a layer of its own.
+    preview(dock, qtbot)
+    assert dock._reconstructing.preview.layer is not layer
+    assert layer in viewer.layers
+
+
+def test_a_run_that_fails_leaves_no_preview(viewer, qtbot, path):
+    dock = opened(viewer, path)
+    preview(dock, qtbot)
+    dock.form.set_values({"memory": "1k"})
+    dock.form.changed.emit()
+    idle(dock, qtbot)
+    with qtbot.waitSignal(dock._reconstructing.failed, timeout=60_000):
+        dock.run_button.click()
+    idle(dock, qtbot)
+    assert "memory" in dock.message.text
+    assert [layer.visible for layer in viewer.layers] == [True, False]
 
 
 def test_what_was_stopped_is_gone_on_with(viewer, qtbot, tmp_path):

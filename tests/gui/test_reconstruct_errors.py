@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from tomography_helpers import ANGLES, idle, opened, scan, scan_file
+from tomography_helpers import ANGLES, PLUGIN, idle, opened, scan, scan_file
 
 from napari_geosr.gui._projection_layers import opened_scan
 from napari_geosr.io.projections import write_projections
@@ -38,13 +38,13 @@ def test_images_without_angles_ask_for_them(viewer, qtbot, tmp_path):
     with qtbot.waitSignal(dock.open.failed, timeout=60_000):
         dock.open.open(tmp_path / "views.tif")
     qtbot.waitUntil(dock.open.again_button.isEnabled)
-    assert "angle" in dock.message.text
+    assert "angle" in dock.open.message.text
     assert dock.open.section.button.isChecked()
     assert not viewer.layers
     dock.open.form.set_values(
         {"angle_range": "0, 180", "pixel_size": "2", "unit": "µm"}
     )
-    dock.open.form.set_values({"line_integrals": "False"})
+    dock.open.form.set_values({"line_integrals": True})
     with qtbot.waitSignal(dock.open.opened, timeout=60_000):
         dock.open.again_button.click()
     assert [layer.name for layer in viewer.layers] == [
@@ -59,6 +59,33 @@ def test_images_without_angles_ask_for_them(viewer, qtbot, tmp_path):
     assert not dock.open.section.button.isChecked()
 
 
+def test_an_image_that_was_dropped_may_be_read_as_projections(viewer, qtbot, tmp_path):
+    path = tmp_path / "sinogram.tif"
+    frames = np.asarray(scan().data)[:, 0].astype(np.float32)
+    tifffile.imwrite(path, frames)
+    (image,) = viewer.open(str(path), plugin=PLUGIN)
+    dock = opened(viewer)
+    assert dock.open.path == path
+    assert dock.open.section.button.isChecked()
+    assert "sinogram.tif" in dock.open.message.text
+    dock.open.form.set_values({"angle_range": "0, 180", "line_integrals": True})
+    with qtbot.waitSignal(dock.open.opened, timeout=60_000):
+        dock.open.again_button.click()
+    assert dock.opened().scan.shape == (ANGLES, 1, frames.shape[1])
+    assert not image.visible  # the same picture lies over it
+    assert dock.open.message.text == ""
+    assert not dock.open.section.button.isChecked()
+    viewer.layers.selection.active = image
+    assert dock.open.message.text == ""
+
+
+def test_a_result_is_not_taken_for_projections(viewer):
+    viewer.add_image(np.zeros((4, 5, 6)), name="volume")
+    dock = opened(viewer)
+    assert dock.open.path is None
+    assert dock.open.message.text == ""
+
+
 @pytest.mark.parametrize("text", ["0, 180, 360", "north"])
 def test_a_bad_range_is_refused(viewer, qtbot, tmp_path, text):
     frames = np.ones((4, 5, 6), np.float32)
@@ -66,7 +93,7 @@ def test_a_bad_range_is_refused(viewer, qtbot, tmp_path, text):
     dock = opened(viewer)
     dock.open.form.set_values({"angle_range": text})
     dock.open.open(tmp_path / "views.tif")
-    assert "angle range" in dock.message.text
+    assert "angle range" in dock.open.message.text
     assert not viewer.layers
 
 
@@ -76,6 +103,7 @@ def test_nan_is_refused_and_may_be_filled(viewer, qtbot, tmp_path):
     path = write_projections(scan().replace(data=data), tmp_path / "nan.h5")
     dock = opened(viewer, path)
     dock.centre.set_value(25.0)
+    dock.row.setValue(3)
     assert "NaN" in failed(dock, qtbot, dock.preview_button.click)
     assert "NaN" in failed(dock, qtbot, dock.run_button.click)
     dock.form.set_values({"nonfinite": "fill"})
@@ -108,8 +136,8 @@ def test_a_damaged_file_is_named(viewer, qtbot, tmp_path):
     dock = opened(viewer)
     with qtbot.waitSignal(dock.open.failed, timeout=60_000):
         dock.open.open(path)
-    assert "bad.h5" in dock.message.text
+    assert "bad.h5" in dock.open.message.text
     qtbot.waitUntil(dock.open.file_button.isEnabled)
     with qtbot.waitSignal(dock.open.failed, timeout=60_000):
         dock.open.open(tmp_path / "none.h5")
-    assert "does not exist" in dock.message.text
+    assert "does not exist" in dock.open.message.text

@@ -1,8 +1,7 @@
-"""From the Reconstruct dock: Noise2Inverse as a job, a study with its report."""
+"""From the Reconstruct dock: Noise2Inverse as a job, and the keys of all actions."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -87,56 +86,6 @@ def test_what_was_said_of_the_file_goes_into_the_job(path, tmp_path):
     np.testing.assert_allclose(again.angles, scan.angles)
     plain = scans_config(OpenedScan(scan), ReconstructConfig(), 7.5, tmp_path)
     assert (plain.angles, plain.centre) == (None, 7.5)
-
-
-def test_a_study_ends_with_its_report(viewer, qtbot, path, tmp_path):
-    dock = opened(viewer, path)
-    dock.centre.set_value(26.3)
-    box = dock.study
-    box.set_folder(tmp_path)
-    box.above.set_values({"counts": "10, 20", "algorithms": "fbp"})
-    box.above.set_values({"acquisition": "continuous"})
-    box.factors.set_values({"scan_hours": 2.0})
-    box.more.set_values({"tune": False, "sample": "circle", "min_voxels": 1})
-    box.start_button.click()
-    assert box.is_running
-    qtbot.waitUntil(lambda: not box.is_running, timeout=120_000)
-    assert "done" in dock.message.text, dock.message.text
-    assert box.report == tmp_path / "discs" / "report.html"
-    assert box.report.exists()
-    assert box.report_button.isVisibleTo(box)
-    text = json.dumps(json.loads((tmp_path / "discs" / "study.json").read_text()))
-    assert '"centre": 26.3' in text
-    assert '"acquisition": "continuous"' in text
-
-
-def test_a_study_that_is_stopped_is_gone_on_with(viewer, qtbot, path, tmp_path):
-    dock = opened(viewer, path)
-    dock.centre.set_value(26.3)
-    box = dock.study
-    box.set_folder(tmp_path)
-    box.above.set_values({"counts": "10, 20, 30", "algorithms": "fbp, tv"})
-    box.more.set_values({"tune": False, "sample": "circle"})
-    box.start_button.click()
-    qtbot.waitUntil(lambda: box.progress.value() > 0, timeout=120_000)
-    box.stop_button.click()
-    qtbot.waitUntil(lambda: not box.is_running, timeout=60_000)
-    assert "goes on" in dock.message.text
-    assert any((tmp_path / "discs" / "cells").iterdir())
-    assert box.report is None
-
-
-def test_a_wrong_study_is_refused(viewer, qtbot, path, tmp_path):
-    dock = opened(viewer, path)
-    dock.study.set_folder(tmp_path)
-    dock.study.above.set_values({"algorithms": "magic"})
-    dock.study.start_button.click()
-    assert "magic" in dock.message.text
-    assert not dock.study.is_running
-    dock.study.above.set_values({"algorithms": "fbp", "counts": "100"})
-    with qtbot.waitSignal(dock.study.failed, timeout=60_000):
-        dock.study.start_button.click()
-    assert "60 projections" in dock.message.text
 
 
 def test_every_action_has_a_key_of_its_own(viewer, qtbot, path):

@@ -56,6 +56,7 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
     """Show a job: state, steps, losses, settings, result."""
     from napari_geosr.cli.console import print_json
     from napari_geosr.jobs.index import find
+    from napari_geosr.jobs.kinds import result_word
 
     folder = find(job)
     status, last = folder.status(), _last_progress(folder)
@@ -77,7 +78,7 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
         watts = last["watts"]
         rows.append(("power", f"{watts:.0f} W" if watts >= 1 else "less than 1 W"))
     if status.result is not None:
-        rows.append(("model", status.result))
+        rows.append((result_word(status.operation), status.result))
     for label, value in rows:
         print(f"{label:<12} {value}")
     if status.state == "failed":
@@ -120,8 +121,9 @@ def watch_jobs(
     if status.state == "failed":
         print(_how_to_go_on(status), file=sys.stderr)
     if status.result is not None:
-        print(f"Model: {status.result}")
-        from napari_geosr.jobs.kinds import MAKE_MODELS
+        from napari_geosr.jobs.kinds import MAKE_MODELS, result_word
+
+        print(f"{result_word(status.operation).capitalize()}: {status.result}")
         from napari_geosr.operations.figures_in_words import figures_of
 
         if status.operation in MAKE_MODELS:

@@ -88,8 +88,8 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
             f"resume {folder.path}"
         )
         return _say(json, values, text) or 130
-    words = {"model": "Model", "volume": "Volume", "restored": "Restored"}
-    lines = [f"{words[k]}: {values[k]}" for k in words if values.get(k)]
+    words = ("model", "volume", "report", "restored")
+    lines = [f"{k.capitalize()}: {values[k]}" for k in words if values.get(k)]
     lines += [f"warning: {said}" for said in warnings]
     if values.get("model"):
         from napari_geosr.operations.figures_in_words import figures_of
@@ -100,12 +100,13 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
 
 def _results(folder: JobFolder, result: Path | None) -> dict[str, str | None]:
     """Where what came out of a job lies, for people and programs."""
-    from napari_geosr.jobs.kinds import MAKE_MODELS
+    from napari_geosr.jobs.kinds import result_word
 
     values = folder.values()
     found = None if result is None else str(result)
-    if values.get("operation") not in MAKE_MODELS:
-        return {"volume": found}
+    word = result_word(str(values.get("operation")))
+    if word != "model":
+        return {word: found}
     restored = dict(values.get("scans") or {}).get("restore")
     if result is None or restored is None:
         return {"model": found}

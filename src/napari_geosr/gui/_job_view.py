@@ -24,7 +24,7 @@ from napari_geosr.gui._job_words import (
 from napari_geosr.gui._model_handing import ModelHanding
 from napari_geosr.jobs import local
 from napari_geosr.jobs.folder import JobStatus
-from napari_geosr.jobs.kinds import MAKE_MODELS
+from napari_geosr.jobs.kinds import FIT_NETWORKS, MAKE_MODELS, result_word
 from napari_geosr.jobs.settings import change_training
 from napari_geosr.operations.figures_in_words import figures_of
 
@@ -244,6 +244,7 @@ class JobView(JobWidgets):
         for button in self._buttons():
             button.setVisible(False)
         self.show_preview.setVisible(False)
+        self.plot.setVisible(True)
         self.folder_button.setEnabled(False)
 
     def _show(self) -> None:
@@ -258,7 +259,9 @@ class JobView(JobWidgets):
         self.state_label.setText(state_text(watch))
         self._show_curves(watch, total)
         waiting = watch.wish != ""
-        in_steps = status.state in ("queued", "running")
+        fits = status.operation in FIT_NETWORKS
+        self.plot.setVisible(fits)
+        in_steps = fits and status.state in ("queued", "running")
         self.pause_button.setVisible(status.is_alive)
         self.pause_button.setEnabled(not waiting)
         self.finish_button.setVisible(in_steps)
@@ -273,7 +276,7 @@ class JobView(JobWidgets):
         has_model = has_result and status.operation in MAKE_MODELS
         self.use_button.setVisible(has_model)
         self.tune_button.setVisible(has_model)
-        self.show_preview.setVisible(True)
+        self.show_preview.setVisible(fits)
         self.folder_button.setEnabled(True)
         if status.is_alive and (closing := closing_of(self)) is not None:
             closing.watch(status.path, self)
@@ -295,7 +298,9 @@ class JobView(JobWidgets):
         if result is not None and watch.status.operation in MAKE_MODELS:
             self.figures.setText(figures_of(result))
         elif result is not None:
-            self.figures.setText(f"The volume is {result.name} in the job's folder.")
+            word = result_word(watch.status.operation)
+            where = result.relative_to(watch.status.path)
+            self.figures.setText(f"The {word} is {where} in the job's folder.")
         else:
             self.figures.setText(figures_text(watch))
         self.stateChanged.emit(state)

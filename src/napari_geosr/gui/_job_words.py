@@ -8,6 +8,7 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.gui._duration import duration
 from napari_geosr.gui._job_watch import JobWatch
 from napari_geosr.gui._loss_plot import Line
+from napari_geosr.jobs.kinds import FIT_NETWORKS
 from napari_geosr.operations.train import loss_title
 
 VALIDATION = "validation"
@@ -24,6 +25,8 @@ def state_text(watch: JobWatch) -> str:
     if status.state == "running":
         if not total:
             return f"{watch.stage or 'Starting'}…"
+        if status.operation not in FIT_NETWORKS:
+            return f"{watch.stage}… {done} of {total} are done."
         return f"Training: {at} ({100 * done // total} %)"
     return {
         "queued": "Waiting for its turn, or starting…",

@@ -71,6 +71,11 @@ def last_text(line: Line) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "no number"
 
 
+def curve_colors(text: QColor) -> tuple[str, ...]:
+    """Colours of curves beside text of this colour: that of the text is the first."""
+    return (text.name(), *_COLORS[text.lightness() < 128])
+
+
 class LossPlot(QWidget):
     """Losses over steps, with a legend below."""
 
@@ -128,7 +133,7 @@ class LossPlot(QWidget):
         return f"{'; '.join(said)}. The axis is {self.scale.name}."
 
     def _pen(self, line: Line, text: QColor) -> QPen:
-        colors = (text.name(), *_COLORS[text.lightness() < 128])
+        colors = curve_colors(text)
         pen = QPen(QColor(colors[line.color % len(colors)]), 1.5)
         pen.setStyle(_DASHES[line.dashed])
         return pen

@@ -9,15 +9,17 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.core.steps import Step, Warned
 from napari_geosr.gui._elided import ElidedLabel
 from napari_geosr.gui._form import ConfigForm
 from napari_geosr.gui._labelled import button, small_button
+from napari_geosr.gui._layers import METADATA
+from napari_geosr.gui._notify import MessageRow
 from napari_geosr.gui._projection_layers import PROJECTIONS, view_of
 from napari_geosr.gui._reconstruct_steps import open_steps
+from napari_geosr.gui._scan_views import read_scans_later
 from napari_geosr.gui._section import Section
 from napari_geosr.gui._worker import Run
-from napari_geosr.io.suffixes import HDF5, PICTURE, TIFF
+from napari_geosr.io.suffixes import HDF5, PICTURE, TIFF, ZARR, suffix_of
 from napari_geosr.operations.projection_inputs import ProjectionsInput
 
 if TYPE_CHECKING:
@@ -36,14 +38,11 @@ class OpenProjections(QWidget):
     opened : object
         The layer of the projections, which was added to the viewer.
     failed : object
-        The error that kept them from being opened.
-    noted : str
-        What had to be supposed about the file.
+        The error that kept them from being opened, and is shown here.
     """
 
     opened = Signal(object)
     failed = Signal(object)
-    noted = Signal(str)
 
     def __init__(
         self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
@@ -51,6 +50,7 @@ class OpenProjections(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._run: Run | None = None
+        self._was_asked = False  # a person has chosen a file
         self.path: Path | None = None
         self.file_button = button(
             "&Open file…", "Data Exchange or NeXus HDF5, TIFF stack or sinogram."
@@ -70,6 +70,8 @@ class OpenProjections(QWidget):
         self.again_button = button(
             "Read a&gain", "Open the same file with what is said here."
         )
+        # Here, and not with what is said of reconstructions, which the form moves away.
+        self.message = MessageRow(shortcut="Alt+Shift+O")
         self._lay_out()
         self.file_button.clicked.connect(self._on_file)
         self.folder_button.clicked.connect(self._on_folder)
@@ -98,15 +100,39 @@ class OpenProjections(QWidget):
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addLayout(buttons)
+        whole.addWidget(self.message)
         whole.addWidget(self.section)
+
+    def suggest(self, layer: Layer | None) -> None:
+        """Offer to read the file of an image as projections, if none were opened."""
+        path = None if layer is None else _images_of(layer)
+        if path is None or self._run is not None or self._was_asked:
+            return
+        self._show_path(path)
+        self.section.set_open(True)
+        self.message.show_message(
+            f"If {path.name} holds projections, or a sinogram, say which angles they "
+            "were taken at, and read it as such."
+        )
+        self._show_busy(False)
+
+    def settle(self) -> None:
+        """Say and suggest nothing more: there are projections."""
+        self.message.clear()
+        self.section.set_open(False)
+
+    def _show_path(self, path: Path) -> None:
+        self.path = path
+        self.path_label.setText(str(path))
+        self.path_label.setToolTip(str(path))
 
     def open(self, path: Path) -> None:
         """Open projections in a worker and add their layers; one file at a time."""
         if self._run is not None:
             return
-        self.path = path
-        self.path_label.setText(str(path))
-        self.path_label.setToolTip(str(path))
+        self._was_asked = True
+        self._show_path(path)
+        self.message.clear()
         try:
             reading = self.form.config()
         except ConfigError as error:
@@ -117,7 +143,6 @@ class OpenProjections(QWidget):
         self._run = Run(
             lambda stop: open_steps(path, reading, stop),
             owner=self,
-            on_step=self._on_step,
             on_result=self._on_opened,
             on_error=self._on_error,
             on_finished=self._on_finished,
@@ -125,26 +150,26 @@ class OpenProjections(QWidget):
         )
         self._show_busy(True)
 
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, Warned):
-            self.noted.emit(step.message)
-
     def _on_opened(self, layers: list[Any]) -> None:
         from napari.layers import Layer
 
+        read_scans_later(self._viewer)
+        for layer in self._viewer.layers:
+            if _images_of(layer) == self.path:
+                layer.visible = False  # the same picture, read as another thing
         added: list[Layer] = []
         for data in layers:
             layer = Layer.create(*data)
             self._viewer.add_layer(layer)
             added.append(layer)
         found = [layer for layer in added if view_of(layer) == PROJECTIONS]
-        self.section.set_open(False)
         self.opened.emit(found[0])
 
     def _on_error(self, error: Exception) -> None:
-        if isinstance(error, GeoSRError) and self.path is not None:
+        if isinstance(error, GeoSRError):
             # Most often the angles are missing: here they are asked for.
             self.section.set_open(True)
+        self.message.show_error(error)
         self.failed.emit(error)
 
     def _on_finished(self) -> None:
@@ -177,3 +202,15 @@ class OpenProjections(QWidget):
     def _on_again(self) -> None:
         if self.path is not None:
             self.open(self.path)
+
+
+def _images_of(layer: Layer) -> Path | None:
+    """The file or folder of an image that was opened as such; None for all else."""
+    record = layer.metadata.get(METADATA, {})
+    path = record.get("source") or record.get("file") or layer.source.path
+    if path is None or "helper" in record or record.get("provenance"):
+        return None
+    found = Path(path)
+    suffix = suffix_of(found)
+    images = found.is_dir() and suffix not in ZARR
+    return found if images or suffix in (*TIFF, *PICTURE) else None

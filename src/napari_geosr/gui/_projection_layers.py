@@ -10,15 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.projections import Projections
+from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui._layers import METADATA, geometry
+from napari_geosr.gui._planes import Frames, Sinograms
+from napari_geosr.gui._position import index_on_screen, position_of
+from napari_geosr.gui._scan_views import ScanView
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
     from napari.layers import Layer
 
 LayerData = tuple[Any, dict[str, Any], str]
 PROJECTIONS, SINOGRAM = "projections", "sinogram"
 
+#: Of scans with fewer rows, sinograms are shown at first: projections are lines.
+_FEW_ROWS = 16
 #: Pixels of a projection that its contrast is taken from, at most, along an axis.
 _LOOKED_AT = 256
 
@@ -47,71 +54,41 @@ class OpenedScan:
         return self
 
 
-class Sinograms:
-    """Projections (angle, row, column) seen as (row, angle, column), read when asked.
-
-    Parameters
-    ----------
-    projections : array-like
-        Numpy, or still in its file.
-    """
-
-    ndim = 3
-
-    def __init__(self, projections: Any) -> None:
-        self.projections = projections
-        n_angles, n_rows, n_columns = (int(n) for n in projections.shape)
-        self.shape = (n_rows, n_angles, n_columns)
-        self.dtype: np.dtype[Any] = np.dtype(projections.dtype)
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return int(np.prod(self.shape))
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
-        parts = list(key) if isinstance(key, tuple) else [key]
-        if Ellipsis in parts:
-            at = parts.index(Ellipsis)
-            parts[at : at + 1] = [slice(None)] * (4 - len(parts))
-        parts += [slice(None)] * (3 - len(parts))
-        # Single rows and angles as slices, so that two axes remain to be swapped.
-        row, angle, column = (
-            part if isinstance(part, slice) else slice(int(part) % n, int(part) % n + 1)
-            for part, n in zip(parts, self.shape, strict=True)
-        )
-        read = np.asarray(self.projections[angle, row, column]).swapaxes(0, 1)
-        first = tuple(slice(None) if isinstance(p, slice) else 0 for p in parts)
-        found: np.ndarray[Any, Any] = read[first]
-        return found
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return np.asarray(self[:, :, :], dtype=dtype)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Sinograms:
-        return self
-
-
 def projection_layers(opened: OpenedScan) -> list[LayerData]:
-    """Give the layers of a scan: its sinograms, hidden, under its projections.
+    """Give the layers of a scan: its projections and its sinograms.
 
-    One projection, or row, is as thick as a row is high, so that a row of the sinogram
-    lies where its slice will; angles have no length, but napari shows no units at all
-    where one axis of one layer has none.
+    Both have four axes, angle and z before height and width; see
+    `napari_geosr.gui._scan_views`. The first one, which napari makes room for, is
+    visible: sinograms of few rows, of which projections are but lines, else
+    projections. Lengths are those of the slices, so that z counts the detector's rows
+    as it does in a volume; angles, which have none, are counted, and drawn as high as
+    a slice.
     """
     scan = opened.scan
     height, width = (edge / _magnification(scan) for edge in scan.pixel_size)
-    limits = _contrast(scan)
-    views = (
-        (SINOGRAM, Sinograms(scan.data), (height, width, width), ("row", "angle")),
-        (PROJECTIONS, _frames(scan.data), (height, height, width), ("angle", "row")),
-    )
-    layers = []
-    for view, data, size, labels in views:
-        place = geometry(Volume(data, "ZYX", size, scan.unit))
+    frames, sinograms = ScanView(Frames(scan.data)), ScanView(Sinograms(scan.data))
+    limits = _contrast(frames[scan.n_angles // 2, 0])
+    n_angles, n_rows = scan.n_angles, scan.n_rows
+    middle_angle, middle_row = (n_angles - 1) / 2, (n_rows - 1) / 2 * height
+    unit = geometry(Volume(scan.data, "ZYX", unit=scan.unit))["units"]
+    shown = SINOGRAM if n_rows < _FEW_ROWS else PROJECTIONS
+    layers: list[LayerData] = []
+    for view, data, scale, translate, labels in (
+        (
+            SINOGRAM,
+            sinograms,
+            (n_angles, height, width * scan.n_columns / n_angles, width),
+            (middle_angle, 0, 0, 0),
+            ("angle", "z", "view", "column"),
+        ),
+        (
+            PROJECTIONS,
+            frames,
+            (1, n_rows * height, height, width),
+            (0, middle_row, 0, 0),
+            ("angle", "z", "row", "column"),
+        ),
+    ):
         record = {
             # Not for docks that want a volume.
             "helper": view,
@@ -121,15 +98,33 @@ def projection_layers(opened: OpenedScan) -> list[LayerData]:
             "source": scan.source,
         }
         attributes = {
-            **place,
             "name": f"{scan.name} · {view}",
-            "axis_labels": (*labels, "column"),
+            "scale": scale,
+            "translate": translate,
+            "units": (PIXEL, *unit),
+            "axis_labels": labels,
             "metadata": {METADATA: record},
             "contrast_limits": limits,
-            "visible": view == PROJECTIONS,
+            "visible": view == shown,
         }
         layers.append((data, attributes, "image"))
-    return layers
+    return sorted(layers, key=lambda layer: not layer[1]["visible"])
+
+
+def row_on_screen(viewer: ViewerModel, layer: Layer) -> int:
+    """Give the row of the detector at which the viewer cuts the projections `layer`."""
+    n_rows = int(layer.data.shape[2])
+    along = index_on_screen(viewer, layer, 1)  # of one voxel, as thick as all rows
+    row = round(along * n_rows + (n_rows - 1) / 2)
+    return min(max(row, 0), n_rows - 1)
+
+
+def show_row(viewer: ViewerModel, layer: Layer, row: int) -> None:
+    """Move the viewer to a row of the detector, by the projections `layer`."""
+    n_rows = int(layer.data.shape[2])
+    along = (row - (n_rows - 1) / 2) / n_rows
+    place = position_of(viewer, layer, (0, along, 0, 0))[1]
+    viewer.dims.set_point(viewer.dims.ndim - 3, place)
 
 
 def _magnification(scan: Projections) -> float:
@@ -157,15 +152,8 @@ def shows_projections(layer: Layer) -> bool:
     return view_of(layer) == PROJECTIONS and opened_scan(layer) is not None
 
 
-def _frames(data: Any) -> Any:
-    """What napari slices best: numpy (also memory-mapped), dask, or as it is."""
-    return data.to_dask() if hasattr(data, "to_dask") else data
-
-
-def _contrast(scan: Projections) -> tuple[float, float]:
+def _contrast(plane: Any) -> tuple[float, float]:
     """Of one projection in the middle: napari would read more to know."""
-    middle = scan.n_angles // 2
-    plane = np.asarray(scan.data[middle : middle + 1])[0]
     steps = (max(1, -(-n // _LOOKED_AT)) for n in plane.shape)
     some = plane[tuple(slice(None, None, step) for step in steps)]
     finite = some[np.isfinite(some)]

@@ -15,19 +15,17 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     TileDone,
-    Warned,
     relay,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui._coarse_slice import CoarseSlice, coarse_slice, coarseness
 from napari_geosr.gui._projection_layers import OpenedScan, projection_layers
-from napari_geosr.gui._warm_up import load_torch_libraries
-from napari_geosr.io import atomic
+from napari_geosr.gui._reconstruct_ready import ready_steps
 from napari_geosr.operations.projection_inputs import ProjectionsInput, open_projections
 from napari_geosr.operations.reconstruct_config import ReconstructConfig
 
 if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct_preview import KeptRow
-    from napari_geosr.operations.study_config import StudyConfig
     from napari_geosr.tomography.centre import Centre
 
 
@@ -50,8 +48,6 @@ def open_steps(
     scan = open_projections(path, reading)
     if should_stop():
         raise Cancelled("Cancelled.")
-    for note in scan.metadata.get("notes", ()):
-        yield Warned(message=note)
     given = reading.model_dump(exclude_defaults=True)
     yield ResultReady(result=projection_layers(OpenedScan(scan, given)))
 
@@ -74,12 +70,34 @@ def slice_steps(
     kept: Kept,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
-    """Reconstruct the slice of one row: torch is loaded first."""
-    load_torch_libraries()
+    """Reconstruct the slice of one row; `CoarseSlice` first where that takes long."""
+    yield from relay(ready_steps(config, scan.geometry, should_stop))
     from napari_geosr.operations import reconstruct_preview as preview
 
     row_kept = kept.setdefault("row", preview.KeptRow())
+    factor = coarseness(scan, config)
+    if factor > 1:
+        column = _column(scan, config, known)
+        if column is None:
+            known = yield from relay(preview.centre_steps(scan, config, should_stop))
+            column = known.column
+        yield StageStarted(message="Reconstructing a coarse slice")
+        lines = row_kept.get(scan, config, row)
+        if should_stop():
+            raise Cancelled("Cancelled.")
+        if lines is not None:
+            tried = coarse_slice(lines, config, row, column, factor, should_stop)
+            yield CoarseSlice(tried=tried)
     yield from preview.slice_steps(scan, config, row, known, row_kept, should_stop)
+
+
+def _column(
+    scan: Projections, config: ReconstructConfig, known: Centre | None
+) -> float | None:
+    """The rotation axis, if anybody knows it."""
+    if config.centre != "auto":
+        return float(config.centre)
+    return scan.centre if known is None else known.column
 
 
 def volume_steps(
@@ -90,8 +108,7 @@ def volume_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
     """Reconstruct all: as `run_steps`, and `LimitsFound` with the first slices."""
-    yield StageStarted(message="Starting")
-    load_torch_libraries()
+    yield from relay(ready_steps(config, scan.geometry, should_stop))
     from napari_geosr.operations.reconstruct import prepare_steps, run_steps
     from napari_geosr.operations.reconstruct_preview import contrast
 
@@ -108,16 +125,3 @@ def volume_steps(
             yield step
     finally:
         steps.close()
-
-
-def study_steps(
-    scan: Projections, out: Path, config: StudyConfig, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
-    """Study how few projections do, in a folder that is made: ``Studied``."""
-    yield StageStarted(message="Starting")
-    load_torch_libraries()
-    from napari_geosr.operations import study
-
-    with atomic.explained(out):
-        out.mkdir(parents=True, exist_ok=True)
-    yield from study.study_steps(scan, out, config, should_stop=should_stop)

@@ -69,6 +69,8 @@ class ReconstructWidgets(QWidget):
         self.facts = text_label("About the projections", "What the file says.")
         self.algorithm = AlgorithmBox()
         self.above = ConfigForm(ReconstructConfig, skip=_all_but(_ABOVE))
+        # Flashes are many times as bright as the noise: nobody counts millionths.
+        self.above.editor("zingers").setDecimals(1)
         self.centre = CentreBox()
         self.row = QSpinBox()
         self.row.setAccessibleName("Slice")
@@ -125,7 +127,7 @@ class ReconstructWidgets(QWidget):
             self.denoise,
             tool_tip="Learn to denoise from the projections alone.",
         )
-        self.study = StudyBox()
+        self.study = StudyBox(viewer)
         self.study_section = Section(
             "Stud&y projections…",
             self.study,

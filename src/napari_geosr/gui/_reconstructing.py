@@ -13,11 +13,14 @@ from napari_geosr.core.steps import (
     IterationDone,
     StageStarted,
     Step,
+    TargetReady,
     TileDone,
     Warned,
 )
+from napari_geosr.gui._coarse_slice import CoarseSlice
 from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._projection_layers import OpenedScan
+from napari_geosr.gui._reconstruct_ready import is_ready, ready_steps
 from napari_geosr.gui._reconstruct_steps import (
     Kept,
     centre_steps,
@@ -25,6 +28,7 @@ from napari_geosr.gui._reconstruct_steps import (
     volume_steps,
 )
 from napari_geosr.gui._slice_preview import SlicePreview
+from napari_geosr.gui._views_aside import ViewsAside
 from napari_geosr.gui._volume_layer import VolumeLayer
 from napari_geosr.gui._worker import Run
 from napari_geosr.operations.reconstruct_config import ReconstructConfig
@@ -50,7 +54,7 @@ class Reconstructing(QObject):
     Signals
     -------
     busyChanged : str
-        What runs now: ``""``, ``"centre"``, ``"preview"`` or ``"run"``.
+        What runs now: ``""``, ``"loading"``, ``"centre"``, ``"preview"`` or ``"run"``.
     centreFound : object, bool
         The `Centre`, and whether a person asked for it.
     progressed : str, int, int
@@ -59,8 +63,9 @@ class Reconstructing(QObject):
         Something the person should know.
     failed : object
         The error that ended an operation.
-    previewed : object
-        The `SliceTried` that the preview layer shows now.
+    previewed : object, bool
+        The `SliceTried` that the preview layer shows now, and whether it is a coarse
+        one that a sharp one follows.
     finished : object, object, float
         The result layer, the `Reconstructed`, and the seconds that it took.
     """
@@ -70,7 +75,7 @@ class Reconstructing(QObject):
     progressed = Signal(str, int, int)
     warned = Signal(str)
     failed = Signal(object)
-    previewed = Signal(object)
+    previewed = Signal(object, bool)
     finished = Signal(object, object, float)
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
@@ -81,12 +86,14 @@ class Reconstructing(QObject):
         self._row = 0
         self._known: tuple[OpenedScan, Centre] | None = None
         self._kept: Kept = {}
-        self.preview = SlicePreview(viewer)
+        self._views = ViewsAside(viewer)
+        self.preview = SlicePreview(viewer, self._views)
         self._shown_key: tuple[Any, ...] | None = None
         self._trying_key: tuple[Any, ...] | None = None
         self._failed_key: tuple[Any, ...] | None = None
         self._wants_centre = self._wants_preview = self._wants_run = False
         self._busy = ""
+        self._not_loaded: set[str] = set()  # algorithms that could not be
         self._run: Run | None = None
         self._run_of: OpenedScan | None = None
         self._volume = VolumeLayer(viewer)
@@ -100,7 +107,7 @@ class Reconstructing(QObject):
 
     @property
     def busy(self) -> str:
-        """What runs now: ``""``, ``"centre"``, ``"preview"`` or ``"run"``."""
+        """What runs now; see `busyChanged`."""
         return self._busy
 
     def opened(self) -> OpenedScan | None:
@@ -162,8 +169,9 @@ class Reconstructing(QObject):
         if wanted:
             self._again()
             return
-        self.preview.remove(show_views=not self._wants_run and self._busy != "run")
         self._shown_key = None
+        if not self._wants_run and self._busy != "run":  # which takes its layer
+            self.preview.remove(show_views=True)
         if self._busy == "preview":
             self.cancel(keep_wishes=True)
 
@@ -219,6 +227,8 @@ class Reconstructing(QObject):
                 else:
                     self._timer.start(int(1000 * wait) + 1)
             return
+        if not self._wants_preview and not self._wants_run:
+            self.preview.remove(show_views=True)  # a run that was wanted has it no more
         if self._opened is None:
             return
         if self._wants_centre:
@@ -229,6 +239,8 @@ class Reconstructing(QObject):
             self._trying_key = key = self._slice_key()
             if key not in (self._shown_key, self._failed_key):
                 self._start_preview(self._opened, key)
+        elif not is_ready(self._config, self._opened.scan.geometry):
+            self._start_loading(self._opened)
 
     def _start(self, what: str, make_steps: Any, on_result: Any, **more: Any) -> None:
         self._busy = what
@@ -238,11 +250,26 @@ class Reconstructing(QObject):
             owner=self,
             on_step=more.get("on_step", self._on_step),
             on_result=on_result,
-            on_error=self._on_error,
+            on_error=more.get("on_error", self._on_error),
             on_finished=self._on_finished,
             description=more.get("description", ""),
         )
         self.busyChanged.emit(what)
+
+    def _start_loading(self, opened: OpenedScan) -> None:
+        """Load and compile at leisure what a slice will need."""
+        if self._config.algorithm in self._not_loaded:
+            return
+        config = self._config
+        self._not_loaded.add(config.algorithm)
+        # What is wrong is said when it is needed, and is wrong then.
+        self._start(
+            "loading",
+            lambda stop: ready_steps(config, opened.scan.geometry, stop),
+            lambda _: self._not_loaded.discard(config.algorithm),
+            on_step=lambda _: None,
+            on_error=lambda _: None,
+        )
 
     def _start_centre(self, opened: OpenedScan) -> None:
         self._wants_centre = False
@@ -267,6 +294,8 @@ class Reconstructing(QObject):
                 self._on_centre(opened, step.centre, asked=False)
                 # What is being made is the slice around this very axis.
                 self._trying_key = *key[:-1], step.centre.column
+            elif isinstance(step, CoarseSlice):
+                self._on_tried(opened, step.tried, is_coarse=True)
             else:
                 self._on_step(step)
 
@@ -277,19 +306,22 @@ class Reconstructing(QObject):
             on_step=on_step,
         )
 
-    def _on_tried(self, opened: OpenedScan, tried: SliceTried) -> None:
-        if self._wants_preview and opened is self._opened:
+    def _on_tried(
+        self, opened: OpenedScan, tried: SliceTried | None, *, is_coarse: bool = False
+    ) -> None:
+        if tried is None or not self._wants_preview or opened is not self._opened:
+            return
+        if not is_coarse:
             self._shown_key = self._trying_key
-            self.preview.show(tried)
-            self.previewed.emit(tried)
+        self.preview.show(tried)
+        self.previewed.emit(tried, is_coarse)
 
     def _start_run(self, opened: OpenedScan) -> None:
         self._wants_run = self._wants_preview = False
         self._run_of = opened
-        stopped = self._volume.begin(self._whole_key())
+        stopped = self._volume.begin(self._whole_key(), self.preview.release())
         known = self.known_centre()
-        self.preview.remove()
-        self.preview.hide_views()
+        self._views.hide()
         self._shown_key = None
         config = self._config
         self._start(
@@ -302,6 +334,10 @@ class Reconstructing(QObject):
 
     def _on_run_step(self, step: Step) -> None:
         self._volume.on_step(step)
+        layer = self._volume.layer()
+        if isinstance(step, TargetReady) and layer is not None:
+            self._views.fit(layer)
+            self._views.forget()
         if isinstance(step, TileDone | IterationDone):
             self.progressed.emit("slices", step.done, step.total)
         elif isinstance(step, CentreFound):
@@ -331,6 +367,8 @@ class Reconstructing(QObject):
         self.failed.emit(error)
 
     def _on_finished(self) -> None:
+        if self._busy == "run":
+            self._volume.end()
         self._busy, self._run = "", None
         self.busyChanged.emit("")
         self._timer.start(0)

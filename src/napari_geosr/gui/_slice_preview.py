@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING
 
-from napari_geosr.gui._layers import METADATA, add_image_result, geometry, unwrapped
-from napari_geosr.gui._projection_layers import opened_scan
+from napari_geosr.gui._layers import METADATA, add_image_result, geometry
+from napari_geosr.gui._views_aside import ViewsAside
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Layer
+    from napari.layers import Image
 
     from napari_geosr.operations.reconstruct_preview import SliceTried
 
@@ -18,13 +17,12 @@ if TYPE_CHECKING:
 class SlicePreview:
     """One layer that always shows the last slice that was tried.
 
-    It hides the views of scans meanwhile: the first axis of the projections are their
-    angles, that of slices are the rows.
+    Views of scans are put aside meanwhile.
     """
 
-    def __init__(self, viewer: ViewerModel) -> None:
+    def __init__(self, viewer: ViewerModel, views: ViewsAside) -> None:
         self._viewer = viewer
-        self._hidden: list[weakref.ref[Layer]] = []
+        self._views = views
         self.layer: Image | None = None
 
     def show(self, tried: SliceTried) -> None:
@@ -33,7 +31,7 @@ class SlicePreview:
         name = f"{volume.name} · preview"
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
-            self.hide_views()
+            self._views.hide()
             active = self._viewer.layers.selection.active
             self.layer = add_image_result(
                 self._viewer,
@@ -44,6 +42,7 @@ class SlicePreview:
                 metadata={METADATA: {"helper": "preview", "view": "slice"}},
             )
             self._viewer.layers.selection.active = active
+            self._views.fit(self.layer)
             return
         place = geometry(volume)
         layer.name = name
@@ -51,20 +50,15 @@ class SlicePreview:
         layer.scale, layer.translate = place["scale"], place["translate"]
         layer.units = place["units"]
 
-    def hide_views(self) -> None:
-        """Hide projections and sinograms, which lie over slices."""
-        for layer in self._viewer.layers:
-            if opened_scan(layer) is not None and layer.visible:
-                layer.visible = False
-                self._hidden.append(weakref.ref(unwrapped(layer)))
+    def release(self) -> Image | None:
+        """Give the layer away, if it is there, to show something else in its place."""
+        layer, self.layer = self.layer, None
+        return layer if layer in self._viewer.layers else None
 
     def remove(self, *, show_views: bool = False) -> None:
-        """Take the layer away, if it is there, and show again what it hid."""
+        """Take the layer away, if it is there; and show again what it hid."""
         layer, self.layer = self.layer, None
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
-        hidden, self._hidden = self._hidden, []
-        for ref in hidden if show_views else ():
-            view = ref()
-            if view is not None and view in self._viewer.layers:
-                view.visible = True
+        if show_views:
+            self._views.show()

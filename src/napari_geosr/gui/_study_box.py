@@ -2,52 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari.layers import Image, Labels
 from platformdirs import user_data_path
-from qtpy.QtCore import QUrl, Signal
+from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 
-from napari_geosr.core.errors import Cancelled, ConfigError
-from napari_geosr.core.steps import StageStarted, Step, Warned
-from napari_geosr.gui._elided import ElidedLabel
-from napari_geosr.gui._form import ConfigForm
-from napari_geosr.gui._labelled import button, small_button, text_label
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui._closing import closing_of
+from napari_geosr.gui._docks import JOBS, open_dock
+from napari_geosr.gui._layer_combo import LayerCombo
+from napari_geosr.gui._layers import is_helper, volume_from_layer
 from napari_geosr.gui._projection_layers import OpenedScan
-from napari_geosr.gui._reconstruct_steps import study_steps
-from napari_geosr.gui._section import Section
+from napari_geosr.gui._study_start import StudyPlan, find_steps, start_steps
+from napari_geosr.gui._study_watch import StudyWatch
+from napari_geosr.gui._study_widgets import StudyWidgets, as_text
 from napari_geosr.gui._worker import Run
+from napari_geosr.jobs import local
+from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs.index import STATE_WORDS
 from napari_geosr.operations.reconstruct_config import ReconstructConfig
 from napari_geosr.operations.study_config import StudyConfig
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.study import Studied
+    import napari.viewer
+    from napari.layers import Layer
 
-#: What is asked first; energy and CO2eq stand by themselves, all else under *More*.
-_ABOVE = ("counts", "algorithms", "acquisition", "steps")
-_FACTORS = (
-    "scan_hours",
-    "synchrotron_kilowatts",
-    "laboratory_kilowatts",
-    "computer_kilowatts",
-    "kilograms_per_kilowatt_hour",
-)
+#: Milliseconds between two looks at the job.
+_PAUSE = 700
 #: As they are in the dock.
-_FROM_DOCK = ("centre", "filter", "stripes", "device", "threads", "memory")
-_ABOUT = (
-    "Reconstructs from fewer projections, by several algorithms, and compares "
-    "porosity, pores and image with what all projections give."
-)
+FROM_DOCK = ("centre", "filter", "stripes", "device", "threads", "memory")
 
 
-class StudyBox(QWidget):
-    """Settings of a study, its progress, and its report.
+class StudyBox(StudyWidgets):
+    """Settings of a study, its progress, its curves and its report.
 
-    A study runs in a worker: it ends with the window, but what is finished is kept in
-    its folder, and the next start goes on from there.
+    It runs as a job in a process of its own, which goes on when napari is closed.
 
     Signals
     -------
@@ -63,89 +57,68 @@ class StudyBox(QWidget):
     failed = Signal(object)
     said = Signal(str, str)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(viewer, _may_be_chosen, FROM_DOCK, parent)
+        self._viewer = viewer
         self._run: Run | None = None
-        self._has_scan = False
-        self.report: Path | None = None
-        self.folder = user_data_path("napari-geosr", appauthor=False) / "studies"
-        self.above = ConfigForm(StudyConfig, skip=_all_but(_ABOVE))
-        self.above.set_values(_as_text(StudyConfig().model_dump()))
-        self.factors = ConfigForm(StudyConfig, skip=_all_but(_FACTORS))
-        self.more = ConfigForm(StudyConfig, skip=(*_ABOVE, *_FACTORS, *_FROM_DOCK))
-        self.folder_label = ElidedLabel(str(self.folder))
-        self.folder_label.setAccessibleName("Folder for studies")
-        self.folder_button = small_button(
-            "Folder…",
-            "Choose the folder for studies",
-            "Choose where the folders of studies are made",
-            "Alt+Shift+F",
-        )
-        self.start_button = button("Start study", f"{_ABOUT} (Alt+Shift+S)")
-        self.start_button.setShortcut("Alt+Shift+S")
-        self.stop_button = button(
-            "Stop study",
-            "Stop; what is finished is kept, and gone on with (Alt+Shift+T).",
-        )
-        self.stop_button.setShortcut("Alt+Shift+T")
-        self.report_button = button(
-            "Loo&k at report", "Show tables, curves and savings in the web browser."
-        )
-        self.progress = QProgressBar()
-        self.progress.setAccessibleName("Progress of the study")
-        self.progress.setToolTip("Reconstructions that are judged, of all.")
-        self.progress.setTextVisible(False)
-        self.progress.setMaximumHeight(10)
-        self.stage = text_label("What the study does", "What the study does now.")
-        self._lay_out()
+        self._scan: OpenedScan | None = None
+        self._sought: Path | None = None
+        self._watch: StudyWatch | None = None
+        self._was_alive = False
+        self.set_folder(user_data_path("napari-geosr", appauthor=False) / "studies")
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._look)
         self.folder_button.clicked.connect(self._on_folder)
         self.start_button.clicked.connect(self.wanted)
-        self.stop_button.clicked.connect(self.stop)
+        self.pause_button.clicked.connect(self._on_pause)
+        self.resume_button.clicked.connect(self._on_resume)
+        self.jobs_button.clicked.connect(self._on_jobs)
         self.report_button.clicked.connect(self._on_report)
         self._show()
 
-    def _lay_out(self) -> None:
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(text_label("About studies", _ABOUT, _ABOUT))
-        column.addWidget(self.above)
-        for title, form, tip in (
-            (
-                "Energy &budget and CO₂eq",
-                self.factors,
-                "Published factors; set your own.",
-            ),
-            (
-                "Ot&her settings of the study",
-                self.more,
-                "Threshold, sample, trainings, seed.",
-            ),
-        ):
-            column.addWidget(Section(title, form, tool_tip=tip))
-        place = QHBoxLayout()
-        place.addWidget(self.folder_label, 1)
-        place.addWidget(self.folder_button)
-        column.addLayout(place)
-        buttons = QHBoxLayout()
-        for each in (self.start_button, self.stop_button, self.report_button):
-            buttons.addWidget(each, 1)
-        column.addLayout(buttons)
-        column.addWidget(self.progress)
-        column.addWidget(self.stage)
+    @property
+    def job(self) -> Path | None:
+        """Folder of the study that is shown."""
+        return None if self._watch is None else self._watch.path
+
+    @property
+    def report(self) -> Path | None:
+        """The page with all figures, where there is one."""
+        return None if self._watch is None else self._watch.report
 
     @property
     def is_running(self) -> bool:
-        """Whether a study runs."""
-        return self._run is not None
+        """Whether the study that is shown runs, waits for its turn, or is begun."""
+        alive = self._watch is not None and self._watch.status.is_alive
+        return alive or self._run is not None
 
     def set_scan(self, opened: OpenedScan | None) -> None:
-        """Another scan was chosen; what runs goes on with its own."""
-        self._has_scan = opened is not None
-        self.report = None
-        self._show()
+        """Show the newest study of another scan; what runs goes on by itself."""
+        self._scan = opened
+        self._sought = None if opened is None else opened.path
+        self._show_job(None)
+        self._seek()
 
-    def config(self, dock: ReconstructConfig) -> StudyConfig:
+    def _seek(self) -> None:
+        """Look for the newest study of the scan, as soon as nothing else runs."""
+        path = self._sought
+        if path is not None and self._run is None:
+            self._sought = None
+            self._begin(
+                lambda _stop: find_steps(path),
+                lambda status: self._on_found(path, status),
+            )
+
+    def config(self, dock: ReconstructConfig, column: float | None) -> StudyConfig:
         """Return the settings of the study, some of them as in the dock.
+
+        Parameters
+        ----------
+        column : float, optional
+            The rotation axis, where it is known.
 
         Raises
         ------
@@ -153,81 +126,179 @@ class StudyBox(QWidget):
             If one of them is wrong.
         """
         values = self.above.values() | self.factors.values() | self.more.values()
-        shared = {name: getattr(dock, name) for name in _FROM_DOCK}
+        shared = {name: getattr(dock, name) for name in FROM_DOCK}
+        if dock.centre == "auto" and column is not None:
+            shared["centre"] = column
         given = {name: value for name, value in shared.items() if value is not None}
         return StudyConfig.create(**(values | given))
 
-    def start(self, opened: OpenedScan, dock: ReconstructConfig) -> None:
-        """Begin, or go on with, the study of a scan."""
-        if self._run is not None:
+    def start(
+        self, opened: OpenedScan, dock: ReconstructConfig, column: float | None
+    ) -> None:
+        """Begin the study of a scan, or add to the one that is shown."""
+        if self.is_running:
             return
         try:
-            config = self.config(dock)
-        except ConfigError as error:
+            config = self.config(dock, column)
+            reference = self._volume(self.reference)
+            mask = self._volume(self.mask)
+        except GeoSRError as error:
             self.failed.emit(error)
             return
-        out = self.folder / opened.scan.name
-        self._run = Run(
-            lambda stop: study_steps(opened.scan, out, config, stop),
-            owner=self,
-            on_step=self._on_step,
-            on_result=self._on_studied,
-            on_error=self._on_error,
-            on_finished=self._on_finished,
-            description=f"Studying {opened.scan.name}",
+        plan = StudyPlan(opened, config, reference, mask)
+        folder, before = self.folder, self.job
+        self._begin(
+            lambda stop: start_steps(plan, folder, before, stop),
+            lambda job: self._on_started(opened, job),
         )
         self.stage.setText("Starting…")
+
+    def _volume(self, combo: LayerCombo) -> Volume | None:
+        layer = combo.layer()
+        return None if layer is None else volume_from_layer(layer, self._viewer)
+
+    def _begin(self, steps: Any, on_result: Any) -> None:
+        self._run = Run(
+            steps,
+            owner=self,
+            on_result=on_result,
+            on_error=self.failed.emit,
+            on_finished=self._on_finished,
+        )
         self._show()
-
-    def stop(self) -> None:
-        """Stop at the next block; finished reconstructions are kept."""
-        if self._run is not None:
-            self.stage.setText("Stopping…")
-            self._run.cancel()
-
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.stage.setText(f"{step.message}…")
-        elif isinstance(step, Warned):
-            self.said.emit(step.message, "warning")
-        elif type(step).__name__ == "CellDone":
-            self.progress.setRange(0, step.total)
-            self.progress.setValue(step.done)
-
-    def _on_studied(self, done: Studied) -> None:
-        self.report = done.files["html"]
-        found = [
-            f"{name} {count}"
-            for name, count in done.fewest.items()
-            if count is not None
-        ]
-        words = ", ".join(found) if found else "none of these numbers"
-        self.stage.setText(f"Fewest projections with the right porosity: {words}.")
-        self.said.emit(f"The study is done: {self.report}", "ok")
-
-    def _on_error(self, error: Exception) -> None:
-        self.stage.setText("")
-        if isinstance(error, Cancelled):
-            self.said.emit(
-                "Stopped. The next start goes on from what is finished.", "info"
-            )
-        else:
-            self.failed.emit(error)
 
     def _on_finished(self) -> None:
         self._run = None
+        self._seek()
+        self._look()
+
+    def _on_found(self, path: Path, status: JobStatus | None) -> None:
+        if status is None or self._scan is None or self._scan.path != path:
+            return
+        self._show_job(status.path)
+        if self._watch is not None:
+            values = as_text(self._watch.config.model_dump())
+            for form in (self.above, self.factors, self.more):
+                form.set_values(values)
+
+    def _on_started(self, opened: OpenedScan, job: Path) -> None:
+        if opened is self._scan:
+            self._show_job(job)
+        self.said.emit(
+            "The study goes on when napari is closed; it is shown here again, and in "
+            "the list of jobs.",
+            "ok",
+        )
+
+    # The job
+
+    def _show_job(self, job: Path | None) -> None:
+        self._watch, self._was_alive = None, False
+        self._timer.stop()
+        if job is not None:
+            try:
+                self._watch = StudyWatch(job)
+            except GeoSRError as error:
+                self.failed.emit(error)
+        self._look()
+
+    def _look(self) -> None:
+        """Read on in the job's folder."""
+        watch = self._watch
+        if watch is None:
+            self._show()
+            return
+        try:
+            watch.read()
+        except GeoSRError:
+            self._show_job(None)  # deleted since
+            return
+        alive = watch.status.is_alive
+        if alive and (closing := closing_of(self)) is not None:
+            closing.watch(watch.path, self)
         self._show()
+        ended, self._was_alive = self._was_alive and not alive, alive
+        if ended:
+            self._on_ended(watch)
+        # What has ended may be resumed elsewhere, but nobody waits for it.
+        self._timer.start(_PAUSE if alive else 4 * _PAUSE)
+
+    def _on_ended(self, watch: StudyWatch) -> None:
+        status = watch.status
+        if status.state == "done":
+            self.said.emit(f"The study is done: {watch.report}", "ok")
+            if self.open_report.isChecked():
+                self._on_report()
+        elif status.state == "failed":
+            self.said.emit(status.message, "error")
+        else:
+            self.said.emit(
+                "Stopped. What is finished is kept; Go on adds to it.", "info"
+            )
 
     def _show(self) -> None:
-        running = self._run is not None
-        self.start_button.setEnabled(self._has_scan and not running)
-        self.stop_button.setVisible(running)
-        self.progress.setVisible(running)
-        if running:
-            self.progress.setRange(0, 0)
-        self.report_button.setVisible(self.report is not None and not running)
-        for widget in (self.above, self.factors, self.more, self.folder_button):
+        watch, running = self._watch, self.is_running
+        alive = watch is not None and watch.status.is_alive
+        self.start_button.setEnabled(self._scan is not None and not running)
+        self.pause_button.setVisible(alive)
+        self.pause_button.setEnabled(watch is not None and not watch.is_asked_to_stop)
+        can_resume = watch is not None and watch.status.can_resume
+        self.resume_button.setVisible(can_resume and not running)
+        self.report_button.setVisible(self.report is not None)
+        self.progress.setVisible(alive)
+        for widget in (self.above, self.factors, self.more, self.reference, self.mask):
             widget.setEnabled(not running)
+        self.folder_button.setEnabled(not running)
+        self.result.setVisible(watch is not None and bool(watch.rows))
+        if watch is None:
+            self.stage.setText("")
+        else:
+            self._show_progress(watch)
+        self.stage.setVisible(self.stage.text() != "")
+
+    def _show_progress(self, watch: StudyWatch) -> None:
+        self.result.set_rows(watch.rows, watch.config.tolerance)
+        cells = len(watch.config.counts) * len(watch.config.algorithms)
+        status, done = watch.status, len(watch.rows)
+        self.progress.setRange(0, cells if done else 0)
+        self.progress.setValue(done)
+        if status.state == "done":
+            try:
+                self.stage.setText(watch.conclusion())
+            except GeoSRError as error:
+                self.stage.setText(str(error))
+            return
+        words = STATE_WORDS.get(status.state, status.state)
+        if status.state == "running" and watch.stage:
+            words = watch.stage
+        if watch.is_asked_to_stop:
+            words = "Stopping"
+        text = f"{status.name}: {words}{'…' if status.is_alive else '.'}"
+        failed = f" {status.message}" if status.state == "failed" else ""
+        self.stage.setText(f"{text} {done} of {cells} are done.{failed}")
+
+    # Actions
+
+    def _on_pause(self) -> None:
+        if self._watch is not None:
+            try:
+                self._watch.pause()
+            except GeoSRError as error:
+                self.failed.emit(error)
+            self._look()
+
+    def _on_resume(self) -> None:
+        if self._watch is not None:
+            try:
+                local.start(JobFolder(self._watch.path))
+            except (GeoSRError, OSError) as error:
+                self.failed.emit(error)
+            self._look()
+
+    def _on_jobs(self) -> None:
+        jobs = open_dock(self._viewer, JOBS)
+        if self.job is not None:
+            jobs.show_job(self.job)
 
     def _on_folder(self) -> None:
         text = QFileDialog.getExistingDirectory(
@@ -247,13 +318,8 @@ class StudyBox(QWidget):
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.report)))
 
 
-def _all_but(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in StudyConfig.model_fields if name not in names)
-
-
-def _as_text(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists as a person types them."""
-    return {
-        name: ", ".join(map(str, value)) if isinstance(value, tuple) else value
-        for name, value in values.items()
-    }
+def _may_be_chosen(layer: Layer) -> bool:
+    """Whether a layer can be a reference, or say where the sample is."""
+    if not isinstance(layer, Image | Labels) or is_helper(layer):
+        return False
+    return layer.ndim == 3 and not getattr(layer, "rgb", False)

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.steps import Step, TargetReady, TileDone
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui._layers import METADATA, add_image_result, layer_metadata
+from napari_geosr.gui._layers import (
+    METADATA,
+    add_image_result,
+    geometry,
+    layer_metadata,
+)
 from napari_geosr.gui._reconstruct_steps import LimitsFound
 from napari_geosr.gui._refresh import Refresher
 
@@ -24,6 +29,7 @@ class VolumeLayer:
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
         self._layer: weakref.ref[Image] | None = None
+        self._spare: weakref.ref[Image] | None = None
         self._stopped: Volume | None = None
         self._key: Any = None
         self._name_given = ""  # to the layer, which a person may rename
@@ -45,8 +51,16 @@ class VolumeLayer:
             return None
         return layer if layer.data is self._stopped.data else None
 
-    def begin(self, key: Any) -> Volume | None:
-        """Begin a run; return what an earlier one left for it."""
+    def begin(self, key: Any, spare: Image | None = None) -> Volume | None:
+        """Begin a run; return what an earlier one left for it.
+
+        Parameters
+        ----------
+        spare : Image layer, optional
+            A layer of three axes that is not needed any more and may be filled: napari
+            takes a third of a second to remove a layer and to add another.
+        """
+        self._spare = None if spare is None else weakref.ref(spare)
         stopped = self._stopped if self.unfinished(key) is not None else None
         if stopped is None:
             self._layer = None
@@ -59,12 +73,11 @@ class VolumeLayer:
         if isinstance(step, TargetReady):
             self._is_new = layer is None
             if layer is None:
-                name = f"{step.volume.name} (unfinished)"
-                layer = add_image_result(
+                layer = self._fill_spare(step.volume) or add_image_result(
                     self._viewer,
                     step.volume,
                     like=None,
-                    name=name,
+                    name=_unfinished(step.volume),
                     contrast_limits=(0.0, 1.0),
                 )
                 self._name_given = layer.name
@@ -77,6 +90,27 @@ class VolumeLayer:
                 layer.contrast_limits_range = 2 * low - high, 2 * high - low
         elif isinstance(step, TileDone) and self._refresher is not None:
             self._refresher.tile_done(step.slices)
+
+    def _fill_spare(self, volume: Volume) -> Image | None:
+        """Make the spare layer that of a volume; None where there is none."""
+        layer = None if self._spare is None else self._spare()
+        if layer is None or layer not in self._viewer.layers:
+            return None
+        self._spare = None
+        layer.data = volume.data
+        for name, value in geometry(volume).items():
+            setattr(layer, name, value)
+        layer.metadata = layer_metadata(volume)
+        layer.name = _unfinished(volume)  # after all else: lists look at it then
+        self._viewer.layers.selection.active = layer
+        return layer
+
+    def end(self) -> None:
+        """A run has ended, whether it came to a layer or not: take the spare away."""
+        layer = None if self._spare is None else self._spare()
+        self._spare = None
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
 
     def finish(self, done: Reconstructed) -> Image | None:
         """Put the record of the run into the layer and return it, if it is there."""
@@ -100,3 +134,7 @@ class VolumeLayer:
             return False
         self._stopped = None
         return True
+
+
+def _unfinished(volume: Volume) -> str:
+    return f"{volume.name} (unfinished)"

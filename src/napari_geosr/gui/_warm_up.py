@@ -1,12 +1,19 @@
-"""Load torch in a worker without freezing the window meanwhile."""
+"""Load torch, and compile, in a worker without freezing the window meanwhile."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+_lock = threading.Lock()
+_resting = 0
 
 
 def load_torch_libraries() -> None:
@@ -34,3 +41,28 @@ def load_torch_libraries() -> None:
         library = folder / f"{name}{suffix}"
         if library.is_file():
             dlopen(os.fsencode(library), mode)
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Let Python's garbage collector rest while much is made that will stay.
+
+    Torch, numba and what they register are a million objects. With each quarter more of
+    them the collector looks at all, in a single step that no other thread interrupts: a
+    quarter of a second (measured). What was made in here counts as old afterwards, so
+    that it is not the reason for such a step any more.
+    """
+    global _resting  # how many threads are in here
+    with _lock:
+        _resting += 1
+        gc.disable()
+    try:
+        yield
+    finally:
+        with _lock:
+            _resting -= 1
+            if not _resting:
+                # Into the permanent generation, and from there into the oldest.
+                gc.freeze()
+                gc.unfreeze()
+                gc.enable()

@@ -74,9 +74,13 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
 
 def _views(path: Path) -> list[LayerData]:
     """Projections and sinograms of a scan; the Reconstruct dock finds it by them."""
+    from napari import current_viewer
+
     from napari_geosr.gui._projection_layers import OpenedScan, projection_layers
+    from napari_geosr.gui._scan_views import read_scans_later
     from napari_geosr.io.projections import read_projections
 
+    read_scans_later(current_viewer())
     return projection_layers(OpenedScan(read_projections(path)))
 
 

@@ -15,8 +15,12 @@ from napari_geosr.gui._duration import duration
 from napari_geosr.gui._layers import unwrapped
 from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._notify import show_error
-from napari_geosr.gui._position import plane_on_screen, position_of
-from napari_geosr.gui._projection_layers import OpenedScan, opened_scan
+from napari_geosr.gui._projection_layers import (
+    OpenedScan,
+    opened_scan,
+    row_on_screen,
+    show_row,
+)
 from napari_geosr.gui._reconstruct_widgets import (
     CONTINUE,
     NO_ESTIMATE,
@@ -61,8 +65,6 @@ class ReconstructDock(ReconstructWidgets):
 
     def _connect(self) -> None:
         self.open.opened.connect(self._on_opened)
-        self.open.failed.connect(self._on_failed)
-        self.open.noted.connect(lambda text: self.message.show_message(text, "warning"))
         self.layer_combo.layerChanged.connect(self._on_layer_chosen)
         for part in (self.algorithm, self.above, self.form, self.centre):
             part.changed.connect(self._on_settings)
@@ -91,6 +93,8 @@ class ReconstructDock(ReconstructWidgets):
         connections = Connections(self)
         connections.connect(self._viewer.dims.events.point, self._on_moved)
         connections.connect(self._viewer.layers.events.removed, self._on_removed)
+        selected = self._viewer.layers.selection.events
+        connections.connect(selected.active, self._on_active)
 
     # Choices
 
@@ -132,8 +136,11 @@ class ReconstructDock(ReconstructWidgets):
         """Return the scan chosen."""
         return opened_scan(self.layer_combo.layer())
 
+    def _on_active(self, _event: Any = None) -> None:
+        if self.opened() is None:
+            self.open.suggest(self._viewer.layers.selection.active)
+
     def _on_opened(self, layer: Image) -> None:
-        self.message.clear()
         self.layer_combo.set_layer(unwrapped(layer))
         self._on_layer_chosen()  # now, and not when the list of layers is at rest
 
@@ -149,14 +156,19 @@ class ReconstructDock(ReconstructWidgets):
         if opened is None:
             self.preview_button.setChecked(False)
             self.facts.setText("Open projections to begin.")
+            self._on_active()
         else:
             scan = opened.scan
+            self.open.settle()
+            self.message.clear()
+            if notes := scan.metadata.get("notes"):
+                self.message.show_message(" ".join(notes), "warning")
             self.facts.setText(_facts(scan))
             self.algorithm.set_beam(scan.geometry)
             self.centre.set_columns(scan.n_columns, scan.centre)
             self.row.blockSignals(True)
             self.row.setRange(0, scan.n_rows - 1)
-            self.row.setValue(scan.n_rows // 2)
+            self.row.setValue(row_on_screen(self._viewer, self.layer_combo.layer()))
             self.row.blockSignals(False)
             self._reconstructing.set_row(self.row.value())
         self._on_settings()
@@ -177,16 +189,14 @@ class ReconstructDock(ReconstructWidgets):
     def _on_row(self, row: int) -> None:
         self._reconstructing.set_row(row)
         layer = self.layer_combo.layer()
-        if layer is None or layer.visible:
-            return  # the slider goes over angles
-        place = position_of(self._viewer, layer, (row, 0, 0))[0]
-        self._viewer.dims.set_point(self._viewer.dims.ndim - 3, place)
+        if layer is not None:
+            show_row(self._viewer, layer, row)
 
     def _on_moved(self, _event: Any = None) -> None:
         layer = self.layer_combo.layer()
-        if layer is None or layer.visible:
+        if layer is None:
             return
-        row = plane_on_screen(self._viewer, layer, 0, self.row.maximum() + 1)
+        row = row_on_screen(self._viewer, layer)
         self.row.blockSignals(True)
         self.row.setValue(row)
         self.row.blockSignals(False)
@@ -234,21 +244,22 @@ class ReconstructDock(ReconstructWidgets):
         open_dock(self._viewer, POROSITY)
 
     def _on_denoise(self) -> None:
-        known = self._reconstructing.known_centre()
-        column = None if known is None else known.column
-        self._hand(lambda scan, config: self.denoise.start(scan, config, column))
+        self._hand(self.denoise.start)
 
     def _on_study(self) -> None:
         self._hand(self.study.start)
 
-    def _hand(self, start: Callable[[OpenedScan, ReconstructConfig], None]) -> None:
-        """Begin something else with the same scan and settings."""
+    def _hand(
+        self, start: Callable[[OpenedScan, ReconstructConfig, float | None], None]
+    ) -> None:
+        """Begin something else with the same scan, settings and axis."""
         opened = self.opened()
         if opened is None:
             return
+        known = self._reconstructing.known_centre()
         self.message.clear()
         try:
-            start(opened, self.config())
+            start(opened, self.config(), None if known is None else known.column)
         except GeoSRError as error:
             self.message.show_error(error)
 
@@ -259,7 +270,7 @@ class ReconstructDock(ReconstructWidgets):
         has_scan = self._reconstructing.opened() is not None
         self.preview_button.setEnabled(has_scan and not running)
         self.run_button.setEnabled(has_scan and not running)
-        self.cancel_button.setEnabled(what != "")
+        self.cancel_button.setEnabled(what not in ("", "loading"))
         self.centre.setEnabled(has_scan and not running)
         self.centre.find_button.setEnabled(has_scan and what not in ("run", "centre"))
         for widget in (self.layer_combo, self.algorithm, self.above, self.form):
@@ -291,16 +302,13 @@ class ReconstructDock(ReconstructWidgets):
         if asked:
             self.centre.set_value(round(centre.column, 2))
 
-    def _on_previewed(self, tried: SliceTried) -> None:
+    def _on_previewed(self, tried: SliceTried, is_coarse: bool) -> None:
         opened = self._reconstructing.opened()
         assert opened is not None
-        n_rows, (_, *edges) = opened.scan.n_rows, tried.volume.shape
-        seconds = tried.seconds * (1 if opened.scan.geometry == "cone" else n_rows)
-        nbytes = 4 * n_rows * edges[0] * edges[1]
-        self.estimate.setText(
-            f"All {n_rows} slices: at most about {duration(seconds)}, "
-            f"{format_bytes(nbytes)} for the result."
-        )
+        text = _estimate(opened.scan, tried, is_coarse)
+        if is_coarse:
+            text = f"A coarse slice; a sharp one takes {_about(tried.seconds)}. {text}"
+        self.estimate.setText(text)
         self._on_row(self.row.value())
 
     def _on_progress(self, stage: str, done: int, total: int) -> None:
@@ -336,7 +344,7 @@ class ReconstructDock(ReconstructWidgets):
         if done.complete:
             said = f"Done in {duration(seconds)}."
             kind = "warning" if warnings else "ok"
-            self.message.show_message(" ".join([said, *warnings]), kind)
+            self.message.show_message(" ".join([*warnings, said]), kind)
         else:
             self.message.show_message(
                 "Stopped. The finished slices are kept; Continue reconstructs the "
@@ -377,3 +385,17 @@ def _facts(scan: Projections) -> str:
         if frames is not None:
             parts.append(f"{int(frames.shape[0])} {word} fields")
     return ", ".join(parts) + "."
+
+
+def _estimate(scan: Projections, tried: SliceTried, is_coarse: bool) -> str:
+    """How long the whole volume takes, and how large it is, from one slice."""
+    edge = tried.volume.shape[-1]
+    if is_coarse:
+        edge *= round(tried.volume.voxel_size[-1] / scan.pixel_size[1])
+    seconds = tried.seconds * (1 if scan.geometry == "cone" else scan.n_rows)
+    size = format_bytes(4 * scan.n_rows * edge**2)
+    return f"All {scan.n_rows} slices: {_about(seconds)} at most, {size} in memory."
+
+
+def _about(seconds: float) -> str:
+    return duration(seconds) if seconds < 1 else f"about {duration(seconds)}"

@@ -35,6 +35,15 @@ class RunSteps(Protocol):
 
 #: Operations whose result is a model.
 MAKE_MODELS = ("train", "train from projections")
+#: Operations that fit networks: with losses and previews, and a result at any time.
+FIT_NETWORKS = (*MAKE_MODELS, "ganrec")
+#: What other operations make.
+_MAKE_OTHERS = {"ganrec": "volume", "study projections": "report"}
+
+
+def result_word(operation: str) -> str:
+    """What a job of this kind makes: a ``"model"``, ``"volume"`` or ``"report"``."""
+    return _MAKE_OTHERS.get(operation, "model")
 
 
 def read_job(values: Mapping[str, Any], where: Path) -> tuple[Job, RunSteps]:
@@ -65,6 +74,10 @@ def read_job(values: Mapping[str, Any], where: Path) -> tuple[Job, RunSteps]:
         from napari_geosr.operations.ganrec import GanrecJob, ganrec_steps
 
         return GanrecJob.from_values(values), ganrec_steps
+    if operation == "study projections":
+        from napari_geosr.operations.study_job import StudyJob, study_job_steps
+
+        return StudyJob.from_values(values), study_job_steps
     raise JobError(
         f"{where} asks for the operation {operation!r}, which this release does not "
         "run as a job."

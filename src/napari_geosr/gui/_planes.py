@@ -1,0 +1,178 @@
+"""Single projections, and single sinograms, of a scan that stays in its file. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import BlockDone, ResultReady, ShouldStop, Step
+
+#: What is kept in memory of each, and what is read from the file at a time, in bytes.
+_KEPT_BYTES, _READ_BYTES = 64 * 2**20, 4 * 2**20
+
+Image = npt.NDArray[Any]
+Block = tuple[slice, ...]
+
+
+class Planes:
+    """The planes of projections along one axis; the latest stay in memory.
+
+    Parameters
+    ----------
+    projections : array-like of shape (angle, row, column)
+        Numpy, or still in its file.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of four axes: angle, row of the detector, height and width of a plane. There is
+        one voxel along that of the first two that the planes show.
+    along : int
+        The other one of the two.
+    """
+
+    shape: tuple[int, int, int, int]
+    along: int
+
+    def __init__(self, projections: Any) -> None:
+        self.projections = projections
+        self._kept: dict[int, Image] = {}
+
+    @property
+    def are_in_memory(self) -> bool:
+        """Whether nothing has to be read from a file."""
+        return type(self.projections) is np.ndarray
+
+    def get(self, plane: int) -> Image | None:
+        """A plane that was read lately; None if it was not."""
+        return self._kept.get(plane)
+
+    def read_steps(
+        self, plane: int, should_stop: ShouldStop
+    ) -> Generator[Step, None, None]:
+        """Read a plane in pieces, and with it those that cost nothing more.
+
+        Yields
+        ------
+        Step
+            `BlockDone`; the last is ``ResultReady(ndarray)``.
+
+        Raises
+        ------
+        Cancelled
+            If `should_stop` says so.
+        FileError
+            If the file cannot be read.
+        """
+        raise NotImplementedError
+
+    def block(self, key: Block) -> npt.NDArray[Any]:
+        """Read a box of any size; nothing of it is kept."""
+        raise NotImplementedError
+
+    def _keep(self, planes: Mapping[int, Image]) -> None:
+        """Keep planes just read, the latest last, and of others as many as fit."""
+        room = _KEPT_BYTES - sum(image.nbytes for image in planes.values())
+        kept = dict(planes)
+        for plane, image in reversed(self._kept.items()):
+            room -= image.nbytes
+            if room < 0:
+                break
+            if plane not in planes:
+                kept = {plane: image} | kept
+        self._kept = kept
+
+
+class Frames(Planes):
+    """Projections, shape (angle, 1, row, column)."""
+
+    along = 0
+
+    def __init__(self, projections: Any) -> None:
+        super().__init__(projections)
+        n_angles, n_rows, n_columns = (int(n) for n in projections.shape)
+        self.shape = (n_angles, 1, n_rows, n_columns)
+
+    def read_steps(
+        self, plane: int, should_stop: ShouldStop
+    ) -> Generator[Step, None, None]:
+        """Read one projection."""
+        frame = np.asarray(self.projections[plane : plane + 1, :, :])[0]
+        if should_stop():
+            raise Cancelled("Cancelled.")
+        self._keep({plane: frame})
+        yield ResultReady(result=frame)
+
+    def block(self, key: Block) -> npt.NDArray[Any]:
+        """Read a box of any size."""
+        angle, one, row, column = key
+        return np.asarray(self.projections[angle, row, column])[:, None][:, one]
+
+
+class Sinograms(Planes):
+    """Sinograms, shape (1, row, angle, column)."""
+
+    along = 1
+
+    def __init__(self, projections: Any) -> None:
+        super().__init__(projections)
+        n_angles, n_rows, n_columns = (int(n) for n in projections.shape)
+        self.shape = (1, n_rows, n_angles, n_columns)
+
+    def read_steps(
+        self, plane: int, should_stop: ShouldStop
+    ) -> Generator[Step, None, None]:
+        """Read a row of all projections, with those that are decoded with it."""
+        first, last = self._band(plane)
+        _, _, n_angles, n_columns = self.shape
+        dtype = np.dtype(self.projections.dtype)
+        band = np.empty((last - first, n_angles, n_columns), dtype)
+        together = self._together()
+        for start in range(0, n_angles, together):
+            stop = min(start + together, n_angles)
+            part = np.asarray(self.projections[start:stop, first:last, :])
+            if should_stop():
+                raise Cancelled("Cancelled.")
+            band[:, start:stop] = part.swapaxes(0, 1)
+            yield BlockDone(stop, n_angles)
+        # Those farther away are dropped first.
+        rows = sorted(range(first, last), key=lambda row: -abs(row - plane))
+        self._keep({row: band[row - first] for row in rows})
+        yield ResultReady(result=band[plane - first])
+
+    def block(self, key: Block) -> npt.NDArray[Any]:
+        """Read a box of any size."""
+        one, row, angle, column = key
+        read = np.asarray(self.projections[angle, row, column])
+        return read.swapaxes(0, 1)[None][one]
+
+    def _chunks(self) -> tuple[int, int]:
+        """Angles and rows that the file holds together."""
+        found = getattr(self.projections, "chunks", None)
+        if isinstance(found, tuple) and all(isinstance(n, int) for n in found):
+            return found[0], found[1]
+        return 1, 1
+
+    def _band(self, row: int) -> tuple[int, int]:
+        """Rows that cost no more than one of them, as far as they can be kept."""
+        _, n_rows, n_angles, n_columns = self.shape
+        row_bytes = n_angles * n_columns * np.dtype(self.projections.dtype).itemsize
+        height = self._chunks()[1]
+        first = row - row % height
+        last = min(first + height, n_rows)
+        most = max(1, _KEPT_BYTES // row_bytes)
+        if last - first > most:
+            first = min(max(first, row - most // 2), last - most)
+            last = first + most
+        return first, last
+
+    def _together(self) -> int:
+        """Projections to read at a time: whole chunks, in some tens of milliseconds."""
+        depth, height = self._chunks()
+        itemsize = np.dtype(self.projections.dtype).itemsize
+        decoded = depth * height * self.shape[3] * itemsize
+        return int(depth * max(1, _READ_BYTES // decoded))

@@ -1,0 +1,83 @@
+"""Where a slice takes long, a coarse one comes first, in the same place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tomography_helpers import PIXEL, axis_of, idle, opened, scan, scan_file
+
+from napari_geosr.gui import _coarse_slice
+from napari_geosr.gui._coarse_slice import coarse_slice, coarseness
+from napari_geosr.operations.reconstruct import reconstruct_slice
+from napari_geosr.operations.reconstruct_config import ReconstructConfig
+from napari_geosr.operations.reconstruct_preview import KeptRow
+
+
+def settings(**values):
+    return ReconstructConfig.create(threads=1, **values)
+
+
+def test_only_what_takes_long_is_coarse_at_first():
+    small = scan()
+    sirt = settings(algorithm="sirt", iterations=20)
+    assert coarseness(small, settings()) == 1
+    assert coarseness(small, sirt) == 1
+    wide = np.zeros((60, 1, 1024), np.float32)
+    large = small.replace(data=wide, flats=None, darks=None, is_line_integrals=True)
+    assert coarseness(large, settings()) == 1
+    factors = [
+        coarseness(large, settings(algorithm="tv", iterations=n)) for n in (5, 80, 1280)
+    ]
+    # Four times the edge for a sixteenth of the iterations; never but a few columns.
+    assert factors == [2, 5, 16]
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_it_has_the_values_and_the_place_of_the_sharp_one(factor):
+    made = scan(n=96, rows=3)
+    config = settings(algorithm="cgls", iterations=8)
+    lines = KeptRow().get(made, config, 2)
+    axis = axis_of(made)
+    tried = coarse_slice(lines, config, 2, axis, factor, lambda: False)
+    sharp = reconstruct_slice(made, 2, config, axis)
+    coarse = tried.volume
+    assert coarse.voxel_size == pytest.approx((PIXEL[0], *[PIXEL[1] * factor] * 2))
+    assert coarse.origin[0] == pytest.approx(sharp.origin[0]) == 2 * PIXEL[0]
+
+    def middles(volume):
+        """Where the voxels of a row lie."""
+        return volume.origin[2] + volume.voxel_size[2] * np.arange(volume.shape[2])
+
+    # Seen at the same places: what differs is the sharpness of edges alone.
+    at = np.searchsorted(middles(sharp), middles(coarse)).clip(0, sharp.shape[2] - 1)
+    seen = sharp.data[0][np.ix_(at, at)]
+    assert np.corrcoef(coarse.data[0].ravel(), seen.ravel())[0, 1] > 0.93
+    inside = np.s_[0, coarse.shape[1] // 2 :, coarse.shape[2] // 2 :]
+    assert coarse.data[inside].max() == pytest.approx(sharp.data.max(), rel=0.25)
+
+
+def test_the_dock_shows_it_until_the_sharp_one_is_there(
+    make_napari_viewer, qtbot, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(_coarse_slice, "_LEAST_EDGE", 8)
+    monkeypatch.setattr(_coarse_slice, "_QUICK", 1e5)
+    viewer = make_napari_viewer(show=True)
+    dock = opened(viewer, scan_file(tmp_path))
+    dock.algorithm.combo.setCurrentIndex(dock.algorithm.combo.findData("cgls"))
+    shown = []
+
+    def note(tried, is_coarse):
+        layer = dock._reconstructing.preview.layer
+        shown.append((is_coarse, layer.data.shape[-1], dock.estimate.text()))
+        assert layer.extent.world[1][-1] < 60 * PIXEL[1]
+
+    dock._reconstructing.previewed.connect(note)
+    dock.preview_button.click()
+    qtbot.waitUntil(lambda: len(shown) == 2, timeout=60_000)
+    idle(dock, qtbot)
+    (first, coarse, said), (second, sharp, _) = shown
+    assert (first, second) == (True, False)
+    assert coarse * 2 <= sharp
+    assert said.startswith("A coarse slice")
+    assert "coarse" not in dock.estimate.text()
+    assert dock._reconstructing.known_centre() is not None

@@ -1,0 +1,85 @@
+"""All that a slice needs is loaded before a person asks for it, without a freeze."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+from tomography_helpers import idle, opened, scan_file
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.gui import _reconstruct_ready
+from napari_geosr.gui._reconstruct_ready import is_ready, ready_steps
+from napari_geosr.gui._warm_up import without_collections
+from napari_geosr.operations.reconstruct_config import ReconstructConfig
+
+
+@pytest.fixture
+def nothing_ready(monkeypatch):
+    monkeypatch.setattr(_reconstruct_ready, "_ready", set())
+
+
+class Ring:
+    """Refers to itself: the collector alone can tell that nobody needs it."""
+
+    def __init__(self):
+        self.me = self
+
+
+def test_the_collector_rests_and_loses_nothing():
+    assert gc.isenabled()
+    before = gc.get_freeze_count()
+    with without_collections():
+        gone = weakref.ref(Ring())
+        with without_collections():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == before
+    gc.collect()
+    assert gone() is None
+    with pytest.raises(ValueError, match="broken"), without_collections():
+        raise ValueError("broken")
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "beam"), [("fbp", "parallel"), ("cgls", "fan"), ("fdk", "cone")]
+)
+def test_a_few_voxels_are_reconstructed_once(nothing_ready, algorithm, beam):
+    config = ReconstructConfig.create(algorithm=algorithm, filter=None)
+    assert not is_ready(config, beam)
+    steps = list(ready_steps(config, beam, lambda: False))
+    assert len(steps) == 2
+    assert is_ready(config, beam)
+    _reconstruct_ready._try(config, beam, lambda: False)  # raises nothing
+    assert not is_ready(config, "helix")
+    assert len(list(ready_steps(config, beam, lambda: False))) == 1
+
+
+def test_it_stops_when_asked_to(nothing_ready):
+    config = ReconstructConfig()
+    with pytest.raises(Cancelled):
+        run_to_end(ready_steps(config, "parallel", lambda: True))
+    assert not is_ready(config, "parallel")
+    assert gc.isenabled()
+
+
+def test_the_dock_does_it_at_leisure(
+    nothing_ready, make_napari_viewer, qtbot, tmp_path
+):
+    viewer = make_napari_viewer(show=True)
+    dock = opened(viewer)
+    idle(dock, qtbot)
+    assert not is_ready(dock.config(), "parallel")  # there is nothing to reconstruct
+    viewer.open(str(scan_file(tmp_path)), plugin="napari-geosr")
+    qtbot.waitUntil(lambda: is_ready(dock.config(), "parallel"), timeout=60_000)
+    assert not dock.cancel_button.isEnabled()
+    assert not dock.progress.isVisible()
+    dock.algorithm.combo.setCurrentIndex(dock.algorithm.combo.findData("sirt"))
+    assert not is_ready(dock.config(), "parallel")
+    qtbot.waitUntil(lambda: is_ready(dock.config(), "parallel"), timeout=60_000)
+    idle(dock, qtbot)
+    assert dock.message.text == ""
