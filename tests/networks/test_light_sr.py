@@ -1,30 +1,9 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.networks import build_network
-
-
-def test_it_beats_interpolation_soon() -> None:
-    """A few steps on blurred disks: better than the cubic start."""
-    torch.manual_seed(0)
-    network = build_network("light_sr", ndim=2, features=8, blocks=2)
-    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
-    optimiser = torch.optim.Adam(network.parameters(), 3e-3)
-    gains = []
-    for _ in range(120):
-        centre, r = 48 * torch.rand(4, 2, 1, 1), 6 + 8 * torch.rand(4, 1, 1)
-        fine = (((y - centre[:, 0]) ** 2 + (x - centre[:, 1]) ** 2).sqrt() < r).float()
-        coarse = torch.nn.functional.avg_pool2d(fine[:, None], 2)
-        error = (network(coarse) - fine[:, None]).square().mean()
-        cubic = (network.interpolate(coarse) - fine[:, None]).square().mean()
-        optimiser.zero_grad()
-        error.backward()
-        optimiser.step()
-        gains.append(float((cubic / error).detach().log10() * 10))
-    assert sum(gains[-20:]) / 20 > 1.0
 
 
 @pytest.mark.parametrize(

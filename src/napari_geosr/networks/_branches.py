@@ -25,6 +25,8 @@ from torch.nn import functional
 #: Maps between the two convolutions of the widening branch, per map that goes in or
 #: comes out, whichever are fewer.
 _WIDENING = 2
+#: What weights beside an added input begin with, in those of a layer by itself.
+_BESIDE_INPUT = 0.1
 
 
 def edge_filters(ndim: int) -> torch.Tensor:
@@ -60,7 +62,8 @@ class BranchedLayer(nn.Module):
     """The sum of convolutions of 3ⁿ voxels, of one, of both in turn, of edges.
 
     ``3ⁿ + 1 + (1 → wide → 3ⁿ) + (1 → fixed edge filters) [+ the input]``. All branches
-    but the first, ``weight``, begin with nothing.
+    but the first, ``weight``, begin with nothing, and that with little where the input
+    is added, so that a chain of layers does not blow its maps up.
 
     Parameters
     ----------
@@ -84,6 +87,9 @@ class BranchedLayer(nn.Module):
         self.edges = nn.Parameter(torch.zeros(ndim + 1, maps_out, maps_in))
         nn.init.kaiming_normal_(self.weight)
         nn.init.kaiming_normal_(self.expand)
+        if adds_input:
+            with torch.no_grad():
+                self.weight.mul_(_BESIDE_INPUT)
         self.register_buffer("filters", edge_filters(ndim).float(), persistent=False)
         self.adds_input = adds_input
         self.ndim = ndim

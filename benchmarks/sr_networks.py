@@ -1,0 +1,482 @@
+"""What light super-resolution networks give, and what they cost: beside large ones.
+
+Every network learns to make coarse scans of foams four times finer along Z, Y and X,
+from the same volumes, in the same steps, patches and seeds, and is judged on foams that
+none has seen: by grey values, by porosity and by the Euler number (connectivity) of
+what Otsu's threshold takes for pores. Costs are parameters, multiplications per voxel
+of the input, and seconds and joules per million voxels of the result, tile by tile, as
+people restore. Prints Markdown tables and whether light networks hold against large
+ones, or writes them into a document with ``--out``.
+
+    python benchmarks/sr_networks.py --out docs/super_resolution_networks.md
+
+Rows and trainings are kept in the folder ``--work``: an interrupted run goes on where
+it was. ``--quick`` shows in a minute that everything runs; its figures say nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from _document import replace_section
+from _specimens import Array, figures
+from geometry import foam
+from napari_geosr import io
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.inference.device import free_memory
+from napari_geosr.inference.intensity import IntensityStatistics
+from napari_geosr.inference.runner import restore_tiles
+from napari_geosr.inference.tiling import lay_out
+from napari_geosr.learning.energy import Meter
+from napari_geosr.models import bundle
+from napari_geosr.networks._upsampling import cubic_kernel, interpolated
+from napari_geosr.operations.restore import restore
+from napari_geosr.operations.train import TrainJob, config_class, train_steps
+from napari_geosr.physics import scans
+from napari_geosr.physics.scans import Imaging, Scan
+
+#: Coarse voxels along every edge of a specimen.
+EDGE = 32
+TRAINED_ON, JUDGED_ON = 8, 3
+#: Of the specimens that are judged; training takes those from 0 on.
+_TEST_SEED = 50_000
+IMAGING = Imaging(noise=0.05, noise_kind="independent", blur=0.4)
+#: What a light network may lose against a large one, and what it may cost of it.
+LOST_PSNR, OF_PARAMETERS, OF_TIME = 0.2, 1 / 10, 1 / 4
+#: Voxels along the edge of the window in which multiplications are counted.
+_COUNTED = 16
+_FREE_SHARE = 0.5
+CUBIC = "cubic interpolation"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A row: a network, its settings, and the learning rate that suits it."""
+
+    label: str
+    network: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    light: bool = True
+    learning_rate: float = 2e-3
+
+    @property
+    def folder(self) -> str:
+        """A name for files."""
+        return "".join(c if c.isalnum() else "-" for c in self.label.lower())
+
+
+RECIPES = (
+    Recipe("light_sr", "light_sr"),
+    Recipe("rep_sr", "rep_sr"),
+    Recipe("rep_sr without branches", "rep_sr", {"merged": True}),
+    Recipe("msdnet_sr", "msdnet_sr"),
+    Recipe(
+        "EDSR-like",
+        "light_sr",
+        {"features": 64, "blocks": 4},
+        light=False,
+        learning_rate=5e-4,
+    ),
+    Recipe(
+        "U-Net",
+        "unet",
+        {"levels": 3, "features": 13, "residual": True, "batch_norm": False},
+        light=False,
+        learning_rate=1e-3,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table."""
+
+    title: str
+    form: str
+
+
+COLUMNS = {
+    "psnr": Column("PSNR (dB)", "{:.2f}"),
+    "ssim": Column("SSIM", "{:.3f}"),
+    "porosity_error": Column("porosity error", "{:+.1%}"),
+    "euler_error": Column("Euler error", "{:+.2f}"),
+    "dice": Column("Dice", "{:.3f}"),
+    "parameters": Column("parameters", "{:,.0f}"),
+    "macs": Column("MACs/voxel", "{:,.0f}"),
+    "seconds": Column("s/Mvoxel", "{:.3g}"),
+    "joules": Column("J/Mvoxel", "{:.3g}"),
+    "training_seconds": Column("training (s)", "{:,.0f}"),
+}
+
+
+def specimen(seed: int, factor: int) -> Scan:
+    """A coarse scan of a foam of contrast 1 with dark pores, and its object."""
+    edge = EDGE * factor
+    imaging = Imaging(**{**asdict(IMAGING), "downsample": factor})
+    phantom = foam((edge, edge, edge), factor, seed)
+    return scans.scan(phantom, imaging, solid=1.0, pore=0.0, seed=seed)
+
+
+def multiplications(network: torch.nn.Module) -> float:
+    """Of one forward, per voxel of the input; additions come with them."""
+    x = torch.zeros(1, 1, *(_COUNTED,) * 3)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(x)
+    return counter.get_total_flops() / 2 / x.numel()
+
+
+def parameters(network: torch.nn.Module) -> int:
+    """How many there are."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def clock(device: str) -> float:
+    """Seconds: of this process on a processor, of the wall on a GPU."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def cost(
+    work: Callable[[], Array], device: str, energy_seconds: float
+) -> dict[str, Any]:
+    """Seconds and joules per million voxels that `work` gives.
+
+    The best of three, after one that does not count. Energy is the machine's while
+    `work` is repeated: nothing else should run on it.
+    """
+    millions = work().size / 1e6
+    taken = []
+    for _ in range(3):
+        began = clock(device)
+        work()
+        taken.append(clock(device) - began)
+    row: dict[str, Any] = {"seconds": min(taken) / millions, "joules": None}
+    if not energy_seconds:
+        return row
+    n, began = 0, time.perf_counter()
+    with Meter("FRA") as meter:
+        while time.perf_counter() - began < energy_seconds:
+            work()
+            n += 1
+    found = meter.figures()
+    if found["kilowatt_hours"] is not None:
+        row["joules"] = found["kilowatt_hours"] * 3.6e6 / n / millions
+    return row | {"measured_by": found["measured_by"]}
+
+
+def tiled(network: torch.nn.Module, coarse: Array, device: str) -> Array:
+    """What the network makes of a volume, tile by tile."""
+    target = np.empty(lay_out(coarse.shape, network.spec).output_shape, np.float32)
+    known = IntensityStatistics(0.0, 1.0, -10.0, 10.0, coarse.size)
+    steps = restore_tiles(
+        network,
+        coarse,
+        target,
+        statistics=known,
+        budget=int(free_memory(device) * _FREE_SHARE),
+        device=device,
+        threads=1,
+    )
+    run_to_end(steps)
+    return target
+
+
+def enlarged(coarse: Array, factor: int) -> Array:
+    """Cubic interpolation, where every light network begins."""
+    x = torch.from_numpy(coarse)[None, None]
+    with torch.no_grad():
+        fine = interpolated(x, cubic_kernel(factor, 3).float(), factor)
+    return np.asarray(fine[0, 0])
+
+
+def mean_figures(volumes: Sequence[Array], truths: Sequence[Scan]) -> dict[str, float]:
+    """Figures of each against its truth; of errors the mean size, with no sign lost.
+
+    Signed means would let errors of several specimens cancel: sizes are averaged, and
+    get the sign that most of them have.
+    """
+    rows = [figures(v, t) for v, t in zip(volumes, truths, strict=True)]
+    found = {}
+    for key in rows[0]:
+        values = [float(r[key]) for r in rows if r.get(key) is not None]
+        mean = statistics.fmean(map(abs, values)) if values else math.nan
+        found[key] = math.copysign(mean, statistics.median(values)) if values else mean
+    return found
+
+
+class Bench:
+    """Rows as they come, kept in a file; trainings in folders beside it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.factor: int = options.factor
+        options.work.mkdir(parents=True, exist_ok=True)
+        name = f"x{self.factor}-{options.steps}"
+        self.folder = options.work / name
+        self.kept = options.work / f"rows-{name}.json"
+        self.rows: list[dict[str, Any]] = (
+            json.loads(self.kept.read_text()) if self.kept.exists() else []
+        )
+        self._tests: list[Scan] | None = None
+
+    @property
+    def tests(self) -> list[Scan]:
+        """What is judged, simulated when it is first needed."""
+        if self._tests is None:
+            self._tests = [
+                specimen(_TEST_SEED + i, self.factor) for i in range(JUDGED_ON)
+            ]
+        return self._tests
+
+    def files(self) -> dict[str, list[Path]]:
+        """Training volumes by role, written once."""
+        folder = self.options.work / f"foams-x{self.factor}"
+        folder.mkdir(exist_ok=True)
+        found: dict[str, list[Path]] = {"source": [], "target": []}
+        for i in range(TRAINED_ON):
+            paths = {role: folder / f"{role}{i}.tif" for role in found}
+            if not all(path.exists() for path in paths.values()):
+                scan = specimen(i, self.factor)
+                for role, data in (("source", scan.noisy), ("target", scan.clean)):
+                    io.write(Volume(data, "ZYX"), paths[role], overwrite=True)
+            for role, path in paths.items():
+                found[role].append(path)
+        return found
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keep a row and say that it is there."""
+        self.rows.append(row)
+        self.kept.write_text(json.dumps(self.rows, indent=1))
+        print(
+            f"{row['network']} (seed {row['seed']}): {row['psnr']:.2f} dB", flush=True
+        )
+
+    def has(self, label: str, seed: int) -> bool:
+        """Whether a row is there."""
+        return any((r["network"], r["seed"]) == (label, seed) for r in self.rows)
+
+    def run(self, recipes: Sequence[Recipe]) -> None:
+        """Do what is missing."""
+        if not self.has(CUBIC, 0):
+            self.add(self._cubic())
+        for seed in range(self.options.seeds):
+            for recipe in recipes:
+                if not self.has(recipe.label, seed):
+                    self.add(self._learned(recipe, seed))
+
+    def _cubic(self) -> dict[str, Any]:
+        given = [t.noisy for t in self.tests]
+        row = mean_figures([enlarged(g, self.factor) for g in given], self.tests)
+        paid = cost(lambda: enlarged(given[0], self.factor), "cpu", self._energy)
+        taps = 5**3 * self.factor**3
+        return {"network": CUBIC, "seed": 0, **row, "macs": taps, **paid}
+
+    @property
+    def _energy(self) -> float:
+        return float(self.options.energy_seconds)
+
+    def _learned(self, recipe: Recipe, seed: int) -> dict[str, Any]:
+        """Train as people do, or go on with it; restore, judge, and count."""
+        path = self._trained(recipe, seed)
+        device = self.options.device
+        given = [t.noisy for t in self.tests]
+        restored = [
+            np.asarray(restore(Volume(g, "ZYX"), str(path), device=device).data)
+            for g in given
+        ]
+        model = bundle.load(path)
+        network = model.network()
+        row: dict[str, Any] = {
+            "network": recipe.label,
+            "seed": seed,
+            **mean_figures(restored, self.tests),
+            "parameters": parameters(network),
+            "macs": multiplications(network),
+            "training_seconds": model.card.provenance["training"]["training_seconds"],
+        }
+        if seed == 0:  # costs do not depend on the weights
+            row |= cost(
+                lambda: tiled(network.to(device), given[0], device),
+                device,
+                self._energy,
+            )
+        return row
+
+    def _trained(self, recipe: Recipe, seed: int) -> Path:
+        folder = self.folder / f"{recipe.folder}-{seed}"
+        result = folder / "result" / "m"
+        if result.exists():
+            return result
+        options = self.options
+        training = config_class("supervised").create(
+            **self.files(),
+            name="m",
+            network=recipe.network,
+            network_options=dict(recipe.options),
+            upscale_factor=self.factor,
+            dimensions="3D",
+            steps=options.steps,
+            batch_size=options.batch,
+            patch=options.patch,
+            learning_rate=recipe.learning_rate,
+            validation=0.25,
+            sampling="uniform",
+            seed=seed,
+            device=options.device,
+            threads=options.threads,
+        )
+        job = TrainJob(method="supervised", training=training)
+        return Path(run_to_end(train_steps(job, folder)))
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means of the seeds of one network, and how far apart their PSNR are."""
+    found: dict[str, Any] = {"network": rows[0]["network"], "seeds": len(rows)}
+    for key in COLUMNS:
+        values = [r[key] for r in rows if r.get(key) is not None]
+        found[key] = statistics.fmean(values) if values else None
+    psnr = [r["psnr"] for r in rows]
+    found["spread"] = (max(psnr) - min(psnr)) / 2
+    return found
+
+
+def summaries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One for each network, in the order of the recipes."""
+    order = [CUBIC, *(r.label for r in RECIPES)]
+    names = sorted({str(r["network"]) for r in rows}, key=order.index)
+    return [summary([r for r in rows if r["network"] == name]) for name in names]
+
+
+def table(found: Sequence[Mapping[str, Any]]) -> str:
+    """Quality and cost of each network."""
+    titles = ["network", *(c.title for c in COLUMNS.values())]
+    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    for row in found:
+        cells = []
+        for key, column in COLUMNS.items():
+            value = row.get(key)
+            text = "–" if value is None else column.form.format(value)
+            if key == "psnr" and row["seeds"] > 1:
+                text += f" ± {row['spread']:.2f}"
+            cells.append(text)
+        lines.append(f"| {row['network']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def verdicts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A row for every light network beside every large one."""
+    by_label = {row["network"]: row for row in found}
+    for light in (r.label for r in RECIPES if r.light):
+        for large in (r.label for r in RECIPES if not r.light):
+            if not {light, large} <= by_label.keys():
+                continue
+            a, b = by_label[light], by_label[large]
+            gain = a["psnr"] - b["psnr"]
+            size, time_ = (a[k] / b[k] for k in ("parameters", "seconds"))
+            holds = gain >= -LOST_PSNR and size <= OF_PARAMETERS and time_ <= OF_TIME
+            yield (
+                f"| {light} | {large} | {gain:+.2f} dB | 1/{1 / size:.1f} | "
+                f"1/{1 / time_:.1f} | {'holds' if holds else '**falls short**'} |"
+            )
+
+
+def verdict_table(found: Sequence[Mapping[str, Any]]) -> str:
+    """Whether light networks are as good as is asked of them."""
+    lines = [
+        "| light | large | PSNR | parameters | time | "
+        f"within {LOST_PSNR} dB, 1/{1 / OF_PARAMETERS:g}, 1/{1 / OF_TIME:g} |",
+        "|---|---|---|---|---|---|",
+        *verdicts(found),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
+    """What a reader has to know before the figures."""
+    fine = EDGE * options.factor
+    by = sorted({r["measured_by"] for r in rows if r.get("measured_by")})
+    command = (
+        f"python benchmarks/sr_networks.py --factor {options.factor} --steps "
+        f"{options.steps} --seeds {options.seeds} --batch {options.batch} --patch "
+        f"{options.patch} --device {options.device}"
+    )
+    where = "of one thread" if options.device == "cpu" else f"on {options.device}"
+    joules = f" Joules: {'; '.join(by)}." if by else ""
+    return (
+        f"Written by `{command}`. Volumes of {EDGE}³ voxels become {fine}³. Trained on "
+        f"{TRAINED_ON} simulated foams (blur of {IMAGING.blur} coarse voxels, noise of "
+        f"{100 * IMAGING.noise:g} % of the contrast), mean squared error, batches of "
+        f"{options.batch} patches of {options.patch}³ coarse voxels, {options.steps} "
+        f"steps; judged on {JUDGED_ON} others. Means of {options.seeds} seeds, ± half "
+        "of what lies between the best and the worst. Errors are means of sizes over "
+        "the specimens, relative to the known mask, with the sign that most have. MACs "
+        "are multiplications per voxel of the input. Seconds "
+        f"({where}) and joules are per million voxels of the result, tile by tile.\n"
+        f"{joules}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--factor", type=int, choices=(2, 4, 8), default=4)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--patch", type=int, default=16, help="coarse voxels")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="of trainings; by default all")
+    parser.add_argument("--energy-seconds", type=float, default=30.0)
+    parser.add_argument("--only", action="append", help="part of a row's label")
+    parser.add_argument("--work", type=Path, default=Path("build/sr_networks"))
+    parser.add_argument("--out", type=Path, help="document that gets the tables")
+    parser.add_argument("--quick", action="store_true", help="a few steps of one seed")
+    options = parser.parse_args()
+    if options.quick:
+        options.steps, options.seeds, options.energy_seconds = 4, 1, 0.0
+        options.batch, options.patch = 1, 8
+    if options.device == "cpu":
+        torch.set_num_threads(1)
+    bench = Bench(options)
+    recipes = [
+        r
+        for r in RECIPES
+        if not options.only or any(part in r.label for part in options.only)
+    ]
+    bench.run(recipes)
+    labels = {CUBIC, *(r.label for r in recipes)}
+    shown = [
+        r for r in bench.rows if r["network"] in labels and r["seed"] < options.seeds
+    ]
+    found = summaries(shown)
+    text = "\n".join(
+        (
+            head(options, shown),
+            f"### {options.factor} times finer\n",
+            table(found),
+            "### Light against large\n",
+            verdict_table(found),
+        )
+    )
+    if options.out:
+        replace_section(options.out, "super-resolution networks", text)
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
