@@ -32,7 +32,7 @@ def test_a_job_is_one_line_on_a_narrow_terminal(
     folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = os.terminal_size((80, 24))
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: size)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda **_: size)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert run(["jobs", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
