@@ -107,3 +107,21 @@ def test_what_is_no_amount_of_memory(text):
 @given(st.integers(1, 10**14))
 def test_formatted_bytes_read_back_within_a_percent(n):
     assert parse_bytes(format_bytes(n)) == pytest.approx(n, rel=0.01)
+
+
+def test_choices_of_numbers_may_be_text() -> None:
+    """As flags are: the command line knows no numbers."""
+
+    class Choices(Config):
+        factor: Literal[1, 2, 4] | None = None
+        word: Literal["2", 2, "auto"] = "auto"
+        edges: tuple[Literal[3, 5], ...] = ()
+
+    assert Choices.create(factor="2").factor == 2
+    assert Choices.create(factor=" 4 ").factor == 4
+    assert Choices.create(factor=None).factor is None
+    assert Choices.create(word="2").word == "2"
+    with pytest.raises(ConfigError, match="factor: one of 1, 2, 4 is needed"):
+        Choices.create(factor="3")
+    with pytest.raises(ConfigError, match="edges"):
+        Choices.create(edges="3")

@@ -150,6 +150,18 @@ def test_a_network_that_cannot_be_trained_is_not_suggested(own_network: Any) -> 
     assert upscale_factors(name) == (2, 8)
 
 
+def test_text_of_the_command_line_is_a_number() -> None:
+    """Flags, and options of the network, come as text."""
+    for values in (
+        {"upscale_factor": "8"},
+        {"network_options": {"upscale_factor": "8"}},
+        {"upscale_factor": "8", "network_options": {"upscale_factor": "8"}},
+    ):
+        config = config_class("supervised").create(**PAIR, network="rep-sr", **values)
+        METHODS.load("supervised").Method.check(config)
+        assert network_kwargs(config)["upscale_factor"] == 8
+
+
 def test_a_factor_of_one_is_the_networks_too(own_network: Any) -> None:
     """Where a network would make voxels finer of itself, 1 keeps them."""
     name = own_network(ndim=(Literal[2, 3], 2), upscale_factor=(Literal[1, 2], 2))

@@ -6,10 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from napari_geosr.core.errors import ConfigError
 
@@ -47,6 +53,16 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _take_choices_of_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Flags are text: ``"2"`` is meant where the choices are 1, 2 and 4."""
+        if not isinstance(value, str) or info.field_name is None:
+            return value
+        choices = _choices(cls.model_fields[info.field_name].annotation)
+        alike = [choice for choice in choices if str(choice) == value.strip()]
+        return alike[0] if alike and value not in choices else value
 
     @classmethod
     def create(cls, /, **values: Any) -> Self:
@@ -108,6 +124,13 @@ class Config(BaseModel):
             return cls.from_mapping(values)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    """What a ``Literal`` allows, also one of several possible types."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return tuple(c for part in get_args(annotation) for c in _choices(part))
 
 
 def load_yaml(text: str) -> Any:

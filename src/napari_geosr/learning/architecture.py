@@ -74,7 +74,7 @@ def _check_factor(config: TrainingConfig) -> None:
     network, offered = config.network, upscale_factors(config.network)
     learns = "upscale_factor" in type(config).model_fields
     chosen = getattr(config, "upscale_factor", None) if learns else 1
-    given = config.network_options.get("upscale_factor")
+    given = _number(config.network_options.get("upscale_factor"))
     if learns and None not in (chosen, given) and chosen != given:
         raise ConfigError(
             f"The upscale factor is given twice: {chosen}, and {given} among the "
@@ -97,6 +97,11 @@ def _check_factor(config: TrainingConfig) -> None:
         f"{network} makes voxels {in_words(offered)} times finer, not {factor}: set "
         f"--upscale-factor to {in_words(offered)}, or choose another network."
     )
+
+
+def _number(value: Any) -> Any:
+    """Options of the network come from the command line as text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _keeps(config: TrainingConfig, factor: int) -> str:
