@@ -86,11 +86,11 @@ def wait_for_work(
 ) -> None:
     """Wait until it trains: kills should fall among steps, saves and exports.
 
-    Any event is a sign of that, or those called `sign` alone.
+    Any event but stages and warnings is a sign of that, or those called `sign` alone.
     """
     _, offset = job.events()
     while running.poll() is None:
-        kinds = {e["event"] for e in job.events(offset)[0]} - {"stage"}
+        kinds = {e["event"] for e in job.events(offset)[0]} - {"stage", "warning"}
         if sign in kinds or (kinds and not sign):
             return
         time.sleep(0.01)

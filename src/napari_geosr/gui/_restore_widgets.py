@@ -42,6 +42,9 @@ CONTINUE = (
     "Restore the tiles that {!r} lacks. Remove that layer to begin anew.",
 )
 
+#: The model has its own box; deviations are for the command line.
+_SHOWN_ELSEWHERE = ("model", "uncertainty", "uncertainty_members", "ensemble_with")
+
 
 class RestoreWidgets(QWidget):
     """Everything that is seen of the Restore dock."""
@@ -90,7 +93,7 @@ class RestoreWidgets(QWidget):
         self.save_button = SaveButton("&Save result…")
         self.compare = CompareBox(viewer)
         self.form = ConfigForm(
-            RestoreConfig, skip=("model",), choices={"device": _DEVICES}
+            RestoreConfig, skip=_SHOWN_ELSEWHERE, choices={"device": _DEVICES}
         )
         self.card = Section(
             "C&ard of the model",
