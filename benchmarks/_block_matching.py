@@ -29,7 +29,7 @@ def block_matching(python: Path, **data: Any) -> list[dict[str, Any]]:
     Parameters
     ----------
     python : Path
-        Of an environment with ``pip install bm3d bm4d``.
+        Of an environment with ``pip install bm3d bm4d "numpy<2.4"``.
     **data
         ``noisy`` and ``clean`` to tune on, ``noise`` (another scan less the first one)
         and ``test``: arrays (Z, Y, X); ``sd`` of the noise; ``correlated``: whether to

@@ -11,9 +11,9 @@ the methods come in the expected order, or writes both into a document with ``--
 Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on.
 
 BM3D and BM4D come from an environment of their own, as their licence allows no
-commercial use:
+commercial use; bm4d 4.2.5 calls what numpy 2.4 has not got any more:
 
-    python -m venv bm && bm/bin/pip install bm3d bm4d
+    python -m venv bm && bm/bin/pip install bm3d bm4d "numpy<2.4"
     python benchmarks/methods.py --bm-python bm/bin/python
 """
 

@@ -178,6 +178,7 @@ def test_a_stopped_result_is_told_from_a_complete_one_by_its_name(viewer, qtbot,
                     dock._restoring.target().name = "mine"
                 dock.cancel_button.click()
         assert finished.args[1].complete == (how == "complete")
+        qtbot.waitUntil(dock.run_button.isEnabled)  # the worker ends after its result
         dock._restoring._target = None
     names = [layer.name for layer in viewer.layers]
     assert names == ["a", "a · foam-denoise (unfinished)", "mine", "a · foam-denoise"]

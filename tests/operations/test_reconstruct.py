@@ -143,10 +143,10 @@ def test_a_centre_that_is_known_is_not_searched_for(scan, monkeypatch):
     assert methods == ["from the file", "given"]
 
 
-@pytest.mark.parametrize("algorithm", ["fbp", "sirt"])
+@pytest.mark.parametrize("algorithm", ["fbp", "sirt", "cgls", "tv"])
 def test_blocks_give_what_the_whole_gives(scan, monkeypatch, algorithm):
     settings = {"algorithm": algorithm, "centre": scan_centre(scan)}
-    if algorithm == "sirt":
+    if algorithm != "fbp":
         settings["iterations"] = 5
     monkeypatch.setattr(reconstruct_blocks, "_FIRST_ROWS", ROWS)
     whole = run(scan, **settings)
@@ -218,6 +218,13 @@ def test_a_slice_for_the_preview_has_the_numbers_of_the_whole(scan):
         reconstruct_slice(scan, 3, config)
     with pytest.raises(ProjectionsError, match="no row 6"):
         reconstruct_slice(scan, 6, config, centre)
+
+
+def test_an_axis_beside_the_detector_and_single_views_are_refused(scan):
+    with pytest.raises(ProjectionsError, match=r"column 400 \(given\), is not on the"):
+        run(scan, centre=400)
+    with pytest.raises(ProjectionsError, match="one projection of 90 is left"):
+        run(scan, centre=20, every=90)
 
 
 def test_fewer_projections_are_those_of_a_thinned_scan(scan):

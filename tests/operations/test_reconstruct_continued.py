@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 
 from napari_geosr import io
-from napari_geosr.core.errors import Cancelled, ConfigError, EngineError
+from napari_geosr.core.errors import (
+    Cancelled,
+    ConfigError,
+    EngineError,
+    ProjectionsError,
+)
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ResultReady, TileDone
 from napari_geosr.io.projections import write_projections
@@ -107,14 +112,25 @@ def test_the_axis_that_was_found_is_found_only_once(scan, tmp_path, monkeypatch)
         ({"settings": {"size": 20}}, "other settings|another shape"),
         ({"angles": 1.0}, "other angles"),
         ({"pixel_size": (2.0, 2.0)}, "another pixel size"),
+        ({"flats": 1}, "other flat or dark fields"),
+        (
+            {"geometry": "fan", "before": {"algorithm": "sirt", "iterations": 1}},
+            "another beam",
+        ),
     ],
 )
 def test_what_was_made_otherwise_is_not_gone_on_with(scan, tmp_path, change, says):
-    run(scan, stop_after=1, out=tmp_path / "v.tif")
+    before = change.get("before", {})
+    run(scan, stop_after=1, out=tmp_path / "v.tif", settings=before)
     unfinished = find_unfinished(tmp_path / "v.tif")
     given = scan
     if "angles" in change:
         given = scan.replace(angles=scan.angles + change["angles"])
+    if "flats" in change:
+        given = scan.replace(flats=np.asarray(scan.flats) + 1)
+    if "geometry" in change:
+        beam = {"source_distance": 200.0, "detector_distance": 0.0}
+        given = scan.replace(geometry=change["geometry"], **beam)
     if "pixel_size" in change:
         given = scan.replace(pixel_size=change["pixel_size"])
     with pytest.raises(ConfigError, match=says):
@@ -122,7 +138,7 @@ def test_what_was_made_otherwise_is_not_gone_on_with(scan, tmp_path, change, say
             given,
             out=tmp_path / "v.tif",
             unfinished=unfinished,
-            settings=change.get("settings", {}),
+            settings={**before, **change.get("settings", {})},
         )
     assert (tmp_path / "v.incomplete.tif").exists()
 
@@ -150,6 +166,16 @@ def test_an_error_on_the_way_keeps_what_is_finished(scan, tmp_path, monkeypatch)
     result, after = run(scan, out=tmp_path / "v.tif", unfinished=unfinished)
     assert result.complete
     assert after[0] == 4
+
+
+def test_nothing_is_kept_of_bad_projections(scan, tmp_path):
+    run(scan, stop_after=1, out=tmp_path / "v.tif")
+    (before,) = tmp_path.iterdir()
+    counts = np.array(scan.data, np.float32)
+    counts[3, 7, 9] = np.nan
+    with pytest.raises(ProjectionsError, match="projection 3, row 7, column 9"):
+        run(scan.replace(data=counts), out=tmp_path / "w.tif")
+    assert list(tmp_path.iterdir()) == [before]
 
 
 def test_a_generator_that_is_closed_leaves_nothing(scan, tmp_path):

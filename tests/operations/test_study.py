@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from napari_geosr.core.errors import (
 )
 from napari_geosr.core.steps import ResultReady, Warned
 from napari_geosr.io.projections import read_projections
-from napari_geosr.operations import study_cells, study_report
+from napari_geosr.operations import reconstruct_blocks, study_cells, study_report
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import CellDone, StudyConfig, study, study_steps
 from napari_geosr.operations.study_algorithms import ALGORITHMS, module_of
@@ -161,6 +164,65 @@ def test_stopped_and_gone_on_with_it_gives_the_same_table(scan, tmp_path, monkey
     assert [*map(without_times, again.rows)] == [*map(without_times, whole.rows)]
 
 
+_KILLED = """
+import os, signal, sys
+from napari_geosr.core.steps import TileDone
+from napari_geosr.operations import reconstruct_blocks, reconstruct_continued
+from napari_geosr.operations.study import CellDone, StudyConfig, study_steps
+from napari_geosr.io.projections import read_projections
+from napari_geosr.operations import study_cells
+
+reconstruct_blocks._FIRST_ROWS, reconstruct_blocks._GROWTH = 2, 1
+reconstruct_continued._INTERVAL = 0.0
+counted, cells = study_cells.counted, []
+
+def killed(steps, **more):
+    def of_two_blocks():  # of the second cell
+        n = 0
+        for step in steps:
+            n += cells == ["done"] and isinstance(step, TileDone)
+            if n == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield step
+
+    return counted(of_two_blocks(), **more)
+
+study_cells.counted = killed
+config = StudyConfig.from_yaml(sys.argv[3])
+scan = read_projections(sys.argv[1], centre=19.5)
+for step in study_steps(scan, sys.argv[2], config):
+    if isinstance(step, CellDone):
+        cells.append("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_a_killed_study_loses_little(scan, files, tmp_path, monkeypatch):
+    config = settings(algorithms=("fbp", "sirt"), counts=(12,), tune=False)
+    (tmp_path / "study.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    out = tmp_path / "killed"
+    words = [files["projections"], out, tmp_path / "study.yaml"]
+    command = [sys.executable, "-c", _KILLED, *map(str, words)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert [p.name for p in (out / "cells").glob("*.json")] == ["12-fbp.json"]
+    gone_on = []
+    left = study_cells.left_unfinished
+    monkeypatch.setattr(
+        study_cells,
+        "left_unfinished",
+        lambda path: gone_on.append(left(path)) or gone_on[-1],
+    )
+    monkeypatch.setattr(reconstruct_blocks, "_FIRST_ROWS", 2)  # for the same rounding
+    monkeypatch.setattr(reconstruct_blocks, "_GROWTH", 1)
+    result, _ = run(scan, out, config)
+    (part,) = gone_on  # of the SIRT alone, with the rows that were finished
+    assert part.provenance[-1]["finished"]
+    whole, _ = run(scan, tmp_path / "whole", config)
+    assert [*map(without_times, result.rows)] == [*map(without_times, whole.rows)]
+    assert not list(out.rglob("*.incomplete.*"))
+    assert not (out / "work").exists()
+
+
 def test_a_generator_that_is_closed_leaves_a_study_to_go_on_with(scan, tmp_path):
     steps = study_steps(scan, tmp_path, settings())
     for step in steps:
@@ -181,6 +243,9 @@ def test_numbers_may_be_added_and_other_settings_are_refused(scan, tmp_path):
     other = scan.replace(data=np.asarray(scan.data[:]) + 1, source=None)
     with pytest.raises(ConfigError, match=r"other settings \(inputs\)"):
         run(other, tmp_path, settings())
+    turned = scan.replace(angles=np.asarray(scan.angles) * 2)
+    with pytest.raises(ConfigError, match=r"other settings \(scan\)"):
+        run(turned, tmp_path, settings())
     anew, _ = run(scan, tmp_path, settings(filter="hann", counts=(8,)), overwrite=True)
     assert anew.rows[1]["psnr"] != result.rows[1]["psnr"]
 
@@ -271,6 +336,44 @@ def test_what_is_refused(scan, files, tmp_path):
     fan = scan.replace(geometry="fan", source_distance=500.0, detector_distance=0.0)
     with pytest.raises(ProjectionsError, match="fan-beam scan"):
         study(fan, tmp_path, counts=(12,))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new folder", "folder of others"])
+def test_bad_scans_leave_nothing(scan, tmp_path, there):
+    out = tmp_path / "study"
+    if there:
+        out.mkdir()
+        (out / "notes.txt").write_text("mine")
+    counts = np.array(scan.data, np.float32)
+    counts[5, 20, 7] = np.nan
+    with pytest.raises(ProjectionsError, match="hold NaN or infinite"):
+        study(scan.replace(data=counts), out, counts=(12,), threads=1)
+    left = [p.name for p in tmp_path.rglob("*")]
+    assert sorted(left) == (["notes.txt", "study"] if there else [])
+
+
+def test_a_study_that_was_begun_stays_when_its_scan_goes_bad(scan, tmp_path):
+    run(scan, tmp_path, settings(counts=(8,)))
+    before = sorted(p.name for p in tmp_path.rglob("*"))
+    bad = scan.replace(darks=np.asarray(scan.flats[:]), flats=scan.flats)
+    with pytest.raises(ProjectionsError, match="are the same"):
+        study(bad, tmp_path, counts=(8,), threads=1, algorithms=("fbp",))
+    now = sorted(p.name for p in tmp_path.rglob("*"))
+    assert [name for name in now if name not in ("work", "full")] == before
+
+
+def test_a_study_of_an_earlier_release_is_gone_on_with(scan, tmp_path):
+    run(scan, tmp_path, settings(counts=(8,)))
+    file = tmp_path / "study.json"
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    for name in ("scan", "splits"):
+        del kept["essential"][name]
+    file.write_text(json.dumps(kept), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"other settings \(splits\)"):
+        run(scan, tmp_path, settings(counts=(8,), splits=8))
+    result, _ = run(scan, tmp_path, settings(counts=(8, 12)))
+    assert len(result.rows) == 3
 
 
 def test_savings_follow_the_published_factors(scan):

@@ -69,10 +69,13 @@ def splits(scan: Projections, k: int) -> list[ScanPart]:
         If a part would have fewer than two views.
     """
     if k < 2 or scan.n_angles < 2 * k:
+        most = scan.n_angles // 2
+        remedy = (
+            f"Choose 2 … {most} parts (--splits)." if most > 1 else "Give a whole scan."
+        )
         raise ProjectionsError(
-            f"{scan.title} has {scan.n_angles} projections: they cannot be shared out "
-            f"to {k} reconstructions of two or more. Choose 2 … "
-            f"{max(2, scan.n_angles // 2)} parts (--splits)."
+            f"{scan.title} has too few projections ({scan.n_angles}) to be shared out "
+            f"to {k} reconstructions of two or more. {remedy}"
         )
     order = _along_angles(scan)
     return [

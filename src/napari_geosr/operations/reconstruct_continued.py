@@ -198,6 +198,13 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             "another input": given.get("checksum"),
             "another part of the input": (given.get("dataset"), given.get("shape")),
             "other angles": given.get("angles"),
+            "another beam": [
+                given.get(name)
+                for name in ("geometry", "source_distance", "detector_distance")
+            ],
+            "other flat or dark fields": [
+                given.get(name) for name in ("flats", "darks", "line_integrals")
+            ],
             "another pixel size": (given.get("pixel_size"), given.get("unit")),
             "another rotation centre": (record.get("centre") or {}).get("column"),
             "other settings": {k: v for k, v in settings.items() if k not in _HOW},

@@ -42,6 +42,11 @@ def record_steps(
         "source_distance": given.source_distance,
         "detector_distance": given.detector_distance,
         "angles": f"crc32:{zlib.crc32(angles.tobytes()):08x}",
+        "line_integrals": given.is_line_integrals,
+        **{
+            name: None if frames is None else provenance.array_checksum(frames)
+            for name, frames in (("flats", given.flats), ("darks", given.darks))
+        },
     }
     record: dict[str, Any] = yield from relay(
         provenance.record_steps(

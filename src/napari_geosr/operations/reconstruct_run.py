@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr import io
-from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.errors import Cancelled, GeoSRError, ProjectionsError
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
@@ -105,7 +105,8 @@ def run_steps(
         If `unfinished` is of another run.
     GeoSRError
         If reading, computing or writing fails. The finished part of a file is kept
-        then, as when the run is stopped, and the sentence says where.
+        then, as when the run is stopped, and the sentence says where; but nothing is
+        if the projections are bad.
     """
     record: dict[str, Any] = yield from relay(record_steps(ready, should_stop))
     kept = None if unfinished is None else kept_part(unfinished, record, ready.shape)
@@ -129,7 +130,9 @@ def run_steps(
         if kept is not None and output is not None:
             kept.copy_into(array)
         filled = yield from _fill(ready, array, output, kept, should_stop)
-        if not filled.complete and (output is None or not filled.rows):
+        # Slices of bad projections are of no use to a run with better ones.
+        useless = isinstance(filled.error, ProjectionsError)
+        if not filled.complete and (output is None or not filled.rows or useless):
             if filled.error is not None:
                 raise filled.error
             if not filled.rows:

@@ -295,7 +295,24 @@ def ready_scan(
     device: str,
     first_row: int,
 ) -> ReadyScan:
-    """Put together what is known; decide whether opposite views are joined."""
+    """Put together what is known; decide whether opposite views are joined.
+
+    Raises
+    ------
+    ProjectionsError
+        If there are too few projections, or the axis is not on the detector.
+    """
+    if scan.n_angles < 2:
+        raise ProjectionsError(
+            f"{scan.title}: one projection of {given.n_angles} is left, which shows no "
+            "slices. Use more of them (--every), or give a whole scan."
+        )
+    if not -0.5 <= centre.column <= scan.n_columns - 0.5:
+        raise ProjectionsError(
+            f"{scan.title}: the rotation axis, column {centre.column:g} "
+            f"({centre.method}), is not on the detector (columns 0 … "
+            f"{scan.n_columns - 1}). Give its column (--center)."
+        )
     joined = _joins(scan, config, centre.column)
     n_columns = scan.n_columns
     if joined:

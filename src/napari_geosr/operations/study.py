@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 
 from napari_geosr import io
-from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.errors import (
+    Cancelled,
+    ConfigError,
+    GeoSRError,
+    ProjectionsError,
+    VolumeError,
+)
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     ResultReady,
@@ -101,30 +107,14 @@ def study_steps(
         record_steps(scan, config, reference, mask, should_stop)
     )
     store.begin(record, config.essential(), overwrite=overwrite)
-    yield StageStarted(message="Looking at the whole scan")
-    bench: Bench = yield from relay(
-        bench_steps(scan, config, store, shape, should_stop)
-    )
-    _, note = few_projections(scan, min(config.counts), config)
-    if note:
-        yield Warned(message=note)
-    yield StageStarted(message="Reconstructing from all projections")
-    path, seconds = yield from bench.full_steps(bench.judged, should_stop)
-    full = io.read(path)
-    judge: Reference = yield from relay(
-        judge_steps(bench, full, reference, mask, should_stop)
-    )
-    rows = [full_row(bench, judge, seconds)]
-    store.keep_reference(judge_pictures(judge, config))
-    if reference is not None:
-        voxels = np.asarray(full.data)
-        figures, pictures = yield from relay(
-            judged_steps(voxels, judge, config, should_stop)
+    try:
+        bench, judge, first = yield from _whole_steps(
+            scan, config, store, shape, reference, mask, should_stop
         )
-        rows[0].update(figures)
-        store.keep_pictures(scan.n_angles, FULL, pictures)
-    else:
-        store.keep_pictures(scan.n_angles, FULL, judge_pictures(judge, config))
+    except (ConfigError, ProjectionsError, VolumeError):
+        store.leave_nothing()
+        raise
+    rows = [first]
     rows += yield from _cells_steps(bench, judge, store, should_stop)
     if not any("failed" in row for row in rows):
         shutil.rmtree(bench.folder, ignore_errors=True)
@@ -153,6 +143,43 @@ def study(
     steps = study_steps(projections, out, config, reference=reference, mask=mask)
     done: Studied = run_to_end(steps)
     return done
+
+
+def _whole_steps(
+    scan: Projections,
+    config: StudyConfig,
+    store: StudyStore,
+    shape: tuple[int, int, int],
+    reference: Volume | None,
+    mask: Volume | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, tuple[Bench, Reference, dict[str, Any]]]:
+    """Reconstruct the whole scan: what cells share, are compared with; its own row."""
+    yield StageStarted(message="Looking at the whole scan")
+    bench: Bench = yield from relay(
+        bench_steps(scan, config, store, shape, should_stop)
+    )
+    _, note = few_projections(scan, min(config.counts), config)
+    if note:
+        yield Warned(message=note)
+    yield StageStarted(message="Reconstructing from all projections")
+    path, seconds = yield from bench.full_steps(bench.judged, should_stop)
+    full = io.read(path)
+    judge: Reference = yield from relay(
+        judge_steps(bench, full, reference, mask, should_stop)
+    )
+    row = full_row(bench, judge, seconds)
+    store.keep_reference(judge_pictures(judge, config))
+    if reference is not None:
+        voxels = np.asarray(full.data)
+        figures, pictures = yield from relay(
+            judged_steps(voxels, judge, config, should_stop)
+        )
+        row.update(figures)
+        store.keep_pictures(scan.n_angles, FULL, pictures)
+    else:
+        store.keep_pictures(scan.n_angles, FULL, judge_pictures(judge, config))
+    return bench, judge, row
 
 
 def _cells_steps(

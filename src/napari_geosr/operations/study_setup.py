@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Generator
 
 from napari_geosr.core import provenance
@@ -81,6 +82,13 @@ def record_steps(
         "study projections",
         inputs={key: volume for key, volume in given.items() if volume is not None},
         settings=config.model_dump(mode="json"),
+        # What a person may say of the file, differently the next time.
+        scan={
+            "angles": f"crc32:{zlib.crc32(scan.angles.tobytes()):08x}",
+            "pixel_size": list(scan.pixel_size),
+            "unit": scan.unit,
+            "line_integrals": scan.is_line_integrals,
+        },
         should_stop=should_stop,
     )
 

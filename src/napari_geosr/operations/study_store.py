@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ class StudyStore:
             "csv": folder / "study.csv",
             "html": folder / "report.html",
         }
+        self._is_new = self._made_folder = False
         self._record: Mapping[str, Any] = {}
         self._essential: Mapping[str, Any] = {}
 
@@ -89,24 +91,41 @@ class StudyStore:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise FileError(f"{self.folder} is a file, not a folder. Choose another.")
-        essential = {**essential, "inputs": _checksums(record)}
+        essential = {
+            **essential,
+            "inputs": _checksums(record),
+            "scan": record["scan"],
+        }
         before = self._before()
-        if before is not None and before != essential and not overwrite:
-            changed = [key for key in essential if before.get(key) != essential[key]]
+        changed = [] if before is None else _changed(before, essential)
+        if changed and not overwrite:
             raise ConfigError(
                 f"{self.folder} holds a study with other settings "
                 f"({', '.join(changed)}). Choose another folder, or allow overwriting "
                 "(--overwrite)."
             )
-        if overwrite and before != essential:
+        self._is_new = before is None or bool(changed)
+        if overwrite and self._is_new:
             for path in (self.cells, self.models, self.work):
                 shutil.rmtree(path, ignore_errors=True)
+        self._made_folder = not self.folder.exists()
         with atomic.explained(self.files["json"]):
             self.cells.mkdir(parents=True, exist_ok=True)
             self.work.mkdir(exist_ok=True)
         self._record, self._essential = record, essential
-        if before != essential:
+        if self._is_new:
             self._write_json({"rows": []})
+
+    def leave_nothing(self) -> None:
+        """Remove what a study left that failed before it had anything to keep."""
+        if not self._is_new or any(self.cells.glob("*.json")):
+            return
+        for path in (self.cells, self.models, self.work):
+            shutil.rmtree(path, ignore_errors=True)
+        atomic.remove(self.files["json"])
+        if self._made_folder:
+            with suppress(OSError):
+                self.folder.rmdir()
 
     def _before(self) -> dict[str, Any] | None:
         """What the study in the folder depends on; None if there is none."""
@@ -214,6 +233,12 @@ def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = [row.get(key) for key in COLUMNS]
         writer.writerow("" if cell is None else cell for cell in cells)
     return stream.getvalue()
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Settings that differ; what an earlier release did not know is as by default."""
+    usual = StudyConfig().essential()
+    return [key for key in now if before.get(key, usual.get(key, now[key])) != now[key]]
 
 
 def _checksums(record: Mapping[str, Any]) -> dict[str, str]:

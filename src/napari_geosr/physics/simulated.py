@@ -35,7 +35,7 @@ PREFIX = "simulated:"
 CACHE_BYTES = 1 << 30
 _MOST = 100_000
 _CT_SEED, _FLUO_SEED, _FOAM_SEED, _COARSE_SEED = 20_301, 20_302, 20_303, 20_304
-_BLOB_SEED = 20_306
+_BLOB_SEED, _FINE_SEED = 20_306, 20_307
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,17 @@ def blob_scan(number: int) -> tuple[FloatArray, FloatArray]:
     return made.noisy, made.clean
 
 
+def fine_scan(number: int) -> tuple[FloatArray, FloatArray]:
+    """A scan of small pores under strong noise, and the sharp object."""
+    made = scans.random_scan(
+        KINDS["fine-scan"].shape,
+        np.random.default_rng([_FINE_SEED, number]),
+        strong_noise=0.5,
+        small_pores=1.0,
+    )
+    return made.noisy, made.clean
+
+
 def foam_coarse(number: int) -> tuple[FloatArray, FloatArray]:
     """A coarse scan of pores in a solid; the sharp object on a grid twice as fine."""
     kind = KINDS["foam-coarse"]
@@ -259,6 +270,7 @@ KINDS = {
     "fluo": Kind(fluo, 3),
     "foam-scan": Kind(foam_scan, 12, endings=_OBJECT, shape=(24, 128, 128)),
     "blob-scan": Kind(blob_scan, 12, endings=_OBJECT, shape=(24, 128, 128)),
+    "fine-scan": Kind(fine_scan, 12, endings=_OBJECT, shape=(24, 128, 128)),
     "foam-coarse": Kind(
         foam_coarse, endings=_OBJECT, shape=(48, 48, 48), finer=(2, 2, 2)
     ),

@@ -212,10 +212,10 @@ class Prepared:
         if self.config.nonfinite == "refuse":
             angle, row, column = np.argwhere(bad)[0]
             raise ProjectionsError(
-                f"{self.projections.title}: {np.count_nonzero(bad)} values of its "
-                f"projections are NaN or infinite (the first in projection {angle}, "
-                f"row {start + row}, column {column}). Repair them, or have them "
-                "interpolated (nonfinite: fill)."
+                f"{self.projections.title}: its projections hold NaN or infinite "
+                f"values ({np.count_nonzero(bad)} in the rows looked at, the first in "
+                f"projection {angle}, row {start + row}, column {column}). Repair "
+                "them, or reconstruct with --nonfinite fill, which interpolates them."
             )
         by_row: npt.NDArray[np.bool_] = bad.transpose(1, 0, 2)
         return by_row

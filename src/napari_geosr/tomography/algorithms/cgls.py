@@ -70,18 +70,21 @@ def reconstruct_slices(
         check_stop(should_stop)
         residual = residual_of(rest, sinogram)
         seen = project(direction, geometry)
-        step = _ratio(power, _squares(seen, axes))
+        step = _ratio(power, _squares(seen, axes)).to(x.dtype)
         x += step * direction
         rest -= step * seen
         gradient = backproject(rest, geometry)
         before, power = power, _squares(gradient, axes)
-        direction = gradient + _ratio(power, before) * direction
+        direction = gradient + _ratio(power, before).to(x.dtype) * direction
         on_iteration(Iteration(i + 1, config.iterations, residual))
     return x.clamp_(min=0) if config.nonnegative else x
 
 
 def _squares(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
-    return tensor.square().sum(axes, keepdim=True)
+    """Sums in double precision: conjugate directions magnify their rounding."""
+    import torch
+
+    return tensor.square().sum(axes, keepdim=True, dtype=torch.float64)
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
