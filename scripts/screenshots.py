@@ -1,8 +1,9 @@
 """Make the pictures of the documentation: one function per picture.
 
 Run under a display, e.g. ``xvfb-run -a -s "-screen 0 1600x1000x24" python
-scripts/screenshots.py [--out FOLDER] [NAME…]``; without names all are made, without a
-folder in ``docs/images``.
+scripts/screenshots.py [--out FOLDER] [--data FOLDER] [NAME…]``; without names all are
+made, without a folder in ``docs/images``. Those of real scans need the folder of the
+data, with ``tooth.h5`` of the tomoPy project.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import napari
 from qtpy.QtCore import Qt
@@ -21,6 +23,7 @@ from qtpy.QtWidgets import QApplication, QWidget
 from napari_geosr.jobs.folder import JobFolder
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
+DATA: Path | None = None
 PLUGIN = "napari-geosr"
 DOCK_WIDTH = 360
 
@@ -213,18 +216,20 @@ def open_train(viewer, steps: int, name: str = "foam", **settings: object) -> QW
     return dock
 
 
+def steps_done(view) -> int:
+    """Steps that a training has made, as its view shows them."""
+    return view.progress.value()
+
+
 def train(theme: str = "dark", name: str = "train") -> None:
     """A training on its way: curves, figures and the preview on the slice."""
     viewer = new_viewer(theme, size=(1280, 900))
     noisy_pair(viewer)
     dock = open_train(viewer, 500)
     dock.start_button.click()
-    wait(until=lambda: dock.view.plot.n_points() > 24)
+    wait(until=lambda: steps_done(dock.view) > 250)
     wait(until=lambda: "preview" in viewer.layers[-1].name)
     viewer.reset_view()
-    inner = dock.start_button.parentWidget()
-    scroll = inner.parentWidget().parentWidget().verticalScrollBar()
-    scroll.setValue(scroll.maximum())
     job = JobFolder(dock.view.job)
     save(viewer, name)
     job.request("cancel")
@@ -269,16 +274,36 @@ def jobs() -> None:
     save(viewer, "jobs")
 
 
-def simulated_scan(folder: Path) -> Path:
-    """A noisy scan of a foam, with rings and an axis off the middle."""
+def jobs_resume() -> None:
+    """A training that is paused, and what it may go on with."""
+    viewer = new_viewer(size=(1280, 900))
+    noisy_pair(viewer)
+    dock = open_train(viewer, 1000)
+    dock.start_button.click()
+    wait(until=lambda: steps_done(dock.view) > 400)
+    dock.view.pause_button.click()
+    wait(until=lambda: dock.view.state == "paused")
+    listing = open_dock(viewer, "Jobs")
+    for part in list(viewer.window.dock_widgets.values()):
+        if part is dock:
+            part.parent().close()
+    wait(until=lambda: listing.view.state == "paused")
+    listing.view.resume_with.set_open(True)
+    wait(until=lambda: "preview" in viewer.layers[-1].name)
+    viewer.reset_view()
+    save(viewer, "jobs_resume")
+
+
+def simulated_scan(folder: Path, size: int, projections: int) -> Path:
+    """A noisy scan of a foam, with an axis off the middle."""
     from napari_geosr.operations.simulate import simulate
 
     made = simulate(
         "foam",
         folder,
-        size=192,
+        size=size,
         rows=24,
-        projections=180,
+        projections=projections,
         photons=3e3,
         centre_offset=3.4,
         seed=5,
@@ -286,23 +311,13 @@ def simulated_scan(folder: Path) -> Path:
     return made.files["projections"]
 
 
-def open_reconstruct(folder: Path) -> tuple[object, QWidget]:
+def open_reconstruct(
+    folder: Path, size: int = 192, projections: int = 180
+) -> tuple[Any, QWidget]:
     """The Reconstruct dock on a simulated scan."""
     viewer = new_viewer(size=(1280, 940))
-    viewer.open(str(simulated_scan(folder)), plugin=PLUGIN)
+    viewer.open(str(simulated_scan(folder, size, projections)), plugin=PLUGIN)
     return viewer, open_dock(viewer, "Reconstruct (tomography)")
-
-
-def reconstruct_preview() -> None:
-    """The axis found, and a slice previewed."""
-    with tempfile.TemporaryDirectory() as folder:
-        viewer, dock = open_reconstruct(Path(folder))
-        dock.centre.find_button.click()
-        wait(until=lambda: dock.centre.value() is not None)
-        dock.preview_button.click()
-        wait(until=lambda: "slices" in dock.estimate.text())
-        viewer.reset_view()
-        save(viewer, "reconstruct_preview")
 
 
 def reconstruct() -> None:
@@ -314,6 +329,42 @@ def reconstruct() -> None:
         dock.denoise_section.set_open(True)
         viewer.reset_view()
         save(viewer, "reconstruct")
+
+
+def reconstruct_study() -> None:
+    """How few projections do: curves and table of a study that is done."""
+    with tempfile.TemporaryDirectory() as folder:
+        viewer, dock = open_reconstruct(Path(folder), size=96, projections=180)
+        dock.study_section.set_open(True)
+        study = dock.study
+        study.open_report.setChecked(False)
+        wait(until=study.start_button.isEnabled)
+        study.above.set_values(
+            {"counts": "20, 30, 45, 60, 90", "algorithms": "fbp, sirt, tv"}
+        )
+        study.more.set_values({"tune": False})
+        study.start_button.click()
+        wait(until=lambda: study.job is not None)
+        wait(until=lambda: not study.is_running)
+        inner = dock.study_section.parentWidget()
+        scroll = inner.parentWidget().parentWidget().verticalScrollBar()
+        scroll.setValue(scroll.maximum())
+        viewer.layers.selection.active = viewer.layers[0]
+        viewer.reset_view()
+        save(viewer, "reconstruct_study")
+
+
+def reconstruct_dock() -> None:
+    """A real scan: the axis of a tooth, found, and the slice around it."""
+    assert DATA is not None
+    viewer = new_viewer(size=(1280, 760))
+    viewer.open(str(DATA / "tooth.h5"), plugin=PLUGIN)
+    dock = open_dock(viewer, "Reconstruct (tomography)")
+    dock.centre.find_button.click()
+    wait(until=lambda: dock.centre.value() is not None)
+    dock.preview_button.click()
+    wait(until=lambda: "slices" in dock.estimate.text())
+    save(viewer, "reconstruct_dock")
 
 
 def overview() -> None:
@@ -364,24 +415,29 @@ PICTURES = {
         train,
         train_light,
         jobs,
-        reconstruct_preview,
+        jobs_resume,
         reconstruct,
+        reconstruct_study,
     )
 }
+#: Of real scans, where their data are at hand.
+PICTURES_OF_DATA = {"reconstruct_dock": reconstruct_dock}
 
 
 def main() -> None:
     """Make the pictures asked for, or all, with settings as they come."""
-    global FOLDER  # a script's one setting
+    global FOLDER, DATA  # a script's settings
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("names", nargs="*", metavar="NAME")
     arguments = parser.parse_args()
-    FOLDER = arguments.out
+    FOLDER, DATA = arguments.out, arguments.data
+    pictures = PICTURES if DATA is None else PICTURES | PICTURES_OF_DATA
     for name in ("CONFIG", "DATA", "STATE"):
         os.environ[f"XDG_{name}_HOME"] = tempfile.mkdtemp()
-    for name in arguments.names or PICTURES:
-        PICTURES[name]()
+    for name in arguments.names or pictures:
+        pictures[name]()
         print(FOLDER / f"{name}.png")
 
 

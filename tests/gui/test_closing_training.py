@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
+import tifffile
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
-from train_helpers import JOBS, opened
+from train_helpers import JOBS, SMALL, opened
 
 from napari_geosr.gui import _closing
 from napari_geosr.gui._closing import closing_of
 from napari_geosr.gui._docks import dock_of
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.operations.train import TrainJob, config_class
 
 
 @pytest.fixture
@@ -142,6 +149,60 @@ def test_exit_asks_for_the_jobs_of_all_windows(
     assert asked == [[running.path]]
     assert running.requested() == "pause"
     assert closing_of(first.window._qt_window).ask() == ""
+
+
+SCRIPT = """
+import sys
+import napari
+from qtpy.QtCore import QTimer
+from napari_geosr.jobs import local
+from napari_geosr.jobs.folder import JobFolder
+
+job = JobFolder(sys.argv[1])
+viewer = napari.Viewer()
+_, dock = viewer.window.add_plugin_dock_widget("napari-geosr", "Jobs")
+local.start(job)
+
+def watch():
+    if dock.view.state == "running" and dock.view.plot.n_points() > 2:
+        timer.stop()
+        viewer.close()
+
+timer = QTimer()
+timer.timeout.connect(watch)
+timer.start(20)
+napari.run()
+"""
+
+
+def test_napari_ends_well_and_the_training_goes_on(tmp_path):
+    rng = np.random.default_rng(0)
+    scans = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    for path in scans:
+        tifffile.imwrite(path, rng.normal(size=(8, 40, 40)).astype(np.float32))
+    files = {"source": [scans[0]], "target": [scans[1]]}
+    config = config_class("noise2noise").create(
+        **files, **SMALL | {"patch": 24}, steps=10**6, device="cpu"
+    )
+    values = TrainJob(method="noise2noise", training=config).to_values()
+    job = JobFolder.create(tmp_path / "job", values, name="foam")
+    command = [sys.executable, "-X", "faulthandler", "-c", SCRIPT, str(job.path)]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False
+    )
+    try:
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        assert "Traceback" not in ended.stderr, ended.stderr[-3000:]
+        assert job.status().state == "running"
+        known, deadline = len(job.events()[0]), time.monotonic() + 60
+        while len(job.events()[0]) <= known:
+            assert time.monotonic() < deadline, "it did not go on"
+            time.sleep(0.05)
+    finally:
+        job.request("cancel")
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(job.status().pid).wait(60)
+    assert job.status().state == "cancelled"
 
 
 def test_nothing_is_asked_when_nothing_runs(viewer, qtbot, running, monkeypatch):

@@ -17,11 +17,15 @@ from qtpy.QtWidgets import (
 )
 from train_helpers import JOBS, TRAIN, noisy_scans, opened, set_small
 
+from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui import _train_questions as answers
+from napari_geosr.gui import _train_start
+from napari_geosr.gui._remembered import settings_path
 from napari_geosr.gui._train_start import Plan, is_its_file, new_folder
-from napari_geosr.operations.train import needs, roles
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.operations.train import TrainJob, needs, roles
 
 
 @pytest.fixture
@@ -37,7 +41,9 @@ def test_every_method_answers_a_question():
             assert len(question.names) >= len(roles(method)), method
 
 
-def test_wrong_settings_are_refused_beside_the_field(viewer, qtbot, tmp_path):
+def test_wrong_settings_are_refused_beside_the_field(
+    viewer, qtbot, tmp_path, monkeypatch
+):
     dock = opened(viewer, TRAIN)
     set_small(dock, steps=10, folder=tmp_path)
     dock.start_button.click()
@@ -68,9 +74,17 @@ def test_wrong_settings_are_refused_beside_the_field(viewer, qtbot, tmp_path):
     assert not dock.settings_message.text
     dock._rows["target"].set_files((tmp_path / "missing.tif",))
     dock.start_button.click()
-    qtbot.waitUntil(lambda: "missing.tif" in dock.data_message.text, timeout=10_000)
+    qtbot.waitUntil(lambda: "missing.tif" in dock.data_message.text, timeout=60_000)
     assert list(tmp_path.iterdir()) == []
-    assert dock.start_button.isEnabled()
+    qtbot.waitUntil(dock.start_button.isEnabled, timeout=10_000)
+    # What comes next is not the worse for it.
+    begun = []
+    monkeypatch.setattr(_train_start.local, "start", begun.append)
+    dock._rows["target"].combo.set_layer(viewer.layers["second"])
+    dock.start_button.click()
+    qtbot.waitUntil(lambda: dock.view.job is not None, timeout=20_000)
+    assert [job.path for job in begun] == [dock.view.job]
+    assert not dock.data_message.text
 
 
 def test_the_window_does_not_wait_for_the_check(viewer, qtbot, tmp_path, monkeypatch):
@@ -124,6 +138,19 @@ def test_settings_come_back(viewer, qtbot, tmp_path):
     assert again.settings.form.values()["learning_rate"] == 0.005
     assert again.settings.form.values()["network_options"] == {"dilations": [1, 2]}
     assert again._folder == tmp_path
+    # The same file drives the command line.
+    kept = TrainJob.from_yaml_file(settings_path("train_noise2noise"), "noise2noise")
+    assert (kept.training.steps, kept.training.learning_rate) == (77, 0.005)
+    first, second = (tmp_path / f"{name}.tif" for name in ("rock", "again"))
+    for path in (first, second):
+        tifffile.imwrite(path, np.random.default_rng(1).random((8, 40, 40)))
+    files = ["--source", str(first), "--target", str(second)]
+    config = ["--config", str(settings_path("train_noise2noise"))]
+    job = tmp_path / "job"
+    begin = ["train", "noise2noise", *files, *config, "--out", str(job)]
+    assert run([*begin, "--prepare"]) == 0
+    training = JobFolder(job).values()["training"]
+    assert (training["steps"], training["name"]) == (77, "noise2noise-rock")
 
 
 def test_a_layer_is_read_from_its_file_only_if_it_is_the_same(tmp_path):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from napari_geosr.core.steps import PreviewReady
+from napari_geosr.core.steps import CheckpointSaved, PreviewReady, TrainingProgress
 from napari_geosr.learning import clock as clock_module
 from napari_geosr.learning import trainer as trainer_module
 
@@ -63,6 +64,68 @@ def test_previews_keep_to_their_share_at_every_moment(
         assert taken <= 0.05 * (time.now - began)
     assert moments[-1] == 400
     assert len(moments) >= (2 if preview < 1 else 1)
+
+
+def test_the_time_left_is_right_from_the_first_twentieth_on(
+    build_trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within 20 %, previews, validations and a slow first step included."""
+    time = Time()
+    monkeypatch.setattr(clock_module, "time", time)
+    monkeypatch.setattr(trainer_module, "time", time)
+    trainer = build_trainer("noise2noise", layers=1, width=2, steps=1000)
+    jitter = np.random.default_rng(0).uniform(0.15, 0.35, 1001)
+
+    def step() -> dict[str, float]:
+        trainer.step += 1
+        time.now += jitter[trainer.step] + (1.0 if trainer.step == 1 else 0.0)
+        return {"loss": 1.0}
+
+    def validate() -> float:
+        time.now += 0.4
+        return 0.0
+
+    def shown(_network: Any) -> Any:
+        time.now += 0.3
+        return "a volume"
+
+    trainer._one_step, trainer.preview, trainer._validate = step, shown, validate
+    said = [
+        (event.done, time.now, event.seconds_left)
+        for event in trainer.run()
+        if isinstance(event, TrainingProgress)
+    ]
+    late = [each for each in said if 50 <= each[0] < 1000]
+    assert late[0][0] < 60
+    for done, now, left in late:
+        # A step is said a preview late at most.
+        assert left == pytest.approx(time.now - now, rel=0.2, abs=1.0), done
+
+
+@pytest.mark.parametrize("step", [0.3, 7.0])
+def test_a_crash_costs_half_a_minute_of_work(
+    build_trainer: Any, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    time = Time()
+    monkeypatch.setattr(clock_module, "time", time)
+    monkeypatch.setattr(trainer_module, "time", time)
+    usual = type(build_trainer("noise2noise").config)().checkpoint_seconds
+    trainer = build_trainer(
+        "noise2noise", layers=1, width=2, steps=300, checkpoint_seconds=usual
+    )
+
+    def one_step() -> dict[str, float]:
+        trainer.step += 1
+        time.now += step
+        return {"loss": 1.0}
+
+    trainer._one_step, trainer._validate = one_step, lambda: 0.0
+    trainer.preview, trainer.save = None, lambda: "a file"
+    saved = [time.now for event in trainer.run() if isinstance(event, CheckpointSaved)]
+    lost = np.diff([100.0, *saved])
+    assert usual <= 30
+    assert max(lost) <= usual + step
+    assert saved[-1] == time.now
 
 
 def test_a_finished_training_begins_no_preview_anew(build_trainer: Any) -> None:

@@ -20,7 +20,7 @@ from napari_geosr.operations.train_from_projections import (
     METHODS_FROM_PROJECTIONS,
     ScansConfig,
 )
-from napari_geosr.operations.train_name import proposed_name
+from napari_geosr.operations.train_name import proposed_name, without_no_name
 
 if TYPE_CHECKING:
     from napari_geosr.jobs.folder import JobFolder
@@ -107,7 +107,7 @@ def _new_job(
     kept: dict[str, Any] = {}
     if settings is not None:
         saved = TrainJob.from_yaml_file(settings, method)
-        kept = saved.training.model_dump(exclude_unset=True)
+        kept = without_no_name(saved.training.model_dump(exclude_unset=True))
         reading = reading or saved.reading
     values = kept | given
     if values.get("from_model") and not values.keys() & OF_THE_NETWORK:

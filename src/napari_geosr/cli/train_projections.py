@@ -17,7 +17,7 @@ from napari_geosr.operations.train_from_projections import (
     ProjectionsTrainJob,
     ScansConfig,
 )
-from napari_geosr.operations.train_name import proposed_name
+from napari_geosr.operations.train_name import proposed_name, without_no_name
 
 if TYPE_CHECKING:
     from napari_geosr.jobs.folder import JobFolder
@@ -80,7 +80,7 @@ def new_job_from_scans(
     from napari_geosr.jobs.naming import taken_names
 
     given = {} if config is None else config.model_dump(exclude_unset=True)
-    kept = {} if settings is None else _training_of(settings)
+    kept = {} if settings is None else without_no_name(_training_of(settings))
     values = {k: v for k, v in kept.items() if k not in ("source", "target")} | given
     if values.get("from_model") and not values.keys() & OF_THE_NETWORK:
         values = fine_tune_settings(values["from_model"], method) | values

@@ -19,13 +19,12 @@ from napari_geosr.gui._warm_up import load_torch_libraries
 from napari_geosr.gui._worker import Run
 from napari_geosr.operations import catalogue
 from napari_geosr.operations.fine_tune import fine_tune_settings
-from napari_geosr.operations.train import TrainingConfig, config_class, networks
+from napari_geosr.operations.train import config_class, networks
+from napari_geosr.operations.train_name import without_no_name
 
 _FROM = "from_model"
 #: What one training is about, and not how a person likes to train.
 _NOT_KEPT = frozenset({_FROM, "preview_slice"})
-#: What a config is called where nobody named it.
-_NO_NAME = TrainingConfig.model_fields["name"].default
 #: How the name of a training ends that starts from the model of another.
 TUNED = "-tuned"
 #: Fields that the dock shows above *Advanced*.
@@ -236,8 +235,6 @@ def tune_steps(model: str | Path) -> Generator[Step, None, None]:
 
 def _lasting(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that hold for a training of another day."""
-    name = str(values.get("name", ""))
-    # Who has the config's default has given no name.
-    is_own = name != _NO_NAME and not name.endswith(TUNED)
-    left_out = _NOT_KEPT if is_own else _NOT_KEPT | {"name"}
-    return {k: v for k, v in values.items() if k not in left_out}
+    is_tuned = str(values.get("name", "")).endswith(TUNED)
+    left_out = _NOT_KEPT | {"name"} if is_tuned else _NOT_KEPT
+    return {k: v for k, v in without_no_name(values).items() if k not in left_out}

@@ -394,7 +394,8 @@ def _estimate(scan: Projections, tried: SliceTried, is_coarse: bool) -> str:
         edge *= round(tried.volume.voxel_size[-1] / scan.pixel_size[1])
     seconds = tried.seconds * (1 if scan.geometry == "cone" else scan.n_rows)
     size = format_bytes(4 * scan.n_rows * edge**2)
-    return f"All {scan.n_rows} slices: {_about(seconds)} at most, {size} in memory."
+    most = "" if seconds < 1 else "at most "
+    return f"All {scan.n_rows} slices: {most}{_about(seconds)}, {size} in memory."
 
 
 def _about(seconds: float) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from napari_geosr.io.suffixes import READ_SUFFIXES, stem_of, suffix_of
+from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.physics.simulated import is_simulated
 
+#: What a config is called where nobody named it.
+NO_NAME: str = TrainingConfig.model_fields["name"].default
 #: Letters of a source's name that are taken: longer ones are cut.
 _LONGEST = 32
 
@@ -35,6 +39,11 @@ def proposed_name(
         number += 1
         found = f"{name}-{number}"
     return found
+
+
+def without_no_name(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` of a config, without its default name: a file may hold that as well."""
+    return {k: v for k, v in values.items() if (k, v) != ("name", NO_NAME)}
 
 
 def _in_letters(source: str | Path) -> str:
