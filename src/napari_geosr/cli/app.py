@@ -24,6 +24,7 @@ _COMMANDS = {
     "restore": "Restore (denoise, super-resolve) a volume with a model, tile by tile.",
     "measure": "Segment the pores, count and measure them; write JSON, CSV, PNG, HTML.",
     "reconstruct": "Reconstruct a volume from projections, block by block.",
+    "pairs": "Build pairs to train super-resolution with, of two scans or of one.",
     "simulate": "Simulate the scan of a porous sample whose porosity is known exactly.",
     "info": "Say what the reader understands of a file: axes, voxel size, origin, …",
     "doctor": "Say what is installed, which devices and how much memory there are.",
@@ -32,6 +33,9 @@ _MODEL_COMMANDS = {
     "list": "List the bundled models and those in your own folder.",
     "show": "Show a model's card: what it is for and not for, and its figures.",
     "verify": "Check a model bundle: card, weights, checksum; nothing is executed.",
+    "import": "Take a model of others: BioImage.IO, spandrel weights, CAREamics.",
+    "export": "Write a model for other programs: BioImage.IO or ONNX.",
+    "remove": "Delete one of your own models.",
 }
 _JOB_COMMANDS = {
     "list": "List the jobs that are known on this machine, the newest first.",
@@ -74,7 +78,7 @@ def build_app() -> App:
     for name, says in _JOB_COMMANDS.items():
         jobs.command(f"napari_geosr.cli.jobs:{name}_jobs", name=name, help=says)
     app.command(jobs)
-    models = App(name="models", help="List, show and verify models.")
+    models = App(name="models", help="List, show, import, export, remove models.")
     for name, says in _MODEL_COMMANDS.items():
         where = f"napari_geosr.cli.models:{name}_models"
         models.command(where, name=name, help=says)

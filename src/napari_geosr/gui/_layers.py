@@ -13,6 +13,7 @@ from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui._place import place_of_layer
 from napari_geosr.gui._position import plane_on_screen
+from napari_geosr.operations.deviation import is_deviation
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -92,6 +93,16 @@ def chosen_position(layer: Layer, viewer: ViewerModel) -> dict[str, int]:
 def is_helper(layer: Layer) -> bool:
     """Whether a layer is a preview, a curtain or the like, not a person's data."""
     return "helper" in layer.metadata.get(METADATA, {})
+
+
+def provenance_of(layer: Layer) -> tuple[Mapping[str, Any], ...]:
+    """Give the records of what was done to the layer's data; none if nobody knows."""
+    return tuple(layer.metadata.get(METADATA, {}).get("provenance", ()))
+
+
+def holds_deviations(layer: Layer) -> bool:
+    """Whether a layer says that it holds the standard deviations of a result."""
+    return is_deviation(provenance_of(layer))
 
 
 def helper_metadata(what: str) -> dict[str, Any]:

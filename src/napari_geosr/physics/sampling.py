@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,9 +12,9 @@ from napari_geosr.physics.blur import gaussian_blur
 
 
 def area_downsample(
-    volume: npt.NDArray[np.float32], factor: int
+    volume: npt.NDArray[np.float32], factor: int | Sequence[int]
 ) -> npt.NDArray[np.float32]:
-    """Mean over blocks of `factor` voxels along every axis.
+    """Mean over blocks of `factor` voxels along every axis, or of a number for each.
 
     The outer edges of the field of view stay, so the centre of the first voxel moves by
     ``(factor - 1) / 2`` voxels of the input.
@@ -22,12 +24,14 @@ def area_downsample(
     VolumeError
         If a length is no multiple of `factor`.
     """
-    if any(n % factor for n in volume.shape):
+    factors = (factor,) * volume.ndim if isinstance(factor, int) else tuple(factor)
+    if any(n % f for n, f in zip(volume.shape, factors, strict=True)):
         raise VolumeError(
             f"A volume of shape {volume.shape} cannot be averaged over blocks of "
             f"{factor}: crop every length to a multiple of it."
         )
-    split = [part for n in volume.shape for part in (n // factor, factor)]
+    pairs = zip(volume.shape, factors, strict=True)
+    split = [part for n, f in pairs for part in (n // f, f)]
     axes = tuple(range(1, 2 * volume.ndim, 2))
     coarse: npt.NDArray[np.float32] = volume.reshape(split).mean(axis=axes)
     return coarse.astype(np.float32, copy=False)

@@ -1,0 +1,163 @@
+"""``napari-geosr pairs``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
+
+from cyclopts import Parameter
+from pydantic import Field, create_model
+
+from napari_geosr.cli.options import AS_FLAGS, Json, Overwrite, SettingsPath
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.operations.pairs_config import (
+    DegradeConfig,
+    PairConfig,
+    PairsConfig,
+    PairsInput,
+    imaging_options,
+)
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.pairs import Pairs
+
+
+def _imaging_flags() -> type[Config]:
+    """A flag for each setting of the kinds of imaging, third parties' too.
+
+    What is a list of numbers is set in a file of settings (``options``).
+    """
+    fields: dict[str, Any] = {
+        name: (
+            Annotated[kind | None, Parameter(negative="")],
+            Field(None, title=title, description=help_),
+        )
+        for name, (kind, title, help_) in imaging_options().items()
+        if get_origin(kind) is not tuple
+    }
+    made: type[Config] = create_model("ImagingFlags", __base__=Config, **fields)
+    return made
+
+
+ImagingFlags = _imaging_flags()
+
+
+def pairs(
+    *,
+    high: Annotated[Path, Parameter(help="High-resolution scan.")],
+    out: Annotated[Path, Parameter(help="Folder for the files; made if missing.")],
+    low: Annotated[
+        Path | None,
+        Parameter(help="Low-resolution scan of the same object, to be aligned with."),
+    ] = None,
+    degrade: Annotated[
+        str | None,
+        Parameter(
+            help="Without a low-resolution scan: make one, as by ct or fluo "
+            "(fluorescence)."
+        ),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        Parameter(
+            help="With --degrade: a real scan of the same material, to measure blur, "
+            "noise and grey values by."
+        ),
+    ] = None,
+    config: Annotated[PairsConfig | None, AS_FLAGS] = None,
+    imaging: Annotated[ImagingFlags | None, AS_FLAGS] = None,  # type: ignore[valid-type]
+    reading: Annotated[PairsInput | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Build pairs to train super-resolution with: two scans aligned, or one made poor.
+
+    Give --low and --high: the two are aligned, cut to what both show and written with
+    their figures. Or give --high and --degrade.
+    """
+    from napari_geosr.cli.console import print_json, run_command
+    from napari_geosr.operations.pairs_inputs import open_high, open_low
+
+    given = {} if config is None else config.model_dump(exclude_unset=True)
+    noise = _given(imaging)
+    if (low is None) == (degrade is None):
+        raise ConfigError(
+            "Give a low-resolution scan to align with (--low), or say how one is to be "
+            "made (--degrade ct); not both."
+        )
+    steps: Any
+    if low is not None:
+        _refuse(noise | ({} if like is None else {"like": like}), "--degrade")
+        wanted = PairsConfig.create(**(_kept(PairsConfig, settings) | given))
+        one, other = open_low(low, reading), open_high(high, reading)
+
+        def steps(should_stop: Any) -> Any:
+            from napari_geosr.operations.pairs import pairs_steps
+
+            return pairs_steps(
+                one, other, out, wanted, overwrite=overwrite, should_stop=should_stop
+            )
+
+    else:
+        _refuse(set(given) - set(PairConfig.model_fields), "--low")
+        kept = _kept(DegradeConfig, settings)
+        options = {**kept.pop("options", {}), **noise}
+        values = {**kept, **given, "degrade": degrade, "options": options}
+        made = DegradeConfig.create(**values)
+        fine = open_high(high, reading)
+        real = None if like is None else open_low(like, reading)
+
+        def steps(should_stop: Any) -> Any:
+            from napari_geosr.operations.pairs_degraded import degrade_steps
+
+            return degrade_steps(
+                fine,
+                out,
+                made,
+                like=real,
+                overwrite=overwrite,
+                should_stop=should_stop,
+            )
+
+    done, _ = run_command(steps, stopping="stopping …")
+    if json:
+        files = {key: str(path) for key, path in done.files.items()}
+        print_json({**done.report, "files": files})
+    else:
+        _say(done)
+    return 0
+
+
+def _kept(kind: type[Config], path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    return kind.from_yaml(path).model_dump(exclude_unset=True)
+
+
+def _given(flags: Any) -> dict[str, Any]:
+    """Flags that were given, of those without defaults of their own."""
+    return {} if flags is None else dict(flags.model_dump(exclude_none=True))
+
+
+def _refuse(names: Any, needs: str) -> None:
+    """Refuse flags that would have no effect."""
+    flags = sorted(f"--{name.replace('_', '-')}" for name in names)
+    if flags:
+        goes = "goes" if len(flags) == 1 else "go"
+        raise ConfigError(
+            f"{', '.join(flags)} {goes} with {needs} only. Leave it out, or give "
+            f"{needs}."
+        )
+
+
+def _say(done: Pairs) -> None:
+    from napari_geosr.operations.pairs_words import report_lines
+
+    for line in report_lines(done.report):
+        print(line)
+    print(f"Wrote {done.files['low']}")
+    print(f"  and {done.files['high'].name}, {done.files['picture'].name}, ", end="")
+    print(done.files["report"].name)
+    print(f"Train with: {done.report['train']}")

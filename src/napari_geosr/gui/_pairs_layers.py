@@ -1,0 +1,79 @@
+"""A pair in the viewer: two colours that make grey where both show the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.gui._layers import (
+    add_image_result,
+    helper_metadata,
+    place_over,
+)
+from napari_geosr.gui._pairs_steps import Built
+from napari_geosr.gui._place import place_of_layer
+from napari_geosr.gui._training_data import can_be_learned_from
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Layer
+
+#: Distinguishable with any colour vision.
+_LOW, _HIGH = "bop orange", "bop blue"
+
+
+def show_pair(
+    viewer: napari.viewer.Viewer, built: Built, over: Layer | None
+) -> dict[str, Image]:
+    """Add a pair over the low-resolution scan, or the high-resolution one.
+
+    Parameters
+    ----------
+    over : Layer, optional
+        What the pair was made of, whose rotation it shares.
+
+    Returns
+    -------
+    dict of Image
+        By what they are: ``low``, ``high`` and, of aligned scans, ``before``.
+    """
+    name = built.pairs.files["low"].parent.name
+    is_aligned = "before" in built.layers
+    found: dict[str, Image] = {}
+    titles = {"low": "low resolution", "before": "before", "high": "high resolution"}
+    for key in ("high", "before", "low"):
+        if key not in built.layers:
+            continue
+        shown = built.layers[key]
+        options: dict[str, Any] = {
+            "name": f"{name}: {titles[key]}",
+            "contrast_limits": shown.limits,
+        }
+        if is_aligned:
+            options["blending"] = "additive"
+            options["colormap"] = _LOW if key == "low" else _HIGH
+        if key == "before":
+            options["metadata"] = helper_metadata("pair before")
+            options["visible"] = False
+        if over is not None:
+            options |= place_over(over)
+        found[key] = add_image_result(viewer, shown.volume, None, **options)
+    return found
+
+
+def by_voxel_size(viewer: napari.viewer.Viewer) -> list[Any]:
+    """A person's images from the largest voxels to the smallest."""
+    sizes = []
+    for layer in viewer.layers:
+        if not can_be_learned_from(layer) or getattr(layer, "rgb", False):
+            continue
+        try:
+            place = place_of_layer(layer)
+        except VolumeError:
+            continue
+        unit = MILLIMETRES.get(place.unit, 1.0)
+        sizes.append((unit * float(np.prod(place.voxel_size[-2:])), layer))
+    return [layer for _, layer in sorted(sizes, key=lambda pair: -pair[0])]

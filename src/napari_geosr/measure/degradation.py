@@ -1,0 +1,227 @@
+"""Blur, noise and grey scale of a coarse scan, against a fine one of the same material.
+
+The two need not show the same place. What both have in common is the power spectrum of
+the structure: that of the fine scan, blurred, averaged over coarse voxels and with
+noise added, must become that of the coarse one. The structure's power falls steeply
+with the frequency and the noise's does not, which tells the two apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import (
+    BlockDone,
+    ResultReady,
+    ShouldStop,
+    Step,
+    never_stop,
+)
+from napari_geosr.measure.spectrum_fit import (
+    BLURS,
+    SHAPES,
+    SpectrumFit,
+    fit_spectrum,
+)
+from napari_geosr.measure.window_spectrum import WindowSpectrum
+from napari_geosr.physics.degradations import Measured
+from napari_geosr.physics.noise_spectrum import (
+    frequencies,
+)
+from napari_geosr.physics.sampling import area_downsample
+
+FloatArray = npt.NDArray[np.float32]
+Array = npt.NDArray[np.float64]
+
+#: Coarse voxels of a window of the spectrum along Y and X, and along Z; fewer do not
+#: do.
+LARGEST_WINDOW, LEAST_WINDOW = 32, 16
+LARGEST_DEPTH, _LEAST_DEPTH = 16, 8
+#: How much better than white noise another spectrum must fit. Smooth noise can pass for
+#: structure, and the other way round.
+_PARSIMONY = {"white": 1.0, "reconstruction": 1.15, "smooth": 2.0}
+#: Part of the voxels that is the darkest.
+_DARK = 0.05
+
+
+def degradation_steps(
+    low: Sequence[FloatArray],
+    high: Sequence[FloatArray],
+    factors: tuple[int, int, int],
+    *,
+    spread: Sequence[float] = (1.0, 1.0, 1.0),
+    shapes: Sequence[str] = tuple(SHAPES),
+    name: str = "the low-resolution scan",
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Estimate how a coarse scan came about.
+
+    Parameters
+    ----------
+    low, high : sequence of ndarray of shape (Z, Y, X)
+        Parts of the coarse scan, and of the fine one.
+    factors : tuple of int
+        Fine voxels per coarse voxel along the axes.
+    spread : sequence of float
+        How long the point-spread function is along the axes, in coarse voxels, in units
+        of that in the plane.
+    shapes : sequence of str
+        Spectra that the noise may have: ``"white"``, ``"reconstruction"``,
+        ``"smooth"``.
+    name : str
+        Of the coarse scan, in messages.
+
+    Yields
+    ------
+    Step
+        `BlockDone`; the last is ``ResultReady(Measured)``.
+
+    Raises
+    ------
+    VolumeError
+        If there is too little to measure.
+    Cancelled
+        If `should_stop` says so.
+    """
+    spectrum = WindowSpectrum(*_window(low, high, factors, name))
+    observed = spectrum.power(low)
+    seen = [_Coarse(block, factors, spread) for block in high]
+    table = []
+    for done, blur in enumerate(BLURS, 1):
+        if should_stop():
+            raise Cancelled("Stopped while estimating.")
+        table.append(spectrum.power([block.seen(blur) for block in seen]))
+        yield BlockDone(done, len(BLURS))
+    expected, weights = np.array(table), spectrum.weights()
+    if (observed[weights > 0] <= 0).any() or (expected[:, weights > 0] <= 0).any():
+        raise VolumeError(
+            f"Blur and noise of {name} cannot be measured: one of the scans is flat "
+            "where it was looked at. Give them as settings (--blur, --noise)."
+        )
+    fits = [
+        fit_spectrum(shape, spectrum, observed, expected, weights) for shape in shapes
+    ]
+    best = _choose(fits)
+    mean_low = float(np.mean([block.mean(dtype=np.float64) for block in low]))
+    mean_high = float(np.mean([block.mean(dtype=np.float64) for block in high]))
+    gain = math.sqrt(best.contrast)
+    variance = _mean_power(best, spectrum.edge)
+    slope, intercept = _variance_line(low, variance)
+    yield ResultReady(
+        result=Measured(
+            blur=best.blur,
+            gain=gain,
+            offset=mean_low - gain * mean_high,
+            noise=math.sqrt(variance),
+            shape=best.shape,
+            spectrum=_table(best),
+            along_z=best.along_z,
+            misfit=best.misfit,
+            slope=slope,
+            intercept=intercept,
+        )
+    )
+
+
+def _window(
+    low: Sequence[FloatArray],
+    high: Sequence[FloatArray],
+    factors: tuple[int, int, int],
+    name: str,
+) -> tuple[int, int]:
+    """Depth and edge of the windows, in coarse voxels; depth 1 where slices are few."""
+    shapes = [block.shape for block in low]
+    shapes += [
+        tuple(n // f for n, f in zip(block.shape, factors, strict=True))
+        for block in high
+    ]
+    edge = min(LARGEST_WINDOW, *(n for shape in shapes for n in shape[1:])) // 2 * 2
+    depth = min(LARGEST_DEPTH, *(shape[0] for shape in shapes)) // 2 * 2
+    if edge < LEAST_WINDOW:
+        raise VolumeError(
+            f"Blur and noise of {name} cannot be measured in {edge} × {edge} coarse "
+            f"voxels: at least {LEAST_WINDOW} × {LEAST_WINDOW} of both scans are "
+            "needed. Give them as settings (--blur, --noise)."
+        )
+    return (depth if depth >= _LEAST_DEPTH else 1), edge
+
+
+class _Coarse:
+    """A part of the fine scan as coarse systems would see it without noise.
+
+    The blur is a product of cosine transforms: mirrored at the borders, and as quick
+    for a long point-spread function as for a short one.
+    """
+
+    def __init__(
+        self, block: FloatArray, factors: tuple[int, ...], spread: Sequence[float]
+    ) -> None:
+        from scipy import fft
+
+        pairs = zip(block.shape, factors, strict=True)
+        kept = block[tuple(slice(0, n // f * f) for n, f in pairs)]
+        self.factors, self.spread = factors, spread
+        self.spectrum = fft.dctn(kept.astype(np.float32, copy=False), norm="ortho")
+
+    def seen(self, blur: float) -> FloatArray:
+        """With a point-spread function of that many coarse voxels in the plane."""
+        from scipy import fft
+
+        blurred = self.spectrum
+        for axis, n in enumerate(blurred.shape):
+            sigma = blur * self.spread[axis] * self.factors[axis]
+            passed = np.exp(-0.5 * (sigma * np.pi * np.arange(n) / n) ** 2)
+            shape = [n if i == axis else 1 for i in range(3)]
+            blurred = blurred * passed.astype(np.float32).reshape(shape)
+        return area_downsample(fft.idctn(blurred, norm="ortho"), self.factors)
+
+
+def _choose(fits: Sequence[SpectrumFit]) -> SpectrumFit:
+    """The fit that explains most, where the simple ones have some credit."""
+    return min(fits, key=lambda fit: fit.cost * _PARSIMONY[fit.shape])
+
+
+def _mean_power(fit: SpectrumFit, n: int) -> float:
+    """Variance of the noise: its mean power over all frequencies of a plane."""
+    f = np.fft.fftfreq(n)
+    return float(fit.noise_power(np.hypot(f[:, None], f)).mean())
+
+
+def _table(fit: SpectrumFit) -> tuple[float, ...]:
+    power = fit.noise_power(frequencies())
+    top = float(power.max())
+    return tuple(float(v) for v in power / (top if top > 0 else 1.0))
+
+
+def _variance_line(low: Sequence[FloatArray], variance: float) -> tuple[float, float]:
+    """Slope and intercept of the variance of the noise over the grey value.
+
+    Through the mean of both, and through what is darkest: there the variance is that of
+    differences that leave white noise as strong as it is and smooth structures nothing.
+    Where structures are bright and small they would not be told from noise.
+
+    Parameters
+    ----------
+    variance : float
+        Of the noise, on the whole.
+    """
+    from scipy import ndimage
+
+    line = np.array([1.0, -2.0, 1.0])
+    kernel = (np.outer(line, line) / 6)[None]
+    means, details = [], []
+    for block in low:
+        means.append(ndimage.uniform_filter(block, (1, 5, 5), mode="nearest").ravel())
+        details.append(ndimage.convolve(block, kernel, mode="nearest").ravel())
+    grey, detail = np.concatenate(means), np.concatenate(details)
+    dark = grey <= np.quantile(grey, _DARK)
+    least = (1.4826 * float(np.median(np.abs(detail[dark])))) ** 2
+    least = min(least, variance)
+    middle, darkest = float(grey.mean(dtype=np.float64)), float(grey[dark].mean())
+    slope = (variance - least) / (middle - darkest) if middle > darkest else 0.0
+    return slope, least - slope * darkest

@@ -1,0 +1,221 @@
+"""Settings of training pairs. No torch here: ``--help`` reads it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from pydantic import Field, field_validator, model_validator
+
+from napari_geosr.core.config import Config, parse_bytes
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.units import require_unit
+from napari_geosr.operations.inputs import COMMAS, InputConfig, numbers_from
+from napari_geosr.physics.degradations import (
+    DEGRADATIONS,
+    DegradationConfig,
+)
+from napari_geosr.physics.degradations import config_class as imaging_class
+from napari_geosr.physics.degradations import options as imaging_options
+from napari_geosr.physics.degradations import titles as imaging_titles
+
+__all__ = [
+    "LARGEST_FACTOR",
+    "DegradeConfig",
+    "PairConfig",
+    "PairsConfig",
+    "PairsInput",
+    "imaging_class",
+    "imaging_options",
+    "imaging_titles",
+]
+
+#: The largest factor between two voxel sizes.
+LARGEST_FACTOR = 16
+
+
+class PairsInput(Config):
+    """What the files of a pair do not say about themselves, or say wrongly."""
+
+    low_voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
+        None,
+        title="Voxel size, low resolution",
+        description="Edges of a voxel as Z,Y,X (or one number); overrides the file.",
+    )
+    high_voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
+        None,
+        title="Voxel size, high resolution",
+        description="Edges of a voxel as Z,Y,X (or one number); overrides the file.",
+    )
+    unit: str | None = Field(
+        None, title="Unit", description="Of these voxel sizes: nm, µm (um), mm, …"
+    )
+    channel: int | None = Field(
+        None, title="Channel", description="Channel to take from multi-channel files."
+    )
+    time: int | None = Field(
+        None, title="Time point", description="Time point to take from time series."
+    )
+    axes: str | None = Field(
+        None,
+        title="Axes",
+        description="Meaning of the array axes, e.g. ZYX; overrides.",
+    )
+
+    @field_validator("low_voxel_size", "high_voxel_size", mode="before")
+    @classmethod
+    def _read_voxel_size(cls, value: Any) -> Any:
+        return numbers_from(value, float, "4,2,2")
+
+    @field_validator("low_voxel_size", "high_voxel_size")
+    @classmethod
+    def _check_voxel_size(cls, value: tuple[float, ...] | None) -> Any:
+        if value is not None and (len(value) not in (1, 2, 3) or not min(value) > 0):
+            raise ValueError("one to three numbers greater than zero are needed")
+        return value
+
+    @field_validator("unit")
+    @classmethod
+    def _check_unit(cls, value: str | None) -> str | None:
+        return None if value is None else require_unit(value)
+
+    def reading(self, voxel_size: tuple[float, ...] | None) -> InputConfig:
+        """How one of the files is opened."""
+        return InputConfig(
+            voxel_size=voxel_size,
+            unit=self.unit if voxel_size else None,
+            channel=self.channel,
+            time=self.time,
+            axes=self.axes,
+        )
+
+
+class PairConfig(Config):
+    """What registered and synthetic pairs have in common."""
+
+    upscale_factor: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST_FACTOR,
+        title="Upscale factor",
+        description="Voxels of the high resolution per voxel of the low one along an "
+        "axis; with two scans by default from their voxel sizes.",
+    )
+    dimensions: Literal["3D", "2D"] = Field(
+        "3D",
+        title="Dimensions",
+        description="2D: slices stay as many as they are, and only Y and X become "
+        "finer, for networks that work on slices.",
+    )
+    memory: str | None = Field(
+        None,
+        title="Memory",
+        description="Memory for voxels, e.g. 4GB; by default a part of what is free.",
+    )
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _take_bytes(cls, value: object) -> object:
+        """A plain number of a settings file is one of bytes."""
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return str(value) if is_number else value
+
+    @field_validator("memory")
+    @classmethod
+    def _check_memory(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_bytes(value)
+        return value
+
+    def factors(self, ndim: int, factor: int) -> tuple[int, ...]:
+        """Fine voxels per coarse voxel along each of `ndim` spatial axes."""
+        kept = ndim - 2 if self.dimensions == "2D" else 0
+        return (1,) * kept + (factor,) * (ndim - kept)
+
+
+class PairsConfig(PairConfig):
+    """Settings of a pair of two scans, which are laid over each other."""
+
+    start: Literal["search", "centres", "positions"] = Field(
+        "search",
+        title="Start",
+        description="Where the high-resolution scan lies at first: searched for in all "
+        "of the other, its middle upon the other's, or as the positions in the files "
+        "say.",
+    )
+    offset: Annotated[tuple[float, ...] | None, COMMAS] = Field(
+        None,
+        title="Offset",
+        description="In place of the start: from the first corner of the "
+        "low-resolution scan to that of the other, as Z,Y,X in the unit of the former.",
+    )
+    search_angle: float = Field(
+        10.0,
+        ge=0,
+        le=180,
+        title="Largest angle searched",
+        description="Rotations around Z that the search tries, in degrees to either "
+        "side; 180: all.",
+    )
+    transform: Literal["translation", "rigid", "similarity"] = Field(
+        "rigid",
+        title="Transform",
+        description="What the alignment may change: shifts; rotations as well; and the "
+        "size (where a voxel size is not quite right).",
+    )
+    intensity: Literal["linear", "histogram", "none"] = Field(
+        "linear",
+        title="Grey values",
+        description="How those of the high-resolution scan become like the other's: by "
+        "a line (outliers left out), by a curve that matches quantiles, or not.",
+    )
+
+    @field_validator("offset", mode="before")
+    @classmethod
+    def _read_offset(cls, value: Any) -> Any:
+        return numbers_from(value, float, "120,40,40")
+
+    @field_validator("offset")
+    @classmethod
+    def _check_offset(cls, value: tuple[float, ...] | None) -> Any:
+        if value is not None and len(value) not in (2, 3):
+            raise ValueError("two or three numbers are needed, e.g. 120,40,40")
+        return value
+
+
+class DegradeConfig(PairConfig):
+    """Settings of a pair made of one high-resolution scan."""
+
+    degrade: str = Field(
+        "ct", title="Imaging", description=f"One of {', '.join(DEGRADATIONS.names())}."
+    )
+    options: Annotated[
+        dict[str, Any], Parameter(negative="", accepts_keys=True, show=False)
+    ] = Field(
+        default_factory=dict,
+        title="Settings of the imaging",
+        description="Blur, noise and grey scale, e.g. blur: 0.6; what is not given is "
+        "measured, where there is a real scan.",
+    )
+
+    @model_validator(mode="after")
+    def _check_options(self) -> DegradeConfig:
+        self.imaging()
+        return self
+
+    def imaging(self, **measured: Any) -> DegradationConfig:
+        """Settings of the imaging: those given, of the others what was `measured`.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such kind, or it has no such setting.
+        """
+        kind = imaging_class(self.degrade)
+        for name in self.options:
+            if name not in kind.model_fields:
+                raise ConfigError(
+                    f"The imaging {self.degrade!r} has no setting {name!r}. Its "
+                    f"settings: {', '.join(kind.model_fields)}."
+                )
+        return kind.create(**{**measured, **self.options})

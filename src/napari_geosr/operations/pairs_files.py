@@ -1,0 +1,103 @@
+"""The files of a pair: two volumes, a picture, a report, all or none of them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
+from napari_geosr.operations.inputs import refuse_own_source
+
+#: Upscale factors that there are networks for.
+_TRAINED = (1, 2, 4, 8)
+#: What is written, by what it is.
+FILES = {
+    "low": "low.ome.tif",
+    "high": "high.ome.tif",
+    "picture": "overlay.png",
+    "report": "pairs.json",
+}
+
+
+def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str, Path]:
+    """Name the files in the folder `out`.
+
+    Raises
+    ------
+    FileError
+        If they may not be written there.
+    """
+    folder = Path(out).expanduser()
+    files = {key: folder / name for key, name in FILES.items()}
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder} is a file, not a folder. Choose another one.")
+    existing = [path.name for path in files.values() if path.exists()]
+    if existing and not overwrite:
+        raise FileError(
+            f"{folder} already holds {', '.join(existing)}. Choose another folder, or "
+            "allow overwriting (--overwrite)."
+        )
+    for volume in inputs:
+        refuse_own_source(volume, *files.values())
+    return files
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, and take it away again where nothing came of it."""
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    with atomic.explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in missing:
+            try:
+                path.rmdir()
+            except OSError:  # someone put something there
+                break
+        raise
+
+
+def train_command(
+    files: Mapping[str, Path], factor: int, dimensions: str, *, flat: bool
+) -> str:
+    """The line that trains a model with the pair.
+
+    Parameters
+    ----------
+    flat : bool
+        Whether the pair is two images.
+    """
+    words = ["napari-geosr", "train", "supervised"]
+    if factor > 1:
+        words += ["--network", "light_sr", "--upscale-factor", str(factor)]
+    if flat or dimensions == "2D":
+        words += ["--dimensions", "2D"]
+    elif factor > 1:
+        words += ["--dimensions", "3D"]
+    words += ["--source", str(files["low"]), "--target", str(files["high"])]
+    words += ["--out", str(files["low"].parent / "training")]
+    return shlex.join(words)
+
+
+def not_trained(factor: int) -> list[str]:
+    """A sentence where no network of ours upscales by that factor."""
+    if factor in _TRAINED:
+        return []
+    return [
+        f"The networks here upscale {', '.join(map(str, _TRAINED[1:-1]))} or "
+        f"{_TRAINED[-1]} times, so none can be trained with a pair of factor {factor}."
+    ]
+
+
+def write_report(path: Path, values: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Write the report as JSON."""
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic.write_text(path, text, overwrite=overwrite)

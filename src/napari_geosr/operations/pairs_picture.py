@@ -1,0 +1,127 @@
+"""Two volumes drawn over each other, before they were aligned and after."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.volume import Volume
+
+Plane = npt.NDArray[np.float32]
+Extent = tuple[float, float, float, float]
+
+_RANGE = (1.0, 99.0)
+#: Height of a panel in widths, at most.
+_TALLEST = 2.5
+#: Colours that add up to white, and differ in brightness for any colour vision.
+_LOW_COLOUR, _HIGH_COLOUR = (1.0, 0.45, 0.0), (0.0, 0.55, 1.0)
+_SLICE, _DOWN = "slice", "cut along Z"
+
+
+def overlay_png(low: Volume, panels: dict[str, Volume]) -> bytes:
+    """Draw middle slices of `low` (orange) with each panel's volume (blue) over it.
+
+    Where both are alike, the picture is grey.
+
+    Parameters
+    ----------
+    low : Volume
+        Of spatial axes only.
+    panels : dict of Volume
+        On the same voxels, by title; NaN where there is nothing.
+    """
+    cuts = [_SLICE] if low.axes == "YX" else [_SLICE, _DOWN]
+    columns = {
+        title: [
+            (_over(_cut(low, cut), _cut(volume, cut)), _extent(low, cut))
+            for cut in cuts
+        ]
+        for title, volume in panels.items()
+    }
+    return _drawn(columns, low.unit)
+
+
+def side_by_side_png(panels: dict[str, Volume]) -> bytes:
+    """Draw the middle of each volume in grey, each with its own contrast.
+
+    Parameters
+    ----------
+    panels : dict of Volume
+        In one unit, by title. Of those that are larger than the first, as large a part
+        is drawn.
+    """
+    first = next(iter(panels.values()))
+    size = _extent(first, _SLICE)
+    columns = {}
+    for title, volume in panels.items():
+        plane = _cut(volume, _SLICE)
+        key = []
+        for n, voxel, wanted in zip(
+            plane.shape, volume.voxel_size[-2:], (size[2], size[1]), strict=True
+        ):
+            kept = min(n, max(1, round(wanted / voxel)))
+            key.append(slice((n - kept) // 2, (n - kept) // 2 + kept))
+        plane = plane[tuple(key)]
+        height, width = (
+            n * v for n, v in zip(plane.shape, volume.voxel_size[-2:], strict=True)
+        )
+        grey = np.repeat(_scaled(plane)[..., None], 3, axis=2)
+        columns[title] = [(grey, (0.0, width, height, 0.0))]
+    return _drawn(columns, first.unit)
+
+
+def _cut(volume: Volume, cut: str) -> Plane:
+    data: Any = volume.data
+    if volume.axes == "YX":
+        return np.asarray(data[:], np.float32)
+    if cut == _SLICE:
+        return np.asarray(data[volume.shape[0] // 2], np.float32)
+    return np.asarray(data[:, volume.shape[1] // 2], np.float32)
+
+
+def _extent(volume: Volume, cut: str) -> Extent:
+    size = dict(zip(volume.axes, volume.voxel_size, strict=True))
+    shape = dict(zip(volume.axes, volume.shape, strict=True))
+    down = "Z" if cut == _DOWN else "Y"
+    return (0.0, shape["X"] * size["X"], shape[down] * size[down], 0.0)
+
+
+def _scaled(plane: Plane) -> Plane:
+    seen = plane[np.isfinite(plane)]
+    low, high = np.percentile(seen, _RANGE) if seen.size else (0.0, 1.0)
+    values = (plane - low) / max(float(high - low), 1e-30)
+    return np.nan_to_num(np.clip(values, 0, 1)).astype(np.float32)
+
+
+def _over(low: Plane, high: Plane) -> Plane:
+    """Two planes in two colours that make grey together."""
+    mixed = _scaled(low)[..., None] * np.array(_LOW_COLOUR, np.float32)
+    mixed = mixed + _scaled(high)[..., None] * np.array(_HIGH_COLOUR, np.float32)
+    return np.clip(mixed, 0, 1).astype(np.float32)
+
+
+def _drawn(columns: dict[str, list[tuple[Plane, Extent]]], unit: str) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    first = next(iter(columns.values()))
+    heights = [min(extent[2] / extent[1], _TALLEST) for _, extent in first]
+    figure = Figure(
+        figsize=(4.4 * len(columns), 4.4 * sum(heights) + 1.0), layout="constrained"
+    )
+    canvas: Any = FigureCanvasAgg(figure)
+    grid: Any = figure.subplots(
+        len(heights), len(columns), squeeze=False, height_ratios=heights
+    )
+    for column, (title, panels) in enumerate(columns.items()):
+        grid[0][column].set_title(title)
+        for row, (plane, extent) in enumerate(panels):
+            axis = grid[row][column]
+            axis.imshow(plane, extent=extent, interpolation="nearest")
+            axis.set_xlabel(unit)
+    stream = BytesIO()
+    canvas.print_png(stream)
+    return stream.getvalue()

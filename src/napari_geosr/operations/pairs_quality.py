@@ -1,0 +1,222 @@
+"""How good a pair is: figures, and what they mean in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.registration.align import Aligned
+from napari_geosr.registration.figures import (
+    BlockShift,
+    block_shifts,
+    correlation,
+    mutual_information,
+)
+from napari_geosr.registration.sampled import Grid, inside
+
+#: Voxels of the low resolution by which a pair may still be off.
+LARGEST_SHIFT = 0.5
+#: Parts of it may be off by this.
+_LARGEST_ANYWHERE = 1.0
+_LEAST_OVERLAP = 0.5
+_LEAST_CORRELATION = 0.3
+#: Voxels of the low resolution along an axis that a training can do something with.
+_FEW_VOXELS = 32
+_LARGEST_SCALE = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class PairQuality:
+    """Figures of an aligned pair.
+
+    Attributes
+    ----------
+    information : tuple of float
+        Mutual information in bits, before the refinement and after.
+    correlation : tuple of float
+        Correlation coefficient, before and after.
+    shifts : list of BlockShift
+        What is left, in voxels of the low resolution; may be empty.
+    overlap : float
+        Part of the smaller field of view that became the pair.
+    shape : tuple of int
+        Voxels of the low resolution.
+    """
+
+    information: tuple[float, float]
+    correlation: tuple[float, float]
+    shifts: list[BlockShift]
+    overlap: float
+    shape: tuple[int, ...]
+
+    @property
+    def shift(self) -> float | None:
+        """Median length of the shifts that are left; None where none was measured."""
+        if not self.shifts:
+            return None
+        return float(np.median([found.length for found in self.shifts]))
+
+    @property
+    def largest_shift(self) -> float | None:
+        """The longest of them."""
+        return max((found.length for found in self.shifts), default=None)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The figures as what JSON can hold."""
+        both = ("before", "after")
+        return {
+            "mutual_information_bits": dict(zip(both, self.information, strict=True)),
+            "correlation": dict(zip(both, self.correlation, strict=True)),
+            "residual_shift": {
+                "unit": "voxels of the low resolution",
+                "median": self.shift,
+                "largest": self.largest_shift,
+                "blocks": [
+                    {
+                        "centre": list(found.centre),
+                        "shift": list(found.shift),
+                        "correlation": found.correlation,
+                    }
+                    for found in self.shifts
+                ],
+            },
+            "overlap": self.overlap,
+            "low_voxels": list(self.shape),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """Both scans on the voxels of the low resolution, in the box of the pair.
+
+    Attributes
+    ----------
+    grid : Grid
+    low, before, after : ndarray
+        The low-resolution scan, and the other one before the refinement (NaN where it
+        had nothing) and after.
+    """
+
+    grid: Grid
+    low: npt.NDArray[np.float32]
+    before: npt.NDArray[np.float32]
+    after: npt.NDArray[np.float32]
+
+
+def laid_over(aligned: Aligned, box: Grid) -> Laid:
+    """Both copies on one grid.
+
+    Parameters
+    ----------
+    box : Grid
+        Of the pair; `aligned.low` may have coarser voxels.
+    """
+    part = aligned.low
+    ratio = part.grid.voxel_size / box.voxel_size
+    shape = np.maximum(1, np.floor(np.array(box.shape) / ratio + 1e-6)).astype(int)
+    first = box.origin + (ratio - 1) / 2 * box.voxel_size
+    grid = Grid(tuple(int(n) for n in shape), part.grid.voxel_size, first)
+    here = part.grid
+    start = np.rint((grid.origin - here.origin) / here.voxel_size).astype(int)
+    start = np.clip(start, 0, np.array(here.shape) - shape)
+    key = tuple(slice(int(a), int(a + n)) for a, n in zip(start, shape, strict=True))
+    grid = here.cut(key)
+    back = aligned.start.inverse()
+    before = aligned.high.on(grid, back, order=3)
+    before[~inside(grid, aligned.high.grid, back)] = np.nan
+    after = aligned.high.on(grid, aligned.transform.inverse(), order=3)
+    return Laid(grid, part.data[key], before, after)
+
+
+def pair_quality(laid: Laid, box: Grid, high: Grid, low: Grid) -> PairQuality:
+    """Measure a pair.
+
+    Parameters
+    ----------
+    box, high, low : Grid
+        Of the pair in voxels of the low resolution, and of the two scans.
+    """
+    coarser = laid.grid.voxel_size / box.voxel_size
+    shifts = [
+        BlockShift(
+            tuple(float(v) for v in found.centre * coarser),
+            tuple(float(v) for v in found.shift * coarser),
+            found.correlation,
+        )
+        for found in block_shifts(laid.low, laid.after)
+    ]
+    seen = np.isfinite(laid.before)
+    before = np.nan_to_num(laid.before)
+    return PairQuality(
+        information=(
+            mutual_information(laid.low, before, seen),
+            mutual_information(laid.low, laid.after),
+        ),
+        correlation=(
+            correlation(laid.low, before, seen),
+            correlation(laid.low, laid.after),
+        ),
+        shifts=shifts,
+        overlap=min(1.0, box.volume / min(high.volume, low.volume)),
+        shape=box.shape,
+    )
+
+
+def warnings_of(quality: PairQuality, aligned: Aligned) -> list[str]:
+    """What a person should know before training with the pair, in plain words."""
+    said = []
+    shift, largest = quality.shift, quality.largest_shift
+    again = (
+        "Look at the overlay; try another start (--offset, --start), or let the size "
+        "change (--transform similarity)."
+    )
+    if shift is None:
+        said.append(
+            "Whether a shift is left could not be measured: the two scans hardly look "
+            f"alike anywhere. {again}"
+        )
+    elif shift > LARGEST_SHIFT:
+        said.append(
+            f"The two scans still lie {shift:.2g} voxels of the low resolution apart "
+            f"({LARGEST_SHIFT:g} is the most that helps): a model would learn to blur. "
+            f"{again}"
+        )
+    elif largest is not None and largest > _LARGEST_ANYWHERE:
+        said.append(
+            f"In one part the two scans lie {largest:.2g} voxels of the low resolution "
+            "apart, though not on the whole: one of them is distorted (drift, motion), "
+            "or the part shows little. Look at the overlay."
+        )
+    after = quality.correlation[1]
+    if shift is not None and abs(after) < _LEAST_CORRELATION:
+        said.append(
+            f"The two scans have little in common (correlation {after:.2f}): do they "
+            f"show the same object? {again}"
+        )
+    if quality.overlap < _LEAST_OVERLAP:
+        said.append(
+            f"Only {100 * quality.overlap:.0f} % of the smaller field of view is in "
+            "both scans: the pair is small, and the alignment less sure."
+        )
+    small = [n for n in quality.shape if n < _FEW_VOXELS]
+    if small:
+        said.append(
+            f"The pair has {times(quality.shape)} voxels of the low resolution: few to "
+            "learn from. Add other pairs, or a larger high-resolution scan."
+        )
+    scale = aligned.transform.scale
+    if abs(scale - 1) > _LARGEST_SCALE:
+        said.append(
+            f"The high-resolution scan had to be made {100 * abs(scale - 1):.0f} % "
+            f"{'larger' if scale > 1 else 'smaller'}: one of the voxel sizes is wrong."
+        )
+    return said
+
+
+def times(shape: Sequence[int]) -> str:
+    """A shape for people."""
+    return " × ".join(map(str, shape))

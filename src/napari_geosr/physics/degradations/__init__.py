@@ -1,0 +1,195 @@
+"""Kinds of coarse imaging, one a file, found by file name.
+
+A module of a kind offers, without importing torch:
+
+``TITLE``
+    What people call it.
+``Config``
+    A `DegradationConfig` with the settings of its noise.
+``spread(config, voxel_size, millimetres)``
+    Standard deviations of the point-spread function along the axes, in coarse voxels of
+    that size; ``millimetres`` are in its unit (None where that is no length).
+``Noise(config, levels, shape)``
+    With ``add(plane, index)``: the plane (Y, X) of that number with its noise. Random
+    numbers belong to a plane: blocks of any thickness give the same.
+``adopted(measured, levels)``
+    Settings that make what was measured of a real scan.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.registry import Registry
+
+DEGRADATIONS = Registry(
+    package="napari_geosr.physics.degradations",
+    group="napari_geosr.degradations",
+    noun="kind of degradation",
+)
+#: Standard deviation of a voxel's own box, in voxels.
+_BOX = 1 / math.sqrt(12)
+
+
+class DegradationConfig(Config):
+    """What all kinds have: blur, grey scale and seed."""
+
+    blur: float = Field(
+        0.5,
+        ge=0,
+        le=20,
+        title="Blur",
+        description="Standard deviation of the point-spread function in the plane, in "
+        "coarse voxels; the voxel's own width comes on top.",
+    )
+    mtf10: float | None = Field(
+        None,
+        gt=0,
+        title="Resolution (MTF 10 %)",
+        description="In place of the blur: line pairs per mm at which the coarse "
+        "system shows 10 % of the contrast.",
+    )
+    grey_gain: float = Field(
+        1.0,
+        title="Gain of grey values",
+        description="Grey values are multiplied by it, those of the target as well.",
+    )
+    grey_offset: float = Field(
+        0.0,
+        title="Offset of grey values",
+        description="Added to grey values after the gain.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        title="Seed",
+        description="Of the noise: the same seed, the same noise.",
+    )
+
+    @model_validator(mode="after")
+    def _check_gain(self) -> DegradationConfig:
+        if self.grey_gain == 0 or not math.isfinite(self.grey_gain + self.grey_offset):
+            raise ValueError("grey gain: a number other than zero is needed")
+        return self
+
+
+@dataclass(frozen=True)
+class GreyLevels:
+    """Grey values of the high-resolution scan that noise is measured by.
+
+    Attributes
+    ----------
+    dark, bright : float
+        Of the background, and of bright structures.
+    contrast : float
+        Between the two classes that Otsu's threshold tells apart; above zero.
+    """
+
+    dark: float
+    bright: float
+    contrast: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a real coarse scan, against a fine one of the same material.
+
+    Attributes
+    ----------
+    blur : float
+        Standard deviation of the point-spread function in the plane, in coarse voxels.
+    gain, offset : float
+        From grey values of the fine scan to those of the coarse one.
+    noise : float
+        Standard deviation of the noise in grey values of the coarse scan.
+    shape : str
+        What its spectrum is like: ``"white"``, ``"reconstruction"`` or ``"smooth"``.
+    spectrum : tuple of float
+        Power at evenly spaced frequencies from zero to the corner of the spectrum.
+    along_z : float
+        Correlation of the noise of adjacent slices.
+    slope, intercept : float
+        Of the variance of the noise over the grey value of the coarse scan.
+    misfit : float
+        Root mean square of what is left unexplained of the logarithm of the power.
+    """
+
+    blur: float
+    gain: float
+    offset: float
+    noise: float
+    shape: str
+    spectrum: tuple[float, ...]
+    along_z: float
+    slope: float = 0.0
+    intercept: float = 0.0
+    misfit: float = 0.0
+
+
+def config_class(kind: str) -> type[DegradationConfig]:
+    """Return the config class of a kind."""
+    found: type[DegradationConfig] = DEGRADATIONS.load(kind).Config
+    return found
+
+
+def titles() -> dict[str, str]:
+    """What people call each kind, by name."""
+    return {name: str(DEGRADATIONS.load(name).TITLE) for name in DEGRADATIONS.names()}
+
+
+def options() -> dict[str, tuple[Any, str, str]]:
+    """Settings of all kinds: type, title and help of each, by name."""
+    found: dict[str, tuple[Any, str, str]] = {}
+    users: dict[str, list[str]] = {}
+    for kind in DEGRADATIONS.names():
+        for name, field in config_class(kind).model_fields.items():
+            users.setdefault(name, []).append(kind)
+            help_ = (field.description or "").rstrip(".")
+            found.setdefault(name, (field.annotation, field.title or name, help_))
+    n = len(DEGRADATIONS.names())
+    return {
+        name: (
+            kind,
+            title,
+            f"{help_}." if len(users[name]) == n else f"{help_} ({users[name][0]}).",
+        )
+        for name, (kind, title, help_) in found.items()
+    }
+
+
+def blur_in_plane(config: DegradationConfig, voxel_mm: float | None) -> float:
+    """Standard deviation of the point-spread function in coarse voxels.
+
+    Parameters
+    ----------
+    voxel_mm : float or None
+        Edge of a coarse voxel in mm; None where it is not known.
+
+    Raises
+    ------
+    ConfigError
+        If a resolution in line pairs per mm is given, and the voxel size is not known
+        or too large for it.
+    """
+    if config.mtf10 is None:
+        return config.blur
+    if voxel_mm is None:
+        raise ConfigError(
+            "A resolution in line pairs per mm needs a voxel size in a unit of length "
+            "(--high-voxel-size, --unit); or give the blur in voxels (--blur)."
+        )
+    # exp(-2 π² σ² f²) = 0.1, less what averaging over a voxel blurs by itself.
+    whole = math.sqrt(math.log(10) / 2) / (math.pi * config.mtf10) / voxel_mm
+    if whole < _BOX:
+        raise ConfigError(
+            f"Voxels of {voxel_mm:g} mm alone blur more than a resolution of "
+            f"{config.mtf10:g} line pairs per mm allows. Check the number, or choose a "
+            "smaller upscale factor."
+        )
+    return math.sqrt(whole**2 - _BOX**2)

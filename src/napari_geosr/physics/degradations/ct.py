@@ -1,0 +1,115 @@
+"""X-ray CT: an isotropic blur, and noise as reconstructed slices have it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, field_validator
+
+from napari_geosr.physics.degradations import (
+    DegradationConfig,
+    GreyLevels,
+    Measured,
+    blur_in_plane,
+)
+from napari_geosr.physics.noise_spectrum import (
+    SpectralNoise,
+    frequencies,
+    reconstruction_power,
+)
+
+TITLE = "X-ray CT"
+
+
+class Config(DegradationConfig):
+    """Blur and noise of a CT scan."""
+
+    noise: float = Field(
+        0.1,
+        ge=0,
+        le=10,
+        title="Noise",
+        description="Standard deviation, in units of the contrast between the two "
+        "phases.",
+    )
+    cutoff: float = Field(
+        1.5,
+        gt=0,
+        le=10,
+        title="Cut-off of the filter",
+        description="Where the window of the reconstruction filter ends (Nyquist "
+        "frequency = 1): the higher, the finer the grain of the noise.",
+    )
+    noise_spectrum: Annotated[tuple[float, ...], Field(max_length=1025)] = Field(
+        (),
+        title="Spectrum of the noise",
+        description="Power at evenly spaced frequencies from zero to the corner of the "
+        "spectrum, as measured; in place of the cut-off.",
+    )
+    along_z: float = Field(
+        0.0,
+        ge=0,
+        le=0.9,
+        title="Noise along Z",
+        description="Correlation of the noise of adjacent slices.",
+    )
+
+    @field_validator("noise_spectrum")
+    @classmethod
+    def _check_spectrum(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if value and (len(value) < 2 or min(value) < 0 or max(value) <= 0):
+            raise ValueError("two or more numbers, none below zero, are needed")
+        return value
+
+
+def spread(
+    config: Config, voxel_size: Sequence[float], millimetres: float | None
+) -> tuple[float, ...]:
+    """Standard deviations along the axes in coarse voxels: one length for all.
+
+    Parameters
+    ----------
+    voxel_size : sequence of float
+        Of the coarse voxels.
+    millimetres : float or None
+        In a unit of length of them.
+    """
+    plane = voxel_size[-1]
+    sigma = blur_in_plane(config, None if millimetres is None else plane * millimetres)
+    return tuple(sigma * plane / size for size in voxel_size)
+
+
+class Noise:
+    """The noise of each slice."""
+
+    def __init__(
+        self, config: Config, levels: GreyLevels, shape: tuple[int, int]
+    ) -> None:
+        spectrum: Any = config.noise_spectrum
+        if not spectrum:
+            spectrum = reconstruction_power(frequencies(), config.cutoff)
+        sd = config.noise * levels.contrast * abs(config.grey_gain)
+        self.noise = SpectralNoise(
+            shape, sd, spectrum, along_z=config.along_z, seed=config.seed
+        )
+
+    def add(
+        self, plane: npt.NDArray[np.float32], index: int
+    ) -> npt.NDArray[np.float32]:
+        """The plane as it is scanned."""
+        return plane + self.noise.plane(index)
+
+
+def adopted(measured: Measured, levels: GreyLevels) -> dict[str, Any]:
+    """Settings that make what was measured."""
+    return {
+        "blur": measured.blur,
+        "grey_gain": measured.gain,
+        "grey_offset": measured.offset,
+        "noise": measured.noise / (abs(measured.gain) * levels.contrast),
+        "noise_spectrum": measured.spectrum,
+        "along_z": min(max(measured.along_z, 0.0), 0.9),
+    }

@@ -1,0 +1,254 @@
+"""From two volumes to the transform that lays one over the other, in steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.registration import itk
+from napari_geosr.registration.itk import Refined, TransformKind
+from napari_geosr.registration.sampled import Box, Grid, Sampled, copy_steps
+from napari_geosr.registration.search import Candidate, search_steps
+from napari_geosr.registration.transform import Transform, corners, identity
+
+StartKind = Literal["search", "centres", "positions"]
+
+#: Voxels of the arrays that a search correlates, its margins included.
+_SEARCH_VOXELS = 1 << 22
+#: Fewer voxels along an axis of the small volume are not found again.
+_LEAST_SEARCHED = 8
+#: Voxels of the copies that are refined: of the small volume, of the large one.
+_HIGH_VOXELS, _LOW_VOXELS = 1 << 24, 1 << 25
+#: Voxels, and part of the small volume, by which a start may be wrong.
+_MARGIN_VOXELS, _MARGIN_PART = 8, 0.1
+#: Places found by the search that are worth a closer look, against the best one.
+_WORTH = 0.85
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """Where a small volume lies in a large one.
+
+    Attributes
+    ----------
+    start, transform : Transform
+        From the small (high-resolution) volume to the large one, before and after the
+        refinement.
+    how : str
+        Where the start came from: ``"search"``, ``"centres"``, ``"positions"`` or
+        ``"offset"``.
+    correlation : float or None
+        Normalised, at the place that a search found.
+    low, high : Sampled
+        The copies that were compared; `low` is a part of the large volume.
+    """
+
+    start: Transform
+    transform: Transform
+    how: str
+    correlation: float | None
+    low: Sampled
+    high: Sampled
+
+
+def align_steps(
+    low: Volume,
+    high: Volume,
+    *,
+    start: StartKind = "search",
+    offset: Sequence[float] | None = None,
+    search_angle: float = 10.0,
+    kind: TransformKind = "rigid",
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Find where `high` lies in `low`.
+
+    Parameters
+    ----------
+    low, high : Volume
+        Of the same spatial axes, and in the same unit.
+    start : str
+        ``"search"`` for the best place anywhere; ``"centres"``: the middle of one lies
+        upon that of the other; ``"positions"``: as their origins say.
+    offset : sequence of float, optional
+        From the first corner of `low` to that of `high`; in place of `start`.
+    search_angle : float
+        Largest angle around Z (in images, in the plane) that a search tries, degrees.
+    kind : str
+        What the refinement may change.
+
+    Yields
+    ------
+    Step
+        `StageStarted` and `BlockDone`; the last is ``ResultReady(Aligned)``.
+
+    Raises
+    ------
+    ConfigError
+        If SimpleITK is not installed.
+    VolumeError
+        If the two do not overlap, or one of them has nothing to align by.
+    Cancelled
+        If `should_stop` says so.
+    """
+    itk.require()
+    here, there = Grid.of(low), Grid.of(high)
+    yield StageStarted(message="Reading the high-resolution scan")
+    factors = _refined_factors(here, there)
+    small: Sampled = yield from relay(
+        copy_steps(high, factors, should_stop=should_stop)
+    )
+    correlation = None
+    if offset is not None:
+        how = "offset"
+        first = here.origin - here.voxel_size / 2 + np.asarray(offset, np.float64)
+        starts = [Transform.around(np.eye(first.size), _corner(there), first)]
+    elif start == "search":
+        how = start
+        found = yield from _search(low, small, search_angle, should_stop)
+        correlation = found[0].correlation
+        starts = [candidate.transform for candidate in found]
+    else:
+        how, n = start, len(here.shape)
+        lifted = Transform.around(np.eye(n), there.centre, here.centre)
+        starts = [lifted if start == "centres" else identity(n)]
+    yield StageStarted(message="Aligning by mutual information")
+    best: tuple[Transform, Sampled, Refined] | None = None
+    for begin in starts if len(starts) > 1 else []:
+        part = yield from _part(low, there, begin, should_stop)
+        tried: Refined = yield from relay(
+            itk.refine_steps(
+                part, small, begin, kind, quick=True, should_stop=should_stop
+            )
+        )
+        if best is None or tried.metric > best[2].metric:
+            best = begin, part, tried
+    if best is None:
+        part = yield from _part(low, there, starts[0], should_stop)
+        best = starts[0], part, Refined(starts[0], -math.inf)
+    begin, part, tried = best
+    refined: Refined = yield from relay(
+        itk.refine_steps(part, small, tried.transform, kind, should_stop=should_stop)
+    )
+    yield ResultReady(
+        result=Aligned(begin, refined.transform, how, correlation, part, small)
+    )
+
+
+def _corner(grid: Grid) -> npt.NDArray[np.float64]:
+    corner: npt.NDArray[np.float64] = grid.origin - grid.voxel_size / 2
+    return corner
+
+
+def _refined_factors(low: Grid, high: Grid) -> tuple[int, ...]:
+    """Voxels of the small volume per voxel of its copy: about as large as `low`'s."""
+    ratio = np.maximum(1, np.round(low.voxel_size / high.voxel_size)).astype(int)
+    ratio = np.minimum(ratio, high.shape)
+    voxels = math.prod(n / r for n, r in zip(high.shape, ratio, strict=True))
+    more = max(1, math.ceil((voxels / _HIGH_VOXELS) ** (1 / len(ratio)) - 1e-9))
+    return tuple(int(r * more) for r in ratio)
+
+
+def _part(
+    low: Volume, high: Grid, start: Transform, should_stop: ShouldStop
+) -> Generator[Step, None, Sampled]:
+    """The part of the large volume around the small one, with some margin."""
+    box = _around(Grid.of(low), high, start)
+    voxels = math.prod(s.stop - s.start for s in box)
+    more = max(1, math.ceil((voxels / _LOW_VOXELS) ** (1 / len(box)) - 1e-9))
+    part: Sampled = yield from relay(
+        copy_steps(low, (more,) * len(box), box, should_stop=should_stop)
+    )
+    return part
+
+
+def _around(low: Grid, high: Grid, start: Transform) -> Box:
+    half = high.extent / 2
+    ends = start.apply(
+        corners((high.centre - half).tolist(), (high.centre + half).tolist())
+    )
+    places = (ends - low.origin) / low.voxel_size
+    first, last = places.min(axis=0), places.max(axis=0)
+    margin = np.maximum(_MARGIN_VOXELS, _MARGIN_PART * (last - first))
+    shape = np.array(low.shape)
+    begin = np.clip(np.floor(first - margin), 0, shape).astype(int)
+    stop = np.clip(np.ceil(last + margin) + 1, 0, shape).astype(int)
+    misses = (last < -0.5) | (first > shape - 0.5)
+    if misses.any() or (stop - begin < 2).any():
+        raise VolumeError(
+            "The two scans do not overlap where they were laid over each other. Check "
+            "voxel sizes and units, let the whole scan be searched (--start search), "
+            "or say where the high-resolution one lies (--offset)."
+        )
+    return tuple(slice(int(a), int(b)) for a, b in zip(begin, stop, strict=True))
+
+
+def _search(
+    low: Volume, small: Sampled, degrees: float, should_stop: ShouldStop
+) -> Generator[Step, None, list[Candidate]]:
+    factors = _search_factors(Grid.of(low), small.grid)
+    yield StageStarted(message="Reading the low-resolution scan")
+    large: Sampled = yield from relay(copy_steps(low, factors, should_stop=should_stop))
+    ratio = np.floor(large.grid.voxel_size / small.grid.voxel_size + 0.01)
+    again = tuple(int(max(1, r)) for r in np.minimum(ratio, small.grid.shape))
+    coarse = Sampled(_means(small.data, again), small.grid.coarsened(again))
+    yield StageStarted(message="Searching for the high-resolution scan in the other")
+    found: list[Candidate] = yield from relay(
+        search_steps(large, coarse, degrees=degrees, should_stop=should_stop)
+    )
+    if not found:
+        raise VolumeError(
+            "The high-resolution scan was not found in the low-resolution one: one of "
+            "them has no contrast. Check the files, or say where it lies (--offset)."
+        )
+    best = abs(found[0].correlation)
+    return [c for c in found if abs(c.correlation) >= _WORTH * best]
+
+
+def _means(
+    data: npt.NDArray[np.float32], factors: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    from napari_geosr.physics.sampling import area_downsample
+
+    pairs = zip(data.shape, factors, strict=True)
+    return area_downsample(data[tuple(slice(0, n // f * f) for n, f in pairs)], factors)
+
+
+def _search_factors(low: Grid, high: Grid) -> tuple[int, ...]:
+    """Voxels of the large volume per voxel of what is searched.
+
+    Voxels become about cubes, few enough for the memory; of the small volume enough
+    must be left to know it by.
+    """
+    wanted = float(low.voxel_size.min())
+    while True:
+        factors = np.maximum(1, np.round(wanted / low.voxel_size)).astype(int)
+        voxel = low.voxel_size * factors
+        reach = np.array(high.extent)
+        reach[-2:] = np.linalg.norm(high.extent[-2:])
+        if float(np.prod((low.extent + reach) / voxel)) <= _SEARCH_VOXELS:
+            break
+        wanted *= 1.15
+    few = high.extent / voxel < _LEAST_SEARCHED
+    if (few & (factors > 1)).any():
+        raise VolumeError(
+            "The high-resolution scan is too small beside the low-resolution one to be "
+            "searched for in all of it. Say where it lies (--offset), or crop the "
+            "low-resolution scan around it."
+        )
+    return tuple(int(f) for f in np.minimum(factors, low.shape))

@@ -1,0 +1,159 @@
+"""How well two volumes lie over each other: figures that need no truth."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+_BINS = 48
+#: Voxels of a joint histogram, at most: evenly spread ones stand for the others.
+_MOST_COUNTED = 1 << 22
+#: Grey values outside of these percentiles share the outermost bins.
+_RANGE = (0.5, 99.5)
+#: Voxels of a block along every axis, and blocks along an axis.
+_LARGEST_BLOCK, _SMALLEST_BLOCK, _MOST_BLOCKS = 48, 16, 3
+#: Times that a shift is taken back and measured again.
+_ROUNDS = 3
+#: Blocks whose two sides look less alike than this say nothing about their shift.
+_LEAST_CORRELATION = 0.2
+
+
+@dataclass(frozen=True)
+class BlockShift:
+    """What is left of a shift in one part of the volume.
+
+    Attributes
+    ----------
+    centre : tuple of float
+        Of the block, in voxels.
+    shift : tuple of float
+        Of the second volume against the first, in voxels, along (Z, Y, X) or (Y, X).
+    correlation : float
+        Of the two in the block.
+    """
+
+    centre: tuple[float, ...]
+    shift: tuple[float, ...]
+    correlation: float
+
+    @property
+    def length(self) -> float:
+        """Of the shift, in voxels."""
+        return math.hypot(*self.shift)
+
+
+def mutual_information(
+    one: FloatArray, other: FloatArray, mask: Mask | None = None
+) -> float:
+    """Mutual information of the grey values in bits, from a joint histogram.
+
+    Zero for what has nothing to do with each other; the more, the better one can be
+    told from the other. It grows with the contrast in the volumes, so it compares
+    positions of one pair, not pairs.
+
+    Parameters
+    ----------
+    one, other : ndarray of the same shape
+    mask : ndarray of bool, optional
+        Voxels that count.
+    """
+    a, b = (one.ravel(), other.ravel()) if mask is None else (one[mask], other[mask])
+    if a.size == 0:
+        return 0.0
+    step = -(-a.size // _MOST_COUNTED)
+    a, b = a[::step], b[::step]
+    joint = np.histogram2d(_binned(a), _binned(b), bins=_BINS)[0] / a.size
+    alone = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    filled = joint > 0
+    return float((joint[filled] * np.log2(joint[filled] / alone[filled])).sum())
+
+
+def _binned(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    low, high = np.percentile(values, _RANGE)
+    scaled: npt.NDArray[np.float32] = np.clip(
+        (values - low) / max(high - low, 1e-30), 0, 1
+    )
+    return scaled
+
+
+def correlation(
+    one: npt.NDArray[np.floating],
+    other: npt.NDArray[np.floating],
+    mask: Mask | None = None,
+) -> float:
+    """Correlation coefficient; 0 where one of them is flat."""
+    kept = (one.ravel(), other.ravel()) if mask is None else (one[mask], other[mask])
+    a, b = (values - values.mean(dtype=np.float64) for values in kept)
+    power = math.sqrt(float(a @ a) * float(b @ b)) if a.size else 0.0
+    return float(a @ b) / power if power > 0 else 0.0
+
+
+def block_shifts(one: FloatArray, other: FloatArray) -> list[BlockShift]:
+    """Shifts of `other` against `one` in blocks spread over them, by correlation.
+
+    Parameters
+    ----------
+    one, other : ndarray of the same shape, (Z, Y, X) or (Y, X)
+
+    Returns
+    -------
+    list of BlockShift
+        Of the blocks in which the two look alike; may be empty.
+    """
+    found = []
+    for box in _blocks(one.shape):
+        alike = correlation(one[box], other[box])
+        if abs(alike) < _LEAST_CORRELATION:
+            continue
+        shift = _shift(one[box], other[box] * np.float32(-1 if alike < 0 else 1))
+        centre = tuple((s.start + s.stop - 1) / 2 for s in box)
+        found.append(BlockShift(centre, shift, alike))
+    return found
+
+
+def _shift(one: FloatArray, other: FloatArray) -> tuple[float, ...]:
+    """Where `other` lies against `one`.
+
+    What the windows leave of both is nearer to the middle than to the ends, so that a
+    shift comes out too small: it is taken back, and the rest measured again.
+    """
+    from scipy import ndimage
+    from skimage.registration import phase_cross_correlation
+
+    total = np.zeros(one.ndim)
+    for _ in range(_ROUNDS):
+        moved = other
+        if total.any():
+            moved = ndimage.shift(other, total, order=1, mode="nearest")
+        step, _, _ = phase_cross_correlation(
+            _windowed(one), _windowed(moved), upsample_factor=20, normalization=None
+        )
+        total += step
+        if not step.any():
+            break
+    return tuple(float(v) for v in 0.0 - total)
+
+
+def _blocks(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
+    axes = []
+    for n in shape:
+        count = max(1, min(_MOST_BLOCKS, n // _SMALLEST_BLOCK))
+        edge = min(n, _LARGEST_BLOCK, max(_SMALLEST_BLOCK, n // count))
+        starts = np.linspace(0, n - edge, count).astype(int)
+        axes.append([slice(int(s), int(s) + edge) for s in starts])
+    return list(itertools.product(*axes))
+
+
+def _windowed(block: FloatArray) -> npt.NDArray[np.float64]:
+    windowed: npt.NDArray[np.float64] = block.astype(np.float64) - float(block.mean())
+    for axis, n in enumerate(block.shape):
+        shape = [n if i == axis else 1 for i in range(block.ndim)]
+        windowed = windowed * np.hanning(n + 2)[1:-1].reshape(shape)
+    return windowed

@@ -1,0 +1,160 @@
+"""Grey values of one scan in those of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.physics.blur import gaussian_blur
+from napari_geosr.registration.figures import correlation
+
+FloatArray = npt.NDArray[np.float32]
+MatchKind = Literal["linear", "histogram", "none"]
+
+#: Blur in voxels under which noise loses its weight.
+_BLUR = 1.0
+#: Blurs in voxels by which the low resolution may be less sharp.
+_SHARPNESS = tuple(0.2 * i for i in range(13))
+#: Voxels along an axis of the middle part that is looked at, of volumes and of images.
+_MIDDLE = {3: 160, 2: 2048}
+_ROUNDS, _TRIM = 5, 2.5
+_QUANTILES = 201
+
+
+@dataclass(frozen=True, eq=False)
+class GreyMatch:
+    """What turns grey values of the high-resolution scan into those of the other.
+
+    Attributes
+    ----------
+    kind : str
+        ``"linear"``: gain and offset; ``"histogram"``: a curve; ``"none"``.
+    gain, offset : float
+        Of the straight line, also where a curve is used.
+    source, target : tuple of float
+        Points of the curve; empty for the others.
+    blur : float
+        Standard deviation in voxels by which the high-resolution scan had to be blurred
+        to be like the other one, its voxels being means already.
+    noise : float
+        Standard deviation of what is left then, in grey values of the low resolution.
+    """
+
+    kind: MatchKind
+    gain: float = 1.0
+    offset: float = 0.0
+    source: tuple[float, ...] = ()
+    target: tuple[float, ...] = ()
+    blur: float = 0.0
+    noise: float = 0.0
+
+    def apply(self, values: FloatArray) -> FloatArray:
+        """Map grey values."""
+        if self.kind == "none":
+            return values
+        if self.kind == "linear":
+            return (values * np.float32(self.gain) + np.float32(self.offset)).astype(
+                np.float32, copy=False
+            )
+        mapped = np.interp(values, self.source, self.target)
+        # Beyond the ends the curve goes on as it did on the whole.
+        below, above = self.source[0] - values, values - self.source[-1]
+        slope = (self.target[-1] - self.target[0]) / (self.source[-1] - self.source[0])
+        mapped += slope * (np.maximum(above, 0) - np.maximum(below, 0))
+        return mapped.astype(np.float32)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The mapping as what JSON can hold."""
+        values: dict[str, Any] = {
+            "kind": self.kind,
+            "low_blur": self.blur,
+            "low_noise": self.noise,
+        }
+        if self.kind != "none":
+            values |= {"gain": self.gain, "offset": self.offset}
+        if self.kind == "histogram":
+            values |= {"from": list(self.source), "to": list(self.target)}
+        return values
+
+
+def match_grey_values(low: FloatArray, high: FloatArray, kind: MatchKind) -> GreyMatch:
+    """Find the mapping from `high` to `low`, which show the same in the same place.
+
+    The high resolution is blurred as much as makes it most like the other, and both a
+    little more against noise. The line is a least-squares fit without what lies more
+    than 2.5 robust standard deviations off it. The curve joins quantiles.
+
+    Parameters
+    ----------
+    low, high : ndarray of the same shape
+        On one grid.
+    """
+    low, high = _middle(low), _middle(high)
+    blur = _less_sharp(low, high)
+    blurred = gaussian_blur(high, blur)
+    y, x = _inner(gaussian_blur(low, _BLUR)), _inner(gaussian_blur(blurred, _BLUR))
+    gain, offset = _line(y, x)
+    noise = float((_inner(low) - gain * _inner(blurred) - offset).std())
+    if kind == "none":
+        return GreyMatch("none", blur=blur, noise=noise)
+    straight = GreyMatch("linear", gain, offset, blur=blur, noise=noise)
+    if kind == "linear":
+        return straight
+    share = np.linspace(0.001, 0.999, _QUANTILES)
+    source, target = np.quantile(x, share), np.quantile(y, share)
+    if gain < 0:
+        target = target[::-1]
+    rises = np.r_[True, np.diff(source) > 1e-6 * np.ptp(source)]
+    curve = [tuple(points[rises].tolist()) for points in (source, target)]
+    return replace(straight, kind="histogram", source=curve[0], target=curve[1])
+
+
+def _middle(volume: FloatArray) -> FloatArray:
+    """The middle of a volume that is large."""
+    most = _MIDDLE[volume.ndim]
+    starts = [max(0, (n - most) // 2) for n in volume.shape]
+    return volume[tuple(slice(s, s + most) for s in starts)]
+
+
+def _less_sharp(low: FloatArray, high: FloatArray) -> float:
+    """The blur of `high` under which it correlates best with `low`."""
+    y = _inner(low)
+    alike = [abs(correlation(y, _inner(gaussian_blur(high, b)))) for b in _SHARPNESS]
+    best = int(np.argmax(alike))
+    if best in (0, len(alike) - 1):
+        return _SHARPNESS[best]
+    # A parabola over the square of the blur, in which correlation is smooth.
+    x = np.array(_SHARPNESS[best - 1 : best + 2]) ** 2
+    curve = np.polyfit(x, alike[best - 1 : best + 2], 2)
+    top = -curve[1] / (2 * curve[0]) if curve[0] < 0 else x[1]
+    return float(np.sqrt(np.clip(top, x[0], x[2])))
+
+
+def _inner(volume: FloatArray) -> npt.NDArray[np.float64]:
+    """The values, but for those near the border."""
+    key = tuple(slice(2, -2) if n > 12 else slice(None) for n in volume.shape)
+    return volume[key].ravel().astype(np.float64)
+
+
+def _line(
+    y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]
+) -> tuple[float, float]:
+    """Gain and offset of ``y = gain * x + offset``, without outliers."""
+    kept = np.ones(x.size, bool)
+    gain, offset = 0.0, float(np.median(y))
+    for _ in range(_ROUNDS):
+        centre, height = x[kept].mean(), y[kept].mean()
+        power = ((x[kept] - centre) ** 2).sum()
+        if power == 0:
+            break
+        gain = float(((x[kept] - centre) * (y[kept] - height)).sum() / power)
+        offset = float(height - gain * centre)
+        rest = y - gain * x - offset
+        spread = 1.4826 * float(np.median(np.abs(rest[kept])))
+        kept = np.abs(rest) <= max(_TRIM * spread, 1e-12 * abs(offset) + 1e-30)
+        if kept.sum() < 10:
+            break
+    return gain, offset

@@ -1,0 +1,242 @@
+"""Refinement by mutual information, through SimpleITK (an extra).
+
+It is the only module that imports SimpleITK. ITK counts axes from X on and has its own
+transforms; nothing of that leaves this module.
+
+References
+----------
+.. [1] Mattes et al. PET-CT image registration in the chest using free-form
+   deformations. IEEE Trans. Med. Imaging 22, 120-128 (2003).
+   doi:10.1109/TMI.2003.809072
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import numpy as np
+
+from napari_geosr.core.errors import Cancelled, ConfigError, EngineError, VolumeError
+from napari_geosr.core.steps import (
+    BlockDone,
+    ResultReady,
+    ShouldStop,
+    Step,
+    never_stop,
+)
+from napari_geosr.registration.sampled import Sampled
+from napari_geosr.registration.transform import Transform
+
+TransformKind = Literal["translation", "rigid", "similarity"]
+
+_BINS = 32
+#: Voxels of the small volume that are compared in each iteration.
+_SAMPLES = 200_000
+_ITERATIONS = 200
+#: Shrink factor and blur (in voxels) of each level, the coarsest first. The last blur
+#: keeps interpolation from changing the noise, which mutual information would reward.
+_LEVELS = ((2, 1.0), (1, 0.5))
+#: Volumes with fewer voxels along an axis are not shrunk.
+_LEAST_EDGE = 16
+#: Length of the first and of the last move, in voxels.
+_FIRST_MOVE, _LAST_MOVE = 1.0, 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """Where the search for the best agreement ended.
+
+    Attributes
+    ----------
+    transform : Transform
+        From the small volume to the large one.
+    metric : float
+        Mutual information as ITK estimates it, in nats; the more, the better.
+    """
+
+    transform: Transform
+    metric: float
+
+
+def is_installed() -> bool:
+    """Whether the extra is there; imports nothing."""
+    return find_spec("SimpleITK") is not None
+
+
+def require() -> None:
+    """Raise `ConfigError` with what installs SimpleITK, where it is missing."""
+    if not is_installed():
+        raise ConfigError(
+            "Aligning two scans needs SimpleITK, which is not installed. Install it "
+            "with: pip install 'napari-geosr[registration]'."
+        )
+
+
+def refine_steps(
+    low: Sampled,
+    high: Sampled,
+    start: Transform,
+    kind: TransformKind = "rigid",
+    *,
+    quick: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Move the small volume until it shares most information with the large one [1]_.
+
+    Parameters
+    ----------
+    low, high : Sampled
+        The large volume and the small one, with about the same voxel size. What of the
+        small one lies outside of the large one does not count.
+    start : Transform
+        Wrong by a few voxels at most.
+    kind : str
+        ``"translation"``, ``"rigid"`` or ``"similarity"`` (rigid and a scale).
+    quick : bool
+        The coarse level only.
+
+    Yields
+    ------
+    Step
+        `BlockDone` in levels; the last is ``ResultReady(Refined)``.
+
+    Raises
+    ------
+    ConfigError
+        If SimpleITK is not installed.
+    VolumeError
+        If the two do not overlap.
+    Cancelled
+        If `should_stop` says so.
+    """
+    require()
+    # Lengths of about one: ITK takes some of its tolerances from the unit.
+    length = float(np.prod(low.grid.voxel_size) ** (1 / low.data.ndim))
+    fixed, moving = _image(high, length), _image(low, length)
+    large_enough = min(high.data.shape) >= 2 * _LEAST_EDGE
+    levels = [level for level in _LEVELS if level[0] == 1 or large_enough]
+    if quick:
+        levels = levels[:1]
+    found = Refined(start, -math.inf)
+    for done, (shrink, blur) in enumerate(levels, 1):
+        centre = high.grid.centre / length
+        way = _itk_transform(kind, found.transform, centre, length)
+        method = _method(high, shrink, blur)
+        method.SetInitialTransform(way, True)
+        metric = _run(method, fixed, moving, should_stop)
+        found = Refined(_our_transform(way, centre, length), -metric)
+        yield BlockDone(done, len(levels))
+    yield ResultReady(result=found)
+
+
+def _method(high: Sampled, shrink: int, blur: float) -> Any:
+    import SimpleITK
+
+    method = SimpleITK.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(_BINS)
+    share = _SAMPLES / (high.data.size / shrink**high.data.ndim)
+    if share < 1:
+        method.SetMetricSamplingStrategy(method.REGULAR)
+        method.SetMetricSamplingPercentage(share, 1)
+    method.SetInterpolator(
+        SimpleITK.sitkLinear if shrink > 1 else SimpleITK.sitkBSpline
+    )
+    method.SetOptimizerAsRegularStepGradientDescent(
+        _FIRST_MOVE * shrink, _LAST_MOVE, _ITERATIONS, 0.5, 1e-6
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel([shrink])
+    method.SetSmoothingSigmasPerLevel([blur])
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOff()
+    return method
+
+
+def _run(method: Any, fixed: Any, moving: Any, should_stop: ShouldStop) -> float:
+    """Optimise; return the metric, which is the less, the better."""
+    import SimpleITK
+
+    stopped = False
+
+    def ask() -> None:
+        """Look at every iteration whether to stop."""
+        nonlocal stopped
+        if should_stop() and not stopped:
+            stopped = True
+            method.StopRegistration()
+
+    method.AddCommand(SimpleITK.sitkIterationEvent, ask)
+    try:
+        method.Execute(fixed, moving)
+    except RuntimeError as error:
+        if stopped:
+            raise Cancelled("Stopped while aligning.") from error
+        if "overlap" in str(error) or "outside" in str(error):
+            raise VolumeError(
+                "The two scans do not overlap where they were laid over each other. "
+                "Check voxel sizes and units, let the whole scan be searched (--start "
+                "search), or say where the high-resolution one lies (--offset)."
+            ) from error
+        line = str(error).strip().splitlines()[-1]
+        raise EngineError(f"SimpleITK could not align the scans ({line}).") from error
+    if stopped:
+        raise Cancelled("Stopped while aligning.")
+    return float(method.GetMetricValue())
+
+
+def _image(sampled: Sampled, length: float) -> Any:
+    import SimpleITK
+
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(sampled.data))
+    image.SetSpacing((sampled.grid.voxel_size / length)[::-1].tolist())
+    image.SetOrigin((sampled.grid.origin / length)[::-1].tolist())
+    return image
+
+
+def _itk_transform(
+    kind: TransformKind, way: Transform, centre: Any, length: float
+) -> Any:
+    """An ITK transform around `centre`, in its lengths and its order of axes.
+
+    The kinds of fewer parameters keep what a start has of others: ITK composes the two.
+    """
+    import SimpleITK
+
+    n = len(centre)
+    made: Callable[[], Any] = {
+        "translation": lambda: SimpleITK.TranslationTransform(n),
+        "rigid": SimpleITK.Euler3DTransform if n == 3 else SimpleITK.Euler2DTransform,
+        "similarity": SimpleITK.Similarity3DTransform
+        if n == 3
+        else SimpleITK.Similarity2DTransform,
+    }[kind]
+    found = made()
+    goes_to = way.apply(centre * length) / length
+    moved = (goes_to - centre)[::-1].tolist()
+    if kind == "translation":
+        found.SetOffset(moved)
+        return found
+    matrix = way.matrix if kind == "similarity" else way.matrix / way.scale
+    found.SetCenter(centre[::-1].tolist())
+    found.SetMatrix(_orthogonal(matrix)[::-1, ::-1].ravel().tolist())
+    found.SetTranslation(moved)
+    return found
+
+
+def _orthogonal(matrix: Any) -> Any:
+    """The nearest rotation times a scale: ITK refuses what rounding has bent."""
+    left, sizes, right = np.linalg.svd(matrix)
+    return left @ right * sizes.mean()
+
+
+def _our_transform(found: Any, centre: Any, length: float) -> Transform:
+    n = len(centre)
+    if hasattr(found, "GetMatrix"):
+        matrix = np.array(found.GetMatrix()).reshape(n, n)[::-1, ::-1]
+        moved = np.array(found.GetTranslation())[::-1]
+    else:
+        matrix, moved = np.eye(n), np.array(found.GetOffset())[::-1]
+    return Transform.around(matrix, centre * length, (centre + moved) * length)

@@ -1,0 +1,121 @@
+"""The largest upright box in what two fields of view have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.registration.sampled import Box, Grid
+from napari_geosr.registration.transform import Transform
+
+
+def common_box(
+    low: Grid, high: Grid, to_high: Transform, factors: Sequence[int]
+) -> Box | None:
+    """Voxels of `low` whose refined voxels all have their centre inside `high`.
+
+    Of such boxes, the one of (nearly) the largest volume: the logarithm of the volume
+    is concave in the faces, and both fields of view are convex.
+
+    Parameters
+    ----------
+    to_high : Transform
+        From positions in `low` to those in `high`.
+    factors : sequence of int
+        Refined voxels per voxel along every axis.
+
+    Returns
+    -------
+    tuple of slice, or None
+        None where there is no such voxel.
+    """
+    n = len(low.shape)
+    normals, limits = _half_spaces(low, high, to_high)
+    # Faces of the box lie half a refined voxel further out than the outermost centres.
+    inner = 0.5 / np.array(factors)
+    start = _deepest(normals, limits, n)
+    if start is None:
+        return None
+    faces = _widened(normals, limits + np.abs(normals) @ inner, start, n)
+    first = np.ceil(faces[:n] + 0.5 - 1e-3).astype(int)
+    stop = np.floor(faces[n:] + 0.5 + 1e-3).astype(int)
+    first = np.maximum(first, 0)
+    stop = np.minimum(stop, np.array(low.shape))
+    if (stop <= first).any():
+        return None
+    return tuple(slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
+
+
+def _half_spaces(low: Grid, high: Grid, to_high: Transform) -> tuple[Any, Any]:
+    """The common part in indices of `low`: all x with ``normals @ x <= limits``."""
+    n = len(low.shape)
+    way = low.index_map(high, to_high)
+    outer = np.array(high.shape) - 0.5
+    normals = np.concatenate([np.eye(n), -np.eye(n), way.matrix, -way.matrix])
+    limits = np.concatenate(
+        [
+            np.array(low.shape) - 0.5,
+            np.full(n, 0.5),
+            outer - way.shift,
+            way.shift + 0.5,
+        ]
+    )
+    length = np.linalg.norm(normals, axis=1)
+    return normals / length[:, None], limits / length
+
+
+def _deepest(normals: Any, limits: Any, n: int) -> Any:
+    """The middle of the largest ball in it; None where there is no room."""
+    from scipy.optimize import linprog
+
+    found = linprog(
+        np.r_[np.zeros(n), -1.0],
+        A_ub=np.c_[normals, np.ones(len(normals))],
+        b_ub=limits,
+        bounds=[(None, None)] * n + [(0, None)],
+    )
+    if not found.success or found.x[-1] <= 0:
+        return None
+    return found.x
+
+
+def _widened(normals: Any, limits: Any, start: Any, n: int) -> Any:
+    """Faces (low ones, then high ones) of the largest box."""
+    from scipy.optimize import minimize
+
+    # The corner of a box that reaches furthest along a normal: high faces where the
+    # normal is positive, low ones else.
+    reach = np.c_[np.minimum(normals, 0), np.maximum(normals, 0)]
+    half = start[-1] / np.sqrt(n) / 2
+    faces = np.r_[start[:n] - half, start[:n] + half]
+    size = max(1.0, float(start[-1]))
+
+    def volume(x: Any) -> float:
+        """Minus the logarithm of the volume."""
+        return -float(np.log(np.maximum(x[n:] - x[:n], 1e-9)).sum())
+
+    def slope(x: Any) -> Any:
+        """Its derivative."""
+        inverse = 1 / np.maximum(x[n:] - x[:n], 1e-9)
+        return np.r_[inverse, -inverse]
+
+    found = minimize(
+        lambda x: volume(x * size),
+        faces / size,
+        jac=lambda x: slope(x * size) * size,
+        constraints={
+            "type": "ineq",
+            "fun": lambda x: limits - reach @ (x * size),
+            "jac": lambda x: -reach * size,
+        },
+        method="SLSQP",
+        options={"maxiter": 200, "ftol": 1e-9},
+    )
+    best = found.x * size
+    # What the solver overshoots by is taken back.
+    over = float(np.max(reach @ best - limits))
+    if over > 0:
+        best = best + over * np.r_[np.ones(n), -np.ones(n)]
+    return best

@@ -1,0 +1,209 @@
+"""Small copies of large volumes, in memory, and their values between the voxels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import (
+    BlockDone,
+    ResultReady,
+    ShouldStop,
+    Step,
+    never_stop,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.physics.sampling import area_downsample
+from napari_geosr.registration.transform import Transform
+
+FloatArray = npt.NDArray[np.float32]
+Box = tuple[slice, ...]
+#: Voxels read at once.
+_BLOCK_VOXELS = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where voxels lie.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Along (Z, Y, X) or (Y, X).
+    voxel_size, origin : ndarray of float
+        Edges of a voxel, and the centre of the first one.
+    """
+
+    shape: tuple[int, ...]
+    voxel_size: npt.NDArray[np.float64]
+    origin: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, volume: Volume) -> Grid:
+        """The grid of a volume of spatial axes only."""
+        size, origin = np.array(volume.voxel_size), np.array(volume.origin)
+        return cls(volume.shape, size, origin)
+
+    @property
+    def centre(self) -> npt.NDArray[np.float64]:
+        """The middle of the field of view."""
+        return self.origin + (np.array(self.shape) - 1) / 2 * self.voxel_size
+
+    @property
+    def extent(self) -> npt.NDArray[np.float64]:
+        """Edges of the field of view, from the outer side of voxels."""
+        return np.array(self.shape) * self.voxel_size
+
+    @property
+    def volume(self) -> float:
+        """Of the field of view."""
+        return float(np.prod(self.extent))
+
+    def cut(self, box: Box) -> Grid:
+        """The grid of a part."""
+        start = np.array([s.start for s in box])
+        shape = tuple(s.stop - s.start for s in box)
+        return Grid(shape, self.voxel_size, self.origin + start * self.voxel_size)
+
+    def refined(self, factors: Sequence[int]) -> Grid:
+        """The grid with voxels so many times smaller, in the same field of view."""
+        factor = np.array(factors)
+        shape = tuple(n * f for n, f in zip(self.shape, factors, strict=True))
+        first = self.origin - (factor - 1) / (2 * factor) * self.voxel_size
+        return Grid(shape, self.voxel_size / factor, first)
+
+    def coarsened(self, factors: Sequence[int]) -> Grid:
+        """The grid of means over so many voxels; what is over at the end is dropped."""
+        factor = np.array(factors)
+        shape = tuple(n // f for n, f in zip(self.shape, factors, strict=True))
+        first = self.origin + (factor - 1) / 2 * self.voxel_size
+        return Grid(shape, self.voxel_size * factor, first)
+
+    def index_map(self, other: Grid, transform: Transform) -> Transform:
+        """From indices in this grid to those in `other`, by way of `transform`."""
+        here = Transform(np.diag(self.voxel_size), self.origin)
+        there = Transform(np.diag(other.voxel_size), other.origin)
+        return there.inverse().after(transform.after(here))
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """Grey values on a grid, in memory."""
+
+    data: FloatArray
+    grid: Grid
+
+    def on(self, grid: Grid, transform: Transform, *, order: int = 1) -> FloatArray:
+        """Values at the voxels of `grid`, whose positions `transform` leads in here.
+
+        Outside of the field of view (see :func:`inside`), that of the nearest voxel.
+
+        Parameters
+        ----------
+        order : int
+            Of the spline between voxels.
+        """
+        from scipy import ndimage
+
+        way = grid.index_map(self.grid, transform)
+        values: FloatArray = ndimage.affine_transform(
+            self.data,
+            way.matrix,
+            offset=way.shift,
+            output_shape=grid.shape,
+            order=order,
+            mode="nearest",
+        )
+        return values
+
+
+def inside(grid: Grid, other: Grid, transform: Transform) -> npt.NDArray[np.bool_]:
+    """Which voxels of `grid` the field of view of `other` holds."""
+    way = grid.index_map(other, transform)
+    axes = np.ogrid[tuple(slice(0, n) for n in grid.shape)]
+    found = np.ones(grid.shape, bool)
+    for row, shift, n in zip(way.matrix, way.shift, other.shape, strict=True):
+        place = sum((r * a for r, a in zip(row, axes, strict=True)), start=shift)
+        found &= (place >= -0.5) & (place <= n - 0.5)
+    return found
+
+
+def copy_steps(
+    volume: Volume,
+    factors: Sequence[int],
+    box: Box | None = None,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Read a volume once, slab by slab, and keep means over blocks of voxels.
+
+    Parameters
+    ----------
+    volume : Volume
+        Of spatial axes only.
+    factors : sequence of int
+        Voxels per mean along every axis.
+    box : tuple of slice, optional
+        The part to read.
+
+    Yields
+    ------
+    Step
+        `BlockDone`; the last is ``ResultReady(Sampled)``.
+
+    Raises
+    ------
+    VolumeError
+        If a voxel is NaN or infinite, or all have the same value.
+    Cancelled
+        If `should_stop` says so.
+    """
+    box = box or tuple(slice(0, n) for n in volume.shape)
+    grid = Grid.of(volume).cut(box).coarsened(factors)
+    kept = tuple(
+        slice(s.start, s.start + n * f)
+        for s, n, f in zip(box, grid.shape, factors, strict=True)
+    )
+    data = np.empty(grid.shape, np.float32)
+    first, rest = factors[0], kept[1:]
+    plane = math.prod(s.stop - s.start for s in rest) * first
+    depth = max(1, _BLOCK_VOXELS // max(1, plane))
+    for start in range(0, grid.shape[0], depth):
+        if should_stop():
+            raise Cancelled("Stopped while reading.")
+        stop = min(start + depth, grid.shape[0])
+        slab = slice(kept[0].start + start * first, kept[0].start + stop * first)
+        block = finite(volume, (slab, *rest))
+        data[start:stop] = area_downsample(block, factors)
+        yield BlockDone(stop, grid.shape[0])
+    if data.size == 0 or not data.min() < data.max():
+        raise VolumeError(
+            f"{volume.title} has one grey value only: there is nothing to align. Check "
+            "that it is the right file."
+        )
+    yield ResultReady(result=Sampled(data, grid))
+
+
+def finite(volume: Volume, key: Any) -> FloatArray:
+    """Read a part of a volume as float32.
+
+    Raises
+    ------
+    VolumeError
+        If a voxel is NaN or infinite.
+    """
+    block = np.asarray(volume.data[key]).astype(np.float32, copy=False)
+    if not np.isfinite(block).all():
+        wrong = int((~np.isfinite(block)).sum())
+        raise VolumeError(
+            f"{volume.title} holds voxels that are NaN or infinite ({wrong} among the "
+            f"{block.size} looked at): crop it to the part that was measured, or fill "
+            "them."
+        )
+    return block

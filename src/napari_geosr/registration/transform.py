@@ -1,0 +1,100 @@
+"""Rigid and similarity transforms of physical positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """The position ``matrix @ p + shift`` for a position ``p``.
+
+    Attributes
+    ----------
+    matrix : ndarray of shape (n, n)
+        Along (Z, Y, X) or (Y, X): a rotation, times a scale.
+    shift : ndarray of shape (n,)
+        In the unit of the positions.
+    """
+
+    matrix: FloatArray
+    shift: FloatArray
+
+    @classmethod
+    def around(
+        cls, matrix: npt.ArrayLike, centre: npt.ArrayLike, goes_to: npt.ArrayLike
+    ) -> Transform:
+        """Apply `matrix` around `centre`, and lay that position over `goes_to`."""
+        turned = np.asarray(matrix, np.float64)
+        return cls(turned, np.asarray(goes_to) - turned @ np.asarray(centre))
+
+    def apply(self, points: npt.ArrayLike) -> FloatArray:
+        """Move positions of shape (…, n)."""
+        moved: FloatArray = np.asarray(points) @ self.matrix.T + self.shift
+        return moved
+
+    def inverse(self) -> Transform:
+        """Give the way back."""
+        back: FloatArray = np.asarray(np.linalg.inv(self.matrix), np.float64)
+        return Transform(back, -back @ self.shift)
+
+    def after(self, first: Transform) -> Transform:
+        """Give `first`, and then this."""
+        return Transform(self.matrix @ first.matrix, self.apply(first.shift))
+
+    @property
+    def scale(self) -> float:
+        """How many times longer things become."""
+        n = len(self.shift)
+        return float(abs(np.linalg.det(self.matrix)) ** (1 / n))
+
+    @property
+    def degrees(self) -> float:
+        """Angle of the rotation, without its sign."""
+        turn = self.matrix / self.scale
+        if len(turn) == 2:
+            return abs(math.degrees(math.atan2(turn[1, 0], turn[0, 0])))
+        cosine = (float(np.trace(turn)) - 1) / 2
+        # The sine as well: the arc cosine alone knows no small angles.
+        around = turn - turn.T
+        sine = math.sqrt(around[0, 1] ** 2 + around[0, 2] ** 2 + around[1, 2] ** 2) / 2
+        return math.degrees(math.atan2(sine, cosine))
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The transform as what JSON can hold."""
+        return {
+            "matrix": self.matrix.tolist(),
+            "shift": self.shift.tolist(),
+            "degrees": self.degrees,
+            "scale": self.scale,
+        }
+
+
+def identity(n: int) -> Transform:
+    """Leave positions along `n` axes where they are."""
+    return Transform(np.eye(n), np.zeros(n))
+
+
+def turn_in_plane(degrees: float, n: int) -> FloatArray:
+    """Give the rotation of the last two of `n` axes, from Y towards X."""
+    angle = math.radians(degrees)
+    matrix = np.eye(n)
+    matrix[-2:, -2:] = [
+        [math.cos(angle), -math.sin(angle)],
+        [math.sin(angle), math.cos(angle)],
+    ]
+    return matrix
+
+
+def corners(low: Sequence[float], high: Sequence[float]) -> FloatArray:
+    """The corners of a box, shape (2ⁿ, n)."""
+    grid = np.meshgrid(*zip(low, high, strict=True), indexing="ij")
+    return np.stack([axis.ravel() for axis in grid], axis=1).astype(np.float64)

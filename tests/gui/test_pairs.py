@@ -1,0 +1,233 @@
+"""The *Build training pairs* dock: two scans aligned, or one made poor."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QLineEdit
+
+from napari_geosr import io
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui._pairs_steps import free_folder
+from napari_geosr.gui._pairs_widgets import ONE, TWO
+from napari_geosr.gui._training_data import DataRow
+from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.sampling import coarse_scan
+from napari_geosr.registration import itk
+
+PLUGIN, DOCK, TRAIN = "napari-geosr", "Build training pairs", "Train a model"
+
+
+@pytest.fixture(scope="module")
+def foam() -> np.ndarray:
+    made = sphere_foam((64, 72, 80), porosity=0.3, radius=(4, 10), gap=1, seed=2)
+    return (0.8 - 0.6 * made.fraction).astype(np.float32)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def scans(viewer, foam):
+    """Layers: a coarse one of everything, and a fine one of a part, unsorted."""
+    rng = np.random.default_rng(0)
+    coarse = 200 * coarse_scan(foam, 2, 0.4) + rng.normal(0, 6, (32, 36, 40))
+    place = {"units": "um"}
+    return {
+        "high": viewer.add_image(
+            foam[7:55, 9:57, 12:68], name="spot", scale=(2.0,) * 3, **place
+        ),
+        "low": viewer.add_image(
+            coarse.astype(np.float32), name="part", scale=(4.0,) * 3, **place
+        ),
+    }
+
+
+def opened(viewer, tmp_path):
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
+    dock.set_folder(tmp_path / "pairs")
+    return dock
+
+
+def built(dock, qtbot):
+    dock.build_button.click()
+    assert dock._run is not None, dock.data_message.text
+    qtbot.waitUntil(lambda: dock._run is None, timeout=120_000)
+
+
+def test_two_layers_become_a_pair(viewer, scans, tmp_path, qtbot):
+    dock = opened(viewer, tmp_path)
+    qtbot.waitUntil(lambda: dock.low.layer() is scans["low"])
+    assert dock.high.layer() is scans["high"]
+    dock.rare.set_values({"search_angle": 0.0})
+    built(dock, qtbot)
+    folder = tmp_path / "pairs" / "spot"
+    assert {p.name for p in folder.iterdir()} == {
+        "low.ome.tif",
+        "high.ome.tif",
+        "overlay.png",
+        "pairs.json",
+    }
+    text = dock.figures.text()
+    assert "Residual shift: 0." in text
+    assert "Mutual information" in text
+    assert str(folder) in dock.message.text
+    layers = dock._layers
+    assert set(layers) == {"low", "before", "high"}
+    low, high = layers["low"], layers["high"]
+    assert tuple(high.scale) == (2.0,) * 3
+    # Both fill the same box, in the place of the coarse scan.
+    for layer in (low, high):
+        assert layer.blending == "additive"
+    edges = [
+        (
+            la.translate - la.scale / 2,
+            la.translate + (np.array(la.data.shape) - 0.5) * la.scale,
+        )
+        for la in (low, high)
+    ]
+    assert np.allclose(edges[0], edges[1])
+    # The fine scan was cut out at (7, 9, 12) of voxels of 2 µm, whose first lies at -1.
+    first = np.ceil((np.array([7, 9, 12]) * 2 - 1 + 1) / 4) * 4
+    assert np.abs(low.translate - first).max() <= 4
+    assert not layers["before"].visible
+    assert high.visible
+    dock.blink_button.click()
+    assert layers["before"].visible
+    assert not high.visible
+    # Building again makes another folder.
+    built(dock, qtbot)
+    assert (tmp_path / "pairs" / "spot-2" / "pairs.json").is_file()
+
+
+def test_the_pair_goes_to_the_train_dock(viewer, scans, tmp_path, qtbot):
+    dock = opened(viewer, tmp_path)
+    qtbot.waitUntil(lambda: dock.low.layer() is scans["low"])
+    dock.aligning.set_values({"transform": "translation", "start": "positions"})
+    scans["high"].translate = np.array([7, 9, 12]) * 2 - 1.0
+    built(dock, qtbot)
+    dock.train_button.click()
+    _, train = viewer.window.add_plugin_dock_widget(PLUGIN, TRAIN)
+    rows = {row.name: row for row in train.findChildren(DataRow)}
+    folder = tmp_path / "pairs" / "spot"
+    assert rows["Low resolution"].parts() == (folder / "low.ome.tif",)
+    assert rows["High resolution"].parts() == (folder / "high.ome.tif",)
+    values = train.settings.values()
+    assert train.settings.method == "supervised"
+    assert values["upscale_factor"] == 2
+    assert (values["network"], values["dimensions"]) == ("light_sr", "3D")
+
+
+def test_one_file_becomes_a_pair_like_a_real_scan(viewer, foam, tmp_path, qtbot):
+    path = io.write(Volume(foam, "ZYX", (2.0,) * 3, "µm"), tmp_path / "fine.ome.tif")
+    dock = opened(viewer, tmp_path)
+    dock.have.setCurrentText(ONE)
+    assert dock.low.isHidden()
+    assert dock.aligning.isHidden()
+    assert not dock.imaging.isHidden()
+    dock.high.set_files((path,))
+    dock.shared.set_values({"upscale_factor": 4})
+    dock.imaging.combo.setCurrentIndex(dock.imaging.combo.findData("fluo"))
+    dock.imaging.form.set_values({"photons": 30.0, "blur": 0.5})
+    built(dock, qtbot)
+    assert set(dock._layers) == {"low", "high"}
+    assert dock.blink_button.isHidden()
+    report = dock._built.pairs.report
+    assert report["degrade"] == "fluo"
+    assert report["settings"]["photons"] == 30
+    real = dock._built.pairs.files["low"]
+    dock.imaging.set_kind("ct", {})
+    dock.like.set_files((real,))
+    dock.shared.set_values({"upscale_factor": None})
+    built(dock, qtbot)
+    assert dock._built.pairs.report["upscale_factor"] == 4
+    assert "Measured blur" in dock.figures.text()
+    # What a person set is kept for the next time.
+    again = opened(viewer, tmp_path)
+    assert again.have.currentText() == ONE
+
+
+def test_what_is_wrong_is_said_beside_the_data(viewer, scans, tmp_path, qtbot):
+    dock = opened(viewer, tmp_path)
+    qtbot.waitUntil(lambda: dock.low.layer() is scans["low"])
+    dock.high.combo.set_layer(scans["low"])
+    dock.build_button.click()
+    assert "two different scans" in dock.data_message.text
+    dock.high.combo.set_layer(scans["high"])
+    line = dock.aligning.findChild(QLineEdit, "offset")
+    line.setText("1, two")
+    dock.build_button.click()
+    assert "numbers with commas" in dock.data_message.text
+    line.setText("")
+    dock.shared.set_values({"upscale_factor": 8})
+    built(dock, qtbot)
+    assert "too coarse" in dock.message.text
+    assert dock.figures.isHidden()
+    assert not (tmp_path / "pairs").exists()
+
+
+def test_it_stops_and_leaves_nothing(viewer, scans, tmp_path, qtbot):
+    dock = opened(viewer, tmp_path)
+    qtbot.waitUntil(lambda: dock.low.layer() is scans["low"])
+    dock.aligning.set_values({"start": "search"})
+    dock.rare.set_values({"search_angle": 180.0})
+    dock.build_button.click()
+    qtbot.waitUntil(lambda: "earching" in dock.progress_label.text(), timeout=30_000)
+    dock.cancel_button.click()
+    qtbot.waitUntil(lambda: dock._run is None, timeout=30_000)
+    assert "Cancelled" in dock.message.text
+    assert not (tmp_path / "pairs").exists()
+    assert len(viewer.layers) == 2
+
+
+def test_without_simpleitk_it_says_how_to_install_it(
+    viewer, scans, tmp_path, qtbot, monkeypatch
+):
+    monkeypatch.setattr(itk, "find_spec", lambda _name: None)
+    dock = opened(viewer, tmp_path)
+    qtbot.waitUntil(lambda: dock.low.layer() is scans["low"])
+    built(dock, qtbot)
+    assert "pip install 'napari-geosr[registration]'" in dock.message.text
+
+
+def test_layers_that_go_are_let_go_of(viewer, scans, tmp_path, qtbot):
+    dock = opened(viewer, tmp_path)
+    qtbot.waitUntil(lambda: dock.low.layer() is scans["low"])
+    dock.aligning.set_values({"transform": "translation", "start": "positions"})
+    scans["high"].translate = np.array([7, 9, 12]) * 2 - 1.0
+    built(dock, qtbot)
+    viewer.layers.remove(dock._layers["before"])
+    assert not dock.blink_button.isEnabled()
+    assert "before" not in dock._layers
+    viewer.layers.clear()
+    assert dock._layers == {}
+    dock.have.setCurrentText(TWO)
+    dock.build_button.click()
+    assert "choose a layer or a file" in dock.data_message.text
+
+
+def test_the_dock_opens_quickly_and_without_torch(viewer, tmp_path):
+    began = time.thread_time()
+    opened(viewer, tmp_path)
+    seconds = time.thread_time() - began
+    print(f"the dock took {1000 * seconds:.0f} ms of processor time")
+    assert seconds < 0.3
+    code = (
+        "import sys, napari_geosr.gui.pairs\n"
+        "assert not {'torch', 'SimpleITK'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_folders_are_new(tmp_path):
+    assert free_folder(tmp_path, "a") == tmp_path / "a"
+    for name in ("a", "a-2"):
+        (tmp_path / name).mkdir()
+    assert free_folder(tmp_path, "a") == Path(tmp_path / "a-3")
