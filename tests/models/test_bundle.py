@@ -52,6 +52,13 @@ def test_round_trip(tiny: Path) -> None:
     assert bundle.verify(tiny).name == "tiny"
 
 
+def test_the_same_weights_have_the_same_checksum(tiny: Path) -> None:
+    model = bundle.load(tiny)
+    network = model.network()
+    again = {bundle.save(tiny, model.card, network).weights_sha256 for _ in range(8)}
+    assert len(again) == 1
+
+
 def test_half_precision_is_loaded_as_float32(tiny: Path, tmp_path: Path) -> None:
     model = bundle.load(tiny)
     bundle.save(tmp_path / "half", model.card, model.network(), half=True)

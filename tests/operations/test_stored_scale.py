@@ -11,8 +11,8 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.windows import WindowReader
 from napari_geosr.models.card import Normalisation
-from napari_geosr.operations import restore_preparation
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps, run_steps
+from napari_geosr.operations.restore_scale import scaled
 
 STORED = Normalisation(
     kind="stored", mean=1000.0, std=50.0, output_mean=30.0, output_std=7.0
@@ -26,9 +26,7 @@ def prepared(rng):
     volume = Volume(data, "ZYX", (2.0,) * 3, "µm", name="block")
     found = run_to_end(prepare_steps(volume, RestoreConfig(threads=1)))
     card = found.model.card.model_copy(update={"normalisation": STORED})
-    model = type("Stored", (), {"card": card})()
-    scaled = restore_preparation._scaled(found.statistics, model)
-    return replace(found, statistics=scaled)
+    return replace(found, statistics=scaled(found.statistics, card, volume))
 
 
 @pytest.mark.parametrize("policy", ["mean", "zero"])

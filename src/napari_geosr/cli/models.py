@@ -1,42 +1,74 @@
-"""``napari-geosr models list | show | verify``."""
+"""``napari-geosr models list | show | verify | import | export | remove``."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from napari_geosr.cli.options import Json
+from cyclopts import Parameter
+
+from napari_geosr.cli.options import Json, Overwrite
+
+if TYPE_CHECKING:
+    from napari_geosr.models.zoo import ZooEntry
 
 
-def list_models(*, json: Json = False) -> int:
+def list_models(
+    *,
+    task: Annotated[
+        Literal["denoise", "super-resolution", "translate", "segment"] | None,
+        Parameter(help="What they do."),
+    ] = None,
+    modality: Annotated[
+        Literal["ct", "fluorescence", "light", "electron", "mri", "photo"] | None,
+        Parameter(
+            help="How the images are made; models that do not say are listed as well."
+        ),
+    ] = None,
+    voxel_size: Annotated[
+        float | None,
+        Parameter(help="Trained for it, within a factor of 2, or for any."),
+    ] = None,
+    unit: Annotated[str, Parameter(help="Of the voxel size.")] = "µm",
+    json: Json = False,
+) -> int:
     """List the models at hand: those of the package and those of the user's folder."""
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     from napari_geosr.cli.console import print_json
+    from napari_geosr.core.units import require_unit
     from napari_geosr.operations import catalogue
 
-    entries, damaged = catalogue.list_models(), catalogue.damaged()
+    wanted = catalogue.Wanted(task, modality, voxel_size, require_unit(unit))
+    entries, damaged = catalogue.list_models(wanted), catalogue.damaged()
     if json:
         rows = [catalogue.summary(entry) for entry in entries]
         print_json({"models": rows, "damaged": damaged})
         return 0
-    table = Table("name", "task", "for", "×", "parameters", "where", box=None)
+    Console().print(_table(entries))
+    for reason in damaged.values():
+        print(f"! damaged: {reason}", file=sys.stderr)
+    return 0
+
+
+def _table(entries: list[ZooEntry]) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("name", "task", "of", "for", "×", "parameters", "where", box=None)
     for entry in entries:
         card = entry.card
         table.add_row(
             escape(card.name),
             card.task,
+            ", ".join(card.modalities) or "–",
             "volumes" if card.axes == "ZYX" else "slices and volumes",
             str(card.upscale_factor),
             f"{card.n_parameters:,}",
             "bundled" if entry.bundled else escape(str(entry.path)),
         )
-    Console().print(table)
-    for reason in damaged.values():
-        print(f"! damaged: {reason}", file=sys.stderr)
-    return 0
+    return table
 
 
 def show_models(name: str, /, *, json: Json = False) -> int:
@@ -80,4 +112,102 @@ def verify_models(path: Path, /, *, json: Json = False) -> int:
         print_json({"path": str(path), "name": card.name, "valid": True})
     else:
         print(f"{path}: {card.name} is sound.")
+    return 0
+
+
+def import_models(
+    source: str,
+    /,
+    *,
+    name: Annotated[
+        str | None, Parameter(help="What to call it; by default as its file.")
+    ] = None,
+    channel: Annotated[
+        int | None,
+        Parameter(help="Which channel of the result, for packages that give several."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Take a model that others made among your own; nothing of it is executed.
+
+    Weights for slices that spandrel knows, CAREamics checkpoints and BioImage.IO
+    packages become bundles that restore like all others. How far the network sees is
+    measured, and its result is compared with the reference that came with it. A bundle
+    of napari-geosr is copied.
+
+    Parameters
+    ----------
+    source
+        A .pth, .safetensors or .ckpt file, a BioImage.IO package (zip, folder, address
+        or identifier), or a bundle.
+    """
+    from napari_geosr.cli.console import print_json, run_command
+    from napari_geosr.operations.models_import import import_steps
+
+    found, notes = run_command(
+        lambda should_stop: import_steps(
+            source, name=name, channel=channel, should_stop=should_stop
+        ),
+        stopping="stopping …",
+    )
+    if json:
+        print_json({"name": found.name, "path": str(found.path), "notes": notes})
+    else:
+        print(f"Imported as {found.name}, into {found.path}")
+        print(f"What it is for: napari-geosr models show {found.name}")
+    return 0
+
+
+def export_models(
+    name: str,
+    /,
+    *,
+    format: Annotated[  # noqa: A002  # the flag's name
+        Literal["bioimageio", "onnx"], Parameter(help="What it becomes.")
+    ],
+    out: Annotated[Path, Parameter(help="The file: .zip for BioImage.IO, .onnx.")],
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> int:
+    """Write a model for other programs; its result there is compared with ours.
+
+    Parameters
+    ----------
+    name
+        Name of a model in the zoo, or the path of a bundle.
+    """
+    from napari_geosr.cli.console import print_json, run_command
+    from napari_geosr.operations.models_export import export_steps
+
+    found, notes = run_command(
+        lambda should_stop: export_steps(
+            name, format, out, overwrite=overwrite, should_stop=should_stop
+        ),
+        stopping="stopping …",
+    )
+    if json:
+        print_json(
+            {
+                "path": str(found.path),
+                "format": format,
+                "largest_difference": found.difference,
+                "notes": notes,
+            }
+        )
+    else:
+        print(f"{found.path}: the same as here but for {found.difference:.1g}")
+    return 0
+
+
+def remove_models(name: str, /) -> int:
+    """Delete one of your own models; those of the package stay.
+
+    Parameters
+    ----------
+    name
+        As `models list` has it.
+    """
+    from napari_geosr.operations import catalogue
+
+    print(f"Removed {catalogue.remove(name)}")
     return 0

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 if TYPE_CHECKING:
     import napari.viewer
 
-TRAIN, JOBS = "Train a model", "Jobs"
+TRAIN, JOBS, MODELS = "Train a model", "Jobs", "Models"
 RESTORE, POROSITY = "Restore (denoise, super-resolve)", "Measure porosity"
 RECONSTRUCT = "Reconstruct (tomography)"
 #: Docks in the order in which they were opened.

@@ -28,9 +28,6 @@ from napari_geosr.operations.restore import RestoreConfig
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
 
-#: A voxel size outside the trained range by more than this factor is pointed out.
-_TOLERANCE = 2.0
-
 
 class ModelBox(QWidget):
     """A combo box of models; the card of the one chosen is in :attr:`card_label`.
@@ -67,8 +64,8 @@ class ModelBox(QWidget):
         self.open_button.setToolTip(
             "Open model… (Alt+Shift+O): the card.yaml or the zip of a model bundle."
         )
-        self.summary = _text_label("What the model does")
-        self.card_label = _text_label("Card of the model")
+        self.summary = text_label("What the model does")
+        self.card_label = text_label("Card of the model")
         self.card_label.setTextFormat(Qt.TextFormat.RichText)
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
@@ -183,7 +180,8 @@ class ModelBox(QWidget):
             self.failed.emit(error)
 
 
-def _text_label(name: str) -> Any:
+def text_label(name: str) -> Any:
+    """A text of several lines that can be selected."""
     label = QLabel()
     label.setWordWrap(True)
     label.setAccessibleName(name)
@@ -204,7 +202,8 @@ def _voxel_size_remark(card: ModelCard, volume: Volume | None) -> str:
         return ""
     low, high = min(training.voxel_size), max(training.voxel_size)
     size = convert_length(max(volume.voxel_size), volume.unit, training.unit)
-    if low / _TOLERANCE <= size <= high * _TOLERANCE:
+    tolerance = catalogue.VOXEL_SIZE_TOLERANCE
+    if low / tolerance <= size <= high * tolerance:
         return ""
     trained = f"{low:g}" if low == high else f"{low:g}–{high:g}"
     return f"trained at {trained} {training.unit}"
@@ -248,6 +247,7 @@ def card_html(card: ModelCard) -> str:
             f"<p><b>Figures</b> on {html.escape(test)}:</p>"
             f"<table cellspacing='4'><tr><th></th>{head}</tr>{body}</table>"
         )
+    parts += [f"<p>{html.escape(remark)}</p>" for remark in card.remarks]
     parts.append(f"<p><b>Trained on:</b> {html.escape(training.description)}</p>")
     parts.append(f"<p><b>Licence:</b> {html.escape(card.licence)}</p>")
     return "".join(parts)

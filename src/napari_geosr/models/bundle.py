@@ -131,12 +131,19 @@ def check(model: Model) -> None:
         card.adjacent_slices,
         card.upscale_factor,
         card.halo,
+        card.local,
     )
-    built = (spec.axes, spec.adjacent_slices, spec.upscale_factor[0], max(spec.halo))
+    built = (
+        spec.axes,
+        spec.adjacent_slices,
+        spec.upscale_factor[0],
+        max(spec.halo),
+        spec.local,
+    )
     if declared != built:
         raise ModelError(
-            f"{model.path / CARD_FILE} says axes, slices, factor and halo {declared} "
-            f"but its network has {built}. Correct the card."
+            f"{model.path / CARD_FILE} says axes, slices, factor, halo and whether it "
+            f"is local {declared} but its network has {built}. Correct the card."
         )
     n = sum(p.numel() for p in network.parameters())
     if n != card.n_parameters:
@@ -199,11 +206,16 @@ def save(
     tensors = {
         key: t.detach().to("cpu", dtype).contiguous() for key, t in state.items()
     }
-    content = to_bytes(tensors, metadata={"format": "pt", "model": card.name})
+    # One entry: safetensors writes more in any order, and the checksum would vary.
+    content = to_bytes(tensors, metadata={"format": "pt"})
+    if isinstance(weights, Mapping):
+        n = _count({key: t.numel() for key, t in tensors.items()})
+    else:  # it may keep tensors that are no parameters
+        n = sum(p.numel() for p in weights.parameters())
     card = card.model_copy(
         update={
             "weights_sha256": hashlib.sha256(content).hexdigest(),
-            "n_parameters": _count({key: t.numel() for key, t in tensors.items()}),
+            "n_parameters": n,
         }
     )
     folder = Path(folder)
@@ -218,6 +230,18 @@ def save(
             weights_file.write_bytes(content)
         card_file.write_text(card.to_yaml(), encoding="utf-8")
     return card
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Both files of the bundle at `path`, by name.
+
+    Raises
+    ------
+    ModelError
+        If one is missing, or the weights are not those of the card.
+    """
+    card = _read(path, CARD_FILE, MAX_CARD_BYTES)
+    return {CARD_FILE: card, WEIGHTS_FILE: _content(path, read_card(path))}
 
 
 def _count(sizes: Mapping[str, int]) -> int:
@@ -260,7 +284,7 @@ def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
             found = [
                 info
                 for info in archive.infolist()
-                if not info.is_dir() and _is_member(info.filename, name)
+                if not info.is_dir() and is_member(info.filename, name)
             ]
             if len(found) != 1:
                 raise ModelError(
@@ -279,7 +303,8 @@ def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
     return content
 
 
-def _is_member(filename: str, name: str) -> bool:
+def is_member(filename: str, name: str) -> bool:
+    """Whether a file of a zip is the one of that name of the bundle in it."""
     parts = filename.replace("\\", "/").split("/")
     return parts[-1] == name and len(parts) <= 2 and parts[0] not in ("", "..")
 
@@ -332,26 +357,34 @@ def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
     # Without memory first: a card may ask for a network of any size.
     try:
         with torch.device("meta"):
-            shapes = _built(card, path).state_dict()
+            without = {key: t.to("meta") for key, t in state.items()}
+            shapes = _built(card, path, without).state_dict()
     except ModelError:
         # Some networks cannot be built without values; what is wrong is said below.
         shapes = None
     if shapes is not None:
         _check_state(shapes, state, card, path)
-    network = _built(card, path)
+    network = _built(card, path, state)
     _check_state(network.state_dict(), state, card, path)
     network.load_state_dict(state)
     network.requires_grad_(False)
     return network.eval()
 
 
-def _built(card: ModelCard, path: Path) -> nn.Module:
+def _built(card: ModelCard, path: Path, state: Mapping[str, Tensor]) -> nn.Module:
     """The network of a card; whatever its code raises becomes a `ModelError`."""
-    from napari_geosr.networks import build_network
+    from napari_geosr.networks import FOREIGN, build_network
     from napari_geosr.networks.spec import NetworkSpec
 
     try:
-        network = build_network(card.network, **card.network_kwargs)
+        network: nn.Module
+        if card.network == FOREIGN:
+            from napari_geosr.networks import foreign
+
+            config = foreign.NetworkConfig.create(**card.network_kwargs)
+            network = foreign.build(config, state)
+        else:
+            network = build_network(card.network, **card.network_kwargs)
     except ConfigError as error:
         raise ModelError(f"{path / CARD_FILE} cannot be used: {error}") from error
     except Exception as error:

@@ -12,6 +12,10 @@ from napari_geosr.models.calibration import SpreadCalibration
 
 #: Of the card's layout; a card of a later version is refused.
 SCHEMA_VERSION = 1
+#: Names of models.
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
+#: How images are made.
+Modality = Literal["ct", "fluorescence", "light", "electron", "mri", "photo"]
 #: Percentiles kept of the intensities of training volumes.
 QUANTILE_LEVELS = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
 
@@ -19,24 +23,38 @@ QUANTILE_LEVELS = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
 class Normalisation(Config):
     """How grey levels are brought to the range that the network knows."""
 
-    kind: Literal["standardise", "stored"] = "standardise"
+    kind: Literal["standardise", "stored", "unit", "percentiles"] = "standardise"
     """``(x - mean) / std`` with the statistics of the whole input volume, and the
-    output scaled back the same way; or, stored, with those of the training data. Labels
-    are not scaled."""
+    output scaled back the same way; or, stored, with those of the training data. Unit:
+    to 0 … 1 (bytes by 255, values within 0 … 1 as they are, others from lowest to
+    highest); percentiles: two of the whole input volume to 0 and 1. Labels are not
+    scaled."""
     mean: float | None = None
     """Stored: mean grey value of the training sources."""
     std: float | None = Field(None, gt=0)
     """Stored: their standard deviation."""
     output_mean: float | None = None
-    """Stored: mean grey value that the output is scaled to."""
+    """Mean grey value that the output is scaled to; None, where not stored: the
+    output is scaled back as the input was scaled."""
     output_std: float | None = Field(None, gt=0)
-    """Stored: its standard deviation."""
+    """Its standard deviation."""
+    percentiles: tuple[float, float] | None = None
+    """Percentiles: the two."""
 
     @model_validator(mode="after")
     def _check(self) -> Normalisation:
         stored = (self.mean, self.std, self.output_mean, self.output_std)
         if self.kind == "stored" and None in stored:
             raise ValueError("a stored normalisation needs all four numbers")
+        if (self.output_mean is None) != (self.output_std is None):
+            raise ValueError("mean and standard deviation of the output go together")
+        low, high = self.percentiles or (0.0, 100.0)
+        if (self.kind == "percentiles") != (self.percentiles is not None):
+            raise ValueError("percentiles are needed for a normalisation by them alone")
+        if not 0 <= low < high <= 100:
+            raise ValueError(
+                "percentiles are two numbers from 0 to 100, the lower first"
+            )
         return self
 
 
@@ -70,21 +88,43 @@ class TrainingData(Config):
     """Standard deviation of the noise in units of the contrast; None: unknown."""
     blur: tuple[float, float] | None = None
     """Standard deviation of the point-spread function, in voxels of the input."""
-    intensity_quantiles: Reference
-    """Percentiles 1, 5, 25, 50, 75, 95, 99 of standardised training volumes."""
-    intensity_distance: tuple[float, float]
+    intensity_quantiles: Reference | None = None
+    """Percentiles 1, 5, 25, 50, 75, 95, 99 of standardised training volumes; None,
+    here and below: nothing is known of them, as of models that others made."""
+    intensity_distance: tuple[float, float] | None = None
     """Distance of a training volume's percentiles to the nearest of the examples:
     median and 99th percentile over training volumes."""
-    examples: tuple[tuple[float, ...], ...]
+    examples: tuple[tuple[float, ...], ...] = ()
     """Percentiles of some training volumes."""
-    spectrum: Reference
+    spectrum: Reference | None = None
     """Logarithm of the in-plane power of standardised volumes, by radial frequency."""
-    spectrum_distance: tuple[float, float]
+    spectrum_distance: tuple[float, float] | None = None
     """As `intensity_distance`, for spectra."""
-    spectrum_examples: tuple[tuple[float, ...], ...]
+    spectrum_examples: tuple[tuple[float, ...], ...] = ()
     """Spectra of the same training volumes."""
     seeds: tuple[int, ...] = ()
     """Of the simulated data."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainingData:
+        known = (
+            self.intensity_quantiles,
+            self.intensity_distance,
+            self.examples or None,
+            self.spectrum,
+            self.spectrum_distance,
+            self.spectrum_examples or None,
+        )
+        if None in known and any(part is not None for part in known):
+            raise ValueError(
+                "percentiles and spectra of the training volumes go together"
+            )
+        return self
+
+    @property
+    def is_known(self) -> bool:
+        """Whether volumes can be compared with the training volumes."""
+        return bool(self.examples)
 
 
 class FigureRow(Config):
@@ -119,7 +159,7 @@ class ModelCard(Config):
 
     schema_version: int = SCHEMA_VERSION
     """Version of this layout."""
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(pattern=NAME_PATTERN)
     """Short name, also of its folder."""
     title: str
     """Name for people."""
@@ -127,8 +167,10 @@ class ModelCard(Config):
     """What it does."""
     labels: int = Field(1, ge=1, le=256)
     """Numbers that the result is made of, 0 … labels - 1; 1: it is grey values."""
+    modalities: tuple[Modality, ...] = ()
+    """How the images were made that it is for; none: not known, or of any kind."""
     method: str = "supervised"
-    """How it was learned."""
+    """How it was learned; of models that others made: what with."""
     network: str
     """Name of the architecture in the registry."""
     network_kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -145,7 +187,9 @@ class ModelCard(Config):
     run_on: Literal["each", "others"] = "each"
     """What it is run on then: each of them, or the mean of all others."""
     halo: int = Field(ge=0)
-    """Radius of the receptive field in input voxels."""
+    """Radius of the receptive field in input voxels; 0 where it is not local."""
+    local: bool = True
+    """Whether results depend on the halo alone, so that tiles are exact."""
     normalisation: Normalisation = Normalisation()
     """How grey levels are scaled."""
     training: TrainingData
@@ -158,6 +202,8 @@ class ModelCard(Config):
     """What it is for."""
     not_for: str
     """What it must not be used for."""
+    remarks: tuple[str, ...] = ()
+    """What else has to be known, in sentences: what is done to fit it to volumes."""
     licence: str
     """Of the weights."""
     citation: str = ""

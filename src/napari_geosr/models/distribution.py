@@ -173,20 +173,13 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
     if min(sample.shape[1:]) < _LEAST_EDGE:
         reason = f"{volume.name!r} is too small to tell whether {card.name} fits it."
         return Verdict("caution", (reason, "Compare the result with the original."))
-    training = card.training
-    figures = {
-        "intensity_distance": distance(found.quantiles, training.examples)
-        / training.intensity_distance[1],
-        "spectrum_distance": distance(found.spectrum, training.spectrum_examples)
-        / training.spectrum_distance[1],
-        "structure": found.structure,
-    }
+    figures = {"structure": found.structure} | _distances(card, found)
     reasons = []
     worst = 0.0
-    if figures["intensity_distance"] > _CAUTION:
+    if figures.get("intensity_distance", 0.0) > _CAUTION:
         worst = max(worst, figures["intensity_distance"])
         reasons.append(_intensity_reason(found, card))
-    if figures["spectrum_distance"] > _CAUTION:
+    if figures.get("spectrum_distance", 0.0) > _CAUTION:
         worst = max(worst, figures["spectrum_distance"])
         reasons.append(_spectrum_reason(found, card))
     if found.structure < _LEAST_STRUCTURE:
@@ -204,6 +197,12 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
                 f"Voxels are {ratio:.2g} times as large as those the model was trained "
                 "on."
             )
+    if not card.training.is_known:
+        lead = f"Nobody can tell whether {card.name} was trained on anything like"
+        reasons.insert(0, f"{lead} {volume.name!r}: its training data are not known.")
+        return Verdict(
+            "caution", (*reasons, "Compare the result with the original."), figures
+        )
     if not reasons:
         return Verdict("ok", (), figures)
     level: Literal["caution", "unlike"] = "unlike" if worst > _UNLIKE else "caution"
@@ -214,6 +213,19 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
     return Verdict(
         level, (lead, *reasons, "Compare the result with the original."), figures
     )
+
+
+def _distances(card: ModelCard, found: Signature) -> dict[str, float]:
+    """How far from the training volumes; nothing where those are not known."""
+    training = card.training
+    if training.intensity_distance is None or training.spectrum_distance is None:
+        return {}
+    greys = distance(found.quantiles, training.examples)
+    spectrum = distance(found.spectrum, training.spectrum_examples)
+    return {
+        "intensity_distance": greys / training.intensity_distance[1],
+        "spectrum_distance": spectrum / training.spectrum_distance[1],
+    }
 
 
 def _intensity_reason(found: Signature, card: ModelCard) -> str:

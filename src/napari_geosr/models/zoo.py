@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from napari_geosr.core.errors import ModelError
 from napari_geosr.io import atomic
 from napari_geosr.models import bundle
 from napari_geosr.models.bundle import CARD_FILE, Model
-from napari_geosr.models.card import ModelCard
+from napari_geosr.models.card import NAME_PATTERN, ModelCard
 
 _BUNDLED = Path(__file__).resolve().parent.parent / "pretrained"
 
@@ -111,11 +113,45 @@ def _made_in(path: Path) -> Path:
     return path
 
 
-def adopt(path: str | Path) -> Path:
-    """Copy the bundle folder at `path` among the user's own models; return the copy.
+def is_bundle(path: Path) -> bool:
+    """Whether a folder or zip is a bundle of ours, or was meant to be one."""
+    if path.is_dir():
+        return (path / CARD_FILE).is_file()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    return any(bundle.is_member(name, CARD_FILE) for name in names)
+
+
+def check_free(name: str) -> None:
+    """Raise `ModelError` if a new model cannot be called `name`."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ModelError(
+            f"A model cannot be called {name!r}: small letters, digits, dots, hyphens "
+            "and underscores make a name, and it begins with a letter or digit."
+        )
+    if any(entry.name == name for entry in list_models()) or _taken(name):
+        raise ModelError(f"There is a model {name!r} already. Choose another name.")
+
+
+def _taken(name: str) -> bool:
+    return (user_folder() / name).exists() or (_BUNDLED / name).exists()
+
+
+def adopt(path: str | Path, name: str | None = None) -> Path:
+    """Copy the bundle at `path` among the user's own models; return the copy.
 
     A model that is there already is not copied again. Another one of the same name, or
     a bundled one, stays: the copy's name then gets a number.
+
+    Parameters
+    ----------
+    path : str or Path
+        Its folder or zip.
+    name : str, optional
+        What the copy is called, instead of what the model is.
 
     Raises
     ------
@@ -126,23 +162,69 @@ def adopt(path: str | Path) -> Path:
     """
     source = Path(path)
     card = bundle.read_card(source)
-    for name in _names_like(card.name):
-        target = user_folder() / name
+    for free in _names_like(name or card.name):
+        target = user_folder() / free
         if target.exists():
-            if _same_weights(target, card):
+            if _is_same(target, card):
                 return target
             continue
-        if (_BUNDLED / name).exists():
+        if (_BUNDLED / free).exists():
             continue
-        title = name if card.title == card.name else card.title
-        renamed = card.model_copy(update={"name": name, "title": title})
+        title = free if card.title == card.name else card.title
+        renamed = card.model_copy(update={"name": free, "title": title})
         with atomic.explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic.replacing(target, overwrite=False) as folder:
-                shutil.copytree(source, folder)
+                _copy(source, folder)
                 (folder / CARD_FILE).write_text(renamed.to_yaml(), encoding="utf-8")
         return target
     raise AssertionError("names never end")
+
+
+def remove(name: str) -> Path:
+    """Delete one of the user's own models, by its name or that of its folder.
+
+    A bundled namesake, if there is one, is what the name means afterwards.
+
+    Returns
+    -------
+    Path
+        What was deleted.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or it came with the package.
+    FileError
+        If it cannot be deleted.
+    """
+    entries, faults = _scan()
+    own = {entry.name: entry.path for entry in entries if not entry.bundled}
+    damaged_ones = {path.name: path for path in faults if path.parent == user_folder()}
+    path = own.get(name) or damaged_ones.get(name)
+    if path is None:
+        if any(entry.name == name for entry in entries):
+            raise ModelError(
+                f"The model {name!r} came with the package and cannot be removed."
+            )
+        known = ", ".join(sorted({*own, *damaged_ones})) or "none"
+        raise ModelError(f"There is no model {name!r} of your own. Yours: {known}.")
+    with atomic.explained(path):
+        # Away at once, in one step: half a model would be listed as damaged.
+        aside = atomic.temporary_sibling(path)
+        path.rename(aside)
+    atomic.remove(aside)
+    return path
+
+
+def _copy(source: Path, folder: Path) -> None:
+    """Copy a bundle into a folder that is not there yet."""
+    if source.is_dir():
+        shutil.copytree(source, folder)
+        return
+    folder.mkdir()
+    for file, content in bundle.contents(source).items():
+        (folder / file).write_bytes(content)
 
 
 def _names_like(name: str) -> Iterator[str]:
@@ -151,11 +233,16 @@ def _names_like(name: str) -> Iterator[str]:
         yield f"{name}-{number}"
 
 
-def _same_weights(path: Path, card: ModelCard) -> bool:
+def _is_same(path: Path, card: ModelCard) -> bool:
+    """Whether the model at `path` has the weights of `card`, used in the same way."""
     try:
-        return bundle.read_card(path).weights_sha256 == card.weights_sha256
+        there = bundle.read_card(path)
     except ModelError:
         return False
+    return (there.weights_sha256, there.network_kwargs) == (
+        card.weights_sha256,
+        card.network_kwargs,
+    )
 
 
 def _scan() -> tuple[list[ZooEntry], dict[Path, str]]:
@@ -180,7 +267,9 @@ def _scan() -> tuple[list[ZooEntry], dict[Path, str]]:
 def _bundles(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if _may_be_bundle(path))
+    # Hidden ones are being made or removed.
+    paths = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in paths if _may_be_bundle(path))
 
 
 def _may_be_bundle(path: Path) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -24,8 +25,11 @@ NETWORKS = Registry(
     package="napari_geosr.networks",
     group="napari_geosr.networks",
     noun="network",
-    not_entries=frozenset({"spec"}),
+    not_entries=frozenset({"spec", "foreign", "foreign_formats"}),
 )
+#: What cards call a network that others made; `napari_geosr.networks.foreign` builds it
+#: around its weights. It cannot be trained, and so is none of `NETWORKS`.
+FOREIGN = "foreign"
 
 
 def all_settings(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,6 +40,11 @@ def all_settings(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     ConfigError
         If there is no such network, or it has no such setting.
     """
+    if name == FOREIGN:
+        raise ConfigError(
+            "A network that others made restores, but cannot be trained here. Choose a "
+            "model that napari-geosr trained."
+        )
     config = NETWORKS.load(name).NetworkConfig.from_mapping(kwargs)
     values: dict[str, Any] = config.model_dump(mode="json")
     return values

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import FigureRow, ModelCard
     from napari_geosr.models.zoo import ZooEntry
+
+
+#: A voxel size counts as the trained one up to this factor.
+VOXEL_SIZE_TOLERANCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,103 @@ class Fit:
     reason: str = ""
 
 
-def list_models() -> list[ZooEntry]:
-    """Return the bundled models and those in the user's folder; imports no torch."""
+def list_models(wanted: Wanted | None = None) -> list[ZooEntry]:
+    """Return the bundled models and those in the user's folder; imports no torch.
+
+    Parameters
+    ----------
+    wanted : Wanted, optional
+        Leave out those that are something else.
+    """
     from napari_geosr.models import zoo
 
-    return zoo.list_models()
+    entries = zoo.list_models()
+    if wanted is None:
+        return entries
+    return [entry for entry in entries if wanted.fits(entry.card)]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What models are looked for; None and "" leave a question open.
+
+    Attributes
+    ----------
+    modality : str or None
+        How the images are made. Models that do not say fit all.
+    voxel_size : float or None
+        Length of an edge, in `unit`. Models that were not trained for one fit all.
+    words : str
+        Each has to be in the name, title or texts of the card.
+    """
+
+    task: str | None = None
+    modality: str | None = None
+    voxel_size: float | None = None
+    unit: str = "µm"
+    words: str = ""
+
+    def fits(self, card: ModelCard) -> bool:
+        """Whether a model is what is looked for."""
+        if self.task is not None and card.task != self.task:
+            return False
+        if self.modality not in (None, *(card.modalities or (self.modality,))):
+            return False
+        if self.voxel_size is not None and not self._fits_size(card):
+            return False
+        return self._has_words(card)
+
+    def _fits_size(self, card: ModelCard) -> bool:
+        training = card.training
+        if training.voxel_size is None or training.unit is None:
+            return True
+        assert self.voxel_size is not None
+        size = convert_length(self.voxel_size, self.unit, training.unit)
+        low, high = min(training.voxel_size), max(training.voxel_size)
+        return low / VOXEL_SIZE_TOLERANCE <= size <= high * VOXEL_SIZE_TOLERANCE
+
+    def _has_words(self, card: ModelCard) -> bool:
+        text = " ".join(
+            (
+                card.name,
+                card.title,
+                card.task,
+                card.method,
+                card.description,
+                card.intended_use,
+                *card.modalities,
+                f"x{card.upscale_factor} ×{card.upscale_factor}",
+                "3D volumes" if card.axes == "ZYX" else "2D slices images",
+            )
+        ).casefold()
+        return all(word in text for word in self.words.casefold().split())
+
+
+def tasks() -> tuple[str, ...]:
+    """What models can do, as cards call it."""
+    from napari_geosr.models.card import ModelCard
+
+    return get_args(ModelCard.model_fields["task"].annotation)
+
+
+def modalities() -> tuple[str, ...]:
+    """How images are made, as cards call it."""
+    from napari_geosr.models.card import Modality
+
+    return get_args(Modality)
+
+
+def remove(name: str) -> Path:
+    """Delete one of the user's own models; return its folder or zip.
+
+    Raises
+    ------
+    ModelError, FileError
+        If there is none, it came with the package, or it cannot be deleted.
+    """
+    from napari_geosr.models import zoo
+
+    return zoo.remove(name)
 
 
 def damaged() -> dict[str, str]:
@@ -114,6 +211,9 @@ def summary(entry: ZooEntry) -> dict[str, Any]:
         "name": card.name,
         "title": card.title,
         "task": card.task,
+        "modalities": list(card.modalities),
+        "voxel_size": card.training.voxel_size,
+        "unit": card.training.unit,
         "axes": card.axes,
         "adjacent_slices": card.adjacent_slices,
         "upscale_factor": card.upscale_factor,
@@ -136,9 +236,12 @@ def card_text(card: ModelCard) -> str:
         "",
         f"Use it for:  {card.intended_use}",
         f"Not for:     {card.not_for}",
-        f"Works on:    {what}; {card.n_parameters:,} parameters; halo {card.halo}",
+        f"Works on:    {what}; {card.n_parameters:,} parameters; {_reach(card)}",
+        f"Made with:   {card.method}",
         f"Licence:     {card.licence}",
         "",
+        *(f"- {remark}" for remark in card.remarks),
+        *([""] if card.remarks else []),
     ]
     shown = [
         key
@@ -156,6 +259,10 @@ def card_text(card: ModelCard) -> str:
         ]
         lines.append("")
     return "\n".join(lines).rstrip()
+
+
+def _reach(card: ModelCard) -> str:
+    return f"halo {card.halo}" if card.local else "sees the whole image"
 
 
 _HEADINGS = {

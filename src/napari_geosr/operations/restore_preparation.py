@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -24,6 +24,11 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference import members
 from napari_geosr.operations.inputs import COMMAS
 from napari_geosr.operations.memory_setting import MemoryBudget
+from napari_geosr.operations.restore_scale import (
+    check_same_scale,
+    scale_doubts,
+    scaled,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
@@ -226,8 +231,12 @@ def prepare_steps(
         raise VolumeError(f"{volume.title}: {error}") from error
     if statistics.n_nan or statistics.n_inf:
         _refuse_nonfinite(volume, statistics, config.nonfinite)
-    if not others:  # several models have scales of their own
-        statistics = _scaled(statistics, model)
+    if others:  # several models have scales of their own
+        check_same_scale((model.card, *(other.card for other in others)))
+    else:
+        statistics = scaled(statistics, model.card, volume)
+    for doubt in scale_doubts(model.card, volume):
+        yield Warned(message=doubt)
     verdict = judge(model.card, draw_sample(volume), volume)
     if verdict.level != "ok":
         yield Warned(message=" ".join(verdict.reasons))
@@ -264,27 +273,6 @@ def _all_members(
         models, volume.voxel_size, statistics, config.uncertainty_members
     )
     return members.make_members(config.uncertainty, question)
-
-
-def _scaled(statistics: IntensityStatistics, model: Model) -> IntensityStatistics:
-    """Scale by the grey values on the model's card, if stored, not by the volume's.
-
-    What the models were told to learn is kept on the card as training data have it.
-    """
-    normalisation = model.card.normalisation
-    if normalisation.kind != "stored":
-        # Labels are numbers, not grey values in units of the input's spread.
-        as_it_is = (0.0, 1.0) if model.card.labels > 1 else None
-        return replace(statistics, output=as_it_is)
-    assert normalisation.mean is not None
-    assert normalisation.std is not None
-    assert normalisation.output_mean is not None
-    assert normalisation.output_std is not None
-    return replace(
-        statistics,
-        input=(normalisation.mean, normalisation.std),
-        output=(normalisation.output_mean, normalisation.output_std),
-    )
 
 
 def _wants_several(model: Model) -> str:

@@ -1,0 +1,455 @@
+"""The Models dock: find a model, read its card, import, export and remove."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QInputDialog,
+    QMessageBox,
+    QProgressBar,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step, Warned
+from napari_geosr.gui._docks import RESTORE, SharedPlace, open_dock
+from napari_geosr.gui._labelled import button
+from napari_geosr.gui._layers import unwrapped
+from napari_geosr.gui._model_box import card_html, text_label
+from napari_geosr.gui._models_find import TASKS, ModelsFind
+from napari_geosr.gui._notify import MessageRow
+from napari_geosr.gui._scrolling import fill_with_scrolling
+from napari_geosr.gui._warm_up import load_torch_libraries
+from napari_geosr.gui._worker import Run
+from napari_geosr.operations import catalogue
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.models.zoo import ZooEntry
+
+_NAME = Qt.ItemDataRole.UserRole
+#: Files that can be imported, for the dialog and for what is dropped.
+_SUFFIXES = (".zip", ".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".yaml", ".yml")
+_FILES = f"Models ({' '.join('*' + suffix for suffix in _SUFFIXES)});;All files (*)"
+_FORMATS = {
+    "BioImage.IO package (*.zip)": ("bioimageio", ".zip"),
+    "ONNX (*.onnx)": ("onnx", ".onnx"),
+}
+
+
+class ModelsDock(QWidget):
+    """Lists the models at hand; shows the card of the one that is chosen.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        SharedPlace(self)
+        self._viewer = unwrapped(napari_viewer)
+        self._entries: dict[str, ZooEntry] = {}
+        self._damaged: dict[str, str] = {}
+        self._listing: Run | None = None
+        self._again = False
+        self._run: Run | None = None
+        self._waiting: list[str] = []
+        self._choose_next = ""
+        self.setMinimumWidth(300)
+        self.setAcceptDrops(True)
+        self._make_widgets()
+        self._lay_out()
+        self.find.changed.connect(self._fill)
+        self.tree.itemSelectionChanged.connect(self._on_selected)
+        self.use_button.clicked.connect(self._on_use)
+        self.import_button.clicked.connect(self._on_import)
+        self.zoo_button.clicked.connect(self._on_import_by_name)
+        self.export_button.clicked.connect(self._on_export)
+        self.remove_button.clicked.connect(self._on_remove)
+        self.cancel_button.clicked.connect(self._on_cancel)
+        self._show_busy("")
+        self.refresh()
+
+    def _make_widgets(self) -> None:
+        self.find = ModelsFind(self._viewer)
+        self.tree = QTreeWidget()
+        self.tree.setHeaderLabels(["Model", "Task", "×"])
+        self.tree.setRootIsDecorated(False)
+        self.tree.setUniformRowHeights(True)
+        self.tree.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.tree.setAccessibleName("Models")
+        self.tree.setToolTip(
+            "The models that come with the package and your own. Drop a file here to "
+            "import it."
+        )
+        header = self.tree.header()
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column in (1, 2):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+        header.setStretchLastSection(False)
+        self.tree.setMinimumHeight(110)
+        self.tree.setMaximumHeight(230)
+        self.use_button = button(
+            "Restore &with it", "Open the Restore dock with this model chosen."
+        )
+        self.import_button = button(
+            "&Import…",
+            "Take a model that others made: a BioImage.IO package, weights that "
+            "spandrel knows (.pth, .safetensors), a CAREamics checkpoint. Nothing in "
+            "it is executed. Files can be dropped here as well.",
+        )
+        self.zoo_button = button(
+            "From &BioImage.IO…",
+            "Download a model by its name in the BioImage.IO zoo, or by its address.",
+        )
+        self.export_button = button(
+            "E&xport…",
+            "Write the model for other programs, as a BioImage.IO package or ONNX; its "
+            "result there is compared with the one here.",
+        )
+        self.remove_button = button(
+            "&Remove…", "Delete this model of your own; asks first."
+        )
+        self.message = MessageRow()
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 0)
+        self.bar.setAccessibleName("At work")
+        self.bar.setToolTip("At work")
+        self.cancel_button = button("&Cancel", "Stop; nothing is kept.")
+        self.stage = text_label("What is being done")
+        self.card = text_label("Card of the model")
+        self.card.setTextFormat(Qt.TextFormat.RichText)
+
+    def _lay_out(self) -> None:
+        first, second = QHBoxLayout(), QHBoxLayout()
+        first.addWidget(self.use_button, 1)
+        first.addWidget(self.export_button, 1)
+        first.addWidget(self.remove_button, 1)
+        second.addWidget(self.import_button, 1)
+        second.addWidget(self.zoo_button, 1)
+        self.busy = QWidget()
+        busy = QVBoxLayout(self.busy)
+        busy.setContentsMargins(0, 0, 0, 0)
+        row = QHBoxLayout()
+        row.addWidget(self.bar, 2)
+        row.addWidget(self.cancel_button, 1)
+        busy.addWidget(self.stage)
+        busy.addLayout(row)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(8, 8, 8, 8)
+        column.addWidget(self.find)
+        column.addWidget(self.tree)
+        column.addLayout(first)
+        column.addLayout(second)
+        column.addWidget(self.busy)
+        column.addWidget(self.message)
+        column.addWidget(self.card)
+        column.addStretch(1)
+        fill_with_scrolling(self, inner)
+
+    # The list
+
+    def refresh(self) -> None:
+        """Look for models again, in a worker."""
+        if self._listing is not None:
+            self._again = True
+            return
+        self._listing = Run(
+            lambda _stop: _list_steps(),
+            owner=self,
+            on_result=self._on_listed,
+            on_error=self.message.show_error,
+            on_finished=self._on_list_finished,
+        )
+
+    def _on_list_finished(self) -> None:
+        self._listing = None
+        if self._again:
+            self._again = False
+            self.refresh()
+
+    def _on_listed(self, found: tuple[list[ZooEntry], dict[str, str]]) -> None:
+        entries, self._damaged = found
+        self._entries = {entry.name: entry for entry in entries}
+        self._fill()
+
+    def _fill(self) -> None:
+        """List what is looked for; keep what was chosen, if it is still there."""
+        keep = self._choose_next or self.chosen()
+        wanted, volume = self.find.wanted(), self.find.volume()
+        self.tree.blockSignals(True)
+        self.tree.clear()
+        for name, entry in self._entries.items():
+            if wanted.fits(entry.card) and _fits(entry, volume):
+                self._add(name, entry)
+        for path, reason in self._damaged.items():
+            item = QTreeWidgetItem([Path(path).name, "damaged", ""])
+            item.setData(0, _NAME, Path(path).name)
+            item.setToolTip(0, html.escape(reason))
+            self.tree.addTopLevelItem(item)
+        self.tree.blockSignals(False)
+        items = self.items()
+        chosen = next((i for i in items if i.data(0, _NAME) == keep), None)
+        if chosen is not None and keep == self._choose_next:
+            self._choose_next = ""
+        self.tree.setCurrentItem(chosen or (items[0] if items else None))
+        self._on_selected()
+
+    def _add(self, name: str, entry: ZooEntry) -> None:
+        card = entry.card
+        factor = str(card.upscale_factor) if card.upscale_factor > 1 else ""
+        item = QTreeWidgetItem([name, TASKS[card.task], factor])
+        item.setData(0, _NAME, name)
+        whose = "comes with the package" if entry.bundled else f"in {entry.path}"
+        for column in range(3):
+            item.setToolTip(column, html.escape(f"{card.title}; {whose}"))
+        self.tree.addTopLevelItem(item)
+
+    def items(self) -> list[QTreeWidgetItem]:
+        """The rows of the list."""
+        return [self.tree.topLevelItem(i) for i in range(self.tree.topLevelItemCount())]
+
+    def chosen(self) -> str:
+        """Name of the model that is chosen, or of a damaged one's folder."""
+        item = self.tree.currentItem()
+        return "" if item is None else str(item.data(0, _NAME))
+
+    def choose(self, name: str) -> None:
+        """Choose a model, also one that is about to be listed."""
+        self._choose_next = name
+        self._fill()
+
+    def _on_selected(self) -> None:
+        name = self.chosen()
+        entry = self._entries.get(name)
+        reason = next(
+            (why for path, why in self._damaged.items() if Path(path).name == name), ""
+        )
+        if entry is not None:
+            self.card.setText(
+                f"<h3>{html.escape(entry.card.title)}</h3>" + card_html(entry.card)
+            )
+        else:
+            self.card.setText(html.escape(reason) or "No model is like this.")
+        self._enable()
+
+    # Work
+
+    def _enable(self) -> None:
+        entry = self._entries.get(self.chosen())
+        idle = self._run is None
+        own = (entry is not None and not entry.bundled) or (
+            entry is None and bool(self.chosen())
+        )
+        self.use_button.setEnabled(entry is not None)
+        self.export_button.setEnabled(idle and entry is not None)
+        self.remove_button.setEnabled(idle and own)
+
+    def _show_busy(self, stage: str) -> None:
+        self.stage.setText(stage)
+        self.busy.setVisible(bool(stage))
+        self._enable()
+
+    def _start(
+        self,
+        make_steps: Callable[[ShouldStop], Generator[Step, None, None]],
+        on_result: Callable[[Any], None],
+        stage: str,
+    ) -> None:
+        self.message.clear()
+        self._notes: list[str] = []
+        self._run = Run(
+            make_steps,
+            owner=self,
+            on_step=self._on_step,
+            on_result=on_result,
+            on_error=self._on_error,
+            on_finished=self._on_finished,
+        )
+        self._show_busy(stage)
+
+    def _on_step(self, step: Step) -> None:
+        if isinstance(step, StageStarted):
+            self.stage.setText(step.message)
+        elif isinstance(step, Warned):
+            self._notes.append(step.message)
+
+    def _on_error(self, error: Exception) -> None:
+        self._waiting.clear()
+        self.message.show_error(error)
+
+    def _on_finished(self) -> None:
+        self._run = None
+        self._show_busy("")
+        if self._waiting:
+            self.import_model(self._waiting.pop(0))
+
+    def _on_cancel(self) -> None:
+        self._waiting.clear()
+        if self._run is not None:
+            self._run.cancel()
+
+    def _on_use(self) -> None:
+        entry = self._entries.get(self.chosen())
+        if entry is None:
+            return
+        restore = open_dock(self._viewer, RESTORE)
+        try:
+            if entry.bundled:
+                restore.model_box.set_model(entry.name)
+            else:
+                restore.use_model(entry.path)
+        except GeoSRError as error:
+            self.message.show_error(error)
+
+    def _on_import(self) -> None:
+        paths, _ = QFileDialog.getOpenFileNames(
+            self, "Import models", str(Path.home()), _FILES
+        )
+        self.import_models(paths)
+
+    def _on_import_by_name(self) -> None:
+        name, accepted = QInputDialog.getText(
+            self, "From BioImage.IO", "Name in the zoo (affable-shark), DOI or address:"
+        )
+        if accepted and name.strip():
+            self.import_models([name.strip()])
+
+    def import_models(self, sources: list[str]) -> None:
+        """Import one after the other, in a worker."""
+        self._waiting += sources
+        if self._run is None and self._waiting:
+            self.import_model(self._waiting.pop(0))
+
+    def import_model(self, source: str) -> None:
+        """Import a file, folder, address or identifier, in a worker."""
+        self._start(
+            lambda stop: _import_steps(source, stop),
+            self._on_imported,
+            f"Reading {source}",
+        )
+
+    def _on_imported(self, found: Any) -> None:
+        notes = " ".join(self._notes)
+        kind = "warning" if notes else "ok"
+        self.message.show_message(
+            f"{found.name} is among your models. {notes}".strip(), kind
+        )
+        self._choose_next = found.name
+        self.refresh()
+
+    def _on_export(self) -> None:
+        entry = self._entries.get(self.chosen())
+        if entry is None or self._run is not None:
+            return
+        path, chosen = QFileDialog.getSaveFileName(
+            self,
+            "Export model",
+            str(Path.home() / f"{entry.name}.zip"),
+            ";;".join(_FORMATS),
+        )
+        if not path:
+            return
+        kind, suffix = _FORMATS[chosen or next(iter(_FORMATS))]
+        out = Path(path)
+        known = {end: name for name, end in _FORMATS.values()}
+        if out.suffix.lower() in known:
+            kind = known[out.suffix.lower()]
+        else:
+            out = out.with_name(out.name + suffix)
+        self._start(
+            lambda stop: _export_steps(str(entry.path), kind, out, stop),
+            self._on_exported,
+            f"Exporting {entry.name}",
+        )
+
+    def _on_exported(self, found: Any) -> None:
+        self.message.show_message(
+            f"{found.path}: the same as here but for {found.difference:.1g}.", "ok"
+        )
+
+    def _on_remove(self) -> None:
+        name = self.chosen()
+        if not name or self._run is not None:
+            return
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self,
+            "Remove model",
+            f"Delete the model {name}? This cannot be undone.",
+            buttons.Yes | buttons.No,
+            buttons.No,
+        )
+        if answer == buttons.Yes:
+            self._start(
+                lambda _stop: _remove_steps(name), self._on_removed, f"Removing {name}"
+            )
+
+    def _on_removed(self, path: Path) -> None:
+        self.message.show_message(f"{path} is removed.", "ok")
+        self.refresh()
+
+    # Dropped files
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if _dropped(event):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        self.import_models(_dropped(event))
+        event.acceptProposedAction()
+
+
+def _dropped(event: Any) -> list[str]:
+    """Files and folders among what is dropped that may be models."""
+    paths = [Path(url.toLocalFile()) for url in event.mimeData().urls()]
+    return [
+        str(path) for path in paths if path.is_dir() or path.suffix.lower() in _SUFFIXES
+    ]
+
+
+def _fits(entry: ZooEntry, volume: Volume | None) -> bool:
+    return volume is None or catalogue.fit(entry.card, volume).fits
+
+
+def _list_steps() -> Generator[Step, None, None]:
+    yield ResultReady(result=(catalogue.list_models(), catalogue.damaged()))
+
+
+def _remove_steps(name: str) -> Generator[Step, None, None]:
+    yield ResultReady(result=catalogue.remove(name))
+
+
+def _import_steps(source: str, stop: ShouldStop) -> Generator[Step, None, None]:
+    load_torch_libraries()
+    from napari_geosr.operations.models_import import import_steps
+
+    yield from import_steps(source, should_stop=stop)
+
+
+def _export_steps(
+    name: str, kind: str, out: Path, stop: ShouldStop
+) -> Generator[Step, None, None]:
+    load_torch_libraries()
+    from napari_geosr.operations.models_export import export_steps
+
+    # The dialog has asked whether a file is to be replaced.
+    yield from export_steps(name, kind, out, overwrite=True, should_stop=stop)

@@ -1,0 +1,16 @@
+"""Models for other programs, one format a file, found by file name.
+
+A format's module offers ``TITLE`` and ``SUFFIX``, and ``write(model, path) -> float``:
+it writes the file and returns how far its result is from ours at most, in standard
+deviations of the result; it raises `ModelError` where the two are not the same.
+"""
+
+from __future__ import annotations
+
+from napari_geosr.core.registry import Registry
+
+EXPORTS = Registry(
+    package="napari_geosr.models.exports",
+    group="napari_geosr.exports",
+    noun="format of exported models",
+)

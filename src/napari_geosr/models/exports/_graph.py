@@ -1,0 +1,321 @@
+"""A model as one ONNX graph from grey values to grey values, compared with ours."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MethodType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from napari_geosr.models.bundle import Model
+    from napari_geosr.models.card import ModelCard
+    from napari_geosr.networks._mixed_scale import MixedScale
+    from napari_geosr.networks.spec import NetworkSpec
+
+Array = npt.NDArray[np.float32]
+
+#: Largest difference between the two, in standard deviations of the result.
+TOLERANCE = 1e-4
+#: Operators that onnxruntime and its like have had for years.
+OPSET = 17
+#: Voxels along each axis of the smallest trial, about.
+_TRIAL = {2: (40, 44), 3: (16, 18, 20)}
+INPUT, OUTPUT = "input", "output"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the two gave for one image.
+
+    Attributes
+    ----------
+    given, result : ndarray
+        Image and the result of ours, batch and channels included.
+    difference : float
+        Largest difference, in standard deviations of the result.
+    """
+
+    given: Array
+    result: Array
+    difference: float
+
+
+def needed(*names: str) -> None:
+    """Raise `ConfigError` with the line that installs what is not there."""
+    from importlib.util import find_spec
+
+    missing = [name for name in names if find_spec(name.partition(".")[0]) is None]
+    if missing:
+        raise ConfigError(
+            f"Exporting needs {' and '.join(missing)}, which is not installed. Install "
+            "it: pip install 'napari-geosr[zoo]'"
+        )
+
+
+def in_words(card: ModelCard) -> tuple[str, str]:
+    """What values the graph takes and what it gives."""
+    kind = card.normalisation.kind
+    takes = {
+        "standardise": "grey values, scaled inside by mean and standard deviation of "
+        "the whole input",
+        "stored": "grey values as in training, scaled inside",
+        "unit": "grey values brought to 0 … 1 before",
+        "percentiles": "grey values of which two percentiles were brought to 0 and 1 "
+        f"before: {card.normalisation.percentiles}",
+    }[kind]
+    if card.adjacent_slices > 1:
+        takes += f"; {card.adjacent_slices} neighbouring slices as channels"
+    gives = "grey values on the same scale" if card.labels == 1 else "labels"
+    if card.labels == 1 and card.normalisation.output_mean is not None:
+        gives = "values on a scale of their own" if kind != "stored" else "grey values"
+    return takes, gives
+
+
+def grey_network(model: Model) -> nn.Module:
+    """The model's network with its normalisation inside."""
+    import torch
+    from torch import nn
+
+    card = model.card
+    scale = card.normalisation
+
+    class GreyValues(nn.Module):
+        """From grey values to grey values."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = model.network()
+
+        def forward(self, x: Tensor) -> Tensor:
+            """Scale, restore, scale back."""
+            if scale.kind == "stored":
+                assert scale.mean is not None
+                assert scale.std is not None
+                y = self.network((x - scale.mean) / scale.std)
+            elif scale.kind == "standardise":
+                dims = list(range(1, x.ndim))
+                mean = x.mean(dims, keepdim=True)
+                std = (x - mean).square().mean(dims, keepdim=True).sqrt()
+                y = self.network((x - mean) / std)
+            else:
+                y = self.network(x)
+            if card.labels > 1:
+                return torch.as_tensor(y)
+            if scale.output_mean is not None:
+                return torch.as_tensor(y * scale.output_std + scale.output_mean)
+            return torch.as_tensor(y * std + mean if scale.kind == "standardise" else y)
+
+    return GreyValues().eval().requires_grad_(False)
+
+
+def write_graph(model: Model, path: Path) -> list[Trial]:
+    """Write the graph and compare it with ours at three sizes, once on two images.
+
+    Where a network pads what its strides do not divide, the graph does as well; if it
+    cannot, sizes have to be multiples of the strides, which the file then says.
+
+    Raises
+    ------
+    ModelError
+        If the network cannot be written as a graph, or the graph gives other values.
+    """
+    network, spec = grey_network(model), spec_of(model)
+    try:
+        return _written(network, model, path, _sizes(spec, odd=True))
+    except ModelError:
+        if max(spec.stride) == 1:
+            raise
+    return _written(network, model, path, _sizes(spec, odd=False))
+
+
+def spec_of(model: Model) -> NetworkSpec:
+    """What the network of a model has to be given."""
+    from napari_geosr.networks.spec import NetworkSpec
+
+    spec = model.network().spec
+    assert isinstance(spec, NetworkSpec)
+    return spec
+
+
+def _written(
+    network: nn.Module, model: Model, path: Path, sizes: list[tuple[int, ...]]
+) -> list[Trial]:
+    import torch
+
+    spec = spec_of(model)
+    images = [
+        _image(model.card, size, n) for size, n in zip(sizes, (1, 1, 2), strict=True)
+    ]
+    names = ["z", "y", "x"][-len(spec.axes) :]
+    free = {
+        INPUT: {0: "batch"} | dict(enumerate(names, start=2)),
+        OUTPUT: {0: "batch"}
+        | {i: f"{name}_out" for i, name in enumerate(names, start=2)},
+    }
+    try:
+        with warnings.catch_warnings(), torch.no_grad(), _plain_layers(network):
+            # Of tracing: whether its guesses hold is what the comparison is for.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network,
+                (torch.from_numpy(images[0]),),
+                str(path),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_axes=free,
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    except Exception as error:  # of torch's exporter: any kind
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"The network of {model.card.name} cannot be written as an ONNX graph "
+            f"({type(error).__name__}: {reason})."
+        ) from error
+    _describe(model.card, path, _multiples(spec, sizes))
+    return [_compared(network, path, image, model.card) for image in images]
+
+
+@contextmanager
+def _plain_layers(network: nn.Module) -> Iterator[None]:
+    """Networks of mixed scales as convolutions, which other programs have.
+
+    Here they compute all layers in one buffer, strip by strip; the comparison, outside
+    of this context, shows that it is the same.
+    """
+    from napari_geosr.networks._mixed_scale import MixedScale
+
+    mixed = [module for module in network.modules() if isinstance(module, MixedScale)]
+    for module in mixed:
+        module.mixed = MethodType(_mixed, module)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for module in mixed:
+            del module.mixed
+
+
+def _mixed(module: MixedScale, x: Tensor, weight: Tensor) -> Tensor:
+    import torch
+    from torch.nn import functional
+
+    n_axes = x.ndim - 2
+    convolve: Any = functional.conv3d if n_axes == 3 else functional.conv2d
+    maps = x
+    for d, w, b in zip(module.dilations, module.weights, module.biases, strict=True):
+        new = torch.relu(convolve(maps, w, b, padding=d, dilation=d))
+        maps = torch.cat([maps, new], dim=1)
+    y: Tensor = convolve(maps, weight.reshape(*weight.shape, *(1,) * n_axes))
+    return y
+
+
+def _sizes(spec: NetworkSpec, *, odd: bool) -> list[tuple[int, ...]]:
+    """Three sizes that the network takes; at the first one the graph is written.
+
+    With `odd` the first and the last are no multiples of the strides.
+    """
+    grids = [
+        -(-max(n, least) // stride)
+        for n, least, stride in zip(
+            _TRIAL[len(spec.axes)], spec.minimum_size, spec.stride, strict=True
+        )
+    ]
+    more = ((0, 1), (1, 0), (2, 2)) if odd else ((0, 0), (1, 0), (2, 0))
+    return [
+        tuple(
+            (n + grid) * stride + (rest if stride == 1 else rest % stride)
+            for n, stride in zip(grids, spec.stride, strict=True)
+        )
+        for grid, rest in more
+    ]
+
+
+def _multiples(spec: NetworkSpec, sizes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """What sizes have to be multiples of, if only such were tried."""
+    fit = all(
+        n % s == 0 for size in sizes for n, s in zip(size, spec.stride, strict=True)
+    )
+    return spec.stride if fit else (1,) * len(spec.stride)
+
+
+def _image(card: ModelCard, size: tuple[int, ...], samples: int) -> Array:
+    """Structure and noise on the scale that the graph takes."""
+    rng = np.random.default_rng(sum(size))
+    shape = (samples, card.adjacent_slices, *size)
+    waves = np.ones(shape)
+    for axis, n in enumerate(size, start=2):
+        wave = np.sin(np.linspace(0, 7, n))
+        waves = waves * wave.reshape(
+            [-1 if i == axis else 1 for i in range(len(shape))]
+        )
+    image = 0.5 + 0.3 * waves + 0.08 * rng.standard_normal(shape)
+    scale = card.normalisation
+    if scale.kind in ("unit", "percentiles"):
+        return image.clip(0, 1).astype(np.float32)
+    mean, std = (scale.mean or 100.0), (scale.std or 20.0)
+    image = (image - 0.5) * 3 * std + mean
+    return image.astype(np.float32)
+
+
+def _compared(network: nn.Module, path: Path, image: Array, card: ModelCard) -> Trial:
+    import onnxruntime
+    import torch
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = max(1, torch.get_num_threads())
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        [theirs] = session.run([OUTPUT], {INPUT: image})
+    except Exception as error:  # of onnxruntime: any kind
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"The ONNX graph of {card.name} does not run ({reason}). It was not kept."
+        ) from error
+    with torch.no_grad():
+        ours: Array = network(torch.from_numpy(image)).numpy()
+    difference = np.inf
+    if theirs.shape == ours.shape:
+        difference = float(np.abs(theirs - ours).max()) / (float(ours.std()) or 1.0)
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            f"The ONNX graph of {card.name} gives other values than its network, "
+            f"{difference:.2g} standard deviations apart on an image of "
+            f"{' × '.join(map(str, image.shape[2:]))}. It was not kept."
+        )
+    return Trial(image, ours, difference)
+
+
+def _describe(card: ModelCard, path: Path, multiples: tuple[int, ...]) -> None:
+    """Write into the file what it is."""
+    import onnx
+
+    model = onnx.load(str(path))
+    takes, gives = in_words(card)
+    model.doc_string = f"{card.title}. {card.description}"
+    onnx.helper.set_model_props(
+        model,
+        {
+            "name": card.name,
+            "licence": card.licence,
+            "axes": f"batch, channel, {', '.join(card.axes.lower())}",
+            "takes": takes,
+            "gives": gives,
+            "sizes": f"multiples of {', '.join(map(str, multiples))}",
+            "upscale_factor": str(card.upscale_factor),
+            "weights_sha256": card.weights_sha256,
+        },
+    )
+    onnx.save(model, str(path))

@@ -1,0 +1,28 @@
+"""ONNX: one graph from grey values to grey values, for onnxruntime and its like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_geosr.models.exports import _graph
+
+if TYPE_CHECKING:
+    from napari_geosr.models.bundle import Model
+
+TITLE = "ONNX"
+SUFFIX = ".onnx"
+
+
+def write(model: Model, path: Path) -> float:
+    """Write the model; return the largest difference from ours.
+
+    Raises
+    ------
+    ConfigError
+        If a library is missing.
+    ModelError
+        If it cannot be written, or gives other values.
+    """
+    _graph.needed("onnx", "onnxruntime")
+    return max(trial.difference for trial in _graph.write_graph(model, path))

@@ -1,0 +1,468 @@
+"""Packages of the BioImage.IO model zoo: a description, weights and a test.
+
+Read with bioimageio.spec (MIT licence; the extra ``zoo``), by path, address or
+identifier. Weights are taken as ONNX graphs, or as state dicts of networks that are
+known here by name; a package's own Python code and TorchScript programs are never run.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ModelError
+from napari_geosr.models.card import Modality
+from napari_geosr.models.foreign import careamics, scales
+from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, Task, name_of
+from napari_geosr.models.foreign.onnx_graph import read_graph
+from napari_geosr.models.foreign.tensors import read_file, state_in
+from napari_geosr.networks.foreign import NetworkConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+#: What a description is called in a folder.
+DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml", "model.yaml")
+#: Largest difference from the package's own test, in units of its spread.
+_TOLERANCE = 1e-3
+#: Part of a window of fixed size that overlaps with the next.
+_OVERLAP = 4
+_MICROSCOPY: dict[str, Modality] = {
+    "fluorescence": "fluorescence",
+    "light-sheet": "fluorescence",
+    "confocal": "fluorescence",
+    "electron": "electron",
+    "em": "electron",
+    "brightfield": "light",
+    "phase-contrast": "light",
+    "dic": "light",
+    "ct": "ct",
+    "x-ray": "ct",
+    "tomography": "ct",
+    "mri": "mri",
+}
+_SPACES = ("z", "y", "x")
+
+
+def draft(source: str, channel: int | None = None) -> Draft:
+    """Take the network of a package.
+
+    Parameters
+    ----------
+    source : str
+        Path of a zip, a folder or a description; an address or an identifier.
+    channel : int, optional
+        Which channel of the result is wanted where it has several.
+
+    Raises
+    ------
+    ModelError
+        If bioimageio.spec is missing, the package cannot be read, or its network is of
+        a kind that cannot be had here.
+    """
+    with _opened(source) as given:
+        return _draft(_description(given, source), source, channel)
+
+
+def _draft(description: Any, source: str, channel: int | None) -> Draft:
+    axes = _Axes.of(description, source)
+    config, weights = _network(description, axes, source)
+    tags = {str(tag).lower() for tag in description.tags}
+    pre, post = (
+        [(str(op.id), op.kwargs) for op in operations if str(op.id) != "custom"]
+        for operations in (
+            description.inputs[0].preprocessing,
+            description.outputs[0].postprocessing,
+        )
+    )
+    _refuse_custom(description, source)
+    config = _with_channels(config, description, channel, source)
+    task = _task(tags, config.upscale_factor)
+    scale = scales.scales_of(pre, post, restores=task != "translate")
+    config = config.model_copy(update={"before": scale.before, "after": scale.after})
+    remarks = [*scale.remarks]
+    if config.in_channels > 1:
+        remarks.append(RGB_REMARK)
+    if config.window:
+        remarks.append(f"It takes windows of {_by(config.window)} voxels alone.")
+    return Draft(
+        name=name_of(str(description.name)),
+        title=str(description.name),
+        task=task,
+        origin="bioimageio",
+        config=config,
+        weights=weights,
+        normalisation=scale.normalisation,
+        description=f"{str(description.description).rstrip('.')}. Imported from the "
+        f"BioImage.IO package {getattr(description, 'id', None) or Path(source).name}.",
+        licence=str(description.license or "unknown: ask its authors"),
+        citation="; ".join(_citation(entry) for entry in description.cite),
+        not_for=(
+            "Images of another kind than it was trained on, see its page; measuring, "
+            "before it was compared with the truth on scans of your kind."
+        ),
+        trained_on=_trained_on(description),
+        modalities=tuple(dict.fromkeys(m for t, m in _MICROSCOPY.items() if t in tags)),
+        voxel_size=axes.voxel_size,
+        unit=axes.unit,
+        remarks=tuple(remarks),
+        provenance={
+            "package": str(getattr(description, "id", None) or Path(source).name),
+            "version": str(getattr(description, "version", None) or ""),
+            "authors": [str(author.name) for author in description.authors],
+        },
+        check=_test(description, pre, post, source),
+    )
+
+
+def is_package(path: Path) -> bool:
+    """Whether a folder, or a file's name, is that of a package."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in DESCRIPTIONS)
+    return path.suffix.lower() in (".zip", ".yaml", ".yml")
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[Any]:
+    """What the library reads; a zip is closed when all of it was read."""
+    path = Path(source)
+    if path.is_dir():
+        path = next(path / n for n in DESCRIPTIONS if (path / n).is_file())
+    if path.suffix.lower() != ".zip" or not path.exists():
+        yield path if path.exists() else source
+        return
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ModelError(f"{path} is not a readable zip file ({error}).") from error
+    with archive:
+        yield archive
+
+
+def _description(given: Any, source: str) -> Any:
+    try:
+        from bioimageio.spec import load_model_description
+    except ImportError as error:
+        raise ModelError(
+            "BioImage.IO packages need the library bioimageio.spec, which is not "
+            "installed. Install it: pip install 'napari-geosr[zoo]'"
+        ) from error
+    path = Path(source)
+    try:
+        return load_model_description(
+            given, format_version="latest", perform_io_checks=False
+        )
+    except Exception as error:  # of the network, of files, of pydantic
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if path.exists():
+            raise ModelError(
+                f"{source} is not a BioImage.IO model that can be read ({reason})."
+            ) from error
+        raise ModelError(
+            f"There is no file {source}, and no BioImage.IO model of that name could "
+            f"be had ({reason}). Check the name and the network, or download its zip "
+            "from bioimage.io."
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """What the description says of the network's input."""
+
+    ndim: int
+    channels: int
+    multiple_of: tuple[int, ...]
+    minimum_size: tuple[int, ...]
+    fixed: tuple[int | None, ...]
+    voxel_size: tuple[float, float] | None
+    unit: str | None
+
+    @classmethod
+    def of(cls, description: Any, source: str) -> _Axes:
+        inputs, outputs = description.inputs, description.outputs
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ModelError(
+                f"{source} takes {len(inputs)} images and gives {len(outputs)}; models "
+                "of one image each can be imported."
+            )
+        names = [str(axis.id) for axis in inputs[0].axes]
+        kinds = [str(axis.type) for axis in inputs[0].axes]
+        spatial = [name for name in names if name in _SPACES]
+        expected = ["batch", "channel", *("space" for _ in spatial)]
+        if kinds != expected or tuple(spatial) not in (_SPACES, _SPACES[1:]):
+            raise ModelError(
+                f"{source} takes axes {', '.join(names)}; batch, channel, (z,) y, x in "
+                "this order can be imported. Packages made with TensorFlow have "
+                "another order."
+            )
+        colours = [str(name).lower() for name in inputs[0].axes[1].channel_names]
+        if len(colours) != 1 and "".join(c[:1] for c in colours) != "rgb":
+            raise ModelError(
+                f"{source} takes {len(colours)} channels ({', '.join(colours[:4])}); "
+                "models of one channel, or of red, green and blue, can be imported."
+            )
+        sizes = inputs[0].axes[2:]
+        multiples, least, fixed = [], [], []
+        for axis in sizes:
+            step, minimum = getattr(axis.size, "step", 1), getattr(axis.size, "min", 1)
+            # Sizes of 33, 49, 65, …: none but the smallest is a multiple of anything.
+            odd = minimum % step != 0
+            multiples.append(1 if odd else step)
+            least.append(minimum)
+            is_fixed = isinstance(axis.size, int)
+            fixed.append(axis.size if is_fixed else minimum if odd else None)
+        units = {str(axis.unit) for axis in sizes if axis.unit is not None}
+        scale = [float(axis.scale) for axis in sizes]
+        unit = _UNITS.get(units.pop()) if len(units) == 1 else None
+        return cls(
+            ndim=len(spatial),
+            channels=len(colours),
+            multiple_of=tuple(multiples),
+            minimum_size=tuple(least),
+            fixed=tuple(fixed),
+            voxel_size=(min(scale), max(scale)) if unit else None,
+            unit=unit,
+        )
+
+
+_UNITS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter": "m"}
+
+
+def _network(
+    description: Any, axes: _Axes, source: str
+) -> tuple[NetworkConfig, dict[str, Tensor]]:
+    """Config and weights from the first kind of weights that can be had."""
+    reasons = []
+    state = description.weights.pytorch_state_dict
+    if state is not None:
+        found = _known_network(state, source)
+        if found is not None:
+            return found
+        reasons.append(
+            f"its state dict needs the code of {state.architecture.callable}, which is "
+            "not run"
+        )
+    onnx = description.weights.onnx
+    if onnx is not None:
+        try:
+            return _graph_network(onnx, description, axes)
+        except ModelError as error:
+            reasons.append(str(error).rstrip("."))
+    if description.weights.torchscript is not None:
+        reasons.append("TorchScript weights are programs and are not run")
+    kinds = ", ".join(description.weights.available_formats)
+    why = "; ".join(reasons) or f"its weights are {kinds}"
+    raise ModelError(
+        f"{source} cannot be imported: {why}. ONNX weights of plain operators, or a "
+        "state dict of a CAREamics U-Net, can."
+    )
+
+
+def _known_network(
+    entry: Any, source: str
+) -> tuple[NetworkConfig, dict[str, Tensor]] | None:
+    architecture = entry.architecture
+    place = str(getattr(architecture, "import_from", ""))
+    if not place.startswith("careamics.") or str(architecture.callable) != "UNet":
+        return None
+    shape = careamics.shape_of(architecture.kwargs, source)
+    with _on_disk(entry, ".pth") as path:
+        state, _ = state_in(read_file(path))
+    state = {key.removeprefix("model."): tensor for key, tensor in state.items()}
+    return careamics.config_of(shape), careamics.weights_of(state)
+
+
+def _graph_network(
+    entry: Any, description: Any, axes: _Axes
+) -> tuple[NetworkConfig, dict[str, Tensor]]:
+    beside = getattr(entry, "external_data", None)
+    with _on_disk(entry, ".onnx", beside) as path:
+        graph = read_graph(path)
+    sizes = graph.sizes[2:] or (None,) * axes.ndim
+    fixed = [a or b for a, b in zip(axes.fixed, sizes, strict=True)]
+    # What the description calls fixed is so only if the graph says the same.
+    is_fixed = any(n is not None for n in sizes)
+    window = tuple(n or _LARGE[axes.ndim] for n in fixed) if is_fixed else ()
+    config = NetworkConfig(
+        format="graph",
+        settings=graph.settings.model_dump(mode="json"),
+        ndim=3 if axes.ndim == 3 else 2,
+        in_channels=axes.channels,
+        out_channels=_channels(description.outputs[0]),
+        upscale_factor=_factor(description),
+        multiple_of=() if window else axes.multiple_of,
+        minimum_size=window or axes.minimum_size,
+        local=not window,
+        window=window,
+        overlap=min(window) // _OVERLAP if window else 0,
+    )
+    return config, {f"inner.{name}": t for name, t in graph.weights.items()}
+
+
+#: Window along an axis that may have any size, where another one is fixed.
+_LARGE = {2: 512, 3: 64}
+
+
+@contextmanager
+def _on_disk(entry: Any, suffix: str, beside: Any = None) -> Iterator[Path]:
+    """A file of the package in a folder of its own, while it is read."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        if beside is not None:
+            name = Path(str(beside.source)).name
+            (Path(folder) / name).write_bytes(_bytes(beside))
+        path = Path(folder) / f"weights{suffix}"
+        path.write_bytes(_bytes(entry))
+        yield path
+
+
+def _bytes(entry: Any) -> bytes:
+    """A file of the package; its checksum is compared with the description's."""
+    try:
+        content: bytes = entry.get_reader(progressbar=False).read()
+    except Exception as error:  # of the network, of zips, of checksums
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(
+            f"The package's file {entry.source} is not there or damaged ({reason})."
+        ) from error
+    return content
+
+
+def _channels(tensor: Any) -> int:
+    return next(
+        (len(a.channel_names) for a in tensor.axes if str(a.type) == "channel"), 1
+    )
+
+
+def _factor(description: Any) -> int:
+    """Output voxels per input voxel, the same along all axes."""
+    entering = {str(a.id): float(a.scale) for a in description.inputs[0].axes[2:]}
+    factors = set()
+    for axis in description.outputs[0].axes:
+        if str(axis.id) in entering:
+            if getattr(axis.size, "offset", 0):
+                raise ModelError(
+                    "The package's result is smaller than its input by a margin, which "
+                    "is not supported."
+                )
+            factors.add(entering[str(axis.id)] / float(axis.scale))
+    factor = factors.pop() if len(factors) == 1 else 0.0
+    if factor < 1 or factor != int(factor):
+        raise ModelError(
+            "The package scales the axes differently, or makes images smaller, which "
+            "is not supported."
+        )
+    return int(factor)
+
+
+def _with_channels(
+    config: NetworkConfig, description: Any, channel: int | None, source: str
+) -> NetworkConfig:
+    n_in, n_out = config.in_channels, config.out_channels
+    if channel is not None:
+        if not 0 <= channel < n_out:
+            raise ModelError(
+                f"{source} gives channels 0 to {n_out - 1}, not {channel}."
+            )
+        return config.model_copy(update={"output_channel": channel})
+    if n_out not in (1, n_in):
+        names = [
+            str(n)
+            for a in description.outputs[0].axes
+            for n in getattr(a, "channel_names", ())
+        ]
+        raise ModelError(
+            f"{source} gives {n_out} channels ({', '.join(names[:4])}). Choose one: "
+            f"--channel 0 to --channel {n_out - 1}."
+        )
+    return config
+
+
+def _refuse_custom(description: Any, source: str) -> None:
+    tensors = (*description.inputs, *description.outputs)
+    for tensor in tensors:
+        operations = getattr(tensor, "preprocessing", None) or getattr(
+            tensor, "postprocessing", ()
+        )
+        if any(str(op.id) == "custom" for op in operations or ()):
+            raise ModelError(
+                f"{source} brings Python code for its grey values, which is not run."
+            )
+
+
+def _task(tags: set[str], factor: int) -> Task:
+    if factor > 1:
+        return "super-resolution"
+    words = ("denois", "restor", "deblur", "deconvol", "noise2", "n2v", "care")
+    return "denoise" if any(w in tag for tag in tags for w in words) else "translate"
+
+
+def _citation(entry: Any) -> str:
+    doi = getattr(entry, "doi", None)
+    return f"{entry.text} doi:{doi}" if doi else str(entry.text)
+
+
+def _trained_on(description: Any) -> str:
+    data = getattr(description, "training_data", None)
+    name = getattr(data, "name", None) or getattr(data, "id", None)
+    return str(name) if name else "unknown: the package does not say"
+
+
+def _test(
+    description: Any,
+    pre: Sequence[scales.Operation],
+    post: Sequence[scales.Operation],
+    source: str,
+) -> Callable[[nn.Module], None]:
+    """A check against the result that came with the package."""
+    tensors = (description.inputs[0].test_tensor, description.outputs[0].test_tensor)
+    if None in tensors:
+        return lambda _network: None
+    given, expected = (_array(tensor) for tensor in tensors)
+
+    def check(network: nn.Module) -> None:
+        """Run the network alone, with the package's own operations around it."""
+        import torch
+
+        x = scales.apply(pre, given, None)
+        inner: Any = network.inner
+        with torch.no_grad():
+            y = inner(torch.from_numpy(np.asarray(x, np.float32))).numpy()
+        y = scales.apply(post, y, given)
+        if y.shape != expected.shape:
+            raise ModelError(
+                f"{source}: the network gives shape {y.shape} for the package's test "
+                f"and {expected.shape} was expected, so it was not kept."
+            )
+        spread = float(expected.std()) or 1.0
+        difference = float(np.abs(y - expected).max()) / spread
+        if not difference <= _TOLERANCE:
+            raise ModelError(
+                f"{source}: the result on the package's own test differs by "
+                f"{difference:.2g} standard deviations from the one expected, so it "
+                "was not kept."
+            )
+
+    return check
+
+
+def _array(tensor: Any) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = np.load(
+            io.BytesIO(_bytes(tensor)), allow_pickle=False
+        )
+    except ValueError as error:
+        raise ModelError(f"The package's test {tensor.source} is damaged.") from error
+    return array
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return " × ".join(map(str, sizes))

@@ -1,0 +1,198 @@
+"""Checkpoints of CAREamics: Noise2Void, CARE and Noise2Noise with its U-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.models.card import Normalisation
+from napari_geosr.models.foreign.draft import Draft, name_of
+from napari_geosr.networks.foreign import NetworkConfig
+from napari_geosr.networks.foreign_formats import careamics as format_
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: What CAREamics adds to a standard deviation, and to a range.
+_EPS_STD, _EPS_RANGE = 1e-6, 1e-8
+_METHODS = {
+    "n2v": "Noise2Void",
+    "n2v2": "N2V2",
+    "structn2v": "structN2V",
+    "care": "CARE",
+    "n2n": "Noise2Noise",
+}
+
+
+def is_checkpoint(found: Mapping[str, Any]) -> bool:
+    """Whether a file held what CAREamics saves."""
+    settings = found.get("hyper_parameters")
+    return (
+        isinstance(settings, Mapping)
+        and "state_dict" in found
+        and ("algorithm_config" in settings or "algorithm" in settings)
+    )
+
+
+def draft(path: Path, found: Mapping[str, Any]) -> Draft:
+    """Take the network of a checkpoint.
+
+    Raises
+    ------
+    ModelError
+        If it is of another kind than the U-Net, or takes several channels.
+    """
+    settings = found["hyper_parameters"]
+    algorithm = settings.get("algorithm_config", settings)
+    kind = str(algorithm.get("algorithm", ""))
+    if kind not in _METHODS or not isinstance(algorithm.get("model"), Mapping):
+        raise ModelError(
+            f"{path} is a checkpoint of CAREamics for {kind or 'an unknown method'}; "
+            f"those that can be imported are {', '.join(_METHODS.values())}."
+        )
+    shape = shape_of(algorithm["model"], str(path))
+    state = {
+        str(key).removeprefix("model."): tensor
+        for key, tensor in found["state_dict"].items()
+        if str(key).startswith("model.")
+    }
+    data = (found.get("datamodule_hyper_parameters") or {}).get("data_config") or {}
+    normalisation, remark = _normalisation(data)
+    info = found.get("careamics_info") or {}
+    method = _METHODS[kind]
+    return Draft(
+        name=name_of(str(info.get("experiment_name") or path.stem)),
+        title=f"{method} by CAREamics: {info.get('experiment_name') or path.stem}",
+        task="denoise",
+        origin="careamics",
+        config=config_of(shape),
+        weights=weights_of(state),
+        normalisation=normalisation,
+        description=(
+            f"Removes noise: a U-Net of {shape.depth} levels that CAREamics trained by "
+            f"{method}, imported from {path.name}."
+        ),
+        not_for=(
+            "Scans of another kind, or with other noise, than it was trained on; "
+            "measuring, before it was compared with the truth on scans of your kind."
+        ),
+        remarks=(remark,) if remark else (),
+        provenance={
+            "library": f"CAREamics {info.get('version', 'of unknown version')}",
+            "algorithm": kind,
+        },
+    )
+
+
+def shape_of(model: Mapping[str, Any], where: str) -> format_.Settings:
+    """Settings of the U-Net from those of a CAREamics model.
+
+    Raises
+    ------
+    ModelError
+        If it is another network or takes or gives several channels.
+    """
+    known = format_.Settings.model_fields
+    architecture = str(model.get("architecture", "UNet"))
+    if architecture != "UNet":
+        raise ModelError(f"{where}: the network {architecture} cannot be imported.")
+    try:
+        shape = format_.Settings.create(
+            **{k: v for k, v in model.items() if k in known}
+        )
+    except ConfigError as error:
+        raise ModelError(
+            f"{where}: its U-Net is of an unknown kind: {error}"
+        ) from error
+    if (shape.in_channels, shape.num_classes) != (1, 1):
+        raise ModelError(
+            f"{where} was trained on {shape.in_channels} channels and gives "
+            f"{shape.num_classes}; models of one channel can be imported."
+        )
+    return shape
+
+
+def config_of(shape: format_.Settings) -> NetworkConfig:
+    """The adapter's config for a U-Net of this shape."""
+    return NetworkConfig(
+        format="careamics",
+        settings=shape.model_dump(mode="json"),
+        ndim=shape.conv_dims,
+        multiple_of=(2**shape.depth,) * shape.conv_dims,
+    )
+
+
+def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by the names that the adapter has for them."""
+    return {
+        f"inner.{key}": tensor
+        for key, tensor in state.items()
+        if not key.endswith(".kernel")  # of the blur: some versions save it
+    }
+
+
+def _normalisation(data: Mapping[str, Any]) -> tuple[Normalisation, str]:
+    """How training data were scaled, and a sentence where that is not known."""
+    given = data.get("normalization")
+    scheme = given if isinstance(given, Mapping) else {}
+    kind = scheme.get("name", "mean_std")
+    if kind == "none":
+        return _stored(0.0, 1.0, 0.0, 1.0), ""
+    pairs = {
+        "mean_std": (("input_means", "input_stds"), ("target_means", "target_stds")),
+        "quantile": (
+            ("input_lower_quantile_values", "input_upper_quantile_values"),
+            ("target_lower_quantile_values", "target_upper_quantile_values"),
+        ),
+        "min_max": (("input_mins", "input_maxes"), ("target_mins", "target_maxes")),
+    }.get(str(kind))
+    if pairs is None:
+        return Normalisation(), _UNKNOWN
+    source, target = (_two(scheme, pair) for pair in pairs)
+    if not scheme:  # before 0.2
+        source = _two(data, ("image_means", "image_stds"))
+        target = _two(data, ("target_means", "target_stds"))
+    if source is None:
+        return Normalisation(), _UNKNOWN
+    scales = []
+    for first, second in (source, target or source):
+        if kind == "mean_std":
+            scales += [first, second + _EPS_STD]
+        else:
+            scales += [first, second - first + _EPS_RANGE]
+    if scheme.get("skip_target"):  # it learned grey values as they are
+        scales[2:] = [0.0, 1.0]
+    return _stored(*scales), ""
+
+
+_UNKNOWN = (
+    "How the training data were scaled is not in the file: volumes are scaled by their "
+    "own mean and standard deviation."
+)
+
+
+def _two(
+    values: Mapping[str, Any], names: tuple[str, str]
+) -> tuple[float, float] | None:
+    found = []
+    for name in names:
+        value = values.get(name)
+        value = value[0] if isinstance(value, list | tuple) and value else value
+        if not isinstance(value, int | float):
+            return None
+        found.append(float(value))
+    return found[0], found[1]
+
+
+def _stored(
+    mean: float, std: float, output_mean: float, output_std: float
+) -> Normalisation:
+    return Normalisation(
+        kind="stored",
+        mean=mean,
+        std=std,
+        output_mean=output_mean,
+        output_std=output_std,
+    )

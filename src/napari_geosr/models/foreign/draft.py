@@ -1,0 +1,69 @@
+"""What an importer found: a network that others made, not yet a model of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_geosr.models.card import Modality, Normalisation
+from napari_geosr.networks.foreign import NetworkConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+RGB_REMARK = (
+    "The network takes colour images (RGB): the grey values are given on all three "
+    "channels, and the mean of the three results is taken."
+)
+Task = Literal["denoise", "super-resolution", "translate"]
+
+
+def _nothing(_network: nn.Module) -> None:
+    """No reference to compare with."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A foreign network with what is known of it.
+
+    Attributes
+    ----------
+    config : NetworkConfig
+        Without halo, stride and locality: those are measured.
+    weights : mapping of str to Tensor
+        State of `napari_geosr.networks.foreign.ForeignNetwork`.
+    origin : str
+        What it was made with, in a word: the card's method.
+    check : callable
+        Raises `ModelError` unless the network it is given reproduces the reference
+        result that came with the model, or that its own library computes.
+    remarks : tuple of str
+        Sentences for the card on what is done to fit it to volumes.
+    """
+
+    name: str
+    title: str
+    task: Task
+    origin: str
+    config: NetworkConfig
+    weights: Mapping[str, Tensor]
+    normalisation: Normalisation
+    description: str
+    licence: str = "unknown: ask its authors"
+    citation: str = ""
+    not_for: str = ""
+    trained_on: str = "unknown: the file does not say"
+    modalities: tuple[Modality, ...] = ()
+    voxel_size: tuple[float, float] | None = None
+    unit: str | None = None
+    remarks: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[nn.Module], None] = _nothing
+
+
+def name_of(text: str) -> str:
+    """A name for a card: small letters, digits, hyphens."""
+    name = re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")
+    return name or "imported"

@@ -1,0 +1,281 @@
+"""What BioImage.IO packages do to grey values, in the terms of our cards and networks.
+
+A package lists operations before and after its network. Those of the whole image come
+first and become the card's normalisation; what works value by value becomes part of
+the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ModelError
+from napari_geosr.models.card import Normalisation
+
+Array = npt.NDArray[Any]
+Operation = tuple[str, Any]
+
+_EPS = 1e-6
+#: Stands for no limit.
+_FAR = 3e38
+BACK_REMARK = (
+    "The package gives scaled values; here they are scaled back to the grey values of "
+    "the input."
+)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """How grey values reach the network and come back.
+
+    Attributes
+    ----------
+    before, after : tuple
+        Value by value, as `napari_geosr.networks.foreign.NetworkConfig` has it.
+    remarks : tuple of str
+        Sentences for the card.
+    """
+
+    normalisation: Normalisation
+    before: tuple[tuple[Any, ...], ...]
+    after: tuple[tuple[Any, ...], ...]
+    remarks: tuple[str, ...] = ()
+
+
+def scales_of(
+    before: Sequence[Operation], after: Sequence[Operation], *, restores: bool
+) -> Scales:
+    """Translate what a package does.
+
+    Parameters
+    ----------
+    before, after : sequence of (str, kwargs)
+        Name and settings of each operation.
+    restores : bool
+        Whether the result is an image like the input, so that it can be scaled back.
+
+    Raises
+    ------
+    ModelError
+        If an operation is unknown or in an order that cannot be had.
+    """
+    first = _Before()
+    for name, kwargs in before:
+        first.add(name, kwargs)
+    last: list[tuple[Any, ...]] = []
+    like_input = False
+    for name, kwargs in after:
+        if name in ("scale_range", "scale_mean_variance"):
+            if getattr(kwargs, "reference_tensor", None) is None or not restores:
+                raise _unknown(name, "after")
+            like_input = True
+        elif name != "ensure_dtype":
+            last += _by_value(name, kwargs, "after")
+    scaled = first.kind != "stored" or (first.mean, first.std) != (0.0, 1.0)
+    undone = [_inverse(op) for op in reversed(first.by_value) if op[0] == "linear"]
+    back = restores and (scaled or bool(undone)) and not _affine(last)
+    output: dict[str, float] = {}
+    if back:
+        last = [*last, *undone]
+        if first.kind == "stored":
+            output = {"output_mean": first.mean, "output_std": first.std}
+    else:
+        output = {"output_mean": 0.0, "output_std": 1.0}
+    own = {"mean": first.mean, "std": first.std} if first.kind == "stored" else {}
+    if first.percentiles is not None:
+        own["percentiles"] = first.percentiles  # type: ignore[assignment]
+    return Scales(
+        Normalisation.create(kind=first.kind, **own, **output),
+        tuple(first.by_value),
+        tuple(last),
+        (BACK_REMARK,) if back and not like_input else (),
+    )
+
+
+class _Before:
+    """What is done before the network, read one after the other."""
+
+    def __init__(self) -> None:
+        self.kind = "stored"
+        self.mean, self.std = 0.0, 1.0
+        self.percentiles: tuple[float, float] | None = None
+        self.by_value: list[tuple[Any, ...]] = []
+
+    def add(self, name: str, kwargs: Any) -> None:
+        """Take in the next operation."""
+        if name == "ensure_dtype":
+            return
+        if name in ("zero_mean_unit_variance", "scale_range"):
+            self.whole_image(name, kwargs)
+            return
+        for operation in _by_value(name, kwargs, "before"):
+            plain = self.kind == "stored" and not self.by_value
+            if operation[0] == "linear" and plain:
+                _, gain, offset = operation
+                self.mean -= offset * self.std / gain
+                self.std /= gain
+            else:
+                self.by_value.append(operation)
+
+    def whole_image(self, name: str, kwargs: Any) -> None:
+        """A scale that is taken from the whole image."""
+        axes = getattr(kwargs, "axes", None)
+        spatial = {"x", "y"}
+        if axes is not None and not spatial <= {str(axis) for axis in axes}:
+            raise _unknown(f"{name} over {', '.join(map(str, axes))}", "before")
+        if any(op[0] != "linear" for op in self.by_value):
+            raise _unknown(f"{name} after other operations", "before")
+        # Scales before it make no difference to a scale taken from the image.
+        self.by_value.clear()
+        self.kind, self.percentiles = "standardise", None
+        if name == "scale_range":
+            if getattr(kwargs, "reference_tensor", None) not in (None, "input"):
+                raise _unknown(f"{name} by another tensor", "before")
+            self.kind = "percentiles"
+            self.percentiles = (kwargs.min_percentile, kwargs.max_percentile)
+
+
+def _by_value(name: str, kwargs: Any, where: str) -> list[tuple[Any, ...]]:
+    if name == "scale_linear":
+        return [("linear", _one(kwargs.gain, where), _one(kwargs.offset, where))]
+    if name == "fixed_zero_mean_unit_variance":
+        std = _one(kwargs.std, where) + _EPS
+        return [("linear", 1 / std, -_one(kwargs.mean, where) / std)]
+    if name in ("sigmoid", "softmax"):
+        return [(name,)]
+    if name == "binarize":
+        return [("above", _one(kwargs.threshold, where))]
+    if name == "clip":
+        given = (
+            getattr(kwargs, "min_percentile", None),
+            getattr(kwargs, "max_percentile", None),
+        )
+        if given != (None, None):
+            raise _unknown("clip at percentiles", where)
+        low = -_FAR if kwargs.min is None else float(kwargs.min)
+        high = _FAR if kwargs.max is None else float(kwargs.max)
+        return [("clip", low, high)]
+    raise _unknown(name, where)
+
+
+def _inverse(operation: tuple[Any, ...]) -> tuple[Any, ...]:
+    _, gain, offset = operation
+    return ("linear", 1 / gain, -offset / gain)
+
+
+def _affine(operations: Sequence[tuple[Any, ...]]) -> bool:
+    """Whether values were brought to a scale of their own, clipping aside."""
+    return any(operation[0] != "clip" for operation in operations)
+
+
+def _one(value: Any, where: str) -> float:
+    """The number for the one channel there is."""
+    if isinstance(value, list | tuple):
+        if len(value) != 1:
+            raise _unknown("other numbers for every channel", where)
+        value = value[0]
+    return float(value)
+
+
+def _unknown(what: str, where: str) -> ModelError:
+    return ModelError(
+        f"The package has an operation {where} its network that cannot be had here: "
+        f"{what}."
+    )
+
+
+def apply(operations: Sequence[Operation], x: Array, reference: Array | None) -> Array:
+    """Do what the package says, to the letter, for a comparison with its test result.
+
+    Parameters
+    ----------
+    x : ndarray
+        Test tensor or the network's result.
+    reference : ndarray or None
+        The input before its operations, for results scaled by it.
+    """
+    x = x.astype(np.float64)
+    for name, kwargs in operations:
+        x = _REFERENCE[name](x, kwargs, reference) if name in _REFERENCE else x
+    return x
+
+
+def _axes(kwargs: Any, x: Array) -> tuple[int, ...]:
+    """All axes but those of batch and channel that are left out."""
+    axes = getattr(kwargs, "axes", None)
+    if axes is None:
+        return tuple(range(x.ndim))
+    first = 0 if "batch" in {str(a) for a in axes} else 1
+    channel = "channel" in {str(a) for a in axes}
+    return tuple(i for i in range(first, x.ndim) if i != 1 or channel)
+
+
+def _standardised(x: Array, kwargs: Any, _reference: Array | None) -> Array:
+    axes = _axes(kwargs, x)
+    mean, std = x.mean(axes, keepdims=True), x.std(axes, keepdims=True)
+    return np.asarray((x - mean) / (std + kwargs.eps))
+
+
+def _ranged(x: Array, kwargs: Any, reference: Array | None) -> Array:
+    of = x if getattr(kwargs, "reference_tensor", None) is None else reference
+    assert of is not None
+    axes = _axes(kwargs, of)
+    low, high = (
+        np.percentile(of, q, axis=axes, keepdims=True)
+        for q in (kwargs.min_percentile, kwargs.max_percentile)
+    )
+    return np.asarray((x - low) / (high - low + kwargs.eps))
+
+
+def _like(x: Array, kwargs: Any, reference: Array | None) -> Array:
+    assert reference is not None
+    axes = _axes(kwargs, x)
+    mean, std = x.mean(axes, keepdims=True), x.std(axes, keepdims=True)
+    theirs = reference.mean(axes, keepdims=True), reference.std(axes, keepdims=True)
+    return np.asarray(
+        (x - mean) / (std + kwargs.eps) * (theirs[1] + kwargs.eps) + theirs[0]
+    )
+
+
+def _pointwise(name: str) -> Callable[[Array, Any, Array | None], Array]:
+    def apply_one(x: Array, kwargs: Any, _reference: Array | None) -> Array:
+        """Do it value by value."""
+        [operation] = _by_value(name, kwargs, "before or after")
+        match operation:
+            case ("linear", gain, offset):
+                x = x * gain + offset
+            case ("sigmoid",):
+                x = 1 / (1 + np.exp(-x))
+            case ("softmax",):
+                e = np.exp(x - x.max(1, keepdims=True))
+                x = e / e.sum(1, keepdims=True)
+            case ("above", threshold):
+                x = (x > threshold).astype(np.float64)
+            case ("clip", low, high):
+                x = np.clip(x, low, high)
+        return np.asarray(x)
+
+    return apply_one
+
+
+_REFERENCE: dict[str, Callable[[Array, Any, Array | None], Array]] = {
+    "zero_mean_unit_variance": _standardised,
+    "scale_range": _ranged,
+    "scale_mean_variance": _like,
+    **{
+        name: _pointwise(name)
+        for name in (
+            "scale_linear",
+            "fixed_zero_mean_unit_variance",
+            "sigmoid",
+            "softmax",
+            "binarize",
+            "clip",
+        )
+    },
+}

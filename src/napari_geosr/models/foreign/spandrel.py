@@ -1,0 +1,169 @@
+"""Weights for planes that spandrel knows: super-resolution, denoising; RGB or grey."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.models.card import Normalisation
+from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, Task, name_of
+from napari_geosr.models.foreign.tensors import some_names, state_in
+from napari_geosr.networks.foreign import NetworkConfig
+from napari_geosr.networks.foreign_formats import spandrel as format_
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Largest difference from the library's own result, on a scale from 0 to 1.
+_TOLERANCE = 1e-3
+RANGE_REMARK = (
+    "It knows grey values from 0 to 1. Bytes are divided by 255, values between 0 and "
+    "1 are taken as they are, all others are scaled from lowest to highest; the result "
+    "is scaled back and never leaves that range."
+)
+_DENOISER_REMARK = (
+    "Denoisers of this kind were trained for noise of one strength on that scale; "
+    "whether it is that of your scan, only the result shows."
+)
+
+
+def draft(path: Path, found: Mapping[str, Any]) -> Draft:
+    """Recognise the network whose tensors a file held.
+
+    Raises
+    ------
+    ModelError
+        If spandrel is missing, or knows no network for images with these tensors.
+    """
+    state, holder = state_in(found)
+    if not state:
+        raise ModelError(f"{path} holds no tensors by name: it is no file of weights.")
+    descriptor = recognised(path, state)
+    architecture = descriptor.architecture
+    config = NetworkConfig(
+        format="spandrel",
+        settings={"architecture": str(architecture.id)},
+        in_channels=descriptor.input_channels,
+        out_channels=descriptor.output_channels,
+        upscale_factor=descriptor.scale,
+        multiple_of=(_multiple(descriptor),) * 2,
+        minimum_size=(max(1, descriptor.size_requirements.minimum),) * 2,
+        after=(("clip", 0.0, 1.0),),
+    )
+    scale = descriptor.scale
+    task: Task = "super-resolution" if scale > 1 else "denoise"
+    channels = "colour" if descriptor.input_channels > 1 else "grey"
+    does = f"Enlarges images {scale} times" if scale > 1 else "Restores images"
+    remarks = [RANGE_REMARK]
+    if descriptor.input_channels > 1:
+        remarks.append(RGB_REMARK)
+    if task == "denoise":
+        remarks.append(_DENOISER_REMARK)
+    if holder:
+        remarks.append(f"The file's tensors under {holder!r} are used.")
+    network = format_.SpandrelNetwork(descriptor)
+    return Draft(
+        name=name_of(path.stem),
+        title=f"{architecture.name}: {path.stem}",
+        task=task,
+        origin="spandrel",
+        config=config,
+        weights={f"inner.{key}": t for key, t in network.state_dict().items()},
+        normalisation=Normalisation(kind="unit"),
+        description=(
+            f"{does}, slice by slice: a network of the kind {architecture.name} "
+            f"({', '.join([*descriptor.tags, channels])}), imported from {path.name}. "
+            "What it was trained on is not in the file."
+        ),
+        not_for=(
+            "Measuring, before it was compared with the truth on scans of your kind: "
+            "networks of this family are made for photographs and invent detail."
+        ),
+        modalities=("photo",),
+        remarks=tuple(remarks),
+        provenance={"library": f"spandrel {format_.version()}"},
+        check=_same_as(descriptor),
+    )
+
+
+def recognised(path: Path, state: Mapping[str, Any]) -> Any:
+    """The library's descriptor of a network for images.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    try:
+        library = format_.library()
+    except ConfigError as error:
+        raise ModelError(str(error)) from error
+    version = format_.version()
+    try:
+        descriptor = library.ModelLoader().load_from_state_dict(dict(state))
+    except library.UnsupportedModelError as error:
+        raise ModelError(
+            f"{path}: spandrel {version} knows no network with these tensors "
+            f"({some_names(state)}). A newer spandrel may: pip install -U spandrel"
+        ) from error
+    except Exception as error:  # near misses fail anywhere in its code
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(
+            f"{path}: its tensors ({some_names(state)}) look like a network that "
+            f"spandrel {version} knows, but do not fit it ({reason}). It is a variant "
+            "that cannot be used."
+        ) from error
+    channels = (descriptor.input_channels, getattr(descriptor, "output_channels", 0))
+    if (
+        descriptor.architecture.id in format_.NOT_OFFERED
+        or descriptor.purpose not in ("SR", "Restoration")
+        or not set(channels) <= {1, 3}
+        or descriptor.size_requirements.square
+    ):
+        raise ModelError(
+            f"{path} is a network of the kind {descriptor.architecture.name} "
+            f"({descriptor.purpose}, {channels[0]} to {channels[1]} channels), which "
+            "is not for restoring grey or colour images of any size."
+        )
+    descriptor.eval()
+    return descriptor
+
+
+def _multiple(descriptor: Any) -> int:
+    """What sizes must divide by; windows of attention lie on a grid of theirs."""
+    multiple = int(descriptor.size_requirements.multiple_of)
+    settings = getattr(descriptor.model, "hyperparameters", {})
+    window = settings.get("window_size", 1)
+    if not isinstance(window, int) or window < 1:
+        return multiple
+    return math.lcm(multiple, window)
+
+
+def _same_as(descriptor: Any) -> Callable[[nn.Module], None]:
+    """A check against the library's own forward, its padding and limits included."""
+
+    def check(network: nn.Module) -> None:
+        """Compare the two on an image of odd size with structure and noise."""
+        import torch
+
+        side = max(40, int(descriptor.size_requirements.minimum)) + 5
+        generator = torch.Generator().manual_seed(0)
+        waves = torch.linspace(0, 9, side).sin()
+        image = 0.5 + 0.25 * waves[:, None] * waves[: side - 4]
+        image = image + 0.1 * torch.randn(image.shape, generator=generator)
+        x = image.clamp(0, 1)[None, None]
+        theirs = descriptor(x.repeat(1, descriptor.input_channels, 1, 1))
+        with torch.no_grad():
+            ours = network(x)
+        difference = float((ours - theirs.mean(1, keepdim=True)).abs().max())
+        if not difference <= _TOLERANCE:
+            raise ModelError(
+                f"The imported network gives other values than spandrel's own "
+                f"({difference:.2g} on a scale from 0 to 1), so it was not kept. "
+                "Please report it with the file."
+            )
+
+    return check

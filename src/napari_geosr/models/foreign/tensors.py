@@ -1,0 +1,154 @@
+"""Read tensors from files of others, and nothing but tensors and plain values.
+
+A ``.pth`` or ``.ckpt`` file is a pickle, which may hold any program. torch's
+weights-only reader knows tensors, numbers, texts, lists and dictionaries; what asks for
+anything else is refused before anything of it is run.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import ModelError
+from napari_geosr.models.bundle import MAX_WEIGHTS_BYTES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SAFETENSORS = ".safetensors"
+PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".th")
+#: Names under which training programs put the tensors, the averaged ones first.
+_HOLDERS = (
+    "params_ema",
+    "params-ema",
+    "params",
+    "model_state_dict",
+    "state_dict",
+    "model",
+)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Return what a file of weights holds: tensors by name, perhaps nested.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, damaged, too large, no file of weights, or holds code.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+    if size > MAX_WEIGHTS_BYTES:
+        raise ModelError(
+            f"{path} has {format_bytes(size)}; weights of a network have at most "
+            f"{format_bytes(MAX_WEIGHTS_BYTES)} here."
+        )
+    found = _safe(path) if path.suffix.lower() == SAFETENSORS else _unpickled(path)
+    if not isinstance(found, Mapping):
+        raise ModelError(
+            f"{path} holds a {type(found).__name__}, no tensors by name: a state dict "
+            "was expected. Ask its authors for the weights alone."
+        )
+    return dict(found)
+
+
+def _safe(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path), device="cpu")
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{path} is not a safetensors file ({error}).") from error
+
+
+def _unpickled(path: Path) -> Any:
+    import torch
+
+    if _is_torchscript(path):
+        raise ModelError(
+            f"{path} is a TorchScript program, not weights alone, and programs of "
+            "others are not run. Ask its authors for the state dict (.pth or "
+            ".safetensors)."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickles, which fail below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if named is None:
+            raise ModelError(
+                f"{path} is damaged or no file that torch wrote: its pickle cannot be "
+                "read. Get it again."
+            ) from error
+        raise ModelError(
+            f"{path} holds more than weights: it asks for {named[1]}. Such files can "
+            "run any program, so it was not opened. Ask its authors for the state dict "
+            "alone, as .safetensors for instance."
+        ) from error
+    except Exception as error:  # damaged files make torch raise anything
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise ModelError(
+            f"{path} is damaged or no file that torch wrote ({reason}). Get it again."
+        ) from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a zip that torch wrote holds code beside tensors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    parts = {name.split("/")[1] for name in names if "/" in name}
+    return bool(parts & {"code", "constants.pkl"})
+
+
+def state_in(found: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
+    """Find the tensors in what a file held.
+
+    Returns
+    -------
+    state : dict of str to Tensor
+    holder : str
+        Name under which they were, ``""`` where they were at the top.
+    """
+    import torch
+
+    state, holder = dict(found), ""
+    for _ in range(3):
+        inner = next((name for name in _HOLDERS if _holds(state.get(name))), None)
+        if inner is None and len(state) == 1 and _holds(next(iter(state.values()))):
+            inner = next(iter(state))
+        if inner is None:
+            break
+        state, holder = dict(state[inner]), inner
+    tensors = {str(k): t for k, t in state.items() if isinstance(t, torch.Tensor)}
+    for prefix in ("module.", "netG.", "generator."):
+        if tensors and all(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): t for key, t in tensors.items()}
+    return tensors, holder
+
+
+def _holds(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, Mapping) and any(
+        isinstance(v, torch.Tensor | Mapping) for v in value.values()
+    )
+
+
+def some_names(state: Mapping[str, Any]) -> str:
+    """The first names of tensors, for a message."""
+    names = list(state)
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,0 +1,416 @@
+"""Operators of ONNX graphs, in torch: arithmetic, and what moves values about.
+
+Meanings are those of the ONNX operators' reference (opsets 9 to 23), for what networks
+on images use. An operator that is not here makes a graph unreadable, which is said when
+it is imported. Layers are in `_layers`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_geosr.core.errors import ModelError
+
+Value = Tensor | tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of an operator.
+
+    Attributes
+    ----------
+    op : str
+        Name of the operator.
+    attributes : mapping
+        Its plain settings.
+    opset : int
+        Version of the operators' meanings.
+    n_outputs : int
+        How many results are asked for.
+    dtype : torch.dtype
+        What the network computes in; stands for every floating type.
+    """
+
+    op: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    opset: int = 18
+    n_outputs: int = 1
+    dtype: torch.dtype = torch.float32
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An attribute, or its default."""
+        return self.attributes.get(name, default)
+
+    def refuse(self, what: str) -> ModelError:
+        """The error for a variant that is not known."""
+        return ModelError(
+            f"The operator {self.op} of the model's graph has {what}, which is not "
+            "supported. Ask the model's authors for other weights."
+        )
+
+
+OPERATORS: dict[str, Callable[..., Value]] = {}
+
+
+def operator(*names: str) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
+    """Register a function as the operators called `names`."""
+
+    def add(function: Callable[..., Value]) -> Callable[..., Value]:
+        """Register it."""
+        OPERATORS.update(dict.fromkeys(names, function))
+        return function
+
+    return add
+
+
+def numbers(values: Tensor | Sequence[int] | None) -> list[int]:
+    """Whole numbers of a tensor or an attribute."""
+    if values is None:
+        return []
+    if isinstance(values, Tensor):
+        return [int(v) for v in values.reshape(-1).tolist()]
+    return [int(v) for v in values]
+
+
+#: Numbers of ONNX for types; all floating ones become the network's own.
+_TYPES = {3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64, 2: torch.uint8}
+_FLOATING, _BOOL = (1, 10, 11, 16), 9
+
+_UNARY: dict[str, Callable[[Tensor], Tensor]] = {
+    "Relu": torch.relu,
+    "Sigmoid": torch.sigmoid,
+    "Tanh": torch.tanh,
+    "Exp": torch.exp,
+    "Log": torch.log,
+    "Sqrt": torch.sqrt,
+    "Neg": torch.neg,
+    "Abs": torch.abs,
+    "Reciprocal": torch.reciprocal,
+    "Floor": torch.floor,
+    "Ceil": torch.ceil,
+    "Round": torch.round,
+    "Erf": torch.erf,
+    "Sin": torch.sin,
+    "Cos": torch.cos,
+    "Sign": torch.sign,
+    "Not": torch.logical_not,
+    "Softplus": functional.softplus,
+    "Softsign": functional.softsign,
+    "HardSwish": functional.hardswish,
+    "Mish": functional.mish,
+}
+
+
+def _alone(function: Callable[[Tensor], Tensor]) -> Callable[..., Value]:
+    return lambda _call, x: function(x)
+
+
+OPERATORS.update({name: _alone(function) for name, function in _UNARY.items()})
+
+
+def _divide(a: Tensor, b: Tensor) -> Tensor:
+    whole = not (a.is_floating_point() or b.is_floating_point())
+    return torch.div(a, b, rounding_mode="trunc" if whole else None)
+
+
+_BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "Add": torch.add,
+    "Sub": torch.sub,
+    "Mul": torch.mul,
+    "Div": _divide,
+    "Pow": torch.pow,
+    "Equal": torch.eq,
+    "Greater": torch.gt,
+    "Less": torch.lt,
+    "GreaterOrEqual": torch.ge,
+    "LessOrEqual": torch.le,
+    "And": torch.logical_and,
+    "Or": torch.logical_or,
+}
+
+
+def _together(*values: Tensor) -> tuple[Tensor, ...]:
+    """All on one device: sizes are computed on the processor."""
+    devices = [v.device for v in values if v.device.type != "cpu"]
+    if not devices:
+        return values
+    return tuple(v.to(devices[0]) for v in values)
+
+
+def _of_two(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Value]:
+    return lambda _call, a, b: function(*_together(a, b))
+
+
+OPERATORS.update({name: _of_two(function) for name, function in _BINARY.items()})
+
+
+@operator("Max", "Min", "Sum", "Mean")
+def _of_many(call: Call, *values: Tensor) -> Tensor:
+    pairs = {"Max": torch.maximum, "Min": torch.minimum}
+    function = pairs.get(call.op, torch.add)
+    result = functools.reduce(function, _together(*values))
+    return result / len(values) if call.op == "Mean" else result
+
+
+@operator("Mod")
+def _mod(call: Call, a: Tensor, b: Tensor) -> Tensor:
+    a, b = _together(a, b)
+    return torch.fmod(a, b) if call.get("fmod", 0) else torch.remainder(a, b)
+
+
+@operator("Where")
+def _where(_call: Call, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    condition, a, b = _together(condition, a, b)
+    return torch.where(condition.bool(), a, b)
+
+
+@operator("LeakyRelu")
+def _leaky(call: Call, x: Tensor) -> Tensor:
+    return functional.leaky_relu(x, call.get("alpha", 0.01))
+
+
+@operator("PRelu")
+def _prelu(_call: Call, x: Tensor, slope: Tensor) -> Tensor:
+    return torch.where(x >= 0, x, slope * x)
+
+
+@operator("Elu", "Celu")
+def _elu(call: Call, x: Tensor) -> Tensor:
+    function = functional.elu if call.op == "Elu" else functional.celu
+    return function(x, call.get("alpha", 1.0))
+
+
+@operator("Selu")
+def _selu(call: Call, x: Tensor) -> Tensor:
+    alpha, gamma = call.get("alpha", 1.6732632), call.get("gamma", 1.050701)
+    y: Tensor = gamma * functional.elu(x, alpha)
+    return y
+
+
+@operator("ThresholdedRelu")
+def _thresholded(call: Call, x: Tensor) -> Tensor:
+    return torch.where(x > call.get("alpha", 1.0), x, x * 0)
+
+
+@operator("HardSigmoid")
+def _hard_sigmoid(call: Call, x: Tensor) -> Tensor:
+    y: Tensor = call.get("alpha", 0.2) * x + call.get("beta", 0.5)
+    return y.clamp(0, 1)
+
+
+@operator("Gelu")
+def _gelu(call: Call, x: Tensor) -> Tensor:
+    return functional.gelu(x, approximate=call.get("approximate", "none"))
+
+
+@operator("Clip")
+def _clip(
+    call: Call, x: Tensor, low: Tensor | None = None, high: Tensor | None = None
+) -> Tensor:
+    least = call.get("min") if low is None else float(low)
+    most = call.get("max") if high is None else float(high)
+    return x if least is None and most is None else x.clamp(least, most)
+
+
+@operator("Identity", "Dropout")
+def _identity(_call: Call, x: Tensor, *_more: Tensor | None) -> Tensor:
+    return x
+
+
+@operator("Cast")
+def _cast(call: Call, x: Tensor) -> Tensor:
+    to = int(call.get("to", 1))
+    if to in _FLOATING:
+        return x.to(call.dtype)
+    if to == _BOOL:
+        return x.bool()
+    if to not in _TYPES:
+        raise call.refuse(f"the type {to}")
+    return x.to(_TYPES[to])
+
+
+@operator("CastLike")
+def _cast_like(call: Call, x: Tensor, like: Tensor) -> Tensor:
+    return x.to(call.dtype if like.is_floating_point() else like.dtype)
+
+
+# Sizes and places
+
+
+@operator("Shape")
+def _shape(call: Call, x: Tensor) -> Tensor:
+    part = slice(call.get("start", 0), call.get("end"))
+    return torch.tensor(list(x.shape)[part], dtype=torch.int64)
+
+
+@operator("Size")
+def _size(_call: Call, x: Tensor) -> Tensor:
+    return torch.tensor(x.numel(), dtype=torch.int64)
+
+
+@operator("Reshape")
+def _reshape(call: Call, x: Tensor, shape: Tensor) -> Tensor:
+    sizes = numbers(shape)
+    if not call.get("allowzero", 0):
+        sizes = [x.shape[i] if n == 0 else n for i, n in enumerate(sizes)]
+    return x.reshape(sizes)
+
+
+@operator("Flatten")
+def _flatten(call: Call, x: Tensor) -> Tensor:
+    axis = call.get("axis", 1)
+    rows = 1
+    for n in x.shape[:axis]:
+        rows *= n
+    return x.reshape(rows, -1)
+
+
+@operator("Transpose")
+def _transpose(call: Call, x: Tensor) -> Tensor:
+    return x.permute(call.get("perm") or list(reversed(range(x.ndim))))
+
+
+@operator("Squeeze")
+def _squeeze(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    places = numbers(call.get("axes") if axes is None else axes)
+    return x.squeeze(places) if places else x.squeeze()
+
+
+@operator("Unsqueeze")
+def _unsqueeze(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    places = numbers(call.get("axes") if axes is None else axes)
+    n = x.ndim + len(places)
+    for place in sorted(p % n for p in places):
+        x = x.unsqueeze(place)
+    return x
+
+
+@operator("Concat")
+def _concat(call: Call, *values: Tensor) -> Tensor:
+    return torch.cat(_together(*values), dim=call.get("axis", 0))
+
+
+@operator("Split")
+def _split(call: Call, x: Tensor, sizes: Tensor | None = None) -> Value:
+    axis = call.get("axis", 0)
+    given = numbers(call.get("split") if sizes is None else sizes)
+    if not given:
+        n = call.get("num_outputs", call.n_outputs)
+        each = -(-x.shape[axis] // n)
+        given = [min(each, x.shape[axis] - i * each) for i in range(n)]
+    return torch.split(x, given, dim=axis)
+
+
+@operator("Slice")
+def _slice(
+    call: Call,
+    x: Tensor,
+    starts: Tensor | None = None,
+    ends: Tensor | None = None,
+    axes: Tensor | None = None,
+    steps: Tensor | None = None,
+) -> Tensor:
+    first = numbers(call.get("starts") if starts is None else starts)
+    last = numbers(call.get("ends") if ends is None else ends)
+    places = numbers(call.get("axes") if axes is None else axes)
+    every = numbers(steps) or [1] * len(first)
+    for axis, start, end, step in zip(
+        places or range(len(first)), first, last, every, strict=True
+    ):
+        part = slice(start, end, step)
+        if step < 0:  # torch has no such slices
+            places_taken = range(*part.indices(x.shape[axis]))
+            chosen = torch.tensor(places_taken, dtype=torch.int64, device=x.device)
+            x = x.index_select(axis, chosen)
+            continue
+        index: list[slice] = [slice(None)] * x.ndim
+        index[axis] = part
+        x = x[tuple(index)]
+    return x
+
+
+@operator("Gather")
+def _gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
+    axis = call.get("axis", 0) % x.ndim
+    chosen = indices.to(x.device).long()
+    chosen = torch.where(chosen < 0, chosen + x.shape[axis], chosen)
+    taken = x.index_select(axis, chosen.reshape(-1))
+    return taken.reshape([*x.shape[:axis], *chosen.shape, *x.shape[axis + 1 :]])
+
+
+@operator("Expand")
+def _expand(_call: Call, x: Tensor, shape: Tensor) -> Tensor:
+    wanted = numbers(shape)
+    return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(wanted)))
+
+
+@operator("Tile")
+def _tile(_call: Call, x: Tensor, repeats: Tensor) -> Tensor:
+    return x.repeat(numbers(repeats))
+
+
+@operator("ConstantOfShape")
+def _constant_of_shape(call: Call, shape: Tensor) -> Tensor:
+    kind, value = call.get("value", ("float", 0.0))
+    dtype = call.dtype if kind == "float" else getattr(torch, kind)
+    return torch.full(numbers(shape), value, dtype=dtype)
+
+
+@operator("Range")
+def _range(_call: Call, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
+    return torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
+
+
+@operator("DepthToSpace")
+def _depth_to_space(call: Call, x: Tensor) -> Tensor:
+    r = call.get("blocksize")
+    n, c, h, w = x.shape
+    if call.get("mode", "DCR") == "CRD":
+        return functional.pixel_shuffle(x, r)
+    blocks = x.reshape(n, r, r, c // (r * r), h, w).permute(0, 3, 4, 1, 5, 2)
+    return blocks.reshape(n, c // (r * r), h * r, w * r)
+
+
+@operator("SpaceToDepth")
+def _space_to_depth(call: Call, x: Tensor) -> Tensor:
+    r = call.get("blocksize")
+    n, c, h, w = x.shape
+    blocks = x.reshape(n, c, h // r, r, w // r, r).permute(0, 3, 5, 1, 2, 4)
+    return blocks.reshape(n, c * r * r, h // r, w // r)
+
+
+_REDUCTIONS: dict[str, Callable[..., Tensor]] = {
+    "ReduceMean": torch.mean,
+    "ReduceSum": torch.sum,
+    "ReduceMax": torch.amax,
+    "ReduceMin": torch.amin,
+    "ReduceL2": torch.linalg.vector_norm,
+}
+
+
+@operator(*_REDUCTIONS)
+def _reduce(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    places = numbers(call.get("axes") if axes is None else axes)
+    if not places and call.get("noop_with_empty_axes", 0):
+        return x
+    dims = places or list(range(x.ndim))
+    return _REDUCTIONS[call.op](x, dim=dims, keepdim=bool(call.get("keepdims", 1)))
+
+
+@operator("ReduceProd")
+def _product(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    places = numbers(call.get("axes") if axes is None else axes) or list(range(x.ndim))
+    for place in sorted((p % x.ndim for p in places), reverse=True):
+        x = x.prod(dim=place, keepdim=True)
+    if not call.get("keepdims", 1):
+        x = x.squeeze(places)
+    return x

@@ -1,0 +1,99 @@
+"""Write a model for other programs; what it gives there is compared with ours."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that another program can use.
+
+    Attributes
+    ----------
+    difference : float
+        Largest difference from our result, in standard deviations of it.
+    """
+
+    path: Path
+    difference: float
+
+
+def formats() -> list[str]:
+    """Names of the formats that there are."""
+    from napari_geosr.models.exports import EXPORTS
+
+    return EXPORTS.names()
+
+
+def export_steps(
+    name: str | Path,
+    kind: str,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Export a model: ``ResultReady(Exported)``.
+
+    Parameters
+    ----------
+    name : str or Path
+        Name in the zoo, or path of a bundle.
+    kind : str
+        One of :func:`formats`.
+    out : str or Path
+        The file; its suffix has to be the format's.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such format, the suffix is another one, or a library is missing.
+    ModelError
+        If the model cannot be written or gives other values there; nothing is kept.
+    FileError
+        If the file cannot be written.
+    """
+    from napari_geosr.io import atomic
+    from napari_geosr.models import zoo
+    from napari_geosr.models.exports import EXPORTS
+
+    module, path = EXPORTS.load(kind), Path(out)
+    if path.suffix.lower() != module.SUFFIX:
+        raise ConfigError(
+            f"{path.name}: a file of the format {module.TITLE} ends in {module.SUFFIX}."
+        )
+    atomic.check_folder(path)
+    atomic.refuse_existing(path, overwrite)
+    model = zoo.find(name)
+    yield StageStarted(message=f"Loading {model.card.name}")
+    model.network()
+    if should_stop():
+        raise Cancelled("The export was cancelled; nothing was written.")
+    yield StageStarted(message=f"Writing {module.TITLE} and comparing the results")
+    with atomic.replacing(path, overwrite=overwrite, suffix=module.SUFFIX) as temporary:
+        difference = float(module.write(model, temporary))
+        if should_stop():
+            raise Cancelled("The export was cancelled; nothing was written.")
+    if model.card.inputs > 1:
+        yield Warned(message=_several(model.card.inputs))
+    yield ResultReady(result=Exported(path, difference))
+
+
+def _several(n: int) -> str:
+    return (
+        f"The model is made for the mean of its results for {n} reconstructions of one "
+        "object; another program has to take that mean itself."
+    )

@@ -1,0 +1,89 @@
+"""The grey scale of a run: from the volume's to the one a model knows, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.core.errors import ConfigError, VolumeError
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.inference.intensity import IntensityStatistics
+    from napari_geosr.models.card import ModelCard
+
+#: Percentiles between which nearly all voxels are, and the least part of a grey scale
+#: that they should fill.
+_NEARLY_ALL, _LEAST_PART = (0.5, 99.5), 0.1
+
+
+def scaled(
+    statistics: IntensityStatistics, card: ModelCard, volume: Volume
+) -> IntensityStatistics:
+    """Statistics with the scale that the model's card asks for.
+
+    Stored: what the model was told to learn is kept on the card as training data have
+    it. Else the scale is taken from the whole volume, never from a part.
+
+    Raises
+    ------
+    VolumeError
+        If the volume has too few different values for the scale.
+    """
+    from napari_geosr.inference.grey_range import percentiles, unit_range
+
+    normalisation = card.normalisation
+    own: tuple[float, float] | None = None
+    if normalisation.kind == "stored":
+        assert normalisation.mean is not None
+        assert normalisation.std is not None
+        own = normalisation.mean, normalisation.std
+    elif normalisation.kind == "unit":
+        low, high = unit_range(volume.dtype, statistics)
+        own = low, high - low
+    elif normalisation.kind == "percentiles":
+        assert normalisation.percentiles is not None
+        try:
+            low, high = percentiles(volume.data, normalisation.percentiles)
+        except VolumeError as error:
+            raise VolumeError(f"{volume.title}: {error}") from error
+        own = low, high - low
+    output = own
+    if card.labels > 1:  # numbers, not grey values in units of the input's spread
+        output = 0.0, 1.0
+    elif normalisation.output_mean is not None:
+        assert normalisation.output_std is not None
+        output = normalisation.output_mean, normalisation.output_std
+    return replace(statistics, input=own, output=output)
+
+
+def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:
+    """Say where few voxels stretch a scale that goes from the lowest to the highest."""
+    if card.normalisation.kind != "unit" or volume.dtype == np.uint8:
+        return
+    from napari_geosr.inference.grey_range import percentiles
+
+    try:
+        lowest, low, high, highest = percentiles(volume.data, (0, *_NEARLY_ALL, 100))
+    except VolumeError:
+        return
+    part = (high - low) / (highest - lowest)
+    if part < _LEAST_PART and not 0 <= lowest < highest <= 1:
+        yield (
+            f"{card.name} knows grey values from 0 to 1, and in {volume.title} few "
+            f"voxels take most of that range: 99 % of them lie within {part:.1%} of "
+            "it, where the model sees little contrast. Clip the outliers first."
+        )
+
+
+def check_same_scale(cards: tuple[ModelCard, ...]) -> None:
+    """Raise `ConfigError` where models of an ensemble have scales that do not mix."""
+    for card in cards:
+        if card.normalisation.kind in ("unit", "percentiles"):
+            raise ConfigError(
+                f"The model {card.name!r} takes its grey scale from each volume in a "
+                "way of its own, so it cannot be part of an ensemble. Leave it out."
+            )

@@ -1,0 +1,207 @@
+"""The Models dock: find, read, import, export and remove models, in real napari."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
+
+from napari_geosr.gui._docks import MODELS, RESTORE, open_dock
+from napari_geosr.gui._models_find import MODALITIES, TASKS
+from napari_geosr.models import zoo
+from napari_geosr.operations import catalogue
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    folder = tmp_path / "own"
+    monkeypatch.setattr(zoo, "user_folder", lambda: folder)
+    return folder
+
+
+@pytest.fixture
+def dock(viewer, qtbot, own):
+    made = open_dock(viewer, MODELS)
+    qtbot.waitUntil(lambda: bool(names(made)), timeout=20_000)
+    return made
+
+
+def names(dock) -> list[str]:
+    return [item.text(0) for item in dock.items()]
+
+
+def choose(dock, name: str) -> None:
+    [item] = [item for item in dock.items() if item.text(0) == name]
+    dock.tree.setCurrentItem(item)
+
+
+def idle(dock) -> bool:
+    return dock._run is None and dock._listing is None
+
+
+def bundle_zip(path: Path) -> Path:
+    """A small model of one's own, zipped."""
+    import shutil
+
+    source = zoo.bundled_folder() / "foam-denoise"
+    folder = path.parent / "folder"
+    shutil.copytree(source, folder)
+    card = (folder / "card.yaml").read_text(encoding="utf-8")
+    card = card.replace("name: foam-denoise", "name: mine", 1)
+    (folder / "card.yaml").write_text(card, encoding="utf-8")
+    return Path(shutil.make_archive(str(path.with_suffix("")), "zip", folder))
+
+
+def test_it_opens_without_torch():
+    code = (
+        "import sys, napari_geosr.gui.models; "
+        "assert not {'torch', 'spandrel', 'bioimageio', 'onnx'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_choices_are_those_of_the_cards():
+    assert tuple(TASKS) == catalogue.tasks()
+    assert tuple(MODALITIES) == catalogue.modalities()
+
+
+def test_models_are_found_and_their_cards_read(viewer, qtbot, dock):
+    everything = [entry.name for entry in zoo.list_models()]
+    assert names(dock) == everything
+    choose(dock, "foam-sr-x2")
+    assert "Double the resolution" in dock.card.text()
+    assert not dock.remove_button.isEnabled()
+    assert dock.export_button.isEnabled()
+    dock.find.words.setText("fluorescence")
+    qtbot.waitUntil(lambda: names(dock) == ["fluo-denoise"], timeout=2000)
+    assert "fluorescence" in dock.card.text()
+    dock.find.words.setText("no such word")
+    qtbot.waitUntil(lambda: names(dock) == [], timeout=2000)
+    assert "No model" in dock.card.text()
+    assert not dock.use_button.isEnabled()
+    dock.find.words.clear()
+    qtbot.waitUntil(lambda: names(dock) == everything, timeout=2000)
+    dock.find.task.setCurrentIndex(dock.find.task.findData("super-resolution"))
+    assert "foam-sr-x2" in names(dock)
+    assert "foam-denoise" not in names(dock)
+    dock.find.task.setCurrentIndex(0)
+    dock.find.modality.setCurrentIndex(dock.find.modality.findData("ct"))
+    assert "fluo-denoise" not in names(dock)
+    dock.find.modality.setCurrentIndex(0)
+    # A plane cannot be restored by a model for volumes.
+    viewer.add_image(np.zeros((30, 30), np.float32), name="plane")
+    viewer.add_image(np.zeros((9, 30, 30), np.float32), name="volume")
+    viewer.layers.selection.active = viewer.layers["plane"]
+    dock.find.for_layer.setChecked(True)
+    assert "foam-sr-x2" not in names(dock)
+    viewer.layers.selection.active = viewer.layers["volume"]
+    assert "foam-sr-x2" in names(dock)
+
+
+def test_a_dropped_file_is_imported_and_removed_again(
+    viewer, qtbot, dock, own, tmp_path, monkeypatch
+):
+    path = bundle_zip(tmp_path / "packed.zip")
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path)), QUrl.fromLocalFile("/a/picture.png")])
+    keys = (Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier)
+    enter = QDragEnterEvent(
+        QPointF(5, 5).toPoint(), Qt.DropAction.CopyAction, data, *keys
+    )
+    dock.dragEnterEvent(enter)
+    assert enter.isAccepted()
+    drop = QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, data, *keys)
+    dock.dropEvent(drop)
+    assert dock.busy.isVisible()
+    assert not dock.remove_button.isEnabled()
+    qtbot.waitUntil(lambda: "mine" in names(dock) and idle(dock), timeout=60_000)
+    assert dock.chosen() == "mine"
+    assert "mine is among your models" in dock.message.text
+    assert not dock.busy.isVisible()
+    assert (own / "mine" / "card.yaml").is_file()
+    restore = None
+    dock.use_button.click()
+    restore = open_dock(viewer, RESTORE)
+    assert restore.model_box.model() == str(own / "mine")
+    asked = []
+
+    def question(*arguments):
+        asked.append(arguments[2])
+        return QMessageBox.StandardButton.No if len(asked) == 1 else (
+            QMessageBox.StandardButton.Yes
+        )  # fmt: skip
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    dock.remove_button.click()
+    assert (own / "mine").exists()
+    dock.remove_button.click()
+    qtbot.waitUntil(lambda: "mine" not in names(dock) and idle(dock), timeout=20_000)
+    assert "mine" in asked[0]
+    assert not (own / "mine").exists()
+
+
+def test_what_cannot_be_imported_is_said(
+    viewer, qtbot, dock, own, tmp_path, monkeypatch
+):
+    (tmp_path / "a.pth").write_bytes(b"words")
+    monkeypatch.setattr(
+        QFileDialog, "getOpenFileNames", lambda *_: ([str(tmp_path / "a.pth")], "")
+    )
+    dock.import_button.click()
+    qtbot.waitUntil(lambda: idle(dock), timeout=60_000)
+    assert "a.pth is damaged" in dock.message.text
+    assert not own.exists()
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_: (" /no/such.zip ", True))
+    dock.zoo_button.click()
+    qtbot.waitUntil(lambda: idle(dock), timeout=60_000)
+    assert "no file or folder /no/such.zip" in dock.message.text
+
+
+def test_a_damaged_model_is_shown_and_can_be_removed(
+    viewer, qtbot, dock, own, monkeypatch
+):
+    own.mkdir()
+    (own / "torn.zip").write_text("no zip")
+    dock.refresh()
+    qtbot.waitUntil(lambda: "torn.zip" in names(dock), timeout=20_000)
+    choose(dock, "torn.zip")
+    assert "not a readable zip" in dock.card.text()
+    assert not dock.use_button.isEnabled()
+    yes = QMessageBox.StandardButton.Yes
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: yes)
+    dock.remove_button.click()
+    qtbot.waitUntil(lambda: "torn.zip" not in names(dock), timeout=20_000)
+
+
+def test_export(viewer, qtbot, dock, tmp_path, monkeypatch):
+    choose(dock, "foam-denoise")
+    out = tmp_path / "foam"
+    monkeypatch.setattr(
+        QFileDialog, "getSaveFileName", lambda *_: (str(out), "ONNX (*.onnx)")
+    )
+    dock.export_button.click()
+    qtbot.waitUntil(lambda: idle(dock), timeout=60_000)
+    if find_spec("onnxruntime") is None:
+        assert "pip install 'napari-geosr[zoo]'" in dock.message.text
+        assert not list(tmp_path.glob("foam*"))
+    else:
+        assert "the same as here" in dock.message.text
+        assert out.with_suffix(".onnx").stat().st_size > 10_000
+
+
+def test_closing_it_at_work_is_safe(viewer, qtbot, dock, tmp_path):
+    dock.import_model(str(bundle_zip(tmp_path / "packed.zip")))
+    viewer.window.remove_dock_widget(dock)
+    qtbot.wait(50)
