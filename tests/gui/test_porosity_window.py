@@ -28,7 +28,7 @@ def test_stopping_removing_and_closing_end_the_worker(viewer, qtbot, monkeypatch
 
     closed = []
 
-    def endless(volumes, config, mask, *, should_stop):
+    def endless(volumes, config, mask, *, deviation, should_stop):
         try:
             while True:
                 if should_stop():

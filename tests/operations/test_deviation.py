@@ -40,9 +40,9 @@ def pair(rng, calibration=None, members=("as it is", "mirrored"), time="t1"):
 
 def test_the_calibration_of_the_model_makes_the_band(rng):
     mean, deviation = pair(rng, CALIBRATION)
-    assert is_deviation(deviation)
-    assert belongs_to(deviation, mean)
-    assert not belongs_to(mean, deviation)
+    assert is_deviation(deviation.provenance)
+    assert belongs_to(deviation.provenance, mean.provenance)
+    assert not belongs_to(mean.provenance, deviation.provenance)
     report = geosr.measure_porosity(mean, uncertainty=deviation, threshold=0.0)
     assert (report.band.factor, report.band.nominal) == (1.5, 0.9)
     low = (mean.data + np.float32(1.5) * deviation.data <= 0).mean()

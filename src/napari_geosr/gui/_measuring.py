@@ -77,12 +77,16 @@ def measured_steps(
     mask: Volume | None,
     earlier: Mapping[str, Sequence[weakref.ref[Labels]]],
     should_stop: ShouldStop,
+    deviation: Volume | None = None,
 ) -> Generator[Step, None, None]:
     """Measure, and do all that the window need not wait for.
 
-    `earlier` are the layers that earlier measurements of each volume were shown in.
+    `earlier` are the layers that earlier measurements of each volume were shown in;
+    `deviation` has the standard deviations of the first volume.
     """
-    steps = compare_steps(volumes, config, mask, should_stop=should_stop)
+    steps = compare_steps(
+        volumes, config, mask, deviation=deviation, should_stop=should_stop
+    )
     try:
         for step in steps:
             if not isinstance(step, ResultReady):

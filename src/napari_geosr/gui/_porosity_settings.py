@@ -25,8 +25,9 @@ from napari_geosr.gui._elided import ElidedLabel
 from napari_geosr.gui._form import ConfigForm
 from napari_geosr.gui._histogram import Bars, ThresholdView
 from napari_geosr.gui._layer_combo import LayerCombo
-from napari_geosr.gui._layers import is_helper
+from napari_geosr.gui._layers import holds_deviations, is_helper, provenance_of
 from napari_geosr.gui._voxel_size import VoxelSizeRow
+from napari_geosr.operations.deviation import belongs_to
 from napari_geosr.operations.grey_levels import GreyLevels
 from napari_geosr.operations.measure import MeasureConfig, number_text
 from napari_geosr.operations.pore_size import pore_size
@@ -46,14 +47,30 @@ METHODS: dict[str, str | None] = {
     "Manual": None,
 }
 WHOLE, AUTOMATIC, NOTHING = "whole volume", "found automatically", "nothing"
-_SHOWN_ELSEWHERE = ("threshold", "sample_mask", "mask_closing", "histogram_bins")
+_SHOWN_ELSEWHERE = (
+    "threshold",
+    "sample_mask",
+    "mask_closing",
+    "histogram_bins",
+    "band_factor",
+)
+#: Ends of names under which standard deviations are saved and shown.
+_DEVIATIONS = ("(std)", "_std")
 
 
 def is_image(layer: Layer) -> bool:
     """Whether pores can be looked for in `layer`."""
     if layer._type_string != "image" or getattr(layer, "rgb", False):
         return False
-    return not is_helper(layer)
+    return not (is_helper(layer) or holds_deviations(layer))
+
+
+def is_deviation(layer: Layer) -> bool:
+    """Whether `layer` may hold standard deviations, by its record or its name."""
+    if layer._type_string != "image" or getattr(layer, "rgb", False):
+        return False
+    named = layer.name.endswith(_DEVIATIONS)
+    return holds_deviations(layer) or (named and not is_helper(layer))
 
 
 def is_labels(layer: Layer) -> bool:
@@ -79,6 +96,7 @@ class PorositySettings(QWidget):
         self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
     ) -> None:
         super().__init__(parent)
+        self._viewer = viewer
         self._levels: GreyLevels | None = None
         self._volume: Volume | None = None
         self.image = LayerCombo(viewer, is_image)
@@ -101,6 +119,7 @@ class PorositySettings(QWidget):
         self._add_physical_size()
         self.sample = LayerCombo(viewer, is_labels, fixed=(WHOLE, AUTOMATIC))
         self.other = LayerCombo(viewer, self._can_compare, fixed=(NOTHING,))
+        self.deviation = LayerCombo(viewer, is_deviation, fixed=(NOTHING,))
         self._describe()
         self._lay_out()
         self.image.layerChanged.connect(self._on_image)
@@ -151,6 +170,12 @@ class PorositySettings(QWidget):
                 "reference. Its smallest pore has the same physical size.",
             ),
             (
+                self.deviation,
+                "Uncertainty",
+                "The layer of standard deviations that a restoration with uncertainty "
+                "added: the porosity gets a band. That of the image is chosen for you.",
+            ),
+            (
                 self.smallest,
                 "Size of the smallest pore",
                 "The smallest pore that is counted, in physical units; Ø is the "
@@ -191,6 +216,7 @@ class PorositySettings(QWidget):
                 (
                     ("&Sample is", self.sample, self.sample),
                     ("Comp&are with", self.other, self.other),
+                    ("&Uncertainty", self.deviation, self.deviation),
                 )
             ),
         )
@@ -240,6 +266,16 @@ class PorositySettings(QWidget):
         """Round the value for display; that is no choice of a person's."""
         with QSignalBlocker(self.value):
             self.value.setDecimals(n)
+
+    def choose_deviation(self) -> None:
+        """Choose the standard deviations of the image's own run, if they are there."""
+        image = self.image.layer()
+        mine = None
+        if image is not None:
+            made = provenance_of(image)
+            known = (layer for layer in self._viewer.layers if holds_deviations(layer))
+            mine = next((x for x in known if belongs_to(provenance_of(x), made)), None)
+        self.deviation.set_layer(mine)
 
     @property
     def threshold(self) -> float | None:

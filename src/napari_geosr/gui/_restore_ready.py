@@ -36,6 +36,8 @@ class Ready:
         volume, card = self.prepared.volume, self.prepared.model.card
         itemsize = self.prepared.output_dtype.itemsize
         n_voxels = math.prod(volume.shape)
+        if self.prepared.has_spread:
+            itemsize += 4  # deviations are float32
         return int(n_voxels * card.upscale_factor ** len(card.axes) * itemsize)
 
 

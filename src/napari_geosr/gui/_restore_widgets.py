@@ -17,15 +17,17 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr.gui._check_button import CheckButton
 from napari_geosr.gui._curtain import CompareBox
 from napari_geosr.gui._form import ConfigForm
 from napari_geosr.gui._layer_combo import LayerCombo
-from napari_geosr.gui._layers import is_helper
+from napari_geosr.gui._layers import holds_deviations, is_helper
 from napari_geosr.gui._model_box import ModelBox
 from napari_geosr.gui._notify import MessageRow
 from napari_geosr.gui._saving import SaveButton
 from napari_geosr.gui._scrolling import fill_with_scrolling
 from napari_geosr.gui._section import Section
+from napari_geosr.gui._uncertainty_box import UncertaintyBox
 from napari_geosr.gui._voxel_size import VoxelSizeRow
 from napari_geosr.operations.restore import RestoreConfig
 
@@ -41,9 +43,6 @@ CONTINUE = (
     "Contin&ue",
     "Restore the tiles that {!r} lacks. Remove that layer to begin anew.",
 )
-
-#: The model has its own box; deviations are for the command line.
-_SHOWN_ELSEWHERE = ("model", "uncertainty", "uncertainty_members", "ensemble_with")
 
 
 class RestoreWidgets(QWidget):
@@ -62,6 +61,7 @@ class RestoreWidgets(QWidget):
         self.layer_combo.setAccessibleName("Image layer")
         self.layer_combo.setToolTip("The image layer to restore; it stays as it is.")
         self.model_box = ModelBox()
+        self.uncertainty = UncertaintyBox()
         self.voxel_size = VoxelSizeRow(viewer)
         self.verdict = MessageRow(shortcut="Alt+Shift+V")
         self.message = MessageRow()
@@ -91,9 +91,11 @@ class RestoreWidgets(QWidget):
             "&Measure porosity…", "Open the Porosity dock with the restored layer."
         )
         self.save_button = SaveButton("&Save result…")
+        self.check_button = CheckButton(viewer)
         self.compare = CompareBox(viewer)
+        shown_above = ("model", *self.uncertainty.values())
         self.form = ConfigForm(
-            RestoreConfig, skip=_SHOWN_ELSEWHERE, choices={"device": _DEVICES}
+            RestoreConfig, skip=shown_above, choices={"device": _DEVICES}
         )
         self.card = Section(
             "C&ard of the model",
@@ -122,6 +124,7 @@ class RestoreWidgets(QWidget):
         for title, widget, buddy in (
             ("&Image", self.layer_combo, self.layer_combo),
             ("M&odel", self.model_box, self.model_box.combo),
+            ("Uncertainty", self.uncertainty, self.uncertainty.combo),
         ):
             label = QLabel(title)
             label.setBuddy(buddy)
@@ -154,6 +157,7 @@ class RestoreWidgets(QWidget):
             column.addWidget(widget)
         column.addLayout(results)
         for widget in (
+            self.check_button,
             _line(),
             self.compare,
             _line(),
@@ -171,7 +175,9 @@ def _can_be_restored(layer: Layer) -> bool:
     """Whether a layer is an image of a person's, not a preview or curtain of ours."""
     from napari.layers import Image
 
-    return isinstance(layer, Image) and not is_helper(layer)
+    if not isinstance(layer, Image) or is_helper(layer):
+        return False
+    return not holds_deviations(layer)
 
 
 def _button(text: str, tool_tip: str, *, checkable: bool = False) -> QPushButton:

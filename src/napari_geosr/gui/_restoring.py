@@ -37,6 +37,7 @@ from napari_geosr.gui._preview import (
 )
 from napari_geosr.gui._refresh import Refresher
 from napari_geosr.gui._restore_ready import Ready, named, preview_edge, ready_steps
+from napari_geosr.gui._spread_layer import SpreadLayer
 from napari_geosr.gui._worker import Run
 from napari_geosr.operations import restore as operation
 from napari_geosr.operations.restore import Prepared, RestoreConfig, Restored
@@ -106,9 +107,10 @@ class Restoring(QObject):
         self._run_of: weakref.ref[Image] | None = None
         self.run_file: Path | None = None
         self._target: weakref.ref[Image | Labels] | None = None
+        self._spread = SpreadLayer(viewer)
         self._restored_from: dict[str, Any] = {}
         self._name_given = ""  # to the target, which a person may rename
-        self._refresher: Refresher | None = None
+        self._refreshers: list[Refresher] = []
         self._began = 0.0
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -151,6 +153,10 @@ class Restoring(QObject):
         """Return the layer that the last run filled, if it still exists."""
         return None if self._target is None else self._target()
 
+    def spread(self) -> Image | None:
+        """Return the layer of standard deviations of the last run, if there is one."""
+        return self._spread.layer()
+
     def unfinished(self) -> Image | Labels | None:
         """Return the layer that :meth:`run` would fill further, if there is one.
 
@@ -160,6 +166,8 @@ class Restoring(QObject):
         if self._stopped is None or layer is None or self._busy == "run":
             return None
         if target is None or target not in self._viewer.layers:
+            return None
+        if not self._spread.can_go_on():
             return None
         try:
             same = self._key(layer) == self._run_key
@@ -237,7 +245,7 @@ class Restoring(QObject):
         if layer is self.source():
             self._ready = None  # it holds the layer's data
         if layer is self.target():
-            self._stopped = None  # and this the result's
+            self._stopped = self._spread.stopped = None  # and this the result's
         if self._busy == "run":
             if layer in (self.run_source(), self.target()):
                 self.cancel()
@@ -345,10 +353,13 @@ class Restoring(QObject):
         first = region_on_screen(layer, self._viewer)
         shown = named(prepared, layer)
         self._began = time.monotonic()
-        stopped = self._stopped if self.unfinished() is not None else None
-        if stopped is None:
+        stopped = stopped_spread = None
+        if self.unfinished() is not None:
+            stopped, stopped_spread = self._stopped, self._spread.stopped
+        else:
             self._target = None
-        self._stopped = None
+            self._spread.forget()
+        self._stopped = self._spread.stopped = None
         self._run_key = self._key(layer)
         self._run_of = weakref.ref(layer)
         self.run_file = part_of_file(layer, self._viewer)[0].source
@@ -359,7 +370,11 @@ class Restoring(QObject):
         self._start(
             "run",
             lambda stop: operation.run_steps(
-                shown, first=first, unfinished=stopped, should_stop=stop
+                shown,
+                first=first,
+                unfinished=stopped,
+                unfinished_spread=stopped_spread,
+                should_stop=stop,
             ),
             self._on_restored,
             on_step=self._on_run_step,
@@ -379,17 +394,22 @@ class Restoring(QObject):
                 self._name_given = target.name
                 target.metadata[METADATA] |= self._restored_from
                 self._target = weakref.ref(target)
-            self._refresher = Refresher(self._viewer, target)
+            self._refreshers = [Refresher(self._viewer, target)]
+            if step.spread is not None:
+                spread = self._spread.show(
+                    step.spread, target, layer, self._restored_from
+                )
+                self._refreshers.append(Refresher(self._viewer, spread))
         elif isinstance(step, TileDone):
-            if self._refresher is not None:
-                self._refresher.tile_done(step.slices)
+            for refresher in self._refreshers:
+                refresher.tile_done(step.slices)
             self.progressed.emit("tiles", step.done, step.total)
         else:
             self._on_step(step)
 
     def _on_restored(self, restored: Restored) -> None:
-        if self._refresher is not None:
-            self._refresher.finish()
+        for refresher in self._refreshers:
+            refresher.finish()
         target = self.target()
         if target is None or target not in self._viewer.layers:
             return
@@ -399,6 +419,10 @@ class Restoring(QObject):
             self._stopped = restored.volume
         elif target.name == self._name_given:
             target.name = restored.volume.name
+        if restored.spread is not None:
+            self._spread.finish(
+                restored.spread, self._restored_from, complete=restored.complete
+            )
         self.finished.emit(target, restored, time.monotonic() - self._began)
 
     def _on_step(self, step: Step) -> None:
@@ -417,6 +441,6 @@ class Restoring(QObject):
         self.failed.emit(error)
 
     def _on_finished(self) -> None:
-        self._busy, self._run, self._refresher = "", None, None
+        self._busy, self._run, self._refreshers = "", None, []
         self.busyChanged.emit("")
         self._timer.start(0)

@@ -21,6 +21,7 @@ from napari_geosr.gui._export import may_replace
 from napari_geosr.gui._worker import Run
 from napari_geosr.gui.writers import volume_from_data
 from napari_geosr.io.suffixes import WRITE_SUFFIXES, suffix_of
+from napari_geosr.operations.restore import spread_path
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -55,14 +56,24 @@ class SaveButton(QPushButton):
         )
         self.setAccessibleName(text.replace("&", "").removesuffix("…"))
         self._layer: weakref.ref[Layer] | None = None
+        self._spread: weakref.ref[Layer] | None = None
         self._source: Path | None = None
         self._run: Run | None = None
         self.clicked.connect(self.save)
         self.setVisible(False)
 
-    def set_layer(self, layer: Layer | None, source: Path | None = None) -> None:
-        """Offer to save `layer`, which was made from the file `source`, if any."""
+    def set_layer(
+        self,
+        layer: Layer | None,
+        source: Path | None = None,
+        spread: Layer | None = None,
+    ) -> None:
+        """Offer to save `layer`, which was made from the file `source`, if any.
+
+        Its standard deviations, if there are some, are saved beside it.
+        """
         self._layer = None if layer is None else weakref.ref(layer)
+        self._spread = None if spread is None else weakref.ref(spread)
         self._source = source
         self.setVisible(layer is not None)
 
@@ -75,16 +86,23 @@ class SaveButton(QPushButton):
         target = ask_where(self, layer.name, folder)
         if target is None:
             return
+        layers = {target: layer}
+        spread = None if self._spread is None else self._spread()
+        if spread is not None:
+            layers[spread_path(target)] = spread
+            beside = spread_path(target)
+            if beside.exists() and not may_replace(self, beside.parent, [beside.name]):
+                return
         try:
-            data, attributes, kind = layer.as_layer_data_tuple()
-            volume = volume_from_data(data, attributes)
-            _refuse_source(target, self._source)
+            volumes = {path: _volume(each) for path, each in layers.items()}
+            for path in layers:
+                _refuse_source(path, self._source)
         except GeoSRError as error:
             self.failed.emit(error)
             return
         self.setEnabled(False)
         self._run = Run(
-            _steps(volume, target, "labels" if kind == "labels" else "image"),
+            _steps(volumes, target),
             owner=self,
             on_result=self.saved.emit,
             on_error=self.failed.emit,
@@ -97,19 +115,26 @@ class SaveButton(QPushButton):
         self.setEnabled(True)
 
 
+def _volume(layer: Layer) -> tuple[Volume, str]:
+    """The layer's volume, and ``"labels"`` or ``"image"``."""
+    data, attributes, kind = layer.as_layer_data_tuple()
+    return volume_from_data(data, attributes), (
+        "labels" if kind == "labels" else "image"
+    )
+
+
 def _steps(
-    volume: Volume, target: Path, kind: str
+    volumes: dict[Path, tuple[Volume, str]], target: Path
 ) -> Callable[[ShouldStop], Generator[Step, None, None]]:
     def steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
-        """Write the volume."""
+        """Write the volumes."""
         from napari_geosr import io
 
-        yield StageStarted(message=f"Saving {target.name}")
-        # The dialog has asked already whether a file may be replaced.
-        written = io.write(
-            volume, target, overwrite=True, kind=kind, should_stop=should_stop
-        )
-        yield ResultReady(result=written)
+        for path, (volume, kind) in volumes.items():
+            yield StageStarted(message=f"Saving {path.name}")
+            # The dialog has asked already whether a file may be replaced.
+            io.write(volume, path, overwrite=True, kind=kind, should_stop=should_stop)
+        yield ResultReady(result=target)
 
     return steps
 

@@ -64,6 +64,8 @@ class VolumeLayer:
         stopped = self._stopped if self.unfinished(key) is not None else None
         if stopped is None:
             self._layer = None
+        else:
+            self.end()  # there is a layer to be filled
         self._stopped, self._key = None, key
         return stopped
 

@@ -10,7 +10,11 @@ from napari_geosr.core.steps import StageStarted, Step, Warned
 from napari_geosr.gui._docks import SharedPlace
 from napari_geosr.gui._export import export_dialog
 from napari_geosr.gui._histogram import PlotColors
-from napari_geosr.gui._layers import unwrapped, volume_from_layer
+from napari_geosr.gui._layers import (
+    holds_deviations,
+    unwrapped,
+    volume_from_layer,
+)
 from napari_geosr.gui._levels_reader import Key, LevelsReader
 from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._measuring import Measured, measured_steps
@@ -73,6 +77,7 @@ class PorosityDock(PorosityWidgets):
         self._connections = Connections(self)
         events = self._viewer.layers.events
         self._connections.connect(events.removed, self._on_removed)
+        self._connections.connect(events.inserted, self._on_inserted)
         self._connections.connect(self._viewer.events.theme, self._on_theme)
         self._connections.connect(self._viewer.dims.events.ndisplay, self._on_ndisplay)
         self._connections.add_to(
@@ -96,6 +101,7 @@ class PorosityDock(PorosityWidgets):
         """Another image: ask for its voxel size if unknown, read its grey values."""
         layer = self.settings.image.layer()
         self.preview.hide()
+        self.settings.choose_deviation()
         self.levels.set_layer(layer)
         volume = self._volume(layer)
         self.settings.voxel_size.set_layer(None if volume is None else layer)
@@ -222,9 +228,10 @@ class PorosityDock(PorosityWidgets):
                 for chosen in (layer, other)
                 if chosen is not None
             }
-            mask = None
-            if mask_layer is not None:
-                mask = volume_from_layer(mask_layer, self._viewer)
+            mask, deviation = (
+                None if chosen is None else volume_from_layer(chosen, self._viewer)
+                for chosen in (mask_layer, self.settings.deviation.layer())
+            )
             remember(_NAME, config)
         except GeoSRError as error:
             self.message.show_error(error)
@@ -240,7 +247,7 @@ class PorosityDock(PorosityWidgets):
         earlier = {name: made_before(self._viewer, name) for name in volumes}
         self._measuring = Run(
             lambda should_stop: measured_steps(
-                volumes, config, mask, earlier, should_stop
+                volumes, config, mask, earlier, should_stop, deviation
             ),
             owner=self,
             on_step=self._on_step,
@@ -318,6 +325,11 @@ class PorosityDock(PorosityWidgets):
             return
         if self._measured_at == self.levels.key():
             self.settings.show_used(threshold)
+
+    def _on_inserted(self, event: Any) -> None:
+        """Standard deviations came: those of the image are chosen."""
+        if holds_deviations(event.value):
+            self.settings.choose_deviation()
 
     def _on_removed(self, event: Any) -> None:
         """A layer went: nobody waits for its figures any more."""

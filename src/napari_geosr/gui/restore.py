@@ -59,7 +59,8 @@ class RestoreDock(RestoreWidgets):
 
     def _connect(self) -> None:
         self.layer_combo.layerChanged.connect(self._on_layer_chosen)
-        self.model_box.modelChanged.connect(self._on_settings)
+        self.model_box.modelChanged.connect(self._on_model)
+        self.uncertainty.changed.connect(self._on_settings)
         self.model_box.failed.connect(self._on_failed)
         self.form.changed.connect(self._on_settings)
         self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
@@ -72,6 +73,8 @@ class RestoreDock(RestoreWidgets):
         self.save_button.saved.connect(self._on_saved)
         self.save_button.failed.connect(self._on_failed)
         self.compare.failed.connect(self._on_failed)
+        self.check_button.failed.connect(self._on_failed)
+        self.check_button.checked_result.connect(self._on_checked)
         restoring = self._restoring
         restoring.busyChanged.connect(self._show_busy)
         restoring.ready.connect(self._on_ready)
@@ -100,6 +103,12 @@ class RestoreDock(RestoreWidgets):
         except GeoSRError:
             # A model of one's own that was moved since: start with the first one.
             remark = f"The last model, {config.model}, is not there any more."
+        self.uncertainty.set_card(self.model_box.card())
+        try:
+            self.uncertainty.set_values(config)
+        except GeoSRError:
+            names = ", ".join(config.ensemble_with)
+            remark = f"Models of the last ensemble, {names}, are not there any more."
         return remark
 
     def config(self) -> RestoreConfig:
@@ -110,7 +119,8 @@ class RestoreDock(RestoreWidgets):
         ConfigError
             If one of them is wrong.
         """
-        config = self.form.config(model=self.model_box.model())
+        chosen = self.uncertainty.values()
+        config = self.form.config(model=self.model_box.model(), **chosen)
         assert isinstance(config, RestoreConfig)
         return config
 
@@ -150,6 +160,10 @@ class RestoreDock(RestoreWidgets):
         self._restoring.set_source(layer)
         self._on_settings()
         self._show_busy(self._restoring.busy)
+
+    def _on_model(self) -> None:
+        self.uncertainty.set_card(self.model_box.card())
+        self._on_settings()
 
     def _on_settings(self) -> None:
         try:
@@ -244,6 +258,8 @@ class RestoreDock(RestoreWidgets):
         self.cancel_button.setEnabled(what in ("run", "prepare"))
         for widget in (self.layer_combo, self.model_box, self.form):
             widget.setEnabled(not running)
+        card = self.model_box.card()
+        self.uncertainty.setEnabled(not running and (card is None or card.labels == 1))
         self.progress.setVisible(what in ("run", "prepare"))
         self.progress_label.setVisible(what in ("run", "prepare"))
         self.progress.setRange(0, 0 if what else 1)
@@ -301,12 +317,19 @@ class RestoreDock(RestoreWidgets):
         self._show_result(layer, measurable=restored.complete and grey)
         if grey and source is not None and source in self._viewer.layers:
             self.compare.set_pair(source, layer)
+            if restored.complete:
+                self.check_button.set_pair(source, layer)
 
     def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:
         """Offer what can be done with the result; with None, nothing."""
         self._result = None if layer is None else weakref.ref(layer)
-        self.save_button.set_layer(layer, self._restoring.run_file)
+        self.check_button.set_pair(None, None)
+        spread = None if layer is None else self._restoring.spread()
+        self.save_button.set_layer(layer, self._restoring.run_file, spread)
         self.measure_button.setVisible(layer is not None and measurable)
+
+    def _on_checked(self, words: str, fits: bool) -> None:
+        self.message.show_message(words, "ok" if fits else "warning")
 
     def _on_saved(self, path: Any) -> None:
         self.message.show_message(f"Saved as {path}.", "ok")

@@ -72,7 +72,7 @@ class PorosityConfig(Config):
         default=None,
         gt=0,
         le=100,
-        title="Band factor",
+        title="Band (deviations)",
         description="Standard deviations that the band of an uncertain result reaches; "
         "by default as calibrated for the model that made it.",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,27 +15,29 @@ from napari_geosr.measure.config import PorosityConfig
 if TYPE_CHECKING:
     from napari_geosr.measure.band import Deviation
 
+#: Records of what was done to a volume, the last one last.
+Provenance = Sequence[Mapping[str, Any]]
 #: What records call the two volumes of a restoration.
 _MEAN, _DEVIATION = "mean", "standard deviation"
 #: What differs in the records of the two all the same.
 _OWN = ("uncertainty", "run", "complete", "finished", "error")
 
 
-def uncertainty_record(volume: Volume) -> dict[str, Any]:
-    """What the restoration that made `volume` noted on its members; empty if none."""
-    record = _restoration(volume)
+def uncertainty_record(provenance: Provenance) -> dict[str, Any]:
+    """What the restoration that made a volume noted on its members; empty if none."""
+    record = _restoration(provenance)
     return dict(record.get("uncertainty") or {})
 
 
-def is_deviation(volume: Volume) -> bool:
-    """Whether `volume` says that it holds standard deviations."""
-    return uncertainty_record(volume).get("this") == _DEVIATION
+def is_deviation(provenance: Provenance) -> bool:
+    """Whether a volume says that it holds standard deviations."""
+    return uncertainty_record(provenance).get("this") == _DEVIATION
 
 
-def belongs_to(deviation: Volume, volume: Volume) -> bool:
-    """Whether `deviation` says that it was made by the run that made `volume`."""
-    ours, theirs = _restoration(volume), _restoration(deviation)
-    if not is_deviation(deviation) or uncertainty_record(volume).get("this") != _MEAN:
+def belongs_to(deviation: Provenance, mean: Provenance) -> bool:
+    """Whether deviations say that they come from the run that made a mean."""
+    ours, theirs = _restoration(mean), _restoration(deviation)
+    if not is_deviation(deviation) or uncertainty_record(mean).get("this") != _MEAN:
         return False
 
     def shared(record: Mapping[str, Any]) -> str:
@@ -64,8 +66,9 @@ def align_deviation(
     deviation = deviation.select()
     _check_place(deviation, volume)
     remarks = []
-    if is_deviation(deviation) or uncertainty_record(volume):
-        if not belongs_to(deviation, volume):
+    record = uncertainty_record(volume.provenance)
+    if is_deviation(deviation.provenance) or record:
+        if not belongs_to(deviation.provenance, volume.provenance):
             raise VolumeError(
                 f"{deviation.title} does not hold the standard deviations of "
                 f"{volume.title}: they come from another run. Give the file that was "
@@ -78,7 +81,7 @@ def align_deviation(
         )
     if config.band_factor is not None:
         return Deviation(deviation.data, config.band_factor), remarks
-    known = uncertainty_record(volume).get("calibration") or {}
+    known = record.get("calibration") or {}
     if not known:
         remarks.append(
             f"How far the standard deviations of {volume.title} reach was not "
@@ -86,7 +89,7 @@ def align_deviation(
             "is what one deviation changes; a band of your own choice: --band-factor."
         )
         return Deviation(deviation.data), remarks
-    n = len(uncertainty_record(volume).get("members") or ())
+    n = len(record.get("members") or ())
     if n != known.get("members"):
         remarks.append(
             f"The band was calibrated with {known.get('members')} members and "
@@ -104,8 +107,8 @@ def refuse_factor_alone(config: PorosityConfig) -> None:
         )
 
 
-def _restoration(volume: Volume) -> Mapping[str, Any]:
-    made = (e for e in reversed(volume.provenance) if e.get("operation") == "restore")
+def _restoration(provenance: Provenance) -> Mapping[str, Any]:
+    made = (e for e in reversed(provenance) if e.get("operation") == "restore")
     return next(made, {})
 
 

@@ -26,6 +26,7 @@ _PACKAGES = (
     "numba",
     "connected-components-3d",
     "nibabel",
+    "SimpleITK",
 )
 _QT = ("PyQt6", "PySide6")
 

@@ -143,7 +143,7 @@ def _mind_the_kind(
             f"{volume.name!r} is an unfinished restoration: the figures are those of "
             "its finished part."
         )
-    if is_deviation(volume):
+    if is_deviation(volume.provenance):
         remarks.append(
             f"{volume.name!r} holds standard deviations, not grey values: its figures "
             "are not those of pores. Measure the restored volume beside it."

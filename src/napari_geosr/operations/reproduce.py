@@ -8,7 +8,8 @@ from typing import Any
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.restore import RestoreConfig
+from napari_geosr.operations.restore import RestoreConfig, spread_path
+from napari_geosr.operations.uncertainty import NONE
 
 #: Stands for the input in texts about a layer that was never saved.
 _PLACEHOLDER = "INPUT.ome.tif"
@@ -47,7 +48,8 @@ def as_command(
     parts += ["--model", config.model]
     parts += ["--out", str(out or default_output(volume, config))]
     for name, value in _changed(config).items():
-        parts += [f"--{name.replace('_', '-')}", str(value)]
+        text = ",".join(value) if isinstance(value, tuple) else str(value)
+        parts += [f"--{name.replace('_', '-')}", text]
     if time is not None:
         parts += ["--time", str(time)]
     if channel is not None:
@@ -79,15 +81,21 @@ def as_python(
     choice = ", ".join(f"{k}={v}" for k, v in chosen.items() if v is not None)
     settings = [f"{name}={value!r}" for name, value in _changed(config).items()]
     arguments = ", ".join(["volume", f"model={config.model!r}", *settings])
+    is_plain = config.uncertainty == NONE
+    function = "restore" if is_plain else "restore_with_uncertainty"
     lines = [
-        "from napari_geosr import read, restore, write",
+        f"from napari_geosr import read, {function}, write",
         "",
         f"volume = read({', '.join(reading)})",
     ]
     if choice:
         lines.append(f"volume = volume.select({choice})")
-    target = str(out or default_output(volume, config))
-    lines += [f"restored = restore({arguments})", f"write(restored, {target!r})", ""]
+    target = Path(out or default_output(volume, config))
+    names = "restored" if is_plain else "restored, deviation"
+    lines += [f"{names} = {function}({arguments})", f"write(restored, {str(target)!r})"]
+    if not is_plain:
+        lines.append(f"write(deviation, {str(spread_path(target))!r})")
+    lines.append("")
     return _save_first(volume) + "\n".join(lines)
 
 

@@ -1,0 +1,269 @@
+"""How often the band of a porosity holds the truth, and whether the check finds fakes.
+
+Simulated scans that neither training nor calibration has seen: four kinds of structure
+at two resolutions, noise, blur, contrast and porosity at random
+(``scripts/pretraining/uncertain_scans.py``). Each is restored with eight flips and
+turns and measured with its standard deviations, as ``restore --uncertainty tta`` and
+``measure --uncertainty`` do, with the calibration on the model's card. Prints Markdown
+tables, or writes them into a document with ``--out``.
+
+    python benchmarks/uncertainty.py --out docs/trust.md
+
+Scans are kept in the folder ``--work`` as they come, so that an interrupted run goes
+on; after a model was calibrated anew they are done again. One thread by default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from _document import replace_section
+from napari_geosr.core.volume import Volume
+from napari_geosr.models import zoo
+from napari_geosr.operations.consistency import check_consistency
+from napari_geosr.operations.restore import restore
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+from pretraining.coverage import Outcome, conformal_factor, outcomes
+from pretraining.uncertain_scans import (
+    CONDITIONS,
+    KINDS,
+    RESOLUTIONS,
+    TEST_SEED,
+    Case,
+    cases,
+    draw,
+)
+
+#: Radii of invented pores, in voxels of the scan.
+_FAKES = (2.0, 3.0)
+#: An invented pore is found if its mark is so near, in voxels of the scan.
+_NEAR = 3.0
+#: Least distance of an invented pore from real ones, and from the border.
+_APART = 3.0
+
+Array = np.ndarray
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="*", default=list(CONDITIONS))
+    parser.add_argument("--of-each", type=int, default=7, help="scans of each sort")
+    parser.add_argument("--checked", type=int, default=2, help="of each, for the check")
+    parser.add_argument("--work", type=Path, default=Path("build/uncertainty"))
+    parser.add_argument("--out", type=Path, help="document to write the tables into")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="one scan of each sort")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.quick:
+        options.of_each = options.checked = 1
+    began = time.process_time()
+    found = {
+        name: list(
+            outcomes(name, TEST_SEED, options.of_each, options.work, options.threads)
+        )
+        for name in options.models
+    }
+    checks = {
+        name: list(check(name, options.checked, options.threads))
+        for name in options.models
+    }
+    print(f"{time.process_time() - began:.0f} s of processor time", flush=True)
+    sections = {
+        "coverage": coverage_table(found),
+        "coverage by kind": kinds_table(found),
+        "other kinds": other_kinds_table(found),
+        "check": check_table(checks),
+    }
+    for name, text in sections.items():
+        print(f"\n{text}")
+        if options.out is not None:
+            replace_section(options.out, name, text)
+    return 0
+
+
+def coverage_table(found: dict[str, list[Outcome]]) -> str:
+    """One row a model: how often the band held, how wide it was, how far errors go."""
+    rows = [
+        "| model | scans | deviations | porosity in the band (nominal) | band, ± "
+        "relative (median) | error, relative (median; 90 %) | pores/mm³ within |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, each in found.items():
+        card = zoo.find(name).card.uncertainty
+        if card is None:
+            rows.append(f"| {name} | {len(each)} | not calibrated | – | – | – | – |")
+            continue
+        widths = [(o.band[1] - o.band[0]) / 2 / o.truth for o in each if o.band]
+        errors = [abs(o.porosity - o.truth) / o.truth for o in each]
+        rows.append(
+            f"| {name} | {len(each)} | {card.factor:g} | "
+            f"{share(o.is_held for o in each)} ({card.nominal:.0%}) | "
+            f"{np.median(widths):.1%} | {np.median(errors):.1%}; "
+            f"{np.quantile(errors, 0.9):.1%} | {share(o.holds_pores for o in each)} |"
+        )
+    return "\n".join(rows)
+
+
+def kinds_table(found: dict[str, list[Outcome]]) -> str:
+    """One row for every kind at every resolution: in how many scans the band held."""
+    rows = [
+        "| scans of | " + " | ".join(found) + " |",
+        "|---|" + "---|" * len(found),
+    ]
+    for kind in KINDS:
+        for resolution in RESOLUTIONS:
+            cells = []
+            for each in found.values():
+                own = [o for o in each if (o.kind, o.resolution) == (kind, resolution)]
+                errors = [(o.porosity - o.truth) / o.truth for o in own]
+                held = sum(o.is_held for o in own)
+                cells.append(f"{held} of {len(own)} (error {np.median(errors):+.1%})")
+            rows.append(f"| {kind}, {resolution} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def other_kinds_table(found: dict[str, list[Outcome]]) -> str:
+    """What a calibration on all other kinds would have held of a kind."""
+    rows = [
+        "| calibrated on all but | " + " | ".join(found) + " |",
+        "|---|" + "---|" * len(found),
+    ]
+    for kind in KINDS:
+        cells = []
+        for each in found.values():
+            others = [o.needed for o in each if o.kind != kind]
+            own = [abs(o.needed) for o in each if o.kind == kind]
+            try:
+                factor = conformal_factor(others, 0.9)
+            except ValueError:
+                cells.append("too few scans")
+                continue
+            held = sum(size <= factor for size in own)
+            cells.append(f"{held} of {len(own)} ({factor:.1f} deviations)")
+        rows.append(f"| {kind} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A result compared with its scan, as it is and with an invented pore.
+
+    Attributes
+    ----------
+    places : int
+        Marked in the result as it is.
+    real : int
+        How many of them are errors of the result: there it differs from the known
+        object, seen like the scan, by more than a quarter of the contrast.
+    fakes : dict
+        By radius, whether an invented pore was found in its place; None where there
+        was no room for one.
+    """
+
+    case: Case
+    places: int
+    real: int
+    fakes: dict[float, bool | None]
+
+
+def check(name: str, n_of_each: int, threads: int) -> Iterator[Check]:
+    conditions = CONDITIONS[name]
+    for case in cases(n_of_each):
+        scan = draw(case, conditions, TEST_SEED)
+        volume = Volume(scan.noisy, "ZYX", name="scan")
+        result = restore(volume, name, threads=threads)
+        honest = check_consistency(volume, result)
+        rng = np.random.default_rng([case.number, 1])
+        fakes: dict[float, bool | None] = {}
+        for radius in _FAKES:
+            painted = paint(result, scan.mask, radius, conditions.factor, rng)
+            if painted is None:
+                fakes[radius] = None
+                continue
+            changed, place = painted
+            found = check_consistency(volume, changed).figures.places
+            fakes[radius] = any(
+                np.linalg.norm(np.array(p.index) - place) <= _NEAR for p in found
+            )
+        known = result.replace(data=scan.clean)
+        error = errors_as_seen(volume, known, result, abs(scan.contrast))
+        places = honest.figures.places
+        real = sum(error(place.index) > 0.25 for place in places)
+        yield Check(case, len(places), real, fakes)
+
+
+def errors_as_seen(
+    volume: Volume, known: Volume, result: Volume, contrast: float
+) -> Callable[[tuple[int, ...]], float]:
+    """Relative difference of result and known object at a voxel of the scan."""
+    residuals = [check_consistency(volume, v).residual.data for v in (known, result)]
+    difference = ndimage.uniform_filter(residuals[0] - residuals[1], 3) / contrast
+    return lambda index: float(abs(difference[index]))
+
+
+def paint(
+    result: Volume, mask: Array, radius: float, factor: int, rng: np.random.Generator
+) -> tuple[Volume, Array] | None:
+    """Invent a pore in the solid; its centre is given in voxels of the scan."""
+    reach = (radius + _APART) * factor
+    room = ndimage.distance_transform_edt(~mask) > reach
+    edge = int(reach)
+    inside = np.zeros_like(room)
+    inside[edge:-edge, edge:-edge, edge:-edge] = True
+    free = np.argwhere(room & inside)
+    if not len(free) or not mask.any():
+        return None
+    centre = free[rng.integers(len(free))]
+    grid = np.ogrid[tuple(slice(0, n) for n in mask.shape)]
+    squares = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True))
+    data = np.array(result.data)
+    data[squares <= (radius * factor) ** 2] = np.median(data[mask])
+    return result.replace(data=data), (centre + 0.5) / factor - 0.5
+
+
+def check_table(checks: dict[str, list[Check]]) -> str:
+    """One row a model: what was marked, rightly or not, and which fakes were found."""
+    rows = [
+        "| model | scans | with marks, no pore invented | of these, real errors | "
+        + " | ".join(f"invented pores of radius {r:g} found" for r in _FAKES)
+        + " |",
+        "|---|---|---|---|" + "---|" * len(_FAKES),
+    ]
+    for name, each in checks.items():
+        marked = sum(c.places > 0 for c in each)
+        cells = [
+            share(c.fakes[radius] for c in each if c.fakes[radius] is not None)
+            for radius in _FAKES
+        ]
+        marks, real = sum(c.places for c in each), sum(c.real for c in each)
+        rows.append(
+            f"| {name} | {len(each)} | {marked} | {real} of {marks} | "
+            + " | ".join(cells)
+            + " |"
+        )
+    return "\n".join(rows)
+
+
+def share(answers: Iterator[bool | None] | Sequence[bool]) -> str:
+    """How many are true, as text."""
+    known = [bool(answer) for answer in answers]
+    if not known:
+        return "–"
+    return f"{sum(known)} of {len(known)} ({np.mean(known):.0%})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The layer of standard deviations that a run fills beside its result."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.gui._layers import (
+    METADATA,
+    add_image_result,
+    layer_metadata,
+    place_over,
+)
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Layer
+
+    from napari_geosr.core.volume import Volume
+
+_PLANES = 8
+_NEARLY_ALL = 99.8
+
+
+class SpreadLayer:
+    """Standard deviations in the place of the result, hidden at first."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        self._viewer = viewer
+        self._layer: weakref.ref[Image] | None = None
+        self._name_given = ""
+        #: What a run left that was stopped.
+        self.stopped: Volume | None = None
+
+    def layer(self) -> Image | None:
+        """Return the layer while it is in the viewer."""
+        layer = None if self._layer is None else self._layer()
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def forget(self) -> None:
+        """Begin a run of its own: the layer of the last one stays as it is."""
+        self._layer = self.stopped = None
+
+    def can_go_on(self) -> bool:
+        """Whether nothing was stopped, or its layer is still what was left."""
+        if self.stopped is None:
+            return True
+        layer = self.layer()
+        return layer is not None and layer.data is self.stopped.data
+
+    def show(
+        self, volume: Volume, target: Layer, source: Image, facts: dict[str, Any]
+    ) -> Image:
+        """Add the layer, unless a run goes on in it; `target` stays the active one.
+
+        Over the result it would be all that is seen, so it is hidden.
+        """
+        layer = self.layer()
+        if layer is not None:
+            return layer
+        layer = add_image_result(
+            self._viewer,
+            volume,
+            None,
+            name=f"{volume.name} (unfinished)",
+            colormap="inferno",
+            contrast_limits=(0.0, 1.0),
+            visible=False,
+            **place_over(source),
+        )
+        layer.metadata[METADATA] |= facts
+        self._name_given = layer.name
+        self._layer = weakref.ref(layer)
+        self._viewer.layers.selection.active = target
+        return layer
+
+    def finish(self, volume: Volume, facts: dict[str, Any], *, complete: bool) -> None:
+        """Give the layer the record and the contrast of what the run left."""
+        layer = self.layer()
+        if layer is None:
+            return
+        layer.metadata[METADATA] = layer_metadata(volume)[METADATA] | facts
+        highest = _nearly_most(layer.data)
+        if highest > 0:
+            layer.contrast_limits = (0.0, highest)
+        if not complete:
+            self.stopped = volume
+        elif layer.name == self._name_given:
+            layer.name = volume.name
+
+
+def _nearly_most(data: Any) -> float:
+    """What hardly any voxel of some planes exceeds; 0 if none is known."""
+    planes = data if data.ndim == 2 else data[:: max(1, data.shape[0] // _PLANES)]
+    values = np.asarray(planes, np.float32)
+    values = values[np.isfinite(values)]
+    return float(np.percentile(values, _NEARLY_ALL)) if values.size else 0.0
