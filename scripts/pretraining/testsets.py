@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from napari_geosr.physics import fluorescence, phantoms, scans
+from napari_geosr.physics import fluorescence, phantoms, scans, tubes
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.fluorescence import Microscope
 from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
@@ -25,6 +25,8 @@ TUNING_SEED = 920_001
 
 _FOAM_SHAPE: Shape = (40, 128, 128)
 _COARSE_SHAPE: Shape = (32, 64, 64)
+_COARSER_SHAPE: Shape = (24, 40, 40)
+_COARSEST_SHAPE: Shape = (16, 20, 20)
 _SHAPE: Shape = (24, 128, 128)
 
 
@@ -176,6 +178,60 @@ _COARSE = (
 )
 
 
+_COARSER = (
+    Pores(
+        "foam, short-exposure CT",
+        _foam(0.2, 1.0, 4.0),
+        Imaging(0.2, "few-photons", 0.4, 1.6, n_angles=120, downsample=4),
+    ),
+    Pores(
+        "irregular pores, CT noise",
+        _blobs(0.15, 2.0),
+        Imaging(0.15, "reconstruction", 0.4, 1.6, downsample=4),
+    ),
+    Pores(
+        "interwoven network, bright pores",
+        _network(0.7, 8.0),
+        Imaging(0.2, "reconstruction", 0.5, 1.6, downsample=4),
+        bright_pores=True,
+    ),
+    Pores(
+        "foam, hardly any noise",
+        _foam(0.2, 1.0, 4.0),
+        Imaging(0.03, "independent", 0.4, downsample=4),
+    ),
+)
+
+
+def _canals(number: int, low: float, high: float) -> Callable[..., Phantom]:
+    return lambda shape, scale, seed: tubes.cortical_canals(
+        shape,
+        number=number,
+        radius=(low * scale, high * scale),
+        links=number // 2,
+        seed=seed,
+    )
+
+
+_COARSEST = (
+    Pores(
+        "trabecular bone, 80 µm voxels",
+        _network(0.8, 9.0),
+        Imaging(0.1, "reconstruction", 0.4, 1.6, downsample=8),
+    ),
+    Pores(
+        "cortical canals, 80 µm voxels",
+        _canals(12, 0.25, 1.5),
+        Imaging(0.1, "reconstruction", 0.4, 1.6, downsample=8),
+    ),
+    Pores(
+        "trabecular bone, hardly any noise",
+        _network(0.7, 7.0),
+        Imaging(0.03, "independent", 0.4, downsample=8),
+    ),
+)
+
+
 def _grained(seed: int) -> Scan:
     """Pores in a solid with texture and a third phase."""
     rng = np.random.default_rng([seed, 3])
@@ -224,6 +280,8 @@ def _cells(
 SETS: dict[str, tuple[TestSet, ...]] = {
     "foam-denoise": tuple(p.test_set(_FOAM_SHAPE, sharp=True) for p in _CT),
     "foam-sr-x2": tuple(p.test_set(_COARSE_SHAPE, sharp=True) for p in _COARSE),
+    "foam-sr-x4": tuple(p.test_set(_COARSER_SHAPE, sharp=True) for p in _COARSER),
+    "bone-sr-x8": tuple(p.test_set(_COARSEST_SHAPE, sharp=True) for p in _COARSEST),
     "ct-denoise": (
         *(p.test_set(_SHAPE, sharp=False) for p in _CT),
         TestSet("three phases, grained, short-exposure CT", _grained, 0.21),

@@ -88,6 +88,27 @@ def test_what_was_said_of_the_file_goes_into_the_job(path, tmp_path):
     assert (plain.angles, plain.centre) == (None, 7.5)
 
 
+def test_repairs_and_edges_of_the_dock_go_into_the_job(path, tmp_path):
+    config = ReconstructConfig.create(
+        stripes="all",
+        stripe_size=101,
+        stripe_contrast=2.0,
+        frames="median",
+        nonfinite="fill",
+        minimum_transmission=1e-2,
+        saturation=60_000,
+        zingers=8,
+        full_turn="keep",
+        rows=(2, 9),
+        options={"padding": "edge"},
+    )
+    given = OpenedScan(read_projections(path))
+    job = scans_config(given, config, 20.0, tmp_path).reconstruction()
+    assert job.preparation() == config.preparation()
+    assert job.algorithm_config() == config.algorithm_config()
+    assert (job.full_turn, job.rows) == ("keep", (2, 9))
+
+
 def test_every_action_has_a_key_of_its_own(viewer, qtbot, path):
     dock = opened(viewer, path)
     idle(dock, qtbot)

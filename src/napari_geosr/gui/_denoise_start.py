@@ -15,7 +15,7 @@ from napari_geosr.gui._projection_layers import OpenedScan
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.reconstruct_config import ReconstructConfig
-from napari_geosr.operations.training_scans import ScansConfig
+from napari_geosr.operations.training_scans import OF_A_RECONSTRUCTION, ScansConfig
 
 METHOD = "noise2inverse"
 #: The denoised volume in the folder of its job.
@@ -35,7 +35,6 @@ _READING = {
     "source_distance": "source_distance",
     "detector_distance": "detector_distance",
 }
-_FROM_CONFIG = ("rows", "stripes", "zingers", "incident")
 
 
 def scans_config(
@@ -63,12 +62,13 @@ def scans_config(
     if {"endpoint", "angle_unit"} & set(opened.reading):
         np.savetxt(folder / _ANGLES, opened.scan.angles)
         reading |= {"angles": str(folder / _ANGLES), "angle_range": None}
-    settings = {name: getattr(config, name) for name in _FROM_CONFIG}
+    settings = {name: getattr(config, name) for name in OF_A_RECONSTRUCTION}
     known = config.centre if config.centre != "auto" else column
     return ScansConfig.create(
         projections=opened.path,
         centre="auto" if known is None else known,
         filter=config.filter or "ramp",
+        padding=config.options.get("padding", "zero"),
         **settings,
         **{name: value for name, value in reading.items() if value is not None},
         **more,

@@ -19,6 +19,16 @@ from napari_geosr.tomography.preparation_config import PreparationConfig
 SHARED_SETTINGS = ("filter", "iterations", "nonnegative")
 
 
+FullTurn = Annotated[
+    Literal["auto", "join", "keep"],
+    Field(
+        title="Scans over a full turn",
+        description="Join: opposite views side by side, for an axis near the "
+        "detector's edge; keep: as they are; auto: join if the axis is off the middle.",
+    ),
+]
+
+
 class SliceConfig(Config):
     """How slices are reconstructed, and which of them."""
 
@@ -69,12 +79,7 @@ class SliceConfig(Config):
         description="Edge in voxels, around the rotation axis; by default as wide as "
         "what the detector saw.",
     )
-    full_turn: Literal["auto", "join", "keep"] = Field(
-        "auto",
-        title="Scans over a full turn",
-        description="Join: opposite views side by side, for an axis near the "
-        "detector's edge; keep: as they are; auto: join if the axis is off the middle.",
-    )
+    full_turn: FullTurn = "auto"
     device: str = Field(
         "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
     )

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from pydantic import Field, field_validator
 
-from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.operations.projection_inputs import (
     AngleRange,
@@ -28,13 +27,9 @@ from napari_geosr.operations.projection_inputs import (
     RowRange,
     SourceDistance,
 )
-from napari_geosr.operations.reconstruct_config import ReconstructConfig
-from napari_geosr.tomography.filters import FilterName
-from napari_geosr.tomography.preparation_config import (
-    IncidentCounts,
-    StripeRemoval,
-    Zingers,
-)
+from napari_geosr.operations.reconstruct_config import FullTurn, ReconstructConfig
+from napari_geosr.tomography.filters import FilterName, Padding
+from napari_geosr.tomography.preparation_config import PreparationConfig, StripeRemoval
 
 #: What each method learns from, where it is given projections.
 METHODS_FROM_PROJECTIONS = {
@@ -51,10 +46,11 @@ _READING = (
     *("pixel_size", "line_integrals", "flats", "darks"),
     *("geometry", "source_distance", "detector_distance"),
 )
-_RECONSTRUCTION = ("filter", "centre", "rows", "stripes", "zingers", "incident")
+#: Fields that are those of a reconstruction, whatever its algorithm.
+OF_A_RECONSTRUCTION = ("rows", "full_turn", *PreparationConfig.model_fields)
 
 
-class ProjectionsConfig(Config):
+class ProjectionsConfig(PreparationConfig):
     """Projections, and how slices are made of them."""
 
     projections: Path | None = Field(
@@ -68,13 +64,18 @@ class ProjectionsConfig(Config):
         title="Filter",
         description="Of the reconstructions: ramp is sharpest, hann smoothest.",
     )
+    padding: Padding = Field(
+        "zero",
+        title="Outside the detector",
+        description="Zero: nothing is there; edge: as at its edge, where the sample is "
+        "wider than the detector.",
+    )
     centre: AxisColumn = "auto"
     rows: RowRange = None
+    full_turn: FullTurn = "auto"
     stripes: StripeRemoval = Field(
         "none", description="Rings are the same in all parts of a scan, and learned."
     )
-    zingers: Zingers = 0.0
-    incident: IncidentCounts = None
     angles: AnglesOf = None
     angle_range: AngleRange = None
     endpoint: Endpoint = False
@@ -104,7 +105,8 @@ class ProjectionsConfig(Config):
 
     def reconstruction(self, **more: Any) -> ReconstructConfig:
         """Settings of a filtered back-projection, which is linear."""
-        values = self.model_dump(include=set(_RECONSTRUCTION))
+        values = self.model_dump(include={"filter", "centre", *OF_A_RECONSTRUCTION})
+        values["options"] = {"padding": self.padding}
         return ReconstructConfig.create(**{**values, **more})
 
     def with_absolute_paths(self) -> Any:
