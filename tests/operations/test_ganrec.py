@@ -21,6 +21,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.io.projections import write_projections
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
+from napari_geosr.learning import checkpoint
 from napari_geosr.operations.ganrec import GanrecConfig, GanrecJob, ganrec_steps
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -110,14 +111,38 @@ def test_finished_early_all_slices_are_there(few: Any, tmp_path: Path) -> None:
     assert volume.std(axis=(1, 2)).min() > 0
 
 
-def test_other_settings_do_not_go_on(few: Any, tmp_path: Path) -> None:
-    steps = ganrec_steps(job_of(few, checkpoint_seconds=1e-6), tmp_path)
+def begin(job: GanrecJob, folder: Path) -> None:
+    """Fit up to the first checkpoint, and end without a word."""
+    steps = ganrec_steps(job, folder)
     for step in steps:
         if isinstance(step, CheckpointSaved):
             break
     steps.close()
-    with pytest.raises(ConfigError, match="a mixture of two"):
+
+
+def test_other_settings_do_not_go_on(few: Any, tmp_path: Path) -> None:
+    begin(job_of(few, checkpoint_seconds=1e-6), tmp_path)
+    with pytest.raises(ConfigError, match="with another seed: .* a mixture of two"):
         run_to_end(ganrec_steps(job_of(few, seed=1), tmp_path))
+
+
+def test_the_same_file_read_otherwise_does_not_go_on(few: Any, tmp_path: Path) -> None:
+    begin(job_of(few, checkpoint_seconds=1e-6), tmp_path)
+    other = job_of(few, angle_range=(0, 90))
+    with pytest.raises(ConfigError, match="with other angles: .* a mixture of two"):
+        run_to_end(ganrec_steps(other, tmp_path))
+
+
+def test_a_checkpoint_of_an_earlier_release_goes_on(few: Any, tmp_path: Path) -> None:
+    begin(job_of(few, checkpoint_seconds=1e-6), tmp_path)
+    state = checkpoint.load(tmp_path / "checkpoints")
+    state["of"]["input"] = state["of"]["input"]["checksum"]
+    checkpoint.save(tmp_path / "checkpoints", state)
+    assert run_to_end(ganrec_steps(job_of(few), tmp_path)).exists()
+    state["of"]["input"] = "sha256:of another file"
+    checkpoint.save(tmp_path / "checkpoints", state)
+    with pytest.raises(ConfigError, match="with another input: "):
+        run_to_end(ganrec_steps(job_of(few), tmp_path))
 
 
 def test_the_command_says_where_the_volume_is(

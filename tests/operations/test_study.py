@@ -241,13 +241,48 @@ def test_numbers_may_be_added_and_other_settings_are_refused(scan, tmp_path):
     with pytest.raises(ConfigError, match=r"other settings \(filter\).*--overwrite"):
         run(scan, tmp_path, settings(filter="hann"))
     other = scan.replace(data=np.asarray(scan.data[:]) + 1, source=None)
-    with pytest.raises(ConfigError, match=r"other settings \(inputs\)"):
+    with pytest.raises(ConfigError, match=r"with another input\."):
         run(other, tmp_path, settings())
     turned = scan.replace(angles=np.asarray(scan.angles) * 2)
-    with pytest.raises(ConfigError, match=r"other settings \(scan\)"):
+    with pytest.raises(ConfigError, match=r"with other angles\."):
         run(turned, tmp_path, settings())
     anew, _ = run(scan, tmp_path, settings(filter="hann", counts=(8,)), overwrite=True)
     assert anew.rows[1]["psnr"] != result.rows[1]["psnr"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"flats": "half"}, "other flat or dark fields"),
+        ({"darks": None}, "other flat or dark fields"),
+        ({"metadata": {"dataset": "other/data"}}, "another part of the input"),
+        ({"centre": 20.5}, "another rotation centre"),
+        ({"reference": True}, "another reference"),
+    ],
+)
+def test_cells_of_other_data_in_the_same_file_are_not_taken(
+    scan, files, tmp_path, change, says
+):
+    run(scan, tmp_path, settings(counts=(8,)))
+    cells = sorted((tmp_path / "cells").iterdir())
+    before = [path.read_bytes() for path in cells]
+    truth = io.read(files["truth"]) if change.pop("reference", False) else None
+    if change.get("flats") == "half":
+        change = {"flats": np.asarray(scan.flats[:], np.float32) / 2}
+    other = scan.replace(**change)
+    assert other.source == scan.source
+    with pytest.raises(ConfigError, match=rf"{says}\. Choose another.*--overwrite"):
+        run(other, tmp_path, settings(counts=(8,)), reference=truth)
+    assert [path.read_bytes() for path in cells] == before
+
+
+def test_a_study_goes_on_where_its_scan_was_moved(scan, files, tmp_path):
+    run(scan, tmp_path / "study", settings(counts=(8,)))
+    moved = tmp_path / "moved.h5"
+    moved.write_bytes(files["projections"].read_bytes())
+    again = read_projections(moved, centre=19.5)
+    result, _ = run(again, tmp_path / "study", settings(counts=(8, 12)))
+    assert len(result.rows) == 3
 
 
 def test_a_cell_that_fails_is_told_and_tried_again(scan, tmp_path, monkeypatch):
@@ -354,10 +389,12 @@ def test_bad_scans_leave_nothing(scan, tmp_path, there):
 
 
 def test_a_study_that_was_begun_stays_when_its_scan_goes_bad(scan, tmp_path):
-    run(scan, tmp_path, settings(counts=(8,)))
+    counts = np.array(scan.data, np.float32)
+    good = scan.replace(data=counts)
+    run(good, tmp_path, settings(counts=(8,)))
     before = sorted(p.name for p in tmp_path.rglob("*"))
-    bad = scan.replace(darks=np.asarray(scan.flats[:]), flats=scan.flats)
-    with pytest.raises(ProjectionsError, match="are the same"):
+    bad = scan.replace(data=np.full_like(counts, np.nan))
+    with pytest.raises(ProjectionsError, match="hold NaN or infinite"):
         study(bad, tmp_path, counts=(8,), threads=1, algorithms=("fbp",))
     now = sorted(p.name for p in tmp_path.rglob("*"))
     assert [name for name in now if name not in ("work", "full")] == before
@@ -372,8 +409,13 @@ def test_a_study_of_an_earlier_release_is_gone_on_with(scan, tmp_path):
     file.write_text(json.dumps(kept), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"other settings \(splits\)"):
         run(scan, tmp_path, settings(counts=(8,), splits=8))
+    with pytest.raises(ConfigError, match="another input"):
+        run(scan.replace(source=None), tmp_path, settings(counts=(8,)))
     result, _ = run(scan, tmp_path, settings(counts=(8, 12)))
     assert len(result.rows) == 3
+    # From now on it is known which flat fields the scan had.
+    with pytest.raises(ConfigError, match="other flat or dark fields"):
+        run(scan.replace(darks=None), tmp_path, settings(counts=(8,)))
 
 
 def test_savings_follow_the_published_factors(scan):

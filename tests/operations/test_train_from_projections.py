@@ -124,8 +124,18 @@ def test_other_projections_under_the_same_name_are_refused(
     assert (folder.path / "inputs" / "part-1-of-2.ome.tif").exists()
     other = noisy.scan.replace(data=np.asarray(noisy.scan.data)[:, ::-1])
     write_projections(other, path, overwrite=True)
-    with pytest.raises(FileError, match="scan.h5 has changed"):
+    with pytest.raises(FileError, match=r"scan.h5 has changed.* with another input\."):
         run_to_end(run_steps(folder))
+
+
+def test_the_same_projections_read_otherwise_are_refused(
+    noisy: Any, tmp_path: Path
+) -> None:
+    folder = folder_of(make(noisy, "noise2inverse", {"splits": 2}), tmp_path / "job")
+    stop_at(folder, "Reconstruction 2 of 2")
+    other = make(noisy, "noise2inverse", {"splits": 2, "angle_range": (0, 90)})
+    with pytest.raises(FileError, match=r"has changed.* with other angles\."):
+        run_to_end(train_from_projections_steps(other, folder.path))
 
 
 @pytest.mark.parametrize("method", ["supervised", "tomogan"])

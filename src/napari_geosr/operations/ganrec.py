@@ -43,6 +43,7 @@ from napari_geosr.operations.reconstruct_blocks import reconstruct_rows
 from napari_geosr.operations.reconstruct_parts import require_one_process
 from napari_geosr.operations.reconstruct_record import record_steps
 from napari_geosr.operations.reconstruct_rows import in_bands
+from napari_geosr.operations.scan_identity import differences, identity_of
 from napari_geosr.tomography.iterations import ignore
 from napari_geosr.tomography.preprocess import Prepared
 
@@ -140,20 +141,36 @@ class _Blocks:
         self.total = len(self.starts) * config.steps
         #: What must stay the same for the checkpoint to be gone on from.
         self.of = {
-            "input": record["inputs"]["input"]["checksum"],
+            "input": identity_of(record["inputs"]["input"]),
             "centre": record["centre"]["column"],
             **{n: getattr(config, n) for n in ("seed", "together", "every")},
         }
         self.state = checkpoint.load(self.checkpoints)
-        if self.state is not None and self.state["of"] != self.of:
-            raise ConfigError(
-                "This reconstruction began with other projections, another seed or "
-                "other blocks of slices: it would be a mixture of two. Put that back "
-                "to go on, or start again in another folder."
-            )
+        if self.state is not None:
+            self._check(self.state["of"])
         self.block = 0 if self.state is None else int(self.state["block"])
         self.iteration = 0 if self.state is None else int(self.state["iteration"])
         self.first = self.done
+
+    def _check(self, before: Mapping[str, Any]) -> None:
+        """Refuse the checkpoint of another reconstruction."""
+        scan = before["input"]
+        if isinstance(scan, str):  # an earlier release kept the checksum alone
+            scan = {"checksum": scan}
+        words = {
+            "centre": "another rotation centre",
+            "seed": "another seed",
+            "together": "other blocks of slices",
+            "every": "other projections of the scan",
+        }
+        found = differences(scan, self.of["input"])
+        found += [words[key] for key in words if before[key] != self.of[key]]
+        if found:
+            raise ConfigError(
+                f"This reconstruction began with {' and '.join(found)}: it would be a "
+                "mixture of two. Put that back to go on, or start again in another "
+                "folder."
+            )
 
     @property
     def done(self) -> int:

@@ -22,6 +22,7 @@ from napari_geosr.io.atomic import leftovers, remove, write_text
 from napari_geosr.io.output import Output
 from napari_geosr.io.suffixes import incomplete_path, suffix_of
 from napari_geosr.operations.restore_continued import KeptPart
+from napari_geosr.operations.scan_identity import differences
 
 Rows = tuple[int, int]
 
@@ -192,27 +193,21 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What two runs differ in that would show in the result; "" if in nothing."""
 
     def seen(record: Mapping[str, Any]) -> dict[str, Any]:
-        given = (record.get("inputs") or {}).get("input") or {}
         settings = dict(record.get("settings") or {})
         return {
-            "another input": given.get("checksum"),
-            "another part of the input": (given.get("dataset"), given.get("shape")),
-            "other angles": given.get("angles"),
-            "another beam": [
-                given.get(name)
-                for name in ("geometry", "source_distance", "detector_distance")
-            ],
-            "other flat or dark fields": [
-                given.get(name) for name in ("flats", "darks", "line_integrals")
-            ],
-            "another pixel size": (given.get("pixel_size"), given.get("unit")),
             "another rotation centre": (record.get("centre") or {}).get("column"),
             "other settings": {k: v for k, v in settings.items() if k not in _HOW},
             "other settings of the algorithm": record.get("algorithm"),
         }
 
     ours, theirs = seen(now), seen(before)
-    return next((what for what in ours if ours[what] != theirs[what]), "")
+    found = differences(_entry_of(before), _entry_of(now))
+    found += [what for what in ours if ours[what] != theirs[what]]
+    return next(iter(found), "")
+
+
+def _entry_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (record.get("inputs") or {}).get("input") or {}
 
 
 def remove_unfinished(unfinished: Volume, finished: Path) -> None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr import io
-from napari_geosr.core import provenance
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
@@ -29,7 +28,6 @@ from napari_geosr.core.steps import (
     TileDone,
     relay,
 )
-from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.projection_pairs import ScanPart
 from napari_geosr.operations.reconstruct import (
@@ -39,6 +37,7 @@ from napari_geosr.operations.reconstruct import (
 )
 from napari_geosr.operations.reconstruct_config import ReconstructConfig
 from napari_geosr.operations.reconstruct_continued import left_unfinished
+from napari_geosr.operations.scan_identity import differences, scan_entry_steps
 from napari_geosr.tomography.flat_fields import incident_counts
 
 if TYPE_CHECKING:
@@ -67,10 +66,14 @@ def settings_for_all_steps(
         If `should_stop` says so.
     """
     config = scans.reconstruction(device=training.device, threads=training.threads)
-    known = [path for part, path in places if path.exists() and part.light == 1]
-    if known:
-        record = yield from relay(_record_of_steps(known[0], scan, should_stop))
-        before = ReconstructConfig.from_mapping(record["settings"])
+    whole = None
+    for part, path in places:
+        if path.exists():
+            record = yield from relay(_record_of_steps(path, part.scan, should_stop))
+            if part.light == 1 and whole is None:
+                whole = record
+    if whole is not None:
+        before = ReconstructConfig.from_mapping(whole["settings"])
         shared = {n: getattr(before, n) for n in ("centre", "incident")}
         yield ResultReady(result=config.model_copy(update=shared))
         return
@@ -87,14 +90,14 @@ def _record_of_steps(
 ) -> Generator[Step, None, None]:
     """How a reconstruction was made; it must be of this scan."""
     record = io.read(path).provenance[-1]
-    if scan.source is not None:
-        as_volume = Volume(scan.data, "ZYX", name=scan.name, source=scan.source)
-        now = yield from relay(provenance.describe_steps(as_volume, should_stop))
-        if record["inputs"]["input"]["checksum"] != now["checksum"]:
-            raise FileError(
-                f"{scan.title} has changed since this training began. Put the file "
-                "back as it was to go on, or start a new training."
-            )
+    now = yield from relay(scan_entry_steps(scan, should_stop))
+    changed = differences(record["inputs"]["input"], now)
+    if changed:
+        raise FileError(
+            f"{scan.title} has changed since this training began: {path.name} was made "
+            f"with {' and '.join(changed)}. Put that back as it was to go on, or start "
+            "a new training."
+        )
     yield ResultReady(result=record)
 
 

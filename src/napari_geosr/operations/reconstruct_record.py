@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from typing import Any
-
-import numpy as np
 
 from napari_geosr.core import provenance
 from napari_geosr.core.steps import ResultReady, ShouldStop, Step, relay
-from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct_scan import ReadyScan
+from napari_geosr.operations.scan_identity import scan_entry_steps
 
 
 def record_steps(
@@ -20,34 +17,8 @@ def record_steps(
     """Make the record of the run; the input is read once for its checksum."""
     import torch
 
-    given, scan = ready.given, ready.scan
-    as_volume = Volume(
-        given.data,
-        "ZYX",
-        (1.0, *given.pixel_size),
-        given.unit,
-        name=given.name,
-        source=given.source,
-    )
-    described: Mapping[str, Any] = yield from relay(
-        provenance.describe_steps(as_volume, should_stop)
-    )
-    angles = np.ascontiguousarray(given.angles)
-    entry = {
-        **{k: v for k, v in described.items() if k not in ("axes", "voxel_size")},
-        "axes": "angle, row, column",
-        "dataset": given.metadata.get("dataset"),
-        "pixel_size": list(given.pixel_size),
-        "geometry": given.geometry,
-        "source_distance": given.source_distance,
-        "detector_distance": given.detector_distance,
-        "angles": f"crc32:{zlib.crc32(angles.tobytes()):08x}",
-        "line_integrals": given.is_line_integrals,
-        **{
-            name: None if frames is None else provenance.array_checksum(frames)
-            for name, frames in (("flats", given.flats), ("darks", given.darks))
-        },
-    }
+    scan = ready.scan
+    entry: dict[str, Any] = yield from relay(scan_entry_steps(ready.given, should_stop))
     record: dict[str, Any] = yield from relay(
         provenance.record_steps(
             "reconstruct",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Generator
+from typing import Any
 
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import ConfigError, ProjectionsError, VolumeError
@@ -16,6 +16,7 @@ from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     prepare_steps,
 )
+from napari_geosr.operations.scan_identity import scan_entry_steps
 from napari_geosr.operations.study_algorithms import module_of
 from napari_geosr.operations.study_cells import Bench
 from napari_geosr.operations.study_config import StudyConfig
@@ -76,21 +77,19 @@ def record_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
     """What the study is of, with checksums: ``ResultReady(dict)``."""
-    as_volume = Volume(scan.data, "ZYX", name=scan.name, source=scan.source)
-    given = {"projections": as_volume, "reference": reference, "mask": mask}
-    yield from provenance.record_steps(
-        "study projections",
-        inputs={key: volume for key, volume in given.items() if volume is not None},
-        settings=config.model_dump(mode="json"),
-        # What a person may say of the file, differently the next time.
-        scan={
-            "angles": f"crc32:{zlib.crc32(scan.angles.tobytes()):08x}",
-            "pixel_size": list(scan.pixel_size),
-            "unit": scan.unit,
-            "line_integrals": scan.is_line_integrals,
-        },
-        should_stop=should_stop,
+    given = {"reference": reference, "mask": mask}
+    entry: dict[str, Any] = yield from relay(scan_entry_steps(scan, should_stop))
+    record: dict[str, Any] = yield from relay(
+        provenance.record_steps(
+            "study projections",
+            inputs={key: volume for key, volume in given.items() if volume is not None},
+            settings=config.model_dump(mode="json"),
+            should_stop=should_stop,
+        )
     )
+    # The axis that was given with the scan holds for cells that leave it to be found.
+    inputs = {"projections": {**entry, "centre": scan.centre}, **record["inputs"]}
+    yield ResultReady(result={**record, "inputs": inputs})
 
 
 def bench_steps(

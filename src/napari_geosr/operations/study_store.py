@@ -18,6 +18,7 @@ from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
+from napari_geosr.operations.scan_identity import differences, identity_of
 from napari_geosr.operations.study_config import StudyConfig
 from napari_geosr.operations.study_result import Studied
 from napari_geosr.operations.study_savings import computing, fewest, savings
@@ -94,15 +95,14 @@ class StudyStore:
         essential = {
             **essential,
             "inputs": _checksums(record),
-            "scan": record["scan"],
+            "scan": identity_of(record["inputs"]["projections"]),
         }
         before = self._before()
         changed = [] if before is None else _changed(before, essential)
         if changed and not overwrite:
             raise ConfigError(
-                f"{self.folder} holds a study with other settings "
-                f"({', '.join(changed)}). Choose another folder, or allow overwriting "
-                "(--overwrite)."
+                f"{self.folder} holds a study with {' and '.join(changed)}. Choose "
+                "another folder, or allow overwriting (--overwrite)."
             )
         self._is_new = before is None or bool(changed)
         if overwrite and self._is_new:
@@ -236,9 +236,23 @@ def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Settings that differ; what an earlier release did not know is as by default."""
+    """What differs, in words; what an earlier release did not know is as by default."""
+    theirs, ours = dict(before.get("inputs", now["inputs"])), dict(now["inputs"])
+    known = {"checksum": theirs.pop("projections", ours["projections"])}
+    known |= before.get("scan", {})
+    found = differences(known, now["scan"])
+    names = ("reference", "mask")
+    found += [f"another {n}" for n in names if theirs.get(n) != ours.get(n)]
     usual = StudyConfig().essential()
-    return [key for key in now if before.get(key, usual.get(key, now[key])) != now[key]]
+    settings = [
+        key
+        for key in now
+        if key not in ("inputs", "scan")
+        and before.get(key, usual.get(key, now[key])) != now[key]
+    ]
+    if settings:
+        found.append(f"other settings ({', '.join(settings)})")
+    return found
 
 
 def _checksums(record: Mapping[str, Any]) -> dict[str, str]:
