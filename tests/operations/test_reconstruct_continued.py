@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 
 from napari_geosr import io
@@ -20,17 +24,24 @@ from napari_geosr.core.errors import (
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ResultReady, TileDone
 from napari_geosr.io.projections import write_projections
+from napari_geosr.io.suffixes import incomplete_path
 from napari_geosr.operations import reconstruct_blocks, reconstruct_continued
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     find_unfinished,
     reconstruct_steps,
 )
-from napari_geosr.operations.reconstruct_continued import Journal, journal_of
+from napari_geosr.operations.reconstruct_continued import (
+    Journal,
+    StillWrittenError,
+    journal_of,
+    left_unfinished,
+)
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
 
 ROWS, CENTRE = 9, 20.5
+REAL_PID = os.getpid()
 
 
 @pytest.fixture(scope="module")
@@ -220,21 +231,91 @@ def test_a_killed_run_loses_little(scan, tmp_path, suffix):
     assert [p.name for p in folder.iterdir()] == [out.name]
 
 
-def test_a_run_that_still_goes_on_is_not_taken_over(tmp_path, monkeypatch):
-    shape = (4, 8, 8)
-    out = tmp_path / "v.tif"
+@pytest.fixture
+def writing(tmp_path, monkeypatch):
+    """A file that this process writes to, seen as from another one."""
     monkeypatch.setattr(reconstruct_continued, "_INTERVAL", 0.0)
     place = {"axes": "ZYX", "voxel_size": (1,) * 3, "unit": "pixel", "origin": (0,) * 3}
-    with io.create(out, shape=shape, dtype=np.float32, **place) as output:
+    out = tmp_path / "v.tif"
+    history = [{"operation": "reconstruct"}]
+    with io.create(
+        out, shape=(4, 8, 8), dtype=np.float32, provenance=history, **place
+    ) as output:
         journal = Journal(output)
-        journal.note([(0, 1)])
-        assert journal_of(output.temporary).exists()
-        monkeypatch.setattr(reconstruct_continued.os, "getpid", lambda: -1)
-        with pytest.raises(ConfigError, match="still writes"):
-            find_unfinished(out)
+        other = SimpleNamespace(getpid=lambda: -1)
+        monkeypatch.setattr(reconstruct_continued, "os", other)
+        yield out, journal
         monkeypatch.undo()
         journal.close()
     assert [p.name for p in tmp_path.iterdir()] == ["v.tif"]
+
+
+def change_journal(journal, **changes):
+    """Write something else into it; None takes an entry out."""
+    path = journal_of(journal.output.temporary)
+    entry = json.loads(path.read_text(encoding="utf-8")) | changes
+    kept = {key: value for key, value in entry.items() if value is not None}
+    path.write_text(json.dumps(kept), encoding="utf-8")
+    return path
+
+
+def finished(unfinished):
+    return [box[0] for box in unfinished.provenance[-1]["finished"]]
+
+
+@pytest.mark.parametrize("noted", [False, True], ids=["just begun", "with rows"])
+@pytest.mark.parametrize("look", [find_unfinished, left_unfinished])
+def test_a_run_that_still_goes_on_is_not_taken_over(writing, look, noted):
+    out, journal = writing
+    if noted:
+        journal.note([(0, 1)])
+        change_journal(journal, pid=REAL_PID)
+    with pytest.raises(StillWrittenError, match="still writes"):
+        look(out)
+
+
+def test_a_stopped_run_that_is_gone_on_with_is_not_gone_on_with_twice(writing):
+    out, _ = writing
+    incomplete_path(out).touch()
+    with pytest.raises(StillWrittenError, match="still writes"):
+        find_unfinished(out)
+    incomplete_path(out).unlink()
+
+
+def test_another_process_of_the_same_number_does_not_write(writing):
+    out, journal = writing
+    journal.note([(0, 2)])
+    born = psutil.Process(REAL_PID).create_time()
+    change_journal(journal, pid=REAL_PID, started=born - 60)
+    assert finished(find_unfinished(out)) == [[0, 2]]
+
+
+def test_a_journal_of_an_earlier_release_says_no_start(writing):
+    out, journal = writing
+    journal.note([(0, 2)])
+    path = change_journal(journal, pid=REAL_PID, started=None)
+    with pytest.raises(StillWrittenError, match="still writes"):
+        find_unfinished(out)
+    before = psutil.Process(REAL_PID).create_time() - 60
+    os.utime(path, (before, before))
+    assert finished(find_unfinished(out)) == [[0, 2]]
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="no waitid there")
+def test_a_killed_process_that_was_not_reaped_does_not_write(writing):
+    out, journal = writing
+    journal.note([(0, 2)])
+    with subprocess.Popen(["sleep", "60"]) as process:
+        born = psutil.Process(process.pid).create_time()
+        for started in (born, None):
+            change_journal(journal, pid=process.pid, started=started)
+            if started:
+                with pytest.raises(StillWrittenError, match=f"process {process.pid}"):
+                    find_unfinished(out)
+                process.kill()
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            assert psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE
+            assert finished(find_unfinished(out)) == [[0, 2]]
 
 
 def test_there_must_be_something_to_go_on_with(tmp_path: Path):

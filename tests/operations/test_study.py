@@ -24,6 +24,7 @@ from napari_geosr.core.errors import (
 from napari_geosr.core.steps import ResultReady, Warned
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations import reconstruct_blocks, study_cells, study_report
+from napari_geosr.operations.reconstruct_continued import StillWrittenError
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import CellDone, StudyConfig, study, study_steps
 from napari_geosr.operations.study_algorithms import ALGORITHMS, module_of
@@ -168,6 +169,7 @@ _KILLED = """
 import os, signal, sys
 from napari_geosr.core.steps import TileDone
 from napari_geosr.operations import reconstruct_blocks, reconstruct_continued
+from napari_geosr.operations.reconstruct_continued import StillWrittenError
 from napari_geosr.operations.study import CellDone, StudyConfig, study_steps
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations import study_cells
@@ -307,6 +309,17 @@ def test_a_cell_that_fails_is_told_and_tried_again(scan, tmp_path, monkeypatch):
     )
     again, _ = run(scan, tmp_path, config)
     assert "failed" not in again.rows[1]
+
+
+def test_a_cell_that_another_run_writes_ends_the_study(scan, tmp_path, monkeypatch):
+    def busy(path):
+        if path.name.startswith("few"):
+            raise StillWrittenError("A run still writes to it.")
+
+    monkeypatch.setattr(study_cells, "left_unfinished", busy)
+    with pytest.raises(StillWrittenError):
+        run(scan, tmp_path, settings(counts=(8,)))
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_settings_are_chosen_on_rows_that_are_not_judged(scan, tmp_path):

@@ -28,9 +28,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-import psutil
 import yaml
 
+from napari_geosr.core import processes
 from napari_geosr.core.config import load_yaml
 from napari_geosr.core.errors import ConfigError, FileError, JobError
 from napari_geosr.io import atomic
@@ -379,7 +379,7 @@ class JobFolder:
             state,
             pid=os.getpid(),
             host=socket.gethostname(),
-            started=psutil.Process().create_time(),
+            started=processes.own_start(),
             message="",
         )
 
@@ -483,10 +483,5 @@ def _state(facts: Mapping[str, Any]) -> State | None:
 def _lives(facts: Mapping[str, Any]) -> bool:
     if facts.get("host") != socket.gethostname():
         return time.time() - reading.number(facts.get("updated")) < _SILENCE
-    try:
-        process = psutil.Process(reading.count(facts.get("pid")))
-        # Numbers of processes are used again: the start tells them apart.
-        same = abs(process.create_time() - reading.number(facts.get("started"))) < 2
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+    started = reading.number(facts.get("started"))
+    return processes.still_runs(reading.count(facts.get("pid")), started)

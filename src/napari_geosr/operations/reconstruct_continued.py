@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_geosr import io
+from napari_geosr.core import processes
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.atomic import leftovers, remove, write_text
@@ -32,19 +33,33 @@ _HOW = ("device", "memory", "threads")
 _INTERVAL = 10.0
 
 
+class StillWrittenError(ConfigError):
+    """Another run writes to the file at this moment."""
+
+
 class Journal:
-    """Which rows of a file in the making a killed run would leave."""
+    """Which rows of a file in the making a killed run would leave, and who writes."""
 
     def __init__(self, output: Output | None) -> None:
         self.output = output
-        self._last = time.monotonic()
+        if output is not None:
+            self._write([])
 
     def note(self, rows: list[Rows]) -> None:
         """Say that these rows are finished; only now and then is it written."""
         if self.output is None or time.monotonic() - self._last < _INTERVAL:
             return
         self.output.array.flush()
-        entry = {"rows": joined(rows), "pid": os.getpid(), "host": socket.gethostname()}
+        self._write(rows)
+
+    def _write(self, rows: list[Rows]) -> None:
+        assert self.output is not None
+        entry = {
+            "rows": joined(rows),
+            "pid": os.getpid(),
+            "started": processes.own_start(),
+            "host": socket.gethostname(),
+        }
         place = journal_of(self.output.temporary)
         write_text(place, json.dumps(entry), overwrite=True, durable=False)
         self._last = time.monotonic()
@@ -65,22 +80,25 @@ def find_unfinished(out: Path) -> Volume:
 
     Raises
     ------
+    StillWrittenError
+        If a run still writes to it.
     ConfigError
-        If there is nothing, or that run still goes on.
+        If there is nothing.
     """
-    stopped = incomplete_path(out)
-    if stopped.exists():
-        return io.read(stopped)
-    for partial in leftovers(out, suffix_of(out)):
-        entry = _journal(partial)
-        if entry is None:
-            continue
-        if _still_runs(entry):
-            raise ConfigError(
+    parts = leftovers(out, suffix_of(out))
+    journals = [(part, entry) for part in parts if (entry := _journal(part))]
+    for part, entry in journals:
+        if _still_runs(entry, journal_of(part)):
+            raise StillWrittenError(
                 f"A run still writes to {out.name} (process {entry['pid']}). Wait for "
                 "its end, or stop it."
             )
-        return _of_a_killed_run(partial, entry)
+    stopped = incomplete_path(out)
+    if stopped.exists():
+        return io.read(stopped)
+    for part, entry in journals:
+        if entry["rows"]:  # killed before the first rows were noted, it left nothing
+            return _of_a_killed_run(part, entry)
     raise ConfigError(
         f"There is no {stopped.name} beside {out.name} to go on with: leave --continue "
         "out."
@@ -88,9 +106,17 @@ def find_unfinished(out: Path) -> Volume:
 
 
 def left_unfinished(out: Path) -> Volume | None:
-    """What an earlier run to `out` left, if it left something that can be used."""
+    """What an earlier run to `out` left, if it left something that can be used.
+
+    Raises
+    ------
+    StillWrittenError
+        If a run still writes to it.
+    """
     try:
         return find_unfinished(out)
+    except StillWrittenError:
+        raise
     except ConfigError:
         return None
 
@@ -98,18 +124,22 @@ def left_unfinished(out: Path) -> Volume | None:
 def _journal(partial: Path) -> dict[str, Any] | None:
     try:
         entry = json.loads(journal_of(partial).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # killed before it was first written
+    except (OSError, ValueError):  # there is none, or it was cut off
         return None
     return entry if isinstance(entry, dict) and "rows" in entry else None
 
 
-def _still_runs(entry: Mapping[str, Any]) -> bool:
-    import psutil
-
-    pid = entry.get("pid")
+def _still_runs(entry: Mapping[str, Any], journal: Path) -> bool:
+    """Whether the run that wrote a journal goes on; never one of this process."""
+    pid, started = entry.get("pid"), entry.get("started")
     if entry.get("host") != socket.gethostname() or not isinstance(pid, int):
         return False
-    return pid != os.getpid() and psutil.pid_exists(pid)
+    if pid == os.getpid():
+        return False
+    if isinstance(started, int | float):
+        return processes.still_runs(pid, started)
+    # Earlier releases wrote no start: who came after the last entry did not write it.
+    return journal.exists() and processes.runs_since(pid, journal.stat().st_mtime)
 
 
 def _of_a_killed_run(partial: Path, entry: Mapping[str, Any]) -> Volume:

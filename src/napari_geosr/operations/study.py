@@ -34,6 +34,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct import open_projections
+from napari_geosr.operations.reconstruct_continued import StillWrittenError
 from napari_geosr.operations.study_algorithms import module_of
 from napari_geosr.operations.study_cells import Bench, Cell, Outcome, few_projections
 from napari_geosr.operations.study_config import StudyConfig
@@ -232,7 +233,7 @@ def _cell_steps(
         figures, pictures = yield from relay(
             judged_steps(outcome.voxels, judge, cell.bench.config, should_stop)
         )
-    except Cancelled:
+    except (Cancelled, StillWrittenError):
         raise
     except GeoSRError as error:
         return {**row, "failed": str(error)}
