@@ -16,7 +16,7 @@ from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import IterationDone, ShouldStop, Step, TileDone, Warned
 from napari_geosr.operations.reconstruct_rows import PreparedRows, in_bands
 from napari_geosr.operations.reconstruct_scan import ReadyScan
-from napari_geosr.tomography.algorithms import reconstruct_slices
+from napari_geosr.tomography.engines import reconstruct_slices
 from napari_geosr.tomography.iterations import Iteration, OnIteration
 from napari_geosr.tomography.preprocess import ClippingReport, Prepared
 
@@ -149,6 +149,7 @@ def reconstruct_rows(
     with exact_settings(ready.config.threads):
         sinogram, geometry = ready.sinogram(rows, slices)
         made = reconstruct_slices(
+            ready.config.engine,
             ready.config.algorithm,
             torch.from_numpy(np.ascontiguousarray(sinogram)).to(ready.device),
             geometry,

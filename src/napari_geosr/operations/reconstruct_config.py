@@ -80,6 +80,12 @@ class SliceConfig(Config):
         "what the detector saw.",
     )
     full_turn: FullTurn = "auto"
+    engine: Literal["own", "astra"] = Field(
+        "own",
+        title="Engine",
+        description="astra: the ASTRA toolbox, where it is installed, for fbp, sirt "
+        "and cgls; quick on CUDA devices, not on processors.",
+    )
     device: str = Field(
         "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
     )

@@ -80,7 +80,7 @@ def reconstruct_slices(
 
     device = sinogram.device
     config = config_class(name)() if config is None else config
-    _check(name, geometry, config)
+    require(name, beam_of(geometry), config)
     check_sinogram(sinogram, geometry)
     sinogram = sinogram.detach().cpu().float()
     if name == "fbp":  # ASTRA's own wants the axis in the middle and even angles
@@ -98,21 +98,29 @@ def reconstruct_slices(
     return result.to(device)
 
 
-def _check(name: str, geometry: ParallelGeometry, config: Config) -> None:
+def require(name: str, beam: str, config: Config) -> None:
+    """Raise if ASTRA cannot do this, before anything is prepared.
+
+    Raises
+    ------
+    ConfigError
+        If ASTRA is not installed, or has not got the setting.
+    ProjectionsError
+        If it is not used for the algorithm with this beam.
+    """
     if not is_installed():
         raise ConfigError(
             "ASTRA is not installed. Install it with "
-            "pip install 'napari-geosr[astra]', or choose another engine."
+            "pip install 'napari-geosr[astra]', or take the own engine."
         )
-    beam = beam_of(geometry)
     if beam not in ABLE.get(name, ()):
         raise ProjectionsError(
-            f"ASTRA is not used for {name} with a {beam} beam here. Choose another "
+            f"ASTRA is not used for {name} with a {beam} beam here. Take the own "
             "engine."
         )
     if getattr(config, "relaxation", 1.0) != 1.0:
         raise ConfigError(
-            "ASTRA's SIRT has no relaxation but 1; choose that, or another engine."
+            "ASTRA's SIRT has no relaxation but 1; choose that, or the own engine."
         )
 
 
