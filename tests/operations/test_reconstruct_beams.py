@@ -303,3 +303,21 @@ def test_what_a_few_angles_and_narrow_slices_do_is_said(balls):
     said = " ".join(step.message for step in steps if isinstance(step, Warned))
     assert "60 of 180 degrees" in said
     assert "narrower than the 32 columns" in said
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_what_only_looks_like_a_full_turn_is_not_joined(balls, wrapped):
+    golden = np.arange(90) * 90 * (5**0.5 - 1)
+    angles = np.r_[270.0:360.0:2, 0.0:90.0:2] if wrapped else golden
+    columns, centre = N + 16, (N + 15) / 2 + 5
+    beam = ParallelGeometry(angles=angles, n_columns=columns, centre=centre, size=N)
+    lines = project(torch.from_numpy(balls[2:3]), beam).numpy().transpose(1, 0, 2)
+    scan = Projections(data=lines, angles=angles, is_line_integrals=True)
+    settings = {"centre": centre, "size": N}
+    result, _, steps = run(scan, settings=settings)
+    kept = reconstruct(scan, threads=1, full_turn="keep", **settings)
+    np.testing.assert_array_equal(result.volume.data, kept.data)
+    solid = balls[2:3] == 1
+    assert np.asarray(result.volume.data)[solid].mean() == pytest.approx(1, abs=0.02)
+    said = [s.message for s in steps if isinstance(s, Warned)]
+    assert any("not in opposite pairs" in text for text in said) != wrapped

@@ -52,6 +52,32 @@ def test_views_in_any_order_with_the_end_included():
     np.testing.assert_allclose(folded, wide, atol=0.01)
 
 
+GOLDEN = 90 * (np.sqrt(5) - 1)
+
+
+def test_views_that_merely_fill_a_turn_are_all_kept():
+    angles = np.arange(180) * GOLDEN
+    folded, half, axis = fold_full_turn(sinogram(angles, 80, 20.0), angles, 20.0)
+    assert len(half) >= 160
+    assert np.diff(half).max() < 3
+    wide = sinogram(half, folded.shape[2], axis)
+    np.testing.assert_allclose(folded, wide, atol=0.05)
+
+
+@pytest.mark.parametrize("off", [0.0, 0.02, -0.02])
+def test_the_noise_of_two_turns_is_averaged(off):
+    one = np.arange(60) * 6.0
+    two = np.concatenate([one, one + 360 + off])
+    noise = np.random.default_rng(0).standard_normal((40, 120, 60)).astype(np.float32)
+    once, half, _ = fold_full_turn(noise[:, :60], one, 29.5)
+    twice, same, _ = fold_full_turn(noise, two, 29.5)
+    assert len(half) == len(same) == 30
+    assert twice.std() == pytest.approx(once.std() / np.sqrt(2), rel=0.02)
+    folded, _, _ = fold_full_turn(sinogram(two, 80, 20.0), two, 20.0)
+    first, _, _ = fold_full_turn(sinogram(one, 80, 20.0), one, 20.0)
+    np.testing.assert_allclose(folded, first, atol=5e-3)
+
+
 def test_both_sides_count_the_same_with_the_axis_in_the_middle():
     near, far = np.ones((1, 2, 9)), np.zeros((1, 2, 9))
     joined, centre = join(near, far, 4.0)

@@ -14,12 +14,11 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.selection import select
+from napari_geosr.core.turn import arc_degrees, is_full_turn
 from napari_geosr.core.units import PIXEL, require_unit
 from napari_geosr.core.volume import ArrayLike
 
 GEOMETRIES = ("parallel", "fan", "cone")
-#: Degrees by which a full turn may be incomplete, one step of the rotation added.
-_TURN_TOLERANCE = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,16 +194,16 @@ class Projections:
 
     @property
     def angular_range(self) -> float:
-        """Degrees covered: from the lowest to the highest angle and one step more."""
-        low, high = float(self.angles.min()), float(self.angles.max())
-        if self.n_angles < 2:
-            return 0.0
-        return (high - low) * self.n_angles / (self.n_angles - 1)
+        """Degrees of the turn from the first angle to the last, and one step more."""
+        return arc_degrees(self.angles)
 
     @property
     def is_full_turn(self) -> bool:
-        """Whether each ray was measured from both sides: 360 degrees or more."""
-        return self.angular_range > 360 - _TURN_TOLERANCE
+        """Whether each ray was measured from both sides: 360 degrees or more.
+
+        Angles count by their place on the turn, and views have to have opposite ones.
+        """
+        return is_full_turn(self.angles)
 
     @property
     def has_physical_size(self) -> bool:

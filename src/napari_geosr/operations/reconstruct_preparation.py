@@ -17,15 +17,18 @@ from napari_geosr.core.steps import (
     never_stop,
     relay,
 )
+from napari_geosr.core.turn import closes_turn, covered_degrees
 from napari_geosr.operations.reconstruct_config import ReconstructConfig
 from napari_geosr.operations.reconstruct_scan import (
     ReadyScan,
     given_centre,
+    is_off_middle,
     ready_scan,
 )
-from napari_geosr.tomography.algorithms import beam_of, require_geometry
+from napari_geosr.tomography import engines
+from napari_geosr.tomography.algorithms import beam_of
 from napari_geosr.tomography.centre import Centre, find_centre
-from napari_geosr.tomography.fan_weights import covered_degrees, needed_degrees
+from napari_geosr.tomography.fan_weights import needed_degrees
 
 if TYPE_CHECKING:
     from napari_geosr.physics.geometry import FanGeometry, ParallelGeometry
@@ -78,7 +81,7 @@ def prepare_steps(
         yield Warned(message=note)
     ready = ready_scan(projections, scan, config, centre, device, first)
     _check_early(ready)
-    for note in _missing_of_fan(ready.geometry):
+    for note in (*_missing_of_fan(ready.geometry), *_seen_from_both_sides(ready)):
         yield Warned(message=note)
     yield CentreFound(centre=centre)
     yield ResultReady(result=ready)
@@ -86,7 +89,9 @@ def prepare_steps(
 
 def _check_early(ready: ReadyScan) -> None:
     """Refuse what would be refused after the first block was prepared."""
-    require_geometry(ready.config.algorithm, ready.geometry)
+    engines.require(
+        ready.config.engine, ready.config.algorithm, ready.geometry, ready.algorithm
+    )
     ready.most_rows()
 
 
@@ -94,7 +99,8 @@ def _doubts(scan: Projections, config: ReconstructConfig) -> list[str]:
     """What a person should know before it begins."""
     notes = []
     if scan.geometry == "parallel":
-        notes += _missing(scan.angular_range, 180.0)
+        covered = min(scan.angular_range, covered_degrees(scan.angles, 180.0))
+        notes += _missing(covered, 180.0)
     iterates = "iterations" in type(config.algorithm_config()).model_fields
     if iterates and config.size is not None and config.size < scan.n_columns:
         notes.append(
@@ -121,6 +127,21 @@ def _missing_of_fan(geometry: ParallelGeometry) -> list[str]:
         return []
     fan = cast("FanGeometry", geometry)
     return _missing(covered_degrees(fan.angles), needed_degrees(fan))
+
+
+def _seen_from_both_sides(ready: ReadyScan) -> list[str]:
+    """What to say of a full turn whose views are not joined."""
+    scan, column = ready.scan, ready.centre.column
+    around = ready.config.full_turn == "auto" and closes_turn(scan.angles)
+    if scan.geometry != "parallel" or not around or ready.joined:
+        return []
+    if scan.is_full_turn or not is_off_middle(scan, column):
+        return []
+    return [
+        f"The rotation axis, column {column:.2f}, is off the middle and the views go "
+        "all around, but not in opposite pairs: they were kept as they are. If the "
+        "sample is wider than the shorter side, join them (--full-turn join)."
+    ]
 
 
 def _centre_steps(

@@ -340,9 +340,14 @@ def _joins(scan: Projections, config: ReconstructConfig, column: float) -> bool:
         )
     if config.full_turn != "auto":
         return config.full_turn == "join"
-    off = abs(column - (scan.n_columns - 1) / 2)
     parallel = scan.geometry == "parallel"
-    return parallel and scan.is_full_turn and off > _OFF_MIDDLE * scan.n_columns
+    return parallel and scan.is_full_turn and is_off_middle(scan, column)
+
+
+def is_off_middle(scan: Projections, column: float) -> bool:
+    """Whether an axis is so far off the middle that it is on purpose."""
+    off = abs(column - (scan.n_columns - 1) / 2)
+    return off > _OFF_MIDDLE * scan.n_columns
 
 
 def given_centre(column: float, method: str) -> Centre:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from napari_geosr.core.errors import Cancelled, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.turn import along_turn
 from napari_geosr.tomography.centre_config import CentreConfig
 from napari_geosr.tomography.centre_scores import (
     WedgeScore,
@@ -147,8 +148,9 @@ def _half_turn(
     ProjectionsError
         If too much of the half turn is missing.
     """
-    order = np.argsort(projections.angles, kind="stable")
-    angles = projections.angles[order] - projections.angles[order[0]]
+    turned = along_turn(projections.angles)
+    _, order = np.unique(np.round(turned, 6), return_index=True)
+    angles = turned[order] - turned[order[0]]
     keep = angles < 180 + 1e-6
     order, angles = order[keep], angles[keep]
     reach = float(angles[-1])
@@ -224,7 +226,7 @@ def _opposite_views(
     if method == "pair":
         chosen = np.array([int(error.argmin())])
     else:
-        step = projections.angular_range / projections.n_angles
+        step = projections.angular_range / len(np.unique(np.round(angles % 360, 6)))
         is_first = np.arange(len(angles)) < partner
         chosen = np.flatnonzero((error <= 0.5 * step + 1e-3) & is_first)
     if not chosen.size or error[chosen].min() > _OPPOSITE:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ProjectionsError
-from napari_geosr.tomography.filters import distinct_angles, is_wedge
+from napari_geosr.core.turn import distinct_angles, is_wedge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,14 +119,6 @@ def fan_angles(geometry: FanGeometry) -> Floats:
 def needed_degrees(geometry: FanGeometry) -> float:
     """Half a turn and the fan angle: a scan over less does not meet every ray."""
     return float(180 + 2 * np.abs(fan_angles(geometry)).max())
-
-
-def covered_degrees(angles: Floats) -> float:
-    """Degrees of the turn that lie beside a projection, pieces of a scan together."""
-    places, _, _ = distinct_angles(angles, 360.0)
-    gaps = np.diff(places, append=places[0] + 360)
-    step = float(np.median(gaps))
-    return float(np.where(is_wedge(gaps, step), step, gaps).sum())
 
 
 def check_arc(geometry: FanGeometry) -> None:

@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.turn import distinct_angles, is_wedge
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 FilterName = Literal["ramp", "shepp-logan", "cosine", "hamming", "hann"]
 Padding = Literal["zero", "edge"]
 Floats = npt.NDArray[np.float64]
-
-#: A gap between angles wider than both of these is no step but a missing wedge.
-_WEDGE_DEGREES = 10.0
-_WEDGE_STEPS = 5.0
-#: Angles closer than this, in degrees, are one view taken several times.
-_SAME = 1e-6
 
 
 def filter_response(name: FilterName, length: int) -> Floats:
@@ -99,19 +95,3 @@ def angle_weights(angles: Floats) -> Floats:
     share = np.deg2rad((gaps + np.roll(gaps, 1)) / 2)
     weights: Floats = (share / counts)[inverse]
     return weights
-
-
-def distinct_angles(
-    angles: Floats, period: float
-) -> tuple[Floats, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Angles in a period from low to high; which each one is, how often each came."""
-    turned = np.round(np.mod(angles, period) / _SAME).astype(np.int64)
-    turned %= round(period / _SAME)
-    places, inverse, counts = np.unique(turned, return_inverse=True, return_counts=True)
-    return (places * _SAME).astype(np.float64), inverse, counts
-
-
-def is_wedge(gaps: Floats, step: float) -> npt.NDArray[np.bool_]:
-    """Which gaps between angles are no steps, but pieces that are missing."""
-    found: npt.NDArray[np.bool_] = gaps > max(_WEDGE_DEGREES, _WEDGE_STEPS * step)
-    return found

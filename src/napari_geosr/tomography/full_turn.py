@@ -8,9 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.core.turn import arc_degrees, closes_turn, distinct_angles
 
 FloatArray = npt.NDArray[np.float32]
 Angles = npt.NDArray[np.float64]
+
+#: Views so near to each other, in parts of the mean step, are from one direction.
+_SAME_PART = 0.1
+#: A gap may be so many steps wide: what lies within is interpolated.
+_WIDEST_STEPS = 2.5
 
 
 def fold_full_turn(
@@ -23,19 +29,23 @@ def fold_full_turn(
     and meet at the axis: the field of view grows up to twofold. Where they overlap, one
     fades into the other.
 
+    Angles count by their place on the turn: views that come again in a later turn are
+    averaged first. Where no view lies opposite, it is interpolated between the two
+    beside, and every direction is kept.
+
     Parameters
     ----------
     sinogram : ndarray of shape (row, angle, column)
         Line integrals.
     angles : ndarray of shape (angle,)
-        In degrees, over 360 at least; in any order.
+        In degrees, over 360 at least; in any order, and over any number of turns.
     centre : float
         Column of the rotation axis.
 
     Returns
     -------
     sinogram : ndarray of shape (row, angle, column)
-        Half as many angles, as many columns or more.
+        An angle for each direction, as many columns or more.
     angles : ndarray
         Ascending, over 180 degrees.
     centre : float
@@ -53,35 +63,59 @@ def fold_full_turn(
             f"0 … {n_columns - 1}); the halves of a full turn cannot be joined. Check "
             "the centre."
         )
-    order = np.argsort(angles, kind="stable")
-    ascending = angles[order]
-    step = (ascending[-1] - ascending[0]) / max(len(angles) - 1, 1)
-    if ascending[-1] - ascending[0] + 1.5 * step < 360:
+    if not closes_turn(angles, _WIDEST_STEPS):
         raise ProjectionsError(
-            f"The angles cover {ascending[-1] - ascending[0] + step:.4g} degrees; to "
-            "join the halves of a full turn 360 are needed."
+            f"The angles cover {arc_degrees(angles):.4g} degrees; to join the halves "
+            "of a full turn 360 are needed."
         )
-    half = order[ascending - ascending[0] < 180 - 0.01 * step]
-    before, after, share = _partners(angles, order, angles[half] + 180)
-    opposite = sinogram[:, before] * (1 - share) + sinogram[:, after] * share
-    joined, new_centre = join(sinogram[:, half], opposite, centre)
-    return joined, angles[half], new_centre
+    places, views = _around(sinogram, angles)
+    same = _SAME_PART * 360 / len(angles)
+    half = _first_of_each(np.sort(np.mod(places, 180)), same, 180)
+    near = _seen_from(views, places, half)
+    far = _seen_from(views, places, half + 180)
+    joined, new_centre = join(near, far, centre)
+    return joined, half + float(angles.min()), new_centre
 
 
-def _partners(
-    angles: Angles, order: npt.NDArray[np.intp], wanted: Angles
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], FloatArray]:
-    """Views on either side of each wanted angle, and the share of the second."""
-    ascending = angles[order]
-    # The first view again, one turn later, closes the gap after the last one.
-    closed = np.append(ascending, ascending[0] + 360)
-    views = np.append(order, order[0])
-    closed, first = np.unique(closed, return_index=True)
-    views = views[first]
-    at = np.clip(np.searchsorted(closed, wanted), 1, len(closed) - 1)
-    share = (wanted - closed[at - 1]) / (closed[at] - closed[at - 1])
-    share = np.clip(share, 0, 1).astype(np.float32)
-    return views[at - 1], views[at], share[:, None]
+def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
+    """Places on the turn, from the lowest angle on, and the mean of the views there."""
+    places, inverse, _ = distinct_angles(angles - angles.min(), 360.0)
+    places = places[inverse]
+    order = np.argsort(places, kind="stable")
+    same = _SAME_PART * 360 / len(angles)
+    firsts = _first_of_each(places[order], same, 360)
+    if len(firsts) == len(angles):
+        return places[order], sinogram[:, order]
+    group = np.searchsorted(firsts, places + 1e-9, side="right") - 1
+    # A view just before the end of the turn is one of those at its beginning.
+    group[places > firsts[-1] + same] = 0
+    views = np.zeros((len(sinogram), len(firsts), sinogram.shape[2]), np.float32)
+    for view, at in enumerate(group):
+        views[:, at] += sinogram[:, view]
+    views /= np.bincount(group, minlength=len(firsts)).astype(np.float32)[:, None]
+    return firsts, views
+
+
+def _first_of_each(places: Angles, same: float, period: float) -> Angles:
+    """The first of every group of ascending places that are the same."""
+    kept = [float(places[0])]
+    for place in places[1:].tolist():
+        if same < place - kept[-1] and place < kept[0] + period - same:
+            kept.append(place)
+    return np.array(kept)
+
+
+def _seen_from(views: FloatArray, places: Angles, wanted: Angles) -> FloatArray:
+    """Views at the wanted places, interpolated between the two beside each."""
+    closed = np.concatenate([places[-1:] - 360, places, places[:1] + 360])
+    at = np.mod(wanted, 360)
+    after = np.clip(np.searchsorted(closed, at), 1, len(closed) - 1)
+    gap = closed[after] - closed[after - 1]
+    # Rounded, so that a view that lies there is taken as it is.
+    share = np.round((at - closed[after - 1]) / gap, 4).astype(np.float32)[:, None]
+    before, behind = (after - 2) % len(places), (after - 1) % len(places)
+    seen: FloatArray = views[:, before] * (1 - share) + views[:, behind] * share
+    return seen
 
 
 def join(near: FloatArray, far: FloatArray, centre: float) -> tuple[FloatArray, float]:

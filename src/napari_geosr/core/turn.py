@@ -1,0 +1,132 @@
+"""Angles as places on a turn: where a scan begins and ends, what is seen twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Angles = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+
+#: Angles closer than this, in degrees, are one view taken several times.
+_SAME = 1e-6
+#: A gap between angles wider than both of these is no step but a missing wedge.
+_WEDGE_DEGREES = 10.0
+_WEDGE_STEPS = 5.0
+#: Degrees by which a full turn may be incomplete, one step of the rotation added.
+_TURN_TOLERANCE = 5.0
+#: In parts of a step: how far opposite views may miss each other, how much steps may
+#: vary where a turn is evenly divided, and how many views (a part of them) have to.
+_MISS, _UNEVEN, _MOST = 0.25, 0.15, 0.9
+#: A gap of so many steps does not begin a scan: angles are uneven.
+_BEGINS = 1.5
+
+
+def distinct_angles(angles: Angles, period: float) -> tuple[Angles, Indices, Indices]:
+    """Angles in a period from low to high; which each one is, how often each came."""
+    turned = np.round(np.mod(angles, period) / _SAME).astype(np.int64)
+    turned %= round(period / _SAME)
+    places, inverse, counts = np.unique(turned, return_inverse=True, return_counts=True)
+    return (places * _SAME).astype(np.float64), inverse, counts
+
+
+def is_wedge(gaps: Angles, step: float) -> npt.NDArray[np.bool_]:
+    """Which gaps between angles are no steps, but pieces that are missing."""
+    found: npt.NDArray[np.bool_] = gaps > max(_WEDGE_DEGREES, _WEDGE_STEPS * step)
+    return found
+
+
+def covered_degrees(angles: Angles, period: float = 360.0) -> float:
+    """Degrees of the turn that lie beside a projection, pieces of a scan together.
+
+    Parameters
+    ----------
+    angles : ndarray of float, shape (n,)
+        In degrees, in any order and range.
+    period : float
+        360; 180 where views from opposite sides are one direction.
+    """
+    gaps = _gaps(angles, period)
+    step = float(np.median(gaps))
+    return float(np.where(is_wedge(gaps, step), step, gaps).sum())
+
+
+def arc_degrees(angles: Angles) -> float:
+    """Degrees of the shortest arc that holds all angles, and one step more."""
+    gaps = _gaps(angles, 360.0)
+    n = len(gaps)
+    return 0.0 if n < 2 else float((360 - gaps.max()) * n / (n - 1))
+
+
+def along_turn(angles: Angles) -> Angles:
+    """Angles with whole turns added, so that they ascend along one turn.
+
+    It begins after the widest gap between them: a half turn over zero, such as
+    270 … 359 and 0 … 89, becomes 270 … 449. Angles of a turn or less that has no gap
+    within stay what they are.
+
+    Parameters
+    ----------
+    angles : ndarray of float, shape (n,)
+        In degrees, in any order and range.
+
+    Returns
+    -------
+    ndarray of float, shape (n,)
+        In the order of `angles`; sort them to go along the turn.
+    """
+    low = float(angles.min())
+    places, inverse, _ = distinct_angles(angles - low, 360.0)
+    gaps = np.diff(places, append=360.0)
+    widest = int(np.argmax(gaps))
+    begin = 0.0
+    if widest < len(places) - 1 and gaps[widest] > _BEGINS * 360 / len(places):
+        begin = float(places[widest + 1])
+    wanted = low + begin + np.mod(places - begin, 360.0)[inverse]
+    found: Angles = angles + 360.0 * np.round((wanted - angles) / 360.0)
+    return found
+
+
+def closes_turn(angles: Angles, steps: float = 1.0) -> bool:
+    """Whether angles go all around, but for a few degrees.
+
+    Parameters
+    ----------
+    steps : float
+        How wide a gap may be in any case, in parts of a usual one.
+    """
+    gaps = np.sort(_gaps(angles, 360.0))
+    if len(gaps) < 2:
+        return False
+    step = float(gaps[:-1].mean())
+    return bool(gaps[-1] < max(step + _TURN_TOLERANCE, steps * step + _SAME))
+
+
+def has_opposites(angles: Angles) -> bool:
+    """Whether views were taken in pairs from opposite sides.
+
+    So they are where nearly each has one half a turn away, to a small part of a step;
+    and where a turn is evenly divided by an odd number, where they lie between two.
+    Views that merely happen to fill a turn, as those of a golden angle do, are not.
+    """
+    places, _, _ = distinct_angles(angles, 360.0)
+    gaps = np.diff(places, append=places[0] + 360)
+    step = 360 / len(places)
+    if np.quantile(np.abs(gaps - step), _MOST) <= _UNEVEN * step:
+        return True
+    closed = np.concatenate([places[-1:] - 360, places, places[:1] + 360])
+    wanted = np.mod(places + 180, 360)
+    after = np.clip(np.searchsorted(closed, wanted), 1, len(closed) - 1)
+    miss = np.minimum(closed[after] - wanted, wanted - closed[after - 1])
+    return bool(np.quantile(np.abs(miss), _MOST) <= _MISS * step)
+
+
+def is_full_turn(angles: Angles) -> bool:
+    """Whether each ray was measured from both sides, whatever turns angles are of."""
+    return closes_turn(angles) and has_opposites(angles)
+
+
+def _gaps(angles: Angles, period: float) -> Angles:
+    places, _, _ = distinct_angles(angles, period)
+    found: Angles = np.diff(places, append=places[0] + period)
+    return found
