@@ -34,6 +34,7 @@ from napari_geosr.operations.reconstruct_rows import RowBands
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
+from napari_geosr.tomography.iterations import Iteration
 
 N, ROWS = 48, 6
 
@@ -178,11 +179,11 @@ def test_progress_counts_rows_times_iterations(scan):
 def test_memory_that_runs_out_halves_the_block(scan, monkeypatch):
     real, asked = reconstruct_blocks.reconstruct_slices, []
 
-    def greedy(name, sinogram, *args, **more):
+    def greedy(engine, name, sinogram, *args, **more):
         asked.append(len(sinogram))
         if len(sinogram) > 1:
             raise MemoryError("too much")
-        return real(name, sinogram, *args, **more)
+        return real(engine, name, sinogram, *args, **more)
 
     monkeypatch.setattr(reconstruct_blocks, "reconstruct_slices", greedy)
     steps = run(scan, centre=scan_centre(scan))
@@ -295,3 +296,19 @@ def test_the_output_may_not_be_the_input(scan, tmp_path):
     given = read_projections(folder, angle_range=(0, 180))
     with pytest.raises(FileError, match="is the input"):
         run(given, out=folder / "new.tif", centre=20)
+
+
+@pytest.mark.parametrize(
+    ("iterations", "seconds", "rows"), [(1, 0.5, 16), (100, 0.5, 1), (10, 0.5, 16)]
+)
+def test_blocks_are_short_enough_to_be_kept_often(
+    monkeypatch, iterations, seconds, rows
+):
+    """Of eight rows now: one iteration is heard soon, all of them are soon done."""
+    now = [0.0]
+    monkeypatch.setattr(reconstruct_blocks.time, "monotonic", lambda: now[0])
+    watch = reconstruct_blocks._Watch()
+    for done in range(iterations):
+        now[0] += seconds
+        watch.tick(Iteration(done + 1, iterations))
+    assert reconstruct_blocks._next_rows(8, 100, watch) == rows

@@ -27,6 +27,8 @@ Rows = tuple[int, int]
 _FIRST_ROWS = 4
 #: Seconds between two moments at which a run can be stopped, about.
 _PATIENCE = 1.0
+#: Seconds of a block, about: what a kill or a stop costs, of all its iterations.
+_BLOCK_SECONDS = 10.0
 #: A block has at most so many times the rows of the one before it.
 _GROWTH = 4
 
@@ -117,7 +119,7 @@ def block_steps(
             yield TileDone(done, total, where, slices)
             start = stop
             if not ready.whole:
-                n = _next_rows(n, most, watch.usual)
+                n = _next_rows(n, most, watch)
 
 
 def gaps(finished: list[Rows], n_rows: int) -> Iterator[Rows]:
@@ -188,7 +190,7 @@ class _Watch:
     """The time between two iterations, i.e. two chances to stop."""
 
     def __init__(self) -> None:
-        self.last = time.monotonic()
+        self.began = self.last = time.monotonic()
         self.seconds: list[float] = []
         self.residual: float | None = None
 
@@ -206,10 +208,11 @@ class _Watch:
         return float(np.median(self.seconds)) if self.seconds else _PATIENCE
 
 
-def _next_rows(n: int, most: int, seconds: float) -> int:
-    """Rows of the next block, so that the person is heard about once a second."""
-    wanted = int(n * min(_PATIENCE / max(seconds, 1e-6), _GROWTH))
-    return max(1, min(wanted, most))
+def _next_rows(n: int, most: int, watch: _Watch) -> int:
+    """Rows of the next block: heard once a second, and kept every ten, about."""
+    heard = _PATIENCE / max(watch.usual, 1e-6)
+    kept = _BLOCK_SECONDS / max(watch.last - watch.began, 1e-6)
+    return max(1, min(int(n * min(heard, kept, _GROWTH)), most))
 
 
 def _halved(ready: ReadyScan, n: int) -> int:
