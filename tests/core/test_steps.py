@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from napari_geosr.core.steps import BlockDone, ResultReady, run_to_end
+from napari_geosr.core.steps import (
+    BlockDone,
+    IterationDone,
+    ResultReady,
+    StageStarted,
+    TargetReady,
+    TileDone,
+    Warned,
+    counted,
+    run_to_end,
+)
 
 
 def test_run_to_end_returns_the_result_and_closes():
@@ -19,3 +29,39 @@ def test_run_to_end_returns_the_result_and_closes():
     assert run_to_end(steps(), seen.append) == 42
     assert closed == [True]
     assert isinstance(seen[0], BlockDone)
+
+
+def test_an_inner_run_is_counted_in_blocks():
+    def inner():
+        yield StageStarted(0, 9, message="Reading")
+        yield Warned(message="Dark")
+        yield TileDone(1, 4)
+        yield TargetReady(volume="v")
+        yield IterationDone(2, 4, residual=0.5)
+        yield ResultReady(4, 4, result="made")
+
+    assert list(counted(inner())) == [
+        BlockDone(0, 9),
+        BlockDone(1, 4),
+        BlockDone(2, 4),
+        ResultReady(4, 4, result="made"),
+    ]
+    told = list(counted(inner(), StageStarted, Warned))
+    assert told[:2] == [StageStarted(message="Reading"), Warned(message="Dark")]
+    assert told[2:] == [BlockDone(1, 4), BlockDone(2, 4), ResultReady(4, 4, "made")]
+
+
+def test_an_inner_run_that_is_counted_is_closed():
+    closed = []
+
+    def inner():
+        try:
+            yield TileDone(1, 2)
+            yield TileDone(2, 2)
+        finally:
+            closed.append(True)
+
+    steps = counted(inner())
+    assert next(steps) == BlockDone(1, 2)
+    steps.close()
+    assert closed

@@ -136,6 +136,8 @@ def test_the_report_needs_nothing_else(done):
     assert "SIRT" in page
     assert "Wasserstein-1" in page
     assert "18 kg" in page  # an hour at a synchrotron
+    assert "for the whole volume" in page
+    assert "whole slices, the air around the sample included" in page
 
 
 def test_without_a_truth_the_full_reconstruction_is_the_reference(scan, tmp_path):
@@ -178,7 +180,7 @@ reconstruct_blocks._FIRST_ROWS, reconstruct_blocks._GROWTH = 2, 1
 reconstruct_continued._INTERVAL = 0.0
 counted, cells = study_cells.counted, []
 
-def killed(steps, **more):
+def killed(steps, *told):
     def of_two_blocks():  # of the second cell
         n = 0
         for step in steps:
@@ -187,7 +189,7 @@ def killed(steps, **more):
                 os.kill(os.getpid(), signal.SIGKILL)
             yield step
 
-    return counted(of_two_blocks(), **more)
+    return counted(of_two_blocks(), *told)
 
 study_cells.counted = killed
 config = StudyConfig.from_yaml(sys.argv[3])
@@ -346,17 +348,27 @@ def test_continuous_views_are_means(scan, light):
     assert found.mean() == pytest.approx(wanted.mean(), abs=0.01)
 
 
-def test_line_integrals_cannot_be_thinned(scan):
+def test_line_integrals_cannot_be_thinned(scan, tmp_path):
+    flats, darks = (np.asarray(f[:], float).mean(0) for f in (scan.flats, scan.darks))
+    light = (np.asarray(scan.data[:], float) - darks) / (flats - darks)
     lines = scan.replace(
-        data=np.ones(scan.shape, np.float32),
+        data=-np.log(np.clip(light, 1e-3, None)).astype(np.float32),
         flats=None,
         darks=None,
         is_line_integrals=True,
     )
-    config = settings(acquisition="continuous")
+    config = settings(acquisition="continuous", counts=(12,), sample="circle")
     few, note = study_cells.few_projections(lines, 12, config)
     assert few.n_angles == 12
     assert "holds no counts" in note
+    result, steps = run(lines, tmp_path, config)
+    assert [s.message for s in steps if isinstance(s, Warned)].count(note) == 1
+    # Nobody saves time by views that have all of the light.
+    assert result.savings[1]["time_factor"] == 1
+    assert result.savings[1]["data_factor"] == 4
+    page = result.files["html"].read_text(encoding="utf-8")
+    assert "with all of their light" in page
+    assert "with the light of one projection" not in page
 
 
 def test_what_is_refused(scan, files, tmp_path):
@@ -448,6 +460,16 @@ def test_savings_follow_the_published_factors(scan):
         "computing_kilowatt_hours": pytest.approx(0.3),
         "computing_kilograms_co2eq": pytest.approx(0.018),
     }
+    # A quarter of the rows is judged: four times the seconds, and one training.
+    whole = computing(row, settings(), 0.25)["computing_kilowatt_hours"]
+    assert whole == pytest.approx(0.3 / 2 * 5)
+
+
+def test_computing_is_for_as_many_rows_as_the_scan_saves(done):
+    judged = (ROWS - ROWS // 2 - 2) / ROWS
+    for row in done.rows:
+        hours = row["seconds"] / judged / 3600
+        assert row["computing_kilowatt_hours"] == pytest.approx(0.3 * hours)
 
 
 def test_fewest_is_right_from_there_on():

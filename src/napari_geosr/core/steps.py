@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,27 @@ def run_to_end(
     finally:
         steps.close()
     return result
+
+
+def counted(
+    steps: Generator[Step, None, None], *told: type[Step]
+) -> Generator[Step, None, None]:
+    """Steps of an inner run, for an outer one that counts in other units.
+
+    How far the inner run is becomes `BlockDone`. Its result is passed on, and steps of
+    the kinds in `told`; a stage among them loses its numbers, which are not those of
+    the outer run. Nothing else is told.
+    """
+    try:
+        for step in steps:
+            if isinstance(step, StageStarted) and isinstance(step, told):
+                yield replace(step, done=0, total=0)
+            elif isinstance(step, (ResultReady, *told)):
+                yield step
+            elif step.total:
+                yield BlockDone(step.done, step.total)
+    finally:
+        steps.close()
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,14 @@ from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
-    BlockDone,
-    IterationDone,
+    CentreFound,
     PreviewReady,
     ResultReady,
     ShouldStop,
     StageStarted,
     Step,
-    TargetReady,
-    TileDone,
+    Warned,
+    counted,
     relay,
 )
 from napari_geosr.io import atomic
@@ -43,6 +42,9 @@ from napari_geosr.tomography.flat_fields import incident_counts
 if TYPE_CHECKING:
     from napari_geosr.learning.config import TrainingConfig
     from napari_geosr.operations.training_scans import ProjectionsConfig
+
+#: What of a reconstruction or a restoration is said in a training.
+TOLD = (StageStarted, CentreFound, Warned)
 
 Places = Sequence[tuple[ScanPart, Path]]
 
@@ -133,7 +135,7 @@ def parts_steps(
             unfinished=left_unfinished(path),
             should_stop=should_stop,
         )
-        done: Reconstructed = yield from relay(counted_aside(steps))
+        done: Reconstructed = yield from relay(counted(steps, *TOLD))
         if not done.complete:
             raise Cancelled(f"Stopped in reconstruction {i + 1} of {len(places)}.")
 
@@ -159,20 +161,6 @@ def require_one_process(what: str) -> None:
             f"{what} by one process alone, and there are several. Run the job once "
             "without a launcher of many processes."
         )
-
-
-def counted_aside(
-    steps: Generator[Step, None, None],
-) -> Generator[Step, None, None]:
-    """What of a run is said in a training: how far it is, warnings and the result."""
-    try:
-        for step in steps:
-            if isinstance(step, TileDone | IterationDone):
-                yield BlockDone(step.done, step.total)
-            elif not isinstance(step, TargetReady):
-                yield step
-    finally:
-        steps.close()
 
 
 def preview_of(path: Path, index: int | None) -> Generator[Step, None, None]:

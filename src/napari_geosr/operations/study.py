@@ -121,7 +121,7 @@ def study_steps(
         shutil.rmtree(bench.folder, ignore_errors=True)
     yield StageStarted(message="Writing the report")
     yield ResultReady(
-        result=store.finish(rows, scan, config, own_figures(judge.report), reference)
+        result=store.finish(rows, bench, own_figures(judge.report), reference)
     )
 
 

@@ -14,15 +14,11 @@ from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
-    BlockDone,
-    IterationDone,
-    Judged,
     ResultReady,
     ShouldStop,
     Step,
-    TileDone,
-    TrainingProgress,
     Warned,
+    counted,
     relay,
 )
 from napari_geosr.core.volume import Volume
@@ -129,8 +125,8 @@ class Bench:
                 should_stop=should_stop,
             )
             # What is to be said of the scan is said once, of the whole one.
-            said = scan is self.scan
-            done: Reconstructed = yield from relay(counted(steps, said=said))
+            told = (Warned,) if scan is self.scan else ()
+            done: Reconstructed = yield from relay(counted(steps, *told))
             if not done.complete:
                 raise Cancelled("Stopped while projections were reconstructed.")
         record = io.read(path).provenance[-1]
@@ -143,7 +139,7 @@ class Bench:
         steps = reconstruct_steps(
             scan, self._config(rows, changes), should_stop=should_stop
         )
-        done: Reconstructed = yield from relay(counted(steps, said=False))
+        done: Reconstructed = yield from relay(counted(steps))
         if not done.complete:
             raise Cancelled("Stopped while projections were reconstructed.")
         return self.cropped(done.volume)
@@ -272,29 +268,26 @@ def few_projections(
     ProjectionsError
         If there are not so many.
     """
-    note = ""
-    if config.acquisition == "continuous" and config.light == "one":
-        try:
-            scan = thinned(scan, count / scan.n_angles, seed=config.seed)
-        except ProjectionsError:
-            note = (
-                "The scan holds no counts, so the views of continuous scans have the "
-                "light of all projections that they are the mean of (light: all)."
-            )
+    scan, note = _exposed(scan, count, config)
     return fewer_views(scan, count, config.acquisition), note
 
 
-def counted(
-    steps: Generator[Step, None, None], *, said: bool = True
-) -> Generator[Step, None, None]:
-    """What of an inner run is told: how far it is, its result and, if `said`, notes."""
-    try:
-        for step in steps:
-            if isinstance(step, TileDone | IterationDone | TrainingProgress | Judged):
-                yield BlockDone(step.done, step.total)
-            elif isinstance(step, ResultReady | BlockDone) or (
-                said and isinstance(step, Warned)
-            ):
-                yield step
-    finally:
-        steps.close()
+def as_taken(scan: Projections, config: StudyConfig) -> StudyConfig:
+    """The settings with the light that views have, where another was asked for."""
+    _, note = _exposed(scan, min(config.counts), config)
+    return config.model_copy(update={"light": "all"}) if note else config
+
+
+def _exposed(
+    scan: Projections, count: int, config: StudyConfig
+) -> tuple[Projections, str]:
+    """The scan with as much light as was asked for, and a note where that cannot be."""
+    if config.acquisition == "continuous" and config.light == "one":
+        try:
+            return thinned(scan, count / scan.n_angles, seed=config.seed), ""
+        except ProjectionsError:
+            return scan, (
+                "The scan holds no counts, so the views of continuous scans have the "
+                "light of all projections that they are the mean of (light: all)."
+            )
+    return scan, ""

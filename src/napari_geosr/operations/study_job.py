@@ -15,10 +15,13 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
-    BlockDone,
+    CentreFound,
     ResultReady,
     ShouldStop,
+    StageStarted,
     Step,
+    Warned,
+    counted,
     never_stop,
     relay,
 )
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 OPERATION = "study projections"
 #: Folder of the study in that of its job.
 RESULT = "result"
+#: Beside its cells, what a study says in a job.
+_TOLD = (StageStarted, CentreFound, Warned)
 
 
 class StudyInput(Config):
@@ -139,7 +144,7 @@ def study_job_steps(
     GeoSRError
         With one sentence; finished cells are kept.
     """
-    from napari_geosr.operations.study import study_steps
+    from napari_geosr.operations.study import CellDone, study_steps
 
     scan, reference, mask = job.data.open()
     steps = study_steps(
@@ -151,23 +156,9 @@ def study_job_steps(
         should_stop=should_stop,
     )
     try:
-        done: Studied = yield from relay(_in_cells(steps))
+        done: Studied = yield from relay(counted(steps, CellDone, *_TOLD))
     except Cancelled:
         yield ResultReady(result=None)
         return
     cells = len(done.rows) - 1  # the whole scan has a row as well
     yield ResultReady(cells, cells, result=done.files["html"])
-
-
-def _in_cells(steps: Generator[Step, None, None]) -> Generator[Step, None, None]:
-    """Steps of a study; what is counted within a cell is a block."""
-    from napari_geosr.operations.study_result import CellDone
-
-    try:
-        for step in steps:
-            if step.total and not isinstance(step, CellDone | ResultReady):
-                yield BlockDone(step.done, step.total)
-            else:
-                yield step
-    finally:
-        steps.close()

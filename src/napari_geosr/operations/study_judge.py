@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.steps import ResultReady, ShouldStop, Step, relay
+from napari_geosr.core.steps import ResultReady, ShouldStop, Step, counted, relay
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.operations.study_cells import counted
 from napari_geosr.operations.study_config import StudyConfig
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def measured_steps(
     steps = measure_steps(
         volume, rules, mask=sample, keep_labels=False, should_stop=should_stop
     )
-    report: PorosityReport = yield from relay(counted(steps, said=False))
+    report: PorosityReport = yield from relay(counted(steps))
     return report
 
 

@@ -77,7 +77,8 @@ _NOTES = (
     "connectivity: loops less enclosed solids per mm³, (number of pores − Euler "
     "number) ÷ sample volume. Dice: overlap with the pores of the reference. PSNR: in "
     "the sample, of the contrast between solid and pores in the reference. SSIM: mean "
-    "over up to 8 slices, Gaussian window of 1.5 pixels. Errors are relative to the "
+    "over up to 8 whole slices, the air around the sample included, Gaussian window of "
+    "1.5 pixels. Errors are relative to the "
     "reference and signed. The rendering shows the pores in the middle of the judged "
     "rows, the darker the farther. Seconds are those of this computer, for the judged "
     "rows."
@@ -180,7 +181,8 @@ def _saved(done: Studied, scan: Projections) -> list[list[str]]:
 def _factors(config: StudyConfig) -> str:
     computing = (
         f"The computer is taken to draw {config.computer_kilowatts:g} kW while it "
-        "reconstructs and trains; what that adds is in study.csv, for every cell."
+        "reconstructs and trains; what that adds for the whole volume is in study.csv, "
+        "for every cell."
     )
     return (
         f"A scan of all projections takes {config.scan_hours:g} h; a synchrotron "

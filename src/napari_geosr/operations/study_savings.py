@@ -57,9 +57,18 @@ def savings(scan: Projections, config: StudyConfig) -> list[dict[str, Any]]:
     return rows
 
 
-def computing(row: dict[str, Any], config: StudyConfig) -> dict[str, float]:
-    """Energy and CO2eq of the computer for a cell, its training included."""
-    seconds = row.get("seconds", 0.0) + row.get("training_seconds", 0.0)
+def computing(
+    row: dict[str, Any], config: StudyConfig, judged: float = 1.0
+) -> dict[str, float]:
+    """Energy and CO2eq of the computer for the whole volume, training included.
+
+    Parameters
+    ----------
+    judged : float
+        Share of the rows that the seconds of the row are for. A network is trained once
+        for all rows.
+    """
+    seconds = row.get("seconds", 0.0) / judged + row.get("training_seconds", 0.0)
     energy = seconds / _HOUR * config.computer_kilowatts
     return {
         "computing_kilowatt_hours": energy,

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError, FileError
-from napari_geosr.core.projections import Projections
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.scan_identity import differences, identity_of
+from napari_geosr.operations.study_cells import Bench, as_taken
 from napari_geosr.operations.study_config import StudyConfig
 from napari_geosr.operations.study_result import Studied
 from napari_geosr.operations.study_savings import computing, fewest, savings
@@ -190,15 +190,18 @@ class StudyStore:
     def finish(
         self,
         rows: Sequence[dict[str, Any]],
-        scan: Projections,
-        config: StudyConfig,
+        bench: Bench,
         reference: Mapping[str, Any],
         truth: Volume | None,
     ) -> Studied:
         """Write table, JSON and report."""
         from napari_geosr.operations.study_report import write_report
 
-        rows = [{**row, **computing(row, config)} for row in rows]
+        scan, config = bench.scan, bench.config
+        taken = as_taken(scan, config)
+        first, end = bench.judged
+        judged = (end - first) / scan.n_rows
+        rows = [{**row, **computing(row, config, judged)} for row in rows]
         done = Studied(
             rows=rows,
             reference={
@@ -206,7 +209,7 @@ class StudyStore:
                 "is_truth": truth is not None,
                 **reference,
             },
-            savings=savings(scan, config),
+            savings=savings(scan, taken),
             fewest=fewest(rows, config, scan.n_angles),
             files=dict(self.files),
         )
@@ -220,7 +223,7 @@ class StudyStore:
             }
         )
         atomic.write_text(self.files["csv"], table_text(rows), overwrite=True)
-        write_report(done, self, scan, config, self._record)
+        write_report(done, self, scan, taken, self._record)
         return done
 
 

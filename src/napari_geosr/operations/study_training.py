@@ -11,10 +11,10 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError
-from napari_geosr.core.steps import ResultReady, ShouldStop, Step, relay
+from napari_geosr.core.steps import ResultReady, ShouldStop, Step, counted, relay
 from napari_geosr.io import atomic
 from napari_geosr.operations.projection_pairs import splits
-from napari_geosr.operations.study_cells import Bench, Cell, Outcome, Voxels, counted
+from napari_geosr.operations.study_cells import Bench, Cell, Outcome, Voxels
 
 
 def learned_steps(
@@ -104,7 +104,7 @@ def _train(
         steps = train_steps(
             job, cell.folder / name, should_stop=should_stop, opened=job.check()
         )
-        made = yield from relay(counted(steps, said=False))
+        made = yield from relay(counted(steps))
         if made is None:
             raise Cancelled("Stopped in a training; its last checkpoint is kept.")
         with atomic.explained(kept):
@@ -139,7 +139,7 @@ def _restore(
         steps = restore_average_steps(volumes, config, should_stop=should_stop)
     else:
         steps = restore_steps(volumes[0], config, should_stop=should_stop)
-    done = yield from relay(counted(steps, said=False))
+    done = yield from relay(counted(steps))
     if not done.complete:
         raise Cancelled("Stopped while a model restored slices.")
     return np.asarray(done.volume.data), time.monotonic() - begun

@@ -21,6 +21,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     Step,
     Warned,
+    counted,
     never_stop,
     relay,
 )
@@ -37,7 +38,7 @@ from napari_geosr.operations.projection_pairs import (
     thinned,
 )
 from napari_geosr.operations.reconstruct_parts import (
-    counted_aside,
+    TOLD,
     parts_steps,
     preview_of,
     settings_for_all_steps,
@@ -257,7 +258,7 @@ def train_from_projections_steps(
         # Who asked for the model as it is wants the volume of it.
         stop: ShouldStop = lambda: should_stop() and not keep_unfinished()  # noqa: E731
         try:
-            yield from relay(counted_aside(_restore_steps(job, train, model, stop)))
+            yield from relay(counted(_restore_steps(job, train, model, stop), *TOLD))
         except Cancelled:
             model = None
     yield ResultReady(result=model)
