@@ -30,7 +30,9 @@ from napari_geosr.operations.reconstruct import (
     reconstruct_slice,
     reconstruct_steps,
 )
+from napari_geosr.operations.reconstruct_preview import KeptRow, slice_steps
 from napari_geosr.operations.reconstruct_rows import RowBands
+from napari_geosr.operations.reconstruct_scan import given_centre
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
@@ -174,6 +176,31 @@ def test_progress_counts_rows_times_iterations(scan):
     assert residuals[0] > residuals[3]
     assert isinstance(steps[-1], ResultReady)
     assert any(isinstance(s, TargetReady) for s in steps)
+
+
+def test_without_flat_fields_parts_have_the_beam_of_the_whole(phantom):
+    made = simulate_scan(phantom, ScanConfig(projections=90, noise=False))
+    # Rows get less light from top to bottom, so that each has other brightest pixels.
+    counts = np.asarray(made.data) * np.linspace(1, 0.7, ROWS)[:, None]
+    scan = made.replace(data=counts.astype(np.float32), flats=None, darks=None)
+    centre = scan_centre(made)
+    result = run(scan, centre=centre)[-1].result
+    whole = np.asarray(result.volume.data)
+    incident = result.volume.provenance[-1]["used"]["incident"]
+    assert 0.5 < incident / counts.max() <= 1
+    part = run(scan, centre=centre, rows=(3, 5))[-1].result.volume
+    assert part.provenance[-1]["used"]["incident"] == incident
+    np.testing.assert_allclose(part.data, whole[3:5], atol=1e-6)
+    config = ReconstructConfig(threads=1)
+    one = reconstruct_slice(scan, 4, config, centre)
+    np.testing.assert_allclose(one.data[0], whole[4], atol=1e-6)
+    tried = list(slice_steps(scan, config, 4, given_centre(centre, "given"), KeptRow()))
+    np.testing.assert_allclose(tried[-1].result.volume.data[0], whole[4], atol=1e-6)
+    few = run(scan, centre=centre, every=2)[-1].result.volume
+    assert few.provenance[-1]["used"]["incident"] == incident
+    every = config.model_copy(update={"every": 2})
+    half = reconstruct_slice(scan, 4, every, centre)
+    np.testing.assert_allclose(half.data[0], few.data[4], atol=1e-6)
 
 
 def test_memory_that_runs_out_halves_the_block(scan, monkeypatch):

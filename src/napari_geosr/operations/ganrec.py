@@ -136,6 +136,7 @@ class _Blocks:
         self.prepared = Prepared(
             in_bands(ready.scan, max(ready.band_rows(), config.together)),
             ready.config.preparation(),
+            ready.incident,
         )
         self.starts = range(0, ready.scan.n_rows, config.together)
         self.total = len(self.starts) * config.steps

@@ -32,7 +32,7 @@ from napari_geosr.operations.reconstruct_scan import (
     ready_scan,
 )
 from napari_geosr.tomography.iterations import ignore
-from napari_geosr.tomography.preprocess import Prepared
+from napari_geosr.tomography.preprocess import Prepared, beam_without_sample
 
 __all__ = [
     "ProjectionsInput",
@@ -141,7 +141,8 @@ def reconstruct_slice(
     """Reconstruct the slice of one detector row, as a preview does.
 
     Nothing is searched for and no other row is read, but for a cone beam: fdk needs the
-    rows around it, iterations need all.
+    rows around it, iterations need all. Without flat fields some whole views are read,
+    which tell the beam without sample.
 
     Parameters
     ----------
@@ -184,11 +185,12 @@ def reconstruct_slice(
         )
     scan = projections.every(config.every) if config.every > 1 else projections
     device = pick_device(config.device)
-    ready = ready_scan(
-        projections, scan, config, given_centre(float(centre), "given"), device, 0
-    )
+    preparation = config.preparation()
+    incident = beam_without_sample(projections, preparation)
+    known = given_centre(float(centre), "given")
+    ready = ready_scan(projections, scan, config, known, device, 0, incident)
     at = ready.slice_of(row)
-    sinogram, _ = Prepared(scan, config.preparation()).rows(
+    sinogram, _ = Prepared(scan, preparation, incident).rows(
         *ready.detector_rows((at, at + 1))
     )
     slices = reconstruct_rows(ready, sinogram, should_stop, ignore, (at, at + 1))

@@ -85,6 +85,7 @@ def block_steps(
         Prepared(
             in_bands(ready.scan, ready.band_rows(), should_stop),
             ready.config.preparation(),
+            ready.incident,
         ),
         overlapping=ready.is_cone and not ready.whole,
     )

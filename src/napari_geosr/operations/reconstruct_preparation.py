@@ -29,6 +29,7 @@ from napari_geosr.tomography import engines
 from napari_geosr.tomography.algorithms import beam_of
 from napari_geosr.tomography.centre import Centre, find_centre
 from napari_geosr.tomography.fan_weights import needed_degrees
+from napari_geosr.tomography.preprocess import beam_without_sample
 
 if TYPE_CHECKING:
     from napari_geosr.physics.geometry import FanGeometry, ParallelGeometry
@@ -74,12 +75,13 @@ def prepare_steps(
         yield Warned(message=note)
     for note in _doubts(scan, config):
         yield Warned(message=note)
+    incident = beam_without_sample(projections, config.preparation())
     centre: Centre = yield from relay(
-        _centre_steps(thinned, config, known, should_stop)
+        _centre_steps(thinned, config, known, incident, should_stop)
     )
     for note in centre.notes:
         yield Warned(message=note)
-    ready = ready_scan(projections, scan, config, centre, device, first)
+    ready = ready_scan(projections, scan, config, centre, device, first, incident)
     _check_early(ready)
     for note in (*_missing_of_fan(ready.geometry), *_seen_from_both_sides(ready)):
         yield Warned(message=note)
@@ -148,6 +150,7 @@ def _centre_steps(
     scan: Projections,
     config: ReconstructConfig,
     known: Centre | None,
+    incident: float | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
     """``ResultReady(Centre)``: as it was said, as the file says it, or found."""
@@ -161,7 +164,8 @@ def _centre_steps(
         yield ResultReady(result=given_centre(scan.centre, "from the file"))
         return
     yield StageStarted(message="Finding the rotation axis")
-    found = find_centre(scan, preparation=config.preparation(), should_stop=should_stop)
+    preparation = config.preparation().model_copy(update={"incident": incident})
+    found = find_centre(scan, preparation=preparation, should_stop=should_stop)
     if scan.geometry != "parallel":
         about = (
             f"The rotation axis, column {found.column:.2f}, was found as for parallel "

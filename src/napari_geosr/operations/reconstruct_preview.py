@@ -26,7 +26,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_slice
 from napari_geosr.tomography.centre import Centre, find_centre
 from napari_geosr.tomography.preparation_config import PreparationConfig
-from napari_geosr.tomography.preprocess import Prepared
+from napari_geosr.tomography.preprocess import Prepared, beam_without_sample
 
 #: Share of the free memory that line integrals kept for the next slice may take.
 _KEPT_SHARE = 0.2
@@ -79,7 +79,9 @@ class KeptRow:
         if nbytes > _KEPT_SHARE * free_host_memory():
             return None
         if self._prepared is None or self._prepared[0] != about:
-            self._prepared = about, Prepared(used, config.preparation())
+            preparation = config.preparation()
+            incident = beam_without_sample(scan, preparation)
+            self._prepared = about, Prepared(used, preparation, incident)
         first = 0 if whole else row
         sinogram, _ = self._prepared[1].rows(first, first + n)
         lines: npt.NDArray[np.float32] = np.ascontiguousarray(sinogram.swapaxes(0, 1))

@@ -37,6 +37,7 @@ def record_steps(
                 "last_angle": float(scan.angles.max()),
                 "rows": [ready.first_row, ready.first_row + scan.n_rows],
                 "joined_full_turn": ready.joined,
+                "incident": ready.incident,
             },
             values=f"attenuation per {scan.unit}",
             device=ready.device,

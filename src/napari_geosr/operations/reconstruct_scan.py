@@ -56,6 +56,8 @@ class ReadyScan:
         Whether opposite views are joined.
     n_columns : int
         Of the sinograms that are reconstructed: wider than the detector when joined.
+    incident : float or None
+        Counts without sample, of the whole scan, where there are no flat fields.
     """
 
     scan: Projections
@@ -67,6 +69,7 @@ class ReadyScan:
     first_row: int
     joined: bool
     n_columns: int
+    incident: float | None = None
 
     @property
     def is_cone(self) -> bool:
@@ -294,6 +297,7 @@ def ready_scan(
     centre: Centre,
     device: str,
     first_row: int,
+    incident: float | None = None,
 ) -> ReadyScan:
     """Put together what is known; decide whether opposite views are joined.
 
@@ -329,6 +333,7 @@ def ready_scan(
         first_row=first_row,
         joined=joined,
         n_columns=n_columns,
+        incident=incident,
     )
 
 

@@ -90,14 +90,21 @@ class Prepared:
     ----------
     projections : Projections
     config : PreparationConfig, optional
+    incident : float, optional
+        Counts without sample where neither flat fields nor the settings tell them, as
+        :func:`beam_without_sample` found them in the scan that `projections` are a
+        part of; by default they are looked for in `projections`.
     """
 
     def __init__(
-        self, projections: Projections, config: PreparationConfig | None = None
+        self,
+        projections: Projections,
+        config: PreparationConfig | None = None,
+        incident: float | None = None,
     ) -> None:
         self.projections = projections
         self.config = config or PreparationConfig()
-        self._incident: float | None = self.config.incident
+        self._incident = self.config.incident or incident
 
     @property
     def n_rows(self) -> int:
@@ -237,6 +244,27 @@ class Prepared:
         if level is None and counts.dtype.kind in "iu":
             level = float(np.iinfo(counts.dtype).max)
         return 0 if level is None else int(np.count_nonzero(counts >= level))
+
+
+def beam_without_sample(
+    projections: Projections, config: PreparationConfig
+) -> float | None:
+    """Counts without sample, where there are no flat fields to tell them; else None.
+
+    Parameters
+    ----------
+    projections : Projections
+        The whole scan: its brightest pixels tell, unless the settings do.
+    config : PreparationConfig
+
+    Raises
+    ------
+    ProjectionsError
+        If the projections are dark throughout.
+    """
+    if projections.is_line_integrals or projections.flats is not None:
+        return None
+    return config.incident or incident_counts(projections)
 
 
 def line_integrals(
