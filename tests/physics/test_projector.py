@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.core.errors import Cancelled, ProjectionsError
 from napari_geosr.physics import conewise, projector, slicewise
 from napari_geosr.physics.geometry import (
     ConeGeometry,
@@ -121,6 +121,32 @@ def test_norm_is_the_largest_singular_value() -> None:
     columns = project(torch.eye(81).reshape(81, 9, 9), geometry)
     largest = torch.linalg.matrix_norm(columns.reshape(81, -1), 2)
     assert operator_norm(geometry) == pytest.approx(float(largest), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "angles", [HALF[:1], HALF[:2], [0, 7, 30], np.linspace(0, 30, 9)], ids=len
+)
+def test_the_norm_is_near_for_few_views_and_a_wedge(angles: Any) -> None:
+    geometry = ParallelGeometry(np.asarray(angles, float), 14, size=9)
+    columns = project(torch.eye(81).reshape(81, 9, 9), geometry)
+    largest = float(torch.linalg.matrix_norm(columns.reshape(81, -1), 2))
+    # Steps of algorithms leave a hundredth for it.
+    assert 0.995 * largest < operator_norm(geometry) < 1.0001 * largest
+
+
+def test_the_norm_takes_few_pairs_and_can_be_stopped(monkeypatch: Any) -> None:
+    monkeypatch.setattr(projector, "_norms", {})
+    geometry, begun = ParallelGeometry(HALF, 14, size=9), []
+    operator_norm(geometry, before_each=lambda: begun.append(1))
+    assert 3 <= len(begun) <= 10
+
+    def stop() -> None:
+        raise Cancelled("Enough.")
+
+    operator_norm(geometry, before_each=stop)  # it is known
+    with pytest.raises(Cancelled):
+        operator_norm(ParallelGeometry(HALF, 14, size=8), before_each=stop)
+    assert len(projector._norms) == 1
 
 
 def test_the_norm_is_worked_out_once_for_a_geometry(monkeypatch: Any) -> None:

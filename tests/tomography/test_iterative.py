@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from napari_geosr.core.errors import Cancelled, ConfigError, ProjectionsError
+from napari_geosr.physics import projector
 from napari_geosr.physics.geometry import (
     ConeGeometry,
     FanGeometry,
@@ -186,6 +187,30 @@ def test_astra_agrees() -> None:
             name.upper(), sinogram.numpy(), iterations=iterations
         )
         assert relative(ours[0], torch.from_numpy(theirs[::-1].copy())) < 1e-3
+
+
+@pytest.mark.parametrize("name", ITERATIVE)
+def test_stop_is_heard_before_the_first_iteration(name: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(projector, "_norms", {})
+    pairs, asked = [], []
+    real = projector.backproject
+    monkeypatch.setattr(
+        projector, "backproject", lambda *args: pairs.append(1) or real(*args)
+    )
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) == 3
+
+    with pytest.raises(Cancelled):
+        reconstruct_slices(
+            name,
+            torch.rand(1, 24, 32),
+            SMALL,
+            config_class(name).create(),
+            should_stop=stop,
+        )
+    assert len(pairs) <= 4  # one at each asking, and what comes before all
 
 
 @pytest.mark.parametrize("name", ITERATIVE)

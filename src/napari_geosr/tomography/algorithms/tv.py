@@ -73,9 +73,14 @@ def reconstruct_slices(
     from napari_geosr.physics.projector import backproject, operator_norm, project
 
     h, axes = geometry.voxel_size, slice_axes(geometry)
-    norm = operator_norm(geometry, sinogram.device) / h
+    # A pair of projections each, like the iterations to come: as easily stopped.
+    norm = operator_norm(
+        geometry, sinogram.device, before_each=lambda: check_stop(should_stop)
+    )
+    norm /= h
     slope_norm = (4 * len(axes)) ** 0.5
-    # Both operators scaled to norm 1 (Sidky 2012): one pair of steps fits both.
+    # Both operators scaled to norm 1 (Sidky 2012): one pair of steps fits both. The
+    # hundredth is for what the power iteration may be below the norm.
     tau, sigma = 0.99 / norm, 0.99 / (2 * norm)
     sigma_slope = 0.99 * norm / (2 * slope_norm**2)
     bound = config.weight * sinogram.square().mean(axes, keepdim=True).sqrt()
