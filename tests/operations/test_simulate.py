@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError
-from napari_geosr.core.steps import BlockDone, ResultReady
+from napari_geosr.core.steps import BlockDone, ResultReady, Warned
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.reconstruct import reconstruct
 from napari_geosr.operations.simulate import (
@@ -118,3 +119,33 @@ def test_a_continuous_scan_turns_while_it_is_exposed():
     assert SimulateConfig(continuous=True).scan().sub_angles >= 5
     assert SimulateConfig(continuous=True, sub_angles=3).scan().sub_angles == 3
     assert SimulateConfig().scan().sub_angles == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            {"radius": (2, 3)},
+            r"fill about \d\d % .* not the 90 % .* take thinner walls \(--gap 0\.25 or "
+            r"0\) or a wider range of radii \(--radius 2,6\) or blobs or bone",
+        ),
+        ({"radius": (2, 8), "gap": 0}, "not the 90 % asked for; for more, take blobs"),
+    ],
+)
+def test_a_foam_that_cannot_be_so_dense_is_said(tmp_path, settings, says):
+    few = {"size": 24, "rows": 4, "projections": 4, "porosity": 0.9, "flats": 1}
+    config = SimulateConfig.create(**few, **settings)
+    steps = list(simulate_steps("foam", tmp_path, config))
+    (warned,) = [s.message for s in steps if isinstance(s, Warned)]
+    assert re.search(says, warned)
+
+
+def test_no_warning_where_the_porosity_is_reached(tmp_path):
+    few = {"size": 24, "rows": 4, "projections": 4, "porosity": 0.25, "radius": (2, 6)}
+    steps = list(simulate_steps("foam", tmp_path, SimulateConfig.create(**few)))
+    assert not [s for s in steps if isinstance(s, Warned)]
+
+
+def test_only_foams_have_gaps(tmp_path):
+    with pytest.raises(ConfigError, match="blobs has none: leave it out"):
+        simulate("blobs", tmp_path / "new", **SMALL, gap=1)

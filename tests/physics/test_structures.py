@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.physics.packing import share_of_balls
+from napari_geosr.physics.phantoms import place_balls
 from napari_geosr.physics.structures import STRUCTURES, Ellipsoids, foam, lacunae
 
 SHAPE = (20, 32, 32)
@@ -70,3 +72,34 @@ def test_too_many_lacunae_are_refused():
 def test_a_porosity_of_all_is_refused():
     with pytest.raises(ConfigError, match="between 0 and 1"):
         STRUCTURES["blobs"](SHAPE, porosity=1.0, radius=(3.0, 3.0), seed=0)
+
+
+def test_a_foam_that_is_reached_is_what_seeds_made_before():
+    asked = {"porosity": 0.25, "radius": (3.0, 6.0), "seed": 1}
+    before = place_balls(SHAPE, gap=1.0, **asked)
+    np.testing.assert_array_equal(foam(SHAPE, **asked).balls, before)
+
+
+@pytest.mark.parametrize("gap", [0.0, 1.0])
+def test_a_dense_foam_is_packed_on_with_smaller_balls(gap):
+    shape, radius = (16, 64, 64), (2.0, 16.0)
+    asked = {"porosity": 0.5, "radius": radius, "seed": 0, "gap": gap}
+    before, made = place_balls(shape, **asked), foam(shape, **asked)
+    assert share_of_balls(shape, before) < 0.37
+    assert made.share() == pytest.approx(0.5, abs=0.01)
+    assert made.block(0, 16).mean() == pytest.approx(0.5, abs=0.02)
+    np.testing.assert_array_equal(made.balls[: len(before)], before)
+    centres, radii = made.balls[:, :3], made.balls[:, 3]
+    walls = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    walls -= radii[:, None] + radii[None]
+    np.fill_diagonal(walls, np.inf)
+    assert walls.min() >= gap - 1e-9
+    assert radii.min() >= radius[0]
+    assert radii.max() <= radius[1]
+    np.testing.assert_array_equal(foam(shape, **asked).balls, made.balls)
+
+
+def test_a_foam_that_cannot_be_packed_ends_below():
+    shape = (8, 24, 24)
+    made = foam(shape, porosity=0.9, radius=(2.0, 3.0), seed=0)
+    assert 0.2 < made.share() < 0.5

@@ -25,15 +25,17 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
+    Warned,
     never_stop,
     run_to_end,
 )
 from napari_geosr.io import atomic
 from napari_geosr.io.projections import write_projections
 from napari_geosr.operations.simulate_config import SimulateConfig, StructureName
+from napari_geosr.physics.packing import ABOUT
 from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scan_config import ScanConfig
-from napari_geosr.physics.structures import STRUCTURES, Structure
+from napari_geosr.physics.structures import STRUCTURES, Balls, Structure
 from napari_geosr.physics.tomography_simulation import (
     Sample,
     cylinder_sample,
@@ -116,7 +118,10 @@ def simulate_steps(
     files = {key: folder / name for key, name in FILES.items()}
     _check(folder, files, overwrite)
     yield StageStarted(message=f"Making a sample: {structure}")
-    made = STRUCTURES[structure](config.shape(), **config.pores(structure))
+    wanted = config.pores(structure)
+    made = STRUCTURES[structure](config.shape(), **wanted)
+    if isinstance(made, Balls) and made.share() < ABOUT * wanted["porosity"]:
+        yield Warned(message=_too_dense(made, wanted))
     scan, scale = config.scan(), _scale(made, config.scan())
     yield StageStarted(message="Scanning the sample")
     with _unfinished_counts(folder) as scratch, ExitStack() as stack:
@@ -183,6 +188,22 @@ def _unfinished_counts(folder: Path) -> Iterator[Path]:
             yield path
     finally:
         atomic.remove(path)
+
+
+def _too_dense(made: Balls, wanted: dict[str, Any]) -> str:
+    """That balls do not fill as much as was asked for, and what would."""
+    low, high = wanted["radius"]
+    gap, size = wanted["gap"], made.shape[-1]
+    ways = [f"thinner walls (--gap {gap / 4:g} or 0)"] if gap else []
+    if high < size / 4:
+        ways.append(f"a wider range of radii (--radius {low:g},{size / 4:g})")
+    ways.append("blobs or bone in place of foam, which have any porosity")
+    return (
+        f"Balls of {low:g} to {high:g} voxels, with walls of {gap:g} between them, "
+        f"fill about {100 * made.share():.0f} % of this sample and not the "
+        f"{100 * wanted['porosity']:.3g} % asked for; for more, take "
+        f"{' or '.join(ways)}."
+    )
 
 
 def _cut(structure: Structure, start: int, stop: int) -> Sample:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.units import PIXEL, require_unit
 from napari_geosr.operations.inputs import COMMAS, numbers_from
 from napari_geosr.physics.scan_config import ScanConfig
@@ -19,6 +20,8 @@ DEFAULTS: dict[str, tuple[float, float, tuple[float, float]]] = {
     "bone": (0.75, 20.0, (1 / 30, 1 / 30)),
     "lacunae": (0.01, 1.0, (1 / 40, 1 / 25)),
 }
+#: Least wall between two balls of a foam, in voxels.
+FOAM_GAP = 1.0
 #: Radii below this are no pores on the grid.
 _LEAST_RADIUS = 2.0
 #: Angles within an exposure where the sample turns all the time and nobody says more.
@@ -54,14 +57,21 @@ class SimulateConfig(ScanConfig):
         gt=0,
         lt=1,
         title="Porosity",
-        description="About this; the exact one is written down. By default 0.3 for "
-        "foam, 0.2 for blobs, 0.75 for bone, 0.01 for lacunae.",
+        description="About this; what is made is said and written down exactly. By "
+        "default 0.3 for foam, 0.2 for blobs, 0.75 for bone, 0.01 for lacunae.",
     )
     radius: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         default=None,
         title="Radius of the pores",
         description="Smallest and largest in voxels, e.g. 3,12; by default in "
         "proportion to the size.",
+    )
+    gap: float | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        title="Gap between pores",
+        description="Least wall between two balls of a foam, in voxels; by default 1.",
     )
     voxel_size: float | None = Field(
         default=None,
@@ -116,8 +126,22 @@ class SimulateConfig(ScanConfig):
         return self.voxel_size or DEFAULTS[structure][1]
 
     def pores(self, structure: str) -> dict[str, Any]:
-        """Arguments of the structure: porosity, radius, seed."""
+        """Arguments of the structure: porosity, radius, seed, of a foam the gap.
+
+        Raises
+        ------
+        ConfigError
+            If there is a gap, but no foam.
+        """
         porosity, _, parts = DEFAULTS[structure]
+        gap: dict[str, Any] = {}
+        if structure == "foam":
+            gap["gap"] = FOAM_GAP if self.gap is None else self.gap
+        elif self.gap is not None:
+            raise ConfigError(
+                f"A gap (--gap) is the wall between balls of a foam; {structure} has "
+                "none: leave it out."
+            )
         low, high = self.radius or (
             max(_LEAST_RADIUS, part * self.size) for part in parts
         )
@@ -125,4 +149,5 @@ class SimulateConfig(ScanConfig):
             "porosity": self.porosity or porosity,
             "radius": (low, high),
             "seed": self.seed,
+            **gap,
         }

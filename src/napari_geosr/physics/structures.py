@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.physics.packing import ABOUT, pack_on, share_of_balls
 from napari_geosr.physics.phantoms import Shape, place_balls, render_balls
 
 FloatArray = npt.NDArray[np.float32]
@@ -66,6 +67,10 @@ class Balls:
         near = self.balls[(z + r + 1 >= start) & (z - r - 1 <= stop)]
         moved = near - np.array([start, 0, 0, 0])
         return render_balls((stop - start, *self.shape[1:]), moved)
+
+    def share(self) -> float:
+        """Part of the grid that is pore, to about 0.002."""
+        return share_of_balls(self.shape, self.balls)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,11 +165,25 @@ class Waves:
 
 
 def foam(
-    shape: Shape, *, porosity: float, radius: tuple[float, float], seed: int
+    shape: Shape,
+    *,
+    porosity: float,
+    radius: tuple[float, float],
+    seed: int,
+    gap: float = 1.0,
 ) -> Balls:
-    """Foam of spherical pores that do not overlap [1]_."""
-    found = place_balls(shape, porosity=porosity, radius=radius, seed=seed, gap=1.0)
-    return Balls(shape, found)
+    """Foam of spherical pores that do not overlap [1]_.
+
+    Where balls placed at random stay far below the porosity, smaller ones within
+    `radius` are packed between them. Balls with walls of `gap` voxels between them do
+    not reach every porosity: see `Balls.share`.
+    """
+    balls = place_balls(shape, porosity=porosity, radius=radius, seed=seed, gap=gap)
+    if share_of_balls(shape, balls) < ABOUT * porosity:
+        balls = pack_on(
+            shape, balls, porosity=porosity, radius=radius, gap=gap, seed=seed
+        )
+    return Balls(shape, balls)
 
 
 def blobs(
