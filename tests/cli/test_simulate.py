@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from napari_geosr.cli.app import run
+from napari_geosr.io.projections import read_projections
 
 SMALL = ["--size", "24", "--rows", "4", "--projections", "12", "--radius", "3,4"]
 
@@ -30,7 +32,22 @@ def test_it_writes_a_scan_with_its_truth(tmp_path, capsys):
 def test_it_says_what_was_made(tmp_path, capsys):
     words = ["simulate", "blobs", "--out", str(tmp_path), *SMALL, "--seed", "3"]
     assert run(words) == 0
-    assert "%, exactly known" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    kept = json.loads((tmp_path / "truth.json").read_text(encoding="utf-8"))
+    assert f"Porosity {100 * kept['porosity']:.3f} %, exactly known" in said
+    assert "about 20 % asked for" in said
+    at_half = kept["porosity_at_half_contrast"]
+    assert f"{100 * at_half:.3f} % of its voxels" in said
+
+
+def test_threads_change_nothing(tmp_path):
+    scans = []
+    for threads in ("1", "2"):
+        out = tmp_path / threads
+        words = ["simulate", "foam", "--out", str(out), *SMALL, "--threads", threads]
+        assert run(words) == 0
+        scans.append(np.asarray(read_projections(out / "projections.h5").data[:]))
+    np.testing.assert_array_equal(*scans)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,16 @@ def simulate(
     if json:
         print_json({**made.truth, "files": files, "warnings": warnings})
         return 0
-    print(f"Porosity {100 * made.truth['porosity']:.3f} %, exactly known")
+    asked = 100 * wanted.pores(structure)["porosity"]
+    print(
+        f"Porosity {100 * made.truth['porosity']:.3f} %, exactly known: volume of "
+        f"the pores per volume of the sample (about {asked:g} % asked for)"
+    )
+    at_half = 100 * made.truth["porosity_at_half_contrast"]
+    print(
+        f"  {at_half:.3f} % of its voxels are pore by half or more: what a threshold "
+        "at half the contrast gives on the true object"
+    )
     print(f"Wrote {files['projections']}")
     print(f"  truth: {files['truth']}, sample: {files['sample']}")
     return 0

@@ -29,6 +29,7 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
+from napari_geosr.inference.compute import exact_settings
 from napari_geosr.io import atomic
 from napari_geosr.io.projections import write_projections
 from napari_geosr.operations.simulate_config import SimulateConfig, StructureName
@@ -43,7 +44,14 @@ from napari_geosr.physics.tomography_simulation import (
     simulate_scan,
 )
 
-__all__ = ["FILES", "SimulateConfig", "Simulated", "simulate", "simulate_steps"]
+__all__ = [
+    "DEFINITIONS",
+    "FILES",
+    "SimulateConfig",
+    "Simulated",
+    "simulate",
+    "simulate_steps",
+]
 
 #: What is written, by what it is.
 FILES = {
@@ -51,6 +59,13 @@ FILES = {
     "truth": "truth.ome.tif",
     "sample": "sample.ome.tif",
     "json": "truth.json",
+}
+#: What the figures of the JSON are.
+DEFINITIONS = {
+    "porosity": "volume of the pores per volume of the sample; a voxel that a surface "
+    "cuts counts by the part of it that is pore",
+    "porosity_at_half_contrast": "part of the sample's voxels with at most half the "
+    "attenuation of the solid: what a threshold there gives on the true object",
 }
 #: Slices made at once. Random numbers belong to a block: never take it from the memory.
 _ROWS = 32
@@ -70,7 +85,9 @@ class Simulated:
         ``projections``, ``truth`` (attenuation per unit of length), ``sample`` (1 where
         the porosity is known) and ``json``.
     truth : dict
-        What is in the JSON: exact porosity, voxel size, settings.
+        What is in the JSON: exact porosity (volume of the pores per volume of the
+        sample), that of a threshold at half the contrast, what either is in words
+        (`DEFINITIONS`), voxel size, settings.
     """
 
     files: dict[str, Path]
@@ -122,7 +139,9 @@ def simulate_steps(
     made = STRUCTURES[structure](config.shape(), **wanted)
     if isinstance(made, Balls) and made.share() < ABOUT * wanted["porosity"]:
         yield Warned(message=_too_dense(made, wanted))
-    scan, scale = config.scan(), _scale(made, config.scan())
+    scan = config.scan()
+    with exact_settings(config.threads):
+        scale = _scale(made, scan)
     yield StageStarted(message="Scanning the sample")
     with _unfinished_counts(folder) as scratch, ExitStack() as stack:
         run = _Run(made, config, scan, scale, config.voxel(structure), scratch)
@@ -147,7 +166,12 @@ def simulate_steps(
             files["projections"],
             overwrite=overwrite,
         )
-    truth = {**facts, "files": dict(FILES), "provenance": record}
+    truth = {
+        **facts,
+        "definitions": dict(DEFINITIONS),
+        "files": dict(FILES),
+        "provenance": record,
+    }
     text = json.dumps(truth, indent=2, ensure_ascii=False) + "\n"
     atomic.write_text(files["json"], text, overwrite=overwrite)
     yield ResultReady(result=Simulated(files, truth))
@@ -243,7 +267,7 @@ class _Run:
         self.counts: Any = None
         self.parts: list[Projections] = []
         self.pore_voxels = self.inside_voxels = 0
-        self.pore_fraction = 0.0
+        self.pore_volume = 0.0
 
     def output(self, path: Path, key: str, overwrite: bool) -> Any:
         """The file of the attenuation, or of the sample's extent.
@@ -276,14 +300,15 @@ class _Run:
         self.pore_voxels += int(np.count_nonzero(pores))
         self.inside_voxels += int(np.count_nonzero(inside))
         # Surfaces of the cylinder itself are not inside, so this is pore and solid.
-        fraction = 1 - sample.attenuation[own][inside].astype(np.float64)
-        self.pore_fraction += float(fraction.sum())
+        volume = 1 - sample.attenuation[own][inside].astype(np.float64)
+        self.pore_volume += float(volume.sum())
         per_unit = np.float32(self.scale / self.voxel)
         volumes["truth"].array[start:stop] = sample.attenuation[own] * per_unit
         volumes["sample"].array[start:stop] = inside
         seed = np.random.SeedSequence([self.scan.seed, start]).generate_state(1)[0]
         config = self.scan.model_copy(update={"seed": int(seed)})
-        part = simulate_scan(sample.attenuation, config, scale=self.scale)
+        with exact_settings(self.config.threads):
+            part = simulate_scan(sample.attenuation, config, scale=self.scale)
         self._keep(part.rows(own.start, own.stop), start, stop)
 
     def _keep(self, part: Projections, start: int, stop: int) -> None:
@@ -303,8 +328,8 @@ class _Run:
         """What is known of the sample."""
         return {
             "structure": structure,
-            "porosity": self.pore_voxels / self.inside_voxels,
-            "porosity_of_fractions": self.pore_fraction / self.inside_voxels,
+            "porosity": self.pore_volume / self.inside_voxels,
+            "porosity_at_half_contrast": self.pore_voxels / self.inside_voxels,
             "sample_voxels": self.inside_voxels,
             "shape": list(self.structure.shape),
             "voxel_size": self.voxel,

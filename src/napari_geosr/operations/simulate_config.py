@@ -87,6 +87,13 @@ class SimulateConfig(ScanConfig):
         title="Continuous",
         description="The sample turns all the time, so that views are blurred by that.",
     )
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        title="Threads",
+        description="CPU threads, at most as many as cores; by default cores - 1. The "
+        "scan is the same.",
+    )
 
     @field_validator("radius", mode="before")
     @classmethod

@@ -53,13 +53,17 @@ class Sample:
     pores, inside : ndarray of bool, shape (Z, N, N)
         Pore voxels, and the part of the cylinder that porosity is measured in.
     porosity : float
-        Pore voxels per voxel inside.
+        Volume of the pores inside per volume inside: a voxel that a surface cuts counts
+        by its pore fraction. This is what the scan sees.
+    porosity_at_half : float
+        Pore voxels per voxel inside: what a threshold at half the contrast gives.
     """
 
     attenuation: FloatArray
     pores: npt.NDArray[np.bool_]
     inside: npt.NDArray[np.bool_]
     porosity: float
+    porosity_at_half: float
 
 
 def cylinder_sample(phantom: Phantom, margin: float = 2.0) -> Sample:
@@ -93,7 +97,9 @@ def cylinder_sample(phantom: Phantom, margin: float = 2.0) -> Sample:
         attenuation=(1 - phantom.fraction) * covered,
         pores=pores,
         inside=inside,
-        porosity=float(pores.sum() / inside.sum()),
+        # Surfaces of the cylinder itself are not inside, so this is pore and solid.
+        porosity=float(phantom.fraction[inside].mean(dtype=np.float64)),
+        porosity_at_half=float(pores.sum() / inside.sum()),
     )
 
 
