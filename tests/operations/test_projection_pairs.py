@@ -77,7 +77,7 @@ def test_fewer_views_cover_the_same_angles(acquisition: Any) -> None:
 
 
 def test_continuous_line_integrals_are_averaged_as_light() -> None:
-    given = scan(4, is_line_integrals=True)
+    given = scan(4, is_line_integrals=True, angles=np.arange(4) * 10.0)
     values = np.random.default_rng(2).random((4, 4, 6))
     given = given.replace(data=values)
     few = fewer_views(given, 2, "continuous")
@@ -148,3 +148,69 @@ def test_pairs_lie_in_the_same_place(foam_scan: Any) -> None:
         assert not check_pair(made, whole, 1, 2).warnings
         ours, theirs = (np.asarray(v.data)[:, 14:42, 14:42] for v in (made, whole))
         assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.7
+
+
+GOLDEN = 90 * (np.sqrt(5) - 1)
+
+
+def directions(made: Projections) -> int:
+    return len(np.unique(np.round(np.mod(made.angles, 180), 6) % 180))
+
+
+@pytest.mark.parametrize("n", [500, 501, 720, 361])
+@pytest.mark.parametrize("count", [2, 7, 50, 75, 100, 150, 249, 250])
+@pytest.mark.parametrize("acquisition", ["step", "continuous"])
+def test_views_of_a_full_turn_are_of_different_directions(
+    n: int, count: int, acquisition: Any
+) -> None:
+    count = min(count, n // 2)
+    given = scan(n, angles=np.arange(n) * 360 / n)
+    if acquisition == "continuous" and count < 3:
+        return  # such exposures see all sides
+    few = fewer_views(given, count, acquisition)
+    assert few.n_angles == directions(few) == count
+    assert np.all(np.diff(few.angles) > 0)
+    # Evenly spread, and on both sides.
+    gaps = np.diff(np.sort(np.mod(few.angles, 180)))
+    assert gaps.max() < (2 if acquisition == "step" else 2.6) * 180 / count + 1e-6
+    assert (few.angles < 180).sum() == pytest.approx(count / 2, abs=1)
+
+
+def test_more_views_of_a_full_turn_than_directions() -> None:
+    given = scan(40, angles=np.arange(40) * 9.0)
+    for count in (20, 23, 33, 40):
+        few = fewer_views(given, count)
+        assert len(set(few.angles.tolist())) == count
+        assert directions(few) == 20 if count % 2 == 0 else directions(few) >= 17
+    twice = scan(80, angles=np.arange(80) * 9.0)
+    assert directions(fewer_views(twice, 20)) == 20
+    closed = scan(41, angles=np.linspace(0, 360, 41))
+    assert directions(fewer_views(closed, 20)) == 20
+
+
+@pytest.mark.parametrize("beam", ["parallel", "fan"])
+def test_half_turns_and_fans_are_thinned_along_the_angle(beam: str) -> None:
+    more: dict[str, Any] = {"angles": np.random.default_rng(3).permutation(90) * 2.0}
+    if beam == "fan":
+        far = {"source_distance": 9.0, "detector_distance": 9.0}
+        more = {"angles": np.arange(90) * 4.0, "geometry": beam, **far}
+    given = scan(90, **more)
+    for count in (9, 10, 37):
+        chosen = np.sort(given.angles)[
+            np.floor(np.arange(count) * 90 / count + 1e-9).astype(int)
+        ]
+        assert np.array_equal(fewer_views(given, count).angles, chosen)
+
+
+def test_one_exposure_is_of_views_side_by_side_on_the_turn() -> None:
+    golden = scan(180, angles=np.arange(180) * GOLDEN)
+    few = fewer_views(golden, 45, "continuous")
+    groups: Any = few.data.groups
+    for group, middle in zip(groups, few.angles, strict=True):
+        away = np.mod(golden.angles[group] - middle + 180, 360) - 180
+        assert np.abs(away).max() < 8
+    zero = scan(180, angles=np.r_[270.0:360.0, 0.0:90.0])
+    few = fewer_views(zero, 12, "continuous")
+    assert few.angles == pytest.approx(270 + 7 + 15 * np.arange(12))
+    with pytest.raises(ProjectionsError, match="not seen in between"):
+        fewer_views(scan(12, angles=np.arange(12) * 30.0), 4, "continuous")

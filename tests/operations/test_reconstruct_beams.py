@@ -321,3 +321,14 @@ def test_what_only_looks_like_a_full_turn_is_not_joined(balls, wrapped):
     assert np.asarray(result.volume.data)[solid].mean() == pytest.approx(1, abs=0.02)
     said = [s.message for s in steps if isinstance(s, Warned)]
     assert any("not in opposite pairs" in text for text in said) != wrapped
+
+
+@pytest.mark.parametrize(("every", "directions"), [(1, 0), (2, 30), (8, 0)])
+def test_every_so_many_views_of_a_full_turn_may_show_the_same(every, directions):
+    angles = np.arange(0, 360, 3.0)
+    lines = np.ones((120, 1, 16), np.float32)
+    scan = Projections(data=lines, angles=angles, is_line_integrals=True, centre=7.5)
+    _, _, steps = run(scan, settings={"every": every})
+    said = " ".join(s.message for s in steps if isinstance(s, Warned))
+    assert (f"show {directions} directions" in said) == bool(directions)
+    assert bool(said) == bool(directions)

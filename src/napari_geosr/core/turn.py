@@ -18,6 +18,8 @@ _TURN_TOLERANCE = 5.0
 #: In parts of a step: how far opposite views may miss each other, how much steps may
 #: vary where a turn is evenly divided, and how many views (a part of them) have to.
 _MISS, _UNEVEN, _MOST = 0.25, 0.15, 0.9
+#: Views nearer than this part of the mean step are from one place.
+SAME_PART = 0.1
 #: A gap of so many steps does not begin a scan: angles are uneven.
 _BEGINS = 1.5
 
@@ -119,6 +121,33 @@ def has_opposites(angles: Angles) -> bool:
     after = np.clip(np.searchsorted(closed, wanted), 1, len(closed) - 1)
     miss = np.minimum(closed[after] - wanted, wanted - closed[after - 1])
     return bool(np.quantile(np.abs(miss), _MOST) <= _MISS * step)
+
+
+def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
+    """One view of each place on the turn, along it; the first where there are several.
+
+    Parameters
+    ----------
+    angles : ndarray of float, shape (n,)
+        In degrees, in any order and range.
+    period : float
+        360; 180 for one view of each direction.
+
+    Returns
+    -------
+    ndarray of int
+        Indices of `angles`.
+    """
+    turned = along_turn(angles)
+    places = np.mod(np.round(turned - turned.min(), 6), period)
+    order = np.argsort(places, kind="stable")
+    same = SAME_PART * 360 / len(angles)
+    kept = [int(order[0])]
+    for view in order[1:].tolist():
+        low, high = places[kept[0]] - same, places[kept[-1]] + same
+        if places[view] > high and places[view] < low + period:
+            kept.append(view)
+    return np.array(kept, np.intp)
 
 
 def is_full_turn(angles: Angles) -> bool:

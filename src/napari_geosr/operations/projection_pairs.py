@@ -25,10 +25,11 @@ import numpy.typing as npt
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.selection import select
+from napari_geosr.core.turn import along_turn, distinct_places
 
 Acquisition = Literal["step", "continuous"]
-#: How many steps wide a gap between the views of one exposure may be.
-_GAP = 2.5
+#: How many steps, and how many degrees, views of one exposure may lie apart.
+_GAP, _WIDEST = 2.5, 20.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,10 @@ def fewer_views(
         the sample turns while it is exposed, so a view is the mean over all angles up
         to the next one, at their middle.
 
+    Views from opposite sides of a parallel beam show the same. Of a full turn an even
+    number is therefore taken so that those of one half lie between those of the other;
+    of continuous scans, as all but one of an odd number of exposures.
+
     Raises
     ------
     ProjectionsError
@@ -113,14 +118,20 @@ def fewer_views(
             f"{scan.title} has {n} projections: a scan of {count} cannot be made of "
             f"them. Choose 2 … {n}."
         )
-    order = _along_angles(scan)
-    edges = np.floor(np.arange(count + 1) * (n / count) + 1e-9).astype(int)
+    order, turned = _along_angles(scan), along_turn(scan.angles)
     kept = {"acquisition": acquisition, "views": count, "of": n}
+    twice = scan.geometry == "parallel" and scan.is_full_turn
     if acquisition == "step" or count == n:
-        return _noted(scan.subset(order[edges[:-1]]), **kept)
+        places = distinct_places(scan.angles) if twice else order
+        if twice and count <= len(places):
+            return _noted(
+                scan.subset(places[_on_both_sides(len(places), count)]), **kept
+            )
+        return _noted(scan.subset(order[_edges(n, count)[:-1]]), **kept)
+    edges = _edges(n, count + 1)[:-1] if twice and count % 2 == 0 else _edges(n, count)
     groups = [order[a:b] for a, b in itertools.pairwise(edges)]
     _require_neighbours(scan, groups)
-    angles = np.array([scan.angles[group].mean() for group in groups])
+    angles = np.array([turned[group].mean() for group in groups])
     means = MeanViews(scan.data, groups, is_logarithm=scan.is_line_integrals)
     return _noted(scan.replace(data=means, angles=angles), **kept)
 
@@ -296,18 +307,35 @@ class ThinnedCounts(_Derived):
 
 def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:
     """Views in the order of their angles, so that parts are evenly spread."""
-    return np.argsort(scan.angles, kind="stable")
+    return np.argsort(np.round(along_turn(scan.angles), 6), kind="stable")
+
+
+def _edges(n: int, count: int) -> npt.NDArray[np.intp]:
+    """Where each of `count` equal parts of `n` views begins, and the end."""
+    edges: npt.NDArray[np.intp] = np.floor(
+        np.arange(count + 1) * (n / count) + 1e-9
+    ).astype(np.intp)
+    return edges
+
+
+def _on_both_sides(n: int, count: int) -> npt.NDArray[np.intp]:
+    """Views out of `n` around a turn, spread over half a turn, from sides in turns."""
+    at = np.arange(count)
+    wanted = at * (n / count) / 2 + (at % 2) * (n / 2)
+    return np.sort(np.floor(wanted + 1e-9).astype(np.intp))
 
 
 def _require_neighbours(scan: Projections, groups: list[npt.NDArray[np.intp]]) -> None:
-    ordered = np.sort(scan.angles)
-    step = float(np.median(np.diff(ordered)))
+    turned = along_turn(scan.angles)
+    mean = float(np.ptp(turned)) / (len(turned) - 1)
+    step = max(float(np.median(np.diff(np.sort(turned)))), mean)
     for group in groups:
-        gaps = np.diff(scan.angles[group])
-        if gaps.size and gaps.max() > _GAP * max(step, 1e-9):
+        angles = np.sort(turned[group])
+        gaps = np.diff(angles)
+        if gaps.size and gaps.max() > min(_GAP * max(step, 1e-9), _WIDEST):
             raise ProjectionsError(
-                f"{scan.title}: views at {scan.angles[group[0]]:g}° … "
-                f"{scan.angles[group[-1]]:g}° would be one exposure, but the sample "
+                f"{scan.title}: views at {angles[0]:g}° … "
+                f"{angles[-1]:g}° would be one exposure, but the sample "
                 f"was not seen in between (steps of {step:g}°). Take views step by "
                 "step instead of a continuous scan."
             )

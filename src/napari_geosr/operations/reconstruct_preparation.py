@@ -17,7 +17,7 @@ from napari_geosr.core.steps import (
     never_stop,
     relay,
 )
-from napari_geosr.core.turn import closes_turn, covered_degrees
+from napari_geosr.core.turn import closes_turn, covered_degrees, distinct_places
 from napari_geosr.operations.reconstruct_config import ReconstructConfig
 from napari_geosr.operations.reconstruct_scan import (
     ReadyScan,
@@ -83,7 +83,8 @@ def prepare_steps(
         yield Warned(message=note)
     ready = ready_scan(projections, scan, config, centre, device, first, incident)
     _check_early(ready)
-    for note in (*_missing_of_fan(ready.geometry), *_seen_from_both_sides(ready)):
+    doubts = _missing_of_fan(ready.geometry)
+    for note in (*doubts, *_seen_from_both_sides(ready), *_same_directions(ready)):
         yield Warned(message=note)
     yield CentreFound(centre=centre)
     yield ResultReady(result=ready)
@@ -143,6 +144,22 @@ def _seen_from_both_sides(ready: ReadyScan) -> list[str]:
         f"The rotation axis, column {column:.2f}, is off the middle and the views go "
         "all around, but not in opposite pairs: they were kept as they are. If the "
         "sample is wider than the shorter side, join them (--full-turn join)."
+    ]
+
+
+def _same_directions(ready: ReadyScan) -> list[str]:
+    """What to say of every so-many-th view where opposite ones show the same."""
+    scan, every = ready.scan, ready.config.every
+    alone = scan.geometry == "parallel" and not ready.joined
+    if every == 1 or not alone or not scan.is_full_turn:
+        return []
+    n = len(distinct_places(scan.angles, 180.0))
+    if n > _COMPLETE * scan.n_angles:
+        return []
+    return [
+        f"The {scan.n_angles} projections that are used (--every {every}) show {n} "
+        "directions, each from both sides: of an odd number around a full turn all "
+        "would differ."
     ]
 
 

@@ -8,13 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ProjectionsError
-from napari_geosr.core.turn import arc_degrees, closes_turn, distinct_angles
+from napari_geosr.core.turn import (
+    SAME_PART,
+    arc_degrees,
+    closes_turn,
+    distinct_angles,
+)
 
 FloatArray = npt.NDArray[np.float32]
 Angles = npt.NDArray[np.float64]
 
-#: Views so near to each other, in parts of the mean step, are from one direction.
-_SAME_PART = 0.1
 #: A gap may be so many steps wide: what lies within is interpolated.
 _WIDEST_STEPS = 2.5
 
@@ -69,7 +72,7 @@ def fold_full_turn(
             "of a full turn 360 are needed."
         )
     places, views = _around(sinogram, angles)
-    same = _SAME_PART * 360 / len(angles)
+    same = SAME_PART * 360 / len(angles)
     half = _first_of_each(np.sort(np.mod(places, 180)), same, 180)
     near = _seen_from(views, places, half)
     far = _seen_from(views, places, half + 180)
@@ -82,7 +85,7 @@ def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
     places, inverse, _ = distinct_angles(angles - angles.min(), 360.0)
     places = places[inverse]
     order = np.argsort(places, kind="stable")
-    same = _SAME_PART * 360 / len(angles)
+    same = SAME_PART * 360 / len(angles)
     firsts = _first_of_each(places[order], same, 360)
     if len(firsts) == len(angles):
         return places[order], sinogram[:, order]
