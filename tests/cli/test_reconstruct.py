@@ -220,3 +220,17 @@ def test_help_needs_no_torch():
     assert done.returncode == 0
     assert "--angle-range" in done.stdout
     assert "--weight" in done.stdout
+
+
+@pytest.mark.parametrize("given", [["1,3"], ["1", "3"]])
+def test_rows_are_two_words_or_one(file, tmp_path, given):
+    out = tmp_path / "v.tif"
+    assert (
+        run(words(file, "--out", str(out), "--centre", "20.5", "--rows", *given)) == 0
+    )
+    assert io.read(out).shape == (2, 42, 42)
+
+
+def test_one_row_alone_is_refused_with_an_example(file, tmp_path, capsys):
+    assert run(words(file, "--out", str(tmp_path / "v.tif"), "--rows", "1")) == 2
+    assert "a first and an end, such as 10,20" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from napari_geosr.core.units import require_unit
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.inputs import COMMAS, numbers_from
 
-#: ``--angle-range 0 180`` and ``--angle-range 0,180``.
+#: ``--angle-range 0 180`` and ``--angle-range 0,180``; ``--rows 100 120`` alike.
 _TWO = Parameter(negative="", consume_multiple=True)
 
 
@@ -29,7 +29,7 @@ def _rows(value: Any) -> Any:
 
 def _two(value: tuple[Any, ...] | None) -> Any:
     if value is not None and len(value) != 2:
-        raise ValueError("two numbers are needed, a first and an end")
+        raise ValueError("two numbers are needed, a first and an end, such as 10,20")
     return value
 
 
@@ -160,13 +160,13 @@ AxisColumn = Annotated[
 ]
 RowRange = Annotated[
     tuple[int, ...] | None,
-    COMMAS,
+    _TWO,
     BeforeValidator(_rows),
     AfterValidator(_two),
     Field(
         title="Rows",
-        description="First detector row and the row after the last, e.g. 100,120; by "
-        "default all.",
+        description="First detector row and the row after the last: 100,120 or 100 120; "
+        "by default all.",
     ),
 ]
 
