@@ -165,8 +165,8 @@ RowRange = Annotated[
     AfterValidator(_two),
     Field(
         title="Rows",
-        description="First detector row and the row after the last: 100,120 or 100 120; "
-        "by default all.",
+        description="First detector row and the row after the last: 100,120 or "
+        "100 120; by default all.",
     ),
 ]
 
