@@ -183,11 +183,18 @@ def test_what_a_person_says_overrules_the_file(tmp_path):
 
 def test_floats_without_flats_are_taken_as_line_integrals_and_that_is_said(tmp_path):
     floats = {"exchange/data": np.ones((6, 4, 5), np.float32)}
-    path = exchange(tmp_path / "a.h5", **floats, **{"exchange/data_white": None})
+    floats |= {"exchange/data_white": None}
+    none = {"exchange/data_dark": None}
+    path = exchange(tmp_path / "a.h5", **floats, **none)
     scan = read_projections(path)
     assert scan.is_line_integrals
     assert "taken as line integrals" in scan.metadata["notes"][0]
     assert not read_projections(path, line_integrals=False).is_line_integrals
+    # Dark fields are of a detector that counts.
+    scan = read_projections(exchange(tmp_path / "b.h5", **floats))
+    assert scan.darks is not None
+    assert not scan.is_line_integrals
+    assert not scan.metadata.get("notes")
 
 
 @pytest.mark.parametrize(

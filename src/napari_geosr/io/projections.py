@@ -65,7 +65,7 @@ def read_projections(
         Flat and dark fields of images, as files or folders.
     line_integrals : bool, optional
         Whether the values are -log(I / I₀) already. When not given: what the file
-        says, or, with a note, whether they are floats without flat fields.
+        says, or, with a note, whether they are floats without flat and dark fields.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def _with_words(
     elif _may_be_line_integrals(found):
         changes["is_line_integrals"] = True
         note = (
-            "Floats without flat fields: they were taken as line integrals, "
+            "Floats without flat and dark fields: they were taken as line integrals, "
             "-log(I / I0), not as intensities (--no-line-integrals)."
         )
         notes = (*found.metadata.get("notes", ()), note)
@@ -188,7 +188,9 @@ def _with_words(
 def _may_be_line_integrals(found: Projections) -> bool:
     is_float = np.dtype(found.data.dtype).kind == "f"
     known = found.is_line_integrals or "written_by" in found.metadata
-    return is_float and found.flats is None and not known
+    # Who recorded dark fields recorded counts.
+    bare = found.flats is None and found.darks is None
+    return is_float and bare and not known
 
 
 def is_projections(path: str | Path) -> bool:
