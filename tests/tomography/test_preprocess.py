@@ -121,8 +121,15 @@ def test_a_row_in_the_shade_is_empty_not_an_error(rng):
     counts = np.full((6, 2, 20), 5e3)
     counts[:, 1] = 0
     sinogram, report = prepare_rows(scan(counts, flats, flats * 0), 0, 2)
-    assert report.n_dead == 20
+    assert (report.n_dead, report.n_empty) == (0, 1)
     assert not sinogram[1].any()
+    (said,) = report.summary_lines()
+    assert "1 detector row got no light" in said
+    assert "stayed empty" in said
+    flats[0, :, 3] = flats[1, :, 3] = 0
+    _, report = prepare_rows(scan(counts, flats, flats * 0), 0, 2)
+    assert (report.n_dead, report.n_empty) == (1, 1)
+    assert (report + report).n_empty == 2
 
 
 def test_values_that_are_no_numbers_are_refused_or_filled(rng):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from napari_geosr.core.projections import Projections
@@ -183,10 +182,4 @@ def _centre_steps(
     yield StageStarted(message="Finding the rotation axis")
     preparation = config.preparation().model_copy(update={"incident": incident})
     found = find_centre(scan, preparation=preparation, should_stop=should_stop)
-    if scan.geometry != "parallel":
-        about = (
-            f"The rotation axis, column {found.column:.2f}, was found as for parallel "
-            "rays, which is not exact here. Check it in a preview."
-        )
-        found = replace(found, notes=(*found.notes, about))
     yield ResultReady(result=found)

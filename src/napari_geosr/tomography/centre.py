@@ -258,8 +258,8 @@ def _judge(
         )
     if projections.geometry != "parallel":
         notes.append(
-            f"The beam is a {projections.geometry}, but the centre was looked for as "
-            "in a parallel beam: it is not exact. Check it in a preview."
+            f"The rotation axis, column {columns[best]:.2f}, was found as for parallel "
+            "rays, which is not exact here. Check it in a preview."
         )
     if best in (0, len(columns) - 1):
         notes.append(

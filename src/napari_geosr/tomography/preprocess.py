@@ -38,6 +38,8 @@ class ClippingReport:
         At the largest count that the detector can give: they stay as they are.
     n_dead : int
         Detector pixels without light in the flat field, interpolated.
+    n_empty : int
+        Detector rows without any light in the flat field, left empty (zero).
     n_nonfinite : int
         NaN or infinite values, interpolated.
     n_zingers : int
@@ -50,6 +52,7 @@ class ClippingReport:
     n_clipped: int = 0
     n_saturated: int = 0
     n_dead: int = 0
+    n_empty: int = 0
     n_nonfinite: int = 0
     n_zingers: int = 0
     notes: tuple[str, ...] = ()
@@ -79,6 +82,12 @@ class ClippingReport:
             lines.append(
                 f"{self.n_dead:,} detector pixels got no light in the flat field and "
                 "were interpolated."
+            )
+        if self.n_empty:
+            rows = "row" if self.n_empty == 1 else "rows"
+            lines.append(
+                f"{self.n_empty:,} detector {rows} got no light in the flat field and "
+                "stayed empty: zero, as if there were no sample."
             )
         return [*lines, *self.notes]
 
@@ -179,6 +188,7 @@ class Prepared:
             values[wrong] = 1
             fill(values, wrong)
         self._require_light(values, dead, start)
+        shaded = dead.all(axis=1)
         low = values < config.minimum_transmission
         np.maximum(values, config.minimum_transmission, out=values)
         np.log(values, out=values)
@@ -187,7 +197,8 @@ class Prepared:
             n_values=values.size,
             n_clipped=int(np.count_nonzero(low)),
             n_saturated=self._saturated(counts),
-            n_dead=int(np.count_nonzero(dead)),
+            n_dead=int(np.count_nonzero(dead[~shaded])),
+            n_empty=int(np.count_nonzero(shaded)),
             n_nonfinite=0 if bad is None else int(np.count_nonzero(bad)),
             notes=notes,
         )
