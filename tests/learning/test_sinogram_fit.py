@@ -105,6 +105,40 @@ def test_without_a_discriminator_there_is_none() -> None:
     assert "critic" not in fit.step()
 
 
+def test_the_discriminator_acts_on_the_generator() -> None:
+    """Who listens to it is taken for measured more than who does not."""
+    _, geometry, sinogram, fbp = scene(n=24, n_angles=10)
+    quiet = FitSettings(
+        iterations=20, features=4, critic_rate=0.0, smoothness=0, details=0
+    )
+    opinions = {}
+    for weight in (1e-12, 100.0):
+        settings = replace(quiet, adversarial=weight)
+        fit = SinogramFit(sinogram, geometry, fbp, settings)
+        for _ in range(8):
+            fit.step()
+        opinions[weight] = fit.step()["adversarial"] / weight
+    assert opinions[100.0] < 0.98 * opinions[1e-12]
+
+
+def test_the_next_rows_begin_with_both_networks_of_those_before() -> None:
+    _, geometry, sinogram, fbp = scene(n=24, n_angles=10)
+    settings = FitSettings(iterations=4, features=4, critic_rate=1e-2)
+    before, after, alone = (
+        SinogramFit(sinogram, geometry, fbp, settings) for _ in range(3)
+    )
+    for _ in range(3):
+        before.step()
+    after.start_from(before)
+    for name in ("generator", "critic"):
+        ours, theirs, fresh = (
+            torch.cat([p.detach().ravel() for p in getattr(fit, name).parameters()])
+            for fit in (after, before, alone)
+        )
+        assert torch.equal(ours, theirs), name
+        assert not torch.equal(ours, fresh), name
+
+
 def test_a_state_of_other_networks_is_refused() -> None:
     _, geometry, sinogram, fbp = scene(n=24, n_angles=10)
     settings = FitSettings(iterations=2, features=4)

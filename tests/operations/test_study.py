@@ -21,13 +21,15 @@ from napari_geosr.core.errors import (
     TrainingError,
     VolumeError,
 )
-from napari_geosr.core.steps import ResultReady, Warned
+from napari_geosr.core.steps import ResultReady, Warned, never_stop, run_to_end
+from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations import reconstruct_blocks, study_cells, study_report
 from napari_geosr.operations.reconstruct_continued import StillWrittenError
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import CellDone, StudyConfig, study, study_steps
 from napari_geosr.operations.study_algorithms import ALGORITHMS, module_of
+from napari_geosr.operations.study_judge import judged_steps, reference_steps
 from napari_geosr.operations.study_savings import computing, fewest, savings
 
 N, ROWS, VIEWS = 32, 24, 48
@@ -324,9 +326,26 @@ def test_a_cell_that_another_run_writes_ends_the_study(scan, tmp_path, monkeypat
     assert not (tmp_path / "report.html").exists()
 
 
-def test_settings_are_chosen_on_rows_that_are_not_judged(scan, tmp_path):
+def test_settings_of_the_least_error_on_rows_that_are_not_judged(
+    scan, tmp_path, monkeypatch
+):
+    tried = {}
+
+    def off_by(bench, few, rows, should_stop, *, algorithm, options):
+        """What is wanted, the worse the farther from 20 iterations."""
+        assert (few.n_angles, algorithm) == (8, "cgls")
+        n = options["iterations"]
+        tried[n] = rows
+        wanted = yield from real(bench, scan, rows, should_stop)
+        return wanted + np.float32(0.01 * (abs(n - 20) + 1))
+
+    real = study_cells.Bench.in_memory_steps
+    monkeypatch.setattr(study_cells.Bench, "in_memory_steps", off_by)
     result, _ = run(scan, tmp_path, settings(counts=(8,), algorithms=("cgls",)))
-    assert result.rows[1]["settings"]["iterations"] in (5, 10, 20, 40)
+    assert set(tried) == {5, 10, 20, 40}
+    assert result.rows[1]["settings"] == {"iterations": 20}
+    # The second half is judged, less a gap.
+    assert {first < end <= ROWS // 2 for first, end in tried.values()} == {True}
 
 
 @pytest.mark.parametrize("light", ["one", "all"])
@@ -470,6 +489,19 @@ def test_computing_is_for_as_many_rows_as_the_scan_saves(done):
     for row in done.rows:
         hours = row["seconds"] / judged / 3600
         assert row["computing_kilowatt_hours"] == pytest.approx(0.3 * hours)
+
+
+def test_the_psnr_is_that_of_the_sample_and_of_its_contrast(rng):
+    truth = np.where(rng.random((4, 16, 16)) < 0.3, 0.0, 2.0).astype(np.float32)
+    sample = np.zeros(truth.shape, bool)
+    sample[:, 4:12, 4:12] = True
+    volume = Volume(truth, "ZYX", (1.0, 1.0, 1.0), "µm", name="truth")
+    steps = reference_steps(volume, sample, settings(threshold=1.0), never_stop)
+    reference = run_to_end(steps)
+    found = truth + np.where(sample, np.float32(0.1), np.float32(50))
+    steps = judged_steps(found, reference, settings(threshold=1.0), never_stop)
+    figures, _ = run_to_end(steps)
+    assert figures["psnr"] == pytest.approx(20 * np.log10(2.0 / 0.1), abs=1e-3)
 
 
 def test_fewest_is_right_from_there_on():

@@ -63,6 +63,17 @@ def test_gains_of_columns_are_taken_out(truth, method):
     assert error(cleaned, truth) < error(striped, truth) / 2
 
 
+@pytest.mark.parametrize(
+    ("method", "low", "high"), [("filtering", 0.9, 1.1), ("sorting", 0.0, 0.4)]
+)
+def test_filtering_keeps_details_that_are_smaller_than_a_stripe(method, low, high):
+    plain = np.tile(np.linspace(0, 1, 200, dtype=np.float32)[None, :, None], (1, 1, 90))
+    spotted = plain.copy()
+    spotted[:, 98:102, 44] += 2  # brighter than all else in its column
+    found = (remove_stripes(spotted, method) - plain)[0, 98:102, 44].mean() / 2
+    assert low < found < high
+
+
 @pytest.mark.parametrize("method", ["large", "all"])
 def test_wide_and_strong_stripes_are_taken_out(truth, method):
     striped = truth.copy()

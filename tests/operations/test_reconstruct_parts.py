@@ -1,0 +1,53 @@
+"""Scans that are reconstructed together have one grey scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.core.steps import never_stop, run_to_end
+from napari_geosr.learning.methods import config_class
+from napari_geosr.operations.projection_pairs import ScanPart, thinned
+from napari_geosr.operations.reconstruct_parts import (
+    parts_steps,
+    settings_for_all_steps,
+)
+from napari_geosr.operations.train_from_projections import ScansConfig
+from napari_geosr.physics.scan_config import ScanConfig
+from napari_geosr.physics.tomography_simulation import simulate_scan
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_a_short_exposure_without_flat_fields_has_the_same_grey_values(
+    tmp_path: Path,
+) -> None:
+    axis = np.arange(32) - 15.5
+    disc = (np.hypot(axis[:, None], axis[None, :]) < 12).astype(np.float32)
+    settings = ScanConfig(projections=40, photons=3e4, dark=0.0, read_noise=0.0)
+    scan = simulate_scan(np.repeat(disc[None], 2, axis=0), settings)
+    scan = scan.replace(flats=None, darks=None)
+    share = 0.2
+    parts = [
+        ScanPart("whole", "the whole scan", scan),
+        ScanPart("short", "a short one", thinned(scan, share), share),
+        ScanPart("rest", "its rest", thinned(scan, share, rest=True), 1 - share),
+    ]
+    places = [(part, tmp_path / f"{part.name}.ome.tif") for part in parts]
+    scans = ScansConfig.create(projections="scan.h5", centre=(scan.n_columns - 1) / 2)
+    training: Any = config_class("supervised").create(device="cpu", threads=1)
+    config = run_to_end(
+        settings_for_all_steps(scan, scans, training, places, never_stop)
+    )
+    assert config.incident is not None
+    for _ in parts_steps(places, config, never_stop):
+        pass
+    size = scan.n_columns
+    middle = slice(size // 2 - 6, size // 2 + 6)
+    means = [np.asarray(io.read(p).data)[:, middle, middle].mean() for _, p in places]
+    assert means[0] > 0.01
+    assert means == pytest.approx([means[0]] * 3, rel=0.02)
