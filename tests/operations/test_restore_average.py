@@ -108,6 +108,17 @@ def test_what_is_alone_or_too_few_is_said(model: str, parts: list[Volume]) -> No
     ]
     assert any("on 3 inputs of one object together and gets 2" in s for s in said)
     assert len(said) == len(set(said))
+    noise = np.random.default_rng(5)
+    others = [
+        v.replace(data=noise.normal(0, 1, v.shape).astype(np.float32), name=f"x{i}")
+        for i, v in enumerate(parts)
+    ]
+    said = [
+        step.message
+        for step in restore_average_steps(others, config)
+        if isinstance(step, Warned)
+    ]
+    assert sum("unlike anything" in s for s in said) == 1
     said = [s.message for s in restore_steps(parts[0], config) if isinstance(s, Warned)]
     assert any("--average" in s for s in said)
     with pytest.raises(ConfigError, match="two inputs"):

@@ -9,7 +9,12 @@ import numpy as np
 
 from napari_geosr.core.volume import Volume
 from napari_geosr.models.card import Reference, TrainingData
-from napari_geosr.models.distribution import distance, draw_sample, signature
+from napari_geosr.models.distribution import (
+    Signature,
+    distance,
+    draw_sample,
+    signature,
+)
 
 #: Parts that volumes are cut into, each an example.
 _MOST_PARTS = 24
@@ -20,21 +25,25 @@ _LEAST_DISTANCE = 0.05
 
 
 def describe(volumes: Sequence[Volume], description: str, seed: int) -> TrainingData:
-    """Percentiles and spectra of parts of the training volumes, and their spread.
+    """Percentiles and spectra of the training volumes and of their parts.
+
+    Parts tell how much volumes of the kind differ. A whole is another thing than its
+    parts where these have more air, or planes too small for the usual patches, and it
+    is wholes that are judged later: both are examples.
 
     Parameters
     ----------
     volumes : sequence of Volume
         What the network takes as input; axes ZYX or YX.
     """
-    found = [
-        s
-        for volume in volumes
-        for part in _parts(volume, max(2, _MOST_PARTS // len(volumes)))
-        if (s := signature(draw_sample(part))) is not None
-    ]
-    quantiles = _rows([s.quantiles for s in found])
-    spectra = _rows([s.spectrum for s in found])
+    parts: list[Signature] = []
+    wholes: list[Signature] = []
+    for volume in volumes:
+        cut = _parts(volume, max(2, _MOST_PARTS // len(volumes)))
+        parts += _signatures(cut)
+        wholes += _signatures([volume]) if len(cut) > 1 else []
+    quantiles = _rows([s.quantiles for s in parts])
+    spectra = _rows([s.spectrum for s in parts])
     sizes = [edge for v in volumes if v.has_physical_size for edge in v.voxel_size]
     units = {v.unit for v in volumes if v.has_physical_size}
     return TrainingData(
@@ -43,12 +52,18 @@ def describe(volumes: Sequence[Volume], description: str, seed: int) -> Training
         unit=units.pop() if len(units) == 1 else None,
         intensity_quantiles=_reference(quantiles),
         intensity_distance=_spread(quantiles),
-        examples=quantiles,
+        examples=quantiles + _rows([s.quantiles for s in wholes]),
         spectrum=_reference(spectra),
         spectrum_distance=_spread(spectra),
-        spectrum_examples=spectra,
+        spectrum_examples=spectra + _rows([s.spectrum for s in wholes]),
         seeds=(seed,),
     )
+
+
+def _signatures(volumes: Sequence[Volume]) -> list[Signature]:
+    """Of those that are not the same everywhere."""
+    found = (signature(draw_sample(volume)) for volume in volumes)
+    return [each for each in found if each is not None]
 
 
 def _parts(volume: Volume, n: int) -> list[Volume]:

@@ -13,6 +13,7 @@ References
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,8 @@ from napari_geosr.operations.restore_preparation import (
 from napari_geosr.operations.restore_run import Restored, run_steps
 from napari_geosr.operations.storage import array_for
 
+#: A number with its sign.
+_FIGURE = re.compile(r"[-+]?\d[\d.,]*")
 #: Planes that are added at once.
 _PLANES = 8
 
@@ -155,10 +158,12 @@ def _mean_steps(
     for i, volume in enumerate(given):
         yield StageStarted(message=f"Input {i + 1} of {len(given)}: {volume.name}")
         prepared: Prepared = yield from _quietly(
-            prepare_steps(volume, plain, should_stop=should_stop, alone=False), said
+            prepare_steps(volume, plain, should_stop=should_stop, alone=False),
+            said,
+            volume.name,
         )
         restored: Restored = yield from _quietly(
-            run_steps(prepared, should_stop=should_stop), said
+            run_steps(prepared, should_stop=should_stop), said, volume.name
         )
         if not restored.complete:
             raise Cancelled(
@@ -173,9 +178,13 @@ def _mean_steps(
 
 
 def _quietly(
-    steps: Generator[Step, None, None], said: set[str]
+    steps: Generator[Step, None, None], said: set[str], name: str
 ) -> Generator[Step, None, Any]:
-    """Pass steps on, but no sentence twice; the return value is the result."""
+    """Pass steps on, but nothing said twice; the return value is the result.
+
+    The same is said of two volumes where the first sentences differ by their `name` and
+    by figures alone: what follows are details.
+    """
     result = None
     try:
         for step in steps:
@@ -183,12 +192,17 @@ def _quietly(
                 result = step.result
             elif not isinstance(step, Warned):
                 yield step
-            elif step.message not in said:
-                said.add(step.message)
+            elif (gist := _gist(step.message, name)) not in said:
+                said.add(gist)
                 yield step
     finally:
         steps.close()
     return result
+
+
+def _gist(said: str, name: str) -> str:
+    """The first sentence without the volume's name and without figures."""
+    return _FIGURE.sub("", said.replace(name, "")).split(". ")[0]
 
 
 def _rounded(values: Any, dtype: np.dtype[Any]) -> tuple[Any, int]:
