@@ -214,3 +214,41 @@ def test_one_exposure_is_of_views_side_by_side_on_the_turn() -> None:
     assert few.angles == pytest.approx(270 + 7 + 15 * np.arange(12))
     with pytest.raises(ProjectionsError, match="not seen in between"):
         fewer_views(scan(12, angles=np.arange(12) * 30.0), 4, "continuous")
+
+
+def counted_by_a_camera(gain: float, n_flats: int = 8) -> Projections:
+    """Ten thousand photons in each pixel, so many counts each, in a flickering beam."""
+    rng = np.random.default_rng(0)
+    flicker = 1 + 0.05 * rng.standard_normal((n_flats, 1, 1))
+    counts = 100 + gain * rng.poisson(1e4, (40, 16, 24))
+    flats = 100 + gain * rng.poisson(1e4 * flicker, (n_flats, 16, 24))
+    return Projections(
+        data=np.rint(counts).astype(np.uint32),
+        angles=np.arange(40) * 4.5,
+        flats=np.rint(flats).astype(np.uint32),
+        darks=np.full((2, 16, 24), 100, np.uint32),
+    )
+
+
+@pytest.mark.parametrize("gain", [0.4, 1.0, 10.0])
+@pytest.mark.parametrize("given", ["auto", "number"])
+def test_a_short_exposure_has_the_noise_of_its_photons(gain: float, given: Any) -> None:
+    wanted = gain if given == "number" else given
+    short = thinned(counted_by_a_camera(gain), 0.1, counts_per_photon=wanted)
+    light = short.data[:] - 100
+    assert light.mean() == pytest.approx(gain * 1000, rel=0.01)
+    assert light.std() / light.mean() == pytest.approx(1000**-0.5, rel=0.06)
+    said = short.provenance[-1]["counts_per_photon"]
+    assert said == 1 if gain == 1 else said == pytest.approx(gain, rel=0.1)
+    assert not short.metadata.get("notes")
+
+
+def test_counts_are_taken_for_photons_where_flats_cannot_tell() -> None:
+    camera = counted_by_a_camera(10.0, n_flats=2)
+    for given in (camera, scan()):
+        short = thinned(given, 0.1)
+        assert short.provenance[-1]["counts_per_photon"] == 1
+        assert "a count was taken for a photon" in short.metadata["notes"][-1]
+        assert not thinned(given, 0.1, rest=True).metadata.get("notes")
+    with pytest.raises(ProjectionsError, match="greater than zero, not 0"):
+        thinned(camera, 0.1, counts_per_photon=0)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from napari_geosr import io
+from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import never_stop, run_to_end
 from napari_geosr.learning.methods import config_class
-from napari_geosr.operations.projection_pairs import ScanPart, thinned
+from napari_geosr.operations.projection_pairs import ScanPart, fewer_views, thinned
 from napari_geosr.operations.reconstruct_parts import (
     parts_steps,
     settings_for_all_steps,
@@ -51,3 +52,27 @@ def test_a_short_exposure_without_flat_fields_has_the_same_grey_values(
     means = [np.asarray(io.read(p).data)[:, middle, middle].mean() for _, p in places]
     assert means[0] > 0.01
     assert means == pytest.approx([means[0]] * 3, rel=0.02)
+
+
+def test_parts_of_a_full_turn_are_joined_like_the_whole(tmp_path: Path) -> None:
+    angles = np.arange(60) * 6.0
+    lines = np.ones((60, 2, 24), np.float32)
+    scan = Projections(data=lines, angles=angles, is_line_integrals=True)
+    few = fewer_views(scan, 18)
+    assert not few.is_full_turn
+    parts = [ScanPart("whole", "whole", scan), ScanPart("few", "few", few)]
+    places = [(part, tmp_path / f"{part.name}.ome.tif") for part in parts]
+    scans = ScansConfig.create(projections="scan.h5", centre=8.0)
+    training: Any = config_class("supervised").create(device="cpu", threads=1)
+    for _ in range(2):  # the second time it goes on with what is there
+        config = run_to_end(
+            settings_for_all_steps(scan, scans, training, places, never_stop)
+        )
+        assert config.full_turn == "join"
+        for _ in parts_steps(places, config, never_stop):
+            pass
+        places[1][1].unlink()
+    for _ in parts_steps(places, config, never_stop):
+        pass
+    shapes = {io.read(path).shape for _, path in places}
+    assert shapes == {(2, 31, 31)}

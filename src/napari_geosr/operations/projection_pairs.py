@@ -26,10 +26,16 @@ from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.selection import select
 from napari_geosr.core.turn import along_turn, distinct_places
+from napari_geosr.tomography.photons import counts_per_photon as counts_per_photon_of
 
 Acquisition = Literal["step", "continuous"]
 #: How many steps, and how many degrees, views of one exposure may lie apart.
 _GAP, _WIDEST = 2.5, 20.0
+#: Said where one count is taken for one photon for want of anything better.
+_NO_GAIN = (
+    "How many counts one photon gives is not known (that takes three flat fields that "
+    "vary), so a count was taken for a photon (--counts-per-photon)."
+)
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,12 @@ def fewer_views(
 
 
 def thinned(
-    scan: Projections, share: float, *, rest: bool = False, seed: int = 0
+    scan: Projections,
+    share: float,
+    *,
+    rest: bool = False,
+    seed: int = 0,
+    counts_per_photon: float | Literal["auto"] = "auto",
 ) -> Projections:
     """The scan as if each view had been exposed for `share` of the time.
 
@@ -153,6 +164,9 @@ def thinned(
         Give the scan of the photons left out, of the share 1 - `share`.
     seed : int
         Of the choice of photons; both scans need the same.
+    counts_per_photon : float or "auto"
+        What the detector counts for one photon; "auto": as its flat fields vary, or,
+        with a note, 1 where they cannot tell.
 
     Raises
     ------
@@ -173,14 +187,38 @@ def thinned(
         )
     dark = _mean_frame(scan.darks, scan)
     kept = 1 - share if rest else share
-    counts = ThinnedCounts(scan.data, dark, share, rest=rest, seed=seed)
+    gain, made_of = _gain(scan, counts_per_photon)
+    counts = ThinnedCounts(scan.data, dark, share, rest=rest, seed=seed, gain=gain)
     flats = None
     if scan.flats is not None:
         flat = _mean_frame(scan.flats, scan)
         flats = (dark + kept * (flat - dark))[None].astype(np.float32)
     darks = None if scan.darks is None else dark[None].astype(np.float32)
     made = scan.replace(data=counts, flats=flats, darks=darks)
-    return _noted(made, exposure=kept, of_photons="rest" if rest else "kept", seed=seed)
+    if made_of == "supposed" and not rest:
+        notes = (*scan.metadata.get("notes", ()), _NO_GAIN)
+        made = made.replace(metadata={**scan.metadata, "notes": notes})
+    return _noted(
+        made,
+        exposure=kept,
+        of_photons="rest" if rest else "kept",
+        seed=seed,
+        counts_per_photon=gain,
+        counts_per_photon_is=made_of,
+    )
+
+
+def _gain(scan: Projections, wanted: float | str) -> tuple[float, str]:
+    """Counts per photon, and how they are known."""
+    if not isinstance(wanted, str):
+        if not 0 < wanted < np.inf:
+            raise ProjectionsError(
+                f"A photon gives a number of counts greater than zero, not {wanted:g} "
+                "(--counts-per-photon)."
+            )
+        return float(wanted), "given"
+    found = counts_per_photon_of(scan)
+    return (1.0, "supposed") if found is None else (found, "from the flat fields")
 
 
 def check_same_detector(scan: Projections, other: Projections) -> None:
@@ -280,6 +318,8 @@ class ThinnedCounts(_Derived):
         What is counted without light.
     share, rest, seed
         As for :func:`thinned`.
+    gain : float
+        Counts of one photon.
     """
 
     def __init__(
@@ -290,19 +330,22 @@ class ThinnedCounts(_Derived):
         *,
         rest: bool,
         seed: int,
+        gain: float = 1.0,
     ) -> None:
         super().__init__(data, int(data.shape[0]))
         self.dark, self.share, self.rest, self.seed = dark, share, rest, seed
+        self.gain = gain
 
     def _view(self, view: int, low: int, high: int) -> npt.NDArray[np.float32]:
         dark = self.dark[low:high]
         measured = self._read(np.array([view]), low, high)[0]
-        photons = np.rint(np.clip(measured - dark, 0, None)).astype(np.int64)
+        light = np.clip(measured - dark, 0, None) / self.gain
+        photons = np.rint(light).astype(np.int64)
         for row, counted in enumerate(photons, start=low):
             rng = np.random.default_rng([self.seed, view, row])
             kept = rng.binomial(counted, self.share)
             photons[row - low] = counted - kept if self.rest else kept
-        return np.asarray(photons + dark, np.float32)
+        return np.asarray(photons * self.gain + dark, np.float32)
 
 
 def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:

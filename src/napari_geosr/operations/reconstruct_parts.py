@@ -37,7 +37,6 @@ from napari_geosr.operations.reconstruct import (
 from napari_geosr.operations.reconstruct_config import ReconstructConfig
 from napari_geosr.operations.reconstruct_continued import left_unfinished
 from napari_geosr.operations.scan_identity import differences, scan_entry_steps
-from napari_geosr.tomography.flat_fields import incident_counts
 
 if TYPE_CHECKING:
     from napari_geosr.learning.config import TrainingConfig
@@ -45,6 +44,9 @@ if TYPE_CHECKING:
 
 #: What of a reconstruction or a restoration is said in a training.
 TOLD = (StageStarted, CentreFound, Warned)
+
+#: Settings that are found in the whole scan and hold for its parts.
+_SHARED = ("centre", "incident", "full_turn")
 
 Places = Sequence[tuple[ScanPart, Path]]
 
@@ -76,14 +78,16 @@ def settings_for_all_steps(
                 whole = record
     if whole is not None:
         before = ReconstructConfig.from_mapping(whole["settings"])
-        shared = {n: getattr(before, n) for n in ("centre", "incident")}
+        shared = {n: getattr(before, n) for n in _SHARED}
         yield ResultReady(result=config.model_copy(update=shared))
         return
-    incident = config.incident
-    if scan.flats is None and not scan.is_line_integrals and incident is None:
-        incident = incident_counts(scan)
     ready = yield from relay(prepare_steps(scan, config, should_stop=should_stop))
-    shared = {"centre": float(ready.centre.column), "incident": incident}
+    shared = {
+        "centre": float(ready.centre.column),
+        "incident": ready.incident if config.incident is None else config.incident,
+        # A part of a full turn may not look like one.
+        "full_turn": "join" if ready.joined else "keep",
+    }
     yield ResultReady(result=config.model_copy(update=shared))
 
 

@@ -298,7 +298,13 @@ def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     for share in config.exposure:
         name = f"exposure-{share:g}".replace(".", "-")
         short, rest = (
-            thinned(scan, share, rest=rest, seed=config.photon_seed)
+            thinned(
+                scan,
+                share,
+                rest=rest,
+                seed=config.photon_seed,
+                counts_per_photon=config.counts_per_photon,
+            )
             for rest in (False, True)
         )
         found.append(

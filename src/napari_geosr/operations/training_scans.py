@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.operations.projection_inputs import (
@@ -37,6 +37,29 @@ METHODS_FROM_PROJECTIONS = {
     "supervised": "pairs",
     "tomogan": "pairs",
 }
+
+
+def _counts(value: Any) -> Any:
+    if value is None or value == "auto":
+        return "auto"
+    try:
+        counts = float(value)
+    except (TypeError, ValueError):
+        counts = float("nan")
+    if not 0 < counts < 1e9:
+        raise ValueError("write auto or a number greater than zero")
+    return counts
+
+
+CountsPerPhoton = Annotated[
+    Literal["auto"] | float,
+    BeforeValidator(_counts),
+    Field(
+        title="Counts per photon",
+        description="Of the detector, for shorter exposures; auto: as three or more "
+        "flat fields vary, else 1.",
+    ),
+]
 
 #: ``--every 5 10``.
 _SEVERAL = Parameter(negative="", consume_multiple=True)
@@ -157,6 +180,7 @@ class ScansConfig(ProjectionsConfig):
         description="Pairs: learn to make the rest of the light of this share of it, "
         "e.g. 0.1; needs counts.",
     )
+    counts_per_photon: CountsPerPhoton = "auto"
     photon_seed: int = Field(
         0, ge=0, title="Seed of photons", description="Which photons are left out."
     )
