@@ -17,6 +17,7 @@ from tomography_helpers import (
 )
 
 from napari_geosr.gui._layers import is_helper
+from napari_geosr.gui._projection_layers import OpenedScan, projection_layers
 from napari_geosr.gui._reconstruct_widgets import CONTINUE, RUN
 from napari_geosr.operations.reconstruct import reconstruct
 
@@ -64,6 +65,16 @@ def test_the_axis_is_found(viewer, qtbot, path, made):
     assert dock.config().centre == "auto"
     dock.centre.slider.setValue(dock.centre.slider.value() + 20)
     assert dock.config().centre == pytest.approx(axis_of(made) + 2, abs=0.3)
+    assert "as given here (column" in dock.centre.known.text()
+
+
+def test_a_column_that_is_typed_is_said_to_be_given(viewer, path):
+    dock = opened(viewer, path)
+    assert "Not known yet" in dock.centre.known.text()
+    dock.centre.spin.setValue(29.5)
+    assert dock.centre.known.text() == "Column 29.50, as given here."
+    dock.centre.set_value(None)
+    assert "Not known yet" in dock.centre.known.text()
 
 
 def test_a_slice_is_previewed_in_its_place(viewer, qtbot, path):
@@ -201,6 +212,60 @@ def test_a_run_that_fails_leaves_no_preview(viewer, qtbot, path):
     assert [layer.visible for layer in viewer.layers] == [True, False]
 
 
+def test_a_run_stopped_before_its_first_slice_leaves_nothing(viewer, qtbot, path):
+    dock = opened(viewer, path)
+    dock.centre.set_value(29.5)
+    dock.algorithm.combo.setCurrentIndex(dock.algorithm.combo.findData("sirt"))
+    dock.algorithm.form.set_values({"iterations": 100_000})
+    dock.algorithm.form.changed.emit()
+    working = dock._reconstructing
+    before = list(viewer.layers)
+    with qtbot.waitSignal(working.stopped, timeout=60_000):
+        dock.run_button.click()
+        qtbot.waitUntil(lambda: working.target() is not None, timeout=60_000)
+        dock.cancel_button.click()
+    idle(dock, qtbot)
+    assert list(viewer.layers) == before
+    assert [layer.visible for layer in viewer.layers] == [True, False]
+    assert "nothing is kept" in dock.message.text
+    assert dock.run_button.text() == RUN[0]
+
+
+def test_what_was_stopped_is_kept_where_going_on_is_stopped_too(viewer, qtbot, path):
+    """Before the first step of the second run, as while the first one's is loaded."""
+    dock = opened(viewer, path)
+    dock.centre.set_value(29.5)
+    working = dock._reconstructing
+    with qtbot.waitSignal(working.finished, timeout=60_000) as finished:
+        dock.run_button.click()
+    idle(dock, qtbot)
+    layer, done, _ = finished.args
+    volume = working._volume
+    volume._stopped = stopped = done.volume
+    assert working.unfinished() is layer
+    assert volume.begin(working._whole_key()) is stopped
+    assert working.unfinished() is None
+    volume.abandon()
+    assert working.unfinished() is layer
+    assert layer in viewer.layers
+
+
+def test_a_harmless_remark_is_no_caution(viewer):
+    made = scan()
+    said = "The angles are those of entry/tomo/angles."
+    doubt = "Floats were taken as line integrals."
+    dock = opened(viewer)
+    for notes, start in (((said,), "The angles"), ((said, doubt), "Caution: The")):
+        told = {"notes": notes, "remarks": (said,)}
+        layers = projection_layers(OpenedScan(made.replace(metadata=told), {}))
+        for data, options, _ in layers:
+            layer = viewer.add_image(data, **options)
+        dock._on_opened(layer)
+        assert dock.message.text.startswith(start)
+    dock._on_warned(said)
+    assert dock._warnings == []
+
+
 def test_what_was_stopped_is_gone_on_with(viewer, qtbot, tmp_path):
     dock = opened(viewer, scan_file(tmp_path, rows=20))
     index = dock.algorithm.combo.findData("sirt")
@@ -223,6 +288,8 @@ def test_what_was_stopped_is_gone_on_with(viewer, qtbot, tmp_path):
     idle(dock, qtbot)
     finite = np.isfinite(layer.data)
     assert 0 < finite.mean() < 1
+    kept = int(np.isfinite(layer.data).all((1, 2)).sum())
+    assert f"{kept} of 20 slices are finished" in dock.message.text
     assert "Continue" in dock.message.text
     assert dock.run_button.text() == CONTINUE[0]
     before = np.where(finite, layer.data, 0)

@@ -9,6 +9,9 @@ import pytest
 from qtpy.QtWidgets import QAbstractButton
 from tomography_helpers import idle, opened, scan_file
 
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui._camera import is_in_view
+from napari_geosr.gui._denoise_box import DenoiseBox
 from napari_geosr.gui._denoise_start import scans_config
 from napari_geosr.gui._projection_layers import OpenedScan
 from napari_geosr.io.projections import read_projections
@@ -63,6 +66,21 @@ def test_noise2inverse_gives_a_denoised_volume(viewer, qtbot, path, tmp_path):
     # Another dock, or the next session, finds it again.
     box.set_scan(dock.opened())
     qtbot.waitUntil(lambda: box.job == job.path, timeout=30_000)
+
+
+def test_a_denoised_volume_comes_into_view(viewer):
+    viewer.add_image(np.zeros((4, 30, 30)), scale=(3, 2, 2))
+    box, camera = DenoiseBox(viewer), viewer.scene.camera
+    volume = Volume(np.zeros((4, 50, 50), np.float32), "ZYX", (3.0, 2.0, 2.0), "µm")
+    camera.center, camera.zoom = (0.0, 0.0, 0.0), 8.0
+    box._on_opened((volume, (0.0, 1.0)))
+    assert is_in_view(viewer, viewer.layers[-1])
+    np.testing.assert_allclose(camera.center[-2:], 49)
+    # A view that shows all of it is a person's choice.
+    camera.zoom *= 0.5
+    where = camera.center, camera.zoom
+    box._on_opened((volume, (0.0, 1.0)))
+    assert (camera.center, camera.zoom) == where
 
 
 def test_a_bad_name_is_refused(viewer, qtbot, path, tmp_path):

@@ -120,6 +120,7 @@ def test_a_folder_with_flats_and_darks_among_its_files(tmp_path):
     assert scan.flats.shape == (2, 3, 5)
     assert scan.darks.shape == (1, 3, 5)
     assert "2 of the files are flat fields." in scan.metadata["notes"]
+    assert "2 of the files are flat fields." in scan.metadata["remarks"]
     pattern = read_projections(str(folder / "proj_*.tif"), angle_range=(0, 180))
     assert pattern.flats is None
     given = read_projections(

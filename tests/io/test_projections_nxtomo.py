@@ -38,6 +38,7 @@ def test_frames_are_told_apart_by_their_keys(tmp_path):
     assert scan.angles.tolist() == [40, 60, 80, 100]
     assert is_projections(tmp_path / "a.nxs")
     assert "rotation_angle" in scan.metadata["notes"][0]
+    assert scan.metadata["remarks"] == scan.metadata["notes"]
 
 
 def test_angles_of_projections_alone_will_do(tmp_path):

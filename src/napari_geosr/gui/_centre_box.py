@@ -43,6 +43,7 @@ class CentreBox(QWidget):
         super().__init__(parent)
         self._anchor = 0.0
         self._is_setting = False
+        self._found: tuple[float, str] | None = None
         self.spin = QDoubleSpinBox()
         self.spin.setLocale(QLocale(QLocale.Language.C))
         self.spin.setDecimals(2)
@@ -89,9 +90,10 @@ class CentreBox(QWidget):
         self.spin.setRange(-float(n_columns), 2.0 * n_columns)
         self.spin.setValue(self.spin.minimum())
         self._is_setting = False
+        self._found = None
         if stored is None:
             self._anchor_at((n_columns - 1) / 2)
-            self.known.setText("Not known yet: found when it is needed.")
+            self._say()
         else:
             self.set_known(stored, "as the file says")
 
@@ -106,9 +108,23 @@ class CentreBox(QWidget):
 
     def set_known(self, column: float, how: str) -> None:
         """Say where the axis is, without choosing it."""
-        self.known.setText(f"Column {column:.2f}, {how}.")
+        self._found = column, how
+        self._say()
         if self.value() is None:
             self._anchor_at(column)
+
+    def _say(self) -> None:
+        """What is known: the column given, and what else was found."""
+        given, found = self.value(), self._found
+        if found is not None and given in (None, round(found[0], 2)):
+            self.known.setText(f"Column {found[0]:.2f}, {found[1]}.")
+        elif given is None:
+            self.known.setText("Not known yet: found when it is needed.")
+        elif found is None:
+            self.known.setText(f"Column {given:.2f}, as given here.")
+        else:
+            before = f"column {found[0]:.2f}, {found[1]}"
+            self.known.setText(f"Column {given:.2f}, as given here ({before}).")
 
     def _anchor_at(self, column: float) -> None:
         self._anchor = column
@@ -125,6 +141,7 @@ class CentreBox(QWidget):
             self._anchor = column
         if column is not None:
             self._show_on_slider(column)
+        self._say()
         if not self._is_setting:
             self.changed.emit()
 

@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui._camera import fit_camera, is_in_view
 from napari_geosr.gui._denoise_start import (
     denoise_steps,
     denoised_file,
@@ -217,6 +218,8 @@ class DenoiseBox(QWidget):
             },
         )
         self._viewer.layers.selection.active = layer
+        if not is_in_view(self._viewer, layer):
+            fit_camera(self._viewer, layer)
         self.said.emit(f"{layer.name} was opened.")
 
 

@@ -66,6 +66,8 @@ class Reconstructing(QObject):
     previewed : object, bool
         The `SliceTried` that the preview layer shows now, and whether it is a coarse
         one that a sharp one follows.
+    stopped
+        A run was cancelled before it had a slice.
     finished : object, object, float
         The result layer, the `Reconstructed`, and the seconds that it took.
     """
@@ -76,6 +78,7 @@ class Reconstructing(QObject):
     warned = Signal(str)
     failed = Signal(object)
     previewed = Signal(object, bool)
+    stopped = Signal()
     finished = Signal(object, object, float)
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
@@ -329,6 +332,7 @@ class Reconstructing(QObject):
             lambda stop: volume_steps(opened.scan, config, known, stopped, stop),
             self._on_reconstructed,
             on_step=self._on_run_step,
+            on_error=self._on_run_error,
             description=f"Reconstructing {opened.scan.name}",
         )
 
@@ -337,6 +341,7 @@ class Reconstructing(QObject):
         layer = self._volume.layer()
         if isinstance(step, TargetReady) and layer is not None:
             self._views.fit(layer)
+        if isinstance(step, TileDone):  # there is something to look at in their place
             self._views.forget()
         if isinstance(step, TileDone | IterationDone):
             self.progressed.emit("slices", step.done, step.total)
@@ -345,6 +350,12 @@ class Reconstructing(QObject):
                 self._on_centre(self._run_of, step.centre, asked=False)
         else:
             self._on_step(step)
+
+    def _on_run_error(self, error: Exception) -> None:
+        self._volume.abandon()
+        if isinstance(error, Cancelled):
+            self.stopped.emit()
+        self._on_error(error)
 
     def _on_reconstructed(self, done: Reconstructed) -> None:
         layer = self._volume.finish(done)

@@ -5,18 +5,13 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from napari_geosr.gui._camera import fit_camera
 from napari_geosr.gui._layers import unwrapped
-from napari_geosr.gui._position import unit_factors
 from napari_geosr.gui._projection_layers import opened_scan
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
-
-#: Of the canvas that a picture fills; as napari does it.
-_FILLED = 0.95
 
 
 class ViewsAside:
@@ -49,19 +44,7 @@ class ViewsAside:
         if not self._must_fit:
             return
         self._must_fit = False
-        viewer = self._viewer
-        if viewer.dims.ndisplay != 2:
-            viewer.reset_view()
-            return
-        shown = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]
-        if min(shown) < -layer.ndim:
-            return
-        low, high = layer.extent.world * unit_factors(viewer, layer)
-        size = (high - low + layer.scale * unit_factors(viewer, layer))[shown]
-        camera = viewer.scene.camera
-        camera.center = tuple((low + high)[shown] / 2)
-        room = np.asarray(viewer.canvas.viewbox_size(viewer.layers))
-        camera.zoom = float(_FILLED * (room / size).min())
+        fit_camera(self._viewer, layer)
 
     def forget(self) -> None:
         """Leave hidden what is hidden."""

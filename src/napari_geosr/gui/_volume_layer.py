@@ -31,6 +31,8 @@ class VolumeLayer:
         self._layer: weakref.ref[Image] | None = None
         self._spare: weakref.ref[Image] | None = None
         self._stopped: Volume | None = None
+        self._gone_on_with: Volume | None = None
+        self._has_slices = False
         self._key: Any = None
         self._name_given = ""  # to the layer, which a person may rename
         self._is_new = False
@@ -67,6 +69,7 @@ class VolumeLayer:
         else:
             self.end()  # there is a layer to be filled
         self._stopped, self._key = None, key
+        self._gone_on_with, self._has_slices = stopped, False
         return stopped
 
     def on_step(self, step: Step) -> None:
@@ -91,6 +94,7 @@ class VolumeLayer:
                 # Of the sliders: napari widens this by itself, but never narrows it.
                 layer.contrast_limits_range = 2 * low - high, 2 * high - low
         elif isinstance(step, TileDone) and self._refresher is not None:
+            self._has_slices = True
             self._refresher.tile_done(step.slices)
 
     def _fill_spare(self, volume: Volume) -> Image | None:
@@ -112,6 +116,18 @@ class VolumeLayer:
         layer = None if self._spare is None else self._spare()
         self._spare = None
         if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def abandon(self) -> None:
+        """A run gave nothing: take a layer without any slice away.
+
+        What an earlier run left may still be gone on with.
+        """
+        self._refresher = None
+        if self._gone_on_with is not None:
+            self._stopped = self._gone_on_with
+        elif not self._has_slices and (layer := self.layer()) is not None:
+            self._layer = None
             self._viewer.layers.remove(layer)
 
     def finish(self, done: Reconstructed) -> Image | None:

@@ -89,6 +89,7 @@ class ReconstructDock(ReconstructWidgets):
         working.warned.connect(self._on_warned)
         working.failed.connect(self._on_failed)
         working.previewed.connect(self._on_previewed)
+        working.stopped.connect(self._on_stopped)
         working.finished.connect(self._on_finished)
         connections = Connections(self)
         connections.connect(self._viewer.dims.events.point, self._on_moved)
@@ -162,7 +163,10 @@ class ReconstructDock(ReconstructWidgets):
             self.open.settle()
             self.message.clear()
             if notes := scan.metadata.get("notes"):
-                self.message.show_message(" ".join(notes), "warning")
+                harmless = set(notes) <= set(scan.metadata.get("remarks", ()))
+                self.message.show_message(
+                    " ".join(notes), "info" if harmless else "warning"
+                )
             self.facts.setText(_facts(scan))
             self.algorithm.set_beam(scan.geometry)
             self.centre.set_columns(scan.n_columns, scan.centre)
@@ -322,13 +326,16 @@ class ReconstructDock(ReconstructWidgets):
         if self._began is None:
             self._began = now, done
         began, first = self._began
-        text = f"{100 * done // max(total, 1)} % of all slices"
+        text = f"{100 * done // max(total, 1)} % done"
         if done > first:
             left = (now - began) / (done - first) * (total - done)
             text += f", {duration(left)} left"
         self.progress_label.setText(text)
 
     def _on_warned(self, text: str) -> None:
+        opened = self._reconstructing.opened()
+        if opened is not None and text in opened.scan.metadata.get("remarks", ()):
+            return  # said when the scan was chosen, and nothing to worry about
         if text not in self._warnings:
             self._warnings.append(text)
         self.message.show_message(" ".join(self._warnings), "warning")
@@ -346,12 +353,23 @@ class ReconstructDock(ReconstructWidgets):
             kind = "warning" if warnings else "ok"
             self.message.show_message(" ".join([*warnings, said]), kind)
         else:
+            boxes = done.volume.provenance[-1]["finished"]
+            kept = sum(int(box[0][1]) - int(box[0][0]) for box in boxes)
             self.message.show_message(
-                "Stopped. The finished slices are kept; Continue reconstructs the "
-                "others."
+                f"Stopped: {kept} of {done.volume.shape[0]} slices are finished and "
+                "kept. Continue reconstructs the others."
             )
         self._on_row(self.row.value())
         self._show_result(layer, measurable=done.complete)
+
+    def _on_stopped(self) -> None:
+        unfinished = self._reconstructing.target()
+        self.message.show_message(
+            "Stopped before the first slice was finished: nothing is kept."
+            if unfinished is None
+            else f"Stopped before another slice was finished; {unfinished.name!r} is "
+            "as it was."
+        )
 
     def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:
         """Offer what can be done with the result; with None, nothing."""

@@ -98,6 +98,7 @@ def read_nxtomo(
     metadata: dict[str, Any] = {"format": "NXtomo", "dataset": data}
     if stored is not None:
         metadata["notes"] = (f"The angles are those of {stored.where}.",)
+        metadata["remarks"] = metadata["notes"]  # of them, those without a doubt
     size, unit = pixel_size_in(file[where])
     return Projections(
         data=select(frames, chosen[PROJECTION]),

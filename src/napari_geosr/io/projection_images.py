@@ -69,8 +69,11 @@ def read_images(
     data = _as_sinogram(views, path) if is_sinogram else views.data
     notes = list(views.metadata.get("notes", ()))
     notes = [n for n in notes if "slices (Z)" not in n and "their distance" not in n]
-    for word, stack in beside.items():
-        notes.append(f"{stack.shape[0]} of the files are {word[:-1]} fields.")
+    remarks = tuple(
+        f"{stack.shape[0]} of the files are {word[:-1]} fields."
+        for word, stack in beside.items()
+    )
+    notes += remarks
     size = views.voxel_size[-1:] * 2 if is_sinogram else views.voxel_size[-2:]
     return Projections(
         data=data,
@@ -83,6 +86,7 @@ def read_images(
         metadata={
             "format": "sinogram" if is_sinogram else str(views.metadata.get("format")),
             **({"notes": tuple(notes)} if notes else {}),
+            **({"remarks": remarks} if remarks else {}),  # those without a doubt
         },
     )
 
