@@ -249,7 +249,9 @@ def test_blocks_of_a_fan_are_the_whole(balls, monkeypatch, algorithm):
         result, rows, _ = run(scan, settings=settings)
         assert rows[0] == (0, n)
         found.append(np.asarray(result.volume.data))
-    np.testing.assert_allclose(*found, atol=1e-5 * np.abs(found[0]).max())
+    # Conjugate directions magnify the rounding of the projections.
+    close = 1e-4 if algorithm == "cgls" else 1e-5
+    np.testing.assert_allclose(*found, atol=close * np.abs(found[0]).max())
 
 
 def test_a_short_scan_of_a_fan(balls):
