@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from napari_geosr.core.errors import (
 )
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ResultReady, TileDone
+from napari_geosr.io import output
 from napari_geosr.io.projections import write_projections
 from napari_geosr.io.suffixes import incomplete_path
 from napari_geosr.operations import reconstruct_blocks, reconstruct_continued
@@ -215,7 +217,7 @@ for step in reconstruct_steps(sys.argv[1], config, out=sys.argv[2]):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
 @pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
-def test_a_killed_run_loses_little(scan, tmp_path, suffix):
+def test_a_killed_run_loses_little(scan, tmp_path, monkeypatch, suffix):
     given = write_projections(scan, tmp_path / "scan.h5")
     folder = tmp_path / "out"
     folder.mkdir()
@@ -223,8 +225,16 @@ def test_a_killed_run_loses_little(scan, tmp_path, suffix):
     command = [sys.executable, "-c", _KILLED, str(given), str(out)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert not out.exists()
+    # Another one was killed before it had any rows.
+    begun = folder / f".v.00000000.partial{suffix}"
+    begun.write_bytes(b"")
+    entry = {"rows": [], "pid": 2**22 + 1, "host": socket.gethostname()}
+    journal_of(begun).write_text(json.dumps(entry), encoding="utf-8")
+    told = []
+    monkeypatch.setattr(output, "_of_leftovers", lambda left: told.extend(left) or "")
     unfinished = find_unfinished(out)
     result, after = run(given, out=out, unfinished=unfinished)
+    assert told == []
     assert after == list(range(4, ROWS))
     whole, _ = run(given)
     np.testing.assert_array_equal(result.volume.data[:], whole.volume.data[:])

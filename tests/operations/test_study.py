@@ -29,7 +29,11 @@ from napari_geosr.operations.reconstruct_continued import StillWrittenError
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import CellDone, StudyConfig, study, study_steps
 from napari_geosr.operations.study_algorithms import ALGORITHMS, module_of
-from napari_geosr.operations.study_judge import judged_steps, reference_steps
+from napari_geosr.operations.study_judge import (
+    judged_steps,
+    reference_steps,
+    volume_counts,
+)
 from napari_geosr.operations.study_savings import computing, fewest, savings
 
 N, ROWS, VIEWS = 32, 24, 48
@@ -52,7 +56,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(autouse=True)
 def quick_pictures(monkeypatch):
     """Pictures take most of the time of small studies; one study draws them."""
-    for name in ("curves_png", "table_png"):
+    for name in ("curves_png", "table_png", "volumes_png"):
         monkeypatch.setattr(study_report, name, lambda *_: b"")
 
 
@@ -133,10 +137,11 @@ def test_figures_are_those_of_the_truth(done, files):
 
 def test_the_report_needs_nothing_else(done):
     page = done.files["html"].read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 6
     assert "http" not in page.split("<details>")[0]
     assert "SIRT" in page
     assert "Wasserstein-1" in page
+    assert "Histograms of pore volumes" in page
     assert "18 kg" in page  # an hour at a synchrotron
     assert "for the whole volume" in page
     assert "whole slices, the air around the sample included" in page
@@ -521,3 +526,15 @@ def test_every_algorithm_says_what_it_is():
         assert module.TITLE
         assert isinstance(module.LEARNS, bool)
     assert module_of("tomogan-js").TITLE == "TomoGAN (JS)"
+
+
+def test_pores_are_counted_by_volume():
+    # From 1, 10^(1/4) = 1.8, 10^(1/2) = 3.2, 10^(3/4) = 5.6, 10 voxels on.
+    sizes = np.array([1, 2, 3, 4, 6, 10, 10, 17], float)
+    assert volume_counts(sizes) == [1, 2, 1, 1, 3]
+    assert volume_counts(np.array([])) == []
+
+
+def test_tomogan_is_both_of_its_critics():
+    config = settings(algorithms="fbp,tomogan")
+    assert config.algorithms == ("fbp", "tomogan-js", "tomogan-w")

@@ -28,7 +28,7 @@ TINY = {
 @pytest.fixture(autouse=True)
 def quick_pictures(monkeypatch):
     """Pictures take most of the time of small studies; one study draws them."""
-    for name in ("curves_png", "table_png"):
+    for name in ("curves_png", "table_png", "volumes_png"):
         monkeypatch.setattr(study_report, name, lambda *_: b"")
 
 

@@ -247,3 +247,10 @@ def test_the_real_tooth_is_prepared(shared_data):
     assert report.summary_lines() == []
     assert np.abs(np.median(sinogram[:, :, :20])) < 0.02
     assert 1.5 < sinogram.max() < 2.5
+
+
+def test_flat_fields_of_another_exposure_are_doubted(rng):
+    _lines, projections = known(rng)
+    bright = projections.replace(data=8 * np.asarray(projections.data))
+    _, report = prepare_rows(bright, 0, 3)
+    assert any("more light behind the sample" in note for note in report.notes)

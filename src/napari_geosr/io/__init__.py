@@ -224,6 +224,7 @@ def create(
     kind: str = "image",
     tile: Sequence[int] | None = None,
     memory: int | None = None,
+    continues: Path | None = None,
 ) -> Iterator[Output]:
     """Make a file to be filled block by block; it appears at `path` when complete.
 
@@ -253,6 +254,8 @@ def create(
         chunks and shards of an OME-Zarr are chosen to fit into them.
     memory : int, optional
         Bytes that the output may hold back, and take for packing.
+    continues : Path, optional
+        What a killed run left and this one goes on with: not told to be deleted.
 
     Yields
     ------
@@ -280,6 +283,7 @@ def create(
         kind=kind,
         tile=tile,
         memory=memory,
+        continues=continues,
     ) as output:
         yield output
 

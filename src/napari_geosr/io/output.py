@@ -115,6 +115,7 @@ def open_output(
     kind: str,
     tile: Sequence[int] | None = None,
     memory: int | None = None,
+    continues: Path | None = None,
 ) -> Iterator[Output]:
     """Do what :func:`napari_geosr.io.create` says."""
     from napari_geosr.io import check_output
@@ -125,7 +126,7 @@ def open_output(
     stamp.to_json()  # a record that cannot be written must not cost a finished run
     nbytes = math.prod(stamp.shape) * stored.itemsize
     target = check_output(path, overwrite, nbytes)
-    left = leftovers(target, suffix_of(target))
+    left = [part for part in leftovers(target, suffix_of(target)) if part != continues]
     temporary = temporary_sibling(target, suffix_of(target))
     try:
         with explained(target):

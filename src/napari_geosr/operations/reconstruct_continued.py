@@ -97,7 +97,12 @@ def find_unfinished(out: Path) -> Volume:
     if stopped.exists():
         return io.read(stopped)
     for part, entry in journals:
-        if entry["rows"]:  # killed before the first rows were noted, it left nothing
+        # Killed before the first rows were noted; of other computers nobody knows.
+        if not entry["rows"] and entry.get("host") == socket.gethostname():
+            remove(part)
+            remove(journal_of(part))
+    for part, entry in journals:
+        if entry["rows"]:
             return _of_a_killed_run(part, entry)
     raise ConfigError(
         f"There is no {stopped.name} beside {out.name} to go on with: leave --continue "

@@ -180,6 +180,9 @@ def _centre_steps(
         yield ResultReady(result=given_centre(scan.centre, "from the file"))
         return
     yield StageStarted(message="Finding the rotation axis")
-    preparation = config.preparation().model_copy(update={"incident": incident})
+    # Removal of stripes smooths the sinogram sideways, which shifts the axis.
+    preparation = config.preparation().model_copy(
+        update={"incident": incident, "stripes": "none"}
+    )
     found = find_centre(scan, preparation=preparation, should_stop=should_stop)
     yield ResultReady(result=found)

@@ -115,7 +115,8 @@ def run_steps(
         message=f"Reconstructing around column {ready.centre.column:.2f}: "
         f"{titles()[ready.config.algorithm]}"
     )
-    with _target(ready, out, history, overwrite, kept) as (array, output):
+    part = None if unfinished is None else unfinished.source
+    with _target(ready, out, history, overwrite, kept, part) as (array, output):
         result = Volume(
             array,
             "ZYX",
@@ -234,8 +235,12 @@ def _target(
     history: tuple[Any, ...],
     overwrite: bool,
     kept: KeptPart | None,
+    part: Path | None,
 ) -> Iterator[tuple[Any, Output | None]]:
-    """Give the array to fill and, for a file, the output that it belongs to."""
+    """Give the array to fill and, for a file, the output that it belongs to.
+
+    `part` is the file of what is `kept`.
+    """
     if out is None:
         if kept is not None:
             yield kept.writable(), None
@@ -255,6 +260,7 @@ def _target(
         provenance=history,
         overwrite=overwrite,
         tile=(_chunk_depth(ready), ready.size, ready.size),
+        continues=part,
     ) as file:
         yield file.array, file
 

@@ -31,6 +31,10 @@ _LATE = (
 )
 
 
+def _known_algorithms() -> list[str]:
+    return [name.replace("_", "-") for name in ALGORITHMS.names()]
+
+
 class StudyConfig(Config):
     """Which numbers of projections are tried, by which algorithms, and how judged."""
 
@@ -42,7 +46,7 @@ class StudyConfig(Config):
     algorithms: Annotated[tuple[str, ...], COMMAS] = Field(
         ("fbp", "sirt", "tv"),
         title="Algorithms",
-        description="Some of fbp, sirt, tv, msdnet, tomogan-js, tomogan-w, "
+        description="Some of fbp, sirt, tv, msdnet, tomogan (-js and -w), "
         "noise2inverse, …",
     )
     acquisition: Literal["step", "continuous"] = Field(
@@ -184,12 +188,23 @@ class StudyConfig(Config):
         if not isinstance(words, list | tuple):
             return value
         split = [w.strip() for word in words for w in str(word).split(",")]
+        known = _known_algorithms()
+        # tomogan: with either critic.
+        split = [
+            name
+            for word in split
+            for name in (
+                [word]
+                if word in known
+                else [n for n in known if n.startswith(f"{word}-")] or [word]
+            )
+        ]
         return tuple(dict.fromkeys(word for word in split if word))
 
     @field_validator("algorithms")
     @classmethod
     def _check_algorithms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = [name.replace("_", "-") for name in ALGORITHMS.names()]
+        known = _known_algorithms()
         unknown = [name for name in value if name not in known]
         if unknown or not value:
             what = f"{unknown[0]!r} is not known" if unknown else "give one at least"

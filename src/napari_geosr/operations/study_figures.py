@@ -42,9 +42,15 @@ _LINEAR = 1.0
 
 
 def curves_png(
-    rows: Sequence[Mapping[str, Any]], names: Sequence[str], theme: Theme
+    rows: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    theme: Theme,
+    tolerance: float,
 ) -> bytes:
-    """Every figure over the number of projections, a line for each algorithm."""
+    """Every figure over the number of projections, a line for each algorithm.
+
+    The porosity that is called right is shaded, up to the relative `tolerance`.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -68,6 +74,8 @@ def curves_png(
                     label=_title(rows, name),
                 )
         axes.set_title(title, color=ink, fontsize=9.5)
+        if key == "porosity_error":
+            axes.axhspan(0, factor * tolerance, color=ink, alpha=0.12, linewidth=0)
         if absolute:
             axes.set_yscale("symlog", linthresh=_LINEAR)
             axes.set_ylim(bottom=0)
@@ -92,6 +100,86 @@ def curves_png(
     stream = BytesIO()
     canvas.print_png(stream)
     return stream.getvalue()
+
+
+def volumes_png(
+    rows: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    true: Sequence[int],
+    per_decade: int,
+    theme: Theme,
+) -> bytes:
+    """Histograms of pore volumes, a panel for each number of projections.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Those with ``pore_volume_counts``: pores in each class, from one voxel on.
+    true : sequence of int
+        The same of the reference, filled in grey.
+    per_decade : int
+        Classes in a decade.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    ink, paper = _INK[theme], _PAPER[theme]
+    shown = [row for row in rows if row["algorithm"] in names]
+    counts = sorted({row["projections"] for row in shown})
+    across = min(3, len(counts))
+    down = -(-len(counts) // across)
+    figure = Figure(
+        figsize=(11, 0.6 + 2.6 * down), dpi=110, layout="constrained", facecolor=paper
+    )
+    canvas: Any = FigureCanvasAgg(figure)
+    panels: Any = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    for axes in panels.ravel()[len(counts) :]:
+        axes.set_visible(False)
+    for axes, n in zip(panels.ravel(), counts, strict=False):
+        axes.set_facecolor(paper)
+        axes.stairs(
+            true, _edges(len(true), per_decade), fill=True, color=ink, alpha=0.2
+        )
+        for i, name in enumerate(names):
+            for row in shown:
+                if (row["projections"], row["algorithm"]) != (n, name):
+                    continue
+                values = row["pore_volume_counts"]
+                axes.stairs(
+                    values,
+                    _edges(len(values), per_decade),
+                    color=_COLOURS[i % len(_COLOURS)],
+                    linewidth=1.4,
+                    label=str(row["title"]),
+                )
+        axes.set_xscale("log")
+        axes.set_title(f"{n} projections", color=ink, fontsize=9.5)
+        axes.tick_params(which="both", colors=ink, labelsize=8)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(ink)
+    if true:
+        panels[0, 0].set_ylim(top=2 * max(true))
+    figure.supxlabel("volume of a pore (voxels)", color=ink, fontsize=10)
+    figure.supylabel("pores", color=ink, fontsize=10)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles,
+            labels,
+            loc="outside upper center",
+            ncols=min(8, len(handles)),
+            frameon=False,
+            labelcolor=ink,
+            fontsize=9,
+        )
+    stream = BytesIO()
+    canvas.print_png(stream)
+    return stream.getvalue()
+
+
+def _edges(n: int, per_decade: int) -> npt.NDArray[np.float64]:
+    return np.power(10.0, np.arange(n + 1) / per_decade)
 
 
 def _points(

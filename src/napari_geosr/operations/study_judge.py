@@ -57,6 +57,10 @@ class Reference:
     levels: tuple[float, float]
 
 
+#: Classes of the histogram of pore volumes in a decade.
+VOLUMES_PER_DECADE = 4
+
+
 def measured_steps(
     volume: Volume, sample: Mask | None, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, PorosityReport]:
@@ -142,7 +146,14 @@ def own_figures(report: PorosityReport) -> dict[str, Any]:
         "pores_per_mm3": report.pores_per_mm3,
         "euler_number": report.euler_number,
         "connectivity_per_mm3": density,
+        "pore_volume_counts": volume_counts(_sizes(report)),
     }
+
+
+def volume_counts(voxels: npt.NDArray[np.float64]) -> list[int]:
+    """Pores by volume: how many in each quarter of a decade, from one voxel on."""
+    places = np.floor(VOLUMES_PER_DECADE * np.log10(voxels) + 1e-9).astype(int)
+    return [int(n) for n in np.bincount(places)]
 
 
 def pore_mask(

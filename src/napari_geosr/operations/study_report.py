@@ -11,7 +11,14 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.core.projections import Projections
 from napari_geosr.io import atomic
 from napari_geosr.operations.study_config import StudyConfig
-from napari_geosr.operations.study_figures import Picture, curves_png, table_png
+from napari_geosr.operations.study_figures import (
+    Picture,
+    Theme,
+    curves_png,
+    table_png,
+    volumes_png,
+)
+from napari_geosr.operations.study_judge import VOLUMES_PER_DECADE
 
 if TYPE_CHECKING:
     from napari_geosr.operations.study_result import Studied
@@ -33,7 +40,8 @@ def write_report(
 
     title = f"How few projections: {scan.name}"
     names = list(config.algorithms)
-    light, dark = (curves_png(done.rows, names, t) for t in ("light", "dark"))
+    themes: tuple[Theme, Theme] = ("light", "dark")
+    curves = [curves_png(done.rows, names, t, config.tolerance) for t in themes]
     slices, pores = (_pictures(done, store, config, scan, k) for k in _KINDS)
     parts = [
         "<!DOCTYPE html>",
@@ -43,10 +51,10 @@ def write_report(
         f"<h1>{escape(title)}</h1>",
         _cards(done, config, scan),
         f"<p>{_how(done, config, scan)}</p>",
-        "<h2>Error over the number of projections</h2><figure><picture>",
-        f'<source media="(prefers-color-scheme: dark)" srcset="{png_source(dark)}">',
-        f'<img alt="Figures over the number of projections" src="{png_source(light)}">',
-        "</picture></figure>",
+        "<h2>Error over the number of projections</h2>",
+        _in_both_themes("Figures over the number of projections", curves),
+        f"<p><small>Shaded: porosity within ±{config.tolerance:.0%}.</small></p>",
+        *_volumes(done, names, themes),
         "<h2>Figures</h2>",
         _table(_HEAD, [_cells(row) for row in done.rows]),
         "<h2>Saved</h2>",
@@ -65,6 +73,32 @@ def write_report(
         "</body></html>\n"
     )
     atomic.write_text(store.files["html"], "\n".join(parts), overwrite=True)
+
+
+def _in_both_themes(alt: str, pictures: Sequence[bytes]) -> str:
+    from napari_geosr.measure.html import png_source
+
+    light, dark = map(png_source, pictures)
+    return (
+        '<figure><picture><source media="(prefers-color-scheme: dark)" '
+        f'srcset="{dark}"><img alt="{alt}" src="{light}"></picture></figure>'
+    )
+
+
+def _volumes(done: Studied, names: Sequence[str], themes: Sequence[Theme]) -> list[str]:
+    """Histograms; nothing where all cells are of a release that kept none."""
+    key = "pore_volume_counts"
+    rows = [row for row in done.rows if row.get(key) and row["algorithm"] in names]
+    if not rows:
+        return []
+    true = done.reference.get(key) or []
+    pictures = [volumes_png(rows, names, true, VOLUMES_PER_DECADE, t) for t in themes]
+    return [
+        "<h2>Pore volumes</h2>",
+        _in_both_themes("Histograms of pore volumes", pictures),
+        "<p><small>Pores by volume, four classes a decade; grey: the "
+        "reference.</small></p>",
+    ]
 
 
 _KINDS = ("slice", "pores")

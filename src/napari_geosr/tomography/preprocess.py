@@ -23,6 +23,9 @@ from napari_geosr.tomography.stripes import StripeSettings, remove_stripes
 
 FloatArray = npt.NDArray[np.float32]
 
+#: Median transmission from which flat fields cannot be those of the scan; air is 1.
+_TOO_BRIGHT = 1.1
+
 
 @dataclass(frozen=True)
 class ClippingReport:
@@ -188,6 +191,13 @@ class Prepared:
             values[wrong] = 1
             fill(values, wrong)
         self._require_light(values, dead, start)
+        some = values.ravel()[:: max(1, values.size // 10_000)]
+        if scan.flats is not None and float(np.median(some)) > _TOO_BRIGHT:
+            notes += (
+                "Most pixels have more light behind the sample than in the flat "
+                "fields, so most attenuation is below zero: check that the flat "
+                "fields belong to these projections (exposure, energy, detector).",
+            )
         shaded = dead.all(axis=1)
         low = values < config.minimum_transmission
         np.maximum(values, config.minimum_transmission, out=values)
