@@ -62,8 +62,8 @@ def main() -> int:
         print(f"Not bundled: less than {least:g} dB above the best classical method.")
         return 1
     texts = yaml.safe_load((TEXTS / f"{name}.yaml").read_text(encoding="utf-8"))
-    training = _training(model.card, texts.pop("training"), work)
     out = arguments.out or zoo.bundled_folder() / name
+    training = _training(model.card, texts.pop("training"), work, out)
     card = _completed(model.card, texts, judged, training, network)
     _as_written(card, out / "train.yaml")
     if arguments.note:
@@ -124,14 +124,28 @@ def _as_written(card: ModelCard, recipe: Path) -> None:
         raise SystemExit(f"The model was not made with the settings in {recipe}.")
 
 
-def _training(card: ModelCard, said: dict[str, Any], work: Path) -> TrainingData:
+def _training(
+    card: ModelCard, said: dict[str, Any], work: Path, recipes: Path
+) -> TrainingData:
     cache = work / f"training-{card.name}.json"
     if not cache.exists():
-        settings = card.provenance["settings"]["training"]
-        sources = settings["source"]
-        made = reference.training_data(sources, settings["seed"], **said)
+        seed = card.provenance["settings"]["training"]["seed"]
+        sources = _all_sources(recipes, card.method)
+        made = reference.training_data(sources, seed, **said)
         cache.write_text(made.model_dump_json())
     return TrainingData.model_validate_json(cache.read_text())
+
+
+def _all_sources(recipes: Path, method: str) -> list[str]:
+    """What the model learned from, in trainings that it went on from as well."""
+    numbers: dict[str, list[int]] = {}
+    for recipe in sorted(recipes.glob("*.yaml")):
+        if recipe.name == bundle.CARD_FILE:
+            continue
+        for source in TrainJob.from_yaml_file(recipe, method).training.source:
+            _, kind, span = str(source).split(":")
+            numbers.setdefault(kind, []).extend(map(int, span.split("-")))
+    return [f"simulated:{k}:{min(n)}-{max(n)}" for k, n in numbers.items()]
 
 
 def _mixed_precision_error(network: nn.Module, sets: tuple[TestSet, ...]) -> float:
