@@ -331,3 +331,30 @@ def test_a_killed_process_that_was_not_reaped_does_not_write(writing):
 def test_there_must_be_something_to_go_on_with(tmp_path: Path):
     with pytest.raises(ConfigError, match="leave --continue out"):
         find_unfinished(tmp_path / "v.tif")
+
+
+def test_a_run_of_another_computer_is_told_by_the_age_of_its_journal(writing):
+    out, journal = writing
+    journal.note([(0, 1)])
+    path = change_journal(journal, host="another", pid=REAL_PID)
+    with pytest.raises(StillWrittenError, match="on another"):
+        find_unfinished(out)
+    old = path.stat().st_mtime - 2 * reconstruct_continued._SILENCE
+    os.utime(path, (old, old))
+    assert finished(find_unfinished(out)) == [[0, 1]]
+
+
+def test_a_part_of_a_killed_run_goes_when_another_part_holds_it(scan, tmp_path):
+    """Killed, gone on with and stopped: one file is left, and settings may be older."""
+    run(scan, stop_after=1, out=tmp_path / "v.tif")
+    (stopped,) = tmp_path.iterdir()
+    killed = tmp_path / ".v.00000000.partial.tif"
+    stopped.rename(killed)
+    rows = {"rows": [[0, 2]], "pid": 2**22 + 1, "host": socket.gethostname()}
+    journal_of(killed).write_text(json.dumps(rows), encoding="utf-8")
+    unfinished = find_unfinished(tmp_path / "v.tif")
+    last = dict(unfinished.provenance[-1])
+    last["settings"] = {k: v for k, v in last["settings"].items() if k != "engine"}
+    unfinished = unfinished.replace(provenance=(*unfinished.provenance[:-1], last))
+    run(scan, stop_after=1, out=tmp_path / "v.tif", unfinished=unfinished)
+    assert [p.name for p in tmp_path.iterdir()] == ["v.incomplete.tif"]

@@ -17,6 +17,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import (
     Cancelled,
     ConfigError,
+    FileError,
     ProjectionsError,
     TrainingError,
     VolumeError,
@@ -538,3 +539,15 @@ def test_pores_are_counted_by_volume():
 def test_tomogan_is_both_of_its_critics():
     config = settings(algorithms="fbp,tomogan")
     assert config.algorithms == ("fbp", "tomogan-js", "tomogan-w")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_folders_of_others_are_never_touched(scan, tmp_path, overwrite):
+    mine = tmp_path / "models" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("precious", encoding="utf-8")
+    bad = scan.replace(darks=np.asarray(scan.flats[:]), flats=scan.flats)
+    for given in (bad, scan):
+        with pytest.raises(FileError, match="holds models, but no study"):
+            run(given, tmp_path, settings(counts=(8,)), overwrite=overwrite)
+    assert [*tmp_path.rglob("*")] == [mine.parent, mine]

@@ -254,3 +254,11 @@ def test_flat_fields_of_another_exposure_are_doubted(rng):
     bright = projections.replace(data=8 * np.asarray(projections.data))
     _, report = prepare_rows(bright, 0, 3)
     assert any("more light behind the sample" in note for note in report.notes)
+
+
+def test_a_detector_that_is_half_in_the_dark_is_doubted(rng):
+    _lines, projections = known(rng)
+    flats = np.array(projections.flats)
+    flats[:, :, :8] = np.asarray(projections.darks)[0, :, :8]
+    _, report = prepare_rows(projections.replace(flats=flats), 0, 3)
+    assert any("twentieth of the detector" in note for note in report.notes)

@@ -22,6 +22,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.atomic import leftovers, remove, write_text
 from napari_geosr.io.output import Output
 from napari_geosr.io.suffixes import incomplete_path, suffix_of
+from napari_geosr.operations.reconstruct_config import ReconstructConfig
 from napari_geosr.operations.restore_continued import KeptPart
 from napari_geosr.operations.scan_identity import differences
 
@@ -31,6 +32,8 @@ Rows = tuple[int, int]
 _HOW = ("device", "memory", "threads")
 #: Seconds between two entries of the journal.
 _INTERVAL = 10.0
+#: Seconds after which a journal of another computer is taken for one of a dead run.
+_SILENCE = 600.0
 
 
 class StillWrittenError(ConfigError):
@@ -90,8 +93,8 @@ def find_unfinished(out: Path) -> Volume:
     for part, entry in journals:
         if _still_runs(entry, journal_of(part)):
             raise StillWrittenError(
-                f"A run still writes to {out.name} (process {entry['pid']}). Wait for "
-                "its end, or stop it."
+                f"A run still writes to {out.name} (process {entry.get('pid')} on "
+                f"{entry.get('host')}). Wait for its end, or stop it."
             )
     stopped = incomplete_path(out)
     if stopped.exists():
@@ -137,7 +140,10 @@ def _journal(partial: Path) -> dict[str, Any] | None:
 def _still_runs(entry: Mapping[str, Any], journal: Path) -> bool:
     """Whether the run that wrote a journal goes on; never one of this process."""
     pid, started = entry.get("pid"), entry.get("started")
-    if entry.get("host") != socket.gethostname() or not isinstance(pid, int):
+    if entry.get("host") != socket.gethostname():
+        # On a folder that computers share, only the journal's age tells.
+        return journal.exists() and time.time() - journal.stat().st_mtime < _SILENCE
+    if not isinstance(pid, int):
         return False
     if pid == os.getpid():
         return False
@@ -226,9 +232,11 @@ def kept_part(
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What two runs differ in that would show in the result; "" if in nothing."""
+    usual = ReconstructConfig().model_dump(mode="json")
 
     def seen(record: Mapping[str, Any]) -> dict[str, Any]:
-        settings = dict(record.get("settings") or {})
+        # What an earlier release did not know is as by default.
+        settings = {**usual, **(record.get("settings") or {})}
         return {
             "another rotation centre": (record.get("centre") or {}).get("column"),
             "other settings": {k: v for k, v in settings.items() if k not in _HOW},
@@ -246,7 +254,7 @@ def _entry_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def remove_unfinished(unfinished: Volume, finished: Path) -> None:
-    """Delete the file of the part, now that `finished` holds the whole."""
+    """Delete the file of the part, now that what is left for `finished` holds it."""
     path = unfinished.source
     if path is None:
         return

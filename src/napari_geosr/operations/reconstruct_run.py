@@ -147,14 +147,14 @@ def run_steps(
                 boxes = boxes_of(filled.rows, ready.shape)
                 output.blank([tuple(slice(*ends) for ends in box) for box in boxes])
                 path = output.keep_incomplete()
+    if path is not None and unfinished is not None and unfinished.source != path:
+        remove_unfinished(unfinished, Path(str(out)))
     if filled.error is not None:
         assert path is not None
         said = f"{filled.error} The finished part is kept as {path.name}."
         raise type(filled.error)(said) from filled.error
     if path is not None:
         result = io.read(path).replace(name=result.name, metadata=result.metadata)
-        if unfinished is not None and filled.complete:
-            remove_unfinished(unfinished, path)
     if output is not None and output.note:
         yield Warned(message=output.note)
     for line in filled.run.report.summary_lines():

@@ -98,6 +98,13 @@ class StudyStore:
             "scan": identity_of(record["inputs"]["projections"]),
         }
         before = self._before()
+        own = (self.cells, self.models, self.work)
+        taken = [path.name for path in own if path.exists()]
+        if before is None and taken:
+            raise FileError(
+                f"{self.folder} holds {' and '.join(taken)}, but no study: a study has "
+                "folders of these names itself. Choose another folder."
+            )
         changed = [] if before is None else _changed(before, essential)
         if changed and not overwrite:
             raise ConfigError(
@@ -106,15 +113,16 @@ class StudyStore:
             )
         self._is_new = before is None or bool(changed)
         if overwrite and self._is_new:
-            for path in (self.cells, self.models, self.work):
+            for path in own:
                 shutil.rmtree(path, ignore_errors=True)
         self._made_folder = not self.folder.exists()
-        with atomic.explained(self.files["json"]):
-            self.cells.mkdir(parents=True, exist_ok=True)
-            self.work.mkdir(exist_ok=True)
         self._record, self._essential = record, essential
-        if self._is_new:
-            self._write_json({"rows": []})
+        with atomic.explained(self.files["json"]):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self._is_new:  # first: the folders are known to be a study's by it
+                self._write_json({"rows": []})
+            self.cells.mkdir(exist_ok=True)
+            self.work.mkdir(exist_ok=True)
 
     def leave_nothing(self) -> None:
         """Remove what a study left that failed before it had anything to keep."""

@@ -25,6 +25,8 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Median transmission from which flat fields cannot be those of the scan; air is 1.
 _TOO_BRIGHT = 1.1
+#: Share of detector pixels without light from which gaps are more than single pixels.
+_MANY_DEAD = 0.05
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,12 @@ class Prepared:
                 "fields belong to these projections (exposure, energy, detector).",
             )
         shaded = dead.all(axis=1)
+        if dead[~shaded].size and dead[~shaded].mean() > _MANY_DEAD:
+            notes += (
+                "More than a twentieth of the detector got no light in the flat "
+                "field; what is interpolated over wide gaps is not measured. Check "
+                "flat and dark fields, or crop the projections to what was lit.",
+            )
         low = values < config.minimum_transmission
         np.maximum(values, config.minimum_transmission, out=values)
         np.log(values, out=values)
