@@ -89,12 +89,7 @@ class Degraded:
 
     def place(self, key: str) -> dict[str, Any]:
         """Shape and place of one of them, for the report."""
-        grid = self.grids[key]
-        return {
-            "shape": list(grid.shape),
-            "voxel_size": grid.voxel_size.tolist(),
-            "origin": grid.origin.tolist(),
-        }
+        return self.grids[key].to_record()
 
     def write(
         self,

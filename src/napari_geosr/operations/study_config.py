@@ -35,6 +35,14 @@ def _known_algorithms() -> list[str]:
     return [name.replace("_", "-") for name in ALGORITHMS.names()]
 
 
+def _variants(word: str) -> list[str]:
+    """An algorithm, or all that begin with its name: tomogan has two critics."""
+    known = _known_algorithms()
+    if word in known:
+        return [word]
+    return [name for name in known if name.startswith(f"{word}-")] or [word]
+
+
 class StudyConfig(Config):
     """Which numbers of projections are tried, by which algorithms, and how judged."""
 
@@ -188,18 +196,8 @@ class StudyConfig(Config):
         if not isinstance(words, list | tuple):
             return value
         split = [w.strip() for word in words for w in str(word).split(",")]
-        known = _known_algorithms()
-        # tomogan: with either critic.
-        split = [
-            name
-            for word in split
-            for name in (
-                [word]
-                if word in known
-                else [n for n in known if n.startswith(f"{word}-")] or [word]
-            )
-        ]
-        return tuple(dict.fromkeys(word for word in split if word))
+        named = [name for word in split if word for name in _variants(word)]
+        return tuple(dict.fromkeys(named))
 
     @field_validator("algorithms")
     @classmethod

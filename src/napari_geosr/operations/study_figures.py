@@ -81,25 +81,9 @@ def curves_png(
             axes.set_ylim(bottom=0)
         elif key == "seconds" and axes.lines:
             axes.set_yscale("log")
-        axes.tick_params(which="both", colors=ink, labelsize=8)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(ink)
+        _frame(axes, ink)
     figure.supxlabel("projections", color=ink, fontsize=10)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    if handles:
-        figure.legend(
-            handles,
-            labels,
-            loc="outside upper center",
-            ncols=min(8, len(handles)),
-            frameon=False,
-            labelcolor=ink,
-            fontsize=9,
-        )
-    stream = BytesIO()
-    canvas.print_png(stream)
-    return stream.getvalue()
+    return _finished(figure, canvas, panels[0, 0], ink)
 
 
 def volumes_png(
@@ -154,15 +138,25 @@ def volumes_png(
                 )
         axes.set_xscale("log")
         axes.set_title(f"{n} projections", color=ink, fontsize=9.5)
-        axes.tick_params(which="both", colors=ink, labelsize=8)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(ink)
+        _frame(axes, ink)
     if true:
         panels[0, 0].set_ylim(top=2 * max(true))
     figure.supxlabel("volume of a pore (voxels)", color=ink, fontsize=10)
     figure.supylabel("pores", color=ink, fontsize=10)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
+    return _finished(figure, canvas, panels[0, 0], ink)
+
+
+def _frame(axes: Any, ink: str) -> None:
+    """Axes on the left and below alone, in the colour of the text."""
+    axes.tick_params(which="both", colors=ink, labelsize=8)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(ink)
+
+
+def _finished(figure: Any, canvas: Any, axes: Any, ink: str) -> bytes:
+    """The picture as PNG, with the legend of `axes` above it."""
+    handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(
             handles,

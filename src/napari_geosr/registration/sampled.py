@@ -50,6 +50,14 @@ class Grid:
         size, origin = np.array(volume.voxel_size), np.array(volume.origin)
         return cls(volume.shape, size, origin)
 
+    def to_record(self) -> dict[str, Any]:
+        """What a report keeps of it."""
+        return {
+            "shape": list(self.shape),
+            "voxel_size": self.voxel_size.tolist(),
+            "origin": self.origin.tolist(),
+        }
+
     @property
     def centre(self) -> npt.NDArray[np.float64]:
         """The middle of the field of view."""
