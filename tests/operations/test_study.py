@@ -35,7 +35,7 @@ from napari_geosr.operations.study_judge import (
     reference_steps,
     volume_counts,
 )
-from napari_geosr.operations.study_savings import computing, fewest, savings
+from napari_geosr.operations.study_taken import Taken
 
 N, ROWS, VIEWS = 32, 24, 48
 
@@ -164,14 +164,14 @@ def test_stopped_and_gone_on_with_it_gives_the_same_table(scan, tmp_path, monkey
         stop_after_a_cell(scan, stopped, config)
     assert [p.name for p in (stopped / "cells").glob("*.json")] == ["8-fbp.json"]
     made = []
-    few = study_cells.few_projections
+    real = study_cells.take
     monkeypatch.setattr(
         study_cells,
-        "few_projections",
-        lambda scan, count, config: made.append(count) or few(scan, count, config),
+        "take",
+        lambda scan, taken, config: made.append(taken) or real(scan, taken, config),
     )
     again, _ = run(scan, stopped, config)
-    assert made == [12, 24]
+    assert made == [Taken(12), Taken(24)]
     assert [*map(without_times, again.rows)] == [*map(without_times, whole.rows)]
 
 
@@ -354,48 +354,6 @@ def test_settings_of_the_least_error_on_rows_that_are_not_judged(
     assert {first < end <= ROWS // 2 for first, end in tried.values()} == {True}
 
 
-@pytest.mark.parametrize("light", ["one", "all"])
-def test_continuous_views_are_means(scan, light):
-    config = settings(acquisition="continuous", light=light)
-    few, note = study_cells.few_projections(scan, 12, config)
-    assert note == ""
-    assert few.n_angles == 12
-    np.testing.assert_allclose(np.diff(few.angles), 15.0)
-    counts, dark = np.asarray(scan.data[:4], float), np.asarray(scan.darks[:], float)
-    flat = np.asarray(scan.flats[:], float).mean(0) - dark.mean(0)
-    wanted = (counts.mean(0) - dark.mean(0)) / flat
-    level = np.asarray(few.darks[:], float).mean(0)
-    beam = np.asarray(few.flats[:], float).mean(0) - level
-    found = (np.asarray(few.data[0], float) - level) / beam
-    noise = np.std(found - wanted)
-    # A quick view has a quarter of the light, so a noise of its own.
-    assert (noise > 0.005) if light == "one" else (noise < 0.005)
-    assert found.mean() == pytest.approx(wanted.mean(), abs=0.01)
-
-
-def test_line_integrals_cannot_be_thinned(scan, tmp_path):
-    flats, darks = (np.asarray(f[:], float).mean(0) for f in (scan.flats, scan.darks))
-    light = (np.asarray(scan.data[:], float) - darks) / (flats - darks)
-    lines = scan.replace(
-        data=-np.log(np.clip(light, 1e-3, None)).astype(np.float32),
-        flats=None,
-        darks=None,
-        is_line_integrals=True,
-    )
-    config = settings(acquisition="continuous", counts=(12,), sample="circle")
-    few, note = study_cells.few_projections(lines, 12, config)
-    assert few.n_angles == 12
-    assert "holds no counts" in note
-    result, steps = run(lines, tmp_path, config)
-    assert [s.message for s in steps if isinstance(s, Warned)].count(note) == 1
-    # Nobody saves time by views that have all of the light.
-    assert result.savings[1]["time_factor"] == 1
-    assert result.savings[1]["data_factor"] == 4
-    page = result.files["html"].read_text(encoding="utf-8")
-    assert "with all of their light" in page
-    assert "with the light of one projection" not in page
-
-
 def test_what_is_refused(scan, files, tmp_path):
     truth = io.read(files["truth"])
     with pytest.raises(ConfigError, match=r"48 projections, and 48 were.*--counts"):
@@ -468,28 +426,6 @@ def test_a_study_of_an_earlier_release_is_gone_on_with(scan, tmp_path):
         run(scan.replace(darks=None), tmp_path, settings(counts=(8,)))
 
 
-def test_savings_follow_the_published_factors(scan):
-    full, half, sixth = savings(scan, settings())
-    assert full["synchrotron_kilowatt_hours"] == 300
-    assert full["synchrotron_kilograms_co2eq"] == pytest.approx(18)
-    assert full["laboratory_kilowatt_hours"] == 5
-    assert full["laboratory_kilograms_co2eq"] == pytest.approx(0.3)
-    assert half["time_factor"] == half["data_factor"] == 2
-    assert sixth["time_factor"] == pytest.approx(6)
-    assert sixth["synchrotron_kilograms_co2eq"] == pytest.approx(3)
-    assert sixth["bytes"] == 8 * ROWS * scan.n_columns * 2
-    slow = savings(scan, settings(acquisition="continuous", light="all"))[1]
-    assert (slow["time_factor"], slow["data_factor"]) == (1, 2)
-    row = {"seconds": 1800, "training_seconds": 1800}
-    assert computing(row, settings()) == {
-        "computing_kilowatt_hours": pytest.approx(0.3),
-        "computing_kilograms_co2eq": pytest.approx(0.018),
-    }
-    # A quarter of the rows is judged: four times the seconds, and one training.
-    whole = computing(row, settings(), 0.25)["computing_kilowatt_hours"]
-    assert whole == pytest.approx(0.3 / 2 * 5)
-
-
 def test_computing_is_for_as_many_rows_as_the_scan_saves(done):
     judged = (ROWS - ROWS // 2 - 2) / ROWS
     for row in done.rows:
@@ -508,17 +444,6 @@ def test_the_psnr_is_that_of_the_sample_and_of_its_contrast(rng):
     steps = judged_steps(found, reference, settings(threshold=1.0), never_stop)
     figures, _ = run_to_end(steps)
     assert figures["psnr"] == pytest.approx(20 * np.log10(2.0 / 0.1), abs=1e-3)
-
-
-def test_fewest_is_right_from_there_on():
-    config = settings(counts=(10, 20, 30), algorithms=("fbp", "tv", "sirt"))
-    errors = {"fbp": (0.01, 0.2, -0.04), "tv": (0.2, -0.03, 0.0), "sirt": (0, 0, 0.06)}
-    rows = [
-        {"projections": count, "algorithm": name, "porosity_error": error}
-        for name, found in errors.items()
-        for count, error in zip((10, 20, 30), found, strict=True)
-    ]
-    assert fewest(rows, config, 60) == {"fbp": 30, "tv": 20, "sirt": None}
 
 
 def test_every_algorithm_says_what_it_is():

@@ -54,7 +54,7 @@ def study_projections(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Find how few projections still give the right pores, by which algorithm."""
+    """Find how little of a scan still gives the right pores, by which algorithm."""
     from napari_geosr.cli.console import print_json, run_command
     from napari_geosr.operations.inputs import open_volume
     from napari_geosr.operations.reconstruct import open_projections
@@ -79,6 +79,7 @@ def study_projections(
                 "reference": done.reference,
                 "savings": done.savings,
                 "fewest": done.fewest,
+                "least": done.least,
                 "files": {key: str(path) for key, path in done.files.items()},
                 "warnings": warnings,
             }
@@ -93,10 +94,11 @@ def _print(done: Studied) -> None:
     from rich.markup import escape
 
     from napari_geosr.operations.study_report import terminal_table
+    from napari_geosr.operations.study_taken import Taken
 
     console = Console()
     console.print(terminal_table(done), highlight=False)
-    for name, count in done.fewest.items():
-        text = "none of these numbers" if count is None else f"{count} projections"
+    for name, least in done.least.items():
+        text = "none of these" if least is None else Taken.of(least).title
         console.print(f"{escape(name)}: right porosity from {text}", highlight=False)
     print(f"report: {done.files['html']}")

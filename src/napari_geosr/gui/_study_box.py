@@ -258,8 +258,8 @@ class StudyBox(StudyWidgets):
 
     def _show_progress(self, watch: StudyWatch) -> None:
         self.result.set_rows(watch.rows, watch.config.tolerance)
-        cells = len(watch.config.counts) * len(watch.config.algorithms)
         status, done = watch.status, len(watch.rows)
+        cells = watch.n_cells
         self.progress.setRange(0, cells if done else 0)
         self.progress.setValue(done)
         if status.state == "done":

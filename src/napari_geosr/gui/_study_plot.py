@@ -1,4 +1,4 @@
-"""A figure of a study over the number of projections: a curve for each algorithm."""
+"""A figure of a study over projections or exposure: a curve for each algorithm."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_geosr.gui._histogram import linear_ticks, tick_text
 from napari_geosr.gui._loss_plot import curve_colors
+from napari_geosr.operations.study_taken import Taken, is_over_exposure, share_text
 
 _HEIGHT, _DOT = 150, 2.5
 #: Of the span of the values, free above and below them.
@@ -60,11 +61,14 @@ class StudyPlot(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._curves: dict[str, list[tuple[int, float]]] = {}
+        self._curves: dict[str, list[tuple[float, float]]] = {}
+        self._over = "projections"
         self._figure = FIGURES["porosity_error"]
         self._tolerance: float | None = None
         self.setAccessibleName("Curves of the study")
-        self.setToolTip("A figure over the number of projections, by algorithm.")
+        self.setToolTip(
+            "A figure over the number of projections, or their exposure, by algorithm."
+        )
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def sizeHint(self) -> QSize:
@@ -77,8 +81,8 @@ class StudyPlot(QWidget):
         """With room for each further row of the legend."""
         return int(_HEIGHT + (self._legend_rows() - 1) * self.fontMetrics().height())
 
-    def curves(self) -> dict[str, list[tuple[int, float]]]:
-        """Points of each curve that is shown: numbers of projections and values."""
+    def curves(self) -> dict[str, list[tuple[float, float]]]:
+        """Points of each curve that is shown: projections, or exposure, and values."""
         return self._curves
 
     def set_rows(
@@ -90,11 +94,22 @@ class StudyPlot(QWidget):
         """Show the figure `name` of rows; `tolerance`, in its unit, as dotted lines."""
         self._figure, self._tolerance = FIGURES[name], tolerance
         self._curves = {}
-        for row in sorted(rows, key=lambda row: int(row["projections"])):
+        over_exposure = is_over_exposure(rows)
+        self._over = "% of the exposure" if over_exposure else "projections"
+        for row in rows:
             value = row.get(name)
-            if isinstance(value, int | float) and math.isfinite(value):
-                point = int(row["projections"]), value * self._figure.factor
-                self._curves.setdefault(str(row["title"]), []).append(point)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                continue
+            taken, title = Taken.of(row), str(row["title"])
+            x: float = taken.projections
+            if over_exposure:
+                x = 100 * taken.exposure
+            elif taken.exposure < 1:
+                title += f" at {share_text(taken.exposure)}"
+            point = x, value * self._figure.factor
+            self._curves.setdefault(title, []).append(point)
+        for points in self._curves.values():
+            points.sort()
         self.setAccessibleDescription(self._describe())
         self.updateGeometry()
         self.update()
@@ -102,10 +117,11 @@ class StudyPlot(QWidget):
     def _describe(self) -> str:
         said = [
             f"{title}: "
-            + ", ".join(f"{self._figure.text(y)} from {x}" for x, y in points)
+            + ", ".join(f"{self._figure.text(y)} from {x:g}" for x, y in points)
             for title, points in self._curves.items()
         ]
-        return f"{self._figure.title}. {'; '.join(said) or 'Nothing is known yet'}."
+        what = f"{self._figure.title}, by {self._over}"
+        return f"{what}. {'; '.join(said) or 'Nothing is known yet'}."
 
     def _legend_rows(self) -> int:
         return max(1, math.ceil(len(self._curves) / 2))
@@ -164,7 +180,9 @@ class StudyPlot(QWidget):
             )
 
         unit = f" ({self._figure.unit})" if self._figure.unit else ""
-        painter.drawText(QPointF(2, metrics.ascent()), f"{self._figure.title}{unit}")
+        over = "" if self._over == "projections" else f", by {self._over}"
+        title = f"{self._figure.title}{unit}{over}"
+        painter.drawText(QPointF(2, metrics.ascent()), title)
         painter.drawLine(rect.topLeft(), rect.bottomLeft())
         painter.drawLine(rect.bottomLeft(), rect.bottomRight())
         for tick in ticks:
@@ -198,14 +216,14 @@ class StudyPlot(QWidget):
             painter.drawLine(QPointF(rect.left(), y), QPointF(rect.right(), y))
 
     def _paint_counts(
-        self, painter: QPainter, rect: QRectF, counts: Sequence[int], place: Any
+        self, painter: QPainter, rect: QRectF, counts: Sequence[float], place: Any
     ) -> None:
         """The numbers of projections, as many as there is room for, the ends first."""
         metrics = self.fontMetrics()
         base = rect.bottom() + metrics.ascent() + 3
         taken: list[tuple[float, float]] = []
         for count in (counts[0], counts[-1], *counts[1:-1]):
-            word = str(count)
+            word = f"{count:g}"
             width = metrics.horizontalAdvance(word)
             left = place(count, 0).x() - width / 2
             right = left + width

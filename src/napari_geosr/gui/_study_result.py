@@ -17,9 +17,10 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.gui._labelled import add_row, combo, form_layout
 from napari_geosr.gui._study_plot import FIGURES, StudyPlot
+from napari_geosr.operations.study_taken import Taken
 
 _COLUMNS = (
-    ("Views", "Number of projections."),
+    ("Views", "Number of projections, and their exposure where it is shorter."),
     ("Algorithm", "Algorithm."),
     ("Porosity", "Share of pores in the sample."),
     ("Error", "Relative to the reference."),
@@ -92,7 +93,7 @@ class StudyResult(QWidget):
 
 def _texts(row: Mapping[str, Any]) -> list[str]:
     """The cells of a row; a dash where nothing is known."""
-    start = [str(row["projections"]), str(row["title"])]
+    start = [Taken.of(row).short, str(row["title"])]
     if "failed" in row:
         return [*start, "failed", "", ""]
     return [

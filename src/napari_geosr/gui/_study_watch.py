@@ -12,6 +12,7 @@ from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.operations.study_config import StudyConfig
 from napari_geosr.operations.study_job import RESULT
 from napari_geosr.operations.study_store import StudyStore
+from napari_geosr.operations.study_taken import Taken, all_taken
 
 
 class StudyWatch:
@@ -25,7 +26,7 @@ class StudyWatch:
 
     def __init__(self, path: Path) -> None:
         self._watch = JobWatch(path)
-        self._found: dict[tuple[int, str], dict[str, Any]] = {}
+        self._found: dict[tuple[Taken, str], dict[str, Any]] = {}
         self.config = StudyConfig()
         self.rows: list[dict[str, Any]] = []
         self._store = StudyStore(self.path / RESULT)
@@ -57,6 +58,12 @@ class StudyWatch:
         return self._watch.wish != ""
 
     @property
+    def n_cells(self) -> int:
+        """Cells of the study; before the first is done, as the settings say."""
+        asked = len(all_taken(self.config)) * len(self.config.algorithms)
+        return self.status.total or asked
+
+    @property
     def report(self) -> Path | None:
         """The page with all figures, where the study is done."""
         result = self.status.result
@@ -79,20 +86,25 @@ class StudyWatch:
             pass
         settings = self._watch.folder.values().get("settings")
         self.config = StudyConfig.from_mapping(settings or {})
-        cells = [(n, name) for n in self.config.counts for name in self._names()]
+        cells = [
+            (taken, name)
+            for taken in all_taken(self.config)
+            for name in self.config.algorithms
+        ]
         for cell in cells:
             if cell not in self._found and (row := self._store.row(*cell)) is not None:
                 self._found[cell] = row
         self.rows = [self._found[cell] for cell in cells if cell in self._found]
 
-    def _names(self) -> tuple[str, ...]:
-        return self.config.algorithms
-
     def conclusion(self) -> str:
-        """From how many projections on each algorithm gives the right porosity."""
+        """What each algorithm needs for the right porosity."""
         try:
             text = self._store.files["json"].read_text(encoding="utf-8")
-            fewest = dict(json.loads(text)["fewest"])
+            values = json.loads(text)
+            least = {
+                name: None if found is None else Taken.of(found)
+                for name, found in values["least"].items()
+            }
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise GeoSRError(
                 f"{self._store.files['json']} cannot be read ({error}). Start the "
@@ -100,9 +112,9 @@ class StudyWatch:
             ) from error
         titles = {row["algorithm"]: row["title"] for row in self.rows}
         found = [
-            f"{titles.get(name, name)} {count}"
-            for name, count in fewest.items()
-            if count is not None
+            f"{titles.get(name, name)} {taken.short}"
+            for name, taken in least.items()
+            if taken is not None
         ]
         words = ", ".join(found) if found else "none of these numbers"
-        return f"Fewest projections with the right porosity: {words}."
+        return f"Least projections with the right porosity: {words}."

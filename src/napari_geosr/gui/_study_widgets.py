@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 #: What is asked first; energy and CO2eq stand by themselves, all else under *Other*.
-_ABOVE = ("counts", "algorithms", "acquisition", "steps")
+_ABOVE = ("counts", "exposure", "algorithms", "acquisition", "steps")
 _FACTORS = (
     "scan_hours",
     "synchrotron_kilowatts",
@@ -42,9 +42,9 @@ _FACTORS = (
     "kilograms_per_kilowatt_hour",
 )
 _ABOUT = (
-    "Reconstructs from fewer projections, by several algorithms, and compares "
-    "porosity, pores and image with what all projections give, or with a reference. "
-    "It runs in a process of its own, which goes on when napari is closed."
+    "Reconstructs from fewer or shorter projections, by several algorithms, and "
+    "compares porosity, pores and image with what all projections give, or with a "
+    "reference. It runs in a process of its own, which goes on when napari is closed."
 )
 
 

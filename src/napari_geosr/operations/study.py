@@ -1,7 +1,7 @@
-"""How few projections still give the right pores, by which algorithm.
+"""How few projections, of how short an exposure, still give the right pores, by what.
 
-Every cell of the study is a number of projections and an algorithm. A finished cell is
-kept, so that a study which was stopped or killed goes on where it was.
+Every cell of the study is a number of projections, an exposure and an algorithm. A
+finished cell is kept, so that a study which was stopped or killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct import open_projections
 from napari_geosr.operations.reconstruct_continued import StillWrittenError
 from napari_geosr.operations.study_algorithms import module_of
-from napari_geosr.operations.study_cells import Bench, Cell, Outcome, few_projections
+from napari_geosr.operations.study_cells import Bench, Cell, Outcome
 from napari_geosr.operations.study_config import StudyConfig
 from napari_geosr.operations.study_judge import Reference, judged_steps, own_figures
 from napari_geosr.operations.study_reference import (
@@ -53,6 +53,7 @@ from napari_geosr.operations.study_setup import (
     shape_of,
 )
 from napari_geosr.operations.study_store import StudyStore
+from napari_geosr.operations.study_taken import Taken, all_taken, take
 
 __all__ = ["CellDone", "Studied", "StudyConfig", "study", "study_steps"]
 
@@ -67,7 +68,7 @@ def study_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
-    """Try every number of projections with every algorithm.
+    """Try every number of projections and every exposure with every algorithm.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def study_steps(
         The whole scan.
     out : path
         Folder for the results. A study of the same scan and settings that is there is
-        gone on with; numbers of projections and algorithms may be added to it.
+        gone on with; numbers of projections, exposures and algorithms may be added.
     reference : Volume, optional
         The truth, (row, N, N) in the place of the reconstruction; by default what all
         projections give by filtered back-projection is compared with.
@@ -133,7 +134,7 @@ def study(
     mask: Volume | None = None,
     **settings: Any,
 ) -> Studied:
-    """Study how few projections give the right pores; see :func:`study_steps`.
+    """Study how little of a scan gives the right pores; see :func:`study_steps`.
 
     Parameters
     ----------
@@ -160,7 +161,8 @@ def _whole_steps(
     bench: Bench = yield from relay(
         bench_steps(scan, config, store, shape, should_stop)
     )
-    _, note = few_projections(scan, min(config.counts), config)
+    least = Taken(min(config.counts), min(config.exposure))
+    _, note = take(scan, least, config)
     if note:
         yield Warned(message=note)
     yield StageStarted(message="Reconstructing from all projections")
@@ -170,6 +172,7 @@ def _whole_steps(
         judge_steps(bench, full, reference, mask, should_stop)
     )
     row = full_row(bench, judge, seconds)
+    whole = Taken(scan.n_angles)
     store.keep_reference(judge_pictures(judge, config))
     if reference is not None:
         voxels = np.asarray(full.data)
@@ -177,9 +180,9 @@ def _whole_steps(
             judged_steps(voxels, judge, config, should_stop)
         )
         row.update(figures)
-        store.keep_pictures(scan.n_angles, FULL, pictures)
+        store.keep_pictures(whole, FULL, pictures)
     else:
-        store.keep_pictures(scan.n_angles, FULL, judge_pictures(judge, config))
+        store.keep_pictures(whole, FULL, judge_pictures(judge, config))
     return bench, judge, row
 
 
@@ -189,29 +192,28 @@ def _cells_steps(
     """Every cell that is not finished yet; a cell that fails ends no study."""
     config = bench.config
     cells = [
-        Cell(bench, count, name)
-        for count in config.counts
+        Cell(bench, taken, name)
+        for taken in all_taken(config, bench.scan.n_angles)
         for name in config.algorithms
     ]
     rows = []
     for i, cell in enumerate(cells, start=1):
         if should_stop():
             raise Cancelled(f"Stopped after {i - 1} of {len(cells)} cells.")
-        row = store.row(cell.count, cell.name)
+        row = store.row(cell.taken, cell.name)
         if row is None:
             title = module_of(cell.name).TITLE
             yield StageStarted(
-                message=f"{i} of {len(cells)}: {title}, {cell.count} projections"
+                message=f"{i} of {len(cells)}: {title}, {cell.taken.title}"
             )
             row = yield from _cell_steps(cell, title, judge, store, should_stop)
             if "failed" in row:
                 yield Warned(
-                    message=f"{title} from {cell.count} projections failed: "
-                    f"{row['failed']}"
+                    message=f"{title} from {cell.taken.title} failed: {row['failed']}"
                 )
         rows.append(row)
         yield CellDone(i, len(cells), row=row)
-        last = i == len(cells) or cells[i].count != cell.count
+        last = i == len(cells) or cells[i].taken != cell.taken
         if last and not any("failed" in r for r in rows):
             shutil.rmtree(cell.folder, ignore_errors=True)
     return rows
@@ -222,7 +224,8 @@ def _cell_steps(
 ) -> Generator[Step, None, dict[str, Any]]:
     """Reconstruct and judge one cell, and keep it."""
     row: dict[str, Any] = {
-        "projections": cell.count,
+        "projections": cell.taken.projections,
+        "exposure": cell.taken.exposure,
         "algorithm": cell.name,
         "title": title,
     }

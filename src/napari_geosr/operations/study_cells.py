@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr import io
-from napari_geosr.core.errors import Cancelled, ProjectionsError
+from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     ResultReady,
@@ -23,7 +23,6 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
-from napari_geosr.operations.projection_pairs import fewer_views, thinned
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     Reconstructed,
@@ -31,6 +30,7 @@ from napari_geosr.operations.reconstruct import (
 )
 from napari_geosr.operations.reconstruct_continued import left_unfinished
 from napari_geosr.operations.study_config import StudyConfig
+from napari_geosr.operations.study_taken import Taken, left_over, take
 
 Rows = tuple[int, int]
 Voxels = npt.NDArray[np.float32]
@@ -168,16 +168,16 @@ class Bench:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """So many projections and one algorithm."""
+    """What is taken of the scan, and one algorithm."""
 
     bench: Bench
-    count: int
+    taken: Taken
     name: str
 
     @property
     def folder(self) -> Path:
-        """For what cells of the same number of projections share."""
-        return self.bench.folder / str(self.count)
+        """For what cells of the same projections and exposure share."""
+        return self.bench.folder / self.taken.label
 
     @property
     def options(self) -> dict[str, Any]:
@@ -185,8 +185,24 @@ class Cell:
         return dict(self.bench.config.options.get(self.name, {}))
 
     def scan(self) -> Projections:
-        """The scan with few projections."""
-        return few_projections(self.bench.scan, self.count, self.bench.config)[0]
+        """What is taken of the whole scan."""
+        return take(self.bench.scan, self.taken, self.bench.config)[0]
+
+    def target_steps(
+        self, rows: Rows, should_stop: ShouldStop
+    ) -> Generator[Step, None, Path]:
+        """Reconstruct rows from all projections, with light that the cell did not have.
+
+        Where the exposure is the whole one, from the whole scan.
+        """
+        bench = self.bench
+        if self.taken.exposure == 1:
+            path, _ = yield from bench.full_steps(rows, should_stop)
+            return path
+        rest = left_over(bench.scan, self.taken, bench.config)
+        path = self.folder / f"rest-{rows[0]}-{rows[1]}.ome.tif"
+        path, _ = yield from bench.kept_steps(rest, rows, path, should_stop)
+        return path
 
     def classical_steps(
         self,
@@ -229,12 +245,12 @@ class Cell:
         candidates: Sequence[Mapping[str, Any]],
         should_stop: ShouldStop,
     ) -> Generator[Step, None, dict[str, Any]]:
-        """The candidate nearest to the full reconstruction."""
+        """The candidate nearest to the reconstruction from all projections."""
         taught = self.bench.taught
         assert taught is not None
         n = min(_TUNING_ROWS, taught[1] - taught[0])
         first = (taught[0] + taught[1] - n) // 2
-        path, _ = yield from self.bench.full_steps(taught, should_stop)
+        path = yield from self.target_steps(taught, should_stop)
         at = first - taught[0]
         wanted = np.asarray(io.read(path).data[at : at + n])
         errors = []
@@ -256,38 +272,3 @@ class Cell:
         from napari_geosr.operations.study_training import learned_steps
 
         return learned_steps(self, method, settings, should_stop)
-
-
-def few_projections(
-    scan: Projections, count: int, config: StudyConfig
-) -> tuple[Projections, str]:
-    """A scan of `count` projections out of the whole one, and what is to be said of it.
-
-    Raises
-    ------
-    ProjectionsError
-        If there are not so many.
-    """
-    scan, note = _exposed(scan, count, config)
-    return fewer_views(scan, count, config.acquisition), note
-
-
-def as_taken(scan: Projections, config: StudyConfig) -> StudyConfig:
-    """The settings with the light that views have, where another was asked for."""
-    _, note = _exposed(scan, min(config.counts), config)
-    return config.model_copy(update={"light": "all"}) if note else config
-
-
-def _exposed(
-    scan: Projections, count: int, config: StudyConfig
-) -> tuple[Projections, str]:
-    """The scan with as much light as was asked for, and a note where that cannot be."""
-    if config.acquisition == "continuous" and config.light == "one":
-        try:
-            return thinned(scan, count / scan.n_angles, seed=config.seed), ""
-        except ProjectionsError:
-            return scan, (
-                "The scan holds no counts, so the views of continuous scans have the "
-                "light of all projections that they are the mean of (light: all)."
-            )
-    return scan, ""

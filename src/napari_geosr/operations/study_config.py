@@ -12,12 +12,14 @@ from napari_geosr.operations.inputs import COMMAS, numbers_from
 from napari_geosr.operations.memory_setting import MemoryBudget
 from napari_geosr.operations.projection_inputs import AxisColumn
 from napari_geosr.operations.study_algorithms import ALGORITHMS, checked_options
+from napari_geosr.operations.training_scans import CountsPerPhoton
 from napari_geosr.tomography.filters import FilterName
 from napari_geosr.tomography.preparation_config import StripeRemoval
 
 #: What changes nothing that was computed: figures are made anew from finished cells.
 _LATE = (
     "counts",
+    "exposure",
     "algorithms",
     "scan_hours",
     "synchrotron_kilowatts",
@@ -29,6 +31,10 @@ _LATE = (
     "threads",
     "memory",
 )
+
+
+#: A photon in a thousand: less is no picture.
+_SHORTEST = 0.001
 
 
 def _known_algorithms() -> list[str]:
@@ -51,6 +57,12 @@ class StudyConfig(Config):
         title="Projections",
         description="Numbers of projections to try, e.g. 50,75,100,150,250.",
     )
+    exposure: Annotated[tuple[float, ...], COMMAS] = Field(
+        (1.0,),
+        title="Exposure",
+        description="Shares of each projection's exposure to try, e.g. 1,0.3,0.1; of "
+        "scans that hold counts.",
+    )
     algorithms: Annotated[tuple[str, ...], COMMAS] = Field(
         ("fbp", "sirt", "tv"),
         title="Algorithms",
@@ -69,6 +81,7 @@ class StudyConfig(Config):
         description="One: as much as one projection has (a quick scan); all: of all "
         "projections it is the mean of (a slow scan).",
     )
+    counts_per_photon: CountsPerPhoton = "auto"
     threshold: Literal["otsu", "multi-otsu", "li", "triangle"] | float = Field(
         "otsu",
         title="Threshold",
@@ -188,6 +201,18 @@ class StudyConfig(Config):
         if not value or min(value) < 2:
             raise ValueError("give numbers from 2 on, e.g. 50,75,100")
         return tuple(sorted(set(value)))
+
+    @field_validator("exposure", mode="before")
+    @classmethod
+    def _read_exposure(cls, value: Any) -> Any:
+        return numbers_from(value, float, "1,0.3,0.1")
+
+    @field_validator("exposure")
+    @classmethod
+    def _check_exposure(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or not all(_SHORTEST <= share <= 1 for share in value):
+            raise ValueError(f"give shares of {_SHORTEST:g} … 1, e.g. 1,0.3,0.1")
+        return tuple(sorted(set(value), reverse=True))
 
     @field_validator("algorithms", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Pictures of a study's report: curves over the number of projections, and slices."""
+"""Pictures of a study's report: curves over projections or exposure, and slices."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from napari_geosr.operations.study_taken import Taken, is_over_exposure, share_text
 
 Theme = Literal["light", "dark"]
 Picture = npt.NDArray[np.uint8]
@@ -26,6 +28,8 @@ _COLOURS = (
     "#9467bd",
 )
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+#: Of exposures, the longest first.
+_LINES = ("-", "--", "-.", ":")
 #: What is drawn: key, title, factor, and whether sign or place matters less than size.
 _PANELS: tuple[tuple[str, str, float, bool], ...] = (
     ("porosity_error", "|porosity error| (%)", 100, True),
@@ -49,7 +53,9 @@ def curves_png(
 ) -> bytes:
     """Every figure over the number of projections, a line for each algorithm.
 
-    The porosity that is called right is shaded, up to the relative `tolerance`.
+    Shorter exposures have broken lines; where one number of projections alone was
+    tried, figures are over the exposure. The porosity that is called right is shaded,
+    up to the relative `tolerance`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -58,20 +64,23 @@ def curves_png(
     figure = Figure(figsize=(11, 5.8), dpi=110, layout="constrained", facecolor=paper)
     canvas: Any = FigureCanvasAgg(figure)
     panels: Any = figure.subplots(2, 4)
+    lines, word = curves_over(rows, names)
     for axes, (key, title, factor, absolute) in zip(
         panels.ravel(), _PANELS, strict=True
     ):
         axes.set_facecolor(paper)
-        for i, name in enumerate(names):
-            points = _points(rows, name, key, factor, absolute)
+        for (name, style), line in lines.items():
+            points = _points(line, key, factor, absolute)
             if points:
+                i = names.index(name)
                 axes.plot(
                     *zip(*points, strict=True),
                     color=_COLOURS[i % len(_COLOURS)],
                     marker=_MARKERS[i % len(_MARKERS)],
+                    linestyle=_LINES[style % len(_LINES)],
                     markersize=4.5,
                     linewidth=1.4,
-                    label=_title(rows, name),
+                    label=line[0][1]["title"] if style == 0 else None,
                 )
         axes.set_title(title, color=ink, fontsize=9.5)
         if key == "porosity_error":
@@ -82,8 +91,50 @@ def curves_png(
         elif key == "seconds" and axes.lines:
             axes.set_yscale("log")
         _frame(axes, ink)
-    figure.supxlabel("projections", color=ink, fontsize=10)
+    figure.supxlabel(word, color=ink, fontsize=10)
     return _finished(figure, canvas, panels[0, 0], ink)
+
+
+def curves_over(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> tuple[dict[tuple[str, int], list[tuple[float, Mapping[str, Any]]]], str]:
+    """Rows as curves: what they are drawn over, and the row, in its order.
+
+    Returns
+    -------
+    curves : dict
+        By algorithm and place of the exposure among all, the longest first; over
+        exposures the place is 0.
+    word : str
+        What they are over.
+    """
+    mine = [row for row in rows if row["algorithm"] in names]
+    exposures = sorted({Taken.of(row).exposure for row in mine}, reverse=True)
+    over_exposure = is_over_exposure(mine)
+    curves: dict[tuple[str, int], list[tuple[float, Mapping[str, Any]]]] = {}
+    for name in names:
+        for row in (r for r in mine if r["algorithm"] == name):
+            taken = Taken.of(row)
+            if over_exposure:
+                key, x = (name, 0), 100 * taken.exposure
+            else:
+                key, x = (name, exposures.index(taken.exposure)), taken.projections
+            curves.setdefault(key, []).append((x, row))
+    ordered = {
+        key: sorted(line, key=lambda point: point[0])
+        for key, line in sorted(
+            curves.items(), key=lambda kv: (names.index(kv[0][0]), kv[0][1])
+        )
+    }
+    if over_exposure:
+        return ordered, f"exposure (%), {mine[0]['projections']} projections"
+    if len(exposures) > 1:
+        drawn = ("full", "dashed", "dash-dotted", "dotted")
+        said = [
+            f"{share_text(e)} {drawn[i % len(drawn)]}" for i, e in enumerate(exposures)
+        ]
+        return ordered, f"projections (exposure: {', '.join(said)} lines)"
+    return ordered, "projections"
 
 
 def volumes_png(
@@ -93,7 +144,7 @@ def volumes_png(
     per_decade: int,
     theme: Theme,
 ) -> bytes:
-    """Histograms of pore volumes, a panel for each number of projections.
+    """Histograms of pore volumes, a panel for each number of projections and exposure.
 
     Parameters
     ----------
@@ -109,24 +160,24 @@ def volumes_png(
 
     ink, paper = _INK[theme], _PAPER[theme]
     shown = [row for row in rows if row["algorithm"] in names]
-    counts = sorted({row["projections"] for row in shown})
-    across = min(3, len(counts))
-    down = -(-len(counts) // across)
+    takens = list(dict.fromkeys(map(Taken.of, shown)))
+    across = min(3, len(takens))
+    down = -(-len(takens) // across)
     figure = Figure(
         figsize=(11, 0.6 + 2.6 * down), dpi=110, layout="constrained", facecolor=paper
     )
     canvas: Any = FigureCanvasAgg(figure)
     panels: Any = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    for axes in panels.ravel()[len(counts) :]:
+    for axes in panels.ravel()[len(takens) :]:
         axes.set_visible(False)
-    for axes, n in zip(panels.ravel(), counts, strict=False):
+    for axes, taken in zip(panels.ravel(), takens, strict=False):
         axes.set_facecolor(paper)
         axes.stairs(
             true, _edges(len(true), per_decade), fill=True, color=ink, alpha=0.2
         )
         for i, name in enumerate(names):
             for row in shown:
-                if (row["projections"], row["algorithm"]) != (n, name):
+                if (Taken.of(row), row["algorithm"]) != (taken, name):
                     continue
                 values = row["pore_volume_counts"]
                 axes.stairs(
@@ -137,7 +188,7 @@ def volumes_png(
                     label=str(row["title"]),
                 )
         axes.set_xscale("log")
-        axes.set_title(f"{n} projections", color=ink, fontsize=9.5)
+        axes.set_title(taken.title, color=ink, fontsize=9.5)
         _frame(axes, ink)
     if true:
         panels[0, 0].set_ylim(top=2 * max(true))
@@ -177,27 +228,20 @@ def _edges(n: int, per_decade: int) -> npt.NDArray[np.float64]:
 
 
 def _points(
-    rows: Sequence[Mapping[str, Any]],
-    name: str,
+    line: Sequence[tuple[float, Mapping[str, Any]]],
     key: str,
     factor: float,
     absolute: bool,
-) -> list[tuple[int, float]]:
+) -> list[tuple[float, float]]:
     points = []
-    for row in rows:
+    for x, row in line:
         value = row.get(key)
-        if row["algorithm"] != name or value is None:
+        if value is None:
             continue
         if key == "seconds":
             value = max(1e-3, value + row.get("training_seconds", 0.0))
-        points.append(
-            (row["projections"], factor * (abs(value) if absolute else value))
-        )
-    return sorted(points)
-
-
-def _title(rows: Sequence[Mapping[str, Any]], name: str) -> str:
-    return next(str(row["title"]) for row in rows if row["algorithm"] == name)
+        points.append((x, factor * (abs(value) if absolute else value)))
+    return points
 
 
 def table_png(cells: Sequence[Sequence[tuple[str, Picture | None]]]) -> bytes:

@@ -96,6 +96,7 @@ def full_row(bench: Bench, judge: Reference, seconds: float) -> dict[str, Any]:
     )
     return {
         "projections": bench.scan.n_angles,
+        "exposure": 1.0,
         "algorithm": FULL,
         "title": "Full reconstruction (FBP)",
         **own_figures(judge.report),

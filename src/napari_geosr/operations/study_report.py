@@ -19,12 +19,13 @@ from napari_geosr.operations.study_figures import (
     volumes_png,
 )
 from napari_geosr.operations.study_judge import VOLUMES_PER_DECADE
+from napari_geosr.operations.study_taken import Taken, all_taken, share_text
 
 if TYPE_CHECKING:
     from napari_geosr.operations.study_result import Studied
     from napari_geosr.operations.study_store import StudyStore
 
-#: Numbers of projections that pictures are shown of, at most.
+#: Rows of pictures, at most.
 _SHOWN = 5
 
 
@@ -38,7 +39,9 @@ def write_report(
     """Write ``report.html``."""
     from napari_geosr.measure.html import STYLE, png_source
 
-    title = f"How few projections: {scan.name}"
+    shorter = min(config.exposure) < 1
+    how = "How few projections" + (", how short an exposure" if shorter else "")
+    title = f"{how}: {scan.name}"
     names = list(config.algorithms)
     themes: tuple[Theme, Theme] = ("light", "dark")
     curves = [curves_png(done.rows, names, t, config.tolerance) for t in themes]
@@ -51,9 +54,10 @@ def write_report(
         f"<h1>{escape(title)}</h1>",
         _cards(done, config, scan),
         f"<p>{_how(done, config, scan)}</p>",
-        "<h2>Error over the number of projections</h2>",
-        _in_both_themes("Figures over the number of projections", curves),
+        "<h2>Errors</h2>",
+        _in_both_themes("Figures over projections or exposure", curves),
         f"<p><small>Shaded: porosity within ±{config.tolerance:.0%}.</small></p>",
+        *_maps(done, config),
         *_volumes(done, names, themes),
         "<h2>Figures</h2>",
         _table(_HEAD, [_cells(row) for row in done.rows]),
@@ -83,6 +87,28 @@ def _in_both_themes(alt: str, pictures: Sequence[bytes]) -> str:
         '<figure><picture><source media="(prefers-color-scheme: dark)" '
         f'srcset="{dark}"><img alt="{alt}" src="{light}"></picture></figure>'
     )
+
+
+def _maps(done: Studied, config: StudyConfig) -> list[str]:
+    """Porosity errors by exposure and projections, where both were tried."""
+    if min(len(config.counts), len(config.exposure)) < 2:
+        return []
+    parts = ["<h2>Porosity error by exposure and projections</h2>"]
+    for name in config.algorithms:
+        rows = {Taken.of(row): row for row in done.rows if row["algorithm"] == name}
+        body = []
+        for exposure in config.exposure:
+            line = [share_text(exposure)]
+            for count in config.counts:
+                error = rows.get(Taken(count, exposure), {}).get("porosity_error")
+                right = error is not None and abs(error) <= config.tolerance
+                line.append(percent(error) + (" ✓" if right else ""))
+            body.append(line)
+        titles = [str(row["title"]) for row in rows.values()]
+        parts.append(f"<h3>{escape(titles[0] if titles else name)}</h3>")
+        parts.append(_table(["Exposure", *map(str, config.counts)], body))
+    parts.append(f"<p><small>✓: within ±{config.tolerance:.0%}.</small></p>")
+    return parts
 
 
 def _volumes(done: Studied, names: Sequence[str], themes: Sequence[Theme]) -> list[str]:
@@ -159,12 +185,12 @@ def percent(value: float | None) -> str:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     if "failed" in row:
-        first = [str(row["projections"]), str(row["title"]), "failed"]
+        first = [Taken.of(row).short, str(row["title"]), "failed"]
         return first + [""] * (len(_HEAD) - len(first))
     density = row["pores_per_mm3"]
     seconds = f"{row['seconds']:.1f} s"
     return [
-        str(row["projections"]),
+        Taken.of(row).short,
         str(row["title"]),
         f"{100 * row['porosity']:.2f} %",
         percent(row["porosity_error"]),
@@ -198,7 +224,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _saved(done: Studied, scan: Projections) -> list[list[str]]:
     return [
         [
-            str(row["projections"]),
+            Taken.of(row).short,
             f"× {row['time_factor']:.3g} less",
             f"× {row['data_factor']:.3g} less",
             number(row["hours"]),
@@ -231,8 +257,12 @@ def _cards(done: Studied, config: StudyConfig, scan: Projections) -> str:
     cards = []
     titles = {row["algorithm"]: row["title"] for row in done.rows}
     for name in config.algorithms:
-        count = done.fewest[name]
-        text = "none of these" if count is None else f"{count} of {scan.n_angles}"
+        least = done.least[name]
+        text = "none of these"
+        if least is not None:
+            taken = Taken.of(least)
+            at = taken.short.removeprefix(str(taken.projections))
+            text = f"{taken.projections} of {scan.n_angles}{at}"
         cards.append(
             f'<div class="card"><span>{escape(str(titles[name]))}: porosity within '
             f"{100 * config.tolerance:g} % from</span><b>{escape(text)}</b></div>"
@@ -255,6 +285,14 @@ def _how(done: Studied, config: StudyConfig, scan: Projections) -> str:
         if done.reference["is_truth"]
         else f"what all {scan.n_angles} projections give by filtered back-projection"
     )
+    shorter = ""
+    if min(config.exposure) < 1:
+        shorter = (
+            ' "100 at 10 %" are 100 projections with a tenth of the exposure each: of '
+            "the photons that were counted a tenth is kept, at random, which is what a "
+            "shorter exposure counts. Networks learn, and classical settings are "
+            "chosen, on the photons left out."
+        )
     taught = ""
     if any(row.get("training_seconds") for row in done.rows):
         taught = (
@@ -264,28 +302,36 @@ def _how(done: Studied, config: StudyConfig, scan: Projections) -> str:
         )
     return escape(
         f"Few projections are {words[config.acquisition]}. Errors are against "
-        f"{against}.{taught}"
+        f"{against}.{shorter}{taught}"
     )
 
 
 def _pictures(
     done: Studied, store: StudyStore, config: StudyConfig, scan: Projections, kind: str
 ) -> bytes:
-    """Slices or pores: a row for each number of projections, a column an algorithm."""
+    """Slices or pores: a row for what was taken, a column for each algorithm."""
     titles = {row["algorithm"]: str(row["title"]) for row in done.rows}
 
-    def picture(count: int, name: str) -> Picture | None:
-        return store.pictures(count, name).get(kind)
+    def picture(taken: Taken, name: str) -> Picture | None:
+        return store.pictures(taken, name).get(kind)
 
-    first = [("reference", picture(0, "reference"))]
+    first = [("reference", store.reference_pictures().get(kind))]
     if done.reference["is_truth"]:
         first[0] = ("truth", first[0][1])
-        first.append((f"FBP {scan.n_angles}", picture(scan.n_angles, "full")))
+        first.append((f"FBP {scan.n_angles}", picture(Taken(scan.n_angles), "full")))
     table = [
-        [(f"{titles[n]} {count}", picture(count, n)) for n in config.algorithms]
-        for count in config.counts[:_SHOWN]
+        [(f"{titles[n]} {taken.short}", picture(taken, n)) for n in config.algorithms]
+        for taken in _spread(all_taken(config, scan.n_angles))
     ]
     return table_png([first, *table])
+
+
+def _spread(takens: Sequence[Taken]) -> Sequence[Taken]:
+    """As many as are shown, the first and the last among them."""
+    n = len(takens)
+    if n <= _SHOWN:
+        return takens
+    return [takens[round(i * (n - 1) / (_SHOWN - 1))] for i in range(_SHOWN)]
 
 
 def terminal_table(done: Studied) -> Any:

@@ -23,13 +23,17 @@ class Studied:
     Attributes
     ----------
     rows : list of dict
-        One for each cell, by number of projections; the whole scan first.
+        One for each cell, by number of projections and exposure; the whole scan first.
     reference : dict
         Figures of the truth, or of the full reconstruction.
     savings : list of dict
-        What each number of projections needs.
+        What each number of projections and exposure needs.
     fewest : dict
-        Fewest projections that give the right porosity, by algorithm.
+        Fewest projections of the longest exposure that give the right porosity, by
+        algorithm.
+    least : dict
+        By algorithm, ``projections`` and ``exposure`` with the least light that give
+        the right porosity; None where none do.
     files : dict of Path
         ``csv``, ``json``, ``html``.
     """
@@ -38,4 +42,5 @@ class Studied:
     reference: dict[str, Any]
     savings: list[dict[str, Any]]
     fewest: dict[str, int | None]
+    least: dict[str, dict[str, float] | None]
     files: dict[str, Path]

@@ -1,4 +1,4 @@
-"""What fewer projections save: time, data, energy and CO2eq.
+"""What fewer projections and shorter exposures save: time, data, energy and CO2eq.
 
 The published figures are an hour at the ESRF = 300 kWh, about 18 kg CO2eq, and an hour
 of a laboratory scanner = 5 kWh, about 0.3 kg; both are 0.06 kg per kilowatt-hour.
@@ -7,32 +7,39 @@ of a laboratory scanner = 5 kWh, about 0.3 kg; both are 0.06 kg per kilowatt-hou
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.projections import Projections
 from napari_geosr.operations.study_config import StudyConfig
+from napari_geosr.operations.study_taken import Taken, all_taken
 
 _HOUR = 3600.0
 
 
 def savings(scan: Projections, config: StudyConfig) -> list[dict[str, Any]]:
-    """What each number of projections needs, the whole scan first.
+    """What each number of projections and exposure needs, the whole scan first.
+
+    Exposures are taken to be all of the time of a scan.
 
     Returns
     -------
     list of dict
-        ``projections``, ``factor`` (of time and data: × N less), ``hours``, ``bytes``,
-        and for ``synchrotron`` and ``laboratory`` kilowatt-hours and kilograms.
+        ``projections``, ``exposure``, ``data_factor`` and ``time_factor`` (× N less),
+        ``hours``, ``bytes``, and for ``synchrotron`` and ``laboratory`` kilowatt-hours
+        and kilograms.
     """
     itemsize = np.dtype(scan.data.dtype).itemsize
     rows = []
-    for count in (scan.n_angles, *sorted(config.counts, reverse=True)):
+    whole = Taken(scan.n_angles)
+    for taken in (whole, *_by_light(all_taken(config, scan.n_angles))):
+        count = taken.projections
         share = count / scan.n_angles
         # A slow continuous scan has fewer views, but takes as long.
         slow = config.acquisition == "continuous" and config.light == "all"
-        hours = config.scan_hours * (1.0 if slow else share)
+        hours = config.scan_hours * taken.exposure * (1.0 if slow else share)
         energy = {
             f"{place}_{what}": hours * power * factor
             for place, power in (
@@ -47,6 +54,7 @@ def savings(scan: Projections, config: StudyConfig) -> list[dict[str, Any]]:
         rows.append(
             {
                 "projections": count,
+                "exposure": taken.exposure,
                 "data_factor": 1 / share,
                 "time_factor": config.scan_hours / hours,
                 "hours": hours,
@@ -81,16 +89,62 @@ def fewest(
 ) -> dict[str, int | None]:
     """Fewest projections from which on the porosity is right, by algorithm.
 
-    Right means within the tolerance, at this and at every larger number that was tried;
-    None where no number will do.
+    Right means within the tolerance, at this and at every larger number that was tried,
+    with the longest exposure; None where no number will do.
     """
+    longest = max(config.exposure)
     found: dict[str, int | None] = {}
-    for name in config.algorithms:
-        found[name] = None
-        mine = {r["projections"]: r for r in rows if r["algorithm"] == name}
-        for count in sorted((c for c in mine if c < n_angles), reverse=True):
-            error = mine[count].get("porosity_error")
-            if error is None or abs(error) > config.tolerance:
-                break
-            found[name] = count
+    for name, right in _right(rows, config, n_angles).items():
+        counts = [taken.projections for taken in right if taken.exposure == longest]
+        found[name] = min(counts, default=None)
     return found
+
+
+def least(
+    rows: Sequence[dict[str, Any]], config: StudyConfig, n_angles: int
+) -> dict[str, dict[str, float] | None]:
+    """Projections and exposure with the least light that give the right porosity.
+
+    Right means within the tolerance, with these and with whatever had as many
+    projections and as long an exposure, or more. Of equal light fewer projections.
+    """
+    found: dict[str, dict[str, float] | None] = {}
+    for name, right in _right(rows, config, n_angles).items():
+        first = next(reversed(_by_light(right)), None)
+        found[name] = None if first is None else asdict(first)
+    return found
+
+
+def _right(
+    rows: Sequence[dict[str, Any]], config: StudyConfig, n_angles: int
+) -> dict[str, list[Taken]]:
+    """What gives the right porosity, and so does all that was tried with more light."""
+    found: dict[str, list[Taken]] = {}
+    for name in config.algorithms:
+        errors = {
+            Taken.of(row): row.get("porosity_error")
+            for row in rows
+            if row["algorithm"] == name and Taken.of(row) != Taken(n_angles)
+        }
+        wrong = [
+            taken
+            for taken, error in errors.items()
+            if error is None or abs(error) > config.tolerance
+        ]
+        found[name] = [
+            taken
+            for taken in errors
+            if not any(
+                other.projections >= taken.projections
+                and other.exposure >= taken.exposure
+                for other in wrong
+            )
+        ]
+    return found
+
+
+def _by_light(takens: Sequence[Taken]) -> list[Taken]:
+    """The most light first; of equal light, more projections first."""
+    return sorted(
+        takens, key=lambda t: (round(t.projections * t.exposure, 9), t.projections)
+    )[::-1]

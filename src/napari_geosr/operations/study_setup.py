@@ -21,6 +21,7 @@ from napari_geosr.operations.study_algorithms import module_of
 from napari_geosr.operations.study_cells import Bench
 from napari_geosr.operations.study_config import StudyConfig
 from napari_geosr.operations.study_store import StudyStore
+from napari_geosr.operations.study_taken import check_taken
 
 #: Rows between those that are trained on and those that are judged: a network sees two
 #: slices on each side.
@@ -36,11 +37,7 @@ def check_study(scan: Projections, config: StudyConfig) -> None:
             f"{scan.title} is a {scan.geometry}-beam scan: studies are of parallel "
             "beams, whose rows are independent. Give a parallel-beam scan."
         )
-    if max(config.counts) >= scan.n_angles:
-        raise ConfigError(
-            f"{scan.title} has {scan.n_angles} projections, and {max(config.counts)} "
-            f"were asked for. Choose numbers below {scan.n_angles} (--counts)."
-        )
+    check_taken(scan, config)
     learned = [name for name in config.algorithms if module_of(name).LEARNS]
     if learned and scan.n_rows < _LEAST_ROWS:
         raise ConfigError(

@@ -18,15 +18,17 @@ from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.scan_identity import differences, identity_of
-from napari_geosr.operations.study_cells import Bench, as_taken
+from napari_geosr.operations.study_cells import Bench
 from napari_geosr.operations.study_config import StudyConfig
 from napari_geosr.operations.study_result import Studied
-from napari_geosr.operations.study_savings import computing, fewest, savings
+from napari_geosr.operations.study_savings import computing, fewest, least, savings
+from napari_geosr.operations.study_taken import Taken, as_taken
 
 SCHEMA_VERSION = 1
 #: Columns of the table, and their units.
 COLUMNS = {
     "projections": "",
+    "exposure": "share",
     "algorithm": "",
     "porosity": "",
     "porosity_error": "relative",
@@ -47,6 +49,8 @@ COLUMNS = {
     "computing_kilograms_co2eq": "kg",
     "failed": "",
 }
+#: What pictures of the reference are kept as.
+_REFERENCE = Taken(0), "reference"
 Pictures = Mapping[str, npt.NDArray[np.uint8]]
 
 
@@ -159,41 +163,48 @@ class StudyStore:
         text = json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False)
         atomic.write_text(self.files["json"], text + "\n", overwrite=True)
 
-    def row(self, count: int, name: str) -> dict[str, Any] | None:
+    def row(self, taken: Taken, name: str) -> dict[str, Any] | None:
         """The row of a finished cell; None if it is not finished."""
-        path = self.cells / f"{count}-{name}.json"
+        path = self.cells / f"{taken.label}-{name}.json"
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            row = dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return None
+        # Cells of earlier releases do not say that the exposure was the whole one.
+        return {"exposure": taken.exposure, **row}
 
     def keep(self, row: Mapping[str, Any], pictures: Pictures) -> None:
         """Keep a finished cell; its row is last, so it is there whole or not."""
-        count, name = int(row["projections"]), str(row["algorithm"])
-        self.keep_pictures(count, name, pictures)
+        taken, name = Taken.of(row), str(row["algorithm"])
+        self.keep_pictures(taken, name, pictures)
         text = json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False)
-        atomic.write_text(self.cells / f"{count}-{name}.json", text, overwrite=True)
+        path = self.cells / f"{taken.label}-{name}.json"
+        atomic.write_text(path, text, overwrite=True)
 
-    def keep_pictures(self, count: int, name: str, pictures: Pictures) -> None:
+    def keep_pictures(self, taken: Taken, name: str, pictures: Pictures) -> None:
         """Keep the pictures of a cell."""
         stream = BytesIO()
         arrays: dict[str, Any] = dict(pictures)
         np.savez_compressed(stream, **arrays)
-        path = self.cells / f"{count}-{name}.npz"
+        path = self.cells / f"{taken.label}-{name}.npz"
         atomic.write_bytes(path, stream.getvalue(), overwrite=True)
 
     def keep_reference(self, pictures: Pictures) -> None:
         """Keep the pictures of what others are compared with."""
-        self.keep_pictures(0, "reference", pictures)
+        self.keep_pictures(*_REFERENCE, pictures)
 
-    def pictures(self, count: int, name: str) -> dict[str, npt.NDArray[np.uint8]]:
+    def pictures(self, taken: Taken, name: str) -> dict[str, npt.NDArray[np.uint8]]:
         """Pictures of a cell; empty if there are none."""
-        path = self.cells / f"{count}-{name}.npz"
+        path = self.cells / f"{taken.label}-{name}.npz"
         try:
             with np.load(path) as kept:
                 return {key: kept[key] for key in kept.files}
         except (OSError, ValueError, KeyError):
             return {}
+
+    def reference_pictures(self) -> dict[str, npt.NDArray[np.uint8]]:
+        """Pictures of what others are compared with."""
+        return self.pictures(*_REFERENCE)
 
     def finish(
         self,
@@ -219,6 +230,7 @@ class StudyStore:
             },
             savings=savings(scan, taken),
             fewest=fewest(rows, config, scan.n_angles),
+            least=least(rows, config, scan.n_angles),
             files=dict(self.files),
         )
         self._write_json(
@@ -228,6 +240,7 @@ class StudyStore:
                 "rows": rows,
                 "savings": done.savings,
                 "fewest": done.fewest,
+                "least": done.least,
             }
         )
         atomic.write_text(self.files["csv"], table_text(rows), overwrite=True)

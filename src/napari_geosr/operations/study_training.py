@@ -56,8 +56,7 @@ def learned_steps(
             seconds += took if where == "judged" else 0.0
     roles: dict[str, Any] = {"source": tuple(taught)}
     if method != "noise2inverse":
-        full, _ = yield from bench.full_steps(bench.taught, should_stop)
-        roles["target"] = (full,)
+        roles["target"] = ((yield from cell.target_steps(bench.taught, should_stop)),)
     model, training = yield from _train(
         cell, method, {**settings, **cell.options, **roles}, should_stop
     )
@@ -86,7 +85,7 @@ def _train(
     from napari_geosr.models import bundle
     from napari_geosr.operations.train import TrainJob, config_class, train_steps
 
-    config, name = cell.bench.config, f"{cell.name}-{cell.count}"
+    config, name = cell.bench.config, f"{cell.name}-{cell.taken.label}"
     kept = cell.bench.models / name
     if not kept.exists():
         source = io.read(settings["source"][0])

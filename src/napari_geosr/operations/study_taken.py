@@ -1,0 +1,172 @@
+"""What is taken of a whole scan in a cell of a study: projections, and their light."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from napari_geosr.core.errors import ConfigError, ProjectionsError
+from napari_geosr.core.projections import Projections
+from napari_geosr.operations.projection_pairs import fewer_views, thinned
+from napari_geosr.operations.study_config import StudyConfig
+
+
+@dataclass(frozen=True)
+class Taken:
+    """So many projections, each exposed for a share of the time.
+
+    Attributes
+    ----------
+    projections : int
+    exposure : float
+        1 is the exposure of the whole scan.
+    """
+
+    projections: int
+    exposure: float = 1.0
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Taken:
+        """What a row of a study is of; earlier releases knew whole exposures alone."""
+        return cls(int(row["projections"]), float(row.get("exposure", 1.0)))
+
+    @property
+    def label(self) -> str:
+        """For names of files and models."""
+        if self.exposure == 1:
+            return str(self.projections)
+        return f"{self.projections}-exposure-{self.exposure}".replace(".", "-")
+
+    @property
+    def short(self) -> str:
+        """For tables and legends."""
+        at = "" if self.exposure == 1 else f" at {share_text(self.exposure)}"
+        return f"{self.projections}{at}"
+
+    @property
+    def title(self) -> str:
+        """For sentences."""
+        at = "" if self.exposure == 1 else f" at {share_text(self.exposure)} exposure"
+        return f"{self.projections} projections{at}"
+
+
+def share_text(share: float) -> str:
+    """A share in per cent."""
+    return f"{100 * share:.3g} %"
+
+
+def is_over_exposure(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether figures are to be drawn over the exposure: nothing else was changed."""
+    takens = {Taken.of(row) for row in rows}
+    return len({t.projections for t in takens}) == 1 < len(takens)
+
+
+def all_taken(config: StudyConfig, n_angles: int | None = None) -> list[Taken]:
+    """What a study takes, by number of projections and exposure, the longest first.
+
+    Parameters
+    ----------
+    n_angles : int, optional
+        Of the whole scan, which is no cell of its study.
+    """
+    return [
+        Taken(count, exposure)
+        for count in config.counts
+        for exposure in config.exposure
+        if (count, exposure) != (n_angles, 1.0)
+    ]
+
+
+def check_taken(scan: Projections, config: StudyConfig) -> None:
+    """Refuse what cannot be taken of a scan.
+
+    Raises
+    ------
+    ConfigError
+        With what to choose instead.
+    """
+    n = scan.n_angles
+    shorter = min(config.exposure) < 1
+    most = n if shorter else n - 1
+    if max(config.counts) > most or not all_taken(config, n):
+        raise ConfigError(
+            f"{scan.title} has {n} projections, and {max(config.counts)} were asked "
+            f"for. Choose numbers {'up to' if shorter else 'below'} {n} (--counts)."
+        )
+    if shorter:
+        try:
+            thinned(scan, min(config.exposure), counts_per_photon=_gain(config))
+        except ProjectionsError as error:
+            raise ConfigError(
+                f"{scan.title} holds no counts, so what a shorter exposure would have "
+                "counted cannot be told. Leave shorter exposures out (--exposure 1)."
+            ) from error
+
+
+def take(
+    scan: Projections, taken: Taken, config: StudyConfig
+) -> tuple[Projections, str]:
+    """The scan that was taken so, and what is to be said of it.
+
+    Raises
+    ------
+    ProjectionsError
+        If there are not so many projections, or a shorter exposure cannot be told.
+    """
+    exposed, note = _exposed(scan, taken, config, rest=False)
+    return fewer_views(exposed, taken.projections, config.acquisition), note
+
+
+def left_over(scan: Projections, taken: Taken, config: StudyConfig) -> Projections:
+    """All projections, with the photons that a shorter exposure did not count.
+
+    What is learned from, or tuned on, where the exposure is shorter: noise that both
+    share would be learned as if it were there.
+    """
+    if taken.exposure == 1:
+        return scan
+    return _exposed(scan, taken, config, rest=True)[0]
+
+
+def as_taken(scan: Projections, config: StudyConfig) -> StudyConfig:
+    """The settings with the light that views have, where another was asked for."""
+    if config.acquisition == "continuous" and config.light == "one":
+        try:
+            thinned(scan, 0.5, counts_per_photon=_gain(config))
+        except ProjectionsError:
+            return config.model_copy(update={"light": "all"})
+    return config
+
+
+def _exposed(
+    scan: Projections, taken: Taken, config: StudyConfig, *, rest: bool
+) -> tuple[Projections, str]:
+    """The scan with a part of its light, and a note where that is not as asked for."""
+    share = taken.exposure
+    light_of_one = config.acquisition == "continuous" and config.light == "one"
+    if light_of_one:
+        share *= taken.projections / scan.n_angles
+    if share >= 1:
+        return scan, ""
+    try:
+        made = thinned(
+            scan, share, rest=rest, seed=config.seed, counts_per_photon=_gain(config)
+        )
+    except ProjectionsError:
+        if taken.exposure < 1:
+            raise
+        return scan, (
+            "The scan holds no counts, so the views of continuous scans have the "
+            "light of all projections that they are the mean of (light: all)."
+        )
+    return made, " ".join(_new(made, scan))
+
+
+def _gain(config: StudyConfig) -> Any:
+    return config.counts_per_photon
+
+
+def _new(made: Projections, scan: Projections) -> Iterable[str]:
+    known = scan.metadata.get("notes", ())
+    return (n for n in made.metadata.get("notes", ()) if n not in known)

@@ -1,0 +1,283 @@
+"""What a study takes of a scan: fewer projections, shorter exposures; what it saves."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.steps import Warned
+from napari_geosr.io.projections import read_projections
+from napari_geosr.models import bundle
+from napari_geosr.operations import study_figures, study_report
+from napari_geosr.operations.projection_pairs import ThinnedCounts
+from napari_geosr.operations.simulate import simulate
+from napari_geosr.operations.study import StudyConfig, study_steps
+from napari_geosr.operations.study_savings import computing, fewest, least, savings
+from napari_geosr.operations.study_taken import Taken, all_taken, left_over, take
+
+N, ROWS, VIEWS = 32, 24, 48
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    made = simulate(
+        "blobs",
+        tmp_path_factory.mktemp("scan"),
+        size=N,
+        rows=ROWS,
+        projections=VIEWS,
+        radius=(3, 5),
+        photons=3e3,
+    )
+    return made.files
+
+
+@pytest.fixture
+def scan(files):
+    return read_projections(files["projections"], centre=19.5)
+
+
+@pytest.fixture
+def quick_pictures(monkeypatch):
+    for name in ("curves_png", "table_png", "volumes_png"):
+        monkeypatch.setattr(study_report, name, lambda *_: b"")
+
+
+def settings(**changes) -> StudyConfig:
+    given = {"counts": (8, 24), "algorithms": ("fbp",), "threads": 1, **changes}
+    return StudyConfig.create(**given)
+
+
+def run(scan, out, config, **more):
+    """The result and all other steps."""
+    steps = list(study_steps(scan, out, config, **more))
+    return steps[-1].result, steps[:-1]
+
+
+def line_integrals(scan):
+    flats, darks = (np.asarray(f[:], float).mean(0) for f in (scan.flats, scan.darks))
+    light = (np.asarray(scan.data[:], float) - darks) / (flats - darks)
+    return scan.replace(
+        data=-np.log(np.clip(light, 1e-3, None)).astype(np.float32),
+        flats=None,
+        darks=None,
+        is_line_integrals=True,
+    )
+
+
+def test_exposures_are_cells_of_their_own(scan, files, tmp_path):
+    truth, mask = io.read(files["truth"]), io.read(files["sample"])
+    more = {"reference": truth, "mask": mask}
+    first, _ = run(scan, tmp_path, settings(), **more)
+    config = settings(counts=(8, 24, VIEWS), exposure="1, 0.03, 0.3")
+    done, _ = run(scan, tmp_path, config, **more)
+    cells = [Taken.of(row) for row in done.rows[1:]]
+    assert cells == [
+        *(Taken(8, e) for e in (1, 0.3, 0.03)),
+        *(Taken(24, e) for e in (1, 0.3, 0.03)),
+        *(Taken(VIEWS, e) for e in (0.3, 0.03)),  # the whole scan is no cell
+    ]
+    by = {Taken.of(row): row for row in done.rows[1:]}
+    assert by[Taken(8)] == first.rows[1]  # kept
+    for count in (24, VIEWS):
+        assert by[Taken(count, 0.3)]["psnr"] > by[Taken(count, 0.03)]["psnr"] + 1
+    with done.files["csv"].open(encoding="utf-8", newline="") as stream:
+        table = list(csv.DictReader(stream))
+    shares = [float(row["exposure (share)"]) for row in table[1:]]
+    assert shares == [taken.exposure for taken in cells]
+    page = done.files["html"].read_text(encoding="utf-8")
+    assert "how short an exposure" in page
+    assert "24 at 30 %" in page
+    assert "Porosity error by exposure and projections" in page
+    kept = json.loads(done.files["json"].read_text(encoding="utf-8"))
+    assert kept["least"] == done.least
+    assert kept["settings"]["exposure"] == [1, 0.3, 0.03]
+
+
+def test_what_is_learned_from_shares_no_photons_with_what_is_given(scan):
+    taken, config = Taken(VIEWS, 0.3), settings(counts=(VIEWS,), exposure=(0.3,))
+    short, rest = take(scan, taken, config)[0], left_over(scan, taken, config)
+    dark = np.asarray(scan.darks[:], float).mean(0)
+    whole = np.clip(np.asarray(scan.data[:], float) - dark, 0, None)
+    parts = [np.asarray(part.data[:], float) - dark for part in (short, rest)]
+    np.testing.assert_allclose(sum(parts), np.rint(whole), atol=1e-2)
+    share = parts[0].sum() / whole.sum()
+    assert share == pytest.approx(0.3, abs=0.003)
+    assert left_over(scan, Taken(8), config) is scan
+    assert isinstance(rest.data, ThinnedCounts)
+
+
+def test_a_network_learns_from_short_exposures(scan, tmp_path, quick_pictures):
+    config = settings(
+        counts=(12,),
+        exposure=(0.25,),
+        algorithms=("msdnet", "tv"),
+        steps=2,
+        batch_size=1,
+        patch=16,
+        options={"tv": {"iterations": 5}},
+        sample="circle",
+    )
+    done, _ = run(scan, tmp_path, config)
+    assert not any("failed" in row for row in done.rows)
+    model = bundle.load(tmp_path / done.rows[1]["settings"]["model"])
+    assert model.card.name == "msdnet-12-exposure-0-25"
+    inputs = model.card.provenance["inputs"]
+    assert any("rest-" in str(entry) for entry in inputs.values()), inputs
+    assert done.rows[2]["settings"]["weight"] > 0  # was chosen
+
+
+def test_photons_of_unknown_size_are_told_of(scan, tmp_path, quick_pictures):
+    flats = np.asarray(scan.flats[:1])
+    config = settings(counts=(12,), exposure=(0.5,), sample="circle")
+    _, steps = run(scan.replace(flats=flats), tmp_path / "a", config)
+    said = [s.message for s in steps if isinstance(s, Warned)]
+    assert sum("--counts-per-photon" in message for message in said) == 1
+    config = config.model_copy(update={"counts_per_photon": 2.0})
+    _, steps = run(scan.replace(flats=flats), tmp_path / "b", config)
+    said = [s.message for s in steps if isinstance(s, Warned)]
+    assert not any("--counts-per-photon" in message for message in said)
+
+
+def test_exposures_that_are_refused(scan, tmp_path):
+    for bad in ("0", "1.5", "-1", "nan"):
+        with pytest.raises(ConfigError, match=r"shares of 0\.001 … 1"):
+            settings(exposure=bad)
+    with pytest.raises(ConfigError, match=r"1,0\.3,0\.1"):
+        settings(exposure="short")
+    with pytest.raises(ConfigError, match=r"holds no counts.*--exposure 1"):
+        run(line_integrals(scan), tmp_path / "x", settings(exposure="1,0.5"))
+    with pytest.raises(ConfigError, match=r"49 were asked for.*up to 48"):
+        run(scan, tmp_path / "x", settings(counts=(49,), exposure=(0.5,)))
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("light", ["one", "all"])
+def test_continuous_views_are_means(scan, light):
+    config = settings(acquisition="continuous", light=light)
+    few, note = take(scan, Taken(12), config)
+    assert note == ""
+    assert few.n_angles == 12
+    np.testing.assert_allclose(np.diff(few.angles), 15.0)
+    counts, dark = np.asarray(scan.data[:4], float), np.asarray(scan.darks[:], float)
+    flat = np.asarray(scan.flats[:], float).mean(0) - dark.mean(0)
+    wanted = (counts.mean(0) - dark.mean(0)) / flat
+    level = np.asarray(few.darks[:], float).mean(0)
+    beam = np.asarray(few.flats[:], float).mean(0) - level
+    found = (np.asarray(few.data[0], float) - level) / beam
+    noise = np.std(found - wanted)
+    # A quick view has a quarter of the light, so a noise of its own.
+    assert (noise > 0.005) if light == "one" else (noise < 0.005)
+    assert found.mean() == pytest.approx(wanted.mean(), abs=0.01)
+
+
+def test_line_integrals_cannot_be_thinned(scan, tmp_path, quick_pictures):
+    lines = line_integrals(scan)
+    config = settings(acquisition="continuous", counts=(12,), sample="circle")
+    few, note = take(lines, Taken(12), config)
+    assert few.n_angles == 12
+    assert "holds no counts" in note
+    result, steps = run(lines, tmp_path, config)
+    assert [s.message for s in steps if isinstance(s, Warned)].count(note) == 1
+    # Nobody saves time by views that have all of the light.
+    assert result.savings[1]["time_factor"] == 1
+    assert result.savings[1]["data_factor"] == 4
+    page = result.files["html"].read_text(encoding="utf-8")
+    assert "with all of their light" in page
+    assert "with the light of one projection" not in page
+
+
+def test_savings_follow_the_published_factors(scan):
+    full, half, sixth = savings(scan, settings())
+    assert full["synchrotron_kilowatt_hours"] == 300
+    assert full["synchrotron_kilograms_co2eq"] == pytest.approx(18)
+    assert full["laboratory_kilowatt_hours"] == 5
+    assert full["laboratory_kilograms_co2eq"] == pytest.approx(0.3)
+    assert half["time_factor"] == half["data_factor"] == 2
+    assert sixth["time_factor"] == pytest.approx(6)
+    assert sixth["synchrotron_kilograms_co2eq"] == pytest.approx(3)
+    assert sixth["bytes"] == 8 * ROWS * scan.n_columns * 2
+    slow = savings(scan, settings(acquisition="continuous", light="all"))[1]
+    assert (slow["time_factor"], slow["data_factor"]) == (1, 2)
+    row = {"seconds": 1800, "training_seconds": 1800}
+    assert computing(row, settings()) == {
+        "computing_kilowatt_hours": pytest.approx(0.3),
+        "computing_kilograms_co2eq": pytest.approx(0.018),
+    }
+    # A quarter of the rows is judged: four times the seconds, and one training.
+    whole = computing(row, settings(), 0.25)["computing_kilowatt_hours"]
+    assert whole == pytest.approx(0.3 / 2 * 5)
+
+
+def test_fewest_is_right_from_there_on():
+    config = settings(counts=(10, 20, 30), algorithms=("fbp", "tv", "sirt"))
+    errors = {"fbp": (0.01, 0.2, -0.04), "tv": (0.2, -0.03, 0.0), "sirt": (0, 0, 0.06)}
+    rows = [
+        {"projections": count, "algorithm": name, "porosity_error": error}
+        for name, found in errors.items()
+        for count, error in zip((10, 20, 30), found, strict=True)
+    ]
+    assert fewest(rows, config, 60) == {"fbp": 30, "tv": 20, "sirt": None}
+
+
+def test_the_least_light_is_right_with_more_of_it():
+    config = settings(counts=(10, 20, 60), exposure="1,0.5,0.1", algorithms=("fbp",))
+    right = {(20, 1), (20, 0.5), (60, 0.5), (60, 0.1), (10, 0.1)}
+    rows = [
+        {
+            "projections": t.projections,
+            "exposure": t.exposure,
+            "algorithm": "fbp",
+            "porosity_error": 0.01 if (t.projections, t.exposure) in right else -0.2,
+        }
+        for t in all_taken(config, 60)
+    ]
+    # 10 at 0.1 is right by chance: 10 at 1 is not.
+    assert least(rows, config, 60) == {"fbp": {"projections": 60, "exposure": 0.1}}
+    assert fewest(rows, config, 60) == {"fbp": 20}
+    none = [row | {"porosity_error": None} for row in rows]
+    assert least(none, config, 60) == {"fbp": None}
+
+
+def test_a_short_exposure_saves_time_and_no_data(scan):
+    rows = savings(scan, settings(counts=(24,), exposure="1,0.1"))
+    assert [(r["projections"], r["exposure"]) for r in rows] == [
+        (VIEWS, 1),
+        (24, 1),
+        (24, 0.1),
+    ]
+    assert rows[2]["time_factor"] == pytest.approx(20)
+    assert rows[2]["data_factor"] == 2
+
+
+def test_curves_are_over_what_was_changed():
+    def rows(*takens):
+        return [
+            {
+                "projections": t.projections,
+                "exposure": t.exposure,
+                "algorithm": "fbp",
+                "title": "FBP",
+                "dice": t.exposure,
+            }
+            for t in takens
+        ]
+
+    some = rows(Taken(30, 0.1), Taken(30), Taken(60), Taken(60, 0.1))
+    curves, word = study_figures.curves_over(some, ["fbp"])
+    assert {k: [x for x, _ in line] for k, line in curves.items()} == {
+        ("fbp", 0): [30, 60],
+        ("fbp", 1): [30, 60],
+    }
+    assert "10 % dashed" in word
+    curves, word = study_figures.curves_over(some[:2], ["fbp"])
+    assert [x for x, _ in curves["fbp", 0]] == [10, 100]
+    assert word == "exposure (%), 30 projections"
+    for theme in ("light", "dark"):
+        drawn = study_figures.curves_png(some, ["fbp"], theme, 0.05)
+        assert drawn.startswith(b"\x89PNG")
