@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from napari_geosr.core.turn import (
     along_turn,
     arc_degrees,
+    closes_turn,
     covered_degrees,
     is_full_turn,
 )
@@ -43,12 +46,71 @@ def test_full_turns(angles):
         (OVER_ZERO[::-1] + 720, 180),
         (np.arange(-170.0, 170.0), 340),
         (np.array([0.0, 90.0]), 180),
+        (np.array([0.0, 180.0]), 360),  # one direction, seen from both sides
+        (np.array([0.0, 180.0, 360.0]), 360),
         (np.r_[0.0:90.0, 180.0:270.0], 270.5),  # opposite, but only half the turn
     ],
 )
 def test_what_is_no_full_turn(angles, degrees):
     assert not is_full_turn(angles)
     assert arc_degrees(angles) == pytest.approx(degrees, abs=0.1)
+
+
+@pytest.mark.parametrize("begin", [0.0, -77.7, 180.0])
+@pytest.mark.parametrize("off", [0.0, 0.01, -3.0])
+def test_two_views_are_no_turn(begin, off):
+    angles = begin + np.array([0.0, 180.0 + off])
+    assert not closes_turn(angles)
+    assert not closes_turn(angles, 2.5)
+    assert not is_full_turn(angles)
+
+
+@st.composite
+def encoders(draw):
+    """What an encoder says of even steps, in steps: how many, its noise in each."""
+    n = draw(st.integers(24, 400))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    if draw(st.booleans()):
+        noise = rng.uniform(-0.4, 0.4, 2 * n)
+    else:
+        noise = np.clip(rng.normal(0, 0.2, 2 * n), -0.5, 0.5)
+    return n, noise * draw(st.floats(0, 1))
+
+
+@given(
+    encoders(),
+    st.sampled_from([1, 2]),
+    st.floats(-720, 720),
+    st.sampled_from([1, -1]),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=150)
+def test_an_encoder_may_be_noisy(encoder, turns, begin, way, wrapped):
+    n, noise = encoder
+    angles = begin + way * (np.arange(turns * n) + noise[: turns * n]) * 360 / n
+    assert is_full_turn(np.mod(angles, 360) if wrapped else angles)
+
+
+@given(encoders(), st.floats(-720, 720), st.floats(100, 330), st.sampled_from([1, -1]))
+@settings(deadline=None, max_examples=150)
+def test_a_noisy_encoder_makes_no_turn_of_a_part(encoder, begin, degrees, way):
+    n, noise = encoder
+    angles = begin + way * (np.arange(n) + noise[:n]) * degrees / n
+    assert not is_full_turn(angles)
+
+
+@pytest.mark.parametrize("n", [500, 2000, 3600])
+def test_angles_may_be_rounded(n):
+    assert is_full_turn(np.round(np.arange(n) * 360 / n, 1))
+    assert not is_full_turn(np.round(np.arange(n) * 180 / n, 1))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(30, 300))
+@settings(deadline=None, max_examples=50)
+def test_views_anywhere_around_are_not_in_steps(seed, n):
+    angles = np.random.default_rng(seed).uniform(0, 360, n)
+    assert not is_full_turn(angles)
+    assert not is_full_turn(np.sort(angles))
 
 
 @pytest.mark.parametrize("n", [55, 100, 180, 233, 500])

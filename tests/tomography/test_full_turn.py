@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.core.turn import is_full_turn
 from napari_geosr.tomography.full_turn import fold_full_turn, join
 
 
@@ -64,6 +65,17 @@ def test_views_that_merely_fill_a_turn_are_all_kept():
     np.testing.assert_allclose(folded, wide, atol=0.05)
 
 
+@pytest.mark.parametrize("turns", [1, 3])
+def test_the_encoder_may_be_noisy(turns):
+    rng = np.random.default_rng(0)
+    angles = (np.arange(turns * 72) + rng.uniform(-0.4, 0.4, turns * 72)) * 5.0
+    assert is_full_turn(angles)
+    folded, half, axis = fold_full_turn(sinogram(angles, 80, 12.0), angles, 12.0)
+    wide = sinogram(half, folded.shape[2], axis)
+    np.testing.assert_allclose(folded, wide, atol=0.2)
+    assert np.abs(folded - wide).mean() < 0.005
+
+
 @pytest.mark.parametrize("off", [0.0, 0.02, -0.02])
 def test_the_noise_of_two_turns_is_averaged(off):
     one = np.arange(60) * 6.0
@@ -97,3 +109,6 @@ def test_what_is_no_full_turn_is_refused():
     angles = np.arange(0, 360, 2.0)
     with pytest.raises(ProjectionsError, match="column 60 is not on the detector"):
         fold_full_turn(sinogram(angles, 40, 20), angles, 60.0)
+    angles = np.array([0.0, 180.0])
+    with pytest.raises(ProjectionsError, match="The 2 angles .* too wide a gap"):
+        fold_full_turn(sinogram(angles, 40, 20), angles, 20.0)

@@ -22,6 +22,12 @@ _MISS, _UNEVEN, _MOST = 0.25, 0.15, 0.9
 SAME_PART = 0.1
 #: A gap of so many steps does not begin a scan: angles are uneven.
 _BEGINS = 1.5
+#: Views that were taken one after the other around a turn: how many there are at least,
+#: and, in parts of a step, how much steps may vary as the encoder is noisy, how wide a
+#: gap may be, and how far later turns may be out of step with the first.
+_LEAST_VIEWS, _NOISE, _WIDEST_GAP, _OUT_OF_STEP = 12, 0.85, 2.5, 0.25
+#: Degrees of a step around: views of golden angles are farther from one another.
+_WIDEST_STEP = 60.0
 
 
 def distinct_angles(angles: Angles, period: float) -> tuple[Angles, Indices, Indices]:
@@ -92,16 +98,49 @@ def along_turn(angles: Angles) -> Angles:
 def closes_turn(angles: Angles, steps: float = 1.0) -> bool:
     """Whether angles go all around, but for a few degrees.
 
+    Two views do not, as whatever they are, half a turn or more lies beside them.
+
     Parameters
     ----------
     steps : float
         How wide a gap may be in any case, in parts of a usual one.
     """
     gaps = np.sort(_gaps(angles, 360.0))
-    if len(gaps) < 2:
+    if len(gaps) < 3:
         return False
     step = float(gaps[:-1].mean())
     return bool(gaps[-1] < max(step + _TURN_TOLERANCE, steps * step + _SAME))
+
+
+def steps_around(angles: Angles) -> bool:
+    """Whether views were taken one after the other, all around in even steps.
+
+    Steps are even but for an encoder's noise of a fraction of a step (normal with a
+    standard deviation of 0.25 steps, or even within half a step), so that views lie
+    opposite, or between two that do, to that noise. After several turns they have to be
+    in step with those of the first.
+
+    Parameters
+    ----------
+    angles : ndarray of float, shape (n,)
+        In degrees, in the order of recording; either way around.
+    """
+    n = len(angles)
+    if n < _LEAST_VIEWS:
+        return False
+    steps = np.mod(np.diff(angles) + 180, 360) - 180
+    line = np.polyfit(np.arange(n), np.concatenate([[0.0], np.cumsum(steps)]), 1)
+    step = abs(float(line[0]))
+    turn = n * step
+    if turn < 360 - _TURN_TOLERANCE - _OUT_OF_STEP * step or step > _WIDEST_STEP:
+        return False
+    if np.quantile(np.abs(steps - line[0]), _MOST) > _NOISE * step:
+        return False
+    a_turn = 360 / step
+    if abs(a_turn - round(a_turn)) * (turn / 360 - 1) > _OUT_OF_STEP:
+        return False
+    widest = float(_gaps(angles, 360.0).max())
+    return widest < max(step + _TURN_TOLERANCE, _WIDEST_GAP * step)
 
 
 def has_opposites(angles: Angles) -> bool:
@@ -151,8 +190,13 @@ def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
 
 
 def is_full_turn(angles: Angles) -> bool:
-    """Whether each ray was measured from both sides, whatever turns angles are of."""
-    return closes_turn(angles) and has_opposites(angles)
+    """Whether each ray was measured from both sides, whatever turns angles are of.
+
+    Angles as they were planned tell it in any order. Those of an encoder whose noise is
+    a good part of a step, or that a file rounds to it, tell it in that of recording.
+    """
+    planned = closes_turn(angles) and has_opposites(angles)
+    return planned or steps_around(angles)
 
 
 def _gaps(angles: Angles, period: float) -> Angles:

@@ -13,6 +13,7 @@ from napari_geosr.core.turn import (
     arc_degrees,
     closes_turn,
     distinct_angles,
+    steps_around,
 )
 
 FloatArray = npt.NDArray[np.float32]
@@ -66,10 +67,10 @@ def fold_full_turn(
             f"0 … {n_columns - 1}); the halves of a full turn cannot be joined. Check "
             "the centre."
         )
-    if not closes_turn(angles, _WIDEST_STEPS):
+    if not closes_turn(angles, _WIDEST_STEPS) and not steps_around(angles):
         raise ProjectionsError(
-            f"The angles cover {arc_degrees(angles):.4g} degrees; to join the halves "
-            "of a full turn 360 are needed."
+            f"The {len(angles)} angles cover {arc_degrees(angles):.4g} degrees, or "
+            "leave too wide a gap; to join the halves of a full turn 360 are needed."
         )
     places, views = _around(sinogram, angles)
     same = SAME_PART * 360 / len(angles)
