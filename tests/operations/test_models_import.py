@@ -12,11 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
 from napari_geosr.core.steps import Warned, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.models import bundle, foreign, zoo
+from napari_geosr.models import bundle, zoo
 from napari_geosr.networks.foreign import ForeignNetwork, NetworkConfig
 from napari_geosr.networks.foreign_formats import careamics as unet
 from napari_geosr.operations import catalogue
@@ -362,24 +361,3 @@ def test_tensors_that_nobody_knows(own: Path, tmp_path: Path) -> None:
     torch.save(near, tmp_path / "b.pth")
     with pytest.raises(ModelError, match=r"b\.pth"):
         take(tmp_path / "b.pth")
-
-
-@needs_spandrel
-def test_real_weights(own: Path, shared_data: Path) -> None:
-    """The one that spandrel knows restores a real image as it does; others refuse."""
-    folder = shared_data / "models"
-    found, _ = take(folder / "dncnn_25.pth")
-    assert (found.card.halo, found.card.local) == (17, True)
-    cement = io.read(shared_data / "ct_volumes" / "cement_128x128x128.tif")
-    plane = cement.replace(
-        data=np.asarray(cement.data[64]), axes="YX", voxel_size=(1.0, 1.0),
-        origin=(0.0, 0.0),
-    )  # fmt: skip
-    # Small tiles: they make no difference.
-    result = restore(plane, found.name, threads=1, memory="260MB")
-    expected = theirs(folder / "dncnn_25.pth", np.asarray(plane.data) / 255)
-    np.testing.assert_allclose(np.asarray(result.data) / 255, expected, atol=1e-3)
-    for name in ("team00_rlfn", "team14_GFMN", "team15_SAFMN"):
-        with pytest.raises(ModelError, match=rf"{name}\.pth: .*spandrel") as caught:
-            foreign.read(str(folder / f"{name}.pth"))
-        assert "\n" not in str(caught.value)
