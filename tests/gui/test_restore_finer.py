@@ -1,0 +1,80 @@
+"""However much finer, the layer that the Restore dock adds lies over its source."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_geosr.gui._docks import RESTORE, open_dock
+from napari_geosr.models import bundle, zoo
+
+#: Odd sizes of a layer that is neither at the origin nor has cubic voxels.
+SHAPE = (7, 13, 11)
+PLACE = {"scale": (3.0, 0.7, 0.5), "translate": (10.0, -20.0, 30.0), "units": "um"}
+CASES = [("light_sr", 3, 2), ("msdnet_sr", 2, 4), ("rep_sr", 3, 8)]
+
+
+def interpolating(folder, name: str, ndim: int, factor: int) -> None:
+    """A model of one's own that makes voxels finer and adds no detail."""
+    import torch
+
+    from napari_geosr.networks import build_network
+
+    network = build_network(name, ndim=ndim, upscale_factor=factor, features=2)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    spec = network.spec
+    values = {
+        "name": folder.name,
+        "network": name,
+        "network_kwargs": network.config.model_dump(mode="json"),
+        "axes": spec.axes,
+        "upscale_factor": factor,
+        "halo": max(spec.halo),
+    }
+    card = zoo.find("foam-sr-x2").card.model_copy(update=values)
+    bundle.save(folder, card, network)
+
+
+def centre(layer) -> np.ndarray:
+    """Where the bright blob of a layer lies in the world."""
+    data = np.asarray(layer.data, float)
+    places = [
+        float((data.sum(tuple({0, 1, 2} - {axis})) * np.arange(n)).sum() / data.sum())
+        for axis, n in enumerate(data.shape)
+    ]
+    return np.array(layer.data_to_world(places))
+
+
+def edges(layer) -> np.ndarray:
+    """The outer corners of the first and the last voxel, in the world."""
+    last = np.array(layer.data.shape) - 0.5
+    return np.array([layer.data_to_world((-0.5,) * 3), layer.data_to_world(last)])
+
+
+@pytest.mark.parametrize(("name", "ndim", "factor"), CASES)
+def test_both_layers_show_the_same_place(
+    make_napari_viewer, qtbot, name: str, ndim: int, factor: int
+) -> None:
+    viewer = make_napari_viewer(show=True)
+    own = zoo.user_folder() / "finer"
+    interpolating(own, name, ndim, factor)
+    data = np.zeros(SHAPE, np.float32)
+    # Not symmetric, and two voxels or more from every border.
+    data[2:5, 3:7, 4:9] = [[[1, 2, 4, 3, 1]]]
+    source = viewer.add_image(data, name="scan", **PLACE)
+    dock = open_dock(viewer, RESTORE)
+    dock.use_model(own)
+    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+        dock.run_button.click()
+    result = dock._restoring.target()
+    factors = (1,) * (3 - ndim) + (factor,) * ndim
+    assert result in viewer.layers
+    assert result.data.shape == tuple(np.multiply(SHAPE, factors))
+    assert result.scale == pytest.approx(np.divide(PLACE["scale"], factors))
+    assert result.units == source.units
+    np.testing.assert_allclose(edges(result), edges(source), rtol=0, atol=1e-9)
+    apart = np.abs(centre(result) - centre(source)) / source.scale
+    print(f"{name} ×{factor}: {apart.max():.1g} voxels apart")
+    assert apart.max() < 1e-4
