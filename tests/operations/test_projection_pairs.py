@@ -54,6 +54,39 @@ def test_splits_follow_the_angles_and_not_the_order_of_recording() -> None:
         assert part.scan.angles == pytest.approx(np.arange(j, 12, 3) * 15.0)
 
 
+@pytest.mark.parametrize("n", [24, 36, 48, 49, 50, 97])
+@pytest.mark.parametrize("k", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_parts_of_a_full_turn_are_spread_over_half_a_turn(
+    n: int, k: int, noise: float
+) -> None:
+    rng = np.random.default_rng(0)
+    turn = np.arange(n) * 360 / n + rng.uniform(-noise, noise, n)
+    whole = scan(n, angles=turn)
+    parts = [part.scan.angles for part in splits(whole, k)]
+    assert sorted(np.concatenate(parts)) == pytest.approx(np.sort(turn))
+    for angles in parts:
+        assert np.all(np.diff(angles) > 0)
+        places = np.sort(np.mod(angles + 1, 180))
+        gaps = np.sort(np.diff(places, append=places[0] + 180)) * n / 180
+        # A view more or less; those left over are missing at the end of half a turn.
+        off = 4 * noise * n / 180 + 1e-6
+        assert gaps[-1] <= 2 * k + off
+        assert k - 1 - off <= gaps[1] <= gaps[-2] <= k + 1 + off
+    if k % 2 == 0 and n % (2 * k) == 0 and not noise:
+        assert {(angles < 180).mean() for angles in parts} == {0.5}
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_opposite_views_that_complete_each_other_stay_together(k: int) -> None:
+    turn = np.arange(24) * 15.0
+    for part in splits(scan(24, angles=turn), k, joined=True):
+        assert len(np.unique(part.scan.angles % 180)) == 12 // k
+    fan = {"geometry": "fan", "source_distance": 100.0, "detector_distance": 100.0}
+    for j, part in enumerate(splits(scan(24, angles=turn, **fan), k)):
+        assert part.scan.angles == pytest.approx(turn[j::k])
+
+
 def test_the_mean_of_equal_parts_is_the_reconstruction_of_all(foam_scan: Any) -> None:
     whole = foam_scan(shape=(3, 24, 24), projections=32).scan
     config = {"centre": (whole.n_columns - 1) / 2, "device": "cpu", "threads": 1}

@@ -12,11 +12,20 @@ import pytest
 from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError, FileError, ProjectionsError
-from napari_geosr.core.steps import StageStarted, Warned, run_to_end
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import (
+    PreviewReady,
+    StageStarted,
+    Warned,
+    never_stop,
+    run_to_end,
+)
 from napari_geosr.io.projections import write_projections
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.models.bundle import load
+from napari_geosr.operations.projection_pairs import splits
+from napari_geosr.operations.scan_identity import scan_entry_steps
 from napari_geosr.operations.train_from_projections import (
     ProjectionsTrainJob,
     ScansConfig,
@@ -139,6 +148,40 @@ def test_the_same_projections_read_otherwise_are_refused(
     other = make(noisy, "noise2inverse", {"splits": 2, "angle_range": (0, 90)})
     with pytest.raises(FileError, match=r"has changed.* with other angles\."):
         run_to_end(train_from_projections_steps(other, folder.path))
+
+
+@pytest.mark.parametrize(("centre", "together"), [(11.5, False), (6.0, True)])
+def test_opposite_views_of_a_full_turn_stay_together_where_they_are_joined(
+    tmp_path: Path, centre: float, together: bool
+) -> None:
+    scan = Projections(
+        data=np.ones((24, 6, 24), np.float32),
+        angles=np.arange(24) * 15.0,
+        centre=centre,
+        is_line_integrals=True,
+    )
+    given = write_projections(scan, tmp_path / "turn.h5")
+    scans = ScansConfig.create(projections=given, splits=2)
+    job = ProjectionsTrainJob.create_for("noise2inverse", scans, QUICK)
+    for left in (0, 1):  # the second time it goes on with what is there
+        told: list[str] = []
+        steps = train_from_projections_steps(job, tmp_path, should_stop=lambda: False)
+        for step in steps:
+            told += [step.message] if isinstance(step, StageStarted) else []
+            if isinstance(step, PreviewReady):
+                steps.close()
+        assert sum("part" in message for message in told) == 2 - left
+        parts = sorted((tmp_path / "inputs").glob("part-*"))
+        assert len(parts) == 2
+        # Six directions, each from both sides, or twelve.
+        for path, part in zip(parts, splits(scan, 2, joined=together), strict=True):
+            made = io.read(path)
+            assert made.shape[-1] == (35 if together else 24)
+            shown = run_to_end(scan_entry_steps(part.scan, never_stop))
+            angles = made.provenance[-1]["inputs"]["input"]["angles"]
+            assert angles == shown["angles"]
+            assert len(np.unique(part.scan.angles % 180)) == (6 if together else 12)
+        parts[1].unlink()
 
 
 @pytest.mark.parametrize("method", ["supervised", "tomogan"])

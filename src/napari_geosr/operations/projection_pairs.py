@@ -25,7 +25,7 @@ import numpy.typing as npt
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.selection import select
-from napari_geosr.core.turn import along_turn, distinct_places
+from napari_geosr.core.turn import SAME_PART, along_turn, distinct_places
 from napari_geosr.tomography.photons import counts_per_photon as counts_per_photon_of
 
 Acquisition = Literal["step", "continuous"]
@@ -67,8 +67,17 @@ class ScanPair:
     target: ScanPart
 
 
-def splits(scan: Projections, k: int) -> list[ScanPart]:
+def splits(scan: Projections, k: int, *, joined: bool = False) -> list[ScanPart]:
     """Share the views out to `k` scans, in turns along the angle.
+
+    Views from opposite sides of a parallel beam show the same, so the directions over
+    half a turn are shared out: those of each part are evenly spread.
+
+    Parameters
+    ----------
+    joined : bool
+        Opposite views complete each other, as the axis is off the middle: views around
+        the whole turn are shared out.
 
     Raises
     ------
@@ -85,13 +94,17 @@ def splits(scan: Projections, k: int) -> list[ScanPart]:
             f"to {k} reconstructions of two or more. {remedy}"
         )
     order = _along_angles(scan)
+    if scan.geometry == "parallel" and not joined:
+        order = _along_directions(scan, k)
+    rank = np.argsort(_along_angles(scan))
+    shares = [order[j::k] for j in range(k)]
     return [
         ScanPart(
-            f"part-{j + 1}-of-{k}",
-            f"part {j + 1} of {k} ({len(order[j::k])} projections)",
-            _noted(scan.subset(order[j::k]), part=j + 1, of=k),
+            f"part-{j}-of-{k}",
+            f"part {j} of {k} ({len(share)} projections)",
+            _noted(scan.subset(share[np.argsort(rank[share])]), part=j, of=k),
         )
-        for j in range(k)
+        for j, share in enumerate(shares, start=1)
     ]
 
 
@@ -351,6 +364,25 @@ class ThinnedCounts(_Derived):
 def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:
     """Views in the order of their angles, so that parts are evenly spread."""
     return np.argsort(np.round(along_turn(scan.angles), 6), kind="stable")
+
+
+def _along_directions(scan: Projections, k: int) -> npt.NDArray[np.intp]:
+    """Views in the order of their directions over half a turn, to be shared out to `k`.
+
+    Of two that show the same from opposite sides, one or the other comes first, so that
+    each part gets views from both sides by turns.
+    """
+    order, turned = _along_angles(scan), along_turn(scan.angles)
+    same = SAME_PART * 360 / scan.n_angles
+    places = np.mod(np.round(turned - turned.min(), 6) + same, 180)[order]
+    by_direction = np.argsort(places, kind="stable")
+    places, order = places[by_direction], order[by_direction]
+    first = np.arange(0, len(order) - 1, 2)
+    # An odd number of parts takes them by turns anyhow.
+    by_turns = (first // k % 2 == 1) & (k % 2 == 0)
+    swapped = first[by_turns & (places[first + 1] - places[first] <= same)]
+    order[swapped], order[swapped + 1] = order[swapped + 1], order[swapped].copy()
+    return order
 
 
 def _edges(n: int, count: int) -> npt.NDArray[np.intp]:

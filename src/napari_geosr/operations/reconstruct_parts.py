@@ -7,7 +7,7 @@ voxels and grey values are the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,15 @@ def settings_for_all_steps(
         "full_turn": "join" if ready.joined else "keep",
     }
     yield ResultReady(result=config.model_copy(update=shared))
+
+
+def joined_before(paths: Iterable[Path]) -> bool | None:
+    """Whether opposite views were joined in what is there; None if nothing is."""
+    for path in paths:
+        if path.exists():
+            settings = io.read(path).provenance[-1]["settings"]
+            return bool(settings.get("full_turn") == "join")
+    return None
 
 
 def _record_of_steps(

@@ -40,7 +40,9 @@ def learned_steps(
     parts = [("few", scan)]
     if method == "noise2inverse":
         k = bench.config.splits
-        parts = [(part.name, part.scan) for part in splits(scan, k)]
+        joined = bench.reconstruction.full_turn == "join"
+        shares = splits(scan, k, joined=joined)
+        parts = [(part.name, part.scan) for part in shares]
     seconds = 0.0
     taught: list[Path] = []
     judged: list[Path] = []

@@ -39,6 +39,7 @@ from napari_geosr.operations.projection_pairs import (
 )
 from napari_geosr.operations.reconstruct_parts import (
     TOLD,
+    joined_before,
     parts_steps,
     preview_of,
     settings_for_all_steps,
@@ -163,9 +164,15 @@ class ProjectionsTrainJob(Config):
         return open_projections(self.scans.projections, self.scans.reading())
 
     def plan(
-        self, scan: Projections
+        self, scan: Projections, *, joined: bool = False
     ) -> tuple[Sequence[ScanPair | ScanPart], list[ScanPart]]:
         """What to learn from, and the scans to be reconstructed for it.
+
+        Parameters
+        ----------
+        joined : bool
+            Whether opposite views are joined, which is known with the rotation axis.
+            It says which views are in a part, not what it is called, or how many.
 
         Raises
         ------
@@ -173,7 +180,7 @@ class ProjectionsTrainJob(Config):
             If the scan does not allow it.
         """
         if self.method == "noise2inverse":
-            parts = splits(scan, self.scans.splits)
+            parts = splits(scan, self.scans.splits, joined=joined)
             return parts, parts
         pairs = _pairs(scan, self.scans)
         found: dict[str, ScanPart] = {}
@@ -191,6 +198,14 @@ class ProjectionsTrainJob(Config):
         target = tuple(place(p.target) for p in parts if isinstance(p, ScanPair))
         training = self.training.model_copy(update={"source": source, "target": target})
         return TrainJob(method=self.method, training=training, reading=InputConfig())
+
+
+def _places(
+    job: ProjectionsTrainJob, scan: Projections, folder: Path, joined: bool
+) -> list[tuple[ScanPart, Path]]:
+    """What is to be reconstructed, and where it is kept."""
+    _, needed = job.plan(scan, joined=joined)
+    return [(part, path_of(folder, part)) for part in needed]
 
 
 def path_of(folder: Path, part: ScanPart) -> Path:
@@ -234,11 +249,16 @@ def train_from_projections_steps(
             message=f"Some reconstructions are from {scarce} projections: so few give "
             "more streaks than structure to learn from."
         )
-    places = [(part, path_of(folder, part)) for part in needed]
+    joined = joined_before(path_of(folder, part) for part in needed)
+    places: list[tuple[ScanPart, Path]] = []
+    if joined is not None:
+        places = _places(job, scan, folder, joined)
     try:
         config = yield from relay(
             settings_for_all_steps(scan, job.scans, job.training, places, should_stop)
         )
+        if joined is None:
+            places = _places(job, scan, folder, config.full_turn == "join")
         yield from parts_steps(places, config, should_stop)
     except Cancelled:
         yield ResultReady(result=None)  # finished slices are kept beside their files
