@@ -1,0 +1,102 @@
+"""The sample that a study finds: what is said where it may be too small."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import Step, Warned, never_stop
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.hull import hull_area
+from napari_geosr.operations.study_config import StudyConfig
+from napari_geosr.operations.study_reference import _sample_steps
+
+N, ROWS = 64, 24
+AXIS = np.arange(N) - (N - 1) / 2
+RADIUS = np.hypot(AXIS[:, None], AXIS[None, :])
+ANGLE = np.arctan2(AXIS[:, None], AXIS[None, :])
+
+
+def found(
+    solid: npt.NDArray[np.bool_], sample: str = "auto", noise: float = 0.1
+) -> tuple[npt.NDArray[np.bool_], list[str]]:
+    """The sample in a volume of that solid, and warnings."""
+    rng = np.random.default_rng(0)
+    grey = solid + rng.normal(0, noise, solid.shape)
+    volume = Volume(grey.astype(np.float32), "ZYX", (1.0,) * 3, "µm", name="full")
+    config = StudyConfig.create(sample=sample, counts=[10])
+    steps = _sample_steps(volume, config, never_stop)
+    said: list[Step] = []
+    while True:
+        try:
+            said.append(next(steps))
+        except StopIteration as end:
+            return end.value, [s.message for s in said if isinstance(s, Warned)]
+
+
+def ball(radius: float, z: float, y: float, x: float) -> npt.NDArray[np.bool_]:
+    axes = (np.arange(ROWS) - z, AXIS - y, AXIS - x)
+    far = sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij", sparse=True))
+    inside: npt.NDArray[np.bool_] = far < radius**2
+    return inside
+
+
+def cylinder(radius: float = 27) -> npt.NDArray[np.bool_]:
+    """With two pores within, one of them wider than any mouth that is bridged."""
+    whole = np.repeat((radius > RADIUS)[None], ROWS, axis=0)
+    return whole & ~ball(8, 11, 8, -6) & ~ball(4, 12, -10, 4)
+
+
+def test_pores_that_are_open_to_the_surface_are_told_of() -> None:
+    mouth = (np.abs(ANGLE) < 0.6) & (RADIUS > 6)
+    solid = cylinder() & ~mouth
+    sample, said = found(solid)
+    assert len(said) == 1
+    share = 1 - sample.sum() / ROWS / hull_area(solid[0])
+    assert share > 0.1
+    assert f"leaves out {100 * share:.0f} % of its convex outline" in said[0]
+    assert "--mask" in said[0]
+    assert "--sample circle" in said[0]
+    assert not found(solid, "circle")[1]
+
+
+def test_a_second_piece_that_is_left_out_is_told_of() -> None:
+    assert found(cylinder() & (np.abs(AXIS[:, None] - 5) > 8))[1]
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.25])
+def test_a_convex_sample_with_pores_within_is_no_reason_to_warn(noise: float) -> None:
+    brick = (np.abs(AXIS[:, None]) < 19) & (np.abs(AXIS[None, :]) < 18)
+    for solid in (cylinder(), cylinder() & ball(26, 11, 0, 0), cylinder() & brick):
+        sample, said = found(solid, noise=noise)
+        assert not said
+        assert sample[11, 40, 26]  # in the middle of the pore
+
+
+def test_a_sample_without_solid_is_refused() -> None:
+    with pytest.raises(VolumeError, match="full"):
+        found(np.zeros((ROWS, N, N), bool), noise=0.0)
+
+
+def test_the_hull_of_a_slice() -> None:
+    dots = np.zeros((9, 11), bool)
+    assert hull_area(dots) == 0
+    dots[1, 2] = True
+    assert hull_area(dots) == 1
+    dots[7, 2] = dots[7, 8] = True
+    assert hull_area(dots) == sum(range(1, 8))
+    dots[1, 8] = True
+    assert hull_area(dots) == 49
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        some = rng.random((12, 15)) < 0.04
+        points = np.argwhere(some)
+        if np.linalg.matrix_rank(points - points[:1]) < 2:
+            continue
+        from scipy.spatial import Delaunay
+
+        grid = np.argwhere(np.ones(some.shape, bool))
+        inside = Delaunay(points).find_simplex(grid, tol=1e-9) >= 0
+        assert hull_area(some) == inside.sum()
