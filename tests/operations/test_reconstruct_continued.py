@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -20,10 +21,12 @@ from napari_geosr.core.errors import (
     Cancelled,
     ConfigError,
     EngineError,
+    FileError,
     ProjectionsError,
 )
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ResultReady, TileDone
+from napari_geosr.core.volume import Volume
 from napari_geosr.io import output
 from napari_geosr.io.projections import write_projections
 from napari_geosr.io.suffixes import incomplete_path
@@ -358,3 +361,31 @@ def test_a_part_of_a_killed_run_goes_when_another_part_holds_it(scan, tmp_path):
     unfinished = unfinished.replace(provenance=(*unfinished.provenance[:-1], last))
     run(scan, stop_after=1, out=tmp_path / "v.tif", unfinished=unfinished)
     assert [p.name for p in tmp_path.iterdir()] == ["v.incomplete.tif"]
+
+
+def test_a_journal_that_cannot_be_written_is_told_by_the_name_of_the_result(
+    writing, monkeypatch
+):
+    _, journal = writing
+
+    def full(self, _):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(FileError, match=r"^v\.tif could not be written: the disk"):
+        journal.note([(0, 2)])
+
+
+def test_what_a_killed_run_left_is_called_by_the_name_of_the_result(scan, tmp_path):
+    part = tmp_path / ".v.0123abcd.partial.tif"
+    entry = {"rows": [[0, 2]], "pid": 2**22 + 1, "host": socket.gethostname()}
+    journal_of(part).write_text(json.dumps(entry), encoding="utf-8")
+    part.write_bytes(b"II*")
+    with pytest.raises(ConfigError, match=r"left of v\.tif cannot be read"):
+        find_unfinished(tmp_path / "v.tif")
+    unknown = Volume(np.zeros((9, 34, 34), np.float32), "ZYX", (1.0,) * 3, "pixel")
+    part.unlink()
+    io.write(unknown, part)
+    unfinished = io.read(part)
+    with pytest.raises(ConfigError, match=r"^v\.tif is no unfinished reconstruction"):
+        run(scan, out=tmp_path / "v.tif", unfinished=unfinished)

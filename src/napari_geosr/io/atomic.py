@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import re
 import secrets
 import shutil
 import time
@@ -26,6 +27,9 @@ _NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 #: Seconds in which another program may let go of a file.
 _PATIENCE = 1.0
 
+#: A name by `temporary_sibling`, up to its suffix.
+_HIDDEN = re.compile(r"\.([^/\\]+?)\.[0-9a-f]{8}\.partial")
+
 T = TypeVar("T")
 
 
@@ -33,6 +37,11 @@ def temporary_sibling(path: Path, suffix: str = "") -> Path:
     """A hidden, unused name in the folder of `path`, ending in `suffix`."""
     stem = path.name.removesuffix(suffix) if suffix else path.name
     return path.with_name(f".{stem}.{secrets.token_hex(4)}.partial{suffix}")
+
+
+def asked_for(text: str) -> str:
+    """A text with the names that people gave in place of hidden ones of ours."""
+    return _HIDDEN.sub(r"\1", text)
 
 
 def leftovers(path: Path, suffix: str) -> list[Path]:
@@ -137,17 +146,18 @@ def _move_to_free_name(temporary: Path, path: Path) -> None:
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn an `OSError` met while writing `path` into a `FileError` with a remedy."""
+    name = asked_for(path.name)
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             raise FileError(
-                f"{path.name} could not be written: the disk of {path.parent} is full. "
+                f"{name} could not be written: the disk of {path.parent} is full. "
                 "Free some space or choose another folder."
             ) from error
-        reason = error.strerror or str(error)
+        reason = asked_for(error.strerror or str(error))
         raise FileError(
-            f"{path.name} could not be written to {path.parent}: {reason}. "
+            f"{name} could not be written to {path.parent}: {reason}. "
             "Check the folder and its permissions."
         ) from error
 
@@ -200,21 +210,21 @@ def _sync(path: Path, flags: int) -> None:
 
 def check_folder(path: Path, nbytes: int = 0) -> None:
     """Raise `FileError` unless the folder of `path` is there, writable, with room."""
-    folder = path.parent
+    name, folder = asked_for(path.name), path.parent
     if not folder.is_dir():
         raise FileError(
-            f"{path.name} cannot be written: the folder {folder} does not exist. "
+            f"{name} cannot be written: the folder {folder} does not exist. "
             "Create it or choose another one."
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(
-            f"{path.name} cannot be written: the folder {folder} is not writable. "
+            f"{name} cannot be written: the folder {folder} is not writable. "
             "Choose another one."
         )
     free = shutil.disk_usage(folder).free
     if nbytes and free < nbytes + _SPARE_BYTES:
         raise FileError(
-            f"{path.name} needs {format_bytes(nbytes)}, but the disk of {folder} has "
+            f"{name} needs {format_bytes(nbytes)}, but the disk of {folder} has "
             f"{format_bytes(free)} left. Free some space or choose another folder."
         )
 

@@ -10,6 +10,10 @@ References
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +167,7 @@ def write_data_exchange(projections: Projections, temporary: Path) -> None:
         "is_line_integrals": projections.is_line_integrals,
         "provenance": list(projections.provenance),
     }
-    with h5py.File(temporary, "w") as file:
+    with _plain_errors(), h5py.File(temporary, "w") as file:
         file.attrs[STAMP] = json.dumps(stamp)
         file["implements"] = "exchange:measurement"
         group = file.create_group("exchange")
@@ -187,6 +191,23 @@ def write_data_exchange(projections: Projections, temporary: Path) -> None:
                 name = f"actual_pixel_size_{axis}"
                 detector[name] = size
                 detector[name].attrs["units"] = projections.unit
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn what HDF5 raises while it writes into an error of the system.
+
+    HDF5 tells of a full disk in a long text that names the file, when the file is
+    closed even as a `RuntimeError`.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        found = re.search(r"errno = (\d+)", str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number)) from error
 
 
 def _copy(group: Any, name: str, array: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.io import ngff
-from napari_geosr.io.atomic import explained, remove
+from napari_geosr.io.atomic import asked_for, explained, remove
 from napari_geosr.io.chunking import SHARD_BYTES, chunk_shapes, fitted_shapes
 from napari_geosr.io.lazy import Slices, as_slices
 from napari_geosr.io.output import Output, blocks
@@ -241,9 +241,10 @@ class ZarrOutput(Output):
             except (OSError, MemoryError) as error:
                 # Coarser levels are for fast display: the voxels do without.
                 remove(self.temporary / str(len(factors)))
+                why = asked_for(str(error)).rstrip(".")
                 self.note = (
                     f"{self.path.name} has fewer coarser levels than usual and may be "
-                    f"slow to look at: {str(error).rstrip('.')}."
+                    f"slow to look at: {why}."
                 )
         self._write_attributes(factors, self.final_stamp())
 

@@ -19,7 +19,7 @@ from napari_geosr import io
 from napari_geosr.core import processes
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.atomic import leftovers, remove, write_text
+from napari_geosr.io.atomic import asked_for, leftovers, remove, write_text
 from napari_geosr.io.output import Output
 from napari_geosr.io.suffixes import incomplete_path, suffix_of
 from napari_geosr.operations.reconstruct_config import ReconstructConfig
@@ -63,8 +63,12 @@ class Journal:
             "started": processes.own_start(),
             "host": socket.gethostname(),
         }
-        place = journal_of(self.output.temporary)
-        write_text(place, json.dumps(entry), overwrite=True, durable=False)
+        place, path = journal_of(self.output.temporary), self.output.path
+        try:
+            write_text(place, json.dumps(entry), overwrite=True, durable=False)
+        except FileError as error:
+            said = str(error).replace(journal_of(path).name, path.name)
+            raise FileError(said) from error
         self._last = time.monotonic()
 
     def close(self) -> None:
@@ -158,13 +162,14 @@ def _of_a_killed_run(partial: Path, entry: Mapping[str, Any]) -> Volume:
         volume = io.read(partial)
     except FileError as error:
         raise ConfigError(
-            f"What the earlier run left, {partial.name}, cannot be read. Delete it and "
-            "reconstruct from the start."
+            f"What the earlier run left of {asked_for(partial.name)} cannot be read. "
+            f"Delete it ({partial.name}) and reconstruct from the start."
         ) from error
     if not volume.provenance:
         raise ConfigError(
-            f"{partial.name} does not say what it was made with: delete it and "
-            "reconstruct from the start."
+            f"What the earlier run left of {asked_for(partial.name)} does not say what "
+            f"it was made with: delete it ({partial.name}) and reconstruct from the "
+            "start."
         )
     boxes = boxes_of([(int(a), int(b)) for a, b in entry["rows"]], volume.shape)
     last = {**volume.provenance[-1], "finished": boxes}
@@ -209,7 +214,7 @@ def kept_part(
     ConfigError
         If `unfinished` is no unfinished reconstruction, or not by the same run.
     """
-    title = unfinished.title
+    title = asked_for(unfinished.title)
     before = unfinished.provenance[-1] if unfinished.provenance else {}
     if before.get("operation") != "reconstruct" or "finished" not in before:
         raise ConfigError(
