@@ -86,6 +86,11 @@ def test_two_layers_become_a_pair(viewer, scans, tmp_path, qtbot):
     # Both fill the same box, in the place of the coarse scan.
     for layer in (low, high):
         assert layer.blending == "additive"
+        # What is the same in both is grey: two colours that add up to white, and the
+        # same grey values are as bright.
+        assert layer.contrast_limits == layers["before"].contrast_limits
+    both = sum(layer.colormap.map([0.5])[0, :3] for layer in (low, high))
+    np.testing.assert_allclose(both, 0.5, atol=0.01)
     edges = [
         (
             la.translate - la.scale / 2,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.utils.colormaps import Colormap
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.units import MILLIMETRES
@@ -16,13 +17,11 @@ from napari_geosr.gui._layers import (
 from napari_geosr.gui._pairs_steps import Built
 from napari_geosr.gui._place import place_of_layer
 from napari_geosr.gui._training_data import can_be_learned_from
+from napari_geosr.operations.pairs_picture import HIGH_COLOUR, LOW_COLOUR
 
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
-
-#: Distinguishable with any colour vision.
-_LOW, _HIGH = "bop orange", "bop blue"
 
 
 def show_pair(
@@ -54,7 +53,10 @@ def show_pair(
         }
         if is_aligned:
             options["blending"] = "additive"
-            options["colormap"] = _LOW if key == "low" else _HIGH
+            colour = LOW_COLOUR if key == "low" else HIGH_COLOUR
+            options["colormap"] = Colormap(
+                [(0.0, 0.0, 0.0, 1.0), (*colour, 1.0)], name=f"pair {titles[key]}"
+            )
         if key == "before":
             options["metadata"] = helper_metadata("pair before")
             options["visible"] = False

@@ -84,28 +84,32 @@ def build_steps(wanted: Wanted, should_stop: ShouldStop) -> Generator[Step, None
     from napari_geosr.operations.pairs import pairs_steps
     from napari_geosr.operations.pairs_degraded import degrade_steps
 
-    high = _opened(wanted.high)
-    if isinstance(wanted.config, PairsConfig):
+    high, config = _opened(wanted.high), wanted.config
+    if isinstance(config, PairsConfig):
         assert wanted.low is not None
         steps = pairs_steps(
             _opened(wanted.low),
             high,
             wanted.folder,
-            wanted.config,
+            config,
             should_stop=should_stop,
         )
     else:
         steps = degrade_steps(
             high,
             wanted.folder,
-            wanted.config,
+            config,
             like=None if wanted.like is None else _opened(wanted.like),
             should_stop=should_stop,
         )
     done: Pairs = yield from relay(steps)
     layers = {key: _shown(io.read(done.files[key])) for key in ("low", "high")}
-    if "before" in done.layers:
-        layers["before"] = Shown(done.layers["before"], layers["high"].limits)
+    if isinstance(config, PairsConfig) and "before" in done.layers:
+        limits = layers["high"].limits
+        layers["before"] = Shown(done.layers["before"], limits)
+        if config.intensity != "none":
+            # Grey values are the same in both: so must be what is bright and dark.
+            layers["low"] = Shown(layers["low"].volume, limits)
     yield ResultReady(result=Built(done, layers))
 
 

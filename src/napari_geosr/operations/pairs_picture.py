@@ -17,7 +17,7 @@ _RANGE = (1.0, 99.0)
 #: Height of a panel in widths, at most.
 _TALLEST = 2.5
 #: Colours that add up to white, and differ in brightness for any colour vision.
-_LOW_COLOUR, _HIGH_COLOUR = (1.0, 0.45, 0.0), (0.0, 0.55, 1.0)
+LOW_COLOUR, HIGH_COLOUR = (1.0, 0.45, 0.0), (0.0, 0.55, 1.0)
 _SLICE, _DOWN = "slice", "cut along Z"
 
 
@@ -98,8 +98,8 @@ def _scaled(plane: Plane) -> Plane:
 
 def _over(low: Plane, high: Plane) -> Plane:
     """Two planes in two colours that make grey together."""
-    mixed = _scaled(low)[..., None] * np.array(_LOW_COLOUR, np.float32)
-    mixed = mixed + _scaled(high)[..., None] * np.array(_HIGH_COLOUR, np.float32)
+    mixed = _scaled(low)[..., None] * np.array(LOW_COLOUR, np.float32)
+    mixed = mixed + _scaled(high)[..., None] * np.array(HIGH_COLOUR, np.float32)
     return np.clip(mixed, 0, 1).astype(np.float32)
 
 
