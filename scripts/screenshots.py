@@ -183,6 +183,75 @@ def super_resolution() -> None:
     save(viewer, "super_resolution")
 
 
+def two_scans(viewer) -> None:
+    """A part with coarse voxels; a spot of it with fine ones, turned by 4°."""
+    import numpy as np
+    from scipy import ndimage
+
+    from napari_geosr.physics.noise import reconstruction_noise
+    from napari_geosr.physics.phantoms import sphere_foam
+    from napari_geosr.physics.sampling import coarse_scan
+
+    made = sphere_foam((112, 224, 224), porosity=0.3, radius=(6, 18), gap=2, seed=3)
+    foam = (0.8 - 0.6 * made.fraction).astype(np.float32)
+    rng = np.random.default_rng(0)
+    coarse = coarse_scan(foam, 4, 0.4)
+    coarse = 200 * (coarse + 0.3 * reconstruction_noise(coarse.shape, 0.25, rng))
+    angle, shape = np.deg2rad(4), (88, 160, 160)
+    turn = np.eye(3)
+    turn[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    middle = (np.array(shape) - 1) / 2
+    fine = ndimage.affine_transform(
+        foam, turn, np.array([55, 118, 103]) - turn @ middle, shape, order=1
+    )
+    fine = 40_000 * fine + rng.normal(0, 1500, shape)
+    for data, name, size in ((coarse, "part", 8.0), (fine, "spot", 2.0)):
+        viewer.add_image(
+            data.astype(np.float32), name=name, scale=(size,) * 3, units="um"
+        )
+
+
+def open_pairs(viewer, folder: Path) -> QWidget:
+    """The dock for pairs, after it has aligned two scans into `folder`."""
+    from napari_geosr.gui._camera import fit_camera
+
+    two_scans(viewer)
+    dock = open_dock(viewer, "Build training pairs")
+    dock.set_folder(folder)
+    wait(until=lambda: dock.low.layer() is viewer.layers["part"])
+    dock.build_button.click()
+    wait(until=lambda: not dock.figures.isHidden())
+    for layer in viewer.layers:
+        layer.visible = layer.name.startswith("spot:") and "before" not in layer.name
+    pair = viewer.layers["spot: low resolution"]
+    lowest, highest = pair.extent.world
+    viewer.dims.set_point(0, (lowest[0] + highest[0]) / 2)
+    fit_camera(viewer, pair)
+    return dock
+
+
+def pairs() -> None:
+    """Two scans that have become a pair: grey where they agree; figures beside."""
+    with tempfile.TemporaryDirectory() as folder:
+        viewer = new_viewer(size=(1280, 940))
+        open_pairs(viewer, Path(folder))
+        overlay = next(Path(folder).rglob("overlay.png"))
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        (FOLDER / "pairs_overlay.png").write_bytes(overlay.read_bytes())
+        save(viewer, "pairs")
+
+
+def models() -> None:
+    """The models at hand, and the card of the one that is chosen."""
+    viewer = new_viewer(size=(1280, 900))
+    viewer.open_sample(PLUGIN, "resolution_pair")
+    dock = open_dock(viewer, "Models")
+    wait(until=lambda: bool(dock.items()))
+    dock.choose("foam-sr-x2")
+    viewer.reset_view()
+    save(viewer, "models")
+
+
 def noisy_pair(viewer) -> None:
     """Two noisy scans of the sample foam; the clean one is not used."""
     import numpy as np
@@ -406,6 +475,8 @@ PICTURES = {
         restore,
         restore_light,
         super_resolution,
+        pairs,
+        models,
         porosity_settings,
         porosity_settings_light,
         porosity_measured,

@@ -10,8 +10,51 @@ from napari_geosr.operations import catalogue
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 HEAD = """# Models and what they can do
 
+## Models of your own and of others
+
+*Plugins ▸ GeoSR ▸ Models* lists all that are at hand, by words, task, modality or what
+fits the selected layer, with the card of each; *Restore with it* opens the Restore dock
+with it chosen. Drop a file there, or press *Import…*, to add one.
+
+![The Models dock: four models, foam-sr-x2 chosen, its card below](images/models.png)
+
+```
+napari-geosr models import dncnn_25.pth --name dncnn
+napari-geosr restore scan.tif --model dncnn --out restored.ome.tif
+napari-geosr models export foam-denoise --format bioimageio --out foam-denoise.zip
+napari-geosr models remove dncnn
+```
+
+What can be imported (`pip install "napari-geosr[zoo]"` for all but the first and last):
+
+| what | as |
+|---|---|
+| models of napari-geosr, such as trainings make | a folder or zip |
+| BioImage.IO packages | a zip, a folder, `rdf.yaml`, an identifier or an address |
+| super-resolution or denoising weights [spandrel] knows | `.pth`, `.safetensors` |
+| checkpoints of CAREamics (U-Net) | `.ckpt` |
+
+[spandrel]: https://github.com/chaiNNer-org/spandrel
+
+Nothing in a file is executed: of pickles only tensors, numbers and texts are read, and
+a file that asks for more is refused with one sentence, as is one whose architecture
+nobody knows. How far a network sees is measured, so that tiles are exact; where it sees
+the whole image, the card says that they are not. Networks for images go over volumes
+slice by slice; those for colours get grey in all three channels and the mean of what
+comes out is kept. Before a model is kept, its result is compared with spandrel's own or
+with the test arrays of the package, and it is refused if they differ by more than 0.001
+(of 1, or of the values' standard deviation).
+
+The published weights of DnCNN (noise of 25 of 255) give on slices of a real CT scan and
+of a microscope, through files and in tiles, what spandrel gives and what the definition
+of the network gives, to 3 · 10⁻⁷ of the range (`tests/real/test_foreign_weights.py`).
+So the numbers are those of the authors; whether they are right for your scan is another
+question. Compare: networks of this family were made for photographs.
+
+## Models of the package
+
 Written by `scripts/write_model_page.py` from the cards; `napari-geosr models show NAME`
-prints the same. The bundled models were made from simulated scans by
+prints the same. They were made from simulated scans by
 `napari-geosr train` with the `train.yaml` beside their weights, and judged by
 `scripts/complete_card.py`. Every figure is a mean over scans that training never saw
 and no setting was chosen by (six of a kind for those of CT), with the classical
