@@ -100,7 +100,8 @@ def _maps(done: Studied, config: StudyConfig) -> list[str]:
         for exposure in config.exposure:
             line = [share_text(exposure)]
             for count in config.counts:
-                error = rows.get(Taken(count, exposure), {}).get("porosity_error")
+                row = rows.get(Taken(count, exposure), {})
+                error = row.get("porosity_error")
                 right = error is not None and abs(error) <= config.tolerance
                 line.append(percent(error) + (" ✓" if right else ""))
             body.append(line)
