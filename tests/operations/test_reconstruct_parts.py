@@ -58,7 +58,7 @@ def test_parts_of_a_full_turn_are_joined_like_the_whole(tmp_path: Path) -> None:
     angles = np.arange(60) * 6.0
     lines = np.ones((60, 2, 24), np.float32)
     scan = Projections(data=lines, angles=angles, is_line_integrals=True)
-    few = fewer_views(scan, 18)
+    few = fewer_views(scan, 10)
     assert not few.is_full_turn
     parts = [ScanPart("whole", "whole", scan), ScanPart("few", "few", few)]
     places = [(part, tmp_path / f"{part.name}.ome.tif") for part in parts]
