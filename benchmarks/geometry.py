@@ -56,7 +56,7 @@ _TEST_SEED = 50_000
 GENERIC = "l1"
 #: Paired and unpaired; beside losses, by `--adversarial`.
 ADVERSARIAL = ("pix2pix", "cyclegan")
-AWARE = "l1,gradient,cldice,porosity,euler"
+AWARE = "l1,porosity:2,euler:3,surface:2"
 IMAGING = Imaging(noise=0.05, noise_kind="independent", blur=0.4)
 #: How far below the generic twin its errors should be, and its PSNR may be.
 LESS_CONNECTION, LESS_POROSITY, LOST_PSNR = 0.30, 0.20, 0.3
@@ -195,6 +195,62 @@ def judged(volume: Array, test: Test) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What a network made of volumes, and the processor time of its training."""
+
+    volumes: list[Array]
+    seconds: float
+    parameters: int
+
+
+def super_resolved(
+    volumes: Sequence[Array], folder: Path, way: str, **settings: Any
+) -> Learned:
+    """Train the light network by a loss, or by an adversarial method; restore."""
+    method = way if way in ADVERSARIAL else "supervised"
+    config = config_class(method).create(
+        name="m",
+        dimensions="3D",
+        network="light_sr",
+        layers=4,
+        width=16,
+        batch_size=4,
+        device="cpu",
+        precision="bfloat16",
+        threads=1,
+        **({} if way in ADVERSARIAL else {"loss": way}),
+        **settings,
+    )
+    job = TrainJob(method=method, training=config)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        began = time.process_time()
+        bundle = run_to_end(train_steps(job, Path(name) / "job"))
+        seconds = time.process_time() - began
+        restored = [
+            np.asarray(restore(Volume(volume, "ZYX"), str(bundle)).data, np.float32)
+            for volume in volumes
+        ]
+        return Learned(restored, seconds, read_card(bundle).n_parameters or 0)
+
+
+def write_pairs(
+    made: Sequence[Scan], factor: int, folder: Path
+) -> tuple[list[Path], list[Path]]:
+    """Coarse and fine volumes as files, as people have them."""
+    pairs: tuple[list[Path], list[Path]] = ([], [])
+    for i, one in enumerate(made):
+        for name, data, size, paths in (
+            ("coarse", one.noisy, float(factor), pairs[0]),
+            ("fine", one.clean, 1.0, pairs[1]),
+        ):
+            path = folder / f"{name}{i}.ome.tif"
+            offset = ((size - 1) / 2,) * 3
+            io.write(Volume(data, "ZYX", (size,) * 3, "µm", origin=offset), path)
+            paths.append(path)
+    return pairs
+
+
 def trained_threshold(kind: str, factor: int) -> float:
     """Grey value between the phases of the training targets."""
     targets = [specimen(kind, factor, i).clean for i in range(TRAINED_ON)]
@@ -234,30 +290,13 @@ class Bench:
             self._add({"case": case, "loss": "cubic", "seed": 0, **found})
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            pairs = self._written(kind, factor, folder)
+            made = [specimen(kind, factor, i) for i in range(TRAINED_ON)]
+            pairs = write_pairs(made, factor, folder)
             for seed in range(self.arguments.seeds):
                 for loss in self.ways:
                     if not self._has(case, loss, seed):
                         row = self._learned(factor, loss, seed, pairs, folder, tests)
                         self._add({"case": case, "loss": loss, "seed": seed, **row})
-
-    def _written(
-        self, kind: str, factor: int, folder: Path
-    ) -> tuple[list[Path], list[Path]]:
-        """Training volumes as files, as people have them."""
-        pairs: tuple[list[Path], list[Path]] = ([], [])
-        for i in range(TRAINED_ON):
-            made = specimen(kind, factor, i)
-            for data, size, paths in (
-                (made.noisy, float(factor), pairs[0]),
-                (made.clean, 1.0, pairs[1]),
-            ):
-                path = folder / f"{'coarse' if size > 1 else 'fine'}{i}.ome.tif"
-                offset = ((size - 1) / 2,) * 3
-                volume = Volume(data, "ZYX", (size,) * 3, "µm", origin=offset)
-                io.write(volume, path)
-                paths.append(path)
-        return pairs
 
     def _learned(
         self,
@@ -268,43 +307,25 @@ class Bench:
         folder: Path,
         tests: Sequence[Test],
     ) -> dict[str, float]:
-        method = loss if loss in ADVERSARIAL else "supervised"
         source, target = pairs
-        own: dict[str, Any] = {} if loss in ADVERSARIAL else {"loss": loss}
         if loss == "cyclegan":  # no object in both domains
             source, target = source[: TRAINED_ON // 2], target[TRAINED_ON // 2 :]
-        config = config_class(method).create(
+        learned = super_resolved(
+            [test.scan.noisy for test in tests],
+            folder,
+            loss,
             source=source,
             target=target,
-            name="m",
-            dimensions="3D",
-            network="light_sr",
-            layers=4,
-            width=16,
             upscale_factor=factor,
             steps=self.arguments.steps,
-            batch_size=4,
             patch=12 if factor == 4 else 8,
             seed=seed,
-            device="cpu",
-            precision="bfloat16",
-            threads=1,
-            **own,
         )
-        job = TrainJob(method=method, training=config)
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            began = time.process_time()
-            bundle = run_to_end(train_steps(job, Path(name) / "job"))
-            seconds = time.process_time() - began
-            restored = [
-                np.asarray(
-                    restore(Volume(t.scan.noisy, "ZYX"), str(bundle)).data, np.float32
-                )
-                for t in tests
-            ]
-            parameters = read_card(bundle).n_parameters
-        found = mean_of([judged(r, t) for r, t in zip(restored, tests, strict=True)])
-        return found | {"seconds": seconds, "parameters": parameters or 0}
+        pairs_ = zip(learned.volumes, tests, strict=True)
+        return mean_of([judged(volume, test) for volume, test in pairs_]) | {
+            "seconds": learned.seconds,
+            "parameters": learned.parameters,
+        }
 
     def _has(self, case: str, loss: str, seed: int) -> bool:
         wanted = (case, loss, seed)
