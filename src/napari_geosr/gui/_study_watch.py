@@ -59,9 +59,11 @@ class StudyWatch:
 
     @property
     def n_cells(self) -> int:
-        """Cells of the study; before the first is done, as the settings say."""
+        """Cells of the study; until one is done, as many as the settings ask for."""
         asked = len(all_taken(self.config)) * len(self.config.algorithms)
-        return self.status.total or asked
+        # The whole scan is no cell; and the job may speak of a study with fewer.
+        said = self.status.total
+        return said if asked - len(self.config.algorithms) <= said <= asked else asked
 
     @property
     def report(self) -> Path | None:
