@@ -56,7 +56,7 @@ _TEST_SEED = 50_000
 GENERIC = "l1"
 #: Paired and unpaired; beside losses, by `--adversarial`.
 ADVERSARIAL = ("pix2pix", "cyclegan")
-AWARE = "l1,porosity:2,euler:3,surface:2"
+AWARE = "l1,porosity:2,euler:3,surface:4"
 IMAGING = Imaging(noise=0.05, noise_kind="independent", blur=0.4)
 #: How far below the generic twin its errors should be, and its PSNR may be.
 LESS_CONNECTION, LESS_POROSITY, LOST_PSNR = 0.30, 0.20, 0.3
