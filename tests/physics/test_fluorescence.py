@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_geosr.physics import fluorescence
-from napari_geosr.physics.fluorescence import STRUCTURES, Microscope, expose, phantom
+from napari_geosr.physics.fluorescence import (
+    STRUCTURES,
+    Microscope,
+    expose,
+    expose_coarse,
+    phantom,
+)
 from napari_geosr.physics.noise import poisson_gaussian_noise
 
 SHAPE = (12, 64, 64)
@@ -85,3 +91,40 @@ def test_random_phantoms_differ() -> None:
     drawn = [fluorescence.random_microscope(rng) for _ in range(50)]
     assert all(4 <= m.photons <= 300 for m in drawn)
     assert min(m.photons for m in drawn) < 10 < 100 < max(m.photons for m in drawn)
+
+
+def test_wide_pixels_show_the_same_light_in_the_same_place() -> None:
+    """With photons enough that noise does not count."""
+    light = np.zeros((9, 96, 80), np.float32)
+    light[4, 41, 30] = 1
+    microscope = Microscope(1.5, 1.0, 2.0, photons=1e8, read_noise=0, background=0.1)
+    wide, sharp = expose_coarse(light, microscope, np.random.default_rng(0))
+    assert (wide.shape, sharp.shape) == ((9, 48, 40), (9, 96, 80))
+    assert wide.mean() == pytest.approx(sharp.mean(), rel=1e-3)
+    widths = []
+    for image, factor in ((wide, 2), (sharp, 1)):
+        signal = np.maximum(image - 1.001e7, 0)
+        z, y, x = np.indices(image.shape, dtype=float)
+        total = signal.sum()
+        # Places in narrow pixels, counted from the outer edge of the image.
+        places = [(g * signal).sum() / total for g in (z, y, x)]
+        assert places[0] == pytest.approx(4, abs=1e-3)
+        edges = [factor * (p + 0.5) for p in places[1:]]
+        assert edges == pytest.approx([41.5, 30.5], abs=0.02)
+        spread = ((factor * (y - places[1])) ** 2 * signal).sum() / total
+        widths.append(np.sqrt(spread))
+    # Averaging over pixels of two adds (4 - 1) / 12 to the variance.
+    assert widths == pytest.approx([np.sqrt(9 + 0.25), 1.5], rel=0.02)
+
+
+def test_wide_pixels_count_their_photons_after_they_were_joined() -> None:
+    microscope = Microscope(photons=40.0, read_noise=2.0, background=0.5)
+    light = np.zeros((4, 128, 128), np.float32)
+    noisy, sharp = expose_coarse(light, microscope, np.random.default_rng(0))
+    assert np.ptp(sharp) == 0
+    assert sharp[0, 0, 0] == pytest.approx(20)
+    assert noisy.mean() == pytest.approx(20, rel=0.01)
+    # Of 20 photons and the camera, in every wide pixel on its own.
+    assert noisy.var() == pytest.approx(20 + 4, rel=0.05)
+    pair = np.corrcoef(noisy[:, :, :-1].ravel(), noisy[:, :, 1:].ravel())[0, 1]
+    assert abs(pair) < 0.03

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.noise import poisson_gaussian_noise
+from napari_geosr.physics.sampling import area_downsample
 
 FloatArray = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
@@ -235,3 +236,41 @@ def expose(
     clean = seen(light, microscope)
     noisy, again = (counted(clean, microscope, rng) for _ in range(2))
     return Exposure(noisy, again, clean * np.float32(microscope.photons))
+
+
+def expose_coarse(
+    light: FloatArray, microscope: Microscope, rng: np.random.Generator, factor: int = 2
+) -> tuple[FloatArray, FloatArray]:
+    """Image `light` with wide pixels; and what narrow ones under a sharper lens see.
+
+    A pixel counts all photons that fall on it. The grey level of bright structures is
+    that of the wide pixels in both, so what is finer than them may be brighter in the
+    second, and the light of a wide pixel is the mean of its narrow ones' but for what
+    the wider blur carries across its edges.
+
+    Parameters
+    ----------
+    light : ndarray of shape (Z, factor · Y, factor · X)
+        The object, in narrow pixels.
+    microscope : Microscope
+        The one of wide pixels; its lengths are in wide pixels.
+    factor : int
+        Narrow pixels per wide one along Y and X.
+
+    Returns
+    -------
+    noisy : ndarray of shape (Z, Y, X), float32
+        In photons per wide pixel.
+    sharp : ndarray of the shape of `light`, float32
+        Blurred `factor` times less in the plane, as much along the optical axis,
+        without noise; on the scale of `noisy`.
+    """
+    blur = microscope.blur
+    depth = blur * microscope.elongation / microscope.step
+    wide = gaussian_blur(light, (depth, factor * blur, factor * blur))
+    coarse = area_downsample(wide, (1, factor, factor))
+    bright = np.float32(max(float(np.percentile(coarse, BRIGHT)), 1e-6))
+    background = np.float32(microscope.background)
+    noisy = counted(coarse / bright + background, microscope, rng)
+    sharp = gaussian_blur(light, (depth, blur, blur)) / bright + background
+    return noisy, sharp * np.float32(microscope.photons)
