@@ -48,12 +48,12 @@ def non_local_means(volume: FloatArray, noise: float, h: float) -> FloatArray:
     return result.astype(np.float32)
 
 
-def enlarge(volume: FloatArray, factor: int) -> FloatArray:
-    """Cubic splines, outer edges kept; a factor of 1 changes nothing."""
-    if factor == 1:
+def enlarge(volume: FloatArray, factors: Sequence[int]) -> FloatArray:
+    """Cubic splines, outer edges kept; along axes of factor 1 nothing changes."""
+    if max(factors) == 1:
         return volume
     result: FloatArray = ndimage.zoom(
-        volume, factor, order=3, mode="nearest", grid_mode=True
+        volume, factors, order=3, mode="nearest", grid_mode=True
     )
     return result
 

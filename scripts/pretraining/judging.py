@@ -64,8 +64,8 @@ def _classical(test: TestSet, scans: list[Scan]) -> Iterator[Judged]:
     """Input, tuned methods, and what a perfect restoration would give."""
     tuning = test.scan(TUNING_SEED)
     methods: list[tuple[str, Filter]] = [(INPUT, lambda volume: volume)]
-    if test.factor > 1:
-        methods.append(("cubic", lambda v: baselines.enlarge(v, test.factor)))
+    if test.is_finer:
+        methods.append(("cubic", lambda v: baselines.enlarge(v, test.factors)))
     methods += [_tuned(test, baseline, tuning) for baseline in baselines.DENOISERS]
     for name, run in methods:
         yield _judged(test, scans, name, run)
@@ -78,7 +78,7 @@ def _tuned(test: TestSet, baseline: Baseline, scan: Scan) -> tuple[str, Filter]:
     Where slices are few and thick, plane by plane may be better; where the noise grows
     with the signal, after Anscombe's transform, whose gain is given away.
     """
-    part, fine = _middle(scan.noisy.shape, test.factor)
+    part, fine = _middle(scan.noisy.shape, test.factors)
     noisy, clean = scan.noisy[part], scan.clean[fine]
     best: tuple[float, str, Filter] | None = None
     for planes in (False, True) if test.gain and len(noisy) > 1 else (False,):
@@ -90,22 +90,23 @@ def _tuned(test: TestSet, baseline: Baseline, scan: Scan) -> tuple[str, Filter]:
                 if planes or len(noisy) == 1:
                     name = name.replace(" (3D)", "") + ", by planes"
                 name += ", Anscombe" if stabilised else ""
-                name += " + cubic" if test.factor > 1 else ""
+                name += " + cubic" if test.is_finer else ""
                 if best is None or score > best[0]:
                     best = (score, name, run)
     assert best is not None
     return best[1:]
 
 
-def _middle(shape: tuple[int, ...], factor: int) -> tuple[Any, Any]:
+def _middle(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[Any, Any]:
+    """Where the middle of a scan is in it, and in its truth."""
     sizes = [min(n, most) for n, most in zip(shape, _TUNED, strict=True)]
     starts = [(n - size) // 2 for n, size in zip(shape, sizes, strict=True)]
     return tuple(
         tuple(
             slice(f * start, f * (start + size))
-            for start, size in zip(starts, sizes, strict=True)
+            for f, start, size in zip(of_axes, starts, sizes, strict=True)
         )
-        for f in (1, factor)
+        for of_axes in ((1,) * len(shape), factors)
     )
 
 
@@ -120,11 +121,12 @@ def _filter(
     def run(volume: FloatArray) -> FloatArray:
         if not stabilised:
             filtered = plain(volume, test.noise)
-            return baselines.enlarge(filtered, test.factor)
+            return baselines.enlarge(filtered, test.factors)
         shifted = np.maximum(volume + np.float32(0.375 + test.offset), 0)
         filtered = plain(2 * np.sqrt(shifted), 1.0)
         # The asymptotically unbiased inverse.
-        return np.maximum(filtered, 0) ** 2 / 4 - np.float32(0.125 + test.offset)
+        inverse = np.maximum(filtered, 0) ** 2 / 4 - np.float32(0.125 + test.offset)
+        return baselines.enlarge(inverse, test.factors)
 
     return run
 
@@ -148,7 +150,7 @@ def figures(volume: FloatArray, scan: Scan, test: TestSet) -> Figures:
         return found
     threshold = threshold_otsu(volume)
     mask = volume < threshold if scan.contrast > 0 else volume > threshold
-    fine = float(test.factor**3)
+    fine = float(math.prod(test.factors))
     quality = compare_pores(
         mask,
         scan.mask,

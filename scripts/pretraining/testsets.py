@@ -44,8 +44,8 @@ class TestSet:
         Variance of the noise is ``gain · (x + offset)``; 0: the same everywhere.
     has_pores : bool
         Whether there are pores to be counted.
-    factor : int
-        Voxels of the truth per voxel of the scan, along every axis.
+    factors : (int, int, int)
+        Voxels of the truth per voxel of the scan along Z, Y and X.
     """
 
     name: str
@@ -54,7 +54,12 @@ class TestSet:
     gain: float = 0.0
     offset: float = 0.0
     has_pores: bool = True
-    factor: int = 1
+    factors: tuple[int, int, int] = (1, 1, 1)
+
+    @property
+    def is_finer(self) -> bool:
+        """Whether the truth has more voxels than the scan."""
+        return max(self.factors) > 1
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Pores:
             return replace(made, clean=scans.noise_free(made.clean, self.imaging))
 
         noise, factor = 0.6 * self.imaging.noise, self.imaging.downsample
-        return TestSet(self.name, make, noise, factor=factor)
+        return TestSet(self.name, make, noise, factors=(factor, factor, factor))
 
 
 def _foam(porosity: float, low: float, high: float) -> Callable[..., Phantom]:
@@ -246,23 +251,34 @@ def _grained(seed: int) -> Scan:
 
 
 def _cells(
-    name: str, kinds: tuple[str, ...], microscope: Microscope, *, single: bool = False
+    name: str,
+    kinds: tuple[str, ...],
+    microscope: Microscope,
+    *,
+    single: bool = False,
+    factor: int = 1,
 ) -> TestSet:
+    """Cells under a microscope; the truth has `factor` times its pixels along Y, X."""
+
     def make(seed: int) -> Scan:
         rng = np.random.default_rng([seed, 4])
         extent = float(np.prod(_SHAPE)) / (16 * 128 * 128)
         light: FloatArray = np.zeros(_SHAPE, np.float32)
         for kind in kinds:
             light = light + fluorescence.phantom(
-                kind, _SHAPE, rng, step=microscope.step, extent=extent
+                kind, _SHAPE, rng, step=factor * microscope.step, extent=extent
             )
-        made = fluorescence.expose(light, microscope, rng)
+        if factor == 1:
+            made = fluorescence.expose(light, microscope, rng)
+            noisy, clean = made.noisy, made.clean
+        else:
+            noisy, clean = fluorescence.expose_coarse(light, microscope, rng, factor)
         # A single image is the middle plane of a stack.
         cut = slice(len(light) // 2, len(light) // 2 + 1) if single else slice(None)
         return Scan(
-            noisy=made.noisy[cut],
-            clean=made.clean[cut],
-            mask=np.zeros(made.clean[cut].shape, bool),
+            noisy=noisy[cut],
+            clean=clean[cut],
+            mask=np.zeros(clean[cut].shape, bool),
             contrast=microscope.photons,
         )
 
@@ -274,6 +290,7 @@ def _cells(
         gain=1.0,
         offset=microscope.read_noise**2,
         has_pores=False,
+        factors=(1, factor, factor),
     )
 
 
@@ -309,6 +326,45 @@ SETS: dict[str, tuple[TestSet, ...]] = {
             ("membranes", "filaments"),
             Microscope(1.3, 2.5, 2.0, 20, 1.5),
             single=True,
+        ),
+    ),
+    "fluo-sr-x2": (
+        _cells(
+            "nuclei, 40 photons",
+            ("nuclei",),
+            Microscope(1.2, 2.5, 2.0, 40, 1.0),
+            factor=2,
+        ),
+        _cells(
+            "membranes, 20 photons",
+            ("membranes",),
+            Microscope(1.2, 2.5, 3.0, 20, 1.0, 0.1),
+            factor=2,
+        ),
+        _cells(
+            "filaments, 60 photons, high background",
+            ("filaments",),
+            Microscope(1.4, 2.5, 2.0, 60, 1.5, 0.4),
+            factor=2,
+        ),
+        _cells(
+            "spots, 80 photons",
+            ("spots",),
+            Microscope(1.2, 3.0, 1.5, 80, 2.0),
+            factor=2,
+        ),
+        _cells(
+            "nuclei and filaments, 200 photons",
+            ("nuclei", "filaments"),
+            Microscope(1.0, 2.5, 2.0, 200, 2.0),
+            factor=2,
+        ),
+        _cells(
+            "single image of cells, 40 photons",
+            ("membranes", "filaments"),
+            Microscope(1.3, 2.5, 2.0, 40, 1.5),
+            single=True,
+            factor=2,
         ),
     ),
 }
