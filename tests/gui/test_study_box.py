@@ -15,6 +15,7 @@ from napari_geosr.gui import _study_box, _study_start
 from napari_geosr.gui._closing import closing_of
 from napari_geosr.gui._job_words import state_text
 from napari_geosr.gui._projection_layers import opened_scan
+from napari_geosr.gui._study_plot import StudyPlot
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.study_job import StudyInput, StudyJob
@@ -137,6 +138,32 @@ def test_a_study_runs_by_itself_and_opens_its_report(
     assert kept["settings"]["acquisition"] == "continuous"
     assert kept["settings"]["scan_hours"] == 2
     assert kept["reference"]["is_truth"] is True
+
+
+def test_curves_of_one_algorithm_share_a_colour(qtbot):
+    plot = StudyPlot()
+    qtbot.addWidget(plot)
+
+    def row(title, projections, exposure):
+        return {
+            "title": title,
+            "projections": projections,
+            "exposure": exposure,
+            "dice": exposure * projections / 100,
+        }
+
+    rows = [row(t, n, e) for t in ("FBP", "TV") for n in (30, 60) for e in (1, 0.1)]
+    plot.set_rows(rows, "dice")
+    assert list(plot.curves()) == ["FBP", "FBP at 10 %", "TV", "TV at 10 %"]
+    assert plot.curves()["TV at 10 %"] == [(30, 0.03), (60, 0.06)]
+    colors = ("#000000", "#ff0000")
+    pens = {title: plot._pen(title, colors) for title in plot.curves()}
+    assert pens["TV"].color() == pens["TV at 10 %"].color() != pens["FBP"].color()
+    assert pens["FBP"].style() == pens["TV"].style() != pens["TV at 10 %"].style()
+    plot.set_rows([r for r in rows if r["projections"] == 30], "dice")
+    assert [x for x, _ in plot.curves()["FBP"]] == [10, 100]
+    assert "% of the exposure" in plot.accessibleDescription()
+    plot.grab()
 
 
 def test_a_study_that_runs_is_found_again(viewer, qtbot, path, tmp_path, urls):

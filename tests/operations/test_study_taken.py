@@ -18,7 +18,14 @@ from napari_geosr.operations.projection_pairs import ThinnedCounts
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import StudyConfig, study_steps
 from napari_geosr.operations.study_savings import computing, fewest, least, savings
-from napari_geosr.operations.study_taken import Taken, all_taken, left_over, take
+from napari_geosr.operations.study_taken import (
+    Taken,
+    all_taken,
+    check_taken,
+    left_over,
+    take,
+)
+from napari_geosr.tomography.flat_fields import incident_counts
 
 N, ROWS, VIEWS = 32, 24, 48
 
@@ -145,12 +152,12 @@ def test_photons_of_unknown_size_are_told_of(scan, tmp_path, quick_pictures):
 
 
 def test_exposures_that_are_refused(scan, tmp_path):
-    for bad in ("0", "1.5", "-1", "nan"):
-        with pytest.raises(ConfigError, match=r"shares of 0\.001 … 1"):
+    for bad in ("0", "1.5", "-1", "nan", "0,3", "0.99"):
+        with pytest.raises(ConfigError, match=r"shares of 0\.001 … 0\.9, or 1 .*point"):
             settings(exposure=bad)
     with pytest.raises(ConfigError, match=r"1,0\.3,0\.1"):
         settings(exposure="short")
-    with pytest.raises(ConfigError, match=r"holds no counts.*--exposure 1"):
+    with pytest.raises(ConfigError, match=r"holds line integrals.*--exposure 1"):
         run(line_integrals(scan), tmp_path / "x", settings(exposure="1,0.5"))
     with pytest.raises(ConfigError, match=r"49 were asked for.*up to 48"):
         run(scan, tmp_path / "x", settings(counts=(49,), exposure=(0.5,)))
@@ -181,7 +188,7 @@ def test_line_integrals_cannot_be_thinned(scan, tmp_path, quick_pictures):
     config = settings(acquisition="continuous", counts=(12,), sample="circle")
     few, note = take(lines, Taken(12), config)
     assert few.n_angles == 12
-    assert "holds no counts" in note
+    assert "holds line integrals and no counts" in note
     result, steps = run(lines, tmp_path, config)
     assert [s.message for s in steps if isinstance(s, Warned)].count(note) == 1
     # Nobody saves time by views that have all of the light.
@@ -223,6 +230,49 @@ def test_fewest_is_right_from_there_on():
         for count, error in zip((10, 20, 30), found, strict=True)
     ]
     assert fewest(rows, config, 60) == {"fbp": 30, "tv": 20, "sirt": None}
+
+
+def test_whole_numbers_in_floating_point_are_counts_and_means_are_none(scan):
+    counts = np.asarray(scan.data[:], np.float32)
+    floats = scan.replace(data=counts, source=None)
+    taken, config = Taken(12, 0.3), settings(exposure=(0.3,))
+    ours, theirs = (take(s, taken, config)[0].data[:2] for s in (floats, scan))
+    np.testing.assert_array_equal(ours, theirs)
+    means = scan.replace(data=counts + np.float32(0.25), source=None)
+    with pytest.raises(ConfigError, match=r"fractions .*--exposure 1"):
+        check_taken(means, config)
+
+
+def test_the_beam_of_a_scan_without_flats_is_shorter_as_well(
+    scan, files, tmp_path, quick_pictures
+):
+    truth, mask = io.read(files["truth"]), io.read(files["sample"])
+    config = settings(counts=(24,), exposure="1,0.1")
+    bare = scan.replace(flats=None)
+    beam = incident_counts(bare) + np.asarray(scan.darks[:], np.float32).mean(0)
+    flat = scan.replace(flats=beam[None])
+    found = [
+        run(one, tmp_path / name, config, reference=truth, mask=mask)[0].rows
+        for name, one in (("bare", bare), ("flat", flat))
+    ]
+    for ours, theirs in zip(*found, strict=True):
+        assert ours["psnr"] == pytest.approx(theirs["psnr"], abs=0.1)
+
+
+def test_a_slow_continuous_scan_has_as_much_light_with_few_views():
+    config = settings(
+        counts=(10, 60), exposure="1,0.5", acquisition="continuous", light="all"
+    )
+    rows = [
+        {
+            "projections": t.projections,
+            "exposure": t.exposure,
+            "algorithm": "fbp",
+            "porosity_error": 0.2 if t == Taken(10, 0.5) else 0.0,
+        }
+        for t in all_taken(config, 60)
+    ]
+    assert least(rows, config, 60) == {"fbp": {"projections": 60, "exposure": 0.5}}
 
 
 def test_the_least_light_is_right_with_more_of_it():

@@ -16,6 +16,13 @@ from napari_geosr.gui._loss_plot import curve_colors
 from napari_geosr.operations.study_taken import Taken, is_over_exposure, share_text
 
 _HEIGHT, _DOT = 150, 2.5
+#: Of exposures, the longest first.
+_LINES = (
+    Qt.PenStyle.SolidLine,
+    Qt.PenStyle.DashLine,
+    Qt.PenStyle.DashDotLine,
+    Qt.PenStyle.DotLine,
+)
 #: Of the span of the values, free above and below them.
 _ROOM = 0.08
 
@@ -62,6 +69,8 @@ class StudyPlot(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._curves: dict[str, list[tuple[float, float]]] = {}
+        #: Of each curve: a colour for its algorithm, a line for its exposure.
+        self._styles: dict[str, tuple[int, int]] = {}
         self._over = "projections"
         self._figure = FIGURES["porosity_error"]
         self._tolerance: float | None = None
@@ -96,16 +105,22 @@ class StudyPlot(QWidget):
         self._curves = {}
         over_exposure = is_over_exposure(rows)
         self._over = "% of the exposure" if over_exposure else "projections"
+        self._styles = {}
+        titles = list(dict.fromkeys(str(row["title"]) for row in rows))
+        exposures = sorted({Taken.of(row).exposure for row in rows}, reverse=True)
         for row in rows:
             value = row.get(name)
             if not isinstance(value, int | float) or not math.isfinite(value):
                 continue
             taken, title = Taken.of(row), str(row["title"])
+            style = titles.index(title), 0
             x: float = taken.projections
             if over_exposure:
                 x = 100 * taken.exposure
             elif taken.exposure < 1:
                 title += f" at {share_text(taken.exposure)}"
+                style = style[0], exposures.index(taken.exposure)
+            self._styles[title] = style
             point = x, value * self._figure.factor
             self._curves.setdefault(title, []).append(point)
         for points in self._curves.values():
@@ -193,14 +208,21 @@ class StudyPlot(QWidget):
         self._paint_lines(painter, text, rect, place)
         self._paint_counts(painter, rect, counts, place)
         colors = curve_colors(text)
-        for i, points in enumerate(self._curves.values()):
-            painter.setPen(QPen(QColor(colors[i % len(colors)]), 1.5))
-            painter.setBrush(QColor(colors[i % len(colors)]))
+        for title, points in self._curves.items():
+            pen = self._pen(title, colors)
+            painter.setPen(pen)
+            painter.setBrush(pen.color())
             dots = [place(x, y) for x, y in points]
             painter.drawPolyline(dots)
             for dot in dots:
                 painter.drawEllipse(dot, _DOT, _DOT)
         self._paint_legend(painter, text, colors)
+
+    def _pen(self, title: str, colors: Sequence[str]) -> QPen:
+        color, line = self._styles[title]
+        return QPen(
+            QColor(colors[color % len(colors)]), 1.5, _LINES[line % len(_LINES)]
+        )
 
     def _paint_lines(
         self, painter: QPainter, text: QColor, rect: QRectF, place: Any
@@ -240,7 +262,7 @@ class StudyPlot(QWidget):
         for i, title in enumerate(self._curves):
             x, y = half * (i % 2) + 4, top + metrics.height() * (i // 2)
             middle = y + metrics.height() / 2
-            painter.setPen(QPen(QColor(colors[i % len(colors)]), 1.5))
+            painter.setPen(self._pen(title, colors))
             painter.drawLine(QPointF(x, middle), QPointF(x + 20, middle))
             painter.setPen(text)
             word = metrics.elidedText(

@@ -103,9 +103,11 @@ class StudyWatch:
         try:
             text = self._store.files["json"].read_text(encoding="utf-8")
             values = json.loads(text)
+            # Studies of earlier releases were of whole exposures alone.
+            shorter = min(self.config.exposure) < 1 and "least" in values
             least = {
-                name: None if found is None else Taken.of(found)
-                for name, found in values["least"].items()
+                name: None if found is None else _taken(found)
+                for name, found in values["least" if shorter else "fewest"].items()
             }
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise GeoSRError(
@@ -119,4 +121,9 @@ class StudyWatch:
             if taken is not None
         ]
         words = ", ".join(found) if found else "none of these numbers"
-        return f"Least projections with the right porosity: {words}."
+        what = "Least light" if shorter else "Fewest projections"
+        return f"{what} with the right porosity: {words}."
+
+
+def _taken(found: dict[str, Any] | int) -> Taken:
+    return Taken(found) if isinstance(found, int) else Taken.of(found)

@@ -191,8 +191,8 @@ def thinned(
             f"A shorter exposure is a share between 0 and 1 of the whole, not "
             f"{share:g}."
         )
-    if scan.is_line_integrals or np.dtype(scan.data.dtype).kind not in "iu":
-        what = "line integrals" if scan.is_line_integrals else "no whole numbers"
+    what = why_no_counts(scan)
+    if what:
         raise ProjectionsError(
             f"{scan.title} holds {what}: which photons a shorter exposure would have "
             "counted can be told from counts alone. Give counts, or a second scan with "
@@ -219,6 +219,22 @@ def thinned(
         counts_per_photon=gain,
         counts_per_photon_is=made_of,
     )
+
+
+def why_no_counts(scan: Projections) -> str:
+    """What a scan holds that is no counts; nothing if it holds counts.
+
+    Whole numbers in floating point are counts: some views are looked at.
+    """
+    if scan.is_line_integrals:
+        return "line integrals"
+    if np.dtype(scan.data.dtype).kind in "iu":
+        return ""
+    for view in sorted({0, scan.n_angles // 2, scan.n_angles - 1}):
+        values = np.asarray(scan.data[view])
+        if not np.array_equal(values, np.rint(values), equal_nan=True):
+            return "fractions (means of frames, or corrected values)"
+    return ""
 
 
 def _gain(scan: Projections, wanted: float | str) -> tuple[float, str]:
@@ -370,7 +386,8 @@ def _along_directions(scan: Projections, k: int) -> npt.NDArray[np.intp]:
     """Views in the order of their directions over half a turn, to be shared out to `k`.
 
     Of two that show the same from opposite sides, one or the other comes first, so that
-    each part gets views from both sides by turns.
+    each part gets views from both sides by turns. Where each direction was seen from
+    one side alone, a part may have all of its views from one side.
     """
     order, turned = _along_angles(scan), along_turn(scan.angles)
     same = SAME_PART * 360 / scan.n_angles

@@ -198,15 +198,22 @@ def _cells_steps(
     ]
     rows = []
     for i, cell in enumerate(cells, start=1):
+        stopped = (
+            f"Stopped after {i - 1} of {len(cells)} cells, which are kept: the same "
+            "study goes on with the others."
+        )
         if should_stop():
-            raise Cancelled(f"Stopped after {i - 1} of {len(cells)} cells.")
+            raise Cancelled(stopped)
         row = store.row(cell.taken, cell.name)
         if row is None:
             title = module_of(cell.name).TITLE
             yield StageStarted(
                 message=f"{i} of {len(cells)}: {title}, {cell.taken.title}"
             )
-            row = yield from _cell_steps(cell, title, judge, store, should_stop)
+            try:
+                row = yield from _cell_steps(cell, title, judge, store, should_stop)
+            except Cancelled as stop:
+                raise Cancelled(stopped) from stop
             if "failed" in row:
                 yield Warned(
                     message=f"{title} from {cell.taken.title} failed: {row['failed']}"

@@ -33,8 +33,9 @@ _LATE = (
 )
 
 
-#: A photon in a thousand: less is no picture.
-_SHORTEST = 0.001
+#: A photon in a thousand: less is no picture. Of longer ones too few photons are left
+#: out to learn from and to choose settings on.
+_SHORTEST, _LONGEST = 0.001, 0.9
 
 
 def _known_algorithms() -> list[str]:
@@ -210,8 +211,13 @@ class StudyConfig(Config):
     @field_validator("exposure")
     @classmethod
     def _check_exposure(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or not all(_SHORTEST <= share <= 1 for share in value):
-            raise ValueError(f"give shares of {_SHORTEST:g} … 1, e.g. 1,0.3,0.1")
+        if not value or not all(
+            _SHORTEST <= share <= _LONGEST or share == 1 for share in value
+        ):
+            raise ValueError(
+                f"give shares of {_SHORTEST:g} … {_LONGEST:g}, or 1 for the whole "
+                "exposure, with decimal points, e.g. 1,0.3,0.1"
+            )
         return tuple(sorted(set(value), reverse=True))
 
     @field_validator("algorithms", mode="before")

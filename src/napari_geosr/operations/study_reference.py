@@ -26,8 +26,9 @@ from napari_geosr.operations.study_judge import (
 #: The algorithm of the reference, and of the row of the whole scan.
 FULL = "full"
 #: The sample may leave out this part of its convex outline before it is said; foams
-#: whose cells are cut open by the surface leave out 7 to 9 %.
-_MUCH = 0.1
+#: whose cells are cut open by the surface leave out 7 to 9 %. Where there are few
+#: pores, as much as this part of the porosity, but never as little as rough edges.
+_MUCH, _OF_POROSITY, _LITTLE = 0.1, 0.4, 0.01
 
 
 def judge_steps(
@@ -79,7 +80,9 @@ def _sample_steps(
     envelope: Mask = yield from relay(steps)
     inside: Mask = envelope & circle
     left_out = left_out_of_hull(inside, lambda z: solid[z])
-    if left_out > _MUCH:
+    pores = int(np.count_nonzero(inside & ~solid))
+    porosity = pores / max(1, int(np.count_nonzero(inside)))
+    if left_out > max(_LITTLE, min(_MUCH, _OF_POROSITY * porosity)):
         yield Warned(
             message=f"The sample that was found (--sample auto) leaves out "
             f"{100 * left_out:.0f} % of its convex outline: pores there that are open "

@@ -96,13 +96,15 @@ def _maps(done: Studied, config: StudyConfig) -> list[str]:
     parts = ["<h2>Porosity error by exposure and projections</h2>"]
     for name in config.algorithms:
         mine = [row for row in done.rows if row["algorithm"] == name]
-        # The whole scan, which is no cell, by filtered back-projection.
-        rows = {Taken.of(row): row for row in (done.rows[0], *mine)}
+        rows = {Taken.of(row): row for row in mine}
+        if name == "fbp":  # the whole scan, which is no cell
+            rows[Taken.of(done.rows[0])] = done.rows[0]
         body = []
         for exposure in config.exposure:
             line = [share_text(exposure)]
             for count in config.counts:
-                error = rows[Taken(count, exposure)].get("porosity_error")
+                row = rows.get(Taken(count, exposure), {})
+                error = row.get("porosity_error")
                 right = error is not None and abs(error) <= config.tolerance
                 line.append(percent(error) + (" ✓" if right else ""))
             body.append(line)

@@ -34,12 +34,11 @@ def savings(scan: Projections, config: StudyConfig) -> list[dict[str, Any]]:
     itemsize = np.dtype(scan.data.dtype).itemsize
     rows = []
     whole = Taken(scan.n_angles)
-    for taken in (whole, *_by_light(all_taken(config, scan.n_angles))):
+    cells = all_taken(config, scan.n_angles)
+    for taken in (whole, *_by_light(cells, config, scan.n_angles)):
         count = taken.projections
         share = count / scan.n_angles
-        # A slow continuous scan has fewer views, but takes as long.
-        slow = config.acquisition == "continuous" and config.light == "all"
-        hours = config.scan_hours * taken.exposure * (1.0 if slow else share)
+        hours = config.scan_hours * light_of(taken, config, scan.n_angles)
         energy = {
             f"{place}_{what}": hours * power * factor
             for place, power in (
@@ -107,11 +106,12 @@ def least(
 
     Right means within the tolerance, with these and with whatever had as many
     projections and as long an exposure, or more. Of equal light fewer projections.
+    A slow continuous scan has as much light with few views as with many.
     """
     found: dict[str, dict[str, float] | None] = {}
     for name, right in _right(rows, config, n_angles).items():
-        first = next(reversed(_by_light(right)), None)
-        found[name] = None if first is None else asdict(first)
+        ordered = _by_light(right, config, n_angles)
+        found[name] = asdict(ordered[-1]) if ordered else None
     return found
 
 
@@ -143,8 +143,19 @@ def _right(
     return found
 
 
-def _by_light(takens: Sequence[Taken]) -> list[Taken]:
+def light_of(taken: Taken, config: StudyConfig, n_angles: int) -> float:
+    """Light, and so time, as a share of that of the whole scan."""
+    # A slow continuous scan has fewer views, but takes as long.
+    slow = config.acquisition == "continuous" and config.light == "all"
+    return taken.exposure * (1.0 if slow else taken.projections / n_angles)
+
+
+def _by_light(
+    takens: Sequence[Taken], config: StudyConfig, n_angles: int
+) -> list[Taken]:
     """The most light first; of equal light, more projections first."""
-    return sorted(
-        takens, key=lambda t: (round(t.projections * t.exposure, 9), t.projections)
-    )[::-1]
+
+    def key(taken: Taken) -> tuple[float, int]:
+        return round(light_of(taken, config, n_angles), 9), taken.projections
+
+    return sorted(takens, key=key, reverse=True)

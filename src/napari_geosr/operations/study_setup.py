@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+import numpy as np
+
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import ConfigError, ProjectionsError, VolumeError
 from napari_geosr.core.projections import Projections
@@ -97,17 +99,11 @@ def bench_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
     """Find the axis and the beam for all: ``ResultReady(Bench)``."""
-    from napari_geosr.tomography.flat_fields import incident_counts
-
-    incident = None
-    if scan.flats is None and not scan.is_line_integrals:
-        incident = incident_counts(scan)
     wanted = ReconstructConfig.create(
         filter=config.filter,
         stripes=config.stripes,
         centre=config.centre,
         size=shape[1],
-        incident=incident,
         device=config.device,
         threads=config.threads,
         memory=config.memory,
@@ -124,7 +120,7 @@ def bench_steps(
     small = n < _LEAST_ROWS
     yield ResultReady(
         result=Bench(
-            scan=scan,
+            scan=_with_beam(scan),
             config=config,
             reconstruction=wanted.model_copy(update=found),
             judged=(0, n) if small else (half + _GAP // 2, n),
@@ -133,3 +129,19 @@ def bench_steps(
             models=store.models,
         )
     )
+
+
+def _with_beam(scan: Projections) -> Projections:
+    """The scan with its beam as flat field, where it has none.
+
+    So that the beam is that of the whole scan in all cells, and of a part of the light
+    where they have a part of it.
+    """
+    from napari_geosr.tomography.flat_fields import incident_counts
+
+    if scan.flats is not None or scan.is_line_integrals:
+        return scan
+    beam = np.full((1, *scan.shape[1:]), incident_counts(scan), np.float32)
+    if scan.darks is not None:
+        beam += np.asarray(scan.darks[:], np.float32).mean(axis=0)
+    return scan.replace(flats=beam)

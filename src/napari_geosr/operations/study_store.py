@@ -229,8 +229,8 @@ class StudyStore:
                 **reference,
             },
             savings=savings(scan, taken),
-            fewest=fewest(rows, config, scan.n_angles),
-            least=least(rows, config, scan.n_angles),
+            fewest=fewest(rows, taken, scan.n_angles),
+            least=least(rows, taken, scan.n_angles),
             files=dict(self.files),
         )
         self._write_json(

@@ -6,9 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from napari_geosr.core.errors import ConfigError, ProjectionsError
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.projections import Projections
-from napari_geosr.operations.projection_pairs import fewer_views, thinned
+from napari_geosr.operations.projection_pairs import (
+    fewer_views,
+    thinned,
+    why_no_counts,
+)
 from napari_geosr.operations.study_config import StudyConfig
 
 
@@ -94,14 +98,11 @@ def check_taken(scan: Projections, config: StudyConfig) -> None:
             f"{scan.title} has {n} projections, and {max(config.counts)} were asked "
             f"for. Choose numbers {'up to' if shorter else 'below'} {n} (--counts)."
         )
-    if shorter:
-        try:
-            thinned(scan, min(config.exposure), counts_per_photon=_gain(config))
-        except ProjectionsError as error:
-            raise ConfigError(
-                f"{scan.title} holds no counts, so what a shorter exposure would have "
-                "counted cannot be told. Leave shorter exposures out (--exposure 1)."
-            ) from error
+    if shorter and (what := why_no_counts(scan)):
+        raise ConfigError(
+            f"{scan.title} holds {what}: what a shorter exposure would have counted "
+            "can be told from counts alone. Leave shorter exposures out (--exposure 1)."
+        )
 
 
 def take(
@@ -131,11 +132,9 @@ def left_over(scan: Projections, taken: Taken, config: StudyConfig) -> Projectio
 
 def as_taken(scan: Projections, config: StudyConfig) -> StudyConfig:
     """The settings with the light that views have, where another was asked for."""
-    if config.acquisition == "continuous" and config.light == "one":
-        try:
-            thinned(scan, 0.5, counts_per_photon=_gain(config))
-        except ProjectionsError:
-            return config.model_copy(update={"light": "all"})
+    light_of_one = config.acquisition == "continuous" and config.light == "one"
+    if light_of_one and why_no_counts(scan):
+        return config.model_copy(update={"light": "all"})
     return config
 
 
@@ -149,22 +148,19 @@ def _exposed(
         share *= taken.projections / scan.n_angles
     if share >= 1:
         return scan, ""
-    try:
-        made = thinned(
-            scan, share, rest=rest, seed=config.seed, counts_per_photon=_gain(config)
-        )
-    except ProjectionsError:
-        if taken.exposure < 1:
-            raise
+    if taken.exposure == 1 and (what := why_no_counts(scan)):
         return scan, (
-            "The scan holds no counts, so the views of continuous scans have the "
-            "light of all projections that they are the mean of (light: all)."
+            f"The scan holds {what} and no counts, so the views of continuous scans "
+            "have the light of all projections that they are the mean of (light: all)."
         )
+    made = thinned(
+        scan,
+        share,
+        rest=rest,
+        seed=config.seed,
+        counts_per_photon=config.counts_per_photon,
+    )
     return made, " ".join(_new(made, scan))
-
-
-def _gain(config: StudyConfig) -> Any:
-    return config.counts_per_photon
 
 
 def _new(made: Projections, scan: Projections) -> Iterable[str]:
