@@ -24,6 +24,7 @@ from napari_geosr.operations.study_taken import (
     check_taken,
     left_over,
     take,
+    to_tune_on,
 )
 from napari_geosr.tomography.flat_fields import incident_counts
 
@@ -117,6 +118,54 @@ def test_what_is_learned_from_shares_no_photons_with_what_is_given(scan):
     assert share == pytest.approx(0.3, abs=0.003)
     assert left_over(scan, Taken(8), config) is scan
     assert isinstance(rest.data, ThinnedCounts)
+
+
+@pytest.mark.parametrize(
+    ("taken", "more"),
+    [
+        (Taken(12), {}),
+        (Taken(40), {}),
+        (Taken(40, 0.3), {}),
+        (Taken(12), {"acquisition": "continuous"}),
+        (Taken(12), {"acquisition": "continuous", "light": "all"}),
+    ],
+    ids=["few", "many", "short", "quick", "slow"],
+)
+def test_settings_are_tuned_on_noise_of_its_own(scan, taken, more):
+    config = settings(counts=(taken.projections,), exposure=(taken.exposure,), **more)
+    beam = np.asarray(scan.flats[:], float).mean()
+    # Air: counts vary by photons alone.
+    flat = np.random.default_rng(0).poisson(beam, (VIEWS, 2, 4000)).astype(np.uint16)
+    air = scan.replace(
+        data=flat,
+        flats=np.full((1, 2, 4000), beam, np.float32),
+        darks=None,
+        source=None,
+    )
+    config = config.model_copy(update={"counts_per_photon": 1.0})
+    source, target = to_tune_on(air, taken, config)
+    assert source.n_angles == taken.projections
+    ours, theirs = (
+        (np.asarray(s.data[:], float) / np.asarray(s.flats[:], float).mean()).mean(0)
+        for s in (source, target)
+    )
+    assert ours.mean() == pytest.approx(1, abs=0.01)
+    assert theirs.mean() == pytest.approx(1, abs=0.01)
+    # Of 8000 pixels: by chance within 0.04.
+    assert abs(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1]) < 0.06
+    whole = np.asarray(air.data[:], float).mean(0)
+    shared = np.corrcoef(ours.ravel(), whole.ravel())[0, 1]
+    assert shared > 0.2  # which is what the whole scan would have
+
+
+def test_more_light_is_no_worse_where_most_views_are_taken(
+    scan, files, tmp_path, quick_pictures
+):
+    truth, mask = io.read(files["truth"]), io.read(files["sample"])
+    config = settings(counts=(44,), exposure="1,0.5", algorithms=("cgls",))
+    done, _ = run(scan, tmp_path, config, reference=truth, mask=mask)
+    whole, half = done.rows[1:]
+    assert whole["psnr"] > half["psnr"]
 
 
 def test_a_network_learns_from_short_exposures(scan, tmp_path, quick_pictures):

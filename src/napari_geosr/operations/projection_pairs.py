@@ -137,22 +137,33 @@ def fewer_views(
             f"{scan.title} has {n} projections: a scan of {count} cannot be made of "
             f"them. Choose 2 … {n}."
         )
-    order, turned = _along_angles(scan), along_turn(scan.angles)
     kept = {"acquisition": acquisition, "views": count, "of": n}
-    twice = scan.geometry == "parallel" and scan.is_full_turn
     if acquisition == "step" or count == n:
-        places = distinct_places(scan.angles) if twice else order
-        if twice and count <= len(places):
-            return _noted(
-                scan.subset(places[_on_both_sides(len(places), count)]), **kept
-            )
-        return _noted(scan.subset(order[_edges(n, count)[:-1]]), **kept)
+        return _noted(scan.subset(_spread_views(scan, count)), **kept)
+    order, turned = _along_angles(scan), along_turn(scan.angles)
+    twice = scan.geometry == "parallel" and scan.is_full_turn
     edges = _edges(n, count + 1)[:-1] if twice and count % 2 == 0 else _edges(n, count)
     groups = [order[a:b] for a, b in itertools.pairwise(edges)]
     _require_neighbours(scan, groups)
     angles = np.array([turned[group].mean() for group in groups])
     means = MeanViews(scan.data, groups, is_logarithm=scan.is_line_integrals)
     return _noted(scan.replace(data=means, angles=angles), **kept)
+
+
+def other_views(scan: Projections, count: int) -> Projections:
+    """The views that :func:`fewer_views` leaves out step by step: of other noise."""
+    left = np.setdiff1d(np.arange(scan.n_angles), _spread_views(scan, count))
+    return _noted(scan.subset(left), views_left_out=count, of=scan.n_angles)
+
+
+def _spread_views(scan: Projections, count: int) -> npt.NDArray[np.intp]:
+    """Which views are taken, evenly spread over directions."""
+    order = _along_angles(scan)
+    if scan.geometry == "parallel" and scan.is_full_turn:
+        places = distinct_places(scan.angles)
+        if count <= len(places):
+            return places[_on_both_sides(len(places), count)]
+    return order[_edges(scan.n_angles, count)[:-1]]
 
 
 def thinned(

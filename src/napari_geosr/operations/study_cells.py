@@ -30,7 +30,7 @@ from napari_geosr.operations.reconstruct import (
 )
 from napari_geosr.operations.reconstruct_continued import left_unfinished
 from napari_geosr.operations.study_config import StudyConfig
-from napari_geosr.operations.study_taken import Taken, left_over, take
+from napari_geosr.operations.study_taken import Taken, left_over, take, to_tune_on
 
 Rows = tuple[int, int]
 Voxels = npt.NDArray[np.float32]
@@ -215,14 +215,14 @@ class Cell:
         Parameters
         ----------
         candidates : sequence of mapping
-            Settings of which the one with the smallest error, in some of the rows that
-            networks are trained on, is taken.
+            Settings, ascending, of which the one with the smallest error, in some of
+            the rows that networks are trained on, is taken.
         """
         bench, scan = self.bench, self.scan()
         settings = self.options
         left = [c for c in candidates if not settings.keys() & c.keys()]
         if left and bench.config.tune and bench.taught is not None:
-            chosen = yield from self._tuned(algorithm, scan, left, should_stop)
+            chosen = yield from self._tuned(algorithm, left, should_stop)
             settings = {**chosen, **settings}
         path = self.folder / f"{self.name}.ome.tif"
         if algorithm == "fbp" and not settings:
@@ -241,29 +241,46 @@ class Cell:
     def _tuned(
         self,
         algorithm: str,
-        scan: Projections,
         candidates: Sequence[Mapping[str, Any]],
         should_stop: ShouldStop,
     ) -> Generator[Step, None, dict[str, Any]]:
-        """The candidate nearest to the reconstruction from all projections."""
-        taught = self.bench.taught
+        """The candidate nearest to a reconstruction with noise of its own.
+
+        Candidates are in an order along which the error falls and rises again: from the
+        middle on they are tried downhill, as far as it goes.
+        """
+        bench, taught = self.bench, self.bench.taught
         assert taught is not None
         n = min(_TUNING_ROWS, taught[1] - taught[0])
         first = (taught[0] + taught[1] - n) // 2
-        path = yield from self.target_steps(taught, should_stop)
-        at = first - taught[0]
-        wanted = np.asarray(io.read(path).data[at : at + n])
-        errors = []
-        for candidate in candidates:
-            found = yield from self.bench.in_memory_steps(
-                scan,
-                (first, first + n),
-                should_stop,
-                algorithm=algorithm,
-                options={**self.options, **candidate},
-            )
-            errors.append(float(np.square(found - wanted, dtype=np.float64).mean()))
-        return dict(candidates[int(np.argmin(errors))])
+        rows = (first, first + n)
+        source, target = to_tune_on(bench.scan, self.taken, bench.config)
+        wanted = yield from bench.in_memory_steps(target, rows, should_stop)
+        errors: dict[int, float] = {}
+
+        def error_steps(i: int) -> Generator[Step, None, float]:
+            if not 0 <= i < len(candidates):
+                return np.inf
+            if i not in errors:
+                found = yield from bench.in_memory_steps(
+                    source,
+                    rows,
+                    should_stop,
+                    algorithm=algorithm,
+                    options={**self.options, **candidates[i]},
+                )
+                error = np.square(found - wanted, dtype=np.float64).mean()
+                errors[i] = float(error)
+            return errors[i]
+
+        at = (len(candidates) - 1) // 2
+        for step in (1, -1):
+            while True:
+                here = yield from error_steps(at)
+                if not (yield from error_steps(at + step)) < here:
+                    break
+                at += step
+        return dict(candidates[at])
 
     def learned_steps(
         self, method: str, settings: Mapping[str, Any], should_stop: ShouldStop

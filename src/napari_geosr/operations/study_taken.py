@@ -10,6 +10,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.projections import Projections
 from napari_geosr.operations.projection_pairs import (
     fewer_views,
+    other_views,
     thinned,
     why_no_counts,
 )
@@ -122,12 +123,45 @@ def take(
 def left_over(scan: Projections, taken: Taken, config: StudyConfig) -> Projections:
     """All projections, with the photons that a shorter exposure did not count.
 
-    What is learned from, or tuned on, where the exposure is shorter: noise that both
-    share would be learned as if it were there.
+    What networks learn to make where the exposure is shorter: noise that both share
+    would be learned as if it were there.
     """
     if taken.exposure == 1:
         return scan
     return _exposed(scan, taken, config, rest=True)[0]
+
+
+def to_tune_on(
+    scan: Projections, taken: Taken, config: StudyConfig
+) -> tuple[Projections, Projections]:
+    """What settings are tried on, and what their results should be like.
+
+    Of one object with independent noise: noise that both share would be called right,
+    and the settings that keep it the best. So the second scan has the photons of
+    shorter exposures that were left out, or the views that were left out. Where neither
+    leaves enough, each has half of the photons; where there are no counts, the second
+    is the whole scan.
+    """
+    source = take(scan, taken, config)[0]
+    light_of_one = config.acquisition == "continuous" and config.light == "one"
+    counts = not why_no_counts(scan)
+    if taken.exposure < 1 or (light_of_one and counts):
+        return source, _exposed(scan, taken, config, rest=True)[0]
+    if config.acquisition == "step" and 2 * taken.projections <= scan.n_angles:
+        return source, other_views(scan, taken.projections)
+    if not counts:
+        return source, scan
+    half, other = (
+        thinned(
+            scan,
+            0.5,
+            rest=rest,
+            seed=config.seed,
+            counts_per_photon=config.counts_per_photon,
+        )
+        for rest in (False, True)
+    )
+    return fewer_views(half, taken.projections, config.acquisition), other
 
 
 def as_taken(scan: Projections, config: StudyConfig) -> StudyConfig:

@@ -14,7 +14,7 @@ TITLE = "CGLS"
 LEARNS = False
 ALGORITHM = "cgls"
 CANDIDATES: tuple[dict[str, Any], ...] = tuple(
-    {"iterations": n} for n in (5, 10, 20, 40)
+    {"iterations": n} for n in (2, 5, 10, 20, 40, 80)
 )
 
 

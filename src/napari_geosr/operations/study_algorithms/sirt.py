@@ -14,7 +14,7 @@ TITLE = "SIRT"
 LEARNS = False
 ALGORITHM = "sirt"
 CANDIDATES: tuple[dict[str, Any], ...] = tuple(
-    {"iterations": n} for n in (20, 40, 80, 160)
+    {"iterations": n} for n in (5, 10, 20, 40, 80, 160, 320, 640)
 )
 
 

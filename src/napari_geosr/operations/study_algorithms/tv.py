@@ -14,7 +14,7 @@ TITLE = "TV"
 LEARNS = False
 ALGORITHM = "tv"
 CANDIDATES: tuple[dict[str, Any], ...] = tuple(
-    {"weight": w} for w in (0.01, 0.03, 0.1, 0.3)
+    {"weight": w} for w in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 )
 
 
