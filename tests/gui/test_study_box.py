@@ -160,7 +160,7 @@ def test_curves_of_one_algorithm_share_a_colour(qtbot):
     pens = {title: plot._pen(title, colors) for title in plot.curves()}
     assert pens["TV"].color() == pens["TV at 10 %"].color() != pens["FBP"].color()
     assert pens["FBP"].style() == pens["TV"].style() != pens["TV at 10 %"].style()
-    plot.set_rows([r for r in rows if r["projections"] == 30], "dice")
+    plot.set_rows([r for r in rows if r["projections"] == 30], "dice", None, True)
     assert [x for x, _ in plot.curves()["FBP"]] == [10, 100]
     assert "% of the exposure" in plot.accessibleDescription()
     plot.grab()

@@ -10,6 +10,7 @@ import pytest
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.operations.projection_pairs import (
+    ThinnedCounts,
     check_same_detector,
     fewer_views,
     splits,
@@ -147,6 +148,18 @@ def test_what_is_read_does_not_depend_on_how() -> None:
         assert np.array_equal(made.rows(1, 3).data[:], whole[:, 1:3])
         assert np.array_equal(made.every(2).data[:, 0:2], whole[::2, 0:2])
         assert whole.shape == made.shape
+
+
+def test_weak_light_with_noise_of_the_detector_keeps_its_mean() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(2.0, (4, 50, 400)) + rng.normal(100, 3, (4, 50, 400))
+    counts = np.rint(counts).astype(np.uint16)
+    data = ThinnedCounts(counts, np.full((50, 400), 100.0), 0.3, rest=False, seed=1)
+    rest = ThinnedCounts(counts, np.full((50, 400), 100.0), 0.3, rest=True, seed=1)
+    light = counts.mean() - 100
+    assert data[:].mean() - 100 == pytest.approx(0.3 * light, abs=0.02)
+    assert rest[:].mean() - 100 == pytest.approx(0.7 * light, abs=0.02)
+    np.testing.assert_allclose(data[:] + rest[:] - 100, counts, atol=1e-3)
 
 
 def test_line_integrals_cannot_be_thinned() -> None:

@@ -66,6 +66,20 @@ def test_a_full_turn_tells_the_centre(sample, offset, photons, n):
     assert not found.lower_is_better
 
 
+@pytest.mark.parametrize(
+    ("step", "n", "method"), [(137.5, 36, "wedge"), (23.5, 26, "opposite")]
+)
+def test_golden_angles_that_look_like_a_turn_tell_the_centre(sample, step, n, method):
+    whole, truth = scanned(
+        sample, centre_offset=-4.3, photons=3000, projections=720, angle_range=360.0
+    )
+    every = whole.angles[1] - whole.angles[0]
+    views = np.round(np.arange(n) * step / every).astype(int) % 720
+    found = find_centre(whole.subset(views))
+    assert found.method == method
+    assert found.column == pytest.approx(truth, abs=0.5)
+
+
 def test_an_axis_near_the_edge_is_found_from_a_full_turn(sample):
     scan, truth = scanned(
         sample,

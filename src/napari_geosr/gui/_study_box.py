@@ -257,7 +257,9 @@ class StudyBox(StudyWidgets):
         self.stage.setVisible(self.stage.text() != "")
 
     def _show_progress(self, watch: StudyWatch) -> None:
-        self.result.set_rows(watch.rows, watch.config.tolerance)
+        config = watch.config
+        over_exposure = len(config.counts) == 1 < len(config.exposure)
+        self.result.set_rows(watch.rows, config.tolerance, over_exposure)
         status, done = watch.status, len(watch.rows)
         cells = watch.n_cells
         self.progress.setRange(0, cells if done else 0)

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_geosr.gui._histogram import linear_ticks, tick_text
 from napari_geosr.gui._loss_plot import curve_colors
-from napari_geosr.operations.study_taken import Taken, is_over_exposure, share_text
+from napari_geosr.operations.study_taken import Taken, share_text
 
 _HEIGHT, _DOT = 150, 2.5
 #: Of exposures, the longest first.
@@ -22,6 +22,7 @@ _LINES = (
     Qt.PenStyle.DashLine,
     Qt.PenStyle.DashDotLine,
     Qt.PenStyle.DotLine,
+    Qt.PenStyle.DashDotDotLine,
 )
 #: Of the span of the values, free above and below them.
 _ROOM = 0.08
@@ -99,11 +100,11 @@ class StudyPlot(QWidget):
         rows: Sequence[Mapping[str, Any]],
         name: str,
         tolerance: float | None = None,
+        over_exposure: bool = False,
     ) -> None:
         """Show the figure `name` of rows; `tolerance`, in its unit, as dotted lines."""
         self._figure, self._tolerance = FIGURES[name], tolerance
         self._curves = {}
-        over_exposure = is_over_exposure(rows)
         self._over = "% of the exposure" if over_exposure else "projections"
         self._styles = {}
         titles = list(dict.fromkeys(str(row["title"]) for row in rows))

@@ -35,6 +35,7 @@ class StudyResult(QWidget):
         super().__init__(parent)
         self._rows: list[Mapping[str, Any]] = []
         self._tolerance = 0.0
+        self._over_exposure = False
         self.which = combo("Curves", "The figure that is drawn.")
         for name, figure in FIGURES.items():
             self.which.addItem(figure.title, name)
@@ -64,17 +65,25 @@ class StudyResult(QWidget):
         column.addWidget(self.table)
         self.which.currentIndexChanged.connect(self._draw)
 
-    def set_rows(self, rows: Sequence[Mapping[str, Any]], tolerance: float) -> None:
+    def set_rows(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        tolerance: float,
+        over_exposure: bool = False,
+    ) -> None:
         """Show rows of a study, by number of projections.
 
         Parameters
         ----------
         tolerance : float
             Relative error of the porosity that is called right.
+        over_exposure : bool
+            Draw over the exposure: one number of projections is tried.
         """
-        if (list(rows), tolerance) == (self._rows, self._tolerance):
+        given = list(rows), tolerance, over_exposure
+        if given == (self._rows, self._tolerance, self._over_exposure):
             return  # what is selected stays so
-        self._rows, self._tolerance = list(rows), tolerance
+        self._rows, self._tolerance, self._over_exposure = given
         self.table.clear()
         for row in self._rows:
             item = QTreeWidgetItem(_texts(row))
@@ -88,7 +97,7 @@ class StudyResult(QWidget):
     def _draw(self, _index: int = 0) -> None:
         name = str(self.which.currentData())
         tolerance = 100 * self._tolerance if name == "porosity_error" else None
-        self.plot.set_rows(self._rows, name, tolerance)
+        self.plot.set_rows(self._rows, name, tolerance, self._over_exposure)
 
 
 def _texts(row: Mapping[str, Any]) -> list[str]:

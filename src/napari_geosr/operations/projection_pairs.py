@@ -347,6 +347,9 @@ class MeanViews(_Derived):
 class ThinnedCounts(_Derived):
     """Counts of a part of the photons.
 
+    Noise of the detector itself, beside that of photons, is shared out like them: parts
+    have less of it than a shorter exposure has, and share some.
+
     What is drawn depends on seed, view and row alone: any order of reading gives the
     same.
 
@@ -379,13 +382,15 @@ class ThinnedCounts(_Derived):
     def _view(self, view: int, low: int, high: int) -> npt.NDArray[np.float32]:
         dark = self.dark[low:high]
         measured = self._read(np.array([view]), low, high)[0]
-        light = np.clip(measured - dark, 0, None) / self.gain
-        photons = np.rint(light).astype(np.int64)
+        light = (measured - dark) / self.gain
+        # Noise of the detector may take values below the dark field: cut off there,
+        # weak light would seem brighter in the whole scan and darker in its parts.
+        photons = np.rint(np.abs(light)).astype(np.int64)
         for row, counted in enumerate(photons, start=low):
             rng = np.random.default_rng([self.seed, view, row])
             kept = rng.binomial(counted, self.share)
             photons[row - low] = counted - kept if self.rest else kept
-        return np.asarray(photons * self.gain + dark, np.float32)
+        return np.asarray(np.copysign(photons, light) * self.gain + dark, np.float32)
 
 
 def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:

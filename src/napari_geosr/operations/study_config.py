@@ -215,8 +215,9 @@ class StudyConfig(Config):
             _SHORTEST <= share <= _LONGEST or share == 1 for share in value
         ):
             raise ValueError(
-                f"give shares of {_SHORTEST:g} … {_LONGEST:g}, or 1 for the whole "
-                "exposure, with decimal points, e.g. 1,0.3,0.1"
+                f"give shares of {_SHORTEST:g} … {_LONGEST:g} (what is left must be "
+                "enough to learn from), or 1 for the whole exposure, with decimal "
+                "points, e.g. 1,0.3,0.1"
             )
         return tuple(sorted(set(value), reverse=True))
 

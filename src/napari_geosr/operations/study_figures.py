@@ -29,7 +29,8 @@ _COLOURS = (
 )
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: Of exposures, the longest first.
-_LINES = ("-", "--", "-.", ":")
+_LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (1, 4)), (0, (6, 2, 1, 2, 1, 2)))
+_LINE_WORDS = ("full", "dashed", "dash-dotted", "dotted", "loosely dotted")
 #: What is drawn: key, title, factor, and whether sign or place matters less than size.
 _PANELS: tuple[tuple[str, str, float, bool], ...] = (
     ("porosity_error", "|porosity error| (%)", 100, True),
@@ -69,6 +70,7 @@ def curves_png(
         panels.ravel(), _PANELS, strict=True
     ):
         axes.set_facecolor(paper)
+        named: set[str] = set()
         for (name, style), line in lines.items():
             points = _points(line, key, factor, absolute)
             if points:
@@ -80,8 +82,9 @@ def curves_png(
                     linestyle=_LINES[style % len(_LINES)],
                     markersize=4.5,
                     linewidth=1.4,
-                    label=line[0][1]["title"] if style == 0 else None,
+                    label=None if name in named else line[0][1]["title"],
                 )
+                named.add(name)
         axes.set_title(title, color=ink, fontsize=9.5)
         if key == "porosity_error":
             axes.axhspan(0, factor * tolerance, color=ink, alpha=0.12, linewidth=0)
@@ -129,9 +132,9 @@ def curves_over(
     if over_exposure:
         return ordered, f"exposure (%), {mine[0]['projections']} projections"
     if len(exposures) > 1:
-        drawn = ("full", "dashed", "dash-dotted", "dotted")
+        words = (*_LINE_WORDS, *["dash-dot-dotted"] * len(exposures))
         said = [
-            f"{share_text(e)} {drawn[i % len(drawn)]}" for i, e in enumerate(exposures)
+            f"{share_text(e)} {word}" for e, word in zip(exposures, words, strict=False)
         ]
         return ordered, f"projections (exposure: {', '.join(said)} lines)"
     return ordered, "projections"

@@ -98,10 +98,12 @@ def find_centre(
         If `should_stop` says so.
     """
     config = config or CentreConfig()
+    thinned = projections.every(max(1, -(-projections.n_angles // _MOST_VIEWS)))
     method = config.method
     if method == "auto":
-        method = "opposite" if projections.is_full_turn else "wedge"
-    thinned = projections.every(max(1, -(-projections.n_angles // _MOST_VIEWS)))
+        # Few views all around may have none from opposite sides.
+        paired = projections.is_full_turn and _nearest_miss(thinned).min() <= _OPPOSITE
+        method = "opposite" if paired else "wedge"
     first, last = _rows(projections, config)
     sinogram, _ = Prepared(thinned, preparation).rows(first, last)
     if should_stop():
@@ -219,10 +221,8 @@ def _opposite_views(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Views and those from the other side, which lie nearest to 180 degrees away."""
     angles = projections.angles
-    turns = np.abs(angles[None, :] - angles[:, None])
-    miss = np.abs(turns % 360 - 180)
-    partner = miss.argmin(axis=1)
-    error = miss[np.arange(len(angles)), partner]
+    partner = _misses(projections).argmin(axis=1)
+    error = _nearest_miss(projections)
     if method == "pair":
         chosen = np.array([int(error.argmin())])
     else:
@@ -236,6 +236,18 @@ def _opposite_views(
             "centre (--center COLUMN)."
         )
     return sinogram[:, chosen], sinogram[:, partner[chosen]]
+
+
+def _misses(projections: Projections) -> Curve:
+    """By how many degrees each two views miss being opposite, shape (n, n)."""
+    angles = projections.angles
+    turns = np.abs(angles[None, :] - angles[:, None])
+    return np.asarray(np.abs(turns % 360 - 180))
+
+
+def _nearest_miss(projections: Projections) -> Curve:
+    """By how many degrees each view misses one from the other side, shape (n,)."""
+    return np.asarray(_misses(projections).min(axis=1))
 
 
 def _judge(
