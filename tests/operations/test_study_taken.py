@@ -18,6 +18,7 @@ from napari_geosr.operations.projection_pairs import ThinnedCounts
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import StudyConfig, study_steps
 from napari_geosr.operations.study_savings import computing, fewest, least, savings
+from napari_geosr.operations.study_setup import doubts
 from napari_geosr.operations.study_taken import (
     Taken,
     all_taken,
@@ -166,6 +167,18 @@ def test_more_light_is_no_worse_where_most_views_are_taken(
     done, _ = run(scan, tmp_path, config, reference=truth, mask=mask)
     whole, half = done.rows[1:]
     assert whole["psnr"] > half["psnr"]
+
+
+def test_what_pairs_share_is_said(scan):
+    few = settings(counts=(24,), algorithms="fbp,msdnet,noise2inverse")
+    assert doubts(scan, few) == []
+    many = few.model_copy(update={"counts": (24, 40)})
+    (said,) = doubts(scan, many)
+    assert "MSDNet from 40 and more of 48 whole projections" in said
+    assert doubts(scan, many.model_copy(update={"exposure": (0.5,)})) == []
+    light = settings(algorithms="tomogan", exposure="1,0.7")
+    (said,) = doubts(scan, light)
+    assert "more than half of the exposure" in said
 
 
 def test_a_network_learns_from_short_exposures(scan, tmp_path, quick_pictures):

@@ -49,6 +49,7 @@ from napari_geosr.operations.study_result import CellDone, Studied
 from napari_geosr.operations.study_setup import (
     bench_steps,
     check_study,
+    doubts,
     record_steps,
     shape_of,
 )
@@ -163,8 +164,9 @@ def _whole_steps(
     )
     least = Taken(min(config.counts), min(config.exposure))
     _, note = take(scan, least, config)
-    if note:
-        yield Warned(message=note)
+    for message in (note, *doubts(scan, config)):
+        if message:
+            yield Warned(message=message)
     yield StageStarted(message="Reconstructing from all projections")
     path, seconds = yield from bench.full_steps(bench.judged, should_stop)
     full = io.read(path)

@@ -48,6 +48,34 @@ def check_study(scan: Projections, config: StudyConfig) -> None:
         )
 
 
+def doubts(scan: Projections, config: StudyConfig) -> list[str]:
+    """What is to be said of learning from pairs out of one scan."""
+    paired = [
+        module
+        for module in map(module_of, config.algorithms)
+        if module.LEARNS and module.METHOD != "noise2inverse"
+    ]
+    said = []
+    many = [n for n in config.counts if 2 * n > scan.n_angles]
+    if paired and many and max(config.exposure) == 1:
+        said.append(
+            f"{_titles(paired)} from {many[0]} and more of {scan.n_angles} whole "
+            "projections learn to make reconstructions that share most of their "
+            "noise, and keep it. Noise2Inverse does not."
+        )
+    adversarial = [module for module in paired if module.METHOD == "tomogan"]
+    if adversarial and any(0.5 < share < 1 for share in config.exposure):
+        said.append(
+            f"{_titles(adversarial)} at more than half of the exposure learn the grain "
+            "of reconstructions with less light than what they are given."
+        )
+    return said
+
+
+def _titles(modules: list[Any]) -> str:
+    return ", ".join(module.TITLE for module in modules)
+
+
 def shape_of(
     scan: Projections, reference: Volume | None, mask: Volume | None
 ) -> tuple[int, int, int]:
