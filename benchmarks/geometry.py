@@ -449,16 +449,26 @@ def main() -> None:
     ]
     for kind, factor in chosen:
         bench.run(kind, factor)
-    cases = [f"{kind}, ×{factor}" for kind, factor in chosen]
-    text = "\n".join(
+    text = document(bench, [f"{kind}, ×{factor}" for kind, factor in chosen])
+    if arguments.out:
+        replace_section(arguments.out, "geometry", text)
+    else:
+        print(text)
+
+
+def document(bench: Bench, cases: Sequence[str]) -> str:
+    """What goes into a document of these cases."""
+    arguments = bench.arguments
+    adversarial = " --adversarial" if arguments.adversarial else ""
+    return "\n".join(
         (
             f"Written by `python benchmarks/geometry.py --steps {arguments.steps} "
-            f"--seeds {arguments.seeds} --aware {arguments.aware}`. Light networks of "
-            f"{_parameters(bench)} parameters, trained on {TRAINED_ON} volumes and "
-            f"judged on {JUDGED_ON} others; mean ± standard deviation over seeds. "
-            "Figures of errors are relative and without sign; one threshold for all, "
-            "that between the phases of the training targets; seconds of training are "
-            "processor time on one thread.\n",
+            f"--seeds {arguments.seeds} --aware {arguments.aware}{adversarial}`. Light "
+            f"networks of {_parameters(bench)} parameters, trained on {TRAINED_ON} "
+            f"volumes and judged on {JUDGED_ON} others; mean ± standard deviation over "
+            "seeds. Figures of errors are relative and without sign; one threshold for "
+            "all, that between the phases of the training targets; seconds of training "
+            "are processor time on one thread.\n",
             "### Does it hold?\n",
             claim(bench, cases, arguments.aware),
             "### All figures\n",
@@ -467,10 +477,6 @@ def main() -> None:
             stability(bench, cases),
         )
     )
-    if arguments.out:
-        replace_section(arguments.out, "geometry", text)
-    else:
-        print(text)
 
 
 def _parameters(bench: Bench) -> str:
