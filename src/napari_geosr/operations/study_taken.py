@@ -143,31 +143,20 @@ def to_tune_on(
     is the whole scan.
     """
     source = take(scan, taken, config)[0]
-    light_of_one = config.acquisition == "continuous" and config.light == "one"
     counts = not why_no_counts(scan)
-    if taken.exposure < 1 or (light_of_one and counts):
+    if taken.exposure < 1 or (_is_quick(config) and counts):
         return source, _exposed(scan, taken, config, rest=True)[0]
     if config.acquisition == "step" and 2 * taken.projections <= scan.n_angles:
         return source, other_views(scan, taken.projections)
     if not counts:
         return source, scan
-    half, other = (
-        thinned(
-            scan,
-            0.5,
-            rest=rest,
-            seed=config.seed,
-            counts_per_photon=config.counts_per_photon,
-        )
-        for rest in (False, True)
-    )
+    half, other = (_thinned(scan, 0.5, config, rest=rest) for rest in (False, True))
     return fewer_views(half, taken.projections, config.acquisition), other
 
 
 def as_taken(scan: Projections, config: StudyConfig) -> StudyConfig:
     """The settings with the light that views have, where another was asked for."""
-    light_of_one = config.acquisition == "continuous" and config.light == "one"
-    if light_of_one and why_no_counts(scan):
+    if _is_quick(config) and why_no_counts(scan):
         return config.model_copy(update={"light": "all"})
     return config
 
@@ -177,8 +166,7 @@ def _exposed(
 ) -> tuple[Projections, str]:
     """The scan with a part of its light, and a note where that is not as asked for."""
     share = taken.exposure
-    light_of_one = config.acquisition == "continuous" and config.light == "one"
-    if light_of_one:
+    if _is_quick(config):
         share *= taken.projections / scan.n_angles
     if share >= 1:
         return scan, ""
@@ -187,16 +175,18 @@ def _exposed(
             f"The scan holds {what} and no counts, so the views of continuous scans "
             "have the light of all projections that they are the mean of (light: all)."
         )
-    made = thinned(
-        scan,
-        share,
-        rest=rest,
-        seed=config.seed,
-        counts_per_photon=config.counts_per_photon,
-    )
-    return made, " ".join(_new(made, scan))
-
-
-def _new(made: Projections, scan: Projections) -> Iterable[str]:
+    made = _thinned(scan, share, config, rest=rest)
     known = scan.metadata.get("notes", ())
-    return (n for n in made.metadata.get("notes", ()) if n not in known)
+    return made, " ".join(n for n in made.metadata.get("notes", ()) if n not in known)
+
+
+def _is_quick(config: StudyConfig) -> bool:
+    """Whether a continuous view has the light of one projection."""
+    return config.acquisition == "continuous" and config.light == "one"
+
+
+def _thinned(
+    scan: Projections, share: float, config: StudyConfig, *, rest: bool
+) -> Projections:
+    gain = config.counts_per_photon
+    return thinned(scan, share, rest=rest, seed=config.seed, counts_per_photon=gain)
