@@ -58,14 +58,16 @@ def reconstruct_slices(
     on_iteration: OnIteration = ignore,
 ) -> Tensor:
     """Iterate from zero; see `napari_geosr.tomography.algorithms`."""
+    import torch
+
     from napari_geosr.physics.projector import backproject, project
 
     axes = slice_axes(geometry)
     rest = sinogram.clone()
     gradient = backproject(rest, geometry)
     x = gradient.new_zeros(gradient.shape)
-    direction = gradient
-    power = _squares(gradient, axes)
+    direction = first = gradient
+    power = first_power = _squares(first, axes)
     for i in range(config.iterations):
         check_stop(should_stop)
         residual = residual_of(rest, sinogram)
@@ -74,6 +76,10 @@ def reconstruct_slices(
         x += step * direction
         rest -= step * seen
         gradient = backproject(rest, geometry)
+        # Gradients are perpendicular, but for rounding, of which the part along the
+        # first, by far the largest, would grow tenfold with each iteration.
+        along = (gradient * first).sum(axes, keepdim=True, dtype=torch.float64)
+        gradient -= _ratio(along, first_power).to(x.dtype) * first
         before, power = power, _squares(gradient, axes)
         direction = gradient + _ratio(power, before).to(x.dtype) * direction
         on_iteration(Iteration(i + 1, config.iterations, residual))
