@@ -117,7 +117,9 @@ def test_what_is_learned_from_shares_no_photons_with_what_is_given(scan):
     np.testing.assert_allclose(sum(parts), np.rint(whole), atol=1e-2)
     share = parts[0].sum() / whole.sum()
     assert share == pytest.approx(0.3, abs=0.003)
-    assert left_over(scan, Taken(8), config) is scan
+    few, others = take(scan, Taken(8), config)[0], left_over(scan, Taken(8), config)
+    assert sorted([*few.angles, *others.angles]) == pytest.approx(sorted(scan.angles))
+    assert left_over(scan, Taken(40), config) is scan  # too few are left
     assert isinstance(rest.data, ThinnedCounts)
 
 
@@ -174,7 +176,11 @@ def test_what_pairs_share_is_said(scan):
     assert doubts(scan, few) == []
     many = few.model_copy(update={"counts": (24, 40)})
     (said,) = doubts(scan, many)
-    assert "MSDNet from 40 and more of 48 whole projections" in said
+    assert "MSDNet from 40 projections learn" in said
+    slow = few.model_copy(update={"acquisition": "continuous", "light": "all"})
+    (said,) = doubts(scan, slow)
+    assert "MSDNet from 24 projections learn" in said
+    assert doubts(scan, slow.model_copy(update={"light": "one"})) == []
     assert doubts(scan, many.model_copy(update={"exposure": (0.5,)})) == []
     light = settings(algorithms="tomogan", exposure="1,0.7")
     (said,) = doubts(scan, light)

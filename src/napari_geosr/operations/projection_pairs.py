@@ -1,7 +1,7 @@
 """From one full scan to scans with fewer views or less light, to learn from pairs.
 
 A network learns to make of the reconstruction from few views, or of short exposures,
-that of the whole scan. Everything here stays in its file until it is used.
+that of the views or photons left out. All stays in its file until it is used.
 
 References
 ----------
@@ -11,6 +11,8 @@ References
 .. [2] Liu et al. TomoGAN: low-dose synchrotron x-ray tomography with generative
    adversarial networks. J. Opt. Soc. Am. A 37, 422-434 (2020).
    doi:10.1364/JOSAA.375595
+.. [3] Lehtinen et al. Noise2Noise: learning image restoration without clean data.
+   ICML 2018. arXiv:1803.04189
 """
 
 from __future__ import annotations
@@ -150,8 +152,17 @@ def fewer_views(
     return _noted(scan.replace(data=means, angles=angles), **kept)
 
 
+def can_learn_from_others(scan: Projections, count: int) -> bool:
+    """Whether as many views are left out as are taken: enough to learn from alone."""
+    return 2 * count <= scan.n_angles
+
+
 def other_views(scan: Projections, count: int) -> Projections:
-    """The views that :func:`fewer_views` leaves out step by step: of other noise."""
+    """The views that :func:`fewer_views` leaves out step by step: of other noise.
+
+    Noise that what is given shares with what shall be made of it would be learned as
+    if it were the object [3]_.
+    """
     left = np.setdiff1d(np.arange(scan.n_angles), _spread_views(scan, count))
     return _noted(scan.subset(left), views_left_out=count, of=scan.n_angles)
 

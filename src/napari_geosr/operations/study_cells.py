@@ -191,15 +191,12 @@ class Cell:
     def target_steps(
         self, rows: Rows, should_stop: ShouldStop
     ) -> Generator[Step, None, Path]:
-        """Reconstruct rows from all projections, with light that the cell did not have.
-
-        Where the exposure is the whole one, from the whole scan.
-        """
+        """Reconstruct rows from what the cell did not take, if that is enough."""
         bench = self.bench
-        if self.taken.exposure == 1:
+        rest = left_over(bench.scan, self.taken, bench.config)
+        if rest is bench.scan:
             path, _ = yield from bench.full_steps(rows, should_stop)
             return path
-        rest = left_over(bench.scan, self.taken, bench.config)
         path = self.folder / f"rest-{rows[0]}-{rows[1]}.ome.tif"
         path, _ = yield from bench.kept_steps(rest, rows, path, should_stop)
         return path

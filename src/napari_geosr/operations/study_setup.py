@@ -23,7 +23,7 @@ from napari_geosr.operations.study_algorithms import module_of
 from napari_geosr.operations.study_cells import Bench
 from napari_geosr.operations.study_config import StudyConfig
 from napari_geosr.operations.study_store import StudyStore
-from napari_geosr.operations.study_taken import check_taken
+from napari_geosr.operations.study_taken import all_taken, check_taken, shares_noise
 
 #: Rows between those that are trained on and those that are judged: a network sees two
 #: slices on each side.
@@ -56,12 +56,16 @@ def doubts(scan: Projections, config: StudyConfig) -> list[str]:
         if module.LEARNS and module.METHOD != "noise2inverse"
     ]
     said = []
-    many = [n for n in config.counts if 2 * n > scan.n_angles]
-    if paired and many and max(config.exposure) == 1:
+    many = [
+        taken.title
+        for taken in all_taken(config, scan.n_angles)
+        if shares_noise(scan, taken, config)
+    ]
+    if paired and many:
         said.append(
-            f"{_titles(paired)} from {many[0]} and more of {scan.n_angles} whole "
-            "projections learn to make reconstructions that share most of their "
-            "noise, and keep it. Noise2Inverse does not."
+            f"{_titles(paired)} from {_listed(many)} learn to make the reconstruction "
+            "of the whole scan, which shares their noise, and keep some of it. "
+            "Noise2Inverse does not."
         )
     adversarial = [module for module in paired if module.METHOD == "tomogan"]
     if adversarial and any(0.5 < share < 1 for share in config.exposure):
@@ -70,6 +74,10 @@ def doubts(scan: Projections, config: StudyConfig) -> list[str]:
             "of reconstructions with less light than what they are given."
         )
     return said
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1]
 
 
 def _titles(modules: list[Any]) -> str:

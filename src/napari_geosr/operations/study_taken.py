@@ -9,6 +9,7 @@ from typing import Any
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.projections import Projections
 from napari_geosr.operations.projection_pairs import (
+    can_learn_from_others,
     fewer_views,
     other_views,
     thinned,
@@ -120,15 +121,27 @@ def take(
     return fewer_views(exposed, taken.projections, config.acquisition), note
 
 
-def left_over(scan: Projections, taken: Taken, config: StudyConfig) -> Projections:
-    """All projections, with the photons that a shorter exposure did not count.
+def shares_noise(scan: Projections, taken: Taken, config: StudyConfig) -> bool:
+    """Whether nothing of a scan is left over that has noise of its own."""
+    if taken.exposure < 1 or _is_quick(config):
+        return bool(why_no_counts(scan))
+    return config.acquisition == "continuous" or not can_learn_from_others(
+        scan, taken.projections
+    )
 
-    What networks learn to make where the exposure is shorter: noise that both share
-    would be learned as if it were there.
+
+def left_over(scan: Projections, taken: Taken, config: StudyConfig) -> Projections:
+    """What networks learn to make: a scan of other noise, as far as there is one.
+
+    Noise that both share would be learned as if it were there. So it has the photons
+    that shorter exposures left out, or the views that were left out; the whole scan
+    where neither is enough (see `shares_noise`).
     """
-    if taken.exposure == 1:
+    if shares_noise(scan, taken, config):
         return scan
-    return _exposed(scan, taken, config, rest=True)[0]
+    if taken.exposure < 1 or _is_quick(config):
+        return _exposed(scan, taken, config, rest=True)[0]
+    return other_views(scan, taken.projections)
 
 
 def to_tune_on(
@@ -137,19 +150,13 @@ def to_tune_on(
     """What settings are tried on, and what their results should be like.
 
     Of one object with independent noise: noise that both share would be called right,
-    and the settings that keep it the best. So the second scan has the photons of
-    shorter exposures that were left out, or the views that were left out. Where neither
-    leaves enough, each has half of the photons; where there are no counts, the second
-    is the whole scan.
+    and the settings that keep it the best. So the second scan is what is left over;
+    where that shares noise, each has half of the photons, or where there are no counts,
+    the second is the whole scan.
     """
-    source = take(scan, taken, config)[0]
     counts = not why_no_counts(scan)
-    if taken.exposure < 1 or (_is_quick(config) and counts):
-        return source, _exposed(scan, taken, config, rest=True)[0]
-    if config.acquisition == "step" and 2 * taken.projections <= scan.n_angles:
-        return source, other_views(scan, taken.projections)
-    if not counts:
-        return source, scan
+    if not shares_noise(scan, taken, config) or not counts:
+        return take(scan, taken, config)[0], left_over(scan, taken, config)
     half, other = (_thinned(scan, 0.5, config, rest=rest) for rest in (False, True))
     return fewer_views(half, taken.projections, config.acquisition), other
 
