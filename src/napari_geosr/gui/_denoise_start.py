@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
+from napari_geosr.gui._newest_job import newest_job_steps
 from napari_geosr.gui._projection_layers import OpenedScan
-from napari_geosr.jobs import index, local
-from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs import local
+from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.reconstruct_config import ReconstructConfig
 from napari_geosr.operations.training_scans import OF_A_RECONSTRUCTION, ScansConfig
 
@@ -120,28 +121,15 @@ def denoise_steps(
 
 
 def find_steps(path: Path) -> Generator[Step, None, None]:
-    """Find the newest job that denoises the scan of a file.
-
-    Yields
-    ------
-    Step
-        ``ResultReady(JobStatus)``; without a result where there is none.
-    """
-    for status in index.list_jobs():
-        if status.method == METHOD and _denoises(status, path):
-            yield ResultReady(result=status)
-            return
+    """Find the newest job that denoises the scan of a file: see `newest_job_steps`."""
+    return newest_job_steps(path, lambda job: job.method == METHOD, _scan_denoised)
 
 
-def _denoises(status: JobStatus, path: Path) -> bool:
-    try:
-        values = JobFolder(status.path).values()
-    except GeoSRError:
-        return False
-    scans = values.get("scans")
+def _scan_denoised(settings: dict[str, Any]) -> Any:
+    scans = settings.get("scans")
     if not isinstance(scans, dict) or not scans.get("restore"):
-        return False
-    return Path(str(scans.get("projections"))) == path.resolve()
+        return None
+    return str(Path(str(scans.get("projections"))))
 
 
 def denoised_file(job: Path) -> Path:

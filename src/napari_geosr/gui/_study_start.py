@@ -6,16 +6,18 @@ import shutil
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.errors import ConfigError, FileError, GeoSRError
+from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui._newest_job import newest_job_steps
 from napari_geosr.gui._projection_layers import OpenedScan
 from napari_geosr.io.lazy import LazyArray, Mapped
-from napari_geosr.jobs import index, local
-from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs import local
+from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.projection_inputs import ProjectionsInput
 from napari_geosr.operations.study_config import StudyConfig
 from napari_geosr.operations.study_job import OPERATION, StudyInput, StudyJob
@@ -172,22 +174,10 @@ def _writable(volume: Volume) -> Volume:
 
 
 def find_steps(path: Path) -> Generator[Step, None, None]:
-    """Find the newest study of the scan of a file.
-
-    Yields
-    ------
-    Step
-        ``ResultReady(JobStatus)``; without a result where there is none.
-    """
-    for status in index.list_jobs():
-        if status.operation == OPERATION and _is_of(status, path):
-            yield ResultReady(result=status)
-            return
+    """Find the newest study of the scan of a file: see `newest_job_steps`."""
+    return newest_job_steps(path, lambda job: job.operation == OPERATION, _scan_studied)
 
 
-def _is_of(status: JobStatus, path: Path) -> bool:
-    try:
-        data = JobFolder(status.path).values().get("data")
-    except GeoSRError:
-        return False
-    return isinstance(data, dict) and data.get("projections") == str(path.resolve())
+def _scan_studied(settings: dict[str, Any]) -> Any:
+    data = settings.get("data")
+    return data.get("projections") if isinstance(data, dict) else None

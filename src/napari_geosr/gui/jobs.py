@@ -11,10 +11,8 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
     QHBoxLayout,
-    QHeaderView,
     QMessageBox,
     QPushButton,
-    QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
     QWidget,
@@ -27,6 +25,7 @@ from napari_geosr.gui._job_compare import JobCompare
 from napari_geosr.gui._job_view import JobView
 from napari_geosr.gui._labelled import button
 from napari_geosr.gui._layers import unwrapped
+from napari_geosr.gui._list_tree import list_tree
 from napari_geosr.gui._notify import MessageRow
 from napari_geosr.gui._resume_offer import ResumeOffer
 from napari_geosr.gui._scrolling import fill_with_scrolling
@@ -76,23 +75,14 @@ class JobsDock(QWidget):
         self.refresh()
 
     def _make_widgets(self) -> None:
-        self.tree = QTreeWidget()
-        self.tree.setHeaderLabels(["Job", "State", "Steps"])
-        self.tree.setRootIsDecorated(False)
-        self.tree.setUniformRowHeights(True)
-        self.tree.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        self.tree.setAccessibleName("Jobs")
-        self.tree.setToolTip(
+        self.tree = list_tree(
+            ["Job", "State", "Steps"],
+            "Jobs",
             "All trainings that are known here; choose several to see their curves "
-            "over each other."
+            "over each other.",
+            heights=(90, 190),
         )
-        header = self.tree.header()
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        for column in (1, 2):
-            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
-        header.setStretchLastSection(False)
-        self.tree.setMinimumHeight(90)
-        self.tree.setMaximumHeight(190)
+        self.tree.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.remove_button: QPushButton = button(
             "&Delete…", "Delete the folder of the job, with its model; asks first."
         )

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QFileDialog,
     QHBoxLayout,
-    QHeaderView,
     QInputDialog,
     QMessageBox,
     QProgressBar,
-    QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
     QWidget,
@@ -28,6 +25,7 @@ from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step,
 from napari_geosr.gui._docks import RESTORE, SharedPlace, open_dock
 from napari_geosr.gui._labelled import button
 from napari_geosr.gui._layers import unwrapped
+from napari_geosr.gui._list_tree import list_tree
 from napari_geosr.gui._model_box import card_html, text_label
 from napari_geosr.gui._models_find import TASKS, ModelsFind
 from napari_geosr.gui._notify import MessageRow
@@ -89,23 +87,13 @@ class ModelsDock(QWidget):
 
     def _make_widgets(self) -> None:
         self.find = ModelsFind(self._viewer)
-        self.tree = QTreeWidget()
-        self.tree.setHeaderLabels(["Model", "Task", "×"])
-        self.tree.setRootIsDecorated(False)
-        self.tree.setUniformRowHeights(True)
-        self.tree.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.tree.setAccessibleName("Models")
-        self.tree.setToolTip(
+        self.tree = list_tree(
+            ["Model", "Task", "×"],
+            "Models",
             "The models that come with the package and your own. Drop a file here to "
-            "import it."
+            "import it.",
+            heights=(110, 230),
         )
-        header = self.tree.header()
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        for column in (1, 2):
-            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
-        header.setStretchLastSection(False)
-        self.tree.setMinimumHeight(110)
-        self.tree.setMaximumHeight(230)
         self.use_button = button(
             "Restore &with it", "Open the Restore dock with this model chosen."
         )

@@ -1,0 +1,45 @@
+"""The newest job of a scan, so that a dock shows it again. No Qt here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.steps import ResultReady, Step
+from napari_geosr.jobs import index
+from napari_geosr.jobs.folder import JobFolder, JobStatus
+
+
+def newest_job_steps(
+    path: Path,
+    is_kind: Callable[[JobStatus], bool],
+    projections_of: Callable[[dict[str, Any]], Any],
+) -> Generator[Step, None, None]:
+    """Find the newest job of one kind that is about the scan of a file.
+
+    Parameters
+    ----------
+    projections_of : callable
+        From the settings of a job to the path of its scan, or to anything else where
+        it has none.
+
+    Yields
+    ------
+    Step
+        ``ResultReady(JobStatus)``; without a result where there is none.
+    """
+    scan = str(path.resolve())
+    for status in index.list_jobs():
+        if is_kind(status) and projections_of(_settings(status)) == scan:
+            yield ResultReady(result=status)
+            return
+
+
+def _settings(status: JobStatus) -> dict[str, Any]:
+    """Nothing, where the folder of the job cannot be read."""
+    try:
+        return dict(JobFolder(status.path).values())
+    except GeoSRError:
+        return {}
