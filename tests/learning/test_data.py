@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, shift
+from skimage.measure import block_reduce
 
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.volume import Volume
@@ -193,6 +194,26 @@ def test_the_grey_scale_is_that_of_all_finite_voxels() -> None:
     assert scale.std == pytest.approx(every.std())
     assert scale.standardise(one)[0, 0, 0] == 0
     np.testing.assert_allclose(scale.restore(scale.standardise(two)), two, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "block"), [("2D", (1, 4, 4)), ("3D", (4, 4, 4))]
+)
+def test_coarse_and_fine_voxels_are_brought_to_one_scale(
+    dimensions: str, block: tuple[int, int, int]
+) -> None:
+    """Else generators of unpaired scans of other units would stretch the contrast."""
+    fine = gaussian_filter(np.random.default_rng(0).normal(size=(96, 48, 48)), 1.2)
+    coarse = 1000 + 300 * block_reduce(fine, block, np.mean)
+    volumes = {"source": [Volume(coarse, "ZYX")], "target": [Volume(fine, "ZYX")]}
+    values = config(dimensions=dimensions, patch=8)
+    patches = Patches(volumes, values, paired=False, factors={"target": 4})
+    means = block_reduce(patches.grey["target"].standardise(fine), block, np.mean)
+    given = patches.grey["source"].standardise(coarse)
+    slope, offset = np.polyfit(given.ravel(), means.ravel(), 1)
+    assert slope == pytest.approx(1, abs=0.02)
+    assert offset == pytest.approx(0, abs=0.02)
+    assert means.std() < 0.9 * patches.grey["target"].standardise(fine).std()
 
 
 @pytest.mark.parametrize("value", [3.0, np.nan])

@@ -71,11 +71,33 @@ class Patches:
         if one_object:
             kept_apart = self.scenes[0].split
             self.scenes = [Scene(s.volumes, kept_apart) for s in self.scenes]
-        self.grey = _grey_scales({r: v for r, v in volumes.items() if r not in labels})
+        self.grey = self._grey_scales(
+            {r: v for r, v in volumes.items() if r not in labels}
+        )
         self.grey |= dict.fromkeys(labels, GreyScale(0.0, 1.0))
         #: Shapes of patches along the network's axes, for training and validation.
         self.edge = self._fitting_edge(lambda found: found.train)
         self.validation_edge = self._fitting_edge(lambda found: (found.validation,))
+
+    def _grey_scales(
+        self, volumes: Mapping[str, Sequence[Volume]]
+    ) -> dict[str, GreyScale]:
+        """One scale for all roles whose grey values mean the same, else each its own.
+
+        A residual network passes its input on; a target in nearly the same units must
+        not be stretched because it has less noise. Finer voxels vary more than coarse
+        ones that show the same: their own scale is that of means over blocks.
+        """
+        scales = {}
+        for role, given in volumes.items():
+            block = (self.factors[role],) * self.config.ndim
+            scales[role] = grey_scale(given, (1, *block)[-3:])
+        first = next(iter(scales.values()))
+        for role, scale in scales.items():
+            alike = abs(scale.mean - first.mean) < 0.5 * first.std
+            if alike and 1 / 3 < scale.std / first.std < 3:
+                scales[role] = first
+        return scales
 
     def _scenes(
         self,
@@ -295,21 +317,6 @@ def _read(volume: Volume, key: Sequence[Any]) -> Array:
             f"{volume.title} could not be read during training: {error}. Check that "
             "the file is still there and complete."
         ) from error
-
-
-def _grey_scales(volumes: Mapping[str, Sequence[Volume]]) -> dict[str, GreyScale]:
-    """One scale for all roles whose grey values mean the same, else each its own.
-
-    A residual network passes its input on; a target in nearly the same units must not
-    be stretched because it has less noise.
-    """
-    scales = {role: grey_scale(given) for role, given in volumes.items()}
-    first = next(iter(scales.values()))
-    for role, scale in scales.items():
-        alike = abs(scale.mean - first.mean) < 0.5 * first.std
-        if alike and 1 / 3 < scale.std / first.std < 3:
-            scales[role] = first
-    return scales
 
 
 def _room(shape: tuple[int, ...], axis: int, part: tuple[int, int]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from skimage.measure import block_reduce
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
@@ -38,8 +39,15 @@ class GreyScale:
         )
 
 
-def grey_scale(volumes: Sequence[Volume]) -> GreyScale:
+def grey_scale(
+    volumes: Sequence[Volume], block: tuple[int, int, int] = (1, 1, 1)
+) -> GreyScale:
     """Mean and standard deviation over up to 64 spread planes of each volume.
+
+    Parameters
+    ----------
+    block : (int, int, int)
+        Of the means over so many voxels along (Z, Y, X): as coarser voxels see them.
 
     Raises
     ------
@@ -49,7 +57,7 @@ def grey_scale(volumes: Sequence[Volume]) -> GreyScale:
     count, mean, squares = 0, 0.0, 0.0
     for volume in volumes:
         found = 0
-        for values in spread_planes(volume):
+        for values in spread_planes(volume, block):
             values = values[np.isfinite(values)].astype(np.float64)
             n = values.size
             if not n:
@@ -70,11 +78,28 @@ def grey_scale(volumes: Sequence[Volume]) -> GreyScale:
     return GreyScale(float(mean), std)
 
 
-def spread_planes(volume: Volume) -> Iterator[np.ndarray[Any, Any]]:
-    """Read up to 64 planes, spread over the volume."""
+def spread_planes(
+    volume: Volume, block: tuple[int, int, int] = (1, 1, 1)
+) -> Iterator[np.ndarray[Any, Any]]:
+    """Read up to 64 planes, spread over the volume, or of means over blocks of it."""
     if volume.axes == "YX":
-        yield np.asarray(volume.data[:])
+        yield _means(np.asarray(volume.data[:]), block[1:])
         return
-    depth = volume.shape[0]
-    for z in np.unique(np.linspace(0, depth - 1, _MOST_PLANES).round().astype(int)):
-        yield np.asarray(volume.data[int(z)])
+    last, thick = max(volume.shape[0] - block[0], 0), block[0]
+    for z in np.unique(np.linspace(0, last, _MOST_PLANES).round().astype(int)):
+        if block == (1, 1, 1):
+            yield np.asarray(volume.data[int(z)])
+        else:
+            slab = np.asarray(volume.data[int(z) : int(z) + thick])
+            yield _means(slab, (len(slab), *block[1:]))[0]
+
+
+def _means(values: np.ndarray[Any, Any], block: Sequence[int]) -> np.ndarray[Any, Any]:
+    """Means over whole blocks; NaN where a block has one."""
+    if all(n == 1 for n in block):
+        return values
+    whole = tuple(
+        slice(0, n // size * size) for n, size in zip(values.shape, block, strict=True)
+    )
+    wide = values[whole].astype(np.float64)
+    return np.asarray(block_reduce(wide, tuple(block), np.mean))
