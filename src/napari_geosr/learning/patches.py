@@ -90,8 +90,9 @@ class Patches:
         """
         scales = {}
         for role, given in volumes.items():
-            block = (self.factors[role],) * self.config.ndim
-            scales[role] = grey_scale(given, (1, *block)[-3:])
+            factor = self.factors[role]
+            depth = factor if self.config.ndim == 3 else 1
+            scales[role] = grey_scale(given, (depth, factor, factor))
         first = next(iter(scales.values()))
         for role, scale in scales.items():
             alike = abs(scale.mean - first.mean) < 0.5 * first.std
