@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFileDialog
 
 from napari_geosr import io
+from napari_geosr.gui import _spread_layer
 from napari_geosr.gui._saving import FILTERS
 from napari_geosr.models import bundle, zoo
 from napari_geosr.operations.restore import RestoreConfig
@@ -221,3 +223,54 @@ def test_the_records_can_be_kept_in_files(viewer, qtbot, scan, models):
     finished(dock, qtbot)
     for layer in (dock._restoring.target(), dock._restoring.spread()):
         json.dumps(layer.metadata["geosr"]["provenance"])
+
+
+def test_the_window_goes_on_while_the_contrast_is_found(
+    viewer, qtbot, scan, models, monkeypatch
+):
+    look, threads = _spread_layer.nearly_most, []
+
+    def looked(data):
+        threads.append(threading.current_thread())
+        return look(data)
+
+    monkeypatch.setattr(_spread_layer, "nearly_most", looked)
+    viewer.add_image(scan, name="scan", **PLACE)
+    dock = opened(viewer, models[0])
+    choose(dock, "tta")
+    dock.uncertainty.members.setValue(2)
+    finished(dock, qtbot)
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
+    spread = dock._restoring.spread()
+    assert spread.contrast_limits[1] == pytest.approx(look(spread.data))
+
+
+class Counted:
+    """Ramps in every plane, as large as a result on a disk; counts what is read."""
+
+    def __init__(self, shape) -> None:
+        ramp = np.linspace(0, 1, shape[-1], dtype=np.float32)
+        self._data = np.broadcast_to(ramp, shape)
+        self.shape, self.ndim, self.n_read = shape, len(shape), 0
+
+    def __getitem__(self, key):
+        values = self._data[key]
+        self.n_read += values.size
+        return values
+
+
+@pytest.mark.parametrize(
+    "shape", [(4000, 4000, 4000), (3, 500, 700), (1, 90, 80), (9000, 9000), (30, 40)]
+)
+def test_few_voxels_say_how_far_deviations_reach(shape):
+    data = Counted(shape)
+    assert _spread_layer.nearly_most(data) == pytest.approx(0.998, abs=0.01)
+    assert data.n_read <= 9 * 256**2
+
+
+def test_deviations_of_what_was_not_restored_are_left_out():
+    data = np.full((20, 300, 300), np.nan, np.float32)
+    assert _spread_layer.nearly_most(data) == 0
+    data[:, 100:] = 3
+    assert _spread_layer.nearly_most(data) == 3

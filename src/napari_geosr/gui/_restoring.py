@@ -37,7 +37,7 @@ from napari_geosr.gui._preview import (
 )
 from napari_geosr.gui._refresh import Refresher
 from napari_geosr.gui._restore_ready import Ready, named, preview_edge, ready_steps
-from napari_geosr.gui._spread_layer import SpreadLayer
+from napari_geosr.gui._spread_layer import SpreadLayer, with_highest
 from napari_geosr.gui._worker import Run
 from napari_geosr.operations import restore as operation
 from napari_geosr.operations.restore import Prepared, RestoreConfig, Restored
@@ -369,14 +369,16 @@ class Restoring(QObject):
         }
         self._start(
             "run",
-            lambda stop: operation.run_steps(
-                shown,
-                first=first,
-                unfinished=stopped,
-                unfinished_spread=stopped_spread,
-                should_stop=stop,
+            lambda stop: with_highest(
+                operation.run_steps(
+                    shown,
+                    first=first,
+                    unfinished=stopped,
+                    unfinished_spread=stopped_spread,
+                    should_stop=stop,
+                )
             ),
-            self._on_restored,
+            lambda result: self._on_restored(*result),
             on_step=self._on_run_step,
             description=f"Restoring {layer.name}",
         )
@@ -407,7 +409,7 @@ class Restoring(QObject):
         else:
             self._on_step(step)
 
-    def _on_restored(self, restored: Restored) -> None:
+    def _on_restored(self, restored: Restored, highest: float) -> None:
         for refresher in self._refreshers:
             refresher.finish()
         target = self.target()
@@ -421,7 +423,10 @@ class Restoring(QObject):
             target.name = restored.volume.name
         if restored.spread is not None:
             self._spread.finish(
-                restored.spread, self._restored_from, complete=restored.complete
+                restored.spread,
+                self._restored_from,
+                highest,
+                complete=restored.complete,
             )
         self.finished.emit(target, restored, time.monotonic() - self._began)
 

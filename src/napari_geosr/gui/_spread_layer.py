@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import weakref
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.core.steps import ResultReady, Step, relay
 from napari_geosr.gui._layers import (
     METADATA,
     add_image_result,
@@ -19,8 +22,10 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
     from napari_geosr.core.volume import Volume
+    from napari_geosr.operations.restore import Restored
 
-_PLANES = 8
+#: Planes that are looked at, and about how many voxels of each.
+_PLANES, _PLANE_VOXELS = 8, 1 << 16
 _NEARLY_ALL = 99.8
 
 
@@ -76,13 +81,17 @@ class SpreadLayer:
         self._viewer.layers.selection.active = target
         return layer
 
-    def finish(self, volume: Volume, facts: dict[str, Any], *, complete: bool) -> None:
-        """Give the layer the record and the contrast of what the run left."""
+    def finish(
+        self, volume: Volume, facts: dict[str, Any], highest: float, *, complete: bool
+    ) -> None:
+        """Give the layer the record and the contrast of what the run left.
+
+        `highest` is what :func:`with_highest` found.
+        """
         layer = self.layer()
         if layer is None:
             return
         layer.metadata[METADATA] = layer_metadata(volume)[METADATA] | facts
-        highest = _nearly_most(layer.data)
         if highest > 0:
             layer.contrast_limits = (0.0, highest)
         if not complete:
@@ -91,9 +100,40 @@ class SpreadLayer:
             layer.name = volume.name
 
 
-def _nearly_most(data: Any) -> float:
-    """What hardly any voxel of some planes exceeds; 0 if none is known."""
-    planes = data if data.ndim == 2 else data[:: max(1, data.shape[0] // _PLANES)]
-    values = np.asarray(planes, np.float32)
+def with_highest(steps: Generator[Step, None, None]) -> Generator[Step, None, None]:
+    """Run a restoration, then look how far its deviations reach.
+
+    Part of the work, as voxels may have to be read from a disk: the window goes on.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady((Restored, highest))``, with 0 where nothing is known.
+    """
+    restored: Restored | None = yield from relay(steps)
+    if restored is not None:
+        spread = restored.spread
+        highest = 0.0 if spread is None else nearly_most(spread.data)
+        yield ResultReady(result=(restored, highest))
+
+
+def nearly_most(data: Any) -> float:
+    """What hardly any voxel of an evenly spaced sample exceeds; 0 if none is known.
+
+    Parameters
+    ----------
+    data : array of shape ([Z,] Y, X)
+        NaN where nothing was restored.
+    """
+    step = math.ceil(math.sqrt(math.prod(data.shape[-2:]) / _PLANE_VOXELS))
+    plane = (slice(step // 2, None, step),) * 2
+    if data.ndim == 2:
+        values = np.asarray(data[plane], np.float32).ravel()
+    else:
+        n = data.shape[0]
+        count = min(n, _PLANES)
+        places = [(2 * i + 1) * n // (2 * count) for i in range(count)]
+        sampled = [np.asarray(data[(z, *plane)], np.float32) for z in places]
+        values = np.concatenate([part.ravel() for part in sampled])
     values = values[np.isfinite(values)]
     return float(np.percentile(values, _NEARLY_ALL)) if values.size else 0.0
