@@ -12,6 +12,7 @@ from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.inference.members import KINDS, Question, make_members
 from napari_geosr.inference.members.tta import symmetries
+from napari_geosr.inference.memory import count_storage, measure_cost
 from napari_geosr.inference.receptive_field import check_spec
 from napari_geosr.inference.runner import restore_region, restore_tiles
 from napari_geosr.inference.tiling import lay_out
@@ -238,6 +239,44 @@ def test_models_of_other_planes_and_scales_make_an_ensemble(
     np.testing.assert_allclose(target, np.mean(answers, 0), atol=1e-9)
     np.testing.assert_allclose(spread, np.std(answers, 0, ddof=1), atol=1e-9)
     two.float()
+
+
+@pytest.mark.parametrize("kind", ["tta", "ensemble"])
+def test_members_that_cut_large_windows_need_no_memory_for_whole_ones(
+    make_network, statistics_of, rng, kind
+):
+    import torch
+
+    edge, whole = 192, (384, 576)
+
+    class Cutting(torch.nn.Module):
+        """Piece by piece, as networks do that look at all of what they are given."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            inner = make_network("conv", 2)
+            self.inner, self.spec = inner, replace(inner.spec, at_once=edge**2)
+
+        def forward(self, x):
+            y = torch.empty_like(x)
+            for part, into in zip(x.split(edge, -1), y.split(edge, -1), strict=True):
+                for a, b in zip(
+                    part.split(edge, -2), into.split(edge, -2), strict=True
+                ):
+                    b.copy_(self.inner(a))
+            return y
+
+    statistics = statistics_of(rng.normal(size=(9, 9)))
+    one, two = Cutting(), Cutting()
+    members = made(kind, [model_of(one), model_of(two, "b")], statistics, (1.0, 1.0))
+    assert members.spec.at_once == edge**2
+    n = whole[0] * whole[1]
+    planned = measure_cost(members).counted(n)
+    assert count_storage(members, whole) <= planned
+    assert planned < measure_cost(one).counted(edge**2) + 40 * n
+    if kind == "ensemble":  # one that does not cut needs it all
+        models = [model_of(one), model_of(make_network("conv", 2), "b")]
+        assert made(kind, models, statistics).spec.at_once is None
 
 
 def test_models_that_do_not_go_together_are_refused(make_network, statistics_of, rng):

@@ -186,10 +186,20 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
             slope=slope,
             fixed=_FIXED.get(kind, 0),
             at_once=spec.at_once or math.inf,
-            # The input, the sum of what was computed and the sum of its weights.
-            beyond=4.0 + 8.0 * math.prod(spec.upscale_factor),
+            beyond=_beyond(spec),
         )
     return known[kind]
+
+
+def _beyond(spec: NetworkSpec) -> float:
+    """Bytes per input voxel of a window that a network cuts into pieces itself."""
+    n_fine = math.prod(spec.upscale_factor)
+    if spec.n_outputs == 1:
+        # The input, the sum of what was computed and the sum of its weights.
+        return 4.0 + 8.0 * n_fine
+    # The input, as a member takes it, and on the way; a member's output, mean and
+    # squares, and two in between.
+    return 12.0 + 20.0 * n_fine
 
 
 def learn_cost(network: nn.Module, device: str, cost: CostModel) -> None:

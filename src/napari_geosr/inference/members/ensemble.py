@@ -71,6 +71,7 @@ def _check(first: Model, other: Model) -> None:
 def _spec_of(specs: list[NetworkSpec]) -> NetworkSpec:
     """What suits each of the networks."""
     axes = range(len(specs[0].axes))
+    pieces = [s.at_once for s in specs if s.at_once is not None]
     return NetworkSpec(
         axes=specs[0].axes,
         halo=tuple(max(s.halo[i] for s in specs) for i in axes),
@@ -79,5 +80,7 @@ def _spec_of(specs: list[NetworkSpec]) -> NetworkSpec:
         adjacent_slices=max(s.adjacent_slices for s in specs),
         minimum_size=tuple(max(s.minimum_size[i] for s in specs) for i in axes),
         local=all(s.local for s in specs),
+        # As large as one of them works at once: without bounds where one has none.
+        at_once=max(pieces) if len(pieces) == len(specs) else None,
         n_outputs=2,
     )
