@@ -12,8 +12,13 @@ from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeEr
 from napari_geosr.core.steps import BlockDone, Warned, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.pairs import PairsConfig, pairs, pairs_steps
+from napari_geosr.operations.pairs_quality import laid_over_steps
 from napari_geosr.operations.pairs_words import report_lines
 from napari_geosr.physics.sampling import area_downsample
+from napari_geosr.registration.align import Aligned
+from napari_geosr.registration.figures import correlation
+from napari_geosr.registration.sampled import Grid, Sampled, copy_steps
+from napari_geosr.registration.transform import Transform, identity
 
 FILES = {"low.ome.tif", "high.ome.tif", "overlay.png", "pairs.json"}
 
@@ -59,6 +64,36 @@ def centre_of_ball(volume: Volume, near) -> np.ndarray:
     far = np.linalg.norm(places - np.asarray(near), axis=-1)
     weight = np.clip(np.percentile(data, 90) - data, 0, None) * (far < 20)
     return (places * weight[..., None]).sum(axis=(0, 1, 2)) / weight.sum()
+
+
+@pytest.mark.parametrize("coarser", [1, 2])
+@pytest.mark.parametrize(
+    ("first", "part", "moved"),
+    [
+        ((0, 0, 0), (60, 60, 60), 0),  # the part holds the pair
+        ((0, 0, 0), (60, 60, 16), 0),  # the pair is longer than the part
+        ((10, 10, 0), (40, 40, 40), 16),  # the pair lies beside it
+    ],
+)
+def test_a_pair_beyond_the_part_that_was_aligned_is_read(first, part, moved, coarser):
+    data = balls((60, 60, 60), 2.0, (0.0,) * 3, CENTRES, 13.0)
+    low = Volume(data, "ZYX", (2.0,) * 3, "µm")
+    here = tuple(slice(a, a + n) for a, n in zip(first, part, strict=True))
+    copy = run_to_end(copy_steps(low, (coarser,) * 3, here))
+    found = identity(3)
+    begin = Transform(found.matrix, found.shift + np.array([0.0, 0.0, moved]))
+    aligned = Aligned(begin, found, "offset", None, copy, Sampled(data, Grid.of(low)))
+    box = (slice(12, 50), slice(10, 50), slice(0, 50))
+    laid = run_to_end(laid_over_steps(aligned, low, box))
+    assert laid.low.shape == laid.after.shape == laid.before.shape == laid.grid.shape
+    assert laid.grid.shape == (38 // coarser, 40 // coarser, 50 // coarser)
+    edge = laid.grid.voxel_size
+    np.testing.assert_allclose(edge, 2.0 * coarser)
+    np.testing.assert_allclose(
+        laid.grid.origin - edge / 2, [23.0, 19.0, -1.0], atol=1e-9
+    )
+    assert np.abs(laid.low - laid.after).max() < 0.15
+    assert correlation(laid.low, laid.after) > 0.99
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ from napari_geosr.operations.pairs_inputs import (
 from napari_geosr.operations.pairs_picture import overlay_png
 from napari_geosr.operations.pairs_quality import (
     Laid,
-    laid_over,
+    laid_over_steps,
     pair_quality,
     times,
     warnings_of,
@@ -144,7 +144,9 @@ def pairs_steps(
     box = _box(low, high, aligned, factors)
     crop = Grid.of(low).cut(box)
     yield StageStarted(message="Measuring how well they fit")
-    laid = laid_over(aligned, crop)
+    laid: Laid = yield from relay(
+        laid_over_steps(aligned, low, box, should_stop=should_stop)
+    )
     quality = pair_quality(laid, crop, Grid.of(high), Grid.of(low))
     said += warnings_of(quality, aligned) + not_trained(factor)
     match = match_grey_values(laid.low, laid.after, config.intensity)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.steps import ResultReady, ShouldStop, Step, never_stop, relay
+from napari_geosr.core.volume import Volume
 from napari_geosr.registration.align import Aligned
 from napari_geosr.registration.figures import (
     BlockShift,
@@ -16,7 +18,7 @@ from napari_geosr.registration.figures import (
     correlation,
     mutual_information,
 )
-from napari_geosr.registration.sampled import Grid, inside
+from napari_geosr.registration.sampled import Box, Grid, copy_steps, inside
 
 #: Voxels of the low resolution by which a pair may still be off.
 LARGEST_SHIFT = 0.5
@@ -107,29 +109,58 @@ class Laid:
     after: npt.NDArray[np.float32]
 
 
-def laid_over(aligned: Aligned, box: Grid) -> Laid:
-    """Both copies on one grid.
+def laid_over_steps(
+    aligned: Aligned, low: Volume, box: Box, *, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, None]:
+    """Lay both copies on one grid.
+
+    What was aligned is a part of `low` around the start. Where the refinement led out
+    of it, `low` is read again.
 
     Parameters
     ----------
-    box : Grid
-        Of the pair; `aligned.low` may have coarser voxels.
+    low : Volume
+        The whole low-resolution scan; `aligned.low` may have coarser voxels.
+    box : tuple of slice
+        Of the pair, in voxels of `low`.
+
+    Yields
+    ------
+    Step
+        `BlockDone` where `low` is read; the last is ``ResultReady(Laid)``.
     """
     part = aligned.low
-    ratio = part.grid.voxel_size / box.voxel_size
-    shape = np.maximum(1, np.floor(np.array(box.shape) / ratio + 1e-6)).astype(int)
-    first = box.origin + (ratio - 1) / 2 * box.voxel_size
-    grid = Grid(tuple(int(n) for n in shape), part.grid.voxel_size, first)
-    here = part.grid
-    start = np.rint((grid.origin - here.origin) / here.voxel_size).astype(int)
-    start = np.clip(start, 0, np.array(here.shape) - shape)
-    key = tuple(slice(int(a), int(a + n)) for a, n in zip(start, shape, strict=True))
-    grid = here.cut(key)
+    key = _key_of(part.grid, Grid.of(low).cut(box))
+    if key is None:
+        ratio = np.rint(part.grid.voxel_size / Grid.of(low).voxel_size).astype(int)
+        most = [s.stop - s.start for s in box]
+        part = yield from relay(
+            copy_steps(low, np.minimum(ratio, most), box, should_stop=should_stop)
+        )
+        key = tuple(slice(0, n) for n in part.grid.shape)
+    grid = part.grid.cut(key)
     back = aligned.start.inverse()
     before = aligned.high.on(grid, back, order=3)
     before[~inside(grid, aligned.high.grid, back)] = np.nan
     after = aligned.high.on(grid, aligned.transform.inverse(), order=3)
-    return Laid(grid, part.data[key], before, after)
+    yield ResultReady(result=Laid(grid, part.data[key], before, after))
+
+
+def _key_of(here: Grid, box: Grid) -> Box | None:
+    """Voxels of a copy, of whole voxels or coarser, that lie in `box`.
+
+    None where the copy does not hold it.
+    """
+    ratio = here.voxel_size / box.voxel_size
+    shape = np.maximum(1, np.floor(np.array(box.shape) / ratio + 1e-6)).astype(int)
+    first = box.origin + (ratio - 1) / 2 * box.voxel_size
+    wanted = np.rint((first - here.origin) / here.voxel_size).astype(int)
+    start = np.clip(wanted, 0, np.maximum(0, np.array(here.shape) - shape))
+    # A coarser voxel is cut by the end of the copy.
+    missed = np.abs(wanted - start) > np.where(ratio > 1.5, 1, 0)
+    if missed.any() or (start + shape > here.shape).any():
+        return None
+    return tuple(slice(int(a), int(a + n)) for a, n in zip(start, shape, strict=True))
 
 
 def pair_quality(laid: Laid, box: Grid, high: Grid, low: Grid) -> PairQuality:
