@@ -20,7 +20,7 @@ from napari_geosr.learning.losses.morphology import (
     signed_depth,
     soft_skeleton,
 )
-from napari_geosr.learning.losses.terms import TERMS, Scales, describe
+from napari_geosr.learning.losses.terms import TERMS, Scales, describe, needs_radius
 from napari_geosr.learning.target_loss import SoftPhase
 
 GEOMETRY = [n for n in TERMS.names() if TERMS.load(n).KIND == "geometry"]
@@ -238,6 +238,17 @@ def test_gradients_are_numbers_and_right(name: str, shape: tuple[int, ...]) -> N
     assert torch.autograd.gradcheck(
         lambda p: module.loss(p, wanted[small], SCALES), (phase[small],), fast_mode=True
     )
+
+
+@pytest.mark.parametrize("name", GEOMETRY)
+def test_a_loss_that_reads_the_radius_says_so(name: str) -> None:
+    torch.manual_seed(5)
+    wide = batch(np.pad(np.ones((14, 14)), 4))
+    phase = wide * torch.rand_like(wide)
+    one, other = (
+        float(loss(name, phase, wide, window=4, radius=radius)) for radius in (1, 6)
+    )
+    assert (one != other) == needs_radius(TERMS.load(name))
 
 
 @pytest.mark.parametrize("name", GEOMETRY)

@@ -139,6 +139,18 @@ def test_phases_are_those_of_all_targets_together() -> None:
         phases_of([flat])
 
 
+def test_whoever_needs_the_radius_has_it_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wide = np.pad(np.zeros((4, 40, 30)), ((0, 0), (5, 5), (5, 5)), constant_values=9)
+    target = Volume(wide.astype(np.float32), "ZYX", name="it")
+    config = TargetLossConfig(loss="l1,euler")
+    assert TargetLoss(config).look([target]) == []
+    monkeypatch.setattr(TERMS.load("euler"), "NEEDS_RADIUS", True, raising=False)
+    (sentence,) = TargetLoss(config).look([target])
+    assert "--radius up to 14" in sentence
+
+
 def test_what_is_odd_about_phases_is_said() -> None:
     def said(loss: str, values: Any, **more: Any) -> list[str]:
         volume = Volume(np.asarray(values, np.float32), "ZYX", name="it")

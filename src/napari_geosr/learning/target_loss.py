@@ -32,7 +32,13 @@ from napari_geosr.learning.losses.choice import (
     names_in,
     parse_losses,
 )
-from napari_geosr.learning.losses.terms import TERMS, Scales, describe
+from napari_geosr.learning.losses.terms import (
+    TERMS,
+    Scales,
+    describe,
+    needs_radius,
+    with_radius,
+)
 from napari_geosr.learning.method import Batch, Losses, Method, Updater
 from napari_geosr.learning.phases import Phases, phases_of, widest_radius
 
@@ -104,8 +110,8 @@ class TargetLossConfig(TrainingConfig):
         le=64,
         title="Radius",
         description="Voxels of the target from the centre line to the wall of the "
-        "widest parts that cldice and skeleton look at; by default that of the "
-        f"targets, at most {MOST_RADIUS}. Time grows with it.",
+        f"widest parts that {' and '.join(with_radius())} look at; by default that of "
+        f"the targets, at most {MOST_RADIUS}. Time grows with it.",
     )
 
     @model_validator(mode="after")
@@ -202,7 +208,8 @@ class TargetLoss:
                 f"{phase}, by Otsu's threshold {found.threshold:g}, so "
                 f"{', '.join(names)} have little to learn from."
             )
-        if self.config.radius is None and {"cldice", "skeleton"} & set(names):
+        lines = any(needs_radius(self._terms[name]) for name in names)
+        if self.config.radius is None and lines:
             widest = widest_radius(targets, found, phase)
             self._radius = min(widest, MOST_RADIUS)
             if widest > MOST_RADIUS:

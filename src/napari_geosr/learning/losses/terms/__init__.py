@@ -14,6 +14,8 @@ A module offers, without importing torch at module level:
     By default. Those of geometry are set by the gradient that reaches the output, a
     foam, a sponge and thin tubes twice and four times coarser and interpolated: its
     length is mostly a tenth to two thirds of that of ``l1``.
+``NEEDS_RADIUS`` (optional, of geometry)
+    True where `loss` reads ``scales.radius``: only then is it measured in the targets.
 ``loss``
     ``loss(output, target)`` in standard deviations of the training data; of geometry
     ``loss(phase, wanted, scales)``: the soft maps of the phase in the output and in the
@@ -47,7 +49,9 @@ class Scales:
     window : int
         Edge of the largest box in which sums are compared.
     radius : int
-        From the centre line to the wall of the widest parts that have one.
+        From the centre line to the wall of the widest parts that have one. For losses
+        that say ``NEEDS_RADIUS``; without one among those chosen nobody measures it,
+        and it is 1.
     spread : float
         Standard deviation of the phase, 0 or 1, over all targets: what errors of rare
         and of common phases are measured by, as grey values are by theirs.
@@ -68,6 +72,16 @@ def describe() -> dict[str, str]:
 def titles() -> dict[str, str]:
     """What the curve of each loss is called, by name."""
     return {name: str(module.TITLE) for name, module in _modules().items()}
+
+
+def needs_radius(module: Any) -> bool:
+    """Whether a loss looks along centre lines, as far as ``Scales.radius``."""
+    return bool(getattr(module, "NEEDS_RADIUS", False))
+
+
+def with_radius() -> list[str]:
+    """Names of the losses that do."""
+    return [name for name, module in _modules().items() if needs_radius(module)]
 
 
 def _modules() -> dict[str, Any]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TITLE = "centre lines off"
 ABOUT = "thin canals or struts stay whole, and none are made up"
 KIND = "geometry"
+NEEDS_RADIUS = True
 WEIGHT = 0.1
 #: Added to sums, so that patches without any skeleton are right.
 _VOXEL = 1.0

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TITLE = "centre lines missing"
 ABOUT = "nothing of thin canals or struts is lost; the cheapest"
 KIND = "geometry"
+NEEDS_RADIUS = True
 WEIGHT = 0.3
 _VOXEL = 1.0
 
