@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import pytest
 
 from napari_geosr.cli import models as commands
 from napari_geosr.cli.app import run
+from napari_geosr.core import model_words
 from napari_geosr.models import zoo
 from napari_geosr.operations import catalogue
 
@@ -66,12 +69,34 @@ def test_models_are_listed_by_what_they_are_for(
 
 
 @pytest.mark.parametrize(
-    ("flag", "known"), [("task", catalogue.tasks), ("modality", catalogue.modalities)]
+    ("flag", "words"),
+    [("task", model_words.TASKS), ("modality", model_words.MODALITIES)],
 )
-def test_the_flags_know_all_that_cards_know(flag: str, known: Any) -> None:
+def test_the_flags_know_all_that_have_words(flag: str, words: dict[str, str]) -> None:
     hint = get_type_hints(commands.list_models)[flag]
-    offered = {v for part in get_args(hint) for v in get_args(part)}
-    assert offered == set(known())
+    offered = [v for part in get_args(hint) for v in get_args(part)]
+    assert offered == list(words)
+
+
+@pytest.mark.parametrize("command", ["import", "export", "list"])
+def test_help_names_all_formats_without_their_libraries(command: str) -> None:
+    code = (
+        "import sys; from napari_geosr.cli.app import run; "
+        f"assert run(['models', '{command}', '--help']) == 0; "
+        "heavy = {'torch', 'spandrel', 'bioimageio', 'onnx', 'scipy', 'skimage'}; "
+        "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    words = {
+        "import": ["CAREamics", "BioImage.IO", "spandrel"],
+        "export": ["bioimageio (.zip)", "onnx (.onnx)"],
+        "list": [*model_words.TASKS, *model_words.MODALITIES],
+    }
+    for word in words[command]:
+        assert word in done.stdout
 
 
 def test_words_find_models(own: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,10 +15,9 @@ from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
+from napari_geosr.core import registry
 from napari_geosr.gui._docks import MODELS, RESTORE, open_dock
-from napari_geosr.gui._models_find import MODALITIES, TASKS
 from napari_geosr.models import zoo
-from napari_geosr.operations import catalogue
 
 
 @pytest.fixture
@@ -70,11 +71,6 @@ def test_it_opens_without_torch():
         "assert not {'torch', 'spandrel', 'bioimageio', 'onnx'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_the_choices_are_those_of_the_cards():
-    assert tuple(TASKS) == catalogue.tasks()
-    assert tuple(MODALITIES) == catalogue.modalities()
 
 
 def test_models_are_found_and_their_cards_read(viewer, qtbot, dock):
@@ -199,6 +195,46 @@ def test_export(viewer, qtbot, dock, tmp_path, monkeypatch):
     else:
         assert "the same as here" in dock.message.text
         assert out.with_suffix(".onnx").stat().st_size > 10_000
+
+
+def test_formats_of_other_packages_are_offered(
+    viewer, qtbot, dock, tmp_path, monkeypatch
+):
+    toy = ModuleType("toy_format")
+    toy.TITLE, toy.SUFFIX = "Toy", ".zip"
+    toy.ABOUT, toy.SUFFIXES = "toys (.toy)", (".toy",)
+
+    def write(model, path):
+        path.write_text(model.card.name)
+        return 0.0
+
+    def entry_points(group):
+        ours = group in ("napari_geosr.exports", "napari_geosr.foreign_models")
+        return [EntryPoint("toy", "toy_format", group)] if ours else []
+
+    toy.write = write
+    monkeypatch.setitem(sys.modules, "toy_format", toy)
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    asked = []
+
+    def answer(*words):
+        asked.append(words[-1])
+        return str(tmp_path / "out.zip"), "Toy (*.zip)"
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", answer)
+    choose(dock, "foam-denoise")
+    dock.export_button.click()
+    qtbot.waitUntil(lambda: idle(dock), timeout=60_000)
+    assert "Toy (*.zip)" in asked[0].split(";;")
+    assert "BioImage.IO package (*.zip)" in asked[0].split(";;")
+    # Both end alike: the one that was chosen is written.
+    assert (tmp_path / "out.zip").read_text() == "foam-denoise"
+    monkeypatch.setattr(
+        QFileDialog, "getOpenFileNames", lambda *words: (asked.append(words[-1]), "")
+    )
+    monkeypatch.setattr(dock, "import_models", lambda _paths: None)
+    dock.import_button.click()
+    assert "*.toy" in asked[1]
 
 
 def test_closing_it_at_work_is_safe(viewer, qtbot, dock, tmp_path):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import zipfile
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from napari_geosr.core import registry
 from napari_geosr.core.errors import ModelError
 from napari_geosr.models import foreign
 from napari_geosr.models.foreign import careamics, tensors
@@ -69,6 +73,51 @@ def test_damaged_files_are_said_to_be(tmp_path: Path, content: bytes) -> None:
         path.write_bytes(content)
         with pytest.raises(ModelError, match=f"torn{suffix}"):
             foreign.read(str(path))
+
+
+def test_another_package_brings_a_format_in_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = ModuleType("toy_format")
+    given: list[Any] = []
+
+    def read(source: foreign.Source, channel: int | None) -> str:
+        given.append((source.path, channel))
+        return "a draft"
+
+    def recognises(source: foreign.Source) -> bool:
+        known = source.suffix == ".pth" and "toy" in source.tensors
+        return known or source.suffix == ".toy"
+
+    vars(toy).update(
+        ABOUT="toys (.toy)", SUFFIXES=(".toy",), recognises=recognises, read=read
+    )
+    monkeypatch.setitem(sys.modules, "toy_format", toy)
+
+    def entry_points(group: str) -> list[EntryPoint]:
+        brought = {"toy": "toy_format", "broken": "module_of_nobody"}
+        ours = brought.items() if group == "napari_geosr.foreign_models" else ()
+        return [EntryPoint(name, module, group) for name, module in ours]
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    (tmp_path / "a.toy").touch()
+    assert foreign.read(str(tmp_path / "a.toy"), channel=2) == "a draft"
+    # It is asked before those weights are taken for something of spandrel.
+    torch.save({"toy": torch.ones(2)}, tmp_path / "b.pth")
+    assert foreign.read(str(tmp_path / "b.pth")) == "a draft"
+    assert given == [(tmp_path / "a.toy", 2), (tmp_path / "b.pth", None)]
+    assert ".toy" in foreign.suffixes()
+    (tmp_path / "picture.png").touch()
+    with pytest.raises(ModelError, match=r"toys \(\.toy\) and weights for slices"):
+        foreign.read(str(tmp_path / "picture.png"))
+
+
+@pytest.mark.parametrize("name", foreign.FORMATS.names())
+def test_formats_say_what_they_are(name: str) -> None:
+    module = foreign.FORMATS.load(name)
+    assert module.ABOUT in foreign.about()
+    assert all(end.startswith(".") and end.islower() for end in module.SUFFIXES)
+    assert not module.recognises(foreign.Source("./picture.png"))
 
 
 def test_what_is_no_model_is_refused_in_words(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ _MODEL_COMMANDS = {
     "list": "List the bundled models and those in your own folder.",
     "show": "Show a model's card: what it is for and not for, and its figures.",
     "verify": "Check a model bundle: card, weights, checksum; nothing is executed.",
-    "import": "Take a model of others: BioImage.IO, spandrel weights, CAREamics.",
-    "export": "Write a model for other programs: BioImage.IO or ONNX.",
+    "import": "Take a model of others among your own; nothing of it is run.",
+    "export": "Write a model for other programs, and compare it with ours.",
     "remove": "Delete one of your own models.",
 }
 _JOB_COMMANDS = {

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from napari_geosr.cli.options import Json, Overwrite
+from napari_geosr.core.model_words import Modality, Task
+from napari_geosr.operations.models_export import about_formats
+from napari_geosr.operations.models_import import about_sources
 
 if TYPE_CHECKING:
     from napari_geosr.models.zoo import ZooEntry
@@ -17,11 +20,11 @@ if TYPE_CHECKING:
 def list_models(
     *,
     task: Annotated[
-        Literal["denoise", "super-resolution", "translate", "segment"] | None,
+        Task | None,
         Parameter(help="What they do."),
     ] = None,
     modality: Annotated[
-        Literal["ct", "fluorescence", "light", "electron", "mri", "photo"] | None,
+        Modality | None,
         Parameter(
             help="How the images are made; models that do not say are listed as well."
         ),
@@ -116,7 +119,9 @@ def verify_models(path: Path, /, *, json: Json = False) -> int:
 
 
 def import_models(
-    source: str,
+    source: Annotated[
+        str, Parameter(help=f"{about_sources()}; or a bundle of napari-geosr.")
+    ],
     /,
     *,
     name: Annotated[
@@ -130,16 +135,9 @@ def import_models(
 ) -> int:
     """Take a model that others made among your own; nothing of it is executed.
 
-    Weights for slices that spandrel knows, CAREamics checkpoints and BioImage.IO
-    packages become bundles that restore like all others. How far the network sees is
+    It becomes a bundle that restores like all others. How far the network sees is
     measured, and its result is compared with the reference that came with it. A bundle
     of napari-geosr is copied.
-
-    Parameters
-    ----------
-    source
-        A .pth, .safetensors or .ckpt file, a BioImage.IO package (zip, folder, address
-        or identifier), or a bundle.
     """
     from napari_geosr.cli.console import print_json, run_command
     from napari_geosr.operations.models_import import import_steps
@@ -163,9 +161,9 @@ def export_models(
     /,
     *,
     format: Annotated[  # noqa: A002  # the flag's name
-        Literal["bioimageio", "onnx"], Parameter(help="What it becomes.")
+        str, Parameter(help=f"What it becomes: {about_formats()}.")
     ],
-    out: Annotated[Path, Parameter(help="The file: .zip for BioImage.IO, .onnx.")],
+    out: Annotated[Path, Parameter(help="The file; it ends as the format's do.")],
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.model_words import MODALITIES, TASKS
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui._labelled import combo
@@ -25,20 +26,6 @@ from napari_geosr.operations.catalogue import Wanted
 if TYPE_CHECKING:
     import napari.viewer
 
-TASKS = {
-    "denoise": "Remove noise",
-    "super-resolution": "Super-resolve",
-    "translate": "Translate",
-    "segment": "Segment",
-}
-MODALITIES = {
-    "ct": "CT",
-    "fluorescence": "Fluorescence",
-    "light": "Light microscopy",
-    "electron": "Electron microscopy",
-    "mri": "MRI",
-    "photo": "Photographs",
-}
 #: Milliseconds after the last key until the list follows.
 _PAUSE = 150
 

@@ -21,18 +21,21 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.model_words import TASKS
 from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step, Warned
 from napari_geosr.gui._docks import RESTORE, SharedPlace, open_dock
 from napari_geosr.gui._labelled import button
 from napari_geosr.gui._layers import unwrapped
 from napari_geosr.gui._list_tree import list_tree
 from napari_geosr.gui._model_box import card_html, text_label
-from napari_geosr.gui._models_find import TASKS, ModelsFind
+from napari_geosr.gui._models_find import ModelsFind
 from napari_geosr.gui._notify import MessageRow
 from napari_geosr.gui._scrolling import fill_with_scrolling
 from napari_geosr.gui._warm_up import load_torch_libraries
 from napari_geosr.gui._worker import Run
 from napari_geosr.operations import catalogue
+from napari_geosr.operations.models_export import formats
+from napari_geosr.operations.models_import import about_sources, suffixes
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -41,13 +44,6 @@ if TYPE_CHECKING:
     from napari_geosr.models.zoo import ZooEntry
 
 _NAME = Qt.ItemDataRole.UserRole
-#: Files that can be imported, for the dialog and for what is dropped.
-_SUFFIXES = (".zip", ".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".yaml", ".yml")
-_FILES = f"Models ({' '.join('*' + suffix for suffix in _SUFFIXES)});;All files (*)"
-_FORMATS = {
-    "BioImage.IO package (*.zip)": ("bioimageio", ".zip"),
-    "ONNX (*.onnx)": ("onnx", ".onnx"),
-}
 
 
 class ModelsDock(QWidget):
@@ -99,9 +95,8 @@ class ModelsDock(QWidget):
         )
         self.import_button = button(
             "&Import…",
-            "Take a model that others made: a BioImage.IO package, weights that "
-            "spandrel knows (.pth, .safetensors), a CAREamics checkpoint. Nothing in "
-            "it is executed. Files can be dropped here as well.",
+            f"Take a model that others made: {about_sources()}. Nothing in it is "
+            "executed. Files can be dropped here as well.",
         )
         self.zoo_button = button(
             "From &BioImage.IO…",
@@ -310,7 +305,7 @@ class ModelsDock(QWidget):
 
     def _on_import(self) -> None:
         paths, _ = QFileDialog.getOpenFileNames(
-            self, "Import models", str(Path.home()), _FILES
+            self, "Import models", str(Path.home()), _file_filter()
         )
         self.import_models(paths)
 
@@ -348,21 +343,27 @@ class ModelsDock(QWidget):
         entry = self._entries.get(self.chosen())
         if entry is None or self._run is not None:
             return
+        known = formats()
+        filters = {
+            f"{kind.title} (*{kind.suffix})": name for name, kind in known.items()
+        }
         path, chosen = QFileDialog.getSaveFileName(
             self,
             "Export model",
             str(Path.home() / f"{entry.name}.zip"),
-            ";;".join(_FORMATS),
+            ";;".join(filters),
         )
         if not path:
             return
-        kind, suffix = _FORMATS[chosen or next(iter(_FORMATS))]
+        kind = filters[chosen or next(iter(filters))]
         out = Path(path)
-        known = {end: name for name, end in _FORMATS.values()}
-        if out.suffix.lower() in known:
-            kind = known[out.suffix.lower()]
-        else:
-            out = out.with_name(out.name + suffix)
+        ending = out.suffix.lower()
+        if ending != known[kind].suffix:
+            meant = [name for name, other in known.items() if other.suffix == ending]
+            if meant:
+                kind = meant[0]
+            else:
+                out = out.with_name(out.name + known[kind].suffix)
         self._start(
             lambda stop: _export_steps(str(entry.path), kind, out, stop),
             self._on_exported,
@@ -409,9 +410,15 @@ class ModelsDock(QWidget):
 def _dropped(event: Any) -> list[str]:
     """Files and folders among what is dropped that may be models."""
     paths = [Path(url.toLocalFile()) for url in event.mimeData().urls()]
+    known = suffixes()
     return [
-        str(path) for path in paths if path.is_dir() or path.suffix.lower() in _SUFFIXES
+        str(path) for path in paths if path.is_dir() or path.suffix.lower() in known
     ]
+
+
+def _file_filter() -> str:
+    """Files that can be imported, for the dialog."""
+    return f"Models ({' '.join('*' + end for end in suffixes())});;All files (*)"
 
 
 def _fits(entry: ZooEntry, volume: Volume | None) -> bool:

@@ -8,14 +8,13 @@ from pydantic import Field, model_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.model_words import Modality, Task
 from napari_geosr.models.calibration import SpreadCalibration
 
 #: Of the card's layout; a card of a later version is refused.
 SCHEMA_VERSION = 1
 #: Names of models.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
-#: How images are made.
-Modality = Literal["ct", "fluorescence", "light", "electron", "mri", "photo"]
 #: Percentiles kept of the intensities of training volumes.
 QUANTILE_LEVELS = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
 
@@ -163,7 +162,7 @@ class ModelCard(Config):
     """Short name, also of its folder."""
     title: str
     """Name for people."""
-    task: Literal["denoise", "super-resolution", "translate", "segment"]
+    task: Task
     """What it does."""
     labels: int = Field(1, ge=1, le=256)
     """Numbers that the result is made of, 0 … labels - 1; 1: it is grey values."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
@@ -97,20 +97,6 @@ class Wanted:
             )
         ).casefold()
         return all(word in text for word in self.words.casefold().split())
-
-
-def tasks() -> tuple[str, ...]:
-    """What models can do, as cards call it."""
-    from napari_geosr.models.card import ModelCard
-
-    return get_args(ModelCard.model_fields["task"].annotation)
-
-
-def modalities() -> tuple[str, ...]:
-    """How images are made, as cards call it."""
-    from napari_geosr.models.card import Modality
-
-    return get_args(Modality)
 
 
 def remove(name: str) -> Path:

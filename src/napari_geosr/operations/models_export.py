@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +32,35 @@ class Exported:
     difference: float
 
 
-def formats() -> list[str]:
-    """Names of the formats that there are."""
+@dataclass(frozen=True)
+class Format:
+    """A format as people see it.
+
+    Attributes
+    ----------
+    title, suffix : str
+    """
+
+    title: str
+    suffix: str
+
+
+def formats() -> dict[str, Format]:
+    """The formats that there are, by name; imports none of their libraries."""
     from napari_geosr.models.exports import EXPORTS
 
-    return EXPORTS.names()
+    found = {}
+    for name in EXPORTS.names():
+        # One of another package that cannot be imported is refused when it is chosen.
+        with suppress(ConfigError):
+            module = EXPORTS.load(name)
+            found[name] = Format(str(module.TITLE), str(module.SUFFIX))
+    return found
+
+
+def about_formats() -> str:
+    """Their names, and how files of each end, for a line of help."""
+    return ", ".join(f"{name} ({kind.suffix})" for name, kind in formats().items())
 
 
 def export_steps(

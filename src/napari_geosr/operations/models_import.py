@@ -58,6 +58,21 @@ class Imported:
     card: ModelCard
 
 
+def about_sources() -> str:
+    """What can be imported beside bundles of ours, in words; imports no torch."""
+    from napari_geosr.models import foreign
+
+    *most, last = foreign.about()
+    return f"{', '.join(most)} or {last}"
+
+
+def suffixes() -> list[str]:
+    """Of files that can be imported; bundles of ours are zips."""
+    from napari_geosr.models import foreign
+
+    return list(dict.fromkeys([".zip", *foreign.suffixes()]))
+
+
 def import_steps(
     source: str | Path,
     *,
@@ -70,8 +85,8 @@ def import_steps(
     Parameters
     ----------
     source : str or Path
-        A bundle of ours, a BioImage.IO package (zip, folder, address or identifier), a
-        CAREamics checkpoint, or weights that spandrel knows.
+        A bundle of ours, or what `napari_geosr.models.foreign` knows; see
+        :func:`about_sources`.
     name : str, optional
         What it is to be called; by default what the file or package is called.
     channel : int, optional

@@ -1,8 +1,9 @@
 """Models for other programs, one format a file, found by file name.
 
-A format's module offers ``TITLE`` and ``SUFFIX``, and ``write(model, path) -> float``:
-it writes the file and returns how far its result is from ours at most, in standard
-deviations of the result; it raises `ModelError` where the two are not the same.
+A format's module offers, without importing torch or a library that it needs at module
+level, ``TITLE`` and ``SUFFIX``, and ``write(model, path) -> float``: it writes the file
+and returns how far its result is from ours at most, in standard deviations of the
+result; it raises `ModelError` where the two are not the same.
 """
 
 from __future__ import annotations

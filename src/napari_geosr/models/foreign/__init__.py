@@ -1,14 +1,80 @@
-"""Importers of networks that others made: read as data, never run as programs."""
+"""Networks that others made, read as data and never run; one format a file.
+
+Found by file name. A format's module offers, without importing torch or a library that
+it needs at module level:
+
+``ABOUT``
+    What can be given, in a few words: "CAREamics checkpoints (.ckpt)".
+``SUFFIXES``
+    Of its files, small and with their dots.
+``recognises(source) -> bool``
+    Whether a :class:`Source` is of this format: by its suffix, then files of weights by
+    what they hold, ``source.tensors``.
+``read(source, channel) -> Draft``
+    The network with what is known of it (`draft.Draft`); `channel` is the one of the
+    result that is wanted, or None. Raises `ModelError` where it cannot be had.
+``FALLBACK`` (optional)
+    True: asked only when all others have said no.
+
+What builds the network again from the bundle that is kept is a file in
+`napari_geosr.networks.foreign_formats`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from napari_geosr.core.errors import ModelError
+from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.core.registry import Registry
 
 if TYPE_CHECKING:
     from napari_geosr.models.foreign.draft import Draft
+
+FORMATS = Registry(
+    package="napari_geosr.models.foreign",
+    group="napari_geosr.foreign_models",
+    noun="format of foreign models",
+    not_entries=frozenset({"draft", "onnx_graph", "scales", "tensors"}),
+)
+#: A graph alone, which belongs to a package.
+_GRAPH = ".onnx"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a person gave: a file, a folder, an address or an identifier."""
+
+    text: str
+
+    @property
+    def path(self) -> Path:
+        """As a path, whether or not there is anything."""
+        return Path(self.text).expanduser()
+
+    @property
+    def suffix(self) -> str:
+        """The last one, small."""
+        return self.path.suffix.lower()
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it can only be meant as a path, not as address or identifier."""
+        if "://" in self.text:
+            return False
+        of_a_file = self.suffix in (_GRAPH, *suffixes())
+        return of_a_file or self.text.startswith((".", "/", "~"))
+
+    @cached_property
+    def tensors(self) -> Mapping[str, Any]:
+        """What a file of weights holds, by name; `ModelError` if it is none."""
+        from napari_geosr.models.foreign.tensors import read_file
+
+        return read_file(self.path)
 
 
 def read(source: str, *, channel: int | None = None) -> Draft:
@@ -17,8 +83,7 @@ def read(source: str, *, channel: int | None = None) -> Draft:
     Parameters
     ----------
     source : str
-        A BioImage.IO package (zip, folder, description, address, identifier), a
-        CAREamics checkpoint, or weights that spandrel knows.
+        Of one of the formats, see :func:`about`.
     channel : int, optional
         Which channel of the result is wanted, for packages that give several.
 
@@ -27,34 +92,51 @@ def read(source: str, *, channel: int | None = None) -> Draft:
     ModelError
         With what is wrong with it.
     """
-    from napari_geosr.models.foreign import bioimageio, careamics, spandrel, tensors
+    given = Source(source)
+    refusal: ModelError | None = None
+    for module in _modules():
+        try:
+            mine = module.recognises(given)
+        except ModelError as error:  # another format may know it
+            refusal = refusal or error
+            continue
+        if mine:
+            draft: Draft = module.read(given, channel)
+            return draft
+    raise refusal or _unknown(given)
 
-    path = Path(source).expanduser()
-    suffix = path.suffix.lower()
-    if suffix == ".onnx":
-        raise ModelError(
-            f"{path} is a graph that does not say how grey values are scaled for it. "
-            "Give the BioImage.IO package that it belongs to."
+
+def about() -> list[str]:
+    """What can be imported, a few words each."""
+    return [str(module.ABOUT) for module in _modules()]
+
+
+def suffixes() -> list[str]:
+    """Of files that can be imported."""
+    found = (suffix for module in _modules() for suffix in module.SUFFIXES)
+    return list(dict.fromkeys(found))
+
+
+def _modules() -> Iterator[Any]:
+    """All formats, in the order in which they are asked."""
+    found = []
+    for name in FORMATS.names():
+        # One of another package that cannot be imported does not stop the others.
+        with suppress(ConfigError):
+            found.append(FORMATS.load(name))
+    yield from sorted(found, key=lambda module: getattr(module, "FALLBACK", False))
+
+
+def _unknown(given: Source) -> ModelError:
+    if given.suffix == _GRAPH:
+        return ModelError(
+            f"{given.path} is a graph that does not say how grey values are scaled for "
+            "it. Give the BioImage.IO package that it belongs to."
         )
-    if suffix in (tensors.SAFETENSORS, *tensors.PICKLES):
-        found = tensors.read_file(path)
-        if careamics.is_checkpoint(found):
-            return careamics.draft(path, found)
-        return spandrel.draft(path, found)
-    if not path.exists() and _is_path(source):
-        raise ModelError(f"There is no file or folder {path}.")
-    if path.exists() and not bioimageio.is_package(path):
-        raise ModelError(
-            f"{path} is no model that can be imported. Known are BioImage.IO packages "
-            "(.zip, a folder, rdf.yaml), CAREamics checkpoints (.ckpt) and weights for "
-            "spandrel (.pth, .pt, .safetensors)."
-        )
-    return bioimageio.draft(str(path) if path.exists() else source, channel)
-
-
-def _is_path(source: str) -> bool:
-    """Whether a text can only be meant as a path, not as address or identifier."""
-    if "://" in source:
-        return False
-    of_a_file = Path(source).suffix.lower() in (".zip", ".yaml", ".yml")
-    return of_a_file or source.startswith((".", "/", "~"))
+    if not given.path.exists():
+        return ModelError(f"There is no file or folder {given.path}.")
+    *most, last = about()
+    return ModelError(
+        f"{given.path} is no model that can be imported. Known are "
+        f"{', '.join(most)} and {last}."
+    )

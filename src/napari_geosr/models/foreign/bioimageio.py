@@ -20,16 +20,18 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ModelError
-from napari_geosr.models.card import Modality
-from napari_geosr.models.foreign import careamics, scales
-from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, Task, name_of
-from napari_geosr.models.foreign.onnx_graph import read_graph
+from napari_geosr.core.model_words import Modality, Task
+from napari_geosr.models.foreign import Source, careamics, scales
+from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, name_of
 from napari_geosr.models.foreign.tensors import read_file, state_in
-from napari_geosr.networks.foreign import NetworkConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from napari_geosr.networks.foreign import NetworkConfig
+
+ABOUT = "BioImage.IO packages (.zip, a folder, rdf.yaml, an address or identifier)"
+SUFFIXES = (".zip", ".yaml", ".yml")
 #: What a description is called in a folder.
 DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml", "model.yaml")
 #: Largest difference from the package's own test, in units of its spread.
@@ -51,6 +53,19 @@ _MICROSCOPY: dict[str, Modality] = {
     "mri": "mri",
 }
 _SPACES = ("z", "y", "x")
+
+
+def recognises(source: Source) -> bool:
+    """Whether it is a package on the disk, or can be the address or name of one."""
+    if source.path.exists():
+        return is_package(source.path)
+    return not source.is_path
+
+
+def read(source: Source, channel: int | None) -> Draft:
+    """Take the network of a package, see :func:`draft`."""
+    here = source.path.exists()
+    return draft(str(source.path) if here else source.text, channel)
 
 
 def draft(source: str, channel: int | None = None) -> Draft:
@@ -128,7 +143,7 @@ def is_package(path: Path) -> bool:
     """Whether a folder, or a file's name, is that of a package."""
     if path.is_dir():
         return any((path / name).is_file() for name in DESCRIPTIONS)
-    return path.suffix.lower() in (".zip", ".yaml", ".yml")
+    return path.suffix.lower() in SUFFIXES
 
 
 @contextmanager
@@ -284,6 +299,9 @@ def _known_network(
 def _graph_network(
     entry: Any, description: Any, axes: _Axes
 ) -> tuple[NetworkConfig, dict[str, Tensor]]:
+    from napari_geosr.models.foreign.onnx_graph import read_graph
+    from napari_geosr.networks.foreign import NetworkConfig
+
     beside = getattr(entry, "external_data", None)
     with _on_disk(entry, ".onnx", beside) as path:
         graph = read_graph(path)

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.models.card import Normalisation
+from napari_geosr.models.foreign import Source, tensors
 from napari_geosr.models.foreign.draft import Draft, name_of
-from napari_geosr.networks.foreign import NetworkConfig
-from napari_geosr.networks.foreign_formats import careamics as format_
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from napari_geosr.networks.foreign import NetworkConfig
+    from napari_geosr.networks.foreign_formats import careamics as format_
+
+ABOUT = "CAREamics checkpoints (.ckpt)"
+SUFFIXES = tensors.SUFFIXES
 #: What CAREamics adds to a standard deviation, and to a range.
 _EPS_STD, _EPS_RANGE = 1e-6, 1e-8
 _METHODS = {
@@ -24,6 +28,17 @@ _METHODS = {
     "care": "CARE",
     "n2n": "Noise2Noise",
 }
+
+
+def recognises(source: Source) -> bool:
+    """Whether it is a file of weights with what CAREamics saves beside them."""
+    return source.suffix in SUFFIXES and is_checkpoint(source.tensors)
+
+
+def read(source: Source, channel: int | None) -> Draft:
+    """Take the network of a checkpoint, which has one channel."""
+    del channel
+    return draft(source.path, source.tensors)
 
 
 def is_checkpoint(found: Mapping[str, Any]) -> bool:
@@ -94,6 +109,8 @@ def shape_of(model: Mapping[str, Any], where: str) -> format_.Settings:
     ModelError
         If it is another network or takes or gives several channels.
     """
+    from napari_geosr.networks.foreign_formats import careamics as format_
+
     known = format_.Settings.model_fields
     architecture = str(model.get("architecture", "UNet"))
     if architecture != "UNet":
@@ -116,6 +133,8 @@ def shape_of(model: Mapping[str, Any], where: str) -> format_.Settings:
 
 def config_of(shape: format_.Settings) -> NetworkConfig:
     """The adapter's config for a U-Net of this shape."""
+    from napari_geosr.networks.foreign import NetworkConfig
+
     return NetworkConfig(
         format="careamics",
         settings=shape.model_dump(mode="json"),

@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from napari_geosr.models.card import Modality, Normalisation
-from napari_geosr.networks.foreign import NetworkConfig
+from napari_geosr.core.model_words import Modality, Task
+from napari_geosr.models.card import Normalisation
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from napari_geosr.networks.foreign import NetworkConfig
 
 RGB_REMARK = (
     "The network takes colour images (RGB): the grey values are given on all three "
     "channels, and the mean of the three results is taken."
 )
-Task = Literal["denoise", "super-resolution", "translate"]
 
 
 def _nothing(_network: nn.Module) -> None:

@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.core.model_words import Task
 from napari_geosr.models.card import Normalisation
-from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, Task, name_of
+from napari_geosr.models.foreign import Source, tensors
+from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, name_of
 from napari_geosr.models.foreign.tensors import some_names, state_in
-from napari_geosr.networks.foreign import NetworkConfig
-from napari_geosr.networks.foreign_formats import spandrel as format_
 
 if TYPE_CHECKING:
     from torch import nn
 
+ABOUT = "weights for slices that spandrel knows (.pth, .pt, .safetensors)"
+SUFFIXES = tensors.SUFFIXES
+#: It says what it knows only when it is given the tensors.
+FALLBACK = True
 #: Largest difference from the library's own result, on a scale from 0 to 1.
 _TOLERANCE = 1e-3
 RANGE_REMARK = (
@@ -30,6 +34,17 @@ _DENOISER_REMARK = (
 )
 
 
+def recognises(source: Source) -> bool:
+    """Whether it is a file of weights, of whatever network."""
+    return source.suffix in SUFFIXES
+
+
+def read(source: Source, channel: int | None) -> Draft:
+    """Recognise the network; of several channels the mean is taken."""
+    del channel
+    return draft(source.path, source.tensors)
+
+
 def draft(path: Path, found: Mapping[str, Any]) -> Draft:
     """Recognise the network whose tensors a file held.
 
@@ -38,6 +53,9 @@ def draft(path: Path, found: Mapping[str, Any]) -> Draft:
     ModelError
         If spandrel is missing, or knows no network for images with these tensors.
     """
+    from napari_geosr.networks.foreign import NetworkConfig
+    from napari_geosr.networks.foreign_formats import spandrel as format_
+
     state, holder = state_in(found)
     if not state:
         raise ModelError(f"{path} holds no tensors by name: it is no file of weights.")
@@ -97,6 +115,8 @@ def recognised(path: Path, state: Mapping[str, Any]) -> Any:
     ModelError
         If there is none.
     """
+    from napari_geosr.networks.foreign_formats import spandrel as format_
+
     try:
         library = format_.library()
     except ConfigError as error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAFETENSORS = ".safetensors"
-PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".th")
+SUFFIXES = (".pth", ".pt", ".ckpt", SAFETENSORS, ".bin", ".th")
 #: Names under which training programs put the tensors, the averaged ones first.
 _HOLDERS = (
     "params_ema",
