@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -9,7 +11,12 @@ from scipy import ndimage
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.measure import redegrade
-from napari_geosr.measure.consistency import STRUCTURE_LIMIT, consistency_steps
+from napari_geosr.measure.consistency import (
+    EXCESS_LIMIT,
+    STRUCTURE_LIMIT,
+    Consistency,
+    consistency_steps,
+)
 from napari_geosr.measure.redegrade import Pair, blurred_means
 from napari_geosr.physics.noise import gaussian_noise, reconstruction_noise
 from napari_geosr.physics.phantoms import sphere_foam
@@ -122,6 +129,95 @@ def test_noise_that_grows_with_the_signal_is_no_structure(foam):
     assert found.beyond_3_sigma < 0.006
 
 
+@pytest.fixture(scope="module")
+def other():
+    """Another object of the same kind."""
+    fine = tuple(2 * n for n in SHAPE)
+    made = sphere_foam(fine, porosity=0.12, radius=(5, 12), gap=4.0, seed=77)
+    return np.float32(0.8) - np.float32(0.6) * made.fraction
+
+
+WRONG = {
+    "another object": ("shows too much", lambda fine, other: other),
+    "pores made up all over": (
+        "shows too much",
+        lambda fine, other: np.minimum(fine, other),
+    ),
+    "a constant": ("uniform", lambda fine, other: np.full_like(fine, fine.mean())),
+    "noise": (
+        "shows too much",
+        lambda fine, other: gaussian_noise(fine.shape, 1.0, np.random.default_rng(3)),
+    ),
+    "half the contrast": ("shows too little", lambda fine, other: 0.5 * fine),
+    "more contrast": ("shows too much", lambda fine, other: 1.2 * fine - 0.15),
+    "turned over": ("shows too much", lambda fine, other: 1.45 - fine),
+}
+
+
+@pytest.mark.parametrize("kind", ["independent", "reconstruction"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_is_wrong_all_over_is_told(foam, other, wrong, kind):
+    fine, _ = foam
+    scan = scan_of(fine, (2, 2, 2), (0.4, 0.6, 0.6), 0.12, kind=kind)
+    fault, made = WRONG[wrong]
+    found, _ = compare(scan, made(fine, other).astype(np.float32), (2, 2, 2))
+    assert fault in found.faults
+    assert not found.is_consistent
+
+
+def test_the_slope_says_how_much_the_scan_shows(foam, other):
+    fine, _ = foam
+    scan = scan_of(fine, (2, 2, 2), (0.4, 0.6, 0.6), 0.12)
+    for result, slope in ((fine, 1.0), (2 * fine, 0.5), (other, 0.0), (-fine, -1.0)):
+        found, _ = compare(scan, result, (2, 2, 2))
+        # Of a wrong result, it depends on the blur that is taken for the best.
+        assert found.slope == pytest.approx(slope, abs=0.25)
+        assert 0 < found.slope_error < 0.15
+    found, _ = compare(scan, fine, (2, 2, 2))
+    assert abs(found.slope - 1) < 3 * found.slope_error + 0.01
+
+
+def test_a_residual_that_follows_the_result_either_way_is_structure():
+    fine = Consistency(1, 1, 1, 0.0027, 0.0, 1.0, 0.01, False, 1.0, (0, 0, 0), 5, 0, ())
+    assert fine.is_consistent
+    for sign in (-1, 1):
+        assert replace(fine, structure=sign * 0.85).faults == ("structure",)
+    assert replace(fine, residual_rms=1.5).faults == ("large",)
+    assert replace(fine, beyond_3_sigma=0.05).faults == ("large",)
+    assert replace(fine, slope=0.8, slope_error=0.1).is_consistent  # not known well
+
+
+@pytest.mark.parametrize("cutoff", [0.5, 1.0])
+def test_the_noise_of_the_scan_is_known_with_its_grain(foam, cutoff):
+    """Blurred or ramped noise is not taken for structure; structure is not noise."""
+    fine, _ = foam
+    clean = blurred_means(fine, (1, 1, 1), (0.5, 0.5, 0.5))
+    rng = np.random.default_rng(8)
+    noise = reconstruction_noise(clean.shape, 0.1, rng, cutoff=cutoff)
+    if cutoff < 1:  # along Z as well
+        noise = 1.5 * ndimage.gaussian_filter1d(noise, 0.7, axis=0)
+    found, _ = compare(clean + noise, clean)
+    assert found.is_consistent
+    assert 0.7 < found.excess < 1.15
+    found, _ = compare(clean + noise, clean[:, ::-1])
+    assert found.excess > EXCESS_LIMIT
+
+
+def test_noise_that_differs_from_place_to_place_is_no_excess(foam):
+    fine, _ = foam
+    clean = blurred_means(fine, (1, 1, 1), (0.5, 0.5, 0.5))
+    levels = np.linspace(0.08, 0.16, clean.shape[2], dtype=np.float32)
+    noise = gaussian_noise(clean.shape, 1.0, np.random.default_rng(8)) * levels
+    found, _ = compare(clean + noise, clean)
+    assert found.is_consistent
+    masked = np.where(fine > 0, clean + noise, 0)
+    masked[:, :, :12] = 0  # padding around a sample has no noise
+    shown = clean.copy()
+    shown[:, :, :12] = 0
+    found, _ = compare(masked, shown)
+    assert found.excess < EXCESS_LIMIT
+
+
 def test_boxes_change_nothing(foam, monkeypatch):
     fine, mask = foam
     changed, _ = painted(fine, mask, 6, 0.2, (2, 2, 2))
@@ -135,6 +231,8 @@ def test_boxes_change_nothing(foam, monkeypatch):
     assert again.flagged_voxels == found.flagged_voxels
     assert [p.index for p in again.places] == [p.index for p in found.places]
     assert again.structure == pytest.approx(found.structure, abs=1e-6)
+    assert again.slope == pytest.approx(found.slope, abs=1e-5)
+    assert again.slope_error == pytest.approx(found.slope_error, rel=1e-3)
 
 
 def test_unknown_voxels_are_left_out(foam):

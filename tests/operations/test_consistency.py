@@ -12,6 +12,7 @@ from napari_geosr import io
 from napari_geosr.cli.app import run as command
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
+from napari_geosr.physics.noise import gaussian_noise, reconstruction_noise
 from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import coarse_scan
 
@@ -65,6 +66,42 @@ def test_too_smooth_a_result_is_said(scan):
     smooth = scan.replace(data=ndimage.gaussian_filter(scan.data, 2.0))
     checked = geosr.check_consistency(scan, smooth)
     assert any("stronger where the result has edges" in s for s in checked.sentences)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda fine: fine[:, ::-1], "next to nothing of what the result shows"),
+        (
+            lambda fine: np.minimum(fine, fine[:, ::-1]),
+            "its contrast is in the scan",
+        ),
+        (lambda fine: np.full_like(fine, fine.mean()), "it is uniform"),
+        (lambda fine: 0.5 * fine + 0.3, "shows less than there is"),
+        (lambda fine: 1.4 - fine, "bright where the scan is dark"),
+    ],
+)
+def test_what_is_wrong_all_over_is_said(scan, fine, change, words):
+    changed = np.ascontiguousarray(change(fine), np.float32)
+    checked = geosr.check_consistency(scan, result_of(scan, changed))
+    assert any(words in sentence for sentence in checked.sentences)
+    said = json.loads(json.dumps(checked.to_json_dict(), allow_nan=False))
+    assert said["consistent"] is False
+    assert said["faults"]
+
+
+@pytest.mark.parametrize("kind", ["independent", "reconstruction"])
+def test_a_good_model_fits(fine, rng, kind):
+    seen = coarse_scan(fine, 2, 0.6)
+    if kind == "independent":
+        seen = seen + gaussian_noise(seen.shape, 0.08, rng)
+    else:
+        seen = seen + reconstruction_noise(seen.shape, 0.08, rng)
+    scan = Volume(seen, "ZYX", (4.0,) * 3, "µm", name="scan")
+    for model in ("foam-denoise", "foam-sr-x2"):
+        checked = geosr.check_consistency(scan, geosr.restore(scan, model))
+        assert checked.sentences == ()
+        assert checked.figures.slope == pytest.approx(1, abs=0.05)
 
 
 def test_a_copy_of_the_scan_is_said(scan):

@@ -171,6 +171,11 @@ def _print_check(checked: Checked) -> None:
         f"{100 * found.beyond_3_sigma:.2g} % of voxels beyond 3 standard deviations "
         f"(noise alone: 0.27 %), in {checked.path}"
     )
+    if found.slope is not None:
+        print(
+            f"Of the result's contrast the scan shows {found.slope:.2f} "
+            f"± {found.slope_error:.2g} (a true result: 1)"
+        )
     if found.is_consistent:
         print("The result fits the scan: noise explains all that is left.")
 

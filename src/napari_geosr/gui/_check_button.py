@@ -117,6 +117,8 @@ class CheckButton(QPushButton):
             f"{100 * found.beyond_3_sigma:.2g} % beyond 3 standard deviations (noise "
             "alone: 0.27 %)."
         )
+        if found.slope is not None:
+            words += f" The scan shows {found.slope:.2f} of its contrast (truth: 1)."
         good = "The result fits the scan: noise explains all that is left."
         said = " ".join([*(checked.sentences or (good,)), words])
         self.checked_result.emit(said, found.is_consistent)

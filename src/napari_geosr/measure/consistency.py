@@ -2,17 +2,20 @@
 
 The restored volume is blurred and averaged to the voxels of the scan. What the scan has
 beside that, the residual, should be noise. Where it is more, something was added that
-the scan does not show, or taken away that it shows. Nothing here knows the truth: what
-the scan cannot show, such as the shape of a pore within a voxel, cannot be checked.
+the scan does not show, or taken away that it shows. A result that is wrong all over
+leaves a residual that is much alike everywhere: that is held against the scan itself,
+by how far it shows what the result shows (`consistency_slope`), and by its own noise
+(`consistency_noise`). Nothing here knows the truth: what the scan cannot show, such as
+the shape of a pore within a voxel, cannot be checked.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +29,9 @@ from napari_geosr.core.steps import (
     Step,
     never_stop,
 )
+from napari_geosr.measure.consistency_noise import Windows, excess, windows
+from napari_geosr.measure.consistency_places import Place, places
+from napari_geosr.measure.consistency_slope import SlopeSums
 from napari_geosr.measure.redegrade import (
     TRUNCATE,
     Box,
@@ -55,33 +61,27 @@ _EDGE_SHIFT = 0.5
 _MARGIN = 1.2
 #: More flagged voxels than these are counted, but not put together to places.
 _MOST_FLAGGED = 200_000
-#: Flagged voxels at most this far apart belong to one place.
-_TOGETHER = 2.0
-#: From here on the residual follows the structure of the result.
+#: From here on, with either sign, the residual follows the structure of the result.
 STRUCTURE_LIMIT = 0.1
+#: The slope of a result that fits is between these, give or take three of its errors.
+#: Careful models lie above 1 in strong noise: they show less than there is.
+SLOPE_LIMITS = (0.92, 1.25)
+_SLOPE_ERRORS = 3.0
+#: Of residuals that are noise: their variation over that of the scan's quiet places,
+#: their root mean square over that of the noise, their share beyond three deviations.
+EXCESS_LIMIT, RMS_LIMIT, BEYOND_LIMIT = 1.25, 1.25, 0.02
 _MAD = 1.4826
 
 
-@dataclass(frozen=True)
-class Place:
-    """A spot where the result does not fit the scan.
-
-    Attributes
-    ----------
-    index : tuple of int
-        Of its strongest voxel in the scan.
-    voxels : int
-        Of the scan that are affected.
-    strength : float
-        Largest smoothed residual, in its standard deviations.
-    result_is : str
-        ``"darker"`` or ``"brighter"`` than the scan.
-    """
-
-    index: tuple[int, ...]
-    voxels: int
-    strength: float
-    result_is: str
+Fault = Literal[
+    "uniform",
+    "shows too much",
+    "shows too little",
+    "places",
+    "excess",
+    "structure",
+    "large",
+]
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,25 @@ class Consistency:
     beyond_3_sigma : float
         Share of voxels whose residual is more than three standard deviations of the
         noise at their grey value; of Gaussian noise 0.0027.
+    noise_rms : float
+        Root mean square of the noise level at the voxels' grey values: what
+        `residual_rms` is if the residual is noise.
     structure : float
         Correlation of the residual's magnitude, in units of the noise, with the
         gradient of the result: about 0 for noise, more where edges or fine structure
-        were changed.
+        were changed, less where whole phases were.
+    slope : float or None
+        Of the scan over the result, both smoothed: 1 where the scan shows what the
+        result shows, less where that was made up or exaggerated, more where the result
+        shows less. None where the result shows nothing at all, or the volume is too
+        small to tell.
+    slope_error : float or None
+        Standard error of the slope.
+    is_uniform : bool
+        Whether the result shows nothing at all.
+    excess : float
+        How much the residual varies within a few voxels, over how much the scan does
+        where it is uniform: about 1 or less for noise, whatever its correlation.
     blur : tuple of float
         Point-spread function that fits best, in voxels of the scan.
     limit : float
@@ -114,8 +129,13 @@ class Consistency:
 
     residual_rms: float
     noise: float
+    noise_rms: float
     beyond_3_sigma: float
     structure: float
+    slope: float | None
+    slope_error: float | None
+    is_uniform: bool
+    excess: float
     blur: tuple[float, ...]
     limit: float
     flagged_voxels: int
@@ -124,16 +144,38 @@ class Consistency:
     @property
     def is_consistent(self) -> bool:
         """Whether nothing was found that noise does not explain."""
-        return not self.flagged_voxels and self.structure <= STRUCTURE_LIMIT
+        return not self.faults
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What was found that noise does not explain, gravest first."""
+        found: dict[Fault, bool] = {
+            "uniform": self.is_uniform,
+            "shows too much": self._slope_is_beyond(SLOPE_LIMITS[0], -1),
+            "shows too little": self._slope_is_beyond(SLOPE_LIMITS[1], 1),
+            "places": self.flagged_voxels > 0,
+            "excess": self.excess > EXCESS_LIMIT,
+            "structure": abs(self.structure) > STRUCTURE_LIMIT,
+            "large": self.residual_rms > RMS_LIMIT * self.noise_rms
+            or self.beyond_3_sigma > BEYOND_LIMIT,
+        }
+        return tuple(name for name, is_found in found.items() if is_found)
+
+    def _slope_is_beyond(self, limit: float, sign: int) -> bool:
+        if self.slope is None or self.slope_error is None:
+            return False
+        return sign * (self.slope - limit) > _SLOPE_ERRORS * self.slope_error
 
 
 @dataclass
 class _Sums:
     """What the sweep adds up."""
 
+    slope: SlopeSums
     n: int = 0
     n_pairs: int = 0
     squares: float = 0.0
+    noise: float = 0.0
     beyond: int = 0
     flagged: int = 0
     pairs: Array = field(default_factory=lambda: np.zeros(5))
@@ -150,6 +192,7 @@ class _Noise:
     levels: Array
     overall: float
     smoothed: float
+    excess: float
 
     def at(self, grey: FloatArray) -> FloatArray:
         """Standard deviation of the noise at these grey values."""
@@ -192,7 +235,7 @@ def consistency_steps(
     outer = tuple(a + b for a, b in zip(reach, blur_reach(noise.blur), strict=True))
     boxes = pair.boxes(outer)
     limit = math.sqrt(2 * math.log(max(2, math.prod(pair.shape)))) + _MARGIN
-    sums = _Sums()
+    sums = _Sums(SlopeSums(pair.shape))
     yield StageStarted(0, len(boxes), message="Comparing with the scan")
     for done, box in enumerate(boxes, start=1):
         if should_stop():
@@ -243,6 +286,7 @@ def _estimate(
     grey, rest = grey[known], rest[known]
     if not len(rest):
         raise VolumeError(f"{name!r} and its result have no known voxel in common.")
+    varied: list[Windows] = [windows(s, s - again, inner) for inner, s, again in parts]
     edges = np.unique(np.quantile(grey, np.linspace(0, 1, _LEVELS + 1)))
     centres, levels = [float(grey.mean())], [_spread(rest)]
     if len(edges) > 2:
@@ -255,14 +299,18 @@ def _estimate(
     overall = _spread(rest)
     least = max(_LEAST_NOISE * float(np.median(levels)), float(np.finfo("f4").tiny))
     noise = _Noise(
-        blur, np.array(centres), np.maximum(levels, least), overall, smoothed=1.0
+        blur,
+        np.array(centres),
+        np.maximum(levels, least),
+        overall,
+        smoothed=1.0,
+        excess=excess(varied, pair.shape),
     )
     smooth = [
         _smoothed(scan, again, widths, noise)[0][inner].ravel()
         for inner, scan, again in parts
     ]
-    spread = _spread(np.concatenate(smooth))
-    return _Noise(blur, noise.centres, noise.levels, overall, spread or 1.0)
+    return replace(noise, smoothed=_spread(np.concatenate(smooth)) or 1.0)
 
 
 def _best_blur(
@@ -307,8 +355,11 @@ def _smoothed(
     again: FloatArray,
     widths: tuple[float, float, float],
     noise: _Noise,
-) -> tuple[FloatArray, FloatArray]:
-    """The residual in units of the noise, smoothed, and what edges explain of it."""
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The residual in units of the noise, smoothed; what edges explain of it.
+
+    The third is the result, smoothed alike, less the middle of its grey values.
+    """
     from scipy import ndimage
 
     level = noise.at(np.nan_to_num(again))
@@ -318,7 +369,7 @@ def _smoothed(
     middle = np.float32(noise.centres.mean())
     grey = np.where(np.isfinite(again), again, middle)
     grey = ndimage.gaussian_filter(grey, widths, mode="nearest", truncate=TRUNCATE)
-    return smooth, _gradient(grey) / level
+    return smooth, _gradient(grey) / level, grey - middle
 
 
 def _gradient(values: FloatArray) -> FloatArray:
@@ -342,18 +393,27 @@ def _sweep(
     sums: _Sums,
 ) -> FloatArray:
     """Add a box to the sums; its residual."""
+    from scipy import ndimage
+
     around = pair.widened(box, reach)
     inner = within(box, around)
     scan, again = pair.seen(around, noise.blur)
-    smooth, edges = _smoothed(scan, again, widths, noise)
+    smooth, edges, shown = _smoothed(scan, again, widths, noise)
     strength = np.abs(smooth) - np.float32(_EDGE_SHIFT) * edges
     strength = (strength / np.float32(noise.smoothed))[inner]
-    rest = (scan - again)[inner]
+    rest = scan - again
+    plain = ndimage.gaussian_filter(
+        np.nan_to_num(rest), widths, mode="nearest", truncate=TRUNCATE
+    )
+    rest = rest[inner]
     known = np.isfinite(rest)
+    sums.slope.add(box, shown[inner], plain[inner], known)
     values = rest[known].astype(np.float64)
     sums.n += values.size
     sums.squares += float(np.dot(values, values))
-    sizes = np.abs(rest) / noise.at(np.nan_to_num(again[inner]))
+    level = noise.at(np.nan_to_num(again[inner]))
+    sums.noise += float(np.square(level[known], dtype=np.float64).sum())
+    sizes = np.abs(rest) / level
     sums.beyond += int(np.count_nonzero(sizes[known] > 3))
     # Beside voxels that are not known, there is no gradient.
     slopes = _gradient(again)[inner]
@@ -380,47 +440,23 @@ def _sweep(
 def _result(sums: _Sums, noise: _Noise, limit: float) -> Consistency:
     n = max(1, sums.n)
     a, b, aa, bb, ab = sums.pairs / max(1, sums.n_pairs)
+    slope = sums.slope.slope()
     spread = math.sqrt(max(0.0, aa - a * a) * max(0.0, bb - b * b))
     return Consistency(
         residual_rms=math.sqrt(sums.squares / n),
         noise=noise.overall,
+        noise_rms=math.sqrt(sums.noise / n),
         beyond_3_sigma=sums.beyond / n,
         structure=float((ab - a * b) / spread) if spread > 0 else 0.0,
+        slope=None if slope is None else slope[0],
+        slope_error=None if slope is None else slope[1],
+        is_uniform=sums.slope.shows_nothing,
+        excess=noise.excess,
         blur=noise.blur,
         limit=limit,
         flagged_voxels=sums.flagged,
-        places=_places(sums) if sums.flagged <= _MOST_FLAGGED else (),
+        places=places(sums.spots, sums.values) if sums.flagged <= _MOST_FLAGGED else (),
     )
-
-
-def _places(sums: _Sums) -> tuple[Place, ...]:
-    """Flagged voxels that lie together, strongest place first."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
-
-    if not sums.spots:
-        return ()
-    spots, values = np.concatenate(sums.spots), np.concatenate(sums.values)
-    pairs = cKDTree(spots).query_pairs(_TOGETHER, output_type="ndarray")
-    links = coo_matrix(
-        (np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(spots),) * 2
-    )
-    count, labels = connected_components(links, directed=False)
-    places = []
-    for label in range(count):
-        mine = np.flatnonzero(labels == label)
-        peak = mine[np.abs(values[mine]).argmax()]
-        places.append(
-            Place(
-                index=tuple(int(i) for i in spots[peak]),
-                voxels=len(mine),
-                strength=float(abs(values[peak])),
-                # The residual is the scan less the result.
-                result_is="darker" if values[peak] > 0 else "brighter",
-            )
-        )
-    return tuple(sorted(places, key=lambda place: -place.strength))
 
 
 def _spread(values: npt.NDArray[Any]) -> float:

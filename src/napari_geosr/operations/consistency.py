@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,12 +27,15 @@ from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
-    from napari_geosr.measure.consistency import Consistency, Place
+    from napari_geosr.measure.consistency import Consistency, Fault
+    from napari_geosr.measure.consistency_places import Place
 
 #: Ends the name of a residual, and of its file.
 RESIDUAL = "residual"
 #: Places that are listed one by one.
 _LISTED = 20
+#: With a slope between this and its negative, a result has nothing of the scan.
+_UNRELATED = 0.2
 #: Differences of edges of the field of view that do not matter, in voxels of the scan.
 _SAME_PLACE = 0.05
 
@@ -79,10 +82,15 @@ class Checked:
             "residual": None if self.path is None else str(self.path),
             "residual_rms": found.residual_rms,
             "noise": found.noise,
+            "noise_rms": found.noise_rms,
             "beyond_3_sigma": found.beyond_3_sigma,
             "structure": found.structure,
+            "slope": found.slope,
+            "slope_error": found.slope_error,
+            "excess": found.excess,
             "blur": list(found.blur),
             "consistent": found.is_consistent,
+            "faults": list(found.faults),
             "flagged_voxels": found.flagged_voxels,
             "places": [
                 {
@@ -273,25 +281,99 @@ def _check_place(
 
 
 def _sentences(checked: Checked) -> list[str]:
-    from napari_geosr.measure.consistency import STRUCTURE_LIMIT
-
+    texts: dict[Fault, Callable[[Checked], str]] = {
+        "uniform": _uniform_text,
+        "shows too much": _too_much_text,
+        "shows too little": _too_little_text,
+        "places": _places_text,
+        "excess": _excess_text,
+        "structure": _structure_text,
+        "large": _large_text,
+    }
     found, volume = checked.figures, checked.residual
-    said = []
-    if found.flagged_voxels:
-        said.append(_places_text(checked))
-    if found.structure > STRUCTURE_LIMIT:
-        said.append(
-            "What the restoration took away is not noise alone: it is stronger where "
-            f"the result has edges (correlation {found.structure:.2f}; noise: about "
-            "0). Edges or fine structure were smoothed away, or sharpened beyond what "
-            "the scan shows."
-        )
+    said = [texts[fault](checked) for fault in found.faults]
     if found.noise == 0:
         said.append(
             f"{volume.name!r} is zero nearly everywhere: the result is the scan "
             "itself, or a copy of it, so there is nothing to compare."
         )
     return said
+
+
+def _uniform_text(checked: Checked) -> str:
+    return (
+        "The result does not fit the scan: it is uniform, and shows nothing that could "
+        "be compared. Look at its grey values, and restore it again; if the sample is "
+        "uniform, there is nothing to measure."
+    )
+
+
+def _too_much_text(checked: Checked) -> str:
+    slope = checked.figures.slope or 0.0
+    if slope < -_UNRELATED:
+        return (
+            "The result does not fit the scan: it is bright where the scan is dark "
+            f"(the scan follows it with slope {slope:.2f}; a true one: 1). Its grey "
+            "values were turned over, or it shows another object: do not measure it."
+        )
+    if slope < _UNRELATED:
+        return (
+            "The result does not fit the scan: the scan shows next to nothing of what "
+            f"the result shows (slope {slope:.2f}; a true result: 1). It belongs to "
+            "another scan, or was made up: do not measure it."
+        )
+    return (
+        "The result does not fit the scan: it shows more than there is. Only "
+        f"{slope:.0%} of its contrast is in the scan. Structure was made up all over "
+        "the volume, or its contrast was exaggerated: compare grey values and a few "
+        "pores with the scan, and restore it with another model."
+    )
+
+
+def _too_little_text(checked: Checked) -> str:
+    slope = checked.figures.slope or 0.0
+    return (
+        "The result does not fit the scan: it shows less than there is. The scan's "
+        f"contrast is {slope:.3g} times that of the result. Structure was smoothed "
+        "away or faded all over the volume: thresholds and porosity are off. Restore "
+        "it with a model for this noise and these grey values."
+    )
+
+
+def _excess_text(checked: Checked) -> str:
+    return (
+        "The result does not fit the scan: within a few voxels, what is left varies "
+        f"{checked.figures.excess:.3g} times as much as the scan's own noise. "
+        "Structure was added or is missing all over the volume: look at the residual, "
+        "which should show none, and do not measure this result."
+    )
+
+
+def _structure_text(checked: Checked) -> str:
+    found = checked.figures.structure
+    if found < 0:
+        return (
+            "What the restoration took away is not noise alone: it is weaker where "
+            f"the result has edges (correlation {found:.2f}; noise: about 0). The grey "
+            "values within the phases were changed, or the result shows another "
+            "object: compare its grey values with the scan's."
+        )
+    return (
+        "What the restoration took away is not noise alone: it is stronger where "
+        f"the result has edges (correlation {found:.2f}; noise: about 0). Edges or "
+        "fine structure were smoothed away, or sharpened beyond what the scan shows."
+    )
+
+
+def _large_text(checked: Checked) -> str:
+    found = checked.figures
+    return (
+        "The result differs from the scan by more than noise: "
+        f"{found.residual_rms:.3g} (rms) where noise would leave "
+        f"{found.noise_rms:.3g}, and {found.beyond_3_sigma:.2%} of the voxels by more "
+        "than three standard deviations (noise: 0.27%). Look at the residual for what "
+        "was added or taken away there."
+    )
 
 
 def _places_text(checked: Checked) -> str:

@@ -1,0 +1,77 @@
+"""Voxels where a result does not fit its scan, put together to places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.measure.redegrade import FloatArray
+
+#: Voxels at most this far apart belong to one place.
+_TOGETHER = 2.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A spot where the result does not fit the scan.
+
+    Attributes
+    ----------
+    index : tuple of int
+        Of its strongest voxel in the scan.
+    voxels : int
+        Of the scan that are affected.
+    strength : float
+        Largest smoothed residual, in its standard deviations.
+    result_is : str
+        ``"darker"`` or ``"brighter"`` than the scan.
+    """
+
+    index: tuple[int, ...]
+    voxels: int
+    strength: float
+    result_is: str
+
+
+def places(
+    spots: Sequence[npt.NDArray[np.int64]], values: Sequence[FloatArray]
+) -> tuple[Place, ...]:
+    """Flagged voxels that lie together, strongest place first.
+
+    Parameters
+    ----------
+    spots : sequence of ndarray of shape (voxels, 3)
+        Where they are in the scan, in any number of parts.
+    values : sequence of ndarray of shape (voxels,)
+        The smoothed residual there, in its standard deviations; positive where the
+        scan is brighter.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    if not spots:
+        return ()
+    where, strength = np.concatenate(spots), np.concatenate(values)
+    pairs = cKDTree(where).query_pairs(_TOGETHER, output_type="ndarray")
+    links = coo_matrix(
+        (np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(where),) * 2
+    )
+    count, labels = connected_components(links, directed=False)
+    found = []
+    for label in range(count):
+        mine = np.flatnonzero(labels == label)
+        peak = mine[np.abs(strength[mine]).argmax()]
+        found.append(
+            Place(
+                index=tuple(int(i) for i in where[peak]),
+                voxels=len(mine),
+                strength=float(abs(strength[peak])),
+                # The residual is the scan less the result.
+                result_is="darker" if strength[peak] > 0 else "brighter",
+            )
+        )
+    return tuple(sorted(found, key=lambda place: -place.strength))
