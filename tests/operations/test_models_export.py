@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from napari_geosr.core.errors import Cancelled, ConfigError, FileError, ModelErr
 from napari_geosr.core.steps import Warned, run_to_end
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.card import ModelCard, Normalisation
+from napari_geosr.models.foreign import bioimageio
+from napari_geosr.models.foreign.scales import BACK_REMARK, apply
 from napari_geosr.networks import build_network
 from napari_geosr.operations import catalogue
 from napari_geosr.operations.models_export import Exported, export_steps, formats
@@ -246,6 +250,84 @@ def test_a_package_whose_test_fails_is_not_kept(own: Path, tmp_path: Path) -> No
     with pytest.raises(ModelError, match="own test differs by 1"):
         run_to_end(import_steps(_packed(folder, tmp_path / "c.zip")))
     assert not own.exists()
+
+
+def _scaled_around(folder: Path, before: list[Any], after: list[Any]) -> None:
+    """Let an unpacked package scale grey values before and after its graph."""
+    from bioimageio.spec.utils import get_sha256
+
+    values = yaml.safe_load((folder / "rdf.yaml").read_text())
+    values["inputs"][0]["preprocessing"] = before
+    values["outputs"][0]["postprocessing"] = after
+    given = 100 + 20 * np.load(folder / "test_input.npy")
+
+    def to_the_letter(operations: list[Any], x: Any) -> Any:
+        named = [(op["id"], SimpleNamespace(**op["kwargs"])) for op in operations]
+        return apply(named, x, given)
+
+    graph = session(folder / "weights.onnx")
+    x = to_the_letter(before, given).astype(np.float32)
+    result = to_the_letter(after, graph.run(None, {graph.get_inputs()[0].name: x})[0])
+    for part, name, array in (
+        ("inputs", "test_input.npy", given),
+        ("outputs", "test_output.npy", result),
+    ):
+        np.save(folder / name, array.astype(np.float32))
+        sha = str(get_sha256(folder / name))
+        values[part][0]["test_tensor"]["sha256"] = sha
+    (folder / "rdf.yaml").write_text(yaml.safe_dump(values))
+
+
+@needs_bioimageio
+def test_what_people_get_is_compared_with_the_packages_test(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = Normalisation(
+        kind="stored", mean=0.0, std=1.0, output_mean=0.0, output_std=1.0
+    )
+    export(make(tmp_path, normalisation=bare), "bioimageio", tmp_path / "tiny.zip")
+    folder = tmp_path / "package"
+    with zipfile.ZipFile(without_ours(tmp_path / "tiny.zip", tmp_path / "a.zip")) as z:
+        z.extractall(folder)
+    kwargs = {"axes": ["channel", "y", "x"], "eps": 1e-6}
+    before = [
+        {"id": "zero_mean_unit_variance", "kwargs": kwargs},
+        {"id": "scale_linear", "kwargs": {"gain": 0.5, "offset": 0.25}},
+    ]
+    notes: list[str] = []
+
+    def taken(name: str) -> Any:
+        notes.clear()
+        return run_to_end(
+            import_steps(_packed(folder, tmp_path / f"{name}.zip"), name=name),
+            lambda step: (
+                notes.append(step.message) if isinstance(step, Warned) else None
+            ),
+        )
+
+    _scaled_around(folder, before, [])
+    assert BACK_REMARK in taken("back").card.remarks
+    assert not any("the two differ" in note for note in notes)
+    like = {"id": "scale_mean_variance"}
+    like["kwargs"] = {**kwargs, "reference_tensor": "input"}
+    _scaled_around(folder, before, [like])
+    card = taken("like").card
+    assert "the two differ by up to" in notes[-1]
+    assert card.remarks[-1] == notes[-1]
+    # A translation that is wrong would be noticed, though the network is right.
+    _scaled_around(folder, before, [])
+    right = bioimageio.scales.scales_of
+    wrong = Normalisation(
+        kind="stored", mean=90.0, std=20.0, output_mean=90.0, output_std=20.0
+    )
+    monkeypatch.setattr(
+        bioimageio.scales,
+        "scales_of",
+        lambda *given, **how: replace(right(*given, **how), normalisation=wrong),
+    )
+    with pytest.raises(ModelError, match="restoring the package's own test gives"):
+        taken("wrong")
+    assert not (own / "wrong").exists()
 
 
 def _packed(folder: Path, out: Path) -> Path:

@@ -39,6 +39,8 @@ _LONGEST = {2: 1024, 3: 256}
 _WINDOW, _OVERLAP = {2: 512, 3: 96}, {2: 128, 3: 32}
 #: Largest change between the network that was read and the one that was kept.
 _KEPT = 1e-5
+#: Largest difference of a restoration from the reference, in standard deviations of it.
+_RESTORED = 1e-3
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,15 @@ def import_steps(
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "bundle"
         final = _with(network, config)
-        _save(kept, draft, final, (*draft.remarks, *remarks), name)
+        remarks = (*draft.remarks, *remarks)
+        _save(kept, draft, final, remarks, name)
         _compare(kept, draft, final)
+        _stop_if(should_stop)
+        departs = _restored_otherwise(kept, draft)
+        if departs:
+            yield Warned(message=departs)
+            kept = Path(folder) / "remarked"
+            _save(kept, draft, final, (*remarks, departs), name)
         _stop_if(should_stop)
         target = zoo.adopt(kept)
     yield ResultReady(result=_imported(target))
@@ -290,6 +299,47 @@ def _use(draft: Draft, network: ForeignNetwork) -> str:
         draft.task, "Transforming"
     )
     return f"{kind} {what} like those that it was trained on."
+
+
+def _restored_otherwise(folder: Path, draft: Draft) -> str:
+    """Restore the reference with what was saved, all scales of grey values included.
+
+    Returns
+    -------
+    str
+        What a person should know of a difference that is there on purpose; ``""`` where
+        there is none.
+
+    Raises
+    ------
+    ModelError
+        If the two should be the same and are not.
+    """
+    import numpy as np
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.operations.restore import restore
+
+    reference = draft.reference
+    if reference is None:
+        return ""
+    axes = "ZYX"[-reference.given.ndim :]
+    restored = restore(Volume(reference.given, axes, name="test"), str(folder))
+    found = np.asarray(restored.data, np.float64)
+    spread = float(reference.expected.std()) or 1.0
+    difference = float(np.abs(found - reference.expected).max()) / spread
+    if difference <= _RESTORED:
+        return ""
+    if not reference.departs:
+        raise ModelError(
+            f"{draft.title}: restoring the package's own test gives values that differ "
+            f"by {difference:.2g} standard deviations from those expected: how it "
+            "scales grey values cannot be had here, so it was not kept."
+        )
+    return (
+        f"{reference.departs} On the package's own test the two differ by up to "
+        f"{difference:.2g} standard deviations."
+    )
 
 
 def _compare(folder: Path, draft: Draft, network: nn.Module) -> None:

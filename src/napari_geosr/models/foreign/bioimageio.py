@@ -22,7 +22,7 @@ import numpy.typing as npt
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.model_words import Modality, Task
 from napari_geosr.models.foreign import Source, careamics, scales
-from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, name_of
+from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, Reference, name_of
 from napari_geosr.models.foreign.tensors import read_file, state_in
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ _MICROSCOPY: dict[str, Modality] = {
     "mri": "mri",
 }
 _SPACES = ("z", "y", "x")
+_DEPARTS = (
+    "The package gives its result the mean and the spread of its input; here it is "
+    "scaled back as the input was scaled."
+)
+_Tensors = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
 def recognises(source: Source) -> bool:
@@ -104,6 +109,7 @@ def _draft(description: Any, source: str, channel: int | None) -> Draft:
     task = _task(tags, config.upscale_factor)
     scale = scales.scales_of(pre, post, restores=task != "translate")
     config = config.model_copy(update={"before": scale.before, "after": scale.after})
+    tensors = _test_tensors(description)
     remarks = [*scale.remarks]
     if config.in_channels > 1:
         remarks.append(RGB_REMARK)
@@ -135,7 +141,8 @@ def _draft(description: Any, source: str, channel: int | None) -> Draft:
             "version": str(getattr(description, "version", None) or ""),
             "authors": [str(author.name) for author in description.authors],
         },
-        check=_test(description, pre, post, source),
+        check=_test(tensors, pre, post, source),
+        reference=_reference(tensors, config, scale, pre),
     )
 
 
@@ -434,17 +441,47 @@ def _trained_on(description: Any) -> str:
     return str(name) if name else "unknown: the package does not say"
 
 
+def _test_tensors(description: Any) -> _Tensors | None:
+    """What the package was tested with, and what it gave; None if it has no test."""
+    tensors = (description.inputs[0].test_tensor, description.outputs[0].test_tensor)
+    return None if None in tensors else (_array(tensors[0]), _array(tensors[1]))
+
+
+def _reference(
+    tensors: _Tensors | None,
+    config: NetworkConfig,
+    scale: scales.Scales,
+    pre: Sequence[scales.Operation],
+) -> Reference | None:
+    """What a restoration has to make of the package's test.
+
+    None where a restoration does something else with it: colours are given as grey, and
+    images larger than its windows are blended.
+    """
+    if tensors is None or config.in_channels != 1:
+        return None
+    given, expected = tensors
+    size = given.shape[2:]
+    larger = any(n > w for n, w in zip(size, config.window, strict=False))
+    if larger or given.shape[:2] != (1, 1) or expected.ndim != given.ndim:
+        return None
+    k = config.output_channel or 0
+    result = scales.result_here(scale, pre, given, expected[:1, k : k + 1])
+    if result is None:
+        return None
+    return Reference(given[0, 0], result[0, 0], _DEPARTS if scale.like_input else "")
+
+
 def _test(
-    description: Any,
+    tensors: _Tensors | None,
     pre: Sequence[scales.Operation],
     post: Sequence[scales.Operation],
     source: str,
 ) -> Callable[[nn.Module], None]:
     """A check against the result that came with the package."""
-    tensors = (description.inputs[0].test_tensor, description.outputs[0].test_tensor)
-    if None in tensors:
+    if tensors is None:
         return lambda _network: None
-    given, expected = (_array(tensor) for tensor in tensors)
+    given, expected = tensors
 
     def check(network: nn.Module) -> None:
         """Run the network alone, with the package's own operations around it."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
+
 from napari_geosr.core.model_words import Modality, Task
 from napari_geosr.models.card import Normalisation
 
@@ -25,6 +27,26 @@ def _nothing(_network: nn.Module) -> None:
     """No reference to compare with."""
 
 
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """An image and what a restoration has to make of it.
+
+    Attributes
+    ----------
+    given : ndarray of shape ([Z,] Y, X)
+        Grey values as they come.
+    expected : ndarray
+        The original's result, in the grey values that are restored here.
+    departs : str
+        What is done otherwise here on purpose, as a sentence; ``""``: nothing, so that
+        the two have to be the same.
+    """
+
+    given: npt.NDArray[Any]
+    expected: npt.NDArray[Any]
+    departs: str = ""
+
+
 @dataclass(frozen=True)
 class Draft:
     """A foreign network with what is known of it.
@@ -40,6 +62,8 @@ class Draft:
     check : callable
         Raises `ModelError` unless the network it is given reproduces the reference
         result that came with the model, or that its own library computes.
+    reference : Reference or None
+        What a restoration with the bundle that is kept has to give.
     remarks : tuple of str
         Sentences for the card on what is done to fit it to volumes.
     """
@@ -62,6 +86,7 @@ class Draft:
     remarks: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[nn.Module], None] = _nothing
+    reference: Reference | None = None
 
 
 def name_of(text: str) -> str:

@@ -39,12 +39,18 @@ class Scales:
         Value by value, as `napari_geosr.networks.foreign.NetworkConfig` has it.
     remarks : tuple of str
         Sentences for the card.
+    back : bool
+        Whether the result is scaled back to the grey values of the input.
+    like_input : str
+        The package's own operation that does so by another rule, or ``""``.
     """
 
     normalisation: Normalisation
     before: tuple[tuple[Any, ...], ...]
     after: tuple[tuple[Any, ...], ...]
     remarks: tuple[str, ...] = ()
+    back: bool = False
+    like_input: str = ""
 
 
 def scales_of(
@@ -68,12 +74,12 @@ def scales_of(
     for name, kwargs in before:
         first.add(name, kwargs)
     last: list[tuple[Any, ...]] = []
-    like_input = False
+    like_input = ""
     for name, kwargs in after:
         if name in ("scale_range", "scale_mean_variance"):
             if getattr(kwargs, "reference_tensor", None) is None or not restores:
                 raise _unknown(name, "after")
-            like_input = True
+            like_input = name
         elif name != "ensure_dtype":
             last += _by_value(name, kwargs, "after")
     scaled = first.kind != "stored" or (first.mean, first.std) != (0.0, 1.0)
@@ -94,7 +100,38 @@ def scales_of(
         tuple(first.by_value),
         tuple(last),
         (BACK_REMARK,) if back and not like_input else (),
+        back,
+        like_input,
     )
+
+
+def result_here(
+    scale: Scales, before: Sequence[Operation], given: Array, result: Array
+) -> Array | None:
+    """A package's result in the grey values that are restored here.
+
+    Parameters
+    ----------
+    before : sequence of (str, kwargs)
+        What the package does to its input, to the letter.
+    given, result : ndarray of shape (1, 1, [Z,] Y, X)
+        Of the package's test.
+
+    Returns
+    -------
+    ndarray or None
+        None where that cannot be told.
+    """
+    if scale.like_input == "scale_range":
+        return None
+    if not scale.back or scale.like_input:
+        return result
+    scaled = apply([op for op in before if op[0] != "clip"], given, None)
+    low, high = float(given.min()), float(given.max())
+    if not low < high:
+        return None
+    gain = float(scaled.max() - scaled.min()) / (high - low)
+    return np.asarray((result.astype(np.float64) - scaled.min()) / gain + low)
 
 
 class _Before:
