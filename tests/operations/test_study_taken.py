@@ -176,10 +176,10 @@ def test_what_pairs_share_is_said(scan):
     assert doubts(scan, few) == []
     many = few.model_copy(update={"counts": (24, 40)})
     (said,) = doubts(scan, many)
-    assert "MSDNet from 40 projections learn" in said
+    assert "From 40 projections MSDNet can only learn" in said
     slow = few.model_copy(update={"acquisition": "continuous", "light": "all"})
     (said,) = doubts(scan, slow)
-    assert "MSDNet from 24 projections learn" in said
+    assert "From 24 projections MSDNet can only learn" in said
     assert doubts(scan, slow.model_copy(update={"light": "one"})) == []
     assert doubts(scan, many.model_copy(update={"exposure": (0.5,)})) == []
     light = settings(algorithms="tomogan", exposure="1,0.7")

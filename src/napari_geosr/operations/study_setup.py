@@ -63,9 +63,9 @@ def doubts(scan: Projections, config: StudyConfig) -> list[str]:
     ]
     if paired and many:
         said.append(
-            f"{_titles(paired)} from {_listed(many)} learn to make the reconstruction "
-            "of the whole scan, which shares their noise, and keep some of it. "
-            "Noise2Inverse does not."
+            f"From {_listed(many)} {_titles(paired)} can only learn to make the "
+            "reconstruction of the whole scan, which shares their noise: some of it "
+            "is kept. Noise2Inverse keeps none."
         )
     adversarial = [module for module in paired if module.METHOD == "tomogan"]
     if adversarial and any(0.5 < share < 1 for share in config.exposure):
