@@ -9,7 +9,8 @@ the claim holds, or writes them into a document with ``--out``.
 
     python benchmarks/geometry.py --steps 600 --out docs/geometry.md
 
-Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on.
+Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on;
+in a file of their own for every way to make objects and scans, to train and to judge.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,17 @@ import numpy.typing as npt
 import torch
 
 from _document import replace_section
+from _settings import digest, left_out
 from napari_geosr import io
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.learning.architecture import network_kwargs
 from napari_geosr.learning.phases import phases_of
 from napari_geosr.measure.centrelines import centreline_agreement, connectivity
 from napari_geosr.measure.quality import compare_pores, psnr
 from napari_geosr.measure.thickness import local_thickness
 from napari_geosr.models.bundle import read_card
+from napari_geosr.networks import build_network
 from napari_geosr.networks._upsampling import cubic_kernel, interpolated
 from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
@@ -48,6 +52,8 @@ Mask = npt.NDArray[np.bool_]
 
 #: Coarse voxels along every edge, by factor.
 EDGE = {4: 24, 8: 16}
+#: Coarse voxels along every edge of a patch, by factor.
+PATCH = {4: 12, 8: 8}
 TRAINED_ON, JUDGED_ON = 12, 3
 #: Edge of the part that thickness is measured in, which takes longest.
 MEASURED = 64
@@ -204,10 +210,8 @@ class Learned:
     parameters: int
 
 
-def super_resolved(
-    volumes: Sequence[Array], folder: Path, way: str, **settings: Any
-) -> Learned:
-    """Train the light network by a loss, or by an adversarial method; restore."""
+def training(way: str, **settings: Any) -> TrainJob:
+    """How the light network is trained by a loss, or by an adversarial method."""
     method = way if way in ADVERSARIAL else "supervised"
     config = config_class(method).create(
         name="m",
@@ -222,7 +226,14 @@ def super_resolved(
         **({} if way in ADVERSARIAL else {"loss": way}),
         **settings,
     )
-    job = TrainJob(method=method, training=config)
+    return TrainJob(method=method, training=config)
+
+
+def super_resolved(
+    volumes: Sequence[Array], folder: Path, way: str, **settings: Any
+) -> Learned:
+    """Train the light network; restore."""
+    job = training(way, **settings)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         began = time.process_time()
         bundle = run_to_end(train_steps(job, Path(name) / "job"))
@@ -262,13 +273,45 @@ def mean_of(figures: Sequence[dict[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
 
 
+def settings_digest() -> str:
+    """A name for what decides about rows, beside what is in them and the steps."""
+    jobs = {
+        way: training(way, steps=1).model_dump(mode="json")
+        for way in (GENERIC, *ADVERSARIAL)
+    }
+    values = {
+        "imaging": asdict(IMAGING),
+        "edge": EDGE,
+        "patch": PATCH,
+        "volumes": [TRAINED_ON, JUDGED_ON, _TEST_SEED],
+        "measured": MEASURED,
+        "network": _network_shapes(),
+        "training": jobs,
+    }
+    ways = (training, super_resolved, write_pairs, trained_threshold, Bench._learned)
+    judges = (cubic, Test.of, thickness, judged)
+    return digest(values, [*OBJECTS.values(), specimen, *ways, *judges])
+
+
+def _network_shapes() -> dict[str, list[int]]:
+    """Tensors of the network that is trained, by name."""
+    factor = max(EDGE)
+    config = training(GENERIC, steps=1, upscale_factor=factor).training
+    network = build_network(config.network, **network_kwargs(config))
+    return {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
 class Bench:
     """Rows as they come, kept in a file."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
         arguments.work.mkdir(parents=True, exist_ok=True)
-        self.kept = arguments.work / f"rows-{arguments.steps}.json"
+        stem = f"rows-{arguments.steps}"
+        self.kept = arguments.work / f"{stem}-{settings_digest()}.json"
+        note = left_out(self.kept, stem)
+        if note:
+            print(note, flush=True)
         self.rows: list[dict[str, Any]] = (
             json.loads(self.kept.read_text()) if self.kept.exists() else []
         )
@@ -318,7 +361,7 @@ class Bench:
             target=target,
             upscale_factor=factor,
             steps=self.arguments.steps,
-            patch=12 if factor == 4 else 8,
+            patch=PATCH[factor],
             seed=seed,
         )
         pairs_ = zip(learned.volumes, tests, strict=True)
