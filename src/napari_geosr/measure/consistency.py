@@ -69,7 +69,7 @@ SLOPE_LIMITS = (0.92, 1.25)
 _SLOPE_ERRORS = 3.0
 #: Of residuals that are noise: their variation over that of the scan's quiet places,
 #: their root mean square over that of the noise, their share beyond three deviations.
-EXCESS_LIMIT, RMS_LIMIT, BEYOND_LIMIT = 1.25, 1.25, 0.02
+EXCESS_LIMIT, RMS_LIMIT, BEYOND_LIMIT = 1.3, 1.25, 0.05
 _MAD = 1.4826
 
 
