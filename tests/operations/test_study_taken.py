@@ -14,7 +14,8 @@ from napari_geosr.core.steps import Warned
 from napari_geosr.io.projections import read_projections
 from napari_geosr.models import bundle
 from napari_geosr.operations import study_figures, study_report
-from napari_geosr.operations.projection_pairs import ThinnedCounts
+from napari_geosr.operations.projection_pairs import other_views
+from napari_geosr.operations.reconstruct import reconstruct
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import StudyConfig, study_steps
 from napari_geosr.operations.study_savings import computing, fewest, least, savings
@@ -23,8 +24,8 @@ from napari_geosr.operations.study_taken import (
     Taken,
     all_taken,
     check_taken,
-    left_over,
     take,
+    to_learn_on,
     to_tune_on,
 )
 from napari_geosr.tomography.flat_fields import incident_counts
@@ -108,19 +109,42 @@ def test_exposures_are_cells_of_their_own(scan, files, tmp_path):
     assert kept["settings"]["exposure"] == [1, 0.3, 0.03]
 
 
-def test_what_is_learned_from_shares_no_photons_with_what_is_given(scan):
-    taken, config = Taken(VIEWS, 0.3), settings(counts=(VIEWS,), exposure=(0.3,))
-    short, rest = take(scan, taken, config)[0], left_over(scan, taken, config)
+@pytest.mark.parametrize("exposure", [1, 0.3])
+def test_what_is_learned_shares_no_photons_with_what_is_given(scan, exposure):
+    """Of views taken, photons are shared out; of the others all are there to learn."""
+    taken = Taken(8, exposure)
+    config = settings(counts=(8,), exposure=(exposure,), counts_per_photon=1)
+    given, wanted = to_learn_on(scan, taken, config)
     dark = np.asarray(scan.darks[:], float).mean(0)
     whole = np.clip(np.asarray(scan.data[:], float) - dark, 0, None)
-    parts = [np.asarray(part.data[:], float) - dark for part in (short, rest)]
-    np.testing.assert_allclose(sum(parts), np.rint(whole), atol=1e-2)
-    share = parts[0].sum() / whole.sum()
-    assert share == pytest.approx(0.3, abs=0.003)
-    few, others = take(scan, Taken(8), config)[0], left_over(scan, Taken(8), config)
-    assert sorted([*few.angles, *others.angles]) == pytest.approx(sorted(scan.angles))
-    assert left_over(scan, Taken(40), config) is scan  # too few are left
-    assert isinstance(rest.data, ThinnedCounts)
+    share = min(exposure, 0.8)
+    at = np.flatnonzero(np.isin(scan.angles, given.angles))
+    others = np.setdiff1d(np.arange(VIEWS), at)
+    kept = np.asarray(given.data[:], float) - dark
+    left = np.asarray(wanted.data[:], float) - dark
+    assert len(at) == given.n_angles == 8
+    np.testing.assert_allclose(
+        kept + (1 - share) * left[at], np.rint(whole[at]), atol=1e-2
+    )
+    np.testing.assert_allclose(left[others], whole[others], atol=1e-2)
+    assert kept.sum() / whole[at].sum() == pytest.approx(share, abs=0.003)
+    assert left[at].sum() / whole[at].sum() == pytest.approx(1, abs=0.01)
+    np.testing.assert_array_equal(wanted.angles, scan.angles)
+
+
+def test_streaks_of_few_views_are_not_learned_upside_down(tmp_path):
+    """Of light without noise: the views left out have the negative of them."""
+    made = simulate("blobs", tmp_path, size=N, rows=2, projections=VIEWS, photons=1e8)
+    scan = read_projections(made.files["projections"])
+    config = settings(counts=(12,), counts_per_photon=1)
+    given, wanted = to_learn_on(scan, Taken(12), config)
+    whole, few, others, learned = (
+        np.asarray(reconstruct(part).data).ravel()
+        for part in (scan, given, other_views(scan, 12), wanted)
+    )
+    streaks = few - whole
+    assert np.corrcoef(streaks, others - whole)[0, 1] < -0.8
+    assert np.abs(learned - whole).mean() < 0.05 * np.abs(streaks).mean()
 
 
 @pytest.mark.parametrize(
@@ -172,19 +196,19 @@ def test_more_light_is_no_worse_where_most_views_are_taken(
 
 
 def test_what_pairs_share_is_said(scan):
-    few = settings(counts=(24,), algorithms="fbp,msdnet,noise2inverse")
+    few = settings(counts=(24, 40), algorithms="fbp,msdnet,noise2inverse")
     assert doubts(scan, few) == []
-    many = few.model_copy(update={"counts": (24, 40)})
-    (said,) = doubts(scan, many)
-    assert "From 40 projections MSDNet can only learn" in said
-    slow = few.model_copy(update={"acquisition": "continuous", "light": "all"})
-    (said,) = doubts(scan, slow)
-    assert "From 24 projections MSDNet can only learn" in said
-    assert doubts(scan, slow.model_copy(update={"light": "one"})) == []
-    assert doubts(scan, many.model_copy(update={"exposure": (0.5,)})) == []
-    light = settings(algorithms="tomogan", exposure="1,0.7")
+    lines = scan.replace(is_line_integrals=True, flats=None, darks=None)
+    (said,) = doubts(lines, few)
+    assert "line integrals and no counts" in said
+    assert "MSDNet learn" in said
+    given, wanted = to_learn_on(lines, Taken(24), few)
+    assert wanted is lines
+    assert given.n_angles == 24
+    light = settings(counts=(12, VIEWS), algorithms="tomogan", exposure="1,0.7")
     (said,) = doubts(scan, light)
-    assert "more than half of the exposure" in said
+    assert f"{VIEWS} projections at 70 % exposure learn the grain" in said
+    assert "from 12" not in said
 
 
 def test_a_network_learns_from_short_exposures(scan, tmp_path, quick_pictures):
@@ -203,7 +227,7 @@ def test_a_network_learns_from_short_exposures(scan, tmp_path, quick_pictures):
     model = bundle.load(tmp_path / done.rows[1]["settings"]["model"])
     assert model.card.name == "msdnet-12-exposure-0-25"
     inputs = model.card.provenance["inputs"]
-    assert any("rest-" in str(entry) for entry in inputs.values()), inputs
+    assert "wanted-" in inputs["target 1"]["path"]
     assert done.rows[2]["settings"]["weight"] > 0  # was chosen
 
 

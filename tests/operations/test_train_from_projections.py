@@ -184,22 +184,15 @@ def test_opposite_views_of_a_full_turn_stay_together_where_they_are_joined(
         parts[1].unlink()
 
 
-@pytest.mark.parametrize(
-    ("method", "acquisition", "names"),
-    [
-        # Views of their own noise to learn from: those that were left out.
-        ("supervised", "step", {"16-views", "16-views-rest", "40-views", "whole"}),
-        ("tomogan", "continuous", {"16-means", "40-means", "whole"}),
-    ],
-)
+@pytest.mark.parametrize("method", ["supervised", "tomogan"])
 def test_pairs_of_fewer_views_feed_paired_methods(
-    noisy: Any, tmp_path: Path, method: str, acquisition: str, names: set[str]
+    noisy: Any, tmp_path: Path, method: str
 ) -> None:
     values = {"layers": None} if method == "tomogan" else {}
     job = make(
         noisy,
         method,
-        {"every": [4], "counts": [40], "acquisition": acquisition},
+        {"every": [4, 8], "acquisition": "continuous"},
         **values,
         dimensions="2.5D",
         adjacent_slices=5,
@@ -209,7 +202,8 @@ def test_pairs_of_fewer_views_feed_paired_methods(
     folder = folder_of(job, tmp_path / "job")
     model = run_to_end(run_steps(folder))
     found = {path.name for path in (folder.path / "inputs").iterdir()}
-    assert found == {f"{name}.ome.tif" for name in names}
+    names = {"16-means.ome.tif", "8-means.ome.tif", "whole.ome.tif"}
+    assert names <= found
     card = load(model).card
     assert card.adjacent_slices == 5
     assert set(card.provenance["inputs"]) >= {"source 1", "source 2", "target 2"}

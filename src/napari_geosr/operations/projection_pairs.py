@@ -1,7 +1,7 @@
 """From one full scan to scans with fewer views or less light, to learn from pairs.
 
 A network learns to make of the reconstruction from few views, or of short exposures,
-that of the views or photons left out. All stays in its file until it is used.
+that of the whole scan or of photons left out. All stays in its file until it is used.
 
 References
 ----------
@@ -152,19 +152,52 @@ def fewer_views(
     return _noted(scan.replace(data=means, angles=angles), **kept)
 
 
-def can_learn_from_others(scan: Projections, count: int) -> bool:
-    """Whether as many views are left out as are taken: enough to learn from alone."""
-    return 2 * count <= scan.n_angles
-
-
 def other_views(scan: Projections, count: int) -> Projections:
     """The views that :func:`fewer_views` leaves out step by step: of other noise.
 
-    Noise that what is given shares with what shall be made of it would be learned as
-    if it were the object [3]_.
+    But not of other streaks: where all views together leave none, those of the two
+    parts are each other's negative.
     """
     left = np.setdiff1d(np.arange(scan.n_angles), _spread_views(scan, count))
     return _noted(scan.subset(left), views_left_out=count, of=scan.n_angles)
+
+
+def light_left_over(
+    scan: Projections,
+    share: float,
+    count: int,
+    acquisition: Acquisition = "step",
+    *,
+    seed: int = 0,
+    counts_per_photon: float | Literal["auto"] = "auto",
+) -> Projections:
+    """All views, without the light of `count` views that were :func:`thinned`.
+
+    What networks learn to make of those: it has the streaks of the whole scan, which
+    are none to speak of, and noise of its own. What both share would be learned as if
+    it were the object [3]_. Views that were taken have the photons left out of them, as
+    bright as the others and noisier.
+
+    Parameters
+    ----------
+    share, seed, counts_per_photon
+        As for :func:`thinned`.
+    count, acquisition
+        As for :func:`fewer_views`; in a continuous scan light was taken of all views.
+
+    Raises
+    ------
+    ProjectionsError
+        If the values are no counts.
+    """
+    rest = thinned(
+        scan, share, rest=True, seed=seed, counts_per_photon=counts_per_photon
+    )
+    taken = np.arange(scan.n_angles)
+    if acquisition == "step":
+        taken = _spread_views(scan, count)
+    light = LeftOverLight(rest.data, taken)
+    return _noted(scan.replace(data=light), share_left_out=share, of_views=count)
 
 
 def _spread_views(scan: Projections, count: int) -> npt.NDArray[np.intp]:
@@ -402,6 +435,30 @@ class ThinnedCounts(_Derived):
             kept = rng.binomial(counted, self.share)
             photons[row - low] = counted - kept if self.rest else kept
         return np.asarray(np.copysign(photons, light) * self.gain + dark, np.float32)
+
+
+class LeftOverLight(_Derived):
+    """Counts where nothing was taken, elsewhere what is left, as bright.
+
+    Parameters
+    ----------
+    rest : ThinnedCounts
+        What is left of every view.
+    taken : ndarray of int
+        Views of which something was taken.
+    """
+
+    def __init__(self, rest: Any, taken: npt.NDArray[np.intp]) -> None:
+        super().__init__(rest.data, int(rest.shape[0]))
+        self.rest, self.taken = rest, frozenset(taken.tolist())
+
+    def _view(self, view: int, low: int, high: int) -> npt.NDArray[np.float32]:
+        if view not in self.taken:
+            whole = self._read(np.array([view]), low, high)[0]
+            return np.asarray(whole, np.float32)
+        dark = self.rest.dark[low:high]
+        left = self.rest[view, low:high] - dark
+        return np.asarray(left / (1 - self.rest.share) + dark, np.float32)
 
 
 def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:

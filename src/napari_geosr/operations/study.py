@@ -207,7 +207,7 @@ def _cells_steps(
         if should_stop():
             raise Cancelled(stopped)
         row = store.row(cell.taken, cell.name)
-        if row is None:
+        if row is None or _is_of_another_lesson(row):
             title = module_of(cell.name).TITLE
             yield StageStarted(
                 message=f"{i} of {len(cells)}: {title}, {cell.taken.title}"
@@ -226,6 +226,13 @@ def _cells_steps(
         if last and not any("failed" in r for r in rows):
             shutil.rmtree(cell.folder, ignore_errors=True)
     return rows
+
+
+def _is_of_another_lesson(row: dict[str, Any]) -> bool:
+    """Whether its network learned from pairs that share noise, of earlier releases."""
+    settings = row.get("settings") or {}
+    paired = settings.get("method") not in (None, "noise2inverse")
+    return paired and "learned_from" not in settings
 
 
 def _cell_steps(

@@ -30,7 +30,7 @@ from napari_geosr.operations.reconstruct import (
 )
 from napari_geosr.operations.reconstruct_continued import left_unfinished
 from napari_geosr.operations.study_config import StudyConfig
-from napari_geosr.operations.study_taken import Taken, left_over, take, to_tune_on
+from napari_geosr.operations.study_taken import Taken, take, to_learn_on, to_tune_on
 
 Rows = tuple[int, int]
 Voxels = npt.NDArray[np.float32]
@@ -188,18 +188,21 @@ class Cell:
         """What is taken of the whole scan."""
         return take(self.bench.scan, self.taken, self.bench.config)[0]
 
-    def target_steps(
+    def lesson_steps(
         self, rows: Rows, should_stop: ShouldStop
-    ) -> Generator[Step, None, Path]:
-        """Reconstruct rows from what the cell did not take, if that is enough."""
+    ) -> Generator[Step, None, tuple[Path, Path]]:
+        """Reconstruct rows of what networks learn on: what is given, what shall be."""
         bench = self.bench
-        rest = left_over(bench.scan, self.taken, bench.config)
-        if rest is bench.scan:
-            path, _ = yield from bench.full_steps(rows, should_stop)
-            return path
-        path = self.folder / f"rest-{rows[0]}-{rows[1]}.ome.tif"
-        path, _ = yield from bench.kept_steps(rest, rows, path, should_stop)
-        return path
+        given, wanted = to_learn_on(bench.scan, self.taken, bench.config)
+        name = f"{rows[0]}-{rows[1]}.ome.tif"
+        path = self.folder / f"given-{name}"
+        source, _ = yield from bench.kept_steps(given, rows, path, should_stop)
+        if wanted is bench.scan:
+            target, _ = yield from bench.full_steps(rows, should_stop)
+        else:
+            path = self.folder / f"wanted-{name}"
+            target, _ = yield from bench.kept_steps(wanted, rows, path, should_stop)
+        return source, target
 
     def classical_steps(
         self,

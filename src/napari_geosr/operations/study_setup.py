@@ -13,6 +13,7 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ResultReady, ShouldStop, Step, relay
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.grey_levels import one_volume
+from napari_geosr.operations.projection_pairs import why_no_counts
 from napari_geosr.operations.reconstruct import (
     ReadyScan,
     ReconstructConfig,
@@ -23,7 +24,11 @@ from napari_geosr.operations.study_algorithms import module_of
 from napari_geosr.operations.study_cells import Bench
 from napari_geosr.operations.study_config import StudyConfig
 from napari_geosr.operations.study_store import StudyStore
-from napari_geosr.operations.study_taken import all_taken, check_taken, shares_noise
+from napari_geosr.operations.study_taken import (
+    all_taken,
+    check_taken,
+    is_target_noisier,
+)
 
 #: Rows between those that are trained on and those that are judged: a network sees two
 #: slices on each side.
@@ -56,28 +61,25 @@ def doubts(scan: Projections, config: StudyConfig) -> list[str]:
         if module.LEARNS and module.METHOD != "noise2inverse"
     ]
     said = []
-    many = [
-        taken.title
-        for taken in all_taken(config, scan.n_angles)
-        if shares_noise(scan, taken, config)
-    ]
-    if paired and many:
+    if paired and (what := why_no_counts(scan)):
         said.append(
-            f"From {_listed(many)} {_titles(paired)} can only learn to make the "
-            "reconstruction of the whole scan, which shares their noise: some of it "
-            "is kept. Noise2Inverse keeps none."
+            f"The scan holds {what} and no counts, which could be shared out: "
+            f"{_titles(paired)} learn to make the reconstruction of the whole scan. It "
+            "shares noise with what they are given, and some of it is kept. "
+            "Noise2Inverse keeps none."
         )
     adversarial = [module for module in paired if module.METHOD == "tomogan"]
-    if adversarial and any(0.5 < share < 1 for share in config.exposure):
+    noisier = [
+        taken.title
+        for taken in all_taken(config, scan.n_angles)
+        if is_target_noisier(scan, taken, config)
+    ]
+    if adversarial and noisier:
         said.append(
-            f"{_titles(adversarial)} at more than half of the exposure learn the grain "
-            "of reconstructions with less light than what they are given."
+            f"{_titles(adversarial)} from {', '.join(noisier)} learn the grain of "
+            "reconstructions with less light than what they are given."
         )
     return said
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1]
 
 
 def _titles(modules: list[Any]) -> str:

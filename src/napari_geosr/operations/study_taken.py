@@ -9,13 +9,16 @@ from typing import Any
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.projections import Projections
 from napari_geosr.operations.projection_pairs import (
-    can_learn_from_others,
     fewer_views,
+    light_left_over,
     other_views,
     thinned,
     why_no_counts,
 )
 from napari_geosr.operations.study_config import StudyConfig
+
+#: Share of the photons of a view that networks are given, at most, while they learn.
+_MOST_LIGHT = 0.8
 
 
 @dataclass(frozen=True)
@@ -121,27 +124,36 @@ def take(
     return fewer_views(exposed, taken.projections, config.acquisition), note
 
 
-def shares_noise(scan: Projections, taken: Taken, config: StudyConfig) -> bool:
-    """Whether nothing of a scan is left over that has noise of its own."""
-    if taken.exposure < 1 or _is_quick(config):
-        return bool(why_no_counts(scan))
-    return config.acquisition == "continuous" or not can_learn_from_others(
-        scan, taken.projections
-    )
+def to_learn_on(
+    scan: Projections, taken: Taken, config: StudyConfig
+) -> tuple[Projections, Projections]:
+    """What networks are given while they learn, and what they shall make of it.
 
-
-def left_over(scan: Projections, taken: Taken, config: StudyConfig) -> Projections:
-    """What networks learn to make: a scan of other noise, as far as there is one.
-
-    Noise that both share would be learned as if it were there. So it has the photons
-    that shorter exposures left out, or the views that were left out; the whole scan
-    where neither is enough (see `shares_noise`).
+    Of one object, in all of its views, with noise of its own: of the views taken, the
+    first has at most four fifths of the photons, the second those left out, and all of
+    the other views. Where there are no counts, what was taken and the whole scan, as in
+    the papers, which share noise.
     """
-    if shares_noise(scan, taken, config):
-        return scan
-    if taken.exposure < 1 or _is_quick(config):
-        return _exposed(scan, taken, config, rest=True)[0]
-    return other_views(scan, taken.projections)
+    if why_no_counts(scan):
+        return take(scan, taken, config)[0], scan
+    share = min(_share(scan, taken, config), _MOST_LIGHT)
+    given = _thinned(scan, share, config, rest=False)
+    left = light_left_over(
+        scan,
+        share,
+        taken.projections,
+        config.acquisition,
+        seed=config.seed,
+        counts_per_photon=config.counts_per_photon,
+    )
+    return fewer_views(given, taken.projections, config.acquisition), left
+
+
+def is_target_noisier(scan: Projections, taken: Taken, config: StudyConfig) -> bool:
+    """Whether what networks shall make has less light than what they are given."""
+    share = min(_share(scan, taken, config), _MOST_LIGHT)
+    part = taken.projections / scan.n_angles if config.acquisition == "step" else 1.0
+    return 1 - part + part / (1 - share) > 1 / (part * share)
 
 
 def to_tune_on(
@@ -150,13 +162,19 @@ def to_tune_on(
     """What settings are tried on, and what their results should be like.
 
     Of one object with independent noise: noise that both share would be called right,
-    and the settings that keep it the best. So the second scan is what is left over;
-    where that shares noise, each has half of the photons, or where there are no counts,
-    the second is the whole scan.
+    and the settings that keep it the best. So the second scan has the photons of
+    shorter exposures that were left out, or the views that were left out. Where neither
+    leaves enough, each has half of the photons; where there are no counts, the second
+    is the whole scan.
     """
+    source = take(scan, taken, config)[0]
     counts = not why_no_counts(scan)
-    if not shares_noise(scan, taken, config) or not counts:
-        return take(scan, taken, config)[0], left_over(scan, taken, config)
+    if taken.exposure < 1 or (_is_quick(config) and counts):
+        return source, _exposed(scan, taken, config, rest=True)[0]
+    if config.acquisition == "step" and 2 * taken.projections <= scan.n_angles:
+        return source, other_views(scan, taken.projections)
+    if not counts:
+        return source, scan
     half, other = (_thinned(scan, 0.5, config, rest=rest) for rest in (False, True))
     return fewer_views(half, taken.projections, config.acquisition), other
 
@@ -172,9 +190,7 @@ def _exposed(
     scan: Projections, taken: Taken, config: StudyConfig, *, rest: bool
 ) -> tuple[Projections, str]:
     """The scan with a part of its light, and a note where that is not as asked for."""
-    share = taken.exposure
-    if _is_quick(config):
-        share *= taken.projections / scan.n_angles
+    share = _share(scan, taken, config)
     if share >= 1:
         return scan, ""
     if taken.exposure == 1 and (what := why_no_counts(scan)):
@@ -185,6 +201,12 @@ def _exposed(
     made = _thinned(scan, share, config, rest=rest)
     known = scan.metadata.get("notes", ())
     return made, " ".join(n for n in made.metadata.get("notes", ()) if n not in known)
+
+
+def _share(scan: Projections, taken: Taken, config: StudyConfig) -> float:
+    """Of the light of the views that are taken or averaged."""
+    quick = taken.projections / scan.n_angles if _is_quick(config) else 1.0
+    return taken.exposure * quick
 
 
 def _is_quick(config: StudyConfig) -> bool:

@@ -36,29 +36,33 @@ def learned_steps(
             f"{bench.scan.title} has {bench.scan.n_rows} rows: too few to train "
             "on one half and judge the other. Choose algorithms that do not learn."
         )
-    scan = cell.scan()
-    parts = [("few", scan)]
     if method == "noise2inverse":
         k = bench.config.splits
         joined = bench.reconstruction.full_turn == "join"
-        shares = splits(scan, k, joined=joined)
-        parts = [(part.name, part.scan) for part in shares]
+        parts = [(p.name, p.scan) for p in splits(cell.scan(), k, joined=joined)]
+    else:
+        parts = [("few", cell.scan())]
     seconds = 0.0
-    taught: list[Path] = []
     judged: list[Path] = []
     for name, part in parts:
-        for rows, where, paths in (
-            (bench.taught, "taught", taught),
-            (bench.judged, "judged", judged),
-        ):
-            path, took = yield from bench.kept_steps(
-                part, rows, cell.folder / f"{name}-{where}.ome.tif", should_stop
-            )
-            paths.append(path)
-            seconds += took if where == "judged" else 0.0
-    roles: dict[str, Any] = {"source": tuple(taught)}
-    if method != "noise2inverse":
-        roles["target"] = ((yield from cell.target_steps(bench.taught, should_stop)),)
+        path = cell.folder / f"{name}-judged.ome.tif"
+        path, took = yield from bench.kept_steps(part, bench.judged, path, should_stop)
+        judged.append(path)
+        seconds += took
+    roles: dict[str, Any] = {}
+    lesson = "each other"
+    if method == "noise2inverse":
+        taught: list[Path] = []
+        for name, part in parts:
+            path = cell.folder / f"{name}-taught.ome.tif"
+            path, _ = yield from bench.kept_steps(part, bench.taught, path, should_stop)
+            taught.append(path)
+        roles["source"] = tuple(taught)
+    else:
+        source, target = yield from cell.lesson_steps(bench.taught, should_stop)
+        roles |= {"source": (source,), "target": (target,)}
+        whole = target.parent != cell.folder
+        lesson = "the whole scan" if whole else "light left out"
     model, training = yield from _train(
         cell, method, {**settings, **cell.options, **roles}, should_stop
     )
@@ -70,6 +74,7 @@ def learned_steps(
             float(training.get("training_seconds") or 0.0),
             {
                 "method": method,
+                "learned_from": lesson,
                 **settings,
                 **cell.options,
                 "steps": training.get("steps"),
@@ -89,7 +94,7 @@ def _train(
 
     config, name = cell.bench.config, f"{cell.name}-{cell.taken.label}"
     kept = cell.bench.models / name
-    if not kept.exists():
+    if not (kept.exists() and _learned_from(kept, settings["source"][0])):
         source = io.read(settings["source"][0])
         shared = {
             "name": name,
@@ -103,17 +108,30 @@ def _train(
         training = config_class(method).create(**{**shared, **settings})
         job = TrainJob(method=method, training=training).with_absolute_paths()
         steps = train_steps(
-            job, cell.folder / name, should_stop=should_stop, opened=job.check()
+            job,
+            cell.folder / "training" / name,
+            should_stop=should_stop,
+            opened=job.check(),
         )
         made = yield from relay(counted(steps))
         if made is None:
             raise Cancelled("Stopped in a training; its last checkpoint is kept.")
         with atomic.explained(kept):
             kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(kept, ignore_errors=True)
             shutil.move(made, kept)
     card = bundle.load(kept).card
     how = dict(card.provenance.get("training") or {})
     return kept, {**how, "parameters": card.n_parameters}
+
+
+def _learned_from(model: Path, source: Path) -> bool:
+    """Whether a kept model knows this kind of lesson; earlier releases gave others."""
+    from napari_geosr.models import bundle
+
+    inputs = bundle.load(model).card.provenance.get("inputs") or {}
+    given = str((inputs.get("source 1") or {}).get("path", ""))
+    return Path(given).name == source.name
 
 
 def _restore(

@@ -1,10 +1,9 @@
 """Learn from projections: reconstruct what a method needs, train, restore with it.
 
 Noise2Inverse gets reconstructions of disjoint parts of the projections; methods that
-learn from pairs get reconstructions from fewer views or less light beside that of what
-was left out, or of the whole scan. They are kept in the folder of the job and
-reconstructed once: a job that is stopped or killed goes on with the block of slices
-that it was at.
+learn from pairs get reconstructions from fewer views or less light beside that of the
+whole scan. They are kept in the folder of the job and reconstructed once: a job that is
+stopped or killed goes on with the block of slices that it was at.
 """
 
 from __future__ import annotations
@@ -33,10 +32,8 @@ from napari_geosr.operations.projection_inputs import open_projections
 from napari_geosr.operations.projection_pairs import (
     ScanPair,
     ScanPart,
-    can_learn_from_others,
     check_same_detector,
     fewer_views,
-    other_views,
     splits,
     thinned,
 )
@@ -317,12 +314,7 @@ def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
         few = fewer_views(scan, count, config.acquisition)
         name = f"{count}-views" if config.acquisition == "step" else f"{count}-means"
         title = f"{count} of {scan.n_angles} projections"
-        target = whole
-        if config.acquisition == "step" and can_learn_from_others(scan, count):
-            rest = other_views(scan, count)
-            title_of_rest = f"the other {rest.n_angles} of {scan.n_angles} projections"
-            target = ScanPart(f"{name}-rest", title_of_rest, rest)
-        found.append(ScanPair(ScanPart(name, title, few), target))
+        found.append(ScanPair(ScanPart(name, title, few), whole))
     for share in config.exposure:
         name = f"exposure-{share:g}".replace(".", "-")
         short, rest = (
