@@ -43,13 +43,14 @@ the whole image, the card says that they are not. Networks for images go over vo
 slice by slice; those for colours get grey in all three channels and the mean of what
 comes out is kept. Before a model is kept, its result is compared with spandrel's own or
 with the test arrays of the package, and it is refused if they differ by more than 0.001
-(of 1, or of the values' standard deviation). Of a package the network is compared first,
-between the package's own operations on grey values; then what `restore` makes of the test
-image, with those operations as the card has them. Two things cannot be compared like
-that, the network alone is: colour images, as grey is given in all channels here, and
-images larger than the windows of a network that sees all of them. A package that gives
-its result the mean and spread of its input is kept; its card says by how much the result
-here, scaled back as the input was scaled, differs on the test.
+(of 1, or of the values' standard deviation). Of a package the network is compared
+first, between the package's own operations on grey values; then what `restore` makes
+of the test image, with those operations as the card has them. Two things cannot be
+compared like that, the network alone is: colour images, as grey is given in all
+channels here, and images larger than the windows of a network that sees all of them.
+A package that gives its result the mean and spread of its input is kept; its card
+says by how much the result here, scaled back as the input was scaled, differs on the
+test.
 
 The published weights of DnCNN (noise of 25 of 255) give on slices of a real CT scan and
 of a microscope, through files and in tiles, what spandrel gives and what the definition
