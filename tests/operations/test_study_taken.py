@@ -202,6 +202,10 @@ def test_what_pairs_share_is_said(scan):
     (said,) = doubts(lines, few)
     assert "line integrals and no counts" in said
     assert "MSDNet learn" in said
+    unknown = scan.replace(flats=np.asarray(scan.flats[:1]))
+    (said,) = doubts(unknown, few)
+    assert "How many counts one photon gives is not known" in said
+    assert doubts(unknown, few.model_copy(update={"counts_per_photon": 2.0})) == []
     given, wanted = to_learn_on(lines, Taken(24), few)
     assert wanted is lines
     assert given.n_angles == 24

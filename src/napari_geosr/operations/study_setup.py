@@ -28,6 +28,7 @@ from napari_geosr.operations.study_taken import (
     all_taken,
     check_taken,
     is_target_noisier,
+    said_of_photons,
 )
 
 #: Rows between those that are trained on and those that are judged: a network sees two
@@ -68,6 +69,11 @@ def doubts(scan: Projections, config: StudyConfig) -> list[str]:
             "shares noise with what they are given, and some of it is kept. "
             "Noise2Inverse keeps none."
         )
+    # Of shorter exposures it is said when they are taken.
+    quick = config.acquisition == "continuous" and config.light == "one"
+    shorter = quick or min(config.exposure) < 1
+    if paired and not shorter and (note := said_of_photons(scan, config)):
+        said.append(note)
     adversarial = [module for module in paired if module.METHOD == "tomogan"]
     noisier = [
         taken.title

@@ -149,6 +149,13 @@ def to_learn_on(
     return fewer_views(given, taken.projections, config.acquisition), left
 
 
+def said_of_photons(scan: Projections, config: StudyConfig) -> str:
+    """What is to be said where photons of whole exposures are shared out."""
+    if why_no_counts(scan):
+        return ""
+    return _new_notes(_thinned(scan, _MOST_LIGHT, config, rest=False), scan)
+
+
 def is_target_noisier(scan: Projections, taken: Taken, config: StudyConfig) -> bool:
     """Whether what networks shall make has less light than what they are given."""
     share = min(_share(scan, taken, config), _MOST_LIGHT)
@@ -199,8 +206,12 @@ def _exposed(
             "have the light of all projections that they are the mean of (light: all)."
         )
     made = _thinned(scan, share, config, rest=rest)
+    return made, _new_notes(made, scan)
+
+
+def _new_notes(made: Projections, scan: Projections) -> str:
     known = scan.metadata.get("notes", ())
-    return made, " ".join(n for n in made.metadata.get("notes", ()) if n not in known)
+    return " ".join(n for n in made.metadata.get("notes", ()) if n not in known)
 
 
 def _share(scan: Projections, taken: Taken, config: StudyConfig) -> float:

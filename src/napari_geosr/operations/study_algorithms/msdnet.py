@@ -1,4 +1,4 @@
-"""A mixed-scale dense network that makes of few projections what many give."""
+"""A mixed-scale dense network that makes of few projections what all give."""
 
 from __future__ import annotations
 
