@@ -332,40 +332,6 @@ def test_a_cell_that_another_run_writes_ends_the_study(scan, tmp_path, monkeypat
     assert not (tmp_path / "report.html").exists()
 
 
-@pytest.mark.parametrize(
-    ("best", "near"),
-    [
-        (10, {5, 10, 20}),
-        (20, {10, 20, 40}),
-        (2, {2, 5, 10, 20}),
-        (80, {10, 20, 40, 80}),
-    ],
-)
-def test_settings_of_the_least_error_on_rows_that_are_not_judged(
-    scan, tmp_path, monkeypatch, best, near
-):
-    tried, wanted = {}, []
-
-    def off_by(bench, few, rows, should_stop, **changes):
-        """What is wanted, the worse the farther from 20 iterations."""
-        if not changes:
-            assert few.n_angles == VIEWS - 8  # what was left out has noise of its own
-            wanted.append((yield from real(bench, few, rows, should_stop)))
-            return wanted[0]
-        assert (few.n_angles, changes["algorithm"]) == (8, "cgls")
-        n = changes["options"]["iterations"]
-        tried[n] = rows
-        return wanted[0] + np.float32(0.01 * (abs(n - best) + 1))
-
-    real = study_cells.Bench.in_memory_steps
-    monkeypatch.setattr(study_cells.Bench, "in_memory_steps", off_by)
-    result, _ = run(scan, tmp_path, settings(counts=(8,), algorithms=("cgls",)))
-    assert set(tried) == near
-    assert result.rows[1]["settings"] == {"iterations": best}
-    # The second half is judged, less a gap.
-    assert {first < end <= ROWS // 2 for first, end in tried.values()} == {True}
-
-
 def test_what_is_refused(scan, files, tmp_path):
     truth = io.read(files["truth"])
     with pytest.raises(ConfigError, match=r"48 projections, and 48 were.*--counts"):

@@ -114,7 +114,7 @@ def test_what_is_learned_shares_no_photons_with_what_is_given(scan, exposure):
     """Of views taken, photons are shared out; of the others all are there to learn."""
     taken = Taken(8, exposure)
     config = settings(counts=(8,), exposure=(exposure,), counts_per_photon=1)
-    given, wanted = to_learn_on(scan, taken, config)
+    given, wanted, _ = to_learn_on(scan, taken, config)
     dark = np.asarray(scan.darks[:], float).mean(0)
     whole = np.clip(np.asarray(scan.data[:], float) - dark, 0, None)
     share = min(exposure, 0.8)
@@ -137,7 +137,7 @@ def test_streaks_of_few_views_are_not_learned_upside_down(tmp_path):
     made = simulate("blobs", tmp_path, size=N, rows=2, projections=VIEWS, photons=1e8)
     scan = read_projections(made.files["projections"])
     config = settings(counts=(12,), counts_per_photon=1)
-    given, wanted = to_learn_on(scan, Taken(12), config)
+    given, wanted, _ = to_learn_on(scan, Taken(12), config)
     whole, few, others, learned = (
         np.asarray(reconstruct(part).data).ravel()
         for part in (scan, given, other_views(scan, 12), wanted)
@@ -170,7 +170,7 @@ def test_settings_are_tuned_on_noise_of_its_own(scan, taken, more):
         source=None,
     )
     config = config.model_copy(update={"counts_per_photon": 1.0})
-    source, target = to_tune_on(air, taken, config)
+    source, target, _ = to_tune_on(air, taken, config)
     assert source.n_angles == taken.projections
     ours, theirs = (
         (np.asarray(s.data[:], float) / np.asarray(s.flats[:], float).mean()).mean(0)
@@ -206,7 +206,7 @@ def test_what_pairs_share_is_said(scan):
     (said,) = doubts(unknown, few)
     assert "How many counts one photon gives is not known" in said
     assert doubts(unknown, few.model_copy(update={"counts_per_photon": 2.0})) == []
-    given, wanted = to_learn_on(lines, Taken(24), few)
+    given, wanted, _ = to_learn_on(lines, Taken(24), few)
     assert wanted is lines
     assert given.n_angles == 24
     light = settings(counts=(12, VIEWS), algorithms="tomogan", exposure="1,0.7")

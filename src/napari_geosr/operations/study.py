@@ -160,7 +160,7 @@ def _whole_steps(
     """Reconstruct the whole scan: what cells share, are compared with; its own row."""
     yield StageStarted(message="Looking at the whole scan")
     bench: Bench = yield from relay(
-        bench_steps(scan, config, store, shape, should_stop)
+        bench_steps(scan, config, store, shape, mask, should_stop)
     )
     least = Taken(min(config.counts), min(config.exposure))
     _, note = take(scan, least, config)
@@ -171,7 +171,7 @@ def _whole_steps(
     path, seconds = yield from bench.full_steps(bench.judged, should_stop)
     full = io.read(path)
     judge: Reference = yield from relay(
-        judge_steps(bench, full, reference, mask, should_stop)
+        judge_steps(bench, full, reference, should_stop)
     )
     row = full_row(bench, judge, seconds)
     whole = Taken(scan.n_angles)
@@ -207,7 +207,7 @@ def _cells_steps(
         if should_stop():
             raise Cancelled(stopped)
         row = store.row(cell.taken, cell.name)
-        if row is None or _is_of_another_lesson(row):
+        if row is None or _is_of_another_lesson(row, cell):
             title = module_of(cell.name).TITLE
             yield StageStarted(
                 message=f"{i} of {len(cells)}: {title}, {cell.taken.title}"
@@ -228,11 +228,18 @@ def _cells_steps(
     return rows
 
 
-def _is_of_another_lesson(row: dict[str, Any]) -> bool:
-    """Whether its network learned from pairs that share noise, of earlier releases."""
+def _is_of_another_lesson(row: dict[str, Any], cell: Cell) -> bool:
+    """Whether it was made by an earlier release, of pairs that share noise.
+
+    Or its settings were chosen by a reconstruction that is blurred itself.
+    """
     settings = row.get("settings") or {}
-    paired = settings.get("method") not in (None, "noise2inverse")
-    return paired and "learned_from" not in settings
+    if "failed" in row or settings.keys() & {"learned_from", "tuned_on"}:
+        return False
+    if "method" in settings:
+        return bool(settings["method"] != "noise2inverse")
+    candidates = getattr(module_of(cell.name), "CANDIDATES", ())
+    return bool(cell.left_open(candidates))
 
 
 def _cell_steps(

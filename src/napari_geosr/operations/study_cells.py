@@ -21,7 +21,7 @@ from napari_geosr.core.steps import (
     counted,
     relay,
 )
-from napari_geosr.core.volume import Volume
+from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
@@ -30,13 +30,10 @@ from napari_geosr.operations.reconstruct import (
 )
 from napari_geosr.operations.reconstruct_continued import left_unfinished
 from napari_geosr.operations.study_config import StudyConfig
-from napari_geosr.operations.study_taken import Taken, take, to_learn_on, to_tune_on
+from napari_geosr.operations.study_taken import Taken, take, to_learn_on
 
 Rows = tuple[int, int]
 Voxels = npt.NDArray[np.float32]
-
-#: Rows on which the settings of classical algorithms are chosen.
-_TUNING_ROWS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +76,8 @@ class Bench:
         For what is kept only until a number of projections is done with.
     models : Path
         Gets the trained models.
+    mask : Volume or None
+        Where the sample is, as a person marked it.
     """
 
     scan: Projections
@@ -88,6 +87,7 @@ class Bench:
     taught: Rows | None
     folder: Path
     models: Path
+    mask: Volume | None = None
 
     def full_steps(
         self, rows: Rows, should_stop: ShouldStop
@@ -116,7 +116,7 @@ class Bench:
         if not path.exists():
             with atomic.explained(path.parent):
                 path.parent.mkdir(parents=True, exist_ok=True)
-            config = self._config(rows, changes)
+            config = self.config_for(rows, **changes)
             steps = reconstruct_steps(
                 scan,
                 config,
@@ -134,28 +134,29 @@ class Bench:
 
     def in_memory_steps(
         self, scan: Projections, rows: Rows, should_stop: ShouldStop, **changes: Any
-    ) -> Generator[Step, None, Voxels]:
-        """Reconstruct rows of a scan."""
+    ) -> Generator[Step, None, Volume]:
+        """Reconstruct rows of a scan, as wide as its algorithm needs them."""
         steps = reconstruct_steps(
-            scan, self._config(rows, changes), should_stop=should_stop
+            scan, self.config_for(rows, **changes), should_stop=should_stop
         )
         done: Reconstructed = yield from relay(counted(steps))
         if not done.complete:
             raise Cancelled("Stopped while projections were reconstructed.")
-        return self.cropped(done.volume)
+        return done.volume
 
-    def cropped(self, volume: Volume) -> Voxels:
-        """Voxels in the size of the study, out of the middle of the slices."""
-        edge = (volume.shape[-1] - self.size) // 2
+    def cropped(self, slices: ArrayLike) -> Voxels:
+        """The middle of slices, in the size of the study."""
+        edge = (slices.shape[-1] - self.size) // 2
         inner = slice(edge, edge + self.size)
-        return np.asarray(volume.data[:, inner, inner])
+        return np.asarray(slices[:, inner, inner])
 
     @property
     def size(self) -> int:
         """Edge of the slices that are judged."""
         return self.reconstruction.size or self.scan.n_columns
 
-    def _config(self, rows: Rows, changes: Mapping[str, Any]) -> ReconstructConfig:
+    def config_for(self, rows: Rows, **changes: Any) -> ReconstructConfig:
+        """Settings to reconstruct rows with: those of all cells, and `changes`."""
         values = self.reconstruction.model_dump(exclude_unset=True)
         if changes.get("algorithm", "fbp") != "fbp":
             values.pop("filter", None)
@@ -190,10 +191,18 @@ class Cell:
 
     def lesson_steps(
         self, rows: Rows, should_stop: ShouldStop
-    ) -> Generator[Step, None, tuple[Path, Path]]:
-        """Reconstruct rows of what networks learn on: what is given, what shall be."""
+    ) -> Generator[Step, None, tuple[Path, Path, str]]:
+        """Reconstruct rows of what networks learn on.
+
+        Returns
+        -------
+        source, target : Path
+            What is given, and what shall be made of it.
+        made_of : str
+            What the target is, in a few words.
+        """
         bench = self.bench
-        given, wanted = to_learn_on(bench.scan, self.taken, bench.config)
+        given, wanted, made_of = to_learn_on(bench.scan, self.taken, bench.config)
         name = f"{rows[0]}-{rows[1]}.ome.tif"
         path = self.folder / f"given-{name}"
         source, _ = yield from bench.kept_steps(given, rows, path, should_stop)
@@ -202,7 +211,16 @@ class Cell:
         else:
             path = self.folder / f"wanted-{name}"
             target, _ = yield from bench.kept_steps(wanted, rows, path, should_stop)
-        return source, target
+        return source, target, made_of
+
+    def left_open(
+        self, candidates: Sequence[Mapping[str, Any]]
+    ) -> list[Mapping[str, Any]]:
+        """Settings that the study chooses from: nobody gave them."""
+        if not self.bench.config.tune or self.bench.taught is None:
+            return []
+        given = self.options.keys()
+        return [settings for settings in candidates if not given & settings.keys()]
 
     def classical_steps(
         self,
@@ -215,15 +233,17 @@ class Cell:
         Parameters
         ----------
         candidates : sequence of mapping
-            Settings, ascending, of which the one with the smallest error, in some of
-            the rows that networks are trained on, is taken.
+            Settings, ascending, of which one is chosen in some of the rows that
+            networks are trained on; see `napari_geosr.operations.study_tuning`.
         """
         bench, scan = self.bench, self.scan()
-        settings = self.options
-        left = [c for c in candidates if not settings.keys() & c.keys()]
-        if left and bench.config.tune and bench.taught is not None:
-            chosen = yield from self._tuned(algorithm, left, should_stop)
-            settings = {**chosen, **settings}
+        settings, tuned_on = self.options, {}
+        left = self.left_open(candidates)
+        if left:
+            from napari_geosr.operations.study_tuning import tuned_steps
+
+            chosen, made_of = yield from tuned_steps(self, algorithm, left, should_stop)
+            settings, tuned_on = {**chosen, **settings}, {"tuned_on": made_of}
         path = self.folder / f"{self.name}.ome.tif"
         if algorithm == "fbp" and not settings:
             path = self.folder / "few-judged.ome.tif"
@@ -235,52 +255,9 @@ class Cell:
             algorithm=algorithm,
             options=settings,
         )
-        voxels = bench.cropped(io.read(path))
+        voxels = bench.cropped(io.read(path).data)
+        settings |= tuned_on
         yield ResultReady(result=Outcome(voxels, seconds, settings=settings))
-
-    def _tuned(
-        self,
-        algorithm: str,
-        candidates: Sequence[Mapping[str, Any]],
-        should_stop: ShouldStop,
-    ) -> Generator[Step, None, dict[str, Any]]:
-        """The candidate nearest to a reconstruction with noise of its own.
-
-        Candidates are in an order along which the error falls and rises again: from the
-        middle on they are tried downhill, as far as it goes.
-        """
-        bench, taught = self.bench, self.bench.taught
-        assert taught is not None
-        n = min(_TUNING_ROWS, taught[1] - taught[0])
-        first = (taught[0] + taught[1] - n) // 2
-        rows = (first, first + n)
-        source, target = to_tune_on(bench.scan, self.taken, bench.config)
-        wanted = yield from bench.in_memory_steps(target, rows, should_stop)
-        errors: dict[int, float] = {}
-
-        def error_steps(i: int) -> Generator[Step, None, float]:
-            if not 0 <= i < len(candidates):
-                return np.inf
-            if i not in errors:
-                found = yield from bench.in_memory_steps(
-                    source,
-                    rows,
-                    should_stop,
-                    algorithm=algorithm,
-                    options={**self.options, **candidates[i]},
-                )
-                error = np.square(found - wanted, dtype=np.float64).mean()
-                errors[i] = float(error)
-            return errors[i]
-
-        at = (len(candidates) - 1) // 2
-        for step in (1, -1):
-            while True:
-                here = yield from error_steps(at)
-                if not (yield from error_steps(at + step)) < here:
-                    break
-                at += step
-        return dict(candidates[at])
 
     def learned_steps(
         self, method: str, settings: Mapping[str, Any], should_stop: ShouldStop

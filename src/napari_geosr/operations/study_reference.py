@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.steps import ShouldStop, Step, Warned, relay
+from napari_geosr.core.steps import ResultReady, ShouldStop, Step, Warned, relay
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.grey_levels import one_volume
-from napari_geosr.operations.study_cells import Bench
+from napari_geosr.operations.study_cells import Bench, Rows
 from napari_geosr.operations.study_config import StudyConfig
 from napari_geosr.operations.study_judge import (
     Mask,
@@ -35,39 +35,55 @@ def judge_steps(
     bench: Bench,
     full: Volume,
     reference: Volume | None,
-    mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
     """What is compared with, in the judged rows: ``ResultReady(Reference)``."""
-    rows = slice(*bench.judged)
     against = full
     if reference is not None:
+        rows = slice(*bench.judged)
         truth = np.asarray(one_volume(reference).data[rows], np.float32)
         against = full.replace(data=truth, name=reference.name)
-    sample: Mask | None
-    if mask is not None:
-        sample = np.asarray(one_volume(mask).data[rows]) != 0
-        if not sample.any():
-            raise VolumeError(
-                f"The mask {mask.title} is empty in the judged rows {rows.start} … "
-                f"{rows.stop - 1}. Mark the sample with non-zero voxels."
-            )
-    else:
-        sample = yield from _sample_steps(against, bench.config, should_stop)
+    sample: Mask | None = yield from relay(
+        sample_steps(bench, against, bench.judged, should_stop)
+    )
+    if bench.mask is not None and sample is not None and not sample.any():
+        first, stop = bench.judged
+        raise VolumeError(
+            f"The mask {bench.mask.title} is empty in the judged rows {first} … "
+            f"{stop - 1}. Mark the sample with non-zero voxels."
+        )
     yield from reference_steps(against, sample, bench.config, should_stop)
 
 
-def _sample_steps(
-    volume: Volume, config: StudyConfig, should_stop: ShouldStop
-) -> Generator[Step, None, Mask | None]:
-    """Where pores are looked for, in all reconstructions alike."""
-    if config.sample == "none":
-        return None
+def sample_steps(
+    bench: Bench, volume: Volume, rows: Rows, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Where the sample is in rows of a study: ``ResultReady(Mask | None)``.
+
+    None if it is everywhere.
+
+    Parameters
+    ----------
+    volume : Volume
+        These rows, to find it in where no mask was given.
+    """
     n = volume.shape[-1]
     axis = np.arange(n) - (n - 1) / 2
     circle = np.hypot(axis[:, None], axis[None, :]) <= n / 2 - 1
-    if config.sample == "circle":
-        return np.broadcast_to(circle, volume.shape)
+    sample: Mask | None = None
+    if bench.mask is not None:
+        sample = np.asarray(one_volume(bench.mask).data[slice(*rows)]) != 0
+    elif bench.config.sample == "circle":
+        sample = np.broadcast_to(circle, volume.shape)
+    elif bench.config.sample == "auto":
+        sample = yield from _found_steps(volume, circle, bench.config, should_stop)
+    yield ResultReady(result=sample)
+
+
+def _found_steps(
+    volume: Volume, circle: Mask, config: StudyConfig, should_stop: ShouldStop
+) -> Generator[Step, None, Mask]:
+    """Where pores are looked for, in all reconstructions alike."""
     from napari_geosr.measure.envelope import envelope_steps
     from napari_geosr.measure.hull import left_out_of_hull
 

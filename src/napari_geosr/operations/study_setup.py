@@ -140,6 +140,7 @@ def bench_steps(
     config: StudyConfig,
     store: StudyStore,
     shape: tuple[int, int, int],
+    mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
     """Find the axis and the beam for all: ``ResultReady(Bench)``."""
@@ -171,6 +172,7 @@ def bench_steps(
             taught=None if small else (0, half - _GAP // 2),
             folder=store.work,
             models=store.models,
+            mask=mask,
         )
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.projections import Projections
@@ -19,6 +19,8 @@ from napari_geosr.operations.study_config import StudyConfig
 
 #: Share of the photons of a view that networks are given, at most, while they learn.
 _MOST_LIGHT = 0.8
+#: Views that tell how good settings are, at least.
+_LEAST_VIEWS = 8
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,28 @@ class Taken:
         """For sentences."""
         at = "" if self.exposure == 1 else f" at {share_text(self.exposure)} exposure"
         return f"{self.projections} projections{at}"
+
+
+class Lesson(NamedTuple):
+    """What something is learned on.
+
+    Attributes
+    ----------
+    given : Projections
+        What a network, or an algorithm, is given.
+    wanted : Projections
+        What its results are compared with.
+    made_of : str
+        What `wanted` is, in a few words.
+    """
+
+    given: Projections
+    wanted: Projections
+    made_of: str
+
+
+#: What has noise of its own, and what has not.
+_LIGHT, _VIEWS, _WHOLE = "light left out", "views left out", "the whole scan"
 
 
 def share_text(share: float) -> str:
@@ -124,9 +148,7 @@ def take(
     return fewer_views(exposed, taken.projections, config.acquisition), note
 
 
-def to_learn_on(
-    scan: Projections, taken: Taken, config: StudyConfig
-) -> tuple[Projections, Projections]:
+def to_learn_on(scan: Projections, taken: Taken, config: StudyConfig) -> Lesson:
     """What networks are given while they learn, and what they shall make of it.
 
     Of one object, in all of its views, with noise of its own: of the views taken, the
@@ -135,7 +157,7 @@ def to_learn_on(
     the papers, which share noise.
     """
     if why_no_counts(scan):
-        return take(scan, taken, config)[0], scan
+        return Lesson(take(scan, taken, config)[0], scan, _WHOLE)
     share = min(_share(scan, taken, config), _MOST_LIGHT)
     given = _thinned(scan, share, config, rest=False)
     left = light_left_over(
@@ -146,7 +168,8 @@ def to_learn_on(
         seed=config.seed,
         counts_per_photon=config.counts_per_photon,
     )
-    return fewer_views(given, taken.projections, config.acquisition), left
+    few = fewer_views(given, taken.projections, config.acquisition)
+    return Lesson(few, left, _LIGHT)
 
 
 def said_of_photons(scan: Projections, config: StudyConfig) -> str:
@@ -163,27 +186,26 @@ def is_target_noisier(scan: Projections, taken: Taken, config: StudyConfig) -> b
     return 1 - part + part / (1 - share) > 1 / (part * share)
 
 
-def to_tune_on(
-    scan: Projections, taken: Taken, config: StudyConfig
-) -> tuple[Projections, Projections]:
-    """What settings are tried on, and what their results should be like.
+def to_tune_on(scan: Projections, taken: Taken, config: StudyConfig) -> Lesson:
+    """What settings are tried on, and what their results are compared with.
 
     Of one object with independent noise: noise that both share would be called right,
-    and the settings that keep it the best. So the second scan has the photons of
-    shorter exposures that were left out, or the views that were left out. Where neither
-    leaves enough, each has half of the photons; where there are no counts, the second
-    is the whole scan.
+    and the settings that keep it the best. So the second scan has the views that were
+    left out or, where there are hardly any, the photons of shorter exposures that were.
+    Where neither is there, each has half of the photons; where there are no counts, the
+    second is the whole scan.
     """
     source = take(scan, taken, config)[0]
-    counts = not why_no_counts(scan)
-    if taken.exposure < 1 or (_is_quick(config) and counts):
-        return source, _exposed(scan, taken, config, rest=True)[0]
-    if config.acquisition == "step" and 2 * taken.projections <= scan.n_angles:
-        return source, other_views(scan, taken.projections)
-    if not counts:
-        return source, scan
+    step = config.acquisition == "step"
+    if step and scan.n_angles - taken.projections >= _LEAST_VIEWS:
+        return Lesson(source, other_views(scan, taken.projections), _VIEWS)
+    if why_no_counts(scan):
+        return Lesson(source, scan, _WHOLE)
+    if _share(scan, taken, config) < 1:
+        return Lesson(source, _exposed(scan, taken, config, rest=True)[0], _LIGHT)
     half, other = (_thinned(scan, 0.5, config, rest=rest) for rest in (False, True))
-    return fewer_views(half, taken.projections, config.acquisition), other
+    few = fewer_views(half, taken.projections, config.acquisition)
+    return Lesson(few, other, _LIGHT)
 
 
 def as_taken(scan: Projections, config: StudyConfig) -> StudyConfig:

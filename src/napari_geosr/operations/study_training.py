@@ -59,10 +59,9 @@ def learned_steps(
             taught.append(path)
         roles["source"] = tuple(taught)
     else:
-        source, target = yield from cell.lesson_steps(bench.taught, should_stop)
+        steps = cell.lesson_steps(bench.taught, should_stop)
+        source, target, lesson = yield from steps
         roles |= {"source": (source,), "target": (target,)}
-        whole = target.parent != cell.folder
-        lesson = "the whole scan" if whole else "light left out"
     model, training = yield from _train(
         cell, method, {**settings, **cell.options, **roles}, should_stop
     )

@@ -1,0 +1,113 @@
+"""Settings of classical algorithms in a study: chosen by views that they do not see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.io.projections import read_projections
+from napari_geosr.operations import study_cells, study_report
+from napari_geosr.operations.projection_pairs import fewer_views
+from napari_geosr.operations.reconstruct import reconstruct
+from napari_geosr.operations.simulate import simulate
+from napari_geosr.operations.study import study
+from napari_geosr.operations.study_algorithms import module_of
+
+N, ROWS, VIEWS = 32, 24, 48
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    made = simulate(
+        "blobs",
+        tmp_path_factory.mktemp("scan"),
+        size=N,
+        rows=ROWS,
+        projections=VIEWS,
+        radius=(3, 5),
+        photons=3e3,
+    )
+    return made.files
+
+
+@pytest.fixture(scope="module")
+def foam(tmp_path_factory):
+    out = tmp_path_factory.mktemp("foam")
+    return simulate("foam", out, size=64, rows=ROWS, projections=100).files
+
+
+@pytest.fixture
+def row_of(files, tmp_path, monkeypatch):
+    """The row of a study of one cell."""
+    for name in ("curves_png", "table_png", "volumes_png"):
+        monkeypatch.setattr(study_report, name, lambda *_: b"")
+    scan = read_projections(files["projections"], centre=19.5)
+    true = {key: io.read(files[path]) for key, path in _TRUE.items()}
+
+    def row(algorithm, count, **more):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        given = {"counts": (count,), "algorithms": (algorithm,), "threads": 1}
+        return study(scan, folder, **given, **more, **true).rows[1]
+
+    return row
+
+
+_TRUE = {"reference": "truth", "mask": "sample"}
+
+
+@pytest.mark.parametrize(
+    ("best", "near"),
+    [
+        (10, {5, 10, 20}),
+        (20, {10, 20, 40}),
+        (2, {2, 5, 10, 20}),
+        (80, {10, 20, 40, 80}),
+    ],
+)
+def test_settings_of_the_least_error_on_rows_that_are_not_judged(
+    row_of, monkeypatch, best, near
+):
+    tried = {}
+
+    def off_by(bench, few, rows, should_stop, **changes):
+        """Nearly what is there, the worse the farther from the best iterations."""
+        if not changes:  # to find the sample in
+            return (yield from real(bench, few, rows, should_stop))
+        assert (few.n_angles, changes["algorithm"]) == (8, "cgls")
+        n = changes["options"]["iterations"]
+        tried[n] = rows
+        changes["options"] = {"iterations": 10}
+        slices = yield from real(bench, bench.scan, rows, should_stop, **changes)
+        if n == best:
+            return slices
+        return slices.replace(data=np.asarray(slices.data) * (1 + 0.02 * abs(n - best)))
+
+    real = study_cells.Bench.in_memory_steps
+    monkeypatch.setattr(study_cells.Bench, "in_memory_steps", off_by)
+    row = row_of("cgls", 8)
+    assert set(tried) == near
+    assert row["settings"] == {"iterations": best, "tuned_on": "views left out"}
+    # The second half is judged, less a gap.
+    assert {first < end <= ROWS // 2 for first, end in tried.values()} == {True}
+
+
+@pytest.mark.parametrize("algorithm", ["cgls", "sirt", "tv"])
+def test_the_settings_chosen_are_those_nearest_to_the_truth(foam, tmp_path, algorithm):
+    """Which is looked at here alone, on the judged rows."""
+    scan = read_projections(foam["projections"], centre=35.5)
+    true = {key: io.read(foam[path]) for key, path in _TRUE.items()}
+    row = study(
+        scan, tmp_path, counts=(50,), algorithms=(algorithm,), threads=1, **true
+    ).rows[1]
+    first = ROWS // 2 + 2
+    truth, sample = (np.asarray(v.data)[first : first + 4] for v in true.values())
+    scan, edge, found = fewer_views(scan.rows(first, first + 4), 50), slice(4, 68), {}
+    for given in module_of(algorithm).CANDIDATES:
+        made = reconstruct(scan, algorithm=algorithm, options=given, size=72, threads=1)
+        off = (np.asarray(made.data)[:, edge, edge] - truth)[sample != 0]
+        (value,) = given.values()
+        found[value] = 10 * np.log10(np.square(off).mean())
+    chosen = row["settings"][next(iter(given))]
+    assert found[chosen] < min(found.values()) + 0.3
+    assert max(found.values()) > min(found.values()) + 5  # it matters what is chosen
