@@ -332,6 +332,19 @@ def test_a_cell_that_another_run_writes_ends_the_study(scan, tmp_path, monkeypat
     assert not (tmp_path / "report.html").exists()
 
 
+def test_one_folder_is_filled_by_one_process(scan, tmp_path):
+    first = study_steps(scan, tmp_path / "study", settings())
+    while not isinstance(next(first), CellDone):
+        pass
+    with pytest.raises(ConfigError, match="study is running.*Wait for its end"):
+        run(scan, tmp_path / "study", settings())
+    with pytest.raises(ConfigError, match="study is running"):
+        run(scan, tmp_path / "study", settings(light="all"), overwrite=True)
+    first.close()
+    done, _ = run(scan, tmp_path / "study", settings())
+    assert len(done.rows) == 3
+
+
 def test_what_is_refused(scan, files, tmp_path):
     truth = io.read(files["truth"])
     with pytest.raises(ConfigError, match=r"48 projections, and 48 were.*--counts"):

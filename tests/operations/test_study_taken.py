@@ -233,6 +233,10 @@ def test_a_network_learns_from_short_exposures(scan, tmp_path, quick_pictures):
     inputs = model.card.provenance["inputs"]
     assert "wanted-" in inputs["target 1"]["path"]
     assert done.rows[2]["settings"]["weight"] > 0  # was chosen
+    page = done.files["html"].read_text(encoding="utf-8")
+    assert "<td>from light left out</td>" in page
+    assert "<td>chosen by views left out</td>" in page
+    assert "How many counts one photon gives" not in page
 
 
 def test_photons_of_unknown_size_are_told_of(scan, tmp_path, quick_pictures):

@@ -124,6 +124,32 @@ def test_a_stopped_job_goes_on_with_the_reconstruction_that_it_was_at(
     assert not any("Reconstruction 1 of 2" in message for message in again)
 
 
+@pytest.mark.parametrize(
+    ("scans", "said"),
+    [
+        ({"counts": (16, 40)}, ["40 of 64 projections: more than half"]),
+        ({"counts": (16,), "acquisition": "continuous"}, ["16 of 64 projections:"]),
+        ({"counts": (16, 32)}, []),
+        ({"exposure": (0.9,)}, []),
+    ],
+)
+def test_pairs_that_share_most_of_their_noise_are_said(noisy, tmp_path, scans, said):
+    job = make(noisy, "supervised", scans)
+    steps = train_from_projections_steps(job, tmp_path)
+    found = []
+    for step in steps:
+        if isinstance(step, Warned):
+            found.append(step.message)
+        elif isinstance(step, StageStarted):
+            break
+    steps.close()
+    ours = [message for message in found if "both share" in message]
+    assert [
+        message[: len(begin)] for message, begin in zip(ours, said, strict=False)
+    ] == said
+    assert len(ours) == len(said)
+
+
 def test_other_projections_under_the_same_name_are_refused(
     noisy: Any, tmp_path: Path
 ) -> None:

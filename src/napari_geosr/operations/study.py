@@ -109,22 +109,13 @@ def study_steps(
     record: dict[str, Any] = yield from relay(
         record_steps(scan, config, reference, mask, should_stop)
     )
-    store.begin(record, config.essential(), overwrite=overwrite)
     try:
-        bench, judge, first = yield from _whole_steps(
+        store.begin(record, config.essential(), overwrite=overwrite)
+        yield from _begun_steps(
             scan, config, store, shape, reference, mask, should_stop
         )
-    except (ConfigError, ProjectionsError, VolumeError):
-        store.leave_nothing()
-        raise
-    rows = [first]
-    rows += yield from _cells_steps(bench, judge, store, should_stop)
-    if not any("failed" in row for row in rows):
-        shutil.rmtree(bench.folder, ignore_errors=True)
-    yield StageStarted(message="Writing the report")
-    yield ResultReady(
-        result=store.finish(rows, bench, own_figures(judge.report), reference)
-    )
+    finally:
+        store.let_go()
 
 
 def study(
@@ -146,6 +137,33 @@ def study(
     steps = study_steps(projections, out, config, reference=reference, mask=mask)
     done: Studied = run_to_end(steps)
     return done
+
+
+def _begun_steps(
+    scan: Projections,
+    config: StudyConfig,
+    store: StudyStore,
+    shape: tuple[int, int, int],
+    reference: Volume | None,
+    mask: Volume | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Fill the folder of a study: ``ResultReady(Studied)``."""
+    try:
+        bench, judge, first = yield from _whole_steps(
+            scan, config, store, shape, reference, mask, should_stop
+        )
+    except (ConfigError, ProjectionsError, VolumeError):
+        store.leave_nothing()
+        raise
+    rows = [first]
+    rows += yield from _cells_steps(bench, judge, store, should_stop)
+    if not any("failed" in row for row in rows):
+        shutil.rmtree(bench.folder, ignore_errors=True)
+    yield StageStarted(message="Writing the report")
+    yield ResultReady(
+        result=store.finish(rows, bench, own_figures(judge.report), reference)
+    )
 
 
 def _whole_steps(

@@ -19,6 +19,7 @@ from napari_geosr.operations.study_figures import (
     volumes_png,
 )
 from napari_geosr.operations.study_judge import VOLUMES_PER_DECADE
+from napari_geosr.operations.study_setup import doubts
 from napari_geosr.operations.study_taken import Taken, all_taken, share_text
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def write_report(
         *_volumes(done, names, themes),
         "<h2>Figures</h2>",
         _table(_HEAD, [_cells(row) for row in done.rows]),
+        *_said(scan, config),
+        *_settings(done.rows),
         "<h2>Saved</h2>",
         _table(_SAVED, _saved(done, scan)),
         f"<p><small>{_factors(config)}</small></p>",
@@ -130,6 +133,33 @@ def _volumes(done: Studied, names: Sequence[str], themes: Sequence[Theme]) -> li
     ]
 
 
+def _said(scan: Projections, config: StudyConfig) -> list[str]:
+    """What a person should bear in mind of these figures."""
+    said = doubts(scan, config)
+    items = "".join(f"<li>{escape(text)}</li>" for text in said)
+    return [f"<ul>{items}</ul>"] if said else []
+
+
+def _settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was chosen for each cell, and what it learned from."""
+    table = []
+    for row in rows:
+        known = {k: v for k, v in (row.get("settings") or {}).items() if v is not None}
+        found = {word: known.pop(key, "") for key, word in _LEARNED.items()}
+        own = ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in known.items())
+        by = "; ".join(f"{word} {text}" for word, text in found.items() if text)
+        if own or by:
+            table.append([Taken.of(row).short, str(row["title"]), own, by])
+    if not table:
+        return []
+    head = ("Projections", "Algorithm", "Settings", "Learned")
+    return [
+        f"<details><summary>Settings</summary>{_table(head, table)}</details>",
+    ]
+
+
+#: What settings say of what was learned on, in words.
+_LEARNED = {"learned_from": "from", "tuned_on": "chosen by"}
 _KINDS = ("slice", "pores")
 _NOTES = (
     "All reconstructions are thresholded by the same rule, each at its own grey value, "

@@ -7,9 +7,10 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,12 @@ from napari_geosr.operations.study_result import Studied
 from napari_geosr.operations.study_savings import computing, fewest, least, savings
 from napari_geosr.operations.study_taken import Taken, as_taken
 
+if TYPE_CHECKING:
+    from filelock import FileLock
+
 SCHEMA_VERSION = 1
+#: Held by the process that works on the study.
+_LOCK_FILE = ".lock"
 #: Columns of the table, and their units.
 COLUMNS = {
     "projections": "",
@@ -90,9 +96,12 @@ class StudyStore:
         Raises
         ------
         ConfigError
-            If it holds a study of another scan or of other settings.
+            If it holds a study of another scan or of other settings, or one that still
+            runs.
         FileError
             If it cannot be written, or holds other files of these names.
+
+        Until :meth:`let_go`, no other process can begin it.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise FileError(f"{self.folder} is a file, not a folder. Choose another.")
@@ -116,17 +125,40 @@ class StudyStore:
                 "another folder, or allow overwriting (--overwrite)."
             )
         self._is_new = before is None or bool(changed)
-        if overwrite and self._is_new:
-            for path in own:
-                shutil.rmtree(path, ignore_errors=True)
         self._made_folder = not self.folder.exists()
         self._record, self._essential = record, essential
         with atomic.explained(self.files["json"]):
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._hold()
+            if overwrite and self._is_new:
+                for path in own:
+                    shutil.rmtree(path, ignore_errors=True)
             if self._is_new:  # first: the folders are known to be a study's by it
                 self._write_json({"rows": []})
             self.cells.mkdir(exist_ok=True)
             self.work.mkdir(exist_ok=True)
+
+    def _hold(self) -> None:
+        from filelock import Timeout
+
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ConfigError(
+                f"The study in {self.folder} is running. Wait for its end or stop it, "
+                "or choose another folder."
+            ) from error
+
+    def let_go(self) -> None:
+        """Let others go on with the study."""
+        self._lock.release()
+
+    @cached_property
+    def _lock(self) -> FileLock:
+        from filelock import FileLock
+
+        # A study may be closed by another thread than began it.
+        return FileLock(self.folder / _LOCK_FILE, thread_local=False)
 
     def leave_nothing(self) -> None:
         """Remove what a study left that failed before it had anything to keep."""
@@ -135,6 +167,7 @@ class StudyStore:
         for path in (self.cells, self.models, self.work):
             shutil.rmtree(path, ignore_errors=True)
         atomic.remove(self.files["json"])
+        atomic.remove(self.folder / _LOCK_FILE)
         if self._made_folder:
             with suppress(OSError):
                 self.folder.rmdir()

@@ -200,6 +200,27 @@ class ProjectionsTrainJob(Config):
         return TrainJob(method=self.method, training=training, reading=InputConfig())
 
 
+def _shared(
+    scan: Projections, config: ScansConfig, parts: Sequence[ScanPair | ScanPart]
+) -> str:
+    """What to say of pairs whose noise is mostly the same."""
+    pairs = [part for part in parts if isinstance(part, ScanPair)]
+    every = config.acquisition == "continuous"  # a mean over all views
+    much = [
+        pair.source.title
+        for pair in pairs
+        if pair.target.scan is scan
+        and (every or 2 * pair.source.scan.n_angles > scan.n_angles)
+    ]
+    if not much:
+        return ""
+    return (
+        f"{', '.join(much)}: more than half of what the target shows was counted in "
+        "the same views, and noise that both share is learned as if it were the "
+        "object. Take fewer (--counts), or learn without pairs (noise2inverse)."
+    )
+
+
 def _places(
     job: ProjectionsTrainJob, scan: Projections, folder: Path, joined: bool
 ) -> list[tuple[ScanPart, Path]]:
@@ -249,6 +270,8 @@ def train_from_projections_steps(
             message=f"Some reconstructions are from {scarce} projections: so few give "
             "more streaks than structure to learn from."
         )
+    if note := _shared(scan, job.scans, parts):
+        yield Warned(message=note)
     joined = joined_before(path_of(folder, part) for part in needed)
     places: list[tuple[ScanPart, Path]] = []
     if joined is not None:
