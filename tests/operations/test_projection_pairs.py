@@ -48,6 +48,13 @@ def test_splits_are_disjoint_interleaved_and_all() -> None:
     assert angles[1][0] == pytest.approx(180 / 14)
 
 
+@pytest.mark.parametrize(
+    ("n", "k"), [(8, 2), (50, 2), (149, 2), (150, 3), (200, 4), (600, 4)]
+)
+def test_few_views_are_shared_out_to_few_parts(n: int, k: int) -> None:
+    assert len(splits(scan(n), "auto")) == k
+
+
 def test_splits_follow_the_angles_and_not_the_order_of_recording() -> None:
     order = np.random.default_rng(1).permutation(12)
     parts = splits(scan(angles=order * 15.0), 3)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Milliseconds between two looks at the job.
 _PAUSE = 1000
+#: Fewer parts than there can be: as many as fit the projections.
+_AUTO = 1
 _ABOUT = (
     "A network learns from the noisy projections alone: the scan is split, each part "
     "reconstructed, and each predicted from the others. It trains in a process of its "
@@ -66,9 +68,10 @@ class DenoiseBox(QWidget):
         self.name = QLineEdit("denoised")
         self.name.setAccessibleName("Name of the model")
         self.name.setToolTip("Name of the model: small letters, digits, - and _.")
-        self.parts = _spin("Parts", "Parts that the projections are dealt out to.", 2)
+        about = "Parts that the projections are dealt out to; auto: two to four."
+        self.parts = _spin("Parts", about, _AUTO)
         self.parts.setMaximum(64)
-        self.parts.setValue(4)
+        self.parts.setSpecialValueText("auto")
         self.steps = _spin("Training steps", "More take longer and learn more.", 1)
         self.steps.setValue(3000)
         self.start_button = button("Star&t denoising", _ABOUT)
@@ -127,7 +130,8 @@ class DenoiseBox(QWidget):
             "device": config.device,
             "threads": config.threads,
         }
-        splits, folder = self.parts.value(), self.folder
+        parts, folder = self.parts.value(), self.folder
+        splits: int | str = "auto" if parts == _AUTO else parts
         self._begin(
             lambda stop: denoise_steps(
                 opened, config, column, training, splits, folder, stop

@@ -81,7 +81,7 @@ def denoise_steps(
     config: ReconstructConfig,
     column: float | None,
     training: Mapping[str, Any],
-    splits: int,
+    splits: int | str,
     parent: Path,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:

@@ -37,6 +37,8 @@ from napari_geosr.tomography.photons import counts_per_photon as counts_per_phot
 Acquisition = Literal["step", "continuous"]
 #: How many steps, and how many degrees, views of one exposure may lie apart.
 _GAP, _WIDEST = 2.5, 20.0
+#: Of what the views are shared out to, unless a number of parts is asked for.
+_VIEWS_OF_A_PART, _MOST_PARTS = 50, 4
 #: Said where one count is taken for one photon for want of anything better.
 _NO_GAIN = (
     "How many counts one photon gives is not known (that takes three flat fields that "
@@ -73,7 +75,9 @@ class ScanPair:
     target: ScanPart
 
 
-def splits(scan: Projections, k: int, *, joined: bool = False) -> list[ScanPart]:
+def splits(
+    scan: Projections, k: int | Literal["auto"], *, joined: bool = False
+) -> list[ScanPart]:
     """Share the views out to `k` scans, in turns along the angle.
 
     Views from opposite sides of a parallel beam show the same, so the directions over
@@ -81,6 +85,9 @@ def splits(scan: Projections, k: int, *, joined: bool = False) -> list[ScanPart]
 
     Parameters
     ----------
+    k : int or "auto"
+        "auto": of some 50 views each, two to four. More parts leave each more streaks,
+        which are taken for noise as well, until little of the object is left to learn.
     joined : bool
         Opposite views complete each other, as the axis is off the middle: views around
         the whole turn are shared out.
@@ -90,6 +97,9 @@ def splits(scan: Projections, k: int, *, joined: bool = False) -> list[ScanPart]
     ProjectionsError
         If a part would have fewer than two views.
     """
+    if isinstance(k, str):
+        fitting: int = min(max(scan.n_angles // _VIEWS_OF_A_PART, 2), _MOST_PARTS)
+        k = fitting
     if k < 2 or scan.n_angles < 2 * k:
         most = scan.n_angles // 2
         remedy = (

@@ -12,7 +12,7 @@ from napari_geosr.operations.inputs import COMMAS, numbers_from
 from napari_geosr.operations.memory_setting import MemoryBudget
 from napari_geosr.operations.projection_inputs import AxisColumn
 from napari_geosr.operations.study_algorithms import ALGORITHMS, checked_options
-from napari_geosr.operations.training_scans import CountsPerPhoton
+from napari_geosr.operations.training_scans import CountsPerPhoton, Parts
 from napari_geosr.tomography.filters import FilterName
 from napari_geosr.tomography.preparation_config import StripeRemoval
 
@@ -143,13 +143,7 @@ class StudyConfig(Config):
     patch: int = Field(
         64, ge=8, le=1024, title="Patch", description="Edge of a patch in voxels."
     )
-    splits: int = Field(
-        4,
-        ge=2,
-        le=64,
-        title="Parts",
-        description="Noise2Inverse: parts that the projections are shared out to.",
-    )
+    splits: Parts = "auto"
     seed: int = Field(
         0, ge=0, title="Seed", description="Of the trainings: the same gives the same."
     )

@@ -61,6 +61,25 @@ CountsPerPhoton = Annotated[
     ),
 ]
 
+
+def _parts(value: Any) -> Any:
+    if value is None or value == "auto":
+        return "auto"
+    if not str(value).strip().isdecimal() or not 2 <= int(value) <= 64:
+        raise ValueError("write auto or a number of parts, 2 to 64")
+    return int(value)
+
+
+Parts = Annotated[
+    Literal["auto"] | int,
+    BeforeValidator(_parts),
+    Field(
+        title="Parts",
+        description="Noise2Inverse: reconstructions that the projections are shared "
+        "out to; auto: of some 50 projections each, two to four.",
+    ),
+]
+
 #: ``--every 5 10``.
 _SEVERAL = Parameter(negative="", consume_multiple=True)
 #: Fields that say how projections are read, and how they are reconstructed.
@@ -149,14 +168,7 @@ class ProjectionsConfig(PreparationConfig):
 class ScansConfig(ProjectionsConfig):
     """Scans to learn from, made of one full scan."""
 
-    splits: Annotated[int, Parameter(negative="")] = Field(
-        4,
-        ge=2,
-        le=64,
-        title="Parts",
-        description="Noise2Inverse: reconstructions that the projections are shared "
-        "out to.",
-    )
+    splits: Parts = "auto"
     every: Annotated[tuple[int, ...], _SEVERAL] = Field(
         (),
         title="Every",
