@@ -17,6 +17,7 @@ from napari_geosr.operations.projection_pairs import (
     thinned,
 )
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct
+from napari_geosr.tomography.filters import angle_weights
 
 
 class Stored:
@@ -46,6 +47,23 @@ def test_splits_are_disjoint_interleaved_and_all() -> None:
     assert sorted(np.concatenate(angles)) == pytest.approx(scan(14).angles)
     assert all(np.ptp(np.diff(a)) < 1e-9 for a in angles)
     assert angles[1][0] == pytest.approx(180 / 14)
+
+
+@pytest.mark.parametrize("acquisition", ["step", "continuous"])
+@pytest.mark.parametrize("covered", [120, 160, 170, 180])
+def test_few_views_know_what_the_whole_scan_did_not_see(
+    covered: int, acquisition: Any
+) -> None:
+    """Or their slices would be brighter than those of the whole scan."""
+    whole = scan(200, angles=np.arange(200) * covered / 200)
+    assert whole.missing_degrees == pytest.approx(180 - covered)
+    for n in (8, 20, 50):
+        few = fewer_views(whole, n, acquisition)
+        few = fewer_views(few.rows(0, 2), n)  # remembered
+        weights = angle_weights(few.angles, few.unseen)
+        assert np.rad2deg(weights.sum()) == pytest.approx(covered)
+        assert np.ptp(weights) < 1e-9
+        assert few.missing_degrees == pytest.approx(180 - covered)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.selection import select
-from napari_geosr.core.turn import arc_degrees, is_full_turn
+from napari_geosr.core.turn import arc_degrees, covered_degrees, is_full_turn
 from napari_geosr.core.units import PIXEL, require_unit
 from napari_geosr.core.volume import ArrayLike
 
@@ -47,6 +47,9 @@ class Projections:
         `unit`; needed for fan and cone beam.
     is_line_integrals : bool
         Whether `data` are -log(I / I₀) already.
+    unseen : float
+        Degrees of half a turn that the scan which these views were taken from did not
+        cover, by parallel rays: between few views a missing wedge looks like a step.
     provenance : tuple of mapping
         Records of what was done to get here (`napari_geosr.core.provenance`).
     name : str
@@ -73,6 +76,7 @@ class Projections:
     source_distance: float | None = None
     detector_distance: float | None = None
     is_line_integrals: bool = False
+    unseen: float = 0.0
     provenance: tuple[Mapping[str, Any], ...] = ()
     name: str = "projections"
     source: Path | None = None
@@ -198,6 +202,13 @@ class Projections:
         return arc_degrees(self.angles)
 
     @property
+    def missing_degrees(self) -> float:
+        """Degrees of half a turn that parallel rays did not look along."""
+        if self.geometry != "parallel":
+            return 0.0
+        return max(self.unseen, 180.0 - covered_degrees(self.angles, 180.0))
+
+    @property
     def is_full_turn(self) -> bool:
         """Whether each ray was measured from both sides: 360 degrees or more.
 
@@ -261,7 +272,11 @@ class Projections:
                 f"{self.title} has projections 0 … {self.n_angles - 1} and no "
                 f"projection {bad[0]}. Choose others."
             )
-        return self.replace(data=select(self.data, chosen), angles=self.angles[chosen])
+        return self.replace(
+            data=select(self.data, chosen),
+            angles=self.angles[chosen],
+            unseen=self.missing_degrees,
+        )
 
 
 def _rows(frames: Any, start: int, stop: int) -> Any:

@@ -163,7 +163,8 @@ def fewer_views(
     _require_neighbours(scan, groups)
     angles = np.array([turned[group].mean() for group in groups])
     means = MeanViews(scan.data, groups, is_logarithm=scan.is_line_integrals)
-    return _noted(scan.replace(data=means, angles=angles), **kept)
+    few = scan.replace(data=means, angles=angles, unseen=scan.missing_degrees)
+    return _noted(few, **kept)
 
 
 def other_views(scan: Projections, count: int) -> Projections:

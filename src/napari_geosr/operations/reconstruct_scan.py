@@ -280,7 +280,7 @@ def make_geometry(
         "pixel_size": scan.pixel_size[1],
     }
     if scan.geometry == "parallel":
-        return ParallelGeometry(**common)
+        return ParallelGeometry(**common, unseen=scan.unseen)
     common["source_distance"] = scan.source_distance
     common["detector_distance"] = scan.detector_distance
     if scan.geometry == "fan":

@@ -41,6 +41,9 @@ class ParallelGeometry:
         Edge N of the slices in voxels; by default `n_columns`.
     pixel_size : float
         Width of a detector column. Line integrals are in units of it.
+    unseen : float
+        Degrees of half a turn that are known to be missing, where few angles do not
+        tell.
     """
 
     angles: FloatArray
@@ -48,6 +51,7 @@ class ParallelGeometry:
     centre: float = field(default=math.nan)
     size: int = 0
     pixel_size: float = 1.0
+    unseen: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         angles = np.array(self.angles, np.float64)

@@ -85,7 +85,8 @@ def reconstruct_slices(
     sinogram = sinogram.detach().cpu().float()
     if name == "fbp":  # ASTRA's own wants the axis in the middle and even angles
         sinogram = filter_rows(sinogram, config.filter, 1.0, config.padding)
-        sinogram *= sinogram.new_tensor(angle_weights(geometry.angles))[:, None]
+        weights = angle_weights(geometry.angles, geometry.unseen)
+        sinogram *= sinogram.new_tensor(weights)[:, None]
     values = sinogram.numpy()
     slices = np.empty((len(values), *geometry.volume_shape), np.float32)
     for row, projections in enumerate(values):

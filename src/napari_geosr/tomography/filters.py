@@ -76,7 +76,7 @@ def filter_rows(
     return filtered
 
 
-def angle_weights(angles: Floats) -> Floats:
+def angle_weights(angles: Floats, unseen: float = 0.0) -> Floats:
     """How much of half a turn each projection of parallel rays stands for, in radians.
 
     Half the gap to both neighbours, so angles may be uneven, in any order, and over
@@ -87,11 +87,17 @@ def angle_weights(angles: Floats) -> Floats:
     ----------
     angles : ndarray of shape (n_angles,)
         In degrees.
+    unseen : float
+        Degrees that are known to be missing: the widest gap is wider by as much, even
+        where it is not wide enough beside the others to tell.
     """
     places, inverse, counts = distinct_angles(angles, 180.0)
     gaps = np.diff(places, append=places[0] + 180.0)
     step = float(np.median(gaps))
-    gaps = np.where(is_wedge(gaps, step), step, gaps)
+    missing = is_wedge(gaps, step)
+    if unseen > 0 and not missing.any() and gaps.max() >= unseen:
+        gaps[gaps.argmax()] -= unseen
+    gaps = np.where(missing, step, gaps)
     share = np.deg2rad((gaps + np.roll(gaps, 1)) / 2)
     weights: Floats = (share / counts)[inverse]
     return weights

@@ -81,7 +81,9 @@ def reconstruct_slices(
     if isinstance(geometry, FanGeometry):
         weighting = Weighting(geometry, sinogram)
         seen = weighting.geometry
-    weights = sinogram.new_tensor(angle_weights(geometry.angles))[:, None]
+    weights = sinogram.new_tensor(angle_weights(geometry.angles, geometry.unseen))[
+        :, None
+    ]
     slices = empty_volume(sinogram, geometry)
     groups = range(0, len(sinogram), _ROWS[sinogram.device.type == "cpu"])
     for done, start in enumerate(groups):
