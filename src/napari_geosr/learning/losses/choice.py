@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
@@ -37,6 +38,7 @@ def parse_losses(text: str) -> dict[str, float]:
         if name in weights:
             raise ConfigError(f"The loss {name!r} is given twice. Leave one out.")
         module = TERMS.load(name)
+        _check_there(name, module)
         kinds[name] = module.KIND
         weights[name] = _weight(name, weight) if colon else float(module.WEIGHT)
     if "voxels" not in kinds.values():
@@ -48,6 +50,16 @@ def parse_losses(text: str) -> dict[str, float]:
             )
         weights = {GREY_VALUES: float(TERMS.load(GREY_VALUES).WEIGHT)} | weights
     return weights
+
+
+def _check_there(name: str, module: Any) -> None:
+    """Refuse a loss whose library is not installed."""
+    needed, extra = getattr(module, "REQUIRES", (None, None))
+    if needed is not None and find_spec(needed) is None:
+        raise ConfigError(
+            f"The loss {name!r} needs {needed}, which is not installed: "
+            f'pip install "napari-geosr[{extra}]", or leave it out.'
+        )
 
 
 def is_geometry(name: str) -> bool:

@@ -16,6 +16,8 @@ A module offers, without importing torch at module level:
     length is mostly a tenth to two thirds of that of ``l1``.
 ``NEEDS_RADIUS`` (optional, of geometry)
     True where `loss` reads ``scales.radius``: only then is it measured in the targets.
+``REQUIRES`` (optional)
+    A module that is not of this package's own needs, and the extra that brings it.
 ``loss``
     ``loss(output, target)`` in standard deviations of the training data; of geometry
     ``loss(phase, wanted, scales)``: the soft maps of the phase in the output and in the
