@@ -130,11 +130,12 @@ def test_a_stopped_job_goes_on_with_the_reconstruction_that_it_was_at(
         ({"counts": (16, 40)}, ["40 of 64 projections: more than half"]),
         ({"counts": (16,), "acquisition": "continuous"}, ["16 of 64 projections:"]),
         ({"counts": (16, 32)}, []),
+        ({"counts": (16, 40), "target_light": "left-out"}, []),
         ({"exposure": (0.9,)}, []),
     ],
 )
 def test_pairs_that_share_most_of_their_noise_are_said(noisy, tmp_path, scans, said):
-    job = make(noisy, "supervised", scans)
+    job = make(noisy, "supervised", {"target_light": "all"} | scans)
     steps = train_from_projections_steps(job, tmp_path)
     found = []
     for step in steps:
@@ -210,15 +211,17 @@ def test_opposite_views_of_a_full_turn_stay_together_where_they_are_joined(
         parts[1].unlink()
 
 
-@pytest.mark.parametrize("method", ["supervised", "tomogan"])
+@pytest.mark.parametrize(
+    ("method", "light"), [("supervised", "all"), ("tomogan", "left-out")]
+)
 def test_pairs_of_fewer_views_feed_paired_methods(
-    noisy: Any, tmp_path: Path, method: str
+    noisy: Any, tmp_path: Path, method: str, light: str
 ) -> None:
     values = {"layers": None} if method == "tomogan" else {}
     job = make(
         noisy,
         method,
-        {"every": [4, 8], "acquisition": "continuous"},
+        {"every": [4, 8], "acquisition": "continuous", "target_light": light},
         **values,
         dimensions="2.5D",
         adjacent_slices=5,
@@ -228,8 +231,10 @@ def test_pairs_of_fewer_views_feed_paired_methods(
     folder = folder_of(job, tmp_path / "job")
     model = run_to_end(run_steps(folder))
     found = {path.name for path in (folder.path / "inputs").iterdir()}
-    names = {"16-means.ome.tif", "8-means.ome.tif", "whole.ome.tif"}
-    assert names <= found
+    names = ["16-means", "8-means", "whole"]
+    if light == "left-out":
+        names = [f"{n}-means-{part}" for n in (16, 8) for part in ("given", "left")]
+    assert {f"{name}.ome.tif" for name in names} == found
     card = load(model).card
     assert card.adjacent_slices == 5
     assert set(card.provenance["inputs"]) >= {"source 1", "source 2", "target 2"}
@@ -246,7 +251,13 @@ def test_the_command_trains_and_restores(
     said = capsys.readouterr().out
     assert f"Model: {tmp_path / 'job' / 'result' / 'few'}" in said
     assert "few.ome.tif" in said
-    assert io.read("few.ome.tif").shape[0] == 6
+    restored = io.read("few.ome.tif")
+    assert restored.shape[0] == 6
+    # Learned on a part of the photons, and restored with all of them.
+    inputs = tmp_path / "job" / "inputs"
+    found = {path.name.partition(".")[0] for path in inputs.iterdir()}
+    assert found == {"16-views", "16-views-given", "16-views-left"}
+    assert restored.provenance[-1]["inputs"]["input"]["path"].endswith("views.ome.tif")
 
 
 @pytest.mark.parametrize(

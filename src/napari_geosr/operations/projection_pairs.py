@@ -37,6 +37,9 @@ from napari_geosr.tomography.photons import counts_per_photon as counts_per_phot
 Acquisition = Literal["step", "continuous"]
 #: How many steps, and how many degrees, views of one exposure may lie apart.
 _GAP, _WIDEST = 2.5, 20.0
+#: Share of the photons of a view that networks are given while they learn, at most:
+#: the others are to be learned.
+MOST_LIGHT = 0.8
 #: Of what the views are shared out to, unless a number of parts is asked for.
 _VIEWS_OF_A_PART, _MOST_PARTS = 50, 4
 #: Said where one count is taken for one photon for want of anything better.
@@ -69,10 +72,23 @@ class ScanPart:
 
 @dataclass(frozen=True)
 class ScanPair:
-    """What a network is given, and what it shall make of that."""
+    """What a network is given, and what it shall make of that.
+
+    Attributes
+    ----------
+    source, target : ScanPart
+    restored : ScanPart or None
+        What the trained network is for, where it was given a part of the light of that.
+    """
 
     source: ScanPart
     target: ScanPart
+    restored: ScanPart | None = None
+
+    @property
+    def wanted(self) -> ScanPart:
+        """What the trained network is for."""
+        return self.source if self.restored is None else self.restored
 
 
 def splits(

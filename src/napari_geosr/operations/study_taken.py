@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.projections import Projections
 from napari_geosr.operations.projection_pairs import (
+    MOST_LIGHT,
     fewer_views,
     light_left_over,
     other_views,
@@ -17,8 +18,6 @@ from napari_geosr.operations.projection_pairs import (
 )
 from napari_geosr.operations.study_config import StudyConfig
 
-#: Share of the photons of a view that networks are given, at most, while they learn.
-_MOST_LIGHT = 0.8
 #: Views that tell how good settings are, at least.
 _LEAST_VIEWS = 8
 
@@ -158,7 +157,7 @@ def to_learn_on(scan: Projections, taken: Taken, config: StudyConfig) -> Lesson:
     """
     if why_no_counts(scan):
         return Lesson(take(scan, taken, config)[0], scan, _WHOLE)
-    share = min(_share(scan, taken, config), _MOST_LIGHT)
+    share = min(_share(scan, taken, config), MOST_LIGHT)
     given = _thinned(scan, share, config, rest=False)
     left = light_left_over(
         scan,
@@ -176,12 +175,12 @@ def said_of_photons(scan: Projections, config: StudyConfig) -> str:
     """What is to be said where photons of whole exposures are shared out."""
     if why_no_counts(scan):
         return ""
-    return _new_notes(_thinned(scan, _MOST_LIGHT, config, rest=False), scan)
+    return _new_notes(_thinned(scan, MOST_LIGHT, config, rest=False), scan)
 
 
 def is_target_noisier(scan: Projections, taken: Taken, config: StudyConfig) -> bool:
     """Whether what networks shall make has less light than what they are given."""
-    share = min(_share(scan, taken, config), _MOST_LIGHT)
+    share = min(_share(scan, taken, config), MOST_LIGHT)
     part = taken.projections / scan.n_angles if config.acquisition == "step" else 1.0
     return 1 - part + part / (1 - share) > 1 / (part * share)
 

@@ -30,12 +30,15 @@ from napari_geosr.learning.methods import config_class
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.projection_inputs import open_projections
 from napari_geosr.operations.projection_pairs import (
+    MOST_LIGHT,
     ScanPair,
     ScanPart,
     check_same_detector,
     fewer_views,
+    light_left_over,
     splits,
     thinned,
+    why_no_counts,
 )
 from napari_geosr.operations.reconstruct_parts import (
     TOLD,
@@ -109,7 +112,9 @@ class ProjectionsTrainJob(Config):
     def from_values(cls, values: Mapping[str, Any]) -> ProjectionsTrainJob:
         """Validate what ``config.yaml`` held."""
         method = str(values.get("method", ""))
-        scans = ScansConfig.from_mapping(values.get("scans") or {})
+        # Jobs of earlier releases do not say so: they learned from the whole scan.
+        given = {"target_light": "all", **(values.get("scans") or {})}
+        scans = ScansConfig.from_mapping(given)
         training = dict(values.get("training") or {})
         for role in ("source", "target"):
             training.pop(role, None)
@@ -186,6 +191,8 @@ class ProjectionsTrainJob(Config):
         found: dict[str, ScanPart] = {}
         for pair in pairs:
             found |= {part.name: part for part in (pair.target, pair.source)}
+        if self.scans.restore is not None:
+            found |= {pair.wanted.name: pair.wanted for pair in pairs}
         return pairs, list(found.values())
 
     def train_job(self, folder: Path, parts: Sequence[ScanPair | ScanPart]) -> TrainJob:
@@ -301,18 +308,23 @@ def train_from_projections_steps(
         # Who asked for the model as it is wants the volume of it.
         stop: ShouldStop = lambda: should_stop() and not keep_unfinished()  # noqa: E731
         try:
-            yield from relay(counted(_restore_steps(job, train, model, stop), *TOLD))
+            made = [p.wanted if isinstance(p, ScanPair) else p for p in parts]
+            paths = [path_of(folder, part) for part in made]
+            yield from relay(counted(_restore_steps(job, paths, model, stop), *TOLD))
         except Cancelled:
             model = None
     yield ResultReady(result=model)
 
 
 def _restore_steps(
-    job: ProjectionsTrainJob, train: TrainJob, model: Path, should_stop: ShouldStop
+    job: ProjectionsTrainJob,
+    paths: Sequence[Path],
+    model: Path,
+    should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
-    """Write what the model makes of the reconstructions that it was trained on."""
+    """Write what the model makes of reconstructions."""
     assert job.scans.restore is not None
-    volumes: list[Volume] = [io.read(path) for path in train.training.source]
+    volumes: list[Volume] = [io.read(path) for path in paths]
     config = RestoreConfig(
         model=str(model), device=job.training.device, threads=job.training.threads
     )
@@ -332,12 +344,14 @@ def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     whole = ScanPart("whole", f"the whole scan ({scan.n_angles} projections)", scan)
     counts = [-(-scan.n_angles // k) for k in config.every]
     counts += [n for n in config.counts if n not in counts]
+    is_shared_out = config.target_light == "left-out" and not why_no_counts(scan)
     found = []
     for count in counts:
         few = fewer_views(scan, count, config.acquisition)
         name = f"{count}-views" if config.acquisition == "step" else f"{count}-means"
-        title = f"{count} of {scan.n_angles} projections"
-        found.append(ScanPair(ScanPart(name, title, few), whole))
+        part = ScanPart(name, f"{count} of {scan.n_angles} projections", few)
+        shared_out = _shared_out(scan, part, config) if is_shared_out else None
+        found.append(shared_out or ScanPair(part, whole))
     for share in config.exposure:
         name = f"exposure-{share:g}".replace(".", "-")
         short, rest = (
@@ -364,3 +378,21 @@ def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
         check_same_detector(scan, other)
         found.append(ScanPair(ScanPart("short", other.title, other, None), whole))
     return found
+
+
+def _shared_out(scan: Projections, few: ScanPart, config: ScansConfig) -> ScanPair:
+    """A pair that shares no photons: most of those of few views, and all the others."""
+    count, how = few.scan.n_angles, config.acquisition
+    photons: dict[str, Any] = {
+        "seed": config.photon_seed,
+        "counts_per_photon": config.counts_per_photon,
+    }
+    given = fewer_views(thinned(scan, MOST_LIGHT, **photons), count, how)
+    left = light_left_over(scan, MOST_LIGHT, count, how, **photons)
+    some = f"{few.title}, {MOST_LIGHT:.0%} of their light"
+    rest = f"all projections, without the light of {few.title}"
+    return ScanPair(
+        ScanPart(f"{few.name}-given", some, given, MOST_LIGHT),
+        ScanPart(f"{few.name}-left", rest, left),
+        few,
+    )

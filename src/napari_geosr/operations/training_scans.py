@@ -192,6 +192,14 @@ class ScansConfig(ProjectionsConfig):
         description="Pairs: learn to make the rest of the light of this share of it, "
         "e.g. 0.1; needs counts.",
     )
+    target_light: Literal["left-out", "all"] = Field(
+        "left-out",
+        title="Light of the target",
+        description="Pairs of fewer projections: left-out: these give four fifths of "
+        "their photons, and the target, of all projections, has the others, so that "
+        "no noise is shared; all: the target has all, as in the papers. Values that "
+        "are no counts are not shared out.",
+    )
     counts_per_photon: CountsPerPhoton = "auto"
     photon_seed: int = Field(
         0, ge=0, title="Seed of photons", description="Which photons are left out."
