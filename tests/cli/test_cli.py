@@ -206,6 +206,11 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert sorted(os.listdir(tmp_path)) == ["pores.tif"]
 
 
+def test_a_path_that_cannot_be_is_the_users_matter(capsys):
+    assert run(["info", "x" * 300]) == 2
+    assert "our fault" not in capsys.readouterr().err
+
+
 def test_our_own_fault_is_exit_code_1(pores, monkeypatch, capsys):
     def broken(*_args, **_kwargs):
         raise ZeroDivisionError("oops")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from napari_geosr import io
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.errors import ConfigError, ProjectionsError
+from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import Warned
 from napari_geosr.io.projections import read_projections
 from napari_geosr.models import bundle
@@ -185,6 +186,25 @@ def test_settings_are_tuned_on_noise_of_its_own(scan, taken, more):
     assert shared > 0.2  # which is what the whole scan would have
 
 
+@pytest.mark.parametrize("acquisition", ["step", "continuous"])
+@pytest.mark.parametrize("count", [12, 44])
+def test_without_counts_views_are_left_out_to_tune_on(count, acquisition):
+    noise = np.random.default_rng(0).normal(1, 0.1, (VIEWS, 2, 4000))
+    scan = Projections(
+        data=noise.astype(np.float32),
+        angles=np.arange(VIEWS) * 180 / VIEWS,
+        is_line_integrals=True,
+    )
+    config = settings(counts=(count,), acquisition=acquisition)
+    given, wanted, made_of = to_tune_on(scan, Taken(count), config)
+    assert made_of == "views left out"
+    few = min(count, VIEWS - 8 if acquisition == "step" else VIEWS // 2)
+    assert given.n_angles == few
+    assert wanted.n_angles >= 8
+    ours, theirs = (np.asarray(s.data[:]).mean(0).ravel() for s in (given, wanted))
+    assert abs(np.corrcoef(ours, theirs)[0, 1]) < 0.06
+
+
 def test_more_light_is_no_worse_where_most_views_are_taken(
     scan, files, tmp_path, quick_pictures
 ):
@@ -213,6 +233,28 @@ def test_what_pairs_share_is_said(scan):
     (said,) = doubts(scan, light)
     assert f"{VIEWS} projections at 70 % exposure learn the grain" in said
     assert "from 12" not in said
+
+
+def test_scans_of_few_rows_are_tuned_and_what_was_said_is_in_the_report(
+    scan, tmp_path, quick_pictures
+):
+    wedge = scan.rows(9, 13).replace(angles=scan.angles * 0.6)
+    done, _ = run(wedge, tmp_path, settings(counts=(12,), algorithms=("cgls",)))
+    assert done.rows[1]["settings"]["tuned_on"] == "views left out"
+    (said,) = (text for text in done.warnings if "cover 108 of 180" in text)
+    assert said in done.files["html"].read_text(encoding="utf-8")
+    kept = json.loads(done.files["json"].read_text(encoding="utf-8"))
+    assert said in kept["warnings"]
+
+
+def test_not_a_number_can_be_filled(scan, tmp_path, quick_pictures):
+    values = np.asarray(scan.rows(9, 11).data[:], np.float32)
+    values[3, 1, 20] = np.nan
+    holed = scan.rows(9, 11).replace(data=values)
+    with pytest.raises(ProjectionsError, match="--nonfinite fill"):
+        run(holed, tmp_path / "a", settings(counts=(12,)))
+    done, _ = run(holed, tmp_path / "b", settings(counts=(12,), nonfinite="fill"))
+    assert len(done.rows) == 2
 
 
 def test_a_network_learns_from_short_exposures(scan, tmp_path, quick_pictures):

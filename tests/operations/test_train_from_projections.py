@@ -128,7 +128,10 @@ def test_a_stopped_job_goes_on_with_the_reconstruction_that_it_was_at(
     ("scans", "said"),
     [
         ({"counts": (16, 40)}, ["40 of 64 projections: more than half"]),
-        ({"counts": (16,), "acquisition": "continuous"}, ["16 of 64 projections:"]),
+        (
+            {"counts": (16,), "acquisition": "continuous"},
+            ["16 of 64 projections: all"],
+        ),
         ({"counts": (16, 32)}, []),
         ({"counts": (16, 40), "target_light": "left-out"}, []),
         ({"exposure": (0.9,)}, []),
@@ -271,7 +274,9 @@ def test_the_command_trains_and_restores(
         ("noise2inverse", {"every": [4]}, "leave --every out"),
         ("supervised", {}, "say what to learn from"),
         ("supervised", {"counts": [65]}, "a scan of 65 cannot be made"),
-        ("supervised", {"every": [4, 8], "restore": "x.ome.tif"}, "2 kinds of scans"),
+        ("supervised", {"counts": [64], "target_light": "all"}, "teach nothing"),
+        ("supervised", {"counts": "16,x"}, "numbers with commas"),
+        ("supervised", {"counts": "16,32", "restore": "x.ome.tif"}, "2 kinds of scans"),
         ("noise2void", {}, "does not learn from projections"),
         ("noise2inverse", {"rows": "3,4"}, None),
     ],

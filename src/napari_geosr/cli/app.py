@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 import traceback
@@ -108,15 +109,36 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # ``napari-geosr … | head``
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in _PLACES or error.filename is None:
+            return _our_fault(error, debug)
+        _say(f"{error.filename}: {error.strerror}. Choose another path.", debug)
+        return 2
     except Exception as error:  # noqa: BLE001  # the last line of defence
-        _say(
-            f"Something went wrong inside napari-geosr ({type(error).__name__}: "
-            f"{error}). This is our fault: please report it with the output of the "
-            "same command with --debug.",
-            debug,
-        )
-        return 1
+        return _our_fault(error, debug)
     return int(code or 0)
+
+
+#: What is wrong with a path, and not with this program.
+_PLACES = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
+
+
+def _our_fault(error: Exception, debug: bool) -> int:
+    _say(
+        f"Something went wrong inside napari-geosr ({type(error).__name__}: "
+        f"{error}). This is our fault: please report it with the output of the same "
+        "command with --debug.",
+        debug,
+    )
+    return 1
 
 
 def _sentence(error: CycloptsError, words: Sequence[str]) -> str:

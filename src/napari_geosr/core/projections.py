@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.selection import select
-from napari_geosr.core.turn import arc_degrees, covered_degrees, is_full_turn
+from napari_geosr.core.turn import Arc, arc_degrees, is_full_turn, missing_arcs
 from napari_geosr.core.units import PIXEL, require_unit
 from napari_geosr.core.volume import ArrayLike
 
@@ -47,9 +47,9 @@ class Projections:
         `unit`; needed for fan and cone beam.
     is_line_integrals : bool
         Whether `data` are -log(I / I₀) already.
-    unseen : float
-        Degrees of half a turn that the scan which these views were taken from did not
-        cover, by parallel rays: between few views a missing wedge looks like a step.
+    unseen : tuple of (float, float)
+        Begin and width, in degrees of half a turn, of what the scan that these views
+        are some of did not cover: between few views a missing wedge looks like a step.
     provenance : tuple of mapping
         Records of what was done to get here (`napari_geosr.core.provenance`).
     name : str
@@ -76,7 +76,7 @@ class Projections:
     source_distance: float | None = None
     detector_distance: float | None = None
     is_line_integrals: bool = False
-    unseen: float = 0.0
+    unseen: tuple[Arc, ...] = ()
     provenance: tuple[Mapping[str, Any], ...] = ()
     name: str = "projections"
     source: Path | None = None
@@ -202,11 +202,14 @@ class Projections:
         return arc_degrees(self.angles)
 
     @property
-    def missing_degrees(self) -> float:
-        """Degrees of half a turn that parallel rays did not look along."""
-        if self.geometry != "parallel":
-            return 0.0
-        return max(self.unseen, 180.0 - covered_degrees(self.angles, 180.0))
+    def wedges(self) -> tuple[Arc, ...]:
+        """Begin and width, in degrees of half a turn, of what parallel rays left out.
+
+        Of a scan that is a part of another, as of that one.
+        """
+        if self.geometry != "parallel" or self.unseen:
+            return self.unseen
+        return missing_arcs(self.angles, 180.0)
 
     @property
     def is_full_turn(self) -> bool:
@@ -275,7 +278,7 @@ class Projections:
         return self.replace(
             data=select(self.data, chosen),
             angles=self.angles[chosen],
-            unseen=self.missing_degrees,
+            unseen=self.wedges,
         )
 
 

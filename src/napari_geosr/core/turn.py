@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
 Angles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
+#: Where it begins, and how wide it is, in degrees.
+Arc = tuple[float, float]
 
 #: Angles closer than this, in degrees, are one view taken several times.
 _SAME = 1e-6
@@ -57,6 +61,52 @@ def covered_degrees(angles: Angles, period: float = 360.0) -> float:
     gaps = _gaps(angles, period)
     step = float(np.median(gaps))
     return float(np.where(is_wedge(gaps, step), step, gaps).sum())
+
+
+def missing_arcs(angles: Angles, period: float = 360.0) -> tuple[Arc, ...]:
+    """Pieces that no view looks along, half a step from the views beside them.
+
+    Parameters
+    ----------
+    angles, period
+        As for :func:`covered_degrees`.
+
+    Returns
+    -------
+    tuple of (float, float)
+        Where each begins in the period, and how wide it is, in degrees.
+    """
+    places, _, _ = distinct_angles(angles, period)
+    gaps = _gaps(angles, period)
+    step = float(np.median(gaps))
+    missing = is_wedge(gaps, step)
+    begins = np.mod(places + step / 2, period)
+    return tuple(
+        (float(a), float(b - step))
+        for a, b in zip(begins[missing], gaps[missing], strict=True)
+    )
+
+
+def gaps_between(places: Angles, period: float, missing: Iterable[Arc] = ()) -> Angles:
+    """Degrees from each place to the next, without what is missing.
+
+    Parameters
+    ----------
+    places : ndarray of float, shape (n,)
+        Of `distinct_angles`.
+    missing : iterable of (float, float)
+        As of :func:`missing_arcs` of the scan that the places are some of: between few
+        of them, a missing piece looks like a step. Pieces that are missing in these
+        places alone are left out as well.
+    """
+    gaps = np.diff(places, append=places[0] + period)
+    for begin, width in missing:
+        middle = np.mod(begin + width / 2 - places[0], period) + places[0]
+        at = int(np.searchsorted(places, middle, side="right")) - 1
+        gaps[at] = max(gaps[at] - width, 0.0)
+    step = float(np.median(gaps))
+    found: Angles = np.where(is_wedge(gaps, step), step, gaps)
+    return found
 
 
 def arc_degrees(angles: Angles) -> float:

@@ -179,7 +179,7 @@ def fewer_views(
     _require_neighbours(scan, groups)
     angles = np.array([turned[group].mean() for group in groups])
     means = MeanViews(scan.data, groups, is_logarithm=scan.is_line_integrals)
-    few = scan.replace(data=means, angles=angles, unseen=scan.missing_degrees)
+    few = scan.replace(data=means, angles=angles, unseen=scan.wedges)
     return _noted(few, **kept)
 
 

@@ -101,7 +101,8 @@ def _doubts(scan: Projections, config: ReconstructConfig) -> list[str]:
     """What a person should know before it begins."""
     notes = []
     if scan.geometry == "parallel":
-        covered = min(scan.angular_range, 180.0 - scan.missing_degrees)
+        seen = 180.0 - sum(width for _, width in scan.wedges)
+        covered = min(scan.angular_range, seen)
         notes += _missing(covered, 180.0)
     iterates = "iterations" in type(config.algorithm_config()).model_fields
     if iterates and config.size is not None and config.size < scan.n_columns:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -55,6 +55,8 @@ from napari_geosr.operations.study_setup import (
 )
 from napari_geosr.operations.study_store import StudyStore
 from napari_geosr.operations.study_taken import Taken, all_taken, take
+
+_T = TypeVar("_T")
 
 __all__ = ["CellDone", "Studied", "StudyConfig", "study", "study_steps"]
 
@@ -149,21 +151,40 @@ def _begun_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
     """Fill the folder of a study: ``ResultReady(Studied)``."""
+    said: list[str] = []
+    whole = _whole_steps(scan, config, store, shape, reference, mask, should_stop)
     try:
-        bench, judge, first = yield from _whole_steps(
-            scan, config, store, shape, reference, mask, should_stop
-        )
+        bench, judge, first = yield from _noting(whole, said)
     except (ConfigError, ProjectionsError, VolumeError):
         store.leave_nothing()
         raise
     rows = [first]
-    rows += yield from _cells_steps(bench, judge, store, should_stop)
+    cells = _cells_steps(bench, judge, store, should_stop)
+    rows += yield from _noting(cells, said)
     if not any("failed" in row for row in rows):
         shutil.rmtree(bench.folder, ignore_errors=True)
     yield StageStarted(message="Writing the report")
     yield ResultReady(
-        result=store.finish(rows, bench, own_figures(judge.report), reference)
+        result=store.finish(rows, bench, own_figures(judge.report), reference, said)
     )
+
+
+def _noting(
+    steps: Generator[Step, None, _T], said: list[str]
+) -> Generator[Step, None, _T]:
+    """Pass steps on, and note what they warn of."""
+    try:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                result: _T = end.value
+                return result
+            if isinstance(step, Warned) and step.message not in said:
+                said.append(step.message)
+            yield step
+    finally:
+        steps.close()
 
 
 def _whole_steps(

@@ -71,7 +71,8 @@ class Bench:
     judged : (int, int)
         Rows that are measured: first, and the row after the last.
     taught : (int, int) or None
-        Rows that networks are trained on and settings are chosen on.
+        Rows that networks are trained on and settings are chosen on; None where there
+        are too few.
     folder : Path
         For what is kept only until a number of projections is done with.
     models : Path
@@ -217,7 +218,7 @@ class Cell:
         self, candidates: Sequence[Mapping[str, Any]]
     ) -> list[Mapping[str, Any]]:
         """Settings that the study chooses from: nobody gave them."""
-        if not self.bench.config.tune or self.bench.taught is None:
+        if not self.bench.config.tune:
             return []
         given = self.options.keys()
         return [settings for settings in candidates if not given & settings.keys()]
@@ -233,8 +234,8 @@ class Cell:
         Parameters
         ----------
         candidates : sequence of mapping
-            Settings, ascending, of which one is chosen in some of the rows that
-            networks are trained on; see `napari_geosr.operations.study_tuning`.
+            Settings, ascending, of which one is chosen; see
+            `napari_geosr.operations.study_tuning`.
         """
         bench, scan = self.bench, self.scan()
         settings, tuned_on = self.options, {}

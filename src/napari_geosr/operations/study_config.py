@@ -14,7 +14,7 @@ from napari_geosr.operations.projection_inputs import AxisColumn
 from napari_geosr.operations.study_algorithms import ALGORITHMS, checked_options
 from napari_geosr.operations.training_scans import CountsPerPhoton, Parts
 from napari_geosr.tomography.filters import FilterName
-from napari_geosr.tomography.preparation_config import StripeRemoval
+from napari_geosr.tomography.preparation_config import NotFinite, StripeRemoval
 
 #: What changes nothing that was computed: figures are made anew from finished cells.
 _LATE = (
@@ -118,12 +118,13 @@ class StudyConfig(Config):
         "ramp", title="Filter", description="Of filtered back-projections."
     )
     stripes: StripeRemoval = "none"
+    nonfinite: NotFinite = "refuse"
     centre: AxisColumn = "auto"
     tune: bool = Field(
         True,
         title="Tune",
-        description="Choose the settings of classical algorithms by their error in "
-        "some of the rows that others are trained on.",
+        description="Choose the settings of classical algorithms by what they make of "
+        "views that are left out.",
     )
     options: dict[str, dict[str, Any]] = Field(
         default_factory=dict,

@@ -19,7 +19,6 @@ from napari_geosr.operations.study_figures import (
     volumes_png,
 )
 from napari_geosr.operations.study_judge import VOLUMES_PER_DECADE
-from napari_geosr.operations.study_setup import doubts
 from napari_geosr.operations.study_taken import Taken, all_taken, share_text
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def write_report(
         *_volumes(done, names, themes),
         "<h2>Figures</h2>",
         _table(_HEAD, [_cells(row) for row in done.rows]),
-        *_said(scan, config),
+        *_said(done),
         *_settings(done.rows),
         "<h2>Saved</h2>",
         _table(_SAVED, _saved(done, scan)),
@@ -133,11 +132,10 @@ def _volumes(done: Studied, names: Sequence[str], themes: Sequence[Theme]) -> li
     ]
 
 
-def _said(scan: Projections, config: StudyConfig) -> list[str]:
+def _said(done: Studied) -> list[str]:
     """What a person should bear in mind of these figures."""
-    said = doubts(scan, config)
-    items = "".join(f"<li>{escape(text)}</li>" for text in said)
-    return [f"<ul>{items}</ul>"] if said else []
+    items = "".join(f"<li>{escape(text)}</li>" for text in done.warnings)
+    return [f"<ul>{items}</ul>"] if items else []
 
 
 def _settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:

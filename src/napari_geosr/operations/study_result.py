@@ -36,6 +36,8 @@ class Studied:
         the right porosity; None where none do.
     files : dict of Path
         ``csv``, ``json``, ``html``.
+    warnings : tuple of str
+        What is to be borne in mind.
     """
 
     rows: list[dict[str, Any]]
@@ -44,3 +46,4 @@ class Studied:
     fewest: dict[str, int | None]
     least: dict[str, dict[str, float] | None]
     files: dict[str, Path]
+    warnings: tuple[str, ...] = ()

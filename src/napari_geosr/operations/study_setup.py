@@ -48,9 +48,10 @@ def check_study(scan: Projections, config: StudyConfig) -> None:
     check_taken(scan, config)
     learned = [name for name in config.algorithms if module_of(name).LEARNS]
     if learned and scan.n_rows < _LEAST_ROWS:
+        rows = "1 row" if scan.n_rows == 1 else f"{scan.n_rows} rows"
         raise ConfigError(
-            f"{scan.title} has {scan.n_rows} rows: one half of {_LEAST_ROWS} or more "
-            f"is needed to train on. Leave {', '.join(learned)} out (--algorithms)."
+            f"{scan.title} has {rows}: one half of {_LEAST_ROWS} or more is needed to "
+            f"train on. Leave {', '.join(learned)} out (--algorithms)."
         )
 
 
@@ -147,6 +148,7 @@ def bench_steps(
     wanted = ReconstructConfig.create(
         filter=config.filter,
         stripes=config.stripes,
+        nonfinite=config.nonfinite,
         centre=config.centre,
         size=shape[1],
         device=config.device,

@@ -245,6 +245,7 @@ class StudyStore:
         bench: Bench,
         reference: Mapping[str, Any],
         truth: Volume | None,
+        warnings: Sequence[str] = (),
     ) -> Studied:
         """Write table, JSON and report."""
         from napari_geosr.operations.study_report import write_report
@@ -265,6 +266,7 @@ class StudyStore:
             fewest=fewest(rows, taken, scan.n_angles),
             least=least(rows, taken, scan.n_angles),
             files=dict(self.files),
+            warnings=tuple(warnings),
         )
         self._write_json(
             {
@@ -274,6 +276,7 @@ class StudyStore:
                 "savings": done.savings,
                 "fewest": done.fewest,
                 "least": done.least,
+                "warnings": list(done.warnings),
             }
         )
         atomic.write_text(self.files["csv"], table_text(rows), overwrite=True)

@@ -191,15 +191,20 @@ def to_tune_on(scan: Projections, taken: Taken, config: StudyConfig) -> Lesson:
     Of one object with independent noise: noise that both share would be called right,
     and the settings that keep it the best. So the second scan has the views that were
     left out or, where there are hardly any, the photons of shorter exposures that were.
-    Where neither is there, each has half of the photons; where there are no counts, the
-    second is the whole scan.
+    Where neither is there, each has half of the photons; where there are no counts,
+    some views of those taken are left out to compare with.
     """
     source = take(scan, taken, config)[0]
-    step = config.acquisition == "step"
-    if step and scan.n_angles - taken.projections >= _LEAST_VIEWS:
+    n, step = scan.n_angles, config.acquisition == "step"
+    if step and n - taken.projections >= _LEAST_VIEWS:
         return Lesson(source, other_views(scan, taken.projections), _VIEWS)
+    if why_no_counts(scan) and step:
+        fewer = max(n - _LEAST_VIEWS, n // 2)
+        return Lesson(fewer_views(scan, fewer), other_views(scan, fewer), _VIEWS)
     if why_no_counts(scan):
-        return Lesson(source, scan, _WHOLE)
+        half, other = scan.every(2), scan.every(2, 1)
+        count = min(taken.projections, half.n_angles)
+        return Lesson(fewer_views(half, count, config.acquisition), other, _VIEWS)
     if _share(scan, taken, config) < 1:
         return Lesson(source, _exposed(scan, taken, config, rest=True)[0], _LIGHT)
     half, other = (_thinned(scan, 0.5, config, rest=rest) for rest in (False, True))

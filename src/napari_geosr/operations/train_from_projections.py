@@ -221,10 +221,15 @@ def _shared(
     ]
     if not much:
         return ""
+    remedy = "share the light out (--target-light left-out)"
+    if why_no_counts(scan):
+        remedy = "learn without pairs (noise2inverse)"
+    what = "all" if every else "more than half"
+    fewer = "Take them step by step" if every else "Take fewer (--counts)"
     return (
-        f"{', '.join(much)}: more than half of what the target shows was counted in "
-        "the same views, and noise that both share is learned as if it were the "
-        "object. Take fewer (--counts), or learn without pairs (noise2inverse)."
+        f"{', '.join(much)}: {what} of what the target shows was measured in the same "
+        "views, and noise that both share is learned as if it were the object. "
+        f"{fewer}, or {remedy}."
     )
 
 
@@ -341,10 +346,15 @@ def _restore_steps(
 
 def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     """What a network shall be given, each beside what it shall make of it."""
-    whole = ScanPart("whole", f"the whole scan ({scan.n_angles} projections)", scan)
     counts = [-(-scan.n_angles // k) for k in config.every]
     counts += [n for n in config.counts if n not in counts]
     is_shared_out = config.target_light == "left-out" and not why_no_counts(scan)
+    if scan.n_angles in counts and not is_shared_out:
+        raise ConfigError(
+            f"{scan.title} has {scan.n_angles} projections: all of them against all "
+            "teach nothing. Take fewer (--counts, --every)."
+        )
+    whole = ScanPart("whole", f"the whole scan ({scan.n_angles} projections)", scan)
     found = []
     for count in counts:
         few = fewer_views(scan, count, config.acquisition)

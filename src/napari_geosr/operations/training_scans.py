@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from pydantic import BeforeValidator, Field, field_validator
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.operations.inputs import numbers_from
 from napari_geosr.operations.projection_inputs import (
     AngleRange,
     AnglesOf,
@@ -217,6 +218,16 @@ class ScansConfig(ProjectionsConfig):
     overwrite: Annotated[bool, Parameter(name="--overwrite-restored", negative="")] = (
         Field(False, title="Overwrite", description="Replace the restored file.")
     )
+
+    @field_validator("every", "counts", mode="before")
+    @classmethod
+    def _read_counts(cls, value: Any) -> Any:
+        return numbers_from(value, int, "50,100")
+
+    @field_validator("exposure", mode="before")
+    @classmethod
+    def _read_exposure(cls, value: Any) -> Any:
+        return numbers_from(value, float, "0.3,0.1")
 
     @field_validator("every", "counts")
     @classmethod

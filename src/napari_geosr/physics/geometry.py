@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.core.turn import Arc
 
 if TYPE_CHECKING:
     from napari_geosr.physics.rays import Rays
@@ -41,9 +42,9 @@ class ParallelGeometry:
         Edge N of the slices in voxels; by default `n_columns`.
     pixel_size : float
         Width of a detector column. Line integrals are in units of it.
-    unseen : float
-        Degrees of half a turn that are known to be missing, where few angles do not
-        tell.
+    unseen : tuple of (float, float)
+        Begin and width, in degrees of half a turn, of what is known to be missing, as
+        few angles do not tell.
     """
 
     angles: FloatArray
@@ -51,7 +52,7 @@ class ParallelGeometry:
     centre: float = field(default=math.nan)
     size: int = 0
     pixel_size: float = 1.0
-    unseen: float = field(default=0.0, kw_only=True)
+    unseen: tuple[Arc, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         angles = np.array(self.angles, np.float64)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.turn import distinct_angles, is_wedge
+from napari_geosr.core.turn import Arc, distinct_angles, gaps_between
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +77,7 @@ def filter_rows(
     return filtered
 
 
-def angle_weights(angles: Floats, unseen: float = 0.0) -> Floats:
+def angle_weights(angles: Floats, unseen: Iterable[Arc] = ()) -> Floats:
     """How much of half a turn each projection of parallel rays stands for, in radians.
 
     Half the gap to both neighbours, so angles may be uneven, in any order, and over
@@ -87,17 +88,12 @@ def angle_weights(angles: Floats, unseen: float = 0.0) -> Floats:
     ----------
     angles : ndarray of shape (n_angles,)
         In degrees.
-    unseen : float
-        Degrees that are known to be missing: the widest gap is wider by as much, even
-        where it is not wide enough beside the others to tell.
+    unseen : iterable of (float, float)
+        Begin and width, in degrees, of what is known to be missing, even where gaps
+        are not wide enough to tell.
     """
     places, inverse, counts = distinct_angles(angles, 180.0)
-    gaps = np.diff(places, append=places[0] + 180.0)
-    step = float(np.median(gaps))
-    missing = is_wedge(gaps, step)
-    if unseen > 0 and not missing.any() and gaps.max() >= unseen:
-        gaps[gaps.argmax()] -= unseen
-    gaps = np.where(missing, step, gaps)
+    gaps = gaps_between(places, 180.0, unseen)
     share = np.deg2rad((gaps + np.roll(gaps, 1)) / 2)
     weights: Floats = (share / counts)[inverse]
     return weights

@@ -16,6 +16,13 @@ StripeRemoval = Annotated[
         "columns that do not answer and wide ones; all: every kind.",
     ),
 ]
+NotFinite = Annotated[
+    Literal["refuse", "fill"],
+    Field(
+        title="NaN in projections",
+        description="Refuse: stop with a message; fill: interpolate between columns.",
+    ),
+]
 Zingers = Annotated[
     float,
     Field(
@@ -64,11 +71,7 @@ class PreparationConfig(Config):
         "the largest number that the file's integers can hold.",
     )
 
-    nonfinite: Literal["refuse", "fill"] = Field(
-        default="refuse",
-        title="NaN in projections",
-        description="Refuse: stop with a message; fill: interpolate between columns.",
-    )
+    nonfinite: NotFinite = "refuse"
 
     zingers: Zingers = 0.0
 

@@ -251,7 +251,7 @@ class Prepared:
                 f"{self.projections.title}: its projections hold NaN or infinite "
                 f"values ({np.count_nonzero(bad)} in the rows looked at, the first in "
                 f"projection {angle}, row {start + row}, column {column}). Repair "
-                "them, or reconstruct with --nonfinite fill, which interpolates them."
+                "them, or fill them (--nonfinite fill), which interpolates them."
             )
         by_row: npt.NDArray[np.bool_] = bad.transpose(1, 0, 2)
         return by_row
