@@ -403,11 +403,11 @@ def test_a_study_of_an_earlier_release_is_gone_on_with(scan, tmp_path):
     run(scan, tmp_path, settings(counts=(8,)))
     file = tmp_path / "study.json"
     kept = json.loads(file.read_text(encoding="utf-8"))
-    for name in ("scan", "splits"):
+    for name in ("scan", "light"):
         del kept["essential"][name]
     file.write_text(json.dumps(kept), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"other settings \(splits\)"):
-        run(scan, tmp_path, settings(counts=(8,), splits=8))
+    with pytest.raises(ConfigError, match=r"other settings \(light\)"):
+        run(scan, tmp_path, settings(counts=(8,), light="all"))
     with pytest.raises(ConfigError, match="another input"):
         run(scan.replace(source=None), tmp_path, settings(counts=(8,)))
     result, _ = run(scan, tmp_path, settings(counts=(8, 12)))

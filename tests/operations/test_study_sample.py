@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.steps import Step, Warned, never_stop
+from napari_geosr.core.steps import ResultReady, Step, Warned, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.hull import hull_area
 from napari_geosr.operations.study_config import StudyConfig
-from napari_geosr.operations.study_reference import _sample_steps
+from napari_geosr.operations.study_reference import sample_steps
 
 N, ROWS = 64, 24
 AXIS = np.arange(N) - (N - 1) / 2
@@ -27,13 +31,16 @@ def found(
     grey = solid + rng.normal(0, noise, solid.shape)
     volume = Volume(grey.astype(np.float32), "ZYX", (1.0,) * 3, "µm", name="full")
     config = StudyConfig.create(sample=sample, counts=[10])
-    steps = _sample_steps(volume, config, never_stop)
-    said: list[Step] = []
-    while True:
-        try:
-            said.append(next(steps))
-        except StopIteration as end:
-            return end.value, [s.message for s in said if isinstance(s, Warned)]
+    bench: Any = SimpleNamespace(config=config, mask=None, size=N)
+
+    def slices() -> Generator[Step, None, Volume]:
+        yield from ()
+        return volume
+
+    steps = list(sample_steps(bench, (0, ROWS), slices, never_stop))
+    said = [step.message for step in steps if isinstance(step, Warned)]
+    assert isinstance(steps[-1], ResultReady)
+    return steps[-1].result, said
 
 
 def ball(radius: float, z: float, y: float, x: float) -> npt.NDArray[np.bool_]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,12 @@ from napari_geosr.operations import study_figures, study_report
 from napari_geosr.operations.projection_pairs import other_views
 from napari_geosr.operations.reconstruct import reconstruct
 from napari_geosr.operations.simulate import simulate
-from napari_geosr.operations.study import StudyConfig, study_steps
+from napari_geosr.operations.study import (
+    StudyConfig,
+    _is_of_another_lesson,
+    study_steps,
+)
+from napari_geosr.operations.study_cells import Cell
 from napari_geosr.operations.study_savings import computing, fewest, least, savings
 from napari_geosr.operations.study_setup import doubts
 from napari_geosr.operations.study_taken import (
@@ -198,9 +204,9 @@ def test_without_counts_views_are_left_out_to_tune_on(count, acquisition):
     config = settings(counts=(count,), acquisition=acquisition)
     given, wanted, made_of = to_tune_on(scan, Taken(count), config)
     assert made_of == "views left out"
-    few = min(count, VIEWS - 8 if acquisition == "step" else VIEWS // 2)
+    few = min(count, 36 if acquisition == "step" else VIEWS // 2)
     assert given.n_angles == few
-    assert wanted.n_angles >= 8
+    assert wanted.n_angles >= VIEWS // 4
     ours, theirs = (np.asarray(s.data[:]).mean(0).ravel() for s in (given, wanted))
     assert abs(np.corrcoef(ours, theirs)[0, 1]) < 0.06
 
@@ -233,6 +239,25 @@ def test_what_pairs_share_is_said(scan):
     (said,) = doubts(scan, light)
     assert f"{VIEWS} projections at 70 % exposure learn the grain" in said
     assert "from 12" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "settings_kept", "again"),
+    [
+        ("fbp", {}, False),
+        ("cgls", {"iterations": 10}, True),  # chosen by an earlier release
+        ("cgls", {"iterations": 10, "tuned_on": "views left out"}, False),
+        ("msdnet", {"method": "supervised"}, True),
+        ("msdnet", {"method": "supervised", "learned_from": "light left out"}, False),
+        ("noise2inverse", {"method": "noise2inverse"}, True),  # of four parts
+        ("noise2inverse", {"method": "noise2inverse", "parts": 2}, False),
+        ("noise2inverse", {"method": "noise2inverse", "parts": 3}, True),
+    ],
+)
+def test_which_cells_are_made_again(name, settings_kept, again):
+    bench = SimpleNamespace(config=settings(counts=(12,)))
+    cell = Cell(bench, Taken(12), name)
+    assert _is_of_another_lesson({"settings": settings_kept}, cell) is again
 
 
 def test_scans_of_few_rows_are_tuned_and_what_was_said_is_in_the_report(

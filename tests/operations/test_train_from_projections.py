@@ -154,6 +154,14 @@ def test_pairs_that_share_most_of_their_noise_are_said(noisy, tmp_path, scans, s
     assert len(ours) == len(said)
 
 
+def test_a_second_scan_shares_no_noise(noisy: Any, tmp_path: Path) -> None:
+    job = make(noisy, "supervised", {"short": noisy.path, "target_light": "all"})
+    steps = train_from_projections_steps(job, tmp_path)
+    first = [step for step, _ in zip(steps, range(3), strict=False)]
+    steps.close()
+    assert not any("both share" in str(step) for step in first)
+
+
 def test_other_projections_under_the_same_name_are_refused(
     noisy: Any, tmp_path: Path
 ) -> None:

@@ -91,6 +91,17 @@ class ScanPair:
         return self.source if self.restored is None else self.restored
 
 
+def number_of_parts(n_views: int, wanted: int | Literal["auto"]) -> int:
+    """How many parts views are shared out to.
+
+    By themselves two to four, of 50 views or more from three on. More parts leave each
+    more streaks, which are taken for noise as well, until little is left to learn.
+    """
+    if not isinstance(wanted, str):
+        return wanted
+    return min(max(n_views // _VIEWS_OF_A_PART, 2), _MOST_PARTS)
+
+
 def splits(
     scan: Projections, k: int | Literal["auto"], *, joined: bool = False
 ) -> list[ScanPart]:
@@ -102,8 +113,7 @@ def splits(
     Parameters
     ----------
     k : int or "auto"
-        "auto": of some 50 views each, two to four. More parts leave each more streaks,
-        which are taken for noise as well, until little of the object is left to learn.
+        See :func:`number_of_parts`.
     joined : bool
         Opposite views complete each other, as the axis is off the middle: views around
         the whole turn are shared out.
@@ -113,9 +123,7 @@ def splits(
     ProjectionsError
         If a part would have fewer than two views.
     """
-    if isinstance(k, str):
-        fitting: int = min(max(scan.n_angles // _VIEWS_OF_A_PART, 2), _MOST_PARTS)
-        k = fitting
+    k = number_of_parts(scan.n_angles, k)
     if k < 2 or scan.n_angles < 2 * k:
         most = scan.n_angles // 2
         remedy = (
@@ -199,6 +207,7 @@ def light_left_over(
     count: int,
     acquisition: Acquisition = "step",
     *,
+    rest: Projections | None = None,
     seed: int = 0,
     counts_per_photon: float | Literal["auto"] = "auto",
 ) -> Projections:
@@ -213,6 +222,8 @@ def light_left_over(
     ----------
     share, seed, counts_per_photon
         As for :func:`thinned`.
+    rest : Projections, optional
+        What that gives of the photons left out, where it is there already.
     count, acquisition
         As for :func:`fewer_views`; in a continuous scan light was taken of all views.
 
@@ -221,9 +232,10 @@ def light_left_over(
     ProjectionsError
         If the values are no counts.
     """
-    rest = thinned(
-        scan, share, rest=True, seed=seed, counts_per_photon=counts_per_photon
-    )
+    if rest is None:
+        rest = thinned(
+            scan, share, rest=True, seed=seed, counts_per_photon=counts_per_photon
+        )
     taken = np.arange(scan.n_angles)
     if acquisition == "step":
         taken = _spread_views(scan, count)

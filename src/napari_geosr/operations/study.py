@@ -33,6 +33,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.projection_pairs import number_of_parts
 from napari_geosr.operations.reconstruct import open_projections
 from napari_geosr.operations.reconstruct_continued import StillWrittenError
 from napari_geosr.operations.study_algorithms import module_of
@@ -151,26 +152,25 @@ def _begun_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
     """Fill the folder of a study: ``ResultReady(Studied)``."""
-    said: list[str] = []
     whole = _whole_steps(scan, config, store, shape, reference, mask, should_stop)
     try:
-        bench, judge, first = yield from _noting(whole, said)
+        bench, judge, first = yield from _noting(whole, store)
     except (ConfigError, ProjectionsError, VolumeError):
         store.leave_nothing()
         raise
     rows = [first]
     cells = _cells_steps(bench, judge, store, should_stop)
-    rows += yield from _noting(cells, said)
+    rows += yield from _noting(cells, store)
     if not any("failed" in row for row in rows):
         shutil.rmtree(bench.folder, ignore_errors=True)
     yield StageStarted(message="Writing the report")
     yield ResultReady(
-        result=store.finish(rows, bench, own_figures(judge.report), reference, said)
+        result=store.finish(rows, bench, own_figures(judge.report), reference)
     )
 
 
 def _noting(
-    steps: Generator[Step, None, _T], said: list[str]
+    steps: Generator[Step, None, _T], store: StudyStore
 ) -> Generator[Step, None, _T]:
     """Pass steps on, and note what they warn of."""
     try:
@@ -180,8 +180,8 @@ def _noting(
             except StopIteration as end:
                 result: _T = end.value
                 return result
-            if isinstance(step, Warned) and step.message not in said:
-                said.append(step.message)
+            if isinstance(step, Warned):
+                store.say(step.message)
             yield step
     finally:
         steps.close()
@@ -268,15 +268,22 @@ def _cells_steps(
 
 
 def _is_of_another_lesson(row: dict[str, Any], cell: Cell) -> bool:
-    """Whether it was made by an earlier release, of pairs that share noise.
+    """Whether a network learned from other parts of the projections than asked for.
 
-    Or its settings were chosen by a reconstruction that is blurred itself.
+    Or it was made by an earlier release, of pairs that share noise, or with settings
+    that were chosen by a reconstruction that is blurred itself.
     """
     settings = row.get("settings") or {}
-    if "failed" in row or settings.keys() & {"learned_from", "tuned_on"}:
+    if "failed" in row:
+        return False
+    if settings.get("method") == "noise2inverse":
+        # Which did not say so had four.
+        wanted = number_of_parts(cell.taken.projections, cell.bench.config.splits)
+        return bool(settings.get("parts", 4) != wanted)
+    if settings.keys() & {"learned_from", "tuned_on"}:
         return False
     if "method" in settings:
-        return bool(settings["method"] != "noise2inverse")
+        return True
     candidates = getattr(module_of(cell.name), "CANDIDATES", ())
     return bool(cell.left_open(candidates))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -245,9 +247,12 @@ class Cell:
 
             chosen, made_of = yield from tuned_steps(self, algorithm, left, should_stop)
             settings, tuned_on = {**chosen, **settings}, {"tuned_on": made_of}
-        path = self.folder / f"{self.name}.ome.tif"
-        if algorithm == "fbp" and not settings:
-            path = self.folder / "few-judged.ome.tif"
+        path = self.folder / "few-judged.ome.tif"
+        if algorithm != "fbp" or settings:
+            # What was left by a study with other settings is not taken for this one's.
+            text = json.dumps(settings, sort_keys=True)
+            digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+            path = self.folder / f"{self.name}-{digest}.ome.tif"
         path, seconds = yield from bench.kept_steps(
             scan,
             bench.judged,

@@ -27,6 +27,7 @@ _LATE = (
     "computer_kilowatts",
     "kilograms_per_kilowatt_hour",
     "tolerance",
+    "splits",
     "device",
     "threads",
     "memory",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def judge_steps(
         truth = np.asarray(one_volume(reference).data[rows], np.float32)
         against = full.replace(data=truth, name=reference.name)
     sample: Mask | None = yield from relay(
-        sample_steps(bench, against, bench.judged, should_stop)
+        sample_steps(bench, bench.judged, lambda: _there(against), should_stop)
     )
     if bench.mask is not None and sample is not None and not sample.any():
         first, stop = bench.judged
@@ -56,7 +56,10 @@ def judge_steps(
 
 
 def sample_steps(
-    bench: Bench, volume: Volume, rows: Rows, should_stop: ShouldStop
+    bench: Bench,
+    rows: Rows,
+    slices: Callable[[], Generator[Step, None, Volume]],
+    should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
     """Where the sample is in rows of a study: ``ResultReady(Mask | None)``.
 
@@ -64,24 +67,35 @@ def sample_steps(
 
     Parameters
     ----------
-    volume : Volume
-        These rows, to find it in where no mask was given.
+    slices : callable
+        Gives these rows, to find it in where neither a mask nor a place was given.
     """
-    n = volume.shape[-1]
-    axis = np.arange(n) - (n - 1) / 2
-    circle = np.hypot(axis[:, None], axis[None, :]) <= n / 2 - 1
     sample: Mask | None = None
     if bench.mask is not None:
         sample = np.asarray(one_volume(bench.mask).data[slice(*rows)]) != 0
     elif bench.config.sample == "circle":
-        sample = np.broadcast_to(circle, volume.shape)
+        shape = rows[1] - rows[0], bench.size, bench.size
+        sample = np.broadcast_to(circle(bench.size), shape)
     elif bench.config.sample == "auto":
-        sample = yield from _found_steps(volume, circle, bench.config, should_stop)
+        volume = yield from slices()
+        sample = yield from _found_steps(volume, bench.config, should_stop)
     yield ResultReady(result=sample)
 
 
+def circle(n: int) -> Mask:
+    """What all projections see of a slice of `n` × `n` voxels."""
+    axis = np.arange(n) - (n - 1) / 2
+    inside: Mask = np.hypot(axis[:, None], axis[None, :]) <= n / 2 - 1
+    return inside
+
+
+def _there(volume: Volume) -> Generator[Step, None, Volume]:
+    yield from ()
+    return volume
+
+
 def _found_steps(
-    volume: Volume, circle: Mask, config: StudyConfig, should_stop: ShouldStop
+    volume: Volume, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, Mask]:
     """Where pores are looked for, in all reconstructions alike."""
     from napari_geosr.measure.envelope import envelope_steps
@@ -91,10 +105,11 @@ def _found_steps(
         reference_steps(volume, None, config, should_stop)
     )
     solid = ~pore_mask(np.asarray(volume.data), found.report.threshold, None, config)
-    solid &= circle
+    seen = circle(volume.shape[-1])
+    solid &= seen
     steps = envelope_steps(solid, 5, name=volume.name, should_stop=should_stop)
     envelope: Mask = yield from relay(steps)
-    inside: Mask = envelope & circle
+    inside: Mask = envelope & seen
     left_out = left_out_of_hull(inside, lambda z: solid[z])
     pores = int(np.count_nonzero(inside & ~solid))
     porosity = pores / max(1, int(np.count_nonzero(inside)))

@@ -322,8 +322,7 @@ def _how(done: Studied, config: StudyConfig, scan: Projections) -> str:
         shorter = (
             ' "100 at 10 %" are 100 projections with a tenth of the exposure each: of '
             "the photons that were counted a tenth is kept, at random, which is what a "
-            "shorter exposure counts. Networks learn, and classical settings are "
-            "chosen, on the photons left out."
+            "shorter exposure counts. Networks learn from the photons left out."
         )
         if not done.reference["is_truth"]:
             shorter += " They are part of the reference as well, which flatters them."

@@ -103,40 +103,61 @@ class StudyStore:
 
         Until :meth:`let_go`, no other process can begin it.
         """
-        if self.folder.exists() and not self.folder.is_dir():
-            raise FileError(f"{self.folder} is a file, not a folder. Choose another.")
-        essential = {
+        with atomic.explained(self.files["json"]):
+            if self.folder.exists() and not self.folder.is_dir():
+                raise FileError(
+                    f"{self.folder} is a file, not a folder. Choose another."
+                )
+            self._made_folder = not self.folder.exists()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._hold()
+        self._essential = {
             **essential,
             "inputs": _checksums(record),
             "scan": identity_of(record["inputs"]["projections"]),
         }
+        self._record = record
+        try:
+            self._check(overwrite)
+        except (ConfigError, FileError):
+            self.let_go()
+            self._remove_folder()
+            raise
+        with atomic.explained(self.files["json"]):
+            if overwrite and self._is_new:
+                for path in self._own:
+                    shutil.rmtree(path, ignore_errors=True)
+            if self._is_new:  # first: the folders are known to be a study's by it
+                self._write_json({"rows": []})
+            self.cells.mkdir(exist_ok=True)
+            self.work.mkdir(exist_ok=True)
+
+    @property
+    def _own(self) -> tuple[Path, ...]:
+        return self.cells, self.models, self.work
+
+    def _check(self, overwrite: bool) -> None:
+        """Refuse a folder of something else; say whether the study is new."""
         before = self._before()
-        own = (self.cells, self.models, self.work)
-        taken = [path.name for path in own if path.exists()]
+        taken = [path.name for path in self._own if path.exists()]
         if before is None and taken:
             raise FileError(
                 f"{self.folder} holds {' and '.join(taken)}, but no study: a study has "
                 "folders of these names itself. Choose another folder."
             )
-        changed = [] if before is None else _changed(before, essential)
+        changed = [] if before is None else _changed(before, self._essential)
         if changed and not overwrite:
             raise ConfigError(
                 f"{self.folder} holds a study with {' and '.join(changed)}. Choose "
                 "another folder, or allow overwriting (--overwrite)."
             )
         self._is_new = before is None or bool(changed)
-        self._made_folder = not self.folder.exists()
-        self._record, self._essential = record, essential
-        with atomic.explained(self.files["json"]):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._hold()
-            if overwrite and self._is_new:
-                for path in own:
-                    shutil.rmtree(path, ignore_errors=True)
-            if self._is_new:  # first: the folders are known to be a study's by it
-                self._write_json({"rows": []})
-            self.cells.mkdir(exist_ok=True)
-            self.work.mkdir(exist_ok=True)
+
+    def _remove_folder(self) -> None:
+        """Remove an empty folder that was made for this study."""
+        if self._made_folder:
+            with suppress(OSError):
+                self.folder.rmdir()
 
     def _hold(self) -> None:
         from filelock import Timeout
@@ -151,7 +172,9 @@ class StudyStore:
 
     def let_go(self) -> None:
         """Let others go on with the study."""
-        self._lock.release()
+        if self._lock.is_locked:
+            self._lock.release()
+            atomic.remove(self.folder / _LOCK_FILE)
 
     @cached_property
     def _lock(self) -> FileLock:
@@ -164,13 +187,11 @@ class StudyStore:
         """Remove what a study left that failed before it had anything to keep."""
         if not self._is_new or any(self.cells.glob("*.json")):
             return
-        for path in (self.cells, self.models, self.work):
+        for path in self._own:
             shutil.rmtree(path, ignore_errors=True)
         atomic.remove(self.files["json"])
-        atomic.remove(self.folder / _LOCK_FILE)
-        if self._made_folder:
-            with suppress(OSError):
-                self.folder.rmdir()
+        self.let_go()
+        self._remove_folder()
 
     def _before(self) -> dict[str, Any] | None:
         """What the study in the folder depends on; None if there is none."""
@@ -239,13 +260,31 @@ class StudyStore:
         """Pictures of what others are compared with."""
         return self.pictures(*_REFERENCE)
 
+    @property
+    def said(self) -> list[str]:
+        """What was warned of in this study, by earlier runs as well."""
+        try:
+            return self._said.read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+
+    def say(self, message: str) -> None:
+        """Note a warning; each is kept once."""
+        line, before = " ".join(message.split()), self.said
+        if line not in before:
+            text = "\n".join([*before, line])
+            atomic.write_text(self._said, text + "\n", overwrite=True)
+
+    @property
+    def _said(self) -> Path:
+        return self.cells / "warnings.txt"
+
     def finish(
         self,
         rows: Sequence[dict[str, Any]],
         bench: Bench,
         reference: Mapping[str, Any],
         truth: Volume | None,
-        warnings: Sequence[str] = (),
     ) -> Studied:
         """Write table, JSON and report."""
         from napari_geosr.operations.study_report import write_report
@@ -266,7 +305,7 @@ class StudyStore:
             fewest=fewest(rows, taken, scan.n_angles),
             least=least(rows, taken, scan.n_angles),
             files=dict(self.files),
-            warnings=tuple(warnings),
+            warnings=tuple(self.said),
         )
         self._write_json(
             {

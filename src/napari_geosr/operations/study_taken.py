@@ -18,9 +18,6 @@ from napari_geosr.operations.projection_pairs import (
 )
 from napari_geosr.operations.study_config import StudyConfig
 
-#: Views that tell how good settings are, at least.
-_LEAST_VIEWS = 8
-
 
 @dataclass(frozen=True)
 class Taken:
@@ -190,26 +187,22 @@ def to_tune_on(scan: Projections, taken: Taken, config: StudyConfig) -> Lesson:
 
     Of one object with independent noise: noise that both share would be called right,
     and the settings that keep it the best. So the second scan has the views that were
-    left out or, where there are hardly any, the photons of shorter exposures that were.
-    Where neither is there, each has half of the photons; where there are no counts,
-    some views of those taken are left out to compare with.
+    left out, or the photons of shorter exposures. Where few views were left out, which
+    would tell of coarse structure more than of fine, photons are left out, as for
+    networks; where there are no counts, some views of those taken are.
     """
-    source = take(scan, taken, config)[0]
     n, step = scan.n_angles, config.acquisition == "step"
-    if step and n - taken.projections >= _LEAST_VIEWS:
+    if step and 2 * taken.projections <= n:
+        source = take(scan, taken, config)[0]
         return Lesson(source, other_views(scan, taken.projections), _VIEWS)
-    if why_no_counts(scan) and step:
-        fewer = max(n - _LEAST_VIEWS, n // 2)
+    if not why_no_counts(scan):
+        return to_learn_on(scan, taken, config)
+    if step:
+        fewer = max(min(taken.projections, n - n // 4), 2)
         return Lesson(fewer_views(scan, fewer), other_views(scan, fewer), _VIEWS)
-    if why_no_counts(scan):
-        half, other = scan.every(2), scan.every(2, 1)
-        count = min(taken.projections, half.n_angles)
-        return Lesson(fewer_views(half, count, config.acquisition), other, _VIEWS)
-    if _share(scan, taken, config) < 1:
-        return Lesson(source, _exposed(scan, taken, config, rest=True)[0], _LIGHT)
-    half, other = (_thinned(scan, 0.5, config, rest=rest) for rest in (False, True))
-    few = fewer_views(half, taken.projections, config.acquisition)
-    return Lesson(few, other, _LIGHT)
+    half, other = scan.every(2), scan.every(2, 1)
+    count = min(taken.projections, half.n_angles)
+    return Lesson(fewer_views(half, count, config.acquisition), other, _VIEWS)
 
 
 def as_taken(scan: Projections, config: StudyConfig) -> StudyConfig:

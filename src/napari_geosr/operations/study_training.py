@@ -50,7 +50,7 @@ def learned_steps(
         judged.append(path)
         seconds += took
     roles: dict[str, Any] = {}
-    lesson = "each other"
+    learned: dict[str, Any] = {"learned_from": "each other", "parts": len(parts)}
     if method == "noise2inverse":
         taught: list[Path] = []
         for name, part in parts:
@@ -60,7 +60,8 @@ def learned_steps(
         roles["source"] = tuple(taught)
     else:
         steps = cell.lesson_steps(bench.taught, should_stop)
-        source, target, lesson = yield from steps
+        source, target, made_of = yield from steps
+        learned = {"learned_from": made_of}
         roles |= {"source": (source,), "target": (target,)}
     model, training = yield from _train(
         cell, method, {**settings, **cell.options, **roles}, should_stop
@@ -73,7 +74,7 @@ def learned_steps(
             float(training.get("training_seconds") or 0.0),
             {
                 "method": method,
-                "learned_from": lesson,
+                **learned,
                 **settings,
                 **cell.options,
                 "steps": training.get("steps"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.errors import Cancelled
+from napari_geosr import io
+from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step, counted, relay
 from napari_geosr.core.volume import ArrayLike, Volume
@@ -16,7 +18,7 @@ from napari_geosr.operations.reconstruct import ReadyScan, prepare_steps
 from napari_geosr.operations.reconstruct_rows import in_bands
 from napari_geosr.operations.study_cells import Bench, Cell, Rows
 from napari_geosr.operations.study_judge import Mask
-from napari_geosr.operations.study_reference import sample_steps
+from napari_geosr.operations.study_reference import circle, sample_steps
 from napari_geosr.operations.study_taken import to_tune_on
 from napari_geosr.tomography.preprocess import Prepared
 
@@ -37,12 +39,12 @@ def tuned_steps(
 ) -> Generator[Step, None, tuple[dict[str, Any], str]]:
     """The candidate whose slices come nearest to measurements that it was not given.
 
-    Slices are projected along the views left out. What was measured there, less that,
-    is reconstructed by filtered back-projection: how slices differ from the object,
-    with noise that is the same for all candidates. Its mean square in the sample
-    decides. (Slices compared with a reconstruction of the views left out would be
-    called the better the more they are blurred, and would be blamed for streaks twice,
-    as those of the two are each other's negative.)
+    Slices are projected along views that were left out. What was measured there, less
+    that, is reconstructed by filtered back-projection: how slices differ from the
+    object, with noise that is the same for all candidates. Its mean square in the
+    sample decides. (Slices compared with a reconstruction of the views left out would
+    be called the better the more they are blurred, and would be blamed for streaks
+    twice, as those of the two are each other's negative.)
 
     Parameters
     ----------
@@ -63,6 +65,7 @@ def tuned_steps(
     start = (first + stop - n) // 2
     rows = (start, start + n)
     source, target, made_of = to_tune_on(bench.scan, cell.taken, bench.config)
+    source, target = (_loaded(s, rows, should_stop) for s in (source, target))
     measured = yield from _measured_steps(bench, target, rows, algorithm, should_stop)
     errors: dict[int, float] = {}
 
@@ -72,7 +75,7 @@ def tuned_steps(
         if i not in errors:
             slices: Volume = yield from bench.in_memory_steps(
                 source,
-                rows,
+                (0, n),
                 should_stop,
                 algorithm=algorithm,
                 options={**cell.options, **candidates[i]},
@@ -148,30 +151,61 @@ def _measured_steps(
     algorithm: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _Measured]:
-    """What slices of `algorithm` are compared with."""
+    """What slices of `algorithm` are compared with.
+
+    Parameters
+    ----------
+    target : Projections
+        Of these rows alone.
+    rows : (int, int)
+        Which of the whole scan they are.
+    """
     import torch
 
-    whole: Volume = yield from bench.in_memory_steps(bench.scan, rows, should_stop)
-    # What is to be said of the sample is said of the judged rows.
-    sample = sample_steps(bench, whole, rows, should_stop)
-    inside: Mask | None = yield from relay(counted(sample))
-    if inside is None or not inside.any():
-        inside = np.ones(whole.shape, bool)
+    inside = yield from _inside_steps(bench, rows, should_stop)
+    config = bench.config_for((0, target.n_rows), algorithm=algorithm)
     ready: ReadyScan = yield from relay(
-        counted(
-            prepare_steps(
-                target,
-                bench.config_for(rows, algorithm=algorithm),
-                should_stop=should_stop,
-            )
-        )
+        counted(prepare_steps(target, config, should_stop=should_stop))
     )
-    prepared = Prepared(
-        in_bands(ready.scan, ready.band_rows(), should_stop),
-        ready.config.preparation(),
-        ready.incident,
-    )
-    lines, _ = prepared.rows(0, rows[1] - rows[0])
+    prepared = Prepared(ready.scan, ready.config.preparation(), ready.incident)
+    lines, _ = prepared.rows(0, target.n_rows)
     sinogram, geometry = ready.sinogram(lines)
     tensor = torch.from_numpy(np.ascontiguousarray(sinogram))
     return _Measured(bench, ready, tensor, geometry, inside)
+
+
+def _inside_steps(
+    bench: Bench, rows: Rows, should_stop: ShouldStop
+) -> Generator[Step, None, Mask]:
+    """The sample in rows; where none is found, what all projections see."""
+    first, stop = rows
+
+    def slices() -> Generator[Step, None, Volume]:
+        path, _ = yield from bench.full_steps(rows, should_stop)
+        return io.read(path)
+
+    inside: Mask | None = None
+    with suppress(VolumeError):
+        # What is to be said of the sample is said of the judged rows.
+        inside = yield from relay(
+            counted(sample_steps(bench, rows, slices, should_stop))
+        )
+    if inside is None or not inside.any():
+        shape = (stop - first, bench.size, bench.size)
+        inside = np.broadcast_to(circle(bench.size), shape)
+    return inside
+
+
+def _loaded(scan: Projections, rows: Rows, should_stop: ShouldStop) -> Projections:
+    """These rows in memory: all candidates are tried on them."""
+    part = scan.rows(*rows)
+    banded = in_bands(part, part.n_rows, should_stop)
+    every = slice(None)
+
+    def read(frames: Any) -> Any:
+        whole = (every, slice(0, part.n_rows), every)
+        return None if frames is None else np.asarray(frames[whole])
+
+    return part.replace(
+        data=read(banded.data), flats=read(banded.flats), darks=read(banded.darks)
+    )

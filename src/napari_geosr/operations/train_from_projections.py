@@ -31,6 +31,7 @@ from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.projection_inputs import open_projections
 from napari_geosr.operations.projection_pairs import (
     MOST_LIGHT,
+    Acquisition,
     ScanPair,
     ScanPart,
     check_same_detector,
@@ -217,6 +218,7 @@ def _shared(
         pair.source.title
         for pair in pairs
         if pair.target.scan is scan
+        and pair.source.light is not None  # of this scan, and not a second one
         and (every or 2 * pair.source.scan.n_angles > scan.n_angles)
     ]
     if not much:
@@ -355,25 +357,25 @@ def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
             "teach nothing. Take fewer (--counts, --every)."
         )
     whole = ScanPart("whole", f"the whole scan ({scan.n_angles} projections)", scan)
+    photons: dict[str, Any] = {
+        "seed": config.photon_seed,
+        "counts_per_photon": config.counts_per_photon,
+    }
+    halves = None
+    if counts and is_shared_out:
+        halves = [thinned(scan, MOST_LIGHT, rest=r, **photons) for r in (False, True)]
     found = []
     for count in counts:
         few = fewer_views(scan, count, config.acquisition)
         name = f"{count}-views" if config.acquisition == "step" else f"{count}-means"
         part = ScanPart(name, f"{count} of {scan.n_angles} projections", few)
-        shared_out = _shared_out(scan, part, config) if is_shared_out else None
-        found.append(shared_out or ScanPair(part, whole))
+        if halves is None:
+            found.append(ScanPair(part, whole))
+        else:
+            found.append(_shared_out(scan, part, config.acquisition, *halves))
     for share in config.exposure:
         name = f"exposure-{share:g}".replace(".", "-")
-        short, rest = (
-            thinned(
-                scan,
-                share,
-                rest=rest,
-                seed=config.photon_seed,
-                counts_per_photon=config.counts_per_photon,
-            )
-            for rest in (False, True)
-        )
+        short, rest = (thinned(scan, share, rest=r, **photons) for r in (False, True))
         found.append(
             ScanPair(
                 ScanPart(name, f"{share:g} of the exposure", short, share),
@@ -390,19 +392,27 @@ def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     return found
 
 
-def _shared_out(scan: Projections, few: ScanPart, config: ScansConfig) -> ScanPair:
-    """A pair that shares no photons: most of those of few views, and all the others."""
-    count, how = few.scan.n_angles, config.acquisition
-    photons: dict[str, Any] = {
-        "seed": config.photon_seed,
-        "counts_per_photon": config.counts_per_photon,
-    }
-    given = fewer_views(thinned(scan, MOST_LIGHT, **photons), count, how)
-    left = light_left_over(scan, MOST_LIGHT, count, how, **photons)
+def _shared_out(
+    scan: Projections,
+    few: ScanPart,
+    acquisition: Acquisition,
+    given: Projections,
+    rest: Projections,
+) -> ScanPair:
+    """A pair that shares no photons: most of those of few views, and all the others.
+
+    Parameters
+    ----------
+    given, rest : Projections
+        The scan with most of its photons, and with those left out.
+    """
+    n = few.scan.n_angles
     some = f"{few.title}, {MOST_LIGHT:.0%} of their light"
-    rest = f"all projections, without the light of {few.title}"
+    left = f"all projections, without the light of {few.title}"
+    target = light_left_over(scan, MOST_LIGHT, n, acquisition, rest=rest)
+    source = fewer_views(given, n, acquisition)
     return ScanPair(
-        ScanPart(f"{few.name}-given", some, given, MOST_LIGHT),
-        ScanPart(f"{few.name}-left", rest, left),
+        ScanPart(f"{few.name}-given", some, source, MOST_LIGHT),
+        ScanPart(f"{few.name}-left", left, target),
         few,
     )

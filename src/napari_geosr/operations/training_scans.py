@@ -77,7 +77,7 @@ Parts = Annotated[
     Field(
         title="Parts",
         description="Noise2Inverse: reconstructions that the projections are shared "
-        "out to; auto: of some 50 projections each, two to four.",
+        "out to; auto: two, three from 150 projections on, four from 200 on.",
     ),
 ]
 
