@@ -167,6 +167,40 @@ print(f"ended in {time.perf_counter() - began:.2f} s", flush=True)
 """
 
 
+DEAF = """
+import time
+import napari
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QWidget
+from napari_geosr.core.steps import ResultReady
+from napari_geosr.gui._worker import Run
+
+def compiles(_should_stop):
+    time.sleep(4)
+    yield ResultReady(result=1)
+
+viewer = napari.Viewer()
+dock = QWidget()
+viewer.window.add_dock_widget(dock)
+run = Run(compiles, owner=dock)
+QTimer.singleShot(100, viewer.close)
+napari.run()
+print("ended:", run.control.ended.is_set(), flush=True)
+"""
+
+
+def test_the_application_ends_after_a_worker_that_cannot_be_stopped():
+    done = subprocess.run(
+        [sys.executable, "-c", DEAF],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "ended: True" in done.stdout
+
+
 @pytest.mark.parametrize("moment", ["preview", "run"])
 def test_the_window_closes_in_the_middle(moment, path):
     done = subprocess.run(

@@ -76,7 +76,7 @@ def test_a_training_that_is_stopped_goes_on(scan, tmp_path):
     with pytest.raises(Cancelled):
         stop_in_training(scan, tmp_path, config)
     assert (
-        tmp_path / "work" / "12" / "training" / "msdnet-12" / "checkpoints"
+        tmp_path / "work" / "12" / "training" / "msdnet-12-1" / "checkpoints"
     ).is_dir()
     last = list(study_steps(scan, tmp_path, config))[-1]
     assert last.result.rows[1]["settings"]["steps"] == 30

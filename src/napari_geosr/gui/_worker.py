@@ -18,7 +18,7 @@ from typing import Any
 
 from napari.qt.threading import create_worker
 from napari.utils import progress
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QCoreApplication, QObject, QThreadPool
 
 from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError
 from napari_geosr.core.steps import ResultReady, ShouldStop, Step, TileDone
@@ -28,8 +28,13 @@ MakeSteps = Callable[[ShouldStop], Generator[Step, None, None]]
 
 #: Steps reach the main thread at most this often, so that it stays responsive.
 _SECONDS_BETWEEN_STEPS = 0.05
-#: Seconds that a closing window waits for a worker to stop.
+#: Seconds that a closing dock waits for a worker to stop, and the application for all
+#: of them: what imports or compiles for the first time cannot be stopped in between.
 _LONGEST_WAIT = 3.0
+_LAST_WAIT = 30.0
+#: Milliseconds for what a worker signals when it has ended.
+_SIGNALS = 1000
+_WAITS = "napari-geosr waits for workers"
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,11 @@ _controls: weakref.WeakKeyDictionary[QObject, list[Control]] = (
 )
 
 
-def _end_all(controls: list[Control]) -> None:
+#: Those of all docks that have not ended.
+_unfinished: list[Control] = []
+
+
+def _end_all(controls: list[Control], seconds: float = _LONGEST_WAIT) -> None:
     """Stop the workers of a destroyed dock, and wait until they have.
 
     The wait is short, as engines ask at every tile whether to stop. A worker that
@@ -56,9 +65,23 @@ def _end_all(controls: list[Control]) -> None:
     for control in controls:
         control.silent.set()
         control.stop.set()
-    deadline = time.monotonic() + _LONGEST_WAIT
+    deadline = time.monotonic() + seconds
     for control in controls:
         control.ended.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _wait_at_quit(control: Control) -> None:
+    """Let the application end after a worker, and what it signals at the end."""
+    _unfinished[:] = [c for c in _unfinished if not c.ended.is_set()] + [control]
+    application = QCoreApplication.instance()
+    if application is not None and not application.property(_WAITS):
+        application.setProperty(_WAITS, True)
+        application.aboutToQuit.connect(_before_quit)
+
+
+def _before_quit() -> None:
+    _end_all(_unfinished, _LAST_WAIT)
+    QThreadPool.globalInstance().waitForDone(_SIGNALS)
 
 
 def _register(owner: QObject, control: Control) -> None:
@@ -102,6 +125,7 @@ class Run:
         self._worker.returned.connect(self._on_returned)
         self._worker.finished.connect(self._on_finished)
         self.is_running = True
+        _wait_at_quit(self.control)
         self._worker.start()
 
     def cancel(self) -> None:

@@ -7,7 +7,7 @@ finished cell is kept, so that a study which was stopped or killed goes on where
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -152,25 +152,26 @@ def _begun_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
     """Fill the folder of a study: ``ResultReady(Studied)``."""
+    said: list[str] = []
     whole = _whole_steps(scan, config, store, shape, reference, mask, should_stop)
     try:
-        bench, judge, first = yield from _noting(whole, store)
+        bench, judge, first = yield from _noting(whole, said.append)
     except (ConfigError, ProjectionsError, VolumeError):
         store.leave_nothing()
         raise
     rows = [first]
     cells = _cells_steps(bench, judge, store, should_stop)
-    rows += yield from _noting(cells, store)
+    rows += yield from _noting(cells, said.append)
     if not any("failed" in row for row in rows):
         shutil.rmtree(bench.folder, ignore_errors=True)
     yield StageStarted(message="Writing the report")
     yield ResultReady(
-        result=store.finish(rows, bench, own_figures(judge.report), reference)
+        result=store.finish(rows, bench, own_figures(judge.report), reference, said)
     )
 
 
 def _noting(
-    steps: Generator[Step, None, _T], store: StudyStore
+    steps: Generator[Step, None, _T], note: Callable[[str], None]
 ) -> Generator[Step, None, _T]:
     """Pass steps on, and note what they warn of."""
     try:
@@ -181,7 +182,7 @@ def _noting(
                 result: _T = end.value
                 return result
             if isinstance(step, Warned):
-                store.say(step.message)
+                note(step.message)
             yield step
     finally:
         steps.close()
@@ -207,7 +208,9 @@ def _whole_steps(
         if message:
             yield Warned(message=message)
     yield StageStarted(message="Reconstructing from all projections")
-    path, seconds = yield from bench.full_steps(bench.judged, should_stop)
+    # A study that is gone on with does not make it again.
+    full_steps = _noting(bench.full_steps(bench.judged, should_stop), store.say)
+    path, seconds = yield from full_steps
     full = io.read(path)
     judge: Reference = yield from relay(
         judge_steps(bench, full, reference, should_stop)

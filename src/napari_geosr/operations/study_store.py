@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 #: Held by the process that works on the study.
-_LOCK_FILE = ".lock"
+_LOCK_FILE = ".study.lock"
 #: Columns of the table, and their units.
 COLUMNS = {
     "projections": "",
@@ -80,7 +80,7 @@ class StudyStore:
             "csv": folder / "study.csv",
             "html": folder / "report.html",
         }
-        self._is_new = self._made_folder = False
+        self._is_new = self._made_folder = self._made_lock = False
         self._record: Mapping[str, Any] = {}
         self._essential: Mapping[str, Any] = {}
 
@@ -110,6 +110,7 @@ class StudyStore:
                 )
             self._made_folder = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._made_lock = not (self.folder / _LOCK_FILE).exists()
             self._hold()
         self._essential = {
             **essential,
@@ -154,9 +155,11 @@ class StudyStore:
         self._is_new = before is None or bool(changed)
 
     def _remove_folder(self) -> None:
-        """Remove an empty folder that was made for this study."""
-        if self._made_folder:
-            with suppress(OSError):
+        """Remove the lock, and an empty folder, if they were made for this study."""
+        with suppress(OSError):
+            if self._made_lock:
+                (self.folder / _LOCK_FILE).unlink(missing_ok=True)
+            if self._made_folder:
                 self.folder.rmdir()
 
     def _hold(self) -> None:
@@ -172,9 +175,7 @@ class StudyStore:
 
     def let_go(self) -> None:
         """Let others go on with the study."""
-        if self._lock.is_locked:
-            self._lock.release()
-            atomic.remove(self.folder / _LOCK_FILE)
+        self._lock.release()
 
     @cached_property
     def _lock(self) -> FileLock:
@@ -262,14 +263,14 @@ class StudyStore:
 
     @property
     def said(self) -> list[str]:
-        """What was warned of in this study, by earlier runs as well."""
+        """What was said of the whole scan when it was reconstructed."""
         try:
             return self._said.read_text(encoding="utf-8").splitlines()
         except OSError:
             return []
 
     def say(self, message: str) -> None:
-        """Note a warning; each is kept once."""
+        """Keep what is said of the whole scan, each sentence once."""
         line, before = " ".join(message.split()), self.said
         if line not in before:
             text = "\n".join([*before, line])
@@ -285,6 +286,7 @@ class StudyStore:
         bench: Bench,
         reference: Mapping[str, Any],
         truth: Volume | None,
+        warnings: Sequence[str] = (),
     ) -> Studied:
         """Write table, JSON and report."""
         from napari_geosr.operations.study_report import write_report
@@ -305,7 +307,7 @@ class StudyStore:
             fewest=fewest(rows, taken, scan.n_angles),
             least=least(rows, taken, scan.n_angles),
             files=dict(self.files),
-            warnings=tuple(self.said),
+            warnings=tuple(dict.fromkeys([*self.said, *warnings])),
         )
         self._write_json(
             {

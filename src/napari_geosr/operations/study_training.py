@@ -107,9 +107,11 @@ def _train(
         }
         training = config_class(method).create(**{**shared, **settings})
         job = TrainJob(method=method, training=training).with_absolute_paths()
+        # Other parts, or another target, are another training.
+        folder = f"{name}-{len(settings['source'])}"
         steps = train_steps(
             job,
-            cell.folder / "training" / name,
+            cell.folder / "training" / folder,
             should_stop=should_stop,
             opened=job.check(),
         )

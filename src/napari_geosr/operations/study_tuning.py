@@ -179,17 +179,21 @@ def _inside_steps(
 ) -> Generator[Step, None, Mask]:
     """The sample in rows; where none is found, what all projections see."""
     first, stop = rows
+    volume: Volume | None = None
+    if bench.mask is None and bench.config.sample == "auto":
+        path, _ = yield from bench.full_steps(rows, should_stop)
+        volume = io.read(path)
 
     def slices() -> Generator[Step, None, Volume]:
-        path, _ = yield from bench.full_steps(rows, should_stop)
-        return io.read(path)
+        yield from ()
+        assert volume is not None
+        return volume
 
     inside: Mask | None = None
+    steps = sample_steps(bench, rows, slices, should_stop)
     with suppress(VolumeError):
         # What is to be said of the sample is said of the judged rows.
-        inside = yield from relay(
-            counted(sample_steps(bench, rows, slices, should_stop))
-        )
+        inside = yield from relay(counted(steps))
     if inside is None or not inside.any():
         shape = (stop - first, bench.size, bench.size)
         inside = np.broadcast_to(circle(bench.size), shape)
