@@ -201,6 +201,11 @@ _COARSER = (
         bright_pores=True,
     ),
     Pores(
+        "rare pores (1 %), CT noise",
+        _rare(0.01, 1.2, 3.0),
+        Imaging(0.12, "reconstruction", 0.4, 1.6, downsample=4),
+    ),
+    Pores(
         "foam, hardly any noise",
         _foam(0.2, 1.0, 4.0),
         Imaging(0.03, "independent", 0.4, downsample=4),
@@ -230,8 +235,18 @@ _COARSEST = (
         Imaging(0.1, "reconstruction", 0.4, 1.6, downsample=8),
     ),
     Pores(
+        "thin trabeculae, short-exposure CT",
+        _network(0.85, 8.0),
+        Imaging(0.15, "few-photons", 0.4, 1.6, n_angles=120, downsample=8),
+    ),
+    Pores(
         "trabecular bone, hardly any noise",
         _network(0.7, 7.0),
+        Imaging(0.03, "independent", 0.4, downsample=8),
+    ),
+    Pores(
+        "cortical canals, hardly any noise",
+        _canals(12, 0.4, 1.5),
         Imaging(0.03, "independent", 0.4, downsample=8),
     ),
 )

@@ -35,7 +35,14 @@ def check(method: str, **settings: Any) -> None:
 
 
 def test_there_are_several_and_all_offer_the_same() -> None:
-    assert {"light_sr", "rep_sr", "msdnet_sr", "resnet", "unet"} <= set(FINER)
+    assert {
+        "light_sr",
+        "bottleneck_sr",
+        "rep_sr",
+        "msdnet_sr",
+        "resnet",
+        "unet",
+    } <= set(FINER)
     assert {"msdnet", "tomogan"}.isdisjoint(FINER)
     assert upscale_factors("light_sr") == (2, 4, 8)
     assert upscale_factors("unet") == (1, 2, 4, 8)

@@ -12,7 +12,7 @@ import torch
 
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.io import read
-from napari_geosr.learning.methods import config_class
+from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.translation import coarser, finer, middle
 from napari_geosr.networks import build_network
 from napari_geosr.operations.restore import restore
@@ -115,6 +115,22 @@ def test_grids() -> None:
     assert torch.equal(middle(x), x[:, 1:2])
     ramp = torch.arange(8.0).expand(1, 1, 4, 8)
     assert coarser(ramp, 2)[0, 0, 0].tolist() == [0.5, 2.5, 4.5, 6.5]
+
+
+@pytest.mark.parametrize(
+    ("settings", "weight"),
+    [
+        ({}, 0.02),
+        ({"network": "light_sr", "upscale_factor": 2}, 0.005),
+        ({"adversarial_weight": 0.1}, 0.1),
+        ({"adversarial_weight": 0.0}, 0.0),
+    ],
+)
+def test_the_critic_weighs_less_where_voxels_become_finer(
+    settings: dict[str, Any], weight: float
+) -> None:
+    method = METHODS.load("pix2pix").Method(config_class("pix2pix").create(**settings))
+    assert method.adversarial_weight == weight
 
 
 def test_the_default_generator_is_light() -> None:

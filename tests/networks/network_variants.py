@@ -44,6 +44,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"ndim": 3, "upscale_factor": 4, "features": 3, "blocks": 1},
         {"ndim": 3, "upscale_factor": 8, "features": 2, "blocks": 1},
     ],
+    "bottleneck_sr": [
+        {"ndim": 2, "upscale_factor": 2, "features": 6, "inner": 3, "blocks": 2},
+        {"ndim": 2, "upscale_factor": 8, "features": 4, "adjacent_slices": 3},
+        {"ndim": 3, "upscale_factor": 4, "features": 5, "inner": 2, "blocks": 2},
+        {"ndim": 3, "upscale_factor": 8, "features": 3, "inner": 2, "blocks": 1},
+    ],
     "rep_sr": [
         {"ndim": 2, "upscale_factor": 2, "features": 4, "blocks": 2},
         {

@@ -167,6 +167,8 @@ def test_light_networks_are_light(name: str, ndim: int) -> None:
     [
         ("light_sr", 2, {"blocks": 2}),
         ("light_sr", 8, {"blocks": 2}),
+        ("bottleneck_sr", 2, {"features": 24, "inner": 8, "blocks": 4}),
+        ("bottleneck_sr", 8, {"features": 24, "inner": 8, "blocks": 4}),
         ("rep_sr", 2, {"blocks": 4}),
         ("msdnet_sr", 2, {"depth": 4, "width": 4}),
     ],
@@ -176,7 +178,9 @@ def test_they_beat_interpolation_soon(
 ) -> None:
     """A few steps on blurred disks: better than the cubic start."""
     torch.manual_seed(0)
-    network = build_network(name, ndim=2, upscale_factor=factor, features=8, **settings)
+    network = build_network(
+        name, ndim=2, upscale_factor=factor, **{"features": 8, **settings}
+    )
     edge = 48 if factor == 2 else 96
     y, x = torch.meshgrid(torch.arange(edge), torch.arange(edge), indexing="ij")
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)

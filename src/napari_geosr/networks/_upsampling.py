@@ -122,6 +122,16 @@ def plain_layer(ndim: int) -> MakeLayer:
     return make
 
 
+def pointwise_layer(ndim: int) -> MakeLayer:
+    """Weights of single voxels: every map of a voxel from all of its maps."""
+    conv = nn.Conv3d if ndim == 3 else nn.Conv2d
+
+    def make(maps_in: int, maps_out: int) -> nn.Module:
+        return conv(maps_in, maps_out, 1)
+
+    return make
+
+
 def make_end(
     make: MakeLayer, ndim: int, features: int, factor: int, n_doublings: int
 ) -> tuple[nn.ModuleList, nn.Module]:
@@ -192,15 +202,22 @@ class UpscalingNetwork(nn.Module):
         super().__init__()
         self.config = config
 
-    def _end(self, make: MakeLayer, features: int, reach: int) -> None:
-        """Add what comes behind a trunk of `features` maps that reaches so far."""
+    def _end(
+        self, make: MakeLayer, features: int, reach: int, end: int | None = None
+    ) -> None:
+        """Add what comes behind a trunk of `features` maps that reaches so far.
+
+        `end` is how far the layers that `make` gives reach on top of it; by default as
+        far as convolutions of 3ⁿ voxels do.
+        """
         config = self.config
         n, s = config.ndim, config.upscale_factor
+        reach += end_reach(doublings(s)) if end is None else end
         self.stages, self.tail = make_end(make, n, features, s, doublings(s))
         self.register_buffer("kernel", cubic_kernel(s, n).float(), persistent=False)
         self.spec = NetworkSpec(
             axes="ZYX"[-n:],
-            halo=(max(CUBIC_REACH, reach + end_reach(doublings(s))),) * n,
+            halo=(max(CUBIC_REACH, reach),) * n,
             stride=(1,) * n,
             upscale_factor=(s,) * n,
             adjacent_slices=config.adjacent_slices,

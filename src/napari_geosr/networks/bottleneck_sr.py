@@ -1,0 +1,99 @@
+"""Super-resolution whose wide maps pass through narrow convolutions.
+
+Convolutions of 3ⁿ voxels are nearly all of a light network's weights, and their number
+grows with the square of the maps. Here they see few maps, mixed from many before and
+spread to them after by weights of single voxels [1]_: so what is carried from block to
+block, and becomes the sub-voxels, is three times as wide as in ``light_sr`` for as many
+weights.
+
+References
+----------
+.. [1] He et al. Deep residual learning for image recognition. CVPR (2016), figure 5.
+   doi:10.1109/CVPR.2016.90
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn import functional
+
+from napari_geosr.networks._upsampling import (
+    UpscalingConfig,
+    UpscalingNetwork,
+    doublings,
+    plain_layer,
+    pointwise_layer,
+)
+
+
+class NetworkConfig(UpscalingConfig):
+    """Shape of a super-resolution network with bottlenecks."""
+
+    layers_field: ClassVar[str] = "blocks"
+    width_field: ClassVar[str] = "features"
+
+    features: int = Field(48, ge=1, le=256)
+    """Maps that are carried from block to block."""
+    inner: int = Field(16, ge=1, le=256)
+    """Maps within a block, which convolutions see."""
+    blocks: int = Field(8, ge=1, le=64)
+    """Residual blocks, each with one convolution of 3ⁿ voxels."""
+
+
+def parameter_count(config: NetworkConfig) -> int:
+    """Number of parameters in closed form."""
+    n, s, f, i = config.ndim, config.upscale_factor, config.features, config.inner
+    k, halvings = 3**n, doublings(s)
+    head = (k * config.adjacent_slices + 1) * f
+    block = (f + 1) * i + (k * i + 1) * i + (i + 1) * f
+    last = (s // 2**halvings) ** n
+    end = (f + 1) * (halvings * f * 2**n + last)
+    return int(head + config.blocks * block + end)
+
+
+class Bottleneck(nn.Module):
+    """``x + spread(relu(conv(relu(mix(x)))))``, starting as the identity."""
+
+    def __init__(self, ndim: int, features: int, inner: int) -> None:
+        super().__init__()
+        point, conv = pointwise_layer(ndim), plain_layer(ndim)
+        self.mix = point(features, inner)
+        self.conv = conv(inner, inner)
+        self.spread = point(inner, features)
+        for parameter in self.spread.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the block."""
+        maps = self.conv(functional.relu(self.mix(x)))
+        out: torch.Tensor = x + self.spread(functional.relu(maps))
+        return out
+
+
+class BottleneckSR(UpscalingNetwork):
+    """Bottlenecks on the coarse grid, sub-voxels of single voxels' maps, cubic skip."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        n, f = config.ndim, config.features
+        self.head = plain_layer(n)(config.adjacent_slices, f)
+        self.blocks = nn.ModuleList(
+            Bottleneck(n, f, config.inner) for _ in range(config.blocks)
+        )
+        self._end(pointwise_layer(n), f, 1 + config.blocks, end=0)
+
+    def trunk(self, x: torch.Tensor) -> torch.Tensor:
+        """``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
+        maps: torch.Tensor = self.head(x)
+        for block in self.blocks:
+            maps = block(maps)
+        return maps
+
+
+def build(config: NetworkConfig) -> BottleneckSR:
+    """Build a super-resolution network with bottlenecks and fresh weights."""
+    return BottleneckSR(config)
