@@ -276,7 +276,7 @@ def mean_of(figures: Sequence[dict[str, float]]) -> dict[str, float]:
 def settings_digest() -> str:
     """A name for what decides about rows, beside what is in them and the steps."""
     jobs = {
-        way: training(way, steps=1).model_dump(mode="json")
+        way: training(way, steps=1).training.model_dump(mode="json")
         for way in (GENERIC, *ADVERSARIAL)
     }
     values = {

@@ -77,13 +77,17 @@ CUBIC = "cubic interpolation"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A row: a network, its settings, and the learning rate that suits it."""
+    """A row: a network, its settings, and the learning rate that suits it.
+
+    `share` of the steps is what it is trained for.
+    """
 
     label: str
     network: str
     options: Mapping[str, Any] = field(default_factory=dict)
     light: bool = True
     learning_rate: float = 2e-3
+    share: float = 1.0
 
     @property
     def folder(self) -> str:
@@ -93,7 +97,7 @@ class Recipe:
 
 RECIPES = (
     Recipe("light_sr", "light_sr"),
-    Recipe("bottleneck_sr", "bottleneck_sr"),
+    Recipe("bottleneck_sr", "bottleneck_sr", learning_rate=4e-3),
     Recipe("rep_sr", "rep_sr"),
     Recipe("rep_sr without branches", "rep_sr", {"merged": True}),
     Recipe("msdnet_sr", "msdnet_sr"),
@@ -110,6 +114,7 @@ RECIPES = (
         {"levels": 3, "features": 13, "residual": True, "batch_norm": False},
         light=False,
         learning_rate=1e-3,
+        share=1 / 3,  # a step of it takes a second
     ),
 )
 
@@ -397,7 +402,7 @@ class Bench:
             network_options=dict(recipe.options),
             upscale_factor=self.factor,
             dimensions="3D",
-            steps=options.steps,
+            steps=max(1, round(recipe.share * options.steps)),
             batch_size=options.batch,
             patch=options.patch,
             learning_rate=recipe.learning_rate,
@@ -495,7 +500,7 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{TRAINED_ON} {things} (blur of {IMAGING.blur} coarse voxels, noise of "
         f"{100 * IMAGING.noise:g} % of the contrast), mean squared error, batches of "
         f"{options.batch} patches of {options.patch}³ coarse voxels, {options.steps} "
-        f"steps; judged on {JUDGED_ON} others. Means of {options.seeds} seeds, ± half "
+        f"steps (of the U-Net, on the fine grid, a third); judged on {JUDGED_ON} others. Means of {options.seeds} seeds, ± half "
         "of what lies between the best and the worst. Errors are means of sizes over "
         "the specimens, relative to the known mask, with the sign that most have. MACs "
         "are multiplications per voxel of the input. Seconds "
