@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -10,8 +12,12 @@ import pytest
 
 from napari_geosr.core.errors import ModelError
 from napari_geosr.models import bundle, zoo
+from napari_geosr.models.card import ModelCard
 
-BUNDLED = ["ct-denoise", "fluo-denoise", "foam-denoise", "foam-sr-x2"]
+#: That all that should be there is there, test_bundled says.
+BUNDLED = sorted(
+    card.parent.name for card in zoo.bundled_folder().glob(f"*/{bundle.CARD_FILE}")
+)
 
 
 @pytest.fixture
@@ -53,6 +59,88 @@ def test_damaged_user_models_hide_nothing(user_models: Path, tiny: Path) -> None
     assert sorted(p.name for p in zoo.damaged()) == ["broken", "fake.zip"]
     with pytest.raises(ModelError, match="YAML"):
         zoo.find("broken")
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the bundles whose cards are parsed, as it happens."""
+    names: list[str] = []
+    read_card = bundle.read_card
+
+    def read(path: Path) -> ModelCard:
+        names.append(path.name)
+        return read_card(path)
+
+    monkeypatch.setattr(bundle, "read_card", read)
+    return names
+
+
+def _age(file: Path, seconds: float) -> None:
+    """Make a file as if it was written some time ago."""
+    written = time.time() - seconds
+    os.utime(file, (written, written))
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_card_is_parsed_once_and_again_when_it_changed(
+    user_models: Path, tiny: Path, parsed: list[str], zipped: bool
+) -> None:
+    user_models.mkdir(parents=True)
+
+    def put() -> None:
+        path = user_models / "mine"
+        if zipped:
+            file = Path(shutil.make_archive(str(path), "zip", tiny))
+        else:
+            shutil.copytree(tiny, path, dirs_exist_ok=True)
+            file = path / bundle.CARD_FILE
+        _age(file, 60)
+
+    mine = "mine.zip" if zipped else "mine"
+    put()
+    zoo.list_models()
+    assert parsed.count(mine) == 1
+    parsed.clear()
+    before = zoo.find("tiny").card
+    assert zoo.find(user_models / mine).card is before
+    assert "tiny" in [entry.name for entry in zoo.look()[0]]
+    assert not zoo.damaged()
+    assert mine not in parsed
+    # As long, and as old by its own account.
+    card = tiny / bundle.CARD_FILE
+    card.write_text(card.read_text().replace("A tiny model", "A tidy model"))
+    put()
+    assert zoo.find("tiny").card.title == "A tidy model"
+    assert parsed.count(mine) == 1
+    zoo.remove("tiny")
+    assert [entry.name for entry in zoo.list_models()] == BUNDLED
+    with pytest.raises(ModelError, match="no model 'tiny'"):
+        zoo.find("tiny")
+
+
+def test_a_card_just_written_is_parsed_each_time(
+    user_models: Path, tiny: Path, parsed: list[str]
+) -> None:
+    shutil.copytree(tiny, user_models / "mine")
+    (user_models / "mine" / bundle.CARD_FILE).touch()
+    for _ in range(2):
+        zoo.find("tiny")
+    assert parsed.count("mine") == 2
+
+
+def test_a_damaged_card_is_read_again(
+    user_models: Path, tiny: Path, parsed: list[str]
+) -> None:
+    shutil.copytree(tiny, user_models / "mine")
+    card = user_models / "mine" / bundle.CARD_FILE
+    content = card.read_text()
+    card.write_text("name: [")
+    _age(card, 60)
+    assert [path.name for path in zoo.damaged()] == ["mine"]
+    card.write_text(content)
+    _age(card, 60)
+    assert not zoo.damaged()
+    assert zoo.find("tiny").card.name == "tiny"
 
 
 def _damaged_zip(tiny: Path, path: Path, method: int) -> None:

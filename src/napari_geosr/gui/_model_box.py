@@ -76,9 +76,9 @@ class ModelBox(QWidget):
         layout.setSpacing(2)
         layout.addLayout(row)
         self.open_button.clicked.connect(self._on_open)
-        for entry in catalogue.list_models():
+        entries, self._damaged = catalogue.look()
+        for entry in entries:
             self._cards[entry.name if entry.bundled else str(entry.path)] = entry.card
-        self._damaged = catalogue.damaged()
         self._fill()
         self.combo.currentIndexChanged.connect(self._on_chosen)
         self._show_card()

@@ -426,7 +426,7 @@ def _fits(entry: ZooEntry, volume: Volume | None) -> bool:
 
 
 def _list_steps() -> Generator[Step, None, None]:
-    yield ResultReady(result=(catalogue.list_models(), catalogue.damaged()))
+    yield ResultReady(result=catalogue.look())
 
 
 def _remove_steps(name: str) -> Generator[Step, None, None]:

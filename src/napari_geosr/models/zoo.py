@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from napari_geosr.core.errors import ModelError
@@ -17,6 +19,8 @@ from napari_geosr.models.bundle import CARD_FILE, Model
 from napari_geosr.models.card import NAME_PATTERN, ModelCard
 
 _BUNDLED = Path(__file__).resolve().parent.parent / "pretrained"
+#: A card this young may change again within one tick of a coarse file system's clock.
+_YOUNG_NS = 2 * 10**9
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,12 @@ def list_models() -> list[ZooEntry]:
 
     Damaged bundles in the user's folder are left out here; :func:`damaged` names them.
     """
-    return _scan()[0]
+    return look()[0]
 
 
 def damaged() -> dict[Path, str]:
     """Return what is in the folders but cannot be used, each with the reason."""
-    return _scan()[1]
+    return look()[1]
 
 
 def find(name_or_path: str | Path) -> Model:
@@ -77,13 +81,14 @@ def find(name_or_path: str | Path) -> Model:
         If there is none or it is damaged.
     """
     text = str(name_or_path)
-    entries, faults = _scan()
+    entries, faults = look()
     for entry in entries:
         if entry.name == text:
             return Model(entry.card, entry.path)
     path = Path(name_or_path).expanduser()
     if path.exists():
-        return bundle.load(_made_in(path))
+        made = _made_in(path)
+        return Model(_card(made), made)
     for folder, reason in faults.items():
         if folder.stem == text:
             raise ModelError(reason)
@@ -198,7 +203,7 @@ def remove(name: str) -> Path:
     FileError
         If it cannot be deleted.
     """
-    entries, faults = _scan()
+    entries, faults = look()
     own = {entry.name: entry.path for entry in entries if not entry.bundled}
     damaged_ones = {path.name: path for path in faults if path.parent == user_folder()}
     path = own.get(name) or damaged_ones.get(name)
@@ -245,7 +250,8 @@ def _is_same(path: Path, card: ModelCard) -> bool:
     )
 
 
-def _scan() -> tuple[list[ZooEntry], dict[Path, str]]:
+def look() -> tuple[list[ZooEntry], dict[Path, str]]:
+    """Return both :func:`list_models` and :func:`damaged`, as of the same moment."""
     entries: dict[str, ZooEntry] = {}
     faults: dict[Path, str] = {}
     for folder, bundled in ((_BUNDLED, True), (user_folder(), False)):
@@ -256,12 +262,31 @@ def _scan() -> tuple[list[ZooEntry], dict[Path, str]]:
             continue
         for path in paths:
             try:
-                card = bundle.read_card(path)
+                card = _card(path)
             except ModelError as error:
                 faults[path] = str(error)
                 continue
             entries[card.name] = ZooEntry(card.name, path, card, bundled)
     return sorted(entries.values(), key=lambda entry: entry.name), faults
+
+
+def _card(path: Path) -> ModelCard:
+    """Read the card of a bundle, parsing it only if its file is not as it was."""
+    try:
+        stat = (path / CARD_FILE if path.is_dir() else path).stat()
+    except OSError:  # reading it will say why
+        return bundle.read_card(path)
+    if time.time_ns() - stat.st_mtime_ns < _YOUNG_NS:
+        return bundle.read_card(path)
+    # A copy may bring its times along: the inode and its change tell it apart.
+    return _parsed(path, stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_ctime_ns)
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: Path, *_stamp: int) -> ModelCard:
+    # The file was asked before it is read: a change in between is no harm, as its old
+    # stamp never comes back. Errors are not kept.
+    return bundle.read_card(path)
 
 
 def _bundles(folder: Path) -> list[Path]:

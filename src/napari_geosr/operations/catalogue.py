@@ -114,9 +114,15 @@ def remove(name: str) -> Path:
 
 def damaged() -> dict[str, str]:
     """Return what is among the models but cannot be used: reason by path."""
+    return look()[1]
+
+
+def look() -> tuple[list[ZooEntry], dict[str, str]]:
+    """Return both :func:`list_models` and :func:`damaged`, as of the same moment."""
     from napari_geosr.models import zoo
 
-    return {str(path): reason for path, reason in zoo.damaged().items()}
+    entries, faults = zoo.look()
+    return entries, {str(path): reason for path, reason in faults.items()}
 
 
 def find(name_or_path: str | Path) -> Model:
