@@ -16,6 +16,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui._pairs_steps import free_folder
 from napari_geosr.gui._pairs_widgets import ONE, TWO
 from napari_geosr.gui._training_data import DataRow
+from napari_geosr.gui.pairs import PairsDock
 from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import coarse_scan
 from napari_geosr.registration import itk
@@ -107,9 +108,16 @@ def test_two_layers_become_a_pair(viewer, scans, tmp_path, qtbot):
     dock.blink_button.click()
     assert layers["before"].visible
     assert not high.visible
-    # Building again makes another folder.
+    # Building again makes another folder, of the same scans: no pair is taken for one.
     built(dock, qtbot)
     assert (tmp_path / "pairs" / "spot-2" / "pairs.json").is_file()
+    viewer.layers.remove(layers["low"])
+    qtbot.waitUntil(lambda: not dock._suggesting.isActive())
+    other = PairsDock(viewer)
+    qtbot.addWidget(other)
+    for each in (dock, other):
+        assert each.low.layer() is scans["low"]
+        assert each.high.layer() is scans["high"]
 
 
 def test_the_pair_goes_to_the_train_dock(viewer, scans, tmp_path, qtbot):

@@ -10,8 +10,10 @@ from napari.utils.colormaps import Colormap
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.gui._layers import (
+    METADATA,
     add_image_result,
     helper_metadata,
+    layer_metadata,
     place_over,
 )
 from napari_geosr.gui._pairs_steps import Built
@@ -22,6 +24,9 @@ from napari_geosr.operations.pairs_picture import HIGH_COLOUR, LOW_COLOUR
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
+
+#: Key of the record of a layer that is part of a pair: which part.
+_PAIR = "pair"
 
 
 def show_pair(
@@ -57,20 +62,32 @@ def show_pair(
             options["colormap"] = Colormap(
                 [(0.0, 0.0, 0.0, 1.0), (*colour, 1.0)], name=f"pair {titles[key]}"
             )
+        record = layer_metadata(shown.volume)
         if key == "before":
-            options["metadata"] = helper_metadata("pair before")
+            record = helper_metadata("pair before")
             options["visible"] = False
+        options["metadata"] = {METADATA: record[METADATA] | {_PAIR: key}}
         if over is not None:
             options |= place_over(over)
         found[key] = add_image_result(viewer, shown.volume, None, **options)
     return found
 
 
+def is_of_pair(layer: Layer) -> bool:
+    """Whether a layer is part of a pair, or a copy of one, whichever dock built it."""
+    return _PAIR in layer.metadata.get(METADATA, {})
+
+
 def by_voxel_size(viewer: napari.viewer.Viewer) -> list[Any]:
-    """A person's images from the largest voxels to the smallest."""
+    """A person's images that are of no pair, from the largest voxels to the smallest.
+
+    A pair is cropped, resampled and matched in grey values: no scan to build of.
+    """
     sizes = []
     for layer in viewer.layers:
         if not can_be_learned_from(layer) or getattr(layer, "rgb", False):
+            continue
+        if is_of_pair(layer):
             continue
         try:
             place = place_of_layer(layer)

@@ -124,16 +124,13 @@ class PairsDock(PairsWidgets):
 
     def _suggest(self) -> None:
         """Choose the layers with the largest and the smallest voxels."""
-        layers = [la for la in by_voxel_size(self._viewer) if not self._is_ours(la)]
+        layers = by_voxel_size(self._viewer)
         rows = [self.low, self.high] if self.is_aligned() else [self.high]
         if len(layers) < len(rows):
             return
         for row, layer in zip(rows[::-1], (layers[-1], layers[0]), strict=False):
             if not row.touched and row.layer() is not layer:
                 row.combo.set_layer(layer)
-
-    def _is_ours(self, layer: Any) -> bool:
-        return any(layer is mine for mine in self._layers.values())
 
     def _on_folder(self) -> None:
         path = QFileDialog.getExistingDirectory(
