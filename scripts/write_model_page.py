@@ -52,6 +52,18 @@ A package that gives its result the mean and spread of its input is kept; its ca
 says by how much the result here, scaled back as the input was scaled, differs on the
 test.
 
+*Export…* and `models export` write a model for other programs, as a BioImage.IO
+package or an ONNX graph, and compare its result for the same piece of an image with
+the one here; it is not kept if the two differ by more than 10⁻⁴ standard deviations.
+A volume given in pieces can come out otherwise. Models that `restore` scales by the
+mean and standard deviation of the whole volume scale there by those of the piece that
+is given: of one slice, or of the few neighbours that a model looks at together. Those
+that take values from 0 to 1 have that scale in the package, by the lowest and highest
+value (or the percentiles) of the piece; a graph alone has to be given such values. The
+export says so, and so do the package's README and the graph's properties
+(`grey_scale`). For what `restore` makes of a volume, give the package to `restore`: it
+is a model of napari-geosr too.
+
 The published weights of DnCNN (noise of 25 of 255) give on slices of a real CT scan and
 of a microscope, through files and in tiles, what spandrel gives and what the definition
 of the network gives, to 3 · 10⁻⁷ of the range (`tests/real/test_foreign_weights.py`).

@@ -127,6 +127,68 @@ def test_an_onnx_graph_gives_the_same_at_any_size(
     assert np.abs(theirs - ours).max() < 1e-3 * ours.std()
 
 
+def told(model: Path, kind: str, out: Path) -> list[str]:
+    """Export; return what a person is told beside."""
+    found: list[str] = []
+    run_to_end(
+        export_steps(model, kind, out),
+        lambda step: found.append(step.message) if isinstance(step, Warned) else None,
+    )
+    return found
+
+
+@needs_onnx
+def test_one_grey_value_stays_what_it_is(tmp_path: Path) -> None:
+    export(make(tmp_path), "onnx", tmp_path / "tiny.onnx")
+    flat = np.full((1, 1, 20, 24), 7.0, np.float32)
+    [result] = session(tmp_path / "tiny.onnx").run(None, {"input": flat})
+    np.testing.assert_allclose(result, flat, atol=1e-4)
+
+
+@needs_onnx
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"network_kwargs": {**MSDNET, "adjacent_slices": 3}},
+            "of the piece that is given (3 neighbouring slices); restore here uses "
+            "those of the whole volume",
+        ),
+        ({"network_kwargs": {**MSDNET, "ndim": 3}}, "Give whole volumes"),
+        ({"normalisation": STORED}, ""),
+        ({"normalisation": Normalisation(kind="unit")}, "to 0 … 1 first"),
+    ],
+)
+def test_what_comes_out_otherwise_in_pieces_is_said(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    folder, out = make(tmp_path, **changes), tmp_path / "tiny.onnx"
+    remarks = told(folder, "onnx", out)
+    assert len(remarks) == bool(says)
+    assert says in " ".join(remarks)
+    # Whoever gets the file alone is told as well.
+    inside = session(out).get_modelmeta().custom_metadata_map["grey_scale"]
+    assert inside == " ".join(remarks)
+
+
+@needs_onnx
+def test_the_remark_is_true(tmp_path: Path) -> None:
+    """A slice of a volume that gets brighter is not what it is in the volume."""
+    folder, out = make(tmp_path), tmp_path / "tiny.onnx"
+    [remark] = told(folder, "onnx", out)
+    assert "(one slice)" in remark
+    rng = np.random.default_rng(0)
+    bright = np.linspace(0, 300, 6).reshape(6, 1, 1)
+    volume = (rng.normal(900, 60, (6, 24, 28)) + bright).astype(np.float32)
+    network = bundle.load(folder).network()
+    mean, std = volume.mean(), volume.std()
+    with torch.no_grad():
+        x = torch.from_numpy((volume[:, None] - mean) / std)
+        whole = network(x).numpy()[:, 0] * std + mean
+    [pieces] = session(out).run(None, {"input": volume[:, None]})
+    assert np.abs(pieces[:, 0] - whole).max() > 0.1 * whole.std()
+
+
 @needs_onnx
 def test_a_graph_that_differs_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -229,6 +291,43 @@ def test_a_package_of_others_is_taken_by_its_graph(
             std = x.std(correction=0)
             expected = ours((x - x.mean()) / std) * std + x.mean()
     assert (restored - expected).abs().max() < 1e-3 * expected.std()
+
+
+@needs_bioimageio
+@pytest.mark.parametrize(
+    "scale",
+    [
+        Normalisation(kind="unit"),
+        Normalisation(kind="percentiles", percentiles=(2.0, 99.0)),
+    ],
+)
+def test_a_package_asks_for_the_scale_that_its_network_takes(
+    tmp_path: Path, scale: Normalisation
+) -> None:
+    folder, package = make(tmp_path, normalisation=scale), tmp_path / "tiny.zip"
+    [remark] = told(folder, "bioimageio", package)
+    assert "brought to 0 … 1 by " in remark
+    with zipfile.ZipFile(package) as archive:
+        values = yaml.safe_load(archive.read("rdf.yaml"))
+        assert remark in archive.read("README.md").decode()
+        given, expected = (
+            np.load(archive.open(f"test_{which}.npy")) for which in ("input", "output")
+        )
+    operations = values["inputs"][0]["preprocessing"]
+    [before] = [op for op in operations if op["id"] != "ensure_dtype"]
+    low, high = scale.percentiles or (0, 100)
+    assert before["id"] == "scale_range"
+    kwargs = before["kwargs"]
+    assert kwargs.get("min_percentile", 0) == low
+    assert kwargs.get("max_percentile", 100) == high
+    # Its own test is one of the whole: what that gives on other grey values as well.
+    settings = {"min_percentile": low, "max_percentile": high, **kwargs}
+    settings["eps"] = float(kwargs["eps"])  # a text for YAML 1.1
+    named = [("scale_range", SimpleNamespace(**settings))]
+    x = torch.from_numpy(apply(named, given * 70 + 900, None).astype(np.float32))
+    with torch.no_grad():
+        result = bundle.load(folder).network()(x).numpy()
+    assert np.abs(result - expected).max() < 1e-3 * expected.std()
 
 
 @needs_bioimageio

@@ -193,7 +193,10 @@ def export_models(
             }
         )
     else:
-        print(f"{found.path}: the same as here but for {found.difference:.1g}")
+        print(
+            f"{found.path}: the same piece gives the same as here but for "
+            f"{found.difference:.1g}"
+        )
     return 0
 
 

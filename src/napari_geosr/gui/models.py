@@ -371,8 +371,11 @@ class ModelsDock(QWidget):
         )
 
     def _on_exported(self, found: Any) -> None:
+        notes = " ".join(self._notes)
         self.message.show_message(
-            f"{found.path}: the same as here but for {found.difference:.1g}.", "ok"
+            f"{found.path}: the same piece gives the same as here but for "
+            f"{found.difference:.1g}. {notes}".strip(),
+            "warning" if notes else "ok",
         )
 
     def _on_remove(self) -> None:

@@ -25,7 +25,8 @@ class Exported:
     Attributes
     ----------
     difference : float
-        Largest difference from our result, in standard deviations of it.
+        Largest difference from our result for the same piece of an image, in standard
+        deviations of it.
     """
 
     path: Path
@@ -73,6 +74,8 @@ def export_steps(
 ) -> Generator[Step, None, None]:
     """Export a model: ``ResultReady(Exported)``.
 
+    Where a volume given in pieces comes out otherwise there, `Warned` says so.
+
     Parameters
     ----------
     name : str or Path
@@ -112,6 +115,8 @@ def export_steps(
         difference = float(module.write(model, temporary))
         if should_stop():
             raise Cancelled("The export was cancelled; nothing was written.")
+    for remark in getattr(module, "remarks", lambda _card: ())(model.card):
+        yield Warned(message=str(remark))
     if model.card.inputs > 1:
         yield Warned(message=_several(model.card.inputs))
     yield ResultReady(result=Exported(path, difference))

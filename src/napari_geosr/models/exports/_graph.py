@@ -27,6 +27,8 @@ Array = npt.NDArray[np.float32]
 
 #: Largest difference between the two, in standard deviations of the result.
 TOLERANCE = 1e-4
+#: Least standard deviation by which an image is divided: one grey value gives no NaN.
+_LEAST_SPREAD = 1e-12
 #: Operators that onnxruntime and its like have had for years.
 OPSET = 17
 #: Voxels along each axis of the smallest trial, about.
@@ -68,11 +70,11 @@ def in_words(card: ModelCard) -> tuple[str, str]:
     kind = card.normalisation.kind
     takes = {
         "standardise": "grey values, scaled inside by mean and standard deviation of "
-        "the whole input",
+        "the piece given",
         "stored": "grey values as in training, scaled inside",
         "unit": "grey values brought to 0 … 1 before",
-        "percentiles": "grey values of which two percentiles were brought to 0 and 1 "
-        f"before: {card.normalisation.percentiles}",
+        "percentiles": f"grey values whose percentiles {_ends(card)} were brought to "
+        "0 and 1 before",
     }[kind]
     if card.adjacent_slices > 1:
         takes += f"; {card.adjacent_slices} neighbouring slices as channels"
@@ -80,6 +82,55 @@ def in_words(card: ModelCard) -> tuple[str, str]:
     if card.labels == 1 and card.normalisation.output_mean is not None:
         gives = "values on a scale of their own" if kind != "stored" else "grey values"
     return takes, gives
+
+
+def brought(card: ModelCard) -> tuple[float, float] | None:
+    """Percentiles that have to be brought to 0 and 1 before the graph, if any have."""
+    scale = card.normalisation
+    return (0.0, 100.0) if scale.kind == "unit" else scale.percentiles
+
+
+def _ends(card: ModelCard) -> str:
+    low, high = brought(card) or (0.0, 100.0)
+    return f"{low:g} and {high:g}"
+
+
+def remarks(card: ModelCard, *, inside: bool) -> list[str]:
+    """Where a volume given in pieces comes out otherwise than restored here.
+
+    Parameters
+    ----------
+    inside : bool
+        Whether the file itself asks for grey values to be brought to 0 … 1, where the
+        network takes them like that, by the piece that is given; else it is left to
+        who uses it.
+    """
+    kind = card.normalisation.kind
+    if brought(card) is not None:
+        ends, but = f"the percentiles {_ends(card)}", ""
+        if kind == "unit":
+            ends = "the lowest and the highest value"
+            but = "; bytes it divides by 255, and values within 0 … 1 it leaves"
+        here = f"restore here uses those of the whole volume{but}"
+        if inside:
+            return [
+                f"Grey values are brought to 0 … 1 by {ends} of the piece that is "
+                f"given; {here}."
+            ]
+        return [f"Bring grey values to 0 … 1 first, by {ends}; {here}."]
+    if kind != "standardise":
+        return []
+    piece, follows = "one slice", "Slices that differ from the volume in brightness"
+    if card.axes == "ZYX":
+        piece = "a volume or a part of one"
+        follows = "Give whole volumes: parts that differ from the whole in brightness"
+    elif card.adjacent_slices > 1:
+        piece = f"{card.adjacent_slices} neighbouring slices"
+    return [
+        "Grey values are scaled by the mean and standard deviation of the piece that "
+        f"is given ({piece}); restore here uses those of the whole volume. {follows} "
+        "or contrast come out otherwise."
+    ]
 
 
 def grey_network(model: Model) -> nn.Module:
@@ -107,6 +158,7 @@ def grey_network(model: Model) -> nn.Module:
                 dims = list(range(1, x.ndim))
                 mean = x.mean(dims, keepdim=True)
                 std = (x - mean).square().mean(dims, keepdim=True).sqrt()
+                std = std.clamp(min=_LEAST_SPREAD)
                 y = self.network((x - mean) / std)
             else:
                 y = self.network(x)
@@ -260,9 +312,11 @@ def _image(card: ModelCard, size: tuple[int, ...], samples: int) -> Array:
             [-1 if i == axis else 1 for i in range(len(shape))]
         )
     image = 0.5 + 0.3 * waves + 0.08 * rng.standard_normal(shape)
-    scale = card.normalisation
-    if scale.kind in ("unit", "percentiles"):
-        return image.clip(0, 1).astype(np.float32)
+    scale, ends = card.normalisation, brought(card)
+    if ends is not None:
+        low, high = np.percentile(image, ends)
+        scaled: Array = ((image - low) / (high - low)).astype(np.float32)
+        return scaled
     mean, std = (scale.mean or 100.0), (scale.std or 20.0)
     image = (image - 0.5) * 3 * std + mean
     return image.astype(np.float32)
@@ -313,6 +367,7 @@ def _describe(card: ModelCard, path: Path, multiples: tuple[int, ...]) -> None:
             "axes": f"batch, channel, {', '.join(card.axes.lower())}",
             "takes": takes,
             "gives": gives,
+            "grey_scale": " ".join(remarks(card, inside=False)),
             "sizes": f"multiples of {', '.join(map(str, multiples))}",
             "upscale_factor": str(card.upscale_factor),
             "weights_sha256": card.weights_sha256,

@@ -29,6 +29,8 @@ _TAGS = {
     "segment": ("segmentation",),
 }
 _UNITS = {"nm": "nanometer", "µm": "micrometer", "mm": "millimeter", "m": "meter"}
+#: Added to the range of grey values: far below that of any, zero for none.
+_LEAST_RANGE = 1e-12
 #: Words of a description in BioImage.IO are at most this long.
 _LONGEST = 1024
 
@@ -58,6 +60,11 @@ def write(model: Model, path: Path) -> float:
         _validate(package)
         shutil.move(package, path)
     return max(trial.difference for trial in trials)
+
+
+def remarks(card: ModelCard) -> list[str]:
+    """How grey values are scaled, where that is otherwise than here."""
+    return _graph.remarks(card, inside=True)
 
 
 def _package(model: Model, folder: Path, package: Path) -> None:
@@ -137,11 +144,12 @@ def _input(v0_5: Any, card: ModelCard, spec: Any, folder: Path) -> Any:
     channels = [f"slice{i - middle:+d}" for i in range(card.adjacent_slices)]
     if len(channels) == 1:
         channels = ["grey"]
-    scale = card.normalisation
-    before = []
-    if scale.percentiles is not None:
-        low, high = scale.percentiles
-        kwargs = v0_5.ScaleRangeKwargs(min_percentile=low, max_percentile=high)
+    before, ends = [], _graph.brought(card)
+    if ends is not None:
+        low, high = ends
+        kwargs = v0_5.ScaleRangeKwargs(
+            min_percentile=low, max_percentile=high, eps=_LEAST_RANGE
+        )
         before.append(v0_5.ScaleRangeDescr(kwargs=kwargs))
     return v0_5.InputTensorDescr(
         id=v0_5.TensorId(_graph.INPUT),
@@ -231,6 +239,7 @@ def _readme(card: ModelCard) -> str:
         f"**Use it for:** {card.intended_use}",
         f"**Not for:** {card.not_for}",
         f"**Takes:** {takes}. **Gives:** {gives}.",
+        *remarks(card),
         *card.remarks,
         f"**Trained on:** {card.training.description}",
         f"**Licence:** {card.licence}",

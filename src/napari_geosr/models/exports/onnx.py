@@ -9,6 +9,7 @@ from napari_geosr.models.exports import _graph
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
+    from napari_geosr.models.card import ModelCard
 
 TITLE = "ONNX"
 SUFFIX = ".onnx"
@@ -26,3 +27,8 @@ def write(model: Model, path: Path) -> float:
     """
     _graph.needed("onnx", "onnxruntime")
     return max(trial.difference for trial in _graph.write_graph(model, path))
+
+
+def remarks(card: ModelCard) -> list[str]:
+    """How grey values are scaled, where that is otherwise than here."""
+    return _graph.remarks(card, inside=False)
