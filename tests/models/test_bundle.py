@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,32 @@ def test_nested_yaml_does_not_blow_up(tiny: Path) -> None:
     (tiny / bundle.CARD_FILE).write_text("[" * 5000)
     with pytest.raises(ModelError):
         bundle.load(tiny)
+
+
+def test_aliases_in_a_card_are_refused(tiny: Path) -> None:
+    """A few lines of aliases of aliases would be gigabytes once they are copied."""
+    file = tiny / bundle.CARD_FILE
+    lines = ["provenance:", "  a: &a [lol, lol, lol, lol]"]
+    lines += [f"  {b}: &{b} [*{a}, *{a}, *{a}]" for a, b in pairwise("abcde")]
+    text = file.read_text(encoding="utf-8")
+    bomb = text.replace("provenance: {}", "\n".join(lines))
+    assert bomb != text
+    file.write_text(bomb, encoding="utf-8")
+    with pytest.raises(ModelError, match=r"stands for another one \(\*a\)"):
+        bundle.load(tiny)
+
+
+def test_cards_that_are_written_have_no_aliases(tiny: Path, tmp_path: Path) -> None:
+    """Neither where one object stands twice, nor for words with asterisks."""
+    model = bundle.load(tiny)
+    shared = {"seeds": [1, 2]}
+    card = model.card.model_copy(
+        update={"provenance": {"a": shared, "b": shared}, "remarks": ("*so* & so *x",)}
+    )
+    bundle.save(tmp_path / "twice", card, model.network())
+    kept = bundle.load(tmp_path / "twice").card
+    assert kept.provenance == {"a": shared, "b": shared}
+    assert kept.remarks == card.remarks
 
 
 def test_yaml_tags_are_not_executed(tiny: Path, tmp_path: Path) -> None:

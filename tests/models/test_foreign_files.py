@@ -75,6 +75,35 @@ def test_damaged_files_are_said_to_be(tmp_path: Path, content: bytes) -> None:
             foreign.read(str(path))
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".ckpt"])
+def test_a_small_file_of_large_tensors_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    stored, packed = tmp_path / f"stored{suffix}", tmp_path / f"packed{suffix}"
+    torch.save({"weight": torch.zeros(10**6)}, stored)
+    with (
+        zipfile.ZipFile(stored) as source,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    assert packed.stat().st_size < 20_000
+    read = []
+    monkeypatch.setattr(torch, "load", lambda *given, **_how: read.append(given))
+    monkeypatch.setattr(tensors, "MAX_WEIGHTS_BYTES", 10**6)
+    with pytest.raises(ModelError, match=r"has 4 MB unpacked; .* at most 1 MB"):
+        foreign.read(str(packed))
+    assert not read
+
+
+def test_one_number_that_stands_for_many_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "views.pth"
+    torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, path)
+    assert path.stat().st_size < 5000
+    with pytest.raises(ModelError, match=r"tensors \(a\) take .* at most"):
+        foreign.read(str(path))
+
+
 def test_another_package_brings_a_format_in_one_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,7 +92,7 @@ def read_card(path: Path) -> ModelCard:
     text = _read(path, CARD_FILE, MAX_CARD_BYTES)
     where = path / CARD_FILE
     try:
-        values = load_yaml(text.decode("utf-8"))
+        values = load_yaml(text.decode("utf-8"), aliases=False)
     except (UnicodeDecodeError, ConfigError) as error:
         reason = str(error).rstrip(".")
         raise ModelError(

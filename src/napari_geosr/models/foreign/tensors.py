@@ -11,7 +11,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SAFETENSORS = ".safetensors"
 SUFFIXES = (".pth", ".pt", ".ckpt", SAFETENSORS, ".bin", ".th")
+#: How the files begin that torch takes for zips.
+_ZIP = b"PK\x03\x04"
 #: Names under which training programs put the tensors, the averaged ones first.
 _HOLDERS = (
     "params_ema",
@@ -47,11 +49,7 @@ def read_file(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
-    if size > MAX_WEIGHTS_BYTES:
-        raise ModelError(
-            f"{path} has {format_bytes(size)}; weights of a network have at most "
-            f"{format_bytes(MAX_WEIGHTS_BYTES)} here."
-        )
+    _refuse_above(size, path)
     found = _safe(path) if path.suffix.lower() == SAFETENSORS else _unpickled(path)
     if not isinstance(found, Mapping):
         raise ModelError(
@@ -59,6 +57,14 @@ def read_file(path: Path) -> dict[str, Any]:
             "was expected. Ask its authors for the weights alone."
         )
     return dict(found)
+
+
+def _refuse_above(size: int, path: Path, *, what: str = "") -> None:
+    if size > MAX_WEIGHTS_BYTES:
+        raise ModelError(
+            f"{path} has {format_bytes(size)}{what}; weights of a network have at most "
+            f"{format_bytes(MAX_WEIGHTS_BYTES)} here."
+        )
 
 
 def _safe(path: Path) -> Any:
@@ -74,7 +80,10 @@ def _safe(path: Path) -> Any:
 def _unpickled(path: Path) -> Any:
     import torch
 
-    if _is_torchscript(path):
+    members = _members(path)
+    # torch stores tensors as they are; a zip that packs them may hold any size.
+    _refuse_above(sum(info.file_size for info in members), path, what=" unpacked")
+    if _is_torchscript(members):
         raise ModelError(
             f"{path} is a TorchScript program, not weights alone, and programs of "
             "others are not run. Ask its authors for the state dict (.pth or "
@@ -103,14 +112,23 @@ def _unpickled(path: Path) -> Any:
         ) from error
 
 
-def _is_torchscript(path: Path) -> bool:
-    """Whether a zip that torch wrote holds code beside tensors."""
+def _members(path: Path) -> list[zipfile.ZipInfo]:
+    """What is in the zip that torch wrote; nothing if it wrote a pickle alone."""
     try:
+        with path.open("rb") as file:
+            if file.read(len(_ZIP)) != _ZIP:
+                return []
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return False
-    parts = {name.split("/")[1] for name in names if "/" in name}
+            return archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ModelError(
+            f"{path} is damaged: it is no zip that can be read ({error}). Get it again."
+        ) from error
+
+
+def _is_torchscript(members: Sequence[zipfile.ZipInfo]) -> bool:
+    """Whether a zip that torch wrote holds code beside tensors."""
+    parts = {info.filename.split("/")[1] for info in members if "/" in info.filename}
     return bool(parts & {"code", "constants.pkl"})
 
 
@@ -122,6 +140,11 @@ def state_in(found: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     state : dict of str to Tensor
     holder : str
         Name under which they were, ``""`` where they were at the top.
+
+    Raises
+    ------
+    ModelError
+        If they are too large.
     """
     import torch
 
@@ -137,6 +160,13 @@ def state_in(found: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     for prefix in ("module.", "netG.", "generator."):
         if tensors and all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): t for key, t in tensors.items()}
+    # One number can be told to stand for any number of them.
+    size = sum(t.numel() * t.element_size() for t in tensors.values())
+    if size > MAX_WEIGHTS_BYTES:
+        raise ModelError(
+            f"The file's tensors ({some_names(tensors)}) take {format_bytes(size)}; "
+            f"weights of a network take at most {format_bytes(MAX_WEIGHTS_BYTES)} here."
+        )
     return tensors, holder
 
 
