@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,14 +89,14 @@ class CheckButton(QPushButton):
         self._run = Run(
             lambda stop: consistency_steps(scan, restored, should_stop=stop),
             owner=self,
-            on_result=self._on_checked,
+            # Those compared now: another pair may be set until they are.
+            on_result=partial(self._on_checked, source),
             on_error=self._on_error,
             on_finished=self._on_finished,
             description=f"Checking {result.name}",
         )
 
-    def _on_checked(self, checked: Checked) -> None:
-        source = None if self._pair is None else self._pair[0]()
+    def _on_checked(self, source: Image, checked: Checked) -> None:
         limit = _LIMIT * (checked.figures.noise or checked.figures.residual_rms) or 1.0
         active = self._viewer.layers.selection.active
         layer = add_image_result(
@@ -123,13 +124,13 @@ class CheckButton(QPushButton):
         said = " ".join([*(checked.sentences or (good,)), words])
         self.checked_result.emit(said, found.is_consistent)
 
-    def _mark(self, checked: Checked, source: Image | None) -> None:
+    def _mark(self, checked: Checked, source: Image) -> None:
         volume, places = checked.residual, checked.figures.places
         ndim = len(volume.shape)
         self._viewer.add_points(
             np.array([place.index[-ndim:] for place in places], float),
             **geometry(volume),
-            **({} if source is None else place_over(source)),
+            **place_over(source),
             name=f"{volume.name}: odd places",
             size=_MARK,
             symbol="disc",
