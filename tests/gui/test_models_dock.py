@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,12 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
 from napari_geosr.core import registry
+from napari_geosr.core.errors import Cancelled, ModelError
+from napari_geosr.core.steps import Warned
+from napari_geosr.gui import models
 from napari_geosr.gui._docks import MODELS, RESTORE, open_dock
+from napari_geosr.gui._notify import MessageRow, details
+from napari_geosr.gui._outcomes import Outcomes
 from napari_geosr.models import zoo
 
 
@@ -81,7 +87,8 @@ def test_models_are_found_and_their_cards_read(viewer, qtbot, dock):
     assert not dock.remove_button.isEnabled()
     assert dock.export_button.isEnabled()
     dock.find.words.setText("fluorescence")
-    qtbot.waitUntil(lambda: names(dock) == ["fluo-denoise"], timeout=2000)
+    fluo = [name for name in everything if name.startswith("fluo-")]
+    qtbot.waitUntil(lambda: names(dock) == fluo, timeout=2000)
     assert "fluorescence" in dock.card.text()
     dock.find.words.setText("no such word")
     qtbot.waitUntil(lambda: names(dock) == [], timeout=2000)
@@ -165,6 +172,79 @@ def test_what_cannot_be_imported_is_said(
     assert "no file or folder /no/such.zip" in dock.message.text
 
 
+def slow_and_noted(monkeypatch) -> threading.Event:
+    """Imports wait for the event, and those that succeed have a note."""
+    go_on, steps = threading.Event(), models._import_steps
+
+    def noted(source, stop):
+        assert go_on.wait(30)
+        yield from steps(source, stop)
+        yield Warned(message="It was noted.")
+
+    monkeypatch.setattr(models, "_import_steps", noted)
+    return go_on
+
+
+def test_what_became_of_each_of_several_files_is_said(
+    viewer, qtbot, dock, own, tmp_path, monkeypatch
+):
+    go_on = slow_and_noted(monkeypatch)
+    torn = [tmp_path / "a.pth", tmp_path / "c.pth"]
+    for path in torn:
+        path.write_bytes(b"words")
+    good = bundle_zip(tmp_path / "packed.zip")
+    dock.import_models([str(path) for path in (torn[0], good, torn[1])])
+    go_on.set()
+    qtbot.waitUntil(lambda: idle(dock) and not dock._waiting, timeout=60_000)
+    assert "mine" in names(dock)
+    first, second, third = dock.message.text.splitlines()
+    assert first.startswith("Error: ")
+    assert "a.pth is damaged" in first
+    assert "c.pth is damaged" in second
+    assert third == "mine is among your models. It was noted."
+    text = details(dock.message._error)
+    assert all(path.name in text for path in torn)
+    # The next has nothing to do with these.
+    dock.import_models([str(torn[0])])
+    qtbot.waitUntil(lambda: idle(dock), timeout=60_000)
+    assert "a.pth is damaged" in dock.message.text
+    assert len(dock.message.text.splitlines()) == 1
+
+
+def test_who_cancels_several_files_imports_none_of_those_left(
+    viewer, qtbot, dock, own, tmp_path, monkeypatch
+):
+    go_on = slow_and_noted(monkeypatch)
+    (tmp_path / "a.pth").write_bytes(b"words")
+    good = bundle_zip(tmp_path / "packed.zip")
+    dock.import_models([str(tmp_path / "a.pth"), str(good)])
+    dock.cancel_button.click()
+    go_on.set()
+    qtbot.waitUntil(lambda: idle(dock), timeout=60_000)
+    assert not own.exists()
+    assert "among your models" not in dock.message.text
+
+
+def test_a_fault_that_names_no_file_is_said_of_one(qtbot):
+    row = MessageRow()
+    qtbot.addWidget(row)
+    outcomes = Outcomes(row)
+    outcomes.add("one is among your models.", "ok")
+    outcomes.add_error(ModelError("It is too large."), "a.pth")
+    outcomes.add_error(ModelError("b.pth is too large."), "b.pth")
+    outcomes.add_error(Cancelled("Cancelled."), "c.pth")
+    assert row.text.splitlines() == [
+        "Error: a.pth: It is too large.",
+        "b.pth is too large.",
+        "Cancelled.",
+        "one is among your models.",
+    ]
+    outcomes.clear()
+    assert row.isHidden()
+    outcomes.add_error(Cancelled("Cancelled."), "c.pth")
+    assert row.text == "Cancelled."
+
+
 def test_a_damaged_model_is_shown_and_can_be_removed(
     viewer, qtbot, dock, own, monkeypatch
 ):
@@ -239,6 +319,6 @@ def test_formats_of_other_packages_are_offered(
 
 
 def test_closing_it_at_work_is_safe(viewer, qtbot, dock, tmp_path):
-    dock.import_model(str(bundle_zip(tmp_path / "packed.zip")))
+    dock.import_models([str(bundle_zip(tmp_path / "packed.zip"))])
     viewer.window.remove_dock_widget(dock)
     qtbot.wait(50)

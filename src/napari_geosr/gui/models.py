@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from napari_geosr.gui._list_tree import list_tree
 from napari_geosr.gui._model_box import card_html, text_label
 from napari_geosr.gui._models_find import ModelsFind
 from napari_geosr.gui._notify import MessageRow
+from napari_geosr.gui._outcomes import Outcomes
 from napari_geosr.gui._scrolling import fill_with_scrolling
 from napari_geosr.gui._warm_up import load_torch_libraries
 from napari_geosr.gui._worker import Run
@@ -111,6 +113,7 @@ class ModelsDock(QWidget):
             "&Remove…", "Delete this model of your own; asks first."
         )
         self.message = MessageRow()
+        self._outcomes = Outcomes(self.message)
         self.bar = QProgressBar()
         self.bar.setRange(0, 0)
         self.bar.setAccessibleName("At work")
@@ -256,15 +259,15 @@ class ModelsDock(QWidget):
         make_steps: Callable[[ShouldStop], Generator[Step, None, None]],
         on_result: Callable[[Any], None],
         stage: str,
+        about: str = "",
     ) -> None:
-        self.message.clear()
         self._notes: list[str] = []
         self._run = Run(
             make_steps,
             owner=self,
             on_step=self._on_step,
             on_result=on_result,
-            on_error=self._on_error,
+            on_error=partial(self._outcomes.add_error, about=about),
             on_finished=self._on_finished,
         )
         self._show_busy(stage)
@@ -275,15 +278,10 @@ class ModelsDock(QWidget):
         elif isinstance(step, Warned):
             self._notes.append(step.message)
 
-    def _on_error(self, error: Exception) -> None:
-        self._waiting.clear()
-        self.message.show_error(error)
-
     def _on_finished(self) -> None:
         self._run = None
         self._show_busy("")
-        if self._waiting:
-            self.import_model(self._waiting.pop(0))
+        self._import_next()
 
     def _on_cancel(self) -> None:
         self._waiting.clear()
@@ -317,25 +315,32 @@ class ModelsDock(QWidget):
             self.import_models([name.strip()])
 
     def import_models(self, sources: list[str]) -> None:
-        """Import one after the other, in a worker."""
-        self._waiting += sources
-        if self._run is None and self._waiting:
-            self.import_model(self._waiting.pop(0))
+        """Import files, folders, addresses or identifiers, in a worker.
 
-    def import_model(self, source: str) -> None:
-        """Import a file, folder, address or identifier, in a worker."""
+        One after the other, also after one that fails: what became of each is said.
+        """
+        if not sources:
+            return
+        self._waiting += sources
+        if self._run is None:
+            self._outcomes.clear()
+            self._import_next()
+
+    def _import_next(self) -> None:
+        if not self._waiting:
+            return
+        source = self._waiting.pop(0)
         self._start(
             lambda stop: _import_steps(source, stop),
             self._on_imported,
             f"Reading {source}",
+            Path(source).name,
         )
 
     def _on_imported(self, found: Any) -> None:
         notes = " ".join(self._notes)
         kind = "warning" if notes else "ok"
-        self.message.show_message(
-            f"{found.name} is among your models. {notes}".strip(), kind
-        )
+        self._outcomes.add(f"{found.name} is among your models. {notes}".strip(), kind)
         self._choose_next = found.name
         self.refresh()
 
@@ -364,6 +369,7 @@ class ModelsDock(QWidget):
                 kind = meant[0]
             else:
                 out = out.with_name(out.name + known[kind].suffix)
+        self._outcomes.clear()
         self._start(
             lambda stop: _export_steps(str(entry.path), kind, out, stop),
             self._on_exported,
@@ -372,7 +378,7 @@ class ModelsDock(QWidget):
 
     def _on_exported(self, found: Any) -> None:
         notes = " ".join(self._notes)
-        self.message.show_message(
+        self._outcomes.add(
             f"{found.path}: the same piece gives the same as here but for "
             f"{found.difference:.1g}. {notes}".strip(),
             "warning" if notes else "ok",
@@ -391,12 +397,13 @@ class ModelsDock(QWidget):
             buttons.No,
         )
         if answer == buttons.Yes:
+            self._outcomes.clear()
             self._start(
                 lambda _stop: _remove_steps(name), self._on_removed, f"Removing {name}"
             )
 
     def _on_removed(self, path: Path) -> None:
-        self.message.show_message(f"{path} is removed.", "ok")
+        self._outcomes.add(f"{path} is removed.", "ok")
         self.refresh()
 
     # Dropped files
