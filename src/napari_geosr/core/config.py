@@ -153,8 +153,8 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
             for event in yaml.parse(text, Loader=loader):
                 if isinstance(event, yaml.AliasEvent):
                     raise ConfigError(
-                        f"line {event.start_mark.line + 1} stands for another one "
-                        f"(*{event.anchor}): such aliases are not read, write it out."
+                        f"*{event.anchor} stands for what is written above it: such "
+                        "aliases are not read."
                     )
         return yaml.load(text, Loader=loader)
     except RecursionError as error:
