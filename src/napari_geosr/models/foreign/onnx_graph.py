@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 _DOMAINS = ("", "ai.onnx")
 _PLAIN = (int, float, str)
+_DAMAGED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,14 @@ def read_graph(path: Path) -> Graph:
     except Exception as error:  # protobuf's and onnx's own
         reason = " ".join(str(error).split())[:120]
         raise ModelError(f"{path} is not a readable ONNX file ({reason}).") from error
-    return _Reader(model, path).graph()
+    reader = _Reader(model, path)
+    try:
+        return reader.graph()
+    except ModelError:
+        raise
+    except _DAMAGED as error:  # of onnx and numpy, on values that do not fit
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise reader.refused(f"it is damaged ({reason})") from error
 
 
 class _Reader:
