@@ -115,7 +115,7 @@ def import_steps(
         return
     from napari_geosr.models import foreign
 
-    draft = foreign.read(text, channel=channel)
+    draft = foreign.read(text, channel=channel, should_stop=should_stop)
     _stop_if(should_stop)
     network = _built(draft)
     yield StageStarted(message="Measuring how far the network sees")

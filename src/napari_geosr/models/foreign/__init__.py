@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.core.registry import Registry
+from napari_geosr.core.steps import ShouldStop, never_stop
 
 if TYPE_CHECKING:
     from napari_geosr.models.foreign.draft import Draft
@@ -39,7 +40,7 @@ FORMATS = Registry(
     package="napari_geosr.models.foreign",
     group="napari_geosr.foreign_models",
     noun="format of foreign models",
-    not_entries=frozenset({"draft", "onnx_graph", "scales", "tensors"}),
+    not_entries=frozenset({"download", "draft", "onnx_graph", "scales", "tensors"}),
 )
 #: A graph alone, which belongs to a package.
 _GRAPH = ".onnx"
@@ -47,9 +48,17 @@ _GRAPH = ".onnx"
 
 @dataclass(frozen=True)
 class Source:
-    """What a person gave: a file, a folder, an address or an identifier."""
+    """What a person gave: a file, a folder, an address or an identifier.
+
+    Attributes
+    ----------
+    text : str
+    should_stop : callable
+        Asked between the pieces of a download.
+    """
 
     text: str
+    should_stop: ShouldStop = never_stop
 
     @property
     def path(self) -> Path:
@@ -77,7 +86,9 @@ class Source:
         return read_file(self.path)
 
 
-def read(source: str, *, channel: int | None = None) -> Draft:
+def read(
+    source: str, *, channel: int | None = None, should_stop: ShouldStop = never_stop
+) -> Draft:
     """Read a foreign model, whatever it is.
 
     Parameters
@@ -86,13 +97,17 @@ def read(source: str, *, channel: int | None = None) -> Draft:
         Of one of the formats, see :func:`about`.
     channel : int, optional
         Which channel of the result is wanted, for packages that give several.
+    should_stop : callable
+        Asked while something is downloaded.
 
     Raises
     ------
     ModelError
         With what is wrong with it.
+    Cancelled
+        If `should_stop` said so.
     """
-    given = Source(source)
+    given = Source(source, should_stop)
     refusal: ModelError | None = None
     for module in _modules():
         try:

@@ -15,13 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.model_words import Modality, Task
+from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.models.bundle import MAX_CARD_BYTES, MAX_WEIGHTS_BYTES
 from napari_geosr.models.foreign import Source, careamics, scales
+from napari_geosr.models.foreign.download import download, is_address
 from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, Reference, name_of
 from napari_geosr.models.foreign.tensors import read_file, state_in
 
@@ -70,10 +75,13 @@ def recognises(source: Source) -> bool:
 def read(source: Source, channel: int | None) -> Draft:
     """Take the network of a package, see :func:`draft`."""
     here = source.path.exists()
-    return draft(str(source.path) if here else source.text, channel)
+    text = str(source.path) if here else source.text
+    return draft(text, channel, source.should_stop)
 
 
-def draft(source: str, channel: int | None = None) -> Draft:
+def draft(
+    source: str, channel: int | None = None, should_stop: ShouldStop = never_stop
+) -> Draft:
     """Take the network of a package.
 
     Parameters
@@ -82,15 +90,24 @@ def draft(source: str, channel: int | None = None) -> Draft:
         Path of a zip, a folder or a description; an address or an identifier.
     channel : int, optional
         Which channel of the result is wanted where it has several.
+    should_stop : callable
+        Asked between the pieces of a download.
 
     Raises
     ------
     ModelError
         If bioimageio.spec is missing, the package cannot be read, or its network is of
         a kind that cannot be had here.
+    Cancelled
+        If `should_stop` said so.
     """
-    with _opened(source) as given:
-        return _draft(_description(given, source), source, channel)
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        _opened(source, Path(folder), should_stop) as given,
+    ):
+        description = _description(given, source)
+        _fetch(description, Path(folder), should_stop)
+        return _draft(description, source, channel)
 
 
 def _draft(description: Any, source: str, channel: int | None) -> Draft:
@@ -154,20 +171,52 @@ def is_package(path: Path) -> bool:
 
 
 @contextmanager
-def _opened(source: str) -> Iterator[Any]:
+def _opened(source: str, folder: Path, should_stop: ShouldStop) -> Iterator[Any]:
     """What the library reads; a zip is closed when all of it was read."""
     path = Path(source)
     if path.is_dir():
         path = next(path / n for n in DESCRIPTIONS if (path / n).is_file())
+    if is_address(source) and urlsplit(source).path.lower().endswith(".zip"):
+        path = folder / "package.zip"
+        download(source, path, should_stop)
     if path.suffix.lower() != ".zip" or not path.exists():
         yield path if path.exists() else source
         return
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ModelError(f"{path} is not a readable zip file ({error}).") from error
+        raise ModelError(f"{source} is not a readable zip file ({error}).") from error
     with archive:
+        for info in archive.infolist():
+            is_text = Path(info.filename).name in DESCRIPTIONS
+            limit = MAX_CARD_BYTES if is_text else MAX_WEIGHTS_BYTES
+            if info.file_size > limit:
+                raise ModelError(
+                    f"{info.filename} of {source} has {format_bytes(info.file_size)} "
+                    f"unpacked; at most {format_bytes(limit)} are read."
+                )
         yield archive
+
+
+def _fetch(description: Any, folder: Path, should_stop: ShouldStop) -> None:
+    """Download what is read of a package that lies elsewhere.
+
+    The library would do so as well, but all at once, of any size.
+    """
+    weights = description.weights
+    state, onnx = weights.pytorch_state_dict, weights.onnx
+    wanted = [onnx, getattr(onnx, "external_data", None)]
+    if state is not None and _is_known(state.architecture):
+        wanted = [state]
+    tensors = (*description.inputs, *description.outputs)
+    wanted += [tensor.test_tensor for tensor in tensors]
+    for i, entry in enumerate(entry for entry in wanted if entry is not None):
+        place = str(getattr(entry.source, "absolute", lambda e=entry: e.source)())
+        if is_address(place):
+            (folder / str(i)).mkdir()
+            path = folder / str(i) / (Path(urlsplit(place).path).name or "file")
+            download(place, path, should_stop)
+            entry.source = path
 
 
 def _description(given: Any, source: str) -> Any:
@@ -292,15 +341,18 @@ def _network(
 def _known_network(
     entry: Any, source: str
 ) -> tuple[NetworkConfig, dict[str, Tensor]] | None:
-    architecture = entry.architecture
-    place = str(getattr(architecture, "import_from", ""))
-    if not place.startswith("careamics.") or str(architecture.callable) != "UNet":
+    if not _is_known(entry.architecture):
         return None
-    shape = careamics.shape_of(architecture.kwargs, source)
+    shape = careamics.shape_of(entry.architecture.kwargs, source)
     with _on_disk(entry, ".pth") as path:
         state, _ = state_in(read_file(path))
     state = {key.removeprefix("model."): tensor for key, tensor in state.items()}
     return careamics.config_of(shape), careamics.weights_of(state)
+
+
+def _is_known(architecture: Any) -> bool:
+    place = str(getattr(architecture, "import_from", ""))
+    return place.startswith("careamics.") and str(architecture.callable) == "UNet"
 
 
 def _graph_network(
@@ -352,12 +404,17 @@ def _on_disk(entry: Any, suffix: str, beside: Any = None) -> Iterator[Path]:
 def _bytes(entry: Any) -> bytes:
     """A file of the package; its checksum is compared with the description's."""
     try:
-        content: bytes = entry.get_reader(progressbar=False).read()
+        content: bytes = entry.get_reader(progressbar=False).read(MAX_WEIGHTS_BYTES + 1)
     except Exception as error:  # of the network, of zips, of checksums
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
             f"The package's file {entry.source} is not there or damaged ({reason})."
         ) from error
+    if len(content) > MAX_WEIGHTS_BYTES:
+        raise ModelError(
+            f"The package's file {entry.source} has more than "
+            f"{format_bytes(MAX_WEIGHTS_BYTES)}, which is too large."
+        )
     return content
 
 
@@ -510,11 +567,12 @@ def _test(
 
 
 def _array(tensor: Any) -> npt.NDArray[Any]:
+    content = io.BytesIO(_bytes(tensor))
     try:
-        array: npt.NDArray[Any] = np.load(
-            io.BytesIO(_bytes(tensor)), allow_pickle=False
-        )
-    except ValueError as error:
+        array: npt.NDArray[Any] = np.lib.format.read_array(content, allow_pickle=False)
+        if array.dtype.kind not in "biuf":
+            raise ValueError(array.dtype)
+    except (ValueError, EOFError, MemoryError, OverflowError) as error:
         raise ModelError(f"The package's test {tensor.source} is damaged.") from error
     return array
 
