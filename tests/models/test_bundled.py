@@ -40,7 +40,7 @@ BUNDLED = (
     Bundled("fluo-denoise", "fluo", 1.0),
     Bundled("ct-denoise", "ct-scan", 0.3, "noise2noise"),
     Bundled("fluo-sr-x2", "fluo-coarse", 1.0),
-    Bundled("foam-sr-x4", "foam-coarse-4", 1.0, most=100_000),
+    Bundled("foam-sr-x4", "foam-coarse-4", 1.0, most=100_000, volumes=96),
     Bundled("bone-sr-x8", "bone-coarse-8", 1.0, most=160_000, volumes=60),
 )
 each = pytest.mark.parametrize("model", BUNDLED, ids=lambda model: model.name)
