@@ -82,11 +82,11 @@ methods tuned on a scan of the same kind whose truth is known.
 How to read the figures: errors are signed and relative to the known mask, with the same
 Otsu rule for all; *volumes* is the Wasserstein-1 distance of the log10 pore volumes;
 *Dice* compares the pore masks; the *noise-free* row is what a perfect restoration would
-give. The truth of the models of foam and bone is the sharp object; that of `ct-denoise` and
-`fluo-denoise` is the same image without noise, blur included, that of `fluo-sr-x2` the
-light in pixels half as wide under half the blur, without noise; the range of the latter
-two is the light of a bright structure. Porosity error alone does not discriminate; read it
-beside the others.
+give. The truth of the models of foam and bone is the sharp object; that of `ct-denoise`
+and `fluo-denoise` is the same image without noise, blur included, that of `fluo-sr-x2`
+the light in pixels half as wide under half the blur, without noise; the range of the
+latter two is the light of a bright structure. Porosity error alone does not
+discriminate; read it beside the others.
 """
 COLUMNS = {
     "psnr": ("PSNR (dB)", "{:.1f}"),

@@ -99,6 +99,17 @@ def test_help_names_all_formats_without_their_libraries(command: str) -> None:
         assert word in done.stdout
 
 
+def test_names_are_whole_in_a_narrow_terminal(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What has to be typed after ``--model``; Rich cuts what does not fit."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["models", "list"]) == 0
+    shown = capsys.readouterr().out
+    for entry in zoo.list_models():
+        assert f"{entry.name} " in shown
+
+
 def test_words_find_models(own: Path) -> None:
     def found(words: str) -> list[str]:
         return [e.name for e in catalogue.list_models(catalogue.Wanted(words=words))]

@@ -57,9 +57,18 @@ def list_models(
 
 def _table(entries: list[ZooEntry]) -> Any:
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("name", "task", "of", "for", "×", "parameters", "where", box=None)
+    table = Table(
+        Column("name", no_wrap=True),  # what has to be typed is never cut
+        Column("task", no_wrap=True),
+        Column("of", no_wrap=True),
+        "for",
+        "×",
+        "parameters",
+        Column("where", overflow="fold"),
+        box=None,
+    )
     for entry in entries:
         card = entry.card
         table.add_row(
