@@ -129,7 +129,7 @@ def test_people_see_the_band(mean, spread):
     assert rows["Porosity band (90 %)"] == f"{low:.0f} to {high:.0f} %"
     assert "Pores per mm³ within it" in rows
     assert "Porosity band (±2 std)" in dict(summary_rows(chosen))
-    assert "Porosity band (±1 std)" in dict(summary_rows(plain))
+    assert "Porosity spread (±1 std)" in dict(summary_rows(plain))
     assert "Pores per mm³ within it" not in dict(summary_rows(plain))
     none = run_to_end(
         porosity.measure_steps(

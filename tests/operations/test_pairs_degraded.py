@@ -218,3 +218,9 @@ def test_the_report_can_be_read(tmp_path, high):
     assert report["upscale_factor"] == 8
     assert "--upscale-factor 8" in report["train"]
     assert "MTF 10 % at 20 line pairs" in "\n".join(report_lines(report))
+
+
+def test_no_line_trains_with_a_factor_that_no_network_has(tmp_path, high):
+    done = degrade(high, tmp_path / "p", upscale_factor=3)
+    assert done.report["train"] is None
+    assert "none can be trained" in " ".join(done.report["warnings"])

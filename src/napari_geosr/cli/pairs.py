@@ -160,4 +160,5 @@ def _say(done: Pairs) -> None:
     print(f"Wrote {done.files['low']}")
     print(f"  and {done.files['high'].name}, {done.files['picture'].name}, ", end="")
     print(done.files["report"].name)
-    print(f"Train with: {done.report['train']}")
+    if done.report["train"]:
+        print(f"Train with: {done.report['train']}")

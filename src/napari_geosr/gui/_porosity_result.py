@@ -37,6 +37,8 @@ HELP = {
     "the contrast changes.",
     "Porosity band": "Porosity when all voxels move together by so many standard "
     "deviations of the restoration as were calibrated for its model.",
+    "Porosity spread": "Porosity when all voxels move together by one standard "
+    "deviation of the restoration, which was not calibrated: no promise.",
     "Pores per mm³ within it": "Fewest and most pores at its ends and in its middle.",
     "Open porosity": "Part of the porosity in pores that reach the border.",
     "Closed porosity": "Part of the porosity in pores that do not reach the border.",

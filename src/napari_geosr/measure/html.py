@@ -209,6 +209,7 @@ def _band_note(reports: Sequence[PorosityReport]) -> list[str]:
         reach = "one standard deviation of the restoration, which was not calibrated"
     else:
         reach = f"{number_text(band.factor)} standard deviations of the restoration"
+    word = "spread" if band.porosity is None else "band"
     often = ""
     if band.nominal is not None:
         often = (
@@ -216,8 +217,8 @@ def _band_note(reports: Sequence[PorosityReport]) -> list[str]:
             "that the model was calibrated on had their true porosity in the band."
         )
     return [
-        f"<p><small>Porosity band: all voxels moved together by {reach}, with the same "
-        f"threshold.{often} It covers no error that all members of the restoration "
-        "make alike, such as in a material that the model never saw, and not the "
-        "choice of the threshold.</small></p>"
+        f"<p><small>Porosity {word}: all voxels moved together by {reach}, with the "
+        f"same threshold.{often} It covers no error that all members of the "
+        "restoration make alike, such as in a material that the model never saw, and "
+        "not the choice of the threshold.</small></p>"
     ]

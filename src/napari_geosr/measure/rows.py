@@ -160,7 +160,10 @@ def _band_rows(
             ends.append((max(0.0, low), min(1.0, high)))
     texts = [NOTHING if e is None else f"{_between(e, 100)} %" for e in ends]
     nothing = [""] * len(reports)
-    rows = [(f"Porosity band ({title})", texts, nothing)]
+    banded = any(r.band is not None and r.band.porosity is not None for r in reports)
+    # Without a band that is known to hold the truth it is the spread, and called so.
+    name = "Porosity band" if banded else "Porosity spread"
+    rows = [(f"{name} ({title})", texts, nothing)]
     if any(report.density_band is not None for report in reports):
         size = "mm²" if reports[0].is_flat else "mm³"
         texts = [

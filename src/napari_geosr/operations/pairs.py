@@ -153,7 +153,7 @@ def pairs_steps(
     for text in said:
         yield Warned(message=text)
     made = _Pair(low, high, box, factors, aligned, match)
-    report = {
+    report: dict[str, Any] = {
         "upscale_factor": factor,
         "dimensions": config.dimensions,
         "unit": low.unit,

@@ -67,14 +67,16 @@ def made_folder(folder: Path) -> Iterator[None]:
 
 def train_command(
     files: Mapping[str, Path], factor: int, dimensions: str, *, flat: bool
-) -> str:
-    """The line that trains a model with the pair.
+) -> str | None:
+    """The line that trains a model with the pair; None if no network can be trained.
 
     Parameters
     ----------
     flat : bool
         Whether the pair is two images.
     """
+    if factor not in _TRAINED:
+        return None
     words = ["napari-geosr", "train", "supervised"]
     if factor > 1:
         words += ["--network", "light_sr", "--upscale-factor", str(factor)]
