@@ -10,6 +10,7 @@ import pytest
 import napari_geosr as geosr
 from napari_geosr import io
 from napari_geosr.cli.app import run as command
+from napari_geosr.cli.restore import _print_check
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.physics.noise import gaussian_noise, reconstruction_noise
@@ -66,6 +67,22 @@ def test_too_smooth_a_result_is_said(scan):
     smooth = scan.replace(data=ndimage.gaussian_filter(scan.data, 2.0))
     checked = geosr.check_consistency(scan, smooth)
     assert any("stronger where the result has edges" in s for s in checked.sentences)
+
+
+def test_noise_is_the_same_figure_everywhere(rng, capsys):
+    """Where noise depends on the grey value, the two estimates of it differ."""
+    clean = np.full((16, 32, 36), 0.8, np.float32)
+    clean[:, :, :9] = 0.2
+    noise = rng.normal(0, np.where(clean < 0.5, 0.3, 0.02)).astype(np.float32)
+    scan = Volume(clean + noise, "ZYX", name="scan")
+    checked = geosr.check_consistency(scan, scan.replace(data=clean + 0.3))
+    figures = checked.figures
+    assert figures.noise_rms > 1.5 * figures.noise
+    rms, alone = f"{figures.residual_rms:.3g}", f"{figures.noise_rms:.3g}"
+    (note,) = (s for s in checked.sentences if "more than noise:" in s)
+    assert f"{rms} (rms) where noise would leave {alone}," in note
+    _print_check(checked)
+    assert f"{rms} (rms; noise alone: {alone})" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -167,9 +167,9 @@ def _unfinished(out: Path, average: bool) -> Volume:
 def _print_check(checked: Checked) -> None:
     found = checked.figures
     print(
-        f"Residual: rms {found.residual_rms:.4g}, noise {found.noise:.4g}, "
-        f"{100 * found.beyond_3_sigma:.2g} % of voxels beyond 3 standard deviations "
-        f"(noise alone: 0.27 %), in {checked.path}"
+        f"Residual: {found.residual_rms:.3g} (rms; noise alone: "
+        f"{found.noise_rms:.3g}), {100 * found.beyond_3_sigma:.2g} % of voxels beyond "
+        f"3 standard deviations (noise alone: 0.27 %), in {checked.path}"
     )
     if found.slope is not None:
         print(

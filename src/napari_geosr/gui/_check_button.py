@@ -114,9 +114,9 @@ class CheckButton(QPushButton):
         layer.refresh()
         found = checked.figures
         words = (
-            f"Residual {found.residual_rms:.3g} (rms), noise {found.noise:.3g}, "
-            f"{100 * found.beyond_3_sigma:.2g} % beyond 3 standard deviations (noise "
-            "alone: 0.27 %)."
+            f"Residual {found.residual_rms:.3g} (rms; noise alone: "
+            f"{found.noise_rms:.3g}), {100 * found.beyond_3_sigma:.2g} % beyond 3 "
+            "standard deviations (noise alone: 0.27 %)."
         )
         if found.slope is not None:
             words += f" The scan shows {found.slope:.2f} of its contrast (truth: 1)."
