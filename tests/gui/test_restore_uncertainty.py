@@ -206,7 +206,7 @@ def test_a_painted_pore_is_marked(viewer, qtbot, scan, models):
         np.testing.assert_array_equal(residual.translate, source.translate)
         marks = [x for x in viewer.layers if "odd places" in x.name]
         assert len(marks) == painted
-        words = "does not fit the scan" if painted else "noise explains all"
+        words = "does not fit the scan" if painted else "Nothing beyond the limits"
         assert words in dock.message.text
     z, y, x = marks[0].data[0]
     assert 2 <= z < 5

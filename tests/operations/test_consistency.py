@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from napari_geosr.cli.app import run as command
 from napari_geosr.cli.restore import _print_check
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.consistency import NOTHING_FOUND
 from napari_geosr.physics.noise import gaussian_noise, reconstruction_noise
 from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import coarse_scan
@@ -121,9 +123,24 @@ def test_a_good_model_fits(fine, rng, kind):
         assert checked.figures.slope == pytest.approx(1, abs=0.05)
 
 
-def test_a_copy_of_the_scan_is_said(scan):
-    (sentence,) = geosr.check_consistency(scan, scan).sentences
+def test_a_copy_of_the_scan_is_said(scan, capsys):
+    checked = geosr.check_consistency(scan, scan)
+    (sentence,) = checked.sentences
     assert "the result is the scan itself" in sentence
+    _print_check(checked)
+    assert NOTHING_FOUND not in capsys.readouterr().out
+
+
+def test_what_is_found_well_claims_no_more_than_its_figures(scan, fine, capsys):
+    checked = geosr.check_consistency(scan, result_of(scan, fine))
+    figures = replace(checked.figures, beyond_3_sigma=0.024)
+    _print_check(replace(checked, figures=figures))
+    said = capsys.readouterr().out
+    assert "2.4 % of voxels beyond 3 standard deviations (noise alone: 0.27 %)" in said
+    assert said.rstrip().endswith(
+        "Nothing beyond the limits of the check was found: what is left is about what "
+        "noise leaves."
+    )
 
 
 def test_images_are_compared(scan, fine, rng):

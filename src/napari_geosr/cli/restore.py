@@ -18,6 +18,7 @@ from napari_geosr.cli.options import (
 )
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.operations.consistency import (
+    NOTHING_FOUND,
     Checked,
     consistency_steps,
     refuse_check,
@@ -176,8 +177,8 @@ def _print_check(checked: Checked) -> None:
             f"Of the result's contrast the scan shows {found.slope:.2f} "
             f"± {found.slope_error:.2g} (a true result: 1)"
         )
-    if found.is_consistent:
-        print("The result fits the scan: noise explains all that is left.")
+    if not checked.sentences:
+        print(NOTHING_FOUND)
 
 
 def _describe(

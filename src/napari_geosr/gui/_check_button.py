@@ -20,7 +20,11 @@ from napari_geosr.gui._layers import (
     volume_from_layer,
 )
 from napari_geosr.gui._worker import Run
-from napari_geosr.operations.consistency import Checked, consistency_steps
+from napari_geosr.operations.consistency import (
+    NOTHING_FOUND,
+    Checked,
+    consistency_steps,
+)
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -38,7 +42,7 @@ class CheckButton(QPushButton):
     Signals
     -------
     checked_result : str, bool
-        What was found, in words, and whether all of it is noise.
+        What was found, in words, and whether nothing is beyond the check's limits.
     failed : object
         The error that kept it from being found.
     """
@@ -120,8 +124,7 @@ class CheckButton(QPushButton):
         )
         if found.slope is not None:
             words += f" The scan shows {found.slope:.2f} of its contrast (truth: 1)."
-        good = "The result fits the scan: noise explains all that is left."
-        said = " ".join([*(checked.sentences or (good,)), words])
+        said = " ".join([*(checked.sentences or (NOTHING_FOUND,)), words])
         self.checked_result.emit(said, found.is_consistent)
 
     def _mark(self, checked: Checked, source: Image) -> None:

@@ -143,12 +143,12 @@ class Consistency:
 
     @property
     def is_consistent(self) -> bool:
-        """Whether nothing was found that noise does not explain."""
+        """Whether nothing beyond the limits was found; they leave noise some room."""
         return not self.faults
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """What was found that noise does not explain, gravest first."""
+        """What was found beyond the limits, gravest first."""
         found: dict[Fault, bool] = {
             "uniform": self.is_uniform,
             "shows too much": self._slope_is_beyond(SLOPE_LIMITS[0], -1),

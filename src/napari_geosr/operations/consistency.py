@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from napari_geosr.measure.consistency import Consistency, Fault
     from napari_geosr.measure.consistency_places import Place
 
+#: What is said where the check has no sentences.
+NOTHING_FOUND = (
+    "Nothing beyond the limits of the check was found: what is left is about what "
+    "noise leaves."
+)
 #: Ends the name of a residual, and of its file.
 RESIDUAL = "residual"
 #: Places that are listed one by one.
@@ -55,8 +60,8 @@ class Checked:
         Scan minus result, seen alike, in the place of the scan.
     figures : Consistency
     sentences : tuple of str
-        What a person should know; empty if nothing was found that noise does not
-        explain.
+        What a person should know; empty if nothing beyond the limits of the check was
+        found.
     path : Path or None
         File of the residual.
     """
@@ -131,7 +136,7 @@ def consistency_steps(
     Yields
     ------
     Step
-        A `Warned` for everything that noise does not explain; the last is
+        A `Warned` for everything beyond the limits of the check; the last is
         ``ResultReady(Checked)``.
 
     Raises
