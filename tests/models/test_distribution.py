@@ -117,6 +117,45 @@ def test_voxel_size_is_compared_where_known(foam: np.ndarray) -> None:
     assert "voxel_size_ratio" not in unknown.figures
 
 
+def test_models_on_volumes_tell_of_uneven_voxels(foam: np.ndarray) -> None:
+    card = zoo.find("foam-sr-x2").card
+    assert card.axes == "ZYX"
+    assert _judge(card, foam).level == "ok"
+    uneven = _judge(card, foam, voxel_size=(8, 2, 2), unit="µm")
+    assert uneven.level == "caution"
+    (reason,) = (r for r in uneven.reasons if "Voxels are" in r)
+    assert "Voxels are 8 × 2 × 2 µm: as far as its card tells, foam-sr-x2" in reason
+    assert "Resample" in reason
+    assert "slice by slice" in reason
+    tiny = _judge(card, foam[:, :8, :8], voxel_size=(8, 2, 2), unit="µm")
+    assert reason in tiny.reasons
+
+
+@pytest.mark.parametrize(
+    ("voxel_size", "unit"),
+    [((3, 2, 2), "µm"), ((2, 2, 2), "mm"), ((8, 2, 2), "pixel")],
+)
+def test_even_and_unknown_voxels_say_nothing(
+    foam: np.ndarray, voxel_size: tuple[float, ...], unit: str
+) -> None:
+    card = zoo.find("foam-sr-x2").card
+    assert _judge(card, foam, voxel_size=voxel_size, unit=unit).level == "ok"
+
+
+def test_uneven_voxels_are_fine_slice_by_slice_or_if_learned(foam: np.ndarray) -> None:
+    uneven = {"voxel_size": (8, 2, 2), "unit": "µm"}
+    planes = zoo.find("foam-denoise").card
+    assert planes.axes == "YX"
+    assert _judge(planes, foam, **uneven).level == "ok"
+    card = zoo.find("foam-sr-x2").card
+    for voxel_size, level in (((2.0, 8.0), "ok"), ((7.5, 8.0), "caution")):
+        training = card.training.model_copy(
+            update={"voxel_size": voxel_size, "unit": "µm"}
+        )
+        learned = card.model_copy(update={"training": training})
+        assert _judge(learned, foam, **uneven).level == level
+
+
 @pytest.mark.parametrize(
     "shape", [(1, 64, 64), (3, 20, 200), (100, 9, 9), (70, 80), (5, 5), (2, 1, 1)]
 )

@@ -30,6 +30,8 @@ _CAUTION, _UNLIKE = 1.3, 2.6
 _LEAST_EDGE = 12
 #: Least ratio of the power of structure to that of noise.
 _LEAST_STRUCTURE = 1.2
+#: Longest over shortest edge of a voxel that a model on volumes takes as equal.
+_MOST_UNEVEN = 1.5
 _LOW_RINGS, _NOISE_RINGS = slice(0, 3), slice(5, 9)
 
 
@@ -170,12 +172,15 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
             f"{volume.name!r} is the same everywhere, so there is nothing to restore."
         )
         return Verdict("unlike", (reason,))
+    uneven = _uneven_reasons(card, volume)
     if min(sample.shape[1:]) < _LEAST_EDGE:
         reason = f"{volume.name!r} is too small to tell whether {card.name} fits it."
-        return Verdict("caution", (reason, "Compare the result with the original."))
+        return Verdict(
+            "caution", (reason, *uneven, "Compare the result with the original.")
+        )
     figures = {"structure": found.structure} | _distances(card, found)
-    reasons = []
-    worst = 0.0
+    reasons = [*uneven]
+    worst = _CAUTION if uneven else 0.0
     if figures.get("intensity_distance", 0.0) > _CAUTION:
         worst = max(worst, figures["intensity_distance"])
         reasons.append(_intensity_reason(found, card))
@@ -257,6 +262,27 @@ def _spectrum_reason(found: Signature, card: ModelCard) -> str:
     return (
         "Its fine detail and noise are spread over sizes differently from those of "
         "training volumes."
+    )
+
+
+def _uneven_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
+    """Say where a model on volumes is not known to have learned from such voxels."""
+    if card.axes != "ZYX" or not volume.has_physical_size:
+        return ()
+    # Edges that differ in training may be of one volume: it may know uneven voxels.
+    low, high = card.training.voxel_size or (1.0, 1.0)
+    uneven = max(volume.voxel_size) / min(volume.voxel_size)
+    if uneven <= _MOST_UNEVEN * high / low:
+        return ()
+    edges = " × ".join(f"{edge:.3g}" for edge in volume.voxel_size)
+    learned = (
+        f"as far as its card tells, {card.name} learned from voxels of more equal edges"
+        if card.training.is_known
+        else f"nobody can tell whether {card.name} learned from such voxels"
+    )
+    return (
+        f"Voxels are {edges} {volume.unit}: {learned}, so shapes may come out wrong. "
+        "Resample the volume to equal edges, or use a model that works slice by slice.",
     )
 
 
