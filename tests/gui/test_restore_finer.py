@@ -78,3 +78,29 @@ def test_both_layers_show_the_same_place(
     apart = np.abs(centre(result) - centre(source)) / source.scale
     print(f"{name} ×{factor}: {apart.max():.1g} voxels apart")
     assert apart.max() < 1e-4
+
+
+def test_a_run_after_a_preview_stays_where_it_was(make_napari_viewer, qtbot) -> None:
+    viewer = make_napari_viewer(show=True)
+    finer, fine = (zoo.user_folder() / name for name in ("finer", "fine"))
+    interpolating(finer, "light_sr", 3, 4)
+    interpolating(fine, "light_sr", 3, 2)
+    data = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
+    source = viewer.add_image(data, name="scan", scale=(8.0,) * 3, units="um")
+    dock = open_dock(viewer, RESTORE)
+    dock.use_model(finer)
+    point = 40.0  # more steps of the previews than there are slices
+    viewer.dims.set_point(0, point)
+    with qtbot.waitSignal(dock._restoring.previewed, timeout=20_000):
+        dock.preview_button.click()
+    preview = dock._restoring._preview.layer
+    assert viewer.dims.point[0] == pytest.approx(point, abs=4)
+    with qtbot.waitSignal(dock._restoring.previewed, timeout=20_000):
+        dock.use_model(fine)
+    assert preview.scale == pytest.approx(source.scale / 2)
+    assert viewer.dims.point[0] == pytest.approx(point, abs=4)
+    with qtbot.waitSignal(dock._restoring.finished, timeout=20_000):
+        dock.run_button.click()
+    assert preview not in viewer.layers
+    assert dock._restoring.target().scale == pytest.approx(source.scale / 2)
+    assert viewer.dims.point[0] == pytest.approx(point, abs=4)

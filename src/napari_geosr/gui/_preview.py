@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.gui._kept_point import point_kept
 from napari_geosr.gui._layers import (
     METADATA,
     add_result,
@@ -129,13 +130,15 @@ class PreviewLayer:
             self.remove()
             self.show(volume, source)
             return
-        layer.data = volume.data
-        layer.scale, layer.translate = place["scale"], place["translate"]
-        layer.units, layer.axis_labels = place["units"], place["axis_labels"]
-        layer.affine = place["affine"]
+        with point_kept(self._viewer):
+            layer.data = volume.data
+            layer.scale, layer.translate = place["scale"], place["translate"]
+            layer.units, layer.axis_labels = place["units"], place["axis_labels"]
+            layer.affine = place["affine"]
 
     def remove(self) -> None:
         """Take the layer away, if it is still there."""
         layer, self.layer = self.layer, None
         if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
+            with point_kept(self._viewer):
+                self._viewer.layers.remove(layer)
