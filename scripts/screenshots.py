@@ -221,8 +221,6 @@ def open_pairs(viewer, folder: Path) -> QWidget:
     wait(until=lambda: dock.low.layer() is viewer.layers["part"])
     dock.build_button.click()
     wait(until=lambda: not dock.figures.isHidden())
-    for layer in viewer.layers:
-        layer.visible = layer.name.startswith("spot:") and "before" not in layer.name
     pair = viewer.layers["spot: low resolution"]
     lowest, highest = pair.extent.world
     viewer.dims.set_point(0, (lowest[0] + highest[0]) / 2)

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QLineEdit
 
 from napari_geosr import io
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui._camera import fit_camera
 from napari_geosr.gui._pairs_steps import free_folder
 from napari_geosr.gui._pairs_widgets import ONE, TWO
 from napari_geosr.gui._training_data import DataRow
@@ -63,6 +64,24 @@ def built(dock, qtbot):
     qtbot.waitUntil(lambda: dock._run is None, timeout=120_000)
 
 
+def shows_the_pair_alone(viewer, low, scans) -> np.ndarray:
+    """Assert that the scans, visible beneath, change nothing inside of the pair."""
+    lowest, highest = low.extent.world
+    viewer.dims.set_point(0, (lowest[0] + highest[0]) / 2)
+    fit_camera(viewer, low)
+    viewer.scene.camera.zoom *= 3
+    assert all(scan.visible for scan in scans)
+    shown = viewer.screenshot(flash=False)
+    for scan in scans:
+        scan.visible = False
+    alone = viewer.screenshot(flash=False)
+    for scan in scans:
+        scan.visible = True
+    assert np.ptp(alone[..., :3].max(axis=-1)) > 50
+    np.testing.assert_array_equal(shown, alone)
+    return shown
+
+
 def test_two_layers_become_a_pair(viewer, scans, tmp_path, qtbot):
     dock = opened(viewer, tmp_path)
     qtbot.waitUntil(lambda: dock.low.layer() is scans["low"])
@@ -86,7 +105,6 @@ def test_two_layers_become_a_pair(viewer, scans, tmp_path, qtbot):
     assert tuple(high.scale) == (2.0,) * 3
     # Both fill the same box, in the place of the coarse scan.
     for layer in (low, high):
-        assert layer.blending == "additive"
         # What is the same in both is grey: two colours that add up to white, and the
         # same grey values are as bright.
         assert layer.contrast_limits == layers["before"].contrast_limits
@@ -105,9 +123,12 @@ def test_two_layers_become_a_pair(viewer, scans, tmp_path, qtbot):
     assert np.abs(low.translate - first).max() <= 4
     assert not layers["before"].visible
     assert high.visible
+    aligned = shows_the_pair_alone(viewer, low, scans.values())
     dock.blink_button.click()
     assert layers["before"].visible
     assert not high.visible
+    before = shows_the_pair_alone(viewer, low, scans.values())
+    assert (before != aligned).any()
     # Building again makes another folder, of the same scans: no pair is taken for one.
     built(dock, qtbot)
     assert (tmp_path / "pairs" / "spot-2" / "pairs.json").is_file()

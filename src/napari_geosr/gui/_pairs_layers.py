@@ -57,7 +57,8 @@ def show_pair(
             "contrast_limits": shown.limits,
         }
         if is_aligned:
-            options["blending"] = "additive"
+            # The scans beneath stay visible, and would add to the colours.
+            options["blending"] = "additive" if key == "low" else "opaque"
             colour = LOW_COLOUR if key == "low" else HIGH_COLOUR
             options["colormap"] = Colormap(
                 [(0.0, 0.0, 0.0, 1.0), (*colour, 1.0)], name=f"pair {titles[key]}"
