@@ -64,7 +64,8 @@ def test_hyphens_are_taken_everywhere() -> None:
     [
         (
             {"network": "msdnet", "upscale_factor": 8},
-            r"msdnet keeps the voxels as they are: .*--network (bottleneck_sr|resnet) \(or ",
+            r"msdnet keeps the voxels as they are: "
+            r".*--network (bottleneck_sr|resnet) \(or ",
         ),
         (
             {"network": "light_sr", "upscale_factor": 1},
