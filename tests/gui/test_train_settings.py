@@ -24,6 +24,7 @@ from napari_geosr.gui import _train_questions as answers
 from napari_geosr.gui import _train_start
 from napari_geosr.gui._remembered import settings_path
 from napari_geosr.gui._train_start import Plan, is_its_file, new_folder
+from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainJob, needs, roles
 
@@ -119,6 +120,23 @@ def test_a_few_steps_tell_time_and_memory(viewer, qtbot, tmp_path):
     qtbot.waitUntil(lambda: list(tmp_path.iterdir()) == [], timeout=5000)
     dock.steps.setValue(50)
     assert "outdated" in dock.estimate.text()
+
+
+def test_an_estimate_that_has_just_come_is_outdated_as_well(viewer, tmp_path):
+    # Its worker signals its end a little later.
+    noisy_scans(viewer)
+    dock = opened(viewer, TRAIN)
+    set_small(dock, steps=10, folder=tmp_path)
+    begun = []
+    dock._begin = lambda _steps, on_result, _on_error: begun.append(on_result)
+    dock.estimate_button.click()
+    dock._run = object()
+    assert "timing" in dock.estimate.text()
+    begun[0](TrainingEstimate(seconds=60.0, memory=10**8, steps=5))
+    assert "timed on" in dock.estimate.text()
+    dock.steps.setValue(50)
+    assert "outdated" in dock.estimate.text()
+    dock._run = None
 
 
 def test_settings_come_back(viewer, qtbot, tmp_path):

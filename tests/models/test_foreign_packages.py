@@ -20,7 +20,7 @@ from napari_geosr.models.foreign import download
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra zoo)")
 pytest.importorskip("bioimageio.spec", reason="not installed (extra zoo)")
-httpx = pytest.importorskip("httpx", reason="comes with bioimageio.spec")
+httpx = pytest.importorskip("httpx", reason="not installed (extra zoo)")
 
 # bioimageio.spec leaves the closing of files to the garbage collector.
 pytestmark = [

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
 _OUTDATED = "Estimate: outdated, as something was changed since"
+_TIMING = "Estimate: timing a few steps…"
 _KEYS = (("1", "2"), ("3", "4"), ("5", "6"))
 
 
@@ -237,7 +238,8 @@ class TrainDock(TrainWidgets):
         self._revision += 1
         chosen = [row.layer() for row in self._rows.values()]
         self._used = [weakref.ref(layer) for layer in chosen if layer is not None]
-        if self._run is None and self.estimate.text() != NO_ESTIMATE:
+        # What is being timed is looked at when it is there.
+        if self.estimate.text() not in (NO_ESTIMATE, _TIMING):
             self.estimate.setText(_OUTDATED)
         self.data_message.clear()
         self.settings_message.clear()
@@ -328,7 +330,7 @@ class TrainDock(TrainWidgets):
         if plan is None:
             return
         folder, revision = self._folder, self._revision
-        self.estimate.setText("Estimate: timing a few steps…")
+        self.estimate.setText(_TIMING)
         self._begin(
             lambda stop: time_steps(plan, folder, should_stop=stop),
             partial(self._on_estimated, revision),

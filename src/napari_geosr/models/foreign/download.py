@@ -30,7 +30,7 @@ def download(address: str, path: Path, should_stop: ShouldStop) -> None:
     Cancelled
         Between two pieces, if `should_stop` says so.
     """
-    import httpx  # bioimageio.spec brings it
+    import httpx  # of the extra `zoo`
 
     size = 0
     try:
