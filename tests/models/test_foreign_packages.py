@@ -15,8 +15,7 @@ import yaml
 
 from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.models import foreign
-from napari_geosr.models.foreign import bioimageio as packages
-from napari_geosr.models.foreign import download
+from napari_geosr.models.foreign import download, package_files
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra zoo)")
 pytest.importorskip("bioimageio.spec", reason="not installed (extra zoo)")
@@ -175,7 +174,7 @@ def test_a_package_that_unpacks_to_too_much_is_refused(
     content = files(given=array(np.zeros((1, 1, 500, 500), np.float32)))
     path = packed(tmp_path / "a.zip", content)
     assert path.stat().st_size < 10_000
-    monkeypatch.setattr(packages, "MAX_WEIGHTS_BYTES", 100_000)
+    monkeypatch.setattr(package_files, "MAX_WEIGHTS_BYTES", 100_000)
     with pytest.raises(
         ModelError, match=r"given\.npy of .* has 1 MB unpacked; at most"
     ):
@@ -190,7 +189,7 @@ def test_a_package_that_unpacks_to_too_much_is_refused(
 
 def test_a_long_description_is_refused(tmp_path: Path) -> None:
     content = files()
-    content["rdf.yaml"] += b"#" * packages.MAX_CARD_BYTES
+    content["rdf.yaml"] += b"#" * package_files.MAX_CARD_BYTES
     with pytest.raises(ModelError, match=r"rdf\.yaml of .* at most 4 MB are read"):
         foreign.read(str(packed(tmp_path / "a.zip", content)))
 

@@ -40,7 +40,9 @@ FORMATS = Registry(
     package="napari_geosr.models.foreign",
     group="napari_geosr.foreign_models",
     noun="format of foreign models",
-    not_entries=frozenset({"download", "draft", "onnx_graph", "scales", "tensors"}),
+    not_entries=frozenset(
+        {"download", "draft", "onnx_graph", "package_files", "scales", "tensors"}
+    ),
 )
 #: A graph alone, which belongs to a package.
 _GRAPH = ".onnx"

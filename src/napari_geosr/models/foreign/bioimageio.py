@@ -7,27 +7,28 @@ known here by name; a package's own Python code and TorchScript programs are nev
 
 from __future__ import annotations
 
-import io
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.model_words import Modality, Task
 from napari_geosr.core.steps import ShouldStop, never_stop
-from napari_geosr.models.bundle import MAX_CARD_BYTES, MAX_WEIGHTS_BYTES
 from napari_geosr.models.foreign import Source, careamics, scales
-from napari_geosr.models.foreign.download import download, is_address
 from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, Reference, name_of
+from napari_geosr.models.foreign.package_files import (
+    DESCRIPTIONS,
+    array_of,
+    described,
+    fetch,
+    on_disk,
+    opened,
+)
 from napari_geosr.models.foreign.tensors import read_file, state_in
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 ABOUT = "BioImage.IO packages (.zip, a folder, rdf.yaml, an address or identifier)"
 SUFFIXES = (".zip", ".yaml", ".yml")
-#: What a description is called in a folder.
-DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml", "model.yaml")
 #: Largest difference from the package's own test, in units of its spread.
 _TOLERANCE = 1e-3
 #: Part of a window of fixed size that overlaps with the next.
@@ -103,10 +102,10 @@ def draft(
     """
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
-        _opened(source, Path(folder), should_stop) as given,
+        opened(source, Path(folder), should_stop) as given,
     ):
-        description = _description(given, source)
-        _fetch(description, Path(folder), should_stop)
+        description = described(given, source)
+        fetch(_wanted(description), Path(folder), should_stop)
         return _draft(description, source, channel)
 
 
@@ -170,79 +169,16 @@ def is_package(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-@contextmanager
-def _opened(source: str, folder: Path, should_stop: ShouldStop) -> Iterator[Any]:
-    """What the library reads; a zip is closed when all of it was read."""
-    path = Path(source)
-    if path.is_dir():
-        path = next(path / n for n in DESCRIPTIONS if (path / n).is_file())
-    if is_address(source) and urlsplit(source).path.lower().endswith(".zip"):
-        path = folder / "package.zip"
-        download(source, path, should_stop)
-    if path.suffix.lower() != ".zip" or not path.exists():
-        yield path if path.exists() else source
-        return
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ModelError(f"{source} is not a readable zip file ({error}).") from error
-    with archive:
-        for info in archive.infolist():
-            is_text = Path(info.filename).name in DESCRIPTIONS
-            limit = MAX_CARD_BYTES if is_text else MAX_WEIGHTS_BYTES
-            if info.file_size > limit:
-                raise ModelError(
-                    f"{info.filename} of {source} has {format_bytes(info.file_size)} "
-                    f"unpacked; at most {format_bytes(limit)} are read."
-                )
-        yield archive
-
-
-def _fetch(description: Any, folder: Path, should_stop: ShouldStop) -> None:
-    """Download what is read of a package that lies elsewhere.
-
-    The library would do so as well, but all at once, of any size.
-    """
+def _wanted(description: Any) -> list[Any]:
+    """The files that are going to be read."""
     weights = description.weights
     state, onnx = weights.pytorch_state_dict, weights.onnx
-    wanted = [onnx, getattr(onnx, "external_data", None)]
+    files = [onnx, getattr(onnx, "external_data", None)]
     if state is not None and _is_known(state.architecture):
-        wanted = [state]
+        files = [state]
     tensors = (*description.inputs, *description.outputs)
-    wanted += [tensor.test_tensor for tensor in tensors]
-    for i, entry in enumerate(entry for entry in wanted if entry is not None):
-        place = str(getattr(entry.source, "absolute", lambda e=entry: e.source)())
-        if is_address(place):
-            (folder / str(i)).mkdir()
-            path = folder / str(i) / (Path(urlsplit(place).path).name or "file")
-            download(place, path, should_stop)
-            entry.source = path
-
-
-def _description(given: Any, source: str) -> Any:
-    try:
-        from bioimageio.spec import load_model_description
-    except ImportError as error:
-        raise ModelError(
-            "BioImage.IO packages need the library bioimageio.spec, which is not "
-            "installed. Install it: pip install 'napari-geosr[zoo]'"
-        ) from error
-    path = Path(source)
-    try:
-        return load_model_description(
-            given, format_version="latest", perform_io_checks=False
-        )
-    except Exception as error:  # of the network, of files, of pydantic
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        if path.exists():
-            raise ModelError(
-                f"{source} is not a BioImage.IO model that can be read ({reason})."
-            ) from error
-        raise ModelError(
-            f"There is no file {source}, and no BioImage.IO model of that name could "
-            f"be had ({reason}). Check the name and the network, or download its zip "
-            "from bioimage.io."
-        ) from error
+    files += [tensor.test_tensor for tensor in tensors]
+    return [file for file in files if file is not None]
 
 
 @dataclass(frozen=True)
@@ -344,7 +280,7 @@ def _known_network(
     if not _is_known(entry.architecture):
         return None
     shape = careamics.shape_of(entry.architecture.kwargs, source)
-    with _on_disk(entry, ".pth") as path:
+    with on_disk(entry, ".pth") as path:
         state, _ = state_in(read_file(path))
     state = {key.removeprefix("model."): tensor for key, tensor in state.items()}
     return careamics.config_of(shape), careamics.weights_of(state)
@@ -362,7 +298,7 @@ def _graph_network(
     from napari_geosr.networks.foreign import NetworkConfig
 
     beside = getattr(entry, "external_data", None)
-    with _on_disk(entry, ".onnx", beside) as path:
+    with on_disk(entry, ".onnx", beside) as path:
         graph = read_graph(path)
     sizes = graph.sizes[2:] or (None,) * axes.ndim
     fixed = [a or b for a, b in zip(axes.fixed, sizes, strict=True)]
@@ -387,35 +323,6 @@ def _graph_network(
 
 #: Window along an axis that may have any size, where another one is fixed.
 _LARGE = {2: 512, 3: 64}
-
-
-@contextmanager
-def _on_disk(entry: Any, suffix: str, beside: Any = None) -> Iterator[Path]:
-    """A file of the package in a folder of its own, while it is read."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        if beside is not None:
-            name = Path(str(beside.source)).name
-            (Path(folder) / name).write_bytes(_bytes(beside))
-        path = Path(folder) / f"weights{suffix}"
-        path.write_bytes(_bytes(entry))
-        yield path
-
-
-def _bytes(entry: Any) -> bytes:
-    """A file of the package; its checksum is compared with the description's."""
-    try:
-        content: bytes = entry.get_reader(progressbar=False).read(MAX_WEIGHTS_BYTES + 1)
-    except Exception as error:  # of the network, of zips, of checksums
-        reason = " ".join(str(error).split())[:160]
-        raise ModelError(
-            f"The package's file {entry.source} is not there or damaged ({reason})."
-        ) from error
-    if len(content) > MAX_WEIGHTS_BYTES:
-        raise ModelError(
-            f"The package's file {entry.source} has more than "
-            f"{format_bytes(MAX_WEIGHTS_BYTES)}, which is too large."
-        )
-    return content
 
 
 def _channels(tensor: Any) -> int:
@@ -501,7 +408,7 @@ def _trained_on(description: Any) -> str:
 def _test_tensors(description: Any) -> _Tensors | None:
     """What the package was tested with, and what it gave; None if it has no test."""
     tensors = (description.inputs[0].test_tensor, description.outputs[0].test_tensor)
-    return None if None in tensors else (_array(tensors[0]), _array(tensors[1]))
+    return None if None in tensors else (array_of(tensors[0]), array_of(tensors[1]))
 
 
 def _reference(
@@ -564,17 +471,6 @@ def _test(
             )
 
     return check
-
-
-def _array(tensor: Any) -> npt.NDArray[Any]:
-    content = io.BytesIO(_bytes(tensor))
-    try:
-        array: npt.NDArray[Any] = np.lib.format.read_array(content, allow_pickle=False)
-        if array.dtype.kind not in "biuf":
-            raise ValueError(array.dtype)
-    except (ValueError, EOFError, MemoryError, OverflowError) as error:
-        raise ModelError(f"The package's test {tensor.source} is damaged.") from error
-    return array
 
 
 def _by(sizes: Sequence[int]) -> str:
