@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QObject
 from train_helpers import JOBS, noisy_scans, opened
 
 from napari_geosr import io
@@ -13,6 +14,7 @@ from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui._job_compare import compare_steps
+from napari_geosr.gui._job_preview import JobPreview
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations import catalogue
@@ -36,11 +38,14 @@ def job(folder, name: str, *, model: str | None = "foam-denoise") -> JobFolder:
     return made
 
 
-def with_preview(made: JobFolder, place: int) -> JobFolder:
+def with_preview(made: JobFolder, place: int, *, factor: int = 1) -> JobFolder:
     made.preview.parent.mkdir()
-    origin = (10.0 + 2 * place, 20.0, 30.0)
-    data = np.full((1, 64, 64), place, np.float32)
-    io.write(Volume(data, "ZYX", **(_VOXELS | {"origin": origin})), made.preview)
+    finer = np.divide(_VOXELS["voxel_size"], factor)
+    # The outer edges of the slice stay where they are.
+    origin = np.add((10.0 + 2 * place, 20.0, 30.0), (finer - finer * factor) / 2)
+    values = {"voxel_size": tuple(finer), "origin": tuple(origin)}
+    data = np.full((factor, 64 * factor, 64 * factor), place, np.float32)
+    io.write(Volume(data, "ZYX", **(_VOXELS | values)), made.preview)
     return made
 
 
@@ -88,3 +93,47 @@ def test_a_job_without_a_model_shows_its_preview(tmp_path):
         run_to_end(compare_steps(volume, 6, [running, later], never_stop))
     with pytest.raises(JobError, match="fresh has made neither"):
         run_to_end(compare_steps(volume, 6, [done, fresh], never_stop))
+
+
+@pytest.fixture
+def elsewhere(viewer):
+    """A viewer on slice 13 of a scan, with a layer of coarser voxels beside it."""
+    noisy_scans(viewer)
+    coarse = np.zeros((4, 16, 16), np.float32)
+    viewer.add_image(coarse, scale=(8.0, 2.0, 2.0), translate=(13, 20, 30), units="um")
+    viewer.dims.set_point(0, 36.0)
+    return viewer
+
+
+def test_a_training_preview_leaves_the_slice_on_screen(elsewhere, qtbot, tmp_path):
+    owner = QObject()
+    shown = JobPreview(elsewhere, owner)
+    for factor in (1, 4):
+        name = f"x{factor}"
+        made = with_preview(job(tmp_path, name, model=None), 5, factor=factor)
+        shown.set_job(made.preview, name, ())
+        shown.update_to(1)
+        qtbot.waitUntil(lambda: shown.layer() is not None, timeout=20_000)
+        assert shown.layer().scale[0] == 2 / factor
+        assert elsewhere.dims.point[0] == 36
+        shown.remove()
+        assert shown.layer() is None
+        assert elsewhere.dims.point[0] == 36
+
+
+def test_comparing_again_leaves_the_slice_on_screen(elsewhere, qtbot, tmp_path):
+    for name in ("one", "two"):
+        with_preview(job(tmp_path, name, model=None), 5, factor=4)
+    elsewhere.layers.selection.active = elsewhere.layers["first"]
+    dock = opened(elsewhere, JOBS)
+    qtbot.waitUntil(lambda: len(dock._items()) == 2, timeout=10_000)
+    for item in dock._items():
+        item.setSelected(True)
+    compare, pairs = dock.compare, []
+    for _ in range(2):
+        compare.button.click()
+        qtbot.waitUntil(compare.button.isEnabled, timeout=60_000)
+        pairs.append(compare.box.pair())
+        assert elsewhere.dims.point[0] == 36
+    assert pairs[1][0].scale[0] == 0.5
+    assert not set(pairs[0]) & set(elsewhere.layers)

@@ -14,6 +14,7 @@ from napari_geosr.core.errors import ConfigError, GeoSRError, JobError
 from napari_geosr.core.steps import ResultReady, ShouldStop, Step, relay
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui._curtain import CompareBox
+from napari_geosr.gui._kept_point import remove_in_place
 from napari_geosr.gui._labelled import button
 from napari_geosr.gui._layers import (
     METADATA,
@@ -136,7 +137,7 @@ class JobCompare(QWidget):
         self.box.clear()
         for layer in list(self._viewer.layers):
             if layer.metadata.get(METADATA, {}).get("helper") == _HELPER:
-                self._viewer.layers.remove(layer)
+                remove_in_place(self._viewer, layer)
         active = self._viewer.layers.selection.active
         source = like if like in self._viewer.layers else None
         first, second = (

@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ResultReady, Step
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui._kept_point import remove_in_place
 from napari_geosr.gui._layers import (
     METADATA,
     add_result,
@@ -100,7 +101,7 @@ class JobPreview(QObject):
         layer = self.layer()
         self._dismissed = True
         if layer is not None:
-            self._viewer.layers.remove(layer)
+            remove_in_place(self._viewer, layer)
 
     def _on_error(self, step: int, error: Exception) -> None:
         self._shown = step  # the next one may be well
@@ -120,7 +121,7 @@ class JobPreview(QObject):
             layer.scale, layer.translate = place["scale"], place["translate"]
             return
         if layer is not None:
-            self._viewer.layers.remove(layer)
+            remove_in_place(self._viewer, layer)
             self._dismissed = False
         active = self._viewer.layers.selection.active
         add_result(

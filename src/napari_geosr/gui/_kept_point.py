@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
 
 @contextmanager
@@ -22,3 +23,9 @@ def point_kept(viewer: ViewerModel) -> Iterator[None]:
     yield
     if viewer.dims.ndim == len(point):
         viewer.dims.point = point
+
+
+def remove_in_place(viewer: ViewerModel, layer: Layer) -> None:
+    """Take a layer away and stay on the slice that is shown."""
+    with point_kept(viewer):
+        viewer.layers.remove(layer)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.gui._kept_point import point_kept
+from napari_geosr.gui._kept_point import point_kept, remove_in_place
 from napari_geosr.gui._layers import (
     METADATA,
     add_result,
@@ -140,5 +140,4 @@ class PreviewLayer:
         """Take the layer away, if it is still there."""
         layer, self.layer = self.layer, None
         if layer is not None and layer in self._viewer.layers:
-            with point_kept(self._viewer):
-                self._viewer.layers.remove(layer)
+            remove_in_place(self._viewer, layer)
