@@ -43,6 +43,7 @@ def test_what_is_found_lies_over_the_scan_that_was_checked(
             button.set_pair(None, None)
             viewer.layers.remove(source)
     qtbot.waitUntil(button.isEnabled)
+    assert said.args[0].startswith("result: ")
     assert not said.args[1]
     [residual] = [x for x in viewer.layers if x.name.endswith("(residual)")]
     [marks] = [x for x in viewer.layers if "odd places" in x.name]

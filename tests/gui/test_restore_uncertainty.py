@@ -198,6 +198,7 @@ def test_a_painted_pore_is_marked(viewer, qtbot, scan, models):
         result.data = data
         with qtbot.waitSignal(dock.check_button.checked_result, timeout=60_000) as said:
             dock.check_button.click()
+            dock.model_box.set_model(models[not painted])  # while that is compared
         qtbot.waitUntil(dock.check_button.isEnabled)
         assert said.args[1] is not painted
         assert viewer.layers.selection.active is result
@@ -208,6 +209,9 @@ def test_a_painted_pore_is_marked(viewer, qtbot, scan, models):
         assert len(marks) == painted
         words = "does not fit the scan" if painted else "Nothing beyond the limits"
         assert words in dock.message.text
+        assert f"{result.name}: " in dock.message.text
+    dock.model_box.set_model(models[1])
+    assert dock.message.isHidden()
     z, y, x = marks[0].data[0]
     assert 2 <= z < 5
     assert 25 <= y < 33

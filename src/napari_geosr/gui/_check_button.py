@@ -42,7 +42,8 @@ class CheckButton(QPushButton):
     Signals
     -------
     checked_result : str, bool
-        What was found, in words, and whether nothing is beyond the check's limits.
+        What was found of which result, in words, and whether nothing is beyond the
+        check's limits.
     failed : object
         The error that kept it from being found.
     """
@@ -94,13 +95,13 @@ class CheckButton(QPushButton):
             lambda stop: consistency_steps(scan, restored, should_stop=stop),
             owner=self,
             # Those compared now: another pair may be set until they are.
-            on_result=partial(self._on_checked, source),
+            on_result=partial(self._on_checked, source, restored.name),
             on_error=self._on_error,
             on_finished=self._on_finished,
             description=f"Checking {result.name}",
         )
 
-    def _on_checked(self, source: Image, checked: Checked) -> None:
+    def _on_checked(self, source: Image, name: str, checked: Checked) -> None:
         limit = _LIMIT * (checked.figures.noise or checked.figures.residual_rms) or 1.0
         active = self._viewer.layers.selection.active
         layer = add_image_result(
@@ -125,7 +126,7 @@ class CheckButton(QPushButton):
         if found.slope is not None:
             words += f" The scan shows {found.slope:.2f} of its contrast (truth: 1)."
         said = " ".join([*(checked.sentences or (NOTHING_FOUND,)), words])
-        self.checked_result.emit(said, found.is_consistent)
+        self.checked_result.emit(f"{name}: {said}", found.is_consistent)
 
     def _mark(self, checked: Checked, source: Image) -> None:
         volume, places = checked.residual, checked.figures.places

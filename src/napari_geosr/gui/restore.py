@@ -162,6 +162,7 @@ class RestoreDock(RestoreWidgets):
         self._show_busy(self._restoring.busy)
 
     def _on_model(self) -> None:
+        self.message.clear()  # that was about another one
         self.uncertainty.set_card(self.model_box.card())
         self._on_settings()
 
