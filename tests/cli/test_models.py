@@ -118,6 +118,8 @@ def test_words_find_models(own: Path) -> None:
     assert "foam-denoise" not in found("Foam x2")
     assert set(found("fluorescence noise")) == {"fluo-denoise", "fluo-sr-x2"}
     assert found("no model has this word") == []
+    assert found("bundled") == [e.name for e in zoo.list_models()]
+    assert found("own") == []
 
 
 def test_import_and_remove(
@@ -129,6 +131,8 @@ def test_import_and_remove(
     said = json.loads(capsys.readouterr().out)
     assert said == {"name": "mine", "path": str(own / "mine"), "notes": []}
     assert "mine" in listed(capsys)
+    [entry] = catalogue.list_models(catalogue.Wanted(words="own"))
+    assert (entry.name, entry.where) == ("mine", f"own: {own / 'mine'}")
     assert run(["models", "import", packed, "--name", "mine"]) == 2
     assert "already" in capsys.readouterr().err
     assert run(["models", "remove", "mine"]) == 0

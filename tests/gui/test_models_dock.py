@@ -132,6 +132,12 @@ def test_a_dropped_file_is_imported_and_removed_again(
     qtbot.waitUntil(lambda: "mine" in names(dock) and idle(dock), timeout=60_000)
     assert dock.chosen() == "mine"
     assert "mine is among your models" in dock.message.text
+    whose = {item.text(0): item.text(3) for item in dock.items()}
+    assert whose.pop("mine") == "own"
+    assert set(whose.values()) == {"bundled"}
+    dock.find.words.setText("own")
+    qtbot.waitUntil(lambda: names(dock) == ["mine"], timeout=2000)
+    dock.find.words.clear()
     assert not dock.busy.isVisible()
     assert (own / "mine" / "card.yaml").is_file()
     restore = None

@@ -78,7 +78,7 @@ def _table(entries: list[ZooEntry]) -> Any:
             "volumes" if card.axes == "ZYX" else "slices and volumes",
             str(card.upscale_factor),
             f"{card.n_parameters:,}",
-            "bundled" if entry.bundled else escape(str(entry.path)),
+            escape(entry.where),
         )
     return table
 

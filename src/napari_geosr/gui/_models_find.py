@@ -50,7 +50,9 @@ class ModelsFind(QWidget):
         self.words.setPlaceholderText("Search models")
         self.words.setClearButtonEnabled(True)
         self.words.setAccessibleName("Search models")
-        self.words.setToolTip("Words of a model's name, purpose or description.")
+        self.words.setToolTip(
+            "Words of a model's name, purpose or description; own or bundled."
+        )
         clear = self.words.findChild(QToolButton)
         clear.setToolTip("Search for nothing: show all models.")
         clear.setAccessibleName("Clear search")

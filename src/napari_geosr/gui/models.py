@@ -86,7 +86,7 @@ class ModelsDock(QWidget):
     def _make_widgets(self) -> None:
         self.find = ModelsFind(self._viewer)
         self.tree = list_tree(
-            ["Model", "Task", "×"],
+            ["Model", "Task", "×", "Where"],
             "Models",
             "The models that come with the package and your own. Drop a file here to "
             "import it.",
@@ -184,7 +184,7 @@ class ModelsDock(QWidget):
         self.tree.blockSignals(True)
         self.tree.clear()
         for name, entry in self._entries.items():
-            if wanted.fits(entry.card) and _fits(entry, volume):
+            if wanted.fits(entry) and _fits(entry, volume):
                 self._add(name, entry)
         for path, reason in self._damaged.items():
             item = QTreeWidgetItem([Path(path).name, "damaged", ""])
@@ -202,11 +202,10 @@ class ModelsDock(QWidget):
     def _add(self, name: str, entry: ZooEntry) -> None:
         card = entry.card
         factor = str(card.upscale_factor) if card.upscale_factor > 1 else ""
-        item = QTreeWidgetItem([name, TASKS[card.task], factor])
+        item = QTreeWidgetItem([name, TASKS[card.task], factor, entry.whose])
         item.setData(0, _NAME, name)
-        whose = "comes with the package" if entry.bundled else f"in {entry.path}"
-        for column in range(3):
-            item.setToolTip(column, html.escape(f"{card.title}; {whose}"))
+        for column in range(item.columnCount()):
+            item.setToolTip(column, html.escape(f"{card.title}; {entry.where}"))
         self.tree.addTopLevelItem(item)
 
     def items(self) -> list[QTreeWidgetItem]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from napari_geosr.core.errors import ModelError
+from napari_geosr.core.model_words import Whose
 from napari_geosr.io import atomic
 from napari_geosr.models import bundle
 from napari_geosr.models.bundle import CARD_FILE, Model
@@ -43,6 +44,16 @@ class ZooEntry:
     path: Path
     card: ModelCard
     bundled: bool
+
+    @property
+    def whose(self) -> Whose:
+        """What lists say of it: whether it is bundled, or the person's own."""
+        return "bundled" if self.bundled else "own"
+
+    @property
+    def where(self) -> str:
+        """The same, with the place of one's own."""
+        return self.whose if self.bundled else f"{self.whose}: {self.path}"
 
 
 def user_folder() -> Path:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from napari_geosr.core.model_words import Whose
 from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
 
@@ -40,7 +41,7 @@ def list_models(wanted: Wanted | None = None) -> list[ZooEntry]:
     entries = zoo.list_models()
     if wanted is None:
         return entries
-    return [entry for entry in entries if wanted.fits(entry.card)]
+    return [entry for entry in entries if wanted.fits(entry)]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Wanted:
     voxel_size : float or None
         Length of an edge, in `unit`. Models that were not trained for one fit all.
     words : str
-        Each has to be in the name, title or texts of the card.
+        Each has to be in the name, title or texts of the card; "bundled" and "own"
+        are those that are.
     """
 
     task: str | None = None
@@ -63,15 +65,16 @@ class Wanted:
     unit: str = "µm"
     words: str = ""
 
-    def fits(self, card: ModelCard) -> bool:
+    def fits(self, entry: ZooEntry) -> bool:
         """Whether a model is what is looked for."""
+        card = entry.card
         if self.task is not None and card.task != self.task:
             return False
         if self.modality not in (None, *(card.modalities or (self.modality,))):
             return False
         if self.voxel_size is not None and not self._fits_size(card):
             return False
-        return self._has_words(card)
+        return self._has_words(entry)
 
     def _fits_size(self, card: ModelCard) -> bool:
         training = card.training
@@ -82,7 +85,8 @@ class Wanted:
         low, high = min(training.voxel_size), max(training.voxel_size)
         return low / VOXEL_SIZE_TOLERANCE <= size <= high * VOXEL_SIZE_TOLERANCE
 
-    def _has_words(self, card: ModelCard) -> bool:
+    def _has_words(self, entry: ZooEntry) -> bool:
+        card = entry.card
         text = " ".join(
             (
                 card.name,
@@ -96,7 +100,11 @@ class Wanted:
                 "3D volumes" if card.axes == "ZYX" else "2D slices images",
             )
         ).casefold()
-        return all(word in text for word in self.words.casefold().split())
+        # "own" is also a part of "unknown" and "down".
+        return all(
+            word == entry.whose if word in get_args(Whose) else word in text
+            for word in self.words.casefold().split()
+        )
 
 
 def remove(name: str) -> Path:
