@@ -12,7 +12,7 @@ import pytest
 from skimage.io import imread
 
 ROOT = Path(__file__).resolve().parents[2]
-SHOWN = ("overview", "restore", "super_resolution", "porosity")
+SHOWN = ("restore", "porosity")
 
 
 @pytest.mark.gui

@@ -23,7 +23,7 @@ from napari_geosr.learning import checkpoint
 from napari_geosr.operations.train import TrainJob, config_class
 
 STEPS = 150
-TRIES = 20
+TRIES = 9
 #: Of methods that remember more than one network: a pool of images that is full before
 #: long, two or more optimisers, several draws of a step. Each costs some seconds.
 MORE_STATE: dict[str, dict[str, Any]] = {
