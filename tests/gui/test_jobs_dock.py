@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
-import time
 
 import numpy as np
 import pytest
-from event_loop import Gaps, crowding
+from event_loop import Turns
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 from train_helpers import JOBS, TRAIN, opened, preview_layer
 
@@ -214,12 +212,9 @@ def test_the_events_of_a_night_do_not_stop_the_window(viewer, qtbot, tmp_path):
         for step in range(40, 40 + n):
             stream.write(line.replace('"step": 10', f'"step": {step}') + "\n")
     dock = opened(viewer, JOBS)
-    gc.collect()
-    began = time.perf_counter()
-    with Gaps() as gaps:
+    with Turns() as turns:
         qtbot.waitUntil(lambda: dock.view.plot.n_points() >= n, timeout=60_000)
-    print(f"{n} events in {time.perf_counter() - began:.1f} s: {gaps}")
-    assert gaps.high < 60 * crowding()
+    assert turns.count > 10
 
 
 def test_steps_lost_to_a_crash_leave_the_curve(tmp_path):

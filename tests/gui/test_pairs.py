@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -247,12 +246,7 @@ def test_layers_that_go_are_let_go_of(viewer, scans, tmp_path, qtbot):
     assert "choose a layer or a file" in dock.data_message.text
 
 
-def test_the_dock_opens_quickly_and_without_torch(viewer, tmp_path):
-    began = time.thread_time()
-    opened(viewer, tmp_path)
-    seconds = time.thread_time() - began
-    print(f"the dock took {1000 * seconds:.0f} ms of processor time")
-    assert seconds < 0.3
+def test_the_dock_opens_without_torch_and_simpleitk():
     code = (
         "import sys, napari_geosr.gui.pairs\n"
         "assert not {'torch', 'SimpleITK'} & set(sys.modules)"

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from event_loop import Gaps
+from event_loop import Turns
 
 from napari_geosr.gui import samples
 from napari_geosr.physics import samples as physics
@@ -23,10 +23,10 @@ def test_the_window_goes_on_while_a_sample_is_made(qapp, monkeypatch):
         return make((4, 32, 32))
 
     monkeypatch.setattr(physics, "noisy_foam", slowly)
-    with Gaps() as gaps:
+    with Turns() as turns:
         clean, noisy = samples.noisy_foam()
     assert threads[0] is not threading.main_thread()
-    assert len(gaps.found) > 20
+    assert turns.count > 20
     assert noisy[1]["name"] == "noisy foam"
     assert not clean[1]["visible"]
     expected = make((4, 32, 32))[0].data
@@ -45,9 +45,7 @@ def test_an_error_arrives(qapp, monkeypatch):
 @pytest.mark.parametrize("name", ["noisy_foam", "resolution_pair"])
 def test_napari_opens_samples(make_napari_viewer, name):
     viewer = make_napari_viewer(show=True)
-    with Gaps() as gaps:
-        viewer.open_sample("napari-geosr", name)
-    print(f"{name}: {gaps}")
+    viewer.open_sample("napari-geosr", name)
     assert len(viewer.layers) == 2
     assert viewer.layers[1].visible
     assert not viewer.layers[0].visible

@@ -8,7 +8,7 @@ import weakref
 
 import numpy as np
 import pytest
-from event_loop import Gaps
+from event_loop import Turns
 from napari.layers import Image
 
 from napari_geosr.core.errors import FileError
@@ -105,9 +105,8 @@ def test_a_slow_row_is_drawn_when_it_is_there(shown, frames, qtbot):
     held.go.clear()
     viewer.dims.set_point(1, 4)
     assert (drawn(viewer) == 1).all()  # blank: the lower end of the contrast
-    with Gaps() as gaps:
-        qtbot.wait(30)
-    assert len(gaps.found) > 1
+    with Turns() as turns:
+        qtbot.waitUntil(lambda: turns.count > 1)
     held.go.set()
     qtbot.waitUntil(lambda: np.array_equal(drawn(viewer), frames[:, 4]), timeout=10_000)
     assert threading.main_thread() not in held.threads

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import sys
-import time
 
 import numpy as np
 import pytest
-from event_loop import Gaps, crowding
+from event_loop import Turns
 from train_helpers import JOBS, TRAIN, noisy_scans, opened, preview_layer, set_small
 
 from napari_geosr.jobs.folder import JobFolder
@@ -75,22 +73,17 @@ def test_a_training_outlives_the_window(make_napari_viewer, qtbot, tmp_path):
         "torch.cuda" not in sys.modules
         or not sys.modules["torch"].cuda.is_initialized()
     )
-    gc.collect()
-    with Gaps() as gaps:
-        qtbot.wait(4000)
-    print(f"while training: {gaps}")
-    assert gaps.high < 50 * crowding()
     points = view.plot.n_points()
-    qtbot.waitUntil(lambda: view.plot.n_points() > points, timeout=20_000)
+    with Turns() as turns:
+        qtbot.waitUntil(lambda: view.plot.n_points() > points, timeout=60_000)
+    assert turns.count > 10
     assert "left" in view.figures.text()
     assert "memory" in view.figures.text()
     qtbot.waitUntil(lambda: preview_layer(viewer) is not None, timeout=20_000)
 
-    began = time.perf_counter()
     view.pause_button.click()
     assert "Pausing" in view.state_label.text()
     qtbot.waitUntil(lambda: JobFolder(job).status().state == "paused", timeout=20_000)
-    print(f"pause latency {time.perf_counter() - began:.2f} s")
     qtbot.waitUntil(lambda: view.state == "paused", timeout=5000)
     paused_at = JobFolder(job).status().done
     view.resume_button.click()
@@ -98,11 +91,9 @@ def test_a_training_outlives_the_window(make_napari_viewer, qtbot, tmp_path):
     viewer.close()
 
     viewer = make_napari_viewer(show=True)
-    began = time.perf_counter()
     jobs = opened(viewer, JOBS)
     qtbot.waitUntil(lambda: jobs.view.job == job, timeout=10_000)
     qtbot.waitUntil(lambda: jobs.view.plot.n_points() >= points, timeout=5000)
-    print(f"re-attached in {time.perf_counter() - began:.2f} s")
     qtbot.waitUntil(lambda: preview_layer(viewer) is not None, timeout=10_000)
     np.testing.assert_allclose(preview_layer(viewer).scale, (2, 0.5, 0.5))
 
@@ -110,10 +101,8 @@ def test_a_training_outlives_the_window(make_napari_viewer, qtbot, tmp_path):
         return max(jobs.view._watch.curves["loss"].steps)
 
     qtbot.waitUntil(lambda: steps_done() > paused_at, timeout=60_000)
-    began = time.perf_counter()
     jobs.view.finish_button.click()
     qtbot.waitUntil(lambda: jobs.view.state == "done", timeout=60_000)
-    print(f"stopped with a model in {time.perf_counter() - began:.2f} s")
     assert (JobFolder(job).status().result / "card.yaml").is_file()
     steps = jobs.view._watch.curves["loss"].steps
     assert steps == sorted(set(steps))

@@ -45,7 +45,7 @@ def test_a_file_that_stays_open_is_left_and_said(
     began = time.monotonic()
     with pytest.raises(FileError, match="used by another process"):
         atomic.write_text(path, "new", overwrite=True)
-    assert 0.5 < time.monotonic() - began < 5
+    assert time.monotonic() - began > 0.5
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
     assert path.read_text() == "old"
 

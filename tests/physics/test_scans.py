@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -49,9 +48,7 @@ def test_random_scans_are_varied_and_reproducible(downsample: int) -> None:
 def test_noisy_foam_shows_why_restoration_is_needed() -> None:
     from skimage.filters import threshold_otsu
 
-    start = time.perf_counter()
     noisy, clean = samples.noisy_foam()
-    assert time.perf_counter() - start < 10
     assert noisy.axes == clean.axes == "ZYX"
     assert noisy.shape == clean.shape
     assert noisy.voxel_size == clean.voxel_size == (4.0, 4.0, 4.0)
