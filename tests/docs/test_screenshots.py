@@ -19,7 +19,9 @@ SHOWN = ("restore", "porosity")
 @pytest.mark.slow
 def test_the_pictures_are_made_afresh(tmp_path):
     if not (os.environ.get("DISPLAY") or sys.platform != "linux"):
-        pytest.fail("pictures need a display: run the tests under xvfb-run")
+        pytest.fail(
+            "pictures need a display: python scripts/ensure_display.py installs Xvfb"
+        )
     script = ROOT / "scripts" / "screenshots.py"
     out = subprocess.run(
         [sys.executable, str(script), "--out", str(tmp_path), *SHOWN],

@@ -17,15 +17,12 @@ def pytest_collection_modifyitems(config, items):
     mine = [item for item in items if HERE in Path(item.path).parents]
     for item in mine:
         item.add_marker(pytest.mark.gui)
-        # Windows of two workers would take the focus from each other.
-        item.add_marker(pytest.mark.xdist_group("gui"))
     shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if mine and sys.platform.startswith("linux") and not shown:
         raise pytest.UsageError(
-            "The GUI tests need a display. Run them as: "
-            'xvfb-run -a -s "-screen 0 1600x1000x24" python -m pytest tests/gui '
-            "(python scripts/ensure_display.py installs what is missing), "
-            'or leave them out: python -m pytest -m "not gui" --ignore tests/gui'
+            "The GUI tests need a display, which Xvfb gives them: "
+            "python scripts/ensure_display.py installs what is missing. "
+            'Or leave them out: python -m pytest -m "not gui" --ignore tests/gui'
         )
 
 
