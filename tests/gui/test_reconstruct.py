@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from tomography_helpers import (
@@ -16,8 +18,11 @@ from tomography_helpers import (
     scan_file,
 )
 
+from napari_geosr.core.steps import TileDone
+from napari_geosr.gui import _reconstructing
 from napari_geosr.gui._layers import is_helper
 from napari_geosr.gui._projection_layers import OpenedScan, projection_layers
+from napari_geosr.gui._reconstruct_steps import volume_steps
 from napari_geosr.gui._reconstruct_widgets import CONTINUE, RUN
 from napari_geosr.operations.reconstruct import reconstruct
 
@@ -266,14 +271,31 @@ def test_a_harmless_remark_is_no_caution(viewer):
     assert dock._warnings == []
 
 
-def test_what_was_stopped_is_gone_on_with(viewer, qtbot, tmp_path):
+def held_after_the_first_tile(*arguments):
+    """Steps of a run that is stopped before it ends, however slow the window is."""
+    should_stop = arguments[-1]
+    for step in volume_steps(*arguments):
+        if not isinstance(step, TileDone):
+            yield step
+            continue
+        time.sleep(0.1)  # else it would be kept back, to be sent with the next
+        yield step
+        while not should_stop():
+            time.sleep(0.01)
+
+
+def test_what_was_stopped_is_gone_on_with(viewer, qtbot, tmp_path, monkeypatch):
     dock = opened(viewer, scan_file(tmp_path, rows=20))
     index = dock.algorithm.combo.findData("sirt")
     dock.algorithm.combo.setCurrentIndex(index)
     dock.algorithm.form.set_values({"iterations": 20})
     dock.algorithm.form.changed.emit()
     working = dock._reconstructing
-    with qtbot.waitSignal(working.finished, timeout=60_000) as finished:
+    with (
+        monkeypatch.context() as patched,
+        qtbot.waitSignal(working.finished, timeout=60_000) as finished,
+    ):
+        patched.setattr(_reconstructing, "volume_steps", held_after_the_first_tile)
         dock.run_button.click()
         qtbot.waitUntil(
             lambda: (
