@@ -6,7 +6,6 @@ tuned on the very foam that is scored, against its truth.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -44,8 +43,6 @@ SETTINGS: dict[str, Any] = {
     "device": "cpu",
     "threads": 1,
 }
-#: Seconds of processor time that a training may take.
-LONGEST = 25.0
 
 
 def foam(seed: int, shape: tuple[int, int, int]) -> FloatArray:
@@ -91,9 +88,7 @@ def trained(
         given = {role: [Volume(data, "ZYX")] for role, data in volumes.items()}
         patches = Patches(method.scenes(given), config)
         trainer = Trainer(method, patches)
-        began = time.process_time()
         list(trainer.run())
-        seconds = time.process_time() - began
         clean, scan = scored
         restored = np.empty(scan.shape, np.float32)
         statistics = IntensityStatistics(0.0, 1.0, -10.0, 10.0, scan.size)
@@ -107,8 +102,7 @@ def trained(
             )
         )
         found = psnr(patches.grey[method.output_role].restore(restored), clean)
-        print(f"{name}: {found:.2f} dB in {seconds:.1f} s of processor")
-        assert seconds < LONGEST
+        print(f"{name}: {found:.2f} dB")
         return found
 
     return score
