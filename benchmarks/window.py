@@ -51,10 +51,19 @@ class Gaps:
         self._timer.stop()
 
 
-def wait(seconds: float, until: Callable[[], bool] = lambda: False) -> None:
-    """Let the window go on until something is so, or time is up."""
+def wait(seconds: float) -> None:
+    """Let the window go on for a while."""
     end = time.perf_counter() + seconds
-    while not until() and time.perf_counter() < end:
+    while time.perf_counter() < end:
+        QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 5)
+
+
+def wait_until(what: str, is_so: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Let the window go on until something is so; `TimeoutError` if it never is."""
+    end = time.perf_counter() + seconds
+    while not is_so():
+        if time.perf_counter() > end:
+            raise TimeoutError(f"{what}: not in {seconds:g} s")
         QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 5)
 
 
@@ -85,33 +94,37 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
             wait(0.05)
     with Gaps() as found["open the Restore dock"]:
         _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, RESTORE)
-        wait(0.1)
     restoring = dock._restoring
-    with Gaps() as found["load torch, read intensities"]:
-        wait(120, lambda: restoring.busy == "" and dock.preview_button.isEnabled())
+    ready: list[Any] = []
     previewed: list[Any] = []
-    restoring.previewed.connect(lambda *found: previewed.append(found))
+    restoring.ready.connect(lambda *said: ready.append(said))
+    restoring.previewed.connect(lambda *said: previewed.append(said))
+    with Gaps() as found["load torch, read intensities"]:
+        wait_until("ready", lambda: bool(ready))
     with Gaps() as found["preview 512 × 512"]:
         dock.preview_button.click()
-        wait(60, lambda: bool(previewed))
+        wait_until("previewed", lambda: bool(previewed))
     with Gaps() as found["begin a run"]:
         dock.run_button.click()
-        wait(60, lambda: restoring.target() is not None)
+        wait_until("a result layer", lambda: restoring.target() is not None)
     with Gaps() as found["restore"]:
         wait(seconds)
+    if restoring.busy != "run":
+        raise RuntimeError("The run ended before it was measured.")
     with Gaps() as found["stop"]:
         dock.cancel_button.click()
-        wait(60, lambda: restoring.busy == "")
+        wait_until("stopped", lambda: restoring.busy == "")
     viewer.window.remove_dock_widget(dock)
     with Gaps() as found["open the Porosity dock"]:
         _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, POROSITY)
-        wait(0.1)
+    levels: list[Any] = []
+    dock.levels.levelsRead.connect(lambda *said: levels.append(said))
     with Gaps() as found["read grey values, show the threshold"]:
-        wait(60, lambda: dock.measure_button.isEnabled())
-        wait(2.0)
+        wait_until("grey values", lambda: bool(levels))
+        wait(1.0)
     dock.measure_button.click()
     with Gaps() as found["measure to the end, show the pores"]:
-        wait(120, lambda: not dock.is_running)
+        wait_until("measured", lambda: not dock.is_running)
         wait(0.1)
     viewer.close()
     return found

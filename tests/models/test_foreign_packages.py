@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -223,6 +224,14 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
             httpx, "stream", lambda method, url, **_: client.stream(method, url)
         )
         yield found
+
+
+def test_without_the_extra_an_address_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(ModelError, match=r"pip install 'napari-geosr\[zoo\]'"):
+        foreign.read("https://example.org/p.zip")
 
 
 def test_a_package_at_an_address(asked: list[str]) -> None:

@@ -26,12 +26,17 @@ def download(address: str, path: Path, should_stop: ShouldStop) -> None:
     Raises
     ------
     ModelError
-        If it cannot be had, or has more bytes than weights may have.
+        If it cannot be had, has more bytes than weights may have, or httpx is missing.
     Cancelled
         Between two pieces, if `should_stop` says so.
     """
-    import httpx  # of the extra `zoo`
-
+    try:
+        import httpx
+    except ImportError as error:
+        raise ModelError(
+            f"To download {address}, the library httpx is needed, which is not "
+            "installed. Install it: pip install 'napari-geosr[zoo]'"
+        ) from error
     size = 0
     try:
         with (
