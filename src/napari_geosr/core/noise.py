@@ -1,0 +1,129 @@
+"""The noise of a scan: how strong it is at each grey value, and how it is correlated.
+
+One noun for all who need it: the estimator (`napari_geosr.measure.noise`) returns it,
+networks are conditioned on it, risk estimates and verdicts are computed from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ConfigError
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Below this part of the contrast noise cannot be told from texture and rounding.
+FLOOR = 0.01
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Level, correlation and provenance of the noise of one scan.
+
+    Attributes
+    ----------
+    level : float
+        Root-mean-square standard deviation over the sample, in grey values. 0 where the
+        noise is too weak to be measured.
+    contrast : float
+        Contrast of the noise-free scan, in grey values: the distance between its 2nd
+        and 98th percentile.
+    greys, levels : tuple of float
+        Standard deviation of the noise (`levels`) at ascending noise-free grey values
+        (`greys`), linear in between and constant beyond. One entry: the same
+        everywhere.
+    correlation : mapping of str to float
+        Correlation of the noise of adjacent voxels along each axis (``"z"``, ``"y"``,
+        ``"x"``), -1 … 1; 0 is independent. Axes that a scan does not have are absent.
+    interval : (float, float)
+        Range that holds the true `level` with about 90 % confidence, in grey values.
+    source : str
+        What it was measured on: ``"scan"``, ``"repeat"`` (two scans of one object),
+        ``"background"``, or ``"given"`` by the user.
+    notes : tuple of str
+        Sentences on what limits the estimate: clipping, rounding, smoothing, too few
+        voxels.
+
+    Examples
+    --------
+    >>> noise = Noise(level=5.0, contrast=100.0, greys=(0.0, 100.0), levels=(3.0, 6.0))
+    >>> noise.relative
+    0.05
+    >>> noise.at([50.0]).tolist()
+    [4.5]
+    """
+
+    level: float
+    contrast: float
+    greys: tuple[float, ...] = (0.0,)
+    levels: tuple[float, ...] = ()
+    correlation: Mapping[str, float] = field(default_factory=dict)
+    interval: tuple[float, float] = (0.0, 0.0)
+    source: str = "scan"
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.levels:
+            object.__setattr__(self, "levels", (self.level,) * len(self.greys))
+        if len(self.greys) != len(self.levels):
+            raise ConfigError("A noise curve needs one level for each grey value.")
+        if any(b <= a for a, b in zip(self.greys, self.greys[1:], strict=False)):
+            raise ConfigError("The grey values of a noise curve must ascend.")
+        if min(self.level, *self.levels) < 0:
+            raise ConfigError("A noise level cannot be negative.")
+
+    @property
+    def relative(self) -> float:
+        """Level in units of the contrast; 0 for a scan without contrast."""
+        return self.level / self.contrast if self.contrast > 0 else 0.0
+
+    @property
+    def is_negligible(self) -> bool:
+        """Whether there is too little noise to be worth removing."""
+        return self.relative < FLOOR
+
+    def at(self, grey: npt.ArrayLike) -> FloatArray:
+        """Standard deviation at noise-free grey values."""
+        values = np.asarray(grey, np.float64)
+        return np.asarray(np.interp(values, self.greys, self.levels), np.float64)
+
+    def scaled(self, factor: float) -> Noise:
+        """The same noise, `factor` times as strong."""
+        return replace(
+            self,
+            level=factor * self.level,
+            levels=tuple(factor * level for level in self.levels),
+            interval=(factor * self.interval[0], factor * self.interval[1]),
+        )
+
+    def standardised(self, mean: float, std: float) -> Noise:
+        """The same noise after grey values became ``(grey - mean) / std``."""
+        if not std > 0:
+            raise ConfigError("Grey values are scaled by a positive number.")
+        return replace(
+            self,
+            level=self.level / std,
+            contrast=self.contrast / std,
+            greys=tuple((grey - mean) / std for grey in self.greys),
+            levels=tuple(level / std for level in self.levels),
+            interval=(self.interval[0] / std, self.interval[1] / std),
+        )
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """For records and ``--json``."""
+        return {
+            "level": self.level,
+            "relative_level": self.relative,
+            "contrast": self.contrast,
+            "interval": list(self.interval),
+            "greys": list(self.greys),
+            "levels": list(self.levels),
+            "correlation": dict(self.correlation),
+            "source": self.source,
+            "notes": list(self.notes),
+        }
