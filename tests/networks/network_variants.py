@@ -63,6 +63,13 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"ndim": 3, "upscale_factor": 4, "features": 3, "blocks": 1, "merged": True},
         {"ndim": 3, "upscale_factor": 8, "features": 2, "blocks": 1},
     ],
+    "noise_bounded": [
+        {"features": 4, "blocks": 1, "adjacent_slices": 5},
+        {"features": 4, "blocks": 2},
+        {"features": 4, "blocks": 1, "ndim": 3},
+        {"body": "msdnet", "adjacent_slices": 3},
+        {"body": "unet"},
+    ],
     "resnet": [
         {"features": 6, "blocks": 2},
         {"features": 4, "blocks": 1, "merge": 4, "residual": False},

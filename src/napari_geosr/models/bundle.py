@@ -58,6 +58,7 @@ class Model:
         self.card = card
         self.path = path
         self._network: nn.Module | None = None
+        self._restorer: nn.Module | None = None
 
     def __repr__(self) -> str:
         return f"Model({self.card.name!r}, {str(self.path)!r})"
@@ -73,6 +74,21 @@ class Model:
         if self._network is None:
             self._network = _build(self.card, _weights(self.path, self.card), self.path)
         return self._network
+
+    def restorer(self) -> nn.Module:
+        """The network as it restores: within the bound that the card puts on it.
+
+        A network that is bounded by its own design is returned as it is.
+        """
+        from napari_geosr.networks import wants_noise
+        from napari_geosr.networks._bound import NoiseBound
+
+        network, bound = self.network(), self.card.noise_bound
+        if bound is None or wants_noise(network):
+            return network
+        if self._restorer is None:
+            self._restorer = NoiseBound(network, bound).eval()
+        return self._restorer
 
 
 def load(path: str | Path) -> Model:

@@ -212,6 +212,9 @@ class ModelCard(Config):
     mixed_precision_error: float | None = Field(None, ge=0)
     """Largest change in bfloat16, in standard deviations of the output; None where it
     was not measured, and then it is not used."""
+    noise_bound: float | None = Field(None, gt=0, le=20)
+    """No voxel is moved by more than this multiple of the noise that was measured in
+    the scan; None: nothing bounds what the model may remove or add."""
     uncertainty: SpreadCalibration | None = None
     """How far its standard deviations reach; None where that was not measured."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -228,6 +231,8 @@ class ModelCard(Config):
             )
         if self.adjacent_slices > 1 and self.axes == "ZYX":
             raise ValueError("a network on volumes takes no adjacent slices")
+        if self.noise_bound is not None:
+            self._check_bound()
         n = self.network_kwargs.get("out_channels", 1) if self.labels > 1 else 1
         if (self.labels > 1) != (self.task == "segment") or n != self.labels:
             raise ValueError(
@@ -235,6 +240,16 @@ class ModelCard(Config):
                 "output channels do not go together"
             )
         return self
+
+    def _check_bound(self) -> None:
+        scale = self.normalisation
+        same = (scale.mean, scale.std) == (scale.output_mean, scale.output_std)
+        rescaled = scale.output_mean is not None and not same
+        if self.labels > 1 or self.upscale_factor > 1 or rescaled:
+            raise ValueError(
+                "only a model that keeps voxels and grey scale can be bounded by the "
+                "noise: leave noise_bound out"
+            )
 
     @classmethod
     def from_values(cls, values: Any) -> ModelCard:

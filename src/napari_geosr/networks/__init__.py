@@ -12,7 +12,7 @@ written. What new trainings are to take instead stands in ``training_defaults``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import ConfigError
@@ -20,6 +20,8 @@ from napari_geosr.core.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from napari_geosr.core.noise import Noise
 
 NETWORKS = Registry(
     package="napari_geosr.networks",
@@ -48,6 +50,27 @@ def all_settings(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     config = NETWORKS.load(name).NetworkConfig.from_mapping(kwargs)
     values: dict[str, Any] = config.model_dump(mode="json")
     return values
+
+
+def wants_noise(network: nn.Module) -> bool:
+    """Whether a network, or one within it, restores by the noise that it is told."""
+    return any(getattr(module, "wants_noise", False) for module in network.modules())
+
+
+def tell_noise(network: nn.Module, noise: Noise) -> None:
+    """Tell a network, and those within it, the noise of the scan that it will restore.
+
+    Parameters
+    ----------
+    noise : Noise
+        In the grey values that the network sees.
+    """
+    own: Callable[[Noise], None] | None = getattr(network, "set_noise", None)
+    if own is not None:
+        own(noise)
+        return
+    for inner in network.children():
+        tell_noise(inner, noise)
 
 
 def build_network(name: str, /, **kwargs: Any) -> nn.Module:

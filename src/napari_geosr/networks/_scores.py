@@ -26,6 +26,8 @@ class ScoresConfig(PlanesConfig):
     """Add the (centre) input plane to the output."""
     out_channels: int = Field(1, ge=1, le=MOST_LABELS)
     """1: grey values. More: as many labels, of which the likeliest is given."""
+    extra_channels: int = Field(0, ge=0, le=64)
+    """Channels behind those of the scan, for a network that wraps this one."""
 
     @model_validator(mode="after")
     def _check_scores(self) -> Self:

@@ -36,7 +36,7 @@ class NetworkConfig(MixedScaleConfig, ScoresConfig):
 
 def parameter_count(config: NetworkConfig) -> int:
     """Number of parameters in closed form."""
-    c = config.adjacent_slices
+    c = config.adjacent_slices + config.extra_channels
     head = config.out_channels * (c + config.width * config.depth + 1)
     return hidden_parameters(config, config.ndim, c) + head
 
@@ -49,7 +49,8 @@ class MSDNet(MixedScale):
     """
 
     def __init__(self, config: NetworkConfig) -> None:
-        n, c_in, n_out = config.ndim, config.adjacent_slices, config.out_channels
+        n, n_out = config.ndim, config.out_channels
+        c_in = config.adjacent_slices + config.extra_channels
         super().__init__(config, n, c_in, n_out)
         self.config = config
         # Zero at first: a fresh residual network returns its input.
@@ -61,7 +62,7 @@ class MSDNet(MixedScale):
             halo=(sum(self.dilations),) * n,
             stride=(1,) * n,
             upscale_factor=(1,) * n,
-            adjacent_slices=c_in,
+            adjacent_slices=config.adjacent_slices,
             minimum_size=(1,) * n,
         )
 

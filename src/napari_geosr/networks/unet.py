@@ -84,7 +84,8 @@ def parameter_count(config: NetworkConfig) -> int:
     """Number of parameters in closed form."""
     k, f = 3**config.ndim, config.features
     sizes = [f * 2**level for level in range(config.levels + 1)]
-    pairs = [(config.adjacent_slices, f), *itertools.pairwise(sizes)]
+    channels = config.adjacent_slices + config.extra_channels
+    pairs = [(channels, f), *itertools.pairwise(sizes)]
     for level, (a, b) in enumerate(itertools.pairwise(sizes)):
         pairs.append((a + b if level or config.top_skip else b, a))
     head = config.out_channels * (f + 1)
@@ -165,9 +166,9 @@ class UNet(nn.Module):
             return nn.Sequential(*layer(a, b), *layer(b, b))
 
         sizes = [config.features * 2**level for level in range(config.levels + 1)]
+        channels = config.adjacent_slices + config.extra_channels
         self.down = nn.ModuleList(
-            box(a, b)
-            for a, b in zip([config.adjacent_slices, *sizes], sizes, strict=False)
+            box(a, b) for a, b in zip([channels, *sizes], sizes, strict=False)
         )
         self.up = nn.ModuleList(
             box(below + (here if level or config.top_skip else 0), here)

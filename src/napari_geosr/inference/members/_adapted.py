@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from napari_geosr.core.noise import Noise
 from napari_geosr.inference.memory import network_spec
 from napari_geosr.inference.windows import Standardisation
 from napari_geosr.models.bundle import Model
+from napari_geosr.networks import tell_noise
 
 
 class Adapted(nn.Module):
@@ -22,7 +24,7 @@ class Adapted(nn.Module):
 
     def __init__(self, model: Model, run: Standardisation, planes: int) -> None:
         super().__init__()
-        self.network = model.network()
+        self.network = model.restorer()
         own = network_spec(self.network).adjacent_slices
         first = (planes - own) // 2
         self._planes = slice(first, first + own)
@@ -42,6 +44,11 @@ class Adapted(nn.Module):
                 scale.output_std / run.output_std,
                 (scale.output_mean - run.output_mean) / run.output_std,
             )
+
+    def set_noise(self, noise: Noise) -> None:
+        """Tell the network the noise of the run, on its own grey scale."""
+        factor, offset = self._into
+        tell_noise(self.network, noise.standardised(-offset / factor, 1 / factor))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """What the model makes of the window, on the run's scale."""

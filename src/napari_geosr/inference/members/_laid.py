@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
+from napari_geosr.core.noise import Noise
 from napari_geosr.inference.members.tta import Symmetry
 from napari_geosr.inference.memory import network_spec
+from napari_geosr.networks import tell_noise
 
 
 class Laid(nn.Module):
@@ -16,6 +20,13 @@ class Laid(nn.Module):
         super().__init__()
         self.network, self.symmetry = network, symmetry
         self._volumes = network_spec(network).axes == "ZYX"
+
+    def set_noise(self, noise: Noise) -> None:
+        """Tell the network the noise of the window as it lies for it."""
+        found = dict(noise.correlation)
+        if self.symmetry.quarter_turns % 2 and {"y", "x"} <= found.keys():
+            found["y"], found["x"] = found["x"], found["y"]
+        tell_noise(self.network, replace(noise, correlation=found))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Turn, run, turn back."""

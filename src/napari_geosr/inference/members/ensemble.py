@@ -45,7 +45,7 @@ def make(question: Question) -> Members:
                 f"The model {model.card.name!r} is given twice: an ensemble of equal "
                 "models has no spread. Name other ones."
             )
-    specs = [network_spec(model.network()) for model in question.models]
+    specs = [network_spec(model.restorer()) for model in question.models]
     spec = _spec_of(specs)
     members = [
         Adapted(model, question.statistics, spec.adjacent_slices)

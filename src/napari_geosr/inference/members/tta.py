@@ -93,7 +93,7 @@ def make(question: Question) -> Members:
     from napari_geosr.inference.members._laid import Laid
     from napari_geosr.inference.members._welford import Members
 
-    network = question.models[0].network()
+    network = question.models[0].restorer()
     spec = network_spec(network)
     known = symmetries(spec, question.voxel_size)
     n = question.n_members or min(_USUAL, len(known))

@@ -1,0 +1,274 @@
+"""Train the bundled denoisers that are bounded by the noise.
+
+    python scripts/train_denoisers.py ct-denoise --out build/ct-denoise
+    python scripts/complete_card.py build/ct-denoise/result/ct-denoise
+
+Noise-free scenes are simulated once (`napari_geosr.physics.scenes`, and the foams,
+blobs and cells of the other bundled models); noise of every level from none on, of
+every correlation along each axis, and of levels that depend on the grey value is laid
+over patches while the network learns. It is told level and correlation, and those with
+an error such as a measurement has.
+
+The settings are all here; seeds make a training on one thread repeatable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from napari_geosr.networks import build_network
+from napari_geosr.networks._noise_map import BOX, REACH
+from napari_geosr.physics import fluorescence
+from napari_geosr.physics.blur import gaussian_blur
+from napari_geosr.physics.noise import reconstruction_noise
+from napari_geosr.physics.scenes import random_scene
+from napari_geosr.physics.simulated import ct_object
+
+Array = npt.NDArray[np.float32]
+
+NETWORK: dict[str, Any] = {
+    "ndim": 2,
+    "adjacent_slices": 7,
+    "body": "merged",
+    "bound": 4.0,
+    "features": 32,
+    "blocks": 2,
+}
+SHAPE = (24, 96, 96)
+PATCH, BATCH = 64, 16
+PLANES = NETWORK["adjacent_slices"]
+#: Levels of the noise, in units of the contrast; this share of patches has none.
+LEVELS, NOISELESS = (0.004, 0.9), 0.05
+#: Errors of what the network is told: of the level (relative) and of correlations.
+TOLD_LEVEL, TOLD_CORRELATION = 0.12, 0.06
+LEARNING_RATE = 2e-3
+AVERAGE = 0.999
+
+
+@dataclass(frozen=True)
+class World:
+    """What a model learns from: a kind of scene, and how its noise depends on grey."""
+
+    seed: int
+    n_scenes: int
+    signal_dependent: float
+
+
+WORLDS = {
+    "ct-denoise": World(seed=41_301, n_scenes=480, signal_dependent=0.3),
+    "fluo-denoise": World(seed=41_302, n_scenes=320, signal_dependent=0.85),
+}
+
+
+def ct_scene(rng: np.random.Generator) -> Array:
+    """A scene of any kind, or pores in a solid."""
+    if rng.random() < 0.7:
+        return random_scene(SHAPE, rng)
+    phantom, texture = ct_object(SHAPE, rng)
+    scene = phantom.fraction.copy()
+    if texture is not None:
+        scene = scene + texture
+    if rng.random() < 0.5:
+        scene = 1 - scene
+    return gaussian_blur(scene, rng.uniform(0.0, 1.2)).astype(np.float32)
+
+
+def fluo_scene(rng: np.random.Generator) -> Array:
+    """Cells under a microscope, with haze; or a scene of any kind, blurred."""
+    microscope = fluorescence.random_microscope(rng)
+    if rng.random() < 0.25:
+        light = np.maximum(random_scene(SHAPE, rng), 0)
+        light = light ** np.float32(rng.uniform(1, 3))
+    else:
+        light = fluorescence.random_phantom(SHAPE, rng, step=microscope.step)
+    if rng.random() < 0.4:
+        haze = gaussian_blur(light, (2.0, rng.uniform(6, 20), rng.uniform(6, 20)))
+        light = light + np.float32(rng.uniform(0.5, 3.0)) * haze
+    return fluorescence.seen(light, microscope)
+
+
+SCENES = {"ct-denoise": ct_scene, "fluo-denoise": fluo_scene}
+
+
+def make_scenes(name: str, folder: Path) -> Array:
+    """All scenes of a world, grey values from about 0 to 1 (2nd to 98th percentile)."""
+    world = WORLDS[name]
+    path = folder / f"scenes-{name}.npy"
+    if not path.exists():
+        made = np.empty((world.n_scenes, *SHAPE), np.float16)
+        for number in range(world.n_scenes):
+            rng = np.random.default_rng([world.seed, number])
+            made[number] = _normalised(SCENES[name](rng))
+            if number % 50 == 49:
+                print(f"{number + 1} scenes", flush=True)
+        np.save(path, made)
+    return np.load(path)
+
+
+def _normalised(scene: Array) -> Array:
+    low, high = np.percentile(scene, (2, 98))
+    if high - low < 0.05 * (scene.max() - scene.min()):  # sparse: its bright parts
+        low, high = float(scene.min()), float(scene.max())
+    return np.clip((scene - low) / max(float(high - low), 1e-6), -4, 8)
+
+
+def random_noise(shape: tuple[int, int, int], rng: np.random.Generator) -> Array:
+    """Noise of deviation 1: independent, smooth in places, or as reconstruction has it.
+
+    In the plane and along Z separately, as detectors, scintillators, filters of the
+    reconstruction and resampling leave it.
+    """
+    if rng.random() < 0.25:
+        cutoff = rng.uniform(0.4, 1.0)
+        noise = reconstruction_noise(shape, 1.0, rng, cutoff=cutoff)
+        plane = rng.uniform(0, 0.7) if rng.random() < 0.4 else 0.0
+    else:
+        noise = rng.standard_normal(shape, dtype=np.float32)
+        plane = rng.uniform(0, 1.1) if rng.random() < 0.7 else 0.0
+    along = rng.uniform(0, 1.1) if rng.random() < 0.6 else 0.0
+    across = plane if rng.random() < 0.85 else rng.uniform(0, 1.0)
+    noise = gaussian_blur(noise, (along, plane, across))
+    if rng.random() < 0.1:  # lines, as cameras and galvanometers leave them
+        lines = rng.standard_normal((*shape[:2], 1), dtype=np.float32)
+        noise = noise / noise.std() + np.float32(rng.uniform(0, 0.3)) * lines
+    return (noise / noise.std()).astype(np.float32)
+
+
+def correlation(noise: Array) -> list[float]:
+    """Of adjacent voxels along Z, Y and X."""
+    return [
+        float((noise[1:] * noise[:-1]).mean()),
+        float((noise[:, 1:] * noise[:, :-1]).mean()),
+        float((noise[..., 1:] * noise[..., :-1]).mean()),
+    ]
+
+
+def draw(scenes: Array, world: World, rng: np.random.Generator) -> tuple[Any, ...]:
+    """A batch: noisy slabs, clean planes, what is told of level and correlation."""
+    noisy, clean, curves, told, levels = [], [], [], [], []
+    while len(noisy) < BATCH:
+        noise = random_noise(SHAPE, rng)
+        found = correlation(noise)
+        for _ in range(4):
+            scene = scenes[rng.integers(len(scenes))]
+            z = int(rng.integers(SHAPE[0] - PLANES + 1))
+            y, x = (int(v) for v in rng.integers(SHAPE[1] - PATCH + 1, size=2))
+            key = (slice(z, z + PLANES), slice(y, y + PATCH), slice(x, x + PATCH))
+            a, b = scene[key].astype(np.float32), noise[key]
+            a = a if rng.random() < 0.5 else 1 - a * np.float32(rng.uniform(0.5, 1))
+            level = 0.0
+            if rng.random() >= NOISELESS:
+                level = math.exp(rng.uniform(*np.log(LEVELS)))
+            base, slope = level**2, 0.0
+            if rng.random() < world.signal_dependent:
+                share = rng.uniform(0.0, 0.95)  # of the variance at grey 0 … 1
+                base, slope = (1 - share) * level**2, share * level**2 * 1.5
+                if rng.random() < 0.15:
+                    base, slope = base + slope, -slope
+            spread = np.sqrt(np.maximum(base + slope * a, 1e-3 * level**2))
+            seen = a + spread * b
+            if level and rng.random() < 0.08:  # bytes
+                step = np.float32(rng.uniform(0.2, 1.0) * level)
+                seen = np.round(seen / step) * step
+            flip = rng.random(3) < 0.5
+            for axis in (0, 1, 2):
+                if flip[axis]:
+                    seen, a = np.flip(seen, axis), np.flip(a, axis)
+            z_y_x = list(found)
+            if rng.random() < 0.5:
+                seen, a = seen.swapaxes(1, 2), a.swapaxes(1, 2)
+                z_y_x = [found[0], found[2], found[1]]
+            if rng.random() < 0.12:  # a single image stands for all slices
+                seen = np.repeat(seen[PLANES // 2][None], PLANES, 0)
+                a = np.repeat(a[PLANES // 2][None], PLANES, 0)
+                z_y_x[0] = 0.0
+            # Standardised as a whole volume would be, of which this is any part.
+            mean = 0.5 + rng.normal() * 0.15
+            std = math.sqrt(0.35**2 * math.exp(rng.uniform(-1.6, 0.6)) + level**2)
+            wrong = math.exp(rng.normal() * TOLD_LEVEL) / std
+            noisy.append((seen - mean) / std)
+            clean.append((a[PLANES // 2][None] - mean) / std)
+            least = max(1e-3 * level**2, 0.0)
+            curves.append((base + slope * mean, slope * std, least, wrong))
+            told.append(z_y_x)
+            levels.append(level / std)
+    x = _as_tensor(noisy)
+    curve = torch.tensor(curves[:BATCH]).view(BATCH, 4, 1, 1, 1)
+    box = functional.pad(x.mean(1, keepdim=True), (REACH,) * 4, mode="replicate")
+    mean = functional.avg_pool2d(box, BOX, 1)
+    variance = torch.maximum(curve[:, 0] + curve[:, 1] * mean, curve[:, 2])
+    level_map = variance.clamp_min(0).sqrt() * curve[:, 3]
+    shown = torch.tensor(told[:BATCH])
+    shown = shown + TOLD_CORRELATION * torch.from_numpy(
+        rng.standard_normal(shown.shape, dtype=np.float32)
+    )
+    return x, _as_tensor(clean), level_map, shown, torch.tensor(levels[:BATCH])
+
+
+def _as_tensor(values: list[Array]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(np.stack(values[:BATCH]), np.float32))
+
+
+def train(name: str, out: Path, steps: int, threads: int) -> None:
+    """Train and write ``weights.pt`` (averaged weights) every few hundred steps."""
+    torch.manual_seed(0)
+    torch.set_num_threads(threads)
+    world = WORLDS[name]
+    scenes = make_scenes(name, out)
+    rng = np.random.default_rng([world.seed, 1 << 20])
+    network = build_network("noise_bounded", **NETWORK)
+    averaged = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
+    )
+    optimiser = torch.optim.Adam(network.parameters(), LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, LEARNING_RATE, total_steps=steps, pct_start=0.08
+    )
+    start, losses = time.time(), []
+    for step in range(steps):
+        x, target, level, told, spread = draw(scenes, world, rng)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = network(x, level, told)
+        weight = 1 / (spread.square() + 2e-3).sqrt().view(-1, 1, 1, 1)
+        loss = (weight * (y.float() - target).square()).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        averaged.update_parameters(network)
+        losses.append(float(loss.detach()))
+        if step % 250 == 249 or step == steps - 1:
+            spent = (time.time() - start) / 60
+            print(
+                f"{step + 1} {np.mean(losses[-250:]):.5f} {spent:.1f} min", flush=True
+            )
+            torch.save(averaged.module.state_dict(), out / "weights.pt")
+
+
+def main() -> None:
+    """Read the command line and do what it says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", choices=sorted(WORLDS))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=30_000)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    train(arguments.model, arguments.out, arguments.steps, arguments.threads)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The bound of the noise around a denoiser that was trained without it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import nn
+
+from napari_geosr.core.errors import ModelError
+from napari_geosr.core.noise import Noise
+from napari_geosr.networks import _noise_map
+from napari_geosr.networks._noise_map import NoiseMap, bounded
+from napari_geosr.networks.spec import NetworkSpec
+
+
+class NoiseBound(nn.Module):
+    """A denoiser whose result stays within a multiple of the noise around its input.
+
+    What the denoiser would take away is kept below ``bound · level`` at every voxel:
+    its result where it removes noise, the scan where it would remove what stands out of
+    the noise.
+
+    Parameters
+    ----------
+    network : nn.Module
+        A denoiser of grey values; its output is on the scale of its input.
+    bound : float
+        In standard deviations of the noise.
+    """
+
+    wants_noise = True
+
+    def __init__(self, network: nn.Module, bound: float) -> None:
+        super().__init__()
+        spec = cast(NetworkSpec, network.spec)
+        if set(spec.upscale_factor) != {1} or spec.n_outputs != 1:
+            raise ModelError(
+                "Only a network that keeps the voxels, and gives one value for each, "
+                "can be bounded by the noise."
+            )
+        self.network, self.bound, self.noise = network, bound, NoiseMap()
+        self.spec = replace(
+            spec, halo=tuple(max(h, _noise_map.REACH) for h in spec.halo)
+        )
+        self.train(network.training)
+
+    def set_noise(self, noise: Noise) -> None:
+        """Take over the noise of a scan, in the grey values that the network sees."""
+        self.noise.set_noise(noise)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Denoise ``(N, C, [Z,] Y, X)`` to ``(N, 1, [Z,] Y, X)``."""
+        centre = self.spec.adjacent_slices // 2
+        middle = x[:, centre : centre + 1]
+        level = self.noise(x)
+        return bounded(middle, middle - self.network(x), level, self.bound)

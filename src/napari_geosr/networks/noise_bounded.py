@@ -1,0 +1,230 @@
+"""Denoiser that is told the noise, and moves no voxel by more than a multiple of it.
+
+The network sees the scan, a map of the noise level and the correlation of the noise
+along each axis [1]_ [2]_, and gives what it takes for noise in units of the level. The
+result is ``x - σ · k · tanh(r / k)``: the identity where there is no noise, and never
+further than ``k · σ`` from the scan.
+
+Its own body works on merged pixels (space to depth [3]_): half and a quarter of the
+resolution in the plane, so that a voxel costs a fraction of what it costs a network at
+full resolution of as many weights. Other architectures can take its place.
+
+References
+----------
+.. [1] Zhang, Zuo, Zhang. FFDNet: toward a fast and flexible solution for CNN-based
+   image denoising. IEEE TIP 27, 4608-4622 (2018). doi:10.1109/TIP.2018.2839891
+.. [2] Zhang et al. Plug-and-play image restoration with deep denoiser prior. IEEE
+   TPAMI 44, 6360-6376 (2022). doi:10.1109/TPAMI.2021.3088914
+.. [3] Shi et al. Real-time single image and video super-resolution using an efficient
+   sub-pixel convolutional neural network. CVPR (2016). doi:10.1109/CVPR.2016.207
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn import functional
+
+from napari_geosr.core.noise import Noise
+from napari_geosr.networks import _noise_map
+from napari_geosr.networks._noise_map import NoiseMap, bounded
+from napari_geosr.networks._planes import PlanesConfig
+from napari_geosr.networks._upsampling import pixel_shuffle
+from napari_geosr.networks.resnet import crop_to, merge_voxels, pad_to
+from napari_geosr.networks.spec import NetworkSpec
+
+#: Channels beside the scan: level, and correlation along Z, Y and X.
+TOLD = 1 + len(_noise_map.AXES)
+
+
+class NetworkConfig(PlanesConfig):
+    """Shape of a denoiser that is bounded by the noise."""
+
+    layers_field: ClassVar[str] = "blocks"
+    width_field: ClassVar[str] = "features"
+    training_defaults: ClassVar[dict[str, Any]] = {}
+
+    body: Literal["merged", "msdnet", "unet"] = "merged"
+    """What looks for the noise: residual blocks on merged pixels, or another network
+    with its defaults for training."""
+    bound: float = Field(4.0, gt=0, le=20)
+    """No voxel is moved by more than this multiple of the noise level."""
+    features: int = Field(32, ge=4, le=256)
+    """Maps at half the resolution; twice as many at a quarter (body `merged`)."""
+    blocks: int = Field(2, ge=1, le=16)
+    """Residual blocks at a quarter of the resolution, and again behind it at half;
+    half as many in front (body `merged`)."""
+
+
+def parameter_count(config: NetworkConfig) -> int:
+    """Number of parameters in closed form."""
+    if config.body != "merged":
+        module, inner = _other(config)
+        count: int = module.parameter_count(inner)
+        return count
+    n, k, f = config.ndim, 3**config.ndim, config.features
+    merged = 2**n
+    head = (k * (config.adjacent_slices * merged + TOLD) + 1) * f
+    block = 2 * (k * f + 1) * f
+    coarse = 2 * (k * 2 * f + 1) * 2 * f
+    down = (merged * f + 1) * 2 * f
+    up = (2 * f + 1) * merged * f
+    tail = (k * f + 1) * merged
+    fine = _before(config) + config.blocks
+    return head + fine * block + config.blocks * coarse + down + up + tail
+
+
+def _other(config: NetworkConfig) -> tuple[Any, Any]:
+    """Module and settings of a network that takes the place of the body."""
+    from napari_geosr.networks import NETWORKS
+
+    module = NETWORKS.load(config.body)
+    kind = module.NetworkConfig
+    values = {**kind.training_defaults, "residual": False, "ndim": config.ndim}
+    values["adjacent_slices"] = config.adjacent_slices
+    return module, kind.create(**values, extra_channels=TOLD)
+
+
+def _before(config: NetworkConfig) -> int:
+    return (config.blocks + 1) // 2
+
+
+class _Block(nn.Module):
+    """``x + conv(relu(conv(x)))``."""
+
+    def __init__(self, conv: type[nn.Module], features: int) -> None:
+        super().__init__()
+        self.first = conv(features, features, 3, padding=1)
+        self.second = conv(features, features, 3, padding=1)
+        with torch.no_grad():
+            self.second.weight.mul_(0.3)  # type: ignore[operator]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        changed: torch.Tensor = self.second(functional.relu(self.first(x)))
+        return x + changed
+
+
+class MergedBody(nn.Module):
+    """Residual blocks at half, a quarter and again half the resolution."""
+
+    #: Voxels along every axis that are one place of the coarsest maps.
+    stride = 4
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        n, f = config.ndim, config.features
+        conv = nn.Conv3d if n == 3 else nn.Conv2d
+        channels = config.adjacent_slices * 2**n + TOLD
+        self.head = conv(channels, f, 3, padding=1)
+        self.before = nn.Sequential(*(_Block(conv, f) for _ in range(_before(config))))
+        self.down = conv(f, 2 * f, 2, stride=2)
+        self.coarse = nn.Sequential(
+            *(_Block(conv, 2 * f) for _ in range(config.blocks))
+        )
+        self.up = conv(2 * f, 2**n * f, 1)
+        self.after = nn.Sequential(*(_Block(conv, f) for _ in range(config.blocks)))
+        self.tail = conv(f, 2**n, 3, padding=1)
+        nn.init.zeros_(self.tail.weight)
+        assert self.tail.bias is not None
+        nn.init.zeros_(self.tail.bias)
+        # Half-resolution pixels: the tail, the blocks behind, the other pixel of the
+        # same coarse one, the blocks there (two each), the blocks before, the head.
+        half = 1 + 2 * config.blocks
+        half += 1 + 2 * 2 * config.blocks
+        half += 2 * _before(config) + 1
+        self.halo = 2 * half + 1
+
+    def forward(self, x: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+        """What is noise in `x` ``(N, C, …)``, in units of the level.
+
+        Parameters
+        ----------
+        told : Tensor of shape (N, TOLD, …)
+            Level and correlations at every voxel.
+        """
+        padded = pad_to(x, self.stride)
+        level = pad_to(told, self.stride)
+        mean = functional.avg_pool3d if x.ndim == 5 else functional.avg_pool2d
+        maps = torch.cat([merge_voxels(padded, 2), mean(level, 2)], 1)
+        if x.ndim == 4:
+            maps = maps.contiguous(memory_format=torch.channels_last)
+        maps = self.before(functional.relu(self.head(maps)))
+        below = self.coarse(functional.relu(self.down(maps)))
+        maps = maps + pixel_shuffle(self.up(below), 2)
+        maps = self.tail(self.after(maps))
+        return crop_to(pixel_shuffle(maps, 2), x.shape[2:])
+
+
+class _OtherBody(nn.Module):
+    """Another network in the body's place: it sees what is told as more channels."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        module, inner = _other(config)
+        self.network = module.build(inner)
+        spec = self.network.spec
+        self.stride, self.halo = max(spec.stride), max(spec.halo)
+
+    def forward(self, x: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.network(torch.cat([x, told], 1))
+        return found
+
+
+class NoiseBounded(nn.Module):
+    """A body that finds the noise, and the bound on what it may take away."""
+
+    #: `set_noise` is to be called before it restores.
+    wants_noise = True
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.noise = NoiseMap()
+        body = MergedBody if config.body == "merged" else _OtherBody
+        self.body: MergedBody | _OtherBody = body(config)
+        n = config.ndim
+        self.spec = NetworkSpec(
+            axes="ZYX"[-n:],
+            halo=(self.body.halo + _noise_map.REACH,) * n,
+            stride=(self.body.stride,) * n,
+            upscale_factor=(1,) * n,
+            adjacent_slices=config.adjacent_slices,
+        )
+
+    def set_noise(self, noise: Noise) -> None:
+        """Take over the noise of a scan, in the grey values that the network sees."""
+        self.noise.set_noise(noise)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        level: torch.Tensor | None = None,
+        correlation: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Denoise ``(N, C, [Z,] Y, X)`` to ``(N, 1, [Z,] Y, X)``.
+
+        Parameters
+        ----------
+        level : Tensor of shape (N, 1, [Z,] Y, X), optional
+            Standard deviation of the noise at every voxel; that of :meth:`set_noise`
+            by default.
+        correlation : Tensor of shape (N, 3), optional
+            Of adjacent voxels along Z, Y and X, likewise.
+        """
+        if level is None:
+            level = self.noise(x)
+        if correlation is None:
+            correlation = self.noise.correlation.to(x.dtype).expand(x.shape[0], 3)
+        shown = correlation.view(*correlation.shape, *(1,) * (x.ndim - 2))
+        told = torch.cat([level, shown.expand(-1, -1, *x.shape[2:])], 1)
+        centre = self.config.adjacent_slices // 2
+        change = level * self.body(x, told)
+        return bounded(x[:, centre : centre + 1], change, level, self.config.bound)
+
+
+def build(config: NetworkConfig) -> NoiseBounded:
+    """Build a bounded denoiser with fresh weights: it returns its input."""
+    return NoiseBounded(config)
