@@ -254,6 +254,7 @@ def train(name: str, out: Path, steps: int, threads: int) -> None:
                 f"{step + 1} {np.mean(losses[-250:]):.5f} {spent:.1f} min", flush=True
             )
             torch.save(averaged.module.state_dict(), out / "weights.pt")
+            (out / "steps.txt").write_text(str(step + 1))
 
 
 def main() -> None:

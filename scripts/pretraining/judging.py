@@ -56,6 +56,11 @@ def judge(sets: tuple[TestSet, ...], model: str, cache: Path) -> list[Judged]:
     return found
 
 
+def judged(test: TestSet, scans: list[Scan], model: str) -> Judged:
+    """A model on the scans of one test set."""
+    return _judged(test, scans, MODEL, _model(model))
+
+
 def _model(name: str) -> Filter:
     return lambda volume: np.asarray(restore(Volume(volume, "ZYX"), name).data)
 

@@ -35,7 +35,7 @@ def test_a_volume_keeps_its_place_and_gets_a_record(noisy):
     assert result.shape == noisy.shape
     assert result.dtype == np.float32
     assert result.voxel_size == noisy.voxel_size
-    assert result.provenance[-1]["settings"]["model"] == "foam-denoise"
+    assert result.provenance[-1]["settings"]["model"] == "ct-denoise"
     assert np.abs(result.data - noisy.data).mean() < 0.2
 
 

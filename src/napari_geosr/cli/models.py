@@ -173,6 +173,13 @@ def export_models(
         str, Parameter(help=f"What it becomes: {about_formats()}.")
     ],
     out: Annotated[Path, Parameter(help="The file; it ends as the format's do.")],
+    like: Annotated[
+        Path | None,
+        Parameter(
+            help="Scan with the noise that the exported model should remove; needed "
+            "for models that are bounded by the noise."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
@@ -188,7 +195,7 @@ def export_models(
 
     found, notes = run_command(
         lambda should_stop: export_steps(
-            name, format, out, overwrite=overwrite, should_stop=should_stop
+            name, format, out, like=like, overwrite=overwrite, should_stop=should_stop
         ),
         stopping="stopping …",
     )

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.steps import (
@@ -15,7 +16,12 @@ from napari_geosr.core.steps import (
     Step,
     Warned,
     never_stop,
+    relay,
 )
+from napari_geosr.core.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_geosr.models.bundle import Model
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ def export_steps(
     kind: str,
     out: str | Path,
     *,
+    like: str | Path | Volume | None = None,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
@@ -84,11 +91,15 @@ def export_steps(
         One of :func:`formats`.
     out : str or Path
         The file; its suffix has to be the format's.
+    like : str, Path or Volume, optional
+        A scan whose noise becomes part of what is written, for models that restore by
+        the noise of each scan: other programs do not measure it.
 
     Raises
     ------
     ConfigError
-        If there is no such format, the suffix is another one, or a library is missing.
+        If there is no such format, the suffix is another one, a library is missing, or
+        a scan has to be named.
     ModelError
         If the model cannot be written or gives other values there; nothing is kept.
     FileError
@@ -107,7 +118,7 @@ def export_steps(
     atomic.refuse_existing(path, overwrite)
     model = zoo.find(name)
     yield StageStarted(message=f"Loading {model.card.name}")
-    model.network()
+    yield from _fix_noise(model, like)
     if should_stop():
         raise Cancelled("The export was cancelled; nothing was written.")
     yield StageStarted(message=f"Writing {module.TITLE} and comparing the results")
@@ -120,6 +131,35 @@ def export_steps(
     if model.card.inputs > 1:
         yield Warned(message=_several(model.card.inputs))
     yield ResultReady(result=Exported(path, difference))
+
+
+def _fix_noise(
+    model: Model, like: str | Path | Volume | None
+) -> Generator[Step, None, None]:
+    """Tell the network, once and for all, the noise of the scan that was named."""
+    from napari_geosr import io
+    from napari_geosr.inference.intensity import IntensityStatistics, scan_steps
+    from napari_geosr.measure.noise import estimate_noise
+    from napari_geosr.networks import tell_noise, wants_noise
+
+    network = model.restorer()
+    if not wants_noise(network):
+        return
+    if like is None:
+        raise ConfigError(
+            f"{model.card.name} restores by the noise that is measured in each scan, "
+            "which other programs do not measure. Name a scan like those that you will "
+            "restore (--like SCAN): its noise becomes part of the exported file."
+        )
+    scan = (like if isinstance(like, Volume) else io.read(like)).select()
+    noise = estimate_noise(scan)
+    found: IntensityStatistics = yield from relay(scan_steps(scan.data))
+    tell_noise(network, noise.standardised(found.mean, found.std))
+    yield Warned(
+        message=f"The exported file removes noise of {noise.relative:.1%} of the "
+        f"contrast, as measured in {scan.title}. Export again for scans with other "
+        "noise."
+    )
 
 
 def _several(n: int) -> str:

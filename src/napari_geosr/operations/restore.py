@@ -151,7 +151,7 @@ def restore_steps(
 
 
 def restore(
-    volume: Volume | Sequence[Volume], model: str = "foam-denoise", **settings: Any
+    volume: Volume | Sequence[Volume], model: str = "ct-denoise", **settings: Any
 ) -> Volume:
     """Restore a volume (denoise or super-resolve) and return the result.
 
@@ -189,7 +189,7 @@ def restore(
 
 def restore_with_uncertainty(
     volume: Volume,
-    model: str = "foam-denoise",
+    model: str = "ct-denoise",
     uncertainty: str = "tta",
     **settings: Any,
 ) -> tuple[Volume, Volume]:

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config, parse_bytes
 from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
+from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
@@ -45,7 +46,7 @@ class RestoreConfig(Config):
     """Settings of a restoration."""
 
     model: str = Field(
-        "foam-denoise",
+        "ct-denoise",
         title="Model",
         description="Name of a model in the zoo, or the path of a model bundle.",
     )
@@ -70,6 +71,15 @@ class RestoreConfig(Config):
         ge=1,
         title="Threads",
         description="CPU threads, at most as many as cores; by default cores - 1.",
+    )
+    strength: float = Field(
+        1.0,
+        ge=0,
+        le=2,
+        title="Strength",
+        description="How much noise to remove, relative to the level measured in the "
+        "scan: 0 returns the scan, 1 is the measured level. For models that are "
+        "bounded by the noise.",
     )
     uncertainty: str = Field(
         members.NONE,
@@ -129,6 +139,8 @@ class Prepared:
         How like the training data the volume is.
     others : tuple of Model
         Further models of an ensemble.
+    noise : Noise or None
+        Of the volume, in its grey values; None where nobody measured it.
     """
 
     volume: Volume
@@ -139,6 +151,7 @@ class Prepared:
     device: str
     verdict: Verdict
     others: tuple[Model, ...] = ()
+    noise: Noise | None = None
 
     @property
     def has_spread(self) -> bool:
@@ -192,6 +205,7 @@ def prepare_steps(
     *,
     should_stop: ShouldStop = never_stop,
     alone: bool = True,
+    noise: Noise | None = None,
 ) -> Generator[Step, None, None]:
     """Load the model, read the volume's statistics and judge whether they match.
 
@@ -202,6 +216,9 @@ def prepare_steps(
     alone : bool
         Whether this is the only volume that the result comes from; a model that wants
         several is then said to.
+    noise : Noise, optional
+        Of the volume, in its grey values, where it is known; by default it is measured
+        for models that restore by it.
 
     Raises
     ------
@@ -213,8 +230,10 @@ def prepare_steps(
     yield StageStarted(message=f"Loading model {config.model}")
     from napari_geosr.inference.device import pick_device
     from napari_geosr.inference.intensity import scan_steps
+    from napari_geosr.measure.noise import estimate_noise
     from napari_geosr.models import zoo
     from napari_geosr.models.distribution import draw_sample, judge
+    from napari_geosr.networks import tell_noise, wants_noise
 
     volume = volume.select()
     model = zoo.find(config.model)
@@ -247,12 +266,25 @@ def prepare_steps(
             yield Warned(message=f"{other.card.name}: {reasons}")
     if alone and model.card.inputs > 1:
         yield Warned(message=_wants_several(model))
-    network: Any = model.network()
+    network: Any = model.restorer()
     if config.uncertainty != members.NONE:
         network = _all_members(volume, config, (model, *others), statistics)
+    if wants_noise(network):
+        if noise is None:
+            yield StageStarted(message="Measuring the noise")
+            noise = estimate_noise(volume)
+        told = noise.scaled(config.strength)
+        scale = statistics.input_mean, statistics.input_std
+        tell_noise(network, told.standardised(*scale))
+    elif config.strength != 1:
+        raise ConfigError(
+            f"The model {model.card.name!r} does not know the level of the noise, so "
+            "its strength cannot be set: leave --strength at 1, or choose a model that "
+            "is bounded by the noise."
+        )
     yield ResultReady(
         result=Prepared(
-            volume, config, model, network, statistics, device, verdict, others
+            volume, config, model, network, statistics, device, verdict, others, noise
         )
     )
 

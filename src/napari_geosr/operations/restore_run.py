@@ -326,6 +326,8 @@ def _record_steps(
             "weights_sha256": [other.card.weights_sha256 for other in prepared.others],
             "calibration": _calibration(prepared),
         }
+    if prepared.noise is not None:
+        more["noise"] = prepared.noise.to_json_dict()
     yield from provenance.record_steps(
         "restore",
         should_stop=should_stop,

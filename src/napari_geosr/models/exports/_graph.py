@@ -146,7 +146,7 @@ def grey_network(model: Model) -> nn.Module:
 
         def __init__(self) -> None:
             super().__init__()
-            self.network = model.network()
+            self.network = model.restorer()
 
         def forward(self, x: Tensor) -> Tensor:
             """Scale, restore, scale back."""

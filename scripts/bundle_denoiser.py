@@ -1,0 +1,158 @@
+"""Judge the weights of ``train_denoisers.py`` on the named test sets; bundle them.
+
+    python scripts/train_denoisers.py ct-denoise --out build/ct-denoise
+    python scripts/bundle_denoiser.py ct-denoise --work build/ct-denoise
+
+The texts come from ``scripts/pretraining/texts/NAME.yaml``, the figures from the test
+sets of ``scripts/pretraining/testsets.py``, and what later scans are compared with from
+the scenes that it learned from, with noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+import train_denoisers
+from napari_geosr import __version__
+from napari_geosr.core.volume import Volume
+from napari_geosr.models import bundle, zoo
+from napari_geosr.models.card import FigureRow, ModelCard, TrainingData
+from napari_geosr.models.distribution import distance, draw_sample, signature
+from napari_geosr.networks import build_network
+from pretraining import judging, reference
+from pretraining.testsets import SETS, TEST_SEEDS
+
+TEXTS = Path(__file__).parent / "pretraining" / "texts"
+#: Scenes that scans are compared with, and others that tell how far any may lie.
+_EXAMPLES, _OTHERS = 128, 96
+
+
+def training_data(name: str, folder: Path, **said: Any) -> TrainingData:
+    """Percentiles and spectra of noisy scenes as they are drawn in training."""
+    world = train_denoisers.WORLDS[name]
+    scenes = train_denoisers.make_scenes(name, folder)
+    rng = np.random.default_rng([world.seed, 1 << 21])
+    found = []
+    for number in range(_EXAMPLES + _OTHERS):
+        scene = scenes[number % len(scenes)].astype(np.float32)
+        noise = train_denoisers.random_noise(scene.shape, rng)
+        level = np.exp(rng.uniform(*np.log(train_denoisers.LEVELS)))
+        noisy = scene + np.float32(level) * noise
+        made = signature(draw_sample(Volume(noisy, "ZYX")))
+        if made is not None:
+            found.append(made)
+    examples, others = found[:_EXAMPLES], found[_EXAMPLES:]
+    quantiles = reference._rounded([s.quantiles for s in examples])
+    spectra = reference._rounded([s.spectrum for s in examples])
+    return TrainingData(
+        intensity_quantiles=reference._reference(quantiles),
+        intensity_distance=reference._spread(
+            [distance(s.quantiles, quantiles) for s in others]
+        ),
+        examples=quantiles,
+        spectrum=reference._reference(spectra),
+        spectrum_distance=reference._spread(
+            [distance(s.spectrum, spectra) for s in others]
+        ),
+        spectrum_examples=spectra,
+        seeds=(world.seed,),
+        **said,
+    )
+
+
+def draft(name: str, work: Path, texts: dict[str, Any]) -> tuple[ModelCard, Any]:
+    """The card without figures, and the network with its weights."""
+    network = build_network("noise_bounded", **train_denoisers.NETWORK).eval()
+    state = torch.load(work / "weights.pt", weights_only=True)
+    network.load_state_dict(state)
+    said = texts.pop("training")
+    card = ModelCard(
+        name=name,
+        task="denoise",
+        method="supervised",
+        network="noise_bounded",
+        network_kwargs=network.config.model_dump(mode="json"),
+        axes="YX",
+        adjacent_slices=train_denoisers.PLANES,
+        halo=max(network.spec.halo),
+        noise_bound=network.config.bound,
+        training=training_data(name, work, **said),
+        licence="BSD-3-Clause",
+        weights_sha256="0" * 64,
+        n_parameters=sum(p.numel() for p in network.parameters()),
+        provenance={
+            "command": f"python scripts/train_denoisers.py {name}",
+            "steps": int((work / "steps.txt").read_text()),
+            "napari_geosr": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "baselines": "settings tuned per test set on a scan with known truth",
+            "test_data": f"simulated, {len(TEST_SEEDS)} scans a set, none used in "
+            "training",
+        },
+        **texts,
+    )
+    return card, network
+
+
+def figures(name: str, path: str) -> tuple[FigureRow, ...]:
+    """Those of the model, among those of the input and of tuned classical methods.
+
+    The latter depend on the test sets alone, and stand on the card of the model that is
+    replaced.
+    """
+    known = {
+        (row.test_set, row.method): row
+        for row in bundle.read_card(zoo.bundled_folder() / name).figures
+    }
+    rows: list[FigureRow] = []
+    for test in SETS[name]:
+        scans = [test.scan(seed) for seed in TEST_SEEDS]
+        judged = judging.judged(test, scans, path)
+        new = FigureRow(
+            test_set=test.name,
+            method=judging.MODEL,
+            **judging.mean(judged["scans"]),
+        )
+        old = known[test.name, judging.MODEL]
+        print(f"{test.name}: {old.psnr} -> {new.psnr} dB", flush=True)
+        rows += [
+            new if method == judging.MODEL else row
+            for (of, method), row in known.items()
+            if of == test.name
+        ]
+    return tuple(rows)
+
+
+def main() -> None:
+    """Read the command line and do what it says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", choices=sorted(train_denoisers.WORLDS))
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="default: the package's own folder")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    name, work = arguments.model, arguments.work
+    texts = yaml.safe_load((TEXTS / f"{name}.yaml").read_text(encoding="utf-8"))
+    card, network = draft(name, work, texts)
+    bundle.save(work / "bundle" / name, card, network, half=True)
+    out = arguments.out or zoo.bundled_folder() / name
+    path = str(work / "bundle" / name)
+    card = card.model_copy(update={"figures": figures(name, path)})
+    bundle.save(out, card, network, half=True)
+    bundle.verify(out)
+    print(f"{card.n_parameters} parameters in {out}")
+
+
+if __name__ == "__main__":
+    main()
