@@ -21,11 +21,13 @@ import yaml
 
 import train_denoisers
 from napari_geosr import __version__
+from napari_geosr.core.provenance import array_checksum
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.card import FigureRow, ModelCard, TrainingData
 from napari_geosr.models.distribution import distance, draw_sample, signature
-from napari_geosr.networks import build_network
+from napari_geosr.networks import build_network, tell_noise
 from pretraining import judging, reference
 from pretraining.testsets import SETS, TEST_SEEDS
 
@@ -36,7 +38,7 @@ _EXAMPLES, _OTHERS = 128, 96
 
 def training_data(name: str, folder: Path, **said: Any) -> TrainingData:
     """Percentiles and spectra of noisy scenes as they are drawn in training."""
-    world = train_denoisers.WORLDS[name]
+    world = train_denoisers.WORLDS[name][0]
     scenes = train_denoisers.make_scenes(name, folder)
     rng = np.random.default_rng([world.seed, 1 << 21])
     found = []
@@ -87,9 +89,11 @@ def draft(name: str, work: Path, texts: dict[str, Any]) -> tuple[ModelCard, Any]
         licence="BSD-3-Clause",
         weights_sha256="0" * 64,
         n_parameters=sum(p.numel() for p in network.parameters()),
+        mixed_precision_error=_mixed_precision_error(name, network),
         provenance={
             "command": f"python scripts/train_denoisers.py {name}",
-            "steps": int((work / "steps.txt").read_text()),
+            "recipe": "train.yaml",
+            "first_scene": array_checksum(train_denoisers.first_scene(name)),
             "napari_geosr": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
@@ -100,6 +104,27 @@ def draft(name: str, work: Path, texts: dict[str, Any]) -> tuple[ModelCard, Any]
         **texts,
     )
     return card, network
+
+
+def _mixed_precision_error(name: str, network: Any) -> float:
+    """Largest change in bfloat16 in the middle of scans, in sd of the output."""
+    worst = 0.0
+    for test in SETS[name]:
+        noisy = test.scan(TEST_SEEDS[0]).noisy
+        noise = estimate_noise(Volume(noisy, "ZYX"))
+        mean, std = float(noisy.mean()), float(noisy.std())
+        tell_noise(network, noise.standardised(mean, std))
+        first = max(0, len(noisy) // 2 - train_denoisers.PLANES // 2)
+        planes = ((noisy - mean) / std)[first : first + train_denoisers.PLANES]
+        if len(planes) < train_denoisers.PLANES:
+            planes = np.repeat(planes[:1], train_denoisers.PLANES, axis=0)
+        given = torch.from_numpy(planes.astype(np.float32))[None]
+        with torch.no_grad():
+            exact = network(given)
+            with torch.autocast("cpu", torch.bfloat16):
+                reduced = network(given).float()
+        worst = max(worst, float((reduced - exact).abs().max() / exact.std()))
+    return round(worst, 4)
 
 
 def figures(name: str, path: str) -> tuple[FigureRow, ...]:
@@ -149,6 +174,12 @@ def main() -> None:
     out = arguments.out or zoo.bundled_folder() / name
     path = str(work / "bundle" / name)
     card = card.model_copy(update={"figures": figures(name, path)})
+    out.mkdir(parents=True, exist_ok=True)
+    for path in out.glob("*.yaml"):  # recipes of the model that is replaced
+        path.unlink()
+    steps = [int(n) for n in (work / "steps.txt").read_text().split()]
+    recipe = yaml.safe_dump(train_denoisers.recipe(name, steps), sort_keys=False)
+    (out / "train.yaml").write_text(recipe, encoding="utf-8")
     bundle.save(out, card, network, half=True)
     bundle.verify(out)
     print(f"{card.n_parameters} parameters in {out}")

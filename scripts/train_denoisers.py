@@ -1,7 +1,8 @@
 """Train the bundled denoisers that are bounded by the noise.
 
     python scripts/train_denoisers.py ct-denoise --out build/ct-denoise
-    python scripts/complete_card.py build/ct-denoise/result/ct-denoise
+    python scripts/train_denoisers.py ct-denoise --out build/ct-denoise --stage 1
+    python scripts/bundle_denoiser.py ct-denoise --work build/ct-denoise
 
 Noise-free scenes are simulated once (`napari_geosr.physics.scenes`, and the foams,
 blobs and cells of the other bundled models); noise of every level from none on, of
@@ -16,8 +17,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,8 @@ PATCH, BATCH = 64, 16
 PLANES = NETWORK["adjacent_slices"]
 #: Levels of the noise, in units of the contrast; this share of patches has none.
 LEVELS, NOISELESS = (0.004, 0.9), 0.05
+#: Levels of strong noise.
+STRONG = (0.1, 0.8)
 #: Errors of what the network is told: of the level (relative) and of correlations.
 TOLD_LEVEL, TOLD_CORRELATION = 0.12, 0.06
 LEARNING_RATE = 2e-3
@@ -57,16 +62,57 @@ AVERAGE = 0.999
 
 @dataclass(frozen=True)
 class World:
-    """What a model learns from: a kind of scene, and how its noise depends on grey."""
+    """What a model learns from in one stage of its training.
+
+    Attributes
+    ----------
+    seed : int
+        Scene `n` is a function of it and `n`.
+    n_scenes, n_porous : int
+        Scenes of the model's own kind, and further ones of pores in a solid.
+    signal_dependent : float
+        Share of patches whose noise depends on the grey value.
+    strong : float
+        Share of patches whose noise is drawn from strong levels alone.
+    reconstructed : float
+        Share of noise that has the spectrum of filtered back-projection.
+    per_noise : int
+        Patches that are cut from one volume of noise.
+    """
 
     seed: int
     n_scenes: int
     signal_dependent: float
+    n_porous: int = 0
+    strong: float = 0.0
+    reconstructed: float = 0.25
+    per_noise: int = 4
 
 
+#: A training goes through its stages in turn, each with a schedule of its own.
 WORLDS = {
-    "ct-denoise": World(seed=41_301, n_scenes=480, signal_dependent=0.3),
-    "fluo-denoise": World(seed=41_302, n_scenes=320, signal_dependent=0.85),
+    "ct-denoise": (
+        World(seed=41_301, n_scenes=480, signal_dependent=0.3),
+        World(
+            seed=41_301,
+            n_scenes=480,
+            signal_dependent=0.25,
+            n_porous=320,
+            strong=0.4,
+            reconstructed=0.4,
+            per_noise=8,
+        ),
+    ),
+    "fluo-denoise": (
+        World(
+            seed=41_302,
+            n_scenes=320,
+            signal_dependent=0.85,
+            strong=0.2,
+            reconstructed=0.05,
+            per_noise=8,
+        ),
+    ),
 }
 
 
@@ -74,6 +120,11 @@ def ct_scene(rng: np.random.Generator) -> Array:
     """A scene of any kind, or pores in a solid."""
     if rng.random() < 0.7:
         return random_scene(SHAPE, rng)
+    return porous_scene(rng)
+
+
+def porous_scene(rng: np.random.Generator) -> Array:
+    """Pores in a solid, dark or bright, blurred or not."""
     phantom, texture = ct_object(SHAPE, rng)
     scene = phantom.fraction.copy()
     if texture is not None:
@@ -100,19 +151,37 @@ def fluo_scene(rng: np.random.Generator) -> Array:
 SCENES = {"ct-denoise": ct_scene, "fluo-denoise": fluo_scene}
 
 
-def make_scenes(name: str, folder: Path) -> Array:
-    """All scenes of a world, grey values from about 0 to 1 (2nd to 98th percentile)."""
-    world = WORLDS[name]
-    path = folder / f"scenes-{name}.npy"
+def make_scenes(name: str, folder: Path, stage: int = 0) -> Array:
+    """All scenes of a stage, grey values from about 0 to 1 (2nd to 98th percentile)."""
+    world = WORLDS[name][stage]
+    found = _made(folder / f"scenes-{name}.npy", SCENES[name], world, world.n_scenes)
+    if not world.n_porous:
+        return found
+    path = folder / f"scenes-{name}-porous.npy"
+    return np.concatenate([found, _made(path, porous_scene, world, world.n_porous)])
+
+
+def _made(
+    path: Path, scene: Callable[[np.random.Generator], Array], world: World, n: int
+) -> Array:
+    """Scenes from a file that is written first where there is none."""
     if not path.exists():
-        made = np.empty((world.n_scenes, *SHAPE), np.float16)
-        for number in range(world.n_scenes):
-            rng = np.random.default_rng([world.seed, number])
-            made[number] = _normalised(SCENES[name](rng))
+        made = np.empty((n, *SHAPE), np.float16)
+        for number in range(n):
+            # Those of pores alone have numbers of their own.
+            first = 10_000 if scene is porous_scene else 0
+            rng = np.random.default_rng([world.seed, first + number])
+            made[number] = _normalised(scene(rng))
             if number % 50 == 49:
                 print(f"{number + 1} scenes", flush=True)
         np.save(path, made)
     return np.load(path)
+
+
+def first_scene(name: str) -> Array:
+    """The first scene of a world: what tells whether it can be made again."""
+    rng = np.random.default_rng([WORLDS[name][0].seed, 0])
+    return _normalised(SCENES[name](rng)).astype(np.float16)
 
 
 def _normalised(scene: Array) -> Array:
@@ -122,13 +191,17 @@ def _normalised(scene: Array) -> Array:
     return np.clip((scene - low) / max(float(high - low), 1e-6), -4, 8)
 
 
-def random_noise(shape: tuple[int, int, int], rng: np.random.Generator) -> Array:
+def random_noise(
+    shape: tuple[int, int, int],
+    rng: np.random.Generator,
+    reconstructed: float = 0.25,
+) -> Array:
     """Noise of deviation 1: independent, smooth in places, or as reconstruction has it.
 
     In the plane and along Z separately, as detectors, scintillators, filters of the
     reconstruction and resampling leave it.
     """
-    if rng.random() < 0.25:
+    if rng.random() < reconstructed:
         cutoff = rng.uniform(0.4, 1.0)
         noise = reconstruction_noise(shape, 1.0, rng, cutoff=cutoff)
         plane = rng.uniform(0, 0.7) if rng.random() < 0.4 else 0.0
@@ -157,9 +230,9 @@ def draw(scenes: Array, world: World, rng: np.random.Generator) -> tuple[Any, ..
     """A batch: noisy slabs, clean planes, what is told of level and correlation."""
     noisy, clean, curves, told, levels = [], [], [], [], []
     while len(noisy) < BATCH:
-        noise = random_noise(SHAPE, rng)
+        noise = random_noise(SHAPE, rng, world.reconstructed)
         found = correlation(noise)
-        for _ in range(4):
+        for _ in range(world.per_noise):
             scene = scenes[rng.integers(len(scenes))]
             z = int(rng.integers(SHAPE[0] - PLANES + 1))
             y, x = (int(v) for v in rng.integers(SHAPE[1] - PATCH + 1, size=2))
@@ -169,6 +242,8 @@ def draw(scenes: Array, world: World, rng: np.random.Generator) -> tuple[Any, ..
             level = 0.0
             if rng.random() >= NOISELESS:
                 level = math.exp(rng.uniform(*np.log(LEVELS)))
+                if world.strong and rng.random() < world.strong:
+                    level = rng.uniform(*STRONG)
             base, slope = level**2, 0.0
             if rng.random() < world.signal_dependent:
                 share = rng.uniform(0.0, 0.95)  # of the variance at grey 0 … 1
@@ -215,24 +290,55 @@ def draw(scenes: Array, world: World, rng: np.random.Generator) -> tuple[Any, ..
     return x, _as_tensor(clean), level_map, shown, torch.tensor(levels[:BATCH])
 
 
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
 def _as_tensor(values: list[Array]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.stack(values[:BATCH]), np.float32))
 
 
-def train(name: str, out: Path, steps: int, threads: int) -> None:
+def recipe(name: str, steps: list[int]) -> dict[str, Any]:
+    """Everything that a training is made of, for ``train.yaml`` beside the weights."""
+    return {
+        "script": "scripts/train_denoisers.py",
+        "network": NETWORK,
+        "stages": [asdict(world) for world in WORLDS[name]],
+        "steps": steps,
+        "shape": list(SHAPE),
+        "batch_size": BATCH,
+        "patch": PATCH,
+        "learning_rate": LEARNING_RATE,
+        "levels": list(LEVELS),
+        "noiseless": NOISELESS,
+        "strong_levels": list(STRONG),
+        "told_level": TOLD_LEVEL,
+        "told_correlation": TOLD_CORRELATION,
+        "weight_average": AVERAGE,
+        "precision": "bfloat16",
+    }
+
+
+def train(
+    name: str, out: Path, stage: int, steps: int, rate: float, threads: int
+) -> None:
     """Train and write ``weights.pt`` (averaged weights) every few hundred steps."""
     torch.manual_seed(0)
     torch.set_num_threads(threads)
-    world = WORLDS[name]
-    scenes = make_scenes(name, out)
-    rng = np.random.default_rng([world.seed, 1 << 20])
+    world = WORLDS[name][stage]
+    scenes = make_scenes(name, out, stage)
+    rng = np.random.default_rng([world.seed, (1 << 20) + stage])
     network = build_network("noise_bounded", **NETWORK)
+    before = [int(n) for n in _read(out / "steps.txt").split()][:stage]
+    if stage:
+        shutil.copy(out / "weights.pt", out / f"weights-{stage}.pt")
+        network.load_state_dict(torch.load(out / "weights.pt", weights_only=True))
     averaged = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
     )
-    optimiser = torch.optim.Adam(network.parameters(), LEARNING_RATE)
+    optimiser = torch.optim.Adam(network.parameters(), rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, LEARNING_RATE, total_steps=steps, pct_start=0.08
+        optimiser, rate, total_steps=steps, pct_start=0.08
     )
     start, losses = time.time(), []
     for step in range(steps):
@@ -254,7 +360,7 @@ def train(name: str, out: Path, steps: int, threads: int) -> None:
                 f"{step + 1} {np.mean(losses[-250:]):.5f} {spent:.1f} min", flush=True
             )
             torch.save(averaged.module.state_dict(), out / "weights.pt")
-            (out / "steps.txt").write_text(str(step + 1))
+            (out / "steps.txt").write_text(" ".join(map(str, [*before, step + 1])))
 
 
 def main() -> None:
@@ -264,11 +370,20 @@ def main() -> None:
     )
     parser.add_argument("model", choices=sorted(WORLDS))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=30_000)
+    parser.add_argument("--stage", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=28_000)
+    parser.add_argument("--rate", type=float, default=LEARNING_RATE)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    train(arguments.model, arguments.out, arguments.steps, arguments.threads)
+    train(
+        arguments.model,
+        arguments.out,
+        arguments.stage,
+        arguments.steps,
+        arguments.rate,
+        arguments.threads,
+    )
 
 
 if __name__ == "__main__":
