@@ -2,8 +2,8 @@
 
 The network sees the scan, a map of the noise level and the correlation of the noise
 along each axis [1]_ [2]_, and gives what it takes for noise in units of the level. The
-result is ``x - σ · k · tanh(r / k)``: the identity where there is no noise, and never
-further than ``k · σ`` from the scan.
+result is ``x - σ · k · s(r / k)`` with a function `s` that saturates at one: the
+identity where there is no noise, and never further than ``k · σ`` from the scan.
 
 Its own body works on merged pixels (space to depth [3]_): half and a quarter of the
 resolution in the plane, so that a voxel costs a fraction of what it costs a network at
