@@ -2,11 +2,11 @@
 
     python scripts/real_volumes.py --data FOLDER [--out build/real_volumes]
 
-FOLDER is the shared data: its ``MANIFEST.md`` has sources and licences. Every volume
+FOLDER has ``ct_volumes`` and ``microscopy`` with the files named below. Every volume
 stands as it is, and with noise of known level added: independent, correlated in the
-plane, and correlated along all axes. Written are ``docs/real_volumes.md`` and pictures
-of what is removed; rows that were made are kept in the ``--out`` folder, so that the
-script can be stopped and started again.
+plane, and correlated along all axes. ``docs/real_volumes.md`` is written; rows that
+were made are kept in the ``--out`` folder, so that the script can be stopped and
+started again.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.quality import compare_pores, dice, psnr, ssim
 from napari_geosr.operations import catalogue
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
+from real_volumes_page import write_page
 
 Array = npt.NDArray[np.float32]
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -222,9 +223,7 @@ def main() -> None:
                     path.write_text(json.dumps(made, indent=1))
                     shown = {k: v["psnr"] for k, v in made["methods"].items()}
                     print(name, kind, level, shown, made["verdict"], flush=True)
-    from real_volumes_page import write_page
-
-    write_page(arguments.out, arguments.data, DOCS)
+    write_page(arguments.out, DOCS)
 
 
 if __name__ == "__main__":
