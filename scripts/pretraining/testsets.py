@@ -383,3 +383,5 @@ SETS: dict[str, tuple[TestSet, ...]] = {
         ),
     ),
 }
+#: It learned from pairs of noisy scans of the same kind.
+SETS["porous-denoise"] = SETS["ct-denoise"]

@@ -50,6 +50,7 @@ class Conditions:
 CONDITIONS = {
     "foam-denoise": Conditions((12, 72, 72), (0.08, 0.6), (0.0, 1.2)),
     "ct-denoise": Conditions((12, 72, 72), (0.08, 0.6), (0.0, 1.2)),
+    "porous-denoise": Conditions((12, 72, 72), (0.08, 0.6), (0.0, 1.2)),
     "foam-sr-x2": Conditions((16, 32, 32), (0.03, 0.4), (0.25, 0.8), factor=2),
     "foam-sr-x4": Conditions((16, 28, 28), (0.03, 0.3), (0.25, 0.7), factor=4),
 }
