@@ -205,7 +205,8 @@ def restore(
     -------
     Volume
         float32 (or the input's dtype; uint8 of a model that gives labels), with the
-        input's axes, in its place in space; voxel size and origin follow the model's upscale factor.
+        input's axes, in its place in space; voxel size and origin follow the model's
+        upscale factor.
 
     Raises
     ------

@@ -153,9 +153,7 @@ class Work:
         should_stop: ShouldStop,
     ) -> Generator[Step, None, Filled]:
         """Run the tiles; a wish to stop, or an error, ends it early."""
-        return (
-            yield from fill_tiles(self.prepared, targets, first, kept, should_stop)
-        )
+        return (yield from fill_tiles(self.prepared, targets, first, kept, should_stop))
 
 
 def work_steps(
@@ -229,6 +227,9 @@ def _promised(prepared: Prepared, record: Mapping[str, Any]) -> list[Volume]:
     if prepared.has_spread:
         name = f"{prepared.result_name} ({SPREAD})"
         wanted.append((name, SPREAD_DTYPE, "standard deviation"))
+    metadata = prepared.metadata
+    if "C" in volume.axes and "channels" in volume.metadata:
+        metadata["channels"] = volume.metadata["channels"]
     promised = []
     for name, dtype, which in wanted:
         own = dict(record)
@@ -243,7 +244,7 @@ def _promised(prepared: Prepared, record: Mapping[str, Any]) -> list[Volume]:
                 origin,
                 name=name,
                 provenance=(*volume.provenance, own),
-                metadata=prepared.metadata,
+                metadata=metadata,
             )
         )
     return promised

@@ -137,6 +137,7 @@ def open_targets(
                     overwrite=overwrite,
                     tile=tile,
                     memory=memory,
+                    channels=volume.metadata.get("channels", ()),
                 )
             )
             made.append(Target(volume.replace(data=file.array), file, path))

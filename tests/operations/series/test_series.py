@@ -21,8 +21,8 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore import (
-    Restored,
     RestoreConfig,
+    Restored,
     restore_steps,
     restore_with_uncertainty,
     run_steps,
@@ -128,9 +128,7 @@ def test_grey_values_of_time_points_stay_comparable():
     assert alone.std == pytest.approx(float(data.std(dtype=np.float64)))
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     n_times=st.integers(1, 4),
     depth=st.integers(1, 5),
@@ -238,7 +236,8 @@ def test_a_file_has_all_axes_and_its_place(tmp_path, axes, shape, model, suffix)
     assert found.voxel_size == tuple(v / factor for v in volume.voxel_size)
     assert found.origin == volume.upscaled_geometry(factor)[1]
     np.testing.assert_array_equal(
-        np.asarray(found.data), np.asarray(run(prepare(volume, model=model))[0].volume.data)
+        np.asarray(found.data),
+        np.asarray(run(prepare(volume, model=model))[0].volume.data),
     )
     record = found.provenance[-1]
     assert record["complete"] is True
@@ -309,9 +308,7 @@ def test_the_input_is_never_the_output(tmp_path):
     source = io.write(series("TYX", (2, 40, 44)), tmp_path / "in.ome.tif")
     with pytest.raises(FileError, match="is the input"):
         run_to_end(
-            restore_steps(
-                io.read(source), RestoreConfig(), out=source, overwrite=True
-            )
+            restore_steps(io.read(source), RestoreConfig(), out=source, overwrite=True)
         )
 
 

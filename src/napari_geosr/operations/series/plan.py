@@ -126,7 +126,9 @@ def refuse_series_check(volume: Volume) -> None:
     """Raise `ConfigError` where a consistency check would have several points."""
     plan = SeriesPlan(volume)
     if len(plan.points) > 1:
-        words = [w for a, w in (("T", "--time"), ("C", "--channel")) if a in volume.axes]
+        words = [
+            w for a, w in (("T", "--time"), ("C", "--channel")) if a in volume.axes
+        ]
         raise ConfigError(
             f"{volume.title} has {plan.words}, and --check-consistency compares one "
             f"volume with one scan. Choose a point ({' and '.join(words)}), or leave "

@@ -165,7 +165,8 @@ def _refuse_mixture(series: PreparedSeries) -> None:
     }
     if len(kinds) > 1:
         names = ", ".join(
-            f"channel {c}: {each.model.card.name}" for c, each in series.channels.items()
+            f"channel {c}: {each.model.card.name}"
+            for c, each in series.channels.items()
         )
         raise ConfigError(
             f"The channels of {series.plan.volume.title} need models of the same kind "
