@@ -1,4 +1,4 @@
-"""Names of channels survive in every format, and are read from other programs' files."""
+"""Names of channels survive in every format, and are read from the files of others."""
 
 from __future__ import annotations
 
