@@ -89,8 +89,13 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "uint16"])
-@pytest.mark.parametrize(("axes", "shape", "model"), CASES)
+@pytest.mark.parametrize(
+    ("axes", "shape", "model", "dtype"),
+    [
+        *[(*case, "float32") for case in CASES],
+        *[(*case, "uint16") for case in (CASES[0], CASES[4])],
+    ],
+)
 def test_a_series_gives_what_its_points_give(axes, shape, model, dtype):
     volume = series(axes, shape, dtype)
     output = "input" if dtype == "uint16" else "float32"
@@ -154,16 +159,18 @@ def test_planes_of_a_channel_are_those_of_all_time_points(
 
 @pytest.mark.parametrize("suffix", ["", ".tif", ".ome.tif", ".ome.zarr"])
 @pytest.mark.parametrize(
-    ("axes", "shape"), [("TYX", (4, 40, 44)), ("TCZYX", (2, 2, 40, 30, 34))]
+    ("axes", "shape", "stop_after"),
+    [("TYX", (4, 40, 44), 1), ("TCZYX", (2, 2, 60, 30, 34), 3)],
 )
-@pytest.mark.parametrize("stop_after", [1, 3])
 def test_it_goes_on_to_the_same_voxels(tmp_path, axes, shape, suffix, stop_after):
-    prepared = prepare(series(axes, shape), memory="80MB")
+    prepared = prepare(series(axes, shape), memory="64MB")
     whole, n = run(prepared)
     out = {"out": tmp_path / f"result{suffix}"} if suffix else {}
     part, before = run(prepared, stop_after=stop_after, **out)
     assert not part.complete
     assert 0 < before < n
+    if "Z" in axes:  # stopped within a point
+        assert before % np.prod(prepared.plan.volume.spatial_shape)
     boxes = part.volume.provenance[-1]["finished"]
     covered = np.zeros(part.volume.shape, bool)
     for box in boxes:
@@ -260,6 +267,8 @@ def test_a_blank_frame_is_restored_and_a_blank_channel_refused():
     volume = series("TCYX", (2, 2, 40, 44))
     data = volume.data.copy()
     data[1, 0] = 0.5
+    plan = SeriesPlan(volume.replace(data=data))
+    assert (plan.typical(0), plan.typical(1)) == (Point(0, 0), Point(1, 1))
     assert np.isfinite(restore(volume.replace(data=data), "ct-denoise").data).all()
     data[:, 1] = 0.5
     with pytest.raises(VolumeError, match="Channel 1: 'cells': Every voxel"):

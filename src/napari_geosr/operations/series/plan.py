@@ -93,10 +93,23 @@ class SeriesPlan:
         """The volume (Z, Y, X) or image (Y, X) at a point; no voxel is read."""
         return self.volume.take(time=point.time, channel=point.channel)
 
-    def middle(self, channel: int | None) -> Point:
-        """The middle time point of a channel."""
+    def typical(self, channel: int | None) -> Point:
+        """The time point nearest to the middle of which a plane is not blank.
+
+        The middle one where all are. Reads a plane of each that is looked at.
+        """
         points = [p for p in self.points if p.channel == channel]
-        return points[len(points) // 2]
+        middle = len(points) // 2
+        nearest = sorted(range(len(points)), key=lambda i: abs(i - middle))
+        varying = (points[i] for i in nearest if self._varies(points[i]))
+        return next(varying, points[middle])
+
+    def _varies(self, point: Point) -> bool:
+        volume = self.at(point)
+        key = () if volume.axes == "YX" else (volume.shape[0] // 2,)
+        plane = np.asarray(volume.data[key])
+        values = plane[np.isfinite(plane)]
+        return bool(values.size) and bool(values.min() < values.max())
 
     def planes(self, channel: int | None) -> Volume:
         """All planes of a channel, over all time points, as one volume (Z, Y, X).

@@ -3,6 +3,8 @@
 Grey values are standardised by the statistics of a channel over all time points. With
 those of each point, bleaching or a moving bright object would change the grey scale
 from one time point to the next; with those of all channels, a dim one would be lost.
+The noise, for models that restore by it, is measured at one time point of each channel,
+the middle one.
 """
 
 from __future__ import annotations
@@ -128,7 +130,7 @@ def _channel_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Any]:
     steps = prepare_steps(
-        plan.at(plan.middle(channel)),
+        plan.at(plan.typical(channel)),
         config,
         should_stop=should_stop,
         whole=plan.planes(channel),

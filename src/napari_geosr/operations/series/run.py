@@ -119,7 +119,7 @@ class SeriesWork(Work):
         plan = self.series.plan
         channels = []
         for channel, prepared in self.series.channels.items():
-            found = prepared.statistics
+            found, noise = prepared.statistics, prepared.noise
             channels.append(
                 {
                     "channel": channel,
@@ -131,9 +131,13 @@ class SeriesWork(Work):
                     "n_nan": found.n_nan,
                     "n_inf": found.n_inf,
                     "model": prepared.model.card.name,
+                    "noise": None if noise is None else noise.to_json_dict(),
                 }
             )
+        # Noise of a single channel stands where that of a volume does.
+        several = {"noise": None} if len(channels) > 1 else {}
         return {
+            **several,
             "intensities": {
                 "over": "each channel, all time points",
                 "n_nan": sum(each["n_nan"] for each in channels),
