@@ -42,6 +42,11 @@ def opened(viewer) -> RestoreDock:
     return dock
 
 
+def choose(combo: QComboBox, text: str) -> None:
+    combo.setCurrentIndex(combo.findText(text))
+    combo.activated.emit(combo.currentIndex())
+
+
 def layer_named(viewer, part: str):
     found = [layer for layer in viewer.layers if part in layer.name]
     return found[0] if found else None
@@ -146,6 +151,7 @@ def test_of_a_turned_series_what_is_on_screen_is_restored(viewer, qtbot, scan):
     source.rotate = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0.8, -0.6], [0, 0, 0.6, 0.8]]
     viewer.dims.set_point(0, 2)
     dock = opened(viewer)
+    choose(dock.extent, "The one on screen")
     with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
         dock.run_button.click()
     result = dock._restoring.target()

@@ -24,7 +24,7 @@ from napari_geosr.operations.consistency import (
     refuse_check,
     residual_path,
 )
-from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore import (
     RestoreConfig,
     Restored,
@@ -32,6 +32,7 @@ from napari_geosr.operations.restore import (
     restore_steps,
     spread_path,
 )
+from napari_geosr.operations.series.plan import refuse_series_check
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
@@ -81,7 +82,11 @@ def restore(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Restore (denoise, super-resolve) a volume with a model, tile by tile."""
+    """Restore (denoise, super-resolve) a volume with a model, tile by tile.
+
+    Of a time series or several channels every time point of every channel is restored
+    in one run, unless --time or --channel chooses one.
+    """
     from napari_geosr import io
     from napari_geosr.cli.console import print_json, run_command
 
@@ -95,7 +100,10 @@ def restore(
         refuse_check(average)
         io.check_output(residual_path(out), overwrite=overwrite)
     wanted = settings_from(RestoreConfig, config, settings)
-    volumes = [open_volume(path, reading) for path in (input, *others)]
+    open_one = open_volume if average else open_series
+    volumes = [open_one(path, reading) for path in (input, *others)]
+    if check_consistency:
+        refuse_series_check(volumes[0])
     unfinished: dict[str, Any] = {}
     if go_on:
         unfinished["unfinished"] = _unfinished(out, average)

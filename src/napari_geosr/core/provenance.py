@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 import time
 import zlib
@@ -127,6 +128,11 @@ def array_checksum(data: Any) -> str:
     crc = zlib.crc32(f"{tuple(data.shape)}{data.dtype}".encode())
     if data.ndim < 3:
         planes = [np.asarray(data)]
+    elif data.ndim > 3:  # volumes in a row may be too large to take as one plane each
+        leading = tuple(data.shape[:-2])
+        flat = np.unique(np.linspace(0, math.prod(leading) - 1, 64).astype(int))
+        places = zip(*np.unravel_index(flat, leading), strict=True)
+        planes = [np.asarray(data[tuple(map(int, place))]) for place in places]
     else:
         index = np.unique(np.linspace(0, data.shape[0] - 1, 64).astype(int))
         planes = [np.asarray(data[int(i)]) for i in index]

@@ -18,6 +18,8 @@ AXES = "TCZYX"
 SPATIAL_AXES = "ZYX"
 #: Below it, and above its inverse, volumes and their inverses leave float64.
 _SMALLEST_EDGE = 1e-60
+#: What a person chooses along the axes that are not in space.
+_WORDS = {"T": "time", "C": "channel"}
 
 
 @runtime_checkable
@@ -141,6 +143,11 @@ class Volume:
         """Number of voxels along the spatial axes."""
         return self.shape[-len(self.spatial_axes) :]
 
+    def length(self, axis: str) -> int:
+        """Number of voxels along the axis with this letter; 1 where there is none."""
+        at = self.axes.find(axis)
+        return 1 if at < 0 else self.shape[at]
+
     @property
     def nbytes(self) -> int:
         """Bytes of all voxels, in memory or not."""
@@ -173,27 +180,47 @@ class Volume:
         Axes of length one need no choice. No voxel is read. Raises `VolumeError` when
         a choice is missing or out of range.
         """
-        key: list[Any] = [slice(None)] * len(self.axes)
-        for letter, choice, word in (("T", time, "time"), ("C", channel, "channel")):
-            if letter not in self.axes:
-                if choice not in (None, 0):
-                    raise VolumeError(f"{self.name!r} has no {word} axis.")
-                continue
-            position = self.axes.index(letter)
-            n = self.shape[position]
-            things = "time points" if letter == "T" else "channels"
+        for letter, choice, things in (
+            ("T", time, "time points"),
+            ("C", channel, "channels"),
+        ):
+            n = self.length(letter)
             if choice is None and n > 1:
+                word = _WORDS[letter]
                 raise VolumeError(
                     f"{self.name!r} has {n} {things} "
                     f"(axes {', '.join(self.axes)}); one Z, Y, X volume is needed. "
                     f"Choose the {word}, 0 … {n - 1} (--{word})."
                 )
-            if choice is not None and not 0 <= choice < n:
+        has_time, has_channel = "T" in self.axes, "C" in self.axes
+        return self.take(
+            time=0 if time is None and has_time else time,
+            channel=0 if channel is None and has_channel else channel,
+        )
+
+    def take(self, *, time: int | None = None, channel: int | None = None) -> Volume:
+        """Take one time point, one channel, or both, dropping those axes.
+
+        An axis without a choice stays. No voxel is read. Raises `VolumeError` when a
+        choice is out of range.
+        """
+        key: list[Any] = [slice(None)] * len(self.axes)
+        axes = self.axes
+        for letter, choice in (("T", time), ("C", channel)):
+            word = _WORDS[letter]
+            if letter not in self.axes:
+                if choice not in (None, 0):
+                    raise VolumeError(f"{self.name!r} has no {word} axis.")
+                continue
+            n = self.length(letter)
+            if choice is None:
+                continue
+            if not 0 <= choice < n:
                 raise VolumeError(
                     f"{self.name!r} has no {word} {choice}: choose 0 … {n - 1}."
                 )
-            key[position] = choice or 0
-        axes = "".join(a for a in self.axes if a in SPATIAL_AXES)
+            key[self.axes.index(letter)] = choice
+            axes = axes.replace(letter, "")
         if axes == self.axes:
             return self
         return self.replace(data=_sliceable(self.data)[tuple(key)], axes=axes)

@@ -211,9 +211,14 @@ class CompareBox(QWidget):
             return
         source, result = pair
         # What was restored, which the sliders may have left since.
-        position = result.metadata.get(METADATA, {}).get("position")
+        record = result.metadata.get(METADATA, {})
         try:
-            before = volume_from_layer(source, self._viewer, position).data
+            before = volume_from_layer(
+                source,
+                self._viewer,
+                record.get("position"),
+                whole=record.get("series", False),
+            ).data
         except GeoSRError as error:
             self.failed.emit(error)
             return

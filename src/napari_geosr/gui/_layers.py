@@ -37,12 +37,14 @@ def volume_from_layer(
     layer: Layer,
     viewer: ViewerModel | None = None,
     position: Mapping[str, int] | None = None,
+    *,
+    whole: bool = False,
 ) -> Volume:
     """Give the layer's data as a `Volume` in the layer's place in space.
 
     Of a time series or channel stack, the part at `position` is taken, by default the
-    one on screen in `viewer`. What a voxel size and an origin cannot say (rotation,
-    shear) is left out: see :func:`place_over`.
+    one on screen in `viewer`; the `whole` of it if that is asked for. What a voxel size
+    and an origin cannot say (rotation, shear) is left out: see :func:`place_over`.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def volume_from_layer(
         source=_source_file(layer, record),
         metadata=_dataset(record),
     )
-    if place.axes in ("YX", "ZYX"):
+    if whole or place.axes in ("YX", "ZYX"):
         return volume
     if position is None:
         position = {} if viewer is None else chosen_position(layer, viewer)
@@ -123,13 +125,16 @@ def _dataset(record: dict[str, Any]) -> dict[str, Any]:
     return {"dataset": info["dataset"]} if "dataset" in info else {}
 
 
-def part_of_file(layer: Layer, viewer: ViewerModel) -> tuple[Volume, dict[str, int]]:
+def part_of_file(
+    layer: Layer, viewer: ViewerModel, *, whole: bool = False
+) -> tuple[Volume, dict[str, int]]:
     """Give the layer's volume, and time point and channel that it is of its file.
 
-    Our reader makes a layer of each channel of a file.
+    Our reader makes a layer of each channel of a file. With `whole` no point is chosen
+    of the axes that the layer has.
     """
-    volume = volume_from_layer(layer, viewer)
-    part = chosen_position(layer, viewer)
+    volume = volume_from_layer(layer, viewer, whole=whole)
+    part = {} if whole else chosen_position(layer, viewer)
     record = layer.metadata.get(METADATA, {})
     if volume.source is None and record.get("file") is not None:
         volume = volume.replace(source=Path(record["file"]))
@@ -152,6 +157,27 @@ def geometry(volume: Volume) -> dict[str, Any]:
 def place_over(layer: Layer) -> dict[str, Any]:
     """What else a layer made from `layer` needs to lie over it, with its `geometry`."""
     return {"affine": place_of_layer(layer).affine}
+
+
+def series_over(volume: Volume, layer: Layer) -> dict[str, Any]:
+    """Give the attributes that put a restored series over the `layer` it is made from.
+
+    Along time and channels, which have no place in `volume`, all is as in the layer.
+    """
+    ours = geometry(volume)
+    n = len(volume.axes) - len(volume.spatial_axes)
+    start = np.asarray(layer.data_to_world((0,) * layer.ndim), float)
+    steps = []
+    for axis in range(n):
+        one = np.zeros(layer.ndim)
+        one[axis] = 1
+        steps.append(float((np.asarray(layer.data_to_world(one)) - start)[axis]))
+    units = tuple(str(unit) for unit in layer.units)
+    return {
+        "scale": (*steps, *ours["scale"][n:]),
+        "translate": (*map(float, start[:n]), *ours["translate"][n:]),
+        "units": (*units[:n], *ours["units"][n:]),
+    }
 
 
 def same_place(layer: Layer) -> dict[str, Any]:
@@ -199,9 +225,8 @@ def add_image_result(
         options["gamma"] = like.gamma
     if like is not None:
         options |= place_over(like)
-    return unwrapped(
-        viewer.add_image(volume.data, **geometry(volume), **(options | kwargs))
-    )
+    options = geometry(volume) | options | kwargs
+    return unwrapped(viewer.add_image(volume.data, **options))
 
 
 def add_result(
@@ -224,5 +249,5 @@ def add_labels_result(
     viewer: ViewerModel, labels: Any, volume: Volume, **kwargs: Any
 ) -> Labels:
     """Add an integer array as labels in the place of `volume`."""
-    options = {"metadata": layer_metadata(volume)} | kwargs
-    return unwrapped(viewer.add_labels(labels, **geometry(volume), **options))
+    options = geometry(volume) | {"metadata": layer_metadata(volume)} | kwargs
+    return unwrapped(viewer.add_labels(labels, **options))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step, relay
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui._preview import PREVIEW_EDGES
+from napari_geosr.gui._preview import PREVIEW_EDGES, Region
 from napari_geosr.gui._warm_up import load_torch_libraries
 from napari_geosr.operations import restore as operation
-from napari_geosr.operations.restore import Prepared, RestoreConfig
+from napari_geosr.operations.restore import (
+    Point,
+    Prepared,
+    PreparedSeries,
+    RestoreConfig,
+)
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -24,11 +30,26 @@ _PREVIEW_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Ready:
-    """A prepared restoration, its estimate, and what it was prepared for."""
+    """A prepared restoration, its estimate, and what it was prepared for.
+
+    Attributes
+    ----------
+    prepared : Prepared
+        Of a series, with all its axes.
+    series : PreparedSeries or None
+        Where all points of a series are restored.
+    """
 
     key: tuple[Any, ...]
     prepared: Prepared
     estimate: Any
+    series: PreparedSeries | None = None
+
+    def at(self, position: Mapping[str, int]) -> Prepared:
+        """The same for the part at `position`, which is on screen."""
+        if self.series is None:
+            return self.prepared
+        return self.series.at(point_at(position))
 
     @property
     def result_bytes(self) -> int:
@@ -48,8 +69,9 @@ def preview_edge(ready: Ready) -> int:
     than are shown.
     """
     prepared, estimate = ready.prepared, ready.estimate
-    shape, card = prepared.volume.shape, prepared.model.card
-    seconds = estimate.seconds / (math.prod(shape) * estimate.cost_factor)
+    card, n_voxels = prepared.model.card, math.prod(prepared.volume.shape)
+    shape = prepared.volume.spatial_shape
+    seconds = estimate.seconds / (n_voxels * estimate.cost_factor)
     depth = 1
     if card.axes == "ZYX":
         depth = min(shape[0], 1 + 2 * card.halo)
@@ -67,6 +89,32 @@ def named(prepared: Prepared, layer: Image) -> Prepared:
     return replace(prepared, volume=prepared.volume.replace(name=layer.name))
 
 
+def run_of(
+    ready: Ready, layer: Image, first: Region, position: Mapping[str, int]
+) -> Callable[..., Generator[Step, None, None]]:
+    """Give what restores the whole layer, with what is on screen first.
+
+    Parameters
+    ----------
+    first : tuple of slice
+        The region on screen, of the point at `position`.
+    """
+    if ready.series is None:
+        shown = named(ready.prepared, layer)
+        return partial(operation.run_steps, shown, first=first)
+    return partial(
+        operation.run_series_steps,
+        ready.series.named(layer.name),
+        first=first,
+        first_point=point_at(position),
+    )
+
+
+def point_at(position: Mapping[str, int]) -> Point:
+    """The point of a series at a layer's `position`."""
+    return Point(position.get("time"), position.get("channel"))
+
+
 def ready_steps(
     volume: Volume, config: RestoreConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
@@ -75,14 +123,24 @@ def ready_steps(
     Yields
     ------
     Step
-        The last is ``ResultReady((prepared, estimate))``.
+        The last is ``ResultReady((prepared, estimate, series))``; the last is None for
+        a single volume.
     """
     yield StageStarted(message="Starting")
     load_torch_libraries()
+    if operation.is_series(volume):
+        series: PreparedSeries = yield from relay(
+            operation.prepare_series_steps(volume, config, should_stop=should_stop)
+        )
+        if should_stop():
+            raise Cancelled("Cancelled.")
+        estimate = yield from relay(operation.estimate_series_steps(series))
+        yield ResultReady(result=(series.whole, estimate, series))
+        return
     prepared = yield from relay(
         operation.prepare_steps(volume, config, should_stop=should_stop)
     )
     if should_stop():
         raise Cancelled("Cancelled.")
     estimate = yield from relay(operation.estimate_steps(prepared))
-    yield ResultReady(result=(prepared, estimate))
+    yield ResultReady(result=(prepared, estimate, None))

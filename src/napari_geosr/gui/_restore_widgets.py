@@ -27,6 +27,7 @@ from napari_geosr.gui._notify import MessageRow
 from napari_geosr.gui._saving import SaveButton
 from napari_geosr.gui._scrolling import fill_with_scrolling
 from napari_geosr.gui._section import Section
+from napari_geosr.gui._series_choice import SeriesChoice
 from napari_geosr.gui._uncertainty_box import UncertaintyBox
 from napari_geosr.gui._voxel_size import VoxelSizeRow
 from napari_geosr.operations.restore import RestoreConfig
@@ -61,6 +62,7 @@ class RestoreWidgets(QWidget):
         self.layer_combo.setAccessibleName("Image layer")
         self.layer_combo.setToolTip("The image layer to restore; it stays as it is.")
         self.model_box = ModelBox()
+        self.extent = SeriesChoice()
         self.uncertainty = UncertaintyBox()
         self.voxel_size = VoxelSizeRow(viewer)
         self.verdict = MessageRow(shortcut="Alt+Shift+V")
@@ -131,6 +133,7 @@ class RestoreWidgets(QWidget):
             label.setToolTip(buddy.toolTip())
             label.setAccessibleName(f"Label of {buddy.accessibleName()}")
             choices.addRow(label, widget)
+        choices.insertRow(1, self.extent.label, self.extent)
         actions = QHBoxLayout()
         for button in (self.preview_button, self.run_button, self.cancel_button):
             button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)

@@ -25,6 +25,7 @@ from napari_geosr.gui._layers import (
     chosen_position,
     layer_metadata,
     part_of_file,
+    series_over,
     volume_from_layer,
 )
 from napari_geosr.gui._lifetime import Connections
@@ -36,11 +37,17 @@ from napari_geosr.gui._preview import (
     region_on_screen,
 )
 from napari_geosr.gui._refresh import Refresher
-from napari_geosr.gui._restore_ready import Ready, named, preview_edge, ready_steps
+from napari_geosr.gui._restore_ready import (
+    Ready,
+    named,
+    preview_edge,
+    ready_steps,
+    run_of,
+)
 from napari_geosr.gui._spread_layer import SpreadLayer, with_highest
 from napari_geosr.gui._worker import Run
 from napari_geosr.operations import restore as operation
-from napari_geosr.operations.restore import Prepared, RestoreConfig, Restored
+from napari_geosr.operations.restore import RestoreConfig, Restored
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -92,13 +99,14 @@ class Restoring(QObject):
         self._viewer = viewer
         self._source: weakref.ref[Image] | None = None
         self._config = RestoreConfig()
+        self._wants_all = False
         self._ready: Ready | None = None
         self._attempted_key: tuple[Any, ...] | None = None
         self._failed_key: tuple[Any, ...] | None = None
         self._preview = PreviewLayer(viewer)
         self._preview_key: tuple[Any, ...] | None = None
         self._preview_edge = PREVIEW_EDGES[0]
-        self._preview_region: Region = ()
+        self._previewing: tuple[Region, dict[str, int]] = ((), {})
         self._wants_preview = self._wants_run = False
         self._busy = ""
         self._run: Run | None = None
@@ -189,6 +197,12 @@ class Restoring(QObject):
             self._config = config
             self._changed()
 
+    def set_extent(self, wants_all: bool) -> None:
+        """Choose all time points and channels, or the one on screen."""
+        if wants_all != self._wants_all:
+            self._wants_all = wants_all
+            self._changed()
+
     def reconsider(self) -> None:
         """Prepare again: the layer's voxel size or data changed."""
         self._changed()
@@ -266,7 +280,7 @@ class Restoring(QObject):
             id(layer),
             contents_key(layer),
             (place.axes, place.voxel_size, place.origin, place.unit),
-            tuple(chosen_position(layer, self._viewer).items()),
+            self._wants_all or tuple(chosen_position(layer, self._viewer).items()),
             self._config,
         )
 
@@ -285,9 +299,9 @@ class Restoring(QObject):
                 if key != self._failed_key:
                     self._start_prepare(layer, key)
             elif self._wants_run:
-                self._start_run(layer, self._ready.prepared)
+                self._start_run(layer, self._ready)
             elif self._wants_preview:
-                self._start_preview(layer, self._ready.prepared)
+                self._start_preview(layer, self._ready)
         except GeoSRError as error:
             self._on_error(error)
 
@@ -306,7 +320,8 @@ class Restoring(QObject):
 
     def _start_prepare(self, layer: Image, key: tuple[Any, ...]) -> None:
         self._ready = None
-        volume, config = volume_from_layer(layer, self._viewer), self._config
+        config = self._config
+        volume = volume_from_layer(layer, self._viewer, whole=self._wants_all)
         self._start(
             "prepare",
             lambda should_stop: ready_steps(volume, config, should_stop),
@@ -320,13 +335,14 @@ class Restoring(QObject):
             self._preview_edge = preview_edge(ready)
             self.ready.emit(ready)
 
-    def _start_preview(self, layer: Image, prepared: Prepared) -> None:
-        region = region_on_screen(layer, self._viewer, self._preview_edge)
-        key = (id(prepared), *((part.start, part.stop) for part in region))
+    def _start_preview(self, layer: Image, ready: Ready) -> None:
+        region, position = self._on_screen(layer)
+        places = ((part.start, part.stop) for part in region)
+        key = (id(ready), *position.items(), *places)
         if key == self._preview_key:
             return
-        self._preview_region = region
-        shown = named(prepared, layer)
+        self._previewing = region, position
+        shown = named(ready.at(position), layer)
         self._start(
             "preview",
             lambda stop: operation.preview_steps(shown, region, should_stop=stop),
@@ -335,8 +351,11 @@ class Restoring(QObject):
 
     def _is_outdated(self, layer: Image) -> bool:
         """Whether the preview that is being made is not what is on screen any more."""
+        return self._on_screen(layer) != self._previewing
+
+    def _on_screen(self, layer: Image) -> tuple[Region, dict[str, int]]:
         region = region_on_screen(layer, self._viewer, self._preview_edge)
-        return region != self._preview_region
+        return region, chosen_position(layer, self._viewer)
 
     def _on_previewed(self, volume: Volume, layer: Image, key: Any) -> None:
         if not self._wants_preview or layer not in self._viewer.layers:
@@ -346,12 +365,13 @@ class Restoring(QObject):
             self._preview.show(volume, layer)
             self.previewed.emit()
 
-    def _start_run(self, layer: Image, prepared: Prepared) -> None:
+    def _start_run(self, layer: Image, ready: Ready) -> None:
         self._wants_run = False
         self._preview.remove()
         self._preview_key = None
         first = region_on_screen(layer, self._viewer)
-        shown = named(prepared, layer)
+        position = chosen_position(layer, self._viewer)
+        make_steps = run_of(ready, layer, first, position)
         self._began = time.monotonic()
         stopped = stopped_spread = None
         if self.unfinished() is not None:
@@ -363,16 +383,15 @@ class Restoring(QObject):
         self._run_key = self._key(layer)
         self._run_of = weakref.ref(layer)
         self.run_file = part_of_file(layer, self._viewer)[0].source
-        self._restored_from = {
-            "source_layer": layer.name,
-            "position": chosen_position(layer, self._viewer),
-        }
+        self._restored_from = {"source_layer": layer.name}
+        if ready.series is None:
+            self._restored_from["position"] = position
+        else:
+            self._restored_from["series"] = True
         self._start(
             "run",
             lambda stop: with_highest(
-                operation.run_steps(
-                    shown,
-                    first=first,
+                make_steps(
                     unfinished=stopped,
                     unfinished_spread=stopped_spread,
                     should_stop=stop,
@@ -391,8 +410,10 @@ class Restoring(QObject):
                 return
             target = self.target()
             if target is None or target not in self._viewer.layers:
-                name = f"{step.volume.name} (unfinished)"
-                target = add_result(self._viewer, step.volume, like=layer, name=name)
+                options = {"name": f"{step.volume.name} (unfinished)"}
+                if "series" in self._restored_from:
+                    options |= series_over(step.volume, layer)
+                target = add_result(self._viewer, step.volume, layer, **options)
                 self._name_given = target.name
                 target.metadata[METADATA] |= self._restored_from
                 self._target = weakref.ref(target)

@@ -15,6 +15,7 @@ from napari_geosr.gui._layers import (
     add_image_result,
     layer_metadata,
     place_over,
+    series_over,
 )
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class SpreadLayer:
             contrast_limits=(0.0, 1.0),
             visible=False,
             **place_over(source),
+            **(series_over(volume, source) if "series" in facts else {}),
         )
         layer.metadata[METADATA] |= facts
         self._name_given = layer.name
@@ -122,7 +124,7 @@ def nearly_most(data: Any) -> float:
 
     Parameters
     ----------
-    data : array of shape ([Z,] Y, X)
+    data : array of shape ([T, C, Z,] Y, X)
         NaN where nothing was restored.
     """
     step = math.ceil(math.sqrt(math.prod(data.shape[-2:]) / _PLANE_VOXELS))
@@ -130,10 +132,12 @@ def nearly_most(data: Any) -> float:
     if data.ndim == 2:
         values = np.asarray(data[plane], np.float32).ravel()
     else:
-        n = data.shape[0]
+        leading = tuple(data.shape[:-2])
+        n = math.prod(leading)
         count = min(n, _PLANES)
-        places = [(2 * i + 1) * n // (2 * count) for i in range(count)]
-        sampled = [np.asarray(data[(z, *plane)], np.float32) for z in places]
+        flat = [(2 * i + 1) * n // (2 * count) for i in range(count)]
+        places = [tuple(map(int, np.unravel_index(i, leading))) for i in flat]
+        sampled = [np.asarray(data[(*at, *plane)], np.float32) for at in places]
         values = np.concatenate([part.ravel() for part in sampled])
     values = values[np.isfinite(values)]
     return float(np.percentile(values, _NEARLY_ALL)) if values.size else 0.0

@@ -61,6 +61,7 @@ class RestoreDock(RestoreWidgets):
         self.layer_combo.layerChanged.connect(self._on_layer_chosen)
         self.model_box.modelChanged.connect(self._on_model)
         self.uncertainty.changed.connect(self._on_settings)
+        self.extent.changed.connect(self._on_extent)
         self.model_box.failed.connect(self._on_failed)
         self.form.changed.connect(self._on_settings)
         self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
@@ -157,7 +158,9 @@ class RestoreDock(RestoreWidgets):
             except GeoSRError as error:
                 self.message.show_error(error)
                 layer = None
+        self.extent.set_layer(layer)
         self._restoring.set_source(layer)
+        self._on_extent()
         self._on_settings()
         self._show_busy(self._restoring.busy)
 
@@ -165,6 +168,13 @@ class RestoreDock(RestoreWidgets):
         self.message.clear()  # that was about another one
         self.uncertainty.set_card(self.model_box.card())
         self._on_settings()
+
+    def _on_extent(self) -> None:
+        self._restoring.set_extent(self._all_points())
+
+    def _all_points(self) -> bool:
+        """Whether the layer is a series of which all is to be restored."""
+        return self.extent.is_series() and self.extent.wants_all()
 
     def _on_settings(self) -> None:
         try:
@@ -216,7 +226,8 @@ class RestoreDock(RestoreWidgets):
             self.message.show_message("Open an image first: no layer is chosen.")
             return
         try:
-            volume, part = part_of_file(layer, self._viewer)
+            whole = self._all_points()
+            volume, part = part_of_file(layer, self._viewer, whole=whole)
             text = make(volume, self.config(), **part)
         except GeoSRError as error:
             self.message.show_error(error)
@@ -244,6 +255,7 @@ class RestoreDock(RestoreWidgets):
             f"Estimate: {duration(estimate.seconds)} and "
             f"{format_bytes(estimate.peak_bytes)} of memory on {device}, "
             f"{format_bytes(ready.result_bytes)} for the result"
+            + ("" if ready.series is None else f" of {ready.series.plan.words}")
         )
         if verdict.level == "ok":
             self.verdict.show_message("This image is like the training data.", "ok")
@@ -257,7 +269,7 @@ class RestoreDock(RestoreWidgets):
         self.run_button.setEnabled(has_layer and not running)
         self._name_run_button()
         self.cancel_button.setEnabled(what in ("run", "prepare"))
-        for widget in (self.layer_combo, self.model_box, self.form):
+        for widget in (self.layer_combo, self.extent, self.model_box, self.form):
             widget.setEnabled(not running)
         card = self.model_box.card()
         self.uncertainty.setEnabled(not running and (card is None or card.labels == 1))

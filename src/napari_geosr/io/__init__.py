@@ -225,6 +225,7 @@ def create(
     tile: Sequence[int] | None = None,
     memory: int | None = None,
     continues: Path | None = None,
+    channels: Sequence[str] = (),
 ) -> Iterator[Output]:
     """Make a file to be filled block by block; it appears at `path` when complete.
 
@@ -256,6 +257,8 @@ def create(
         Bytes that the output may hold back, and take for packing.
     continues : Path, optional
         What a killed run left and this one goes on with: not told to be deleted.
+    channels : sequence of str
+        Names of the channels; not written unless there is one for each.
 
     Yields
     ------
@@ -284,6 +287,7 @@ def create(
         tile=tile,
         memory=memory,
         continues=continues,
+        channels=channels,
     ) as output:
         yield output
 
@@ -341,6 +345,7 @@ def write(
         provenance=volume.provenance,
         overwrite=overwrite,
         kind=kind or str(volume.metadata.get("kind", "image")),
+        channels=volume.metadata.get("channels", ()),
     ) as output:
         copy_blocks(volume.data, output, should_stop)
     return target

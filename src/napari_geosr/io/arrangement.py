@@ -6,6 +6,7 @@ metadata says that the volume has them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,16 @@ def arrangement(
     final = "".join(a for a in AXES if a in [names[i] for i in kept])
     by_letter = {names[i]: i for i in kept}
     return [by_letter[a] for a in final], final
+
+
+def channel_names(
+    names: Sequence[str], axes: str, shape: Sequence[int]
+) -> dict[str, tuple[str, ...]]:
+    """The entry of a volume's metadata for names of its channels, if they fit."""
+    at = axes.find("C")
+    if at < 0 or len(names) != shape[at]:
+        return {}
+    return {"channels": tuple(names)}
 
 
 def restore_singletons(

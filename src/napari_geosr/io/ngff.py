@@ -19,6 +19,8 @@ _UNIT_WORDS = {
     "m": "meter",
     "in": "inch",
 }
+#: Of channels, in their order: colours that add up.
+_COLOURS = ("FF0000", "00FF00", "0000FF", "FF00FF", "00FFFF", "FFFF00")
 _TYPES = {"T": "time", "C": "channel"}
 
 
@@ -71,6 +73,37 @@ def find_multiscales(attributes: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     block = ome if isinstance(ome, Mapping) else attributes
     found = block.get("multiscales", [])
     return [m for m in found if isinstance(m, Mapping)]
+
+
+def channel_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Labels of the channels of a group, in its ``omero`` block; () without any."""
+    ome = attributes.get("ome")
+    block = ome if isinstance(ome, Mapping) else attributes
+    omero = block.get("omero")
+    found = omero.get("channels", []) if isinstance(omero, Mapping) else []
+    names = [str(c.get("label", "")) if isinstance(c, Mapping) else "" for c in found]
+    return tuple(names) if any(names) else ()
+
+
+def omero(
+    names: Sequence[str], windows: Sequence[tuple[float, float]]
+) -> dict[str, Any]:
+    """The ``omero`` block, which has the names of channels and how to show them.
+
+    Parameters
+    ----------
+    names : sequence of str
+    windows : sequence of tuple of float
+        Lowest and highest grey value of each channel.
+    """
+    channels = []
+    for i, (name, (low, high)) in enumerate(zip(names, windows, strict=True)):
+        window = {"min": low, "max": high, "start": low, "end": high}
+        colour = _COLOURS[i % len(_COLOURS)]
+        channels.append(
+            {"label": name, "color": colour, "window": window, "active": True}
+        )
+    return {"channels": channels}
 
 
 def axes_of(entry: Mapping[str, Any], ndim: int) -> str:

@@ -12,7 +12,12 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import ngff
-from napari_geosr.io.arrangement import arrangement, finish, restore_singletons
+from napari_geosr.io.arrangement import (
+    arrangement,
+    channel_names,
+    finish,
+    restore_singletons,
+)
 from napari_geosr.io.lazy import decoding
 from napari_geosr.io.stamp import KEY, Stamp, from_dict
 from napari_geosr.io.suffixes import stem_of
@@ -63,9 +68,10 @@ def read_levels(
         entry = entries[0]
         levels = []
         stamp = from_dict(node.attrs[KEY]) if KEY in node.attrs else None
+        names = ngff.channel_names(dict(node.attrs))
         for i, item in enumerate(entry["datasets"]):
             array = node[item["path"]]
-            levels.append(_volume(array, path, entry, stamp, i, axes))
+            levels.append(_volume(array, path, entry, stamp, i, axes, names))
         return levels
 
 
@@ -113,6 +119,7 @@ def _volume(
     stamp: Stamp | None,
     level: int,
     axes: str | None,
+    names: tuple[str, ...] = (),
 ) -> Volume:
     _check(array, path)
     shape = tuple(int(n) for n in array.shape)
@@ -140,6 +147,9 @@ def _volume(
         metadata = {"format": "OME-Zarr", "levels": len(entry["datasets"])}
     if stamp is not None and stamp.kind != "image":
         metadata["kind"] = stamp.kind
+    own = () if stamp is None else stamp.channels
+    final_shape = [1 if i is None else shape[i] for i in order]
+    metadata |= channel_names(own or names, final, final_shape)
     if notes:
         metadata["notes"] = tuple(notes)
     return Volume(

@@ -21,6 +21,8 @@ from napari_geosr.io.suffixes import stem_of
 
 #: A coarser level is added while the longest edge is above this.
 _SMALLEST_LEVEL = 256
+#: Planes of the coarsest level that are looked at for how to show a channel.
+_PLANES = 8
 #: Unfinished shards held in memory while tiles arrive, at most.
 _BUFFER_BYTES = 128 << 20
 #: Packing a shard takes about so many times its size: chunks, packed, and joined.
@@ -211,14 +213,17 @@ class ZarrOutput(Output):
             fill_value=self.fill,
         )
 
-    def _write_attributes(self, factors: list[tuple[int, ...]], stamp: Stamp) -> None:
+    def _write_attributes(
+        self,
+        factors: list[tuple[int, ...]],
+        stamp: Stamp,
+        windows: Sequence[tuple[float, float]] = (),
+    ) -> None:
         entry = ngff.multiscale(stamp, stem_of(self.path), factors, self._method())
-        self.group.attrs.update(
-            {
-                "ome": {"version": ngff.VERSION, "multiscales": [entry]},
-                KEY: stamp.to_dict(),
-            }
-        )
+        ome: dict[str, Any] = {"version": ngff.VERSION, "multiscales": [entry]}
+        if windows:
+            ome["omero"] = ngff.omero(stamp.channels, windows)
+        self.group.attrs.update({"ome": ome, KEY: stamp.to_dict()})
 
     def _method(self) -> str:
         return "nearest" if self._are_labels() else "mean"
@@ -246,7 +251,27 @@ class ZarrOutput(Output):
                     f"{self.path.name} has fewer coarser levels than usual and may be "
                     f"slow to look at: {why}."
                 )
-        self._write_attributes(factors, self.final_stamp())
+        windows = self._windows(len(factors) - 1) if pyramid else ()
+        self._write_attributes(factors, self.final_stamp(), windows)
+
+    def _windows(self, level: int) -> list[tuple[float, float]]:
+        """Lowest and highest grey value of each named channel, of some planes."""
+        array: Any = self.group[str(level)]
+        axis = self.stamp.axes.find("C")
+        windows = []
+        for c in range(len(self.stamp.channels)):
+            leading = list(array.shape[:-2])
+            leading[axis] = 1
+            n = math.prod(leading)
+            flat = np.unique(np.linspace(0, n - 1, min(n, _PLANES)).astype(int))
+            places = [[int(i) for i in np.unravel_index(p, leading)] for p in flat]
+            for place in places:
+                place[axis] = c
+            planes = np.stack([np.asarray(array[tuple(place)]) for place in places])
+            values = planes[np.isfinite(planes)]
+            low, high = (values.min(), values.max()) if values.size else (0, 0)
+            windows.append((float(low), float(high)))
+        return windows
 
     def _add_coarser(self, factors: list[tuple[int, ...]]) -> None:
         """Add levels while the longest edge is long, and the factors of each."""

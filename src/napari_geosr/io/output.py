@@ -116,13 +116,16 @@ def open_output(
     tile: Sequence[int] | None = None,
     memory: int | None = None,
     continues: Path | None = None,
+    channels: Sequence[str] = (),
 ) -> Iterator[Output]:
     """Do what :func:`napari_geosr.io.create` says."""
     from napari_geosr.io import check_output
 
     stored = stored_dtype(dtype, Path(path).name)
     stamp = _checked_stamp(path, shape, stored, axes, voxel_size, unit, origin)
-    stamp = replace(stamp, provenance=tuple(provenance), kind=kind)
+    n_channels = dict(zip(stamp.axes, stamp.shape, strict=True)).get("C", 0)
+    names = tuple(channels) if len(channels) == n_channels else ()
+    stamp = replace(stamp, provenance=tuple(provenance), kind=kind, channels=names)
     stamp.to_json()  # a record that cannot be written must not cost a finished run
     nbytes = math.prod(stamp.shape) * stored.itemsize
     target = check_output(path, overwrite, nbytes)

@@ -32,6 +32,8 @@ class Stamp:
     provenance : tuple of mapping
     kind : str
         ``"image"`` or ``"labels"``.
+    channels : tuple of str
+        Names of the channels, one for each; empty where they have none.
     """
 
     shape: tuple[int, ...]
@@ -41,6 +43,7 @@ class Stamp:
     origin: tuple[float, ...]
     provenance: tuple[Mapping[str, Any], ...] = field(default=())
     kind: str = "image"
+    channels: tuple[str, ...] = ()
 
     @property
     def spatial_axes(self) -> str:
@@ -61,6 +64,7 @@ class Stamp:
 
     def to_dict(self) -> dict[str, Any]:
         """The stamp as what JSON can hold."""
+        named = {"channels": list(self.channels)} if self.channels else {}
         return {
             "version": VERSION,
             "shape": list(self.shape),
@@ -69,6 +73,7 @@ class Stamp:
             "unit": self.unit,
             "origin": list(self.origin),
             "kind": self.kind,
+            **named,
             "provenance": [dict(entry) for entry in self.provenance],
         }
 
@@ -112,6 +117,7 @@ def from_dict(block: Mapping[str, Any]) -> Stamp | None:
             origin=tuple(float(v) for v in block["origin"]),
             provenance=tuple(dict(entry) for entry in block["provenance"]),
             kind=str(block.get("kind", "image")),
+            channels=tuple(str(name) for name in block.get("channels", ())),
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -18,6 +18,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import (
     EAGER_BYTES,
     arrangement,
+    channel_names,
     finish,
 )
 from napari_geosr.io.lazy import Source, decoding
@@ -187,6 +188,8 @@ def _volume(tif: Any, series: Any, path: Path, axes: str | None) -> Volume:
     metadata: dict[str, Any] = {"format": _format(tif, series)}
     if space.stamp is not None and space.stamp.kind != "image":
         metadata["kind"] = space.stamp.kind
+    own = () if space.stamp is None else space.stamp.channels
+    metadata |= channel_names(own or space.channels, final, tuple(data.shape))
     if space.notes or notes:
         metadata["notes"] = (*notes, *space.notes)
     return Volume(

@@ -38,6 +38,8 @@ class PhysicalSpace:
         What was assumed, for a person to see.
     stamp : Stamp or None
         Our own block, exact figures included.
+    channels : tuple of str
+        Names of the channels; empty where the file has none.
     """
 
     size: dict[str, float] = field(default_factory=dict)
@@ -45,6 +47,7 @@ class PhysicalSpace:
     unit: str = PIXEL
     notes: list[str] = field(default_factory=list)
     stamp: Stamp | None = None
+    channels: tuple[str, ...] = ()
 
     def refine(self) -> None:
         """Take the exact figures of our block where the file's own agree with them.
@@ -180,6 +183,8 @@ def from_ome(xml: str, image: int) -> PhysicalSpace:
     if image >= len(pixels):
         return space
     attributes = pixels[image].attrib
+    named = [item.get("Name", "") for item in pixels[image].iterfind("{*}Channel")]
+    space.channels = tuple(named) if any(named) else ()
     found = {}
     for axis in "XYZ":
         size = _positive(attributes.get(f"PhysicalSize{axis}"))

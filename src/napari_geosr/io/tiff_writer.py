@@ -134,20 +134,14 @@ class TiffOutput(Output):
         """Write NaN over the zeros of the file, plane by plane."""
         if self.dtype.kind != "f":
             return
-        edges = {0, self.array.shape[0]}
-        edges |= {e for box in finished for e in (box[0].start, box[0].stop)}
-        # Between two edges all planes are covered alike.
-        for start, stop in itertools.pairwise(sorted(edges)):
-            covered = np.zeros(self.array.shape[1:], bool)
-            for box in finished:
-                if box[0].start <= start and stop <= box[0].stop:
-                    covered[box[1:]] = True
-            if covered.all():
-                continue
-            for index in range(start, stop):
-                plane = np.array(self.array[index])
-                plane[~covered] = np.nan
-                self.array[index] = plane
+        leading = self.array.shape[:-3]
+        for place in np.ndindex(leading):
+            boxes = [
+                box[len(leading) :]
+                for box in finished
+                if all(p.start <= i < p.stop for p, i in zip(box, place, strict=False))
+            ]
+            _blank(self.array[place], boxes)
 
     def complete(self, *, pyramid: bool) -> None:
         self.close()
@@ -172,6 +166,24 @@ class TiffOutput(Output):
             self._map.flush()
             self._map = None
             self.array = None
+
+
+def _blank(volume: Any, finished: Sequence[Slices]) -> None:
+    """Write NaN into a volume of up to three axes, but for the `finished` boxes."""
+    edges = {0, volume.shape[0]}
+    edges |= {e for box in finished for e in (box[0].start, box[0].stop)}
+    # Between two edges all planes are covered alike.
+    for start, stop in itertools.pairwise(sorted(edges)):
+        covered = np.zeros(volume.shape[1:], bool)
+        for box in finished:
+            if box[0].start <= start and stop <= box[0].stop:
+                covered[box[1:]] = True
+        if covered.all():
+            continue
+        for index in range(start, stop):
+            plane = np.array(volume[index])
+            plane[~covered] = np.nan
+            volume[index] = plane
 
 
 def _plain_description(stamp: Stamp) -> str:
@@ -222,7 +234,8 @@ def ome_xml(stamp: Stamp, dtype: np.dtype[Any]) -> bytes:
         **physical,
     )
     for c in range(length.get("C", 1)):
-        element(pixels, "Channel", ID=f"Channel:0:{c}", SamplesPerPixel=1)
+        named = {"Name": stamp.channels[c]} if stamp.channels else {}
+        element(pixels, "Channel", ID=f"Channel:0:{c}", SamplesPerPixel=1, **named)
     n_planes = math.prod(length.get(a, 1) for a in "ZCT")
     element(pixels, "TiffData", IFD=0, PlaneCount=n_planes)
     # Readers take the position of a volume from its first plane.

@@ -104,6 +104,19 @@ def open_volume(path: str | Path, config: InputConfig | None = None) -> Volume:
     return volume.select(time=config.time, channel=config.channel)
 
 
+def open_series(path: str | Path, config: InputConfig | None = None) -> Volume:
+    """Open a file lazily with all time points and channels that were not chosen from.
+
+    Raises
+    ------
+    FileError, VolumeError
+        If the file cannot be opened, or a channel or time point is not there.
+    """
+    config = config or InputConfig()
+    volume = io.read(path, **config.reading())
+    return volume.take(time=config.time, channel=config.channel)
+
+
 def open_to_learn(
     path: str | Path, config: InputConfig | None = None, *, flat: bool
 ) -> Volume:

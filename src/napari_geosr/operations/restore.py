@@ -28,21 +28,37 @@ from napari_geosr.operations.restore_preparation import (
 )
 from napari_geosr.operations.restore_run import Restored, run_steps
 from napari_geosr.operations.restore_targets import spread_path
+from napari_geosr.operations.series.plan import Point, is_series
+from napari_geosr.operations.series.preparation import (
+    PreparedSeries,
+    prepare_series_steps,
+)
+from napari_geosr.operations.series.run import (
+    estimate_series_steps,
+    restore_series_steps,
+    run_series_steps,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.inference.runner import Estimate
 
 __all__ = [
+    "Point",
     "Prepared",
+    "PreparedSeries",
     "RestoreConfig",
     "Restored",
+    "estimate_series_steps",
     "estimate_steps",
+    "is_series",
+    "prepare_series_steps",
     "prepare_steps",
     "preview_steps",
     "restore",
     "restore_average_steps",
     "restore_steps",
     "restore_with_uncertainty",
+    "run_series_steps",
     "run_steps",
     "spread_path",
 ]
@@ -128,7 +144,11 @@ def restore_steps(
     unfinished_spread: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
-    """Prepare and run; see :func:`prepare_steps` and :func:`run_steps`."""
+    """Prepare and run; see :func:`prepare_steps` and :func:`run_steps`.
+
+    Of a time series or several channels, every point is restored by itself; see
+    :func:`~napari_geosr.operations.series.run.run_series_steps`.
+    """
     if out is not None:
         outputs = [Path(out)]
         if config.uncertainty != NONE:
@@ -136,6 +156,18 @@ def restore_steps(
         for path in outputs:
             io.check_output(path, overwrite=overwrite)
         refuse_own_source(volume, *outputs)
+    if is_series(volume):
+        yield from restore_series_steps(
+            volume,
+            config,
+            out=out,
+            overwrite=overwrite,
+            first=first,
+            unfinished=unfinished,
+            unfinished_spread=unfinished_spread,
+            should_stop=should_stop,
+        )
+        return
     prepared: Prepared = yield from relay(
         prepare_steps(volume, config, should_stop=should_stop)
     )
@@ -158,9 +190,11 @@ def restore(
     Parameters
     ----------
     volume : Volume or sequence of Volume
-        Axes (Z, Y, X) or (Y, X), any real dtype. Several show the same object, such as
-        the sub-reconstructions of Noise2Inverse: the result is the mean of what the
-        model makes of each.
+        Axes (Z, Y, X) or (Y, X), any real dtype. With axes T or C every time point of
+        every channel is restored by itself, with the grey-value statistics of its
+        channel over all time points. Several volumes show the same object, such as the
+        sub-reconstructions of Noise2Inverse: the result is the mean of what the model
+        makes of each.
     model : str
         Name in the zoo or path of a bundle.
     **settings
@@ -170,8 +204,9 @@ def restore(
     Returns
     -------
     Volume
-        float32 (or the input's dtype; uint8 of a model that gives labels), in the
-        input's place in space; voxel size and origin follow the model's upscale factor.
+        float32 (or the input's dtype; uint8 of a model that gives labels), with the
+        input's axes, in its place in space; voxel size and origin follow the model's
+        upscale factor.
 
     Raises
     ------

@@ -206,6 +206,7 @@ def prepare_steps(
     should_stop: ShouldStop = never_stop,
     alone: bool = True,
     noise: Noise | None = None,
+    whole: Volume | None = None,
 ) -> Generator[Step, None, None]:
     """Load the model, read the volume's statistics and judge whether they match.
 
@@ -219,6 +220,9 @@ def prepare_steps(
     noise : Noise, optional
         Of the volume, in its grey values, where it is known; by default it is measured
         for models that restore by it.
+    whole : Volume, optional
+        What `volume` is a part of, as planes (Z, Y, X): the grey values are judged and
+        standardised by those of the whole. By default `volume` itself.
 
     Raises
     ------
@@ -236,6 +240,7 @@ def prepare_steps(
     from napari_geosr.networks import tell_noise, wants_noise
 
     volume = volume.select()
+    whole = volume if whole is None else whole
     model = zoo.find(config.model)
     others = tuple(zoo.find(name) for name in config.ensemble_with)
     members.check_kind(config.uncertainty, len(others), config.uncertainty_members)
@@ -245,7 +250,7 @@ def prepare_steps(
     yield StageStarted(message="Reading intensities")
     statistics: IntensityStatistics
     try:
-        statistics = yield from relay(scan_steps(volume.data, should_stop=should_stop))
+        statistics = yield from relay(scan_steps(whole.data, should_stop=should_stop))
     except VolumeError as error:
         raise VolumeError(f"{volume.title}: {error}") from error
     if statistics.n_nan or statistics.n_inf:
@@ -253,14 +258,14 @@ def prepare_steps(
     if others:  # several models have scales of their own
         check_same_scale((model.card, *(other.card for other in others)))
     else:
-        statistics = scaled(statistics, model.card, volume)
-    for doubt in scale_doubts(model.card, volume):
+        statistics = scaled(statistics, model.card, whole)
+    for doubt in scale_doubts(model.card, whole):
         yield Warned(message=doubt)
-    verdict = judge(model.card, draw_sample(volume), volume)
+    verdict = judge(model.card, draw_sample(whole), volume)
     if verdict.level != "ok":
         yield Warned(message=" ".join(verdict.reasons))
     for other in others:
-        second = judge(other.card, draw_sample(volume), volume)
+        second = judge(other.card, draw_sample(whole), volume)
         if second.level != "ok":
             reasons = " ".join(second.reasons)
             yield Warned(message=f"{other.card.name}: {reasons}")

@@ -107,28 +107,89 @@ def run_steps(
         If reading, computing or writing fails. The finished part of a file is kept
         then, as when the run is stopped, and the sentence says where.
     """
+    yield from work_steps(
+        Work(prepared),
+        out=out,
+        overwrite=overwrite,
+        first=first,
+        unfinished=unfinished,
+        unfinished_spread=unfinished_spread,
+        should_stop=should_stop,
+    )
+
+
+class Work:
+    """What a run does: one volume, tile by tile. A series does so again and again.
+
+    Attributes
+    ----------
+    prepared : Prepared
+        With the volume that the result has the axes and the place of.
+    single : Prepared
+        With a volume that is restored at a time; files are laid out for its tiles.
+    """
+
+    def __init__(self, prepared: Prepared, single: Prepared | None = None) -> None:
+        self.prepared = prepared
+        self.single = prepared if single is None else single
+
+    def models_text(self) -> str:
+        """The models and how often they run, for people."""
+        return _models_text(self.prepared)
+
+    def facts(self) -> dict[str, Any]:
+        """What the record says differently from that of a single volume."""
+        return {}
+
+    def doubts(self) -> Iterator[str]:
+        """Sentences on what the run will do to voxels that are not as others."""
+        yield from doubts(self.prepared)
+
+    def fill(
+        self,
+        targets: Targets,
+        first: tuple[slice, ...] | None,
+        kept: KeptPart | None,
+        should_stop: ShouldStop,
+    ) -> Generator[Step, None, Filled]:
+        """Run the tiles; a wish to stop, or an error, ends it early."""
+        return (yield from fill_tiles(self.prepared, targets, first, kept, should_stop))
+
+
+def work_steps(
+    work: Work,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    first: tuple[slice, ...] | None = None,
+    unfinished: Volume | None = None,
+    unfinished_spread: Volume | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Do the work, on record and into memory or a file; see :func:`run_steps`."""
     from napari_geosr.inference.compute import frugal_if_tight
 
+    prepared = work.prepared
     record: dict[str, Any] = yield from relay(_record_steps(prepared, should_stop))
-    promised = _promised(prepared, record)
+    promised = _promised(prepared, record | work.facts())
     kept = None
     if unfinished is not None:
         kept = _kept(unfinished, unfinished_spread, promised)
-    yield StageStarted(message=f"Restoring with {_models_text(prepared)}")
+    yield StageStarted(message=f"Restoring with {work.models_text()}")
     # To the end: what comes after the tiles (coarser levels) counts as well.
     with (
         frugal_if_tight(prepared.device, prepared.budget),
-        open_targets(prepared, promised, out, overwrite, kept) as targets,
+        open_targets(work.single, promised, out, overwrite, kept) as targets,
     ):
         spread = None if targets.spread is None else targets.spread.volume
         yield TargetReady(volume=targets.result.volume, spread=spread)
-        for sentence in doubts(prepared):
+        for sentence in work.doubts():
             yield Warned(message=sentence)
         if kept is not None and out is not None:
             for target, part in zip(targets.all, kept, strict=True):
                 part.copy_into(target.array)
         first_kept = None if kept is None else kept[0]
-        filled = yield from _fill(prepared, targets, first, first_kept, should_stop)
+        filled = yield from work.fill(targets, first, first_kept, should_stop)
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error
         for target, volume in zip(targets.all, promised, strict=True):
@@ -159,12 +220,16 @@ def run_steps(
 def _promised(prepared: Prepared, record: Mapping[str, Any]) -> list[Volume]:
     """What the result, and the deviations, will say of themselves; without voxels."""
     volume = prepared.volume
-    voxel_size, origin = volume.upscaled_geometry(prepared.factors)
+    n_spatial = len(volume.spatial_axes)
+    voxel_size, origin = volume.upscaled_geometry(prepared.factors[-n_spatial:])
     shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
     wanted = [(prepared.result_name, prepared.output_dtype, "mean")]
     if prepared.has_spread:
         name = f"{prepared.result_name} ({SPREAD})"
         wanted.append((name, SPREAD_DTYPE, "standard deviation"))
+    metadata = prepared.metadata
+    if "C" in volume.axes and "channels" in volume.metadata:
+        metadata["channels"] = volume.metadata["channels"]
     promised = []
     for name, dtype, which in wanted:
         own = dict(record)
@@ -179,7 +244,7 @@ def _promised(prepared: Prepared, record: Mapping[str, Any]) -> list[Volume]:
                 origin,
                 name=name,
                 provenance=(*volume.provenance, own),
-                metadata=prepared.metadata,
+                metadata=metadata,
             )
         )
     return promised
@@ -231,7 +296,7 @@ def _models_text(prepared: Prepared) -> str:
 
 
 @dataclass(frozen=True)
-class _Filled:
+class Filled:
     """How far the tiles came: `places` are those of finished tiles in the output."""
 
     summary: RunSummary | None
@@ -248,13 +313,13 @@ class _Filled:
         return record if self.error is None else {**record, "error": str(self.error)}
 
 
-def _fill(
+def fill_tiles(
     prepared: Prepared,
     targets: Targets,
     first: tuple[slice, ...] | None,
     kept: KeptPart | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, _Filled]:
+) -> Generator[Step, None, Filled]:
     """Run the tiles into the targets; a wish to stop, or an error, ends it early."""
     from napari_geosr.inference.runner import restore_tiles
 
@@ -285,12 +350,12 @@ def _fill(
             yield step
     except Cancelled as stopped:
         summary = cast("RunSummary | None", stopped.summary)
-        return _Filled(summary, False, [*places, *stopped.places])
+        return Filled(summary, False, [*places, *stopped.places])
     except GeoSRError as error:
-        return _Filled(None, False, places, error)
+        return Filled(None, False, places, error)
     finally:
         tiles.close()
-    return _Filled(summary, True, places)
+    return Filled(summary, True, places)
 
 
 def _remarks(prepared: Prepared, summary: RunSummary | None) -> Iterator[Step]:

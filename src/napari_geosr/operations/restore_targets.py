@@ -122,6 +122,7 @@ def open_targets(
             assert out is not None
             path = Path(out) if i == 0 else spread_path(out)
             tile, memory = laid_out
+            tile = (1,) * (len(volume.axes) - len(tile)) + tile  # points of a series
             file = stack.enter_context(
                 io.create(
                     path,
@@ -136,6 +137,7 @@ def open_targets(
                     overwrite=overwrite,
                     tile=tile,
                     memory=memory,
+                    channels=volume.metadata.get("channels", ()),
                 )
             )
             made.append(Target(volume.replace(data=file.array), file, path))

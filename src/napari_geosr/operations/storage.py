@@ -50,7 +50,8 @@ def cached_zarr(shape: tuple[int, ...], dtype: np.dtype[Any], fill: float = 0) -
     _remove_leftovers(folder)
     path = tempfile.mkdtemp(suffix=".zarr", dir=folder)
     chunks = tuple(
-        min(n, c) for n, c in zip(shape, (8, 512, 512)[-len(shape) :], strict=True)
+        min(n, c)
+        for n, c in zip(shape, (1, 1, 8, 512, 512)[-len(shape) :], strict=True)
     )
     array = zarr.create_array(
         path, shape=shape, dtype=dtype, chunks=chunks, fill_value=fill, overwrite=True

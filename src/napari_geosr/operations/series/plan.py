@@ -1,0 +1,175 @@
+"""The points of a series: every time point of every channel, and where each lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.lazy import LazyArray, Slices
+
+#: Axes along which a series has its points.
+POINT_AXES = "TC"
+
+
+def is_series(volume: Volume) -> bool:
+    """Whether a volume has an axis of time or of channels, be it of length one."""
+    return any(axis in volume.axes for axis in POINT_AXES)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One time point of one channel; None along an axis that the series lacks."""
+
+    time: int | None
+    channel: int | None
+
+    @property
+    def index(self) -> tuple[int, ...]:
+        """The point's place along the leading axes of the series."""
+        return tuple(i for i in (self.time, self.channel) if i is not None)
+
+    @property
+    def words(self) -> str:
+        """The point for people: ``"time point 3, channel 1"``."""
+        named = (("time point", self.time), ("channel", self.channel))
+        return ", ".join(f"{word} {i}" for word, i in named if i is not None)
+
+    def to_dict(self) -> dict[str, int]:
+        """The point for a record."""
+        named = {"time": self.time, "channel": self.channel}
+        return {word: i for word, i in named.items() if i is not None}
+
+
+@dataclass(frozen=True)
+class SeriesPlan:
+    """A volume of axes T, C or both, and the points that it is made of.
+
+    Attributes
+    ----------
+    volume : Volume
+        Axes out of (T, C, Z, Y, X), with T or C.
+    """
+
+    volume: Volume
+
+    @property
+    def n_leading(self) -> int:
+        """How many of the axes are not in space."""
+        return len(self.volume.axes) - len(self.volume.spatial_axes)
+
+    @property
+    def channels(self) -> tuple[int | None, ...]:
+        """The channels; a single None where there is no such axis."""
+        if "C" not in self.volume.axes:
+            return (None,)
+        return tuple(range(self.volume.length("C")))
+
+    @cached_property
+    def points(self) -> tuple[Point, ...]:
+        """All points, in the order in which they are stored."""
+        times: tuple[int | None, ...] = (None,)
+        if "T" in self.volume.axes:
+            times = tuple(range(self.volume.length("T")))
+        return tuple(Point(t, c) for t in times for c in self.channels)
+
+    @property
+    def words(self) -> str:
+        """How much there is, for people: ``"48 time points × 3 channels"``."""
+        named = (("T", "time point"), ("C", "channel"))
+        counts = [
+            f"{n} {word}{'' if n == 1 else 's'}"
+            for axis, word in named
+            if axis in self.volume.axes and (n := self.volume.length(axis))
+        ]
+        return " × ".join(counts)
+
+    def at(self, point: Point) -> Volume:
+        """The volume (Z, Y, X) or image (Y, X) at a point; no voxel is read."""
+        return self.volume.take(time=point.time, channel=point.channel)
+
+    def typical(self, channel: int | None) -> Point:
+        """The time point nearest to the middle of which a plane is not blank.
+
+        The middle one where all are. Reads a plane of each that is looked at.
+        """
+        points = [p for p in self.points if p.channel == channel]
+        middle = len(points) // 2
+        nearest = sorted(range(len(points)), key=lambda i: abs(i - middle))
+        varying = (points[i] for i in nearest if self._varies(points[i]))
+        return next(varying, points[middle])
+
+    def _varies(self, point: Point) -> bool:
+        volume = self.at(point)
+        key = () if volume.axes == "YX" else (volume.shape[0] // 2,)
+        plane = np.asarray(volume.data[key])
+        values = plane[np.isfinite(plane)]
+        return bool(values.size) and bool(values.min() < values.max())
+
+    def planes(self, channel: int | None) -> Volume:
+        """All planes of a channel, over all time points, as one volume (Z, Y, X).
+
+        For statistics of the whole: planes of other time points are no neighbours. A
+        channel of a single time point is given as it is. No voxel is read.
+        """
+        whole = self.volume.take(channel=channel)
+        if "T" not in whole.axes:
+            return whole
+        if whole.length("T") == 1:
+            return whole.take(time=0)
+        if whole.axes == "TZYX":
+            path = Path(whole.title) if whole.source is None else whole.source
+            source = _Planes(whole.data)
+            data = LazyArray(source, path, (1, *source.shape[1:]), cache_bytes=0)
+            whole = whole.replace(data=data, axes="ZYX")
+            return whole
+        # A step in time has no length: slices as far apart as rows.
+        size, origin = whole.voxel_size, whole.origin
+        return whole.replace(
+            axes="ZYX", voxel_size=(size[0], *size), origin=(0.0, *origin)
+        )
+
+
+def refuse_series_check(volume: Volume) -> None:
+    """Raise `ConfigError` where a consistency check would have several points."""
+    plan = SeriesPlan(volume)
+    if len(plan.points) > 1:
+        words = [
+            w for a, w in (("T", "--time"), ("C", "--channel")) if a in volume.axes
+        ]
+        raise ConfigError(
+            f"{volume.title} has {plan.words}, and --check-consistency compares one "
+            f"volume with one scan. Choose a point ({' and '.join(words)}), or leave "
+            "--check-consistency out."
+        )
+
+
+class _Planes:
+    """A `Source` of the planes of all time points, one after the other.
+
+    Parameters
+    ----------
+    data : array-like of shape (T, Z, Y, X)
+    """
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        n_times, self.depth, rows, columns = (int(n) for n in data.shape)
+        self.shape = (n_times * self.depth, rows, columns)
+        self.dtype = np.dtype(data.dtype)
+
+    def __getitem__(self, key: Slices) -> np.ndarray[Any, Any]:
+        planes, *plane = key
+        parts = []
+        start = planes.start
+        while start < planes.stop:
+            time, z = divmod(start, self.depth)
+            n = min(self.depth - z, planes.stop - start)
+            parts.append(np.asarray(self.data[(time, slice(z, z + n), *plane)]))
+            start += n
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,0 +1,177 @@
+"""What comes before a series is restored: each channel is judged over all its time.
+
+Grey values are standardised by the statistics of a channel over all time points. With
+those of each point, bleaching or a moving bright object would change the grey scale
+from one time point to the next; with those of all channels, a dim one would be lost.
+The noise, for models that restore by it, is measured at one time point of each channel,
+the middle one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore_preparation import (
+    Prepared,
+    RestoreConfig,
+    doubts,
+    prepare_steps,
+)
+from napari_geosr.operations.series.plan import Point, SeriesPlan
+
+if TYPE_CHECKING:
+    from napari_geosr.models.distribution import Verdict
+
+_LEVELS = ("ok", "caution", "unlike")
+
+
+@dataclass(frozen=True)
+class PreparedSeries:
+    """A series and a model that fit each other, with all that a run needs.
+
+    Attributes
+    ----------
+    plan : SeriesPlan
+    channels : mapping
+        For each channel (None where there is no such axis) what was found of it over
+        all time points.
+    """
+
+    plan: SeriesPlan
+    channels: Mapping[int | None, Prepared]
+
+    @property
+    def first(self) -> Prepared:
+        """What was found of the first channel."""
+        return self.channels[self.plan.channels[0]]
+
+    @property
+    def whole(self) -> Prepared:
+        """The series as one: its volume has all axes; statistics of the first channel.
+
+        For what all channels share: model, settings, device, factors and types.
+        """
+        return replace(self.first, volume=self.plan.volume, verdict=self.verdict)
+
+    @property
+    def verdict(self) -> Verdict:
+        """How like the training data the least alike channel is, and why."""
+        found = [(c, self.channels[c].verdict) for c in self.plan.channels]
+        worst = max((v for _, v in found), key=lambda v: _LEVELS.index(v.level))
+        if len(found) == 1:
+            return worst
+        reasons = [
+            f"Channel {c}: {' '.join(verdict.reasons)}"
+            for c, verdict in found
+            if verdict.level != "ok"
+        ]
+        return replace(worst, reasons=tuple(reasons))
+
+    def at(self, point: Point) -> Prepared:
+        """What a run over one point needs."""
+        return replace(self.channels[point.channel], volume=self.plan.at(point))
+
+    def doubts(self) -> Iterator[str]:
+        """Sentences on what a run will do to voxels that are not as others."""
+        for channel, prepared in self.channels.items():
+            for sentence in doubts(prepared):
+                yield _of_channel(self.plan, channel, sentence)
+
+    def named(self, name: str) -> PreparedSeries:
+        """The same of a volume with another name: renaming needs no new statistics."""
+        return replace(self, plan=SeriesPlan(self.plan.volume.replace(name=name)))
+
+
+def prepare_series_steps(
+    volume: Volume, config: RestoreConfig, *, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, None]:
+    """Load the model, read each channel's statistics and judge whether they match.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes out of (T, C, Z, Y, X), with T or C.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(PreparedSeries)``.
+
+    Raises
+    ------
+    ConfigError, ModelError, VolumeError
+        As :func:`~napari_geosr.operations.restore.prepare_steps`, with the channel.
+    """
+    plan = SeriesPlan(volume)
+    found: dict[int | None, Prepared] = {}
+    for channel in plan.channels:
+        found[channel] = yield from _channel_steps(plan, channel, config, should_stop)
+    series = PreparedSeries(plan, found)
+    _refuse_mixture(series)
+    yield ResultReady(result=series)
+
+
+def _channel_steps(
+    plan: SeriesPlan,
+    channel: int | None,
+    config: RestoreConfig,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, Any]:
+    steps = prepare_steps(
+        plan.at(plan.typical(channel)),
+        config,
+        should_stop=should_stop,
+        whole=plan.planes(channel),
+    )
+    result = None
+    try:
+        for step in steps:
+            if isinstance(step, ResultReady):
+                result = step.result
+            elif isinstance(step, StageStarted | Warned):
+                text = _of_channel(plan, channel, step.message)
+                yield replace(step, message=text)
+            else:
+                yield step
+    except GeoSRError as error:
+        text = _of_channel(plan, channel, str(error))
+        if text == str(error):
+            raise
+        raise type(error)(text) from error
+    finally:
+        steps.close()
+    return result
+
+
+def _of_channel(plan: SeriesPlan, channel: int | None, sentence: str) -> str:
+    return sentence if len(plan.channels) == 1 else f"Channel {channel}: {sentence}"
+
+
+def _refuse_mixture(series: PreparedSeries) -> None:
+    """All channels go into one file of one voxel size and type."""
+    kinds = {
+        (each.factors, each.output_dtype, each.has_spread, each.labels)
+        for each in series.channels.values()
+    }
+    if len(kinds) > 1:
+        names = ", ".join(
+            f"channel {c}: {each.model.card.name}"
+            for c, each in series.channels.items()
+        )
+        raise ConfigError(
+            f"The channels of {series.plan.volume.title} need models of the same kind "
+            f"for one result, not these ({names}). Name one model for all, or restore "
+            "the channels one by one (--channel)."
+        )
