@@ -12,6 +12,12 @@ from napari_geosr.cli.options import AS_FLAGS, InputPath, Json
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.projections import Projections
+from napari_geosr.core.questions import (
+    QUESTIONS,
+    VoxelSizeQuestion,
+    find_question,
+    questions_of,
+)
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import InputConfig
 
@@ -137,7 +143,12 @@ def _describe(volume: Volume) -> dict[str, object]:
         "unit": volume.unit,
         "origin": list(volume.origin),
         "provenance": [dict(entry) for entry in volume.provenance],
-        "metadata": {key: _plain(value) for key, value in volume.metadata.items()},
+        "metadata": {
+            key: _plain(value)
+            for key, value in volume.metadata.items()
+            if key != QUESTIONS
+        },
+        "questions": [str(question) for question in questions_of(volume.metadata)],
     }
 
 
@@ -148,9 +159,12 @@ def _plain(value: object) -> object:
 def _lines(volume: Volume) -> list[tuple[str, str]]:
     size = " × ".join(f"{v:.6g}" for v in volume.voxel_size)
     axes = ", ".join(volume.spatial_axes)
+    asked = find_question(volume.metadata, VoxelSizeQuestion)
     if volume.has_physical_size:
         voxel = f"{size} {volume.unit} ({axes})"
     else:
+        voxel = "unknown; give --voxel-size and --unit"
+    if not volume.has_physical_size and not asked:
         voxel = f"unknown (numbers in the file: {size}); give --voxel-size and --unit"
     shape = " × ".join(map(str, volume.shape))
     rows = [
@@ -167,7 +181,12 @@ def _remarks(data: Volume | Projections) -> list[tuple[str, str]]:
     rows = []
     for key, value in data.metadata.items():
         several = value if isinstance(value, list | tuple) else [value]
+        if key == QUESTIONS:
+            continue
         rows += [(str(key), str(one)) for one in several]
+    for question in questions_of(data.metadata):
+        text = str(question)
+        rows.append(("question", text[0].upper() + text[1:]))
     for entry in data.provenance:
         model = entry.get("model", {}).get("name", "")
         said = (entry.get("operation"), model, entry.get("time"))

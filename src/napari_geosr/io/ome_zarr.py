@@ -13,6 +13,7 @@ from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import ngff
 from napari_geosr.io.arrangement import arrangement, finish, restore_singletons
+from napari_geosr.io.asking import ask_axes, ask_voxel_size, stored_letters
 from napari_geosr.io.lazy import decoding
 from napari_geosr.io.stamp import KEY, Stamp, from_dict
 from napari_geosr.io.suffixes import stem_of
@@ -142,7 +143,7 @@ def _volume(
         metadata["kind"] = stamp.kind
     if notes:
         metadata["notes"] = tuple(notes)
-    return Volume(
+    volume = Volume(
         data=finish(_Source(array), order, tuple(array.chunks), path, final),
         axes=final,
         voxel_size=tuple(size.get(a, 1.0) for a in spatial),
@@ -153,6 +154,10 @@ def _volume(
         source=path,
         metadata=metadata,
     )
+    volume = ask_voxel_size(volume, trusted=stamp is not None)
+    if letters or axes is not None:
+        return volume
+    return ask_axes(volume, stored_letters(order, final))
 
 
 class _Source:

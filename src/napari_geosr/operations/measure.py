@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.questions import sentences
 from napari_geosr.core.steps import (
     BlockDone,
     ResultReady,
@@ -125,7 +126,7 @@ def _mind_the_kind(
     """Labels are pores already; an unfinished restoration is half a volume."""
     from napari_geosr.measure.remarks import looks_like_labels
 
-    remarks = []
+    remarks = sentences(volume.metadata, volume.title)
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
         remarks.append(

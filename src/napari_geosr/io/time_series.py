@@ -1,0 +1,181 @@
+"""Tell the frames of a time series from the slices of a volume, by a few planes.
+
+The structures of a volume change from slice to slice about as fast as within a slice.
+In a time series, fine detail stays in its place: its correlation hardly falls from
+frame to frame, whereas within a frame it is gone after a few pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.questions import TimeSeriesQuestion
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Planes of more pixels are not looked at: decoding a dozen would take seconds.
+_LARGEST_PLANE = 2048 * 2048
+#: Part in the middle of a plane that is compared.
+_EDGE = 256
+_SMALLEST_EDGE, _FEWEST_PLANES = 12, 4
+#: Detail is what is left after the mean over a square of so many pixels is subtracted.
+_DETAIL = 15
+#: Least correlation of detail between planes: below, noise and fixed patterns decide.
+_SAME_DETAIL = 0.3
+#: Detail changes so many times slower between planes than within one. True stacks at
+#: hand: 1 to 5 (trabeculae along Z). Time series and repeated images: above 100.
+_SLOWER = 20.0
+#: Correlations within a plane outside of these are taken as these.
+_LEAST, _MOST = 0.05, 0.99
+#: With detail that stays: as many planes, and as many times the longest edge.
+_MANY, _LONG = 100, 2.0
+#: Without: scans are hardly ever as deep. Above the first, ask; above the second, the
+#: planes are frames if neighbours are alike.
+_VERY_MANY, _DEEP, _TOO_DEEP, _ALIKE = 200, 4.0, 16.0, 0.5
+
+
+def time_series_question(
+    data: Any, axes: str, stored: str, *, interval: float | None = None
+) -> TimeSeriesQuestion | None:
+    """Ask whether the slices of a stack are frames, if they look like it.
+
+    Parameters
+    ----------
+    data : ArrayLike
+        With `axes`; about a dozen planes are read, of the first time and channel.
+    axes : str
+        Out of ``"TCZYX"``, with Z where the file does not name the axis.
+    stored : str
+        The same letters in the order of the file.
+    interval : float, optional
+        Seconds between frames, where the file gives them.
+
+    Returns
+    -------
+    TimeSeriesQuestion or None
+        None for a stack that looks like a volume, and where nothing can be told.
+    """
+    if "Z" not in axes or "T" in axes:
+        return None
+    n = int(data.shape[axes.index("Z")])
+    height, width = (int(edge) for edge in data.shape[-2:])
+    longest = max(height, width)
+    reasons = []
+    certain = False
+    if interval is not None and n > 1:
+        certain = True
+        reasons.append(f"the file gives {interval:g} s between them")
+    likeness = _Likeness.of(data, axes) if n >= _FEWEST_PLANES else None
+    if likeness is not None and likeness.stays:
+        certain = certain or (n >= _MANY and n >= _LONG * longest)
+        reasons.append(
+            f"fine detail stays in its place, with a correlation of "
+            f"{likeness.far:.2f} over {likeness.lag} planes"
+        )
+    if n >= _VERY_MANY and n >= _DEEP * longest:
+        alike = likeness is not None and likeness.neighbours >= _ALIKE
+        certain = certain or (alike and n >= _TOO_DEEP * longest)
+        reasons.append(f"there are {n} of only {height} × {width} pixels")
+    if not reasons:
+        return None
+    return TimeSeriesQuestion(n, stored.replace("Z", "T"), tuple(reasons), certain)
+
+
+class _Likeness:
+    """How alike planes are.
+
+    Attributes
+    ----------
+    neighbours : float
+        Correlation of neighbouring planes, coarse structure included.
+    stays : bool
+        Whether fine detail changes far slower between planes than within one.
+    far, lag : float, int
+        Correlation of fine detail over the largest number of planes where it stays.
+    """
+
+    def __init__(self, neighbours: float, stays: bool, far: float, lag: int) -> None:
+        self.neighbours, self.stays = neighbours, stays
+        self.far, self.lag = far, lag
+
+    @classmethod
+    def of(cls, data: Any, axes: str) -> _Likeness | None:
+        """Compare planes; None where they cannot be read or hold nothing."""
+        shape = data.shape[-2:]
+        if min(shape) < _SMALLEST_EDGE or math.prod(shape) > _LARGEST_PLANE:
+            return None
+        n = data.shape[axes.index("Z")]
+        lags = sorted({1, 3, n // 8, n // 4, n // 2} - {0})
+        lags = [lag for lag in lags if lag < n]
+        starts = (0, n - 1 - max(lags))
+        wanted = {start + lag for start in starts for lag in (0, *lags)}
+        try:
+            planes = {i: _plane(data, axes, i) for i in sorted(wanted)}
+        except GeoSRError:
+            return None  # a damaged plane is reported when the volume is used
+        coarse = [_correlation(planes[s], planes[s + 1]) for s in starts]
+        details = {i: _detail(plane) for i, plane in planes.items()}
+        found = {
+            lag: _mean([_correlation(details[s], details[s + lag]) for s in starts])
+            for lag in lags
+        }
+        neighbours = _mean(coarse)
+        if math.isnan(neighbours) or math.isnan(found[1]):
+            return None
+        within = _mean([_within(detail) for detail in details.values()])
+        in_plane = -math.log(min(max(within, _LEAST), _MOST)) / 2
+        for lag in reversed(lags):
+            far = found[lag]
+            if lag < 3 or not far >= _SAME_DETAIL:
+                continue
+            between = math.log(max(found[1] / far, 1.0)) / (lag - 1)
+            if between * _SLOWER <= in_plane:
+                return cls(neighbours, True, far, lag)
+        return cls(neighbours, False, math.nan, 0)
+
+
+def _plane(data: Any, axes: str, index: int) -> FloatArray:
+    """The middle of a plane, of the first time and channel."""
+    key: list[Any] = [index if letter == "Z" else 0 for letter in axes[:-2]]
+    for length in data.shape[-2:]:
+        edge = min(int(length), _EDGE)
+        first = (int(length) - edge) // 2
+        key.append(slice(first, first + edge))
+    plane = np.asarray(data[tuple(key)], dtype=np.float64)
+    return plane.reshape(plane.shape[-2:])
+
+
+def _detail(plane: FloatArray) -> FloatArray:
+    from scipy.ndimage import uniform_filter
+
+    smooth: FloatArray = uniform_filter(plane, _DETAIL)
+    return plane - smooth
+
+
+def _within(detail: FloatArray) -> float:
+    """Correlation with itself two pixels further, along both axes."""
+    return _mean(
+        [
+            _correlation(detail[2:], detail[:-2]),
+            _correlation(detail[:, 2:], detail[:, :-2]),
+        ]
+    )
+
+
+def _correlation(one: FloatArray, other: FloatArray) -> float:
+    """Correlation coefficient; NaN where a plane is constant or not finite."""
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return math.nan
+    one, other = one - one.mean(), other - other.mean()
+    power = float(np.sqrt((one * one).sum() * (other * other).sum()))
+    return float((one * other).sum()) / power if power > 0 else math.nan
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
