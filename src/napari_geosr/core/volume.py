@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.questions import VoxelSizeQuestion, answered, find_question
+from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
 from napari_geosr.core.units import MILLIMETRES, PIXEL, require_unit
 
 AXES = "TCZYX"
@@ -274,14 +274,14 @@ class Volume:
             o / old * new
             for o, old, new in zip(self.origin, self.voxel_size, sizes, strict=False)
         )
-        asked = find_question(self.metadata, VoxelSizeQuestion)
+        asked = voxel_size_question(self.metadata)
         if unit is None and asked is not None and asked.may_be_right:
             unit = asked.unit  # only the numbers were wrong
         return self.replace(
             voxel_size=sizes,
             unit=unit or self.unit,
             origin=origin,
-            metadata=answered(self.metadata, VoxelSizeQuestion),
+            metadata=with_voxel_size_question(self.metadata, None),
         )
 
 

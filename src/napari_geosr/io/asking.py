@@ -1,4 +1,4 @@
-"""What readers ask about: implausible voxel sizes, planes that look like frames."""
+"""What readers note for a person to answer: implausible voxel sizes, unnamed axes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari_geosr.core.questions import (
+    UNNAMED_AXIS,
+    UnnamedAxis,
     VoxelSizeQuestion,
-    add_question,
     reasons_against,
+    with_voxel_size_question,
 )
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.time_series import time_series_question
 
 
 def ask_voxel_size(
@@ -45,26 +46,29 @@ def ask_voxel_size(
         voxel_size=(1.0,) * len(volume.voxel_size),
         unit=PIXEL,
         origin=tuple(place / edge for place, edge in places),
-        metadata=add_question(volume.metadata, question),
+        metadata=with_voxel_size_question(volume.metadata, question),
     )
 
 
-def ask_axes(volume: Volume, stored: str, *, interval: float | None = None) -> Volume:
-    """Put a question into `volume` if its slices look like frames.
+def unnamed_axis(
+    volume: Volume, stored: str, *, interval: float | None = None
+) -> Volume:
+    """Note that the file does not name the Z axis of `volume`, if it has one.
+
+    Whether its slices are frames is looked at when it is used: opening reads no voxel.
 
     Parameters
     ----------
     volume : Volume
-        With a Z axis that its file does not name.
     stored : str
         Its axes in the order of the file.
     interval : float, optional
         Seconds between frames, where the file gives them.
     """
-    question = time_series_question(volume.data, volume.axes, stored, interval=interval)
-    if question is None:
+    if "Z" not in volume.axes or "T" in volume.axes:
         return volume
-    return volume.replace(metadata=add_question(volume.metadata, question))
+    note = UnnamedAxis(stored, interval)
+    return volume.replace(metadata={**volume.metadata, UNNAMED_AXIS: note})
 
 
 def stored_letters(order: Sequence[int | None], final: str) -> str:

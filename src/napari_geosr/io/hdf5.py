@@ -14,7 +14,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import arrangement, finish
-from napari_geosr.io.asking import ask_axes, ask_voxel_size, stored_letters
+from napari_geosr.io.asking import ask_voxel_size, stored_letters, unnamed_axis
 from napari_geosr.io.hdf5_items import (
     MAX_DEPTH,
     Dataset,
@@ -78,7 +78,7 @@ def _volume(found: Any, name: str, path: Path, axes: str | None) -> Volume:
     volume = ask_voxel_size(volume)
     if axes is not None:
         return volume
-    return ask_axes(volume, stored_letters(order, final))
+    return unnamed_axis(volume, stored_letters(order, final))
 
 
 def _check(found: Any, name: str, path: Path) -> None:

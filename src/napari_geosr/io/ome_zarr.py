@@ -13,7 +13,7 @@ from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import ngff
 from napari_geosr.io.arrangement import arrangement, finish, restore_singletons
-from napari_geosr.io.asking import ask_axes, ask_voxel_size, stored_letters
+from napari_geosr.io.asking import ask_voxel_size, stored_letters, unnamed_axis
 from napari_geosr.io.lazy import decoding
 from napari_geosr.io.stamp import KEY, Stamp, from_dict
 from napari_geosr.io.suffixes import stem_of
@@ -157,7 +157,7 @@ def _volume(
     volume = ask_voxel_size(volume, trusted=stamp is not None)
     if letters or axes is not None:
         return volume
-    return ask_axes(volume, stored_letters(order, final))
+    return unnamed_axis(volume, stored_letters(order, final))
 
 
 class _Source:

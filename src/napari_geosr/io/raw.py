@@ -12,7 +12,7 @@ import numpy as np
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import arrangement, finish
-from napari_geosr.io.asking import ask_axes
+from napari_geosr.io.asking import unnamed_axis
 from napari_geosr.io.mapping import map_file
 from napari_geosr.io.suffixes import stem_of
 
@@ -80,4 +80,4 @@ def read_raw(
         source=path,
         metadata={"format": "raw"},
     )
-    return volume if axes is not None else ask_axes(volume, final)
+    return volume if axes is not None else unnamed_axis(volume, final)

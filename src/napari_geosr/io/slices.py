@@ -11,15 +11,11 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.questions import (
-    VoxelSizeQuestion,
-    add_question,
-    find_question,
-)
+from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import finish
-from napari_geosr.io.asking import ask_axes
+from napari_geosr.io.asking import unnamed_axis
 from napari_geosr.io.suffixes import PICTURE, TIFF, suffix_of
 
 #: Headers checked when a folder is opened; of more slices, an even sample.
@@ -111,11 +107,11 @@ def read_slices(
     metadata: dict[str, Any] = {"format": f"{len(ordered)} slices"}
     if notes:
         metadata["notes"] = tuple(notes)
-    asked = find_question(first.metadata, VoxelSizeQuestion)
+    asked = voxel_size_question(first.metadata)
     if asked is not None:
         edges = (asked.voxel_size[-1], *asked.voxel_size) if letter == "Z" else None
         asked = replace(asked, voxel_size=edges or asked.voxel_size)
-        metadata = add_question(metadata, asked)
+        metadata = with_voxel_size_question(metadata, asked)
     volume = Volume(
         data=finish(stack, order, (1, *first.shape), folder, final),
         axes=final,
@@ -126,7 +122,7 @@ def read_slices(
         source=folder,
         metadata=metadata,
     )
-    return volume if axes else ask_axes(volume, letters)
+    return volume if axes else unnamed_axis(volume, letters)
 
 
 def _geometry(

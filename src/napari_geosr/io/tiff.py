@@ -21,10 +21,10 @@ from napari_geosr.io.arrangement import (
     finish,
 )
 from napari_geosr.io.asking import (
-    ask_axes,
     ask_voxel_size,
     frame_interval,
     stored_letters,
+    unnamed_axis,
 )
 from napari_geosr.io.lazy import Source, decoding
 from napari_geosr.io.mapping import map_file
@@ -210,7 +210,7 @@ def _volume(tif: Any, series: Any, path: Path, axes: str | None) -> Volume:
     if axes is not None or space.stamp is not None or _names_depth(tif, series):
         return volume
     interval = frame_interval(tif.imagej_metadata or {}) if tif.is_imagej else None
-    return ask_axes(volume, stored_letters(order, final), interval=interval)
+    return unnamed_axis(volume, stored_letters(order, final), interval=interval)
 
 
 def _names_depth(tif: Any, series: Any) -> bool:

@@ -1,17 +1,17 @@
 """What a file leaves in doubt and a person has to answer: voxel size, depth or time.
 
-Readers put questions into a volume's metadata; operations and docks ask them.
+Readers note it in a volume's metadata; operations, commands and docks ask.
 """
 
-from napari_geosr.core.questions.axes import TimeSeriesQuestion
+from napari_geosr.core.questions.axes import (
+    UNNAMED_AXIS,
+    TimeSeriesQuestion,
+    UnnamedAxis,
+)
 from napari_geosr.core.questions.record import (
-    QUESTIONS,
-    Question,
-    add_question,
-    answered,
-    find_question,
-    questions_of,
-    sentences,
+    VOXEL_SIZE_QUESTION,
+    voxel_size_question,
+    with_voxel_size_question,
 )
 from napari_geosr.core.questions.voxel_size import (
     VoxelSizeQuestion,
@@ -19,14 +19,12 @@ from napari_geosr.core.questions.voxel_size import (
 )
 
 __all__ = [
-    "QUESTIONS",
-    "Question",
+    "UNNAMED_AXIS",
+    "VOXEL_SIZE_QUESTION",
     "TimeSeriesQuestion",
+    "UnnamedAxis",
     "VoxelSizeQuestion",
-    "add_question",
-    "answered",
-    "find_question",
-    "questions_of",
     "reasons_against",
-    "sentences",
+    "voxel_size_question",
+    "with_voxel_size_question",
 ]

@@ -4,6 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: Key in the metadata of volumes.
+UNNAMED_AXIS = "unnamed_axis"
+
+
+@dataclass(frozen=True)
+class UnnamedAxis:
+    """An axis that was taken as Z although the file does not name it.
+
+    Attributes
+    ----------
+    stored : str
+        The axes in the order of the file, ``"ZYX"`` for a stack of pages.
+    interval : float or None
+        Seconds between planes, where the file gives them.
+    """
+
+    stored: str
+    interval: float | None = None
+
 
 @dataclass(frozen=True)
 class TimeSeriesQuestion:

@@ -14,7 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.core.questions import TimeSeriesQuestion
+from napari_geosr.core.questions import (
+    UNNAMED_AXIS,
+    TimeSeriesQuestion,
+    UnnamedAxis,
+)
+from napari_geosr.core.volume import Volume
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -39,29 +44,25 @@ _MANY, _LONG = 100, 2.0
 _VERY_MANY, _DEEP, _TOO_DEEP, _ALIKE = 200, 4.0, 16.0, 0.5
 
 
-def time_series_question(
-    data: Any, axes: str, stored: str, *, interval: float | None = None
-) -> TimeSeriesQuestion | None:
+def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
     """Ask whether the slices of a stack are frames, if they look like it.
 
     Parameters
     ----------
-    data : ArrayLike
-        With `axes`; about a dozen planes are read, of the first time and channel.
-    axes : str
-        Out of ``"TCZYX"``, with Z where the file does not name the axis.
-    stored : str
-        The same letters in the order of the file.
-    interval : float, optional
-        Seconds between frames, where the file gives them.
+    volume : Volume
+        Where its metadata say that its file does not name the axis taken as Z, about a
+        dozen planes are read; else nothing is asked.
 
     Returns
     -------
     TimeSeriesQuestion or None
         None for a stack that looks like a volume, and where nothing can be told.
     """
-    if "Z" not in axes or "T" in axes:
+    unnamed = volume.metadata.get(UNNAMED_AXIS)
+    axes, data = volume.axes, volume.data
+    if not isinstance(unnamed, UnnamedAxis) or "Z" not in axes or "T" in axes:
         return None
+    interval = unnamed.interval
     n = int(data.shape[axes.index("Z")])
     height, width = (int(edge) for edge in data.shape[-2:])
     longest = max(height, width)
@@ -83,7 +84,9 @@ def time_series_question(
         reasons.append(f"there are {n} of only {height} × {width} pixels")
     if not reasons:
         return None
-    return TimeSeriesQuestion(n, stored.replace("Z", "T"), tuple(reasons), certain)
+    return TimeSeriesQuestion(
+        n, unnamed.stored.replace("Z", "T"), tuple(reasons), certain
+    )
 
 
 class _Likeness:
