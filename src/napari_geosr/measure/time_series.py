@@ -8,6 +8,8 @@ frame to frame, whereas within a frame it is gone after a few pixels.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,11 +39,14 @@ _SAME_DETAIL = 0.3
 _SLOWER = 20.0
 #: Correlations within a plane outside of these are taken as these.
 _LEAST, _MOST = 0.05, 0.99
-#: With detail that stays: as many planes, and as many times the longest edge.
+#: With detail that stays over an eighth of them: as many planes, and as many times the
+#: longest edge, are frames.
 _MANY, _LONG = 100, 2.0
 #: Without: scans are hardly ever as deep. Above the first, ask; above the second, the
 #: planes are frames if neighbours are alike.
 _VERY_MANY, _DEEP, _TOO_DEEP, _ALIKE = 200, 4.0, 16.0, 0.5
+#: Structures that change between planes as within one, to so much, are a volume's.
+_EVEN, _NEAR = 0.12, (1, 3)
 
 
 def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
@@ -73,12 +78,14 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
         reasons.append(f"the file gives {interval:g} s between them")
     likeness = _Likeness.of(data, axes) if n >= _FEWEST_PLANES else None
     if likeness is not None and likeness.stays:
-        certain = certain or (n >= _MANY and n >= _LONG * longest)
+        is_long = n >= _MANY and n >= _LONG * longest and 8 * likeness.lag >= n
+        certain = certain or is_long
         reasons.append(
             f"fine detail stays in its place, with a correlation of "
             f"{likeness.far:.2f} over {likeness.lag} planes"
         )
-    if n >= _VERY_MANY and n >= _DEEP * longest:
+    is_even = likeness is not None and likeness.even
+    if n >= _VERY_MANY and n >= _DEEP * longest and not is_even:
         alike = likeness is not None and likeness.neighbours >= _ALIKE
         certain = certain or (alike and n >= _TOO_DEEP * longest)
         reasons.append(f"there are {n} of only {height} × {width} pixels")
@@ -89,6 +96,7 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
     )
 
 
+@dataclass(frozen=True)
 class _Likeness:
     """How alike planes are.
 
@@ -96,15 +104,22 @@ class _Likeness:
     ----------
     neighbours : float
         Correlation of neighbouring planes, coarse structure included.
-    stays : bool
-        Whether fine detail changes far slower between planes than within one.
+    even : bool
+        Whether planes change over a few planes as they do over a few pixels.
     far, lag : float, int
-        Correlation of fine detail over the largest number of planes where it stays.
+        Correlation of fine detail over the largest number of planes where it stays in
+        its place: where it changes far slower than within a plane. NaN and 0: nowhere.
     """
 
-    def __init__(self, neighbours: float, stays: bool, far: float, lag: int) -> None:
-        self.neighbours, self.stays = neighbours, stays
-        self.far, self.lag = far, lag
+    neighbours: float
+    even: bool
+    far: float = math.nan
+    lag: int = 0
+
+    @property
+    def stays(self) -> bool:
+        """Whether fine detail stays in its place."""
+        return self.lag > 0
 
     @classmethod
     def of(cls, data: Any, axes: str) -> _Likeness | None:
@@ -121,25 +136,23 @@ class _Likeness:
             planes = {i: _plane(data, axes, i) for i in sorted(wanted)}
         except GeoSRError:
             return None  # a damaged plane is reported when the volume is used
-        coarse = [_correlation(planes[s], planes[s + 1]) for s in starts]
         details = {i: _detail(plane) for i, plane in planes.items()}
-        found = {
-            lag: _mean([_correlation(details[s], details[s + lag]) for s in starts])
-            for lag in lags
-        }
-        neighbours = _mean(coarse)
-        if math.isnan(neighbours) or math.isnan(found[1]):
+        found = _between(details, starts, lags)
+        coarse = _between(planes, starts, [k for k in _NEAR if k < n])
+        if math.isnan(coarse[1]) or math.isnan(found[1]):
             return None
-        within = _mean([_within(detail) for detail in details.values()])
-        in_plane = -math.log(min(max(within, _LEAST), _MOST)) / 2
+        some = list(planes.values())
+        even = all(abs(c - _within(some, k)) <= _EVEN for k, c in coarse.items())
+        decay = _within(list(details.values()), 2)
+        in_plane = -math.log(min(max(decay, _LEAST), _MOST)) / 2
         for lag in reversed(lags):
             far = found[lag]
             if lag < 3 or not far >= _SAME_DETAIL:
                 continue
             between = math.log(max(found[1] / far, 1.0)) / (lag - 1)
             if between * _SLOWER <= in_plane:
-                return cls(neighbours, True, far, lag)
-        return cls(neighbours, False, math.nan, 0)
+                return cls(coarse[1], even, far, lag)
+        return cls(coarse[1], even)
 
 
 def _plane(data: Any, axes: str, index: int) -> FloatArray:
@@ -160,14 +173,21 @@ def _detail(plane: FloatArray) -> FloatArray:
     return plane - smooth
 
 
-def _within(detail: FloatArray) -> float:
-    """Correlation with itself two pixels further, along both axes."""
-    return _mean(
-        [
-            _correlation(detail[2:], detail[:-2]),
-            _correlation(detail[:, 2:], detail[:, :-2]),
-        ]
-    )
+def _between(
+    planes: Mapping[int, FloatArray], starts: Sequence[int], lags: Sequence[int]
+) -> dict[int, float]:
+    """Mean correlation of planes that lie so far apart, by their distance."""
+    return {
+        lag: _mean([_correlation(planes[s], planes[s + lag]) for s in starts])
+        for lag in lags
+    }
+
+
+def _within(planes: Sequence[FloatArray], step: int) -> float:
+    """Mean correlation of planes with themselves `step` pixels further."""
+    down = [_correlation(plane[step:], plane[:-step]) for plane in planes]
+    across = [_correlation(plane[:, step:], plane[:, :-step]) for plane in planes]
+    return _mean([*down, *across])
 
 
 def _correlation(one: FloatArray, other: FloatArray) -> float:
