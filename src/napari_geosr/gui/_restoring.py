@@ -35,6 +35,7 @@ from napari_geosr.gui._preview import (
     Region,
     region_on_screen,
 )
+from napari_geosr.gui._questions.record import is_answered
 from napari_geosr.gui._refresh import Refresher
 from napari_geosr.gui._restore_ready import Ready, named, preview_edge, ready_steps
 from napari_geosr.gui._spread_layer import SpreadLayer, with_highest
@@ -266,6 +267,7 @@ class Restoring(QObject):
             id(layer),
             contents_key(layer),
             (place.axes, place.voxel_size, place.origin, place.unit),
+            is_answered(layer),
             tuple(chosen_position(layer, self._viewer).items()),
             self._config,
         )

@@ -4,6 +4,7 @@ Readers note it in a volume's metadata; operations, commands and docks ask.
 """
 
 from napari_geosr.core.questions.axes import (
+    AXES_GIVEN,
     UNNAMED_AXIS,
     TimeSeriesQuestion,
     UnnamedAxis,
@@ -19,6 +20,7 @@ from napari_geosr.core.questions.voxel_size import (
 )
 
 __all__ = [
+    "AXES_GIVEN",
     "UNNAMED_AXIS",
     "VOXEL_SIZE_QUESTION",
     "TimeSeriesQuestion",

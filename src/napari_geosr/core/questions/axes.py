@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 #: Key in the metadata of volumes.
 UNNAMED_AXIS = "unnamed_axis"
+#: Key in the metadata of volumes: axes that a person gave, in the order of the file.
+AXES_GIVEN = "axes_given"
 
 
 @dataclass(frozen=True)
