@@ -12,8 +12,14 @@ from napari_geosr.cli.options import AS_FLAGS, InputPath, Json
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.projections import Projections
+from napari_geosr.core.questions import (
+    UNNAMED_AXIS,
+    VOXEL_SIZE_QUESTION,
+    voxel_size_question,
+)
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import InputConfig
+from napari_geosr.operations.questions import open_questions
 
 
 def info(
@@ -82,7 +88,7 @@ def _describe_projections(scan: Projections) -> dict[str, object]:
         "detector_distance": scan.detector_distance,
         "line_integrals": scan.is_line_integrals,
         "provenance": [dict(entry) for entry in scan.provenance],
-        "metadata": {key: _plain(value) for key, value in scan.metadata.items()},
+        "metadata": {key: _plain(value) for key, value in _facts(scan)},
     }
 
 
@@ -137,7 +143,8 @@ def _describe(volume: Volume) -> dict[str, object]:
         "unit": volume.unit,
         "origin": list(volume.origin),
         "provenance": [dict(entry) for entry in volume.provenance],
-        "metadata": {key: _plain(value) for key, value in volume.metadata.items()},
+        "metadata": {key: _plain(value) for key, value in _facts(volume)},
+        "questions": open_questions(volume),
     }
 
 
@@ -150,6 +157,8 @@ def _lines(volume: Volume) -> list[tuple[str, str]]:
     axes = ", ".join(volume.spatial_axes)
     if volume.has_physical_size:
         voxel = f"{size} {volume.unit} ({axes})"
+    elif voxel_size_question(volume.metadata) is not None:
+        voxel = "unknown; give --voxel-size and --unit"
     else:
         voxel = f"unknown (numbers in the file: {size}); give --voxel-size and --unit"
     shape = " × ".join(map(str, volume.shape))
@@ -159,13 +168,20 @@ def _lines(volume: Volume) -> list[tuple[str, str]]:
         ("voxel size", voxel),
         ("origin", ", ".join(f"{v:.6g}" for v in volume.origin) + f" {volume.unit}"),
     ]
-    return rows + _remarks(volume)
+    asked = [("question", question) for question in open_questions(volume)]
+    return rows + asked + _remarks(volume)
+
+
+def _facts(data: Volume | Projections) -> list[tuple[str, object]]:
+    """The metadata, without what is asked of a person."""
+    asked = (UNNAMED_AXIS, VOXEL_SIZE_QUESTION)
+    return [(key, value) for key, value in data.metadata.items() if key not in asked]
 
 
 def _remarks(data: Volume | Projections) -> list[tuple[str, str]]:
     """What else the file said, and what made it."""
     rows = []
-    for key, value in data.metadata.items():
+    for key, value in _facts(data):
         several = value if isinstance(value, list | tuple) else [value]
         rows += [(str(key), str(one)) for one in several]
     for entry in data.provenance:

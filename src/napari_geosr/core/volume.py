@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
 from napari_geosr.core.units import MILLIMETRES, PIXEL, require_unit
 
 AXES = "TCZYX"
@@ -284,7 +285,7 @@ class Volume:
         """Return the volume with the voxel size and unit that a person gave.
 
         `voxel_size` may be one number for all axes. The origin is kept in voxels, i.e.
-        it moves with the voxel size.
+        it moves with the voxel size. A question about the voxel size is answered by it.
         """
         if voxel_size is None and unit is None:
             return self
@@ -300,7 +301,15 @@ class Volume:
             o / old * new
             for o, old, new in zip(self.origin, self.voxel_size, sizes, strict=False)
         )
-        return self.replace(voxel_size=sizes, unit=unit or self.unit, origin=origin)
+        asked = voxel_size_question(self.metadata)
+        if unit is None and asked is not None and asked.may_be_right:
+            unit = asked.unit  # only the numbers were wrong
+        return self.replace(
+            voxel_size=sizes,
+            unit=unit or self.unit,
+            origin=origin,
+            metadata=with_voxel_size_question(self.metadata, None),
+        )
 
 
 def _sliceable(data: Any) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_geosr.core.questions import VoxelSizeQuestion, voxel_size_question
 from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
 from napari_geosr.gui._layers import METADATA, finest, spatial_ndim
 
@@ -20,10 +21,11 @@ _OURS = "napari-geosr"
 
 @dataclass(frozen=True)
 class Said:
-    """The voxel size along the layer's spatial axes, in a physical unit."""
+    """The voxel size along the layer's spatial axes, or a question about it."""
 
     voxel_size: tuple[float, ...]
     unit: str
+    question: VoxelSizeQuestion | None = None
 
     def __str__(self) -> str:
         return " × ".join(f"{size:.4g}" for size in self.voxel_size) + f" {self.unit}"
@@ -60,6 +62,8 @@ def question_to_file(
         said = None
         if same and volume.has_physical_size:
             said = Said(volume.voxel_size, volume.unit)
+        elif same and (asked := voxel_size_question(volume.metadata)) is not None:
+            said = Said(asked.voxel_size, asked.unit, asked)
         yield ResultReady(result=said)
 
     return steps

@@ -13,6 +13,7 @@ from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui._place import place_of_layer
 from napari_geosr.gui._position import plane_on_screen
+from napari_geosr.gui._questions.record import doubts_of
 from napari_geosr.operations.deviation import is_deviation
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def volume_from_layer(
         name=layer.name,
         provenance=tuple(record.get("provenance", ())),
         source=_source_file(layer, record),
-        metadata=_dataset(record),
+        metadata=_dataset(record)
+        | doubts_of(layer, place, layer.metadata.get(METADATA)),
     )
     if whole or place.axes in ("YX", "ZYX"):
         return volume

@@ -26,6 +26,7 @@ from napari_geosr.gui._form import ConfigForm
 from napari_geosr.gui._histogram import Bars, ThresholdView
 from napari_geosr.gui._layer_combo import LayerCombo
 from napari_geosr.gui._layers import holds_deviations, is_helper, provenance_of
+from napari_geosr.gui._questions.frames import FramesRow
 from napari_geosr.gui._voxel_size import VoxelSizeRow
 from napari_geosr.operations.deviation import belongs_to
 from napari_geosr.operations.grey_levels import GreyLevels
@@ -101,6 +102,7 @@ class PorositySettings(QWidget):
         self._volume: Volume | None = None
         self.image = LayerCombo(viewer, is_image)
         self.voxel_size = VoxelSizeRow(viewer)
+        self.frames = FramesRow()
         self.method = QComboBox()
         self.method.addItems(list(METHODS))
         self.value = QDoubleSpinBox()
@@ -224,6 +226,7 @@ class PorositySettings(QWidget):
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addLayout(top)
         layout.insertWidget(1, self.voxel_size)
+        layout.insertWidget(2, self.frames)
         layout.addWidget(self.histogram)
         layout.addWidget(self.preview)
         layout.addWidget(self.form)

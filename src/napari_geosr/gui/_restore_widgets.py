@@ -24,6 +24,7 @@ from napari_geosr.gui._layer_combo import LayerCombo
 from napari_geosr.gui._layers import holds_deviations, is_helper
 from napari_geosr.gui._model_box import ModelBox
 from napari_geosr.gui._notify import MessageRow
+from napari_geosr.gui._questions.frames import FramesRow
 from napari_geosr.gui._saving import SaveButton
 from napari_geosr.gui._scrolling import fill_with_scrolling
 from napari_geosr.gui._section import Section
@@ -65,6 +66,7 @@ class RestoreWidgets(QWidget):
         self.extent = SeriesChoice()
         self.uncertainty = UncertaintyBox()
         self.voxel_size = VoxelSizeRow(viewer)
+        self.frames = FramesRow()
         self.verdict = MessageRow(shortcut="Alt+Shift+V")
         self.message = MessageRow()
         self.estimate = QLabel("Estimate: –")
@@ -151,6 +153,7 @@ class RestoreWidgets(QWidget):
         for widget in (
             self.model_box.summary,
             self.voxel_size,
+            self.frames,
             self.verdict,
             self.estimate,
         ):

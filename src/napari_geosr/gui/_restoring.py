@@ -36,6 +36,7 @@ from napari_geosr.gui._preview import (
     Region,
     region_on_screen,
 )
+from napari_geosr.gui._questions.record import is_answered
 from napari_geosr.gui._refresh import Refresher
 from napari_geosr.gui._restore_ready import (
     Ready,
@@ -280,6 +281,7 @@ class Restoring(QObject):
             id(layer),
             contents_key(layer),
             (place.axes, place.voxel_size, place.origin, place.unit),
+            is_answered(layer),
             self._wants_all or tuple(chosen_position(layer, self._viewer).items()),
             self._config,
         )

@@ -17,9 +17,15 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr.core.questions import VoxelSizeQuestion, voxel_size_question
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.gui._file_says import Said, question_to_file
-from napari_geosr.gui._layers import has_physical_size, set_voxel_size, spatial_ndim
+from napari_geosr.gui._layers import (
+    METADATA,
+    has_physical_size,
+    set_voxel_size,
+    spatial_ndim,
+)
 from napari_geosr.gui._notify import sentence
 from napari_geosr.gui._place import place_of_layer
 from napari_geosr.gui._position import index_on_screen, position_of
@@ -120,7 +126,10 @@ class VoxelSizeRow(QWidget):
         self.edges[0].setVisible(self._n == 3)
         axes = "Z, Y, X" if self._n == 3 else "Y, X"
         sizes = place_of_layer(layer).voxel_size
-        if any(size != 1 for size in sizes):
+        asked = voxel_size_question(layer.metadata.get(METADATA, {}).get("info", {}))
+        if asked is not None and len(asked.voxel_size) == self._n:
+            self._ask_again(asked, axes)
+        elif any(size != 1 for size in sizes):
             # The file gave numbers but no unit: only that is asked for.
             self._say(f"Unit of the voxel size unknown. Edges {axes}:")
             for edge, size in zip(self.edges[-self._n :], sizes, strict=True):
@@ -131,6 +140,26 @@ class VoxelSizeRow(QWidget):
             self._say(f"Voxel size unknown. Edges {axes}:")
             self._ask_file(layer)
         self.setVisible(True)
+
+    def _ask_again(self, asked: VoxelSizeQuestion, axes: str) -> None:
+        """Ask for a size in place of one that is implausible, or to confirm it."""
+        text = f"The file says {asked.found}, which is implausible: {asked.why}."
+        tool_tip = "Until a size is given, the voxel size is treated as unknown."
+        if asked.may_be_right:
+            self._fill(asked.voxel_size, asked.unit)
+            self._say(f"{text} Correct it, or click Set to use it:", tool_tip)
+        else:
+            self._say(f"{text} Edges {axes}:", tool_tip)
+
+    def _fill(self, sizes: tuple[float, ...], unit: str) -> None:
+        """Type a size, for a person to take by one click."""
+        for edge, size in zip(self.edges[-self._n :], sizes, strict=True):
+            edge.setText(f"{size:.9g}")
+        if self.unit.findText(unit) < 0:
+            self.unit.addItem(unit)
+        self.unit.setCurrentText(unit)
+        self._touched.update(range(3))
+        self.button.setEnabled(True)
 
     def _say(
         self, text: str, tool_tip: str = "The file does not say how large a voxel is."
@@ -161,13 +190,10 @@ class VoxelSizeRow(QWidget):
         """Fill in what the file says, unless the person was quicker."""
         if said is None or any(edge.text() for edge in self.edges):
             return
-        for edge, size in zip(self.edges[-self._n :], said.voxel_size, strict=True):
-            edge.setText(f"{size:.9g}")
-        if self.unit.findText(said.unit) < 0:
-            self.unit.addItem(said.unit)
-        self.unit.setCurrentText(said.unit)
-        self._touched.update(range(3))
-        self.button.setEnabled(True)
+        if said.question is not None:
+            self._ask_again(said.question, "Z, Y, X" if self._n == 3 else "Y, X")
+            return
+        self._fill(said.voxel_size, said.unit)
         self._say(
             f"The file says {said}. Click Set to use it:",
             "The reader that opened the file left its voxel size out.",

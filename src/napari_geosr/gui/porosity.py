@@ -66,6 +66,7 @@ class PorosityDock(PorosityWidgets):
         settings.sample.layerChanged.connect(self._on_sample)
         settings.thresholdChanged.connect(self._update_preview)
         settings.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
+        settings.frames.answered.connect(lambda _layer: self._on_source())
         self.tabs.currentChanged.connect(lambda _: self._update_preview())
         self.levels.levelsRead.connect(self._on_levels)
         self.levels.outdated.connect(self._on_outdated)
@@ -104,7 +105,8 @@ class PorosityDock(PorosityWidgets):
         self.settings.choose_deviation()
         self.levels.set_layer(layer)
         volume = self._volume(layer)
-        self.settings.voxel_size.set_layer(None if volume is None else layer)
+        for row in (self.settings.voxel_size, self.settings.frames):
+            row.set_layer(None if volume is None else layer)
         self.measure_button.setEnabled(volume is not None and not self.is_running)
         self._read_levels(volume)
 

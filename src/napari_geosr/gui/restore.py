@@ -65,6 +65,7 @@ class RestoreDock(RestoreWidgets):
         self.model_box.failed.connect(self._on_failed)
         self.form.changed.connect(self._on_settings)
         self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
+        self.frames.answered.connect(lambda _layer: self._on_layer_chosen())
         self.preview_button.toggled.connect(self._restoring.set_preview)
         self.run_button.clicked.connect(self._on_run)
         self.cancel_button.clicked.connect(self._on_cancel)
@@ -149,12 +150,14 @@ class RestoreDock(RestoreWidgets):
         layer = self.layer_combo.layer()
         self.message.clear()
         self.voxel_size.set_layer(None)
+        self.frames.set_layer(None)
         if layer is None:
             self.model_box.set_volume(None)
         else:
             try:
                 self.model_box.set_volume(volume_from_layer(layer, self._viewer))
                 self.voxel_size.set_layer(layer)
+                self.frames.set_layer(layer)
             except GeoSRError as error:
                 self.message.show_error(error)
                 layer = None

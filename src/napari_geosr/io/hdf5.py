@@ -14,6 +14,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import arrangement, finish
+from napari_geosr.io.asking import ask_voxel_size, stored_letters, unnamed_axis
 from napari_geosr.io.hdf5_items import (
     MAX_DEPTH,
     Dataset,
@@ -64,7 +65,7 @@ def _volume(found: Any, name: str, path: Path, axes: str | None) -> Volume:
     metadata: dict[str, Any] = {"format": "HDF5", "dataset": name}
     if notes:
         metadata["notes"] = tuple(notes)
-    return Volume(
+    volume = Volume(
         data=finish(Dataset(path, name, found), order, chunks, path, final),
         axes=final,
         voxel_size=size,
@@ -74,6 +75,10 @@ def _volume(found: Any, name: str, path: Path, axes: str | None) -> Volume:
         source=path,
         metadata=metadata,
     )
+    volume = ask_voxel_size(volume)
+    if axes is not None:
+        return volume
+    return unnamed_axis(volume, stored_letters(order, final))
 
 
 def _check(found: Any, name: str, path: Path) -> None:

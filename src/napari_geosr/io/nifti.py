@@ -12,6 +12,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import EAGER_BYTES, finish
+from napari_geosr.io.asking import ask_voxel_size
 from napari_geosr.io.lazy import decoding
 from napari_geosr.io.suffixes import stem_of
 
@@ -60,7 +61,7 @@ def read_nifti(path: Path) -> Volume:
     spatial = [a for a in kept if a in "ZYX"]
     unit = parse_unit(header.get_xyzt_units()[0]) or PIXEL
     origin, notes = _origin(image.affine, "XYZ")
-    return Volume(
+    volume = Volume(
         data=finish(data, order, chunks, path, final),
         axes=final,
         voxel_size=tuple(float(header.get_zooms()[axes.index(a)]) for a in spatial),
@@ -70,6 +71,7 @@ def read_nifti(path: Path) -> Volume:
         source=path,
         metadata={"format": "NIfTI", **({"notes": notes} if notes else {})},
     )
+    return ask_voxel_size(volume)
 
 
 def _origin(affine: Any, axes: str) -> tuple[dict[str, float], tuple[str, ...]]:

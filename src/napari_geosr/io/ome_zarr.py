@@ -18,6 +18,7 @@ from napari_geosr.io.arrangement import (
     finish,
     restore_singletons,
 )
+from napari_geosr.io.asking import ask_voxel_size, stored_letters, unnamed_axis
 from napari_geosr.io.lazy import decoding
 from napari_geosr.io.stamp import KEY, Stamp, from_dict
 from napari_geosr.io.suffixes import stem_of
@@ -152,7 +153,7 @@ def _volume(
     metadata |= channel_names(own or names, final, final_shape)
     if notes:
         metadata["notes"] = tuple(notes)
-    return Volume(
+    volume = Volume(
         data=finish(_Source(array), order, tuple(array.chunks), path, final),
         axes=final,
         voxel_size=tuple(size.get(a, 1.0) for a in spatial),
@@ -163,6 +164,10 @@ def _volume(
         source=path,
         metadata=metadata,
     )
+    volume = ask_voxel_size(volume, trusted=stamp is not None)
+    if letters or axes is not None:
+        return volume
+    return unnamed_axis(volume, stored_letters(order, final))
 
 
 class _Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,11 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.projections import Projections
+from napari_geosr.core.questions import (
+    VoxelSizeQuestion,
+    voxel_size_question,
+    with_voxel_size_question,
+)
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import read
 from napari_geosr.io.angles import GivenAngles
@@ -69,6 +75,9 @@ def read_images(
     data = _as_sinogram(views, path) if is_sinogram else views.data
     notes = list(views.metadata.get("notes", ()))
     notes = [n for n in notes if "slices (Z)" not in n and "their distance" not in n]
+    asked = _asked(views)
+    if asked is not None:  # it says so too, and what to do
+        notes = [n for n in notes if "dots per inch" not in n]
     remarks = tuple(
         f"{stack.shape[0]} of the files are {word[:-1]} fields."
         for word, stack in beside.items()
@@ -87,8 +96,19 @@ def read_images(
             "format": "sinogram" if is_sinogram else str(views.metadata.get("format")),
             **({"notes": tuple(notes)} if notes else {}),
             **({"remarks": remarks} if remarks else {}),  # those without a doubt
+            **with_voxel_size_question({}, asked),
         },
     )
+
+
+def _asked(views: Volume) -> VoxelSizeQuestion | None:
+    """The question about the pixel size; the stack of views has no slice distance."""
+    asked = voxel_size_question(views.metadata)
+    if asked is None:
+        return None
+    is_sinogram = views.axes == "YX"
+    size = asked.voxel_size[-1:] * 2 if is_sinogram else asked.voxel_size[-2:]
+    return replace(asked, voxel_size=size)
 
 
 def _as_sinogram(views: Volume, path: Path) -> Any:

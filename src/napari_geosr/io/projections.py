@@ -12,6 +12,12 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.projections import Projections
+from napari_geosr.core.questions import (
+    reasons_against,
+    voxel_size_question,
+    with_voxel_size_question,
+)
+from napari_geosr.core.units import PIXEL
 from napari_geosr.io.angles import GivenAngles, stored_in
 from napari_geosr.io.hdf5_items import opened
 from napari_geosr.io.lazy import decoding
@@ -170,6 +176,8 @@ def _with_words(
     if pixel_size is not None:
         changes["pixel_size"] = pixel_size
         changes["unit"] = unit or found.unit
+    else:
+        changes |= _asked_size(found)
     if centre is not None:
         changes["centre"] = centre
     if line_integrals is not None:
@@ -180,9 +188,41 @@ def _with_words(
             "Floats without flat and dark fields: they were taken as line integrals, "
             "-log(I / I0), not as intensities (--no-line-integrals)."
         )
-        notes = (*found.metadata.get("notes", ()), note)
-        changes["metadata"] = {**found.metadata, "notes": notes}
+        metadata = changes.get("metadata", found.metadata)
+        changes["metadata"] = {
+            **metadata,
+            "notes": (*metadata.get("notes", ()), note),
+        }
     return found.replace(**changes) if changes else found
+
+
+def _asked_size(found: Projections) -> dict[str, Any]:
+    """What changes where the file's pixel size is implausible: it counts as unknown.
+
+    Fan and cone beams keep it, as their distances are in the same unit; and what this
+    package wrote.
+    """
+    asked = voxel_size_question(found.metadata)
+    reasons, _ = reasons_against(found.pixel_size, found.unit)
+    if asked is not None:
+        text, why = asked.found, asked.why
+    elif reasons and "written_by" not in found.metadata:
+        size = " × ".join(f"{edge:.4g}" for edge in found.pixel_size)
+        text, why = f"{size} {found.unit}", "; ".join(reasons)
+    else:
+        return {}
+    drops = found.geometry == "parallel"
+    what = "it is treated as unknown" if drops else "the distances are in its unit"
+    note = (
+        f"The file gives a pixel size of {text}, which is implausible ({why}); {what}. "
+        "Give the pixel size (--pixel-size and --unit)."
+    )
+    metadata = with_voxel_size_question(found.metadata, None)
+    metadata["notes"] = (*metadata.get("notes", ()), note)
+    changes: dict[str, Any] = {"metadata": metadata}
+    if drops:
+        changes |= {"pixel_size": (1.0, 1.0), "unit": PIXEL}
+    return changes
 
 
 def _may_be_line_integrals(found: Projections) -> bool:

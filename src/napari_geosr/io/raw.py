@@ -12,6 +12,7 @@ import numpy as np
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import arrangement, finish
+from napari_geosr.io.asking import unnamed_axis
 from napari_geosr.io.mapping import map_file
 from napari_geosr.io.suffixes import stem_of
 
@@ -72,10 +73,11 @@ def read_raw(
     order, final = arrangement(lengths, axes or letters, axes or letters, path, [])
     mapped = map_file(path, stored, "r", offset, lengths)
     chunks = (1,) * (len(lengths) - 2) + lengths[-2:]
-    return Volume(
+    volume = Volume(
         data=finish(mapped, order, chunks, path, final),
         axes=final,
         name=stem_of(path),
         source=path,
         metadata={"format": "raw"},
     )
+    return volume if axes is not None else unnamed_axis(volume, final)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import finish
+from napari_geosr.io.asking import unnamed_axis
 from napari_geosr.io.suffixes import PICTURE, TIFF, suffix_of
 
 #: Headers checked when a folder is opened; of more slices, an even sample.
@@ -104,7 +107,12 @@ def read_slices(
     metadata: dict[str, Any] = {"format": f"{len(ordered)} slices"}
     if notes:
         metadata["notes"] = tuple(notes)
-    return Volume(
+    asked = voxel_size_question(first.metadata)
+    if asked is not None:
+        edges = (asked.voxel_size[-1], *asked.voxel_size) if letter == "Z" else None
+        asked = replace(asked, voxel_size=edges or asked.voxel_size)
+        metadata = with_voxel_size_question(metadata, asked)
+    volume = Volume(
         data=finish(stack, order, (1, *first.shape), folder, final),
         axes=final,
         voxel_size=size,
@@ -114,6 +122,7 @@ def read_slices(
         source=folder,
         metadata=metadata,
     )
+    return volume if axes else unnamed_axis(volume, letters)
 
 
 def _geometry(

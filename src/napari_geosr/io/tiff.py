@@ -21,6 +21,12 @@ from napari_geosr.io.arrangement import (
     channel_names,
     finish,
 )
+from napari_geosr.io.asking import (
+    ask_voxel_size,
+    frame_interval,
+    stored_letters,
+    unnamed_axis,
+)
 from napari_geosr.io.lazy import Source, decoding
 from napari_geosr.io.mapping import map_file
 from napari_geosr.io.stamp import Stamp, stored_axes
@@ -192,7 +198,7 @@ def _volume(tif: Any, series: Any, path: Path, axes: str | None) -> Volume:
     metadata |= channel_names(own or space.channels, final, tuple(data.shape))
     if space.notes or notes:
         metadata["notes"] = (*notes, *space.notes)
-    return Volume(
+    volume = Volume(
         data=data,
         axes=final,
         voxel_size=voxel_size,
@@ -202,6 +208,22 @@ def _volume(tif: Any, series: Any, path: Path, axes: str | None) -> Volume:
         provenance=space.stamp.provenance if space.stamp else (),
         source=path,
         metadata=metadata,
+    )
+    volume = ask_voxel_size(volume, further=space.doubts, trusted=space.is_ours)
+    if axes is not None or space.stamp is not None or _names_depth(tif, series):
+        return volume
+    interval = frame_interval(tif.imagej_metadata or {}) if tif.is_imagej else None
+    return unnamed_axis(volume, stored_letters(order, final), interval=interval)
+
+
+def _names_depth(tif: Any, series: Any) -> bool:
+    """Whether the file says that an axis is Z.
+
+    ImageJ calls the planes of any stack slices; only a slice distance says more.
+    """
+    is_named = "Z" in series.axes
+    return is_named and not (
+        tif.is_imagej and "spacing" not in (tif.imagej_metadata or {})
     )
 
 

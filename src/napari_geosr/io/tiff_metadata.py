@@ -1,4 +1,4 @@
-"""What a TIFF file says about physical space: ImageJ, OME, LSM, resolution tags."""
+"""What a TIFF file says about physical space: ImageJ, OME, LSM, microscopes, tags."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.io import stamp as stamps
 from napari_geosr.io.stamp import Stamp
+from napari_geosr.io.vendors import VendorPixel, vendor_pixel
 
 #: Dots per inch that programs write when they know nothing: screens, printers, fax.
 _COMMON_DPI = (
@@ -40,6 +41,8 @@ class PhysicalSpace:
         Our own block, exact figures included.
     channels : tuple of str
         Names of the channels; empty where the file has none.
+    doubts : tuple of str
+        Why the size is hardly right, beyond what its numbers say.
     """
 
     size: dict[str, float] = field(default_factory=dict)
@@ -48,6 +51,17 @@ class PhysicalSpace:
     notes: list[str] = field(default_factory=list)
     stamp: Stamp | None = None
     channels: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether our block holds the size: then a person or a reader settled it."""
+        stamp = self.stamp
+        if stamp is None or stamp.unit != self.unit:
+            return False
+        return all(
+            stamp.size_along(axis) == self.size.get(axis) for axis in stamp.spatial_axes
+        )
 
     def refine(self) -> None:
         """Take the exact figures of our block where the file's own agree with them.
@@ -235,6 +249,18 @@ def from_lsm(metadata: Mapping[str, Any]) -> PhysicalSpace:
     return space
 
 
+def from_vendor(found: VendorPixel, page: Any) -> PhysicalSpace:
+    """Pixel size that a microscope's own metadata hold."""
+    height, width, unit = found.in_unit()
+    note = f"The pixel size is that of the {found.origin} metadata."
+    return PhysicalSpace(
+        {"Y": height, "X": width},
+        unit=unit,
+        notes=[note],
+        doubts=found.doubts(int(page.imagewidth)),
+    )
+
+
 def from_resolution_tags(page: Any) -> PhysicalSpace:
     """Pixel size from baseline tags, unless they hold a screen's or printer's dpi.
 
@@ -258,7 +284,11 @@ def from_resolution_tags(page: Any) -> PhysicalSpace:
                 f"The file says {dpi:g} dots per inch, as programs do that know no "
                 "pixel size; it was not taken for one."
             )
-            return PhysicalSpace(notes=[note])
+            doubt = f"{dpi:g} dots per inch is a default of image editors"
+            edge = 25.4 / dpi
+            return PhysicalSpace(
+                dict.fromkeys("ZYX", edge), unit="mm", notes=[note], doubts=(doubt,)
+            )
         space.size[axis] = 25400.0 / (resolution * inch)
     space.unit = "µm"
     if min(space.size.values(), default=0.0) >= 1000:
@@ -295,4 +325,7 @@ def read_space(tif: Any, series: Any, n_slices: int) -> PhysicalSpace:
         sizes = zip(stamp.spatial_axes, stamp.voxel_size, strict=True)
         origin = zip(stamp.spatial_axes, stamp.origin, strict=True)
         return PhysicalSpace(dict(sizes), dict(origin), stamp.unit, stamp=stamp)
+    found = vendor_pixel(page)
+    if found is not None:
+        return from_vendor(found, page)
     return from_resolution_tags(page)

@@ -31,6 +31,7 @@ from napari_geosr.operations.deviation import (
 from napari_geosr.operations.grey_levels import one_volume
 from napari_geosr.operations.mask import align_mask
 from napari_geosr.operations.pore_size import same_smallest_pore
+from napari_geosr.operations.questions import open_questions
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _mind_the_kind(
     """Labels are pores already; an unfinished restoration is half a volume."""
     from napari_geosr.measure.remarks import looks_like_labels
 
-    remarks = []
+    remarks = open_questions(volume)
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
         remarks.append(

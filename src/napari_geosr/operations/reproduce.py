@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_geosr.core.config import Config
+from napari_geosr.core.questions import AXES_GIVEN
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore import RestoreConfig, spread_path
 from napari_geosr.operations.uncertainty import NONE
@@ -56,6 +57,8 @@ def as_command(
         parts += ["--channel", str(channel)]
     if "dataset" in volume.metadata:
         parts += ["--dataset", str(volume.metadata["dataset"])]
+    if AXES_GIVEN in volume.metadata:
+        parts += ["--axes", str(volume.metadata[AXES_GIVEN])]
     if volume.has_physical_size:
         parts += ["--voxel-size", ",".join(map(repr, volume.voxel_size))]
         parts += ["--unit", volume.unit]
@@ -77,6 +80,8 @@ def as_python(
         reading.append(f"unit={volume.unit!r}")
     if "dataset" in volume.metadata:
         reading.append(f"dataset={volume.metadata['dataset']!r}")
+    if AXES_GIVEN in volume.metadata:
+        reading.append(f"axes={volume.metadata[AXES_GIVEN]!r}")
     chosen = {"time": time, "channel": channel}
     choice = ", ".join(f"{k}={v}" for k, v in chosen.items() if v is not None)
     settings = [f"{name}={value!r}" for name, value in _changed(config).items()]

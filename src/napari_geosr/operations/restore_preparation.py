@@ -25,6 +25,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference import members
 from napari_geosr.operations.inputs import COMMAS
 from napari_geosr.operations.memory_setting import MemoryBudget
+from napari_geosr.operations.questions import open_questions
 from napari_geosr.operations.restore_scale import (
     check_same_scale,
     scale_doubts,
@@ -246,6 +247,8 @@ def prepare_steps(
     members.check_kind(config.uncertainty, len(others), config.uncertainty_members)
     for each in (model, *others):
         _check_fit(volume, each)
+    for question in open_questions(volume, [each.card for each in (model, *others)]):
+        yield Warned(message=question)
     device = pick_device(config.device)
     yield StageStarted(message="Reading intensities")
     statistics: IntensityStatistics

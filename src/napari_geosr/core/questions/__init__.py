@@ -1,0 +1,32 @@
+"""What a file leaves in doubt and a person has to answer: voxel size, depth or time.
+
+Readers note it in a volume's metadata; operations, commands and docks ask.
+"""
+
+from napari_geosr.core.questions.axes import (
+    AXES_GIVEN,
+    UNNAMED_AXIS,
+    TimeSeriesQuestion,
+    UnnamedAxis,
+)
+from napari_geosr.core.questions.record import (
+    VOXEL_SIZE_QUESTION,
+    voxel_size_question,
+    with_voxel_size_question,
+)
+from napari_geosr.core.questions.voxel_size import (
+    VoxelSizeQuestion,
+    reasons_against,
+)
+
+__all__ = [
+    "AXES_GIVEN",
+    "UNNAMED_AXIS",
+    "VOXEL_SIZE_QUESTION",
+    "TimeSeriesQuestion",
+    "UnnamedAxis",
+    "VoxelSizeQuestion",
+    "reasons_against",
+    "voxel_size_question",
+    "with_voxel_size_question",
+]

@@ -1,0 +1,68 @@
+"""Whether an axis that a file does not name is depth or time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Key in the metadata of volumes.
+UNNAMED_AXIS = "unnamed_axis"
+#: Key in the metadata of volumes: axes that a person gave, in the order of the file.
+AXES_GIVEN = "axes_given"
+
+
+@dataclass(frozen=True)
+class UnnamedAxis:
+    """An axis that was taken as Z although the file does not name it.
+
+    Attributes
+    ----------
+    stored : str
+        The axes in the order of the file, ``"ZYX"`` for a stack of pages.
+    interval : float or None
+        Seconds between planes, where the file gives them.
+    """
+
+    stored: str
+    interval: float | None = None
+
+
+@dataclass(frozen=True)
+class TimeSeriesQuestion:
+    """Planes that were taken as slices (Z) and look like frames of a time series.
+
+    Attributes
+    ----------
+    n_planes : int
+        Length of the axis.
+    axes : str
+        The stored axes with time in place of Z, as ``--axes`` takes them.
+    reasons : tuple of str
+        What speaks for time.
+    certain : bool
+        True where treating the frames as depth would most likely be wrong; False where
+        it is worth a look.
+    """
+
+    n_planes: int
+    axes: str
+    reasons: tuple[str, ...]
+    certain: bool = False
+
+    @property
+    def why(self) -> str:
+        """The reasons in one phrase."""
+        return "; ".join(self.reasons)
+
+    @property
+    def as_depth(self) -> str:
+        """The stored axes with Z, as ``--axes`` takes them."""
+        return self.axes.replace("T", "Z")
+
+    def __str__(self) -> str:
+        look = "look like" if self.certain else "may be"
+        return (
+            f"its {self.n_planes} planes {look} frames of a time series ({self.why}), "
+            "but the file does not say so, and they are taken as slices (Z). Give "
+            f"--axes {self.axes} if they are frames, --axes {self.as_depth} if they "
+            "are slices."
+        )

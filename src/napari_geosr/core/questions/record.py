@@ -1,0 +1,25 @@
+"""The question about the voxel size in the metadata of a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from napari_geosr.core.questions.voxel_size import VoxelSizeQuestion
+
+#: Key in the metadata of volumes and projections.
+VOXEL_SIZE_QUESTION = "voxel_size_question"
+
+
+def voxel_size_question(metadata: Mapping[str, Any]) -> VoxelSizeQuestion | None:
+    """Give the open question about the voxel size, or None."""
+    found = metadata.get(VOXEL_SIZE_QUESTION)
+    return found if isinstance(found, VoxelSizeQuestion) else None
+
+
+def with_voxel_size_question(
+    metadata: Mapping[str, Any], question: VoxelSizeQuestion | None
+) -> dict[str, Any]:
+    """Give `metadata` with `question`, or without one where it is None."""
+    rest = {k: v for k, v in metadata.items() if k != VOXEL_SIZE_QUESTION}
+    return rest if question is None else {**rest, VOXEL_SIZE_QUESTION: question}

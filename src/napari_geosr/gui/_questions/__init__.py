@@ -1,0 +1,1 @@
+"""What docks ask about a layer: whether its planes are slices or frames."""

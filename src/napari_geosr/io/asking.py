@@ -1,0 +1,85 @@
+"""What readers note for a person to answer: implausible voxel sizes, unnamed axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from napari_geosr.core.questions import (
+    UNNAMED_AXIS,
+    UnnamedAxis,
+    VoxelSizeQuestion,
+    reasons_against,
+    with_voxel_size_question,
+)
+from napari_geosr.core.units import PIXEL
+from napari_geosr.core.volume import Volume
+
+
+def ask_voxel_size(
+    volume: Volume, *, further: tuple[str, ...] = (), trusted: bool = False
+) -> Volume:
+    """Take an implausible voxel size out of `volume` and put a question in its place.
+
+    Parameters
+    ----------
+    volume : Volume
+        As its file has it.
+    further : tuple of str
+        Reasons that only the reader knows.
+    trusted : bool
+        Whether a person or this package wrote the size: then nothing is asked.
+
+    Returns
+    -------
+    Volume
+        Unchanged if the size is plausible or unknown; else in pixels, with a
+        `VoxelSizeQuestion` in its metadata.
+    """
+    reasons, may_be_right = reasons_against(volume.voxel_size, volume.unit)
+    reasons += tuple(reason for reason in further if reason not in reasons)
+    if trusted or not reasons or not volume.has_physical_size:
+        return volume
+    question = VoxelSizeQuestion(volume.voxel_size, volume.unit, reasons, may_be_right)
+    places = zip(volume.origin, volume.voxel_size, strict=True)
+    return volume.replace(
+        voxel_size=(1.0,) * len(volume.voxel_size),
+        unit=PIXEL,
+        origin=tuple(place / edge for place, edge in places),
+        metadata=with_voxel_size_question(volume.metadata, question),
+    )
+
+
+def unnamed_axis(
+    volume: Volume, stored: str, *, interval: float | None = None
+) -> Volume:
+    """Note that the file does not name the Z axis of `volume`, if it has one.
+
+    Whether its slices are frames is looked at when it is used: opening reads no voxel.
+
+    Parameters
+    ----------
+    volume : Volume
+    stored : str
+        Its axes in the order of the file.
+    interval : float, optional
+        Seconds between frames, where the file gives them.
+    """
+    if "Z" not in volume.axes or "T" in volume.axes:
+        return volume
+    note = UnnamedAxis(stored, interval)
+    return volume.replace(metadata={**volume.metadata, UNNAMED_AXIS: note})
+
+
+def stored_letters(order: Sequence[int | None], final: str) -> str:
+    """The axes of a volume in the order in which its file stores them."""
+    places = {i: a for i, a in zip(order, final, strict=True) if i is not None}
+    return "".join(places[i] for i in sorted(places))
+
+
+def frame_interval(metadata: Mapping[str, Any]) -> float | None:
+    """Seconds between the frames of an ImageJ stack that gives no slice distance."""
+    value = metadata.get("finterval")
+    if not isinstance(value, int | float) or "spacing" in metadata:
+        return None
+    return float(value) if value > 0 else None

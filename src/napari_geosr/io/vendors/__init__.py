@@ -1,0 +1,38 @@
+"""Pixel sizes that electron microscopes keep in tags and files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from napari_geosr.io.vendors import fei, hitachi, thermo_xml, zeiss
+from napari_geosr.io.vendors.pixel import VendorPixel
+
+__all__ = ["VendorPixel", "vendor_pixel"]
+
+_READERS: tuple[Callable[[Any], VendorPixel | None], ...] = (
+    fei.pixel,
+    thermo_xml.pixel,
+    zeiss.pixel,
+    hitachi.pixel,
+)
+
+
+def vendor_pixel(page: Any) -> VendorPixel | None:
+    """Give the pixel size that the microscope's own metadata hold.
+
+    Parameters
+    ----------
+    page : tifffile.TiffPage
+        Of an open file.
+
+    Returns
+    -------
+    VendorPixel or None
+        None where no known microscope wrote the file, or it kept no size.
+    """
+    for read in _READERS:
+        found = read(page)
+        if found is not None:
+            return found
+    return None

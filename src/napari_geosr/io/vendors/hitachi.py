@@ -1,0 +1,56 @@
+"""Hitachi microscopes: lines of ``Name=Value`` in the description or a text file.
+
+The text file has the image's name with ``.txt``; ``[SemImageFile]`` or
+``[TemImageFile]`` is its first line. ``PixelSize`` is in nm, ``DataSize`` the size of
+the image in pixels. ASCII, or UTF-16 with a byte order mark.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from napari_geosr.io.vendors.pixel import VendorPixel, positive, text_of_tag, whole
+
+_MARKS = ("[SemImageFile]", "[TemImageFile]")
+_BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
+#: A text file of a microscope has a few kB; others need not be read.
+_LARGEST = 1 << 20
+_NM = 1e-9
+
+
+def pixel(page: Any) -> VendorPixel | None:
+    """Pixel size of a Hitachi image, or None."""
+    text = text_of_tag(page, "ImageDescription")
+    if not _is_ours(text):
+        text = _beside(Path(page.parent.filehandle.path))
+    if not _is_ours(text):
+        return None
+    values = dict(re.findall(r"^\s*(\w+)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
+    size = positive(values.get("PixelSize"))
+    if size is None:
+        return None
+    columns = re.match(r"(\d+)\s*[xX×*]", values.get("DataSize", ""))
+    written_for = None if columns is None else whole(columns[1])
+    return VendorPixel(size * _NM, size * _NM, "Hitachi SEM", written_for)
+
+
+def _is_ours(text: str) -> bool:
+    return any(mark in text for mark in _MARKS)
+
+
+def _beside(path: Path) -> str:
+    """The text file beside an image; empty where there is none."""
+    for suffix in (".txt", ".TXT"):
+        file = path.with_suffix(suffix)
+        try:
+            if file.stat().st_size > _LARGEST:
+                continue
+            content = file.read_bytes()
+        except OSError:
+            continue  # none there, or not ours to read: the size stays unknown
+        if content.startswith(_BYTE_ORDER_MARKS):
+            return content.decode("utf-16", errors="replace")
+        return content.decode("latin-1")
+    return ""

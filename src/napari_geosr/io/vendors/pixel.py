@@ -1,0 +1,70 @@
+"""A pixel size as a microscope wrote it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+#: Below it, in metres, a pixel is given in nm, else in µm.
+_MICROMETRE = 1e-6
+
+
+@dataclass(frozen=True)
+class VendorPixel:
+    """Height and width of a pixel.
+
+    Attributes
+    ----------
+    height, width : float
+        In metres, greater than zero.
+    origin : str
+        Whose metadata they come from, for a note: ``"Zeiss SEM"``.
+    written_for : int or None
+        Columns of the image that the size was written for, where known.
+    """
+
+    height: float
+    width: float
+    origin: str
+    written_for: int | None = None
+
+    def in_unit(self) -> tuple[float, float, str]:
+        """Height, width, and the unit that they are shown in: nm or µm."""
+        unit, metres = ("nm", 1e-9) if self.width < _MICROMETRE else ("µm", 1e-6)
+        # Twelve digits: 1.35e-8 m is 13.5 nm.
+        height, width = (float(f"{v / metres:.12g}") for v in (self.height, self.width))
+        return height, width, unit
+
+    def doubts(self, columns: int) -> tuple[str, ...]:
+        """Say why the size may not be that of an image of `columns` columns."""
+        if self.written_for in (None, columns):
+            return ()
+        return (
+            f"the {self.origin} wrote it for an image {self.written_for} pixels wide, "
+            f"this one is {columns} wide: it was cropped or rescaled since",
+        )
+
+
+def positive(value: Any) -> float | None:
+    """`value` as a finite number greater than zero, or None."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def whole(value: Any) -> int | None:
+    """`value` as a whole number greater than zero, or None."""
+    number = positive(value)
+    return None if number is None else int(number)
+
+
+def text_of_tag(page: Any, tag: int | str) -> str:
+    """The text of a tag; empty where there is none."""
+    found = page.tags.get(tag)
+    value = None if found is None else found.value
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="replace")
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,49 @@
+"""Zeiss SmartSEM: tag 34118, which tifffile reads as names, values and units.
+
+``AP_IMAGE_PIXEL_SIZE`` is the pixel of the stored image, ``AP_PIXEL_SIZE`` its name in
+older versions. The fourth unnamed number is the size in metres of a pixel of the
+display, which is 1024 pixels wide whatever the image is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from napari_geosr.core.units import PIXEL, convert_length, parse_unit
+from napari_geosr.io.vendors.pixel import VendorPixel, positive, whole
+
+_TAG = 34118
+_SIZES = ("ap_image_pixel_size", "ap_pixel_size")
+_DISPLAY_WIDTH, _UNNAMED = 1024, 3
+_ORIGIN = "Zeiss SEM"
+
+
+def pixel(page: Any) -> VendorPixel | None:
+    """Pixel size of a Zeiss SmartSEM image, or None."""
+    metadata = page.tags.valueof(_TAG)
+    if not isinstance(metadata, Mapping):
+        return None
+    columns = _stored_columns(metadata)
+    for name in _SIZES:
+        item = metadata.get(name, ())  # title, value and, of lengths, unit
+        if len(item) < len(("title", "value", "unit")):
+            continue
+        size, known = positive(item[1]), parse_unit(item[2])
+        if size is not None and known not in (None, PIXEL):
+            metres = convert_length(size, str(known), "m")
+            return VendorPixel(metres, metres, _ORIGIN, columns)
+    unnamed = metadata.get("", ())
+    size = positive(unnamed[_UNNAMED]) if len(unnamed) > _UNNAMED else None
+    if size is None:
+        return None
+    metres = size * _DISPLAY_WIDTH / (columns or int(page.imagewidth))
+    return VendorPixel(metres, metres, _ORIGIN, columns)
+
+
+def _stored_columns(metadata: Mapping[str, Any]) -> int | None:
+    """Width of the image when it was stored: ``Store resolution = 1024 * 768``."""
+    text = " ".join(str(part) for part in metadata.get("dp_image_store", ())[1:])
+    found = re.match(r"\s*(\d+)\s*\*", text)
+    return None if found is None else whole(found[1])
