@@ -60,7 +60,8 @@ class PorosityReport:
         Pore voxels ÷ sample voxels, pores of every size.
     porosity_low, porosity_high : float
         Porosity with the threshold moved by ±5 % of the distance between the mean
-        grey values of the two phases: how much the number hangs on the threshold.
+        grey values of the two phases: how much it depends on the threshold. Not an
+        uncertainty of the measurement; noise and artefacts are not in it.
     counted_porosity : float
         The same from pores of at least `min_voxels` only.
     pore_count : int
@@ -146,9 +147,14 @@ class PorosityReport:
         return self.unit != PIXEL
 
     @property
-    def porosity_uncertainty(self) -> float:
-        """Half the width of the band from moving the threshold."""
+    def threshold_sensitivity(self) -> float:
+        """Half of what the porosity changes when the threshold moves."""
         return (self.porosity_high - self.porosity_low) / 2
+
+    @property
+    def porosity_uncertainty(self) -> float:
+        """Earlier name of `threshold_sensitivity`; it is not an uncertainty."""
+        return self.threshold_sensitivity
 
     @property
     def density_band(self) -> tuple[float, float] | None:
@@ -198,7 +204,9 @@ class PorosityReport:
             "porosity": self.porosity,
             "porosity_low": self.porosity_low,
             "porosity_high": self.porosity_high,
-            "porosity_uncertainty": self.porosity_uncertainty,
+            "threshold_sensitivity": self.threshold_sensitivity,
+            # The name that reports had before, for whom reads them by it.
+            "porosity_uncertainty": self.threshold_sensitivity,
             **self._band_to_json(),
             "counted_porosity": self.counted_porosity,
             "open_porosity": self.open_porosity,
