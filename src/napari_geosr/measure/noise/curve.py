@@ -1,0 +1,128 @@
+"""The variance of the noise by grey value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_geosr.measure.noise.basis import Array
+
+#: A curve with more parameters must be better by this much (of chi squared).
+_BETTER = 9.0
+#: Classes above the curve by more than this factor hold structure and hardly count.
+_ABOVE, _WEIGHT_ABOVE = 1.3, 0.02
+#: No class varies less than its noise, but for chance.
+_CHANCE = 1.1
+#: Smallest variance, as a part of the largest, that is told from zero.
+_ZERO = 1e-8
+#: Levels that differ by less than this, relatively, are one level.
+_SAME = 0.1
+_ROUNDS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Variance at ascending grey values, linear in between and constant beyond."""
+
+    greys: Array
+    variances: Array
+
+    def variance(self, greys: Array) -> Array:
+        """Variance of the noise at these grey values."""
+        return np.asarray(np.interp(greys, self.greys, self.variances), np.float64)
+
+    def levels(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Grey values and standard deviations, without knots that change nothing."""
+        greys = np.linspace(self.greys[0], self.greys[-1], 17)
+        levels = np.sqrt(self.variance(greys))
+        if levels.max() <= (1 + _SAME) * levels.min() or greys[0] == greys[-1]:
+            middle = float(np.median(self.greys))
+            return (middle,), (float(np.sqrt(self.variances.mean())),)
+        kept = _simplified(greys, levels)
+        return tuple(greys[kept].tolist()), tuple(levels[kept].tolist())
+
+
+def fit_curve(greys: Array, variances: Array, doubts: Array) -> Curve:
+    """Fit a variance to classes of grey values: constant, a line, or convex.
+
+    Counting noise and a camera's own add up to a line; reconstructed slices may have
+    their minimum in between. Classes without uniform blocks lie above and count little;
+    none lies below.
+
+    Parameters
+    ----------
+    greys, variances, doubts : ndarray of shape (classes,)
+        Ascending grey values, variance of the noise and its relative uncertainty.
+    """
+    places, first = np.unique(greys, return_index=True)
+    variances, doubts = variances[first], doubts[first]
+    width = float(places[-1] - places[0])
+    if not variances.max() > 0 or width == 0:
+        return Curve(places, np.full(len(places), float(variances.min())))
+    up = np.maximum(places - places[0], 0) / width
+    third, last = (places[0] + width * part for part in (1 / 3, 2 / 3))
+    line = [np.ones(len(places)), up, 1 - up]
+    bends = [np.maximum(places - place, 0) / width for place in (third, last)]
+    bends += [np.maximum(place - places, 0) / width for place in (third, last)]
+    best: tuple[float, Array] | None = None
+    for parts in (line[:1], line, line + bends):
+        if len(parts) >= len(places) + 2:
+            break
+        found = _fitted(np.stack(parts, axis=1), variances, doubts)
+        if best is None or found[0] < best[0] - _BETTER:
+            best = found
+    assert best is not None
+    most = _CHANCE * lower_hull(places, variances)
+    fitted = best[1]
+    if np.ptp(fitted) <= _ZERO * variances.max():
+        fitted = np.full(len(places), min(float(fitted[0]), float(most.min())))
+    return Curve(places, np.minimum(fitted, most))
+
+
+def _fitted(matrix: Array, variances: Array, doubts: Array) -> tuple[float, Array]:
+    """Non-negative combination of the parts that lies at or below; chi squared."""
+    from scipy.optimize import nnls
+
+    least = _ZERO * float(variances.max())
+    # It begins at the surest class, and from below.
+    fitted = np.full(len(variances), float(variances[np.argmin(doubts)]))
+    fitted = np.minimum(fitted, np.maximum(variances, least))
+    trust = np.ones(len(variances))
+    for _ in range(_ROUNDS):
+        scale = np.sqrt(trust) / (doubts * np.maximum(fitted, least))
+        amplitudes, _ = nnls(matrix * scale[:, None], variances * scale)
+        fitted = np.maximum(matrix @ amplitudes, least)
+        trust = np.where(variances > _ABOVE * fitted, _WEIGHT_ABOVE, 1.0)
+    offset = (variances - fitted) / (doubts * np.maximum(fitted, variances))
+    return float((offset**2).sum()), fitted
+
+
+def lower_hull(places: Array, values: Array) -> Array:
+    """The largest convex function below the points, at their (ascending) places."""
+    kept: list[int] = []
+    for i in range(len(places)):
+        while len(kept) > 1 and _is_above(kept[-1], kept[-2], i, places, values):
+            kept.pop()
+        kept.append(i)
+    return np.asarray(np.interp(places, places[kept], values[kept]), np.float64)
+
+
+def _is_above(middle: int, left: int, right: int, places: Array, values: Array) -> bool:
+    part = (places[middle] - places[left]) / (places[right] - places[left])
+    return bool(values[middle] >= (1 - part) * values[left] + part * values[right])
+
+
+def _simplified(greys: Array, levels: Array) -> list[int]:
+    """Indices without the knots that straight lines explain."""
+    kept = list(range(len(greys)))
+    while len(kept) > 2:
+        errors = []
+        for i in range(1, len(kept) - 1):
+            rest = kept[:i] + kept[i + 1 :]
+            line = np.interp(greys, greys[rest], levels[rest])
+            errors.append(float((np.abs(line - levels)).max() / levels.max()))
+        if min(errors) > 0.02:
+            break
+        del kept[1 + int(np.argmin(errors))]
+    return kept

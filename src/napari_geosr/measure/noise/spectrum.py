@@ -1,0 +1,212 @@
+"""The spectrum of quiet blocks as the sum of noise and of smooth structure.
+
+Noise is white, or white under a Gaussian blur of its own along each axis, or has the
+spectrum of filtered back-projection; with a share of white noise on top (rounding,
+interpolation, a camera behind the optics). Structure is what is smoother than that.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_geosr.measure.noise.basis import (
+    SMOOTH_DEGREE,
+    Array,
+    Edges,
+    blur_lag,
+    blurred,
+    degrees,
+    reconstructed,
+    reconstruction_lag,
+)
+
+#: Widths that noise is tried with at first; between them by a simplex.
+_WIDTHS = (0.0, 0.3, 0.45, 0.6, 0.75, 0.9)
+_CUTOFFS = (0.5, 0.65, 0.8, 0.95, 1.1)
+_WIDEST, _CUTOFF_RANGE = 1.0, (0.35, 1.15)
+#: Correlation lengths of structure, as widths of Gaussians in voxels.
+_STRUCTURE = (1.15, 1.6, 2.4, 3.8)
+#: Rounds of reweighting.
+_ROUNDS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Noise of variance 1 in the basis of polynomials, and what structure adds.
+
+    Attributes
+    ----------
+    noise : ndarray of shape (Z, Y, X)
+        Expected energy by degree of noise of variance 1.
+    variance : float
+        Of the noise in the energies that were given.
+    structure : ndarray of shape (Z, Y, X)
+        Expected energy of the structure in them.
+    lags : (float, float, float)
+        Correlation of neighbours along Z, Y and X.
+    deviance : float
+        How badly the energies are described, per coefficient.
+    """
+
+    noise: Array
+    variance: float
+    structure: Array
+    lags: tuple[float, float, float]
+    deviance: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Family:
+    """One kind of noise: its expected energies and lags by parameters."""
+
+    energies: Callable[[Sequence[float]], Array]
+    lags: Callable[[Sequence[float]], tuple[float, float, float]]
+    starts: list[tuple[float, ...]]
+    lowest: tuple[float, ...]
+    highest: tuple[float, ...]
+
+
+def fit_spectrum(energy: Array, previous: Spectrum | None = None) -> Spectrum:
+    """Describe the mean energies of quiet blocks.
+
+    Parameters
+    ----------
+    energy : ndarray of shape (Z, Y, X)
+        By degree; not all zero.
+    """
+    from scipy.optimize import minimize
+
+    edges: Edges = (energy.shape[0], energy.shape[1], energy.shape[2])
+    used = degrees(edges) > SMOOTH_DEGREE
+    # An energy of exactly zero is rounding, and infinitely far from any model.
+    floor = 1e-6 * float(energy[used].mean())
+    measured = np.maximum(energy[used], floor)
+    smooth = [_isotropic(edges, width)[used] for width in _STRUCTURE]
+    best: tuple[float, _Family, tuple[float, ...]] | None = None
+    for family in (_blur(edges), _reconstruction(edges)):
+
+        def cost(
+            values: Sequence[float], family: _Family = family, full: bool = False
+        ) -> float:
+            inside = np.clip(values, family.lowest, family.highest)
+            noise = family.energies(inside)[used]
+            found = _amplitudes(measured, [noise, np.ones_like(noise), *smooth])
+            outside = float(np.abs(np.asarray(values) - inside).sum())
+            return found[1] + outside
+
+        start = min(family.starts, key=cost)
+        found = minimize(
+            cost,
+            start,
+            method="Nelder-Mead",
+            options={"maxfev": 60, "xatol": 0.01, "fatol": 1e-4},
+        )
+        values = tuple(np.clip(found.x, family.lowest, family.highest))
+        if best is None or found.fun < best[0]:
+            best = (float(found.fun), family, values)
+    assert best is not None
+    deviance, family, values = best
+    return _described(measured, used, edges, smooth, family, values, deviance)
+
+
+def _described(
+    measured: Array,
+    used: Array,
+    edges: Edges,
+    smooth: list[Array],
+    family: _Family,
+    values: tuple[float, ...],
+    deviance: float,
+) -> Spectrum:
+    shape = family.energies(values)
+    amplitudes, _ = _amplitudes(
+        measured, [shape[used], np.ones_like(measured), *smooth]
+    )
+    variance = float(amplitudes[0] + amplitudes[1])
+    white = float(amplitudes[1]) / variance if variance > 0 else 1.0
+    noise = (1 - white) * shape + white
+    structure = np.zeros(edges)
+    for amplitude, width in zip(amplitudes[2:], _STRUCTURE, strict=True):
+        structure += amplitude * _isotropic(edges, width)
+    z, y, x = family.lags(values)
+    lags = ((1 - white) * z, (1 - white) * y, (1 - white) * x)
+    return Spectrum(noise, variance, structure, lags, deviance)
+
+
+def noise_and_structure(energy: Array, noise: Array) -> tuple[float, float]:
+    """Variance of noise of a known spectrum in these energies, and the rest's share."""
+    edges: Edges = (energy.shape[0], energy.shape[1], energy.shape[2])
+    used = degrees(edges) > SMOOTH_DEGREE
+    mean = float(energy[used].mean())
+    if not mean > 0:
+        return 0.0, 0.0
+    measured = np.maximum(energy[used], 1e-6 * mean)
+    smooth = [_isotropic(edges, width)[used] for width in _STRUCTURE]
+    amplitudes, _ = _amplitudes(measured, [noise[used], *smooth])
+    explained = float(amplitudes[0]) * noise[used].mean()
+    return float(amplitudes[0]), max(0.0, 1 - explained / mean)
+
+
+def _amplitudes(measured: Array, parts: list[Array]) -> tuple[Array, float]:
+    """Non-negative amplitudes of the parts, and the deviance per coefficient.
+
+    Energies scatter in proportion to what is expected of them (Whittle's likelihood):
+    least squares, reweighted by the last description.
+    """
+    from scipy.optimize import nnls
+
+    matrix = np.stack(parts, axis=1)
+    weight = 1 / measured
+    described = measured
+    amplitudes = np.zeros(len(parts))
+    for _ in range(_ROUNDS):
+        amplitudes, _ = nnls(matrix * weight[:, None], measured * weight)
+        described = np.maximum(matrix @ amplitudes, 1e-3 * measured)
+        weight = 1 / described
+    ratio = measured / described
+    return amplitudes, float((ratio - 1 - np.log(ratio)).mean())
+
+
+def _isotropic(edges: Edges, width: float) -> Array:
+    return _separable(edges, (width, width, width))
+
+
+def _separable(edges: Edges, widths: Sequence[float]) -> Array:
+    z, y, x = (blurred(n, w) for n, w in zip(edges, widths, strict=True))
+    return np.asarray(z[:, None, None] * y[:, None] * x)
+
+
+def _blur(edges: Edges) -> _Family:
+    flat = edges[0] == 1
+    along = (0.0,) if flat else _WIDTHS
+    return _Family(
+        energies=lambda v: _separable(edges, v),
+        lags=lambda v: (blur_lag(v[0]), blur_lag(v[1]), blur_lag(v[2])),
+        starts=[(z, w, w) for z, w in itertools.product(along, _WIDTHS)],
+        lowest=(0.0, 0.0, 0.0),
+        highest=(0.0 if flat else _WIDEST, _WIDEST, _WIDEST),
+    )
+
+
+def _reconstruction(edges: Edges) -> _Family:
+    flat = edges[0] == 1
+    along = (0.0,) if flat else _WIDTHS
+
+    def lags(values: Sequence[float]) -> tuple[float, float, float]:
+        plane = reconstruction_lag(values[1])
+        return blur_lag(values[0]), plane, plane
+
+    return _Family(
+        energies=lambda v: (
+            blurred(edges[0], v[0])[:, None, None]
+            * reconstructed(edges[1], edges[2], v[1])
+        ),
+        lags=lags,
+        starts=list(itertools.product(along, _CUTOFFS)),
+        lowest=(0.0, _CUTOFF_RANGE[0]),
+        highest=(0.0 if flat else _WIDEST, _CUTOFF_RANGE[1]),
+    )
