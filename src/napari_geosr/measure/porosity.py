@@ -35,11 +35,17 @@ from napari_geosr.measure.histogram import (
     histogram_steps,
 )
 from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.reliability.noise_check import (
+    NoiseCheck,
+    noise_check_steps,
+    noise_remarks,
+)
 from napari_geosr.measure.reliability.sample_envelope import (
     EnvelopeFit,
     envelope_fit_steps,
     envelope_remarks,
 )
+from napari_geosr.measure.reliability.specks import speck_remarks
 from napari_geosr.measure.reliability.threshold import shifted_thresholds
 from napari_geosr.measure.remarks import has_one_phase, remarks
 from napari_geosr.measure.report import build_report
@@ -211,6 +217,12 @@ def measure_steps(
     for message in remarks(histogram, config, threshold, volume.name):
         warnings.append(message)
         yield Warned(message=message)
+    noise: NoiseCheck | None = yield from relay(
+        noise_check_steps(
+            volume, histogram, threshold, config.phase, should_stop=should_stop
+        )
+    )
+    run.check("measuring the noise")
     band = shifted_thresholds(histogram, threshold)
     yield StageStarted(progress.done, progress.total, message="Labelling the pores")
     raw = yield from _label(run, threshold, band, progress)
@@ -219,7 +231,14 @@ def measure_steps(
             f"The sample mask of {volume.name!r} is empty, so there is nothing to "
             "measure. Mark the sample with non-zero values, or use no mask."
         )
-    large = raw.rows[:, column.COUNT] >= config.min_voxels
+    voxels, counts = raw.rows[:, column.COUNT], run.counts
+    large = voxels >= config.min_voxels
+    for message in (
+        *noise_remarks(noise, counts.pores / counts.sample, volume.name),
+        *speck_remarks(voxels, counts.sample, config.min_voxels, volume.name),
+    ):
+        warnings.append(message)
+        yield Warned(message=message)
     if keeps:
         yield StageStarted(progress.done, progress.total, message="Numbering the pores")
         yield from _renumber(run, raw, large, progress)
@@ -250,6 +269,7 @@ def measure_steps(
             labels=labels,
             warnings=tuple(warnings),
             band=found,
+            noise=noise,
         ),
     )
 

@@ -15,6 +15,7 @@ from napari_geosr.measure.blocks import RawTable
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.reliability.noise_check import NoiseCheck
 from napari_geosr.measure.rows import summary_rows
 from napari_geosr.measure.table import Geometry, Table, pore_table
 
@@ -91,6 +92,9 @@ class PorosityReport:
         Number of voxels over grey value.
     band : Band or None
         What the porosity may be, where the deviations of a restoration are known.
+    noise : NoiseCheck or None
+        Noise of the scan and the share of voxels it is expected to misclassify; None
+        where it could not be measured.
     """
 
     name: str
@@ -130,6 +134,7 @@ class PorosityReport:
     grey_histogram: Histogram = field(repr=False)
     warnings: tuple[str, ...] = ()
     band: Band | None = None
+    noise: NoiseCheck | None = None
 
     @property
     def is_flat(self) -> bool:
@@ -243,6 +248,7 @@ class PorosityReport:
             f"median_{size}": physical(size)["median"],
             "equivalent_diameter": physical("equivalent_diameter"),
             "histogram": self.histogram.to_json_dict(),
+            "noise": None if self.noise is None else self.noise.to_json_dict(),
             "warnings": list(self.warnings),
         }
 
@@ -286,6 +292,7 @@ def build_report(
     labels: Any,
     warnings: tuple[str, ...],
     band: Band | None = None,
+    noise: NoiseCheck | None = None,
 ) -> PorosityReport:
     """Put the figures together.
 
@@ -357,4 +364,5 @@ def build_report(
         grey_histogram=Histogram(grey_counts, grey_edges),
         warnings=warnings,
         band=band,
+        noise=noise,
     )
