@@ -109,15 +109,25 @@ def test_number_text(value, text) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fraction", "error", "text"),
-    [
-        (0.1234, 0.004, "12.3 ± 0.4 %"), (0.1234, None, "12.3 %"),
-        (0.5, 0.03, "50 ± 3 %"), (0.3, 1e-6, "30.00 ± < 0.01 %"),
-        (0.001234, 0.00005, "0.123 ± 0.005 %"), (0.2, 0.0, "20 %"),
-    ],
-)  # fmt: skip
-def test_percent_text(fraction, error, text) -> None:
-    assert percent_text(fraction, error) == text
+    ("fraction", "text"),
+    [(0.1234, "12.3 %"), (0.5, "50 %"), (0.001234, "0.123 %"), (0.2, "20 %")],
+)
+def test_percent_text(fraction, text) -> None:
+    assert percent_text(fraction) == text
+
+
+def test_the_sensitivity_to_the_threshold_is_called_that(before, after) -> None:
+    rows = dict(summary_rows(before))
+    assert rows["Porosity"] == percent_text(before.porosity)
+    low, high = 100 * before.porosity_low, 100 * before.porosity_high
+    text = rows["Threshold sensitivity (±5 %)"]
+    found = [float(part) for part in text.removesuffix(" %").split(" to ")]
+    assert found == pytest.approx([low, high], abs=high - low)
+    assert dict(summary_rows(after))["Threshold sensitivity (±5 %)"] == "no change"
+    assert not any("±" in text for text in rows.values())
+    values = before.to_json_dict()
+    assert values["threshold_sensitivity"] == before.threshold_sensitivity
+    assert values["porosity_uncertainty"] == before.threshold_sensitivity
 
 
 def test_difference_text() -> None:
@@ -198,7 +208,9 @@ def test_page_is_self_contained(before, after, tmp_path: Path) -> None:
     assert "Foam &amp; scan" in text
     assert text.count("data:image/png") == 3
     assert "change against truth" in text
-    assert percent_text(before.porosity, before.porosity_uncertainty) in text
+    assert percent_text(before.porosity) in text
+    assert "Threshold sensitivity" in text
+    assert "not an uncertainty" in text
     for tag in ("table", "figure", "div", "details", "picture"):
         assert text.count(f"<{tag}") == text.count(f"</{tag}>")
 

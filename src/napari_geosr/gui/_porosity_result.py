@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 #: What the figures mean, by their label without what stands in brackets.
 HELP = {
-    "Porosity": "Pore voxels ÷ sample voxels; ± is what moving the threshold by 5 % of "
-    "the contrast changes.",
+    "Porosity": "Pore voxels ÷ sample voxels, pores of every size.",
+    "Threshold sensitivity": "Porosity with the threshold moved down and up by "
+    "5 % of the contrast: how much it depends on the threshold. Not an uncertainty of "
+    "the measurement; noise is not in it.",
     "Porosity band": "Porosity when all voxels move together by so many standard "
     "deviations of the restoration as were calibrated for its model.",
     "Porosity spread": "Porosity when all voxels move together by one standard "
@@ -82,7 +84,6 @@ class FiguresTable(QWidget):
             title, shown = label.split(" (")[0], texts
             if several:
                 title, shown = _unit_to_label(_short(label), texts)
-                shown = [text.replace(" ± ", "\n± ") for text in shown]
                 shown = [
                     f"{text}\n{_change(change)}" if change else text
                     for text, change in zip(shown, changes, strict=True)
