@@ -33,15 +33,20 @@ def imagej(path: Path, resolution: float | None = None, **metadata: Any) -> Path
         ("\\u00B5m", "µm"),
         ("microns", "µm"),
         ("mm", "mm"),
-        ("nm", "nm"),
         ("cm", "cm"),
-        ("inch", "in"),
     ],
 )
 def test_imagej_units(text: str, unit: str, tmp_path: Path) -> None:
     volume = io.read(imagej(tmp_path / "a.tif", 8.0, unit=text, spacing=0.5))
     assert volume.unit == unit
     np.testing.assert_allclose(volume.voxel_size, (0.5, 0.125, 0.125), rtol=1e-9)
+
+
+def test_nanometres_of_imagej(tmp_path: Path) -> None:
+    # Not the half and eighth of above: below 1 nm a size is asked for.
+    volume = io.read(imagej(tmp_path / "a.tif", 0.25, unit="nm", spacing=8.0))
+    assert volume.unit == "nm"
+    np.testing.assert_allclose(volume.voxel_size, (8, 4, 4), rtol=1e-9)
 
 
 @pytest.mark.parametrize("text", ["", "pixel", "sec", "parsec"])

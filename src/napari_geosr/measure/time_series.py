@@ -78,8 +78,7 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
         reasons.append(f"the file gives {interval:g} s between them")
     likeness = _Likeness.of(data, axes) if n >= _FEWEST_PLANES else None
     if likeness is not None and likeness.stays:
-        is_long = n >= _MANY and n >= _LONG * longest and 8 * likeness.lag >= n
-        certain = certain or is_long
+        certain = certain or (n >= _MANY and n >= _LONG * longest)
         reasons.append(
             f"fine detail stays in its place, with a correlation of "
             f"{likeness.far:.2f} over {likeness.lag} planes"
@@ -147,7 +146,8 @@ class _Likeness:
         in_plane = -math.log(min(max(decay, _LEAST), _MOST)) / 2
         for lag in reversed(lags):
             far = found[lag]
-            if lag < 3 or not far >= _SAME_DETAIL:
+            # Over a few of many planes, any smooth structure stays.
+            if lag < max(3, n // 8) or not far >= _SAME_DETAIL:
                 continue
             between = math.log(max(found[1] / far, 1.0)) / (lag - 1)
             if between * _SLOWER <= in_plane:
