@@ -111,11 +111,10 @@ class Model:
                 "its card alone: its settings cannot be changed."
             )
         kwargs = {**self.card.network_kwargs, **settings}
-        changed = Model(
-            self.card.model_copy(update={"network_kwargs": kwargs}), self.path
-        )
+        card = self.card.model_copy(update={"network_kwargs": kwargs})
+        changed = Model(card, self.path)
         spec = cast("NetworkSpec", changed.network().spec)
-        changed.card = changed.card.model_copy(
+        changed.card = card.model_copy(
             update={"axes": spec.axes, "halo": max(spec.halo)}
         )
         return changed
