@@ -144,7 +144,9 @@ def test_an_uncertain_noise_widens_the_interval() -> None:
     n = np.full(9, 100.0)
     cells = CellMeans(0.8 * n / n, 0.1 * n / n, 0.1 * n / n, n / n, n)
     sure, unsure = estimate(cells), estimate(cells, (0.8, 1.2))
-    assert sure.gain == unsure.gain == pytest.approx(decibels(1.0, 0.1 + 0.1 - 0.2 + 0.1))
+    assert (
+        sure.gain == unsure.gain == pytest.approx(decibels(1.0, 0.1 + 0.1 - 0.2 + 0.1))
+    )
     assert unsure.interval[0] < sure.interval[0]
     assert unsure.interval[0] <= unsure.gain <= unsure.interval[1]
     # What was taken away is 0.8, of which the noise cannot be more.

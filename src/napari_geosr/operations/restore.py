@@ -20,6 +20,8 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE
 from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.ranking import AUTO, Ranking
+from napari_geosr.operations.ranking.automatic import choose_steps, unchanged_steps
 from napari_geosr.operations.restore_average import restore_average_steps
 from napari_geosr.operations.restore_preparation import (
     Prepared,
@@ -128,7 +130,11 @@ def restore_steps(
     unfinished_spread: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
-    """Prepare and run; see :func:`prepare_steps` and :func:`run_steps`."""
+    """Prepare and run; see :func:`prepare_steps` and :func:`run_steps`.
+
+    With the model ``"auto"`` the models are ranked first. Where the scan is best left
+    as it is, the result is the scan.
+    """
     if out is not None:
         outputs = [Path(out)]
         if config.uncertainty != NONE:
@@ -136,8 +142,25 @@ def restore_steps(
         for path in outputs:
             io.check_output(path, overwrite=overwrite)
         refuse_own_source(volume, *outputs)
+    ranking: Ranking | None = None
+    if config.model == AUTO:
+        ranking = yield from relay(
+            choose_steps(volume, config, should_stop=should_stop)
+        )
+        assert ranking is not None
+        if ranking.leaves_it:
+            yield from unchanged_steps(
+                volume,
+                config,
+                ranking,
+                out=out,
+                overwrite=overwrite,
+                should_stop=should_stop,
+            )
+            return
+        config = config.model_copy(update={"model": ranking.choice})
     prepared: Prepared = yield from relay(
-        prepare_steps(volume, config, should_stop=should_stop)
+        prepare_steps(volume, config, should_stop=should_stop, ranking=ranking)
     )
     yield from run_steps(
         prepared,
@@ -162,7 +185,8 @@ def restore(
         the sub-reconstructions of Noise2Inverse: the result is the mean of what the
         model makes of each.
     model : str
-        Name in the zoo or path of a bundle.
+        Name in the zoo or path of a bundle; ``"auto"`` takes the one with the smallest
+        expected error on this scan, or returns the scan where none is expected to help.
     **settings
         Fields of `RestoreConfig`. With an uncertainty the mean over its members is
         returned; `restore_with_uncertainty` gives their deviation as well.

@@ -10,6 +10,8 @@ from napari_geosr.networks.classical._filter import Filter, FilterConfig
 
 #: The kernel ends at so many standard deviations.
 TRUNCATE = 4.0
+#: Strengths that are tried on a scan, in ascending order.
+STRENGTHS = (0.35, 0.5, 0.7, 0.95, 1.3, 1.8, 2.5)
 
 
 class NetworkConfig(FilterConfig):

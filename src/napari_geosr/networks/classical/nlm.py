@@ -27,6 +27,8 @@ from napari_geosr.networks.classical._filter import Filter, FilterConfig
 
 #: Radius of the patch, and of the box of candidates by the number of axes.
 _PATCH, _BOX = 1, {2: 6, 3: 2}
+#: Strengths that are tried on a scan, in ascending order.
+STRENGTHS = (0.3, 0.5, 0.75, 1.05, 1.5, 2.2)
 
 
 class NetworkConfig(FilterConfig):

@@ -23,6 +23,9 @@ from pydantic import Field
 
 from napari_geosr.networks.classical._filter import Filter, FilterConfig
 
+#: Strengths that are tried on a scan, in ascending order.
+STRENGTHS = (0.12, 0.25, 0.45, 0.75, 1.2, 2.0, 3.5)
+
 
 class NetworkConfig(FilterConfig):
     """Settings of a total variation filter."""
