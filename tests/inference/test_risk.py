@@ -1,4 +1,4 @@
-"""The risk estimate: unbiased where the truth is known, for any noise that it is told."""
+"""The risk estimate: unbiased where the truth is known, for any noise it is told."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.inference.risk.blocks import draw_blocks
 from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
 from napari_geosr.inference.risk.probes import level_map, noise_like
-from napari_geosr.inference.risk.stein import CellMeans, decibels, estimate
+from napari_geosr.inference.risk.stein import CellMeans, estimate
 from napari_geosr.networks import build_network
 
 
@@ -58,7 +58,7 @@ def test_its_level_follows_the_grey_value() -> None:
 CASES = [
     pytest.param({}, (0.2, 0.2), id="independent"),
     pytest.param({"z": 0.4, "y": 0.5, "x": 0.3}, (0.2, 0.2), id="correlated"),
-    pytest.param({"z": 0.3, "y": 0.3, "x": 0.3}, (0.1, 0.3), id="grey-dependent"),
+    pytest.param({"z": 0.3, "y": 0.3, "x": 0.3}, (0.05, 0.15), id="grey-dependent"),
 ]
 NETWORKS = [
     pytest.param("gaussian", {"strength": 0.8}, id="gaussian"),
@@ -142,15 +142,14 @@ def test_leaving_the_scan_has_the_risk_of_its_noise(rng: np.random.Generator) ->
 
 def test_an_uncertain_noise_widens_the_interval() -> None:
     n = np.full(9, 100.0)
-    cells = CellMeans(0.8 * n / n, 0.1 * n / n, 0.1 * n / n, n / n, n)
+    removed, kept, passed, noise = (np.full(9, v) for v in (0.95, 0.075, 0.05, 1.0))
+    cells = CellMeans(removed, kept, passed, noise, n)
     sure, unsure = estimate(cells), estimate(cells, (0.8, 1.2))
-    assert (
-        sure.gain == unsure.gain == pytest.approx(decibels(1.0, 0.1 + 0.1 - 0.2 + 0.1))
-    )
+    assert sure.gain == unsure.gain == pytest.approx(10.0)
     assert unsure.interval[0] < sure.interval[0]
     assert unsure.interval[0] <= unsure.gain <= unsure.interval[1]
-    # What was taken away is 0.8, of which the noise cannot be more.
-    assert cells.most_noise == pytest.approx(0.8 / 0.9)
+    # What was taken away is 0.95, and the noise in it cannot be more.
+    assert cells.most_noise == pytest.approx(0.95 / 0.9)
 
 
 def test_padding_and_missing_voxels_do_not_count(rng: np.random.Generator) -> None:
