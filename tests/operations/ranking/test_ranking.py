@@ -27,10 +27,11 @@ from napari_geosr.operations.restore import (
     prepare_steps,
     restore,
     restore_average_steps,
+    run_steps,
 )
 from napari_geosr.physics.phantoms import sphere_foam
 
-SHAPE = (16, 96, 96)
+SHAPE = (12, 72, 72)
 QUICK = RankConfig(models=("gaussian", "tv", "nlm"), threads=1)
 
 
@@ -64,8 +65,6 @@ def true_gain(volume: Volume, truth: np.ndarray, row: Ranked, noise: Noise) -> f
     rows = Ranking((row,), row.name, "", noise)
     steps = prepare_steps(volume, config, ranking=rows)
     prepared = run_to_end(steps)
-    from napari_geosr.operations.restore import run_steps
-
     result = np.asarray(run_to_end(run_steps(prepared)).volume.data)
     before = np.square(np.asarray(volume.data) - truth).mean()
     return float(10 * np.log10(before / np.square(result - truth).mean()))
@@ -197,7 +196,7 @@ def test_it_can_be_cancelled_and_auto_is_for_one_scan() -> None:
 
 
 def test_auto_restores_with_what_it_chose() -> None:
-    volume, noise, truth = scanned(0.3)
+    volume, _, truth = scanned(0.3)
     result = restore(volume, "auto", threads=1)
     record = result.provenance[-1]
     choice = record["ranking"]["choice"]

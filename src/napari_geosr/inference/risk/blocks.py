@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +79,7 @@ def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
     """
     ndim = source.ndim
     core = [min(a, b) for a, b in zip(_CORE[ndim], source.shape, strict=True)]
+    n = max(1, min(n, round(math.prod(source.shape) / math.prod(core))))
     found: list[Block] = []
     taken: set[tuple[int, ...]] = set()
     for start in _places(source.shape, core):

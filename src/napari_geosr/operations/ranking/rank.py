@@ -18,7 +18,7 @@ from napari_geosr.core.steps import (
     relay,
 )
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.ranking.config import AUTO, NONE, RankConfig
+from napari_geosr.operations.ranking.config import NONE, RankConfig
 from napari_geosr.operations.ranking.result import Ranked, Ranking, decide
 from napari_geosr.operations.ranking.tune import (
     Bench,
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from napari_geosr.inference.risk.stein import CellMeans
     from napari_geosr.models.bundle import Model
 
-__all__ = ["AUTO", "rank_steps"]
+#: Title of the candidate that changes nothing.
+LEAVE = "Leave the scan as it is"
 
 
 def rank_steps(
@@ -49,7 +50,8 @@ def rank_steps(
     Each is run on a few blocks of the scan, and on the same blocks with a little more
     noise like that of the scan; Stein's unbiased risk estimate turns both into an
     expected error. With a second scan of the object, the error is the difference from
-    that, less its noise.
+    that, less its noise. Where there is hardly any noise nothing is compared: the scan
+    is best left as it is.
 
     Parameters
     ----------
@@ -99,13 +101,17 @@ def rank_steps(
             noise_steps(volume, second=second, should_stop=should_stop)
         )
     assert noise is not None
+    if noise.is_negligible:
+        rows = [Ranked(NONE, LEAVE, noise.level, 0.0, (0.0, 0.0))]
+        yield ResultReady(result=_ranking(rows, noise, skipped, began))
+        return
     sample = draw_sample(
         volume.data, noise, second=None if second is None else second.data
     )
     device = pick_device(config.device)
     bench = Bench(sample, statistics, noise, device, config.threads, should_stop)
     yield StageStarted(0, len(models), message="Comparing models")
-    rows: list[Ranked] = []
+    rows = []
     for i, model in enumerate(models):
         if should_stop():
             raise Cancelled("The ranking was cancelled.")
@@ -120,12 +126,14 @@ def rank_steps(
         yield BlockDone(i + 1, len(models))
     rows.append(_left_alone(rows, noise))
     rows.sort(key=lambda row: row.error)
+    yield ResultReady(result=_ranking(rows, noise, skipped, began))
+
+
+def _ranking(
+    rows: list[Ranked], noise: Noise, skipped: dict[str, str], began: float
+) -> Ranking:
     choice, why = decide(rows, noise)
-    yield ResultReady(
-        result=Ranking(
-            tuple(rows), choice, why, noise, skipped, time.monotonic() - began
-        )
-    )
+    return Ranking(tuple(rows), choice, why, noise, skipped, time.monotonic() - began)
 
 
 def _candidates(
@@ -213,7 +221,7 @@ def _left_alone(rows: list[Ranked], noise: Noise) -> Ranked:
         if row.gain > -30:
             error = row.error * 10 ** (row.gain / 20)
             break
-    return Ranked(NONE, "Leave the scan as it is", error, 0.0, (0.0, 0.0))
+    return Ranked(NONE, LEAVE, error, 0.0, (0.0, 0.0))
 
 
 def _size(volume: Volume) -> str:
