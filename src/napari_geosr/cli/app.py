@@ -33,6 +33,7 @@ _COMMANDS = {
 _MODEL_COMMANDS = {
     "list": "List the bundled models and those in your own folder.",
     "show": "Show a model's card: what it is for and not for, and its figures.",
+    "rank": "Compare models by their expected error on a scan, without a ground truth.",
     "verify": "Check a model bundle: card, weights, checksum; nothing is executed.",
     "import": "Take a model of others among your own; nothing of it is run.",
     "export": "Write a model for other programs, and compare it with ours.",
@@ -79,7 +80,7 @@ def build_app() -> App:
     for name, says in _JOB_COMMANDS.items():
         jobs.command(f"napari_geosr.cli.jobs:{name}_jobs", name=name, help=says)
     app.command(jobs)
-    models = App(name="models", help="List, show, import, export, remove models.")
+    models = App(name="models", help="List, show, rank, import, export, remove models.")
     for name, says in _MODEL_COMMANDS.items():
         where = f"napari_geosr.cli.models:{name}_models"
         models.command(where, name=name, help=says)

@@ -1,4 +1,4 @@
-"""``napari-geosr models list | show | verify | import | export | remove``."""
+"""``napari-geosr models list | show | rank | verify | import | export | remove``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.options import Json, Overwrite
+from napari_geosr.cli.options import AS_FLAGS, InputPath, Json, Overwrite
 from napari_geosr.core.model_words import Modality, Task
+from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.models_export import about_formats
 from napari_geosr.operations.models_import import about_sources
+from napari_geosr.operations.ranking import RankConfig
 
 if TYPE_CHECKING:
     from napari_geosr.models.zoo import ZooEntry
+    from napari_geosr.operations.ranking import Ranking
 
 
 def list_models(
@@ -77,7 +80,7 @@ def _table(entries: list[ZooEntry]) -> Any:
             ", ".join(card.modalities) or "–",
             "volumes" if card.axes == "ZYX" else "slices and volumes",
             str(card.upscale_factor),
-            f"{card.n_parameters:,}",
+            f"{card.n_parameters:,}" if card.has_weights else "–",
             escape(entry.where),
         )
     return table
@@ -104,6 +107,74 @@ def show_models(name: str, /, *, json: Json = False) -> int:
         return 0
     Console().print(catalogue.card_text(card), highlight=False, markup=False)
     return 0
+
+
+def rank_models(
+    scan: InputPath,
+    /,
+    *,
+    second: Annotated[
+        Path | None,
+        Parameter(
+            help="Another scan of the same object, with the same voxels and noise of "
+            "its own: errors are then measured against it."
+        ),
+    ] = None,
+    config: Annotated[RankConfig | None, AS_FLAGS] = None,
+    reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    json: Json = False,
+) -> int:
+    """Compare models, classical filters and leaving the scan as it is.
+
+    The expected error of each on this very scan is estimated on a few blocks, without
+    a ground truth; the best is what `restore --model auto` takes.
+    """
+    from rich.console import Console
+
+    from napari_geosr.cli.console import print_json, run_command
+    from napari_geosr.operations.ranking import rank_steps
+
+    volume = open_volume(scan, reading)
+    other = None if second is None else open_volume(second, reading)
+    ranking, warnings = run_command(
+        lambda should_stop: rank_steps(volume, config, should_stop, second=other),
+        stopping="stopping …",
+    )
+    if json:
+        print_json({**ranking.to_json_dict(), "warnings": warnings})
+        return 0
+    noise = ranking.noise
+    low, high = (100 * end / (noise.contrast or 1.0) for end in noise.interval)
+    level = f"{100 * noise.relative:.1f} % of the contrast"
+    print(f"Noise: {level} ({low:.1f} to {high:.1f})")
+    Console().print(_ranking_table(ranking))
+    for name, reason in ranking.skipped.items():
+        print(f"Not compared: {name} ({reason.rstrip('.')})")
+    print(ranking.why)
+    return 0
+
+
+def _ranking_table(ranking: Ranking) -> Any:
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    table = Table(
+        Column("", no_wrap=True),
+        Column("model", no_wrap=True),
+        Column("expected gain", no_wrap=True),
+        Column("expected error", no_wrap=True),
+        Column("strength", no_wrap=True),
+        box=None,
+    )
+    for row in ranking.rows:
+        table.add_row(
+            "→" if row.name == ranking.choice else "",
+            escape(row.name),
+            row.gain_text if row.model is not None else "0 dB",
+            f"{row.error:.3g}",
+            "" if row.strength is None else f"{row.strength:.2f}",
+        )
+    return table
 
 
 def verify_models(path: Path, /, *, json: Json = False) -> int:

@@ -261,7 +261,10 @@ class RestoreDock(RestoreWidgets):
             + ("" if ready.series is None else f" of {ready.series.plan.words}")
         )
         if verdict.level == "ok":
-            self.verdict.show_message("This image is like the training data.", "ok")
+            said = "This image is like the training data."
+            if not ready.prepared.model.card.has_weights:
+                said = "A classical filter: it was not trained, so any image will do."
+            self.verdict.show_message(said, "ok")
         else:
             self.verdict.show_message(" ".join(verdict.reasons), "warning")
 

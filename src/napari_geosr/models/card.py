@@ -218,9 +218,9 @@ class ModelCard(Config):
     uncertainty: SpreadCalibration | None = None
     """How far its standard deviations reach; None where that was not measured."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Checksum of ``weights.safetensors``."""
-    n_parameters: int = Field(ge=1)
-    """Number of weights."""
+    """Checksum of ``weights.safetensors``; of no bytes where there are no weights."""
+    n_parameters: int = Field(ge=0)
+    """Number of weights; 0: a classical filter, and the bundle is the card alone."""
 
     @model_validator(mode="after")
     def _check(self) -> ModelCard:
@@ -250,6 +250,11 @@ class ModelCard(Config):
                 "only a model that keeps voxels and grey scale can be bounded by the "
                 "noise: leave noise_bound out"
             )
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the model was trained; a classical filter was not."""
+        return self.n_parameters > 0
 
     @classmethod
     def from_values(cls, values: Any) -> ModelCard:

@@ -20,6 +20,8 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE
 from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.ranking import AUTO, Ranking
+from napari_geosr.operations.ranking.automatic import choose_steps, unchanged_steps
 from napari_geosr.operations.restore_average import restore_average_steps
 from napari_geosr.operations.restore_preparation import (
     Prepared,
@@ -28,7 +30,7 @@ from napari_geosr.operations.restore_preparation import (
 )
 from napari_geosr.operations.restore_run import Restored, run_steps
 from napari_geosr.operations.restore_targets import spread_path
-from napari_geosr.operations.series.plan import Point, is_series
+from napari_geosr.operations.series.plan import Point, SeriesPlan, is_series
 from napari_geosr.operations.series.preparation import (
     PreparedSeries,
     prepare_series_steps,
@@ -146,6 +148,9 @@ def restore_steps(
 ) -> Generator[Step, None, None]:
     """Prepare and run; see :func:`prepare_steps` and :func:`run_steps`.
 
+    With the model ``"auto"`` the models are ranked first. Where the scan is best left
+    as it is, the result is the scan.
+
     Of a time series or several channels, every point is restored by itself; see
     :func:`~napari_geosr.operations.series.run.run_series_steps`.
     """
@@ -156,6 +161,23 @@ def restore_steps(
         for path in outputs:
             io.check_output(path, overwrite=overwrite)
         refuse_own_source(volume, *outputs)
+    ranking: Ranking | None = None
+    if config.model == AUTO:
+        ranking = yield from relay(
+            choose_steps(_example(volume), config, should_stop=should_stop)
+        )
+        assert ranking is not None
+        if ranking.leaves_it:
+            yield from unchanged_steps(
+                volume,
+                config,
+                ranking,
+                out=out,
+                overwrite=overwrite,
+                should_stop=should_stop,
+            )
+            return
+        config = config.model_copy(update={"model": ranking.choice})
     if is_series(volume):
         yield from restore_series_steps(
             volume,
@@ -169,7 +191,7 @@ def restore_steps(
         )
         return
     prepared: Prepared = yield from relay(
-        prepare_steps(volume, config, should_stop=should_stop)
+        prepare_steps(volume, config, should_stop=should_stop, ranking=ranking)
     )
     yield from run_steps(
         prepared,
@@ -180,6 +202,14 @@ def restore_steps(
         unfinished_spread=unfinished_spread,
         should_stop=should_stop,
     )
+
+
+def _example(volume: Volume) -> Volume:
+    """What a model is chosen on: of a series, a typical point of its first channel."""
+    if not is_series(volume):
+        return volume
+    series = SeriesPlan(volume)
+    return series.at(series.typical(series.channels[0]))
 
 
 def restore(
@@ -196,7 +226,8 @@ def restore(
         sub-reconstructions of Noise2Inverse: the result is the mean of what the model
         makes of each.
     model : str
-        Name in the zoo or path of a bundle.
+        Name in the zoo or path of a bundle; ``"auto"`` takes the one with the smallest
+        expected error on this scan, or returns the scan where none is expected to help.
     **settings
         Fields of `RestoreConfig`. With an uncertainty the mean over its members is
         returned; `restore_with_uncertainty` gives their deviation as well.

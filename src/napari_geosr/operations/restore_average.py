@@ -39,6 +39,7 @@ from napari_geosr.learning.mean_volume import mean_volume
 from napari_geosr.learning.methods.noise2inverse import inputs
 from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.ranking import AUTO
 from napari_geosr.operations.restore_preparation import (
     Prepared,
     RestoreConfig,
@@ -94,6 +95,11 @@ def restore_average_steps(
     for volume in volumes:
         refuse_own_source(volume, *([] if out is None else [out]))
     mean_volume(volumes, "all")  # says which of them differs
+    if config.model == AUTO:
+        raise ConfigError(
+            "A model is chosen for one scan, not for the mean over several: rank one "
+            "of them (napari-geosr models rank) and name the model."
+        )
     card = zoo.find(config.model).card
     if config.uncertainty != NONE:
         raise ConfigError(

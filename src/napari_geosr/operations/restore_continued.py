@@ -145,6 +145,7 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             ),
             "another model": (
                 (record.get("model") or {}).get("weights_sha256"),
+                (record.get("model") or {}).get("settings"),
                 (record.get("uncertainty") or {}).get("weights_sha256"),
             ),
             "other standard deviations": (record.get("uncertainty") or {}).get("this"),

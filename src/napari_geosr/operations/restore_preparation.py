@@ -26,6 +26,7 @@ from napari_geosr.inference import members
 from napari_geosr.operations.inputs import COMMAS
 from napari_geosr.operations.memory_setting import MemoryBudget
 from napari_geosr.operations.questions import open_questions
+from napari_geosr.operations.ranking.tune import tune_steps
 from napari_geosr.operations.restore_scale import (
     check_same_scale,
     scale_doubts,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.distribution import Verdict
+    from napari_geosr.operations.ranking import Ranking
 
 #: Share of the free memory that a run may take when nobody sets a budget.
 _FREE_SHARE = 0.6
@@ -49,7 +51,8 @@ class RestoreConfig(Config):
     model: str = Field(
         "ct-denoise",
         title="Model",
-        description="Name of a model in the zoo, or the path of a model bundle.",
+        description="Name of a model in the zoo, or the path of a model bundle; "
+        "auto: the one with the smallest expected error on this scan, or none.",
     )
     device: str = Field(
         "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
@@ -142,6 +145,8 @@ class Prepared:
         Further models of an ensemble.
     noise : Noise or None
         Of the volume, in its grey values; None where nobody measured it.
+    ranking : Ranking or None
+        What the model was chosen by, where it was chosen for this volume.
     """
 
     volume: Volume
@@ -153,6 +158,7 @@ class Prepared:
     verdict: Verdict
     others: tuple[Model, ...] = ()
     noise: Noise | None = None
+    ranking: Ranking | None = None
 
     @property
     def has_spread(self) -> bool:
@@ -208,6 +214,7 @@ def prepare_steps(
     alone: bool = True,
     noise: Noise | None = None,
     whole: Volume | None = None,
+    ranking: Ranking | None = None,
 ) -> Generator[Step, None, None]:
     """Load the model, read the volume's statistics and judge whether they match.
 
@@ -224,6 +231,9 @@ def prepare_steps(
     whole : Volume, optional
         What `volume` is a part of, as planes (Z, Y, X): the grey values are judged and
         standardised by those of the whole. By default `volume` itself.
+    ranking : Ranking, optional
+        What the model was chosen by; the noise and a filter's strength are taken from
+        it.
 
     Raises
     ------
@@ -242,7 +252,8 @@ def prepare_steps(
 
     volume = volume.select()
     whole = volume if whole is None else whole
-    model = zoo.find(config.model)
+    model = zoo.find(config.model) if ranking is None else _chosen(ranking)
+    noise = ranking.noise if noise is None and ranking is not None else noise
     others = tuple(zoo.find(name) for name in config.ensemble_with)
     members.check_kind(config.uncertainty, len(others), config.uncertainty_members)
     for each in (model, *others):
@@ -262,6 +273,19 @@ def prepare_steps(
         check_same_scale((model.card, *(other.card for other in others)))
     else:
         statistics = scaled(statistics, model.card, whole)
+    if not model.card.has_weights:
+        model, noise = yield from relay(
+            tune_steps(
+                model,
+                volume,
+                statistics,
+                noise=noise,
+                factor=config.strength,
+                device=device,
+                threads=config.threads,
+                should_stop=should_stop,
+            )
+        )
     for doubt in scale_doubts(model.card, whole):
         yield Warned(message=doubt)
     verdict = judge(model.card, draw_sample(whole), volume)
@@ -281,10 +305,11 @@ def prepare_steps(
         if noise is None:
             yield StageStarted(message="Measuring the noise")
             noise = estimate_noise(volume)
-        told = noise.scaled(config.strength)
+        # The strength of a classical filter is a setting of its own.
+        told = noise.scaled(config.strength if model.card.has_weights else 1.0)
         scale = statistics.input_mean, statistics.input_std
         tell_noise(network, told.standardised(*scale))
-    elif config.strength != 1:
+    elif config.strength != 1 and model.card.has_weights:
         raise ConfigError(
             f"The model {model.card.name!r} does not know the level of the noise, so "
             "its strength cannot be set: leave --strength at 1, or choose a model that "
@@ -292,9 +317,29 @@ def prepare_steps(
         )
     yield ResultReady(
         result=Prepared(
-            volume, config, model, network, statistics, device, verdict, others, noise
+            volume,
+            config,
+            model,
+            network,
+            statistics,
+            device,
+            verdict,
+            others,
+            noise,
+            ranking,
         )
     )
+
+
+def _chosen(ranking: Ranking) -> Model:
+    """The model that a ranking proposes."""
+    model = ranking.chosen.model
+    if model is None:
+        raise ModelError(
+            "The scan is best left as it is, so there is no model to restore it with. "
+            "Name a model."
+        )
+    return model
 
 
 def _all_members(

@@ -393,12 +393,18 @@ def _record_steps(
         }
     if prepared.noise is not None:
         more["noise"] = prepared.noise.to_json_dict()
+    if prepared.ranking is not None:
+        more["ranking"] = prepared.ranking.to_json_dict()
+    model: dict[str, Any] = {"name": card.name}
+    model["weights_sha256"] = card.weights_sha256
+    if not card.has_weights:
+        model["settings"] = card.network_kwargs
     yield from provenance.record_steps(
         "restore",
         should_stop=should_stop,
         inputs={"input": prepared.volume},
         settings=prepared.config.model_dump(mode="json"),
-        model={"name": card.name, "weights_sha256": card.weights_sha256},
+        model=model,
         device=prepared.device,
         torch=torch.__version__,
         output_dtype=str(prepared.output_dtype),

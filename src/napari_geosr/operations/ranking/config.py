@@ -1,0 +1,42 @@
+"""Settings of a ranking."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.model_words import Modality
+from napari_geosr.operations.inputs import COMMAS
+
+#: Name that stands for the model that the ranking chooses.
+AUTO = "auto"
+#: Name of leaving the scan as it is.
+NONE = "none"
+
+
+class RankConfig(Config):
+    """Settings of a ranking."""
+
+    modality: Modality | None = Field(
+        None,
+        title="Modality",
+        description="How the scan was made: models for other modalities are left out. "
+        "By default all denoisers are compared.",
+    )
+    models: Annotated[tuple[str, ...], COMMAS] = Field(
+        (),
+        title="Models",
+        description="Names of models or paths of bundles to compare; by default all "
+        "denoisers at hand and the classical filters.",
+    )
+    device: str = Field(
+        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        title="Threads",
+        description="CPU threads, at most as many as cores; by default cores - 1.",
+    )

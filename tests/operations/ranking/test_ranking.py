@@ -1,0 +1,244 @@
+"""Rankings: the right one is chosen, or none; filters get the best strength."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import Cancelled, ConfigError, ModelError, VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.inference.risk.probes import noise_like
+from napari_geosr.operations.ranking import RankConfig, Ranked, Ranking, rank_steps
+from napari_geosr.operations.ranking.result import decide
+from napari_geosr.operations.ranking.tune import downhill, refined
+from napari_geosr.operations.restore import (
+    RestoreConfig,
+    prepare_steps,
+    restore,
+    restore_average_steps,
+    run_steps,
+)
+from napari_geosr.physics.phantoms import sphere_foam
+
+SHAPE = (12, 72, 72)
+QUICK = RankConfig(models=("gaussian", "tv", "nlm"), threads=1)
+
+
+def foam() -> np.ndarray:
+    """Dark spheres in a bright solid, soft at the edges."""
+    return 1 - sphere_foam(SHAPE, porosity=0.3, radius=(3, 9), seed=2).fraction
+
+
+def scanned(
+    level: float, seed: int = 0, **correlation: float
+) -> tuple[Volume, Noise, np.ndarray]:
+    """A scan of the foam, its noise and the truth, in other grey values."""
+    clean = foam()
+    noisy = clean + level * noise_like(SHAPE, correlation, np.random.default_rng(seed))
+    volume = Volume((1000 + 200 * noisy).astype(np.float32), "ZYX", name="foam")
+    sd = 200 * level
+    noise = Noise(sd, 200.0, correlation=correlation, interval=(0.95 * sd, 1.05 * sd))
+    return volume, noise, 1000 + 200 * clean
+
+
+def ranked(volume: Volume, **more: Any) -> Ranking:
+    config = more.pop("config", QUICK)
+    found: Ranking = run_to_end(rank_steps(volume, config, **more))
+    return found
+
+
+def true_gain(volume: Volume, truth: np.ndarray, row: Ranked, noise: Noise) -> float:
+    """What a candidate really gains in dB over the scan."""
+    assert row.model is not None
+    config = RestoreConfig(model=row.name, threads=1)
+    rows = Ranking((row,), row.name, "", noise)
+    steps = prepare_steps(volume, config, ranking=rows)
+    prepared = run_to_end(steps)
+    result = np.asarray(run_to_end(run_steps(prepared)).volume.data)
+    before = np.square(np.asarray(volume.data) - truth).mean()
+    return float(10 * np.log10(before / np.square(result - truth).mean()))
+
+
+@pytest.mark.parametrize("correlation", [{}, {"z": 0.4, "y": 0.5, "x": 0.5}])
+def test_expected_gains_are_the_true_ones(correlation: dict[str, float]) -> None:
+    volume, noise, truth = scanned(0.3, **correlation)
+    found = ranked(volume, noise=noise)
+    true = {
+        row.name: true_gain(volume, truth, row, noise)
+        for row in found.rows
+        if row.model is not None
+    }
+    for name, gain in true.items():
+        assert found.row(name).gain == pytest.approx(gain, abs=0.7)
+    assert true[found.choice] >= max(true.values()) - 0.3
+    assert found.row("none").error == pytest.approx(noise.level, rel=0.02)
+    assert [row.error for row in found.rows] == sorted(row.error for row in found.rows)
+
+
+def test_a_second_scan_gives_the_same_without_knowing_the_noise() -> None:
+    volume, _, truth = scanned(0.3)
+    other, _, _ = scanned(0.3, seed=1)
+    found = ranked(volume, second=other)
+    assert found.noise.source == "repeat"
+    row = found.chosen
+    assert row.gain == pytest.approx(true_gain(volume, truth, row, found.noise), abs=1)
+    with pytest.raises(VolumeError, match="same voxels"):
+        ranked(volume, second=other.replace(data=other.data[:5]))
+
+
+def test_a_scan_without_noise_is_left_alone(tmp_path: Path) -> None:
+    clean = Volume((1000 + 200 * foam()).astype(np.uint16), "ZYX", (2, 2, 2), "µm")
+    found = ranked(clean)
+    assert found.leaves_it
+    assert "contrast" in found.why
+    assert found.chosen.model is None
+    kept = restore(clean, "auto", threads=1)
+    assert np.array_equal(kept.data, clean.data)
+    assert kept.dtype == np.uint16
+    record = kept.provenance[-1]
+    assert record["model"] == {"name": "none"}
+    assert record["ranking"]["choice"] == "none"
+    source = io.write(clean, tmp_path / "clean.tif")
+    out = tmp_path / "out.ome.tif"
+    assert run(["restore", str(source), "--model", "auto", "--out", str(out)]) == 0
+    written = io.read(out)
+    assert np.array_equal(np.asarray(written.data), clean.data)
+    assert (written.voxel_size, written.unit) == ((2, 2, 2), "µm")
+    assert written.provenance[-1]["ranking"]["choice"] == "none"
+
+
+def test_nothing_is_chosen_unless_it_clearly_helps() -> None:
+    noise = Noise(10.0, 100.0)
+
+    def row(name: str, gain: float, low: float) -> Ranked:
+        return Ranked(name, "", 10 * 10 ** (-gain / 20), gain, (low, gain + 1))
+
+    none = Ranked("none", "", 10.0, 0.0, (0.0, 0.0))
+    unsure, sure = row("a", 3.0, -0.1), row("b", 1.0, 0.5)
+    assert decide([unsure, none], noise)[0] == "none"
+    assert "a, is expected to gain 3.0 dB" in decide([unsure, none], noise)[1]
+    assert decide([unsure, sure, none], noise)[0] == "b"
+    assert decide([none], noise)[0] == "none"
+    assert decide([sure, none], Noise(0.5, 100.0))[0] == "none"
+
+
+def test_filters_take_the_best_strength_and_say_it() -> None:
+    volume, noise, _ = scanned(0.3)
+    weak, weak_noise, _ = scanned(0.08)
+    strengths = []
+    for scan, its in ((volume, noise), (weak, weak_noise)):
+        steps = prepare_steps(
+            scan, RestoreConfig(model="gaussian", threads=1), noise=its
+        )
+        prepared = run_to_end(steps)
+        assert prepared.model.card.axes == "ZYX"
+        strengths.append(prepared.model.card.network_kwargs["strength"])
+    assert strengths[0] > 1.2 * strengths[1] > 0
+    twice = RestoreConfig(model="gaussian", threads=1, strength=2)
+    prepared = run_to_end(prepare_steps(weak, twice, noise=weak_noise))
+    assert prepared.model.card.network_kwargs["strength"] == 2 * strengths[1]
+    result = restore(volume, "tv", threads=1)
+    settings = result.provenance[-1]["model"]["settings"]
+    assert settings["ndim"] == 3
+    assert settings["strength"] > 0
+    nothing = restore(volume, "tv", threads=1, strength=0)
+    np.testing.assert_allclose(nothing.data, volume.data, rtol=1e-6)
+
+
+def test_a_filter_that_only_harms_returns_the_scan() -> None:
+    rng = np.random.default_rng(0)
+    busy = Volume(rng.random((10, 60, 60)).astype(np.float32), "ZYX")
+    quiet = Noise(1e-4, 1.0)
+    steps = prepare_steps(busy, RestoreConfig(model="gaussian"), noise=quiet)
+    assert run_to_end(steps).model.card.network_kwargs["strength"] == 0
+
+
+def test_images_are_ranked_as_well() -> None:
+    volume, noise, truth = scanned(0.3)
+    flat = Volume(volume.data[8], "YX")
+    found = ranked(flat, noise=noise)
+    assert not found.leaves_it
+    assert found.chosen.model is not None
+    assert found.chosen.model.card.axes == "YX"
+    gain = true_gain(flat, truth[8], found.chosen, noise)
+    assert found.chosen.gain == pytest.approx(gain, abs=1.5)
+
+
+def test_models_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume, noise, _ = scanned(0.3)
+    with pytest.raises(ModelError, match="no denoised scan"):
+        ranked(volume, noise=noise, config=RankConfig(models=("foam-sr-x2",)))
+    config = RankConfig(modality="electron", threads=1)
+    found = ranked(volume, noise=noise, config=config)
+    assert "made for ct" in found.skipped["ct-denoise"]
+    assert {row.name for row in found.rows} == {"gaussian", "nlm", "tv", "none"}
+
+
+def test_it_can_be_cancelled_and_auto_is_for_one_scan() -> None:
+    volume, noise, _ = scanned(0.3)
+    with pytest.raises(Cancelled):
+        run_to_end(rank_steps(volume, QUICK, lambda: True, noise=noise))
+    with pytest.raises(ConfigError, match="one scan"):
+        run_to_end(restore_average_steps([volume, volume], RestoreConfig(model="auto")))
+    with pytest.raises(ConfigError, match="ensemble"):
+        restore(volume, "auto", uncertainty="ensemble", ensemble_with="ct-denoise")
+
+
+def test_auto_restores_with_what_it_chose() -> None:
+    volume, _, truth = scanned(0.3)
+    result = restore(volume, "auto", threads=1)
+    record = result.provenance[-1]
+    choice = record["ranking"]["choice"]
+    assert choice != "none"
+    assert record["model"]["name"] == choice == record["settings"]["model"]
+    before = np.square(np.asarray(volume.data) - truth).mean()
+    after = np.square(np.asarray(result.data) - truth).mean()
+    gain = float(10 * np.log10(before / after))
+    rows = {row["name"]: row for row in record["ranking"]["candidates"]}
+    assert gain > 3
+    assert rows[choice]["expected_gain_db"] == pytest.approx(gain, abs=2)
+
+
+def test_command_prints_a_table_or_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volume, _, _ = scanned(0.3)
+    path = str(io.write(volume, tmp_path / "foam.tif"))
+    words = ["models", "rank", path, "--models", "gaussian,tv", "--threads", "1"]
+    assert run(words) == 0
+    text = capsys.readouterr().out
+    assert "% of the contrast" in text
+    assert "→" in text
+    assert "is expected to gain" in text
+    assert run([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in found["candidates"]][-1] == "none"
+    assert found["choice"] in {"gaussian", "tv"}
+    assert found["noise"]["relative_level"] == pytest.approx(0.3, rel=0.2)
+    assert run(["models", "rank", path, "--second", path + "x"]) == 2
+
+
+@given(st.floats(0.05, 6.0))
+def test_strengths_are_searched_downhill(best: float) -> None:
+    strengths = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+
+    def risk(strength: float) -> float:
+        return math.log(strength / best) ** 2
+
+    i = downhill(strengths, risk)
+    assert risk(strengths[i]) == min(map(risk, strengths))
+    found = refined(strengths, i, risk)
+    assert strengths[0] <= found <= strengths[-1]
+    if strengths[0] < best < strengths[-1] and 0 < i < 5:
+        assert found == pytest.approx(best, rel=0.01)
