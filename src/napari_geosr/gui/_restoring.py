@@ -36,7 +36,13 @@ from napari_geosr.gui._preview import (
     region_on_screen,
 )
 from napari_geosr.gui._refresh import Refresher
-from napari_geosr.gui._restore_ready import Ready, named, preview_edge, ready_steps
+from napari_geosr.gui._restore_ready import (
+    Ready,
+    named,
+    preview_edge,
+    ready_steps,
+    restrengthened,
+)
 from napari_geosr.gui._spread_layer import SpreadLayer, with_highest
 from napari_geosr.gui._worker import Run
 from napari_geosr.operations import restore as operation
@@ -281,6 +287,11 @@ class Restoring(QObject):
             return
         try:
             key = self._attempted_key = self._key(layer)
+            if self._ready is not None and self._ready.key != key:
+                other = restrengthened(self._ready, key)
+                if other is not None:
+                    self._ready = other
+                    self.ready.emit(other)
             if self._ready is None or self._ready.key != key:
                 if key != self._failed_key:
                     self._start_prepare(layer, key)
