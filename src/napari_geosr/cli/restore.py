@@ -79,6 +79,14 @@ def restore(
             "writes what is left as STEM_residual.SUFFIX beside the output.",
         ),
     ] = False,
+    strict: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Refuse to restore a scan that the model is expected to make worse: "
+            "exit code 2, and nothing is written.",
+        ),
+    ] = False,
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
@@ -114,6 +122,8 @@ def restore(
         more: dict[str, Any] = {
             "out": out,
             "overwrite": overwrite,
+            "look": True,
+            "strict": strict,
             "should_stop": should_stop,
         }
         if average:
@@ -206,6 +216,7 @@ def _describe(
         "unit": volume.unit,
         "origin": list(volume.origin),
         "likeness": result.verdict.level,
+        "outlook": None if result.outlook is None else result.outlook.to_json_dict(),
         "warnings": warnings,
         "run": volume.provenance[-1].get("run") if volume.provenance else None,
         "consistency": None if checked is None else checked.to_json_dict(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,17 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations import catalogue
+from napari_geosr.operations.ranking import NONE
 from napari_geosr.operations.restore import RestoreConfig
 
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
+    from napari_geosr.operations.ranking import Ranked, Ranking
+
+
+#: Entry of leaving the scan as it is, and what it does.
+LEAVE_IT, LEAVING = "Leave it as it is", "Nothing is restored."
+_Order = tuple[bool, float, bool, bool, bool, str]
 
 
 class ModelBox(QWidget):
@@ -46,6 +54,8 @@ class ModelBox(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._volume: Volume | None = None
+        self._ranking: Ranking | None = None
+        self._by_hand = False
         self._cards: dict[str, ModelCard] = {}
         self.combo = QComboBox()
         self.combo.setAccessibleName("Model")
@@ -81,6 +91,7 @@ class ModelBox(QWidget):
             self._cards[entry.name if entry.bundled else str(entry.path)] = entry.card
         self._fill()
         self.combo.currentIndexChanged.connect(self._on_chosen)
+        self.combo.activated.connect(self._on_activated)
         self._show_card()
 
     def model(self) -> str:
@@ -90,6 +101,29 @@ class ModelBox(QWidget):
     def card(self) -> ModelCard | None:
         """Return the card of what is chosen; None if nothing is."""
         return self._cards.get(self.model())
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether a person chose the model, and no proposal should replace it."""
+        return self._by_hand
+
+    def set_by_hand(self, by_hand: bool) -> None:
+        """Say whether what is chosen is a person's choice."""
+        self._by_hand = by_hand
+
+    def set_ranking(self, ranking: Ranking | None, *, propose: bool = True) -> None:
+        """Show what each model is expected to gain on the scan, the best first.
+
+        Parameters
+        ----------
+        propose : bool
+            Whether to choose the one that is proposed; a person's choice stays.
+        """
+        self._ranking = ranking
+        chosen = None
+        if ranking is not None and propose and not self._by_hand:
+            chosen = ranking.choice
+        self._fill(keep=chosen)
 
     def set_model(self, name: str) -> None:
         """Choose a model by name or path, opening it if it is not listed yet.
@@ -104,29 +138,32 @@ class ModelBox(QWidget):
             self._fill(keep=name)
         index = self.combo.findData(name)
         if self.combo.model().item(index).isEnabled():
+            self._by_hand = True
             self.combo.setCurrentIndex(index)
 
     def set_volume(self, volume: Volume | None) -> None:
         """List the models that fit `volume` first."""
-        self._volume = volume
+        self._volume, self._ranking = volume, None
         self._fill()
 
     def _fill(self, keep: str | None = None) -> None:
         before = self.model()
         keep = keep or before
         rows = sorted(
-            (self._rank(card), name, card) for name, card in self._cards.items()
+            (self._rank(name, card), name, card) for name, card in self._cards.items()
         )
         self.combo.blockSignals(True)
         self.combo.clear()
         for (unfit, *_), name, card in rows:
             remark = self._remark(card)
             text = f"{card.name} – {remark}" if remark else card.name
+            text += self._gain_text(name)
             self.combo.addItem(text, name)
             index = self.combo.count() - 1
             item = self.combo.model().item(index)
             item.setEnabled(not unfit)
             item.setToolTip(f"{card.title}. {remark}".strip())
+        self._add_leaving()
         for path, reason in self._damaged.items():
             self.combo.addItem(f"{Path(path).name} – damaged", "")
             item = self.combo.model().item(self.combo.count() - 1)
@@ -140,11 +177,45 @@ class ModelBox(QWidget):
         if self.model() != before:
             self._on_chosen()
 
-    def _rank(self, card: ModelCard) -> tuple[bool, bool, bool, bool, str]:
+    def _add_leaving(self) -> None:
+        """Offer to leave the scan as it is: in its place among the ranked models."""
+        ranking = self._ranking
+        if ranking is None:
+            return
+        worse = [row.name for row in ranking.rows if row.gain < 0]
+        places = [self.combo.findData(name) for name in worse]
+        before = min((i for i in places if i >= 0), default=len(ranking.rows) - 1)
+        self.combo.insertItem(before, LEAVE_IT, NONE)
+        item = self.combo.model().item(before)
+        item.setToolTip("Nothing is restored: the scan is the best result there is.")
+
+    def _gain_text(self, name: str) -> str:
+        row = self._ranked_row(name)
+        if row is None:
+            return ""
+        gain = "far worse" if row.gain < -30 else f"{row.gain:+.1f} dB"
+        return f"  {gain.replace('-', '−')}"
+
+    def _ranked_row(self, name: str) -> Ranked | None:
+        if self._ranking is None:
+            return None
+        rows = [row for row in self._ranking.rows if row.name == name]
+        return rows[0] if rows else None
+
+    def _rank(self, name: str, card: ModelCard) -> _Order:
         unfit = self._volume is not None and not catalogue.fit(card, self._volume).fits
         other_size = bool(_voxel_size_remark(card, self._volume))
         not_first = card.name != RestoreConfig.model_fields["model"].default
-        return unfit, other_size, card.task != "denoise", not_first, card.name
+        row = self._ranked_row(name)
+        expected = math.inf if row is None else -row.gain
+        return (
+            unfit,
+            expected,
+            other_size,
+            card.task != "denoise",
+            not_first,
+            card.name,
+        )
 
     def _remark(self, card: ModelCard) -> str:
         if self._volume is not None:
@@ -153,13 +224,17 @@ class ModelBox(QWidget):
                 return fit.reason
         return _voxel_size_remark(card, self._volume)
 
+    def _on_activated(self, _index: int) -> None:
+        self._by_hand = True
+
     def _on_chosen(self, _index: int = 0) -> None:
         self._show_card()
         self.modelChanged.emit()
 
     def _show_card(self) -> None:
         card = self.card()
-        self.summary.setText("" if card is None else card.title)
+        leaves = self.model() == NONE
+        self.summary.setText(LEAVING if leaves else "" if card is None else card.title)
         self.card_label.setText("" if card is None else card_html(card))
 
     def _on_open(self) -> None:

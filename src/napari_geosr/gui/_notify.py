@@ -21,9 +21,12 @@ from napari_geosr.core.errors import Cancelled, GeoSRError
 _ICONS = {
     "error": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Error"),
     "warning": (QStyle.StandardPixmap.SP_MessageBoxWarning, "Caution"),
+    "harm": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Harmful"),
     "info": (QStyle.StandardPixmap.SP_MessageBoxInformation, "Note"),
     "ok": (QStyle.StandardPixmap.SP_DialogApplyButton, "Fine"),
 }
+#: Kinds that are named before the text.
+_NAMED = ("warning", "harm", "error")
 
 
 def sentence(error: BaseException) -> str:
@@ -126,14 +129,17 @@ class MessageRow(QWidget):
         self.setVisible(False)
 
     def show_message(self, text: str, kind: str = "info") -> None:
-        """Say `text`; `kind` is ``"info"``, ``"ok"``, ``"warning"`` or ``"error"``."""
+        """Say `text`.
+
+        `kind` is ``"info"``, ``"ok"``, ``"warning"``, ``"harm"`` or ``"error"``.
+        """
         pixmap, word = _ICONS[kind]
         self._error = None
         style: Any = self.style()
         self.icon.setPixmap(style.standardIcon(pixmap).pixmap(16, 16))
         self.icon.setAccessibleDescription(word)
         self.icon.setToolTip(word)
-        self.label.setText(f"{word}: {text}" if kind in ("warning", "error") else text)
+        self.label.setText(f"{word}: {text}" if kind in _NAMED else text)
         self.details_button.setVisible(False)
         self.setVisible(True)
 

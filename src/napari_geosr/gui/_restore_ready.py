@@ -82,6 +82,25 @@ def preview_edge(ready: Ready) -> int:
     return PREVIEW_EDGES[-1]
 
 
+def restrengthened(ready: Ready, key: tuple[Any, ...]) -> Ready | None:
+    """The same for another strength, if that is all that changed; else None.
+
+    Parameters
+    ----------
+    key : tuple
+        What is wanted, as `Ready.key`; its last part are the settings.
+    """
+    *before, was = ready.key
+    *now, wanted = key
+    prepared = ready.prepared
+    if before != now or prepared.model.card.noise_bound is None:
+        return None
+    if was.model_copy(update={"strength": wanted.strength}) != wanted:
+        return None
+    changed = operation.with_strength(prepared, wanted.strength)
+    return replace(ready, key=key, prepared=changed)
+
+
 def named(prepared: Prepared, layer: Image) -> Prepared:
     """The same with the layer's name of now: renaming needs no new statistics."""
     if prepared.volume.name == layer.name:

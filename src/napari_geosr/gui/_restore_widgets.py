@@ -31,6 +31,8 @@ from napari_geosr.gui._section import Section
 from napari_geosr.gui._series_choice import SeriesChoice
 from napari_geosr.gui._uncertainty_box import UncertaintyBox
 from napari_geosr.gui._voxel_size import VoxelSizeRow
+from napari_geosr.gui.outlook.panel import OutlookPanel
+from napari_geosr.gui.outlook.strength import StrengthSlider
 from napari_geosr.operations.restore import RestoreConfig
 
 if TYPE_CHECKING:
@@ -67,7 +69,9 @@ class RestoreWidgets(QWidget):
         self.uncertainty = UncertaintyBox()
         self.voxel_size = VoxelSizeRow(viewer)
         self.frames = FramesRow()
-        self.verdict = MessageRow(shortcut="Alt+Shift+V")
+        self.strength = StrengthSlider()
+        self.outlook = OutlookPanel(viewer)
+        self.verdict = self.outlook.verdict
         self.message = MessageRow()
         self.estimate = QLabel("Estimate: –")
         self.estimate.setWordWrap(True)
@@ -97,7 +101,7 @@ class RestoreWidgets(QWidget):
         self.save_button = SaveButton("&Save result…")
         self.check_button = CheckButton(viewer)
         self.compare = CompareBox(viewer)
-        shown_above = ("model", *self.uncertainty.values())
+        shown_above = ("model", "strength", *self.uncertainty.values())
         self.form = ConfigForm(
             RestoreConfig, skip=shown_above, choices={"device": _DEVICES}
         )
@@ -128,6 +132,7 @@ class RestoreWidgets(QWidget):
         for title, widget, buddy in (
             ("&Image", self.layer_combo, self.layer_combo),
             ("M&odel", self.model_box, self.model_box.combo),
+            ("Strength", self.strength, self.strength.slider),
             ("Uncertainty", self.uncertainty, self.uncertainty.combo),
         ):
             label = QLabel(title)
@@ -154,7 +159,7 @@ class RestoreWidgets(QWidget):
             self.model_box.summary,
             self.voxel_size,
             self.frames,
-            self.verdict,
+            self.outlook,
             self.estimate,
         ):
             column.addWidget(widget)

@@ -43,6 +43,7 @@ from napari_geosr.gui._restore_ready import (
     named,
     preview_edge,
     ready_steps,
+    restrengthened,
     run_of,
 )
 from napari_geosr.gui._spread_layer import SpreadLayer, with_highest
@@ -297,6 +298,11 @@ class Restoring(QObject):
             return
         try:
             key = self._attempted_key = self._key(layer)
+            if self._ready is not None and self._ready.key != key:
+                other = restrengthened(self._ready, key)
+                if other is not None:
+                    self._ready = other
+                    self.ready.emit(other)
             if self._ready is None or self._ready.key != key:
                 if key != self._failed_key:
                     self._start_prepare(layer, key)

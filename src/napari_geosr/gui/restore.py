@@ -22,15 +22,18 @@ from napari_geosr.gui._layers import (
 from napari_geosr.gui._lifetime import Connections
 from napari_geosr.gui._notify import show_error
 from napari_geosr.gui._remembered import recall, remember
-from napari_geosr.gui._restore_ready import Ready
+from napari_geosr.gui._restore_ready import Ready, preview_edge
 from napari_geosr.gui._restore_widgets import CONTINUE, RUN, RestoreWidgets
 from napari_geosr.gui._restoring import Restoring
 from napari_geosr.operations import reproduce
+from napari_geosr.operations.ranking import NONE
 from napari_geosr.operations.restore import RestoreConfig
 
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
+
+    from napari_geosr.operations.ranking import Ranking
 
 
 class RestoreDock(RestoreWidgets):
@@ -48,6 +51,7 @@ class RestoreDock(RestoreWidgets):
         SharedPlace(self)
         self._tiles_began: tuple[float, int] | None = None
         self._result: weakref.ref[Image] | None = None
+        self._usable: weakref.ref[Image] | None = None  # the layer, if it can be run on
         self._warnings: list[str] = []
         self._restoring = Restoring(napari_viewer, self)
         self._show_busy("")
@@ -64,6 +68,10 @@ class RestoreDock(RestoreWidgets):
         self.extent.changed.connect(self._on_extent)
         self.model_box.failed.connect(self._on_failed)
         self.form.changed.connect(self._on_settings)
+        self.strength.changed.connect(self._on_settings)
+        self.outlook.ranked.connect(self._on_ranked)
+        self.outlook.find_button.clicked.connect(self._on_find)
+        self.outlook.failed.connect(self._on_failed)
         self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
         self.frames.answered.connect(lambda _layer: self._on_layer_chosen())
         self.preview_button.toggled.connect(self._restoring.set_preview)
@@ -105,6 +113,9 @@ class RestoreDock(RestoreWidgets):
         except GeoSRError:
             # A model of one's own that was moved since: start with the first one.
             remark = f"The last model, {config.model}, is not there any more."
+        self.model_box.set_by_hand(False)  # not for the scan that comes
+        self.strength.set_value(config.strength)
+        self.strength.set_card(self.model_box.card())
         self.uncertainty.set_card(self.model_box.card())
         try:
             self.uncertainty.set_values(config)
@@ -122,7 +133,9 @@ class RestoreDock(RestoreWidgets):
             If one of them is wrong.
         """
         chosen = self.uncertainty.values()
-        config = self.form.config(model=self.model_box.model(), **chosen)
+        config = self.form.config(
+            model=self.model_box.model(), strength=self.strength.value(), **chosen
+        )
         assert isinstance(config, RestoreConfig)
         return config
 
@@ -151,17 +164,21 @@ class RestoreDock(RestoreWidgets):
         self.message.clear()
         self.voxel_size.set_layer(None)
         self.frames.set_layer(None)
-        if layer is None:
-            self.model_box.set_volume(None)
-        else:
+        volume = None
+        if layer is not None:
             try:
-                self.model_box.set_volume(volume_from_layer(layer, self._viewer))
-                self.voxel_size.set_layer(layer)
-                self.frames.set_layer(layer)
+                volume = volume_from_layer(layer, self._viewer)
             except GeoSRError as error:
                 self.message.show_error(error)
                 layer = None
+        if layer is not self._restoring.source():
+            self.model_box.set_by_hand(False)
+        self.model_box.set_volume(volume)
+        self.voxel_size.set_layer(layer)
+        self.frames.set_layer(layer)
         self.extent.set_layer(layer)
+        self._usable = None if layer is None else weakref.ref(layer)
+        self.outlook.set_scan(volume, layer)
         self._restoring.set_source(layer)
         self._on_extent()
         self._on_settings()
@@ -170,6 +187,7 @@ class RestoreDock(RestoreWidgets):
     def _on_model(self) -> None:
         self.message.clear()  # that was about another one
         self.uncertainty.set_card(self.model_box.card())
+        self.strength.set_card(self.model_box.card())
         self._on_settings()
 
     def _on_extent(self) -> None:
@@ -180,6 +198,14 @@ class RestoreDock(RestoreWidgets):
         return self.extent.is_series() and self.extent.wants_all()
 
     def _on_settings(self) -> None:
+        leaves = self.model_box.model() == NONE
+        layer = None if leaves or self._usable is None else self._usable()
+        if layer is not self._restoring.source():
+            self._restoring.set_source(layer)
+        self._show_busy(self._restoring.busy)
+        if leaves:
+            self.outlook.leave_it()
+            return
         try:
             self._restoring.set_config(self.config())
         except ConfigError as error:
@@ -198,12 +224,19 @@ class RestoreDock(RestoreWidgets):
         except GeoSRError as error:
             self.message.show_error(error)
             return
+        if not self.outlook.approves(self.model_box.model()):
+            return
+        self.model_box.set_by_hand(True)
         self.message.clear()
         self._show_result(None)
         self._tiles_began = None
         self.preview_button.setChecked(False)
         self._restoring.set_config(config)
         self._restoring.run()
+
+    def _on_find(self) -> None:
+        self.model_box.set_by_hand(False)  # whatever is proposed is wanted
+        self.outlook.looking.find()
 
     def _on_cancel(self) -> None:
         self.progress_label.setText("Stopping…")
@@ -249,10 +282,15 @@ class RestoreDock(RestoreWidgets):
     def _on_not_ready(self) -> None:
         self._name_run_button()
         self.estimate.setText("Estimate: –")
-        self.verdict.clear()
+        self.outlook.set_not_ready()
+        if self.model_box.model() == NONE:
+            self.outlook.leave_it()
+
+    def _on_ranked(self, ranking: Ranking) -> None:
+        self.model_box.set_ranking(ranking)
 
     def _on_ready(self, ready: Ready) -> None:
-        estimate, verdict = ready.estimate, ready.prepared.verdict
+        estimate = ready.estimate
         device = ready.prepared.device.upper()
         self.estimate.setText(
             f"Estimate: {duration(estimate.seconds)} and "
@@ -260,16 +298,13 @@ class RestoreDock(RestoreWidgets):
             f"{format_bytes(ready.result_bytes)} for the result"
             + ("" if ready.series is None else f" of {ready.series.plan.words}")
         )
-        if verdict.level == "ok":
-            said = "This image is like the training data."
-            if not ready.prepared.model.card.has_weights:
-                said = "A classical filter: it was not trained, so any image will do."
-            self.verdict.show_message(said, "ok")
-        else:
-            self.verdict.show_message(" ".join(verdict.reasons), "warning")
+        self.outlook.set_ready(
+            self._restoring.source(), ready.prepared, preview_edge(ready)
+        )
 
     def _show_busy(self, what: str) -> None:
         running = what == "run"
+        self.outlook.looking.set_paused(bool(what))
         has_layer = self._restoring.source() is not None
         self.preview_button.setEnabled(has_layer and not running)
         self.run_button.setEnabled(has_layer and not running)

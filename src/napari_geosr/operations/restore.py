@@ -20,6 +20,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE
 from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.outlook import looked_steps, outlook_steps, removed_steps
 from napari_geosr.operations.ranking import AUTO, Ranking
 from napari_geosr.operations.ranking.automatic import choose_steps, unchanged_steps
 from napari_geosr.operations.restore_average import restore_average_steps
@@ -27,6 +28,7 @@ from napari_geosr.operations.restore_preparation import (
     Prepared,
     RestoreConfig,
     prepare_steps,
+    with_strength,
 )
 from napari_geosr.operations.restore_run import Restored, run_steps
 from napari_geosr.operations.restore_targets import spread_path
@@ -54,8 +56,10 @@ __all__ = [
     "estimate_steps",
     "is_series",
     "prepare_series_steps",
+    "outlook_steps",
     "prepare_steps",
     "preview_steps",
+    "removed_steps",
     "restore",
     "restore_average_steps",
     "restore_steps",
@@ -63,6 +67,7 @@ __all__ = [
     "run_series_steps",
     "run_steps",
     "spread_path",
+    "with_strength",
 ]
 
 
@@ -144,6 +149,8 @@ def restore_steps(
     first: tuple[slice, ...] | None = None,
     unfinished: Volume | None = None,
     unfinished_spread: Volume | None = None,
+    look: bool = False,
+    strict: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
     """Prepare and run; see :func:`prepare_steps` and :func:`run_steps`.
@@ -153,6 +160,20 @@ def restore_steps(
 
     Of a time series or several channels, every point is restored by itself; see
     :func:`~napari_geosr.operations.series.run.run_series_steps`.
+
+    Parameters
+    ----------
+    look : bool
+        Whether to find out on a few blocks first what the run would do to the volume;
+        the answer is told, and is the result's `outlook`.
+    strict : bool
+        Whether to look, and to refuse a run that would do more harm than good.
+
+    Raises
+    ------
+    ModelError
+        If `strict` and the result is expected to be worse than the volume; nothing is
+        written then.
     """
     if out is not None:
         outputs = [Path(out)]
@@ -179,6 +200,13 @@ def restore_steps(
             return
         config = config.model_copy(update={"model": ranking.choice})
     if is_series(volume):
+        if look or strict:  # on one point, for all of them
+            example: Prepared = yield from relay(
+                prepare_steps(_example(volume), config, should_stop=should_stop)
+            )
+            yield from relay(
+                looked_steps(example, strict=strict, should_stop=should_stop)
+            )
         yield from restore_series_steps(
             volume,
             config,
@@ -193,6 +221,10 @@ def restore_steps(
     prepared: Prepared = yield from relay(
         prepare_steps(volume, config, should_stop=should_stop, ranking=ranking)
     )
+    if look or strict:
+        prepared = yield from relay(
+            looked_steps(prepared, strict=strict, should_stop=should_stop)
+        )
     yield from run_steps(
         prepared,
         out=out,

@@ -39,6 +39,7 @@ from napari_geosr.learning.mean_volume import mean_volume
 from napari_geosr.learning.methods.noise2inverse import inputs
 from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.outlook import looked_steps
 from napari_geosr.operations.ranking import AUTO
 from napari_geosr.operations.restore_preparation import (
     Prepared,
@@ -60,6 +61,8 @@ def restore_average_steps(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
+    look: bool = False,
+    strict: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
     """Restore scans of one object and average the results.
@@ -74,6 +77,8 @@ def restore_average_steps(
     out : path, optional
         File to write at the end; without it the result is kept in memory, or in a zarr
         in the cache folder when it would not fit.
+    look, strict : bool
+        As in :func:`napari_geosr.operations.restore.restore_steps`, of the first.
 
     Yields
     ------
@@ -117,7 +122,9 @@ def restore_average_steps(
             f"one object together and gets {len(volumes)}: their noise is another."
         )
     given = inputs(volumes, "X:1" if card.run_on == "others" else "1:X")
-    first: Restored = yield from relay(_mean_steps(given, config, should_stop))
+    first: Restored = yield from relay(
+        _mean_steps(given, config, should_stop, look=look, strict=strict)
+    )
     yield StageStarted(message="Finishing the mean")
     described = {}
     for i, volume in enumerate(volumes):
@@ -152,7 +159,12 @@ def restore_average_steps(
 
 
 def _mean_steps(
-    given: Sequence[Volume], config: RestoreConfig, should_stop: ShouldStop
+    given: Sequence[Volume],
+    config: RestoreConfig,
+    should_stop: ShouldStop,
+    *,
+    look: bool,
+    strict: bool,
 ) -> Generator[Step, None, None]:
     """Restore each of `given` in float32: ``ResultReady(Restored)`` with the mean.
 
@@ -168,6 +180,10 @@ def _mean_steps(
             said,
             volume.name,
         )
+        if total is None and (look or strict):
+            prepared = yield from relay(
+                looked_steps(prepared, strict=strict, should_stop=should_stop)
+            )
         restored: Restored = yield from _quietly(
             run_steps(prepared, should_stop=should_stop), said, volume.name
         )

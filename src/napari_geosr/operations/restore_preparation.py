@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.distribution import Verdict
+    from napari_geosr.operations.outlook.verdict import Outlook
     from napari_geosr.operations.ranking import Ranking
 
 #: Share of the free memory that a run may take when nobody sets a budget.
@@ -147,6 +148,8 @@ class Prepared:
         Of the volume, in its grey values; None where nobody measured it.
     ranking : Ranking or None
         What the model was chosen by, where it was chosen for this volume.
+    outlook : Outlook or None
+        What the run is expected to do to the volume; None where nobody looked.
     """
 
     volume: Volume
@@ -159,6 +162,7 @@ class Prepared:
     others: tuple[Model, ...] = ()
     noise: Noise | None = None
     ranking: Ranking | None = None
+    outlook: Outlook | None = None
 
     @property
     def has_spread(self) -> bool:
@@ -329,6 +333,39 @@ def prepare_steps(
             ranking,
         )
     )
+
+
+def with_strength(prepared: Prepared, strength: float) -> Prepared:
+    """The same run with another strength, without preparing it anew.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Of a model that is bounded by the noise; it stays as it is.
+    strength : float
+        0 to 2, as in `RestoreConfig`.
+
+    Raises
+    ------
+    ConfigError
+        If the strength is out of range, or the model is not told the noise.
+    """
+    from copy import deepcopy
+
+    from napari_geosr.networks import tell_noise, wants_noise
+
+    values = {**prepared.config.model_dump(), "strength": strength}
+    config = RestoreConfig.create(**values)
+    if prepared.noise is None or not wants_noise(prepared.network):
+        raise ConfigError(
+            f"The model {prepared.model.card.name!r} does not know the level of the "
+            "noise, so its strength cannot be set."
+        )
+    network = deepcopy(prepared.network)  # the other one may be running
+    statistics = prepared.statistics
+    told = prepared.noise.scaled(strength)
+    tell_noise(network, told.standardised(statistics.input_mean, statistics.input_std))
+    return replace(prepared, config=config, network=network, outlook=None)
 
 
 def _chosen(ranking: Ranking) -> Model:

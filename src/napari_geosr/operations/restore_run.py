@@ -40,6 +40,7 @@ from napari_geosr.operations.restore_targets import (
 if TYPE_CHECKING:
     from napari_geosr.inference.run import RunSummary
     from napari_geosr.models.distribution import Verdict
+    from napari_geosr.operations.outlook.verdict import Outlook
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Restored:
     ----------
     spread : Volume or None
         Standard deviations over the members of an uncertainty; `volume` is their mean.
+    outlook : Outlook or None
+        What was expected of the run; None where nobody looked before it.
     """
 
     volume: Volume
@@ -58,6 +61,7 @@ class Restored:
     path: Path | None = None
     complete: bool = True
     spread: Volume | None = None
+    outlook: Outlook | None = None
 
 
 def run_steps(
@@ -212,7 +216,8 @@ def work_steps(
             filled.summary,
             targets.result.path,
             filled.complete,
-            *volumes[1:],
+            volumes[1] if len(volumes) > 1 else None,
+            prepared.outlook,
         )
     )
 
@@ -399,6 +404,8 @@ def _record_steps(
     model["weights_sha256"] = card.weights_sha256
     if not card.has_weights:
         model["settings"] = card.network_kwargs
+    if prepared.outlook is not None:
+        more["outlook"] = prepared.outlook.to_json_dict()
     yield from provenance.record_steps(
         "restore",
         should_stop=should_stop,

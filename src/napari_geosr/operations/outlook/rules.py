@@ -1,0 +1,203 @@
+"""From figures to a level and sentences: what is worse than the scan, what needs care.
+
+The limits were chosen on one half of the volumes of ``benchmarks/verdict.py`` and
+judged on the other; ``docs/trust.md`` has the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.model_words import MODALITIES
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.operations.outlook.verdict import Level
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.measure.removed import Removed
+    from napari_geosr.models.card import ModelCard
+    from napari_geosr.operations.outlook.rehearsal import Rehearsal
+
+#: Expected gains below are harm, in dB.
+LEAST_GAIN = -0.1
+#: Of a scan without noise, a change beyond this part of the contrast is harm.
+MOST_CHANGE = 0.01
+#: Removed part over noise, and its excess correlation, that are still noise.
+MOST_LEVEL, MOST_COARSER = 1.15, 0.25
+#: So many times as many pores, or as few, are too many.
+MOST_PORES = 2.0
+#: Of fewer pores nothing is said.
+LEAST_PORES = 5
+#: A noise this far out of the trained range is said, as a factor.
+_OUTSIDE = 1.25
+#: Edges of voxels, in mm, that the ways of imaging have.
+_EDGES = {
+    "ct": (2e-5, 2.0),
+    "fluorescence": (2e-6, 1e-2),
+    "light": (2e-5, 1e-1),
+    "electron": (1e-7, 1e-2),
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that was found about a model on a scan."""
+
+    card: ModelCard
+    noise: Noise
+    removed: Removed
+    gain: tuple[float, float, float] | None = None
+    rehearsal: Rehearsal | None = None
+    bound: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.card.name
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence and how grave it is."""
+
+    level: Level
+    sentence: str
+
+
+def harms(facts: Facts) -> Iterator[Said]:
+    """What makes the result worse than the scan, gravest first."""
+    noise, removed, name = facts.noise, facts.removed, facts.name
+    if noise.level == 0:
+        if removed.change > MOST_CHANGE:
+            yield Said(
+                "harmful",
+                "There is hardly any noise (below 1 % of the contrast), but "
+                f"{name} would change the scan by {removed.change:.1%} of it: "
+                "structure would be lost. Leave the scan as it is.",
+            )
+        return
+    gain = facts.gain
+    if gain is not None and gain[0] < LEAST_GAIN:
+        yield Said(
+            "harmful",
+            f"{name} is expected to make this scan worse by {-gain[0]:.1f} dB "
+            f"({_interval(gain)}; noise {_percent(noise.relative)} of the contrast). "
+            "Choose another model, or leave the scan as it is.",
+        )
+    yield from _pores(facts)
+
+
+def _pores(facts: Facts) -> Iterator[Said]:
+    found = facts.rehearsal
+    if found is None:
+        return
+    true, made = found.true_pores, found.pores
+    if max(true, made) - min(true, made) < LEAST_PORES:
+        return
+    if made > MOST_PORES * true or true > MOST_PORES * made:
+        more = "more" if made > true else "fewer"
+        yield Said(
+            "harmful",
+            f"{facts.name} would show far {more} pores than there are: in a rehearsal "
+            f"with noise like that of this scan it made {made} of {true}. Do not count "
+            "pores in its result.",
+        )
+
+
+def cautions(facts: Facts) -> Iterator[Said]:
+    """What a person should look at in the result."""
+    noise, removed, name = facts.noise, facts.removed, facts.name
+    if noise.level > 0:
+        if removed.level > MOST_LEVEL:
+            yield Said(
+                "caution",
+                f"More would be removed than noise: {removed.level:.2f} times its "
+                "level.",
+            )
+        if removed.coarser > MOST_COARSER:
+            yield Said(
+                "caution",
+                "What would be removed is coarser than the noise: structure may be "
+                "among it.",
+            )
+        if removed.has_places:
+            yield Said(
+                "caution",
+                "Some of what would be removed stands out of the noise, by up to "
+                f"{removed.strongest:.0f} standard deviations: look at it.",
+            )
+        yield from _range(facts)
+    gain = facts.gain
+    if gain is not None and gain[0] >= LEAST_GAIN > gain[1]:
+        yield Said(
+            "caution",
+            f"{name} may not improve this scan: expected gain {gain[0]:+.1f} dB "
+            f"({_interval(gain)}).",
+        )
+
+
+def _range(facts: Facts) -> Iterator[Said]:
+    trained = facts.card.training.noise
+    if trained is None:
+        return
+    low, high = trained
+    level = facts.noise.relative
+    if level > _OUTSIDE * high:
+        yield Said(
+            "caution",
+            f"The noise is {_percent(level)} of the contrast, and {facts.name} was "
+            f"trained up to {_percent(high)}.",
+        )
+    elif level < low / _OUTSIDE and facts.bound is None:
+        yield Said(
+            "caution",
+            f"The noise is {_percent(level)} of the contrast, and {facts.name} was "
+            f"trained from {_percent(low)} up: it may smooth too much.",
+        )
+
+
+def imaging(card: ModelCard, volume: Volume) -> Iterator[Said]:
+    """Whether the voxels are of a size that the model's way of imaging has."""
+    if not card.modalities or not volume.has_physical_size:
+        return
+    edge = min(volume.voxel_size) * MILLIMETRES[volume.unit]
+    known = [_EDGES[name] for name in card.modalities if name in _EDGES]
+    if known and not any(low <= edge <= high for low, high in known):
+        kinds = " or ".join(MODALITIES[name] for name in card.modalities)
+        yield Said(
+            "caution",
+            f"{card.name} is for {kinds}, and voxels of "
+            f"{min(volume.voxel_size):.3g} {volume.unit} are unusual for that. Check "
+            "the voxel size, or choose a model for your kind of images.",
+        )
+
+
+def all_is_well(facts: Facts) -> str:
+    """What is said where nothing is wrong."""
+    noise = facts.noise
+    if noise.level == 0:
+        if facts.bound is not None:
+            return (
+                "There is hardly any noise (below 1 % of the contrast): the result "
+                "will be the scan itself. Leave it as it is."
+            )
+        return (
+            "There is hardly any noise (below 1 % of the contrast), and "
+            f"{facts.name} would change the scan by {facts.removed.change:.1%} of the "
+            "contrast only. Leave it as it is."
+        )
+    said = f"Noise {_percent(noise.relative)} of the contrast"
+    if facts.gain is not None:
+        said += f", expected gain {facts.gain[0]:+.1f} dB ({_interval(facts.gain)})"
+    return f"{said}: what would be removed is noise."
+
+
+def _interval(gain: tuple[float, float, float]) -> str:
+    return f"between {gain[1]:+.1f} and {gain[2]:+.1f}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share < 0.1 else f"{share:.0%}"

@@ -1,0 +1,72 @@
+"""What is to be expected of a run, in one sentence with its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_geosr.core.noise import Noise
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+
+Level = Literal["ok", "caution", "harmful"]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a model is expected to do to a scan, before it is run.
+
+    Attributes
+    ----------
+    level : str
+        ``"ok"``; ``"caution"``: compare the result with the scan; ``"harmful"``: the
+        result is expected to be worse than the scan.
+    sentence : str
+        The most important thing, with its numbers and what follows from it.
+    reasons : tuple of str
+        Further sentences.
+    noise : Noise or None
+        Of the scan; None where it could not be measured.
+    gain : (float, float, float) or None
+        Expected gain over leaving the scan as it is, in dB, and the ends of its
+        interval of about 90 %; None where it cannot be estimated (finer voxels,
+        labels, no noise).
+    figures : mapping of str to float
+        The numbers behind it.
+    removed : Volume or None
+        Scan minus result of the region that was asked for, in its place.
+    """
+
+    level: Level
+    sentence: str
+    reasons: tuple[str, ...] = ()
+    noise: Noise | None = None
+    gain: tuple[float, float, float] | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    removed: Volume | None = field(default=None, repr=False)
+
+    @property
+    def is_harmful(self) -> bool:
+        """Whether the result is expected to be worse than the scan."""
+        return self.level == "harmful"
+
+    @property
+    def words(self) -> str:
+        """All sentences."""
+        return " ".join((self.sentence, *self.reasons))
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """For records and ``--json``."""
+        gain = None
+        if self.gain is not None:
+            gain = {"db": self.gain[0], "interval": list(self.gain[1:])}
+        return {
+            "level": self.level,
+            "sentence": self.sentence,
+            "reasons": list(self.reasons),
+            "noise": None if self.noise is None else self.noise.to_json_dict(),
+            "expected_gain": gain,
+            "figures": dict(self.figures),
+        }

@@ -1,0 +1,175 @@
+"""What the Restore dock says before a run, with the real engine, in real napari."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from scipy import ndimage
+
+from napari_geosr.gui.outlook import panel
+from napari_geosr.gui.restore import RestoreDock
+from napari_geosr.models import zoo
+from napari_geosr.operations.ranking import NONE
+
+PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
+_LONG = 300_000
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def clean() -> np.ndarray:
+    data = np.full((8, 64, 64), 100, np.float32)
+    data[:, 20:40, 30:50] = 40
+    data[2:5, 8:12, 8:12] = 40
+    soft = ndimage.gaussian_filter(data, 0.7)
+    # No voxel is quite like its neighbour, as in a real scan.
+    return soft + np.linspace(0, 5, 64, dtype=np.float32)
+
+
+@pytest.fixture
+def noisy(clean, rng) -> np.ndarray:
+    return clean + rng.normal(0, 12, clean.shape).astype(np.float32)
+
+
+def opened(viewer) -> RestoreDock:
+    _, dock = viewer.window.add_plugin_dock_widget(
+        "napari-geosr", "Restore (denoise, super-resolve)"
+    )
+    return dock
+
+
+def settled(dock, qtbot) -> None:
+    """Wait until nothing is left to find out about the scan."""
+    qtbot.waitUntil(
+        lambda: not dock._restoring.busy and dock.outlook.looking.is_settled,
+        timeout=_LONG,
+    )
+
+
+@pytest.fixture
+def bounded(tmp_path):
+    """A bundle of ct-denoise that moves no voxel beyond four times the noise."""
+    path = tmp_path / "bounded"
+    shutil.copytree(zoo.find("ct-denoise").path, path)
+    card = yaml.safe_load((path / "card.yaml").read_text("utf-8"))
+    card |= {"name": "bounded", "noise_bound": 4.0}
+    (path / "card.yaml").write_text(yaml.safe_dump(card), "utf-8")
+    return path
+
+
+def test_a_noisy_scan_gets_a_ranking_a_proposal_and_a_sentence(viewer, qtbot, noisy):
+    viewer.add_image(noisy, name="scan", **PLACE)
+    dock = opened(viewer)
+    settled(dock, qtbot)
+    ranking = dock.outlook.ranking
+    assert ranking is not None
+    assert dock.model_box.model() == ranking.choice != NONE
+    texts = [dock.model_box.combo.itemText(i) for i in range(3)]
+    assert all(" dB" in text for text in texts)
+    assert dock.model_box.combo.findData(NONE) >= 0
+    outlook = dock.outlook.outlook
+    assert outlook is not None
+    assert outlook.gain is not None
+    assert outlook.gain[0] > 3
+    assert dock.verdict.text.endswith(outlook.sentence)
+
+
+def test_a_clean_scan_is_left_as_it_is_and_harm_is_asked_about(
+    viewer, qtbot, clean, monkeypatch
+):
+    viewer.add_image(clean, name="scan", **PLACE)
+    dock = opened(viewer)
+    settled(dock, qtbot)
+    assert dock.model_box.model() == NONE
+    assert not dock.run_button.isEnabled()
+    assert "Leave the scan as it is" in dock.verdict.text
+
+    dock.model_box.set_model("foam-denoise")
+    settled(dock, qtbot)
+    assert dock.run_button.isEnabled()
+    assert dock.outlook.outlook.is_harmful
+    assert dock.verdict.text.startswith("Harmful")
+    asked = []
+
+    def answer(model, outlook, parent):
+        asked.append(model)
+        return len(asked) > 1
+
+    monkeypatch.setattr(panel, "run_anyway", answer)
+    dock.run_button.click()
+    assert asked == ["foam-denoise"]
+    assert dock._restoring.target() is None
+    for _ in range(2):  # asked once more, then never again
+        with qtbot.waitSignal(dock._restoring.finished, timeout=_LONG):
+            dock.run_button.click()
+    assert len(asked) == 2
+
+
+def test_what_is_removed_is_shown_in_its_place_and_brought_up_to_date(
+    viewer, qtbot, noisy
+):
+    source = viewer.add_image(noisy, name="scan", **PLACE)
+    dock = opened(viewer)
+    dock.model_box.set_model("ct-denoise")
+    viewer.dims.set_current_step(0, 3)
+    settled(dock, qtbot)
+    button = dock.outlook.removed_button
+    with qtbot.waitSignal(button.shown, timeout=_LONG):
+        button.click()
+    layer = button.layer()
+    assert layer.data.shape == (1, 64, 64)
+    assert layer.translate == pytest.approx((16.0, 20.0, 30.0))
+    assert layer.scale == pytest.approx(source.scale)
+    assert layer.units == source.units
+    # What was removed is the noise that was added.
+    assert layer.data.std() == pytest.approx(12, rel=0.15)
+    assert viewer.layers.selection.active is source
+    assert dock.layer_combo.count() == 1
+    qtbot.waitUntil(button.isEnabled)
+    viewer.dims.set_current_step(0, 5)
+    with qtbot.waitSignal(button.shown, timeout=_LONG):
+        button.click()
+    assert button.layer() is layer
+    assert layer.translate[0] == pytest.approx(20.0)
+
+
+def test_the_strength_changes_the_preview_without_preparing_again(
+    viewer, qtbot, noisy, bounded
+):
+    viewer.add_image(noisy, name="scan", **PLACE)
+    dock = opened(viewer)
+    assert not dock.strength.isEnabled()
+    dock.model_box.set_model(str(bounded))
+    assert dock.strength.isEnabled()
+    with qtbot.waitSignal(dock._restoring.previewed, timeout=_LONG):
+        dock.preview_button.click()
+    preview = dock._restoring._preview.layer
+    first = np.array(preview.data)
+    busy = []
+    dock._restoring.busyChanged.connect(busy.append)
+    with qtbot.waitSignal(dock._restoring.previewed, timeout=_LONG):
+        dock.strength.slider.setValue(0)
+    assert dock.config().strength == 0
+    assert "prepare" not in busy
+    plane = int(viewer.dims.current_step[0])
+    np.testing.assert_allclose(preview.data[0], noisy[plane], atol=1e-3)
+    assert np.abs(first - preview.data).std() > 3
+
+
+def test_a_choice_by_hand_is_not_replaced(viewer, qtbot, noisy):
+    viewer.add_image(noisy, name="scan", **PLACE)
+    dock = opened(viewer)
+    dock.model_box.set_model("foam-sr-x2")
+    settled(dock, qtbot)
+    assert dock.outlook.ranking is not None
+    assert dock.model_box.model() == "foam-sr-x2"
+    dock.outlook.find_button.click()
+    settled(dock, qtbot)
+    assert dock.model_box.model() != "foam-sr-x2"
