@@ -27,7 +27,7 @@ NETWORKS = Registry(
     package="napari_geosr.networks",
     group="napari_geosr.networks",
     noun="network",
-    not_entries=frozenset({"spec", "foreign", "foreign_formats"}),
+    not_entries=frozenset({"spec", "consistent", "foreign", "foreign_formats"}),
 )
 #: What cards call a network that others made; `napari_geosr.networks.foreign` builds it
 #: around its weights. It cannot be trained, and so is none of `NETWORKS`.
