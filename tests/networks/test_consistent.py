@@ -14,12 +14,14 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.networks import build_network
 from napari_geosr.networks.consistent import (
     BOUND,
+    LARGEST_EXCESS,
     Consistent,
     Sharpness,
     _noise_of_parts,
     _smoothed,
     blurred,
-    parabola_kernel,
+    parabola_weights,
+    spread,
 )
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -42,6 +44,14 @@ class Anything(nn.Module):
         return 3 * torch.randn(fine.shape, generator=generator, dtype=x.dtype)
 
 
+def layer(
+    network: nn.Module, excess: float = 0.0, keep: bool = False, **settings_: float
+) -> Consistent:
+    made = Consistent(network, **settings_)
+    made.set_sharpness(Sharpness(excess, keep))
+    return made
+
+
 def scan_of(ndim: int, seed: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     shape = (1, 1, *(7, 9, 8)[-ndim:])
@@ -62,7 +72,7 @@ def scan_of(ndim: int, seed: int, dtype: torch.dtype = torch.float64) -> torch.T
 def test_averaged_back_the_result_is_the_scan_within_its_noise(
     ndim, factor, level, ratio, rho, excess, kind, seed
 ):
-    network = Consistent(Anything(ndim, factor, kind), Sharpness(excess))
+    network = layer(Anything(ndim, factor, kind), excess)
     noise = Noise(
         level=level,
         contrast=2.0,
@@ -86,11 +96,11 @@ def test_averaged_back_the_result_is_the_scan_within_its_noise(
     seed=st.integers(0, 99),
 )
 def test_without_noise_it_is_the_scan(ndim, factor, excess, seed):
-    network = Consistent(Anything(ndim, factor), Sharpness(excess))
+    network = layer(Anything(ndim, factor), excess)
     x = scan_of(ndim, seed)
     with torch.no_grad():
         seen = network.averaged(network(x))
-    torch.testing.assert_close(seen, x, rtol=0, atol=1e-7)
+    torch.testing.assert_close(seen, x, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -142,11 +152,21 @@ def test_levels_of_detail_and_smooth_part(rho, ndim):
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
 def test_spreading_keeps_averages_and_straight_lines(factor):
-    line = parabola_kernel(factor, 1)[:, 0]
+    line = parabola_weights(factor)
     torch.testing.assert_close(line.mean(0), torch.eye(5, dtype=line.dtype)[2])
     ramp = line @ torch.arange(-2.0, 3.0, dtype=line.dtype)
     expected = (torch.arange(factor, dtype=line.dtype) + 0.5) / factor - 0.5
     torch.testing.assert_close(ramp, expected)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_spreading_is_the_same_along_every_axis(ndim):
+    x = scan_of(ndim, 3)
+    fine = spread(x, parabola_weights(2))
+    turned = spread(x.transpose(-1, -2), parabola_weights(2)).transpose(-1, -2)
+    assert fine.shape[2:] == tuple(2 * n for n in x.shape[2:])
+    torch.testing.assert_close(fine, turned)
+    torch.testing.assert_close(Consistent(Anything(ndim, 2)).averaged(fine), x)
 
 
 def test_the_level_follows_the_grey_value():
@@ -166,7 +186,7 @@ def test_blur_agrees_with_scipy():
     expected = ndimage.gaussian_filter(
         x[0, 0].numpy(), 1.3, mode="nearest", radius=int(np.ceil(3 * 1.3))
     )
-    np.testing.assert_allclose(blurred(x, 1.3)[0, 0], expected, atol=1e-7)
+    np.testing.assert_allclose(blurred(x, 1.3)[0, 0], expected, atol=1e-12)
 
 
 def test_a_sharp_result_is_compared_after_the_blur():
@@ -181,8 +201,8 @@ def test_a_sharp_result_is_compared_after_the_blur():
             def forward(self, x: torch.Tensor) -> torch.Tensor:
                 return sharp
 
-        kept = Consistent(Known(2, 2), Sharpness(0.5, keep=True))(seen)
-        softened = Consistent(Known(2, 2), Sharpness(0.5))(seen)
+        kept = layer(Known(2, 2), 0.5, keep=True)(seen)
+        softened = layer(Known(2, 2), 0.5)(seen)
     torch.testing.assert_close(kept, sharp)
     torch.testing.assert_close(softened, blurred(sharp, 1.0))
 
@@ -202,7 +222,7 @@ def test_reach_is_as_declared(ndim, keep):
     from napari_geosr.inference.receptive_field import check_spec
 
     made = build_network("light_sr", ndim=ndim, features=2, blocks=1, upscale_factor=2)
-    network = Consistent(made.double(), Sharpness(0.6, keep))
+    network = layer(made.double(), LARGEST_EXCESS, keep)
     network.set_noise(Noise(level=0.1, contrast=1.0))
     found = check_spec(network)
     assert found.local

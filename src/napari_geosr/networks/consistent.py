@@ -41,7 +41,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.networks._upsampling import CUBIC_REACH, interpolated
+from napari_geosr.networks._upsampling import CUBIC_REACH
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 #: A voxel of the averaged result differs from the scan by less than this many standard
 #: deviations of the noise.
 BOUND = 4.0
+#: Excess of sharpness, in voxels of the scan, that is allowed for at most: the halo of
+#: the layer is as wide as it needs.
+LARGEST_EXCESS = 0.9
 #: A Gaussian ends at so many standard deviations.
 _TRUNCATE = 3.0
 #: Weights of the smooth part of a difference along an axis.
@@ -77,8 +80,11 @@ class Sharpness:
     keep: bool = False
 
     def __post_init__(self) -> None:
-        if not self.excess >= 0:
-            raise ConfigError("A blur is a standard deviation of 0 or more voxels.")
+        if not 0 <= self.excess <= LARGEST_EXCESS:
+            raise ConfigError(
+                f"An excess of sharpness is a standard deviation of 0 to "
+                f"{LARGEST_EXCESS} voxels of the scan, not {self.excess:g}."
+            )
 
 
 class Consistent(nn.Module):
@@ -88,8 +94,6 @@ class Consistent(nn.Module):
     ----------
     network : nn.Module
         With a `NetworkSpec`, one output and the same factor along all axes.
-    sharpness : Sharpness
-        What has to be known of the scan; the same for all its tiles.
     bound : float
         `k` above.
 
@@ -100,18 +104,14 @@ class Consistent(nn.Module):
 
     Notes
     -----
-    Before the first use the noise of the scan has to be given (:meth:`set_noise`);
-    without it, the scan counts as free of noise.
+    Before a scan is restored, its noise (:meth:`set_noise`) and the sharpness of what
+    the network makes of it (:meth:`set_sharpness`) have to be given, the same for all
+    tiles. Without them the scan counts as free of noise, and as sharp as the result.
     """
 
     wants_noise = True
 
-    def __init__(
-        self,
-        network: nn.Module,
-        sharpness: Sharpness = Sharpness(),  # noqa: B008 - frozen
-        bound: float = BOUND,
-    ) -> None:
+    def __init__(self, network: nn.Module, bound: float = BOUND) -> None:
         super().__init__()
         inner = cast("NetworkSpec", network.spec)
         factors = set(inner.upscale_factor)
@@ -123,24 +123,27 @@ class Consistent(nn.Module):
             )
         if not bound > 0:
             raise ConfigError("The bound of a difference is a positive number.")
-        self.network, self.sharpness, self.bound = network, sharpness, bound
+        self.network, self.bound, self.sharpness = network, bound, Sharpness()
         self.factor = max(factors)
         self._ndim = len(inner.axes)
         self._middle = inner.adjacent_slices // 2
-        kernel = parabola_kernel(self.factor, self._ndim).float()
-        self.register_buffer("kernel", kernel, persistent=False)
+        self._weights = parabola_weights(self.factor)
         self._greys: tuple[float, ...] = (0.0,)
         self._levels: tuple[float, ...] = (0.0,)
         self._parts = (0.0, 0.0)
         self._margin = 1.0
         reach = (
-            _reach(sharpness.excess * self.factor, self.factor)
+            math.ceil(math.ceil(_TRUNCATE * LARGEST_EXCESS * self.factor) / self.factor)
             + 1  # of the smooth part
             + _WINDOW[self._ndim] // 2
             + CUBIC_REACH
         )
         self.spec = replace(inner, halo=tuple(h + reach for h in inner.halo))
         self.eval()
+
+    def set_sharpness(self, sharpness: Sharpness) -> None:
+        """Say how much sharper than the scan the network's result is."""
+        self.sharpness = sharpness
 
     def set_noise(self, noise: Noise) -> None:
         """Say how noisy the scan is, in the units that the network sees.
@@ -171,7 +174,7 @@ class Consistent(nn.Module):
                 seen = self.averaged(y)
             difference = scan - seen
             back = self._returned(difference, self._level(seen))
-            return y + interpolated(back, self.kernel, self.factor)
+            return y + spread(back, self._weights)
 
     def averaged(self, y: torch.Tensor) -> torch.Tensor:
         """Means over the fine voxels of each coarse one."""
@@ -209,13 +212,13 @@ class Consistent(nn.Module):
         return part * (excess / power.clamp_min(torch.finfo(part.dtype).tiny))
 
 
-def parabola_kernel(factor: int, ndim: int) -> torch.Tensor:
-    """Weights ``(factorⁿ, 1, 5, …)`` that spread block averages over their blocks.
+def parabola_weights(factor: int) -> torch.Tensor:
+    """Weights ``(factor, 5)`` that spread block averages over their blocks along an axis.
 
-    Along an axis, a value becomes a parabola with this average, and with end points that
-    cubic interpolation of the running sum gives (fourth order); the weights are the
-    parabola's averages over `factor` sub-voxels. Averaging gives the values back
-    exactly, whatever the neighbours are.
+    A value becomes a parabola with this average, and with end points that cubic
+    interpolation of the running sum gives (fourth order); the weights are the parabola's
+    averages over `factor` sub-voxels. Averaging gives the values back exactly, whatever
+    the neighbours are.
     """
     right = torch.tensor([0, -1, 7, 7, -1], dtype=torch.float64) / 12
     left = right.flip(0)
@@ -223,11 +226,25 @@ def parabola_kernel(factor: int, ndim: int) -> torch.Tensor:
     slope, bend = right - left, 6 * own - 3 * (left + right)
     ends = torch.arange(factor + 1, dtype=torch.float64)[:, None] / factor
     running = ends * left + ends**2 / 2 * (slope + bend) - ends**3 / 3 * bend
-    line = factor * running.diff(dim=0)
-    kernel = line
-    for _ in range(ndim - 1):
-        kernel = torch.einsum("a...,bx->ab...x", kernel, line).flatten(0, 1)
-    return kernel.unsqueeze(1)
+    return factor * running.diff(dim=0)
+
+
+def spread(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """``(N, 1, *spatial)`` on the fine grid, by :func:`parabola_weights` on every axis.
+
+    Outside of the image its edges are repeated.
+    """
+    n = values.ndim - 2
+    conv = functional.conv3d if n == 3 else functional.conv2d
+    kernel = weights.to(values)
+    for axis in range(n):
+        shape = [len(weights), 1, *(5 if i == axis else 1 for i in range(n))]
+        padded = functional.pad(values, _pads(n, axis, CUBIC_REACH), mode="replicate")
+        parts = conv(padded, kernel.reshape(shape))
+        # Sub-voxels are channels: put them behind their axis.
+        sub = parts.unsqueeze(1).movedim(2, 3 + axis)
+        values = sub.flatten(2 + axis, 3 + axis)
+    return values
 
 
 def blurred(y: torch.Tensor, width: float) -> torch.Tensor:
@@ -241,9 +258,20 @@ def blurred(y: torch.Tensor, width: float) -> torch.Tensor:
     reach = math.ceil(_TRUNCATE * width) if width else 0
     if not reach:
         return y
-    places = torch.arange(-reach, reach + 1, dtype=torch.float64, device=y.device)
+    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (places / width).square())
-    return _filtered(y, (weights / weights.sum()).tolist())
+    weights /= weights.sum()
+    if y.ndim == 4:
+        return _filtered(y, weights.tolist())
+    # Many taps on a large grid of one map: as a product of matrices several times as
+    # fast as a convolution, for windows of volumes are not long.
+    for axis in range(2, y.ndim):
+        n = y.shape[axis]
+        taken = (torch.arange(n)[:, None] + places.long()).clamp(0, n - 1)
+        matrix = torch.zeros(n, n, dtype=torch.float64)
+        matrix.scatter_add_(1, taken, weights.expand(n, -1))
+        y = (y.movedim(axis, -1) @ matrix.to(y).T).movedim(-1, axis)
+    return y
 
 
 def _filtered(y: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
@@ -253,9 +281,7 @@ def _filtered(y: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
     line = y.new_tensor(weights)
     for axis in range(n):
         shape = [1, 1, *(len(weights) if i == axis else 1 for i in range(n))]
-        pads = [
-            p for i in reversed(range(n)) for p in (len(weights) // 2 * (i == axis),) * 2
-        ]
+        pads = _pads(n, axis, len(weights) // 2)
         y = conv(functional.pad(y, pads, mode="replicate"), line.reshape(shape))
     return y
 
@@ -268,9 +294,9 @@ def _replicated(e: torch.Tensor, width: int) -> torch.Tensor:
     return functional.pad(e, (width,) * (2 * (e.ndim - 2)), mode="replicate")
 
 
-def _reach(width: float, factor: int) -> int:
-    """Coarse voxels that a blur of the fine ones reaches."""
-    return math.ceil(math.ceil(_TRUNCATE * width) / factor) if width else 0
+def _pads(n: int, axis: int, width: int) -> list[int]:
+    """For `torch.nn.functional.pad`: `width` at both ends of one axis out of `n`."""
+    return [width if i == axis else 0 for i in reversed(range(n)) for _ in (0, 1)]
 
 
 def _noise_of_parts(along: Sequence[float]) -> tuple[float, float]:
