@@ -43,6 +43,8 @@ Choice = Literal["auto", "scan", "object"]
 EXPLAINED = 0.1
 #: Blurs that are tried, in voxels of the scan.
 _BLURS = tuple(0.05 * i for i in range(19))
+#: Bytes that the trial may take.
+_BUDGET = 2 * 10**9
 #: Boxes of the scan that the network is tried on, and their edge by its axes.
 _BOXES, _EDGE = 3, {2: 96, 3: 24}
 
@@ -76,7 +78,6 @@ def sharpness_steps(
     noise: Noise,
     choice: Choice = "auto",
     *,
-    budget: int,
     device: str = "cpu",
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
@@ -109,7 +110,7 @@ def sharpness_steps(
     from napari_geosr.inference.runner import restore_region
     from napari_geosr.networks.consistent import Consistent, Sharpness
 
-    layers = list({id(m): m for m in network.modules() if isinstance(m, Consistent)}.values())
+    layers = [m for m in network.modules() if isinstance(m, Consistent)]
     found: list[Sharpness] = []
     if layers:
         yield StageStarted(message="Comparing the sharpness of the result and the scan")
@@ -125,7 +126,7 @@ def sharpness_steps(
                 volume.data,
                 place,
                 statistics=statistics,
-                budget=budget,
+                budget=_BUDGET,
                 device=device,
                 should_stop=should_stop,
             )
@@ -136,6 +137,21 @@ def sharpness_steps(
         layer.set_sharpness(Sharpness(fit.excess, keep))
         found.append(layer.sharpness)
     yield ResultReady(result=tuple(found))
+
+
+def agreement(network: nn.Module) -> list[dict[str, Any]]:
+    """For records: how results were made to agree with the scan; empty if not."""
+    from napari_geosr.networks.consistent import Consistent
+
+    return [
+        {
+            "bound": layer.bound,
+            "excess_sharpness": layer.sharpness.excess,
+            "as_sharp_as": "object" if layer.sharpness.keep else "scan",
+        }
+        for layer in network.modules()
+        if isinstance(layer, Consistent)
+    ]
 
 
 def fit_sharpness(
