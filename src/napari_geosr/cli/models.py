@@ -77,7 +77,7 @@ def _table(entries: list[ZooEntry]) -> Any:
             ", ".join(card.modalities) or "–",
             "volumes" if card.axes == "ZYX" else "slices and volumes",
             str(card.upscale_factor),
-            f"{card.n_parameters:,}",
+            f"{card.n_parameters:,}" if card.has_weights else "–",
             escape(entry.where),
         )
     return table

@@ -1,6 +1,7 @@
 """Model bundles: a folder or zip of ``card.yaml`` and ``weights.safetensors``.
 
-Loading parses two data formats and runs nothing of what is in them.
+Loading parses two data formats and runs nothing of what is in them. The bundle of a
+classical filter is a card alone: the filter has no weights.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _ZIP_ERRORS = (
 
 
 class Model:
-    """A trained network with its card.
+    """A trained network, or a classical filter, with its card.
 
     Attributes
     ----------
@@ -76,25 +77,48 @@ class Model:
         return self._network
 
     def restorer(self) -> nn.Module:
-        """The network as it restores: within the bounds that the card puts on it.
+        """The network as it restores: within the bound that the card puts on it.
 
-        A network that is bounded by its own design is returned as it is; one that makes
-        voxels finer may have to agree with the scan.
+        A network that is bounded by its own design is returned as it is.
         """
         from napari_geosr.networks import wants_noise
         from napari_geosr.networks._bound import NoiseBound
-        from napari_geosr.networks.consistent import Consistent
 
         network, bound = self.network(), self.card.noise_bound
-        if self.card.data_consistency:
-            if self._restorer is None:
-                self._restorer = Consistent(network)
-            return self._restorer
         if bound is None or wants_noise(network):
             return network
         if self._restorer is None:
             self._restorer = NoiseBound(network, bound).eval()
         return self._restorer
+
+    def with_settings(self, **settings: Any) -> Model:
+        """The same classical filter with other settings; its card says so.
+
+        Parameters
+        ----------
+        **settings
+            Fields of the filter's ``NetworkConfig``.
+
+        Raises
+        ------
+        ModelError
+            If the model has weights, which fit the settings of its card alone, or the
+            filter cannot have these settings.
+        """
+        if self.card.has_weights:
+            raise ModelError(
+                f"The model {self.card.name!r} has weights that fit the settings on "
+                "its card alone: its settings cannot be changed."
+            )
+        kwargs = {**self.card.network_kwargs, **settings}
+        changed = Model(
+            self.card.model_copy(update={"network_kwargs": kwargs}), self.path
+        )
+        spec = cast("NetworkSpec", changed.network().spec)
+        changed.card = changed.card.model_copy(
+            update={"axes": spec.axes, "halo": max(spec.halo)}
+        )
+        return changed
 
 
 def load(path: str | Path) -> Model:
@@ -188,6 +212,9 @@ def check_weights(model: Model) -> None:
     """
     from safetensors import deserialize
 
+    if not model.card.has_weights:
+        _content(model.path, model.card)
+        return
     content = _content(model.path, model.card)
     tensors = _parsed(deserialize, content, model.path)
     n = _count({name: math.prod(tensor["shape"]) for name, tensor in tensors})
@@ -255,15 +282,18 @@ def save(
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """Both files of the bundle at `path`, by name.
+    """All files of the bundle at `path`, by name.
 
     Raises
     ------
     ModelError
         If one is missing, or the weights are not those of the card.
     """
-    card = _read(path, CARD_FILE, MAX_CARD_BYTES)
-    return {CARD_FILE: card, WEIGHTS_FILE: _content(path, read_card(path))}
+    files = {CARD_FILE: _read(path, CARD_FILE, MAX_CARD_BYTES)}
+    card = read_card(path)
+    if card.has_weights:
+        files[WEIGHTS_FILE] = _content(path, card)
+    return files
 
 
 def _count(sizes: Mapping[str, int]) -> int:
@@ -340,7 +370,9 @@ def _too_large(file: Path, size: int, limit: int) -> str:
 
 def _content(path: Path, card: ModelCard) -> bytes:
     """The weights file as it is, if it is the one that the card speaks of."""
-    content = _read(path, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
+    content = b""
+    if card.has_weights:
+        content = _read(path, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
     found = hashlib.sha256(content).hexdigest()
     if found != card.weights_sha256:
         raise ModelError(
@@ -366,7 +398,8 @@ def _weights(path: Path, card: ModelCard) -> dict[str, Tensor]:
     import torch
     from safetensors.torch import load as from_bytes
 
-    tensors = _parsed(from_bytes, _content(path, card), path)
+    content = _content(path, card)
+    tensors = _parsed(from_bytes, content, path) if content else {}
     return {
         key: t.to(torch.float32) if t.is_floating_point() else t
         for key, t in tensors.items()

@@ -215,15 +215,12 @@ class ModelCard(Config):
     noise_bound: float | None = Field(None, gt=0, le=20)
     """No voxel is moved by more than this multiple of the noise that was measured in
     the scan; None: nothing bounds what the model may remove or add."""
-    data_consistency: bool = False
-    """Whether results are made to agree with the scan: averaged back to its voxels, they
-    are the scan within a multiple of its noise. For models that make voxels finer."""
     uncertainty: SpreadCalibration | None = None
     """How far its standard deviations reach; None where that was not measured."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Checksum of ``weights.safetensors``."""
-    n_parameters: int = Field(ge=1)
-    """Number of weights."""
+    """Checksum of ``weights.safetensors``; of no bytes where there are no weights."""
+    n_parameters: int = Field(ge=0)
+    """Number of weights; 0: a classical filter, and the bundle is the card alone."""
 
     @model_validator(mode="after")
     def _check(self) -> ModelCard:
@@ -236,13 +233,6 @@ class ModelCard(Config):
             raise ValueError("a network on volumes takes no adjacent slices")
         if self.noise_bound is not None:
             self._check_bound()
-        if self.data_consistency and (
-            self.labels > 1 or self.upscale_factor < 2 or self._is_rescaled
-        ):
-            raise ValueError(
-                "only a model that makes voxels finer and keeps the grey scale can be "
-                "made to agree with the scan: leave data_consistency out"
-            )
         n = self.network_kwargs.get("out_channels", 1) if self.labels > 1 else 1
         if (self.labels > 1) != (self.task == "segment") or n != self.labels:
             raise ValueError(
@@ -251,19 +241,20 @@ class ModelCard(Config):
             )
         return self
 
-    @property
-    def _is_rescaled(self) -> bool:
-        """Whether the result is on another grey scale than the input."""
+    def _check_bound(self) -> None:
         scale = self.normalisation
         same = (scale.mean, scale.std) == (scale.output_mean, scale.output_std)
-        return scale.output_mean is not None and not same
-
-    def _check_bound(self) -> None:
-        if self.labels > 1 or self.upscale_factor > 1 or self._is_rescaled:
+        rescaled = scale.output_mean is not None and not same
+        if self.labels > 1 or self.upscale_factor > 1 or rescaled:
             raise ValueError(
                 "only a model that keeps voxels and grey scale can be bounded by the "
                 "noise: leave noise_bound out"
             )
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the model was trained; a classical filter was not."""
+        return self.n_parameters > 0
 
     @classmethod
     def from_values(cls, values: Any) -> ModelCard:

@@ -202,6 +202,9 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
                 f"Voxels are {ratio:.2g} times as large as those the model was trained "
                 "on."
             )
+    if not card.has_weights:
+        # A filter was not trained: nothing is unlike its training data.
+        return Verdict("caution" if reasons else "ok", tuple(reasons), figures)
     if not card.training.is_known:
         lead = f"Nobody can tell whether {card.name} was trained on anything like"
         reasons.insert(0, f"{lead} {volume.name!r}: its training data are not known.")

@@ -255,8 +255,9 @@ def _is_same(path: Path, card: ModelCard) -> bool:
         there = bundle.read_card(path)
     except ModelError:
         return False
-    return (there.weights_sha256, there.network_kwargs) == (
+    return (there.weights_sha256, there.network, there.network_kwargs) == (
         card.weights_sha256,
+        card.network,
         card.network_kwargs,
     )
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.registry import Registry
+from napari_geosr.networks.classical import FILTERS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +28,7 @@ NETWORKS = Registry(
     package="napari_geosr.networks",
     group="napari_geosr.networks",
     noun="network",
-    not_entries=frozenset({"spec", "consistent", "foreign", "foreign_formats"}),
+    not_entries=frozenset({"spec", "foreign", "foreign_formats", "classical"}),
 )
 #: What cards call a network that others made; `napari_geosr.networks.foreign` builds it
 #: around its weights. It cannot be trained, and so is none of `NETWORKS`.
@@ -42,6 +43,11 @@ def all_settings(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     ConfigError
         If there is no such network, or it has no such setting.
     """
+    if name in FILTERS.modules():
+        raise ConfigError(
+            f"{name!r} is a classical filter: it has no weights, so there is nothing "
+            "to train. Choose a trained model."
+        )
     if name == FOREIGN:
         raise ConfigError(
             "A network that others made restores, but cannot be trained here. Choose a "
@@ -74,7 +80,7 @@ def tell_noise(network: nn.Module, noise: Noise) -> None:
 
 
 def build_network(name: str, /, **kwargs: Any) -> nn.Module:
-    """Build the network registered as `name` from its config's fields."""
-    module = NETWORKS.load(name)
+    """Build the network or classical filter `name` from its config's fields."""
+    module = (FILTERS if name in FILTERS.modules() else NETWORKS).load(name)
     network: nn.Module = module.build(module.NetworkConfig.create(**kwargs))
     return network

@@ -227,6 +227,8 @@ def summary(entry: ZooEntry) -> dict[str, Any]:
 def card_text(card: ModelCard) -> str:
     """Return the card as plain text for people."""
     what = "volumes" if card.axes == "ZYX" else "slices"
+    if takes_volumes(card):
+        what = "volumes and slices"
     if card.adjacent_slices > 1:
         what = f"slices with {card.adjacent_slices} neighbours at a time"
     lines = [
@@ -236,7 +238,7 @@ def card_text(card: ModelCard) -> str:
         "",
         f"Use it for:  {card.intended_use}",
         f"Not for:     {card.not_for}",
-        f"Works on:    {what}; {card.n_parameters:,} parameters; {_reach(card)}",
+        f"Works on:    {what}; {_size(card)}; {_reach(card)}",
         f"Made with:   {card.method}",
         f"Licence:     {card.licence}",
         "",
@@ -259,6 +261,15 @@ def card_text(card: ModelCard) -> str:
         ]
         lines.append("")
     return "\n".join(lines).rstrip()
+
+
+def takes_volumes(card: ModelCard) -> bool:
+    """Whether a model is a filter that works on whole volumes where it is given one."""
+    return not card.has_weights and "ndim" not in card.network_kwargs
+
+
+def _size(card: ModelCard) -> str:
+    return f"{card.n_parameters:,} parameters" if card.has_weights else "no weights"
 
 
 def _reach(card: ModelCard) -> str:

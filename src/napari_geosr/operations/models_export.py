@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
 from napari_geosr.core.steps import (
     ResultReady,
     ShouldStop,
@@ -117,6 +117,12 @@ def export_steps(
     atomic.check_folder(path)
     atomic.refuse_existing(path, overwrite)
     model = zoo.find(name)
+    if not model.card.has_weights:
+        raise ModelError(
+            f"{model.card.name!r} is a classical filter without weights, so there is "
+            "nothing to export: other programs have a filter of that name. Choose a "
+            "trained model."
+        )
     yield StageStarted(message=f"Loading {model.card.name}")
     yield from _fix_noise(model, like)
     if should_stop():

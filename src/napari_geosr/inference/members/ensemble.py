@@ -35,6 +35,12 @@ def make(question: Question) -> Members:
     from napari_geosr.inference.members._welford import Members
 
     first, *others = question.models
+    for model in question.models:
+        if not model.card.has_weights:
+            raise ConfigError(
+                f"{model.card.name!r} is a classical filter: an ensemble shows how far "
+                "trained models differ. Name trained models."
+            )
     for i, model in enumerate(others, start=1):
         _check(first, model)
         if any(

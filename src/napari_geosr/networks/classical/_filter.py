@@ -1,0 +1,65 @@
+"""What all classical filters have in common: axes, a strength, the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+from torch import nn
+
+from napari_geosr.core.config import Config
+from napari_geosr.networks.spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from napari_geosr.core.noise import Noise
+
+
+class FilterConfig(Config):
+    """Axes and strength of a filter; each filter says what its strength is."""
+
+    ndim: Literal[2, 3] = 2
+    """Planes (2) or volumes (3)."""
+    strength: float = Field(1.0, ge=0)
+    """How much is removed; 0 changes nothing."""
+
+
+class Filter(nn.Module):
+    """A filter without weights that may need to know how strong the noise is.
+
+    Parameters
+    ----------
+    config : FilterConfig
+    reach : int
+        Distance, in voxels along every axis, beyond which no voxel has an effect.
+
+    Attributes
+    ----------
+    wants_noise : bool
+        Whether :meth:`set_noise` has to be called before the filter is run on a scan.
+    level : float
+        Standard deviation of the noise in the units of the input: 1 until it is set.
+    between_strips : callable or None
+        Called every few milliseconds; may raise to end the computation.
+    """
+
+    wants_noise = False
+
+    def __init__(self, config: FilterConfig, reach: int) -> None:
+        super().__init__()
+        n = config.ndim
+        self.config = config
+        self.level = 1.0
+        self.between_strips: Callable[[], None] | None = None
+        self.spec = NetworkSpec(
+            axes="ZYX"[-n:], halo=(reach,) * n, stride=(1,) * n, upscale_factor=(1,) * n
+        )
+
+    def set_noise(self, noise: Noise) -> None:
+        """Take over the noise of a scan, in the units of the filter's input."""
+        self.level = noise.level
+
+    def pause(self) -> None:
+        """Let whoever runs the filter end it here."""
+        if self.between_strips is not None:
+            self.between_strips()

@@ -1,0 +1,124 @@
+"""Non-local means: every voxel becomes the mean of those with similar surroundings.
+
+The weights of two voxels at distance ``d²`` (mean squared difference of the patches
+around them) are ``exp(−max(d² − 2σ², 0) / h²)``, as in
+``skimage.restoration.denoise_nl_means``. Its fast mode sums patches that are a voxel
+shorter than asked for, which costs one to three decibels here; this one sums the whole.
+Voxels are compared within a box, so that tiles with a halo of the box's and the patch's
+radius are exact.
+
+References
+----------
+.. [1] A. Buades, B. Coll, J.-M. Morel. A non-local algorithm for image denoising.
+   CVPR 2005, 2, 60-65. doi:10.1109/CVPR.2005.38
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch.nn import functional
+
+from napari_geosr.networks.classical._filter import Filter, FilterConfig
+
+#: Radius of the patch, and of the box of candidates by the number of axes.
+_PATCH, _BOX = 1, {2: 6, 3: 2}
+
+
+class NetworkConfig(FilterConfig):
+    """Settings of non-local means."""
+
+    strength: float = Field(0.9, ge=0, le=20)
+    """Cut-off *h* of the distance of patches, in standard deviations of the noise."""
+    patch_radius: int | None = Field(None, ge=0, le=5)
+    """Radius of the patches; by default 1."""
+    patch_distance: int | None = Field(None, ge=1, le=15)
+    """Largest distance of patches along each axis; by default 6 in planes and
+    2 in volumes."""
+
+    @property
+    def radii(self) -> tuple[int, int]:
+        """Radius of patch and box, defaults filled in."""
+        patch, box = self.patch_radius, self.patch_distance
+        return (
+            _PATCH if patch is None else patch,
+            _BOX[self.ndim] if box is None else box,
+        )
+
+
+class NonLocalMeans(Filter):
+    """Non-local means in a box of candidates; exact in tiles."""
+
+    wants_noise = True
+
+    def __init__(self, config: NetworkConfig) -> None:
+        patch, box = config.radii
+        super().__init__(config, patch + box)
+        self.patch, self.box = patch, box
+        self.strength = config.strength
+
+    @torch.no_grad()
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Filter ``(N, 1, [Z,] Y, X)``."""
+        h = self.strength * self.level
+        if h == 0:
+            return x.clone()
+        n, r = self.config.ndim, self.patch
+        around = functional.pad(x, (r,) * (2 * n), mode="replicate")
+        total, weights = x.clone(), torch.ones_like(x)
+        for shift in _half_of(self.box, n):
+            if any(abs(s) >= m for s, m in zip(shift, x.shape[2:], strict=True)):
+                continue
+            self.pause()
+            here, there = _overlap(shift, x.shape[2:])
+            wide_here, wide_there = _overlap(shift, around.shape[2:])
+            distance = (around[wide_here] - around[wide_there]).square_()
+            distance = _box_sum(distance, r, n).div_((2 * r + 1) ** n)
+            distance.sub_(2 * self.level**2).clamp_(min=0)
+            weight = distance.div_(-(h**2)).exp_()
+            total[here].addcmul_(weight, x[there])
+            total[there].addcmul_(weight, x[here])
+            weights[here].add_(weight)
+            weights[there].add_(weight)
+        return total.div_(weights)
+
+
+def _half_of(radius: int, n: int) -> Iterator[tuple[int, ...]]:
+    """Shifts within the box, one of each pair of opposite ones, zero left out."""
+    for shift in itertools.product(range(-radius, radius + 1), repeat=n):
+        if shift > (0,) * n:
+            yield shift
+
+
+def _overlap(shift: Sequence[int], shape: Sequence[int]) -> tuple[Any, Any]:
+    """Voxels that have a partner at `shift`, and their partners."""
+    here = [slice(max(0, -s), m - max(0, s)) for s, m in zip(shift, shape, strict=True)]
+    there = [
+        slice(max(0, s), m - max(0, -s)) for s, m in zip(shift, shape, strict=True)
+    ]
+    return (..., *here), (..., *there)
+
+
+def _box_sum(x: torch.Tensor, radius: int, n: int) -> torch.Tensor:
+    """Sum over a box of ``2·radius + 1``, where it lies inside."""
+    for axis in range(2, 2 + n):
+        length = x.shape[axis] - 2 * radius
+        found = x.narrow(axis, 0, length).clone() if radius else x
+        for i in range(1, 2 * radius + 1):
+            found += x.narrow(axis, i, length)
+        x = found
+    return x
+
+
+def parameter_count(config: NetworkConfig) -> int:
+    """Number of weights: none."""
+    return 0
+
+
+def build(config: NetworkConfig) -> NonLocalMeans:
+    """Build the filter that `config` describes."""
+    return NonLocalMeans(config)

@@ -1,0 +1,97 @@
+"""Total variation: the image nearest to the scan that has few and sharp edges.
+
+Minimises ``½‖u − x‖² + w·TV(u)`` (isotropic; Rudin, Osher and Fatemi 1992) by a fixed
+number of iterations of the fast gradient projection of Beck and Teboulle (2009). The
+objective is that of ``skimage.restoration.denoise_tv_chambolle``; that function stops
+by a criterion of the whole image, which tiles could not share. Each iteration lets
+voxels see one voxel further, so that tiles with a halo as wide as there are iterations
+are exact.
+
+References
+----------
+.. [1] A. Beck, M. Teboulle. Fast gradient-based algorithms for constrained total
+   variation image denoising and deblurring problems. IEEE Trans. Image Process. 18,
+   2419-2434 (2009). doi:10.1109/TIP.2009.2028250
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+
+from napari_geosr.networks.classical._filter import Filter, FilterConfig
+
+
+class NetworkConfig(FilterConfig):
+    """Settings of a total variation filter."""
+
+    strength: float = Field(1.0, ge=0, le=20)
+    """Weight of the total variation, in standard deviations of the noise."""
+    iterations: int = Field(12, ge=1, le=200)
+    """Number of iterations, and radius of the receptive field in voxels. Twelve come
+    within 0.15 dB of what many give."""
+
+
+class TotalVariation(Filter):
+    """Fast gradient projection with a fixed number of iterations; exact in tiles."""
+
+    wants_noise = True
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config, config.iterations)
+        self.iterations = config.iterations
+        self.strength = config.strength
+
+    @torch.no_grad()
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Filter ``(N, 1, [Z,] Y, X)``."""
+        weight = self.strength * self.level
+        if weight == 0:
+            return x.clone()
+        n = self.config.ndim
+        step = 1 / (4 * n * weight)
+        # One field for each axis, in front: the dual of the gradient, and where the
+        # next step starts from.
+        p = x.new_zeros((n, *x.shape))
+        ahead = p.clone()
+        t = 1.0
+        for _ in range(self.iterations):
+            self.pause()
+            u = _primal(x, ahead, weight)
+            for axis, part in enumerate(ahead):
+                length = u.shape[2 + axis]
+                rise = u.narrow(2 + axis, 1, length - 1) - u.narrow(
+                    2 + axis, 0, length - 1
+                )
+                part.narrow(2 + axis, 0, length - 1).add_(rise, alpha=-step)
+            ahead /= torch.linalg.vector_norm(ahead, dim=0).clamp_(min=1)
+            following = (1 + math.sqrt(1 + 4 * t * t)) / 2
+            momentum = (t - 1) / following
+            p, ahead, t = ahead, ahead + momentum * (ahead - p), following
+        return _primal(x, p, weight)
+
+
+def _primal(x: torch.Tensor, p: torch.Tensor, weight: float) -> torch.Tensor:
+    """The image that belongs to a dual field: ``x − w·∇ᵀ(−p)``."""
+    u = x.clone()
+    for axis, part in enumerate(p):
+        length = u.shape[2 + axis]
+        u.narrow(2 + axis, 0, length - 1).sub_(
+            part.narrow(2 + axis, 0, length - 1), alpha=weight
+        )
+        u.narrow(2 + axis, 1, length - 1).add_(
+            part.narrow(2 + axis, 0, length - 1), alpha=weight
+        )
+    return u
+
+
+def parameter_count(config: NetworkConfig) -> int:
+    """Number of weights: none."""
+    return 0
+
+
+def build(config: NetworkConfig) -> TotalVariation:
+    """Build the filter that `config` describes."""
+    return TotalVariation(config)
