@@ -51,7 +51,14 @@ def test_every_bundled_model_is_here() -> None:
     learned = {card.name for card in bundled if card.has_weights}
     assert learned == {model.name for model in BUNDLED}
     filters = {card.name for card in bundled if not card.has_weights}
-    assert filters == {"gaussian", "nlm", "tv"}
+    assert filters == {
+        "gaussian",
+        "nlm",
+        "tv",
+        "cubic-x2",
+        "cubic-x4",
+        "cubic-x8",
+    }
 
 
 @each

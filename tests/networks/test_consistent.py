@@ -12,7 +12,7 @@ from torch import nn
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.noise import Noise
 from napari_geosr.networks import build_network
-from napari_geosr.networks.consistent import (
+from napari_geosr.networks._consistent import (
     BOUND,
     LARGEST_EXCESS,
     Consistent,
@@ -32,7 +32,9 @@ class Anything(nn.Module):
     def __init__(self, ndim: int, factor: int, kind: str = "noise") -> None:
         super().__init__()
         self.factor, self.kind = factor, kind
-        self.spec = NetworkSpec("ZYX"[-ndim:], (0,) * ndim, (1,) * ndim, (factor,) * ndim)
+        self.spec = NetworkSpec(
+            "ZYX"[-ndim:], (0,) * ndim, (1,) * ndim, (factor,) * ndim
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         fine = x[:, :1]

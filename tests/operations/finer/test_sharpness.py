@@ -21,7 +21,9 @@ def balls(edge: int = 40) -> np.ndarray:
     made = np.zeros((edge,) * 3, np.float32)
     for centre in rng.uniform(0, edge, (14, 3)):
         r = rng.uniform(4, 8)
-        made[(z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 < r * r] = 1
+        made[
+            (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 < r * r
+        ] = 1
     return made
 
 
@@ -29,7 +31,9 @@ def averaged(fine: np.ndarray, blur: float = 0.0, factor: int = 2) -> np.ndarray
     if blur:
         fine = ndimage.gaussian_filter(fine, blur * factor, mode="nearest")
     n = fine.shape[0] // factor
-    return fine.reshape(n, factor, n, factor, n, factor).mean((1, 3, 5), dtype=np.float32)
+    return fine.reshape(n, factor, n, factor, n, factor).mean(
+        (1, 3, 5), dtype=np.float32
+    )
 
 
 @pytest.mark.parametrize("blur", [0.0, 0.3, 0.6])

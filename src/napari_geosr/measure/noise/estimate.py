@@ -113,7 +113,9 @@ def _is_structure(quiet: Quiet) -> bool:
     return misfit > _MISFIT or (misfit > _MISFIT_DIFFERING and differing)
 
 
-def _noise(volume: Volume, sample: Sample, quiet: Quiet | None, repeated: bool) -> Noise:
+def _noise(
+    volume: Volume, sample: Sample, quiet: Quiet | None, repeated: bool
+) -> Noise:
     source = "repeat" if repeated else "scan"
     names = "zyx"[-len(volume.axes) :]
     if quiet is None:
@@ -122,7 +124,7 @@ def _noise(volume: Volume, sample: Sample, quiet: Quiet | None, repeated: bool) 
             level=0.0,
             contrast=contrast,
             greys=(float(np.median(sample.values)),),
-            correlation={name: 0.0 for name in names},
+            correlation=dict.fromkeys(names, 0.0),
             interval=(0.0, 0.0),
             source=source,
             notes=remarks(volume, sample, None, 0.0, 0.0, False),

@@ -32,7 +32,6 @@ from napari_geosr.core.steps import (
     ShouldStop,
     Step,
     never_stop,
-    relay,
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
@@ -41,7 +40,7 @@ from napari_geosr.operations.finer.sharpness import Choice, fit_sharpness
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
-    from napari_geosr.networks.consistent import Consistent
+    from napari_geosr.networks._consistent import Consistent
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -124,7 +123,9 @@ class Outlook:
             "expected_gain_over_cubic_db": self.gain,
             "interval_db": list(self.interval),
             "excess_sharpness": self.excess,
-            "trained_blur": None if self.trained_blur is None else list(self.trained_blur),
+            "trained_blur": None
+            if self.trained_blur is None
+            else list(self.trained_blur),
             "parts": self.parts,
             "doubtful": self.is_doubtful,
             "sentence": self.sentence,
@@ -269,7 +270,11 @@ class _Trial:
         values = np.asarray(self.volume.data[box], dtype=np.float32)
         rng = np.random.default_rng([self.seed, number])
         drawn = self._drawn(values, rng)
-        split = [p for n, f in zip(values.shape, self.factors, strict=True) for p in (n // f, f)]
+        split = [
+            p
+            for n, f in zip(values.shape, self.factors, strict=True)
+            for p in (n // f, f)
+        ]
         noisier = (values + self.rate * drawn).reshape(split)
         x = noisier.mean(axis=tuple(range(1, len(split), 2)), dtype=np.float32)
         return x, np.asarray(values - drawn / self.rate, np.float32)
@@ -297,7 +302,7 @@ class _Trial:
     ) -> None:
         """Tell the network the noise and the sharpness, as before a restoration."""
         from napari_geosr.networks import tell_noise
-        from napari_geosr.networks.consistent import Consistent, Sharpness
+        from napari_geosr.networks._consistent import Consistent, Sharpness
 
         told = self.coarse_noise.standardised(statistics.mean, statistics.std)
         tell_noise(self.network, told)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_geosr.inference.windows import Standardisation
-    from napari_geosr.networks.consistent import Sharpness
+    from napari_geosr.networks._consistent import Sharpness
 
 FloatArray = npt.NDArray[np.float32]
 #: What a person may choose.
@@ -86,7 +86,7 @@ def sharpness_steps(
     Parameters
     ----------
     network : nn.Module
-        With `napari_geosr.networks.consistent.Consistent` layers in it; they are told.
+        With `napari_geosr.networks._consistent.Consistent` layers in it; they are told.
     volume : Volume
         The scan, of spatial axes.
     statistics : Standardisation
@@ -108,7 +108,7 @@ def sharpness_steps(
         If `should_stop` says so.
     """
     from napari_geosr.inference.runner import restore_region
-    from napari_geosr.networks.consistent import Consistent, Sharpness
+    from napari_geosr.networks._consistent import Consistent, Sharpness
 
     layers = [m for m in network.modules() if isinstance(m, Consistent)]
     found: list[Sharpness] = []
@@ -141,7 +141,7 @@ def sharpness_steps(
 
 def agreement(network: nn.Module) -> list[dict[str, Any]]:
     """For records: how results were made to agree with the scan; empty if not."""
-    from napari_geosr.networks.consistent import Consistent
+    from napari_geosr.networks._consistent import Consistent
 
     return [
         {

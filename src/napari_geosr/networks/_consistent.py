@@ -150,7 +150,9 @@ class Consistent(nn.Module):
 
         Correlation along axes of the scan that the network does not work on is ignored.
         """
-        along = [max(0.0, noise.correlation.get(a.lower(), 0.0)) for a in self.spec.axes]
+        along = [
+            max(0.0, noise.correlation.get(a.lower(), 0.0)) for a in self.spec.axes
+        ]
         self._greys, self._levels = noise.greys, noise.levels
         self._parts = _noise_of_parts(along)
         independent = _WINDOW[self._ndim] ** self._ndim
@@ -260,29 +262,22 @@ def blurred(y: torch.Tensor, width: float) -> torch.Tensor:
         return y
     places = torch.arange(-reach, reach + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (places / width).square())
-    weights /= weights.sum()
-    if y.ndim == 4:
-        return _filtered(y, weights.tolist())
-    # Many taps on a large grid of one map: as a product of matrices several times as
-    # fast as a convolution, for windows of volumes are not long.
-    for axis in range(2, y.ndim):
-        n = y.shape[axis]
-        taken = (torch.arange(n)[:, None] + places.long()).clamp(0, n - 1)
-        matrix = torch.zeros(n, n, dtype=torch.float64)
-        matrix.scatter_add_(1, taken, weights.expand(n, -1))
-        y = (y.movedim(axis, -1) @ matrix.to(y).T).movedim(-1, axis)
-    return y
+    return _filtered(y, (weights / weights.sum()).tolist())
 
 
 def _filtered(y: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
-    """The same filter along every axis, of an odd number of weights."""
-    n = y.ndim - 2
-    conv = functional.conv3d if n == 3 else functional.conv2d
-    line = y.new_tensor(weights)
-    for axis in range(n):
-        shape = [1, 1, *(len(weights) if i == axis else 1 for i in range(n))]
-        pads = _pads(n, axis, len(weights) // 2)
-        y = conv(functional.pad(y, pads, mode="replicate"), line.reshape(shape))
+    """The same filter along every axis, of an odd number of weights.
+
+    Shifted copies are added up: on a single map several times as fast as a convolution.
+    """
+    reach = len(weights) // 2
+    for axis in range(2, y.ndim):
+        n = y.shape[axis]
+        pads = _pads(y.ndim - 2, axis - 2, reach)
+        padded = functional.pad(y, pads, mode="replicate")
+        y = torch.zeros_like(y)
+        for i, weight in enumerate(weights):
+            y.add_(padded.narrow(axis, i, n), alpha=weight)
     return y
 
 
