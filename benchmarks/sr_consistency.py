@@ -92,7 +92,7 @@ def real_volumes(data: Path, edge: int) -> Iterator[tuple[str, Array]]:
         if name == "berea":  # two phases: as a scanner would see them
             values = ndimage.gaussian_filter(values, 1.0)
         low, high = np.percentile(values, (2, 98))
-        yield name, (values - low) / (high - low)
+        yield name, ((values - low) / (high - low)).astype(np.float32)
 
 
 def psnr(result: Array, truth: Array) -> float:
@@ -155,7 +155,8 @@ def table(args: argparse.Namespace) -> Iterator[str]:
                 results, said = measured(truth, factor, level, known=args.known_noise)
                 right = porosity(truth)
                 cells = [
-                    f"{psnr(results[h], truth):.1f} dB, {porosity(results[h]) - right:+.1f}"
+                    f"{psnr(results[h], truth):.1f} dB, "
+                    f"{porosity(results[h]) - right:+.1f}"
                     for h in heads
                 ]
                 if level:

@@ -148,7 +148,7 @@ class Consistent(nn.Module):
     def set_noise(self, noise: Noise) -> None:
         """Say how noisy the scan is, in the units that the network sees.
 
-        Correlation along axes of the scan that the network does not work on is ignored.
+        Correlation along axes that the network does not work on is ignored.
         """
         along = [
             max(0.0, noise.correlation.get(a.lower(), 0.0)) for a in self.spec.axes
@@ -215,12 +215,12 @@ class Consistent(nn.Module):
 
 
 def parabola_weights(factor: int) -> torch.Tensor:
-    """Weights ``(factor, 5)`` that spread block averages over their blocks along an axis.
+    """Weights ``(factor, 5)`` that spread block averages along an axis.
 
     A value becomes a parabola with this average, and with end points that cubic
-    interpolation of the running sum gives (fourth order); the weights are the parabola's
-    averages over `factor` sub-voxels. Averaging gives the values back exactly, whatever
-    the neighbours are.
+    interpolation of the running sum gives (fourth order); the weights are the
+    parabola's averages over `factor` sub-voxels. Averaging gives the values back
+    exactly, whatever the neighbours are.
     """
     right = torch.tensor([0, -1, 7, 7, -1], dtype=torch.float64) / 12
     left = right.flip(0)

@@ -86,9 +86,9 @@ class RestoreConfig(Config):
     sharpness: Literal["auto", "scan", "object"] = Field(
         "auto",
         title="Sharpness",
-        description="Of a super-resolved result: as sharp as the scan, on a finer grid; "
-        "or as sharp as the model makes the object. Auto: the latter only where it "
-        "explains the scan down to its noise.",
+        description="Of a super-resolved result: as sharp as the scan, on a finer "
+        "grid; or as sharp as the model makes the object. Auto: the latter only where "
+        "it explains the scan down to its noise.",
     )
     uncertainty: str = Field(
         members.NONE,

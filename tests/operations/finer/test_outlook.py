@@ -51,39 +51,40 @@ def test_a_network_of_noise_is_expected_to_be_worse(monkeypatch):
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5])
-def test_the_averaged_scan_is_as_noisy_as_the_scan(rho):
+def test_given_and_known_have_independent_noise(rho):
     noise = Noise(level=0.2, contrast=1.0, correlation=dict.fromkeys("zyx", rho))
-    flat = Volume(np.zeros((64, 64, 64), np.float32), "ZYX")
-    trial = _Trial(zoo.find("foam-sr-x2"), flat, noise, "auto", 0)
-    box = (slice(0, 64),) * 3
-    first, second = (
-        trial._drawn(np.zeros((64, 64, 64), np.float32), np.random.default_rng(i))
-        for i in (1, 2)
-    )
-    assert first.std() == pytest.approx(0.2, rel=0.05)
-    assert np.corrcoef(first[:-1].ravel(), first[1:].ravel())[0, 1] == pytest.approx(
-        rho, abs=0.05
-    )
-    noisy = Volume(second, "ZYX")
-    trial.volume = noisy
-    x, truth = trial.averaged(box, 0)
-    if not rho:
-        assert x.std() == pytest.approx(0.2, rel=0.05)
-    assert x.std() == pytest.approx(trial.coarse_noise.level, rel=0.1)
-    # Its noise says nothing of what it is compared with.
-    means = truth.reshape(32, 2, 32, 2, 32, 2).mean((1, 3, 5))
-    assert abs(np.corrcoef(x.ravel(), means.ravel())[0, 1]) < 0.05
+    flat = np.zeros((64, 64, 64), np.float32)
+    trial = _Trial(zoo.find("foam-sr-x2"), Volume(flat, "ZYX"), noise, "auto")
+    rng = np.random.default_rng(1)
+    scan = trial._drawn(flat, rng)
+    assert scan.std() == pytest.approx(0.2, rel=0.05)
+    lag = np.corrcoef(scan[:-1].ravel(), scan[1:].ravel())[0, 1]
+    assert lag == pytest.approx(rho, abs=0.05)
+    trial.volume = Volume(scan, "ZYX")
+    own, coarse = trial.draw((slice(0, 64),) * 3, rng)
+    assert own.given.std() == pytest.approx(trial.own_noise.level, rel=0.1)
+    assert coarse.given.std() == pytest.approx(trial.coarse_noise.level, rel=0.1)
+    if not rho:  # as noisy as the scan
+        assert coarse.given.std() == pytest.approx(0.2, rel=0.1)
+    for part, means in ((own, own.known), (coarse, trial.averaged(coarse.known))):
+        assert part.known.var() == pytest.approx(part.noise, rel=0.1)
+        assert abs(np.corrcoef(part.given.ravel(), means.ravel())[0, 1]) < 0.06
+    # Noise has no detail.
+    assert all(abs(v) < 0.15 * part.noise for v in trial.detail(coarse))
 
 
 def test_sentences():
     good = Outlook(2.0, (0.8, 3.2), 0.4, (0.25, 0.7), 4)
+    worse = Outlook(-0.4, (-2.4, 3.2), 0.4, (0.25, 0.7), 4)
+    assert worse.is_doubtful
+    assert "Choose cubic" in worse.sentence
     assert not good.is_doubtful
     assert "+2.0 dB" in good.sentence
     unsure = Outlook(0.3, (-0.8, 1.3), 0.4, (0.25, 0.7), 4)
-    assert unsure.is_doubtful
+    assert not unsure.is_doubtful
     assert "no better" in unsure.sentence
     soft = Outlook(2.0, (0.8, 3.2), 0.9, (0.25, 0.7), 4)
-    assert "too soft" in soft.sentence
+    assert "softer than" in soft.sentence
 
 
 def test_what_cannot_be_judged_is_refused():

@@ -113,9 +113,7 @@ def _is_structure(quiet: Quiet) -> bool:
     return misfit > _MISFIT or (misfit > _MISFIT_DIFFERING and differing)
 
 
-def _noise(
-    volume: Volume, sample: Sample, quiet: Quiet | None, repeated: bool
-) -> Noise:
+def _noise(volume: Volume, sample: Sample, quiet: Quiet | None, repeated: bool) -> Noise:
     source = "repeat" if repeated else "scan"
     names = "zyx"[-len(volume.axes) :]
     if quiet is None:
@@ -124,7 +122,7 @@ def _noise(
             level=0.0,
             contrast=contrast,
             greys=(float(np.median(sample.values)),),
-            correlation=dict.fromkeys(names, 0.0),
+            correlation={name: 0.0 for name in names},
             interval=(0.0, 0.0),
             source=source,
             notes=remarks(volume, sample, None, 0.0, 0.0, False),

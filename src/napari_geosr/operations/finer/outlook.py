@@ -1,12 +1,18 @@
 """Whether a super-resolution model will do better than interpolation, without truth.
 
-The scan itself is the truth for a scan that is coarser by the model's factor: parts of
-it are averaged, made finer again, and compared with what was there, and the same is done
-by cubic interpolation. The noise would spoil the comparison, because the averaged scan
-has its noise from the very voxels that it is compared with. So noise `n` of the same
-kind is drawn and added to what is averaged (``x + a n``) and taken from what it is
-compared with (``x - n / a``): the noise of the two is then independent, and with the
-right `a` the averaged scan is as noisy as the scan itself [1]_.
+The error of a finer result has two parts, and the scan tells something of both:
+
+- Of the averages over the voxels of the scan. It is measured on parts of the scan:
+  noise `n` of the same kind is drawn and added to what the model is given (``x + a n``)
+  and taken from what its averaged result is compared with (``x - n / a``). The noise of
+  the two is then independent, and its share can be subtracted [1]_.
+- Of the detail within these voxels. The scan itself is the truth for a scan that is
+  coarser by the model's factor: parts of it are averaged, made finer again, and
+  compared with what was there, with noise drawn in the same way so that the averaged
+  scan is as noisy as the scan. Detail gets weaker from scale to scale; how much is
+  taken from the two scales that the scan has.
+
+Cubic interpolation is judged in the same way.
 
 References
 ----------
@@ -40,18 +46,24 @@ from napari_geosr.operations.finer.sharpness import Choice, fit_sharpness
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
-    from napari_geosr.networks._consistent import Consistent
+    from napari_geosr.networks.spec import NetworkSpec
 
 FloatArray = npt.NDArray[np.float32]
 
 #: Parts of the scan that are averaged, and their edge in averaged voxels by the axes of
 #: the network.
 _PARTS, _EDGE = 4, {2: 48, 3: 16}
+#: Bytes that a run of the model on a part may take.
+_BUDGET = 2 * 10**9
 #: Averaged voxels along an axis that are needed at least.
-_LEAST_EDGE = 6
-#: How far the gain on the scan itself may be from that one scale coarser, in dB, beside
-#: the spread over parts of the scan (from `benchmarks/sr_consistency.py`).
-TRANSFER = 1.0
+_LEAST_EDGE = 8
+#: How far the true gain may lie below and above the expected one, in dB, beside the
+#: spread over parts of the scan (from `benchmarks/sr_consistency.py`).
+BELOW, ABOVE = 2.2, 4.1
+#: Strength of the noise that is drawn on the scan's own scale, relative to its noise.
+_RATE = 0.6
+#: Least ratio of the detail on a scale to that on the next coarser one.
+_LEAST_RATIO = 0.05
 #: Two-sided 90 % of a normal distribution.
 _NINETY = 1.645
 
@@ -72,7 +84,7 @@ class Outlook:
     trained_blur : (float, float) or None
         Blur of the scans that the model was trained on, in their voxels.
     parts : int
-        Parts of the scan that were looked at.
+        Parts of the scan that were looked at, each on two scales.
     """
 
     gain: float
@@ -83,20 +95,20 @@ class Outlook:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether interpolation may well be better."""
-        return self.interval[0] < 0
+        """Whether interpolation is expected to be better."""
+        return self.gain < 0
 
     @property
     def sentence(self) -> str:
         """What a person should know."""
         low, high = self.interval
         figures = f"{self.gain:+.1f} dB ({low:+.1f} to {high:+.1f})"
-        if self.gain < 0:
+        if self.is_doubtful:
             said = (
                 f"Cubic interpolation is expected to be closer to the sample than this "
                 f"model: {figures} on parts of the scan itself. Choose cubic."
             )
-        elif self.is_doubtful:
+        elif low < 0:
             said = (
                 f"This model may be no better than cubic interpolation: {figures} on "
                 "parts of the scan itself."
@@ -109,11 +121,11 @@ class Outlook:
         blur = self.trained_blur
         if blur is not None and not blur[0] - 0.1 <= self.excess <= blur[1] + 0.1:
             low_blur, high_blur = blur
-            what = "too soft" if self.excess > high_blur else "sharper"
+            what = "softer" if self.excess > high_blur else "sharper"
             said += (
-                f" The model expects a blur of {low_blur:g} to {high_blur:g} voxels, and "
-                f"its result differs from the scan by {self.excess:.2f}: the scan is "
-                f"{what} than what it was trained on."
+                f" The model expects a blur of {low_blur:g} to {high_blur:g} voxels, "
+                f"and its result differs from the scan by {self.excess:.2f}: the scan "
+                f"is {what} than what it was trained on."
             )
         return said
 
@@ -177,22 +189,23 @@ def sr_outlook_steps(
             "compared with interpolation. Choose a model for super-resolution."
         )
     volume = volume.select()
-    trial = _Trial(model, volume, noise, sharpness, seed)
+    trial = _Trial(model, volume, noise, sharpness)
     boxes = trial.boxes()
-    coarse = []
-    for i, box in enumerate(boxes):
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for box in boxes:
         if should_stop():
             raise Cancelled("Stopped while judging the model.")
-        coarse.append(trial.averaged(box, i))
-    statistics = _pooled([x for x, _ in coarse])
-    trial.prepare(coarse, statistics)
-    errors = []
-    for i, (x, truth) in enumerate(coarse, start=1):
-        if should_stop():
-            raise Cancelled("Stopped while judging the model.")
-        errors.append(trial.errors(x, truth, statistics))
-        yield BlockDone(i, len(coarse))
-    yield ResultReady(result=_outlook(np.array(errors), trial))
+        drawn.append(trial.draw(box, rng))
+    trial.prepare([own for own, _ in drawn], trial.own_noise)
+    excess = trial.excess
+    own = yield from _judged(trial, [own for own, _ in drawn], 0, should_stop)
+    trial.prepare([coarse for _, coarse in drawn], trial.coarse_noise)
+    coarse = yield from _judged(trial, [c for _, c in drawn], len(boxes), should_stop)
+    ratios = [trial.detail(part) for _, part in drawn]
+    yield ResultReady(
+        result=_outlook(own, coarse, ratios, excess, model.card.training.blur)
+    )
 
 
 def sr_outlook(volume: Volume, model: Model, noise: Noise, **settings: Any) -> Outlook:
@@ -203,7 +216,7 @@ def sr_outlook(volume: Volume, model: Model, noise: Noise, **settings: Any) -> O
 
 @dataclass(frozen=True)
 class _Pooled:
-    """Mean and spread of all averaged parts; a `Standardisation`."""
+    """Mean and spread of all parts on a scale; a `Standardisation`."""
 
     mean: float
     std: float
@@ -214,34 +227,55 @@ class _Pooled:
     output_std = property(lambda self: self.std)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What a model is given, and what its result is compared with.
+
+    Attributes
+    ----------
+    given, known : ndarray
+        `known` has independent noise; it is on the grid of the result or, on the scan's
+        own scale, on that of `given`.
+    noise : float
+        Mean variance of the noise of `known`.
+    """
+
+    given: FloatArray
+    known: FloatArray
+    noise: float
+
+
 class _Trial:
-    """One model on averaged parts of a scan."""
+    """One model on parts of a scan, on its own scale and one scale coarser."""
 
     def __init__(
-        self, model: Model, volume: Volume, noise: Noise, choice: Choice, seed: int
+        self, model: Model, volume: Volume, noise: Noise, choice: Choice
     ) -> None:
         self.card, self.volume, self.noise = model.card, volume, noise
-        self.choice, self.seed = choice, seed
+        self.choice = choice
         self.network: Any = model.restorer()
-        spec = self.network.spec
+        spec: NetworkSpec = self.network.spec
         self.ndim = len(spec.axes)
-        self.factors = (1,) * (len(volume.axes) - self.ndim) + tuple(
-            spec.upscale_factor
-        )
+        whole = len(volume.axes) - self.ndim
+        self.factors = (1,) * whole + tuple(spec.upscale_factor)
         self.context = spec.adjacent_slices
         self.excess = 0.0
-        self._rate()
+        #: Share of the noise's variance that is left in the mean over a block.
+        self.kept = self._kept()
+        # The averaged scan gets as noisy as the scan; noise that hardly falls when it
+        # is averaged gets stronger by some all the same.
+        self.rate = math.sqrt(max(1 / self.kept - 1, 0.25))
+        self.own_noise = noise.scaled(math.hypot(1, _RATE))
+        self.coarse_noise = noise.scaled(math.sqrt(self.kept * (1 + self.rate**2)))
+        self.statistics = _Pooled(0.0, 1.0)
 
-    def _rate(self) -> None:
-        """Strength of the drawn noise: the averaged scan is as noisy as the scan."""
+    def _kept(self) -> float:
         kept = 1.0
         for axis, f in zip(self.volume.axes.lower(), self.factors, strict=True):
             rho = max(0.0, self.noise.correlation.get(axis, 0.0))
             lags = np.arange(1, f)
             kept *= (f + 2 * float(((f - lags) * rho**lags).sum())) / f**2
-        # Strongly correlated noise hardly falls: draw some all the same.
-        self.rate = math.sqrt(max(1 / kept - 1, 0.25))
-        self.coarse_noise = self.noise.scaled(math.sqrt(kept * (1 + self.rate**2)))
+        return kept
 
     def boxes(self) -> list[Place]:
         """Parts of the scan, whole numbers of averaged voxels."""
@@ -254,8 +288,8 @@ class _Trial:
             if n // f < _LEAST_EDGE:
                 raise VolumeError(
                     f"{self.volume.title} is too small to judge the model "
-                    f"{self.card.name!r} on it: at least {_LEAST_EDGE * f} voxels along "
-                    f"each axis are needed, not {n}."
+                    f"{self.card.name!r} on it: at least {_LEAST_EDGE * f} voxels "
+                    f"along each axis are needed, not {n}."
                 )
         found = places(self.volume, edges, _PARTS)
         if not found:
@@ -265,19 +299,40 @@ class _Trial:
             )
         return found
 
-    def averaged(self, box: Place, number: int) -> tuple[FloatArray, FloatArray]:
-        """A part one scale coarser, and what it is compared with."""
+    def draw(self, box: Place, rng: np.random.Generator) -> tuple[_Part, _Part]:
+        """A part on the scan's own scale, and one scale coarser."""
         values = np.asarray(self.volume.data[box], dtype=np.float32)
-        rng = np.random.default_rng([self.seed, number])
-        drawn = self._drawn(values, rng)
+        level = float(np.mean(self.noise.at(values) ** 2))
+        # As many voxels on either scale: the middle of the part.
+        middle = tuple(
+            slice((n - n // f) // 2, (n - n // f) // 2 + n // f)
+            if f > 1
+            else slice(None)
+            for n, f in zip(values.shape, self.factors, strict=True)
+        )
+        own, n = values[middle], self._drawn(values[middle], rng)
+        first = _Part(own + _RATE * n, own - n / _RATE, level * (1 + 1 / _RATE**2))
+        n = self._drawn(values, rng)
+        second = _Part(
+            self.averaged(values + self.rate * n),
+            values - n / self.rate,
+            level * (1 + 1 / self.rate**2),
+        )
+        return first, second
+
+    def averaged(self, values: FloatArray) -> FloatArray:
+        """Means over blocks as large as the factors."""
         split = [
             p
             for n, f in zip(values.shape, self.factors, strict=True)
             for p in (n // f, f)
         ]
-        noisier = (values + self.rate * drawn).reshape(split)
-        x = noisier.mean(axis=tuple(range(1, len(split), 2)), dtype=np.float32)
-        return x, np.asarray(values - drawn / self.rate, np.float32)
+        cut = tuple(
+            slice(0, n // f * f)
+            for n, f in zip(values.shape, self.factors, strict=True)
+        )
+        blocks = values[cut].reshape(split)
+        return np.asarray(blocks.mean(axis=tuple(range(1, len(split), 2))), np.float32)
 
     def _drawn(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Noise of the scan's level and correlation."""
@@ -297,90 +352,136 @@ class _Trial:
             grey = ndimage.uniform_filter(values, 3, mode="nearest")
         return np.asarray(drawn * self.noise.at(grey), np.float32)
 
-    def prepare(
-        self, coarse: Sequence[tuple[FloatArray, FloatArray]], statistics: _Pooled
-    ) -> None:
-        """Tell the network the noise and the sharpness, as before a restoration."""
+    def prepare(self, parts: Sequence[_Part], noise: Noise) -> None:
+        """Tell the network noise and sharpness of parts, as before a restoration."""
         from napari_geosr.networks import tell_noise
         from napari_geosr.networks._consistent import Consistent, Sharpness
 
-        told = self.coarse_noise.standardised(statistics.mean, statistics.std)
-        tell_noise(self.network, told)
-        layer: Consistent | None = (
-            self.network if isinstance(self.network, Consistent) else None
-        )
+        values = np.concatenate([part.given.ravel() for part in parts])
+        std = float(values.std(dtype=np.float64)) or 1.0
+        self.statistics = _Pooled(float(values.mean(dtype=np.float64)), std)
+        tell_noise(self.network, noise.standardised(self.statistics.mean, std))
+        layer = self.network if isinstance(self.network, Consistent) else None
         plain = self.network if layer is None else layer.network
-        pairs = [(x, self._run(plain, x, statistics)) for x, _ in coarse]
-        fit = fit_sharpness(pairs, self.factors, self.coarse_noise)
+        pairs = [(part.given, self.run(part.given, plain)) for part in parts]
+        fit = fit_sharpness(pairs, self.factors, noise)
         self.excess = fit.excess
         if layer is not None:
-            keep = self.choice == "object" or (
-                self.choice == "auto" and fit.is_explained
-            )
+            auto = self.choice == "auto" and fit.is_explained
+            keep = self.choice == "object" or auto
             layer.set_sharpness(Sharpness(fit.excess, keep))
 
-    def _run(self, network: Any, x: FloatArray, statistics: _Pooled) -> FloatArray:
+    def run(self, values: FloatArray, network: Any = None) -> FloatArray:
+        """What the model (or another network) makes of a part."""
         from napari_geosr.inference.runner import restore_region
 
-        everything = tuple(slice(0, n) for n in x.shape)
-        return np.asarray(
-            restore_region(
-                network, x, everything, statistics=statistics, budget=2 * 10**9
-            ),
-            np.float32,
+        found = restore_region(
+            self.network if network is None else network,
+            values,
+            tuple(slice(0, n) for n in values.shape),
+            statistics=self.statistics,
+            budget=_BUDGET,
         )
+        return np.asarray(found, np.float32)
 
-    def errors(
-        self, x: FloatArray, truth: FloatArray, statistics: _Pooled
-    ) -> tuple[float, float]:
-        """Mean square errors of the model and of cubic interpolation, noise removed."""
+    def interpolated(self, values: FloatArray) -> FloatArray:
+        """The same by cubic interpolation."""
         import torch
 
         from napari_geosr.networks._upsampling import cubic_kernel, interpolated
 
-        result = self._run(self.network, x, statistics)
         factor = max(self.factors)
-        planes = torch.from_numpy(x.reshape(-1, 1, *x.shape[-self.ndim :]))
-        kernel = cubic_kernel(factor, self.ndim).float()
-        cubic = interpolated(planes, kernel, factor).numpy().reshape(truth.shape)
-        extra = float(np.mean(self.noise.at(truth) ** 2)) * (1 + 1 / self.rate**2)
-        # Borders have no neighbours: interpolation repeats them.
-        inner = tuple(
-            slice(2 * f, -2 * f) if f > 1 else slice(None) for f in self.factors
-        )
-        model, plain = (
-            float(np.square((y - truth)[inner], dtype=np.float64).mean()) - extra
-            for y in (result, cubic)
-        )
-        return model, plain
+        planes = torch.from_numpy(values.reshape(-1, 1, *values.shape[-self.ndim :]))
+        fine = interpolated(planes, cubic_kernel(factor, self.ndim).float(), factor)
+        shape = [n * f for n, f in zip(values.shape, self.factors, strict=True)]
+        return np.asarray(fine.numpy().reshape(shape), np.float32)
+
+    def errors(self, part: _Part) -> list[tuple[float, float]]:
+        """Of the model and of cubic interpolation: of block averages, and of detail.
+
+        Mean squares without the noise. On the scan's own scale the second is 0.
+        """
+        found = []
+        for result in (self.run(part.given), self.interpolated(part.given)):
+            if part.known.shape == part.given.shape:
+                rest = self._inner(self.averaged(result) - part.known)
+                found.append((_mean_square(rest) - part.noise, 0.0))
+                continue
+            rest = result - part.known
+            means = self._inner(self.averaged(rest))
+            inner = self._inner(rest, fine=True)
+            of_means = _mean_square(means) - self.kept * part.noise
+            of_all = _mean_square(inner) - part.noise
+            found.append((of_means, of_all - of_means))
+        return found
+
+    def detail(self, part: _Part) -> tuple[float, float]:
+        """Variance within blocks of the scan, and within those of the coarser scan."""
+        found = []
+        coarse = float(np.mean(self.coarse_noise.at(part.given) ** 2))
+        for values, noise in ((part.known, part.noise), (part.given, coarse)):
+            means = self.averaged(values)
+            cut = tuple(
+                slice(0, n * f) for n, f in zip(means.shape, self.factors, strict=True)
+            )
+            total = _mean_square(values[cut] - float(means.mean()))
+            within = total - _mean_square(means - float(means.mean()))
+            found.append(within - noise * (1 - self.kept))
+        return found[0], found[1]
+
+    def _inner(self, values: FloatArray, *, fine: bool = False) -> FloatArray:
+        """Without borders, which have no neighbours."""
+        return values[
+            tuple(
+                slice(2 * (f if fine else 1), -2 * (f if fine else 1))
+                if f > 1
+                else slice(None)
+                for f in self.factors
+            )
+        ]
 
 
-def _pooled(parts: Sequence[FloatArray]) -> _Pooled:
-    values = np.concatenate([part.ravel() for part in parts])
-    return _Pooled(
-        float(values.mean(dtype=np.float64)),
-        float(values.std(dtype=np.float64)) or 1.0,
-    )
+def _judged(
+    trial: _Trial, parts: Sequence[_Part], done: int, should_stop: ShouldStop
+) -> Generator[Step, None, npt.NDArray[np.float64]]:
+    """Errors of all parts on a scale: (part, model or cubic, averages or detail)."""
+    found = []
+    for i, part in enumerate(parts, start=1):
+        if should_stop():
+            raise Cancelled("Stopped while judging the model.")
+        found.append(trial.errors(part))
+        yield BlockDone(done + i, 2 * len(parts))
+    return np.array(found, np.float64)
 
 
-def _outlook(errors: npt.NDArray[np.float64], trial: _Trial) -> Outlook:
+def _outlook(
+    own: npt.NDArray[np.float64],
+    coarse: npt.NDArray[np.float64],
+    details: Sequence[tuple[float, float]],
+    excess: float,
+    trained: tuple[float, float] | None,
+) -> Outlook:
     """Gain over all parts, with the spread between them (jackknife)."""
-    least = 1e-3 * float(np.abs(errors).max()) or 1e-12
+    detail = np.array(details, np.float64)
 
-    def gain(rows: npt.NDArray[np.float64]) -> float:
-        model, cubic = (max(least, float(v)) for v in rows.mean(axis=0))
+    def gain(kept: list[int]) -> float:
+        fine, wide = detail[kept].mean(axis=0)
+        ratio = float(np.clip(fine / wide, _LEAST_RATIO, 1.0)) if wide > 0 else 1.0
+        of_means = own[kept].mean(axis=0)[:, 0]
+        of_detail = coarse[kept].mean(axis=0)[:, 1]
+        errors = np.maximum(of_means, 0) + ratio * np.maximum(of_detail, 0)
+        least = 1e-3 * float(errors.max()) or 1e-12
+        model, cubic = (max(least, float(v)) for v in errors)
         return 10 * math.log10(cubic / model)
 
-    n = len(errors)
-    value, spread = gain(errors), 0.0
+    n = len(own)
+    value, spread = gain(list(range(n))), 0.0
     if n > 1:
-        others = [gain(np.delete(errors, i, axis=0)) for i in range(n)]
-        spread = math.sqrt((n - 1) * float(np.var(others)))
-    half = _NINETY * math.hypot(spread, TRANSFER / _NINETY)
-    return Outlook(
-        gain=value,
-        interval=(value - half, value + half),
-        excess=trial.excess,
-        trained_blur=trial.card.training.blur,
-        parts=n,
-    )
+        others = [gain([j for j in range(n) if j != i]) for i in range(n)]
+        spread = _NINETY * math.sqrt((n - 1) * float(np.var(others)))
+    low, high = math.hypot(spread, BELOW), math.hypot(spread, ABOVE)
+    return Outlook(value, (value - low, value + high), excess, trained, n)
+
+
+def _mean_square(values: FloatArray) -> float:
+    return float(np.square(values, dtype=np.float64).mean())
