@@ -77,14 +77,20 @@ class Model:
         return self._network
 
     def restorer(self) -> nn.Module:
-        """The network as it restores: within the bound that the card puts on it.
+        """The network as it restores: within the bounds that the card puts on it.
 
-        A network that is bounded by its own design is returned as it is.
+        A network that is bounded by its own design is returned as it is; one that makes
+        voxels finer may have to agree with the scan.
         """
         from napari_geosr.networks import wants_noise
         from napari_geosr.networks._bound import NoiseBound
+        from napari_geosr.networks._consistent import Consistent
 
         network, bound = self.network(), self.card.noise_bound
+        if self.card.data_consistency:
+            if self._restorer is None:
+                self._restorer = Consistent(network)
+            return self._restorer
         if bound is None or wants_noise(network):
             return network
         if self._restorer is None:

@@ -215,6 +215,10 @@ class ModelCard(Config):
     noise_bound: float | None = Field(None, gt=0, le=20)
     """No voxel is moved by more than this multiple of the noise that was measured in
     the scan; None: nothing bounds what the model may remove or add."""
+    data_consistency: bool = False
+    """Whether results are made to agree with the scan: averaged back to its voxels,
+    they are the scan within a multiple of its noise. For models that make voxels
+    finer."""
     uncertainty: SpreadCalibration | None = None
     """How far its standard deviations reach; None where that was not measured."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -233,6 +237,13 @@ class ModelCard(Config):
             raise ValueError("a network on volumes takes no adjacent slices")
         if self.noise_bound is not None:
             self._check_bound()
+        if self.data_consistency and (
+            self.labels > 1 or self.upscale_factor < 2 or self._is_rescaled
+        ):
+            raise ValueError(
+                "only a model that makes voxels finer and keeps the grey scale can be "
+                "made to agree with the scan: leave data_consistency out"
+            )
         n = self.network_kwargs.get("out_channels", 1) if self.labels > 1 else 1
         if (self.labels > 1) != (self.task == "segment") or n != self.labels:
             raise ValueError(
@@ -241,11 +252,15 @@ class ModelCard(Config):
             )
         return self
 
-    def _check_bound(self) -> None:
+    @property
+    def _is_rescaled(self) -> bool:
+        """Whether the result is on another grey scale than the input."""
         scale = self.normalisation
         same = (scale.mean, scale.std) == (scale.output_mean, scale.output_std)
-        rescaled = scale.output_mean is not None and not same
-        if self.labels > 1 or self.upscale_factor > 1 or rescaled:
+        return scale.output_mean is not None and not same
+
+    def _check_bound(self) -> None:
+        if self.labels > 1 or self.upscale_factor > 1 or self._is_rescaled:
             raise ValueError(
                 "only a model that keeps voxels and grey scale can be bounded by the "
                 "noise: leave noise_bound out"

@@ -23,6 +23,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import members
+from napari_geosr.operations.finer.sharpness import sharpness_steps
 from napari_geosr.operations.inputs import COMMAS
 from napari_geosr.operations.memory_setting import MemoryBudget
 from napari_geosr.operations.questions import open_questions
@@ -85,6 +86,13 @@ class RestoreConfig(Config):
         description="How much noise to remove, relative to the level measured in the "
         "scan: 0 returns the scan, 1 is the measured level. For models that are "
         "bounded by the noise.",
+    )
+    sharpness: Literal["auto", "scan", "object"] = Field(
+        "auto",
+        title="Sharpness",
+        description="Of a super-resolved result: as sharp as the scan, on a finer "
+        "grid; or as sharp as the model makes the object. Auto: the latter only where "
+        "it explains the scan down to its noise.",
     )
     uncertainty: str = Field(
         members.NONE,
@@ -313,6 +321,17 @@ def prepare_steps(
         told = noise.scaled(config.strength if model.card.has_weights else 1.0)
         scale = statistics.input_mean, statistics.input_std
         tell_noise(network, told.standardised(*scale))
+        yield from relay(
+            sharpness_steps(
+                network,
+                volume,
+                statistics,
+                noise,
+                config.sharpness,
+                device=device,
+                should_stop=should_stop,
+            )
+        )
     elif config.strength != 1 and model.card.has_weights:
         raise ConfigError(
             f"The model {model.card.name!r} does not know the level of the noise, so "

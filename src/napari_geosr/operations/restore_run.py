@@ -23,6 +23,7 @@ from napari_geosr.core.steps import (
     relay,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.finer.sharpness import agreement
 from napari_geosr.operations.restore_continued import (
     KeptPart,
     boxes_for_the_record,
@@ -406,6 +407,8 @@ def _record_steps(
         model["settings"] = card.network_kwargs
     if prepared.outlook is not None:
         more["outlook"] = prepared.outlook.to_json_dict()
+    if facts := agreement(prepared.network):
+        more["data_consistency"] = facts
     yield from provenance.record_steps(
         "restore",
         should_stop=should_stop,

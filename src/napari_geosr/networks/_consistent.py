@@ -1,0 +1,311 @@
+"""Around a super-resolution network: its result, averaged back, is the scan again.
+
+What a network makes of a scan must agree with the scan. The average of the fine voxels
+of each coarse voxel is compared with that voxel, and what the noise does not explain is
+put back [1]_ [2]_::
+
+    e  = x - D(y)                    D: blur, then average over blocks
+    y' = y + U(e - b(e))             D(U(e)) = e
+
+Two parts of the difference `e` go back. First, what stands out of the noise around it:
+the difference is split into detail and a smooth part, and each is weighted by the share
+of its local power that exceeds the power of the noise (a local Wiener filter [3]_).
+Then the rest is bounded: ``b(r) = k σ tanh(r / (k σ))``. So the averaged result differs
+from the scan by less than `k` times the noise, and without noise by nothing.
+
+`U` spreads a value over its block along a parabola that keeps the average of the block
+and runs on steadily into the neighbouring ones [4]_; equal values in a block would keep
+the average as well, but leave steps.
+
+References
+----------
+.. [1] Irani, Peleg. Improving resolution by image registration. CVGIP: Graphical Models
+   and Image Processing 53, 231-239 (1991). doi:10.1016/1049-9652(91)90045-L
+.. [2] Wang, Yu, Zhang. Zero-shot image restoration using denoising diffusion null-space
+   model. ICLR (2023). arXiv:2212.00490
+.. [3] Lee. Digital image enhancement and noise filtering by use of local statistics.
+   IEEE Trans. PAMI 2, 165-168 (1980). doi:10.1109/TPAMI.1980.4766994
+.. [4] Colella, Woodward. The piecewise parabolic method (PPM) for gas-dynamical
+   simulations. J. Comput. Phys. 54, 174-201 (1984). doi:10.1016/0021-9991(84)90143-8
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.networks._upsampling import CUBIC_REACH
+
+if TYPE_CHECKING:
+    from napari_geosr.core.noise import Noise
+    from napari_geosr.networks.spec import NetworkSpec
+
+#: A voxel of the averaged result differs from the scan by less than this many standard
+#: deviations of the noise.
+BOUND = 4.0
+#: Excess of sharpness, in voxels of the scan, that is allowed for at most: the halo of
+#: the layer is as wide as it needs.
+LARGEST_EXCESS = 0.9
+#: A Gaussian ends at so many standard deviations.
+_TRUNCATE = 3.0
+#: Weights of the smooth part of a difference along an axis.
+_SMOOTH = (0.25, 0.5, 0.25)
+#: Edge of the window of the local power: about as many voxels in planes and volumes.
+_WINDOW = {2: 5, 3: 3}
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """How the sharpness of a network's result relates to that of the scan.
+
+    Attributes
+    ----------
+    excess : float
+        Standard deviation, in voxels of the scan, of the Gaussian blur after which the
+        averaged result agrees best with the scan.
+    keep : bool
+        True: the result stays as sharp as the network made it, and `D` has the blur.
+        False: the result is blurred by it, so that it is as sharp as the scan, and `D`
+        averages alone.
+    """
+
+    excess: float = 0.0
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.excess <= LARGEST_EXCESS:
+            raise ConfigError(
+                f"An excess of sharpness is a standard deviation of 0 to "
+                f"{LARGEST_EXCESS} voxels of the scan, not {self.excess:g}."
+            )
+
+
+class Consistent(nn.Module):
+    """An upscaling network with a data-consistency layer behind it.
+
+    Parameters
+    ----------
+    network : nn.Module
+        With a `NetworkSpec`, one output and the same factor along all axes.
+    bound : float
+        `k` above.
+
+    Raises
+    ------
+    ConfigError
+        If the network makes nothing finer, or has several outputs.
+
+    Notes
+    -----
+    Before a scan is restored, its noise (:meth:`set_noise`) and the sharpness of what
+    the network makes of it (:meth:`set_sharpness`) have to be given, the same for all
+    tiles. Without them the scan counts as free of noise, and as sharp as the result.
+    """
+
+    wants_noise = True
+
+    def __init__(self, network: nn.Module, bound: float = BOUND) -> None:
+        super().__init__()
+        inner = cast("NetworkSpec", network.spec)
+        factors = set(inner.upscale_factor)
+        if len(factors) != 1 or max(factors) < 2 or inner.n_outputs != 1:
+            raise ConfigError(
+                "Data consistency needs a network with one output that makes voxels "
+                f"finer by the same factor along all axes, not by "
+                f"{inner.upscale_factor}."
+            )
+        if not bound > 0:
+            raise ConfigError("The bound of a difference is a positive number.")
+        self.network, self.bound, self.sharpness = network, bound, Sharpness()
+        self.factor = max(factors)
+        self._ndim = len(inner.axes)
+        self._middle = inner.adjacent_slices // 2
+        self._weights = parabola_weights(self.factor)
+        self._greys: tuple[float, ...] = (0.0,)
+        self._levels: tuple[float, ...] = (0.0,)
+        self._parts = (0.0, 0.0)
+        self._margin = 1.0
+        reach = (
+            math.ceil(math.ceil(_TRUNCATE * LARGEST_EXCESS * self.factor) / self.factor)
+            + 1  # of the smooth part
+            + _WINDOW[self._ndim] // 2
+            + CUBIC_REACH
+        )
+        self.spec = replace(inner, halo=tuple(h + reach for h in inner.halo))
+        self.eval()
+
+    def set_sharpness(self, sharpness: Sharpness) -> None:
+        """Say how much sharper than the scan the network's result is."""
+        self.sharpness = sharpness
+
+    def set_noise(self, noise: Noise) -> None:
+        """Say how noisy the scan is, in the units that the network sees.
+
+        Correlation along axes that the network does not work on is ignored.
+        """
+        along = [
+            max(0.0, noise.correlation.get(a.lower(), 0.0)) for a in self.spec.axes
+        ]
+        self._greys, self._levels = noise.greys, noise.levels
+        self._parts = _noise_of_parts(along)
+        independent = _WINDOW[self._ndim] ** self._ndim
+        for rho in along:
+            independent *= (1 - rho**2) / (1 + rho**2)
+        # One standard deviation of the mean square of so many values of noise.
+        self._margin = 1.0 + math.sqrt(2.0 / max(1.0, independent))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Make ``(N, C, [Z,] Y, X)`` finer: ``(N, 1, [s·Z,] s·Y, s·X)``."""
+        y: torch.Tensor = self.network(x)
+        scan = x[:, self._middle : self._middle + 1]
+        # Reduced precision would cost the agreement.
+        with torch.autocast(x.device.type, enabled=False):
+            y = y.to(scan.dtype)
+            width = self.sharpness.excess * self.factor
+            if self.sharpness.keep:
+                seen = self.averaged(blurred(y, width))
+            else:
+                y = blurred(y, width)
+                seen = self.averaged(y)
+            difference = scan - seen
+            back = self._returned(difference, self._level(seen))
+            return y + spread(back, self._weights)
+
+    def averaged(self, y: torch.Tensor) -> torch.Tensor:
+        """Means over the fine voxels of each coarse one."""
+        pool = functional.avg_pool3d if self._ndim == 3 else functional.avg_pool2d
+        return pool(y, self.factor)
+
+    def _level(self, grey: torch.Tensor) -> torch.Tensor:
+        """Standard deviation of the noise at these grey values."""
+        level = torch.full_like(grey, self._levels[0])
+        for a, b, low, high in zip(
+            self._greys, self._greys[1:], self._levels, self._levels[1:], strict=False
+        ):
+            level += (grey.clamp(a, b) - a) * ((high - low) / (b - a))
+        return level
+
+    def _returned(self, e: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """The part of a difference that noise of this level does not explain."""
+        if max(self._levels) == 0:
+            return e
+        smooth = _smoothed(e)
+        fine, coarse = (level * part for part in self._parts)
+        back = self._above(e - smooth, fine) + self._above(smooth, coarse)
+        rest = e - back
+        most = self.bound * level
+        tiny = torch.finfo(e.dtype).tiny
+        return e - most * torch.tanh(rest / most.clamp_min(tiny))
+
+    def _above(self, part: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """Weight a part by the share of its local power that exceeds the noise's."""
+        edge = _WINDOW[self._ndim]
+        pool = functional.avg_pool3d if self._ndim == 3 else functional.avg_pool2d
+        padded = _replicated(part.square(), edge // 2)
+        power = pool(padded, edge, 1)
+        excess = (power - self._margin * level.square()).clamp_min(0)
+        return part * (excess / power.clamp_min(torch.finfo(part.dtype).tiny))
+
+
+def parabola_weights(factor: int) -> torch.Tensor:
+    """Weights ``(factor, 5)`` that spread block averages along an axis.
+
+    A value becomes a parabola with this average, and with end points that cubic
+    interpolation of the running sum gives (fourth order); the weights are the
+    parabola's averages over `factor` sub-voxels. Averaging gives the values back
+    exactly, whatever the neighbours are.
+    """
+    right = torch.tensor([0, -1, 7, 7, -1], dtype=torch.float64) / 12
+    left = right.flip(0)
+    own = torch.tensor([0, 0, 1, 0, 0], dtype=torch.float64)
+    slope, bend = right - left, 6 * own - 3 * (left + right)
+    ends = torch.arange(factor + 1, dtype=torch.float64)[:, None] / factor
+    running = ends * left + ends**2 / 2 * (slope + bend) - ends**3 / 3 * bend
+    return factor * running.diff(dim=0)
+
+
+def spread(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """``(N, 1, *spatial)`` on the fine grid, by :func:`parabola_weights` on every axis.
+
+    Outside of the image its edges are repeated.
+    """
+    n = values.ndim - 2
+    conv = functional.conv3d if n == 3 else functional.conv2d
+    kernel = weights.to(values)
+    for axis in range(n):
+        shape = [len(weights), 1, *(5 if i == axis else 1 for i in range(n))]
+        padded = functional.pad(values, _pads(n, axis, CUBIC_REACH), mode="replicate")
+        parts = conv(padded, kernel.reshape(shape))
+        # Sub-voxels are channels: put them behind their axis.
+        sub = parts.unsqueeze(1).movedim(2, 3 + axis)
+        values = sub.flatten(2 + axis, 3 + axis)
+    return values
+
+
+def blurred(y: torch.Tensor, width: float) -> torch.Tensor:
+    """``(N, 1, [Z,] Y, X)`` after a Gaussian filter; edges are repeated outside.
+
+    Parameters
+    ----------
+    width : float
+        Standard deviation along every axis, in voxels of `y`.
+    """
+    reach = math.ceil(_TRUNCATE * width) if width else 0
+    if not reach:
+        return y
+    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    weights = torch.exp(-0.5 * (places / width).square())
+    return _filtered(y, (weights / weights.sum()).tolist())
+
+
+def _filtered(y: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
+    """The same filter along every axis, of an odd number of weights.
+
+    Shifted copies are added up: on a single map several times as fast as a convolution.
+    """
+    reach = len(weights) // 2
+    for axis in range(2, y.ndim):
+        n = y.shape[axis]
+        pads = _pads(y.ndim - 2, axis - 2, reach)
+        padded = functional.pad(y, pads, mode="replicate")
+        y = torch.zeros_like(y)
+        for i, weight in enumerate(weights):
+            y.add_(padded.narrow(axis, i, n), alpha=weight)
+    return y
+
+
+def _smoothed(e: torch.Tensor) -> torch.Tensor:
+    return _filtered(e, _SMOOTH)
+
+
+def _replicated(e: torch.Tensor, width: int) -> torch.Tensor:
+    return functional.pad(e, (width,) * (2 * (e.ndim - 2)), mode="replicate")
+
+
+def _pads(n: int, axis: int, width: int) -> list[int]:
+    """For `torch.nn.functional.pad`: `width` at both ends of one axis out of `n`."""
+    return [width if i == axis else 0 for i in reversed(range(n)) for _ in (0, 1)]
+
+
+def _noise_of_parts(along: Sequence[float]) -> tuple[float, float]:
+    """Level of the noise in the detail and in the smooth part, in units of its own.
+
+    Parameters
+    ----------
+    along : sequence of float
+        Correlation of neighbours along each axis; it falls by the same factor with
+        every further voxel.
+    """
+    side, centre, _ = _SMOOTH
+    smooth = both = 1.0
+    for rho in along:
+        smooth *= 2 * side**2 * (1 + rho**2) + centre**2 + 4 * side * centre * rho
+        both *= centre + 2 * side * rho
+    return math.sqrt(max(0.0, 1 + smooth - 2 * both)), math.sqrt(smooth)

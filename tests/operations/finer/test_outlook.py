@@ -1,0 +1,104 @@
+"""What a scan says of a super-resolution model before it is run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_geosr.core.errors import ModelError, VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.volume import Volume
+from napari_geosr.models import zoo
+from napari_geosr.operations.finer.outlook import Outlook, _Trial, sr_outlook
+
+
+def scan_of(shape=(40, 40, 40), level=0.0) -> Volume:
+    rng = np.random.default_rng(3)
+    smooth = ndimage.gaussian_filter(rng.normal(size=shape), 3, mode="wrap")
+    data = ndimage.gaussian_filter((smooth > 0).astype(np.float32), 0.7)
+    return Volume(data + level * rng.normal(size=shape).astype(np.float32), "ZYX")
+
+
+def test_it_gives_a_gain_and_an_interval_around_it():
+    noise = Noise(level=0.1, contrast=1.0)
+    found = sr_outlook(scan_of(level=0.1), zoo.find("foam-sr-x2"), noise)
+    assert found.interval[0] < found.gain < found.interval[1]
+    assert found.gain > 1  # cubic interpolation keeps all of the noise
+    assert f"{found.gain:+.1f} dB" in found.sentence
+    assert found.to_json_dict()["doubtful"] is found.is_doubtful
+
+
+def test_a_network_of_noise_is_expected_to_be_worse(monkeypatch):
+    import torch
+    from torch import nn
+
+    class Wild(nn.Module):
+        spec = zoo.find("foam-sr-x2").network().spec
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            fine = x
+            for axis in (2, 3, 4):
+                fine = fine.repeat_interleave(2, dim=axis)
+            generator = torch.Generator().manual_seed(1)
+            return fine + torch.randn(fine.shape, generator=generator)
+
+    model = zoo.find("foam-sr-x2")
+    monkeypatch.setattr(model, "restorer", lambda: Wild().eval())
+    found = sr_outlook(scan_of(), model, Noise(level=0.0, contrast=1.0))
+    assert found.gain < -5
+    assert "Choose cubic" in found.sentence
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5])
+def test_given_and_known_have_independent_noise(rho):
+    noise = Noise(level=0.2, contrast=1.0, correlation=dict.fromkeys("zyx", rho))
+    flat = np.zeros((64, 64, 64), np.float32)
+    trial = _Trial(zoo.find("foam-sr-x2"), Volume(flat, "ZYX"), noise, "auto")
+    rng = np.random.default_rng(1)
+    scan = trial._drawn(flat, rng)
+    assert scan.std() == pytest.approx(0.2, rel=0.05)
+    lag = np.corrcoef(scan[:-1].ravel(), scan[1:].ravel())[0, 1]
+    assert lag == pytest.approx(rho, abs=0.05)
+    trial.volume = Volume(scan, "ZYX")
+    own, coarse = trial.draw((slice(0, 64),) * 3, rng)
+    assert own.given.std() == pytest.approx(trial.own_noise.level, rel=0.1)
+    assert coarse.given.std() == pytest.approx(trial.coarse_noise.level, rel=0.1)
+    if not rho:  # as noisy as the scan
+        assert coarse.given.std() == pytest.approx(0.2, rel=0.1)
+    for part, means in ((own, own.known), (coarse, trial.averaged(coarse.known))):
+        assert part.known.var() == pytest.approx(part.noise, rel=0.1)
+        assert abs(np.corrcoef(part.given.ravel(), means.ravel())[0, 1]) < 0.06
+    # Noise has no detail.
+    assert all(abs(v) < 0.15 * part.noise for v in trial.detail(coarse))
+
+
+def test_sentences():
+    good = Outlook(2.0, (0.8, 3.2), 0.4, (0.25, 0.7), 4)
+    worse = Outlook(-0.4, (-2.4, 3.2), 0.4, (0.25, 0.7), 4)
+    assert worse.is_doubtful
+    assert "Choose cubic" in worse.sentence
+    assert not good.is_doubtful
+    assert "+2.0 dB" in good.sentence
+    unsure = Outlook(0.3, (-0.8, 1.3), 0.4, (0.25, 0.7), 4)
+    assert not unsure.is_doubtful
+    assert "no better" in unsure.sentence
+    soft = Outlook(2.0, (0.8, 3.2), 0.9, (0.25, 0.7), 4)
+    assert "softer than" in soft.sentence
+
+
+def test_what_cannot_be_judged_is_refused():
+    noise = Noise(level=0.0, contrast=1.0)
+    with pytest.raises(ModelError, match="finer"):
+        sr_outlook(scan_of(), zoo.find("ct-denoise"), noise)
+    with pytest.raises(VolumeError, match="too small"):
+        sr_outlook(scan_of((8, 40, 40)), zoo.find("foam-sr-x2"), noise)
+    flat = Volume(np.zeros((40, 40, 40), np.float32), "ZYX")
+    with pytest.raises(VolumeError, match="no part with structure"):
+        sr_outlook(flat, zoo.find("foam-sr-x2"), noise)
+
+
+def test_images_are_judged_in_the_plane():
+    plane = Volume(np.asarray(scan_of((3, 64, 64)).data)[1], "YX")
+    found = sr_outlook(plane, zoo.find("fluo-sr-x2"), Noise(level=0.0, contrast=1.0))
+    assert np.isfinite(found.gain)
