@@ -24,9 +24,13 @@ def test_it_gives_a_gain_and_an_interval_around_it():
     noise = Noise(level=0.1, contrast=1.0)
     found = sr_outlook(scan_of(level=0.1), zoo.find("foam-sr-x2"), noise)
     assert found.interval[0] < found.gain < found.interval[1]
-    assert found.gain > 1  # cubic interpolation keeps all of the noise
     assert f"{found.gain:+.1f} dB" in found.sentence
     assert found.to_json_dict()["doubtful"] is found.is_doubtful
+
+
+def test_interpolation_gains_nothing_over_itself():
+    found = sr_outlook(scan_of(), zoo.find("cubic-x2"), Noise(level=0.05, contrast=1.0))
+    assert found.gain == pytest.approx(0, abs=1e-3)
 
 
 def test_a_network_of_noise_is_expected_to_be_worse(monkeypatch):

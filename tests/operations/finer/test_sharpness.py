@@ -56,6 +56,14 @@ def test_edges_that_the_scan_does_not_show_are_not_explained():
     assert fit.misfit > 2 * EXPLAINED
 
 
+def test_noise_that_is_not_well_known_proves_nothing():
+    fine = balls()
+    scan = averaged(fine, 0.4)
+    scan += np.random.default_rng(1).normal(0, 0.1, scan.shape).astype(np.float32)
+    noise = Noise(level=0.1, contrast=1.0, interval=(0.05, 0.15))
+    assert not fit_sharpness([(scan, fine)], (2, 2, 2), noise).is_explained
+
+
 def test_images_have_a_blur_in_the_plane_alone():
     fine = balls()[:1]
     scan = ndimage.gaussian_filter(fine, (0, 0.8, 0.8), mode="nearest")

@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -254,7 +254,7 @@ class _Trial:
         self.card, self.volume, self.noise = model.card, volume, noise
         self.choice = choice
         self.network: Any = model.restorer()
-        spec: NetworkSpec = self.network.spec
+        spec = cast("NetworkSpec", self.network.spec)
         self.ndim = len(spec.axes)
         whole = len(volume.axes) - self.ndim
         self.factors = (1,) * whole + tuple(spec.upscale_factor)

@@ -59,7 +59,8 @@ class Fit:
         Standard deviation, in voxels of the scan, of the blur after which results agree
         best with the scan.
     misfit : float
-        What still differs then, less the noise, in units of the scan's variation.
+        What still differs then, less the least that the noise can be, in units of the
+        scan's variation.
     """
 
     excess: float
@@ -200,10 +201,13 @@ def fit_sharpness(
     best = int(np.argmin(power))
     values = np.concatenate([scan.ravel() for scan, _ in flat])
     level = float(np.mean(noise.at(values) ** 2))
+    # What noise may have caused is no proof: the least that it can be is taken off.
+    sure = noise.interval[0] / noise.level if noise.level and noise.interval[1] else 1.0
     varied = float(np.mean([scan.var(dtype=np.float64) for scan, _ in flat])) - level
     if varied <= 0:  # nothing but noise: no edge is known to be too sharp
         return Fit(0.0, 0.0)
-    return Fit(_BLURS[best], float(np.sqrt(max(0.0, power[best] - level) / varied)))
+    rest = max(0.0, power[best] - sure**2 * level)
+    return Fit(_BLURS[best], float(np.sqrt(rest / varied)))
 
 
 def _deep(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
