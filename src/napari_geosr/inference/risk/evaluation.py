@@ -1,0 +1,173 @@
+"""What a denoiser does to the sample blocks of a scan, and to noise added to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.volume import ArrayLike
+from napari_geosr.inference.risk.blocks import (
+    N_BLOCKS,
+    Block,
+    FloatArray,
+    block_like,
+    draw_blocks,
+)
+from napari_geosr.inference.risk.probes import level_map, noise_like
+from napari_geosr.inference.risk.stein import CellMeans
+from napari_geosr.inference.runner import restore_region
+from napari_geosr.inference.windows import Standardisation
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Strength of the probe in units of the noise: small against it, large against
+#: rounding.
+_EPSILON = 0.1
+_SEED = 20_813
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Sample blocks of a scan, with the probes that all denoisers get alike.
+
+    Attributes
+    ----------
+    blocks : sequence of Block
+    probes : sequence of ndarray
+        Noise of the scan's covariance for the window of each block, in grey values.
+    variances : sequence of ndarray
+        Variance of the noise at the voxels of each core.
+    seconds : sequence of ndarray, optional
+        The cores in a second scan of the same object.
+    """
+
+    blocks: Sequence[Block]
+    probes: Sequence[FloatArray]
+    variances: Sequence[FloatArray]
+    seconds: Sequence[FloatArray] = ()
+
+    def first(self, n: int) -> Sample:
+        """The first `n` blocks alone."""
+        return Sample(
+            self.blocks[:n], self.probes[:n], self.variances[:n], self.seconds[:n]
+        )
+
+
+def draw_sample(
+    source: ArrayLike,
+    noise: Noise,
+    *,
+    second: ArrayLike | None = None,
+    n: int = N_BLOCKS,
+    seed: int = _SEED,
+) -> Sample:
+    """Draw blocks of a scan and probes like its noise; the same ones every time.
+
+    Parameters
+    ----------
+    source : ArrayLike of shape (Z, Y, X) or (Y, X)
+    noise : Noise
+        Of `source`, in its grey values.
+    second : ArrayLike of the same shape, optional
+        Another scan of the same object with independent noise of the same level.
+    """
+    rng = np.random.default_rng(seed)
+    blocks = draw_blocks(source, n)
+    probes, variances, seconds = [], [], []
+    for block in blocks:
+        levels = level_map(block.window, noise)
+        unit = noise_like(block.window.shape, noise.correlation, rng)
+        probes.append(levels * unit)
+        variances.append(np.square(levels[block.core]))
+        if second is not None:
+            seconds.append(block_like(second, block)[block.core])
+    return Sample(blocks, probes, variances, seconds)
+
+
+def evaluate(
+    network: nn.Module,
+    sample: Sample,
+    statistics: Standardisation,
+    *,
+    device: str = "cpu",
+    budget: int = 2 << 30,
+    threads: int | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> CellMeans:
+    """Run a denoiser on the sample, and on the sample with a little more noise.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Keeps voxels and grey values; one that is told the noise was told it, and sees
+        the same noise in both runs.
+    statistics : Standardisation
+        Of the whole scan, as a run over it would take them.
+
+    Returns
+    -------
+    CellMeans
+        In squares of grey values.
+
+    Raises
+    ------
+    Cancelled, DeviceMemoryError, EngineError
+        As :func:`napari_geosr.inference.runner.restore_region`.
+    """
+
+    def restored(block: Block, window: FloatArray) -> FloatArray:
+        found = restore_region(
+            network,
+            window,
+            block.core,
+            statistics=statistics,
+            device=device,
+            budget=budget,
+            threads=threads,
+            should_stop=should_stop,
+        )
+        return found.astype(np.float64)
+
+    rows = []
+    for i, block in enumerate(sample.blocks):
+        result = restored(block, block.window)
+        if sample.seconds:
+            against = sample.seconds[i]
+            kept = np.zeros_like(result)
+            apart = np.square(block.window[block.core] - against)
+        else:
+            against, apart = block.window[block.core], None
+            probe = sample.probes[i]
+            shifted = restored(block, block.window + _EPSILON * probe)
+            kept = probe[block.core] * (shifted - result) / _EPSILON
+        removed = np.square(result - against)
+        rows += _cells(block, removed, kept, sample.variances[i], apart)
+    columns = np.asarray(rows, np.float64).T
+    second = columns[4] if sample.seconds else None
+    return CellMeans(columns[0], columns[1], columns[2], columns[3], second)
+
+
+def _cells(
+    block: Block,
+    removed: FloatArray,
+    kept: FloatArray,
+    variance: FloatArray,
+    apart: FloatArray | None,
+) -> list[list[float]]:
+    """Means over the valid voxels of each cell that has any."""
+    rows = []
+    for place in block.cells():
+        valid: Any = block.valid[place]
+        n = int(valid.sum())
+        if n == 0:
+            continue
+        row = [float(part[place][valid].mean()) for part in (removed, kept, variance)]
+        other = 0.0 if apart is None else float(apart[place][valid].mean())
+        rows.append([*row, float(n), other])
+    return rows

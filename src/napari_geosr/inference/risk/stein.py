@@ -1,0 +1,142 @@
+"""Stein's unbiased estimate of the risk, from sums over sample blocks. numpy only.
+
+For a scan ``y = x + n`` with Gaussian noise of covariance ``C`` and a denoiser ``f``
+
+    E‖f(y) − x‖² = E‖f(y) − y‖² − tr C + 2 tr(C J)
+
+where ``J`` is the Jacobian of ``f`` [1]_. The last trace is estimated by a probe ``b``
+of the noise's own covariance: ``E[bᵀ(f(y + εb) − f(y)) / ε] = tr(J C)`` [2]_. Leaving
+the scan as it is has the risk ``tr C``.
+
+References
+----------
+.. [1] C. Stein. Estimation of the mean of a multivariate normal distribution. Ann.
+   Stat. 9, 1135-1151 (1981). doi:10.1214/aos/1176345632
+.. [2] S. Ramani, T. Blu, M. Unser. Monte-Carlo SURE: a black-box optimization of
+   regularization parameters for general denoising algorithms. IEEE Trans. Image
+   Process. 17, 1540-1554 (2008). doi:10.1109/TIP.2008.2001404
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Quantile of the normal distribution for intervals of 90 %.
+_Z = 1.645
+#: A risk below this part of the noise cannot be told from zero (30 dB).
+_LEAST = 1e-3
+
+
+@dataclass(frozen=True)
+class CellMeans:
+    """What a denoiser does in each cell of the sample, per voxel.
+
+    Attributes
+    ----------
+    removed : ndarray
+        Mean square of what it takes away; against a second scan: of its difference
+        from that.
+    kept : ndarray
+        ``tr(C J)``: how much of the noise follows into the result; zeros with a second
+        scan.
+    noise : ndarray
+        ``tr C``, the variance of the noise.
+    voxels : ndarray
+        Voxels of the cell that count.
+    second : ndarray or None
+        Mean square difference of the two scans where there is a second one.
+    """
+
+    removed: FloatArray
+    kept: FloatArray
+    noise: FloatArray
+    voxels: FloatArray
+    second: FloatArray | None = None
+
+    def risks(self, scale: float = 1.0) -> FloatArray:
+        """Expected square error of each cell, if the noise's variance is off by `scale`."""
+        if self.second is not None:
+            return self.removed - self.noise
+        return self.removed - scale * self.noise + 2 * scale * self.kept
+
+    def left_alone(self, scale: float = 1.0) -> FloatArray:
+        """The same of the scan as it is."""
+        if self.second is not None:
+            return self.second - self.noise
+        return scale * self.noise
+
+    def mean(self, values: FloatArray) -> float:
+        """Mean over all voxels of the sample."""
+        return float(np.average(values, weights=self.voxels))
+
+    def error_of(self, values: FloatArray) -> float:
+        """Standard error of :meth:`mean`, from the spread over cells."""
+        n = len(values)
+        if n < 2:
+            return math.inf
+        share = self.voxels / self.voxels.sum()
+        centred = values - self.mean(values)
+        return float(np.sqrt(n / (n - 1) * np.square(share * centred).sum()))
+
+
+@dataclass(frozen=True)
+class Risk:
+    """Expected error of a denoiser on a scan, beside that of leaving the scan.
+
+    Attributes
+    ----------
+    risk, untouched : float
+        Expected square error per voxel, of the result and of the scan.
+    gain : float
+        What the denoiser gains over leaving the scan, in dB.
+    interval : (float, float)
+        Range that holds the gain with about 90 % confidence, given that of the noise.
+    """
+
+    risk: float
+    untouched: float
+    gain: float
+    interval: tuple[float, float]
+
+    @property
+    def error(self) -> float:
+        """Expected root-mean-square error in grey values."""
+        return math.sqrt(max(self.risk, 0.0))
+
+
+def estimate(cells: CellMeans, scales: tuple[float, float] = (1.0, 1.0)) -> Risk:
+    """Turn what a denoiser did to the sample into its expected error.
+
+    Parameters
+    ----------
+    cells : CellMeans
+    scales : (float, float)
+        Range of the true variance of the noise, in units of the one that was measured.
+    """
+    risk = cells.mean(cells.risks())
+    untouched = cells.mean(cells.left_alone())
+    ends = []
+    for scale, sign in zip(scales, (-1, 1), strict=True):
+        alone = cells.left_alone(scale)
+        gained = alone - cells.risks(scale)
+        off = _Z * cells.error_of(gained)
+        level = cells.mean(alone)
+        ends.append(decibels(level, level - cells.mean(gained) - sign * off))
+    low, high = sorted(ends)
+    gain = decibels(untouched, risk)
+    return Risk(risk, untouched, gain, (min(low, gain), max(high, gain)))
+
+
+def decibels(untouched: float, risk: float) -> float:
+    """Gain in dB; at most 30, as smaller risks cannot be told from zero."""
+    if not math.isfinite(risk):
+        return -math.inf if risk > 0 else 10 * math.log10(1 / _LEAST)
+    if untouched <= 0:
+        return 0.0 if risk <= 0 else -math.inf
+    return 10 * math.log10(untouched / max(risk, _LEAST * untouched))
