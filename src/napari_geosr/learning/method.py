@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.learning.architecture import check_network, network_kwargs
+from napari_geosr.learning.architecture import (
+    bound_of,
+    check_network,
+    network_fields,
+    network_kwargs,
+)
 from napari_geosr.learning.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -72,6 +77,10 @@ class Method:
         mean square; empty where there are none.
     task : str
         What the card says that the model does to volumes whose voxels it keeps.
+    denoises : tuple of str
+        Roles that the network restores, and whose noise a network that is bounded by
+        it is told; empty where such a network makes no sense, as more is changed than
+        noise.
     loss_titles : mapping of str to str
         What the curves of the losses that it names are called, in up to 20 letters.
     """
@@ -81,6 +90,7 @@ class Method:
     one_object = False
     noisy_target = False
     judged_on = ""
+    denoises: tuple[str, ...] = ()
     task: Literal["denoise", "translate"] = "denoise"
     loss_titles: Mapping[str, str] = {}  # a mapping: nothing is added
     #: The module that becomes the model.
@@ -114,6 +124,12 @@ class Method:
                 "targets: each source needs its target, in the same order."
             )
         check_network(config)
+        if not cls.denoises and "bound" in network_fields(config.network):
+            raise ConfigError(
+                f"{config.network} changes no voxel by more than a multiple of its "
+                "noise, and this method has to change more: choose another network, "
+                "such as msdnet."
+            )
 
     @property
     def label_roles(self) -> tuple[str, ...]:
@@ -145,6 +161,19 @@ class Method:
             {"upscale_factor": self.upscale_factor} if self.upscale_factor > 1 else {}
         )
         return network_kwargs(self.config, **more)
+
+    def noise_bound(self) -> float | None:
+        """No voxel is moved by more than this multiple of its noise; None: any way."""
+        return bound_of(self.config.network, self.network_kwargs())
+
+    def output(self, batch: Batch) -> Tensor:
+        """What the network makes of ``batch["source"]``, told the noise of each patch.
+
+        See `napari_geosr.learning.told_noise`.
+        """
+        from napari_geosr.learning.told_noise import restored
+
+        return restored(self.modules[self.result], batch)
 
     def build(self) -> dict[str, nn.Module]:
         """Make the modules with fresh weights."""

@@ -27,6 +27,7 @@ from napari_geosr.learning.labels import check_labels
 from napari_geosr.learning.loss_titles import loss_title
 from napari_geosr.learning.methods import METHODS, config_class, needs
 from napari_geosr.operations import catalogue
+from napari_geosr.operations.fine_tune import OF_THE_NETWORK, fine_tune_settings
 from napari_geosr.operations.inputs import InputConfig, open_to_learn
 from napari_geosr.operations.train_checks import (
     check_contents,
@@ -38,6 +39,7 @@ from napari_geosr.operations.train_checks import (
 from napari_geosr.operations.train_finer import finer_targets
 from napari_geosr.operations.train_inputs import note_inputs, refuse_other_inputs
 from napari_geosr.operations.train_name import proposed_name
+from napari_geosr.operations.train_noise import measured_steps
 from napari_geosr.physics.simulated import is_simulated, open_simulated
 
 if TYPE_CHECKING:
@@ -327,6 +329,9 @@ def _patches_steps(
         labels=method.label_roles,
     )
     _check_grey_scales(job.training, patches, method)
+    if method.noise_bound() is not None:
+        noises = yield from relay(measured_steps(method, volumes, patches))
+        patches.tell(noises)
     yield ResultReady(result=patches)
 
 
@@ -367,6 +372,8 @@ def train(method: str, folder: str | Path, **settings: Any) -> BundledModel:
     """
     from napari_geosr.models import bundle
 
+    if settings.get("from_model") and not settings.keys() & OF_THE_NETWORK:
+        settings = fine_tune_settings(settings["from_model"], method) | settings
     training = config_class(method).create(**settings)
     if "name" not in settings:
         name = proposed_name(method, training.source)

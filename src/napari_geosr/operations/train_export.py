@@ -15,6 +15,7 @@ from napari_geosr.models import bundle
 from napari_geosr.models.card import FigureRow, ModelCard, Normalisation
 from napari_geosr.models.training_data import describe
 from napari_geosr.operations.judging import judging_steps
+from napari_geosr.operations.train_noise import noise_range
 from napari_geosr.physics.simulated import is_simulated
 
 if TYPE_CHECKING:
@@ -77,7 +78,10 @@ def export_steps(
         halo=max(spec.halo),
         **_inputs(method),
         normalisation=normalisation,
-        training=describe(sources, _data_sentence(job, patches), config.seed),
+        training=describe(
+            sources, _data_sentence(job, patches), config.seed
+        ).model_copy(update={"noise": noise_range(patches)}),
+        noise_bound=method.noise_bound(),
         figures=figures,
         description=(
             f"Trained by {job.method} in {trainer.step} steps on "
