@@ -13,18 +13,18 @@ from napari_geosr.core.config import Config
 from napari_geosr.networks import NETWORKS
 
 #: ``--source a.tif b.tif`` and ``--source scans/*.tif``.
-_SEVERAL = Parameter(negative="", consume_multiple=True)
+SEVERAL = Parameter(negative="", consume_multiple=True)
 
 
 class TrainingConfig(Config):
     """Data, network and schedule of a training."""
 
-    source: Annotated[tuple[Path, ...], _SEVERAL] = Field(
+    source: Annotated[tuple[Path, ...], SEVERAL] = Field(
         (),
         title="Source",
         description="Volumes to learn from: files, folders of slices or OME-Zarr.",
     )
-    target: Annotated[tuple[Path, ...], _SEVERAL] = Field(
+    target: Annotated[tuple[Path, ...], SEVERAL] = Field(
         (),
         title="Target",
         description="What the sources should become, in their order.",

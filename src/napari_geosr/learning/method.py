@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.statistics import GreyScale
+    from napari_geosr.models.bundle import Model
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 Batch = dict[str, "Tensor"]
@@ -72,6 +74,9 @@ class Method:
         Voxels of the target per voxel of the source.
     labels : int
         How many labels the model tells apart; 1: it gives grey values.
+    stops_by_risk : bool
+        Whether it ends where the expected error on blocks kept apart falls no more, and
+        gives the model that it began with where that is as good.
     judged_on : str
         Voxels that it hides and whose guess is the first figure of :meth:`validate`, a
         mean square; empty where there are none.
@@ -90,6 +95,7 @@ class Method:
     one_object = False
     noisy_target = False
     judged_on = ""
+    stops_by_risk = False
     denoises: tuple[str, ...] = ()
     task: Literal["denoise", "translate"] = "denoise"
     loss_titles: Mapping[str, str] = {}  # a mapping: nothing is added
@@ -161,6 +167,24 @@ class Method:
             {"upscale_factor": self.upscale_factor} if self.upscale_factor > 1 else {}
         )
         return network_kwargs(self.config, **more)
+
+    @property
+    def wants_noise(self) -> bool:
+        """Whether the noise of what it denoises is to be measured before it begins."""
+        return self.noise_bound() is not None
+
+    @property
+    def normalisation(self) -> Literal["stored", "volume"]:
+        """Whose grey scale the model takes along."""
+        return self.config.normalisation
+
+    def grey_scale(self) -> GreyScale | None:
+        """The grey scale that patches have; None: that of the volumes given."""
+        return None
+
+    def starting_weights(self, model: Model) -> dict[str, Tensor]:
+        """Weights of a trained model, as its own module has them."""
+        return model.network().state_dict()
 
     def noise_bound(self) -> float | None:
         """No voxel is moved by more than this multiple of its noise; None: any way."""
