@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 from pydantic import Field, field_validator, model_validator
@@ -17,7 +17,16 @@ SEVERAL = Parameter(negative="", consume_multiple=True)
 
 
 class TrainingConfig(Config):
-    """Data, network and schedule of a training."""
+    """Data, network and schedule of a training.
+
+    Attributes
+    ----------
+    images_as_slices : bool
+        Whether a single image may stand for all slices that a 2.5D network sees, as it
+        does where one is restored.
+    """
+
+    images_as_slices: ClassVar[bool] = False
 
     source: Annotated[tuple[Path, ...], SEVERAL] = Field(
         (),

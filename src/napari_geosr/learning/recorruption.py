@@ -1,7 +1,7 @@
 """Learn from one noisy scan, whose noise is known, by adding more of that noise.
 
-Noise ``n'`` like that of the scan ``y`` is drawn. ``y + α n'`` is the input and
-``y − n' / α`` the target: their noises ``n + α n'`` and ``n − n' / α`` are uncorrelated,
+Noise ``n'`` like that of the scan ``y`` is drawn. ``y + α n'`` is the input and ``y −
+n' / α`` the target: their noises ``n + α n'`` and ``n − n' / α`` are uncorrelated,
 so for Gaussian noise the network learns what it would from a clean target [1]_,
 whatever the correlation between voxels. The input has ``√(1 + α²)`` times the noise of
 the scan: a network that is told the level is told that.
@@ -79,4 +79,4 @@ def _level(sample: Arrays) -> Array:
     """Standard deviation of the noise at every voxel, alike in all channels."""
     mean = sample["source"].mean(0)
     smooth = uniform_filter(mean, _BOX, mode="nearest")
-    return np.interp(smooth, sample["greys"], sample["levels"])[None]
+    return np.asarray(np.interp(smooth, sample["greys"], sample["levels"]))[None]

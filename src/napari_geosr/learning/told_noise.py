@@ -55,8 +55,8 @@ def restored(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     if "levels" not in batch or not _wants_noise(network):
         found: Tensor = network(x)
         return found
-    curves = zip(x.split(1), batch["greys"], batch["levels"], strict=True)
-    level = torch.cat([level_map(*each) for each in curves])
+    curves = zip(x, batch["greys"], batch["levels"], strict=True)
+    level = torch.cat([level_map(patch[None], *curve) for patch, *curve in curves])
     found = network(x, level, batch["correlation"].to(x.dtype))
     return found
 

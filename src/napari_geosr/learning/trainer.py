@@ -121,7 +121,9 @@ class Trainer:
 
     def _tell_noise(self) -> None:
         """Tell the noise of the first source, for previews; samples bring their own."""
-        noise = next((s.noises["source"] for s in self.patches.scenes if s.noises), None)
+        noise = next(
+            (s.noises["source"] for s in self.patches.scenes if s.noises), None
+        )
         if noise is not None:
             tell_noise(self.method.modules[self.method.result], noise)
 

@@ -19,8 +19,8 @@ from napari_geosr.measure.blocks import RawTable, SlabLabeller, slab_thickness
 from napari_geosr.measure.histogram import blocks_along_z
 from napari_geosr.measure.kernels import columns as column
 
-#: Bytes per voxel that the envelope takes at its peak.
-_BYTES_PER_VOXEL = 8
+#: Bytes per voxel that the envelope, and the second one that checks it, take at most.
+_BYTES_PER_VOXEL = 10
 #: A sign of life between two looks at `should_stop`; the caller named the stage.
 _ALIVE = Step()
 

@@ -191,9 +191,11 @@ def _voxel_size(report: PorosityReport) -> str:
 def _notes(report: PorosityReport) -> str:
     border = "surface areas" if not report.is_flat else "perimeters"
     return (
-        "<p><small>Porosity is pore voxels ÷ sample voxels, pores of every size; ± is "
-        "half the change when the threshold moves by ±5 % of the distance between the "
-        "mean grey values of both phases. Pores below the smallest size are not "
+        "<p><small>Porosity is pore voxels ÷ sample voxels, pores of every size. "
+        "Threshold sensitivity: the porosity with the threshold moved down and up "
+        "by 5 % of the distance between the mean grey values of both phases. It is "
+        "not an uncertainty of the measurement: noise and artefacts are not in it. "
+        "Pores below the smallest size are not "
         f"counted. Open pores reach the border of the sample; {border} leave out what "
         "the border cuts.</small></p>"
     )

@@ -74,11 +74,12 @@ def left_out_of_hull(
     for z in np.unique(np.linspace(0, n - 1, min(n, most_slices)).round().astype(int)):
         inside = envelope[z]
         held += int(np.count_nonzero(inside))
-        hulls += hull_area(inside | _without_specks(solid(int(z))))
+        hulls += hull_area(inside | without_specks(solid(int(z))))
     return 0.0 if not hulls else max(0.0, 1 - held / hulls)
 
 
-def _without_specks(solid: Mask) -> Mask:
+def without_specks(solid: Mask) -> Mask:
+    """The bodies of a slice that are not much smaller than its largest one."""
     from scipy import ndimage
 
     labels, n = ndimage.label(solid)

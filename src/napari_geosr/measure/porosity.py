@@ -35,6 +35,18 @@ from napari_geosr.measure.histogram import (
     histogram_steps,
 )
 from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.reliability.noise_check import (
+    NoiseCheck,
+    noise_check_steps,
+    noise_remarks,
+)
+from napari_geosr.measure.reliability.sample_envelope import (
+    EnvelopeFit,
+    envelope_fit_steps,
+    envelope_remarks,
+)
+from napari_geosr.measure.reliability.specks import speck_remarks
+from napari_geosr.measure.reliability.threshold import shifted_thresholds
 from napari_geosr.measure.remarks import has_one_phase, remarks
 from napari_geosr.measure.report import build_report
 from napari_geosr.measure.segment import phase_mask, threshold_of
@@ -42,8 +54,6 @@ from napari_geosr.measure.table import Geometry
 
 #: Part of the free memory that label and mask arrays of ours may take.
 _MEMORY_SHARE = 0.5
-#: The threshold is moved by this part of the distance between the phases' means.
-_SENSITIVITY = 0.05
 
 
 @dataclass
@@ -199,12 +209,21 @@ def measure_steps(
     dtype = np.dtype(run.source.dtype)
     threshold = threshold_of(histogram, config, dtype, name=volume.name)
     if config.sample_mask == "auto" and mask is None:
-        run.mask = yield from _envelope(run, threshold)
+        run.mask, fit = yield from _envelope(run, threshold)
+        for message in envelope_remarks(fit, volume.name):
+            warnings.append(message)
+            yield Warned(message=message)
         histogram, threshold = yield from _threshold_inside(run, histogram, threshold)
     for message in remarks(histogram, config, threshold, volume.name):
         warnings.append(message)
         yield Warned(message=message)
-    band = _sensitivity_band(histogram, threshold)
+    noise: NoiseCheck | None = yield from relay(
+        noise_check_steps(
+            volume, histogram, threshold, config.phase, should_stop=should_stop
+        )
+    )
+    run.check("measuring the noise")
+    band = shifted_thresholds(histogram, threshold)
     yield StageStarted(progress.done, progress.total, message="Labelling the pores")
     raw = yield from _label(run, threshold, band, progress)
     if run.counts.sample == 0:
@@ -212,7 +231,14 @@ def measure_steps(
             f"The sample mask of {volume.name!r} is empty, so there is nothing to "
             "measure. Mark the sample with non-zero values, or use no mask."
         )
-    large = raw.rows[:, column.COUNT] >= config.min_voxels
+    voxels, counts = raw.rows[:, column.COUNT], run.counts
+    large = voxels >= config.min_voxels
+    for message in (
+        *noise_remarks(noise, counts.pores / counts.sample, volume.name),
+        *speck_remarks(voxels, counts.sample, config.min_voxels, volume.name),
+    ):
+        warnings.append(message)
+        yield Warned(message=message)
     if keeps:
         yield StageStarted(progress.done, progress.total, message="Numbering the pores")
         yield from _renumber(run, raw, large, progress)
@@ -243,6 +269,7 @@ def measure_steps(
             labels=labels,
             warnings=tuple(warnings),
             band=found,
+            noise=noise,
         ),
     )
 
@@ -388,7 +415,10 @@ def _threshold_inside(
     return inside, found
 
 
-def _envelope(run: _Run, threshold: float) -> Generator[Step, None, np.ndarray]:
+def _envelope(
+    run: _Run, threshold: float
+) -> Generator[Step, None, tuple[np.ndarray, EnvelopeFit]]:
+    """The automatic sample mask, and how it lies in the material."""
     yield StageStarted(message="Finding the sample")
     solid = np.zeros(run.shape, bool)
     for slab in run.slabs:
@@ -397,40 +427,14 @@ def _envelope(run: _Run, threshold: float) -> Generator[Step, None, np.ndarray]:
         solid[slab] = ~phase_mask(block, threshold, run.config.phase)
         if block.dtype.kind == "f":
             solid[slab] &= np.isfinite(block)
-    steps = envelope_steps(
-        solid,
-        run.config.mask_closing,
-        name=run.name,
-        should_stop=run.should_stop,
-    )
+    closing, stop = run.config.mask_closing, run.should_stop
+    steps = envelope_steps(solid, closing, name=run.name, should_stop=stop)
     mask: np.ndarray = yield from relay(steps)
-    return mask
-
-
-def _sensitivity_band(
-    histogram: GreyHistogram, threshold: float
-) -> tuple[float, float]:
-    """Threshold ∓ 5 % of the distance between the mean grey values of both phases.
-
-    Where no grey values lie round the threshold, the middle of that gap is moved: any
-    value in it gives the same pores.
-    """
-    low = histogram.centres <= threshold
-    weights = histogram.counts
-    if not weights[low].any() or not weights[~low].any():
-        return threshold, threshold
-    below = float(np.average(histogram.centres[low], weights=weights[low]))
-    above = float(np.average(histogram.centres[~low], weights=weights[~low]))
-    shift = _SENSITIVITY * (above - below)
-    filled = weights > 0
-    last, following = (
-        histogram.centres[low & filled][-1],
-        histogram.centres[~low & filled][0],
+    yield StageStarted(message="Checking the sample mask")
+    fit: EnvelopeFit = yield from relay(
+        envelope_fit_steps(solid, mask, closing, name=run.name, should_stop=stop)
     )
-    # Integers have no values between neighbours: such a gap is always halved.
-    gap = histogram.is_integer or following - last > histogram.width
-    middle = (last + following) / 2 if gap else threshold
-    return float(middle - shift), float(middle + shift)
+    return mask, fit
 
 
 def _label(

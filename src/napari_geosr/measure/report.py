@@ -15,6 +15,7 @@ from napari_geosr.measure.blocks import RawTable
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.reliability.noise_check import NoiseCheck
 from napari_geosr.measure.rows import summary_rows
 from napari_geosr.measure.table import Geometry, Table, pore_table
 
@@ -60,7 +61,8 @@ class PorosityReport:
         Pore voxels ÷ sample voxels, pores of every size.
     porosity_low, porosity_high : float
         Porosity with the threshold moved by ±5 % of the distance between the mean
-        grey values of the two phases: how much the number hangs on the threshold.
+        grey values of the two phases: how much it depends on the threshold. Not an
+        uncertainty of the measurement; noise and artefacts are not in it.
     counted_porosity : float
         The same from pores of at least `min_voxels` only.
     pore_count : int
@@ -90,6 +92,9 @@ class PorosityReport:
         Number of voxels over grey value.
     band : Band or None
         What the porosity may be, where the deviations of a restoration are known.
+    noise : NoiseCheck or None
+        Noise of the scan and the share of voxels it is expected to misclassify; None
+        where it could not be measured.
     """
 
     name: str
@@ -129,6 +134,7 @@ class PorosityReport:
     grey_histogram: Histogram = field(repr=False)
     warnings: tuple[str, ...] = ()
     band: Band | None = None
+    noise: NoiseCheck | None = None
 
     @property
     def is_flat(self) -> bool:
@@ -146,9 +152,14 @@ class PorosityReport:
         return self.unit != PIXEL
 
     @property
-    def porosity_uncertainty(self) -> float:
-        """Half the width of the band from moving the threshold."""
+    def threshold_sensitivity(self) -> float:
+        """Half of what the porosity changes when the threshold moves."""
         return (self.porosity_high - self.porosity_low) / 2
+
+    @property
+    def porosity_uncertainty(self) -> float:
+        """Earlier name of `threshold_sensitivity`; it is not an uncertainty."""
+        return self.threshold_sensitivity
 
     @property
     def density_band(self) -> tuple[float, float] | None:
@@ -198,7 +209,9 @@ class PorosityReport:
             "porosity": self.porosity,
             "porosity_low": self.porosity_low,
             "porosity_high": self.porosity_high,
-            "porosity_uncertainty": self.porosity_uncertainty,
+            "threshold_sensitivity": self.threshold_sensitivity,
+            # The name that reports had before, for whom reads them by it.
+            "porosity_uncertainty": self.threshold_sensitivity,
             **self._band_to_json(),
             "counted_porosity": self.counted_porosity,
             "open_porosity": self.open_porosity,
@@ -235,6 +248,7 @@ class PorosityReport:
             f"median_{size}": physical(size)["median"],
             "equivalent_diameter": physical("equivalent_diameter"),
             "histogram": self.histogram.to_json_dict(),
+            "noise": None if self.noise is None else self.noise.to_json_dict(),
             "warnings": list(self.warnings),
         }
 
@@ -278,6 +292,7 @@ def build_report(
     labels: Any,
     warnings: tuple[str, ...],
     band: Band | None = None,
+    noise: NoiseCheck | None = None,
 ) -> PorosityReport:
     """Put the figures together.
 
@@ -349,4 +364,5 @@ def build_report(
         grey_histogram=Histogram(grey_counts, grey_edges),
         warnings=warnings,
         band=band,
+        noise=noise,
     )

@@ -53,18 +53,9 @@ def number_text(value: float) -> str:
     return text.rstrip(".")
 
 
-def percent_text(fraction: float, uncertainty: float | None = None) -> str:
-    """A fraction as a percentage with as many digits as its uncertainty allows."""
-    percent = 100 * fraction
-    if uncertainty is None or not math.isfinite(uncertainty) or uncertainty <= 0:
-        return f"{percent:.3g} %"
-    error = 100 * uncertainty
-    # Two decimals do, unless the whole porosity would drown in them.
-    most = 2 if percent >= 1 else 4
-    digits = min(most, max(0, -math.floor(math.log10(error))))
-    if error < 0.5 * 10**-most:
-        return f"{percent:.{most}f} ± < {10**-most:g} %"
-    return f"{percent:.{digits}f} ± {error:.{digits}f} %"
+def percent_text(fraction: float) -> str:
+    """A fraction as a percentage with three significant digits."""
+    return f"{100 * fraction:.3g} %"
 
 
 def difference_text(before: float | None, after: float | None) -> str:
@@ -121,13 +112,12 @@ def table_rows(
         ("Closed porosity", "closed_porosity"),
     ):
         values = [float(getattr(report, name)) for report in reports]
-        spread = [
-            r.porosity_uncertainty if name == "porosity" else None for r in reports
-        ]
-        texts = [percent_text(v, s) for v, s in zip(values, spread, strict=True)]
+        texts = [percent_text(value) for value in values]
         rows.append((label, texts, _differences([*values], reference)))
+    below = [_sensitivity_row(reports)]
     if any(report.band is not None for report in reports):
-        rows[1:1] = _band_rows(reports)
+        below += _band_rows(reports)
+    rows[1:1] = below
     for figure in figures_for(reports[reference]):
         if reports[reference].is_flat != all(r.is_flat for r in reports):
             continue
@@ -135,6 +125,18 @@ def table_rows(
         if row is not None:
             rows.append(row)
     return rows
+
+
+def _sensitivity_row(
+    reports: Sequence[PorosityReport],
+) -> tuple[str, list[str], list[str]]:
+    """The porosity at both shifted thresholds; not an error of the measurement."""
+    ends = [(report.porosity_low, report.porosity_high) for report in reports]
+    texts = [
+        "no change" if low == high else f"{_between((low, high), 100)} %"
+        for low, high in ends
+    ]
+    return "Threshold sensitivity (±5 %)", texts, [""] * len(reports)
 
 
 def band_title(report: PorosityReport) -> str:

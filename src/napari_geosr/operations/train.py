@@ -43,12 +43,12 @@ from napari_geosr.operations.train_noise import measured_steps
 from napari_geosr.physics.simulated import is_simulated, open_simulated
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.adapt.run import Adaptation
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.method import Method
     from napari_geosr.learning.patches import Patches
     from napari_geosr.learning.preview import SlicePreview
     from napari_geosr.models.bundle import Model as BundledModel
+    from napari_geosr.operations.adapt.run import Adaptation
 
 
 __all__ = [

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import ResultReady, StageStarted, Step, Warned
-from napari_geosr.measure.noise import estimate_noise
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
@@ -34,11 +33,13 @@ def measured_steps(
         If sources and targets have different grey scales: a change of scale cannot be
         bounded by the noise.
     """
+    from napari_geosr.measure.noise import estimate_noise
+
     if patches.grey["source"] != patches.grey[method.output_role]:
         raise ConfigError(
-            f"Sources and targets have different grey scales, and {method.config.network} "
-            "changes no voxel by more than a multiple of its noise: choose another "
-            "network, or bring both to one scale."
+            "Sources and targets have different grey scales, and a network bounded by "
+            f"the noise keeps them: choose another one than {method.config.network}, or "
+            "bring both to one scale."
         )
     yield StageStarted(message="Measuring the noise")
     found: Noises = {}

@@ -67,4 +67,4 @@ def _gaussian(width: float) -> FloatArray:
     radius = int(4 * width + 1)
     places = np.arange(-radius, radius + 1)
     kernel: FloatArray = np.exp(-0.5 * (places / width) ** 2)
-    return kernel / np.sqrt(np.square(kernel).sum())
+    return np.asarray(kernel / np.sqrt(np.square(kernel).sum()))

@@ -19,9 +19,9 @@ BoolArray = npt.NDArray[np.bool_]
 Box = tuple[slice, ...]
 
 #: Blocks drawn, their size, and what is read around them for the filters to see.
-N_BLOCKS = 5
-_CORE = {2: (192, 192), 3: (8, 96, 96)}
-_MARGIN = {2: (16, 16), 3: (4, 16, 16)}
+N_BLOCKS = 4
+_CORE = {2: (224, 224), 3: (12, 80, 80)}
+_MARGIN = {2: (16, 16), 3: (4, 12, 12)}
 #: Places that are looked at until there are enough.
 _PLACES = 40
 #: Share of voxels that have to hold something, for a block to be taken.
@@ -79,6 +79,7 @@ def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
     """
     ndim = source.ndim
     core = [min(a, b) for a, b in zip(_CORE[ndim], source.shape, strict=True)]
+    n = max(1, min(n, round(math.prod(source.shape) / math.prod(core))))
     found: list[Block] = []
     taken: set[tuple[int, ...]] = set()
     for start in _places(source.shape, core):
@@ -103,9 +104,7 @@ def block_like(source: ArrayLike, block: Block) -> FloatArray:
     return np.asarray(source[block.box], np.float64)
 
 
-def _places(
-    shape: Sequence[int], core: Sequence[int]
-) -> Iterator[tuple[int, ...]]:
+def _places(shape: Sequence[int], core: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """First voxels of blocks: low-discrepancy, so spread out whatever their number."""
     n = len(shape)
     # Roots of the generalised golden ratio (Roberts 2018): x^(n+1) = x + 1.
@@ -135,8 +134,3 @@ def _read(source: ArrayLike, start: Sequence[int], core: Sequence[int]) -> Block
     padding = spread == 0
     where = tuple(inner)
     return Block(tuple(box), window, where, (finite & ~padding)[where])
-
-
-def count_valid(blocks: Sequence[Block]) -> int:
-    """Voxels that count in all of `blocks`."""
-    return int(math.fsum(int(block.valid.sum()) for block in blocks))

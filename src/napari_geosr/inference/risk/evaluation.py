@@ -139,35 +139,33 @@ def evaluate(
         result = restored(block, block.window)
         if sample.seconds:
             against = sample.seconds[i]
-            kept = np.zeros_like(result)
+            change = kept = np.zeros_like(result)
             apart = np.square(block.window[block.core] - against)
         else:
             against, apart = block.window[block.core], None
             probe = sample.probes[i]
             shifted = restored(block, block.window + _EPSILON * probe)
-            kept = probe[block.core] * (shifted - result) / _EPSILON
-        removed = np.square(result - against)
-        rows += _cells(block, removed, kept, sample.variances[i], apart)
-    columns = np.asarray(rows, np.float64).T
-    second = columns[4] if sample.seconds else None
-    return CellMeans(columns[0], columns[1], columns[2], columns[3], second)
+            change = (shifted - result) / _EPSILON
+            kept = probe[block.core] * change
+        maps = [np.square(result - against), kept, np.square(change)]
+        maps.append(sample.variances[i])
+        if apart is not None:
+            maps.append(apart)
+        rows += _cells(block, maps)
+    n, *means = np.asarray(rows, np.float64).T
+    removed, kept, passed, noise, *second = means
+    return CellMeans(
+        removed, kept, passed, noise, n, second[0] if sample.seconds else None
+    )
 
 
-def _cells(
-    block: Block,
-    removed: FloatArray,
-    kept: FloatArray,
-    variance: FloatArray,
-    apart: FloatArray | None,
-) -> list[list[float]]:
-    """Means over the valid voxels of each cell that has any."""
+def _cells(block: Block, maps: Sequence[FloatArray]) -> list[list[float]]:
+    """Number of valid voxels and means over them, for each cell that has any."""
     rows = []
     for place in block.cells():
         valid: Any = block.valid[place]
         n = int(valid.sum())
-        if n == 0:
-            continue
-        row = [float(part[place][valid].mean()) for part in (removed, kept, variance)]
-        other = 0.0 if apart is None else float(apart[place][valid].mean())
-        rows.append([*row, float(n), other])
+        if n:
+            means = (float(part[place][valid].mean()) for part in maps)
+            rows.append([float(n), *means])
     return rows

@@ -13,8 +13,9 @@ __all__ = ["level_map", "noise_like"]
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Widths of the smoothing that a grey value is read from, along Z, Y and X.
-_GREY_WIDTH = (0.5, 1.0, 1.0)
+#: Widths of the smoothing that a grey value is read from, along Z, Y and X: wider ones
+#: make the variance at edges too small.
+_GREY_WIDTH = (0.7, 1.0, 1.0)
 
 
 def level_map(window: FloatArray, noise: Noise) -> FloatArray:

@@ -44,7 +44,10 @@ class CellMeans:
         from that.
     kept : ndarray
         ``tr(C J)``: how much of the noise follows into the result; zeros with a second
-        scan.
+        scan, as `passed`.
+    passed : ndarray
+        ``tr(J C Jᵀ)``: variance of the noise that is left in the result. No risk is
+        smaller.
     noise : ndarray
         ``tr C``, the variance of the noise.
     voxels : ndarray
@@ -55,15 +58,28 @@ class CellMeans:
 
     removed: FloatArray
     kept: FloatArray
+    passed: FloatArray
     noise: FloatArray
     voxels: FloatArray
     second: FloatArray | None = None
 
     def risks(self, scale: float = 1.0) -> FloatArray:
-        """Expected square error of each cell, if the noise's variance is off by `scale`."""
+        """Expected square error of each cell, at `scale` times the noise's variance."""
         if self.second is not None:
             return self.removed - self.noise
         return self.removed - scale * self.noise + 2 * scale * self.kept
+
+    @property
+    def most_noise(self) -> float:
+        """Largest scale of the noise's variance that what was removed allows.
+
+        The noise that the denoiser takes away, ``tr((I − J) C (I − J)ᵀ)``, cannot be
+        more than all that it takes away.
+        """
+        taken = self.mean(self.noise - 2 * self.kept + self.passed)
+        if self.second is not None or taken <= 0:
+            return math.inf
+        return self.mean(self.removed) / taken
 
     def left_alone(self, scale: float = 1.0) -> FloatArray:
         """The same of the scan as it is."""
@@ -119,17 +135,21 @@ def estimate(cells: CellMeans, scales: tuple[float, float] = (1.0, 1.0)) -> Risk
     scales : (float, float)
         Range of the true variance of the noise, in units of the one that was measured.
     """
-    risk = cells.mean(cells.risks())
+    least = cells.mean(cells.passed)
+    risk = max(cells.mean(cells.risks()), least)
     untouched = cells.mean(cells.left_alone())
     ends = []
-    for scale, sign in zip(scales, (-1, 1), strict=True):
+    low_scale, high_scale = scales
+    high_scale = min(high_scale, max(1.0, cells.most_noise))
+    for scale, sign in ((low_scale, -1), (high_scale, 1)):
         alone = cells.left_alone(scale)
         gained = alone - cells.risks(scale)
         off = _Z * cells.error_of(gained)
         level = cells.mean(alone)
-        ends.append(decibels(level, level - cells.mean(gained) - sign * off))
-    low, high = sorted(ends)
+        found = level - cells.mean(gained) - sign * off
+        ends.append(decibels(level, max(found, scale * least)))
     gain = decibels(untouched, risk)
+    low, high = sorted(ends)
     return Risk(risk, untouched, gain, (min(low, gain), max(high, gain)))
 
 

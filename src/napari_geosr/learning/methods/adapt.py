@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from cyclopts import Parameter
@@ -23,7 +23,6 @@ from napari_geosr.learning.blind_spots import BlindSpots
 from napari_geosr.learning.config import SEVERAL, TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.method import Method as _Method
-from napari_geosr.learning.recorruption import recorrupted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,9 +48,11 @@ _SHARE = 0.016
 class Config(TrainingConfig):
     """Settings of adapting a model to a scan."""
 
-    from_model: Annotated[
-        str | None, Parameter(name=("--model", "--from-model"))
-    ] = Field(None, title="Model", description="Denoiser to adapt: a name or a bundle.")
+    images_as_slices: ClassVar[bool] = True
+
+    from_model: Annotated[str | None, Parameter(name=("--model", "--from-model"))] = (
+        Field(None, title="Model", description="Denoiser to adapt: a name or a bundle.")
+    )
     target: Annotated[
         tuple[Path, ...], SEVERAL, Parameter(name=("--second", "--target"))
     ] = Field(
@@ -153,7 +154,7 @@ def hidden_neighbours(noise: Noise) -> tuple[tuple[int, int, int], ...]:
 class Method(_Method):
     """Train a model further on noisy scans alone."""
 
-    denoises = ("source",)
+    denoises: tuple[str, ...] = ("source",)
     stops_by_risk = True
     loss_titles: Mapping[str, str] = {"loss": "noisy target"}
     config: Config
@@ -263,6 +264,8 @@ class Method(_Method):
         exchange = self.how == "recorrupted"
         drawn = patches.draw(rng, ("source",), exchange=exchange, slices=not deep)
         if self.how == "recorrupted":
+            from napari_geosr.learning.recorruption import recorrupted
+
             return recorrupted(drawn, rng, deep=deep)
         return self._with_hidden(drawn, rng, deep)
 

@@ -113,7 +113,9 @@ def _is_structure(quiet: Quiet) -> bool:
     return misfit > _MISFIT or (misfit > _MISFIT_DIFFERING and differing)
 
 
-def _noise(volume: Volume, sample: Sample, quiet: Quiet | None, repeated: bool) -> Noise:
+def _noise(
+    volume: Volume, sample: Sample, quiet: Quiet | None, repeated: bool
+) -> Noise:
     source = "repeat" if repeated else "scan"
     names = "zyx"[-len(volume.axes) :]
     if quiet is None:

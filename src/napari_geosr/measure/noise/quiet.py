@@ -169,7 +169,9 @@ def _doubts(shares: Array, scatter: Array) -> Array:
     Noise has sums of a known scatter; blocks with structure differ from each other.
     """
     excess = np.maximum(scatter - _SCATTER, 0)
-    return np.asarray(np.sqrt(_LEAST_DOUBT**2 + shares**2 + (_PER_SCATTER * excess) ** 2))
+    return np.asarray(
+        np.sqrt(_LEAST_DOUBT**2 + shares**2 + (_PER_SCATTER * excess) ** 2)
+    )
 
 
 def _pooled(

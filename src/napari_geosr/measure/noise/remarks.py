@@ -27,7 +27,9 @@ def remarks(
     """What a person should know about the estimate."""
     found = []
     if sample.levels == 1 or not sample.values.max() > sample.values.min():
-        found.append("All voxels have the same grey value: there is nothing to measure.")
+        found.append(
+            "All voxels have the same grey value: there is nothing to measure."
+        )
     elif 0 < sample.levels <= 4:
         found.append(
             f"There are only {sample.levels} different grey values, as in a segmented "

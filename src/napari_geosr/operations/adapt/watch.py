@@ -1,11 +1,11 @@
-"""The expected error of a network on the blocks of scans that it does not learn from."""
+"""The expected error of a network on blocks that it does not learn from."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -110,14 +110,13 @@ def _together(found: Sequence[CellMeans], stds: Sequence[float]) -> CellMeans:
         parts = zip(found, stds, strict=True)
         return np.concatenate([getattr(cells, name) / std**2 for cells, std in parts])
 
-    second = None if found[0].second is None else joined("second")
-    return CellMeans(
-        joined("removed"),
-        joined("kept"),
-        joined("noise"),
-        np.concatenate([cells.voxels for cells in found]),
-        second,
-    )
+    kept: dict[str, Any] = {}
+    for field in fields(CellMeans):
+        if field.name == "voxels":
+            kept["voxels"] = np.concatenate([cells.voxels for cells in found])
+        elif getattr(found[0], field.name) is not None:
+            kept[field.name] = joined(field.name)
+    return CellMeans(**kept)
 
 
 @dataclass(frozen=True)

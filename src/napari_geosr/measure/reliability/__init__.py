@@ -1,0 +1,1 @@
+"""How far the figures of a measurement can be relied on, and sentences that say so."""

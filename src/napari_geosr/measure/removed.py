@@ -1,0 +1,256 @@
+"""What a restoration takes out of a scan: noise alone, or structure as well.
+
+The removed part is the scan minus the result. It is held against the noise that was
+measured in the scan, never against noise that is measured in the removed part itself:
+structure that was removed all over would otherwise pass for strong noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_geosr.core.noise import FLOOR, Noise
+
+Array = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+#: Width of the smoothing that makes removed structure stand out of noise, in voxels.
+SMOOTHING = 1.2
+#: Smoothing ends at so many widths.
+_TRUNCATE = 3.0
+#: Half a voxel's shift of an edge is no structure.
+_EDGE_SHIFT = 0.5
+#: So far above what noise alone reaches once in the voxels looked at.
+_MARGIN = 1.2
+#: The highest correlation of neighbours that counts: more is no noise.
+_MOST_CORRELATED = 0.98
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A block of a scan and of its result, on the voxels of the scan.
+
+    Attributes
+    ----------
+    scan, result : ndarray of shape (Z, Y, X) or (Y, X), float64
+        In the grey values of the scan.
+    valid : ndarray of bool
+        Voxels that count.
+    """
+
+    scan: Array
+    result: Array
+    valid: BoolArray
+
+    @property
+    def removed(self) -> Array:
+        """Scan minus result."""
+        return self.scan - self.result
+
+
+@dataclass(frozen=True)
+class Removed:
+    """How the removed part compares with the noise of the scan.
+
+    Attributes
+    ----------
+    change : float
+        Root mean square of the removed part, in units of the scan's contrast.
+    level : float
+        Root mean square of the removed part over that of the noise: at most about 1
+        where only noise was removed. Where no noise was measured, over the most that
+        could be there.
+    correlation : mapping of str to float
+        Of adjacent voxels of the removed part, along each axis.
+    coarser : float
+        Largest excess of `correlation` over that of the noise.
+    follows : float
+        Correlation of the squared removed part, in units of the noise, with the
+        gradient of the result: about 0 for noise, more where edges were changed.
+    flagged : float
+        Share of the voxels where the smoothed removed part is beyond `limit`.
+    strongest : float
+        Largest value of the smoothed removed part, in its standard deviations if it
+        were noise.
+    limit : float
+        What noise alone hardly ever reaches among these voxels.
+    """
+
+    change: float
+    level: float
+    correlation: Mapping[str, float]
+    coarser: float
+    follows: float
+    flagged: float
+    strongest: float
+    limit: float
+
+    @property
+    def has_places(self) -> bool:
+        """Whether something stands out of what noise explains."""
+        return self.strongest > self.limit
+
+
+def describe(pieces: Sequence[Piece], noise: Noise) -> Removed:
+    """Compare what was removed with the noise of the scan.
+
+    Parameters
+    ----------
+    pieces : sequence of Piece
+        At least one, all with the same axes.
+    noise : Noise
+        Of the scan, in its grey values.
+    """
+    reference = _at_least(noise)
+    ndim = pieces[0].scan.ndim
+    axes = "zyx"[-ndim:]
+    squares = sizes = voxels = 0.0
+    lags = np.zeros((ndim, 2))
+    pairs = np.zeros(6)
+    flagged, strongest = 0, 0.0
+    for piece in pieces:
+        r, valid = piece.removed, piece.valid
+        level = np.maximum(reference.at(piece.result), 0.2 * reference.level)
+        squares += float(np.square(r[valid]).sum())
+        sizes += float(np.square(level[valid]).sum())
+        voxels += float(valid.sum())
+        for axis in range(ndim):
+            lags[axis] += _lag_sums(r, valid, axis)
+        gradient = _gradient(piece.result)
+        unit = np.square(r / level)
+        pairs += _pair_sums(unit[valid], gradient[valid])
+        strength = _strength(r, level, gradient, reference)
+        inside = valid & _inner(valid.shape)
+        if inside.any():
+            strongest = max(strongest, float(strength[inside].max()))
+        flagged += int(np.count_nonzero(strength[inside] > _limit(voxels)))
+    correlation = {
+        axis: float(a / b) if b > 0 else 0.0
+        for axis, (a, b) in zip(axes, lags, strict=True)
+    }
+    excess = [
+        value - max(0.0, reference.correlation.get(axis, 0.0))
+        for axis, value in correlation.items()
+    ]
+    voxels = max(1.0, voxels)
+    return Removed(
+        change=_ratio(math.sqrt(squares / voxels), noise.contrast),
+        level=_ratio(math.sqrt(squares), math.sqrt(sizes)),
+        correlation=correlation,
+        coarser=max(excess),
+        follows=_correlation(pairs),
+        flagged=flagged / voxels,
+        strongest=strongest,
+        limit=_limit(voxels),
+    )
+
+
+def smoothed_spread(noise: Noise, ndim: int) -> float:
+    """Standard deviation of noise of level 1 after the smoothing that is used here.
+
+    The correlation of neighbours is taken for that of white noise under a Gaussian, of
+    which lag k has the k²-th power.
+    """
+    variance = 1.0
+    kernel = _kernel()
+    reach = len(kernel) - 1
+    lags = np.arange(-reach, reach + 1)
+    overlap = np.correlate(kernel, kernel, "full")
+    for axis in "zyx"[-ndim:]:
+        rho = min(max(noise.correlation.get(axis, 0.0), 0.0), _MOST_CORRELATED)
+        shares = np.where(lags == 0, 1.0, rho ** np.square(lags, dtype=float))
+        variance *= float(overlap @ shares)
+    return math.sqrt(variance)
+
+
+def _at_least(noise: Noise) -> Noise:
+    """The noise, or where none was measured the most that could be there."""
+    if noise.level > 0:
+        return noise
+    hidden = max(noise.interval[1], FLOOR * noise.contrast)
+    if not hidden > 0:
+        hidden = float(np.finfo(np.float32).tiny)
+    return Noise(
+        level=hidden,
+        contrast=noise.contrast,
+        correlation=dict(noise.correlation),
+        interval=(0.0, hidden),
+        source=noise.source,
+    )
+
+
+def _kernel() -> Array:
+    radius = int(_TRUNCATE * SMOOTHING + 0.5)
+    places = np.arange(-radius, radius + 1)
+    kernel = np.exp(-0.5 * (places / SMOOTHING) ** 2)
+    return np.asarray(kernel / kernel.sum(), np.float64)
+
+
+def _strength(r: Array, level: Array, gradient: Array, noise: Noise) -> Array:
+    """Smoothed removed part in its standard deviations, less what shifted edges do."""
+    smooth = ndimage.gaussian_filter(r, SMOOTHING, truncate=_TRUNCATE)
+    edges = ndimage.gaussian_filter(gradient, SMOOTHING, truncate=_TRUNCATE)
+    spread = level * smoothed_spread(noise, r.ndim)
+    found: Array = (np.abs(smooth) - _EDGE_SHIFT * edges) / spread
+    return found
+
+
+def _limit(voxels: float) -> float:
+    return math.sqrt(2 * math.log(max(2.0, voxels))) + _MARGIN
+
+
+def _inner(shape: Sequence[int]) -> BoolArray:
+    """Voxels far enough from the border of a block for the smoothing."""
+    inside = np.zeros(shape, bool)
+    margin = [1 if n < 12 else 3 for n in shape]
+    box = (slice(m, max(m + 1, n - m)) for m, n in zip(margin, shape, strict=True))
+    inside[tuple(box)] = True
+    return inside
+
+
+def _gradient(values: Array) -> Array:
+    total = np.zeros_like(values)
+    for axis, n in enumerate(values.shape):
+        if n > 1:
+            total += np.square(np.gradient(values, axis=axis))
+    return np.sqrt(total)
+
+
+def _lag_sums(r: Array, valid: BoolArray, axis: int) -> tuple[float, float]:
+    n = r.shape[axis]
+    if n < 2:
+        return 0.0, 0.0
+    first, second = (
+        tuple(slice(a, b) if i == axis else slice(None) for i in range(r.ndim))
+        for a, b in ((0, n - 1), (1, n))
+    )
+    both = valid[first] & valid[second]
+    if not both.any():
+        return 0.0, 0.0
+    a, b = r[first][both], r[second][both]
+    a, b = a - a.mean(), b - b.mean()
+    return float(a @ b), float(math.sqrt((a @ a) * (b @ b)))
+
+
+def _pair_sums(u: Array, g: Array) -> Array:
+    # A few bright spots must not decide: beyond five deviations all count alike.
+    u = np.minimum(u, 25.0)
+    return np.array([u.size, u.sum(), g.sum(), u @ u, g @ g, u @ g])
+
+
+def _correlation(sums: Array) -> float:
+    n, a, b, aa, bb, ab = sums
+    if n < 2:
+        return 0.0
+    spread = math.sqrt(max(0.0, aa - a * a / n) * max(0.0, bb - b * b / n))
+    return float((ab - a * b / n) / spread) if spread > 0 else 0.0
+
+
+def _ratio(above: float, below: float) -> float:
+    return above / below if below > 0 else 0.0
