@@ -57,7 +57,11 @@ class Loop:
         return {key: float(part.detach()) for key, part in named.items()}
 
 
-@pytest.mark.parametrize("name", METHODS.names())
+#: It needs a model to start from, and its network is that of the model.
+STARTED = {"adapt"}
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS.names()) - STARTED))
 def test_every_weight_has_a_gradient(
     build_trainer: Any, noisy_pair: Any, name: str
 ) -> None:

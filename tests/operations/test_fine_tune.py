@@ -33,7 +33,9 @@ def test_there_and_back(
     monkeypatch: pytest.MonkeyPatch, name: str, settings: dict[str, Any]
 ) -> None:
     kind = METHODS.load(name).Method
-    files = {"source": ["a.tif", "b.tif"]}
+    files: dict[str, Any] = {"source": ["a.tif", "b.tif"]}
+    if name == "adapt":
+        files["from_model"] = "mine"
     if "target" in kind.roles:
         files["target"] = ["c.tif", "d.tif"]
     config = config_class(name).create(**files, **settings)

@@ -44,6 +44,10 @@ def cement(shared: Path, folder: Path) -> dict[str, list[Path]]:
     }
 
 
+def noisy(shared: Path, folder: Path) -> dict[str, list[Path]]:
+    return {"source": cement(shared, folder)["source"]}
+
+
 def halves(shared: Path, folder: Path) -> dict[str, list[Path]]:
     """A real CT volume with three noises added, as sub-reconstructions have them."""
     good = tifffile.imread(shared / "ct_volumes" / "bone_128x128x128.tif")[:24]
@@ -81,6 +85,7 @@ CASES: dict[str, tuple[Data, dict[str, Any]]] = {
     "noise2void": (frame, LIGHT | {"dimensions": "2D"}),
     "neighbor2neighbor": (frame, LIGHT | {"dimensions": "2D"}),
     "noise2inverse": (halves, LIGHT),
+    "adapt": (noisy, {"from_model": "ct-denoise", "always_write": True}),
     "tomogan": (cement, {"width": 4}),
     "pix2pix": (cement, {}),
     "cyclegan": (strangers, {"batch_size": 1}),

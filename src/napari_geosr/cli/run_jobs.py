@@ -91,7 +91,8 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
     words = ("model", "volume", "report", "restored")
     lines = [f"{k.capitalize()}: {values[k]}" for k in words if values.get(k)]
     lines += [f"warning: {said}" for said in warnings]
-    if values.get("model"):
+    made = values.get("model")
+    if made and folder.path in Path(str(made)).parents:
         from napari_geosr.operations.figures_in_words import figures_of
 
         lines.append(figures_of(Path(str(values["model"]))))

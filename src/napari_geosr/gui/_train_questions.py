@@ -55,6 +55,7 @@ _QUESTIONS = (
     Question(
         "One noisy scan only", ("noise2void", "neighbor2neighbor"), ("Noisy scan",)
     ),
+    Question("A noisy scan, and a model to adapt to it", ("adapt",), ("Noisy scan",)),
     Question(
         "Several sub-reconstructions of one scan",
         ("noise2inverse",),

@@ -175,7 +175,8 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
         state: State = "cancelled" if requests.wish == "cancel" else "paused"
         _end(job, state, done=last.done, total=last.total)
     else:
-        where = result.relative_to(job.path).as_posix()
+        inside = result.is_relative_to(job.path)  # else a model that was there before
+        where = (result.relative_to(job.path) if inside else result).as_posix()
         _end(job, "done", result=where, done=last.done, total=last.total)
     yield ResultReady(result=result)
 

@@ -2,12 +2,13 @@
 
 What a network can do is read from the fields of its ``NetworkConfig``, and by no name:
 ``adjacent_slices`` (2.5D), ``upscale_factor`` with the factors that it offers
-(``Literal``), ``out_channels`` (labels), ``dilations``.
+(``Literal``), ``out_channels`` (labels), ``dilations``, ``bound`` (bounded by the noise
+that it is told).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 from napari_geosr.core.errors import ConfigError
@@ -68,6 +69,13 @@ def check_network(config: TrainingConfig) -> None:
             "are learned, or to 2D, where slices are learned one by one."
         )
     _check_factor(config)
+
+
+def bound_of(network: str, kwargs: Mapping[str, Any]) -> float | None:
+    """The multiple of the noise that bounds what a network changes; None: nothing."""
+    if "bound" not in network_fields(network):
+        return None
+    return float(kwargs["bound"])
 
 
 def _check_factor(config: TrainingConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 from pydantic import Field, field_validator, model_validator
@@ -13,18 +13,27 @@ from napari_geosr.core.config import Config
 from napari_geosr.networks import NETWORKS
 
 #: ``--source a.tif b.tif`` and ``--source scans/*.tif``.
-_SEVERAL = Parameter(negative="", consume_multiple=True)
+SEVERAL = Parameter(negative="", consume_multiple=True)
 
 
 class TrainingConfig(Config):
-    """Data, network and schedule of a training."""
+    """Data, network and schedule of a training.
 
-    source: Annotated[tuple[Path, ...], _SEVERAL] = Field(
+    Attributes
+    ----------
+    images_as_slices : bool
+        Whether a single image may stand for all slices that a 2.5D network sees, as it
+        does where one is restored.
+    """
+
+    images_as_slices: ClassVar[bool] = False
+
+    source: Annotated[tuple[Path, ...], SEVERAL] = Field(
         (),
         title="Source",
         description="Volumes to learn from: files, folders of slices or OME-Zarr.",
     )
-    target: Annotated[tuple[Path, ...], _SEVERAL] = Field(
+    target: Annotated[tuple[Path, ...], SEVERAL] = Field(
         (),
         title="Target",
         description="What the sources should become, in their order.",

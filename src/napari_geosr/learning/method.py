@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.learning.architecture import check_network, network_kwargs
+from napari_geosr.learning.architecture import (
+    bound_of,
+    check_network,
+    network_fields,
+    network_kwargs,
+)
 from napari_geosr.learning.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.statistics import GreyScale
+    from napari_geosr.models.bundle import Model
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 Batch = dict[str, "Tensor"]
@@ -67,11 +74,18 @@ class Method:
         Voxels of the target per voxel of the source.
     labels : int
         How many labels the model tells apart; 1: it gives grey values.
+    stops_by_risk : bool
+        Whether it ends where the expected error on blocks kept apart falls no more, and
+        gives the model that it began with where that is as good.
     judged_on : str
         Voxels that it hides and whose guess is the first figure of :meth:`validate`, a
         mean square; empty where there are none.
     task : str
         What the card says that the model does to volumes whose voxels it keeps.
+    denoises : tuple of str
+        Roles that the network restores, and whose noise a network that is bounded by
+        it is told; empty where such a network makes no sense, as more is changed than
+        noise.
     loss_titles : mapping of str to str
         What the curves of the losses that it names are called, in up to 20 letters.
     """
@@ -81,6 +95,8 @@ class Method:
     one_object = False
     noisy_target = False
     judged_on = ""
+    stops_by_risk = False
+    denoises: tuple[str, ...] = ()
     task: Literal["denoise", "translate"] = "denoise"
     loss_titles: Mapping[str, str] = {}  # a mapping: nothing is added
     #: The module that becomes the model.
@@ -114,6 +130,12 @@ class Method:
                 "targets: each source needs its target, in the same order."
             )
         check_network(config)
+        if not cls.denoises and "bound" in network_fields(config.network):
+            raise ConfigError(
+                f"{config.network} changes no voxel by more than a multiple of its "
+                "noise, and this method has to change more: choose another network, "
+                "such as msdnet."
+            )
 
     @property
     def label_roles(self) -> tuple[str, ...]:
@@ -145,6 +167,37 @@ class Method:
             {"upscale_factor": self.upscale_factor} if self.upscale_factor > 1 else {}
         )
         return network_kwargs(self.config, **more)
+
+    @property
+    def wants_noise(self) -> bool:
+        """Whether the noise of what it denoises is to be measured before it begins."""
+        return self.noise_bound() is not None
+
+    @property
+    def normalisation(self) -> Literal["stored", "volume"]:
+        """Whose grey scale the model takes along."""
+        return self.config.normalisation
+
+    def grey_scale(self) -> GreyScale | None:
+        """The grey scale that patches have; None: that of the volumes given."""
+        return None
+
+    def starting_weights(self, model: Model) -> dict[str, Tensor]:
+        """Weights of a trained model, as its own module has them."""
+        return model.network().state_dict()
+
+    def noise_bound(self) -> float | None:
+        """No voxel is moved by more than this multiple of its noise; None: any way."""
+        return bound_of(self.config.network, self.network_kwargs())
+
+    def output(self, batch: Batch) -> Tensor:
+        """What the network makes of ``batch["source"]``, told the noise of each patch.
+
+        See `napari_geosr.learning.told_noise`.
+        """
+        from napari_geosr.learning.told_noise import restored
+
+        return restored(self.modules[self.result], batch)
 
     def build(self) -> dict[str, nn.Module]:
         """Make the modules with fresh weights."""

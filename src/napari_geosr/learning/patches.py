@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.errors import FileError, GeoSRError, VolumeError
+from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.augment import Turn
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.splits import Split, split
 from napari_geosr.learning.statistics import GreyScale, grey_scale
+from napari_geosr.learning.told_noise import as_arrays
 from napari_geosr.physics.simulated import is_simulated
 
 Array = np.ndarray[Any, Any]
@@ -32,6 +34,8 @@ class Scene:
 
     volumes: Mapping[str, Volume]
     split: Split
+    #: Of those whose noise is known, standardised as the patches are.
+    noises: Mapping[str, Noise] = field(default_factory=dict)
 
 
 class Patches:
@@ -70,7 +74,7 @@ class Patches:
         self.scenes = self._scenes(volumes, paired, rng)
         if one_object:
             kept_apart = self.scenes[0].split
-            self.scenes = [Scene(s.volumes, kept_apart) for s in self.scenes]
+            self.scenes = [replace(s, split=kept_apart) for s in self.scenes]
         self.grey = self._grey_scales(
             {r: v for r, v in volumes.items() if r not in labels}
         )
@@ -160,6 +164,25 @@ class Patches:
             )
         return fitted
 
+    def tell(self, noises: Mapping[str, Sequence[Noise]]) -> None:
+        """Take over the noise of the volumes, for networks that are to know it.
+
+        Parameters
+        ----------
+        noises : mapping of str to sequence of Noise
+            By role, in the order of the volumes and in their grey values.
+        """
+        left = {role: iter(found) for role, found in noises.items()}
+        told = []
+        for scene in self.scenes:
+            own = {r: next(left[r]) for r in scene.volumes if r in left}
+            scaled = {
+                role: noise.standardised(self.grey[role].mean, self.grey[role].std)
+                for role, noise in own.items()
+            }
+            told.append(replace(scene, noises=scaled))
+        self.scenes = told
+
     def kept_apart(self) -> Patches:
         """The same volumes, drawn from the blocks that are kept for validation."""
         other = copy.copy(self)
@@ -187,6 +210,9 @@ class Patches:
         slices : bool
             Whether to add ``"slices"`` (C, 1, 1): which slice each channel of 2.5D is.
             Near the ends of a volume some are the same.
+
+        Where the noise is known (:meth:`tell`) that of the role with context is added,
+        as `napari_geosr.learning.told_noise` says.
         """
         scenes = [s for s in self.scenes if roles[0] in s.volumes]
         scene = scenes[int(rng.integers(len(scenes)))]
@@ -201,13 +227,18 @@ class Patches:
             shape = scene.volumes[context_of].shape
             number = _numbers(shape, place, self.config.planes)
             patches["slices"] = number.reshape(-1, 1, 1)
+        noise = scene.noises.get(context_of)
+        told = {} if noise is None else as_arrays(noise)
         if self.validation or not self.config.augment:
-            return patches
+            return patches | told
         volume = scene.volumes[roles[0]]
         size = volume.voxel_size
         square = self.edge[-1] == self.edge[-2] and bool(np.isclose(size[-1], size[-2]))
         turn = Turn(rng, square=square and exchange, depth=len(volume.shape) == 3)
-        return {name: np.ascontiguousarray(turn(p)) for name, p in patches.items()}
+        if noise is not None:
+            told = as_arrays(noise, swapped=turn.swap)
+        turned = {n: np.ascontiguousarray(turn(p)) for n, p in patches.items()}
+        return turned | told
 
     def _place(
         self, scene: Scene, role: str, rng: np.random.Generator

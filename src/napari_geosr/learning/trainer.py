@@ -37,6 +37,7 @@ from napari_geosr.learning.method import Batch, Losses, Method
 from napari_geosr.learning.parts import FAILURES, in_parts, is_out_of_memory, length_of
 from napari_geosr.learning.patches import Patches
 from napari_geosr.learning.processes import Processes
+from napari_geosr.networks import tell_noise
 
 _VALIDATION_BATCHES = 4
 #: Beside seed and step, so that no other numbers are drawn with the same.
@@ -94,6 +95,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         method.modules = method.build()
         self._reduce_hidden_maps()
+        self._tell_noise()
         self.average = copy.deepcopy(method.modules[method.result]).eval()
         self.average.requires_grad_(False)
         self.optimisers: dict[str, Any] = {}
@@ -116,6 +118,14 @@ class Trainer:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
+
+    def _tell_noise(self) -> None:
+        """Tell the noise of the first source, for previews; samples bring their own."""
+        noise = next(
+            (s.noises["source"] for s in self.patches.scenes if s.noises), None
+        )
+        if noise is not None:
+            tell_noise(self.method.modules[self.method.result], noise)
 
     def _reduce_hidden_maps(self) -> None:
         """On a processor autocast gains little; the MSD-net has a way of its own."""

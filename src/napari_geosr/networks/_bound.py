@@ -50,9 +50,24 @@ class NoiseBound(nn.Module):
         """Take over the noise of a scan, in the grey values that the network sees."""
         self.noise.set_noise(noise)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Denoise ``(N, C, [Z,] Y, X)`` to ``(N, 1, [Z,] Y, X)``."""
+    def forward(
+        self,
+        x: torch.Tensor,
+        level: torch.Tensor | None = None,
+        correlation: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Denoise ``(N, C, [Z,] Y, X)`` to ``(N, 1, [Z,] Y, X)``.
+
+        Parameters
+        ----------
+        level : Tensor of shape (N, 1, [Z,] Y, X), optional
+            Standard deviation of the noise at every voxel; that of :meth:`set_noise`
+            by default.
+        correlation : Tensor of shape (N, 3), optional
+            For networks that are told it; not used by this one.
+        """
         centre = self.spec.adjacent_slices // 2
         middle = x[:, centre : centre + 1]
-        level = self.noise(x)
+        if level is None:
+            level = self.noise(x)
         return bounded(middle, middle - self.network(x), level, self.bound)

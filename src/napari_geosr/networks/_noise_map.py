@@ -87,13 +87,20 @@ class NoiseMap(nn.Module):
         The mean over a box, and over all channels (adjacent slices), stands for the
         noise-free grey value.
         """
-        if len(self.greys) == 1:
-            return self.levels.to(x.dtype).expand(x.shape[0], 1, *x.shape[2:])
-        n = x.ndim - 2
-        pool = functional.avg_pool3d if n == 3 else functional.avg_pool2d
-        mean = x.mean(1, keepdim=True)
-        mean = pool(functional.pad(mean, (REACH, REACH) * n, mode="replicate"), BOX, 1)
-        return interpolate(mean, self.greys.to(x.dtype), self.levels.to(x.dtype))
+        return level_map(x, self.greys, self.levels)
+
+
+def level_map(
+    x: torch.Tensor, greys: torch.Tensor, levels: torch.Tensor
+) -> torch.Tensor:
+    """See :meth:`NoiseMap.forward`; `greys` and `levels` have the shape (n,)."""
+    if len(greys) == 1:
+        return levels.to(x.dtype).expand(x.shape[0], 1, *x.shape[2:])
+    n = x.ndim - 2
+    pool = functional.avg_pool3d if n == 3 else functional.avg_pool2d
+    mean = x.mean(1, keepdim=True)
+    mean = pool(functional.pad(mean, (REACH, REACH) * n, mode="replicate"), BOX, 1)
+    return interpolate(mean, greys.to(x.dtype), levels.to(x.dtype))
 
 
 def interpolate(

@@ -34,6 +34,13 @@ def figures_of(bundle: Path) -> str:
             shown = ", ".join(f"{row.method} {getattr(row, key):.3f}" for row in found)
             lines.append(f"{what}, {found[0].test_set}: {shown}.")
     training = card.provenance.get("training", {})
+    if adapted := training.get("adapted"):
+        low, high = adapted["interval_db"]
+        lines.insert(
+            0,
+            f"{adapted['reason']} Expected gain on this scan: "
+            f"{adapted['expected_gain_db']:+.2f} dB ({low:+.2f} to {high:+.2f}).",
+        )
     seconds = training.get("seconds")
     energy, carbon = (training.get(k) for k in ("kilowatt_hours", "kilograms_co2eq"))
     if seconds is not None and energy is not None and carbon is not None:

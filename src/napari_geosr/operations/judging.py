@@ -22,8 +22,10 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.models.card import FigureRow
+from napari_geosr.networks import tell_noise
 
 if TYPE_CHECKING:
+    from napari_geosr.core.noise import Noise
     from napari_geosr.learning.patches import Patches, Scene
     from napari_geosr.learning.trainer import Trainer
 
@@ -76,9 +78,17 @@ class Judge:
         )
 
     def restored(
-        self, blocks: Sequence[Array], shapes: Sequence[tuple[int, ...]]
+        self,
+        blocks: Sequence[Array],
+        shapes: Sequence[tuple[int, ...]],
+        noises: Sequence[Noise | None] = (),
     ) -> Generator[Step, None, list[Array]]:
         """Restore standardised `blocks` to arrays of `shapes`, which are returned.
+
+        Parameters
+        ----------
+        noises : sequence of Noise or None
+            Of each block, standardised, where the network is to know it.
 
         Yields
         ------
@@ -92,7 +102,10 @@ class Judge:
         """
         total, before = sum(map(math.prod, shapes)), 0
         found = []
-        for block, shape in zip(blocks, shapes, strict=True):
+        known = noises or [None] * len(blocks)
+        for block, shape, noise in zip(blocks, shapes, known, strict=True):
+            if noise is not None:
+                tell_noise(self.trainer.average, noise)
             target = np.empty(shape, np.float32)
             failed = False
             try:
@@ -188,7 +201,8 @@ def _paired_steps(
         [validation_block(scene, patches, role, len(scenes)) for scene in scenes]
         for role in ("source", "target")
     )
-    restored = yield from judge.restored(sources, [t.shape for t in targets])
+    noises = [scene.noises.get("source") for scene in scenes]
+    restored = yield from judge.restored(sources, [t.shape for t in targets], noises)
     if labels > 1:
         from napari_geosr.operations.label_figures import label_figures
 

@@ -27,6 +27,7 @@ from napari_geosr.learning.labels import check_labels
 from napari_geosr.learning.loss_titles import loss_title
 from napari_geosr.learning.methods import METHODS, config_class, needs
 from napari_geosr.operations import catalogue
+from napari_geosr.operations.fine_tune import OF_THE_NETWORK, fine_tune_settings
 from napari_geosr.operations.inputs import InputConfig, open_to_learn
 from napari_geosr.operations.train_checks import (
     check_contents,
@@ -38,6 +39,7 @@ from napari_geosr.operations.train_checks import (
 from napari_geosr.operations.train_finer import finer_targets
 from napari_geosr.operations.train_inputs import note_inputs, refuse_other_inputs
 from napari_geosr.operations.train_name import proposed_name
+from napari_geosr.operations.train_noise import measured_steps
 from napari_geosr.physics.simulated import is_simulated, open_simulated
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches
     from napari_geosr.learning.preview import SlicePreview
     from napari_geosr.models.bundle import Model as BundledModel
+    from napari_geosr.operations.adapt.run import Adaptation
 
 
 __all__ = [
@@ -274,11 +277,26 @@ def train_steps(
     if writes:
         note_inputs(folder, opened)
         meter.go_on(folder / "energy.json", trainer.step)
+    adaptation: Adaptation | None = None
     with meter:
-        finished: bool = yield from relay(trainer.run(should_stop))
+        if method.stops_by_risk:
+            from napari_geosr.operations.adapt.run import adapting_steps
+
+            start = _weights_of(job.training, method)
+            adaptation = yield from relay(adapting_steps(trainer, start, should_stop))
+            assert adaptation is not None
+            finished = adaptation.finished
+        else:
+            finished = yield from relay(trainer.run(should_stop))
     if not writes or not (finished or (trainer.step and keep_unfinished())):
         yield ResultReady(trainer.step, trainer.steps, result=None)
         return
+    if adaptation is not None and finished:
+        kept = adaptation.kept_instead(job.training)
+        if kept is not None:
+            yield Warned(message=adaptation.why_kept(job.training))
+            yield ResultReady(trainer.step, trainer.steps, result=kept)
+            return
     yield JudgingStarted(message="Judging the model")
     from napari_geosr.operations.train_export import export_steps
 
@@ -290,6 +308,7 @@ def train_steps(
         patches,
         meter,
         opened,
+        adaptation if finished else None,
         # Who asked for the model as it is wants it judged.
         should_stop=lambda: should_stop() and not keep_unfinished(),
     )
@@ -326,7 +345,13 @@ def _patches_steps(
         one_object=method.one_object,
         labels=method.label_roles,
     )
+    scale = method.grey_scale()
+    if scale is not None:
+        patches.grey = dict.fromkeys(patches.grey, scale)
     _check_grey_scales(job.training, patches, method)
+    if method.wants_noise:
+        noises = yield from relay(measured_steps(method, volumes, patches))
+        patches.tell(noises)
     yield ResultReady(result=patches)
 
 
@@ -367,6 +392,8 @@ def train(method: str, folder: str | Path, **settings: Any) -> BundledModel:
     """
     from napari_geosr.models import bundle
 
+    if settings.get("from_model") and not settings.keys() & OF_THE_NETWORK:
+        settings = fine_tune_settings(settings["from_model"], method) | settings
     training = config_class(method).create(**settings)
     if "name" not in settings:
         name = proposed_name(method, training.source)
@@ -455,7 +482,7 @@ def _weights_of(config: TrainingConfig, method: Method) -> dict[str, Any]:
     assert config.from_model is not None
     try:
         model = zoo.find(config.from_model)
-        weights: dict[str, Any] = model.network().state_dict()
+        weights: dict[str, Any] = method.starting_weights(model)
     except ModelError as error:
         raise ModelError(f"The model to start from: {error}") from error
     card = model.card

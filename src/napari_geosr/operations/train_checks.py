@@ -63,7 +63,8 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
             f"There is no preview slice {wanted}: {first.title} {there}. Choose "
             "another preview slice, or none for the middle one."
         )
-    planes, said = training.planes, []
+    planes = 1 if training.images_as_slices else training.planes
+    said = []
     for volume in volumes:
         depth = _depth(volume)
         if is_simulated(volume.name):

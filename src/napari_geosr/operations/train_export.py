@@ -14,7 +14,9 @@ from napari_geosr.learning.architecture import for_the_bundle
 from napari_geosr.models import bundle
 from napari_geosr.models.card import FigureRow, ModelCard, Normalisation
 from napari_geosr.models.training_data import describe
+from napari_geosr.networks._bound import NoiseBound
 from napari_geosr.operations.judging import judging_steps
+from napari_geosr.operations.train_noise import noise_range
 from napari_geosr.physics.simulated import is_simulated
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches
     from napari_geosr.learning.trainer import Trainer
     from napari_geosr.networks.spec import NetworkSpec
+    from napari_geosr.operations.adapt.run import Adaptation
     from napari_geosr.operations.train import TrainJob
 
 _SIMULATED_CHECKSUMS = 2
@@ -36,6 +39,7 @@ def export_steps(
     patches: Patches,
     meter: Meter,
     opened: Mapping[str, Sequence[Volume]],
+    adaptation: Adaptation | None = None,
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
@@ -47,6 +51,8 @@ def export_steps(
     ----------
     opened : mapping of str to sequence of Volume
         The volumes as they were given, by role: what the card names.
+    adaptation : Adaptation, optional
+        What came of adapting a model: its figures take the place of the judging.
 
     Raises
     ------
@@ -56,13 +62,19 @@ def export_steps(
     config, method = job.training, trainer.method
     network = trainer.average.eval()
     spec: Any = network.spec
-    normalisation = _normalisation(config.normalisation, patches, method.output_role)
+    normalisation = _normalisation(method.normalisation, patches, method.output_role)
     labels = int(method.network_kwargs().get("out_channels", 1))
-    figures: tuple[FigureRow, ...] = yield from relay(
-        judging_steps(trainer, patches, labels, should_stop=should_stop)
-    )
+    figures: tuple[FigureRow, ...]
+    if adaptation is None:
+        figures = yield from relay(
+            judging_steps(trainer, patches, labels, should_stop=should_stop)
+        )
+    else:
+        figures = adaptation.figures
     sources = [s.volumes["source"] for s in patches.scenes if "source" in s.volumes]
     network, kwargs = for_the_bundle(network.cpu(), method.network_kwargs())
+    if isinstance(network, NoiseBound):
+        network = network.network
     card = ModelCard(
         name=config.name,
         title=config.name,
@@ -77,7 +89,10 @@ def export_steps(
         halo=max(spec.halo),
         **_inputs(method),
         normalisation=normalisation,
-        training=describe(sources, _data_sentence(job, patches), config.seed),
+        training=describe(
+            sources, _data_sentence(job, patches), config.seed
+        ).model_copy(update={"noise": noise_range(patches)}),
+        noise_bound=method.noise_bound(),
         figures=figures,
         description=(
             f"Trained by {job.method} in {trainer.step} steps on "
@@ -90,7 +105,7 @@ def export_steps(
             "Compare with the original. No medical use."
         ),
         licence=config.licence,
-        provenance=_record(job, trainer, opened, meter),
+        provenance=_record(job, trainer, opened, meter, adaptation),
         weights_sha256="0" * 64,
         n_parameters=1,
     )
@@ -154,6 +169,7 @@ def _record(
     trainer: Trainer,
     opened: Mapping[str, Sequence[Volume]],
     meter: Meter,
+    adaptation: Adaptation | None,
 ) -> dict[str, Any]:
     names = ("torch", "accelerate", "numpy")
     # Simulated volumes follow from their numbers: the checksums of a few are enough to
@@ -176,6 +192,7 @@ def _record(
             "parts_per_batch": trainer.parts,
             "training_seconds": round(trainer.seconds, 3),
             **meter.figures(),
+            **({"adapted": adaptation.facts()} if adaptation else {}),
         },
         versions={"python": platform.python_version()}
         | {name: _version(name) for name in names},

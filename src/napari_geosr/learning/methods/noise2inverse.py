@@ -92,6 +92,7 @@ class Method(_Method):
 
     one_object = True
     noisy_target = True
+    denoises = ("source",)
     output_role = "target"
     config: Config
 
@@ -146,6 +147,6 @@ class Method(_Method):
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """Mean squared error: its minimum is the mean, as Noise2Inverse needs [1]_."""
-        output = self.modules["network"](batch["source"])
+        output = self.output(batch)
         error = (output - batch["target"]).square().mean()
         return error, {"loss": error}

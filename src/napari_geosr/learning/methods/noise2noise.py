@@ -37,6 +37,7 @@ class Method(_Method):
 
     roles = ("source", "target")
     noisy_target = True
+    denoises = ("source", "target")
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
         """Draw a patch of both scans, in an order drawn as well."""
@@ -47,6 +48,6 @@ class Method(_Method):
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """Mean squared error: its minimum is the mean, as Noise2Noise needs [1]_."""
-        output = self.modules["network"](batch["source"])
+        output = self.output(batch)
         error = (output - batch["target"]).square().mean()
         return error, {"loss": error}

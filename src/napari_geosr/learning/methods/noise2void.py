@@ -80,6 +80,7 @@ class Method(_Method):
     """Guess hidden voxels from what lies around them."""
 
     judged_on = "noisy hidden voxels"
+    denoises = ("source",)
     config: Config
 
     def __init__(self, config: TrainingConfig) -> None:
@@ -141,7 +142,7 @@ class Method(_Method):
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """Mean squared error of the hidden voxels alone."""
-        output = self.modules["network"](batch["source"])
+        output = self.output(batch)
         mask = batch["mask"]
         squares = mask * (output - batch["target"]).square()
         # Patch by patch: parts of a batch then average to the whole.

@@ -73,6 +73,7 @@ class Method(TargetLossMethod):
 
     roles = ("source", "target")
     output_role = "target"
+    denoises = ("source",)
     loss_titles: Mapping[str, str] = {"missed overlap": "1 − mean Dice"}
     config: Config
 
@@ -149,7 +150,7 @@ class Method(TargetLossMethod):
         """
         if self.labels > 1:
             return self._loss_of_labels(batch)
-        output = self.modules["network"](batch["source"])
+        output = self.output(batch)
         error, parts = self.target_loss(output, batch["target"])
         return error, {"loss": error, **parts}
 
@@ -158,7 +159,7 @@ class Method(TargetLossMethod):
 
         from napari_geosr.learning.losses.labels import cross_entropy
 
-        scores = self.modules["network"](batch["source"])
+        scores = self.output(batch)
         error = cross_entropy(scores, batch["target"])
         missed = self._missed(scores.argmax(dim=1, keepdim=True), batch["target"])
         # The first has the colour of the validation curve, which is the same figure.
@@ -171,7 +172,7 @@ class Method(TargetLossMethod):
 
     def validate(self, batch: Batch) -> dict[str, float]:
         """The loss in full; of labels what is missing to a mean Dice of 1."""
-        found = self.modules["network"](batch["source"])
+        found = self.output(batch)
         if self.labels == 1:
             error, _ = self.target_loss(found, batch["target"], progress=1)
             return {"loss": float(error)}

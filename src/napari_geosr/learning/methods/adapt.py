@@ -1,0 +1,292 @@
+"""Adapt: train a denoiser further on the very scan that it is to restore.
+
+No clean data are needed. Of two scans of the object one is guessed from the other
+(Noise2Noise). Of a single scan more noise like its own is added, as
+`napari_geosr.learning.recorruption` says, or voxels are hidden and guessed (Noise2Void)
+together with the neighbours that share their noise. The training ends where the error
+that is expected on blocks kept apart falls no more.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from cyclopts import Parameter
+from pydantic import Field
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.learning.blind_spots import BlindSpots
+from napari_geosr.learning.config import SEVERAL, TrainingConfig
+from napari_geosr.learning.method import Arrays, Batch, Losses
+from napari_geosr.learning.method import Method as _Method
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from napari_geosr.core.noise import Noise
+    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.statistics import GreyScale
+    from napari_geosr.models.bundle import Model
+    from napari_geosr.models.card import ModelCard
+
+NEEDS = "a trained denoiser and the noisy scan that it is to restore"
+
+How = Literal["noise2noise", "recorrupted", "noise2void"]
+
+#: Noise of neighbours that correlates less counts as independent.
+INDEPENDENT = 0.1
+#: Neighbours on either side that are hidden along axes of correlated noise.
+_HIDDEN = 2
+#: Share of all voxels that may be hidden at a time.
+_SHARE = 0.016
+
+
+class Config(TrainingConfig):
+    """Settings of adapting a model to a scan."""
+
+    images_as_slices: ClassVar[bool] = True
+
+    from_model: Annotated[str | None, Parameter(name=("--model", "--from-model"))] = (
+        Field(None, title="Model", description="Denoiser to adapt: a name or a bundle.")
+    )
+    target: Annotated[
+        tuple[Path, ...], SEVERAL, Parameter(name=("--second", "--target"))
+    ] = Field(
+        (),
+        title="Second scan",
+        description="Another scan of the same object in the same place, or the "
+        "reconstruction from the other half of the projections.",
+    )
+    how: Literal["auto", "noise2noise", "recorrupted", "noise2void"] = Field(
+        "auto",
+        title="Learn by",
+        description="Guess a second scan (noise2noise), add more of the noise that was "
+        "measured (recorrupted) or guess hidden voxels (noise2void); auto chooses by "
+        "what is given.",
+    )
+    minutes: float = Field(
+        2.5, gt=0, le=600, title="Time limit", description="Minutes to train at most."
+    )
+    always_write: bool = Field(
+        False,
+        title="Always write",
+        description="Write the adapted model even where no gain is expected.",
+    )
+    steps: int = Field(
+        400, ge=1, title="Steps", description="Updates of the weights at most."
+    )
+    learning_rate: float = Field(
+        3e-4, gt=0, le=1, title="Learning rate", description="Adam's, at the start."
+    )
+    averaging: float = Field(
+        0.99,
+        ge=0,
+        lt=1,
+        title="Averaging",
+        description="Decay of the moving average of the weights that is kept.",
+    )
+    sampling: Literal["uniform", "structure"] = Field(
+        "uniform",
+        title="Sampling",
+        description="Patches from everywhere, or more often where there is structure.",
+    )
+    validation: float = Field(
+        0.2,
+        gt=0,
+        le=0.5,
+        title="Validation",
+        description="Share of each volume kept apart, as a block, to estimate the "
+        "error on.",
+    )
+    normalisation: Literal["stored", "volume"] = Field(
+        "volume",
+        title="Normalisation",
+        description="Not used: an adapted model keeps that of the model.",
+    )
+
+
+def choose(noise: Noise, *, has_second: bool) -> tuple[How, str]:
+    """How to learn from scans, and why, in a sentence.
+
+    Parameters
+    ----------
+    noise : Noise
+        Of the first scan.
+    has_second : bool
+        Whether there is another scan of the same object.
+    """
+    if has_second:
+        return "noise2noise", (
+            "Learning to guess the second scan from the first and the other way round "
+            "(noise2noise), as their noise is independent."
+        )
+    shown = ", ".join(f"{a.upper()} {r:.2f}" for a, r in noise.correlation.items())
+    return "recorrupted", (
+        "Learning from the scan with more of its own noise added (recorrupted), as "
+        "there is one scan, and the level and correlation of its noise were measured "
+        f"({100 * noise.relative:.1f} % of the contrast; correlation {shown})."
+    )
+
+
+def hidden_neighbours(noise: Noise) -> tuple[tuple[int, int, int], ...]:
+    """Offsets (z, y, x) of the neighbours that share the noise of a voxel.
+
+    Raises
+    ------
+    ConfigError
+        If noise is correlated along every axis: all neighbours would be hidden.
+    """
+    along = [a for a in "zyx" if abs(noise.correlation.get(a, 0.0)) >= INDEPENDENT]
+    if len(along) == len(noise.correlation):
+        raise ConfigError(
+            "The noise is correlated along every axis, so hidden voxels cannot be "
+            "guessed without their noise: set --how to recorrupted, or give a second "
+            "scan."
+        )
+    steps = [range(-_HIDDEN, _HIDDEN + 1) if a in along else (0,) for a in "zyx"]
+    return tuple((z, y, x) for z, y, x in itertools.product(*steps) if z or y or x)
+
+
+class Method(_Method):
+    """Train a model further on noisy scans alone."""
+
+    denoises: tuple[str, ...] = ("source",)
+    stops_by_risk = True
+    loss_titles: Mapping[str, str] = {"loss": "noisy target"}
+    config: Config
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config)
+        self.how: How = "recorrupted"
+        #: Why it learns as it does, in a sentence, once it is known.
+        self.reason = ""
+        self._spots: BlindSpots | None = None
+        self._card: ModelCard | None = None
+        if config.target:
+            self.roles = self.denoises = ("source", "target")
+            self.noisy_target = True
+
+    @classmethod
+    def check(cls, config: TrainingConfig) -> None:
+        """Beside the data: a model to adapt is needed."""
+        assert isinstance(config, Config)
+        if not config.from_model:
+            raise ConfigError("Give the model to adapt (--model).")
+        if config.target and len(config.source) != len(config.target):
+            raise ConfigError(
+                f"There are {len(config.source)} scans and {len(config.target)} second "
+                "scans: give one of each object, in the same order."
+            )
+        if config.how == "noise2noise" and not config.target:
+            raise ConfigError(
+                "Noise2Noise needs another scan of the same object: give --second, or "
+                "set --how to auto."
+            )
+        super().check(config.model_copy(update={"target": ()}))
+
+    @property
+    def card(self) -> ModelCard:
+        """Card of the model that is adapted."""
+        from napari_geosr.models import zoo
+
+        if self._card is None:
+            assert self.config.from_model is not None
+            self._card = zoo.find(self.config.from_model).card
+        return self._card
+
+    @property
+    def wants_noise(self) -> bool:
+        return True
+
+    @property
+    def normalisation(self) -> Literal["stored", "volume"]:
+        """That of the model."""
+        return "stored" if self.card.normalisation.kind == "stored" else "volume"
+
+    def grey_scale(self) -> GreyScale | None:
+        """That of the model, if it has one of its own."""
+        from napari_geosr.learning.statistics import GreyScale
+
+        scale = self.card.normalisation
+        if scale.mean is None or scale.std is None:
+            return None
+        return GreyScale(scale.mean, scale.std)
+
+    def noise_bound(self) -> float | None:
+        """That of the model."""
+        return self.card.noise_bound
+
+    def build(self) -> dict[str, nn.Module]:
+        """The network, within the bound of the model where it has none of its own."""
+        from napari_geosr.networks import wants_noise
+        from napari_geosr.networks._bound import NoiseBound
+
+        modules, bound = super().build(), self.noise_bound()
+        network = modules[self.result]
+        if bound is not None and not wants_noise(network):
+            modules[self.result] = NoiseBound(network, bound)
+        return modules
+
+    def starting_weights(self, model: Model) -> dict[str, Any]:
+        """Those of the model within its bound."""
+        return model.restorer().state_dict()
+
+    def prepare(self, patches: Patches) -> None:
+        """Choose how to learn, by the noise of the first scan."""
+        super().prepare(patches)
+        noise = patches.scenes[0].noises["source"]
+        self.how, self.reason = choose(noise, has_second=bool(self.config.target))
+        if self.config.how != "auto":
+            self.how, self.reason = self.config.how, ""
+        if self.how == "noise2void":
+            offsets = hidden_neighbours(noise)
+            share = _SHARE / max(1, len(offsets) // 4)
+            self._spots = BlindSpots(self.config.ndim, share, "uniform", offsets)
+
+    def intended_use(self) -> str:
+        """The scans that it was adapted to."""
+        return "The scans that it was adapted to, and others recorded in the same way."
+
+    def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
+        """Draw an input and a target with other noise."""
+        if self.how == "noise2noise":
+            swapped = rng.random() < 0.5
+            order = ("target", "source") if swapped else ("source", "target")
+            drawn = patches.draw(rng, order, context_of=order[0])
+            given, wanted = drawn.pop(order[0]), drawn.pop(order[1])
+            return {"source": given, "target": wanted, **drawn}
+        deep = self.config.ndim == 3
+        # A mask along one axis stays along that axis.
+        exchange = self.how == "recorrupted"
+        drawn = patches.draw(rng, ("source",), exchange=exchange, slices=not deep)
+        if self.how == "recorrupted":
+            from napari_geosr.learning.recorruption import recorrupted
+
+            return recorrupted(drawn, rng, deep=deep)
+        return self._with_hidden(drawn, rng, deep)
+
+    def _with_hidden(
+        self, drawn: Arrays, rng: np.random.Generator, deep: bool
+    ) -> Arrays:
+        assert self._spots is not None
+        patch = drawn["source"]
+        numbers = None if deep else drawn.pop("slices").ravel()
+        hidden, chosen = self._spots.hide(patch[0] if deep else patch, rng, numbers)
+        middle = slice(patch.shape[0] // 2, patch.shape[0] // 2 + 1)
+        mask = chosen.reshape(patch[middle].shape).astype(np.float32)
+        given = hidden[None] if deep else hidden
+        return drawn | {"source": given, "target": patch[middle], "mask": mask}
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
+        """Mean squared error, of hidden voxels alone where there are any."""
+        squares = (self.output(batch) - batch["target"]).square()
+        if "mask" not in batch:
+            error = squares.mean()
+            return error, {"loss": error}
+        mask = batch["mask"]
+        each = (mask * squares).flatten(1).sum(1) / mask.flatten(1).sum(1)
+        return each.mean(), {"loss": each.mean()}

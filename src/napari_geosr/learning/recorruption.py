@@ -1,0 +1,82 @@
+"""Learn from one noisy scan, whose noise is known, by adding more of that noise.
+
+Noise ``n'`` like that of the scan ``y`` is drawn. ``y + α n'`` is the input and ``y −
+n' / α`` the target: their noises ``n + α n'`` and ``n − n' / α`` are uncorrelated,
+so for Gaussian noise the network learns what it would from a clean target [1]_,
+whatever the correlation between voxels. The input has ``√(1 + α²)`` times the noise of
+the scan: a network that is told the level is told that.
+
+References
+----------
+.. [1] Pang, Zheng, Quan, Ji. Recorrupted-to-Recorrupted: unsupervised deep learning for
+   image denoising. CVPR (2021). doi:10.1109/CVPR46437.2021.00208
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.ndimage import uniform_filter
+
+from napari_geosr.physics.correlated_noise import noise_like
+
+if TYPE_CHECKING:
+    from napari_geosr.learning.method import Arrays
+
+Array = np.ndarray[Any, Any]
+
+#: Strength of the noise added, in units of the scan's: more makes the input unlike the
+#: scan, less makes the target noisier.
+STRENGTH = 0.5
+#: Edge of the box whose mean stands for the noise-free grey value.
+_BOX = 5
+
+
+def recorrupted(sample: Arrays, rng: np.random.Generator, *, deep: bool) -> Arrays:
+    """Turn a patch into an input and a target that share no noise.
+
+    Parameters
+    ----------
+    sample : dict of str to ndarray
+        ``"source"`` (C, [Z,] Y, X) with its noise (``"greys"``, ``"levels"``,
+        ``"correlation"``) and, of slices with neighbours, their numbers ``"slices"``.
+    deep : bool
+        Whether the network convolves along Z as well.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``"source"``, ``"target"`` (1, [Z,] Y, X) and the noise of the source.
+    """
+    patch = sample["source"]
+    noise = _noise_of(sample, rng, deep) * _level(sample)
+    middle = slice(patch.shape[0] // 2, patch.shape[0] // 2 + 1)
+    return {
+        "source": (patch + STRENGTH * noise).astype(np.float32),
+        "target": (patch[middle] - noise[middle] / STRENGTH).astype(np.float32),
+        "greys": sample["greys"],
+        "levels": sample["levels"] * np.float32(math.sqrt(1 + STRENGTH**2)),
+        "correlation": sample["correlation"],
+    }
+
+
+def _noise_of(sample: Arrays, rng: np.random.Generator, deep: bool) -> Array:
+    """Noise of variance 1 for a patch; slices that are there twice have the same."""
+    shape = sample["source"].shape
+    along = dict(zip("zyx", sample["correlation"].tolist(), strict=True))
+    if deep:
+        return noise_like(shape[1:], along, rng)[None]
+    numbers = sample["slices"].ravel()
+    first = int(numbers.min())
+    depth = int(numbers.max()) - first + 1
+    made = noise_like((depth, *shape[1:]), along, rng)
+    return np.asarray(made[numbers - first])
+
+
+def _level(sample: Arrays) -> Array:
+    """Standard deviation of the noise at every voxel, alike in all channels."""
+    mean = sample["source"].mean(0)
+    smooth = uniform_filter(mean, _BOX, mode="nearest")
+    return np.asarray(np.interp(smooth, sample["greys"], sample["levels"]))[None]

@@ -1,0 +1,149 @@
+"""The expected error of a network on blocks that it does not learn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.inference.intensity import IntensityStatistics
+from napari_geosr.inference.risk.evaluation import Sample, draw_sample, evaluate
+from napari_geosr.inference.risk.stein import CellMeans, decibels
+from napari_geosr.models.training_data import Part
+from napari_geosr.networks import tell_noise
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from napari_geosr.core.noise import Noise
+    from napari_geosr.learning.patches import Patches, Scene
+
+#: Scans that are looked at, at most.
+_SCENES = 3
+#: Sample blocks of all of them together.
+_BLOCKS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class _Watched:
+    """The sample of one scan, with what the network is told of its noise."""
+
+    sample: Sample
+    noise: Noise
+    statistics: IntensityStatistics
+
+
+class RiskWatch:
+    """Estimates how far a network is from the noise-free scans, without knowing them.
+
+    Stein's estimate on blocks kept apart, or the distance to a second scan there.
+
+    Parameters
+    ----------
+    patches : Patches
+        With the noise of the sources.
+    device : str
+        Where the network is.
+    """
+
+    def __init__(
+        self,
+        patches: Patches,
+        device: str,
+        should_stop: ShouldStop = never_stop,
+    ) -> None:
+        self.device, self.threads = device, patches.config.threads
+        self.should_stop = should_stop
+        scenes = patches.scenes[:_SCENES]
+        n = max(2, _BLOCKS // len(scenes))
+        self._watched = [_watched(scene, patches, n) for scene in scenes]
+
+    def look(self, network: nn.Module) -> CellMeans:
+        """What `network` does to the sample; the errors are ``risks()`` of it.
+
+        Raises
+        ------
+        Cancelled
+            If `should_stop` says so.
+        """
+        found = []
+        for each in self._watched:
+            tell_noise(network, each.noise)
+            found.append(
+                evaluate(
+                    network,
+                    each.sample,
+                    each.statistics,
+                    device=self.device,
+                    threads=self.threads,
+                    should_stop=self.should_stop,
+                )
+            )
+        return _together(found, [each.statistics.std for each in self._watched])
+
+
+def _watched(scene: Scene, patches: Patches, n: int) -> _Watched:
+    grey, noise = patches.grey["source"], scene.noises["source"]
+    volume, second = scene.volumes["source"], scene.volumes.get("target")
+    box = tuple(
+        slice(*scene.split.validation) if axis == scene.split.axis else slice(0, size)
+        for axis, size in enumerate(volume.shape)
+    )
+    sample = draw_sample(
+        Part(volume.data, box),
+        noise.standardised(-grey.mean / grey.std, 1 / grey.std),
+        second=None if second is None else Part(second.data, box),
+        n=n,
+    )
+    statistics = IntensityStatistics(grey.mean, grey.std, -math.inf, math.inf, 0)
+    return _Watched(sample, noise, statistics)
+
+
+def _together(found: Sequence[CellMeans], stds: Sequence[float]) -> CellMeans:
+    """Cells of several scans, in units of their own grey scales."""
+
+    def joined(name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        parts = zip(found, stds, strict=True)
+        return np.concatenate([getattr(cells, name) / std**2 for cells, std in parts])
+
+    kept: dict[str, Any] = {}
+    for field in fields(CellMeans):
+        if field.name == "voxels":
+            kept["voxels"] = np.concatenate([cells.voxels for cells in found])
+        elif getattr(found[0], field.name) is not None:
+            kept[field.name] = joined(field.name)
+    return CellMeans(**kept)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How much nearer to the noise-free scan one network is than another.
+
+    Attributes
+    ----------
+    decibels : float
+    interval : (float, float)
+        Range that holds it with about 90 % confidence, given the noise.
+    """
+
+    decibels: float
+    interval: tuple[float, float]
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is a gain, as far as the sample can tell."""
+        return self.interval[0] > 0
+
+
+def gain_over(before: CellMeans, after: CellMeans) -> Gain:
+    """What is gained by `after` over `before`, on the same sample."""
+    old, new = before.mean(before.risks()), after.mean(after.risks())
+    least = 1e-3 * before.mean(before.noise)
+    old, new = max(old, least), max(new, least)
+    off = 1.645 * before.error_of(before.risks() - after.risks())
+    low, high = (decibels(old, old - (old - new) - sign * off) for sign in (-1, 1))
+    return Gain(decibels(old, new), (low, high))

@@ -1,0 +1,66 @@
+"""The noise of the scans that a network bounded by the noise learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.steps import ResultReady, StageStarted, Step, Warned
+
+if TYPE_CHECKING:
+    from napari_geosr.core.noise import Noise
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.learning.method import Method
+    from napari_geosr.learning.patches import Patches
+
+Noises = dict[str, list["Noise"]]
+
+
+def measured_steps(
+    method: Method, volumes: Mapping[str, Sequence[Volume]], patches: Patches
+) -> Generator[Step, None, None]:
+    """Measure the noise of all volumes that the network restores.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady``: a list of `Noise` by role, in grey values.
+
+    Raises
+    ------
+    ConfigError
+        If sources and targets have different grey scales: a change of scale cannot be
+        bounded by the noise.
+    """
+    from napari_geosr.measure.noise import estimate_noise
+
+    if patches.grey["source"] != patches.grey[method.output_role]:
+        raise ConfigError(
+            "Sources and targets have different grey scales, and a network bounded by "
+            f"the noise keeps them: choose another one than {method.config.network}, or "
+            "bring both to one scale."
+        )
+    yield StageStarted(message="Measuring the noise")
+    found: Noises = {}
+    for role in method.denoises:
+        found[role] = [estimate_noise(volume) for volume in volumes.get(role, ())]
+    levels = [noise for noises in found.values() for noise in noises]
+    if all(noise.is_negligible for noise in levels):
+        yield Warned(
+            message="Hardly any noise was found (below 1 % of the contrast), and a "
+            f"network like {method.config.network} leaves such scans as they are: "
+            "there is next to nothing to learn."
+        )
+    yield ResultReady(result=found)
+
+
+def noise_range(patches: Patches) -> tuple[float, float] | None:
+    """Weakest and strongest noise of the sources, in units of their contrast."""
+    known = [s.noises["source"] for s in patches.scenes if "source" in s.noises]
+    contrasts = [noise for noise in known if noise.contrast > 0]
+    if not contrasts:
+        return None
+    low = min(min(n.relative, n.interval[0] / n.contrast) for n in contrasts)
+    high = max(max(n.relative, n.interval[1] / n.contrast) for n in contrasts)
+    return round(low, 4), round(high, 4)

@@ -1,0 +1,70 @@
+"""Gaussian noise with a given correlation of neighbouring voxels. numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Kernels are this wide at most: a correlation of 0.95 of neighbours.
+_WIDEST = 3.2
+
+
+def noise_like(
+    shape: Sequence[int], correlation: Mapping[str, float], rng: np.random.Generator
+) -> FloatArray:
+    """Gaussian noise of variance 1 with given correlations of neighbours.
+
+    White noise smoothed along each axis with the Gaussian whose neighbours correlate
+    as asked for; where they are to anticorrelate, with one of alternating signs.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        (Z, Y, X) or (Y, X).
+    correlation : mapping of str to float
+        By axis, as in `Noise`; axes that are missing are independent.
+    """
+    axes = "ZYX"[-len(shape) :].lower()
+    kernels = [_kernel(round(correlation.get(axis, 0.0), 3)) for axis in axes]
+    # Larger first and cut afterwards, so that the border is as the middle.
+    margins = [len(kernel) // 2 for kernel in kernels]
+    wide = [n + 2 * m for n, m in zip(shape, margins, strict=True)]
+    noise = rng.standard_normal(wide)
+    for axis, kernel in enumerate(kernels):
+        if len(kernel) > 1:
+            noise = ndimage.convolve1d(noise, np.asarray(kernel), axis=axis)
+    inner = tuple(slice(m, m + n) for n, m in zip(shape, margins, strict=True))
+    found: FloatArray = noise[inner]
+    return found
+
+
+@lru_cache(maxsize=64)
+def _kernel(wanted: float) -> tuple[float, ...]:
+    """Kernel of unit energy after which neighbours of white noise correlate so."""
+    if abs(wanted) < 0.005:
+        return (1.0,)
+    low, high = 0.05, _WIDEST
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        kernel = _gaussian(middle)
+        if float(kernel[1:] @ kernel[:-1]) < abs(wanted):
+            low = middle
+        else:
+            high = middle
+    kernel = _gaussian(low)
+    if wanted < 0:
+        kernel = kernel * (-1.0) ** np.arange(len(kernel))
+    return tuple(float(value) for value in kernel)
+
+
+def _gaussian(width: float) -> FloatArray:
+    radius = int(4 * width + 1)
+    places = np.arange(-radius, radius + 1)
+    kernel: FloatArray = np.exp(-0.5 * (places / width) ** 2)
+    return np.asarray(kernel / np.sqrt(np.square(kernel).sum()))

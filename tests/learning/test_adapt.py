@@ -1,0 +1,108 @@
+"""Learning from one noisy scan, or two: what input and target have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.noise import Noise
+from napari_geosr.learning.methods.adapt import (
+    Config,
+    Method,
+    choose,
+    hidden_neighbours,
+)
+from napari_geosr.learning.recorruption import STRENGTH, recorrupted
+from napari_geosr.learning.told_noise import as_arrays
+from napari_geosr.physics.correlated_noise import noise_like
+
+
+def noise(**correlation: float) -> Noise:
+    return Noise(0.5, 2.0, correlation={"z": 0.0, "y": 0.0, "x": 0.0} | correlation)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.sampled_from([0.0, 0.3, 0.6]), st.floats(0.05, 2.0), st.integers(0, 2**16))
+def test_input_and_target_share_no_noise(along: float, level: float, seed: int) -> None:
+    """Of a scan of nothing but its noise, whatever its level and correlation."""
+    rng = np.random.default_rng(seed)
+    correlation = {"z": 0.0, "y": along, "x": along}
+    shape = (5, 96, 96)
+    scan = (level * noise_like(shape, correlation, rng)).astype(np.float32)
+    told = as_arrays(Noise(level, 4.0, correlation=correlation))
+    numbers = np.arange(5).reshape(-1, 1, 1)
+    found = recorrupted({"source": scan, "slices": numbers, **told}, rng, deep=False)
+    given, wanted = found["source"][2], found["target"][0]
+    variance = level**2
+    assert given.var() == pytest.approx((1 + STRENGTH**2) * variance, rel=0.15)
+    assert wanted.var() == pytest.approx((1 + STRENGTH**-2) * variance, rel=0.15)
+    assert abs((given * wanted).mean()) < 0.15 * variance
+    for shifted in (given[1:] * wanted[:-1], given[:, 1:] * wanted[:, :-1]):
+        assert abs(shifted.mean()) < 0.15 * variance
+    np.testing.assert_allclose(
+        found["levels"], told["levels"] * np.sqrt(1 + STRENGTH**2), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_clean_scan_stays_what_it_is(deep: bool) -> None:
+    rng = np.random.default_rng(0)
+    scan = rng.normal(size=(1, 8, 16, 16) if deep else (3, 16, 16)).astype(np.float32)
+    told = as_arrays(Noise(0.0, 1.0))
+    sample = {"source": scan, "slices": np.arange(3).reshape(-1, 1, 1), **told}
+    found = recorrupted(sample, rng, deep=deep)
+    np.testing.assert_array_equal(found["source"], scan)
+    np.testing.assert_array_equal(found["target"], scan[:1] if deep else scan[1:2])
+
+
+def test_a_slice_that_is_there_twice_gets_the_same_noise() -> None:
+    """An image stands for its neighbours too: other noise would show its own."""
+    rng = np.random.default_rng(0)
+    sample = {
+        "source": np.zeros((3, 16, 16), np.float32),
+        "slices": np.array([1, 0, 1]).reshape(-1, 1, 1),
+        **as_arrays(noise()),
+    }
+    found = recorrupted(sample, rng, deep=False)["source"]
+    np.testing.assert_array_equal(found[0], found[2])
+    assert not np.array_equal(found[0], found[1])
+
+
+def test_two_scans_are_guessed_from_each_other_and_one_gets_more_noise() -> None:
+    how, why = choose(noise(x=0.4), has_second=True)
+    assert how == "noise2noise"
+    assert "second scan" in why
+    how, why = choose(noise(x=0.4), has_second=False)
+    assert how == "recorrupted"
+    assert "25.0 %" in why
+    assert "X 0.40" in why
+
+
+def test_neighbours_that_share_noise_are_hidden_with_a_voxel() -> None:
+    assert hidden_neighbours(noise()) == ()
+    along_x = hidden_neighbours(noise(x=0.4))
+    assert along_x == ((0, 0, -2), (0, 0, -1), (0, 0, 1), (0, 0, 2))
+    plane = hidden_neighbours(noise(x=0.4, y=-0.3))
+    assert len(plane) == 24
+    assert {z for z, _, _ in plane} == {0}
+    with pytest.raises(ConfigError, match="every axis"):
+        hidden_neighbours(noise(x=0.4, y=0.3, z=0.2))
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"source": ["a"]}, "--model"),
+    ({"from_model": "m", "source": ["a", "b"], "target": ["c"]}, "second"),
+    ({"from_model": "m", "source": ["a"], "how": "noise2noise"}, "--second"),
+    ({"from_model": "m"}, "--source"),
+]
+
+
+@pytest.mark.parametrize(("values", "said"), BAD)
+def test_what_is_missing_is_said(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Method.check(Config.create(**values))
