@@ -213,6 +213,8 @@ class RestoreDock(RestoreWidgets):
 
     def _on_voxel_size(self, layer: Layer) -> None:
         self.model_box.set_volume(volume_from_layer(layer, self._viewer))
+        if self.outlook.ranking is not None:  # voxels are the same, whatever their size
+            self.model_box.set_ranking(self.outlook.ranking, propose=False)
         self._restoring.reconsider()
 
     # Actions

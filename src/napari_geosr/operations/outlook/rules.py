@@ -1,7 +1,8 @@
 """From figures to a level and sentences: what is worse than the scan, what needs care.
 
-The limits were chosen on one half of the volumes of ``benchmarks/verdict.py`` and
-judged on the other; ``docs/trust.md`` has the figures.
+Harm is what ``benchmarks/verdict.py`` calls harm where the truth is known: an error
+above that of the scan, or pores off by more than double. ``docs/trust.md`` says how
+often it is seen.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def harms(facts: Facts) -> Iterator[Said]:
             yield Said(
                 "harmful",
                 "There is hardly any noise (below 1 % of the contrast), but "
-                f"{name} would change the scan by {removed.change:.1%} of it: "
+                f"{name} would change the scan by {_percent(removed.change)} of it: "
                 "structure would be lost. Leave the scan as it is.",
             )
         return
@@ -186,8 +187,8 @@ def all_is_well(facts: Facts) -> str:
             )
         return (
             "There is hardly any noise (below 1 % of the contrast), and "
-            f"{facts.name} would change the scan by {facts.removed.change:.1%} of the "
-            "contrast only. Leave it as it is."
+            f"{facts.name} would change the scan by {_percent(facts.removed.change)} "
+            "of the contrast only. Leave it as it is."
         )
     said = f"Noise {_percent(noise.relative)} of the contrast"
     if facts.gain is not None:
@@ -200,4 +201,4 @@ def _interval(gain: tuple[float, float, float]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
+    return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"

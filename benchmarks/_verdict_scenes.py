@@ -1,0 +1,105 @@
+"""Clean volumes that the verdict is judged on, and the noise that is laid over them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from scipy import ndimage
+
+from napari_geosr.inference.risk.probes import noise_like
+from napari_geosr.physics import simulated, textiles
+
+Array = npt.NDArray[np.float32]
+#: Of every volume: small, so that hundreds of restorations take minutes.
+SHAPE = (16, 96, 96)
+#: Correlation of the noise of adjacent voxels along each axis.
+NOISES: Mapping[str, Mapping[str, float]] = {
+    "independent": {},
+    "in-plane": {"z": 0.01, "y": 0.5, "x": 0.5},
+    "3D": {"z": 0.5, "y": 0.5, "x": 0.5},
+}
+#: Blur of phantoms and of the segmented rock, in voxels.
+_BLUR = 0.7
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A volume that is taken for the truth.
+
+    Attributes
+    ----------
+    name : str
+    half : str
+        ``"a"`` or ``"b"``: other parts of the same volumes, other seeds.
+    clean : ndarray of shape (16, 96, 96), float32
+    """
+
+    name: str
+    half: str
+    clean: Array
+
+    @property
+    def contrast(self) -> float:
+        """Distance between the 2nd and the 98th percentile."""
+        low, high = np.percentile(self.clean, [2, 98])
+        return float(high - low)
+
+    def noisy(self, level: float, noise: str) -> Array:
+        """The volume with noise of `level` times its contrast; always the same."""
+        rng = np.random.default_rng([round(1000 * level), len(noise), len(self.name)])
+        unit = noise_like(SHAPE, NOISES[noise], rng)
+        return (self.clean + level * self.contrast * unit).astype(np.float32)
+
+
+def scenes(half: str, data: Path | None) -> Iterator[Scene]:
+    """All scenes of one half; real ones where the folder `data` is there.
+
+    Parameters
+    ----------
+    data : Path or None
+        Folder with ``bone_128x128x128.tif``, ``cement_128x128x128.tif`` and
+        ``berea.zip``.
+    """
+    other = half == "b"
+    if data is not None:
+        for name in ("bone", "cement"):
+            volume = tifffile.imread(data / f"{name}_128x128x128.tif")
+            yield _scene(name, half, volume[60 * other + 20 :, 8:, 8:])
+        with zipfile.ZipFile(data / "berea.zip") as packed:
+            rock = tifffile.imread(io.BytesIO(packed.read("berea.tif")))
+        z = 100 + 80 * other
+        part = rock[z : z + 26, 100:206, 100:206]
+        yield _scene("berea", half, _blurred(part)[5:, 5:, 5:])
+    for name, make in _PHANTOMS.items():
+        yield _scene(name, half, _blurred(make(int(other))))
+    for name, make in _SIMULATED.items():
+        yield _scene(name, half, 100 * make(40 + other)[-1])
+
+
+def _blurred(volume: npt.ArrayLike) -> Array:
+    blurred: Array = ndimage.gaussian_filter(np.asarray(volume, np.float32), _BLUR)
+    return blurred
+
+
+def _scene(name: str, half: str, volume: npt.NDArray[np.generic]) -> Scene:
+    part = volume[tuple(slice(n) for n in SHAPE)]
+    return Scene(name, half, np.ascontiguousarray(part, np.float32))
+
+
+_PHANTOMS: Mapping[str, Callable[[int], Array]] = {
+    "felt": lambda seed: 100 * (1 - textiles.felt(SHAPE, seed=seed).fraction),
+    "weave": lambda seed: 100 * (1 - textiles.weave(SHAPE, seed=seed).fraction),
+    "phases": lambda seed: 100 * textiles.several_phases(SHAPE, seed=seed).grey,
+}
+_SIMULATED: Mapping[str, Callable[[int], tuple[Array, ...]]] = {
+    "foam": simulated.foam_scan,
+    "blobs": simulated.blob_scan,
+    "fine pores": simulated.fine_scan,
+}

@@ -1,0 +1,204 @@
+"""How well the verdict before a run sees that a restoration would do harm.
+
+Usage::
+
+    python benchmarks/verdict.py --data FOLDER --half b --rows rows.jsonl
+    python benchmarks/verdict.py --rows rows.jsonl --out docs/trust.md
+
+The first line restores noisy versions of known volumes and appends one line of figures
+each to ``rows.jsonl`` (it may be stopped and started again); the second makes the
+tables. The limits in ``operations/outlook/rules.py`` are those that harm is defined by
+here; none was fitted to these volumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from skimage.filters import threshold_otsu
+
+from _document import replace_section
+from _verdict_scenes import NOISES, Scene, scenes
+from napari_geosr.core.noise import FLOOR
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.inference.runner import restore_region
+from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.measure.quality import pore_volumes
+from napari_geosr.models.bundle import Model
+from napari_geosr.operations.outlook import Outlook, outlook_steps
+from napari_geosr.operations.outlook.rehearsal import SMALLEST
+from napari_geosr.operations.restore import Prepared, RestoreConfig, prepare_steps
+
+#: Before a model's name: the network alone, without the bound of the noise.
+FREE = "free:"
+MODELS = ("ct-denoise", "foam-denoise", f"{FREE}foam-denoise", "fluo-denoise")
+LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
+#: An error this far above the input's is harm, in dB; a change of a clean scan, in
+#: units of the contrast; pores off by this factor, where there are at least so many.
+HARM, CHANGE, PORES, LEAST_PORES = 0.1, 0.01, 2.0, 5
+Row = Mapping[str, Any]
+
+
+def main() -> None:
+    """Run or tabulate, by the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, help="folder of the real volumes")
+    parser.add_argument("--half", choices="ab", help="volumes to run on")
+    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--levels", default=",".join(map(str, LEVELS)))
+    parser.add_argument("--noises", default=",".join(NOISES))
+    parser.add_argument("--out", type=Path, help="page to write the tables into")
+    given = parser.parse_args()
+    if given.half:
+        levels = [float(level) for level in given.levels.split(",")]
+        for scene in scenes(given.half, given.data):
+            run(scene, given.models.split(","), levels, given.noises.split(","), given)
+    rows = [json.loads(line) for line in given.rows.read_text().splitlines()]
+    table = "\n".join(tables(rows))
+    print(table)
+    if given.out is not None:
+        replace_section(given.out, "harm", table)
+
+
+def run(
+    scene: Scene,
+    models: Sequence[str],
+    levels: Sequence[float],
+    noises: Sequence[str],
+    given: argparse.Namespace,
+) -> None:
+    """Restore noisy versions of one volume and append a row for each."""
+    known = set()
+    if given.rows.exists():
+        lines = map(json.loads, given.rows.read_text().splitlines())
+        known = {tuple(row[key] for key in _KEYS) for row in lines}
+    own = estimate_noise(Volume(scene.clean, "ZYX")).relative
+    true_pores = pores(scene.clean)
+    for level in levels:
+        for noise in noises if level else noises[:1]:
+            scan = scene.noisy(level, noise)
+            for model in models:
+                if (scene.half, scene.name, level, noise, model) in known:
+                    continue
+                found, result = restored(scan, scene.name, model)
+                row = {
+                    "half": scene.half,
+                    "scene": scene.name,
+                    "level": level,
+                    "noise": noise,
+                    "model": model,
+                    "own": own,
+                    "error_before": _rms(scan - scene.clean) / scene.contrast,
+                    "error_after": _rms(result - scene.clean) / scene.contrast,
+                    "true_pores": true_pores,
+                    "pores": pores(result),
+                    "outlook": found.to_json_dict(),
+                }
+                with given.rows.open("a") as file:
+                    file.write(json.dumps(row, default=float) + "\n")
+
+
+_KEYS = ("half", "scene", "level", "noise", "model")
+
+
+def restored(scan: Any, name: str, model: str) -> tuple[Outlook, Any]:
+    """What is said before a run, and the result."""
+    config = RestoreConfig(model=model.removeprefix(FREE), device="cpu", threads=1)
+    volume = Volume(scan, "ZYX", name=name)
+    prepared: Prepared = run_to_end(prepare_steps(volume, config))
+    if model.startswith(FREE):
+        card = prepared.model.card.model_copy(update={"noise_bound": None})
+        free = Model(card, prepared.model.path)
+        prepared = replace(prepared, model=free, network=free.network())
+    outlook: Outlook = run_to_end(outlook_steps(prepared))
+    result = restore_region(
+        prepared.network,
+        scan,
+        tuple(slice(0, n) for n in scan.shape),
+        statistics=prepared.statistics,
+        budget=1 << 30,
+        threads=1,
+    )
+    return outlook, result
+
+
+def pores(volume: Any) -> int:
+    """Dark objects below the threshold of Otsu."""
+    return len(pore_volumes(volume <= threshold_otsu(volume), smallest=SMALLEST))
+
+
+def _rms(values: Any) -> float:
+    return float(np.sqrt(np.square(values, dtype=np.float64).mean()))
+
+
+def gain(row: Row) -> float:
+    """What the restoration gains, in dB; minus infinity where the scan was clean."""
+    before, after = row["error_before"], row["error_after"]
+    if before == 0:
+        return -math.inf if after > 0 else 0.0
+    return 20 * math.log10(before / max(after, 1e-9))
+
+
+def is_judged(row: Row) -> bool:
+    """Whether the truth is known better than the noise that was added."""
+    return bool(row["own"] < FLOOR if row["level"] == 0 else row["level"] > row["own"])
+
+
+def harms(row: Row) -> bool:
+    """Whether the restoration does harm."""
+    worse = row["error_after"] > CHANGE if row["level"] == 0 else gain(row) < -HARM
+    return worse or miscounts(row)
+
+
+def miscounts(row: Row) -> bool:
+    """Whether pores are off by more than double."""
+    true, found = row["true_pores"], row["pores"]
+    off = found > PORES * true or true > PORES * found
+    return bool(off and abs(found - true) >= LEAST_PORES)
+
+
+def tables(rows: Sequence[Row]) -> Iterator[str]:
+    """Lines of the tables: flagged or not, by model and half."""
+    heads = "volumes,model,harmful,flagged,as harmful,good,flagged as harmful"
+    yield f"| {heads.replace(',', ' | ')} | with caution | not judged |"
+    yield "|---" * 9 + "|"
+    groups = sorted({(row["half"], row["model"]) for row in rows})
+    for half in sorted({row["half"] for row in rows}):
+        groups.append((half, "all"))
+    for half, model in groups:
+        mine = [
+            row
+            for row in rows
+            if row["half"] == half and model in (row["model"], "all")
+        ]
+        yield _line(half, model, mine)
+
+
+def _line(half: str, model: str, rows: Sequence[Row]) -> str:
+    judged = [row for row in rows if is_judged(row)]
+    bad = [row for row in judged if harms(row)]
+    good = [row for row in judged if not harms(row)]
+    cells = [half, model, str(len(bad))]
+    cells += [_share(bad, ("caution", "harmful")), _share(bad, ("harmful",))]
+    cells += [str(len(good)), _share(good, ("harmful",)), _share(good, ("caution",))]
+    return f"| {' | '.join([*cells, str(len(rows) - len(judged))])} |"
+
+
+def _share(rows: Sequence[Row], levels: Sequence[str]) -> str:
+    if not rows:
+        return "–"
+    n = sum(row["outlook"]["level"] in levels for row in rows)
+    return f"{n} ({100 * n / len(rows):.0f} %)"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""What is said of a run before it: noise, expected gain, what would be removed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from scipy import ndimage
+
+from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import Warned, run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.models.bundle import Model
+from napari_geosr.operations.outlook import outlook_steps, removed_steps
+from napari_geosr.operations.restore import (
+    Prepared,
+    RestoreConfig,
+    prepare_steps,
+    preview_steps,
+    restore_steps,
+    with_strength,
+)
+
+BONE = Path(__file__).parents[4] / "shared/data/ct_volumes/bone_128x128x128.tif"
+SHAPE = (10, 72, 72)
+
+
+@pytest.fixture(scope="module")
+def clean() -> np.ndarray:
+    """Soft dark pores in a bright solid, contrast about 100."""
+    rng = np.random.default_rng(3)
+    grid = np.indices(SHAPE)
+    data = np.full(SHAPE, 100.0)
+    for _ in range(16):
+        centre = rng.uniform((0, 0, 0), SHAPE)[:, None, None, None]
+        data[np.square(grid - centre).sum(axis=0) < rng.uniform(3, 7) ** 2] = 0
+    gradient = np.linspace(0, 4, SHAPE[-1])
+    return (ndimage.gaussian_filter(data, 0.8) + gradient).astype(np.float32)
+
+
+def noisy(clean: np.ndarray, level: float, seed: int = 0) -> Volume:
+    rng = np.random.default_rng(seed)
+    data = clean + rng.normal(0, level, clean.shape).astype(np.float32)
+    return Volume(data, "ZYX", (2.0, 2.0, 2.0), "µm", (1.0, 2.0, 3.0), name="scan")
+
+
+def known(level: float) -> Noise:
+    flat = {"z": 0.0, "y": 0.0, "x": 0.0}
+    return Noise(level, 100.0, correlation=flat, interval=(0.9 * level, 1.1 * level))
+
+
+def prepared(volume: Volume, model: str = "foam-denoise", **more) -> Prepared:
+    config = RestoreConfig(model=model, device="cpu", threads=1)
+    return run_to_end(prepare_steps(volume, config, **more))
+
+
+def unbounded(ready: Prepared) -> Prepared:
+    """The same network without the bound of the noise."""
+    card = ready.model.card.model_copy(update={"noise_bound": None})
+    free = Model(card, ready.model.path)
+    return replace(ready, model=free, network=free.network())
+
+
+def test_the_expected_gain_is_about_the_true_one(clean):
+    volume = noisy(clean, 20)
+    ready = prepared(volume, noise=known(20))
+    outlook = run_to_end(outlook_steps(ready))
+    whole = tuple(slice(0, n) for n in volume.shape)
+    result = run_to_end(preview_steps(ready, whole)).data
+    errors = [np.square(data - clean).mean() for data in (volume.data, result)]
+    true = 10 * np.log10(errors[0] / errors[1])
+    gain, low, high = outlook.gain
+    assert gain == pytest.approx(true, abs=2)
+    assert low - 1 < true < high + 1
+    assert not outlook.is_harmful
+    assert outlook.level == "ok"
+    assert outlook.sentence.startswith("Noise 20 % of the contrast, expected gain +")
+
+
+@pytest.mark.parametrize("level", [0.0, 1.5])
+def test_a_network_that_would_remove_structure_is_harmful(clean, level):
+    """Trained from 8 % of the contrast up, it takes clean structure for noise."""
+    free = unbounded(prepared(noisy(clean, level), noise=known(level)))
+    outlook = run_to_end(outlook_steps(free, noise=known(level)))
+    assert outlook.is_harmful
+    said = "hardly any noise" if level == 0 else "make this scan worse"
+    assert said in outlook.sentence
+    assert outlook.noise.level == level
+
+
+def test_a_bounded_model_gives_a_clean_scan_back_and_says_so(clean):
+    none = known(0.0)
+    outlook = run_to_end(outlook_steps(prepared(noisy(clean, 0), noise=none)))
+    assert not outlook.is_harmful
+    assert "the result will be the scan itself" in outlook.sentence
+    assert outlook.figures["change"] < 1e-5
+
+
+def test_noise_out_of_the_trained_range_is_said(clean):
+    volume = noisy(clean, 20)
+    ready = prepared(volume, noise=known(20))
+    training = ready.model.card.training.model_copy(update={"noise": (0.0, 0.1)})
+    card = ready.model.card.model_copy(update={"training": training})
+    narrow = replace(ready, model=Model(card, ready.model.path))
+    outlook = run_to_end(outlook_steps(narrow))
+    assert outlook.level != "ok"
+    assert "was trained up to 10 %" in outlook.words
+
+
+def test_voxels_that_no_such_microscope_has_are_said(clean):
+    volume = noisy(clean, 20).replace(voxel_size=(80.0, 80.0, 80.0))
+    ready = prepared(volume, "fluo-denoise", noise=known(20))
+    outlook = run_to_end(outlook_steps(ready, noise=known(20)))
+    assert outlook.level != "ok"
+    assert "is for Fluorescence" in outlook.words
+
+
+def test_what_is_removed_lies_in_its_place(clean):
+    ready = prepared(noisy(clean, 10), noise=known(10))
+    region = (slice(4, 6), slice(8, 40), slice(16, 60))
+    removed = run_to_end(removed_steps(ready, region))
+    assert removed.shape == (2, 32, 44)
+    assert removed.origin == (9.0, 18.0, 35.0)
+    assert removed.voxel_size == ready.volume.voxel_size
+    result = run_to_end(preview_steps(ready, region)).data
+    np.testing.assert_allclose(removed.data + result, ready.volume.data[region], 1e-4)
+    outlook = run_to_end(outlook_steps(ready, region))
+    np.testing.assert_array_equal(outlook.removed.data, removed.data)
+
+
+def test_of_a_finer_result_the_mean_is_held_against_the_scan(clean):
+    ready = prepared(noisy(clean, 5), "foam-sr-x2")
+    region = (slice(4, 6), slice(8, 24), slice(16, 30))
+    removed = run_to_end(removed_steps(ready, region))
+    assert removed.shape == (2, 16, 14)
+    outlook = run_to_end(outlook_steps(ready, noise=known(5)))
+    assert outlook.gain is None
+    assert "removed_over_noise" in outlook.figures
+
+
+def test_an_image_is_looked_at_as_a_volume_is(clean):
+    plane = noisy(clean, 20)
+    plane = Volume(plane.data[5], "YX", (2.0, 2.0), "µm", name="plane")
+    outlook = run_to_end(outlook_steps(prepared(plane, noise=known(20))))
+    assert outlook.gain[0] > 2
+
+
+def test_strict_refuses_harm_before_anything_is_written(clean, tmp_path, monkeypatch):
+    monkeypatch.setattr(Model, "restorer", Model.network)
+    config = RestoreConfig(model="foam-denoise", device="cpu", threads=1)
+    out = tmp_path / "out.tif"
+    steps = restore_steps(noisy(clean, 0), config, out=out, strict=True)
+    with pytest.raises(ModelError, match="nothing was written.*Leave the scan"):
+        run_to_end(steps)
+    assert list(tmp_path.iterdir()) == []
+    told = []
+    steps = restore_steps(noisy(clean, 0), config, out=out, look=True)
+    restored = run_to_end(steps, told.append)
+    assert out.exists()
+    assert restored.outlook.is_harmful
+    warned = [step.message for step in told if isinstance(step, Warned)]
+    assert any(restored.outlook.sentence in message for message in warned)
+    record = restored.volume.provenance[-1]["outlook"]
+    assert record["level"] == "harmful"
+
+
+def test_looking_can_be_cancelled(clean):
+    ready = prepared(noisy(clean, 20), noise=known(20))
+    with pytest.raises(Cancelled):
+        run_to_end(outlook_steps(ready, should_stop=lambda: True))
+
+
+def test_another_strength_needs_no_preparation(clean):
+    ready = prepared(noisy(clean, 20), noise=known(20))
+    region = (slice(4, 5), slice(0, 40), slice(0, 40))
+    before = run_to_end(preview_steps(ready, region)).data
+    none = run_to_end(preview_steps(with_strength(ready, 0.0), region)).data
+    np.testing.assert_allclose(none, ready.volume.data[region], atol=1e-3)
+    np.testing.assert_array_equal(
+        run_to_end(preview_steps(ready, region)).data, before
+    )
+    again = with_strength(with_strength(ready, 0.0), 1.0)
+    np.testing.assert_allclose(
+        run_to_end(preview_steps(again, region)).data, before, atol=1e-4
+    )
+    with pytest.raises(ConfigError):
+        with_strength(ready, 3.0)
+    with pytest.raises(ConfigError, match="does not know the level"):
+        with_strength(unbounded(ready), 0.5)
+
+
+@pytest.mark.skipif(not BONE.exists(), reason="the shared real volumes are not here")
+def test_real_bone_is_left_alone_unless_it_is_noisy():
+    bone = tifffile.imread(BONE)[40:52, :96, :96].astype(np.float32)
+    free = unbounded(prepared(Volume(bone, "ZYX", name="bone")))
+    outlook = run_to_end(outlook_steps(free))
+    assert outlook.is_harmful
+    assert outlook.noise.is_negligible
+    rng = np.random.default_rng(0)
+    added = bone + rng.normal(0, 40, bone.shape).astype(np.float32)
+    free = unbounded(prepared(Volume(added, "ZYX", name="bone")))
+    outlook = run_to_end(outlook_steps(free))
+    assert not outlook.is_harmful
+    assert outlook.gain[0] > 4
