@@ -38,8 +38,8 @@ def measured_steps(
     if patches.grey["source"] != patches.grey[method.output_role]:
         raise ConfigError(
             "Sources and targets have different grey scales, and a network bounded by "
-            f"the noise keeps them: choose another one than {method.config.network}, or "
-            "bring both to one scale."
+            "the noise keeps them: choose another one than "
+            f"{method.config.network}, or bring both to one scale."
         )
     yield StageStarted(message="Measuring the noise")
     found: Noises = {}

@@ -180,9 +180,7 @@ def test_another_strength_needs_no_preparation(clean):
     before = run_to_end(preview_steps(ready, region)).data
     none = run_to_end(preview_steps(with_strength(ready, 0.0), region)).data
     np.testing.assert_allclose(none, ready.volume.data[region], atol=1e-3)
-    np.testing.assert_array_equal(
-        run_to_end(preview_steps(ready, region)).data, before
-    )
+    np.testing.assert_array_equal(run_to_end(preview_steps(ready, region)).data, before)
     again = with_strength(with_strength(ready, 0.0), 1.0)
     np.testing.assert_allclose(
         run_to_end(preview_steps(again, region)).data, before, atol=1e-4

@@ -124,7 +124,7 @@ def _noise(
             level=0.0,
             contrast=contrast,
             greys=(float(np.median(sample.values)),),
-            correlation={name: 0.0 for name in names},
+            correlation=dict.fromkeys(names, 0.0),
             interval=(0.0, 0.0),
             source=source,
             notes=remarks(volume, sample, None, 0.0, 0.0, False),
