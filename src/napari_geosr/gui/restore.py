@@ -226,7 +226,9 @@ class RestoreDock(RestoreWidgets):
         except GeoSRError as error:
             self.message.show_error(error)
             return
-        if not self.outlook.approves(self.model_box.model()):
+        card = self.model_box.card()
+        name = config.model if card is None else card.name
+        if not self.outlook.approves(config.model, name):
             return
         self.model_box.set_by_hand(True)
         self.message.clear()

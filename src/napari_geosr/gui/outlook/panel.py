@@ -115,12 +115,20 @@ class OutlookPanel(QWidget):
                 "The scan is left as it is. Choose a model to restore it."
             )
 
-    def approves(self, model: str) -> bool:
-        """Whether a run may start; asks once where it is expected to do harm."""
+    def approves(self, model: str, name: str) -> bool:
+        """Whether a run may start; asks once where it is expected to do harm.
+
+        Parameters
+        ----------
+        model : str
+            Name or path.
+        name : str
+            What the model is called.
+        """
         outlook, key = self._outlook, (self._source_id, model)
         if outlook is None or not outlook.is_harmful or key in self._approved:
             return True
-        if not run_anyway(model, outlook, self):
+        if not run_anyway(name, outlook, self):
             return False
         self._approved.add(key)
         return True

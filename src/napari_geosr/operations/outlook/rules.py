@@ -74,7 +74,8 @@ def harms(facts: Facts) -> Iterator[Said]:
     """What makes the result worse than the scan, gravest first."""
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.card.upscale_factor > 1:
-        if facts.finer is not None and facts.finer.gain < LEAST_GAIN:
+        # The expected gain may be some dB off: only what is beyond doubt is harm.
+        if facts.finer is not None and facts.finer.interval[1] < 0:
             yield Said("harmful", facts.finer.sentence)
         return
     if noise.level == 0:
@@ -117,7 +118,7 @@ def _pores(facts: Facts) -> Iterator[Said]:
 def cautions(facts: Facts) -> Iterator[Said]:
     """What a person should look at in the result."""
     noise, removed, name = facts.noise, facts.removed, facts.name
-    if facts.finer is not None and facts.finer.interval[0] < 0 <= facts.finer.gain:
+    if facts.finer is not None and facts.finer.gain < 0 <= facts.finer.interval[1]:
         yield Said("caution", facts.finer.sentence)
     if noise.level > 0:
         if removed.level > MOST_LEVEL:
