@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore import Prepared
 
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "harm"}
-_FIND = "&Find the best for this scan"
+_FIND = "Find the &best for this scan"
 
 
 class OutlookPanel(QWidget):
