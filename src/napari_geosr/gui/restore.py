@@ -329,6 +329,10 @@ class RestoreDock(RestoreWidgets):
         text, tip = RUN
         if unfinished is not None:
             text, tip = CONTINUE[0], CONTINUE[1].format(unfinished.name)
+        elif self.model_box.model() == NONE:
+            tip = (
+                "Nothing is run: the scan is left as it is. Choose a model to run one."
+            )
         self.run_button.setText(text)
         self.run_button.setToolTip(tip)
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore import Prepared
 
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "harm"}
-_FIND = "Find the &best for this scan"
+_FIND, _FINDING = "Find the best for this scan", "Comparing models…"
+
+_FIND_KEY = "Alt+Shift+B"
 
 
 class OutlookPanel(QWidget):
@@ -46,10 +48,11 @@ class OutlookPanel(QWidget):
         super().__init__(parent)
         self.verdict = MessageRow(shortcut="Alt+Shift+V")
         self.find_button = QPushButton(_FIND)
-        self.find_button.setAccessibleName(_FIND.replace("&", ""))
+        self.find_button.setAccessibleName(_FIND)
+        self.find_button.setShortcut(_FIND_KEY)
         self.find_button.setToolTip(
             "Compare all models, classical filters and leaving the scan as it is, by "
-            "the error that each is expected to have on this scan."
+            f"the error that each is expected to have on this scan ({_FIND_KEY})."
         )
         self.removed_button = RemovedButton(viewer)
         self.looking = Looking(self)
@@ -145,7 +148,8 @@ class OutlookPanel(QWidget):
 
     def _on_busy(self, what: str) -> None:
         ranks = what == "rank"
-        self.find_button.setText("Comparing models…" if ranks else _FIND)
+        self.find_button.setText(_FINDING if ranks else _FIND)
+        self.find_button.setShortcut(_FIND_KEY)  # lost with the old text
         self.find_button.setEnabled(self._has_scan and not ranks)
 
 
