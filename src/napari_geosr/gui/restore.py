@@ -226,7 +226,9 @@ class RestoreDock(RestoreWidgets):
         except GeoSRError as error:
             self.message.show_error(error)
             return
-        if not self.outlook.approves(self.model_box.model()):
+        card = self.model_box.card()
+        name = config.model if card is None else card.name
+        if not self.outlook.approves(config.model, name):
             return
         self.model_box.set_by_hand(True)
         self.message.clear()
@@ -327,6 +329,10 @@ class RestoreDock(RestoreWidgets):
         text, tip = RUN
         if unfinished is not None:
             text, tip = CONTINUE[0], CONTINUE[1].format(unfinished.name)
+        elif self.model_box.model() == NONE:
+            tip = (
+                "Nothing is run: the scan is left as it is. Choose a model to run one."
+            )
         self.run_button.setText(text)
         self.run_button.setToolTip(tip)
 

@@ -54,14 +54,14 @@ def settled(dock, qtbot) -> None:
 
 
 @pytest.fixture
-def bounded(tmp_path):
-    """A bundle of ct-denoise that moves no voxel beyond four times the noise."""
-    path = tmp_path / "bounded"
-    shutil.copytree(zoo.find("ct-denoise").path, path)
+def free(tmp_path):
+    """The network of foam-denoise without the bound of the noise."""
+    path = tmp_path / "free"
+    shutil.copytree(zoo.find("foam-denoise").path, path)
     card = yaml.safe_load((path / "card.yaml").read_text("utf-8"))
-    card |= {"name": "bounded", "noise_bound": 4.0}
+    card |= {"name": "free", "noise_bound": None}
     (path / "card.yaml").write_text(yaml.safe_dump(card), "utf-8")
-    return path
+    return str(path)
 
 
 def test_a_noisy_scan_gets_a_ranking_a_proposal_and_a_sentence(viewer, qtbot, noisy):
@@ -82,7 +82,7 @@ def test_a_noisy_scan_gets_a_ranking_a_proposal_and_a_sentence(viewer, qtbot, no
 
 
 def test_a_clean_scan_is_left_as_it_is_and_harm_is_asked_about(
-    viewer, qtbot, clean, monkeypatch
+    viewer, qtbot, clean, free, monkeypatch
 ):
     viewer.add_image(clean, name="scan", **PLACE)
     dock = opened(viewer)
@@ -91,7 +91,7 @@ def test_a_clean_scan_is_left_as_it_is_and_harm_is_asked_about(
     assert not dock.run_button.isEnabled()
     assert "Leave the scan as it is" in dock.verdict.text
 
-    dock.model_box.set_model("foam-denoise")
+    dock.model_box.set_model(free)
     settled(dock, qtbot)
     assert dock.run_button.isEnabled()
     assert dock.outlook.outlook.is_harmful
@@ -104,7 +104,7 @@ def test_a_clean_scan_is_left_as_it_is_and_harm_is_asked_about(
 
     monkeypatch.setattr(panel, "run_anyway", answer)
     dock.run_button.click()
-    assert asked == ["foam-denoise"]
+    assert asked == ["free"]
     assert dock._restoring.target() is None
     for _ in range(2):  # asked once more, then never again
         with qtbot.waitSignal(dock._restoring.finished, timeout=_LONG):
@@ -141,12 +141,13 @@ def test_what_is_removed_is_shown_in_its_place_and_brought_up_to_date(
 
 
 def test_the_strength_changes_the_preview_without_preparing_again(
-    viewer, qtbot, noisy, bounded
+    viewer, qtbot, noisy, free
 ):
     viewer.add_image(noisy, name="scan", **PLACE)
     dock = opened(viewer)
+    dock.model_box.set_model(free)
     assert not dock.strength.isEnabled()
-    dock.model_box.set_model(str(bounded))
+    dock.model_box.set_model("foam-denoise")
     assert dock.strength.isEnabled()
     with qtbot.waitSignal(dock._restoring.previewed, timeout=_LONG):
         dock.preview_button.click()

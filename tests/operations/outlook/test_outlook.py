@@ -138,7 +138,7 @@ def test_of_a_finer_result_the_mean_is_held_against_the_scan(clean):
     removed = run_to_end(removed_steps(ready, region))
     assert removed.shape == (2, 16, 14)
     outlook = run_to_end(outlook_steps(ready, noise=known(5)))
-    assert outlook.gain is None
+    assert outlook.gain_over == "cubic"
     assert "removed_over_noise" in outlook.figures
 
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore import Prepared
 
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "harm"}
-_FIND = "&Find the best for this scan"
+_FIND, _FINDING = "Find the best for this scan", "Comparing models…"
+
+_FIND_KEY = "Alt+Shift+B"
 
 
 class OutlookPanel(QWidget):
@@ -46,10 +48,11 @@ class OutlookPanel(QWidget):
         super().__init__(parent)
         self.verdict = MessageRow(shortcut="Alt+Shift+V")
         self.find_button = QPushButton(_FIND)
-        self.find_button.setAccessibleName(_FIND.replace("&", ""))
+        self.find_button.setAccessibleName(_FIND)
+        self.find_button.setShortcut(_FIND_KEY)
         self.find_button.setToolTip(
             "Compare all models, classical filters and leaving the scan as it is, by "
-            "the error that each is expected to have on this scan."
+            f"the error that each is expected to have on this scan ({_FIND_KEY})."
         )
         self.removed_button = RemovedButton(viewer)
         self.looking = Looking(self)
@@ -115,12 +118,20 @@ class OutlookPanel(QWidget):
                 "The scan is left as it is. Choose a model to restore it."
             )
 
-    def approves(self, model: str) -> bool:
-        """Whether a run may start; asks once where it is expected to do harm."""
+    def approves(self, model: str, name: str) -> bool:
+        """Whether a run may start; asks once where it is expected to do harm.
+
+        Parameters
+        ----------
+        model : str
+            Name or path.
+        name : str
+            What the model is called.
+        """
         outlook, key = self._outlook, (self._source_id, model)
         if outlook is None or not outlook.is_harmful or key in self._approved:
             return True
-        if not run_anyway(model, outlook, self):
+        if not run_anyway(name, outlook, self):
             return False
         self._approved.add(key)
         return True
@@ -137,7 +148,8 @@ class OutlookPanel(QWidget):
 
     def _on_busy(self, what: str) -> None:
         ranks = what == "rank"
-        self.find_button.setText("Comparing models…" if ranks else _FIND)
+        self.find_button.setText(_FINDING if ranks else _FIND)
+        self.find_button.setShortcut(_FIND_KEY)  # lost with the old text
         self.find_button.setEnabled(self._has_scan and not ranks)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.measure.removed import Removed
     from napari_geosr.models.card import ModelCard
+    from napari_geosr.operations.finer.outlook import Outlook as FinerOutlook
     from napari_geosr.operations.outlook.rehearsal import Rehearsal
 
 #: Expected gains below are harm, in dB.
@@ -52,6 +53,7 @@ class Facts:
     removed: Removed
     gain: tuple[float, float, float] | None = None
     rehearsal: Rehearsal | None = None
+    finer: FinerOutlook | None = None
     bound: float | None = None
 
     @property
@@ -71,6 +73,11 @@ class Said:
 def harms(facts: Facts) -> Iterator[Said]:
     """What makes the result worse than the scan, gravest first."""
     noise, removed, name = facts.noise, facts.removed, facts.name
+    if facts.card.upscale_factor > 1:
+        # The expected gain may be some dB off: only what is beyond doubt is harm.
+        if facts.finer is not None and facts.finer.interval[1] < 0:
+            yield Said("harmful", facts.finer.sentence)
+        return
     if noise.level == 0:
         if removed.change > MOST_CHANGE:
             yield Said(
@@ -111,6 +118,8 @@ def _pores(facts: Facts) -> Iterator[Said]:
 def cautions(facts: Facts) -> Iterator[Said]:
     """What a person should look at in the result."""
     noise, removed, name = facts.noise, facts.removed, facts.name
+    if facts.finer is not None and facts.finer.gain < 0 <= facts.finer.interval[1]:
+        yield Said("caution", facts.finer.sentence)
     if noise.level > 0:
         if removed.level > MOST_LEVEL:
             yield Said(
@@ -179,7 +188,9 @@ def imaging(card: ModelCard, volume: Volume) -> Iterator[Said]:
 def all_is_well(facts: Facts) -> str:
     """What is said where nothing is wrong."""
     noise = facts.noise
-    if noise.level == 0:
+    if facts.finer is not None:
+        return facts.finer.sentence
+    if noise.level == 0 and facts.card.upscale_factor == 1:
         if facts.bound is not None:
             return (
                 "There is hardly any noise (below 1 % of the contrast): the result "
@@ -190,10 +201,17 @@ def all_is_well(facts: Facts) -> str:
             f"{facts.name} would change the scan by {_percent(facts.removed.change)} "
             "of the contrast only. Leave it as it is."
         )
-    said = f"Noise {_percent(noise.relative)} of the contrast"
+    return f"{headline(facts)}: what would be removed is noise."
+
+
+def headline(facts: Facts) -> str:
+    """Noise and expected gain; no whole sentence."""
+    if facts.noise.level == 0:
+        return "Noise below 1 % of the contrast"
+    said = f"Noise {_percent(facts.noise.relative)} of the contrast"
     if facts.gain is not None:
         said += f", expected gain {facts.gain[0]:+.1f} dB ({_interval(facts.gain)})"
-    return f"{said}: what would be removed is noise."
+    return said
 
 
 def _interval(gain: tuple[float, float, float]) -> str:

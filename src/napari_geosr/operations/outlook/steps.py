@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
     relay,
+    run_to_end,
 )
 from napari_geosr.operations.outlook import rules
 from napari_geosr.operations.outlook.verdict import Level, Outlook
@@ -25,10 +26,11 @@ from napari_geosr.operations.outlook.verdict import Level, Outlook
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.inference.risk.stein import CellMeans
+    from napari_geosr.operations.finer.outlook import Outlook as FinerOutlook
     from napari_geosr.operations.restore_preparation import Prepared
 
 #: Blocks that are looked at.
-_BLOCKS = 3
+_BLOCKS = 5
 #: Ends the name of what a restoration removes.
 REMOVED = "removed"
 _GRAVITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
@@ -189,35 +191,72 @@ def _outlook(
     rehearsal = None
     if found.level > 0 and not finer:
         rehearsal = rehearse(prepared, looked, found, should_stop)
+    better = _over_cubic(prepared, found, should_stop) if finer else None
     facts = rules.Facts(
         card=prepared.model.card,
         noise=found,
         removed=describe(looked.pieces, found),
         gain=None if looked.cells is None else _gain(looked.cells, found),
         rehearsal=rehearsal,
+        finer=better,
         bound=prepared.model.card.noise_bound,
     )
-    said = [
-        *rules.harms(facts),
-        *rules.cautions(facts),
-        *rules.imaging(facts.card, volume),
-    ]
-    if prepared.verdict.level != "ok":
-        likeness = " ".join(prepared.verdict.reasons)
-        said.append(rules.Said("caution", likeness))
-    if not any(each.level == "harmful" for each in said) and facts.noise.level == 0:
-        said.insert(0, rules.Said("ok", rules.all_is_well(facts)))
-    if not said:
-        said = [rules.Said("ok", rules.all_is_well(facts))]
+    said = list(_said(prepared, facts))
     level = max((each.level for each in said), key=_GRAVITY.__getitem__)
+    first, *others = (each.sentence for each in said)
+    if level == "caution" and facts.gain is not None:
+        first = f"{rules.headline(facts)}. {first}"
+    gain = facts.gain
+    if better is not None:
+        gain = (better.gain, *better.interval)
     return Outlook(
         level=level,
-        sentence=said[0].sentence,
-        reasons=tuple(each.sentence for each in said[1:]),
+        sentence=first,
+        reasons=tuple(others),
         noise=found,
-        gain=facts.gain,
+        gain=gain,
+        gain_over="cubic" if finer else "scan",
         figures=_figures(facts),
     )
+
+
+def _said(prepared: Prepared, facts: rules.Facts) -> Iterator[rules.Said]:
+    """All that is to be said, the gravest first."""
+    is_same = facts.bound is not None and facts.noise.level == 0
+    found = list(rules.harms(facts))
+    if not found and facts.noise.level == 0:
+        found = [rules.Said("ok", rules.all_is_well(facts))]
+    found += rules.cautions(facts)
+    found += rules.imaging(facts.card, prepared.volume)
+    if prepared.verdict.level != "ok" and not is_same:
+        likeness = " ".join(prepared.verdict.reasons)
+        found.append(rules.Said("caution", likeness))
+    if not found:
+        found = [rules.Said("ok", rules.all_is_well(facts))]
+    yield from found
+
+
+def _over_cubic(
+    prepared: Prepared, noise: Noise, should_stop: ShouldStop
+) -> FinerOutlook | None:
+    """What a finer result gains over interpolation; None where nobody can tell."""
+    from napari_geosr.operations.finer.outlook import sr_outlook_steps
+
+    if not prepared.model.card.has_weights:
+        return None  # it is an interpolation
+    try:
+        found: FinerOutlook = run_to_end(
+            sr_outlook_steps(
+                prepared.volume,
+                prepared.model,
+                noise,
+                sharpness=prepared.config.sharpness,
+                should_stop=should_stop,
+            )
+        )
+    except VolumeError:  # too small to be averaged by the factor
+        return None
+    return found
 
 
 def _by_likeness(prepared: Prepared, noise: Noise | None, why: str) -> Outlook:
@@ -232,9 +271,9 @@ def _by_likeness(prepared: Prepared, noise: Noise | None, why: str) -> Outlook:
 
 def _gain(cells: CellMeans, noise: Noise) -> tuple[float, float, float]:
     from napari_geosr.inference.risk.stein import estimate
+    from napari_geosr.operations.ranking.rank import variance_range
 
-    low, high = ((end / noise.level) ** 2 for end in noise.interval)
-    found = estimate(cells, (low, high) if 0 < low <= 1 <= high else (1.0, 1.0))
+    found = estimate(cells, variance_range(noise))
     return found.gain, *found.interval
 
 

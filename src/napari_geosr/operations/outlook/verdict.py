@@ -30,9 +30,11 @@ class Outlook:
     noise : Noise or None
         Of the scan; None where it could not be measured.
     gain : (float, float, float) or None
-        Expected gain over leaving the scan as it is, in dB, and the ends of its
-        interval of about 90 %; None where it cannot be estimated (finer voxels,
-        labels, no noise).
+        Expected gain in dB, and the ends of its interval of about 90 %; None where it
+        cannot be estimated (labels, no noise, a scan that is too small).
+    gain_over : str
+        What it is a gain over: ``"scan"``, leaving the scan as it is, or of finer
+        voxels ``"cubic"``, interpolation.
     figures : mapping of str to float
         The numbers behind it.
     removed : Volume or None
@@ -44,6 +46,7 @@ class Outlook:
     reasons: tuple[str, ...] = ()
     noise: Noise | None = None
     gain: tuple[float, float, float] | None = None
+    gain_over: Literal["scan", "cubic"] = "scan"
     figures: Mapping[str, float] = field(default_factory=dict)
     removed: Volume | None = field(default=None, repr=False)
 
@@ -59,9 +62,11 @@ class Outlook:
 
     def to_json_dict(self) -> dict[str, Any]:
         """For records and ``--json``."""
-        gain = None
+        gain: dict[str, Any] | None = None
         if self.gain is not None:
-            gain = {"db": self.gain[0], "interval": list(self.gain[1:])}
+            low, high = self.gain[1:]
+            gain = {"db": self.gain[0], "interval_db": [low, high]}
+            gain["over"] = self.gain_over
         return {
             "level": self.level,
             "sentence": self.sentence,
