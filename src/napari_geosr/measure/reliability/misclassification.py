@@ -152,9 +152,10 @@ def _edges(
     width = (high - low) / float(wanted)
     if histogram.is_exact:
         width = max(1.0, float(np.floor(width)))
-        low -= 0.5
-    n = int(np.floor((high - low) / width)) + 1
-    return np.asarray(low + width * np.arange(n + 1), np.float64)
+    # The lowest and the highest value lie within the first and the last bin.
+    start = low - (0.5 if histogram.is_exact else width / 2)
+    n = int(np.floor((high - start) / width)) + 1
+    return np.asarray(start + width * np.arange(n + 1), np.float64)
 
 
 def _noise_free_values(edges: Array, noise: Noise) -> Array:
