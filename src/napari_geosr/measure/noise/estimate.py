@@ -113,25 +113,29 @@ def _is_structure(quiet: Quiet) -> bool:
     return misfit > _MISFIT or (misfit > _MISFIT_DIFFERING and differing)
 
 
-def _noise(volume: Volume, sample: Sample, quiet: Quiet | None, repeated: bool) -> Noise:
+def _noise(
+    volume: Volume, sample: Sample, quiet: Quiet | None, repeated: bool
+) -> Noise:
     source = "repeat" if repeated else "scan"
-    names = "zyx"[-len(volume.axes) :]
+    names = "zyx" if volume.axes == "ZYX" and volume.shape[0] > 1 else "yx"
     if quiet is None:
         contrast = noise_free_contrast(sample, np.zeros_like, (0.0, 0.0, 0.0))
         return Noise(
             level=0.0,
             contrast=contrast,
             greys=(float(np.median(sample.values)),),
-            correlation={name: 0.0 for name in names},
+            correlation=dict.fromkeys(names, 0.0),
             interval=(0.0, 0.0),
             source=source,
-            notes=remarks(volume, sample, None, 0.0, 0.0, False),
+            notes=remarks(volume, sample, None, 0.0, False, False),
         )
     curve = fit_curve(quiet.greys, quiet.variances, quiet.doubts)
     greys, levels = curve.levels()
     level = float(np.sqrt(np.mean(np.interp(sample.greys, greys, levels) ** 2)))
     wide = _BEST + _PER_DOUBT * float(quiet.doubts.min())
     interval = (level * max(0.0, 1 - wide), level * (1 + wide))
+    if coarse := sample.is_coarse(level):
+        interval = (0.0, max(interval[1], sample.step / 2))
     lags = dict(zip("zyx", quiet.spectrum.lags, strict=True))
     if structured := _is_structure(quiet):
         levels = (0.0,) * len(greys)
@@ -151,5 +155,5 @@ def _noise(volume: Volume, sample: Sample, quiet: Quiet | None, repeated: bool) 
         correlation={name: lags[name] for name in names},
         interval=interval,
         source=source,
-        notes=remarks(volume, sample, quiet, level, interval[1], structured),
+        notes=remarks(volume, sample, quiet, interval[1], structured, coarse),
     )

@@ -133,7 +133,7 @@ def _used(noise: Array) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False)
 class _Class:
-    """Mean energies of the quietest blocks of a class, and the scatter of their sums."""
+    """Mean energies of a class's quietest blocks, and the scatter of their sums."""
 
     energy: Array
     scatter: float
@@ -169,7 +169,9 @@ def _doubts(shares: Array, scatter: Array) -> Array:
     Noise has sums of a known scatter; blocks with structure differ from each other.
     """
     excess = np.maximum(scatter - _SCATTER, 0)
-    return np.asarray(np.sqrt(_LEAST_DOUBT**2 + shares**2 + (_PER_SCATTER * excess) ** 2))
+    return np.asarray(
+        np.sqrt(_LEAST_DOUBT**2 + shares**2 + (_PER_SCATTER * excess) ** 2)
+    )
 
 
 def _pooled(
