@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from cyclopts import Parameter
 
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.noise import Noise
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.questions import (
     UNNAMED_AXIS,
     VOXEL_SIZE_QUESTION,
     voxel_size_question,
 )
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.questions import open_questions
@@ -27,14 +30,27 @@ def info(
     /,
     *,
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    noise: Annotated[
+        bool,
+        Parameter(negative="", help="Measure the noise: level, correlation, limits."),
+    ] = False,
+    second: Annotated[
+        Path | None,
+        Parameter(help="A second scan of the same object, to measure the noise with."),
+    ] = None,
     json: Json = False,
 ) -> int:
-    """Say what the reader understands of a file: shape, axes, voxel size, origin."""
+    """Show a file's shape, axes, voxel size, origin and, on request, its noise."""
     from napari_geosr import io
     from napari_geosr.cli.console import print_json
 
     reading = reading or InputConfig()
-    if reading == InputConfig() and (scan := _projections(path)) is not None:
+    noise = noise or second is not None
+    if (
+        not noise
+        and reading == InputConfig()
+        and (scan := _projections(path)) is not None
+    ):
         if json:
             print_json(_describe_projections(scan))
             return 0
@@ -44,12 +60,27 @@ def info(
     volume = io.read(path, **reading.reading())
     if reading.channel is not None or reading.time is not None:
         volume = volume.select(time=reading.time, channel=reading.channel)
+    found = _noise(volume, second, reading) if noise else None
     if json:
-        print_json(_describe(volume))
+        measured = {} if found is None else {"noise": found.to_json_dict()}
+        print_json(_describe(volume) | measured)
         return 0
     for label, value in _lines(volume):
         print(f"{label:<12} {value}")
+    if found is not None:
+        from napari_geosr.operations.noise import noise_in_words
+
+        print(f"{'noise':<12} {noise_in_words(found)}")
     return 0
+
+
+def _noise(volume: Volume, second: Path | None, reading: InputConfig) -> Noise:
+    from napari_geosr.operations.inputs import open_volume
+    from napari_geosr.operations.noise import noise_steps
+
+    again = None if second is None else open_volume(second, reading)
+    found: Noise = run_to_end(noise_steps(volume, second=again))
+    return found
 
 
 def _projections(path: Path) -> Projections | None:

@@ -117,7 +117,7 @@ def _noise(
     volume: Volume, sample: Sample, quiet: Quiet | None, repeated: bool
 ) -> Noise:
     source = "repeat" if repeated else "scan"
-    names = "zyx"[-len(volume.axes) :]
+    names = "zyx" if volume.axes == "ZYX" and volume.shape[0] > 1 else "yx"
     if quiet is None:
         contrast = noise_free_contrast(sample, np.zeros_like, (0.0, 0.0, 0.0))
         return Noise(
@@ -127,13 +127,15 @@ def _noise(
             correlation=dict.fromkeys(names, 0.0),
             interval=(0.0, 0.0),
             source=source,
-            notes=remarks(volume, sample, None, 0.0, 0.0, False),
+            notes=remarks(volume, sample, None, 0.0, False, False),
         )
     curve = fit_curve(quiet.greys, quiet.variances, quiet.doubts)
     greys, levels = curve.levels()
     level = float(np.sqrt(np.mean(np.interp(sample.greys, greys, levels) ** 2)))
     wide = _BEST + _PER_DOUBT * float(quiet.doubts.min())
     interval = (level * max(0.0, 1 - wide), level * (1 + wide))
+    if coarse := sample.is_coarse(level):
+        interval = (0.0, max(interval[1], sample.step / 2))
     lags = dict(zip("zyx", quiet.spectrum.lags, strict=True))
     if structured := _is_structure(quiet):
         levels = (0.0,) * len(greys)
@@ -153,5 +155,5 @@ def _noise(
         correlation={name: lags[name] for name in names},
         interval=interval,
         source=source,
-        notes=remarks(volume, sample, quiet, level, interval[1], structured),
+        notes=remarks(volume, sample, quiet, interval[1], structured, coarse),
     )

@@ -133,7 +133,7 @@ def _used(noise: Array) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False)
 class _Class:
-    """Mean energies of the quietest blocks of a class, and the scatter of their sums."""
+    """Mean energies of a class's quietest blocks, and the scatter of their sums."""
 
     energy: Array
     scatter: float

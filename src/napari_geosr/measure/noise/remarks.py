@@ -6,8 +6,6 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.quiet import Quiet
 from napari_geosr.measure.noise.sample import Sample
 
-#: Noise below this number of steps between grey values is lost in rounding.
-_ROUNDED = 0.6
 #: Fewer blocks than this give a rough estimate.
 _FEW_BLOCKS = 200
 #: Noise that is more alike between neighbours than this was smoothed.
@@ -20,9 +18,9 @@ def remarks(
     volume: Volume,
     sample: Sample,
     quiet: Quiet | None,
-    level: float,
     upper: float,
     structured: bool,
+    coarse: bool,
 ) -> tuple[str, ...]:
     """What a person should know about the estimate."""
     found = []
@@ -35,10 +33,10 @@ def remarks(
             f"There are only {sample.levels} different grey values, as in a segmented "
             "volume: its noise cannot be measured."
         )
-    elif sample.step > 0 and upper < _ROUNDED * sample.step:
+    elif coarse and not structured:
         found.append(
-            f"Grey values are rounded to steps of {sample.step:.3g}: noise below about "
-            f"{0.5 * sample.step:.2g} cannot be measured."
+            f"Grey values are rounded to steps of {sample.step:.3g}, which is coarse "
+            f"for this noise: it may be anything below {0.5 * sample.step:.2g}."
         )
     if structured:
         found.append(
@@ -69,7 +67,7 @@ def remarks(
         found.append(
             "Measured in a single slice: correlation between slices is not known."
         )
-    if quiet is not None and level > 0:
+    if quiet is not None and not structured:
         names = "zyx"
         smooth = [
             name.upper()

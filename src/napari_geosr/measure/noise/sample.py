@@ -38,6 +38,11 @@ _MOST_LEVELS = 5000
 _PILE, _PILE_RATIO = 2e-3, 3.0
 #: Blocks with a larger share of clipped voxels tell too little of their noise.
 _CLIPPED_SHARE = 0.01
+#: Noise below this number of steps between grey values is lost in rounding.
+_ROUNDED = 0.5
+#: Around padding there is a gap of this part of the range of grey values, which holds
+#: less than this share of all voxels.
+_GAP, _GAP_SHARE = 0.03, 1e-3
 #: Blocks that vary by less than this part of the scan's range are constant.
 _CONSTANT = 1e-6
 
@@ -71,6 +76,10 @@ class Sample:
     unknown: float
     padded: float
     clipped: float
+
+    def is_coarse(self, level: float) -> bool:
+        """Whether noise of that level is lost in the steps between grey values."""
+        return level < _ROUNDED * self.step
 
 
 def sample_steps(
@@ -185,16 +194,18 @@ def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> Sample:
     again = None if repeats is None else repeats[whole].astype(np.float64)
     lowest, highest = float(blocks.min()), float(blocks.max())
     constant = np.ptp(blocks, (1, 2, 3)) <= _CONSTANT * (highest - lowest)
-    padding = constant & _is_padding(blocks[:, 0, 0, 0], constant, lowest, highest)
+    padding = _padding(blocks, constant)
     if padding.all():
         padding[:] = False
-    blocks = blocks[~padding]
     again = None if again is None else again[~padding]
+    blocks = blocks[~padding]
     step, levels = _steps(blocks.ravel())
     ends = [end for end in (lowest, highest) if _is_clipped(blocks, end, step)]
     at_end = np.isin(blocks, ends)
     share = at_end.mean((1, 2, 3))
-    usable = (share <= _CLIPPED_SHARE) | (share == 1)
+    flat = np.ptp(blocks, (1, 2, 3)) <= _CONSTANT * (highest - lowest)
+    phases = len(np.unique(blocks[flat & (share < 1), 0, 0, 0])) > 1
+    usable = (share <= _CLIPPED_SHARE) | (flat & phases)
     if not usable.any():
         usable[:] = True
     kept = blocks[usable]
@@ -216,16 +227,27 @@ def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> Sample:
     )
 
 
-def _is_padding(values: Array, constant: Bools, lowest: float, highest: float) -> Bools:
-    """Which constant blocks are the surroundings of the sample, or saturated.
+def _padding(blocks: Array, constant: Bools) -> Bools:
+    """Which blocks touch the constant surroundings of the sample.
 
-    Constant blocks of several values between the ends of the grey scale are phases of
-    a scan without noise.
+    Surroundings have one value, which hardly any voxel of the sample comes near at the
+    ends of the grey scale. Constant blocks of several values between the ends are
+    phases of a scan without noise; constant blocks at an end are saturated.
     """
-    inner = (values > lowest) & (values < highest)
-    if len(np.unique(values[constant & inner])) > 1:
-        return np.zeros(len(values), bool)
-    return np.ones(len(values), bool)
+    found = np.zeros(len(blocks), bool)
+    lowest, highest = float(blocks.min()), float(blocks.max())
+    values = np.unique(blocks[constant, 0, 0, 0])
+    inner = values[(values > lowest) & (values < highest)]
+    padding = list(inner) if len(inner) == 1 else []
+    near = _GAP * (highest - lowest)
+    for end in values[(values == lowest) | (values == highest)]:
+        apart = np.abs(blocks - end)
+        others = apart > 0
+        if others.any() and float((apart[others] < near).mean()) < _GAP_SHARE:
+            padding.append(end)
+    for value in padding:
+        found |= (blocks == value).mean((1, 2, 3)) > _CLIPPED_SHARE
+    return found
 
 
 def _steps(values: Array) -> tuple[float, int]:

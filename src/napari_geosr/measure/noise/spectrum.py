@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_geosr.measure.noise.basis import (
     SMOOTH_DEGREE,
@@ -24,6 +25,7 @@ from napari_geosr.measure.noise.basis import (
     reconstruction_lag,
 )
 
+Bools = npt.NDArray[np.bool_]
 #: Widths that noise is tried with at first; between them by a simplex.
 _WIDTHS = (0.0, 0.3, 0.45, 0.6, 0.75, 0.9)
 _CUTOFFS = (0.5, 0.65, 0.8, 0.95, 1.1)
@@ -89,13 +91,11 @@ def fit_spectrum(energy: Array, previous: Spectrum | None = None) -> Spectrum:
     best: tuple[float, _Family, tuple[float, ...]] | None = None
     for family in (_blur(edges), _reconstruction(edges)):
 
-        def cost(
-            values: Sequence[float], family: _Family = family, full: bool = False
-        ) -> float:
-            inside = np.clip(values, family.lowest, family.highest)
+        def cost(values: Sequence[float], family: _Family = family) -> float:
+            inside = np.clip(values, family.lowest, family.highest).tolist()
             noise = family.energies(inside)[used]
             found = _amplitudes(measured, [noise, np.ones_like(noise), *smooth])
-            outside = float(np.abs(np.asarray(values) - inside).sum())
+            outside = float(np.abs(np.subtract(values, inside)).sum())
             return found[1] + outside
 
         start = min(family.starts, key=cost)
@@ -115,7 +115,7 @@ def fit_spectrum(energy: Array, previous: Spectrum | None = None) -> Spectrum:
 
 def _described(
     measured: Array,
-    used: Array,
+    used: Bools,
     edges: Edges,
     smooth: list[Array],
     family: _Family,

@@ -1,0 +1,91 @@
+"""Measure the noise of a scan, and say in words what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from napari_geosr.core.noise import FLOOR, Noise
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure import noise as engine
+
+#: Correlation of neighbours from which noise is called correlated.
+_NOTEWORTHY = 0.1
+_SOURCES = {
+    "scan": "",
+    "repeat": ", measured between the two scans",
+    "background": ", measured outside of the sample",
+    "given": ", as given",
+}
+
+
+def noise_steps(
+    volume: Volume,
+    *,
+    second: Volume | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Measure the noise of a scan; ends in `ResultReady` with a `Noise`.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes ZYX or YX; only a sample is read.
+    second : Volume, optional
+        Another scan of the same object with the same voxels.
+
+    Raises
+    ------
+    VolumeError
+        If there are other axes, the second scan has another shape, or there is nothing
+        to measure.
+    """
+    yield StageStarted(message="Measuring the noise")
+    yield from engine.noise_steps(volume, second=second, should_stop=should_stop)
+
+
+def noise_in_words(noise: Noise) -> str:
+    """Describe noise in a short paragraph of plain English."""
+    if not noise.contrast > 0:
+        first = "The scan has no contrast"
+    elif noise.level == 0:
+        upper = noise.interval[1] / noise.contrast
+        bound = max(FLOOR, upper)
+        first = f"Noise below {_percent(bound)} of the contrast"
+        if upper < FLOOR:
+            first += ": there is hardly anything to remove"
+    else:
+        low, high = (end / noise.contrast for end in noise.interval)
+        first = (
+            f"Noise of {_percent(noise.relative)} of the contrast (likely between "
+            f"{_percent(low)} and {_percent(high)}): a standard deviation of "
+            f"{noise.level:.3g} grey values{_SOURCES.get(noise.source, '')}"
+        )
+    sentences = [f"{first}."]
+    if noise.level > 0:
+        sentences += _by_grey(noise) + _between_neighbours(noise)
+    return " ".join([*sentences, *noise.notes])
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.2g} %"
+
+
+def _by_grey(noise: Noise) -> list[str]:
+    if len(noise.levels) < 2:
+        return []
+    shown = ", ".join(
+        f"{level:.3g} at {grey:.4g}"
+        for grey, level in zip(noise.greys, noise.levels, strict=True)
+    )
+    return [f"It depends on the grey value: {shown}."]
+
+
+def _between_neighbours(noise: Noise) -> list[str]:
+    figures = noise.correlation
+    if not figures:
+        return []
+    shown = ", ".join(f"{axis.upper()} {value:.2f}" for axis, value in figures.items())
+    if max(abs(value) for value in figures.values()) < _NOTEWORTHY:
+        return ["It is independent from voxel to voxel."]
+    return [f"Neighbouring voxels share part of it (correlation along {shown})."]

@@ -1,0 +1,211 @@
+"""The noise that is added is the noise that is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pytest
+import tifffile
+from scipy.ndimage import gaussian_filter
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.physics.noise import reconstruction_noise
+from napari_geosr.physics.phantoms import sphere_foam
+
+SHAPE = (24, 80, 80)
+
+
+def correlated(
+    widths: Sequence[float], rng: np.random.Generator, shape: Sequence[int] = SHAPE
+) -> np.ndarray:
+    """Noise of variance 1 under a Gaussian."""
+    noise = gaussian_filter(rng.standard_normal(shape), widths, mode="wrap")
+    return noise / noise.std()
+
+
+def lag(noise: np.ndarray, axis: int) -> float:
+    """Correlation of neighbours along an axis."""
+    moved = np.moveaxis(noise, axis, 0)
+    return float((moved[1:] * moved[:-1]).mean() / noise.var())
+
+
+@pytest.fixture(scope="module")
+def foam() -> np.ndarray:
+    """A foam of contrast 1, blurred as scans are."""
+    made = sphere_foam(SHAPE, porosity=0.4, radius=(5, 11), gap=2.0, seed=3)
+    return gaussian_filter(1 - made.fraction, 0.6)
+
+
+@pytest.mark.parametrize("level", [0.02, 0.1, 0.4])
+@pytest.mark.parametrize(
+    ("widths", "within"),
+    [((0, 0, 0), 0.1), ((0, 0.7, 0.7), 0.2), ((0.8, 0.8, 0.8), 0.2)],
+)
+def test_level_and_correlation(
+    foam: np.ndarray,
+    level: float,
+    widths: tuple[float, float, float],
+    within: float,
+    rng: np.random.Generator,
+) -> None:
+    noise = correlated(widths, rng)
+    found = estimate_noise(Volume(100 * (foam + level * noise), "ZYX"))
+    assert found.level == pytest.approx(100 * level, rel=within)
+    assert found.contrast == pytest.approx(100, rel=0.25)
+    for axis, name in enumerate("zyx"):
+        assert found.correlation[name] == pytest.approx(lag(noise, axis), abs=0.08)
+    assert found.source == "scan"
+
+
+def test_noise_of_reconstructed_slices(
+    foam: np.ndarray, rng: np.random.Generator
+) -> None:
+    noise = reconstruction_noise(SHAPE, 0.1, rng)
+    found = estimate_noise(Volume(foam + noise, "ZYX"))
+    assert found.level == pytest.approx(0.1, rel=0.1)
+    assert found.correlation["x"] == pytest.approx(lag(noise, 2), abs=0.08)
+    assert abs(found.correlation["z"]) < 0.08
+
+
+def test_without_noise_structure_is_not_taken_for_it(foam: np.ndarray) -> None:
+    found = estimate_noise(Volume(foam, "ZYX"))
+    assert found.level == 0
+    assert found.is_negligible
+    assert found.interval[0] == 0
+    assert found.interval[1] < 0.01
+    mixed = gaussian_filter(np.random.default_rng(1).normal(size=SHAPE), 2.0)
+    texture = estimate_noise(Volume(foam + 0.05 * mixed / mixed.std(), "ZYX"))
+    assert texture.level == 0
+
+
+@pytest.mark.parametrize("period", [6.3, 12.0])
+def test_structure_without_a_uniform_place_is_said(period: float) -> None:
+    """A gyroid with walls of a few voxels."""
+    z, y, x = 2 * np.pi / period * np.indices(SHAPE)
+    gyroid = np.sin(x) * np.cos(y) + np.sin(y) * np.cos(z) + np.sin(z) * np.cos(x)
+    walls = gaussian_filter((gyroid > 0).astype(float), 0.6)
+    found = estimate_noise(Volume(walls, "ZYX"))
+    assert found.level == 0
+    assert found.interval[1] > 0
+    assert any("no uniform region" in note for note in found.notes)
+
+
+def test_an_image(rng: np.random.Generator) -> None:
+    made = sphere_foam((1, 200, 200), porosity=0.4, radius=(8, 20), gap=3.0, seed=3)
+    plane = gaussian_filter(1 - made.fraction[0], 0.7)
+    noise = correlated((0.6, 0.6), rng, plane.shape)
+    found = estimate_noise(Volume(plane + 0.1 * noise, "YX"))
+    assert found.level == pytest.approx(0.1, rel=0.2)
+    assert set(found.correlation) == {"y", "x"}
+    assert found.correlation["x"] == pytest.approx(lag(noise, 1), abs=0.08)
+    assert any("single slice" in note for note in found.notes)
+
+
+def test_counting_noise_by_grey_value(rng: np.random.Generator) -> None:
+    foam = sphere_foam(SHAPE, porosity=0.5, radius=(6, 10), gap=2.0, seed=5)
+    photons = 40 + 360 * gaussian_filter(foam.fraction, 0.6)
+    found = estimate_noise(Volume(rng.poisson(photons).astype(np.uint16), "ZYX"))
+    assert len(found.levels) > 1
+    assert found.at(40.0) == pytest.approx(np.sqrt(40), rel=0.15)
+    assert found.at(400.0) == pytest.approx(np.sqrt(400), rel=0.15)
+    assert found.level == pytest.approx(np.sqrt(photons.mean()), rel=0.1)
+
+
+def test_grey_values_may_be_scaled_and_shifted(
+    foam: np.ndarray, rng: np.random.Generator
+) -> None:
+    scan = foam + 0.1 * correlated((0.4, 0.4, 0.4), rng)
+    plain = estimate_noise(Volume(scan, "ZYX"))
+    other = estimate_noise(Volume(-30 * scan + 7, "ZYX"))
+    assert other.level == pytest.approx(30 * plain.level, rel=0.03)
+    assert other.contrast == pytest.approx(30 * plain.contrast, rel=0.03)
+    for axis, value in plain.correlation.items():
+        assert other.correlation[axis] == pytest.approx(value, abs=0.03)
+
+
+def test_flips_and_swaps(foam: np.ndarray, rng: np.random.Generator) -> None:
+    scan = foam + 0.1 * correlated((0, 0.7, 0), rng)
+    plain = estimate_noise(Volume(scan, "ZYX"))
+    flipped = estimate_noise(Volume(scan[::-1, :, ::-1], "ZYX"))
+    swapped = estimate_noise(Volume(scan.swapaxes(1, 2), "ZYX"))
+    assert flipped.level == pytest.approx(plain.level, rel=0.03)
+    assert swapped.level == pytest.approx(plain.level, rel=0.03)
+    assert swapped.correlation["x"] == pytest.approx(plain.correlation["y"], abs=0.05)
+    assert swapped.correlation["y"] == pytest.approx(plain.correlation["x"], abs=0.05)
+
+
+def test_two_scans_tell_noise_from_texture(rng: np.random.Generator) -> None:
+    texture = correlated((0.7, 0.7, 0.7), rng)
+    scans = [Volume(texture + 0.1 * correlated((0, 0, 0), rng), "ZYX") for _ in "ab"]
+    found = estimate_noise(scans[0], second=scans[1])
+    assert found.source == "repeat"
+    assert found.level == pytest.approx(0.1, rel=0.1)
+    assert abs(found.correlation["x"]) < 0.08
+    with pytest.raises(VolumeError, match="same voxels"):
+        estimate_noise(scans[0], second=Volume(texture[1:], "ZYX"))
+
+
+def test_other_axes_are_refused() -> None:
+    with pytest.raises(VolumeError, match="time point"):
+        estimate_noise(Volume(np.zeros((2, 3, 8, 8)), "TZYX"))
+
+
+class Counted:
+    """A huge array that is made where it is read, and counts what is read."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape, self.ndim, self.dtype = shape, len(shape), np.dtype("float32")
+        self.read = 0
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+        shape = tuple(k.stop - k.start for k in key)
+        self.read += int(np.prod(shape))
+        rng = np.random.default_rng([k.start for k in key])
+        return 10 + rng.standard_normal(shape, dtype=np.float32)
+
+
+def test_only_a_sample_is_read_of_a_large_volume() -> None:
+    data = Counted((2000, 2000, 2000))
+    found = estimate_noise(Volume(data, "ZYX"))
+    assert found.level == pytest.approx(1, rel=0.05)
+    assert data.read < 8_000_000
+    image = Counted((30_000, 40_000))
+    assert estimate_noise(Volume(image, "YX")).level == pytest.approx(1, rel=0.05)
+    assert image.read < 8_000_000
+
+
+def test_lazy_arrays(foam: np.ndarray, rng: np.random.Generator) -> None:
+    scan = (foam + 0.05 * correlated((0, 0, 0), rng)).astype(np.float32)
+    lazy = Volume(da.from_array(scan, chunks=(8, 40, 40)), "ZYX")
+    assert estimate_noise(lazy).level == estimate_noise(Volume(scan, "ZYX")).level
+
+
+def real(path: Path) -> np.ndarray:
+    return np.asarray(tifffile.imread(path))
+
+
+def test_bone_has_hardly_any_noise_and_what_is_added_is_found(
+    shared_data: Path, rng: np.random.Generator
+) -> None:
+    bone = real(shared_data / "ct_volumes" / "bone_128x128x128.tif")[40:72]
+    as_it_is = estimate_noise(Volume(bone, "ZYX"))
+    assert as_it_is.level == 0
+    assert as_it_is.interval[1] < 0.01 * as_it_is.contrast
+    low, high = np.percentile(bone, (2, 98))
+    for widths, within in (((0, 0, 0), 0.1), ((0.7, 0.7, 0.7), 0.2)):
+        noise = correlated(widths, rng, bone.shape)
+        found = estimate_noise(Volume(bone + 0.05 * (high - low) * noise, "ZYX"))
+        assert found.relative == pytest.approx(0.05, rel=within)
+
+
+def test_cement_has_noise_that_is_correlated_along_all_axes(shared_data: Path) -> None:
+    cement = real(shared_data / "ct_volumes" / "cement_128x128x128.tif")[40:72]
+    found: Noise = estimate_noise(Volume(cement, "ZYX"))
+    assert 0.025 < found.relative < 0.045
+    assert min(found.correlation.values()) > 0.3

@@ -1,0 +1,100 @@
+"""What limits an estimate of noise is said, and does not make it wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.noise import estimate_noise
+
+SHAPE = (18, 64, 64)
+
+
+@pytest.fixture
+def scan(rng: np.random.Generator) -> np.ndarray:
+    """Two phases at 100 and 200 and noise of 8."""
+    data = np.full(SHAPE, 100.0)
+    data[:, :, 30:] = 200
+    return data + rng.normal(0, 8, SHAPE)
+
+
+def says(noise: Noise, words: str) -> bool:
+    return any(words in note for note in noise.notes)
+
+
+def test_nan_around_the_sample(scan: np.ndarray) -> None:
+    scan[:, :20] = np.nan
+    found = estimate_noise(Volume(scan, "ZYX"))
+    assert found.level == pytest.approx(8, rel=0.1)
+    assert says(found, "NaN")
+
+
+@pytest.mark.parametrize("padding", [0.0, 150.0, 1000.0])
+def test_constant_padding(scan: np.ndarray, padding: float) -> None:
+    scan[:, :20] = padding
+    found = estimate_noise(Volume(scan, "ZYX"))
+    assert found.level == pytest.approx(8, rel=0.1)
+    assert says(found, "padding")
+
+
+def test_clipped_scan(scan: np.ndarray) -> None:
+    clipped = np.clip(scan, 98, 255).astype(np.uint8)
+    found = estimate_noise(Volume(clipped, "ZYX"))
+    assert found.level == pytest.approx(8, rel=0.1)
+    assert says(found, "clipped")
+    assert not says(estimate_noise(Volume(scan, "ZYX")), "clipped")
+
+
+def test_rounding(rng: np.random.Generator) -> None:
+    clean = np.repeat(np.linspace(0, 9, SHAPE[2])[None, None], SHAPE[1], 1)
+    clean = np.repeat(clean, SHAPE[0], 0)
+    coarse = np.rint(clean + rng.normal(0, 0.3, SHAPE)).astype(np.uint8)
+    found = estimate_noise(Volume(coarse, "ZYX"))
+    assert says(found, "rounded to steps of 1")
+    assert found.interval[0] <= 0.3 <= found.interval[1]
+    fine = estimate_noise(Volume(100 * clean + rng.normal(0, 30, SHAPE), "ZYX"))
+    assert not says(fine, "rounded")
+
+
+def test_a_segmented_volume(scan: np.ndarray) -> None:
+    found = estimate_noise(Volume((scan > 150).astype(np.uint8), "ZYX"))
+    assert found.level == 0
+    assert says(found, "2 different grey values")
+
+
+def test_a_constant_volume() -> None:
+    found = estimate_noise(Volume(np.full(SHAPE, 7, np.int16), "ZYX"))
+    assert (found.level, found.contrast) == (0, 0)
+    assert says(found, "same grey value")
+
+
+def test_nothing_to_measure() -> None:
+    with pytest.raises(VolumeError, match="NaN"):
+        estimate_noise(Volume(np.full(SHAPE, np.nan), "ZYX"))
+
+
+def test_a_small_volume(rng: np.random.Generator) -> None:
+    found = estimate_noise(Volume(rng.normal(0, 5, (6, 12, 12)), "ZYX"))
+    assert found.level == pytest.approx(5, rel=0.25)
+    assert says(found, "rough")
+    tiny = estimate_noise(Volume(rng.normal(0, 5, (5, 4)), "YX"))
+    assert tiny.level >= 0
+    assert says(tiny, "rough")
+
+
+def test_a_smoothed_scan(rng: np.random.Generator) -> None:
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(rng.normal(0, 50, SHAPE), 0.95)
+    found = estimate_noise(Volume(smooth, "ZYX"))
+    assert says(found, "smoothed")
+
+
+def test_one_slice_of_a_volume(scan: np.ndarray) -> None:
+    found = estimate_noise(Volume(scan[:1], "ZYX"))
+    assert found.level == pytest.approx(8, rel=0.15)
+    assert says(found, "single slice")
+    assert "z" not in found.correlation

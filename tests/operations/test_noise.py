@@ -1,0 +1,68 @@
+"""Noise in words and on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_geosr.cli.app import run
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import ResultReady, run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.noise import noise_in_words, noise_steps
+
+
+def test_words() -> None:
+    noise = Noise(
+        level=5.0,
+        contrast=100.0,
+        greys=(0.0, 100.0),
+        levels=(4.0, 6.0),
+        correlation={"y": 0.3, "x": 0.31},
+        interval=(4.5, 5.5),
+        notes=("A note.",),
+    )
+    assert noise_in_words(noise) == (
+        "Noise of 5 % of the contrast (likely between 4.5 % and 5.5 %): a standard "
+        "deviation of 5 grey values. It depends on the grey value: 4 at 0, 6 at 100. "
+        "Neighbouring voxels share part of it (correlation along Y 0.30, X 0.31). "
+        "A note."
+    )
+    none = Noise(level=0.0, contrast=100.0, interval=(0.0, 0.4))
+    assert noise_in_words(none) == (
+        "Noise below 1 % of the contrast: there is hardly anything to remove."
+    )
+    assert "below 8 %" in noise_in_words(
+        Noise(level=0.0, contrast=100.0, interval=(0.0, 8.0))
+    )
+
+
+def test_a_cancelled_measurement_has_no_result(rng: np.random.Generator) -> None:
+    volume = Volume(rng.normal(size=(8, 32, 32)), "ZYX")
+    steps = list(noise_steps(volume, should_stop=lambda: True))
+    assert not any(isinstance(step, ResultReady) for step in steps)
+    assert run_to_end(noise_steps(volume)).level == pytest.approx(1, rel=0.15)
+
+
+def test_info_with_noise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rng: np.random.Generator
+) -> None:
+    clean = np.full((8, 48, 48), 100.0)
+    clean[:, :, 20:] = 200
+    paths = [str(tmp_path / name) for name in ("a.tif", "b.tif")]
+    for path in paths:
+        noisy = (clean + rng.normal(0, 10, clean.shape)).astype(np.uint8)
+        tifffile.imwrite(path, noisy, imagej=True, metadata={"axes": "ZYX"})
+    assert run(["info", paths[0], "--noise", "--json"]) == 0
+    noise = json.loads(capsys.readouterr().out)["noise"]
+    assert noise["level"] == pytest.approx(10, rel=0.15)
+    assert noise["source"] == "scan"
+    assert run(["info", paths[0], "--second", paths[1]]) == 0
+    out = capsys.readouterr().out
+    assert "measured between the two scans" in out
+    assert run(["info", paths[0], "--json"]) == 0
+    assert "noise" not in json.loads(capsys.readouterr().out)
