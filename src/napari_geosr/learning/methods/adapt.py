@@ -138,8 +138,8 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[How, str]:
     if photon_skewness(noise) > SKEWED:
         hidden_neighbours(noise)  # says where this cannot be done
         return "noise2void", (
-            "Learning to guess hidden voxels (noise2void), as there is one scan, and its "
-            "noise is that of few photons: it grows with the grey value and is not "
+            "Learning to guess hidden voxels (noise2void), as there is one scan, and "
+            "its noise is that of few photons: it grows with the grey value and is not "
             "Gaussian, which adding more noise (recorrupted) takes for granted."
         )
     shown = ", ".join(f"{a.upper()} {r:.2f}" for a, r in noise.correlation.items())
