@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,10 @@ def test_voxels_are_hidden_where_noise_is_that_of_few_photons() -> None:
     assert photon_skewness(noise()) == 0
     assert choose(few, has_second=False)[0] == "noise2void"
     assert choose(few, has_second=True)[0] == "noise2noise"
+    config = Config.create(from_model="m", source=["a"], how="recorrupted")
+    patches: Any = SimpleNamespace(scenes=[SimpleNamespace(noises={"source": few})])
+    with pytest.raises(ConfigError, match="few photons"):
+        Method(config).prepare(patches)
     many = Noise(3.0, 120.0, greys=(20.0, 120.0), levels=(2.5, 3.2))
     assert choose(many, has_second=False)[0] == "recorrupted"
 

@@ -269,8 +269,15 @@ class Method(_Method):
         """Choose how to learn, by the noise of the first scan."""
         super().prepare(patches)
         noise = patches.scenes[0].noises["source"]
-        self.how, self.reason = choose(noise, has_second=bool(self.config.target))
-        if self.config.how != "auto":
+        if self.config.how == "auto":
+            self.how, self.reason = choose(noise, has_second=bool(self.config.target))
+        elif self.config.how == "recorrupted" and photon_skewness(noise) > SKEWED:
+            raise ConfigError(
+                "The noise of this scan is that of few photons and not Gaussian, so "
+                "learning from more of it (recorrupted) goes wrong, and so does the "
+                "estimate of what is gained: set --how to auto or noise2void."
+            )
+        else:
             self.how, self.reason = self.config.how, ""
         if self.how == "noise2void":
             offsets = hidden_neighbours(noise)
