@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from napari_geosr.learning.methods.adapt import (
     Method,
     choose,
     hidden_neighbours,
+    photon_skewness,
 )
 from napari_geosr.learning.recorruption import STRENGTH, recorrupted
 from napari_geosr.learning.told_noise import as_arrays
@@ -81,6 +83,27 @@ def test_two_scans_are_guessed_from_each_other_and_one_gets_more_noise() -> None
     assert how == "recorrupted"
     assert "25.0 %" in why
     assert "X 0.40" in why
+
+
+def test_voxels_are_hidden_where_noise_is_that_of_few_photons() -> None:
+    """Variance 20 per grey value: at a level of 30 the skewness is 2/3."""
+    few = Noise(
+        30.0,
+        120.0,
+        greys=(20.0, 120.0),
+        levels=(20.0, 2400**0.5),
+        correlation={"y": 0.0, "x": 0.0},
+    )
+    assert photon_skewness(few) == pytest.approx(20 / 30)
+    assert photon_skewness(noise()) == 0
+    assert choose(few, has_second=False)[0] == "noise2void"
+    assert choose(few, has_second=True)[0] == "noise2noise"
+    config = Config.create(from_model="m", source=["a"], how="recorrupted")
+    patches: Any = SimpleNamespace(scenes=[SimpleNamespace(noises={"source": few})])
+    with pytest.raises(ConfigError, match="few photons"):
+        Method(config).prepare(patches)
+    many = Noise(3.0, 120.0, greys=(20.0, 120.0), levels=(2.5, 3.2))
+    assert choose(many, has_second=False)[0] == "recorrupted"
 
 
 def test_neighbours_that_share_noise_are_hidden_with_a_voxel() -> None:

@@ -141,9 +141,10 @@ class Gain:
 
 def gain_over(before: CellMeans, after: CellMeans) -> Gain:
     """What is gained by `after` over `before`, on the same sample."""
-    old, new = before.mean(before.risks()), after.mean(after.risks())
+    # No error is less than the noise that is left.
     least = 1e-3 * before.mean(before.noise)
-    old, new = max(old, least), max(new, least)
+    old = max(before.mean(before.risks()), before.mean(before.passed), least)
+    new = max(after.mean(after.risks()), after.mean(after.passed), least)
     off = 1.645 * before.error_of(before.risks() - after.risks())
     low, high = (decibels(old, old - (old - new) - sign * off) for sign in (-1, 1))
     return Gain(decibels(old, new), (low, high))
