@@ -52,8 +52,8 @@ def test_shares_are_those_that_noise_makes(rng, level, dtype, scene):
     threshold = 40 + 150 * 0.25
     found = expected(data.astype(dtype), threshold, Noise(level=level, contrast=150.0))
     to_pore, to_solid = counted(clean, data, threshold)
-    assert found.to_pore == pytest.approx(to_pore, rel=0.3, abs=0.012)
-    assert found.to_solid == pytest.approx(to_solid, rel=0.3, abs=0.012)
+    assert found.to_pore == pytest.approx(to_pore, rel=0.4, abs=0.012)
+    assert found.to_solid == pytest.approx(to_solid, rel=0.4, abs=0.012)
     assert found.share == pytest.approx(to_pore + to_solid, rel=0.15, abs=0.005)
 
 
