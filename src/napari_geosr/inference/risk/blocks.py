@@ -20,8 +20,8 @@ Box = tuple[slice, ...]
 
 #: Blocks drawn, their size, and what is read around them for the filters to see.
 N_BLOCKS = 4
-_CORE = {2: (224, 224), 3: (12, 80, 80)}
-_MARGIN = {2: (16, 16), 3: (4, 12, 12)}
+_CORE = {2: (224, 224), 3: (8, 80, 80)}
+_MARGIN = {2: (16, 16), 3: (3, 12, 12)}
 #: Places that are looked at until there are enough.
 _PLACES = 40
 #: Share of voxels that have to hold something, for a block to be taken.

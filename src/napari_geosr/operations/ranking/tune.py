@@ -91,8 +91,7 @@ def tuned(model: Model, bench: Bench) -> tuple[Model, CellMeans]:
             risks[strength] = cells.mean(cells.risks())
         return risks[strength]
 
-    best = downhill(strengths, risk)
-    best = refined(strengths, best, risk)
+    best = refined(strengths, downhill(strengths, risk), risk)
     chosen = model.with_settings(strength=best)
     return chosen, bench.cells(chosen)
 
