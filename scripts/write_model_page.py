@@ -72,33 +72,30 @@ question. Compare: networks of this family were made for photographs.
 
 ## Classical filters
 
-`gaussian`, `tv` (total variation) and `nlm` (non-local means) stand in the list beside the
-models and are used in the same way: `restore --model tv`, the Restore dock, previews,
-tiles, cancelling, `--continue` and the record in the file. They have no weights, so they
-cannot be trained on or exported; a bundle of one is a card alone.
+`gaussian`, `tv` (total variation) and `nlm` (non-local means) stand in the list beside
+the models and are used in the same way: `restore --model tv`, the Restore dock,
+previews, tiles, cancelling, `--continue` and the record in the file. They have no
+weights, so they cannot be trained on or exported; a bundle of one is a card alone.
 
-Each has one *strength*. Unless the card sets it, the noise of the scan is measured and the
-strength with the smallest expected error on this scan is taken ([how that is
-estimated](trust.md#which-one-or-none)); where all strengths would do harm, the filter
-returns the scan. `--strength 0.5` halves it, `--strength 2` doubles it. For a fixed
-strength, write a card of your own:
-
-```
-cp -r "$(python -c 'from napari_geosr.models import zoo; print(zoo.bundled_folder())')/tv" my-tv
-# my-tv/card.yaml:   name: my-tv   network_kwargs: {strength: 0.6}
-napari-geosr models import my-tv
-```
+Each has one *strength*. Unless the card sets it, the noise of the scan is measured and
+the strength with the smallest expected error on this scan is taken
+([how that is estimated](trust.md#which-one-or-none)); where all strengths would do
+harm, the filter returns the scan. `--strength 0.5` halves it, `--strength 2` doubles
+it. For a fixed strength, import a folder with a `card.yaml` of your own, which has for
+example `network_kwargs: {strength: 0.6}` and is otherwise that of `models show tv
+--json`.
 
 | filter | strength | radius of influence |
 |---|---|---|
-| `gaussian` | standard deviation of the kernel in voxels | 4 standard deviations |
-| `tv` | weight of the total variation in standard deviations of the noise | 12 voxels, one for each iteration |
-| `nlm` | cut-off of the distance of patches in standard deviations of the noise | 7 voxels in slices, 3 in volumes |
+| `gaussian` | standard deviation of the kernel, in voxels | 4 standard deviations |
+| `tv` | weight of the total variation, in noise levels | 12 voxels (iterations) |
+| `nlm` | cut-off of the distance of patches, in noise levels | 7 (2D), 3 (3D) voxels |
 
-Volumes are filtered along all three axes, images along two. Tiles give the numbers of the
-whole volume. `tv` minimises what `skimage.restoration.denoise_tv_chambolle` does, with a
-fixed number of iterations, as a criterion of the whole volume could not be tiled; it
-comes within 0.15 dB of the minimum. `nlm` compares patches of 3 voxels along each axis.
+Volumes are filtered along all three axes, images along two. Tiles give the numbers of
+the whole volume. `tv` minimises what `skimage.restoration.denoise_tv_chambolle` does,
+with a fixed number of iterations, as a criterion of the whole volume could not be
+tiled; it comes within 0.15 dB of the minimum. `nlm` compares patches of 3 voxels along
+each axis.
 
 ## Models of the package
 
