@@ -191,3 +191,30 @@ def test_the_command_says_the_same(viewer, qtbot, series, tmp_path):
     choose(dock.extent, ONE)
     dock.copy_command.click()
     assert "--time 2" in QGuiApplication.clipboard().text()
+
+
+def test_another_strength_is_that_of_the_series(viewer, qtbot, series):
+    dock = opened(viewer)
+    with qtbot.waitSignal(dock._restoring.ready, timeout=120_000):
+        dock.model_box.set_model("porous-denoise")
+    config = dock.config()
+    assert config.strength == 1
+    with qtbot.waitSignal(dock._restoring.ready, timeout=120_000):
+        dock._restoring.set_config(config.model_copy(update={"strength": 0.0}))
+    ready = dock._restoring._ready
+    prepared = ready.at({"time": 1})
+    assert prepared.config.strength == 0
+    assert ready.prepared.config.strength == 0
+
+
+def test_what_is_removed_is_that_of_the_point_on_screen(viewer, qtbot, series):
+    dock = opened(viewer)
+    with qtbot.waitSignal(dock._restoring.ready, timeout=120_000):
+        pass
+    viewer.dims.set_point(0, 16)
+    button = dock.outlook.removed_button
+    with qtbot.waitSignal(button.shown, timeout=120_000):
+        button.click()
+    removed = np.asarray(button.layer().data)
+    whole = restore(volume_from_layer(series, whole=True), "ct-denoise").data
+    np.testing.assert_allclose(removed, series.data[2] - whole[2], atol=1e-3)

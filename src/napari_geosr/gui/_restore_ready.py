@@ -97,6 +97,9 @@ def restrengthened(ready: Ready, key: tuple[Any, ...]) -> Ready | None:
         return None
     if was.model_copy(update={"strength": wanted.strength}) != wanted:
         return None
+    if ready.series is not None:
+        series = ready.series.with_strength(wanted.strength)
+        return replace(ready, key=key, prepared=series.whole, series=series)
     changed = operation.with_strength(prepared, wanted.strength)
     return replace(ready, key=key, prepared=changed)
 

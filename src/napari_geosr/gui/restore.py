@@ -15,6 +15,7 @@ from napari_geosr.gui._docks import POROSITY, SharedPlace, open_dock
 from napari_geosr.gui._duration import duration
 from napari_geosr.gui._layers import (
     are_labels,
+    chosen_position,
     part_of_file,
     unwrapped,
     volume_from_layer,
@@ -302,9 +303,14 @@ class RestoreDock(RestoreWidgets):
             f"{format_bytes(ready.result_bytes)} for the result"
             + ("" if ready.series is None else f" of {ready.series.plan.words}")
         )
-        self.outlook.set_ready(
-            self._restoring.source(), ready.prepared, preview_edge(ready)
-        )
+        source = self._restoring.source()
+        if source is not None:
+            # Of a series the point on screen is looked at.
+            self.outlook.set_ready(
+                source,
+                lambda: ready.at(chosen_position(source, self._viewer)),
+                preview_edge(ready),
+            )
 
     def _show_busy(self, what: str) -> None:
         running = what == "run"

@@ -13,6 +13,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
+    Warned,
     never_stop,
     relay,
     run_to_end,
@@ -188,6 +189,11 @@ def restore_steps(
             choose_steps(_example(volume), config, should_stop=should_stop)
         )
         assert ranking is not None
+        if is_series(volume):
+            yield Warned(
+                message=f"The model was chosen on {_typical(volume).words}, for the "
+                "whole series."
+            )
         if ranking.leaves_it:
             yield from unchanged_steps(
                 volume,
@@ -200,16 +206,11 @@ def restore_steps(
             return
         config = config.model_copy(update={"model": ranking.choice})
     if is_series(volume):
-        if look or strict:  # on one point, for all of them
-            example: Prepared = yield from relay(
-                prepare_steps(_example(volume), config, should_stop=should_stop)
-            )
-            yield from relay(
-                looked_steps(example, strict=strict, should_stop=should_stop)
-            )
         yield from restore_series_steps(
             volume,
             config,
+            look=look,
+            strict=strict,
             out=out,
             overwrite=overwrite,
             first=first,
@@ -240,8 +241,12 @@ def _example(volume: Volume) -> Volume:
     """What a model is chosen on: of a series, a typical point of its first channel."""
     if not is_series(volume):
         return volume
+    return SeriesPlan(volume).at(_typical(volume))
+
+
+def _typical(volume: Volume) -> Point:
     series = SeriesPlan(volume)
-    return series.at(series.typical(series.channels[0]))
+    return series.typical(series.channels[0])
 
 
 def restore(

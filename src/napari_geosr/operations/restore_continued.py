@@ -12,6 +12,7 @@ import numpy as np
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.atomic import remove
+from napari_geosr.io.output import COPY_BYTES, blocks
 from napari_geosr.io.suffixes import incomplete_path
 
 Box = tuple[slice, ...]
@@ -39,9 +40,16 @@ class KeptPart:
     tile: tuple[int, ...] | None
 
     def copy_into(self, array: Any) -> None:
-        """Copy the finished voxels, box by box."""
+        """Copy the finished voxels, box by box, a few megabytes at a time."""
+        itemsize = np.dtype(self.volume.dtype).itemsize
         for place in self.places:
-            array[place] = np.asarray(self.volume.data[place])
+            shape = [part.stop - part.start for part in place]
+            for key in blocks(shape, (1,) * len(shape), itemsize, COPY_BYTES):
+                part = tuple(
+                    slice(p.start + k.start, p.start + k.stop)
+                    for p, k in zip(place, key, strict=True)
+                )
+                array[part] = np.asarray(self.volume.data[part])
 
     def writable(self) -> Any:
         """The volume's own array, to be filled further.
@@ -128,7 +136,13 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         return {
             "another input": (inputs.get("input") or {}).get("checksum"),
             # Another channel or time point of the same file.
-            "another part of the input": (grey.get("mean"), grey.get("std")),
+            "another part of the input": (
+                grey.get("mean"),
+                grey.get("std"),
+                # Of a series: each channel's, and the points in their order.
+                [(c["mean"], c["std"]) for c in grey.get("channels", ())],
+                (record.get("series") or {}).get("points"),
+            ),
             "another model": (
                 (record.get("model") or {}).get("weights_sha256"),
                 (record.get("model") or {}).get("settings"),

@@ -347,3 +347,54 @@ def test_a_real_time_series(shared_data: Path):
     assert result.axes == "TYX"
     assert result.shape == (4, 64, 64)
     assert np.isfinite(result.data).all()
+
+
+def test_another_strength_is_that_of_every_channel():
+    """At no strength the scan comes back; points are restored as each by itself."""
+    prepared = prepare(series("CYX", (2, 40, 44)), model="porous-denoise")
+    nothing, _ = run(prepared.with_strength(0.0))
+    np.testing.assert_allclose(
+        nothing.volume.data, prepared.plan.volume.data, atol=1e-5
+    )
+    half = prepared.with_strength(0.5)
+    result, _ = run(half)
+    for point in half.plan.points:
+        one = run_to_end(run_steps(half.at(point))).volume
+        np.testing.assert_array_equal(result.volume.data[point.index], one.data)
+    assert result.volume.provenance[-1]["settings"]["strength"] == 0.5
+
+
+def test_each_channel_is_looked_at_and_named(monkeypatch, tmp_path):
+    from napari_geosr.operations.outlook import steps as outlook
+
+    def harmful_if_bright(prepared, noise, should_stop):
+        bright = prepared.statistics.mean > 1
+        level = "harmful" if bright else "ok"
+        return outlook.Outlook(level, "It loses all." if bright else "Fine.")
+
+    monkeypatch.setattr(outlook, "_outlook", harmful_if_bright)
+    volume = series("CYX", (2, 40, 44))
+    data = volume.data.copy()
+    data[1] *= 20
+    volume = volume.replace(data=data)
+    config = RestoreConfig.create(model="ct-denoise", memory=MEMORY, threads=1)
+    steps = list(restore_steps(volume, config, look=True))
+    said = [s.message for s in steps if isinstance(s, Warned)]
+    assert "Channel 1: It loses all." in said
+    result = steps[-1].result
+    assert result.outlook.level == "harmful"
+    assert result.outlook.sentence == "Channel 1: It loses all."
+    assert result.volume.provenance[-1]["outlook"]["level"] == "harmful"
+    out = tmp_path / "out.tif"
+    with pytest.raises(ModelError, match="Channel 1: .* was not restored"):
+        run_to_end(restore_steps(volume, config, out=out, strict=True))
+    assert not out.exists()
+
+
+def test_auto_chooses_once_and_says_on_what():
+    config = RestoreConfig.create(model="auto", memory=MEMORY, threads=1)
+    steps = list(restore_steps(series("TYX", (3, 40, 44)), config))
+    said = [s.message for s in steps if isinstance(s, Warned)]
+    assert any("chosen on time point 1, for the whole series" in text for text in said)
+    result = steps[-1].result.volume
+    assert (result.axes, result.shape) == ("TYX", (3, 40, 44))

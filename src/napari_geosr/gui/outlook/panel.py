@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
@@ -96,14 +97,23 @@ class OutlookPanel(QWidget):
         self.looking.set_prepared(None)
         self.removed_button.set_ready(None, None)
 
-    def set_ready(self, source: Image | None, prepared: Prepared, edge: int) -> None:
-        """Look at a prepared run, and offer to show what it removes."""
+    def set_ready(
+        self, source: Image, on_screen: Callable[[], Prepared], edge: int
+    ) -> None:
+        """Look at a prepared run, and offer to show what it removes.
+
+        Parameters
+        ----------
+        on_screen : callable
+            Gives the run over the volume that is on screen when it is called.
+        """
         self._outlook = None
+        prepared = on_screen()
         if prepared.verdict.level == "ok":
             self.verdict.show_message("Looking at what this model does to the scan…")
         else:
             self.verdict.show_message(" ".join(prepared.verdict.reasons), "warning")
-        self.removed_button.set_ready(source, prepared, edge)
+        self.removed_button.set_ready(source, on_screen, edge)
         self.looking.set_prepared(prepared)
 
     def leave_it(self) -> None:

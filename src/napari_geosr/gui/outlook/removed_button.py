@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,7 @@ class RemovedButton(QPushButton):
         self.setShortcut("Alt+Shift+R")
         self._viewer = viewer
         self._source: weakref.ref[Image] | None = None
-        self._prepared: Prepared | None = None
+        self._on_screen: Callable[[], Prepared] | None = None
         self._edge: int | None = None
         self._layer: weakref.ref[Image] | None = None
         self._run: Run | None = None
@@ -68,23 +69,28 @@ class RemovedButton(QPushButton):
         self.setVisible(False)
 
     def set_ready(
-        self, source: Image | None, prepared: Prepared | None, edge: int | None = None
+        self,
+        source: Image | None,
+        on_screen: Callable[[], Prepared] | None,
+        edge: int | None = None,
     ) -> None:
         """Offer it for a prepared run on `source`; with None, do not.
 
         Parameters
         ----------
+        on_screen : callable, optional
+            Gives the run over the volume that is on screen when it is called.
         edge : int, optional
             Longest edge of the region, in voxels, that comes within seconds.
         """
         if self._run is not None:
             self._run.cancel()
-        if source is None or prepared is None or prepared.labels:
-            self._source = self._prepared = None
+        if source is None or on_screen is None or on_screen().labels:
+            self._source = self._on_screen = None
         else:
-            self._source, self._prepared = weakref.ref(source), prepared
+            self._source, self._on_screen = weakref.ref(source), on_screen
             self._edge = edge
-        self.setVisible(self._prepared is not None)
+        self.setVisible(self._on_screen is not None)
 
     def layer(self) -> Image | None:
         """Return the layer that shows what is removed, if it is still there."""
@@ -93,16 +99,15 @@ class RemovedButton(QPushButton):
 
     def show_removed(self) -> None:
         """Restore what is on screen in a worker and show the difference."""
-        prepared = self._prepared
         source = None if self._source is None else self._source()
-        if self._run is not None or prepared is None or source is None:
+        if self._run is not None or self._on_screen is None or source is None:
             return
         try:
+            ready = self._on_screen()
             region = region_on_screen(source, self._viewer, self._edge)
         except GeoSRError as error:
             self.failed.emit(error)
             return
-        ready: Prepared = prepared
         self.setEnabled(False)
         self._run = Run(
             lambda stop: removed_steps(ready, region, should_stop=stop),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,6 +89,16 @@ class SeriesPlan:
             if axis in self.volume.axes and (n := self.volume.length(axis))
         ]
         return " × ".join(counts)
+
+    def of_channel(
+        self, channel: int | Sequence[int | None] | None, sentence: str
+    ) -> str:
+        """A sentence with the channels that it is about, where there are several."""
+        if len(self.channels) == 1:
+            return sentence
+        several = channel if isinstance(channel, Sequence) else (channel,)
+        numbers = ", ".join(map(str, several))
+        return f"Channel{'s' if len(several) > 1 else ''} {numbers}: {sentence}"
 
     def at(self, point: Point) -> Volume:
         """The volume (Z, Y, X) or image (Y, X) at a point; no voxel is read."""

@@ -28,13 +28,16 @@ from napari_geosr.operations.restore_preparation import (
     RestoreConfig,
     doubts,
     prepare_steps,
+    with_strength,
 )
 from napari_geosr.operations.series.plan import Point, SeriesPlan
 
 if TYPE_CHECKING:
     from napari_geosr.models.distribution import Verdict
+    from napari_geosr.operations.outlook import Outlook
 
 _LEVELS = ("ok", "caution", "unlike")
+_OUTLOOKS = ("ok", "caution", "harmful")
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,12 @@ class PreparedSeries:
 
         For what all channels share: model, settings, device, factors and types.
         """
-        return replace(self.first, volume=self.plan.volume, verdict=self.verdict)
+        return replace(
+            self.first,
+            volume=self.plan.volume,
+            verdict=self.verdict,
+            outlook=self.outlook,
+        )
 
     @property
     def verdict(self) -> Verdict:
@@ -79,6 +87,33 @@ class PreparedSeries:
         ]
         return replace(worst, reasons=tuple(reasons))
 
+    @property
+    def outlook(self) -> Outlook | None:
+        """What is expected of the channel that fares worst; None before a look."""
+        found = [
+            (channel, each.outlook)
+            for channel, each in self.channels.items()
+            if each.outlook is not None
+        ]
+        if not found:
+            return None
+        channel, worst = max(found, key=lambda item: _OUTLOOKS.index(item[1].level))
+        return replace(worst, sentence=self.plan.of_channel(channel, worst.sentence))
+
+    def with_strength(self, strength: float) -> PreparedSeries:
+        """The same run with another strength, without preparing it anew.
+
+        Raises
+        ------
+        ConfigError
+            If the strength is out of range, or the model is not told the noise.
+        """
+        channels = {
+            channel: with_strength(each, strength)
+            for channel, each in self.channels.items()
+        }
+        return replace(self, channels=channels)
+
     def at(self, point: Point) -> Prepared:
         """What a run over one point needs."""
         return replace(self.channels[point.channel], volume=self.plan.at(point))
@@ -87,7 +122,7 @@ class PreparedSeries:
         """Sentences on what a run will do to voxels that are not as others."""
         for channel, prepared in self.channels.items():
             for sentence in doubts(prepared):
-                yield _of_channel(self.plan, channel, sentence)
+                yield self.plan.of_channel(channel, sentence)
 
     def named(self, name: str) -> PreparedSeries:
         """The same of a volume with another name: renaming needs no new statistics."""
@@ -116,37 +151,45 @@ def prepare_series_steps(
     """
     plan = SeriesPlan(volume)
     found: dict[int | None, Prepared] = {}
+    said: dict[str, list[int | None]] = {}
     for channel in plan.channels:
-        found[channel] = yield from _channel_steps(plan, channel, config, should_stop)
+        steps = prepare_steps(
+            plan.at(plan.typical(channel)),
+            config,
+            should_stop=should_stop,
+            whole=plan.planes(channel),
+        )
+        found[channel] = yield from channel_steps(plan, channel, steps, said)
+    yield from told_of_channels(plan, said)
     series = PreparedSeries(plan, found)
     _refuse_mixture(series)
     yield ResultReady(result=series)
 
 
-def _channel_steps(
+def channel_steps(
     plan: SeriesPlan,
     channel: int | None,
-    config: RestoreConfig,
-    should_stop: ShouldStop,
+    steps: Generator[Step, None, None],
+    said: dict[str, list[int | None]],
 ) -> Generator[Step, None, Any]:
-    steps = prepare_steps(
-        plan.at(plan.typical(channel)),
-        config,
-        should_stop=should_stop,
-        whole=plan.planes(channel),
-    )
+    """Steps and errors about one channel, which they name; returns the result.
+
+    Warnings are kept in `said`, for :func:`told_of_channels`.
+    """
     result = None
     try:
         for step in steps:
             if isinstance(step, ResultReady):
                 result = step.result
-            elif isinstance(step, StageStarted | Warned):
-                text = _of_channel(plan, channel, step.message)
+            elif isinstance(step, Warned):
+                said.setdefault(step.message, []).append(channel)
+            elif isinstance(step, StageStarted):
+                text = plan.of_channel(channel, step.message)
                 yield replace(step, message=text)
             else:
                 yield step
     except GeoSRError as error:
-        text = _of_channel(plan, channel, str(error))
+        text = plan.of_channel(channel, str(error))
         if text == str(error):
             raise
         raise type(error)(text) from error
@@ -155,8 +198,15 @@ def _channel_steps(
     return result
 
 
-def _of_channel(plan: SeriesPlan, channel: int | None, sentence: str) -> str:
-    return sentence if len(plan.channels) == 1 else f"Channel {channel}: {sentence}"
+def told_of_channels(
+    plan: SeriesPlan, said: Mapping[str, list[int | None]]
+) -> Iterator[Step]:
+    """Warnings with the channels that they are about; what holds for all, once."""
+    for text, channels in said.items():
+        if len(channels) == len(plan.channels):
+            yield Warned(message=text)
+        else:
+            yield Warned(message=plan.of_channel(channels, text))
 
 
 def _refuse_mixture(series: PreparedSeries) -> None:

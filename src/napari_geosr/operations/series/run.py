@@ -24,6 +24,7 @@ from napari_geosr.operations.restore_continued import Box, KeptPart
 from napari_geosr.operations.restore_preparation import RestoreConfig
 from napari_geosr.operations.restore_run import Filled, Work, fill_tiles, work_steps
 from napari_geosr.operations.restore_targets import Targets
+from napari_geosr.operations.series.looking import looked_series_steps
 from napari_geosr.operations.series.plan import Point
 from napari_geosr.operations.series.preparation import (
     PreparedSeries,
@@ -40,13 +41,25 @@ def restore_series_steps(
     volume: Volume,
     config: RestoreConfig,
     *,
+    look: bool = False,
+    strict: bool = False,
     should_stop: ShouldStop = never_stop,
     **more: Any,
 ) -> Generator[Step, None, None]:
-    """Prepare and run; see :func:`prepare_series_steps`, :func:`run_series_steps`."""
+    """Prepare and run; see :func:`prepare_series_steps`, :func:`run_series_steps`.
+
+    Parameters
+    ----------
+    look, strict : bool
+        As :func:`~napari_geosr.operations.restore.restore_steps`, for each channel.
+    """
     series: PreparedSeries = yield from relay(
         prepare_series_steps(volume, config, should_stop=should_stop)
     )
+    if look or strict:
+        series = yield from relay(
+            looked_series_steps(series, strict=strict, should_stop=should_stop)
+        )
     yield from run_series_steps(series, should_stop=should_stop, **more)
 
 
