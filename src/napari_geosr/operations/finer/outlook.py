@@ -261,7 +261,7 @@ class _Trial:
         self.context = spec.adjacent_slices
         self.excess = 0.0
         #: Share of the noise's variance that is left in the mean over a block.
-        self.kept = self._kept()
+        self.kept, self.kept_coarse = self._kept()
         # The averaged scan gets as noisy as the scan; noise that hardly falls when it
         # is averaged gets stronger by some all the same.
         self.rate = math.sqrt(max(1 / self.kept - 1, 0.25))
@@ -269,13 +269,16 @@ class _Trial:
         self.coarse_noise = noise.scaled(math.sqrt(self.kept * (1 + self.rate**2)))
         self.statistics = _Pooled(0.0, 1.0)
 
-    def _kept(self) -> float:
-        kept = 1.0
+    def _kept(self) -> tuple[float, float]:
+        """Of the scan's noise, and of the averaged scan's, which correlates less."""
+        own = coarse = 1.0
         for axis, f in zip(self.volume.axes.lower(), self.factors, strict=True):
-            rho = max(0.0, self.noise.correlation.get(axis, 0.0))
-            lags = np.arange(1, f)
-            kept *= (f + 2 * float(((f - lags) * rho**lags).sum())) / f**2
-        return kept
+            rho = min(0.95, max(0.0, self.noise.correlation.get(axis, 0.0)))
+            kept = _left(rho, f)
+            neighbours = rho * ((1 - rho**f) / (1 - rho) / f) ** 2
+            own *= kept
+            coarse *= _left(neighbours / kept, f)
+        return own, coarse
 
     def boxes(self) -> list[Place]:
         """Parts of the scan, whole numbers of averaged voxels."""
@@ -344,8 +347,8 @@ class _Trial:
             if not rho or values.shape[axis] == 1:
                 continue
             # The first value has the variance of all others.
-            first = np.take(drawn, [0], axis) * (rho / math.sqrt(1 - rho**2))
             step = math.sqrt(1 - rho**2)
+            first = np.take(drawn, [0], axis) * (1 / step - 1)
             drawn = step * signal.lfilter([1], [1, -rho], drawn, axis, zi=first)[0]
         grey = values
         if len(set(self.noise.levels)) > 1:
@@ -419,14 +422,17 @@ class _Trial:
         """Variance within blocks of the scan, and within those of the coarser scan."""
         found = []
         coarse = float(np.mean(self.coarse_noise.at(part.given) ** 2))
-        for values, noise in ((part.known, part.noise), (part.given, coarse)):
+        for values, noise, kept in (
+            (part.known, part.noise, self.kept),
+            (part.given, coarse, self.kept_coarse),
+        ):
             means = self.averaged(values)
             cut = tuple(
                 slice(0, n * f) for n, f in zip(means.shape, self.factors, strict=True)
             )
             total = _mean_square(values[cut] - float(means.mean()))
             within = total - _mean_square(means - float(means.mean()))
-            found.append(within - noise * (1 - self.kept))
+            found.append(within - noise * (1 - kept))
         return found[0], found[1]
 
     def _inner(self, values: FloatArray, *, fine: bool = False) -> FloatArray:
@@ -481,6 +487,15 @@ def _outlook(
         spread = _NINETY * math.sqrt((n - 1) * float(np.var(others)))
     low, high = math.hypot(spread, BELOW), math.hypot(spread, ABOVE)
     return Outlook(value, (value - low, value + high), excess, trained, n)
+
+
+def _left(rho: float, n: int) -> float:
+    """Variance of the mean of `n` values in a row, in units of that of one.
+
+    Correlation falls by `rho` with every step.
+    """
+    lags = np.arange(1, n)
+    return (n + 2 * float(((n - lags) * rho**lags).sum())) / n**2
 
 
 def _mean_square(values: FloatArray) -> float:
