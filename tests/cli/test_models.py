@@ -42,8 +42,9 @@ def test_models_are_listed_by_what_they_are_for(
     assert "fluo-denoise" in light
     assert "ct-denoise" not in light
     assert listed(capsys, "--task", "segment") == []
-    # Those of the package fit any size; one that was trained for a size does not.
-    assert listed(capsys, "--voxel-size", "3.5") == everything
+    # Most of the package fit any size; one that was trained for a size does not.
+    any_size = [name for name in everything if name != "bone-sr-x8"]
+    assert listed(capsys, "--voxel-size", "3.5") == any_size
     source = zoo.bundled_folder() / "foam-denoise"
     shutil.copytree(source, own / "sized")
     card = (own / "sized" / "card.yaml").read_text().replace(
