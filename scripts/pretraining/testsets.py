@@ -383,5 +383,6 @@ SETS: dict[str, tuple[TestSet, ...]] = {
         ),
     ),
 }
-#: It learned from pairs of noisy scans of the same kind.
+#: They learned from scans of the same kind.
 SETS["porous-denoise"] = SETS["ct-denoise"]
+SETS["photon-denoise"] = SETS["fluo-denoise"]

@@ -117,7 +117,11 @@ def test_words_find_models(own: Path) -> None:
 
     assert "foam-sr-x2" in found("Foam x2")
     assert "foam-denoise" not in found("Foam x2")
-    assert set(found("fluorescence noise")) == {"fluo-denoise", "fluo-sr-x2"}
+    assert set(found("fluorescence noise")) == {
+        "fluo-denoise",
+        "fluo-sr-x2",
+        "photon-denoise",
+    }
     assert found("no model has this word") == []
     assert found("bundled") == [e.name for e in zoo.list_models()]
     assert found("own") == []

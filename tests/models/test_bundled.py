@@ -40,6 +40,7 @@ class Bundled:
 BUNDLED = (
     Bundled("foam-denoise", "foam-scan", 2.0),
     Bundled("foam-sr-x2", "foam-coarse", 2.0),
+    Bundled("photon-denoise", "fluo", 1.0),
     Bundled("porous-denoise", "ct-scan", 0.3, "noise2noise"),
     Bundled("fluo-sr-x2", "fluo-coarse", 1.0),
     Bundled("foam-sr-x4", "foam-coarse-4", 1.0, most=100_000, volumes=96),
@@ -98,7 +99,9 @@ def test_their_figures_are_above_those_of_classical_methods(name: str) -> None:
     assert np.mean(gains) > 0.5
 
 
-@pytest.mark.parametrize("name", [*TOLD, "foam-denoise", "porous-denoise"])
+@pytest.mark.parametrize(
+    "name", [*TOLD, "foam-denoise", "photon-denoise", "porous-denoise"]
+)
 def test_a_scan_without_noise_comes_back_as_it_is(name: str) -> None:
     """Every bundled denoiser, by construction."""
     network = bundle.load(zoo.bundled_folder() / name).restorer()

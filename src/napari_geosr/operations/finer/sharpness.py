@@ -206,8 +206,8 @@ def fit_sharpness(
     varied = float(np.mean([scan.var(dtype=np.float64) for scan, _ in flat])) - level
     if varied <= 0:  # nothing but noise: no edge is known to be too sharp
         return Fit(0.0, 0.0)
-    rest = max(0.0, float(power[best]) - sure**2 * level)
-    return Fit(_BLURS[best], float(np.sqrt(rest / varied)))
+    unexplained = max(0.0, float(power[best]) - sure**2 * level)
+    return Fit(_BLURS[best], float(np.sqrt(unexplained / varied)))
 
 
 def _deep(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
