@@ -50,9 +50,9 @@ from _specimens import (
 from napari_geosr import io
 from napari_geosr.core.steps import TrainingProgress, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.noise_correlation import warning
 from napari_geosr.measure.quality import psnr
 from napari_geosr.models.bundle import read_card
+from napari_geosr.operations.correlated_noise import correlated_noise
 from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train import (
     TrainingConfig,
@@ -265,7 +265,7 @@ class Bench:
                 continue
             budget = self._budget(case) if recipe.adversarial else None
             self.add(case, [learned(recipe, train, test, options.steps, budget)])
-        return warning(Volume(train.first, "ZYX", name="scan"), "Noise2Void")
+        return correlated_noise(Volume(train.first, "ZYX", name="scan"), "Noise2Void")
 
     def _budget(self, case: str) -> float:
         """Seconds of an adversarial training."""

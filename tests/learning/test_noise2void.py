@@ -1,4 +1,4 @@
-"""Blind spots are blind; structured masks; the noise's correlation and its warning."""
+"""Blind spots are blind; structured masks; what noise is taken to be."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.blind_spots import BlindSpots, _one_of, line_offsets
 from napari_geosr.learning.methods.noise2void import Config, Method
-from napari_geosr.learning.noise_correlation import noise_correlation
 from napari_geosr.learning.patches import Patches
-from napari_geosr.physics.noise import reconstruction_noise
-from napari_geosr.physics.phantoms import sphere_foam
 
 MASKS = [
     {"dimensions": "2D"},
@@ -220,44 +216,14 @@ def test_what_does_not_fit_is_said(values: dict[str, Any], message: str) -> None
         Config.create(source=["a"], mask_length=4)
 
 
-@pytest.mark.parametrize("sigma", [0.4, 0.6, 0.8])
-def test_correlation_of_filtered_noise(sigma: float, rng: np.random.Generator) -> None:
-    white = rng.normal(size=(24, 96, 96))
-    filtered = gaussian_filter(white, (0, sigma, 0), mode="wrap")
-    truth = float((filtered * np.roll(filtered, 1, 1)).mean() / filtered.var())
-    found = noise_correlation(Volume(filtered, "ZYX"))
-    assert found["y"] == pytest.approx(truth, abs=0.12)
-    assert abs(found["x"]) < 0.03
-    assert abs(found["z"]) < 0.03
+def test_axes_along_which_noise_must_be_independent() -> None:
+    def along(**values: Any) -> str:
+        return Method(Config.create(source=["a"], **values)).independent_noise_along()
 
-
-@pytest.mark.parametrize("sd", [0.05, 0.3])
-def test_an_object_is_not_taken_for_correlated_noise(
-    sd: float, rng: np.random.Generator
-) -> None:
-    foam = sphere_foam((20, 80, 80), porosity=0.3, radius=(4, 9), gap=1.0, seed=3)
-    clean = 1 - foam.fraction
-    white = Volume(clean + rng.normal(0, sd, clean.shape), "ZYX", name="scan")
-    assert max(map(abs, noise_correlation(white).values())) < 0.05
-    plane = Volume(clean[9] + rng.normal(0, sd, clean[9].shape), "YX")
-    assert max(map(abs, noise_correlation(plane).values())) < 0.1
-    method = Method(Config.create(source=["a"]))
-    assert method.look({"source": [white]}) == []
-    noise = reconstruction_noise(clean.shape, sd, rng)
-    projected = white.replace(data=clean + noise)
-    (sentence,) = method.look({"source": [projected]})
-    truth = (noise[..., 1:] * noise[..., :-1]).mean() / noise.var()
-    found = noise_correlation(projected)
-    assert found["x"] == pytest.approx(truth, abs=0.12)
-    assert f"X {found['x']:.2f}" in sentence
-    assert "'scan'" in sentence
-    hidden = Method(Config.create(source=["a"], mask_axis="cross"))
-    assert hidden.look({"source": [projected]}) == []
-
-
-def test_volumes_without_noise_say_nothing() -> None:
-    assert noise_correlation(Volume(np.ones((16, 40, 40)), "ZYX")) == {}
-    assert noise_correlation(Volume(np.ones((1, 4, 4)), "ZYX")) == {}
+    assert along() == "xyz"
+    assert along(mask_axis="x") == "yz"
+    assert along(mask_axis="cross") == "z"
+    assert along(mask_axis="cross", dimensions="3D") == ""
 
 
 @pytest.mark.parametrize("replacement", ["uniform", "median"])

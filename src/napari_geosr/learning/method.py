@@ -158,6 +158,14 @@ class Method:
         """
         return []
 
+    def independent_noise_along(self) -> str:
+        """Axes (out of ``"xyz"``) along which it takes noise to be independent.
+
+        Empty where the noise of neighbouring voxels may be correlated. Whoever starts
+        a training measures the noise of the sources and warns.
+        """
+        return ""
+
     def prepare(self, patches: Patches) -> None:
         """Get to know what is learned from, before the first step."""
 

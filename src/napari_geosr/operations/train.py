@@ -27,6 +27,7 @@ from napari_geosr.learning.labels import check_labels
 from napari_geosr.learning.loss_titles import loss_title
 from napari_geosr.learning.methods import METHODS, config_class, needs
 from napari_geosr.operations import catalogue
+from napari_geosr.operations.correlated_noise import correlated_noise
 from napari_geosr.operations.fine_tune import OF_THE_NETWORK, fine_tune_settings
 from napari_geosr.operations.inputs import InputConfig, open_to_learn
 from napari_geosr.operations.train_checks import (
@@ -66,6 +67,8 @@ __all__ = [
 
 
 _CHECKPOINTS = "checkpoints"
+#: Sources of which the noise is measured before a training that depends on it.
+_NOISE_MEASURED = 4
 
 
 class TrainJob(Config):
@@ -337,6 +340,10 @@ def _patches_steps(
     yield from _check_pairs(method, volumes)
     for sentence in method.look(volumes):
         yield Warned(message=sentence)
+    if along := method.independent_noise_along():
+        for volume in volumes["source"]:
+            if sentence := correlated_noise(volume, job.method, along):
+                yield Warned(message=sentence)
     patches = Patches(
         volumes,
         job.training,

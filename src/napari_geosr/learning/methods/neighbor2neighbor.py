@@ -30,7 +30,6 @@ from napari_geosr.learning.running_statistics import left_alone
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.core.volume import Volume
     from napari_geosr.learning.patches import Patches
 
 NEEDS = "one noisy scan of structures of some voxels, its noise independent"
@@ -126,13 +125,9 @@ class Method(_Method):
                 "otherwise."
             )
 
-    def look(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-        """Warn of noise that neighbouring voxels share, with the figure."""
-        from napari_geosr.learning.noise_correlation import warning
-
-        other = "" if self.n_axes == 3 else "z"
-        found = (warning(v, "Neighbor2Neighbor", other) for v in volumes["source"])
-        return [sentence for sentence in found if sentence]
+    def independent_noise_along(self) -> str:
+        """Axes along which neighbours stand in for each other."""
+        return "xyz" if self.n_axes == 3 else "xy"
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
         """Draw a patch and, for every cell, which two neighbours go where."""

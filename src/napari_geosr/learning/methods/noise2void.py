@@ -17,7 +17,6 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -32,7 +31,6 @@ from napari_geosr.learning.method import Method as _Method
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.core.volume import Volume
     from napari_geosr.learning.patches import Patches
 
 NEEDS = "one noisy scan, its noise independent from voxel to voxel"
@@ -115,15 +113,11 @@ class Method(_Method):
             kwargs["residual"] = self.config.network_options.get("residual", False)
         return kwargs
 
-    def look(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-        """Warn of noise that neighbouring voxels share, with the figure."""
-        from napari_geosr.learning.noise_correlation import warning
-
-        hidden = {"cross": "xyz"[: self.config.ndim]}.get(
-            self.config.mask_axis, self.config.mask_axis
-        )
-        found = (warning(v, "Noise2Void", without=hidden) for v in volumes["source"])
-        return [sentence for sentence in found if sentence]
+    def independent_noise_along(self) -> str:
+        """Axes along which neighbours are not hidden."""
+        masked = self.config.mask_axis
+        hidden = "xyz"[: self.config.ndim] if masked == "cross" else masked
+        return "".join(axis for axis in "xyz" if axis not in hidden)
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
         """Draw a patch with hidden voxels, what they were, and where they are."""

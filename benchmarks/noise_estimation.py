@@ -1,0 +1,217 @@
+"""How well the noise of a scan is measured: known noise added to known structures.
+
+    python benchmarks/noise_estimation.py [--quick] [--out docs/trust.md]
+        [--data ../shared/data] [--pairs ../shared/real_pairs]
+
+Real volumes are crops of 48 × 128 × 128 voxels; levels are parts of the contrast (2nd
+to 98th percentile). Cement has noise of its own, so that only what is added at 10 % and
+more is judged there. Pairs: one exposure against the mean of 400.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from scipy import ndimage
+
+from _document import replace_section
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.physics.noise import reconstruction_noise
+from napari_geosr.physics.simulated import KINDS
+
+Array = npt.NDArray[np.float64]
+ROOT = Path(__file__).resolve().parents[1]
+SHAPE = (32, 96, 96)
+LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4)
+#: Widths of a Gaussian along Z, Y and X in voxels.
+WIDTHS = {
+    "independent": (0.0, 0.0, 0.0),
+    "in the plane": (0.0, 0.7, 0.7),
+    "in 3D, weakly": (0.5, 0.5, 0.5),
+    "in 3D": (0.8, 0.8, 0.8),
+}
+RECONSTRUCTED = "reconstruction"
+QUICK = ("independent", "in 3D")
+
+
+def gyroid() -> Array:
+    """Walls of three voxels everywhere: no uniform place."""
+    z, y, x = 2 * np.pi / 8.7 * np.indices(SHAPE)
+    field = np.sin(x) * np.cos(y) + np.sin(y) * np.cos(z) + np.sin(z) * np.cos(x)
+    return ndimage.gaussian_filter((field > 0).astype(float), 0.6)
+
+
+def blobs(seed: int) -> Array:
+    """Two phases with winding borders."""
+    field = np.random.default_rng(seed).normal(size=SHAPE)
+    phase = ndimage.gaussian_filter(field, 4.0, mode="wrap") > 0
+    return ndimage.gaussian_filter(phase.astype(float), 0.6)
+
+
+def grained(seed: int) -> Array:
+    """Two phases, one with a soft texture of 10 % of the contrast."""
+    rng = np.random.default_rng(seed)
+    texture = ndimage.gaussian_filter(rng.normal(size=SHAPE), 2.0, mode="wrap")
+    phase = blobs(seed)
+    return phase + 0.1 * texture / texture.std() * phase
+
+
+def simulated(kind: str, number: int) -> Callable[[], Array]:
+    """The noise-free version of a simulated scan."""
+    return lambda: KINDS[kind].versions(number)[-1].astype(np.float64)
+
+
+def structures(data: Path) -> dict[str, Callable[[], Array]]:
+    """Structures by name, the real ones where their files are."""
+    found: dict[str, Callable[[], Array]] = {
+        "simulated CT 0": simulated("ct-scan", 0),
+        "simulated CT 3": simulated("ct-scan", 3),
+        "simulated foam 0": simulated("foam-scan", 0),
+        "simulated fluorescence 1": simulated("fluo", 1),
+        "blobs": lambda: blobs(1),
+        "grained blobs": lambda: grained(2),
+        "gyroid": gyroid,
+    }
+    folder = data / "ct_volumes"
+    crop = (slice(40, 88), slice(0, 128), slice(0, 128))
+    for name in ("bone", "cement"):
+        path = folder / f"{name}_128x128x128.tif"
+        if path.exists():
+            found[name] = lambda path=path: tifffile.imread(path)[crop].astype(float)
+    if (folder / "berea.zip").exists():
+        found["Berea sandstone"] = lambda: berea(folder / "berea.zip")
+    return found
+
+
+def berea(path: Path) -> Array:
+    """The segmented rock as a scanner's blur would show it."""
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".tif"))
+        rock = tifffile.imread(io.BytesIO(archive.read(name)))
+    return ndimage.gaussian_filter(rock[100:148, 100:228, 100:228].astype(float), 0.7)
+
+
+def noise_of(kind: str, shape: tuple[int, ...], seed: int) -> Array:
+    """Noise of variance 1."""
+    rng = np.random.default_rng(seed)
+    if kind == RECONSTRUCTED:
+        made = reconstruction_noise((shape[0], shape[1], shape[2]), 1.0, rng)
+        noise = made.astype(np.float64)
+    else:
+        noise = ndimage.gaussian_filter(rng.normal(size=shape), WIDTHS[kind])
+    return np.asarray(noise / noise.std())
+
+
+def lags(noise: Array) -> dict[str, float]:
+    """True correlation of neighbours."""
+    found = {}
+    for axis, name in enumerate("zyx"):
+        moved = np.moveaxis(noise, axis, 0)
+        found[name] = float((moved[1:] * moved[:-1]).mean())
+    return found
+
+
+def measure(scan: Array) -> tuple[Noise, float]:
+    """Noise and seconds."""
+    start = time.perf_counter()
+    axes = "ZYX" if scan.ndim == 3 else "YX"
+    found = estimate_noise(Volume(scan.astype(np.float32), axes))
+    return found, time.perf_counter() - start
+
+
+def rows(name: str, clean: Array, kinds: tuple[str, ...]) -> Iterator[str]:
+    """Lines of the table for one structure."""
+    low, high = np.percentile(clean, (2, 98))
+    contrast = float(high - low)
+    as_it_is, _ = measure(clean)
+    said = f"{as_it_is.level / contrast:.1%}" if as_it_is.level else "0"
+    said += f" (≤ {as_it_is.interval[1] / contrast:.1%})"
+    own = as_it_is.level / contrast if name == "cement" else 0.0
+    for kind in kinds:
+        errors, held, correlation, contrasts, missed = [], [], [], [], 0
+        for level in LEVELS:
+            if own and level < 0.1:
+                continue
+            noise = noise_of(kind, clean.shape, seed=7)
+            found, _ = measure(clean + level * contrast * noise)
+            true = contrast * float(np.hypot(level, own))
+            contrasts.append(found.contrast / contrast - 1)
+            held.append(found.interval[0] <= true <= found.interval[1])
+            if found.level == 0:
+                missed += 1
+                continue
+            errors.append(found.level / true - 1)
+            wrong = [abs(found.correlation[a] - r) for a, r in lags(noise).items()]
+            correlation.append(max(wrong))
+        shown = ["–"] * 3
+        if errors:
+            worst = max(errors, key=abs)
+            shown[0] = f"{np.mean(np.abs(errors)):.1%} / {worst:+.0%}"
+            shown[1] = f"{max(correlation):.2f}"
+            shown[2] = f"{max(contrasts, key=abs):+.0%}"
+        yield (
+            f"| {name} | {said} | {kind} | {shown[0]} | {shown[1]} | {shown[2]} "
+            f"| {sum(held)} of {len(held)} | {missed or ''} |"
+        )
+        said = ""
+
+
+def pairs(folder: Path) -> Iterator[str]:
+    """Real exposures: their noise by the estimator and against the mean of 400."""
+    for noisy in sorted(folder.glob("*/input_avg1_*.tif")):
+        clean = noisy.with_name(noisy.name.replace("input_avg1", "target_avg400"))
+        one, mean = (np.asarray(tifffile.imread(p), np.float64) for p in (noisy, clean))
+        gain, offset = np.polyfit(mean.ravel(), one.ravel(), 1)
+        left = one - (gain * mean + offset)
+        found, _ = measure(one)
+        yield (
+            f"| {noisy.stem.removeprefix('input_avg1_')} | {left.std():.2f} "
+            f"| {found.level:.2f} ({found.interval[0]:.2f} – {found.interval[1]:.2f}) |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two kinds of noise")
+    parser.add_argument("--out", type=Path, help="document that gets the tables")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data")
+    parser.add_argument("--pairs", type=Path, default=ROOT.parent / "shared/real_pairs")
+    parser.add_argument("--only", default="", help="part of a structure's name")
+    arguments = parser.parse_args()
+    kinds = QUICK if arguments.quick else (*WIDTHS, RECONSTRUCTED)
+    lines = [
+        "| structure | as it is | noise added | level: mean / worst error "
+        "| correlation: worst error | contrast: worst error | interval holds "
+        "| missed |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    print("\n".join(lines), flush=True)
+    for name, made in structures(arguments.data).items():
+        if arguments.only in name:
+            for line in rows(name, made(), kinds):
+                print(line, flush=True)
+                lines.append(line)
+    lines += [
+        "",
+        "| pair | against the mean of 400 exposures | estimate |",
+        "|---|---|---|",
+    ]
+    for line in pairs(arguments.pairs):
+        print(line, flush=True)
+        lines.append(line)
+    if arguments.out:
+        replace_section(arguments.out, "noise estimation", "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
