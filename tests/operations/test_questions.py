@@ -17,6 +17,7 @@ from napari_geosr.core.steps import ResultReady, Warned
 from napari_geosr.operations.measure import measure_porosity
 from napari_geosr.operations.questions import open_questions
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps
+from napari_geosr.operations.train_checks import doubts_of_reading
 
 
 @pytest.fixture
@@ -116,3 +117,10 @@ def test_the_reason_is_a_volume_error(frames: Path) -> None:
     steps = prepare_steps(io.read(frames), RestoreConfig(model="foam-denoise"))
     with pytest.raises(VolumeError, match="1000 planes look like frames"):
         list(steps)
+
+
+def test_a_training_asks_before_it_starts(frames: Path, inches: Path) -> None:
+    volumes = {"source": [io.read(frames), io.read(inches)]}
+    said = " ".join(doubts_of_reading(volumes))
+    assert "frames.tif: its 1000 planes look like frames" in said
+    assert "inches.tif: the file gives a voxel size of 1 × 0.01 × 0.01 in" in said

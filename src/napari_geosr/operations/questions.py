@@ -6,7 +6,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.questions import TimeSeriesQuestion, voxel_size_question
+from napari_geosr.core.questions import (
+    TimeSeriesQuestion,
+    VoxelSizeQuestion,
+    voxel_size_question,
+)
 from napari_geosr.core.volume import Volume
 
 if TYPE_CHECKING:
@@ -32,8 +36,19 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
     frames = frames_question(volume)
     if frames is not None and frames.certain:
         _refuse_to_mix(volume, frames, cards)
+    return [f"{volume.title}: {question}" for question in _asked(volume, frames)]
+
+
+def questions_about(volume: Volume) -> list[str]:
+    """Give the sentences of :func:`open_questions` without the volume's title."""
+    return [str(question) for question in _asked(volume, frames_question(volume))]
+
+
+def _asked(
+    volume: Volume, frames: TimeSeriesQuestion | None
+) -> list[VoxelSizeQuestion | TimeSeriesQuestion]:
     asked = (voxel_size_question(volume.metadata), frames)
-    return [f"{volume.title}: {question}" for question in asked if question is not None]
+    return [question for question in asked if question is not None]
 
 
 def frames_question(volume: Volume) -> TimeSeriesQuestion | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.learning.energy import known_countries
+from napari_geosr.operations.questions import questions_about
 from napari_geosr.physics.simulated import is_simulated
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
 
 
 def doubts_of_reading(volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-    """What was assumed where files do not say it, such as that an axis is Z.
+    """What was assumed or is in doubt where files do not say it: an axis, a size.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def doubts_of_reading(volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
     """
     titles: dict[str, dict[str, None]] = {}
     for volume in (v for found in volumes.values() for v in found):
-        for note in volume.metadata.get("notes", ()):
+        for note in (*volume.metadata.get("notes", ()), *questions_about(volume)):
             titles.setdefault(str(note), {})[volume.title] = None
     said = []
     for note, names in titles.items():
