@@ -15,7 +15,7 @@ def test_damaged_models_are_shown_but_cannot_be_chosen(qtbot, tmp_path, monkeypa
     item = box.combo.model().item(index)
     assert not item.isEnabled()
     assert "not a readable zip" in item.toolTip()
-    assert box.model() == "foam-denoise"
+    assert box.model() == "ct-denoise"
     box.set_volume(None)
-    assert box.model() == "foam-denoise"
+    assert box.model() == "ct-denoise"
     assert box.combo.count() == len(zoo.list_models()) + 1

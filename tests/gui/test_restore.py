@@ -59,14 +59,14 @@ def test_from_opened_stack_to_result_with_one_click(viewer, qtbot, scan):
     with qtbot.waitSignal(dock._restoring.ready, timeout=60_000):
         pass
     assert dock.layer_combo.layer() is source
-    assert dock.model_box.model() == "foam-denoise"
+    assert dock.model_box.model() == "ct-denoise"
     assert "s and" in dock.estimate.text()
     assert "on CPU" in dock.estimate.text() or "on CUDA" in dock.estimate.text()
     assert dock.verdict.text
 
     with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
         dock.run_button.click()
-    result = layer_named(viewer, "scan · foam-denoise")
+    result = layer_named(viewer, "scan · ct-denoise")
     np.testing.assert_array_equal(result.scale, source.scale)
     np.testing.assert_array_equal(result.translate, source.translate)
     assert result.units == source.units
@@ -74,11 +74,11 @@ def test_from_opened_stack_to_result_with_one_click(viewer, qtbot, scan):
     assert tuple(result.contrast_limits) == (20, 120)
     record = result.metadata["geosr"]
     assert record["source_layer"] == "scan"
-    assert record["provenance"][-1]["model"]["name"] == "foam-denoise"
+    assert record["provenance"][-1]["model"]["name"] == "ct-denoise"
     assert record["provenance"][-1]["complete"] is True
     from napari_geosr.gui._layers import volume_from_layer
 
-    whole = restore(volume_from_layer(source), "foam-denoise")
+    whole = restore(volume_from_layer(source), "ct-denoise")
     np.testing.assert_allclose(result.data, whole.data, atol=1e-3)
     assert "Done in" in dock.message.text
     assert not dock.measure_button.isHidden()
@@ -236,7 +236,7 @@ def test_settings_and_copies(viewer, qtbot, scan, tmp_path):
     for part in ("--device cpu", "--memory 2GB", "--voxel-size 2.0,0.5,0.5 --unit µm"):
         assert part in command
     dock.copy_python.click()
-    assert "restore(volume, model='foam-denoise'" in QGuiApplication.clipboard().text()
+    assert "restore(volume, model='ct-denoise'" in QGuiApplication.clipboard().text()
     layer.metadata.clear()
     dock.copy_command.click()
     assert "save it first" in dock.message.text

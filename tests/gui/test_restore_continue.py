@@ -58,7 +58,7 @@ def test_continue_fills_the_layer_that_was_left(viewer, qtbot, dock):
     assert len(viewer.layers) == 2
     assert np.isfinite(layer.data).all()
     assert (layer.data[finite] == before[finite]).all()
-    assert layer.name == "scan · foam-denoise"
+    assert layer.name == "scan · ct-denoise"
     assert layer.metadata["geosr"]["provenance"][-1]["complete"] is True
     assert dock.run_button.text() == RUN[0]
 

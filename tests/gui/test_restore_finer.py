@@ -32,6 +32,7 @@ def interpolating(folder, name: str, ndim: int, factor: int) -> None:
         "axes": spec.axes,
         "upscale_factor": factor,
         "halo": max(spec.halo),
+        "data_consistency": False,  # that would add the detail that the scan asks for
     }
     card = zoo.find("foam-sr-x2").card.model_copy(update=values)
     bundle.save(folder, card, network)

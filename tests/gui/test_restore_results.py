@@ -78,13 +78,13 @@ def test_a_result_is_saved_whole_and_measured_beside(
     assert dock.save_button.parentWidget().minimumSizeHint().width() <= 300
     with qtbot.waitSignal(dock.save_button.saved, timeout=10_000):
         dock.save_button.click()
-    assert asked == [str(tmp_path / "my_scan_foam-denoise.ome.tif")]
+    assert asked == [str(tmp_path / "my_scan_ct-denoise.ome.tif")]
     assert "Saved as" in dock.message.text
     result = dock._restoring.target()
     saved = io.read(tmp_path / "a.ome.tif")
     assert (saved.voxel_size, saved.unit) == (PLACE["scale"], "µm")
     assert saved.origin == PLACE["translate"]
-    assert saved.provenance[-1]["model"]["name"] == "foam-denoise"
+    assert saved.provenance[-1]["model"]["name"] == "ct-denoise"
     np.testing.assert_array_equal(np.asarray(saved.data), result.data)
 
     qtbot.waitUntil(dock.save_button.isEnabled)
@@ -156,7 +156,7 @@ def test_a_run_belongs_to_its_source_also_when_that_goes(
     assert not dock.compare.isEnabled()
     assert not dock.save_button.isHidden()
     dock.save_button.click()
-    assert asked == [str(tmp_path / "scan_foam-denoise_unfinished.ome.tif")]
+    assert asked == [str(tmp_path / "scan_ct-denoise_unfinished.ome.tif")]
     assert "is the image that was restored" in dock.message.text
     assert result.metadata["geosr"]["source_layer"] == "scan"
     assert list(viewer.layers) == [other, result]
@@ -181,8 +181,8 @@ def test_a_stopped_result_is_told_from_a_complete_one_by_its_name(viewer, qtbot,
         qtbot.waitUntil(dock.run_button.isEnabled)  # the worker ends after its result
         dock._restoring._target = None
     names = [layer.name for layer in viewer.layers]
-    assert names == ["a", "a · foam-denoise (unfinished)", "mine", "a · foam-denoise"]
-    assert dock.save_button._layer() is viewer.layers["a · foam-denoise"]
+    assert names == ["a", "a · ct-denoise (unfinished)", "mine", "a · ct-denoise"]
+    assert dock.save_button._layer() is viewer.layers["a · ct-denoise"]
 
 
 def test_a_complete_result_keeps_the_name_that_a_person_gave_it(viewer, qtbot, scan):

@@ -43,11 +43,11 @@ class FramesRow(QWidget):
         self.question = QLabel()
         self.question.setWordWrap(True)
         self.question.setAccessibleName("Are the planes slices or frames?")
-        self.frames_button = QPushButton("Time series")
+        self.frames_button = QPushButton("&Time series")
         self.frames_button.setToolTip(
             "The planes are frames: each is an image of its own, at another time."
         )
-        self.slices_button = QPushButton("Slices")
+        self.slices_button = QPushButton("S&lices")
         self.slices_button.setToolTip("The planes are slices (Z) of one volume.")
         for button in (self.frames_button, self.slices_button):
             button.setAccessibleName(button.text())
