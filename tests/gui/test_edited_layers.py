@@ -30,7 +30,7 @@ def test_a_run_uses_the_statistics_of_what_is_there_now(viewer, qtbot, rng):
     layer.data += 5000
     with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
         dock.run_button.click()
-    expected = restore(volume_from_layer(layer), "foam-denoise").data
+    expected = restore(volume_from_layer(layer), "ct-denoise").data
     found = dock._restoring.target().data
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 

@@ -30,7 +30,7 @@ def model_of(network, name="a", **card):
         "normalisation": SimpleNamespace(kind="standardise"),
     }
     card = SimpleNamespace(**(facts | card))
-    return SimpleNamespace(card=card, network=lambda: network)
+    return SimpleNamespace(card=card, network=lambda: network, restorer=lambda: network)
 
 
 def made(kind, models, statistics, voxel_size=(1.0, 1.0, 1.0), n=None):

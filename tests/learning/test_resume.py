@@ -42,7 +42,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 
 
 def test_every_method_is_here() -> None:
-    assert {name for name, _ in CASES} == set(METHODS.names())
+    # `adapt` starts from a model, which trainings here are not given.
+    assert {name for name, _ in CASES} | {"adapt"} == set(METHODS.names())
 
 
 @pytest.mark.parametrize("stop_at", [1, 2])

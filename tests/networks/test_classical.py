@@ -53,8 +53,8 @@ def filtered(name: str, image: np.ndarray, level: float, **kwargs: Any) -> np.nd
     return network(torch.from_numpy(image)[None, None])[0, 0].numpy()
 
 
-def test_there_are_three_and_none_of_them_is_trained() -> None:
-    assert FILTERS.names() == ["gaussian", "nlm", "tv"]
+def test_they_are_here_and_none_of_them_is_trained() -> None:
+    assert FILTERS.names() == ["cubic", "gaussian", "nlm", "tv"]
     assert not set(FILTERS.names()) & set(NETWORKS.names())
     with pytest.raises(ConfigError, match="no weights"):
         all_settings("tv", {})

@@ -65,6 +65,7 @@ def make(folder: Path, network: str = "msdnet", **changes: Any) -> Path:
         torch.nn.init.normal_(parameter, 0.02, 0.3)
     spec: Any = made.spec
     card = bundle.read_card(zoo.bundled_folder() / "foam-denoise")
+    card = card.model_copy(update={"noise_bound": None})
     values = card.model_dump() | {
         "name": "tiny",
         "title": "Tiny: a/b",

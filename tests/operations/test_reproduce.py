@@ -33,7 +33,7 @@ def test_a_command_names_what_differs_from_the_defaults(saved):
     assert words[:3] == ["napari-geosr", "restore", str(saved.source)]
     options = dict(zip(words[3::2], words[4::2], strict=True))
     assert options == {
-        "--model": "foam-denoise",
+        "--model": "ct-denoise",
         "--out": str(default_output(saved, CONFIG)),
         "--device": "cpu",
         "--memory": "500MB",
@@ -91,10 +91,10 @@ def test_pixels_are_no_voxel_size(saved):
 @pytest.mark.parametrize(
     ("name", "output"),
     [
-        ("a.tif", "a.foam-denoise.ome.tif"),
-        ("a.ome.tif", "a.foam-denoise.ome.tif"),
-        ("a.nii.gz", "a.foam-denoise.ome.tif"),
-        ("slices", "slices.foam-denoise.ome.tif"),
+        ("a.tif", "a.ct-denoise.ome.tif"),
+        ("a.ome.tif", "a.ct-denoise.ome.tif"),
+        ("a.nii.gz", "a.ct-denoise.ome.tif"),
+        ("slices", "slices.ct-denoise.ome.tif"),
     ],
 )
 def test_outputs_lie_beside_their_input(saved, name, output):

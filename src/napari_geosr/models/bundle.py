@@ -76,6 +76,13 @@ class Model:
             self._network = _build(self.card, _weights(self.path, self.card), self.path)
         return self._network
 
+    def unbounded(self) -> Model:
+        """The same model without what its card adds around the network."""
+        free = {"noise_bound": None, "data_consistency": False}
+        changed = Model(self.card.model_copy(update=free), self.path)
+        changed._network = self.network()
+        return changed
+
     def restorer(self) -> nn.Module:
         """The network as it restores: within the bounds that the card puts on it.
 

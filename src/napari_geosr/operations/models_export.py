@@ -124,7 +124,7 @@ def export_steps(
             "trained model."
         )
     yield StageStarted(message=f"Loading {model.card.name}")
-    yield from _fix_noise(model, like)
+    model = yield from _with_noise(model, like)
     if should_stop():
         raise Cancelled("The export was cancelled; nothing was written.")
     yield StageStarted(message=f"Writing {module.TITLE} and comparing the results")
@@ -139,10 +139,13 @@ def export_steps(
     yield ResultReady(result=Exported(path, difference))
 
 
-def _fix_noise(
+def _with_noise(
     model: Model, like: str | Path | Volume | None
-) -> Generator[Step, None, None]:
-    """Tell the network, once and for all, the noise of the scan that was named."""
+) -> Generator[Step, None, Model]:
+    """The model to write: told, once and for all, the noise of the scan.
+
+    Without a scan it is the network without its bound, if it can do without.
+    """
     from napari_geosr import io
     from napari_geosr.inference.intensity import IntensityStatistics, scan_steps
     from napari_geosr.measure.noise import estimate_noise
@@ -150,7 +153,15 @@ def _fix_noise(
 
     network = model.restorer()
     if not wants_noise(network):
-        return
+        return model
+    if like is None and not wants_noise(model.network()):
+        yield Warned(
+            message=f"The exported file is the network of {model.card.name} without "
+            "the bound that restore puts on it, which needs the noise of the scan. To "
+            "keep the bound, name a scan like those that you will restore "
+            "(--like SCAN)."
+        )
+        return model.unbounded()
     if like is None:
         raise ConfigError(
             f"{model.card.name} restores by the noise that is measured in each scan, "
@@ -166,6 +177,7 @@ def _fix_noise(
         f"contrast, as measured in {scan.title}. Export again for scans with other "
         "noise."
     )
+    return model
 
 
 def _several(n: int) -> str:

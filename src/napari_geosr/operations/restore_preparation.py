@@ -285,7 +285,7 @@ def prepare_steps(
         check_same_scale((model.card, *(other.card for other in others)))
     else:
         statistics = scaled(statistics, model.card, whole)
-    if not model.card.has_weights:
+    if not model.card.has_weights and model.card.task == "denoise":
         model, noise = yield from relay(
             tune_steps(
                 model,

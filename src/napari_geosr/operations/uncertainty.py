@@ -49,4 +49,6 @@ def go_together(one: ModelCard, other: ModelCard) -> bool:
         == (other.task, other.upscale_factor, other.axes)
         and one.weights_sha256 != other.weights_sha256
         and one.labels == other.labels == 1
+        and one.has_weights
+        and other.has_weights
     )

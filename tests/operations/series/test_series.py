@@ -163,13 +163,15 @@ def test_planes_of_a_channel_are_those_of_all_time_points(
     [("TYX", (4, 40, 44), 1), ("TCZYX", (2, 2, 60, 30, 34), 3)],
 )
 def test_it_goes_on_to_the_same_voxels(tmp_path, axes, shape, suffix, stop_after):
-    prepared = prepare(series(axes, shape), memory="64MB")
+    prepared = prepare(series(axes, shape), memory="64MB", model="porous-denoise")
     whole, n = run(prepared)
     out = {"out": tmp_path / f"result{suffix}"} if suffix else {}
     part, before = run(prepared, stop_after=stop_after, **out)
     assert not part.complete
     assert 0 < before < n
-    if "Z" in axes:  # stopped within a point
+    # How many tiles a point has depends on the speed of the machine.
+    tiles = whole.summary.n_tiles / len(prepared.plan.points)
+    if "Z" in axes and stop_after % tiles:  # stopped within a point
         assert before % np.prod(prepared.plan.volume.spatial_shape)
     boxes = part.volume.provenance[-1]["finished"]
     covered = np.zeros(part.volume.shape, bool)

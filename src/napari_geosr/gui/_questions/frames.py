@@ -43,7 +43,8 @@ class FramesRow(QWidget):
         self.question = QLabel()
         self.question.setWordWrap(True)
         self.question.setAccessibleName("Are the planes slices or frames?")
-        self.frames_button = QPushButton("&Time series")
+        self.frames_button = QPushButton("Time series")
+        self.frames_button.setShortcut("Alt+Shift+T")
         self.frames_button.setToolTip(
             "The planes are frames: each is an image of its own, at another time."
         )

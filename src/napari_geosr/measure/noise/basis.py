@@ -44,7 +44,9 @@ def energies(blocks: FloatArray) -> FloatArray:
         matrix = polynomials(found.shape[axis]).astype(np.float32)
         turned = np.tensordot(found, matrix, axes=(axis, 1))
         found = np.moveaxis(turned, -1, axis)
-    return np.asarray(np.square(found), np.float32)
+    # A few absurd voxels (1e30) make their blocks infinitely loud, and so not quiet.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.nan_to_num(np.square(found), nan=np.inf, posinf=np.inf)
 
 
 def degrees(edges: Edges) -> npt.NDArray[np.int_]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.model_words import Modality
@@ -40,3 +40,16 @@ class RankConfig(Config):
         title="Threads",
         description="CPU threads, at most as many as cores; by default cores - 1.",
     )
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _read_names(cls, value: object) -> object:
+        """Take ``A,B`` for two names, as a command line gives them."""
+        words = [value] if isinstance(value, str) else value
+        if not isinstance(words, list | tuple):
+            return value
+        return tuple(
+            name.strip()
+            for word in words
+            for name in (word.split(",") if isinstance(word, str) else [word])
+        )
