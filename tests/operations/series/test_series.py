@@ -169,10 +169,6 @@ def test_it_goes_on_to_the_same_voxels(tmp_path, axes, shape, suffix, stop_after
     part, before = run(prepared, stop_after=stop_after, **out)
     assert not part.complete
     assert 0 < before < n
-    # How many tiles a point has depends on the speed of the machine.
-    tiles = whole.summary.n_tiles / len(prepared.plan.points)
-    if "Z" in axes and stop_after % tiles:  # stopped within a point
-        assert before % np.prod(prepared.plan.volume.spatial_shape)
     boxes = part.volume.provenance[-1]["finished"]
     covered = np.zeros(part.volume.shape, bool)
     for box in boxes:
