@@ -27,6 +27,7 @@ def model_of(network, name="a", **card):
         "upscale_factor": network.spec.upscale_factor[0],
         "axes": network.spec.axes,
         "weights_sha256": name,
+        "has_weights": True,
         "normalisation": SimpleNamespace(kind="standardise"),
     }
     card = SimpleNamespace(**(facts | card))

@@ -118,7 +118,7 @@ def test_a_model_learns_from_the_scan_and_keeps_its_bound(
     assert facts["interval_db"][0] > 0
     found = {row.method: row.psnr for row in card.figures}
     gain = found["model"] - found["model before"]
-    assert gain == pytest.approx(facts["expected_gain_db"], abs=0.01)
+    assert gain == pytest.approx(facts["expected_gain_db"], abs=0.05)
     assert 0 < facts["steps_kept"] <= 40
     assert found["model before"] == pytest.approx(found["input"], abs=0.4)
     bundle.verify(adapted.path)
