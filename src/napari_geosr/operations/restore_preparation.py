@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.outlook.verdict import Outlook
     from napari_geosr.operations.ranking import Ranking
 
+#: Standard deviation of the rounding to whole numbers.
+_ROUNDING = 12**-0.5
 #: Share of the free memory that a run may take when nobody sets a budget.
 _FREE_SHARE = 0.6
 #: Steps between restored values that a person should know of, in standard deviations.
@@ -319,6 +321,10 @@ def prepare_steps(
             noise = estimate_noise(volume)
         # The strength of a classical filter is a setting of its own.
         told = noise.scaled(config.strength if model.card.has_weights else 1.0)
+        integers = volume.dtype.kind in "iu"
+        if config.uncertainty != members.NONE and integers and not noise.level:
+            # Whole numbers are known to their rounding: so far members may differ.
+            told = replace(told, level=_ROUNDING, levels=(_ROUNDING,) * len(told.greys))
         scale = statistics.input_mean, statistics.input_std
         tell_noise(network, told.standardised(*scale))
         yield from relay(
