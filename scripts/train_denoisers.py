@@ -78,6 +78,8 @@ class World:
         Share of noise that has the spectrum of filtered back-projection.
     per_noise : int
         Patches that are cut from one volume of noise.
+    single : float
+        Share of patches that stand for a single image: all planes are the same.
     """
 
     seed: int
@@ -87,6 +89,7 @@ class World:
     strong: float = 0.0
     reconstructed: float = 0.25
     per_noise: int = 4
+    single: float = 0.12
 
 
 #: A training goes through its stages in turn, each with a schedule of its own.
@@ -111,6 +114,15 @@ WORLDS = {
             strong=0.2,
             reconstructed=0.05,
             per_noise=8,
+        ),
+        World(
+            seed=41_303,
+            n_scenes=480,
+            signal_dependent=0.85,
+            strong=0.35,
+            reconstructed=0.05,
+            per_noise=8,
+            single=0.35,
         ),
     ),
 }
@@ -154,7 +166,9 @@ SCENES = {"ct-denoise": ct_scene, "fluo-denoise": fluo_scene}
 def make_scenes(name: str, folder: Path, stage: int = 0) -> Array:
     """All scenes of a stage, grey values from about 0 to 1 (2nd to 98th percentile)."""
     world = WORLDS[name][stage]
-    found = _made(folder / f"scenes-{name}.npy", SCENES[name], world, world.n_scenes)
+    first = WORLDS[name][0].seed == world.seed
+    path = folder / (f"scenes-{name}.npy" if first else f"scenes-{name}-{stage}.npy")
+    found = _made(path, SCENES[name], world, world.n_scenes)
     if not world.n_porous:
         return found
     path = folder / f"scenes-{name}-porous.npy"
@@ -263,7 +277,7 @@ def draw(scenes: Array, world: World, rng: np.random.Generator) -> tuple[Any, ..
             if rng.random() < 0.5:
                 seen, a = seen.swapaxes(1, 2), a.swapaxes(1, 2)
                 z_y_x = [found[0], found[2], found[1]]
-            if rng.random() < 0.12:  # a single image stands for all slices
+            if rng.random() < world.single:  # a single image stands for all slices
                 seen = np.repeat(seen[PLANES // 2][None], PLANES, 0)
                 a = np.repeat(a[PLANES // 2][None], PLANES, 0)
                 z_y_x[0] = 0.0

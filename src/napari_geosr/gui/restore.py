@@ -21,6 +21,7 @@ from napari_geosr.gui._layers import (
     volume_from_layer,
 )
 from napari_geosr.gui._lifetime import Connections
+from napari_geosr.gui._model_handing import ModelHanding
 from napari_geosr.gui._notify import show_error
 from napari_geosr.gui._remembered import recall, remember
 from napari_geosr.gui._restore_ready import Ready, preview_edge
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
 
+    from napari_geosr.core.volume import Volume
     from napari_geosr.operations.ranking import Ranking
 
 
@@ -54,7 +56,9 @@ class RestoreDock(RestoreWidgets):
         self._result: weakref.ref[Image] | None = None
         self._usable: weakref.ref[Image] | None = None  # the layer, if it can be run on
         self._warnings: list[str] = []
+        self._volume: Volume | None = None
         self._restoring = Restoring(napari_viewer, self)
+        self._handing = ModelHanding(napari_viewer, self)
         self._show_busy("")
         remark = self._recall()
         self._connect()
@@ -73,6 +77,13 @@ class RestoreDock(RestoreWidgets):
         self.outlook.ranked.connect(self._on_ranked)
         self.outlook.find_button.clicked.connect(self._on_find)
         self.outlook.failed.connect(self._on_failed)
+        adapt = self.outlook.adapt_button
+        adapt.told.connect(self.message.show_message)
+        adapt.kept.connect(lambda text: self.message.show_message(text, "ok"))
+        adapt.adapted.connect(self._handing.use)
+        adapt.failed.connect(self._on_failed)
+        self._handing.done.connect(self._on_adapted)
+        self._handing.failed.connect(self._on_failed)
         self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
         self.frames.answered.connect(lambda _layer: self._on_layer_chosen())
         self.preview_button.toggled.connect(self._restoring.set_preview)
@@ -179,6 +190,8 @@ class RestoreDock(RestoreWidgets):
         self.frames.set_layer(layer)
         self.extent.set_layer(layer)
         self._usable = None if layer is None else weakref.ref(layer)
+        self._volume = volume
+        self._offer_adapting(volume)
         self.outlook.set_scan(volume, layer)
         self._restoring.set_source(layer)
         self._on_extent()
@@ -189,6 +202,7 @@ class RestoreDock(RestoreWidgets):
         self.message.clear()  # that was about another one
         self.uncertainty.set_card(self.model_box.card())
         self.strength.set_card(self.model_box.card())
+        self._offer_adapting(self._volume)
         self._on_settings()
 
     def _on_extent(self) -> None:
@@ -290,6 +304,26 @@ class RestoreDock(RestoreWidgets):
         self.outlook.set_not_ready()
         if self.model_box.model() == NONE:
             self.outlook.leave_it()
+
+    def _on_adapted(self, _text: str) -> None:
+        self.message.show_message(
+            "The adapted model is expected to be better on this scan: it is chosen "
+            "and kept among your models.",
+            "ok",
+        )
+
+    def _offer_adapting(self, volume: Volume | None) -> None:
+        """Offer to adapt the chosen model, where it has weights and denoises."""
+        card = self.model_box.card()
+        can = (
+            card is not None
+            and card.has_weights
+            and card.task == "denoise"
+            and card.inputs == 1
+            and not self.extent.is_series()
+        )
+        model = self.model_box.model() if can else ""
+        self.outlook.adapt_button.set_choice(volume, model)
 
     def _on_ranked(self, ranking: Ranking) -> None:
         self.model_box.set_ranking(ranking)

@@ -9,6 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_geosr.gui._notify import MessageRow
+from napari_geosr.gui.outlook.adapt_button import AdaptButton
 from napari_geosr.gui.outlook.looking import Looking
 from napari_geosr.gui.outlook.questions import run_anyway
 from napari_geosr.gui.outlook.removed_button import RemovedButton
@@ -56,6 +57,7 @@ class OutlookPanel(QWidget):
             f"the error that each is expected to have on this scan ({_FIND_KEY})."
         )
         self.removed_button = RemovedButton(viewer)
+        self.adapt_button = AdaptButton()
         self.looking = Looking(self)
         self._outlook: Outlook | None = None
         self._ranking: Ranking | None = None
@@ -63,7 +65,12 @@ class OutlookPanel(QWidget):
         self._source_id = 0
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.find_button, self.verdict, self.removed_button):
+        for widget in (
+            self.find_button,
+            self.verdict,
+            self.removed_button,
+            self.adapt_button,
+        ):
             layout.addWidget(widget)
         self.removed_button.failed.connect(self.failed.emit)
         self.looking.looked.connect(self._on_looked)

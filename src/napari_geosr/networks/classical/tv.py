@@ -69,7 +69,8 @@ class TotalVariation(Filter):
                     2 + axis, 0, length - 1
                 )
                 part.narrow(2 + axis, 0, length - 1).add_(rise, alpha=-step)
-            ahead /= torch.linalg.vector_norm(ahead, dim=0).clamp_(min=1)
+            # `vector_norm` over the first axis takes ten times as long on a CPU.
+            ahead /= ahead.square().sum(0).sqrt_().clamp_(min=1)
             following = (1 + math.sqrt(1 + 4 * t * t)) / 2
             momentum = (t - 1) / following
             p, ahead, t = ahead, ahead + momentum * (ahead - p), following
