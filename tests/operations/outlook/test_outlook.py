@@ -24,6 +24,7 @@ from napari_geosr.operations.restore import (
     restore_steps,
     with_strength,
 )
+from napari_geosr.physics.correlated_noise import noise_like
 
 BONE = Path(__file__).parents[4] / "shared/data/ct_volumes/bone_128x128x128.tif"
 SHAPE = (10, 72, 72)
@@ -204,3 +205,21 @@ def test_real_bone_is_left_alone_unless_it_is_noisy():
     outlook = run_to_end(outlook_steps(free))
     assert not outlook.is_harmful
     assert outlook.gain[0] > 4
+
+
+@pytest.mark.parametrize(
+    ("level", "along", "loses"), [(4, 0.0, False), (35, 0.5, True)]
+)
+def test_small_pores_that_the_noise_hides_are_said(clean, level, along, loses):
+    noise = replace(known(level), correlation=dict.fromkeys("zyx", along))
+    rng = np.random.default_rng(5)
+    unit = noise_like(clean.shape, noise.correlation, rng).astype(np.float32)
+    volume = noisy(clean, 0).replace(data=clean + level * unit)
+    outlook = run_to_end(
+        outlook_steps(prepared(volume, "ct-denoise", noise=noise), noise=noise)
+    )
+    said = "Small pores are not reliable" in outlook.words
+    assert said == loses
+    assert (outlook.level != "ok") == loses
+    found = outlook.figures["found_of_33_voxels"]
+    assert found < 0.7 if loses else found == 1.0

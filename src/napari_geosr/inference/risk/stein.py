@@ -25,6 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.noise import Noise
+
 FloatArray = npt.NDArray[np.float64]
 
 #: Quantile of the normal distribution for intervals of 90 %.
@@ -151,6 +153,14 @@ def estimate(cells: CellMeans, scales: tuple[float, float] = (1.0, 1.0)) -> Risk
     gain = decibels(untouched, risk)
     low, high = sorted(ends)
     return Risk(risk, untouched, gain, (min(low, gain), max(high, gain)))
+
+
+def variance_range(noise: Noise) -> tuple[float, float]:
+    """Range of the noise's variance, in units of the one measured."""
+    low, high = noise.interval
+    if noise.level <= 0 or high <= 0:
+        return 1.0, 1.0
+    return min(1.0, (low / noise.level) ** 2), max(1.0, (high / noise.level) ** 2)
 
 
 def decibels(untouched: float, risk: float) -> float:

@@ -33,6 +33,8 @@ MOST_LEVEL, MOST_COARSER = 1.15, 0.25
 MOST_PORES = 2.0
 #: Of fewer pores nothing is said.
 LEAST_PORES = 5
+#: Where test pores of this many voxels (a diameter of four) are lost, care is needed.
+LARGE_PORE = 33
 #: A noise this far out of the trained range is said, as a factor.
 _OUTSIDE = 1.25
 #: Edges of voxels, in mm, that the ways of imaging have.
@@ -95,24 +97,25 @@ def harms(facts: Facts) -> Iterator[Said]:
             f"({_interval(gain)}; noise {_percent(noise.relative)} of the contrast). "
             "Choose another model, or leave the scan as it is.",
         )
-    yield from _pores(facts)
+    if facts.rehearsal is not None:
+        wrong = wrong_pores(name, facts.rehearsal)
+        if wrong:
+            yield Said("harmful", wrong)
 
 
-def _pores(facts: Facts) -> Iterator[Said]:
-    found = facts.rehearsal
-    if found is None:
-        return
+def wrong_pores(name: str, found: Rehearsal) -> str:
+    """A sentence where a model invented or lost far too many pores; else empty."""
     true, made = found.true_pores, found.pores
     if max(true, made) - min(true, made) < LEAST_PORES:
-        return
-    if made > MOST_PORES * true or true > MOST_PORES * made:
-        more = "more" if made > true else "fewer"
-        yield Said(
-            "harmful",
-            f"{facts.name} would show far {more} pores than there are: in a rehearsal "
-            f"with noise like that of this scan it made {made} of {true}. Do not count "
-            "pores in its result.",
-        )
+        return ""
+    if made <= MOST_PORES * true and true <= MOST_PORES * made:
+        return ""
+    more = "more" if made > true else "fewer"
+    return (
+        f"{name} would show far {more} pores than there are: in a rehearsal with noise "
+        f"like that of this scan it made {made} of {true}. Do not count pores in its "
+        "result."
+    )
 
 
 def cautions(facts: Facts) -> Iterator[Said]:
@@ -140,6 +143,7 @@ def cautions(facts: Facts) -> Iterator[Said]:
                 f"{removed.strongest:.0f} standard deviations: look at it.",
             )
         yield from _range(facts)
+        yield from _lost_pores(facts)
     gain = facts.gain
     if gain is not None and gain[0] >= LEAST_GAIN > gain[1]:
         yield Said(
@@ -147,6 +151,20 @@ def cautions(facts: Facts) -> Iterator[Said]:
             f"{name} may not improve this scan: expected gain {gain[0]:+.1f} dB "
             f"({_interval(gain)}).",
         )
+
+
+def _lost_pores(facts: Facts) -> Iterator[Said]:
+    found = facts.rehearsal
+    if found is None or found.limit is None or found.limit < LARGE_PORE:
+        return
+    objects = found.objects
+    yield Said(
+        "caution",
+        f"Small {objects} are not reliable in the result: in a test with noise like "
+        f"that of this scan, {facts.name} showed {found.found[found.limit]:.0%} of "
+        f"{objects} of {found.limit} voxels. Do not count {objects} of that size or "
+        "smaller.",
+    )
 
 
 def _range(facts: Facts) -> Iterator[Said]:
@@ -201,7 +219,12 @@ def all_is_well(facts: Facts) -> str:
             f"{facts.name} would change the scan by {_percent(facts.removed.change)} "
             "of the contrast only. Leave it as it is."
         )
-    return f"{headline(facts)}: what would be removed is noise."
+    said = f"{headline(facts)}: what would be removed is noise."
+    found = facts.rehearsal
+    if found is not None and found.limit is not None:
+        objects = found.objects.capitalize()
+        said += f" {objects} of up to {found.limit} voxels may be lost."
+    return said
 
 
 def headline(facts: Facts) -> str:

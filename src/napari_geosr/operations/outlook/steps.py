@@ -176,7 +176,7 @@ def _outlook(
 ) -> Outlook:
     from napari_geosr.measure.noise import estimate_noise
     from napari_geosr.measure.removed import describe
-    from napari_geosr.operations.outlook.looking import look
+    from napari_geosr.operations.outlook.looking import look, restored
     from napari_geosr.operations.outlook.rehearsal import rehearse
 
     volume = prepared.volume
@@ -190,7 +190,11 @@ def _outlook(
     finer = max(prepared.factors) > 1
     rehearsal = None
     if found.level > 0 and not finer:
-        rehearsal = rehearse(prepared, looked, found, should_stop)
+        rehearsal = rehearse(
+            lambda window, core: restored(prepared, window, core, should_stop),
+            looked.sample,
+            found,
+        )
     better = _over_cubic(prepared, found, should_stop) if finer else None
     facts = rules.Facts(
         card=prepared.model.card,
@@ -270,8 +274,7 @@ def _by_likeness(prepared: Prepared, noise: Noise | None, why: str) -> Outlook:
 
 
 def _gain(cells: CellMeans, noise: Noise) -> tuple[float, float, float]:
-    from napari_geosr.inference.risk.stein import estimate
-    from napari_geosr.operations.ranking.rank import variance_range
+    from napari_geosr.inference.risk.stein import estimate, variance_range
 
     found = estimate(cells, variance_range(noise))
     return found.gain, *found.interval
@@ -294,4 +297,6 @@ def _figures(facts: rules.Facts) -> dict[str, float]:
         figures["rehearsed_gain"] = rehearsal.gain
         figures["rehearsed_pores"] = float(rehearsal.pores)
         figures["rehearsed_true_pores"] = float(rehearsal.true_pores)
+        for size, share in rehearsal.found.items():
+            figures[f"found_of_{size}_voxels"] = share
     return figures

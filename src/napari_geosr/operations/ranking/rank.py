@@ -126,6 +126,8 @@ def rank_steps(
         yield BlockDone(i + 1, len(models))
     rows.append(_left_alone(rows, noise))
     rows.sort(key=lambda row: row.error)
+    yield StageStarted(message="Rehearsing the best model")
+    rows = _without_harm(rows, volume, bench, skipped)
     yield ResultReady(result=_ranking(rows, noise, skipped, began))
 
 
@@ -189,10 +191,37 @@ def _row(model: Model, volume: Volume, bench: Bench) -> Ranked:
     return _ranked(model, cells, bench.noise, strength)
 
 
+def _without_harm(
+    rows: list[Ranked], volume: Volume, bench: Bench, skipped: dict[str, str]
+) -> list[Ranked]:
+    """Rows in their order, less those in front that invent or lose pores."""
+    from napari_geosr.operations.outlook.rehearsal import rehearse
+    from napari_geosr.operations.outlook.rules import wrong_pores
+
+    kept = list(rows)
+    for row in rows:
+        if row.model is None or not row.is_clearly_better:
+            continue
+        if not row.model.card.has_weights:
+            break  # a filter has no notion of pores
+        card = row.model.card
+        found = rehearse(
+            bench.restorer(row.model, scaled(bench.statistics, card, volume)),
+            bench.sample,
+            bench.noise,
+        )
+        wrong = wrong_pores(row.name, found)
+        if not wrong:
+            break
+        kept.remove(row)
+        skipped[row.name] = wrong
+    return kept
+
+
 def _ranked(
     model: Model, cells: CellMeans, noise: Noise, strength: float | None
 ) -> Ranked:
-    from napari_geosr.inference.risk.stein import estimate
+    from napari_geosr.inference.risk.stein import estimate, variance_range
 
     found = estimate(cells, variance_range(noise))
     return Ranked(
@@ -204,14 +233,6 @@ def _ranked(
         strength,
         model,
     )
-
-
-def variance_range(noise: Noise) -> tuple[float, float]:
-    """Range of the noise's variance, in units of the one measured."""
-    low, high = noise.interval
-    if noise.level <= 0 or high <= 0:
-        return 1.0, 1.0
-    return min(1.0, (low / noise.level) ** 2), max(1.0, (high / noise.level) ** 2)
 
 
 def _left_alone(rows: list[Ranked], noise: Noise) -> Ranked:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
     ResultReady,
@@ -16,8 +18,11 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.outlook.rehearsal import Array, Restore
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from napari_geosr.inference.intensity import IntensityStatistics
     from napari_geosr.inference.risk.evaluation import Sample
     from napari_geosr.inference.risk.stein import CellMeans
@@ -44,11 +49,9 @@ class Bench:
     ) -> CellMeans:
         """What a model does to the first `n` blocks, as a run over the scan would."""
         from napari_geosr.inference.risk.evaluation import evaluate
-        from napari_geosr.networks import tell_noise
 
         scale = self.statistics if statistics is None else statistics
-        network = model.restorer()
-        tell_noise(network, self.noise.standardised(scale.input_mean, scale.input_std))
+        network = self._network(model, scale)
         return evaluate(
             network,
             self.sample.first(n),
@@ -58,6 +61,35 @@ class Bench:
             threads=self.threads,
             should_stop=self.should_stop,
         )
+
+    def restorer(self, model: Model, statistics: IntensityStatistics) -> Restore:
+        """What a model makes of the core of a window, as a run over the scan would."""
+        from napari_geosr.inference.runner import restore_region
+
+        network = self._network(model, statistics)
+
+        def restore(window: Array, core: tuple[slice, ...]) -> Array:
+            found = restore_region(
+                network,
+                window,
+                core,
+                statistics=statistics,
+                device=self.device,
+                budget=BUDGET,
+                threads=self.threads,
+                should_stop=self.should_stop,
+            )
+            return found.astype(np.float64)
+
+        return restore
+
+    def _network(self, model: Model, scale: IntensityStatistics) -> nn.Module:
+        """The network of a model that was told the noise."""
+        from napari_geosr.networks import tell_noise
+
+        network = model.restorer()
+        tell_noise(network, self.noise.standardised(scale.input_mean, scale.input_std))
+        return network
 
 
 def is_tunable(model: Model) -> bool:
