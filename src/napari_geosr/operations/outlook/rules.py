@@ -35,6 +35,9 @@ MOST_PORES = 2.0
 LEAST_PORES = 5
 #: Where test pores of this many voxels (a diameter of four) are lost, care is needed.
 LARGE_PORE = 33
+#: Correlated noise above this part of the contrast may be fine structure: it is the
+#: texture of a scan of 32 voxels a side that was taken for noise.
+_DOUBTFUL_LEVEL, _DOUBTFUL_CORRELATION = 0.33, 0.35
 #: A noise this far out of the trained range is said, as a factor.
 _OUTSIDE = 1.25
 #: Edges of voxels, in mm, that the ways of imaging have.
@@ -123,6 +126,18 @@ def cautions(facts: Facts) -> Iterator[Said]:
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.finer is not None and facts.finer.gain < 0 <= facts.finer.interval[1]:
         yield Said("caution", facts.finer.sentence)
+    found = noise.correlation.values()
+    if (
+        facts.finer is not None
+        and noise.relative > _DOUBTFUL_LEVEL
+        and min(found, default=0) > _DOUBTFUL_CORRELATION
+    ):
+        yield Said(
+            "caution",
+            f"The noise was measured as {_percent(noise.relative)} of the contrast and "
+            "correlated along every axis: fine structure may have been mistaken for "
+            "it. Compare the result with cubic interpolation.",
+        )
     if noise.level > 0:
         if removed.level > MOST_LEVEL:
             yield Said(
