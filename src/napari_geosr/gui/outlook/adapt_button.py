@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 _ADAPT, _STOP = "Adapt the model to this scan", "Stop adapting"
+_KEY = "Alt+Shift+T"
 _TIP = (
     "Train the chosen model further on this scan alone, without clean data, for at "
-    "most {:g} minutes. The adapted model is chosen if its expected error is smaller."
+    "most {:g} minutes. The adapted model is chosen if its expected error is smaller "
+    f"({_KEY})."
 )
 #: Milliseconds between two looks at the job.
 _PAUSE = 500
@@ -86,6 +88,7 @@ class AdaptButton(QPushButton):
     def _show(self) -> None:
         at_work = self._run is not None or self._watch is not None
         self.setText(_STOP if at_work else _ADAPT)
+        self.setShortcut(_KEY)  # lost with the old text
         self.setEnabled(at_work or (self._volume is not None and self._model != ""))
 
     def _on_clicked(self) -> None:
