@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 _ADAPT, _STOP = "Adapt the model to this scan", "Stop adapting"
-_KEY = "Alt+Shift+T"
+_KEY = "Alt+Shift+M"
 _TIP = (
     "Train the chosen model further on this scan alone, without clean data, for at "
     "most {:g} minutes. The adapted model is chosen if its expected error is smaller "
