@@ -64,7 +64,7 @@ def training_data(name: str, folder: Path, **said: Any) -> TrainingData:
             [distance(s.spectrum, spectra) for s in others]
         ),
         spectrum_examples=spectra,
-        seeds=(world.seed,),
+        seeds=tuple(sorted({each.seed for each in train_denoisers.WORLDS[name]})),
         **said,
     )
 
