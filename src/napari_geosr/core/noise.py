@@ -87,6 +87,17 @@ class Noise:
         """Whether there is too little noise to be worth removing."""
         return self.relative < FLOOR
 
+    @property
+    def bound(self) -> float:
+        """Upper end of the level in units of the contrast, at least `FLOOR`."""
+        upper = self.interval[1] / self.contrast if self.contrast > 0 else 0.0
+        return max(FLOOR, self.relative, upper)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the level is known; not so where no region is uniform."""
+        return self.level > 0 or self.bound < 2 * FLOOR
+
     def at(self, grey: npt.ArrayLike) -> FloatArray:
         """Standard deviation at noise-free grey values."""
         values = np.asarray(grey, np.float64)
@@ -121,6 +132,7 @@ class Noise:
             "relative_level": self.relative,
             "contrast": self.contrast,
             "interval": list(self.interval),
+            "measured": self.is_measured,
             "greys": list(self.greys),
             "levels": list(self.levels),
             "correlation": dict(self.correlation),

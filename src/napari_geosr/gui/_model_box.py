@@ -122,7 +122,7 @@ class ModelBox(QWidget):
         self._ranking = ranking
         chosen = None
         if ranking is not None and propose and not self._by_hand:
-            chosen = ranking.choice
+            chosen = self._key_of(ranking.chosen)
         self._fill(keep=chosen)
 
     def set_model(self, name: str) -> None:
@@ -182,7 +182,7 @@ class ModelBox(QWidget):
         ranking = self._ranking
         if ranking is None:
             return
-        worse = [row.name for row in ranking.rows if row.gain < 0]
+        worse = [self._key_of(row) for row in ranking.rows if row.gain < 0]
         places = [self.combo.findData(name) for name in worse]
         before = min((i for i in places if i >= 0), default=len(ranking.rows) - 1)
         self.combo.insertItem(before, LEAVE_IT, NONE)
@@ -199,8 +199,13 @@ class ModelBox(QWidget):
     def _ranked_row(self, name: str) -> Ranked | None:
         if self._ranking is None:
             return None
-        rows = [row for row in self._ranking.rows if row.name == name]
+        rows = [row for row in self._ranking.rows if self._key_of(row) == name]
         return rows[0] if rows else None
+
+    def _key_of(self, row: Ranked) -> str:
+        """How the model of a row is listed: by its name, or one's own by its path."""
+        own = "" if row.model is None else str(row.model.path)
+        return own if own in self._cards else row.name
 
     def _rank(self, name: str, card: ModelCard) -> _Order:
         unfit = self._volume is not None and not catalogue.fit(card, self._volume).fits

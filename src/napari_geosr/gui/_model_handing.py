@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,20 +37,29 @@ class ModelHanding(QObject):
         self._viewer = viewer
         self._run: Run | None = None
 
-    def use(self, bundle: Path) -> None:
-        """Keep the bundle and choose it; a copy is made in a worker."""
+    def use(self, bundle: Path, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Keep the bundle and choose it; a copy is made in a worker.
+
+        Parameters
+        ----------
+        wanted : callable
+            Asked when it is kept: whether it is still to be chosen.
+        """
         if self._run is not None:
             return
         self._run = Run(
             lambda _stop: _adopt_steps(bundle),
             owner=self,
-            on_result=self._choose,
+            on_result=lambda kept: self._choose(kept) if wanted() else self._say(kept),
             on_error=self.failed.emit,
             on_finished=self._on_finished,
         )
 
     def _on_finished(self) -> None:
         self._run = None
+
+    def _say(self, kept: Path) -> None:
+        self.done.emit(f"{kept.name} is kept among your models in {kept.parent}.")
 
     def _choose(self, kept: Path) -> None:
         restore = open_dock(self._viewer, RESTORE)

@@ -148,6 +148,17 @@ class Restoring(QObject):
         """What runs now: ``""``, ``"prepare"``, ``"preview"`` or ``"run"``."""
         return self._busy
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the run over the layer is prepared as it stands."""
+        layer = self.source()
+        if self._ready is None or layer is None:
+            return False
+        try:
+            return self._ready.key == self._key(layer)
+        except GeoSRError:
+            return False
+
     def source(self) -> Image | None:
         """Return the layer to restore, if it still exists."""
         return None if self._source is None else self._source()

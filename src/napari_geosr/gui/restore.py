@@ -57,6 +57,8 @@ class RestoreDock(RestoreWidgets):
         self._usable: weakref.ref[Image] | None = None  # the layer, if it can be run on
         self._warnings: list[str] = []
         self._volume: Volume | None = None
+        self._adapted_to: weakref.ref[Image] | None = None
+        self._runs_after_look = False
         self._restoring = Restoring(napari_viewer, self)
         self._handing = ModelHanding(napari_viewer, self)
         self._show_busy("")
@@ -80,9 +82,11 @@ class RestoreDock(RestoreWidgets):
         adapt = self.outlook.adapt_button
         adapt.told.connect(self.message.show_message)
         adapt.kept.connect(lambda text: self.message.show_message(text, "ok"))
-        adapt.adapted.connect(self._handing.use)
+        adapt.clicked.connect(self._on_adapting)
+        adapt.adapted.connect(self._on_adapted)
         adapt.failed.connect(self._on_failed)
-        self._handing.done.connect(self._on_adapted)
+        self._handing.done.connect(lambda text: self.message.show_message(text, "ok"))
+        self.outlook.looking.lookEnded.connect(self._on_look_ended)
         self._handing.failed.connect(self._on_failed)
         self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
         self.frames.answered.connect(lambda _layer: self._on_layer_chosen())
@@ -172,6 +176,7 @@ class RestoreDock(RestoreWidgets):
             )
 
     def _on_layer_chosen(self) -> None:
+        self._runs_after_look = False
         layer = self.layer_combo.layer()
         self.message.clear()
         self.voxel_size.set_layer(None)
@@ -199,6 +204,7 @@ class RestoreDock(RestoreWidgets):
         self._show_busy(self._restoring.busy)
 
     def _on_model(self) -> None:
+        self._runs_after_look = False
         self.message.clear()  # that was about another one
         self.uncertainty.set_card(self.model_box.card())
         self.strength.set_card(self.model_box.card())
@@ -241,11 +247,21 @@ class RestoreDock(RestoreWidgets):
         except GeoSRError as error:
             self.message.show_error(error)
             return
+        self.model_box.set_by_hand(True)
+        if not (self._restoring.is_ready and self.outlook.looking.has_looked):
+            # What it does is asked about before it is done.
+            self._runs_after_look = True
+            self.message.show_message("Looking at what the model does before the run…")
+            self.cancel_button.setEnabled(True)
+            self._restoring.set_config(config)
+            if not (self._restoring.is_ready or self._restoring.busy):
+                self._restoring.reconsider()
+            self.outlook.looking.look_first()
+            return
         card = self.model_box.card()
         name = config.model if card is None else card.name
         if not self.outlook.approves(config.model, name):
             return
-        self.model_box.set_by_hand(True)
         self.message.clear()
         self._show_result(None)
         self._tiles_began = None
@@ -253,11 +269,20 @@ class RestoreDock(RestoreWidgets):
         self._restoring.set_config(config)
         self._restoring.run()
 
+    def _on_look_ended(self) -> None:
+        if self._runs_after_look:
+            self._runs_after_look = False
+            self._on_run()
+
     def _on_find(self) -> None:
         self.model_box.set_by_hand(False)  # whatever is proposed is wanted
         self.outlook.looking.find()
 
     def _on_cancel(self) -> None:
+        if self._runs_after_look:
+            self._runs_after_look = False
+            self.message.clear()
+            self._show_busy(self._restoring.busy)
         self.progress_label.setText("Stopping…")
         self.preview_button.setChecked(False)
         self._restoring.cancel()
@@ -305,12 +330,14 @@ class RestoreDock(RestoreWidgets):
         if self.model_box.model() == NONE:
             self.outlook.leave_it()
 
-    def _on_adapted(self, _text: str) -> None:
-        self.message.show_message(
-            "The adapted model is expected to be better on this scan: it is chosen "
-            "and kept among your models.",
-            "ok",
-        )
+    def _on_adapting(self) -> None:
+        layer = self.layer_combo.layer()
+        self._adapted_to = None if layer is None else weakref.ref(layer)
+
+    def _on_adapted(self, bundle: Path) -> None:
+        """Choose the adapted model if its scan is still the one that is shown."""
+        of = None if self._adapted_to is None else self._adapted_to()
+        self._handing.use(bundle, lambda: of is self.layer_combo.layer())
 
     def _offer_adapting(self, volume: Volume | None) -> None:
         """Offer to adapt the chosen model, where it has weights and denoises."""
@@ -398,6 +425,7 @@ class RestoreDock(RestoreWidgets):
         self.message.show_message(text, "warning")
 
     def _on_failed(self, error: Exception) -> None:
+        self._runs_after_look = False
         self.preview_button.setChecked(False)
         self.message.show_error(error)
         if not self.isVisible():

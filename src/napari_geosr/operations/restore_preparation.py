@@ -37,6 +37,7 @@ from napari_geosr.operations.restore_scale import (
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
     from napari_geosr.models.bundle import Model
+    from napari_geosr.models.card import ModelCard
     from napari_geosr.models.distribution import Verdict
     from napari_geosr.operations.outlook.verdict import Outlook
     from napari_geosr.operations.ranking import Ranking
@@ -182,11 +183,7 @@ class Prepared:
     @property
     def budget(self) -> int:
         """Bytes that a run may take if it starts now."""
-        from napari_geosr.inference.device import free_memory
-
-        if self.config.memory is not None:
-            return parse_bytes(self.config.memory)
-        return int(free_memory(self.device) * _FREE_SHARE)
+        return _budget(self.config, self.device)
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -262,7 +259,7 @@ def prepare_steps(
     from napari_geosr.measure.noise import estimate_noise
     from napari_geosr.models import zoo
     from napari_geosr.models.distribution import draw_sample, judge
-    from napari_geosr.networks import tell_noise, wants_noise
+    from napari_geosr.networks import wants_noise
 
     volume = volume.select()
     whole = volume if whole is None else whole
@@ -319,14 +316,7 @@ def prepare_steps(
         if noise is None:
             yield StageStarted(message="Measuring the noise")
             noise = estimate_noise(volume)
-        # The strength of a classical filter is a setting of its own.
-        told = noise.scaled(config.strength if model.card.has_weights else 1.0)
-        integers = volume.dtype.kind in "iu"
-        if config.uncertainty != members.NONE and integers and not noise.level:
-            # Whole numbers are known to their rounding: so far members may differ.
-            told = replace(told, level=_ROUNDING, levels=(_ROUNDING,) * len(told.greys))
-        scale = statistics.input_mean, statistics.input_std
-        tell_noise(network, told.standardised(*scale))
+        _tell(network, noise, config, model.card, statistics, volume)
         yield from relay(
             sharpness_steps(
                 network,
@@ -335,6 +325,8 @@ def prepare_steps(
                 noise,
                 config.sharpness,
                 device=device,
+                budget=_budget(config, device),
+                threads=config.threads,
                 should_stop=should_stop,
             )
         )
@@ -360,6 +352,36 @@ def prepare_steps(
     )
 
 
+def _budget(config: RestoreConfig, device: str) -> int:
+    """Bytes that a run may take if it starts now."""
+    from napari_geosr.inference.device import free_memory
+
+    if config.memory is not None:
+        return parse_bytes(config.memory)
+    return int(free_memory(device) * _FREE_SHARE)
+
+
+def _tell(
+    network: Any,
+    noise: Noise,
+    config: RestoreConfig,
+    card: ModelCard,
+    statistics: IntensityStatistics,
+    volume: Volume,
+) -> None:
+    """Tell a network the noise of the scan, as strong as the settings have it."""
+    from napari_geosr.networks import tell_noise
+
+    # The strength of a classical filter is a setting of its own.
+    told = noise.scaled(config.strength if card.has_weights else 1.0)
+    integers = volume.dtype.kind in "iu"
+    if config.uncertainty != members.NONE and integers and not noise.level:
+        # Whole numbers are known to their rounding: so far members may differ.
+        told = replace(told, level=_ROUNDING, levels=(_ROUNDING,) * len(told.greys))
+    scale = statistics.input_mean, statistics.input_std
+    tell_noise(network, told.standardised(*scale))
+
+
 def with_strength(prepared: Prepared, strength: float) -> Prepared:
     """The same run with another strength, without preparing it anew.
 
@@ -377,7 +399,7 @@ def with_strength(prepared: Prepared, strength: float) -> Prepared:
     """
     from copy import deepcopy
 
-    from napari_geosr.networks import tell_noise, wants_noise
+    from napari_geosr.networks import wants_noise
 
     values = {**prepared.config.model_dump(), "strength": strength}
     config = RestoreConfig.create(**values)
@@ -388,8 +410,8 @@ def with_strength(prepared: Prepared, strength: float) -> Prepared:
         )
     network = deepcopy(prepared.network)  # the other one may be running
     statistics = prepared.statistics
-    told = prepared.noise.scaled(strength)
-    tell_noise(network, told.standardised(statistics.input_mean, statistics.input_std))
+    card, volume = prepared.model.card, prepared.volume
+    _tell(network, prepared.noise, config, card, statistics, volume)
     return replace(prepared, config=config, network=network, outlook=None)
 
 

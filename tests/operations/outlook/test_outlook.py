@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from napari_geosr.core.steps import Warned, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.outlook import outlook_steps, removed_steps
+from napari_geosr.operations.outlook.rehearsal import count_pores
 from napari_geosr.operations.restore import (
     Prepared,
     RestoreConfig,
@@ -223,3 +225,48 @@ def test_small_pores_that_the_noise_hides_are_said(clean, level, along, loses):
     assert (outlook.level != "ok") == loses
     found = outlook.figures["found_of_33_voxels"]
     assert found < 0.7 if loses else found == 1.0
+
+
+def test_looking_first_changes_nothing_in_the_run():
+    rng = np.random.default_rng(2)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(20, 64, 64)), 1.5)
+    data = 100 * (smooth > 0) + rng.normal(0, 8, smooth.shape)
+    ready = prepared(Volume(data.astype(np.float32), "ZYX"), "foam-sr-x2")
+    region = (slice(4, 12), slice(8, 40), slice(8, 40))
+    before = run_to_end(preview_steps(ready, region)).data
+    assert run_to_end(outlook_steps(ready)).gain is not None
+    after = run_to_end(preview_steps(ready, region)).data
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_scan_too_small_to_judge_super_resolution_on_is_said(clean):
+    ready = prepared(noisy(clean, 10), "foam-sr-x2")
+    outlook = run_to_end(outlook_steps(ready))
+    assert outlook.level == "caution"
+    assert "could not be compared with cubic interpolation" in outlook.words
+
+
+def test_noise_that_cannot_be_measured_is_no_clean_scan(clean):
+    unknown = Noise(0.0, 100.0, correlation=known(0).correlation, interval=(0.0, 30.0))
+    assert not unknown.is_measured
+    outlook = run_to_end(outlook_steps(prepared(noisy(clean, 20), noise=unknown)))
+    assert outlook.level == "caution"
+    assert "could not be measured (it may be up to 30 %" in outlook.sentence
+
+
+def test_an_end_of_the_gain_that_nobody_knows_is_no_infinity_in_json(clean):
+    vague = replace(known(20), interval=(0.0, 22.0))
+    ready = prepared(noisy(clean, 20), noise=vague)
+    outlook = run_to_end(outlook_steps(ready))
+    text = json.dumps(outlook.to_json_dict(), allow_nan=False)
+    assert "null" in text
+    assert "inf" not in outlook.words
+
+
+def test_bright_spots_are_counted_where_most_is_dark():
+    dark = np.zeros((12, 48, 48))
+    for z, y, x in [(5, 8, 8), (5, 8, 30), (5, 30, 8)]:
+        dark[z - 2 : z + 2, y : y + 4, x : x + 4] = 1
+    assert count_pores([dark], bright=True) == 3
+    assert count_pores([1 - dark]) == 3
+    assert count_pores([dark]) == 1

@@ -32,6 +32,7 @@ from napari_geosr.operations.restore import (
 from napari_geosr.physics.phantoms import sphere_foam
 
 SHAPE = (12, 72, 72)
+MEASURES = "Measuring the noise"
 QUICK = RankConfig(models=("gaussian", "tv", "nlm"), threads=1)
 
 
@@ -244,3 +245,49 @@ def test_strengths_are_searched_downhill(best: float) -> None:
     assert strengths[0] <= found <= strengths[-1]
     if strengths[0] < best < strengths[-1] and 0 < i < 5:
         assert found == pytest.approx(best, rel=0.01)
+
+
+def test_cancelling_while_the_noise_is_measured_is_a_cancellation() -> None:
+    volume, _, _ = scanned(0.3)
+    told: list[str] = []
+
+    def to_the_end() -> None:
+        steps = rank_steps(volume, QUICK, lambda: told[-1:] == [MEASURES])
+        told.extend(getattr(step, "message", "") for step in steps)
+
+    with pytest.raises(Cancelled):
+        to_the_end()
+
+
+def test_unknown_voxels_of_a_second_scan_are_left_out() -> None:
+    volume, noise, _ = scanned(0.3)
+    other = scanned(0.3, seed=1)[0]
+    data = np.array(other.data)
+    data[:, 20:40] = np.nan
+    found = ranked(volume, noise=noise, second=other.replace(data=data))
+    assert all(np.isfinite(row.error) for row in found.rows)
+    assert found.rows[0].gain < 20
+
+
+def test_the_same_scan_twice_is_no_repetition() -> None:
+    volume, _, _ = scanned(0.3)
+    with pytest.raises(VolumeError, match="same values"):
+        ranked(volume, second=volume)
+
+
+def test_a_filter_returns_a_flat_scan_without_noise() -> None:
+    data = np.full(SHAPE, 10.0, np.float32)
+    data[:, 20:50, 20:50] = 200
+    found = restore(Volume(data, "ZYX"), "gaussian", threads=1)
+    np.testing.assert_array_equal(found.data, data)
+
+
+def test_a_better_row_that_is_not_certain_is_not_called_the_next() -> None:
+    noise = Noise(5.0, 100.0, interval=(4.0, 6.0))
+    rows = [
+        Ranked("a", "", 1.0, 5.0, (-1.0, 9.0)),
+        Ranked("b", "", 1.2, 4.0, (2.0, 6.0)),
+    ]
+    choice, why = decide(rows, noise)
+    assert choice == "b"
+    assert "a may gain more" in why

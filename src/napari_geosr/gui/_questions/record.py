@@ -65,7 +65,8 @@ def is_answered(layer: Layer) -> bool:
 
 def call_slices(layer: Layer) -> None:
     """Note that a person called the planes of a layer slices."""
-    layer.metadata[_ANSWERED] = "Z"
+    # Assigned, not changed in place: other docks listen for the event.
+    layer.metadata = {**layer.metadata, _ANSWERED: "Z"}
 
 
 def call_frames(layer: Layer) -> None:
@@ -73,7 +74,7 @@ def call_frames(layer: Layer) -> None:
 
     A step in time has no length: the axis gets scale 1 and no unit.
     """
-    layer.metadata[_ANSWERED] = "T"
+    layer.metadata = {**layer.metadata, _ANSWERED: "T"}
     scale, translate = list(layer.scale), list(layer.translate)
     scale[0], translate[0] = 1.0, 0.0
     units = [str(unit) for unit in layer.units]

@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui._notify import sentence
 from napari_geosr.gui._worker import Run
 from napari_geosr.operations.outlook import outlook_steps
 from napari_geosr.operations.ranking import rank_steps
@@ -40,6 +41,10 @@ class Looking(QObject):
         ``"rank"``, ``"look"`` or ``""``.
     told : str
         What is done now, in a few words.
+    lookEnded
+        The prepared run was looked at, or that failed.
+    missed : str
+        What could not be found out, and why.
     failed : object
         The error that ended a ranking that was asked for.
     """
@@ -48,12 +53,14 @@ class Looking(QObject):
     ranked = Signal(object)
     busyChanged = Signal(str)
     told = Signal(str)
+    lookEnded = Signal()
+    missed = Signal(str)
     failed = Signal(object)
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._volume: Volume | None = None
-        self._wants_ranking = self._was_asked = False
+        self._wants_ranking = self._was_asked = self._looks_first = False
         self._prepared: Prepared | None = None
         self._has_looked = True
         self._noise: Noise | None = None
@@ -87,6 +94,20 @@ class Looking(QObject):
         self._stop()
         self._timer.start()
 
+    @property
+    def has_looked(self) -> bool:
+        """Whether the prepared run, if there is one, was looked at."""
+        return self._has_looked
+
+    def look_first(self) -> None:
+        """Look at the prepared run before the models are ranked: it is to start."""
+        if self._has_looked:
+            return
+        self._looks_first = True
+        if self._busy == "rank":
+            self._stop()
+        self._timer.start(0)
+
     def find(self) -> None:
         """Rank the models for the scan, as a person asks."""
         if self._volume is not None:
@@ -110,7 +131,7 @@ class Looking(QObject):
     def _next(self) -> str:
         if self._is_paused:
             return ""
-        if self._wants_ranking:
+        if self._wants_ranking and not (self._looks_first and not self._has_looked):
             return "rank"
         return "" if self._has_looked else "look"
 
@@ -126,6 +147,7 @@ class Looking(QObject):
                 what,
                 lambda stop: rank_steps(scan, None, stop, noise=noise),
                 lambda found: self._on_ranked(found, scan),
+                scan,
             )
             return
         assert prepared is not None
@@ -134,16 +156,19 @@ class Looking(QObject):
             what,
             lambda stop: outlook_steps(ready, noise=noise, should_stop=stop),
             lambda found: self._on_looked(found, ready),
+            ready,
         )
 
-    def _start(self, what: str, make_steps: Any, on_result: Any) -> None:
+    def _start(
+        self, what: str, make_steps: Any, on_result: Any, of: Volume | Prepared
+    ) -> None:
         self._busy = what
         self._run = Run(
             make_steps,
             owner=self,
             on_step=self._on_step,
             on_result=on_result,
-            on_error=self._on_error,
+            on_error=lambda error: self._on_error(error, what, of),
             on_finished=self._on_finished,
         )
         self.busyChanged.emit(what)
@@ -162,23 +187,28 @@ class Looking(QObject):
     def _on_looked(self, outlook: Outlook, prepared: Prepared) -> None:
         if prepared is not self._prepared:
             return
-        self._has_looked = True
+        self._has_looked, self._looks_first = True, False
         self._noise = self._noise or outlook.noise
         self.looked.emit(outlook)
+        self.lookEnded.emit()
 
-    def _on_error(self, error: Exception) -> None:
+    def _on_error(self, error: Exception, what: str, of: Volume | Prepared) -> None:
         if isinstance(error, Cancelled):
             return
-        if self._busy == "look":
-            self._has_looked = True
-            self.told.emit(str(error))
+        if what == "look":
+            if of is self._prepared:
+                self._has_looked, self._looks_first = True, False
+                self.missed.emit(f"What the model does is not known: {sentence(error)}")
+                self.lookEnded.emit()
+            return
+        if of is not self._volume:
             return
         was_asked, self._wants_ranking = self._was_asked, False
         self._was_asked = False
         if was_asked or not isinstance(error, GeoSRError):
             self.failed.emit(error)
         else:
-            self.told.emit(str(error))
+            self.missed.emit(f"The models could not be compared: {error}")
 
     def _on_finished(self) -> None:
         self._busy, self._run = "", None

@@ -76,6 +76,9 @@ class OutlookPanel(QWidget):
         self.looking.looked.connect(self._on_looked)
         self.looking.ranked.connect(self._on_ranked)
         self.looking.failed.connect(self.failed.emit)
+        self.looking.missed.connect(
+            lambda text: self.verdict.show_message(text, "warning")
+        )
         self.looking.busyChanged.connect(self._on_busy)
         self._has_scan = False
 

@@ -65,7 +65,7 @@ def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
     """Draw up to `n` blocks spread over a volume, the same ones every time.
 
     Places that hold hardly anything but padding (a constant grey value) or voxels that
-    are not finite are passed over.
+    are not finite are passed over, unless there are no others.
 
     Parameters
     ----------
@@ -81,6 +81,7 @@ def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
     core = [min(a, b) for a, b in zip(_CORE[ndim], source.shape, strict=True)]
     n = max(1, min(n, round(math.prod(source.shape) / math.prod(core))))
     found: list[Block] = []
+    sparse: list[Block] = []
     taken: set[tuple[int, ...]] = set()
     for start in _places(source.shape, core):
         if len(found) == n:
@@ -91,6 +92,11 @@ def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
         block = _read(source, start, core)
         if block.valid.mean() >= _LEAST_VALID:
             found.append(block)
+        elif block.valid.any():
+            sparse.append(block)
+    if not found:  # a dark background, say, with few objects in it
+        sparse.sort(key=lambda block: -int(block.valid.sum()))
+        found = sparse[:n]
     if not found:
         raise VolumeError(
             "No part of the volume holds enough voxels that differ from each other: "

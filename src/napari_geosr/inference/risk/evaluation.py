@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import ArrayLike
@@ -80,14 +81,24 @@ def draw_sample(
     rng = np.random.default_rng(seed)
     blocks = draw_blocks(source, n)
     probes, variances, seconds = [], [], []
+    checked = []
     for block in blocks:
+        checked.append(block)
         levels = level_map(block.window, noise)
         unit = noise_like(block.window.shape, noise.correlation, rng)
         probes.append(levels * unit)
         variances.append(np.square(levels[block.core]))
         if second is not None:
-            seconds.append(block_like(second, block)[block.core])
-    return Sample(blocks, probes, variances, seconds)
+            again = block_like(second, block)[block.core]
+            known = np.isfinite(again)
+            checked[-1] = replace(block, valid=block.valid & known)
+            seconds.append(np.where(known, again, 0.0))
+    if not any(block.valid.any() for block in checked):
+        raise VolumeError(
+            "The two scans have no part in which both hold values: nothing can be "
+            "compared. Choose a second scan that covers the same place."
+        )
+    return Sample(checked, probes, variances, seconds)
 
 
 def evaluate(

@@ -165,6 +165,8 @@ def variance_range(noise: Noise) -> tuple[float, float]:
 
 def decibels(untouched: float, risk: float) -> float:
     """Gain in dB; at most 30, as smaller risks cannot be told from zero."""
+    if math.isnan(risk) or math.isnan(untouched):
+        return -math.inf
     if not math.isfinite(risk):
         return -math.inf if risk > 0 else 10 * math.log10(1 / _LEAST)
     if untouched <= 0:

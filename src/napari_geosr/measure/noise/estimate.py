@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import numpy as np
 
-from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.steps import (
     ResultReady,
@@ -97,7 +97,7 @@ def noise_steps(
         )
     sample: Sample | None = yield from relay(sample_steps(volume, second, should_stop))
     if sample is None or should_stop():
-        return
+        raise Cancelled("Measuring the noise was cancelled.")
     repeated = second is not None
     fraction = _QUIET_IN_DIFFERENCE if repeated else _QUIET
     quiet = None
@@ -125,7 +125,8 @@ def _noise(
             contrast=contrast,
             greys=(float(np.median(sample.values)),),
             correlation=dict.fromkeys(names, 0.0),
-            interval=(0.0, 0.0),
+            # Of so few grey values nothing is known.
+            interval=(0.0, contrast),
             source=source,
             notes=remarks(volume, sample, None, 0.0, False, False),
         )

@@ -214,6 +214,11 @@ def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> Sample:
         pair = again[usable]
         greys = (greys + pair.mean((1, 2, 3))) / 2
         kept = (kept - pair) / np.sqrt(2)
+        if not kept.any():
+            raise VolumeError(
+                f"The second scan holds the same values as {volume.title}: noise shows "
+                "only between two scans that were recorded separately."
+            )
     inner = kept - kept.mean((1, 2, 3), keepdims=True)
     return Sample(
         blocks=inner.astype(np.float32),

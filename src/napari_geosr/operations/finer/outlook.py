@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -53,8 +54,6 @@ FloatArray = npt.NDArray[np.float32]
 #: Parts of the scan that are averaged, and their edge in averaged voxels by the axes of
 #: the network.
 _PARTS, _EDGE = 4, {2: 48, 3: 16}
-#: Bytes that a run of the model on a part may take.
-_BUDGET = 2 * 10**9
 #: Averaged voxels along an axis that are needed at least.
 _LEAST_EDGE = 8
 #: How far the true gain may lie below and above the expected one, in dB, beside the
@@ -66,6 +65,28 @@ _RATE = 0.6
 _LEAST_RATIO = 0.05
 #: Two-sided 90 % of a normal distribution.
 _NINETY = 1.645
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where parts are restored, and with how much.
+
+    Attributes
+    ----------
+    device : str
+        Such as ``"cpu"`` or ``"cuda:0"``.
+    budget : int
+        Bytes that a run of the model on a part may take.
+    threads : int, optional
+        CPU threads; by default all cores but one.
+    should_stop : callable
+        Asked while a part is restored.
+    """
+
+    device: str = "cpu"
+    budget: int = 2 * 10**9
+    threads: int | None = None
+    should_stop: ShouldStop = field(default=never_stop, compare=False)
 
 
 @dataclass(frozen=True)
@@ -151,6 +172,7 @@ def sr_outlook_steps(
     *,
     sharpness: Choice = "auto",
     seed: int = 0,
+    machine: Machine | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
     """Estimate the gain of a super-resolution model over cubic interpolation.
@@ -167,6 +189,8 @@ def sr_outlook_steps(
         As in a restoration.
     seed : int
         Of the noise that is drawn.
+    machine : Machine, optional
+        Where the model is run.
 
     Yields
     ------
@@ -189,7 +213,8 @@ def sr_outlook_steps(
             "compared with interpolation. Choose a model for super-resolution."
         )
     volume = volume.select()
-    trial = _Trial(model, volume, noise, sharpness)
+    machine = replace(machine or Machine(), should_stop=should_stop)
+    trial = _Trial(model, volume, noise, sharpness, machine)
     boxes = trial.boxes()
     rng = np.random.default_rng(seed)
     drawn = []
@@ -249,11 +274,18 @@ class _Trial:
     """One model on parts of a scan, on its own scale and one scale coarser."""
 
     def __init__(
-        self, model: Model, volume: Volume, noise: Noise, choice: Choice
+        self,
+        model: Model,
+        volume: Volume,
+        noise: Noise,
+        choice: Choice,
+        machine: Machine,
     ) -> None:
+        self.machine = machine
         self.card, self.volume, self.noise = model.card, volume, noise
         self.choice = choice
-        self.network: Any = model.restorer()
+        # The run that is looked at has the same network, and other noise to be told.
+        self.network: Any = deepcopy(model.restorer())
         spec = cast("NetworkSpec", self.network.spec)
         self.ndim = len(spec.axes)
         whole = len(volume.axes) - self.ndim
@@ -383,7 +415,10 @@ class _Trial:
             values,
             tuple(slice(0, n) for n in values.shape),
             statistics=self.statistics,
-            budget=_BUDGET,
+            device=self.machine.device,
+            budget=self.machine.budget,
+            threads=self.machine.threads,
+            should_stop=self.machine.should_stop,
         )
         return np.asarray(found, np.float32)
 

@@ -44,7 +44,6 @@ EXPLAINED = 0.1
 #: Blurs that are tried, in voxels of the scan.
 _BLURS = tuple(0.05 * i for i in range(19))
 #: Bytes that the trial may take.
-_BUDGET = 2 * 10**9
 #: Boxes of the scan that the network is tried on, and their edge by its axes.
 _BOXES, _EDGE = 3, {2: 96, 3: 24}
 
@@ -80,6 +79,8 @@ def sharpness_steps(
     choice: Choice = "auto",
     *,
     device: str = "cpu",
+    budget: int = 2 * 10**9,
+    threads: int | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
     """Measure the sharpness of results for all data-consistency layers in a network.
@@ -127,7 +128,8 @@ def sharpness_steps(
                 volume.data,
                 place,
                 statistics=statistics,
-                budget=_BUDGET,
+                budget=budget,
+                threads=threads,
                 device=device,
                 should_stop=should_stop,
             )

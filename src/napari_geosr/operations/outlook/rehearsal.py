@@ -28,8 +28,10 @@ Restore = Callable[[Array, tuple[slice, ...]], Array]
 
 #: Widths of the smoothing that are tried, in voxels.
 _WIDTHS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
-#: Smaller pores do not count, in voxels.
+#: Smaller pores do not count, in voxels of a volume.
 SMALLEST = 27
+#: Where test pores of this radius are lost, care is needed.
+_LARGE = 2.0
 _SEED = 4711
 #: Radii of test pores in voxels; their blur, which most scans have at least.
 _RADII, _BLUR = (1.26, 1.55, 2.0, 2.5, 3.2), 0.6
@@ -50,12 +52,15 @@ class Rehearsal:
     gain : float
         In dB, of the model over leaving the scan.
     true_pores, pores : int
-        In the smoothed scan, and in what the model made of it under noise.
+        In the smoothed scan, and in what the model made of it under noise; of scans
+        that are mostly dark, bright spots.
     found : mapping of int to float
         Share of the test pores of a size, in voxels, that were found under noise among
         those that are found without it; sizes without test pores are missing.
     are_bright : bool
         Whether the test pores are bright spots, as most of the scan is dark.
+    large : int
+        Size, in voxels, that should be found: a diameter of four.
     """
 
     gain: float
@@ -63,6 +68,7 @@ class Rehearsal:
     pores: int
     found: Mapping[int, float] = field(default_factory=dict)
     are_bright: bool = False
+    large: int = 33
 
     @property
     def objects(self) -> str:
@@ -111,10 +117,11 @@ def rehearse(restore: Restore, sample: Sample, noise: Noise) -> Rehearsal:
     are_bright, found = _test_pores(restore, sample, noise, width)
     return Rehearsal(
         gain=10 * math.log10(before / after) if before > 0 and after > 0 else 0.0,
-        true_pores=count_pores(truths),
-        pores=count_pores(results),
+        true_pores=count_pores(truths, bright=are_bright),
+        pores=count_pores(results, bright=are_bright),
         found=found,
         are_bright=are_bright,
+        large=len(_ball(_LARGE, truths[0].ndim)),
     )
 
 
@@ -223,14 +230,16 @@ def smoothed(window: Array, width: float) -> Array:
     return found
 
 
-def count_pores(blocks: Sequence[Array]) -> int:
-    """Dark objects of all blocks together, by the threshold of Otsu over all."""
+def count_pores(blocks: Sequence[Array], *, bright: bool = False) -> int:
+    """Dark, or bright, objects of all blocks, by the threshold of Otsu over all."""
     from skimage.filters import threshold_otsu
 
     values = np.concatenate([block.ravel() for block in blocks])
     if not np.ptp(values) > 0:
         return 0
     threshold = threshold_otsu(values)
+    smallest = SMALLEST if blocks[0].ndim == 3 else round(SMALLEST ** (2 / 3))
     return sum(
-        len(pore_volumes(block <= threshold, smallest=SMALLEST)) for block in blocks
+        len(pore_volumes((block <= threshold) != bright, smallest=smallest))
+        for block in blocks
     )

@@ -7,6 +7,7 @@ often it is seen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,8 +34,6 @@ MOST_LEVEL, MOST_COARSER = 1.15, 0.25
 MOST_PORES = 2.0
 #: Of fewer pores nothing is said.
 LEAST_PORES = 5
-#: Where test pores of this many voxels (a diameter of four) are lost, care is needed.
-LARGE_PORE = 33
 #: Correlated noise above this part of the contrast may be fine structure: it is the
 #: texture of a scan of 32 voxels a side that was taken for noise.
 _DOUBTFUL_LEVEL, _DOUBTFUL_CORRELATION = 0.33, 0.35
@@ -60,6 +59,7 @@ class Facts:
     rehearsal: Rehearsal | None = None
     finer: FinerOutlook | None = None
     bound: float | None = None
+    unjudged: str = ""
 
     @property
     def name(self) -> str:
@@ -87,9 +87,9 @@ def harms(facts: Facts) -> Iterator[Said]:
         if removed.change > MOST_CHANGE:
             yield Said(
                 "harmful",
-                "There is hardly any noise (below 1 % of the contrast), but "
-                f"{name} would change the scan by {_percent(removed.change)} of it: "
-                "structure would be lost. Leave the scan as it is.",
+                f"{_no_noise(noise)}, but {name} would change the scan by "
+                f"{_percent(removed.change)} of the contrast: structure would be lost. "
+                "Leave the scan as it is.",
             )
         return
     gain = facts.gain
@@ -126,6 +126,22 @@ def cautions(facts: Facts) -> Iterator[Said]:
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.finer is not None and facts.finer.gain < 0 <= facts.finer.interval[1]:
         yield Said("caution", facts.finer.sentence)
+    if facts.unjudged:
+        yield Said(
+            "caution",
+            "The result could not be compared with cubic interpolation before the run "
+            f"({facts.unjudged}).",
+        )
+    if not noise.is_measured:
+        yield Said(
+            "caution",
+            f"{_no_noise(noise)}, so "
+            + (
+                f"{name} returns the scan as it is."
+                if facts.bound is not None
+                else f"what {name} removes cannot be judged: look at it."
+            ),
+        )
     found = noise.correlation.values()
     if (
         facts.finer is not None
@@ -170,7 +186,7 @@ def cautions(facts: Facts) -> Iterator[Said]:
 
 def _lost_pores(facts: Facts) -> Iterator[Said]:
     found = facts.rehearsal
-    if found is None or found.limit is None or found.limit < LARGE_PORE:
+    if found is None or found.limit is None or found.limit < found.large:
         return
     objects = found.objects
     yield Said(
@@ -226,13 +242,12 @@ def all_is_well(facts: Facts) -> str:
     if noise.level == 0 and facts.card.upscale_factor == 1:
         if facts.bound is not None:
             return (
-                "There is hardly any noise (below 1 % of the contrast): the result "
-                "will be the scan itself. Leave it as it is."
+                f"{_no_noise(noise)}: the result will be the scan itself. Leave it as "
+                "it is."
             )
         return (
-            "There is hardly any noise (below 1 % of the contrast), and "
-            f"{facts.name} would change the scan by {_percent(facts.removed.change)} "
-            "of the contrast only. Leave it as it is."
+            f"{_no_noise(noise)}, and {facts.name} would change the scan by "
+            f"{_percent(facts.removed.change)} of the contrast only. Leave it as it is."
         )
     said = f"{headline(facts)}: what would be removed is noise."
     found = facts.rehearsal
@@ -245,14 +260,27 @@ def all_is_well(facts: Facts) -> str:
 def headline(facts: Facts) -> str:
     """Noise and expected gain; no whole sentence."""
     if facts.noise.level == 0:
-        return "Noise below 1 % of the contrast"
+        return f"Noise below {_percent(facts.noise.bound)} of the contrast"
     said = f"Noise {_percent(facts.noise.relative)} of the contrast"
     if facts.gain is not None:
         said += f", expected gain {facts.gain[0]:+.1f} dB ({_interval(facts.gain)})"
     return said
 
 
+def _no_noise(noise: Noise) -> str:
+    """That no noise was found; no whole sentence."""
+    if noise.is_measured:
+        bound = _percent(noise.bound)
+        return f"There is hardly any noise (below {bound} of the contrast)"
+    return (
+        f"The noise could not be measured (it may be up to {_percent(noise.bound)} of "
+        "the contrast)"
+    )
+
+
 def _interval(gain: tuple[float, float, float]) -> str:
+    if not math.isfinite(gain[1]):
+        return f"at most {gain[2]:+.1f}"
     return f"between {gain[1]:+.1f} and {gain[2]:+.1f}"
 
 

@@ -181,7 +181,7 @@ def _outlook(
 
     volume = prepared.volume
     try:
-        found = noise or prepared.noise or estimate_noise(volume)
+        found = prepared.noise or noise or estimate_noise(volume)
         if should_stop():
             raise Cancelled("Looking at the scan was cancelled.")
         looked = look(prepared, found, _BLOCKS, should_stop)
@@ -195,7 +195,9 @@ def _outlook(
             looked.sample,
             found,
         )
-    better = _over_cubic(prepared, found, should_stop) if finer else None
+    better, unjudged = None, ""
+    if finer:
+        better, unjudged = _over_cubic(prepared, found, should_stop)
     facts = rules.Facts(
         card=prepared.model.card,
         noise=found,
@@ -204,6 +206,7 @@ def _outlook(
         rehearsal=rehearsal,
         finer=better,
         bound=prepared.model.card.noise_bound,
+        unjudged=unjudged,
     )
     said = list(_said(prepared, facts))
     level = max((each.level for each in said), key=_GRAVITY.__getitem__)
@@ -228,8 +231,6 @@ def _said(prepared: Prepared, facts: rules.Facts) -> Iterator[rules.Said]:
     """All that is to be said, the gravest first."""
     is_same = facts.bound is not None and facts.noise.level == 0
     found = list(rules.harms(facts))
-    if not found and facts.noise.level == 0:
-        found = [rules.Said("ok", rules.all_is_well(facts))]
     found += rules.cautions(facts)
     found += rules.imaging(facts.card, prepared.volume)
     if prepared.verdict.level != "ok" and not is_same:
@@ -242,12 +243,12 @@ def _said(prepared: Prepared, facts: rules.Facts) -> Iterator[rules.Said]:
 
 def _over_cubic(
     prepared: Prepared, noise: Noise, should_stop: ShouldStop
-) -> FinerOutlook | None:
-    """What a finer result gains over interpolation; None where nobody can tell."""
-    from napari_geosr.operations.finer.outlook import sr_outlook_steps
+) -> tuple[FinerOutlook | None, str]:
+    """What a finer result gains over interpolation; or why that cannot be said."""
+    from napari_geosr.operations.finer.outlook import Machine, sr_outlook_steps
 
     if not prepared.model.card.has_weights:
-        return None  # it is an interpolation
+        return None, ""  # it is an interpolation
     try:
         found: FinerOutlook = run_to_end(
             sr_outlook_steps(
@@ -255,12 +256,15 @@ def _over_cubic(
                 prepared.model,
                 noise,
                 sharpness=prepared.config.sharpness,
+                machine=Machine(
+                    prepared.device, prepared.budget, prepared.config.threads
+                ),
                 should_stop=should_stop,
             )
         )
-    except VolumeError:  # too small to be averaged by the factor
-        return None
-    return found
+    except VolumeError as error:  # too small to be averaged by the factor
+        return None, str(error).rstrip(".")
+    return found, ""
 
 
 def _by_likeness(prepared: Prepared, noise: Noise | None, why: str) -> Outlook:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -65,7 +66,9 @@ class Outlook:
         gain: dict[str, Any] | None = None
         if self.gain is not None:
             low, high = self.gain[1:]
-            gain = {"db": self.gain[0], "interval_db": [low, high]}
+            # JSON has no infinity.
+            ends = [end if math.isfinite(end) else None for end in (low, high)]
+            gain = {"db": self.gain[0], "interval_db": ends}
             gain["over"] = self.gain_over
         return {
             "level": self.level,

@@ -127,6 +127,12 @@ def decide(rows: list[Ranked], noise: Noise) -> tuple[str, str]:
     """
     candidates = [row for row in rows if row.name != NONE]
     best = candidates[0] if candidates else None
+    if not noise.is_measured:
+        return NONE, (
+            "Leave the scan as it is: its noise could not be measured (it may be up to "
+            f"{100 * noise.bound:.0f} % of the contrast), so nothing can be compared. "
+            "Choose a model by eye, or give a second scan of the same sample."
+        )
     if noise.is_negligible:
         return NONE, (
             "Leave the scan as it is: its noise is below 1 % of the contrast, and "
@@ -143,7 +149,13 @@ def decide(rows: list[Ranked], noise: Noise) -> tuple[str, str]:
     chosen = clear[0]
     why = f"{chosen.name} is expected to gain {chosen.gain_text} over the scan as it is"
     others = [row for row in candidates if row.name != chosen.name]
-    if others:
+    if candidates[0] is not chosen:
+        first = candidates[0]
+        why += (
+            f"; {first.name} may gain more ({_number(first.gain)} dB), but is not "
+            "certain to help"
+        )
+    elif others:
         why += f"; {others[0].name}, the next, {_number(others[0].gain)} dB"
     return chosen.name, why + "."
 

@@ -193,7 +193,9 @@ def tune_steps(
         yield StageStarted(message="Measuring the noise")
         noise = estimate_noise(volume)
     fitted = for_axes(model, volume)
-    if is_tunable(fitted):
+    if is_tunable(fitted) and noise.level == 0:
+        fitted = fitted.with_settings(strength=0.0)
+    elif is_tunable(fitted):
         yield StageStarted(message=f"Finding the best strength of {model.card.name}")
         sample = draw_sample(volume.data, noise)
         bench = Bench(sample, statistics, noise, device, threads, should_stop)
