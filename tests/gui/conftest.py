@@ -27,6 +27,14 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(autouse=True)
+def approving(monkeypatch):
+    """Runs that are expected to do harm are approved: nobody is there to be asked."""
+    from napari_geosr.gui.outlook import panel
+
+    monkeypatch.setattr(panel, "run_anyway", lambda *_: True)
+
+
+@pytest.fixture(autouse=True)
 def own_folders(tmp_path_factory, monkeypatch):
     """Settings and caches of a test stay in its own folder."""
     home = tmp_path_factory.mktemp("home")

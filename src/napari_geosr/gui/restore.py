@@ -7,6 +7,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QGuiApplication
 
 from napari_geosr.core.config import format_bytes
@@ -59,6 +60,9 @@ class RestoreDock(RestoreWidgets):
         self._volume: Volume | None = None
         self._adapted_to: weakref.ref[Image] | None = None
         self._runs_after_look = False
+        self._run_timer = QTimer(self)
+        self._run_timer.setSingleShot(True)
+        self._run_timer.timeout.connect(self._run_after_look)
         self._restoring = Restoring(napari_viewer, self)
         self._handing = ModelHanding(napari_viewer, self)
         self._show_busy("")
@@ -270,6 +274,11 @@ class RestoreDock(RestoreWidgets):
         self._restoring.run()
 
     def _on_look_ended(self) -> None:
+        if self._runs_after_look:
+            # Not from here: a question may have to be answered first.
+            self._run_timer.start()
+
+    def _run_after_look(self) -> None:
         if self._runs_after_look:
             self._runs_after_look = False
             self._on_run()
