@@ -270,7 +270,7 @@ def test_a_window_is_left_at_a_wish_to_stop(make_network):
 
     from napari_geosr.inference.backends import openvino
 
-    class Stop(Exception):
+    class Stop(Exception):  # noqa: N818
         pass
 
     def stop():
