@@ -18,6 +18,7 @@ from napari_geosr.gui._layers import (
     are_labels,
     chosen_position,
     part_of_file,
+    provenance_of,
     unwrapped,
     volume_from_layer,
 )
@@ -317,7 +318,7 @@ class RestoreDock(RestoreWidgets):
         try:
             whole = self._all_points()
             volume, part = part_of_file(layer, self._viewer, whole=whole)
-            text = make(volume, self.config(), **part)
+            text = make(volume, self._config_as_it_ran(), **part)
         except GeoSRError as error:
             self.message.show_error(error)
             return
@@ -329,6 +330,12 @@ class RestoreDock(RestoreWidgets):
                 "or File ▸ Save Selected Layers as .ome.tif) and put its path in."
             )
         self.message.show_message(said)
+
+    def _config_as_it_ran(self) -> RestoreConfig:
+        """The settings; of the run that gave the last result, with its backend."""
+        result = None if self._result is None else self._result()
+        made = () if result is None else provenance_of(result)
+        return reproduce.as_it_ran(self.config(), made)
 
     # What comes back
 

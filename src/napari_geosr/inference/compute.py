@@ -55,6 +55,11 @@ def default_threads() -> int:
     return max(1, usable_cores() - 1)
 
 
+def threads_used(threads: int | None) -> int:
+    """Threads for a setting: more than cores only wait for each other, or hang."""
+    return min(threads or default_threads(), usable_cores())
+
+
 def check_ready(network: nn.Module) -> None:
     """Raise `ModelError` unless the network is in evaluation mode."""
     if network.training:
@@ -83,8 +88,7 @@ def exact_settings(threads: int | None) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    # More threads than cores only wait for each other, in thousands they hang.
-    wanted = min(threads or default_threads(), usable_cores())
+    wanted = threads_used(threads)
     try:
         if wanted != before:
             torch.set_num_threads(wanted)
@@ -138,7 +142,8 @@ _waiting_for = threading.local()
 _INTERRUPTIBLE: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def _interrupt(*_: Any) -> None:
+def interrupt(*_: Any) -> None:
+    """Ask whether to stop, inside of :func:`interruptible`; may raise."""
     stop_if_asked = getattr(_waiting_for, "stop_if_asked", None)
     if stop_if_asked is not None:
         stop_if_asked()
@@ -158,9 +163,9 @@ def interruptible(
     if network not in _INTERRUPTIBLE:
         for module in network.modules():
             if not any(True for _ in module.children()):
-                module.register_forward_pre_hook(_interrupt)
+                module.register_forward_pre_hook(interrupt)
             if hasattr(module, "between_strips"):
-                setattr(module, "between_strips", _interrupt)  # noqa: B010
+                setattr(module, "between_strips", interrupt)  # noqa: B010
         _INTERRUPTIBLE.add(network)
     _waiting_for.stop_if_asked = stop_if_asked
     try:
@@ -177,6 +182,7 @@ def restore_window(
     device: str,
     threads: int | None,
     stop_if_asked: Callable[[], None] = lambda: None,
+    forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> np.ndarray[Any, Any]:
     """Restored core of one window.
 
@@ -186,6 +192,8 @@ def restore_window(
         The window, standardised, with ``2 · Layout.context`` more planes.
     stop_if_asked : callable
         Called before each plane and each layer; may raise.
+    forward : callable, optional
+        Called in the network's place (`napari_geosr.inference.backends`).
 
     Returns
     -------
@@ -205,19 +213,21 @@ def restore_window(
     crop = tile.crop(layout)
     shape = tuple(part.stop - part.start for part in crop)
     n_outputs = network_spec(network).n_outputs
+    forward = network if forward is None else forward
     try:
         with exact_settings(threads), interruptible(network, stop_if_asked):
             whole = torch.from_numpy(block)
             out = torch.empty((n_outputs, *shape), dtype=whole.dtype)
             if not layout.per_plane:
-                y = _forward(network, whole[None, None].to(device), layout)
+                x = whole[None, None].to(device)
+                y = _forward(network, x, layout, forward)
                 out.copy_(y[0][(slice(None), *crop)])
             else:
                 n_channels = 2 * layout.context + 1
                 for i in range(shape[0]):
                     stop_if_asked()
                     x = whole[i : i + n_channels][None].to(device)
-                    y = _forward(network, x, layout)
+                    y = _forward(network, x, layout, forward)
                     out[:, i].copy_(y[0][(slice(None), *crop[1:])])
             values: np.ndarray[Any, Any] = out.numpy()
             return values if n_outputs > 1 else values[0]
@@ -237,8 +247,13 @@ def _explained(error: Exception, network: nn.Module, window: Any) -> Exception:
     )
 
 
-def _forward(network: nn.Module, x: torch.Tensor, layout: Layout) -> torch.Tensor:
-    y: torch.Tensor = network(x)
+def _forward(
+    network: nn.Module,
+    x: torch.Tensor,
+    layout: Layout,
+    forward: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    y: torch.Tensor = forward(x)
     n = x.ndim - 2
     scale = layout.scale[3 - n :]
     size = (m * s for m, s in zip(x.shape[2:], scale, strict=True))

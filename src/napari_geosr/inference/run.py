@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
@@ -31,6 +31,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
+from napari_geosr.inference.backends import FIXED_BYTES, Choice, FirstTile, Timed
 from napari_geosr.inference.growth import GrowthMeter
 from napari_geosr.inference.memory import (
     Buffers,
@@ -131,9 +132,11 @@ class Run:
         tile_memory: TileMemory | None = None,
         region: Sequence[slice] | None = None,
         spread: Any = None,
+        backend: Choice | None = None,
     ) -> None:
         self.network, self.source, self.target = network, source, target
         self.spread = spread
+        self.backend = backend or Choice()
         self.statistics, self.budget, self.device = statistics, budget, device
         self.threads, self.should_stop = threads, should_stop
         self.spec, self.region = network_spec(network), region
@@ -148,7 +151,9 @@ class Run:
             target=np.dtype(target.dtype).itemsize,
             network=np.dtype(self.dtype).itemsize,
             chunks=self._chunks(),
-            held=held_bytes(source, budget) + held_bytes(target, budget),
+            held=held_bytes(source, budget)
+            + held_bytes(target, budget)
+            + self.backend.fixed_bytes,
         )
         if spread is not None:
             self.buffers = replace(
@@ -339,6 +344,8 @@ class Run:
                 # Tiles that were written meanwhile are finished, too.
                 yield from self._finished(pipe, len(waiting))
                 raise
+            finally:
+                self.backend.release()
         self._check_all_done(tiles)
         dtype = np.dtype(self.target.dtype)
         if self.n_nonfinite and dtype.kind != "f":
@@ -400,7 +407,10 @@ class Run:
             while waiting:
                 tile, (block, missing) = pipe.take(self._stop_if_asked)
                 self._stop_if_asked()
-                values, grew_by = self._restore(tile, block)
+                if self.backend.name:
+                    values, grew_by = self._restore(tile, block)
+                else:
+                    values, grew_by = yield from self._settle(tile, block, waiting)
                 del block
                 waiting.pop(0)
                 if missing is not None:
@@ -424,22 +434,60 @@ class Run:
         self.n_retries += 1
         waiting[:] = self._halved(waiting, must=True)
 
-    def _restore(self, tile: Tile, block: Array) -> tuple[Array, int | None]:
+    def _settle(
+        self, tile: Tile, block: Array, waiting: Sequence[Tile]
+    ) -> Generator[Step, None, tuple[Array, int | None]]:
+        """As :meth:`_restore` for the tile by which the backend is chosen."""
+        assert self.choice is not None
+        clock = Timed(self.network)
+        ours, grew_by = self._restore(tile, block, clock)
+        # Or what torch left free would hide what the other backend takes.
+        compute.release_memory(self.device)
+        meter = GrowthMeter(self.device)
+        try:
+            values, said = self.backend.settle(
+                self.network,
+                self.device,
+                FirstTile(
+                    ours,
+                    clock,
+                    lambda forward: self._window(tile, block, forward),
+                    n_left=len(waiting) - 1,
+                    room=self.budget - self.choice.peak_bytes,
+                ),
+            )
+        finally:
+            other = meter.stop()
+        if self.backend.forward is not None and None not in (grew_by, other):
+            grew_by = max(grew_by or 0, (other or 0) - FIXED_BYTES)
+        if said:
+            yield Warned(message=said)
+        return values, grew_by
+
+    def _window(
+        self, tile: Tile, block: Array, forward: Callable[[Any], Any] | None
+    ) -> Array:
+        return compute.restore_window(
+            self.network,
+            block,
+            tile,
+            self.layout,
+            self.device,
+            self.threads,
+            self._stop_if_asked,
+            forward,
+        )
+
+    def _restore(
+        self, tile: Tile, block: Array, clock: Timed | None = None
+    ) -> tuple[Array, int | None]:
         """The core's values; of the first tile also the growth that it caused."""
         first = self.n_done == self.n_kept and self.n_retries == 0
         measure = first and self.cost is not self.guess
         meter = GrowthMeter(self.device) if measure else None
         start = time.perf_counter()
         try:
-            values = compute.restore_window(
-                self.network,
-                block,
-                tile,
-                self.layout,
-                self.device,
-                self.threads,
-                self._stop_if_asked,
-            )
+            values = self._window(tile, block, clock or self.backend.forward)
         finally:
             grew_by = None if meter is None else meter.stop()
         if meter is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
+from napari_geosr.inference.backends import Choice
 from napari_geosr.inference.memory import Buffers, measure_cost, network_spec
 from napari_geosr.inference.run import Run, RunSummary
 from napari_geosr.inference.stores import Promise, share
@@ -71,6 +72,7 @@ def restore_tiles(
     finished: Sequence[Sequence[slice]] = (),
     rather: Sequence[int] | None = None,
     spread: Any = None,
+    backend: Choice | None = None,
 ) -> Generator[Step, None, None]:
     """Restore `source` into `target`, with the same numbers as in one forward.
 
@@ -106,12 +108,16 @@ def restore_tiles(
     spread : array-like, optional
         Of the target's shape, floating: takes the standard deviations of a network of
         several members (`napari_geosr.inference.members`), whose means fill `target`.
+    backend : Choice, optional
+        What may compute in the network's place (`napari_geosr.inference.backends`);
+        torch by default. It is settled by the first tile, and may be handed to the
+        next run with the same network.
 
     Yields
     ------
     TileDone
         After a tile was written. ``total`` grows if tiles must be halved. The last
-        step is ``ResultReady(RunSummary)``.
+        step is ``ResultReady(RunSummary)``. `Warned` says what `backend` came to.
 
     Raises
     ------
@@ -120,8 +126,8 @@ def restore_tiles(
         the `RunSummary` up to then.
     DeviceMemoryError
         If not even the smallest tile fits.
-    VolumeError, ModelError, FileError, EngineError
-        If input, model, storage or the network fail. Never `RuntimeError`.
+    ConfigError, VolumeError, ModelError, FileError, EngineError
+        If settings, input, model, storage or the network fail. Never `RuntimeError`.
     """
     run = Run(
         network,
@@ -135,6 +141,7 @@ def restore_tiles(
         should_stop=should_stop,
         tile_memory=tile_memory,
         spread=spread,
+        backend=backend,
     )
     yield from run.steps(run.plan(first, tile, rather), finished)
 

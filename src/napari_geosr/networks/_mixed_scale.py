@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any
 
 import torch
 from pydantic import Field, field_validator
 from torch import nn
+from torch.nn import functional
 
 from napari_geosr.core.config import Config
 from napari_geosr.networks._dense import DenseStack, dense_maps
@@ -115,3 +119,31 @@ class MixedScale(nn.Module):
             )
             place.copy_((rows @ maps.flatten(1)).view_as(place))
         return out
+
+
+@contextmanager
+def plain_layers(network: nn.Module) -> Iterator[None]:
+    """Networks of mixed scales as convolutions, which other programs have.
+
+    Here they compute all layers in one buffer, strip by strip, which no exporter can
+    follow. Outside of this context `network` is as it was.
+    """
+    mixed = [module for module in network.modules() if isinstance(module, MixedScale)]
+    for module in mixed:
+        module.mixed = MethodType(_plain, module)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for module in mixed:
+            del module.mixed
+
+
+def _plain(module: MixedScale, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    n_axes = x.ndim - 2
+    convolve: Any = functional.conv3d if n_axes == 3 else functional.conv2d
+    maps = x
+    for d, w, b in zip(module.dilations, module.weights, module.biases, strict=True):
+        new = torch.relu(convolve(maps, w, b, padding=d, dilation=d))
+        maps = torch.cat([maps, new], dim=1)
+    y: torch.Tensor = convolve(maps, weight.reshape(*weight.shape, *(1,) * n_axes))
+    return y

@@ -18,6 +18,7 @@ _PACKAGES = (
     "napari",
     "npe2",
     "torch",
+    "openvino",
     "numpy",
     "tifffile",
     "imagecodecs",

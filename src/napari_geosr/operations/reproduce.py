@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,20 @@ def as_python(
         lines.append(f"write(deviation, {str(spread_path(target))!r})")
     lines.append("")
     return _save_first(volume) + "\n".join(lines)
+
+
+def as_it_ran(
+    config: RestoreConfig, provenance: Sequence[Mapping[str, Any]]
+) -> RestoreConfig:
+    """`config` with the backend by name, if it is that of a result's last record.
+
+    Where openvino did not come into question, that stays open.
+    """
+    record = provenance[-1] if provenance else {}
+    backend = record.get("backend") or {}
+    if record.get("settings") != config.model_dump(mode="json") or len(backend) < 2:
+        return config
+    return config.model_copy(update={"backend": backend["name"]})
 
 
 def default_output(volume: Volume, config: RestoreConfig) -> Path:

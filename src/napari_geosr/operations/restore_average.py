@@ -192,6 +192,8 @@ def _mean_steps(
                 f"Stopped at input {i + 1} of {len(given)}: there is no mean yet."
             )
         if total is None:
+            ran = restored.volume.provenance[-1]["backend"]["name"]
+            plain = plain.model_copy(update={"backend": ran})  # one record for all
             first, total = restored, array_for(restored.volume.shape, np.dtype("f4"))
         for key in _slabs(total):
             part = np.asarray(restored.volume.data[key]) / np.float32(len(given))

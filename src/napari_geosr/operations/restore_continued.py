@@ -18,7 +18,7 @@ from napari_geosr.io.suffixes import incomplete_path
 Box = tuple[slice, ...]
 
 #: Settings that change how a run goes, but not one voxel of its result.
-_HOW = ("device", "memory", "threads", "model", "ensemble_with")
+_HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,15 @@ class KeptPart:
         Boxes that are finished.
     tile : tuple of int or None
         Core size of that run's tiles, where it is known.
+    backend : str or None
+        What computed them (`napari_geosr.inference.backends`), to go on with; None
+        where nothing was restored by a model.
     """
 
     volume: Volume
     places: tuple[Box, ...]
     tile: tuple[int, ...] | None
+    backend: str | None = None
 
     def copy_into(self, array: Any) -> None:
         """Copy the finished voxels, box by box, a few megabytes at a time."""
@@ -123,7 +127,14 @@ def kept_part(
         tuple(slice(start, stop) for start, stop in box) for box in before["finished"]
     )
     tile = (before.get("run") or {}).get("tile")
-    return KeptPart(unfinished, places, None if tile is None else tuple(tile))
+    return KeptPart(
+        unfinished, places, None if tile is None else tuple(tile), _backend(before)
+    )
+
+
+def _backend(record: Mapping[str, Any]) -> str:
+    """What computed a run; before there was a choice, torch."""
+    return str((record.get("backend") or {}).get("name", "torch"))
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -153,6 +164,9 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             "another output type": record.get("output_dtype"),
         }
 
+    ran, wanted = _backend(before), (now.get("settings") or {}).get("backend", "auto")
+    if wanted not in ("auto", ran):
+        return f"another backend ({ran})"
     ours, theirs = seen(now), seen(before)
     return next((what for what in ours if ours[what] != theirs[what]), "")
 

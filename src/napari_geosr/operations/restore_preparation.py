@@ -81,6 +81,12 @@ class RestoreConfig(Config):
         title="Threads",
         description="CPU threads, at most as many as cores; by default cores - 1.",
     )
+    backend: Literal["auto", "torch", "openvino"] = Field(
+        "auto",
+        title="Backend",
+        description="What computes on the CPU. Auto: openvino for long runs, where it "
+        "is installed, faster, and equal to torch on the first tile; else torch.",
+    )
     strength: float = Field(
         1.0,
         ge=0,
@@ -254,6 +260,7 @@ def prepare_steps(
         If the volume has more than its spatial axes, or no finite or varying values.
     """
     yield StageStarted(message=f"Loading model {config.model}")
+    from napari_geosr.inference import backends
     from napari_geosr.inference.device import pick_device
     from napari_geosr.inference.intensity import scan_steps
     from napari_geosr.measure.noise import estimate_noise
@@ -272,6 +279,7 @@ def prepare_steps(
     for question in open_questions(volume, [each.card for each in (model, *others)]):
         yield Warned(message=question)
     device = pick_device(config.device)
+    backends.check_available(config.backend, device)
     yield StageStarted(message="Reading intensities")
     statistics: IntensityStatistics
     try:

@@ -30,7 +30,11 @@ from napari_geosr.operations.restore_continued import (
     kept_part,
     remove_unfinished,
 )
-from napari_geosr.operations.restore_preparation import Prepared, doubts
+from napari_geosr.operations.restore_preparation import (
+    Prepared,
+    RestoreConfig,
+    doubts,
+)
 from napari_geosr.operations.restore_targets import (
     SPREAD,
     SPREAD_DTYPE,
@@ -39,6 +43,7 @@ from napari_geosr.operations.restore_targets import (
 )
 
 if TYPE_CHECKING:
+    from napari_geosr.inference.backends import Choice
     from napari_geosr.inference.run import RunSummary
     from napari_geosr.models.distribution import Verdict
     from napari_geosr.operations.outlook.verdict import Outlook
@@ -303,20 +308,41 @@ def _models_text(prepared: Prepared) -> str:
 
 @dataclass(frozen=True)
 class Filled:
-    """How far the tiles came: `places` are those of finished tiles in the output."""
+    """How far the tiles came.
+
+    Attributes
+    ----------
+    places : list of tuple of slice
+        Those of finished tiles in the output.
+    backend : mapping or None
+        What computed them, for the record.
+    """
 
     summary: RunSummary | None
     complete: bool
     places: list[tuple[slice, ...]]
     error: GeoSRError | None = None
+    backend: Mapping[str, Any] | None = None
 
     def for_the_record(self) -> dict[str, Any]:
         """What the provenance says of how the run went."""
         run = None if self.summary is None else asdict(self.summary)
         record: dict[str, Any] = {"run": run, "complete": self.complete}
+        if self.backend is not None:
+            record["backend"] = dict(self.backend)
         if not self.complete:
             record["finished"] = boxes_for_the_record(self.places)
         return record if self.error is None else {**record, "error": str(self.error)}
+
+
+def chosen_backend(
+    config: RestoreConfig, kept: KeptPart | None, n_runs: int = 1
+) -> Choice:
+    """What may compute a run: a run that is gone on with keeps its backend."""
+    from napari_geosr.inference.backends import Choice
+
+    before = None if kept is None or not kept.places else kept.backend
+    return Choice(cast("Any", before or config.backend), config.threads, n_runs)
 
 
 def fill_tiles(
@@ -325,10 +351,20 @@ def fill_tiles(
     first: tuple[slice, ...] | None,
     kept: KeptPart | None,
     should_stop: ShouldStop,
+    backend: Choice | None = None,
 ) -> Generator[Step, None, Filled]:
-    """Run the tiles into the targets; a wish to stop, or an error, ends it early."""
+    """Run the tiles into the targets; a wish to stop, or an error, ends it early.
+
+    Parameters
+    ----------
+    backend : Choice, optional
+        What computes them, where runs share it; by default as the settings say, or as
+        the run did that is gone on with.
+    """
     from napari_geosr.inference.runner import restore_tiles
 
+    if backend is None:
+        backend = chosen_backend(prepared.config, kept)
     tiles = restore_tiles(
         prepared.network,
         prepared.volume.data,
@@ -343,6 +379,7 @@ def fill_tiles(
         finished=() if kept is None else kept.places,
         rather=None if kept is None else kept.tile,
         spread=None if targets.spread is None else targets.spread.array,
+        backend=backend,
     )
     places = [] if kept is None else list(kept.places)
     summary: RunSummary | None = None
@@ -356,12 +393,13 @@ def fill_tiles(
             yield step
     except Cancelled as stopped:
         summary = cast("RunSummary | None", stopped.summary)
-        return Filled(summary, False, [*places, *stopped.places])
+        places += stopped.places
+        return Filled(summary, False, places, backend=backend.facts())
     except GeoSRError as error:
-        return Filled(None, False, places, error)
+        return Filled(None, False, places, error, backend.facts())
     finally:
         tiles.close()
-    return Filled(summary, True, places)
+    return Filled(summary, True, places, backend=backend.facts())
 
 
 def _remarks(prepared: Prepared, summary: RunSummary | None) -> Iterator[Step]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +17,6 @@ if TYPE_CHECKING:
 
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard
-    from napari_geosr.networks._mixed_scale import MixedScale
     from napari_geosr.networks.spec import NetworkSpec
 
 Array = npt.NDArray[np.float32]
@@ -205,6 +201,8 @@ def _written(
 ) -> list[Trial]:
     import torch
 
+    from napari_geosr.networks._mixed_scale import plain_layers
+
     spec = spec_of(model)
     images = [
         _image(model.card, size, n) for size, n in zip(sizes, (1, 1, 2), strict=True)
@@ -216,7 +214,7 @@ def _written(
         | {i: f"{name}_out" for i, name in enumerate(names, start=2)},
     }
     try:
-        with warnings.catch_warnings(), torch.no_grad(), _plain_layers(network):
+        with warnings.catch_warnings(), torch.no_grad(), plain_layers(network):
             # Of tracing: whether its guesses hold is what the comparison is for.
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -237,39 +235,6 @@ def _written(
         ) from error
     _describe(model.card, path, _multiples(spec, sizes))
     return [_compared(network, path, image, model.card) for image in images]
-
-
-@contextmanager
-def _plain_layers(network: nn.Module) -> Iterator[None]:
-    """Networks of mixed scales as convolutions, which other programs have.
-
-    Here they compute all layers in one buffer, strip by strip; the comparison, outside
-    of this context, shows that it is the same.
-    """
-    from napari_geosr.networks._mixed_scale import MixedScale
-
-    mixed = [module for module in network.modules() if isinstance(module, MixedScale)]
-    for module in mixed:
-        module.mixed = MethodType(_mixed, module)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for module in mixed:
-            del module.mixed
-
-
-def _mixed(module: MixedScale, x: Tensor, weight: Tensor) -> Tensor:
-    import torch
-    from torch.nn import functional
-
-    n_axes = x.ndim - 2
-    convolve: Any = functional.conv3d if n_axes == 3 else functional.conv2d
-    maps = x
-    for d, w, b in zip(module.dilations, module.weights, module.biases, strict=True):
-        new = torch.relu(convolve(maps, w, b, padding=d, dilation=d))
-        maps = torch.cat([maps, new], dim=1)
-    y: Tensor = convolve(maps, weight.reshape(*weight.shape, *(1,) * n_axes))
-    return y
 
 
 def _sizes(spec: NetworkSpec, *, odd: bool) -> list[tuple[int, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,13 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore_continued import Box, KeptPart
 from napari_geosr.operations.restore_preparation import RestoreConfig
-from napari_geosr.operations.restore_run import Filled, Work, fill_tiles, work_steps
+from napari_geosr.operations.restore_run import (
+    Filled,
+    Work,
+    chosen_backend,
+    fill_tiles,
+    work_steps,
+)
 from napari_geosr.operations.restore_targets import Targets
 from napari_geosr.operations.series.looking import looked_series_steps
 from napari_geosr.operations.series.plan import Point
@@ -33,6 +39,7 @@ from napari_geosr.operations.series.preparation import (
 from napari_geosr.operations.series.views import targets_at
 
 if TYPE_CHECKING:
+    from napari_geosr.inference.backends import Choice
     from napari_geosr.inference.run import RunSummary
     from napari_geosr.inference.runner import Estimate
 
@@ -175,6 +182,7 @@ class SeriesWork(Work):
     ) -> Generator[Step, None, Filled]:
         """Run the tiles of one point after the other."""
         progress = _Progress(self.series, kept)
+        backends = _Backends(self.series, kept)
         shape = targets.result.array.shape[self.series.plan.n_leading :]
         whole = tuple(slice(0, int(n)) for n in shape)
         for done, point in enumerate(self._order()):
@@ -189,14 +197,17 @@ class SeriesWork(Work):
                     first if point == self.first_point else None,
                     KeptPart(targets.result.volume, tuple(finished), progress.tile),
                     should_stop,
+                    backends.of(point.channel),
                 ),
                 point,
                 done,
             )
             progress.add(point, filled, whole)
             if not filled.complete:
-                return progress.result(complete=False, error=filled.error)
-        return progress.result(complete=True)
+                return progress.result(
+                    backends.facts(), complete=False, error=filled.error
+                )
+        return progress.result(backends.facts(), complete=True)
 
     def _order(self) -> list[Point]:
         points = list(self.series.plan.points)
@@ -271,14 +282,47 @@ class _Progress:
             self._summaries.append(filled.summary)
             self.tile = filled.summary.tile  # all points are alike
 
-    def result(self, *, complete: bool, error: Any = None) -> Filled:
+    def result(
+        self, backend: Mapping[str, Any], *, complete: bool, error: Any = None
+    ) -> Filled:
         """Everything together, with boxes in all axes."""
         places = [
             (*(slice(i, i + 1) for i in point.index), *box)
             for point, boxes in self.finished.items()
             for box in boxes
         ]
-        return Filled(_sum_of(self._summaries), complete, places, error)
+        summary = _sum_of(self._summaries)
+        return Filled(summary, complete, places, error, backend)
+
+
+class _Backends:
+    """What computes each channel: each is told its own noise, all take the same one."""
+
+    def __init__(self, series: PreparedSeries, kept: KeptPart | None) -> None:
+        self._series, self._kept = series, kept
+        self._choices: dict[int | None, Choice] = {}
+
+    def of(self, channel: int | None) -> Choice:
+        """For all time points of a channel; what the first comes to holds for all."""
+        if channel not in self._choices:
+            config, plan = self._series.first.config, self._series.plan
+            if self._choices:
+                config = config.model_copy(update={"backend": self.facts()["name"]})
+            n_runs = len(plan.points) // len(plan.channels)
+            self._choices[channel] = chosen_backend(config, self._kept, n_runs)
+        return self._choices[channel]
+
+    def facts(self) -> dict[str, Any]:
+        """For the record: of the first channel, with the largest differences of all."""
+        found = [choice.facts() for choice in self._choices.values()]
+        if not found:
+            return self.of(self._series.plan.channels[0]).facts()
+        worst: dict[str, Any] = {
+            key: max(each[key] for each in found if key in each)
+            for key in ("largest_difference", "rms_difference")
+            if key in found[0]
+        }
+        return {**found[0], **worst}
 
 
 def _about(point: Point, sentence: str) -> str:

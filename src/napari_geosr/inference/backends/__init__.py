@@ -1,0 +1,299 @@
+"""What computes windows in a network's place, checked against the network itself.
+
+A run that may use another backend computes its first tile with torch. Then, if it is
+worth it, the network is converted, the same tile is computed once more, and the two are
+compared. Whatever is decided holds to the end of the run and is in its record.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_geosr.core.errors import Cancelled, ConfigError, EngineError, GeoSRError
+from napari_geosr.inference import compute
+from napari_geosr.inference.memory import network_spec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from napari_geosr.inference.backends.openvino import Converted
+
+    Forward = Callable[[torch.Tensor], torch.Tensor]
+
+Array = np.ndarray[Any, Any]
+Setting = Literal["auto", "torch", "openvino"]
+AUTO: Setting = "auto"
+TORCH: Setting = "torch"
+OPENVINO: Setting = "openvino"
+
+#: Differences from torch that are accepted, in standard deviations of the volume: of
+#: the worst voxel and root mean square. Rounding in another order gives up to 1e-5 and
+#: 1e-6; arithmetic in 16 bits, which must not pass, several percent.
+MOST_DIFFERENCE, MOST_RMS = 1e-3, 1e-4
+#: Bytes that openvino takes whatever the window: its import, the graph and its kernels
+#: took 20 to 56 MB. A window took less than the memory model says of torch.
+FIXED_BYTES = 64 * 10**6
+#: `auto` leaves shorter runs to torch: converting and checking takes a few seconds.
+WORTHWHILE_SECONDS = 60.0
+#: `auto` needs a gain that is more than the scatter of short timings.
+WORTHWHILE_SPEED = 1.05
+
+
+class NotConvertible(Exception):  # noqa: N818  # auto takes torch then
+    """A network that a backend cannot compute; the message says why."""
+
+
+def installed() -> bool:
+    """Whether openvino can be imported; it is not imported for that."""
+    try:
+        return find_spec("openvino") is not None
+    except ValueError:  # half imported, or put in its place by someone
+        return False
+
+
+def check_available(setting: Setting, device: str) -> None:
+    """Raise `ConfigError` where a backend is demanded that cannot run at all."""
+    if setting != OPENVINO:
+        return
+    if device != "cpu":
+        raise ConfigError(
+            f"The backend openvino computes on the CPU, not on {device}: set the "
+            "device to cpu (--device cpu), or choose --backend torch."
+        )
+    if not installed():
+        raise ConfigError(
+            "The backend openvino is not installed. Install it (pip install "
+            '"napari-geosr[openvino]"), or choose --backend torch.'
+        )
+
+
+def differences(theirs: Array, ours: Array) -> tuple[float, float]:
+    """Largest and root-mean-square difference; infinite where shapes differ."""
+    if theirs.shape != ours.shape:
+        return math.inf, math.inf
+    largest, squares = 0.0, 0.0
+    for a, b in zip(theirs, ours, strict=True):  # a part at a time: tiles are large
+        part = np.abs(a - b)
+        # Not max(): it would lose a NaN.
+        largest = float(np.maximum(largest, part.max()))
+        squares += float(np.square(part, out=part).sum(dtype=np.float64))
+    return largest, math.sqrt(squares / ours.size)
+
+
+def agree(largest: float, rms: float) -> bool:
+    """Whether differences are those of rounding; not so for NaN."""
+    return largest <= MOST_DIFFERENCE and rms <= MOST_RMS
+
+
+class Timed:
+    """A forward that knows how long its calls took."""
+
+    def __init__(self, forward: Forward) -> None:
+        self._forward = forward
+        self.n_calls, self.total, self.best = 0, 0.0, math.inf
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Call the forward and take the time."""
+        start = time.perf_counter()
+        y = self._forward(x)
+        elapsed = time.perf_counter() - start
+        self.n_calls += 1
+        self.total += elapsed
+        self.best = min(self.best, elapsed)
+        return y
+
+
+@dataclass(frozen=True)
+class FirstTile:
+    """The first tile of a run as torch computed it, and what there is left to do.
+
+    Attributes
+    ----------
+    ours : ndarray
+        Its values, still standardised.
+    torch : Timed
+        The network's calls.
+    again : callable
+        Computes the same tile by another forward.
+    n_left : int
+        Tiles of about this size that are still to come.
+    room : float
+        Bytes of the budget that the run leaves.
+    """
+
+    ours: Array
+    torch: Timed
+    again: Callable[[Forward], Array]
+    n_left: int
+    room: float
+
+
+class Choice:
+    """Which backend computes a run; open until the first tile was computed.
+
+    Parameters
+    ----------
+    setting : {"auto", "torch", "openvino"}
+    threads : int, optional
+        As in `napari_geosr.inference.runner.restore_tiles`.
+    n_runs : int
+        Runs with this network and choice, as over the time points of a series.
+
+    Attributes
+    ----------
+    name : str
+        The backend, once it is chosen; ``""`` before.
+    forward : callable or None
+        Called in the network's place; None: the network itself.
+    """
+
+    def __init__(
+        self, setting: Setting = TORCH, threads: int | None = None, n_runs: int = 1
+    ) -> None:
+        self.setting, self.threads, self.n_runs = setting, threads, n_runs
+        self.name: str = ""
+        self.forward: Forward | None = None
+        self._converted: Converted | None = None
+        self._facts: dict[str, Any] = {}
+        if setting == TORCH:
+            self._take_torch()
+
+    @property
+    def fixed_bytes(self) -> int:
+        """What a run must set aside for a backend that it will take."""
+        return FIXED_BYTES if OPENVINO in (self.setting, self.name) else 0
+
+    def facts(self) -> dict[str, Any]:
+        """For the record of a run."""
+        undecided = OPENVINO if self.setting == OPENVINO else TORCH
+        return {"name": self.name or undecided, **self._facts}
+
+    def release(self) -> None:
+        """Give back the memory of windows: between the runs that share a choice."""
+        if self._converted is not None:
+            self._converted.release()
+
+    def settle(
+        self, network: nn.Module, device: str, tile: FirstTile
+    ) -> tuple[Array, str]:
+        """Decide; returns the tile's values, and a sentence for people (or ``""``).
+
+        Raises
+        ------
+        ConfigError, EngineError
+            If openvino is demanded and cannot compute the network, or not equally.
+        """
+        check_available(self.setting, device)
+        if self.setting == AUTO:
+            # Nothing that a person would have to be told: openvino is not meant here.
+            reason = self._not_meant(network, device, tile)
+            if reason is not None:
+                self._take_torch(reason)
+                return tile.ours, ""
+        try:
+            return self._tried(network, tile)
+        except NotConvertible as error:
+            if self.setting == OPENVINO:
+                raise ConfigError(
+                    f"The backend openvino cannot compute the network "
+                    f"{type(network).__name__}: {error}. Choose --backend torch."
+                ) from error
+            reason = str(error)
+        self._take_torch(reason)
+        return tile.ours, f"Computed by torch instead of openvino: {reason}."
+
+    def _not_meant(
+        self, network: nn.Module, device: str, tile: FirstTile
+    ) -> str | None:
+        """Why `auto` does not even try; ``""`` where there is no reason to name."""
+        if not installed():
+            return ""
+        if device != "cpu":
+            return f"openvino does not compute on {device}"
+        if next(network.parameters(), None) is None:
+            return "a filter without weights"
+        if tile.torch.total * tile.n_left * self.n_runs < WORTHWHILE_SECONDS:
+            return "the run is too short for a conversion"
+        return None
+
+    def _tried(self, network: nn.Module, tile: FirstTile) -> tuple[Array, str]:
+        if self.setting == AUTO and tile.room < FIXED_BYTES:
+            raise NotConvertible("the memory of the run leaves no room for it")
+        converted = _converted(network, self.threads)
+        forward = Timed(converted)
+        try:
+            theirs = tile.again(forward)
+            if forward.n_calls == 1:  # kernels for a new shape are made in its call
+                theirs = tile.again(forward)
+        except Cancelled:
+            raise
+        except GeoSRError as error:
+            raise NotConvertible(str(error).rstrip(".")) from error
+        largest, rms = differences(theirs, tile.ours)
+        facts = {
+            "largest_difference": largest,
+            "rms_difference": rms,
+            "speed": tile.torch.best / forward.best,
+        }
+        if not agree(largest, rms):
+            found = (
+                f"it differs from torch by up to {largest:.2g} standard deviations "
+                f"(rms {rms:.2g}) on the first tile"
+            )
+            if self.setting == OPENVINO:
+                raise EngineError(
+                    f"The backend openvino cannot be used for "
+                    f"{type(network).__name__}: {found}. Choose --backend torch."
+                )
+            raise NotConvertible(found)
+        gain = facts["speed"]
+        if self.setting == AUTO and gain < WORTHWHILE_SPEED:
+            raise NotConvertible(f"it is not faster here ({gain:.2g} × as fast)")
+        self.name, self.forward, self._converted = OPENVINO, converted, converted
+        self._facts = {"version": openvino_version(), **facts}
+        return theirs, (
+            f"Computed by openvino {openvino_version()}, {gain:.2g} × as fast as torch "
+            f"on the first tile; the two differ by {largest:.1g} standard deviations "
+            "at most."
+        )
+
+    def _take_torch(self, reason: str = "") -> None:
+        self.name, self.forward = TORCH, None
+        self._facts = {"reason": reason} if reason else {}
+
+
+def openvino_version() -> str:
+    """As installed; the record of a run names it."""
+    try:
+        return version("openvino")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _converted(network: nn.Module, threads: int | None) -> Converted:
+    """The network as openvino computes it.
+
+    Raises
+    ------
+    NotConvertible
+        With the reason.
+    """
+    from napari_geosr.inference.backends.openvino import convert
+
+    spec = network_spec(network)
+    if next(network.parameters(), None) is None:
+        raise NotConvertible("it is a filter without weights")
+    if compute.network_dtype(network) != "float32":
+        raise NotConvertible("it computes in double precision")
+    if spec.at_once is not None:
+        raise NotConvertible("it cuts windows into pieces of its own")
+    return convert(network, compute.threads_used(threads), compute.interrupt)

@@ -1,0 +1,166 @@
+"""A network as openvino computes it on the CPU, in single precision."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.inference.backends import NotConvertible, agree, differences
+from napari_geosr.inference.memory import network_spec, probe_window
+from napari_geosr.networks._mixed_scale import plain_layers
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+#: Voxels along each axis of the window that the network is traced on, about.
+_TRACED = {2: 48, 3: 16}
+#: Strides that the windows of the trial have more along each axis: traces can hold on
+#: to a size that they saw.
+_TRIALS = ((1, 2, 3), (4, 1, 2))
+#: How often a wish to stop is asked for.
+_POLL_MS = 50
+
+
+class Converted:
+    """Called like the network, by one thread at a time.
+
+    Parameters
+    ----------
+    compiled : openvino.CompiledModel
+    interrupt : callable
+        Called many times a second while a window is computed; may raise to end it.
+    """
+
+    def __init__(self, compiled: Any, interrupt: Callable[[], None]) -> None:
+        self._compiled, self._interrupt = compiled, interrupt
+        self._request: Any = None
+
+    def release(self) -> None:
+        """Give back what is held for the next window."""
+        self._request = None
+        self._compiled.release_memory()
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """The network's output for a window."""
+        import torch
+
+        given = np.ascontiguousarray(x.numpy())  # kept alive while it is shared
+        if self._request is None:
+            self._request = self._compiled.create_infer_request()
+        request = self._request
+        request.start_async([given], share_inputs=True)
+        try:
+            while not request.wait_for(_POLL_MS):
+                self._interrupt()
+        except BaseException:
+            request.cancel()
+            with suppress(RuntimeError):  # that it was cancelled
+                request.wait()
+            raise
+        # The request writes the next window into the same memory.
+        return torch.from_numpy(request.get_output_tensor(0).data.copy())
+
+
+def convert(
+    network: nn.Module, threads: int, interrupt: Callable[[], None] = lambda: None
+) -> Converted:
+    """Convert a network as it is now, with the noise that it was told.
+
+    It takes windows of any size. On small windows of sizes other than that of the trace
+    it was found equal to the network.
+
+    Raises
+    ------
+    NotConvertible
+        If openvino cannot compute it, or not equally.
+    """
+    import torch
+
+    spec = network_spec(network)
+    base = probe_window(spec, _TRACED[len(spec.axes)])
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            # Of tracing: whether its guesses hold is what the trial is for.
+            warnings.simplefilter("ignore")
+            openvino = _imported()
+            # Another thread may be using the network, for a preview.
+            own = copy.deepcopy(network)
+            with plain_layers(own):
+                example = _example(spec.adjacent_slices, base)
+                trace: Any = torch.jit.trace
+                traced = trace(own, example, check_trace=False, strict=False)
+            model = openvino.convert_model(traced, example_input=example)
+        any_size = [1, spec.adjacent_slices, *[-1] * len(base)]
+        model.reshape(openvino.PartialShape(any_size))
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 is 6 % off
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # other programs want their cores as well
+        }
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        converted = Converted(compiled, interrupt)
+        for more in _TRIALS:
+            size = tuple(
+                n + k * s for n, k, s in zip(base, more, spec.stride, strict=False)
+            )
+            x = _example(spec.adjacent_slices, size)
+            with torch.no_grad():
+                ours = network(x).numpy()
+            found = differences(converted(x).numpy(), ours)
+            if not agree(*found):
+                raise NotConvertible(
+                    f"converted, it differs by up to {found[0]:.2g} on a window of "
+                    f"{size} voxels"
+                )
+    except (NotConvertible, MemoryError):
+        raise
+    except Exception as error:  # of torch's tracer or openvino: any kind
+        reason = " ".join(str(error).split())[:200]
+        raise NotConvertible(
+            f"it cannot be converted ({type(error).__name__}: {reason})"
+        ) from error
+    return converted
+
+
+def _example(channels: int, size: tuple[int, ...]) -> torch.Tensor:
+    """Structure and noise of about the grey values that networks see."""
+    import torch
+
+    waves = torch.ones(size)
+    for axis, n in enumerate(size):
+        wave = torch.sin(torch.linspace(0, 7, n))
+        waves = waves * wave.reshape([-1 if i == axis else 1 for i in range(len(size))])
+    own = torch.Generator().manual_seed(0)
+    noise = torch.randn((1, channels, *size), generator=own)
+    return 1.5 * waves.expand(1, channels, *size) + 0.3 * noise
+
+
+def _imported() -> Any:
+    with _no_telemetry():
+        import openvino
+    return openvino
+
+
+@contextmanager
+def _no_telemetry() -> Iterator[None]:
+    """Import openvino as if its telemetry were not installed.
+
+    Otherwise its import alone, and each conversion, is reported to Google Analytics.
+    """
+    name = "openvino_telemetry"
+    hidden = name not in sys.modules
+    if hidden:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[name]
