@@ -35,6 +35,17 @@ def approving(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def looking(request, monkeypatch):
+    """Restore docks rank and look in the tests of ``outlook/`` alone: it takes long."""
+    from napari_geosr.gui.outlook.looking import Looking
+
+    if "outlook" in Path(request.path).parts:
+        return
+    monkeypatch.setattr(Looking, "_next", lambda _: "")
+    monkeypatch.setattr(Looking, "has_looked", property(lambda _: True))
+
+
+@pytest.fixture(autouse=True)
 def own_folders(tmp_path_factory, monkeypatch):
     """Settings and caches of a test stay in its own folder."""
     home = tmp_path_factory.mktemp("home")
