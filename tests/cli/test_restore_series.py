@@ -108,10 +108,10 @@ def test_what_was_stopped_is_continued(scan, tmp_path, capsys, monkeypatch, suff
     fill = restore_run.fill_tiles
     filled = []
 
-    def stops(prepared, targets, first, kept, should_stop):
+    def stops(prepared, targets, first, kept, should_stop, *more):
         filled.append(prepared)
         stop = (lambda: True) if len(filled) > 2 else should_stop
-        return fill(prepared, targets, first, kept, stop)
+        return fill(prepared, targets, first, kept, stop, *more)
 
     monkeypatch.setattr("napari_geosr.operations.series.run.fill_tiles", stops)
     assert run(["restore", str(scan), "--out", str(out), *FLAGS]) == 130

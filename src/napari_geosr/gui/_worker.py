@@ -37,13 +37,26 @@ _SIGNALS = 1000
 _WAITS = "napari-geosr waits for workers"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Control:
-    """What a worker and its dock share; it refers to neither."""
+    """What a worker and its dock share; it keeps neither alive."""
 
+    began: threading.Event = field(default_factory=threading.Event)
     stop: threading.Event = field(default_factory=threading.Event)
     silent: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
+    worker: Callable[[], Any] = lambda: None
+
+    def wait(self, deadline: float) -> None:
+        """Wait until the worker has ended, or the deadline has passed.
+
+        A worker that napari itself quits, as a window closes, leaves its generator
+        open: it has ended without saying so.
+        """
+        while not self.ended.wait(0.02) and time.monotonic() < deadline:
+            worker = self.worker()
+            if self.began.is_set() and (worker is None or not worker.is_running):
+                return
 
 
 #: The workers of each dock. A plain list, to be reached when the dock is gone.
@@ -67,7 +80,8 @@ def _end_all(controls: list[Control], seconds: float = _LONGEST_WAIT) -> None:
         control.stop.set()
     deadline = time.monotonic() + seconds
     for control in controls:
-        control.ended.wait(max(0.0, deadline - time.monotonic()))
+        if control.began.is_set():
+            control.wait(deadline)
 
 
 def _wait_at_quit(control: Control) -> None:
@@ -80,6 +94,17 @@ def _wait_at_quit(control: Control) -> None:
 
 
 def _before_quit() -> None:
+    for control in _unfinished:
+        control.silent.set()
+        control.stop.set()
+    # Workers are started by an event: one that was not handled yet would start when
+    # its signals are gone.
+    deadline = time.monotonic() + _SIGNALS / 1000
+    while not all(c.began.is_set() for c in _unfinished):
+        QCoreApplication.processEvents()
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.005)
     _end_all(_unfinished, _LAST_WAIT)
     QThreadPool.globalInstance().waitForDone(_SIGNALS)
 
@@ -124,6 +149,7 @@ class Run:
         self._worker.yielded.connect(self._on_yielded)
         self._worker.returned.connect(self._on_returned)
         self._worker.finished.connect(self._on_finished)
+        self.control.worker = weakref.ref(self._worker)
         self.is_running = True
         _wait_at_quit(self.control)
         self._worker.start()
@@ -176,6 +202,10 @@ def _guarded(
     bundle: list[Step] = []
     last = 0.0
     steps: Generator[Step, None, None] | None = None
+    control.began.set()
+    if control.stop.is_set():
+        control.ended.set()
+        return "error", Cancelled("Cancelled.")
     try:
         steps = make_steps(control.stop.is_set)
         for step in steps:

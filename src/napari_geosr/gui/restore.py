@@ -388,6 +388,8 @@ class RestoreDock(RestoreWidgets):
                 lambda: ready.at(chosen_position(source, self._viewer)),
                 preview_edge(ready),
             )
+        if self._runs_after_look and self.outlook.looking.has_looked:
+            self._run_timer.start()
 
     def _show_busy(self, what: str) -> None:
         running = what == "run"

@@ -18,7 +18,6 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.outlook.rehearsal import Array, Restore
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.risk.evaluation import Sample
     from napari_geosr.inference.risk.stein import CellMeans
     from napari_geosr.models.bundle import Model
+    from napari_geosr.operations.outlook.rehearsal import Array, Restore
 
 #: Blocks that strengths are compared on; the best is then judged on all.
 _FEW = 2
