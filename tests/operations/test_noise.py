@@ -10,8 +10,9 @@ import pytest
 import tifffile
 
 from napari_geosr.cli.app import run
+from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import ResultReady, run_to_end
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.noise import noise_in_words, noise_steps
 
@@ -43,8 +44,8 @@ def test_words() -> None:
 
 def test_a_cancelled_measurement_has_no_result(rng: np.random.Generator) -> None:
     volume = Volume(rng.normal(size=(8, 32, 32)), "ZYX")
-    steps = list(noise_steps(volume, should_stop=lambda: True))
-    assert not any(isinstance(step, ResultReady) for step in steps)
+    with pytest.raises(Cancelled):
+        run_to_end(noise_steps(volume, should_stop=lambda: True))
     assert run_to_end(noise_steps(volume)).level == pytest.approx(1, rel=0.15)
 
 

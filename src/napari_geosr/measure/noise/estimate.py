@@ -125,8 +125,7 @@ def _noise(
             contrast=contrast,
             greys=(float(np.median(sample.values)),),
             correlation=dict.fromkeys(names, 0.0),
-            # Of so few grey values nothing is known.
-            interval=(0.0, contrast),
+            interval=(0.0, 0.0),
             source=source,
             notes=remarks(volume, sample, None, 0.0, False, False),
         )

@@ -279,9 +279,9 @@ class _Trial:
         volume: Volume,
         noise: Noise,
         choice: Choice,
-        machine: Machine,
+        machine: Machine | None = None,
     ) -> None:
-        self.machine = machine
+        self.machine = machine or Machine()
         self.card, self.volume, self.noise = model.card, volume, noise
         self.choice = choice
         # The run that is looked at has the same network, and other noise to be told.
