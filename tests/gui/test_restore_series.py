@@ -129,10 +129,10 @@ def test_what_was_stopped_is_continued_wherever_the_slider_is(
 
     fill, filled = operation.fill_tiles, []
 
-    def stops(prepared, targets, first, kept, should_stop):
+    def stops(prepared, targets, first, kept, should_stop, *rest):
         filled.append(prepared)
         stop = (lambda: True) if len(filled) == 3 else should_stop
-        return fill(prepared, targets, first, kept, stop)
+        return fill(prepared, targets, first, kept, stop, *rest)
 
     monkeypatch.setattr(operation, "fill_tiles", stops)
     result = run(dock, qtbot)
