@@ -92,3 +92,11 @@ def test_a_model_from_before_a_setting_has_not_got_it(
     method = METHODS.load("supervised").Method
     assert method(made).network_kwargs()["batch_norm"]
     assert not method(tuned).network_kwargs()["batch_norm"]
+
+
+@pytest.mark.parametrize(("name", "rate"), [("noise2noise", 2e-3), ("adapt", 3e-4)])
+def test_what_a_model_knows_is_not_lost_by_large_steps(name: str, rate: float) -> None:
+    """Fresh weights learn at a rate that would undo trained ones."""
+    fresh = config_class(name).model_fields["learning_rate"].default
+    assert fine_tune_settings("ct-denoise", name)["learning_rate"] == rate <= fresh
+    assert config_class("noise2noise").model_fields["learning_rate"].default > 2e-3

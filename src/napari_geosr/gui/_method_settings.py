@@ -208,8 +208,9 @@ class MethodSettings(QWidget):
             self._reading = None
         if not name or self.form.editor(_FROM).findText(name) < 0:
             return
+        method = self.method
         self._reading = Run(
-            lambda _stop: tune_steps(name),
+            lambda _stop: tune_steps(name, method),
             owner=self,
             on_result=self._on_network,
             on_error=self.failed.emit,
@@ -223,14 +224,14 @@ class MethodSettings(QWidget):
         self._reading = None
 
 
-def tune_steps(model: str | Path) -> Generator[Step, None, None]:
+def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, None]:
     """Find the settings of a training that starts from a model: ``ResultReady(dict)``.
 
     For a worker: it loads torch, as only the network's module knows all its settings.
     """
     load_torch_libraries()
     yield StageStarted(message="Reading the model to start from")
-    yield ResultReady(result=fine_tune_settings(model))
+    yield ResultReady(result=fine_tune_settings(model, method))
 
 
 def _lasting(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class TrainDock(TrainWidgets):
             self.message.show_error(error)
             return
         self._begin(
-            lambda _stop: tune_steps(bundle),
+            lambda _stop: tune_steps(bundle, values.get("method")),
             partial(self._on_tuning, values),
             self._on_error,
         )

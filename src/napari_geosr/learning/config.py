@@ -90,7 +90,7 @@ class TrainingConfig(Config):
         description="Further settings of the network, e.g. dilations.",
     )
     learning_rate: float = Field(
-        2e-3, gt=0, le=1, title="Learning rate", description="Adam's, at the start."
+        1e-2, gt=0, le=1, title="Learning rate", description="Adam's, at the start."
     )
     final_rate: float = Field(
         0.01,

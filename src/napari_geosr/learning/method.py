@@ -86,6 +86,10 @@ class Method:
         Roles that the network restores, and whose noise a network that is bounded by
         it is told; empty where such a network makes no sense, as more is changed than
         noise.
+    begins_linear : bool
+        Whether ``"source"`` and ``"target"`` of a sample are what the network is given
+        and should give on the mean (where there is a ``"mask"``, at its voxels), so
+        that a linear last layer can be fitted to them at the start.
     loss_titles : mapping of str to str
         What the curves of the losses that it names are called, in up to 20 letters.
     """
@@ -96,6 +100,7 @@ class Method:
     noisy_target = False
     judged_on = ""
     stops_by_risk = False
+    begins_linear = False
     denoises: tuple[str, ...] = ()
     task: Literal["denoise", "translate"] = "denoise"
     loss_titles: Mapping[str, str] = {}  # a mapping: nothing is added

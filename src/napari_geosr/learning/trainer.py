@@ -29,7 +29,7 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
 )
-from napari_geosr.learning import checkpoint, snapshot
+from napari_geosr.learning import checkpoint, linear_start, snapshot
 from napari_geosr.learning.accelerator import make_accelerator, precision_on
 from napari_geosr.learning.batches import Batches
 from napari_geosr.learning.clock import Clock
@@ -118,6 +118,13 @@ class Trainer:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
+        self._begin_linear()
+
+    def _begin_linear(self) -> None:
+        """Fit a linear last layer; see `napari_geosr.learning.linear_start`."""
+        network = self.accelerator.unwrap_model(self.method.modules[self.method.result])
+        if linear_start.begin(network, self.batches, self.config.ndim):
+            self.average.load_state_dict(network.state_dict())
 
     def _tell_noise(self) -> None:
         """Tell the noise of the first source, for previews; samples bring their own."""

@@ -53,7 +53,8 @@ class MSDNet(MixedScale):
         c_in = config.adjacent_slices + config.extra_channels
         super().__init__(config, n, c_in, n_out)
         self.config = config
-        # Zero at first: a fresh residual network returns its input.
+        # Zero at first: a fresh residual network returns its input. Trainings begin
+        # with better ones (`set_end`).
         head = (self.n_maps,) if n_out == 1 else (n_out, self.n_maps)
         self.final_weight = nn.Parameter(torch.zeros(head))
         self.final_bias = nn.Parameter(torch.zeros(n_out))
@@ -81,6 +82,20 @@ class MSDNet(MixedScale):
             centre = self.config.adjacent_slices // 2
             y = y + x[:, centre : centre + 1]
         return y
+
+    def all_maps(self, x: torch.Tensor) -> torch.Tensor:
+        """What the last layer weighs: ``(N, maps, [Z,] Y, X)``, the input first."""
+        return self.mixed(x, torch.eye(self.n_maps, dtype=x.dtype, device=x.device))
+
+    def set_end(self, weights: torch.Tensor, bias: torch.Tensor) -> None:
+        """Let the output be ``weights @ maps + bias``, of one output channel."""
+        weights = weights.to(self.final_weight)
+        if self.config.residual:
+            weights = weights.clone()
+            weights[self.config.adjacent_slices // 2] -= 1
+        with torch.no_grad():
+            self.final_weight.copy_(weights)
+            self.final_bias.fill_(bias)
 
 
 def build(config: NetworkConfig) -> MSDNet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.methods import config_class
 from napari_geosr.networks import all_settings
 from napari_geosr.operations import catalogue
@@ -20,6 +21,9 @@ OF_THE_NETWORK = frozenset(
         "adjacent_slices",
     }
 )
+#: The highest learning rate by default: one that suits fresh weights would lose in a
+#: few steps what a model knows.
+_HIGHEST_RATE = 2e-3
 #: Settings of a network that follow from others of the training.
 _FOLLOW = {"ndim", "adjacent_slices", "upscale_factor", "out_channels"}
 
@@ -29,7 +33,8 @@ def fine_tune_settings(
 ) -> dict[str, Any]:
     """Return the fields of a training that starts from a model, network and all.
 
-    Loads the network's module, and torch with it.
+    Loads the network's module, and torch with it. The learning rate is one that does
+    not lose what the model knows.
 
     Fields that say the same as the network's options are None, so that nothing is given
     twice where the fields of an earlier training are replaced by these.
@@ -52,6 +57,7 @@ def fine_tune_settings(
     options = {k: v for k, v in found.items() if k not in _FOLLOW}
     settings: dict[str, Any] = {
         "from_model": str(name_or_path),
+        "learning_rate": _rate(method),
         "network": card.network,
         "network_options": options,
         "layers": None,
@@ -68,3 +74,8 @@ def fine_tune_settings(
         known = config_class(method).model_fields
         settings = {k: v for k, v in settings.items() if k in known}
     return settings
+
+
+def _rate(method: str | None) -> float:
+    usual = TrainingConfig if method is None else config_class(method)
+    return min(float(usual.model_fields["learning_rate"].default), _HIGHEST_RATE)

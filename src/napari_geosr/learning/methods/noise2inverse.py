@@ -92,6 +92,7 @@ class Method(_Method):
 
     one_object = True
     noisy_target = True
+    begins_linear = True
     denoises = ("source",)
     output_role = "target"
     config: Config

@@ -37,6 +37,7 @@ class Method(_Method):
 
     roles = ("source", "target")
     noisy_target = True
+    begins_linear = True
     denoises = ("source", "target")
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:

@@ -78,6 +78,7 @@ class Method(_Method):
     """Guess hidden voxels from what lies around them."""
 
     judged_on = "noisy hidden voxels"
+    begins_linear = True
     denoises = ("source",)
     config: Config
 

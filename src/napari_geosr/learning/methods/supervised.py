@@ -73,6 +73,7 @@ class Method(TargetLossMethod):
 
     roles = ("source", "target")
     output_role = "target"
+    begins_linear = True
     denoises = ("source",)
     loss_titles: Mapping[str, str] = {"missed overlap": "1 − mean Dice"}
     config: Config

@@ -1,0 +1,303 @@
+"""How much is learned in few steps: 400 of 8 patches of 64², on one thread.
+
+Denoising is that of ``methods.py``, on its foam. Super-resolution is in the plane: the
+slices of the same foam, 2 or 4 times coarser, with the blur and the noise of
+``sr_networks.py``. Every setting is trained as people train, restores a foam that it
+has not seen, and is compared with a 2D U-Net of 336,000 weights that had as many steps.
+*As before* is what a training did until its defaults were chosen by these figures: a
+learning rate of 0.002, and a network that begins by returning its input. *Weak noise*
+is a seventh of the usual, 5 % of the contrast.
+Prints Markdown tables, or writes them into documents with ``--write``.
+
+    python benchmarks/efficiency.py --write
+
+Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+import methods
+from _document import replace_section
+from _specimens import (
+    TEST_SEED,
+    TRAIN_SEED,
+    Array,
+    Specimen,
+    figures,
+    specimen,
+)
+from napari_geosr import io
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.learning import linear_start
+from napari_geosr.models.bundle import read_card
+from napari_geosr.operations.restore import restore
+from napari_geosr.operations.train import TrainJob, config_class, train_steps
+from sr_networks import IMAGING
+
+#: Edge of a patch on the grid of the result.
+PATCH = 64
+WEAK = "weak independent"
+#: Of the usual level.
+WEAKER = 1 / 7
+FACTORS = (2, 4)
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+COLUMNS = {
+    "psnr": ("PSNR (dB)", "{:.2f}"),
+    "ssim": ("SSIM", "{:.3f}"),
+    "porosity_error": ("porosity error", "{:+.1%}"),
+    "dice": ("Dice", "{:.3f}"),
+    "parameters": ("parameters", "{:,.0f}"),
+    "seconds": ("training (s)", "{:.0f}"),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What differs from the defaults of a training; `old` begins with its input."""
+
+    label: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    old: bool = False
+
+
+#: As large as the U-Net that CAREamics trains by default.
+LARGE = {"network": "unet", "dimensions": "2D", "network_options": {"features": 27}}
+SLOW = {"learning_rate": 2e-3}
+BEFORE = Setting("MSD-net, as before", SLOW, old=True)
+AFTER = Setting("MSD-net")
+U_NET = Setting("2D U-Net", LARGE)
+U_NET_SLOW = Setting("2D U-Net, rate 0.002", LARGE | SLOW)
+#: One factor at a time, where Noise2Noise learns from independent noise.
+APART = (
+    BEFORE,
+    Setting("MSD-net, begins with its input", old=True),
+    Setting("MSD-net, rate 0.002", SLOW),
+    AFTER,
+    U_NET_SLOW,
+    U_NET,
+)
+#: Method, noise and what is compared.
+DENOISING = (
+    ("noise2noise", "independent", APART),
+    ("noise2noise", WEAK, (BEFORE, AFTER)),
+    ("noise2noise", "filtered back-projection", (BEFORE, AFTER)),
+    ("supervised", "independent", (BEFORE, AFTER)),
+    ("noise2inverse", "independent", (BEFORE, AFTER)),
+    ("noise2void", "independent", (BEFORE, AFTER)),
+)
+WIDER = {"features": 64, "inner": 24, "blocks": 10}
+FINER = (
+    Setting("light_sr, as before", {"network": "light_sr", **SLOW}),
+    Setting("light_sr", {"network": "light_sr"}),
+    Setting("bottleneck_sr", {"network": "bottleneck_sr"}),
+    Setting(
+        "bottleneck_sr, wider",
+        {"network": "bottleneck_sr", "network_options": WIDER, "learning_rate": 2e-2},
+    ),
+    U_NET,
+)
+
+
+@contextmanager
+def beginning_with_its_input() -> Iterator[None]:
+    """Let fresh MSD-nets return their input, as they did before."""
+    begin = linear_start.begin
+    linear_start.begin = lambda *_, **__: False
+    try:
+        yield
+    finally:
+        linear_start.begin = begin
+
+
+def seen(noise: str, seed: int) -> Specimen:
+    """The foam of a seed in noise of one kind."""
+    if noise != WEAK:
+        return specimen("foam", noise, seed)
+    usual = specimen("foam", "independent", seed)
+
+    def weaker(scan: Array) -> Array:
+        return usual.clean + WEAKER * (scan - usual.clean)
+
+    return replace(
+        usual,
+        first=weaker(usual.first),
+        second=weaker(usual.second),
+        parts=tuple(weaker(part) for part in usual.parts),
+    )
+
+
+def denoised(
+    method: str, setting: Setting, train: Specimen, test: Specimen, options: Any
+) -> dict[str, Any]:
+    """Figures of a training that ``methods.py`` describes."""
+    (usual,) = (r for r in methods.RECIPES if r.method == method)
+    chosen = {**setting.options, "seed": options.seed}
+    recipe = methods.Recipe(
+        setting.label, method, usual.source, usual.target, tuple(chosen.items())
+    )
+    if not setting.old:
+        return methods.learned(recipe, train, test, options.steps, None)
+    with beginning_with_its_input():
+        return methods.learned(recipe, train, test, options.steps, None)
+
+
+def coarser(clean: Array, factor: int, seed: int) -> Array:
+    """What a scanner sees whose voxels are so many times larger in the plane."""
+    blur = IMAGING.blur * factor
+    seen = gaussian_filter(clean, (0, blur, blur), mode="nearest")
+    z, y, x = clean.shape
+    seen = seen.reshape(z, y // factor, factor, x // factor, factor).mean((2, 4))
+    noise = np.random.default_rng([seed, 7]).normal(0, IMAGING.noise, seen.shape)
+    return np.asarray(seen + noise, np.float32)
+
+
+def enlarged(
+    setting: Setting, train: Specimen, test: Specimen, factor: int, options: Any
+) -> dict[str, Any]:
+    """Figures of a training that makes voxels finer in the plane."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source, target = folder / "source.tif", folder / "target.tif"
+        given = coarser(train.clean, factor, TRAIN_SEED)
+        io.write(Volume(given, "ZYX"), source)
+        io.write(Volume(train.clean, "ZYX"), target)
+        training = config_class("supervised").create(
+            **{
+                "source": [source],
+                "target": [target],
+                "name": "m",
+                "device": "cpu",
+                "precision": "bfloat16",
+                "threads": 1,
+                "steps": options.steps,
+                "patch": PATCH // factor,
+                "upscale_factor": factor,
+                "seed": options.seed,
+                **setting.options,
+            }
+        )
+        job = TrainJob(method="supervised", training=training)
+        began = time.process_time()
+        bundle = run_to_end(train_steps(job, folder / "job"))
+        seconds = time.process_time() - began
+        coarse = Volume(coarser(test.clean, factor, TEST_SEED), "ZYX")
+        fine = np.asarray(restore(coarse, str(bundle)).data)
+        parameters = read_card(bundle).n_parameters
+    return {**figures(fine, test), "parameters": parameters, "seconds": seconds}
+
+
+class Bench:
+    """Rows as they come, kept in a file."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        options.work.mkdir(parents=True, exist_ok=True)
+        self.kept = options.work / f"rows-{options.steps}.json"
+        self.rows: list[dict[str, Any]] = (
+            json.loads(self.kept.read_text()) if self.kept.exists() else []
+        )
+
+    def run(self) -> None:
+        """Do what is missing."""
+        for method, noise, settings in DENOISING:
+            case = f"{method}, {noise} noise"
+            wanted = [each for each in settings if self._wanted(case, each)]
+            if not wanted:
+                continue
+            train, test = (seen(noise, seed) for seed in (TRAIN_SEED, TEST_SEED))
+            for setting in wanted:
+                row = denoised(method, setting, train, test, self.options)
+                self._add(case, setting, row)
+        train, test = (seen("independent", s) for s in (TRAIN_SEED, TEST_SEED))
+        for factor in FACTORS:
+            for setting in FINER:
+                if self._wanted(f"{factor} times finer", setting):
+                    row = enlarged(setting, train, test, factor, self.options)
+                    self._add(f"{factor} times finer", setting, row)
+
+    def _wanted(self, case: str, setting: Setting) -> bool:
+        only, seed = self.options.only, self.options.seed
+        there = any(
+            (r["case"], r["setting"], r["seed"]) == (case, setting.label, seed)
+            for r in self.rows
+        )
+        return not there and (not only or only in f"{case}: {setting.label}")
+
+    def _add(self, case: str, setting: Setting, row: Mapping[str, Any]) -> None:
+        known = {key: row[key] for key in COLUMNS}
+        begin = {"case": case, "setting": setting.label, "seed": self.options.seed}
+        self.rows.append(begin | known)
+        self.kept.write_text(json.dumps(self.rows, indent=1))
+        print(f"{case}: {setting.label} {row['psnr']:.2f} dB", flush=True)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Means over the seeds, case by case in the order of the rows."""
+    titles = ["", "", *(title for title, _ in COLUMNS.values())]
+    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    for case, setting in dict.fromkeys((r["case"], r["setting"]) for r in rows):
+        own = [r for r in rows if (r["case"], r["setting"]) == (case, setting)]
+        cells = [
+            form.format(statistics.fmean(r[key] for r in own))
+            for key, (_, form) in COLUMNS.items()
+        ]
+        if len(own) > 1:
+            psnr = [r["psnr"] for r in own]
+            cells[0] += f" ± {(max(psnr) - min(psnr)) / 2:.2f}"
+        lines.append(f"| {case} | {setting} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="part of 'case: setting'")
+    parser.add_argument("--work", type=Path, default=Path("build/efficiency"))
+    parser.add_argument("--write", action="store_true", help="into the documents")
+    parser.add_argument("--quick", action="store_true", help="a few steps")
+    options = parser.parse_args()
+    if options.quick:
+        options.steps = 2
+    torch.set_num_threads(1)
+    bench = Bench(options)
+    bench.run()
+    command = "Written by `python benchmarks/efficiency.py --write`"
+    if options.steps != parser.get_default("steps"):
+        command += f" with `--steps {options.steps}`"
+    head = (
+        f"{command}: {options.steps} steps of 8 patches of {PATCH}² voxels of the "
+        "result, one thread; processor seconds, taken beside other work. ± is half of "
+        "what lies between two seeds.\n\n"
+    )
+    finer = [r for r in bench.rows if "finer" in r["case"]]
+    rest = [r for r in bench.rows if "finer" not in r["case"]]
+    for name, document, rows in (
+        ("efficiency", DOCS / "methods.md", rest),
+        ("efficiency", DOCS / "super_resolution_networks.md", finer),
+    ):
+        rows = sorted(rows, key=lambda r: r["case"])
+        if options.write and rows:
+            replace_section(document, name, head + table(rows))
+        else:
+            print(head + table(rows))
+
+
+if __name__ == "__main__":
+    main()
