@@ -110,6 +110,15 @@ FINER = (
         "bottleneck_sr, wider",
         {"network": "bottleneck_sr", "network_options": WIDER, "learning_rate": 2e-2},
     ),
+    Setting(
+        "light 2.5D U-Net, 9 slices",
+        {
+            "network": "unet",
+            "network_options": {"features": 14},
+            "adjacent_slices": 9,
+            "learning_rate": 1.5e-2,
+        },
+    ),
     U_NET,
 )
 
