@@ -52,7 +52,6 @@ from napari_geosr.core.steps import TrainingProgress, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.quality import psnr
 from napari_geosr.models.bundle import read_card
-from napari_geosr.operations.correlated_noise import correlated_noise
 from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train import (
     TrainingConfig,
@@ -60,6 +59,7 @@ from napari_geosr.operations.train import (
     config_class,
     train_steps,
 )
+from napari_geosr.operations.train.correlated_noise import correlated_noise
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from pretraining.baselines import DENOISERS

@@ -35,9 +35,9 @@ from napari_geosr.inference.intensity import scan_steps
 from napari_geosr.inference.risk.evaluation import draw_sample
 from napari_geosr.inference.risk.probes import noise_like
 from napari_geosr.measure.noise import estimate_noise
-from napari_geosr.operations.ranking import RankConfig, rank_steps
-from napari_geosr.operations.ranking.tune import Bench
-from napari_geosr.operations.restore_scale import scaled
+from napari_geosr.operations.restore.ranking import RankConfig, rank_steps
+from napari_geosr.operations.restore.ranking.tune import Bench
+from napari_geosr.operations.restore.scale import scaled
 from napari_geosr.physics.noise import reconstruction_noise
 from napari_geosr.physics.simulated import open_simulated
 

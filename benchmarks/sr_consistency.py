@@ -42,8 +42,8 @@ from napari_geosr.models import zoo
 from napari_geosr.networks import tell_noise
 from napari_geosr.networks._consistent import Consistent, Sharpness
 from napari_geosr.networks._upsampling import cubic_kernel, interpolated
-from napari_geosr.operations.finer.outlook import sr_outlook
-from napari_geosr.operations.finer.sharpness import sharpness_steps
+from napari_geosr.operations.restore.finer.outlook import sr_outlook
+from napari_geosr.operations.restore.finer.sharpness import sharpness_steps
 
 Array = npt.NDArray[np.float32]
 MODELS = {2: "foam-sr-x2", 4: "foam-sr-x4", 8: "bone-sr-x8"}

@@ -33,9 +33,9 @@ from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.quality import pore_volumes
 from napari_geosr.models.bundle import Model
-from napari_geosr.operations.outlook import Outlook, outlook_steps
-from napari_geosr.operations.outlook.rehearsal import SMALLEST
 from napari_geosr.operations.restore import Prepared, RestoreConfig, prepare_steps
+from napari_geosr.operations.restore.outlook import Outlook, outlook_steps
+from napari_geosr.operations.restore.outlook.rehearsal import SMALLEST
 
 #: Before a model's name: the network alone, without the bound of the noise.
 FREE = "free:"

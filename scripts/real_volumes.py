@@ -35,13 +35,13 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.quality import compare_pores, dice, psnr, ssim
-from napari_geosr.operations import catalogue
-from napari_geosr.operations.outlook import outlook_steps
+from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import (
     RestoreConfig,
     prepare_steps,
     restore_steps,
 )
+from napari_geosr.operations.restore.outlook import outlook_steps
 from real_volumes_page import write_page
 
 Array = npt.NDArray[np.float32]

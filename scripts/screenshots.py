@@ -109,7 +109,7 @@ def porosity_measured_light() -> None:
 def porosity() -> None:
     """Pores before and after restoration side by side."""
     import napari_geosr
-    from napari_geosr.gui._layers import add_image_result, volume_from_layer
+    from napari_geosr.gui.layers import add_image_result, volume_from_layer
 
     viewer = new_viewer(size=(1280, 940))
     viewer.open_sample(PLUGIN, "noisy_foam")
@@ -213,7 +213,7 @@ def two_scans(viewer) -> None:
 
 def open_pairs(viewer, folder: Path) -> QWidget:
     """The dock for pairs, after it has aligned two scans into `folder`."""
-    from napari_geosr.gui._camera import fit_camera
+    from napari_geosr.gui.layers.camera import fit_camera
 
     two_scans(viewer)
     dock = open_dock(viewer, "Build training pairs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_geosr.models.card import FigureRow, ModelCard
-from napari_geosr.operations import catalogue
+from napari_geosr.operations.models import catalogue
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 HEAD = """# Models and what they can do

@@ -36,7 +36,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_readers_and_model_lists_load_no_torch():
     code = (
-        "import napari_geosr.io, napari_geosr.operations.catalogue as c\n"
+        "import napari_geosr.io, napari_geosr.operations.models.catalogue as c\n"
         "import napari_geosr.operations.restore, napari_geosr.operations.measure\n"
         "assert c.list_models()\n"
         "assert c.sound_card('foam-denoise')"

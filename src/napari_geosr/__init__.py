@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.io import read, write
     from napari_geosr.measure.report import PorosityReport
-    from napari_geosr.operations.consistency import check_consistency
     from napari_geosr.operations.measure import measure_porosity
     from napari_geosr.operations.restore import restore, restore_with_uncertainty
+    from napari_geosr.operations.restore.consistency import check_consistency
     from napari_geosr.operations.train import train
 
 try:
@@ -27,7 +27,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 _LOCATIONS = {
     "PorosityReport": "napari_geosr.measure.report",
     "Volume": "napari_geosr.core.volume",
-    "check_consistency": "napari_geosr.operations.consistency",
+    "check_consistency": "napari_geosr.operations.restore.consistency",
     "measure_porosity": "napari_geosr.operations.measure",
     "read": "napari_geosr.io",
     "restore": "napari_geosr.operations.restore",

@@ -14,8 +14,8 @@ import pytest
 import tifffile
 
 from napari_geosr.cli.app import run
-from napari_geosr.operations.catalogue import find as find_model
 from napari_geosr.operations.measure import MeasureConfig
+from napari_geosr.operations.models.catalogue import find as find_model
 
 
 def save(path, data, voxel=2.0):

@@ -15,7 +15,7 @@ from napari_geosr.cli import models as commands
 from napari_geosr.cli.app import run
 from napari_geosr.core import model_words
 from napari_geosr.models import zoo
-from napari_geosr.operations import catalogue
+from napari_geosr.operations.models import catalogue
 
 
 @pytest.fixture

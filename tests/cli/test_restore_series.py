@@ -12,7 +12,7 @@ import tifffile
 from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations import restore_run
+from napari_geosr.operations.restore import run as restore_run
 
 NAMES = ("DAPI", "GFP µ")
 FLAGS = ["--model", "ct-denoise", "--memory", "120MB", "--threads", "1"]
@@ -113,7 +113,7 @@ def test_what_was_stopped_is_continued(scan, tmp_path, capsys, monkeypatch, suff
         stop = (lambda: True) if len(filled) > 2 else should_stop
         return fill(prepared, targets, first, kept, stop, *more)
 
-    monkeypatch.setattr("napari_geosr.operations.series.run.fill_tiles", stops)
+    monkeypatch.setattr("napari_geosr.operations.restore.series.run.fill_tiles", stops)
     assert run(["restore", str(scan), "--out", str(out), *FLAGS]) == 130
     assert "--continue" in capsys.readouterr().out
     left = io.read(tmp_path / f"out.incomplete{suffix}")
@@ -122,7 +122,7 @@ def test_what_was_stopped_is_continued(scan, tmp_path, capsys, monkeypatch, suff
     assert points.tolist() == [[True, True], [False, False]]
     filled[:] = []
     monkeypatch.setattr(
-        "napari_geosr.operations.series.run.fill_tiles",
+        "napari_geosr.operations.restore.series.run.fill_tiles",
         lambda *a: (filled.append(a), fill(*a))[1],
     )
     assert run(["restore", str(scan), "--out", str(out), *FLAGS, "--continue"]) == 0

@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(autouse=True)
 def approving(monkeypatch):
     """Runs that are expected to do harm are approved: nobody is there to be asked."""
-    from napari_geosr.gui.outlook import panel
+    from napari_geosr.gui.restore.outlook import panel
 
     monkeypatch.setattr(panel, "run_anyway", lambda *_: True)
 
@@ -37,7 +37,7 @@ def approving(monkeypatch):
 @pytest.fixture(autouse=True)
 def looking(request, monkeypatch):
     """Restore docks rank and look in the tests of ``outlook/`` alone: it takes long."""
-    from napari_geosr.gui.outlook.looking import Looking
+    from napari_geosr.gui.restore.outlook.looking import Looking
 
     if "outlook" in Path(request.path).parts:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui._layers import geometry
+from napari_geosr.gui.layers import geometry
 from napari_geosr.gui.porosity import PorosityDock
 
 #: Centres (Z, Y, X) and radii in voxels.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_geosr.gui._check_button import CheckButton
+from napari_geosr.gui.restore.check_button import CheckButton
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
 

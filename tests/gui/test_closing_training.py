@@ -18,9 +18,9 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 from train_helpers import JOBS, SMALL, opened
 
-from napari_geosr.gui import _closing
-from napari_geosr.gui._closing import closing_of
-from napari_geosr.gui._docks import dock_of
+from napari_geosr.gui.kit import closing as _closing
+from napari_geosr.gui.kit.closing import closing_of
+from napari_geosr.gui.kit.places import dock_of
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainJob, config_class

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from tomography_helpers import PIXEL, axis_of, idle, opened, scan, scan_file
 
-from napari_geosr.gui import _coarse_slice
-from napari_geosr.gui._coarse_slice import coarse_slice, coarseness
+from napari_geosr.gui.reconstruct import coarse_slice as _coarse_slice
+from napari_geosr.gui.reconstruct.coarse_slice import coarse_slice, coarseness
 from napari_geosr.operations.reconstruct import reconstruct_slice
-from napari_geosr.operations.reconstruct_config import ReconstructConfig
-from napari_geosr.operations.reconstruct_preview import KeptRow
+from napari_geosr.operations.reconstruct.config import ReconstructConfig
+from napari_geosr.operations.reconstruct.preview import KeptRow
 
 
 def settings(**values):

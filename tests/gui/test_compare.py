@@ -9,7 +9,7 @@ import zarr
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import never_stop, run_to_end
-from napari_geosr.gui._curtain import CompareBox, difference_steps
+from napari_geosr.gui.layers.curtain import CompareBox, difference_steps
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from qtpy.QtCore import Qt
 from train_helpers import JOBS, TRAIN, opened
 
-from napari_geosr.gui._docks import POROSITY, RESTORE, dock_of, open_dock
+from napari_geosr.gui.kit.places import POROSITY, RESTORE, dock_of, open_dock
 
 
 @pytest.fixture

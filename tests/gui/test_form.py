@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLineEdit, QSpi
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.listed import Listed
-from napari_geosr.gui._form import AUTOMATIC, ConfigForm
+from napari_geosr.gui.kit.form import AUTOMATIC, ConfigForm
 from napari_geosr.operations.restore import RestoreConfig
 
 

@@ -13,11 +13,11 @@ from napari_geosr import io
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import never_stop, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui._job_compare import compare_steps
-from napari_geosr.gui._job_preview import JobPreview
+from napari_geosr.gui.jobs.compare import compare_steps
+from napari_geosr.gui.jobs.preview import JobPreview
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.operations import catalogue
+from napari_geosr.operations.models import catalogue
 
 _VOXELS = {"voxel_size": (2.0, 0.5, 0.5), "unit": "um", "origin": (10.0, 20.0, 30.0)}
 

@@ -10,9 +10,9 @@ from train_helpers import PLACE, SMALL, TRAIN, opened, preview_layer, set_small
 
 from napari_geosr import train
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui import _saving
-from napari_geosr.gui import _train_questions as answers
-from napari_geosr.gui._job_preview import JobPreview
+from napari_geosr.gui.jobs.preview import JobPreview
+from napari_geosr.gui.layers import saving as _saving
+from napari_geosr.gui.train import questions as answers
 from napari_geosr.io import read, write
 from napari_geosr.physics.phantoms import sphere_foam
 

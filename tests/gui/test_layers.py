@@ -10,9 +10,13 @@ from napari.components import ViewerModel
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui import _layers
-from napari_geosr.gui._preview import PREVIEW_EDGES, PreviewLayer, region_on_screen
-from napari_geosr.gui._restore_ready import Ready, preview_edge
+from napari_geosr.gui import layers as _layers
+from napari_geosr.gui.restore.preview import (
+    PREVIEW_EDGES,
+    PreviewLayer,
+    region_on_screen,
+)
+from napari_geosr.gui.restore.ready import Ready, preview_edge
 
 
 @pytest.fixture

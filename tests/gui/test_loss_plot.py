@@ -9,10 +9,10 @@ import pytest
 from qtpy.QtGui import QColor
 from skimage.color import rgb2lab
 
-from napari_geosr.gui._job_watch import JobWatch
-from napari_geosr.gui._job_words import curves_of
-from napari_geosr.gui._loss_plot import Line, LossPlot
-from napari_geosr.gui._loss_scale import LossScale
+from napari_geosr.gui.jobs.watch import JobWatch
+from napari_geosr.gui.jobs.words import curves_of
+from napari_geosr.gui.kit.loss_plot import Line, LossPlot
+from napari_geosr.gui.kit.loss_scale import LossScale
 from napari_geosr.jobs.folder import JobFolder
 
 #: Machado, Oliveira and Fernandes 2009 (doi:10.1109/TVCG.2009.113), severity 1.

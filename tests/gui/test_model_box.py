@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_geosr.gui._model_box import ModelBox
+from napari_geosr.gui.models.box import ModelBox
 from napari_geosr.models import zoo
 
 

@@ -20,9 +20,9 @@ from napari_geosr.core import registry
 from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.steps import Warned
 from napari_geosr.gui import models
-from napari_geosr.gui._docks import MODELS, RESTORE, open_dock
-from napari_geosr.gui._notify import MessageRow, details
-from napari_geosr.gui._outcomes import Outcomes
+from napari_geosr.gui.kit.notify import MessageRow, details
+from napari_geosr.gui.kit.outcomes import Outcomes
+from napari_geosr.gui.kit.places import MODELS, RESTORE, open_dock
 from napari_geosr.models import zoo
 
 

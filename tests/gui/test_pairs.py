@@ -12,11 +12,11 @@ from qtpy.QtWidgets import QLineEdit
 
 from napari_geosr import io
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui._camera import fit_camera
-from napari_geosr.gui._pairs_steps import free_folder
-from napari_geosr.gui._pairs_widgets import ONE, TWO
-from napari_geosr.gui._training_data import DataRow
+from napari_geosr.gui.layers.camera import fit_camera
+from napari_geosr.gui.layers.data_row import DataRow
 from napari_geosr.gui.pairs import PairsDock
+from napari_geosr.gui.pairs.steps import free_folder
+from napari_geosr.gui.pairs.widgets import ONE, TWO
 from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import coarse_scan
 from napari_geosr.registration import itk

@@ -9,16 +9,16 @@ from napari.layers import Image, Labels
 
 from napari_geosr.core.units import convert_length, parse_unit
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui import _layers
-from napari_geosr.gui._place import place_of_layer
-from napari_geosr.gui._pore_layers import centre_on, label_at
-from napari_geosr.gui._position import (
+from napari_geosr.gui import layers as _layers
+from napari_geosr.gui.layers.place import place_of_layer
+from napari_geosr.gui.layers.position import (
     index_on_screen,
     indices_at,
     position_of,
     unit_factors,
 )
-from napari_geosr.gui._preview import region_on_screen
+from napari_geosr.gui.porosity.pore_layers import centre_on, label_at
+from napari_geosr.gui.restore.preview import region_on_screen
 
 MOVED = np.eye(4)
 MOVED[:3, 3] = 100, 50, 25

@@ -9,7 +9,7 @@ from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import never_stop
-from napari_geosr.gui._pore_layers import checksum_of
+from napari_geosr.gui.porosity.pore_layers import checksum_of
 
 
 @pytest.mark.parametrize("how", ["painted", "in place", "replaced"])
@@ -42,7 +42,7 @@ def test_labels_changed_by_hand_are_kept(make_napari_viewer, qtbot, how):
 
 
 def test_checksums_of_arrays_in_memory_and_on_disk(rng, monkeypatch):
-    from napari_geosr.gui import _pore_layers
+    from napari_geosr.gui.porosity import pore_layers as _pore_layers
 
     labels = rng.integers(0, 9, (7, 6, 5)).astype(np.uint32)
     expected = checksum_of(labels, never_stop)

@@ -21,9 +21,9 @@ from porosity_helpers import (
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QWidget
 
-from napari_geosr.gui import _export
-from napari_geosr.gui._layers import geometry
-from napari_geosr.gui._remembered import recall
+from napari_geosr.gui.kit.remembered import recall
+from napari_geosr.gui.layers import export as _export
+from napari_geosr.gui.layers import geometry
 from napari_geosr.operations import storage
 from napari_geosr.operations.measure import MeasureConfig
 

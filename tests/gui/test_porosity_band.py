@@ -28,7 +28,7 @@ def add_pair(viewer, name: str, time: str):
     mean.metadata["geosr"] = {"provenance": [record("mean", time)]}
     made = physical(name=f"{name} (std)")
     spread = made.replace(data=np.full(SHAPE, 8, np.float32))
-    from napari_geosr.gui._layers import geometry
+    from napari_geosr.gui.layers import geometry
 
     deviation = viewer.add_image(
         spread.data,

@@ -12,8 +12,8 @@ from porosity_helpers import ORIGIN, SIZE, add, measure, open_dock, physical
 
 from napari_geosr import io
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui import _export
-from napari_geosr.gui._measuring import without_voxels
+from napari_geosr.gui.layers import export as _export
+from napari_geosr.gui.porosity.measuring import without_voxels
 
 
 def test_a_volume_without_voxels_is_otherwise_the_same():

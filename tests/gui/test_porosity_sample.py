@@ -15,7 +15,7 @@ from porosity_helpers import (
     wait_for_levels,
 )
 
-from napari_geosr.gui._layers import geometry
+from napari_geosr.gui.layers import geometry
 
 
 @pytest.fixture

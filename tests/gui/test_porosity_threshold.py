@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from porosity_helpers import SHAPE, add, measure, open_dock, physical, wait_for_levels
 
-from napari_geosr.gui._layers import geometry
+from napari_geosr.gui.layers import geometry
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QLabel
 
 from napari_geosr import measure_porosity
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui._porosity_settings import AUTOMATIC
+from napari_geosr.gui.porosity.settings import AUTOMATIC
 from napari_geosr.physics.textiles import felt
 
 

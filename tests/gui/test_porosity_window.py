@@ -12,7 +12,7 @@ from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 
-from napari_geosr.gui._remembered import remember
+from napari_geosr.gui.kit.remembered import remember
 from napari_geosr.operations.measure import MeasureConfig
 
 
@@ -24,7 +24,7 @@ def viewer(make_napari_viewer):
 def test_stopping_removing_and_closing_end_the_worker(viewer, qtbot, monkeypatch):
     from napari_geosr.core.errors import Cancelled
     from napari_geosr.core.steps import BlockDone
-    from napari_geosr.gui import _measuring
+    from napari_geosr.gui.porosity import measuring as _measuring
 
     closed = []
 
@@ -155,7 +155,7 @@ def test_nothing_overlaps_in_a_low_window(viewer, qtbot, height):
 
 
 def test_of_a_hundred_thousand_pores_only_those_shown_become_text(qtbot, monkeypatch):
-    from napari_geosr.gui._pore_table import PoreTable, PoreTableModel
+    from napari_geosr.gui.porosity.pore_table import PoreTable, PoreTableModel
 
     asked = []
     data = PoreTableModel.data

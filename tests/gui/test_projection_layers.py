@@ -12,8 +12,8 @@ from napari.layers import Layer
 from tomography_helpers import ANGLES, PIXEL, ROWS, N, scan, scan_file
 
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui._layers import add_image_result, is_helper
-from napari_geosr.gui._projection_layers import (
+from napari_geosr.gui.layers import add_image_result, is_helper
+from napari_geosr.gui.layers.projections import (
     OpenedScan,
     opened_scan,
     projection_layers,

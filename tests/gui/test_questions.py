@@ -10,11 +10,11 @@ from scipy.ndimage import gaussian_filter
 
 from napari_geosr.core.questions import UNNAMED_AXIS, voxel_size_question
 from napari_geosr.core.units import parse_unit
-from napari_geosr.gui._layers import volume_from_layer
-from napari_geosr.gui._questions.frames import FramesRow
-from napari_geosr.gui._voxel_size import VoxelSizeRow
-from napari_geosr.operations.reproduce import as_command, as_python
+from napari_geosr.gui.layers import volume_from_layer
+from napari_geosr.gui.layers.questions.frames import FramesRow
+from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.operations.restore import RestoreConfig
+from napari_geosr.operations.restore.reproduce import as_command, as_python
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from napari.layers import Image, Labels, Layer
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui._layers import part_of_file
+from napari_geosr.gui.layers import part_of_file
 from napari_geosr.gui.readers import get_reader
 from napari_geosr.gui.writers import volume_from_data, write_image, write_labels
-from napari_geosr.operations.reproduce import as_command, as_python
 from napari_geosr.operations.restore import RestoreConfig
+from napari_geosr.operations.restore.reproduce import as_command, as_python
 
 SUFFIXES = [".tif", ".ome.tif", ".ome.zarr"]
 

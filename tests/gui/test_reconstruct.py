@@ -19,11 +19,11 @@ from tomography_helpers import (
 )
 
 from napari_geosr.core.steps import TileDone
-from napari_geosr.gui import _reconstructing
-from napari_geosr.gui._layers import is_helper
-from napari_geosr.gui._projection_layers import OpenedScan, projection_layers
-from napari_geosr.gui._reconstruct_steps import volume_steps
-from napari_geosr.gui._reconstruct_widgets import CONTINUE, RUN
+from napari_geosr.gui.layers import is_helper
+from napari_geosr.gui.layers.projections import OpenedScan, projection_layers
+from napari_geosr.gui.reconstruct import activity as _reconstructing
+from napari_geosr.gui.reconstruct.steps import volume_steps
+from napari_geosr.gui.reconstruct.widgets import CONTINUE, RUN
 from napari_geosr.operations.reconstruct import reconstruct
 
 

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from tomography_helpers import ANGLES, PLUGIN, idle, opened, scan, scan_file
 
-from napari_geosr.gui._projection_layers import opened_scan
+from napari_geosr.gui.layers.projections import opened_scan
 from napari_geosr.io.projections import write_projections
 
 

@@ -10,10 +10,10 @@ from qtpy.QtWidgets import QAbstractButton
 from tomography_helpers import idle, opened, scan_file
 
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui._camera import is_in_view
-from napari_geosr.gui._denoise_box import DenoiseBox
-from napari_geosr.gui._denoise_start import scans_config
-from napari_geosr.gui._projection_layers import OpenedScan
+from napari_geosr.gui.layers.camera import is_in_view
+from napari_geosr.gui.layers.projections import OpenedScan
+from napari_geosr.gui.reconstruct.denoise_box import DenoiseBox
+from napari_geosr.gui.reconstruct.denoise_start import scans_config
 from napari_geosr.io.projections import read_projections
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.reconstruct import ReconstructConfig
@@ -142,7 +142,7 @@ def test_every_action_has_a_key_of_its_own(viewer, qtbot, path):
 
 def test_files_are_asked_for(viewer, qtbot, path, monkeypatch):
     dock = opened(viewer)
-    asked = "napari_geosr.gui._open_projections.QFileDialog.getOpenFileName"
+    asked = "napari_geosr.gui.reconstruct.open.QFileDialog.getOpenFileName"
     monkeypatch.setattr(asked, lambda *_: (str(path), ""))
     with qtbot.waitSignal(dock.open.opened, timeout=60_000):
         dock.open.file_button.click()

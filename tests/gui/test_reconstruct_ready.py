@@ -10,10 +10,10 @@ from tomography_helpers import idle, opened, scan_file
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.gui import _reconstruct_ready
-from napari_geosr.gui._reconstruct_ready import is_ready, ready_steps
-from napari_geosr.gui._warm_up import without_collections
-from napari_geosr.operations.reconstruct_config import ReconstructConfig
+from napari_geosr.gui.kit.warm_up import without_collections
+from napari_geosr.gui.reconstruct import ready as _reconstruct_ready
+from napari_geosr.gui.reconstruct.ready import is_ready, ready_steps
+from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ import napari
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QWidget
 from napari_geosr.core.steps import ResultReady
-from napari_geosr.gui._worker import Run
+from napari_geosr.gui.kit.worker import Run
 
 def compiles(_should_stop):
     time.sleep(4)

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.units import parse_unit
-from napari_geosr.gui import _remembered
+from napari_geosr.gui.kit import remembered as _remembered
 from napari_geosr.gui.restore import RestoreDock, duration
 from napari_geosr.operations.restore import RestoreConfig, restore
 
@@ -76,7 +76,7 @@ def test_from_opened_stack_to_result_with_one_click(viewer, qtbot, scan):
     assert record["source_layer"] == "scan"
     assert record["provenance"][-1]["model"]["name"] == "ct-denoise"
     assert record["provenance"][-1]["complete"] is True
-    from napari_geosr.gui._layers import volume_from_layer
+    from napari_geosr.gui.layers import volume_from_layer
 
     whole = restore(volume_from_layer(source), "ct-denoise")
     np.testing.assert_allclose(result.data, whole.data, atol=1e-3)
@@ -169,7 +169,7 @@ def test_of_a_turned_series_what_is_on_screen_is_restored(viewer, qtbot, scan):
 
 
 def _volume(layer):
-    from napari_geosr.gui._layers import volume_from_layer
+    from napari_geosr.gui.layers import volume_from_layer
 
     return volume_from_layer(layer)
 

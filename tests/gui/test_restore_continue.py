@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_geosr.gui._restore_widgets import CONTINUE, RUN
+from napari_geosr.gui.restore.widgets import CONTINUE, RUN
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
 

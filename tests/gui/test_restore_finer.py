@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_geosr.gui._docks import RESTORE, open_dock
+from napari_geosr.gui.kit.places import RESTORE, open_dock
 from napari_geosr.models import bundle, zoo
 
 #: Odd sizes of a layer that is neither at the origin nor has cubic voxels.

@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtWidgets import QDockWidget, QFileDialog
 
 from napari_geosr import io
-from napari_geosr.gui._saving import FILTERS, with_suffix_of
+from napari_geosr.gui.layers.saving import FILTERS, with_suffix_of
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QComboBox
 
-from napari_geosr.gui._layers import volume_from_layer
+from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.restore import RestoreDock
 from napari_geosr.operations.restore import restore
 
@@ -125,7 +125,7 @@ def test_what_was_stopped_is_continued_wherever_the_slider_is(
     whole = restore(volume_from_layer(series, whole=True), "ct-denoise").data
     dock = opened(viewer)
     restoring = dock._restoring
-    from napari_geosr.operations.series import run as operation
+    from napari_geosr.operations.restore.series import run as operation
 
     fill, filled = operation.fill_tiles, []
 

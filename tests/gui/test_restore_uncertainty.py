@@ -13,8 +13,8 @@ from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFileDialog
 
 from napari_geosr import io
-from napari_geosr.gui import _spread_layer
-from napari_geosr.gui._saving import FILTERS
+from napari_geosr.gui.layers.saving import FILTERS
+from napari_geosr.gui.restore import spread_layer as _spread_layer
 from napari_geosr.models import bundle, zoo
 from napari_geosr.operations.restore import RestoreConfig
 

@@ -12,9 +12,10 @@ from event_loop import Turns
 from napari.layers import Image
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.gui import _planes, _scan_views
-from napari_geosr.gui._planes import Frames, Sinograms
-from napari_geosr.gui._scan_views import ScanView, read_scans_later
+from napari_geosr.gui.layers import planes as _planes
+from napari_geosr.gui.layers import scan_views as _scan_views
+from napari_geosr.gui.layers.planes import Frames, Sinograms
+from napari_geosr.gui.layers.scan_views import ScanView, read_scans_later
 
 SHAPE = 7, 5, 6
 

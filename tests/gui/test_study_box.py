@@ -11,14 +11,15 @@ import psutil
 import pytest
 from tomography_helpers import opened, scan_file
 
-from napari_geosr.gui import _study_box, _study_start
-from napari_geosr.gui._closing import closing_of
-from napari_geosr.gui._job_words import state_text
-from napari_geosr.gui._projection_layers import opened_scan
-from napari_geosr.gui._study_plot import StudyPlot
+from napari_geosr.gui import study as _study_box
+from napari_geosr.gui.jobs.words import state_text
+from napari_geosr.gui.kit.closing import closing_of
+from napari_geosr.gui.layers.projections import opened_scan
+from napari_geosr.gui.study import start as _study_start
+from napari_geosr.gui.study.plot import StudyPlot
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.operations.study_job import StudyInput, StudyJob
+from napari_geosr.operations.study.job import StudyInput, StudyJob
 
 ROWS = 12
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from train_helpers import TRAIN, noisy_scans, opened, set_small
 
-from napari_geosr.gui import _train_questions as answers
 from napari_geosr.gui import train as train_dock
-from napari_geosr.gui._estimate_words import estimate_text
-from napari_geosr.gui._remembered import remember
-from napari_geosr.gui._train_memory import MethodMemory
+from napari_geosr.gui.kit.estimate_words import estimate_text
+from napari_geosr.gui.kit.remembered import remember
+from napari_geosr.gui.train import questions as answers
+from napari_geosr.gui.train.memory import MethodMemory
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.operations.train import config_class
 

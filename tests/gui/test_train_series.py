@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from train_helpers import TRAIN, opened
 
-from napari_geosr.gui import _train_questions as answers
+from napari_geosr.gui.train import questions as answers
 
 
 @pytest.fixture

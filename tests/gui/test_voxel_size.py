@@ -8,8 +8,8 @@ import tifffile
 from napari.components import ViewerModel
 
 from napari_geosr.core.units import parse_unit
-from napari_geosr.gui._layers import set_voxel_size
-from napari_geosr.gui._voxel_size import VoxelSizeRow
+from napari_geosr.gui.layers import set_voxel_size
+from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 
 
 @pytest.fixture

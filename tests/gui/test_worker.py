@@ -12,8 +12,8 @@ from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.errors import Cancelled, EngineError, VolumeError
 from napari_geosr.core.steps import ResultReady, StageStarted, TileDone
-from napari_geosr.gui._lifetime import when_destroyed
-from napari_geosr.gui._worker import Run
+from napari_geosr.gui.kit.lifetime import when_destroyed
+from napari_geosr.gui.kit.worker import Run
 
 
 class Heard:

@@ -15,7 +15,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.learning.loss_titles import loss_title, loss_titles
 from napari_geosr.learning.method import Method
 from napari_geosr.learning.methods import METHODS, config_class
-from napari_geosr.operations.train_export import _task
+from napari_geosr.operations.train.export import _task
 
 _FOLDER = Path(learning.__file__).parent
 _FILES = [*sorted((_FOLDER / "methods").glob("*.py")), _FOLDER / "adversarial.py"]

@@ -20,10 +20,10 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.models import bundle
 from napari_geosr.models.card import ModelCard, TrainingData
 from napari_geosr.networks import build_network
-from napari_geosr.operations.adapt import run as adapt_run
-from napari_geosr.operations.adapt.settings import adaptation_job
-from napari_geosr.operations.adapt.watch import gain_over
 from napari_geosr.operations.train import TrainJob
+from napari_geosr.operations.train.adapt import run as adapt_run
+from napari_geosr.operations.train.adapt.settings import adaptation_job
+from napari_geosr.operations.train.adapt.watch import gain_over
 from napari_geosr.physics.phantoms import sphere_foam
 
 FAST: dict[str, Any] = {

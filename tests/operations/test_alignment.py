@@ -70,7 +70,7 @@ def test_the_ball_stays_where_it_is(ball, tmp_path, model, factor, suffix):
 def test_the_ball_stays_where_it_is_in_napari(ball):
     from napari.components import ViewerModel
 
-    from napari_geosr.gui._layers import add_image_result, geometry, volume_from_layer
+    from napari_geosr.gui.layers import add_image_result, geometry, volume_from_layer
 
     viewer = ViewerModel()
     source = viewer.add_image(ball.data, name="ball", **geometry(ball))

@@ -22,7 +22,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.models import bundle, zoo
 from napari_geosr.networks import NETWORKS, build_network
 from napari_geosr.operations.restore import RestoreConfig, preview_steps, restore_steps
-from napari_geosr.operations.restore_preparation import prepare_steps
+from napari_geosr.operations.restore.preparation import prepare_steps
 
 VOXEL = (3.0, 2.0, 2.5)
 ORIGIN = (10.0, -4.0, 7.0)

@@ -13,7 +13,7 @@ import yaml
 from napari_geosr.core.errors import ModelError
 from napari_geosr.models import zoo
 from napari_geosr.networks import light_sr
-from napari_geosr.operations import catalogue
+from napari_geosr.operations.models import catalogue
 
 
 def test_verify_runs_the_network(monkeypatch):

@@ -14,7 +14,7 @@ from napari_geosr.cli.app import run as command
 from napari_geosr.cli.restore import _print_check
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.consistency import NOTHING_FOUND
+from napari_geosr.operations.restore.consistency import NOTHING_FOUND
 from napari_geosr.physics.noise import gaussian_noise, reconstruction_noise
 from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import coarse_scan

@@ -12,7 +12,7 @@ from napari_geosr import io
 from napari_geosr.cli.app import run as command
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.deviation import belongs_to, is_deviation
+from napari_geosr.operations.measure.deviation import belongs_to, is_deviation
 
 PLACE = {"voxel_size": (2.0, 2.0, 2.0), "unit": "µm", "origin": (1.0, 2.0, 3.0)}
 CALIBRATION = {"kind": "tta", "members": 2, "factor": 1.5, "nominal": 0.9}

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from napari_geosr.learning.methods import METHODS, config_class
-from napari_geosr.operations import fine_tune
-from napari_geosr.operations.fine_tune import fine_tune_settings
+from napari_geosr.operations.train import fine_tune
+from napari_geosr.operations.train.fine_tune import fine_tune_settings
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in METHODS.names()),

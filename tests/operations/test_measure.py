@@ -11,19 +11,19 @@ from napari_geosr import measure_porosity
 from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.steps import BlockDone, ResultReady, Warned, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations import grey_levels
-from napari_geosr.operations.grey_levels import (
+from napari_geosr.operations.measure import (
+    MeasureConfig,
+    compare_steps,
+    grey_levels,
+    measure_steps,
+)
+from napari_geosr.operations.measure.grey_levels import (
     histogram_steps,
     preview_mask,
     threshold_steps,
 )
-from napari_geosr.operations.mask import ResampledMask, align_mask
-from napari_geosr.operations.measure import (
-    MeasureConfig,
-    compare_steps,
-    measure_steps,
-)
-from napari_geosr.operations.pore_size import pore_size, same_smallest_pore
+from napari_geosr.operations.measure.mask import ResampledMask, align_mask
+from napari_geosr.operations.measure.pore_size import pore_size, same_smallest_pore
 
 #: Centres (Z, Y, X) and radii in voxels.
 BALLS = (((8, 10, 10), 6), ((22, 30, 28), 7), ((8, 30, 12), 3))

@@ -9,11 +9,11 @@ from napari_geosr import measure_porosity
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations import grey_levels
-from napari_geosr.operations.grey_levels import histogram_steps, threshold_steps
 from napari_geosr.operations.measure import (
     MeasureConfig,
+    grey_levels,
 )
+from napari_geosr.operations.measure.grey_levels import histogram_steps, threshold_steps
 
 SHAPE = (32, 20, 24)
 

@@ -15,9 +15,9 @@ from napari_geosr.core.errors import ModelError
 from napari_geosr.core.steps import ResultReady, Warned
 from napari_geosr.models import bundle
 from napari_geosr.networks._branches import BranchedLayer
-from napari_geosr.operations import train_export
-from napari_geosr.operations.fine_tune import fine_tune_settings
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
+from napari_geosr.operations.train import export as train_export
+from napari_geosr.operations.train.fine_tune import fine_tune_settings
 
 SMALL: dict[str, Any] = {
     "steps": 3,

@@ -18,10 +18,10 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.models import bundle, zoo
 from napari_geosr.networks.foreign import ForeignNetwork, NetworkConfig
 from napari_geosr.networks.foreign_formats import careamics as unet
-from napari_geosr.operations import catalogue
-from napari_geosr.operations.fine_tune import fine_tune_settings
-from napari_geosr.operations.models_import import Imported, import_steps, measured
+from napari_geosr.operations.models import catalogue
+from napari_geosr.operations.models.importing import Imported, import_steps, measured
 from napari_geosr.operations.restore import restore
+from napari_geosr.operations.train.fine_tune import fine_tune_settings
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ def test_the_scale_of_pictures(data: np.ndarray, expected: tuple[float, ...]) ->
 
 def test_outliers_that_take_the_scale_are_pointed_out() -> None:
     from napari_geosr.models.card import ModelCard, Normalisation
-    from napari_geosr.operations.restore_scale import check_same_scale, scale_doubts
+    from napari_geosr.operations.restore.scale import check_same_scale, scale_doubts
 
     card = bundle.read_card(zoo.bundled_folder() / "foam-denoise")
     card = card.model_copy(update={"noise_bound": None})

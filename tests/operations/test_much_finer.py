@@ -14,7 +14,7 @@ from napari_geosr.learning.patches import Scene
 from napari_geosr.learning.preview import SlicePreview
 from napari_geosr.learning.splits import Split
 from napari_geosr.learning.statistics import GreyScale
-from napari_geosr.operations.validation_blocks import validation_block
+from napari_geosr.operations.train.figures.blocks import validation_block
 
 AS_IT_IS = GreyScale(0.0, 1.0)
 

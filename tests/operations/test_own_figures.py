@@ -15,8 +15,8 @@ from napari_geosr.core.steps import Warned, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.patches import Patches
-from napari_geosr.operations import judging
-from napari_geosr.operations.own_figures import smoothing
+from napari_geosr.operations.train import figures as judging
+from napari_geosr.operations.train.figures.own import smoothing
 
 DIMENSIONS = ["2D", "2.5D", "3D"]
 

@@ -10,11 +10,14 @@ import pytest
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.projections import Projections
 from napari_geosr.io.projections import write_projections
-from napari_geosr.operations.projection_inputs import ProjectionsInput, open_projections
-from napari_geosr.operations.reconstruct_config import ReconstructConfig
-from napari_geosr.operations.restore_preparation import RestoreConfig
-from napari_geosr.operations.study_config import StudyConfig
-from napari_geosr.operations.training_scans import ScansConfig
+from napari_geosr.operations.reconstruct.config import ReconstructConfig
+from napari_geosr.operations.reconstruct.inputs import (
+    ProjectionsInput,
+    open_projections,
+)
+from napari_geosr.operations.restore.preparation import RestoreConfig
+from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.train.scans import ScansConfig
 
 DISTANCES = {"source_distance": 100.0, "detector_distance": 0.0}
 

@@ -9,14 +9,14 @@ import pytest
 
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.projections import Projections
-from napari_geosr.operations.projection_pairs import (
+from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct
+from napari_geosr.operations.reconstruct.fewer_views import (
     ThinnedCounts,
     check_same_detector,
     fewer_views,
     splits,
     thinned,
 )
-from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct
 from napari_geosr.tomography.filters import angle_weights
 
 

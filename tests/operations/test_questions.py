@@ -15,9 +15,9 @@ from napari_geosr.cli.app import run as main
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ResultReady, Warned
 from napari_geosr.operations.measure import measure_porosity
-from napari_geosr.operations.questions import open_questions
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps
-from napari_geosr.operations.train_checks import doubts_of_reading
+from napari_geosr.operations.scan.questions import open_questions
+from napari_geosr.operations.train.checks import doubts_of_reading
 
 
 @pytest.fixture

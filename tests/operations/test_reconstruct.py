@@ -23,16 +23,16 @@ from napari_geosr.core.steps import (
     Warned,
 )
 from napari_geosr.io.projections import read_projections, write_projections
-from napari_geosr.operations import reconstruct_blocks
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     reconstruct,
     reconstruct_slice,
     reconstruct_steps,
 )
-from napari_geosr.operations.reconstruct_preview import KeptRow, slice_steps
-from napari_geosr.operations.reconstruct_rows import RowBands
-from napari_geosr.operations.reconstruct_scan import given_centre
+from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
+from napari_geosr.operations.reconstruct.preview import KeptRow, slice_steps
+from napari_geosr.operations.reconstruct.rows import RowBands
+from napari_geosr.operations.reconstruct.scan import given_centre
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
@@ -137,7 +137,7 @@ def test_the_axis_is_found_told_and_recorded(scan):
 
 
 def test_a_centre_that_is_known_is_not_searched_for(scan, monkeypatch):
-    module = "napari_geosr.operations.reconstruct_preparation.find_centre"
+    module = "napari_geosr.operations.reconstruct.preparation.find_centre"
     monkeypatch.setattr(module, lambda *_, **__: pytest.fail("searched"))
     by_file = reconstruct(scan.replace(centre=scan_centre(scan)), threads=1)
     given = reconstruct(scan, threads=1, centre=scan_centre(scan))

@@ -9,7 +9,6 @@ import torch
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import IterationDone, TileDone, Warned
-from napari_geosr.operations import reconstruct_blocks
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     find_unfinished,
@@ -17,7 +16,8 @@ from napari_geosr.operations.reconstruct import (
     reconstruct_slice,
     reconstruct_steps,
 )
-from napari_geosr.operations.reconstruct_scan import given_centre, ready_scan
+from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
+from napari_geosr.operations.reconstruct.scan import given_centre, ready_scan
 from napari_geosr.physics.geometry import ConeGeometry, FanGeometry, ParallelGeometry
 from napari_geosr.physics.projector import project
 

@@ -30,13 +30,14 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io import output
 from napari_geosr.io.projections import write_projections
 from napari_geosr.io.suffixes import incomplete_path
-from napari_geosr.operations import reconstruct_blocks, reconstruct_continued
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     find_unfinished,
     reconstruct_steps,
 )
-from napari_geosr.operations.reconstruct_continued import (
+from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
+from napari_geosr.operations.reconstruct import continued as reconstruct_continued
+from napari_geosr.operations.reconstruct.continued import (
     Journal,
     StillWrittenError,
     journal_of,
@@ -112,7 +113,7 @@ def test_it_goes_on_to_the_same_voxels(scan, tmp_path, suffix):
 def test_the_axis_that_was_found_is_found_only_once(scan, tmp_path, monkeypatch):
     auto = {"settings": {"centre": "auto"}}
     part, _ = run(scan, stop_after=1, out=tmp_path / "v.tif", **auto)
-    module = "napari_geosr.operations.reconstruct_preparation.find_centre"
+    module = "napari_geosr.operations.reconstruct.preparation.find_centre"
     monkeypatch.setattr(module, lambda *_, **__: pytest.fail("searched again"))
     unfinished = find_unfinished(tmp_path / "v.tif")
     result, _ = run(scan, out=tmp_path / "v.tif", unfinished=unfinished, **auto)

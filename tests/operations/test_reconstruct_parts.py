@@ -12,12 +12,16 @@ from napari_geosr import io
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import never_stop, run_to_end
 from napari_geosr.learning.methods import config_class
-from napari_geosr.operations.projection_pairs import ScanPart, fewer_views, thinned
-from napari_geosr.operations.reconstruct_parts import (
+from napari_geosr.operations.reconstruct.fewer_views import (
+    ScanPart,
+    fewer_views,
+    thinned,
+)
+from napari_geosr.operations.reconstruct.parts import (
     parts_steps,
     settings_for_all_steps,
 )
-from napari_geosr.operations.train_from_projections import ScansConfig
+from napari_geosr.operations.train.from_projections import ScansConfig
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
 

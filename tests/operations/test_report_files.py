@@ -8,8 +8,8 @@ import pytest
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
-from napari_geosr.operations import report_files
 from napari_geosr.operations.measure import MeasureConfig, measure_porosity
+from napari_geosr.operations.measure import files as report_files
 
 
 @pytest.mark.parametrize("name", ["../../evil", "a/b", "c:\\d", "nul\0", "ü" * 300])

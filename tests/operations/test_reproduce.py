@@ -12,8 +12,12 @@ import pytest
 
 from napari_geosr import io, restore
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.reproduce import as_command, as_python, default_output
 from napari_geosr.operations.restore import RestoreConfig
+from napari_geosr.operations.restore.reproduce import (
+    as_command,
+    as_python,
+    default_output,
+)
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import ResultReady, TileDone, Warned, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import backends
-from napari_geosr.operations.reproduce import as_command, as_it_ran
 from napari_geosr.operations.restore import (
     RestoreConfig,
     restore_average_steps,
     restore_steps,
 )
+from napari_geosr.operations.restore.reproduce import as_command, as_it_ran
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import ResultReady, TileDone, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps, run_steps
-from napari_geosr.operations.restore_run import Restored
+from napari_geosr.operations.restore.run import Restored
 
 SHAPE = (60, 48, 50)
 

@@ -12,7 +12,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.windows import WindowReader
 from napari_geosr.models.card import Normalisation
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps, run_steps
-from napari_geosr.operations.restore_scale import scaled
+from napari_geosr.operations.restore.scale import scaled
 
 STORED = Normalisation(
     kind="stored", mean=1000.0, std=50.0, output_mean=30.0, output_std=7.0

@@ -25,17 +25,19 @@ from napari_geosr.core.errors import (
 from napari_geosr.core.steps import ResultReady, Warned, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import read_projections
-from napari_geosr.operations import reconstruct_blocks, study_cells, study_report
-from napari_geosr.operations.reconstruct_continued import StillWrittenError
+from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
+from napari_geosr.operations.reconstruct.continued import StillWrittenError
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import CellDone, StudyConfig, study, study_steps
-from napari_geosr.operations.study_algorithms import ALGORITHMS, module_of
-from napari_geosr.operations.study_judge import (
+from napari_geosr.operations.study import cell as study_cells
+from napari_geosr.operations.study import report as study_report
+from napari_geosr.operations.study.algorithms import ALGORITHMS, module_of
+from napari_geosr.operations.study.judge import (
     judged_steps,
     reference_steps,
     volume_counts,
 )
-from napari_geosr.operations.study_taken import Taken
+from napari_geosr.operations.study.taken import Taken
 
 N, ROWS, VIEWS = 32, 24, 48
 
@@ -179,7 +181,7 @@ _KILLED = """
 import os, signal, sys
 from napari_geosr.core.steps import TileDone
 from napari_geosr.operations import reconstruct_blocks, reconstruct_continued
-from napari_geosr.operations.reconstruct_continued import StillWrittenError
+from napari_geosr.operations.reconstruct.continued import StillWrittenError
 from napari_geosr.operations.study import CellDone, StudyConfig, study_steps
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations import study_cells

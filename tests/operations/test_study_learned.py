@@ -10,9 +10,9 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, ResultReady
 from napari_geosr.io.projections import read_projections
 from napari_geosr.models import bundle
-from napari_geosr.operations import study_report
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import StudyConfig, study_steps
+from napari_geosr.operations.study import report as study_report
 
 TINY = {
     "counts": (12,),

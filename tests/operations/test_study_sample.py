@@ -14,8 +14,8 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ResultReady, Step, Warned, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.hull import hull_area
-from napari_geosr.operations.study_config import StudyConfig
-from napari_geosr.operations.study_reference import sample_steps
+from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.study.reference import sample_steps
 
 N, ROWS = 64, 24
 AXIS = np.arange(N) - (N - 1) / 2

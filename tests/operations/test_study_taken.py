@@ -15,19 +15,20 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import Warned
 from napari_geosr.io.projections import read_projections
 from napari_geosr.models import bundle
-from napari_geosr.operations import study_figures, study_report
-from napari_geosr.operations.projection_pairs import other_views
 from napari_geosr.operations.reconstruct import reconstruct
+from napari_geosr.operations.reconstruct.fewer_views import other_views
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import (
     StudyConfig,
     _is_of_another_lesson,
     study_steps,
 )
-from napari_geosr.operations.study_cells import Cell
-from napari_geosr.operations.study_savings import computing, fewest, least, savings
-from napari_geosr.operations.study_setup import doubts
-from napari_geosr.operations.study_taken import (
+from napari_geosr.operations.study import figures as study_figures
+from napari_geosr.operations.study import report as study_report
+from napari_geosr.operations.study.cell import Cell
+from napari_geosr.operations.study.savings import computing, fewest, least, savings
+from napari_geosr.operations.study.setup import doubts
+from napari_geosr.operations.study.taken import (
     Taken,
     all_taken,
     check_taken,

@@ -7,12 +7,13 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.io.projections import read_projections
-from napari_geosr.operations import study_cells, study_report
-from napari_geosr.operations.projection_pairs import fewer_views
 from napari_geosr.operations.reconstruct import reconstruct
+from napari_geosr.operations.reconstruct.fewer_views import fewer_views
 from napari_geosr.operations.simulate import simulate
+from napari_geosr.operations.study import cell as study_cells
+from napari_geosr.operations.study import report as study_report
 from napari_geosr.operations.study import study
-from napari_geosr.operations.study_algorithms import module_of
+from napari_geosr.operations.study.algorithms import module_of
 
 N, ROWS, VIEWS = 32, 24, 48
 

@@ -15,7 +15,7 @@ from napari_geosr.core.errors import ConfigError, GeoSRError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.train import TrainJob, config_class, open_roles
-from napari_geosr.operations.train_checks import check_contents, check_slices
+from napari_geosr.operations.train.checks import check_contents, check_slices
 
 
 def job(source: Path, *, axes: str | None = None, **settings: Any) -> TrainJob:

@@ -18,7 +18,8 @@ from napari_geosr.inference import runner
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.patches import Patches
 from napari_geosr.networks.spec import NetworkSpec
-from napari_geosr.operations import judging, validation_blocks
+from napari_geosr.operations.train import figures as judging
+from napari_geosr.operations.train.figures import blocks as validation_blocks
 
 NOISY = {"noise2noise", "noise2inverse"}
 

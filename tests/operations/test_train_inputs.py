@@ -13,7 +13,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.steps import ResultReady, run_to_end
 from napari_geosr.io import read
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
-from napari_geosr.operations.train_inputs import note_inputs, refuse_other_inputs
+from napari_geosr.operations.train.inputs import note_inputs, refuse_other_inputs
 
 
 def write(path: Path, seed: int, shape: tuple[int, ...] = (8, 40, 40)) -> Path:

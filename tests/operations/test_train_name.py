@@ -10,7 +10,7 @@ from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.naming import taken_names
 from napari_geosr.operations.train import config_class
-from napari_geosr.operations.train_name import proposed_name
+from napari_geosr.operations.train.name import proposed_name
 
 
 @pytest.mark.parametrize(

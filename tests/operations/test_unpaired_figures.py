@@ -13,13 +13,14 @@ from scipy.stats import wasserstein_distance
 
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui._model_box import card_html
+from napari_geosr.gui.models.box import card_html
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.patches import Patches
 from napari_geosr.models import zoo
 from napari_geosr.networks.spec import NetworkSpec
-from napari_geosr.operations import catalogue, judging
-from napari_geosr.operations.unpaired_figures import (
+from napari_geosr.operations.models import catalogue
+from napari_geosr.operations.train import figures as judging
+from napari_geosr.operations.train.figures.unpaired import (
     grey_level_distance,
     spectrum_distance,
 )

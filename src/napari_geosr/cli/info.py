@@ -22,7 +22,7 @@ from napari_geosr.core.questions import (
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import InputConfig
-from napari_geosr.operations.questions import open_questions
+from napari_geosr.operations.scan.questions import open_questions
 
 
 def info(
@@ -68,7 +68,7 @@ def info(
     for label, value in _lines(volume):
         print(f"{label:<12} {value}")
     if found is not None:
-        from napari_geosr.operations.noise import noise_in_words
+        from napari_geosr.operations.scan.noise import noise_in_words
 
         print(f"{'noise':<12} {noise_in_words(found)}")
     return 0
@@ -76,7 +76,7 @@ def info(
 
 def _noise(volume: Volume, second: Path | None, reading: InputConfig) -> Noise:
     from napari_geosr.operations.inputs import open_volume
-    from napari_geosr.operations.noise import noise_steps
+    from napari_geosr.operations.scan.noise import noise_steps
 
     again = None if second is None else open_volume(second, reading)
     found: Noise = run_to_end(noise_steps(volume, second=again))

@@ -124,7 +124,7 @@ def watch_jobs(
         from napari_geosr.jobs.kinds import MAKE_MODELS, result_word
 
         print(f"{result_word(status.operation).capitalize()}: {status.result}")
-        from napari_geosr.operations.figures_in_words import figures_of
+        from napari_geosr.operations.train.card_summary import figures_of
 
         if status.operation in MAKE_MODELS:
             print(figures_of(status.result))

@@ -60,8 +60,8 @@ def measure(
 ) -> int:
     """Segment the pores, count and measure them; writes JSON, CSV, PNG and HTML."""
     from napari_geosr.cli.console import naming, print_json, run_command
-    from napari_geosr.operations import report_files
     from napari_geosr.operations.measure import compare_steps
+    from napari_geosr.operations.measure import files as report_files
 
     names = ["input"] if reference is None else ["input", "reference"]
     wanted = settings_from(MeasureConfig, config, settings)
@@ -135,7 +135,7 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
     from rich.table import Table
 
     from napari_geosr.operations.measure import figure_rows
-    from napari_geosr.operations.report_files import column_titles
+    from napari_geosr.operations.measure.files import column_titles
 
     compared = len(reports) > 1
     names = [escape(title) for title in column_titles(volumes).values()]

@@ -11,13 +11,13 @@ from cyclopts import Parameter
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json, Overwrite
 from napari_geosr.core.model_words import Modality, Task
 from napari_geosr.operations.inputs import InputConfig, open_volume
-from napari_geosr.operations.models_export import about_formats
-from napari_geosr.operations.models_import import about_sources
-from napari_geosr.operations.ranking import RankConfig
+from napari_geosr.operations.models.exporting import about_formats
+from napari_geosr.operations.models.importing import about_sources
+from napari_geosr.operations.restore.ranking import RankConfig
 
 if TYPE_CHECKING:
     from napari_geosr.models.zoo import ZooEntry
-    from napari_geosr.operations.ranking import Ranking
+    from napari_geosr.operations.restore.ranking import Ranking
 
 
 def list_models(
@@ -44,7 +44,7 @@ def list_models(
 
     from napari_geosr.cli.console import print_json
     from napari_geosr.core.units import require_unit
-    from napari_geosr.operations import catalogue
+    from napari_geosr.operations.models import catalogue
 
     wanted = catalogue.Wanted(task, modality, voxel_size, require_unit(unit))
     entries, damaged = catalogue.list_models(wanted), catalogue.damaged()
@@ -99,7 +99,7 @@ def show_models(name: str, /, *, json: Json = False) -> int:
     from rich.console import Console
 
     from napari_geosr.cli.console import print_json
-    from napari_geosr.operations import catalogue
+    from napari_geosr.operations.models import catalogue
 
     card = catalogue.sound_card(name)
     if json:
@@ -132,7 +132,7 @@ def rank_models(
     from rich.console import Console
 
     from napari_geosr.cli.console import print_json, run_command
-    from napari_geosr.operations.ranking import rank_steps
+    from napari_geosr.operations.restore.ranking import rank_steps
 
     volume = open_volume(scan, reading)
     other = None if second is None else open_volume(second, reading)
@@ -188,7 +188,7 @@ def verify_models(path: Path, /, *, json: Json = False) -> int:
         Folder or zip of card.yaml and weights.safetensors.
     """
     from napari_geosr.cli.console import print_json
-    from napari_geosr.operations import catalogue
+    from napari_geosr.operations.models import catalogue
 
     card = catalogue.verify(path)
     if json:
@@ -220,7 +220,7 @@ def import_models(
     of napari-geosr is copied.
     """
     from napari_geosr.cli.console import print_json, run_command
-    from napari_geosr.operations.models_import import import_steps
+    from napari_geosr.operations.models.importing import import_steps
 
     found, notes = run_command(
         lambda should_stop: import_steps(
@@ -262,7 +262,7 @@ def export_models(
         Name of a model in the zoo, or the path of a bundle.
     """
     from napari_geosr.cli.console import print_json, run_command
-    from napari_geosr.operations.models_export import export_steps
+    from napari_geosr.operations.models.exporting import export_steps
 
     found, notes = run_command(
         lambda should_stop: export_steps(
@@ -295,7 +295,7 @@ def remove_models(name: str, /) -> int:
     name
         As `models list` has it.
     """
-    from napari_geosr.operations import catalogue
+    from napari_geosr.operations.models import catalogue
 
     print(f"Removed {catalogue.remove(name)}")
     return 0

@@ -11,7 +11,7 @@ from pydantic import Field, create_model
 from napari_geosr.cli.options import AS_FLAGS, Json, Overwrite, SettingsPath
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.operations.pairs_config import (
+from napari_geosr.operations.pairs.config import (
     DegradeConfig,
     PairConfig,
     PairsConfig,
@@ -78,7 +78,7 @@ def pairs(
     their figures. Or give --high and --degrade.
     """
     from napari_geosr.cli.console import print_json, run_command
-    from napari_geosr.operations.pairs_inputs import open_high, open_low
+    from napari_geosr.operations.pairs.inputs import open_high, open_low
 
     given = {} if config is None else config.model_dump(exclude_unset=True)
     noise = _given(imaging)
@@ -110,7 +110,7 @@ def pairs(
         real = None if like is None else open_low(like, reading)
 
         def steps(should_stop: Any) -> Any:
-            from napari_geosr.operations.pairs_degraded import degrade_steps
+            from napari_geosr.operations.pairs.degraded import degrade_steps
 
             return degrade_steps(
                 fine,
@@ -153,7 +153,7 @@ def _refuse(names: Any, needs: str) -> None:
 
 
 def _say(done: Pairs) -> None:
-    from napari_geosr.operations.pairs_words import report_lines
+    from napari_geosr.operations.pairs.words import report_lines
 
     for line in report_lines(done.report):
         print(line)

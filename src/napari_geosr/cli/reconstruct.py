@@ -15,13 +15,13 @@ from napari_geosr.cli.options import (
     SettingsPath,
 )
 from napari_geosr.core.config import Config
-from napari_geosr.operations.projection_inputs import ProjectionsInput
-from napari_geosr.operations.reconstruct_config import (
+from napari_geosr.operations.reconstruct.config import (
     SHARED_SETTINGS,
     ReconstructConfig,
     ReconstructFields,
     algorithm_options,
 )
+from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop

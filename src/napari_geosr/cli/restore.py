@@ -17,13 +17,6 @@ from napari_geosr.cli.options import (
     settings_from,
 )
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.operations.consistency import (
-    NOTHING_FOUND,
-    Checked,
-    consistency_steps,
-    refuse_check,
-    residual_path,
-)
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore import (
     RestoreConfig,
@@ -32,7 +25,14 @@ from napari_geosr.operations.restore import (
     restore_steps,
     spread_path,
 )
-from napari_geosr.operations.series.plan import refuse_series_check
+from napari_geosr.operations.restore.consistency import (
+    NOTHING_FOUND,
+    Checked,
+    consistency_steps,
+    refuse_check,
+    residual_path,
+)
+from napari_geosr.operations.restore.series.plan import refuse_series_check
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step

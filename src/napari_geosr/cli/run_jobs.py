@@ -93,7 +93,7 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
     lines += [f"warning: {said}" for said in warnings]
     made = values.get("model")
     if made and folder.path in Path(str(made)).parents:
-        from napari_geosr.operations.figures_in_words import figures_of
+        from napari_geosr.operations.train.card_summary import figures_of
 
         lines.append(figures_of(Path(str(values["model"]))))
     return _say(json, values, "\n".join(lines))

@@ -14,7 +14,7 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
-from napari_geosr.operations.simulate_config import SimulateConfig, StructureName
+from napari_geosr.operations.simulate.config import SimulateConfig, StructureName
 
 _OFFSET: Any = SimulateConfig.model_fields["centre_offset"]
 

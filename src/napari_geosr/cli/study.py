@@ -14,8 +14,8 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
-from napari_geosr.operations.projection_inputs import ProjectionsInput
-from napari_geosr.operations.study_config import StudyConfig
+from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
+from napari_geosr.operations.study.config import StudyConfig
 
 if TYPE_CHECKING:
     from napari_geosr.operations.study import Studied
@@ -93,8 +93,8 @@ def _print(done: Studied) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from napari_geosr.operations.study_report import terminal_table
-    from napari_geosr.operations.study_taken import Taken
+    from napari_geosr.operations.study.report import terminal_table
+    from napari_geosr.operations.study.taken import Taken
 
     console = Console()
     console.print(terminal_table(done), highlight=False)

@@ -12,15 +12,15 @@ from napari_geosr.cli.options import AS_FLAGS, Json, SettingsPath
 from napari_geosr.cli.run_jobs import HOW_TO_RUN, start
 from napari_geosr.cli.train_projections import ganrec, new_job_from_scans
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.operations.fine_tune import OF_THE_NETWORK, fine_tune_settings
 from napari_geosr.operations.ganrec import NEEDS as GANREC_NEEDS
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.train import TrainJob, config_class, needs
-from napari_geosr.operations.train_from_projections import (
+from napari_geosr.operations.train.fine_tune import OF_THE_NETWORK, fine_tune_settings
+from napari_geosr.operations.train.from_projections import (
     METHODS_FROM_PROJECTIONS,
     ScansConfig,
 )
-from napari_geosr.operations.train_name import proposed_name, without_no_name
+from napari_geosr.operations.train.name import proposed_name, without_no_name
 
 if TYPE_CHECKING:
     from napari_geosr.jobs.folder import JobFolder

@@ -11,13 +11,13 @@ from napari_geosr.cli.options import AS_FLAGS, SettingsPath
 from napari_geosr.cli.run_jobs import HOW_TO_RUN, start
 from napari_geosr.core.config import load_yaml
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.operations.fine_tune import OF_THE_NETWORK, fine_tune_settings
 from napari_geosr.operations.ganrec import GanrecConfig, GanrecJob
-from napari_geosr.operations.train_from_projections import (
+from napari_geosr.operations.train.fine_tune import OF_THE_NETWORK, fine_tune_settings
+from napari_geosr.operations.train.from_projections import (
     ProjectionsTrainJob,
     ScansConfig,
 )
-from napari_geosr.operations.train_name import proposed_name, without_no_name
+from napari_geosr.operations.train.name import proposed_name, without_no_name
 
 if TYPE_CHECKING:
     from napari_geosr.jobs.folder import JobFolder

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_geosr.gui._layers import METADATA, geometry, layer_metadata
+from napari_geosr.gui.layers import METADATA, geometry, layer_metadata
 from napari_geosr.io.suffixes import PICTURE, RAW, READ_SUFFIXES, TIFF, ZARR, suffix_of
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def _views(path: Path) -> list[LayerData]:
     """Projections and sinograms of a scan; the Reconstruct dock finds it by them."""
     from napari import current_viewer
 
-    from napari_geosr.gui._projection_layers import OpenedScan, projection_layers
-    from napari_geosr.gui._scan_views import read_scans_later
+    from napari_geosr.gui.layers.projections import OpenedScan, projection_layers
+    from napari_geosr.gui.layers.scan_views import read_scans_later
     from napari_geosr.io.projections import read_projections
 
     read_scans_later(current_viewer())

@@ -10,7 +10,7 @@ from typing import Any
 from qtpy.QtCore import QCoreApplication, QEventLoop, QTimer
 
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui._layers import geometry, layer_metadata
+from napari_geosr.gui.layers import geometry, layer_metadata
 
 LayerData = tuple[Any, dict[str, Any], str]
 _Pair = tuple[Volume, Volume]

@@ -10,8 +10,8 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.volume import AXES, Volume
-from napari_geosr.gui._layers import METADATA
-from napari_geosr.gui._place import place_of
+from napari_geosr.gui.layers import METADATA
+from napari_geosr.gui.layers.place import place_of
 
 
 def write_image(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:

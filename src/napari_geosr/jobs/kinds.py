@@ -63,7 +63,7 @@ def read_job(values: Mapping[str, Any], where: Path) -> tuple[Job, RunSteps]:
 
         return TrainJob.from_values(values), train_steps
     if operation == "train from projections":
-        from napari_geosr.operations.train_from_projections import (
+        from napari_geosr.operations.train.from_projections import (
             ProjectionsTrainJob,
             train_from_projections_steps,
         )
@@ -75,7 +75,7 @@ def read_job(values: Mapping[str, Any], where: Path) -> tuple[Job, RunSteps]:
 
         return GanrecJob.from_values(values), ganrec_steps
     if operation == "study projections":
-        from napari_geosr.operations.study_job import StudyJob, study_job_steps
+        from napari_geosr.operations.study.job import StudyJob, study_job_steps
 
         return StudyJob.from_values(values), study_job_steps
     raise JobError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_geosr.jobs import index
-from napari_geosr.operations import catalogue
+from napari_geosr.operations.models import catalogue
 
 
 def taken_names() -> set[str]:

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from scipy import ndimage
 
-from napari_geosr.gui.outlook import panel
 from napari_geosr.gui.restore import RestoreDock
+from napari_geosr.gui.restore.outlook import panel
 from napari_geosr.models import zoo
-from napari_geosr.operations.ranking import NONE
+from napari_geosr.operations.restore.ranking import NONE
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
 _LONG = 300_000

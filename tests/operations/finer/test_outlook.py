@@ -10,7 +10,7 @@ from napari_geosr.core.errors import ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.models import zoo
-from napari_geosr.operations.finer.outlook import Outlook, _Trial, sr_outlook
+from napari_geosr.operations.restore.finer.outlook import Outlook, _Trial, sr_outlook
 
 
 def scan_of(shape=(40, 40, 40), level=0.0) -> Volume:

@@ -16,8 +16,6 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import Warned, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.models.bundle import Model
-from napari_geosr.operations.outlook import outlook_steps, removed_steps
-from napari_geosr.operations.outlook.rehearsal import count_pores
 from napari_geosr.operations.restore import (
     Prepared,
     RestoreConfig,
@@ -26,6 +24,8 @@ from napari_geosr.operations.restore import (
     restore_steps,
     with_strength,
 )
+from napari_geosr.operations.restore.outlook import outlook_steps, removed_steps
+from napari_geosr.operations.restore.outlook.rehearsal import count_pores
 from napari_geosr.physics.correlated_noise import noise_like
 
 BONE = Path(__file__).parents[4] / "shared/data/ct_volumes/bone_128x128x128.tif"

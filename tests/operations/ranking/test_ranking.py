@@ -19,9 +19,6 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.probes import noise_like
-from napari_geosr.operations.ranking import RankConfig, Ranked, Ranking, rank_steps
-from napari_geosr.operations.ranking.result import decide
-from napari_geosr.operations.ranking.tune import downhill, refined
 from napari_geosr.operations.restore import (
     RestoreConfig,
     prepare_steps,
@@ -29,6 +26,14 @@ from napari_geosr.operations.restore import (
     restore_average_steps,
     run_steps,
 )
+from napari_geosr.operations.restore.ranking import (
+    RankConfig,
+    Ranked,
+    Ranking,
+    rank_steps,
+)
+from napari_geosr.operations.restore.ranking.result import decide
+from napari_geosr.operations.restore.ranking.tune import downhill, refined
 from napari_geosr.physics.phantoms import sphere_foam
 
 SHAPE = (12, 72, 72)

@@ -27,9 +27,9 @@ from napari_geosr.operations.restore import (
     restore_with_uncertainty,
     run_steps,
 )
-from napari_geosr.operations.series.plan import Point, SeriesPlan
-from napari_geosr.operations.series.preparation import prepare_series_steps
-from napari_geosr.operations.series.run import run_series_steps
+from napari_geosr.operations.restore.series.plan import Point, SeriesPlan
+from napari_geosr.operations.restore.series.preparation import prepare_series_steps
+from napari_geosr.operations.restore.series.run import run_series_steps
 
 MEMORY = "120MB"
 
@@ -363,7 +363,7 @@ def test_another_strength_is_that_of_every_channel():
 
 
 def test_each_channel_is_looked_at_and_named(monkeypatch, tmp_path):
-    from napari_geosr.operations.outlook import steps as outlook
+    from napari_geosr.operations.restore.outlook import steps as outlook
 
     def harmful_if_bright(prepared, noise, should_stop):
         bright = prepared.statistics.mean > 1

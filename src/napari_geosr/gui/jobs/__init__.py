@@ -1,0 +1,283 @@
+"""The Jobs dock: all trainings, running, waiting and done; watch or go on with one."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QHBoxLayout,
+    QMessageBox,
+    QPushButton,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.errors import GeoSRError, JobError
+from napari_geosr.core.steps import ResultReady, Step
+from napari_geosr.gui.jobs.compare import JobCompare
+from napari_geosr.gui.jobs.resume_offer import ResumeOffer
+from napari_geosr.gui.jobs.view import JobView
+from napari_geosr.gui.kit.labelled import button
+from napari_geosr.gui.kit.list_tree import list_tree
+from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.places import TRAIN, SharedPlace, open_dock
+from napari_geosr.gui.kit.scrolling import fill_with_scrolling
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import unwrapped
+from napari_geosr.jobs import index
+from napari_geosr.jobs.folder import JobFolder, JobStatus
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+#: Milliseconds between two looks at the list.
+_PAUSE = 2000
+_PATH = Qt.ItemDataRole.UserRole
+
+
+class JobsDock(QWidget):
+    """Lists the jobs that are known on this machine.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        SharedPlace(self)
+        self._viewer = unwrapped(napari_viewer)
+        self._listing: Run | None = None
+        self._known: dict[str, JobStatus] = {}
+        self._removing: Run | None = None
+        self._chosen = False
+        self.setMinimumWidth(300)
+        self._make_widgets()
+        self._lay_out()
+        self.tree.itemSelectionChanged.connect(self._on_selected)
+        self.remove_button.clicked.connect(self._on_remove)
+        self.add_button.clicked.connect(self._on_add)
+        self.train_button.clicked.connect(self._open_train)
+        self.offer.resumed.connect(self.show_job)
+        self.view.stateChanged.connect(self._on_state)
+        self.view.fineTune.connect(self._on_tune)
+        self.compare.failed.connect(self.message.show_error)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.refresh)
+        self.refresh()
+
+    def _make_widgets(self) -> None:
+        self.tree = list_tree(
+            ["Job", "State", "Steps"],
+            "Jobs",
+            "All trainings that are known here; choose several to see their curves "
+            "over each other.",
+            heights=(90, 190),
+        )
+        self.tree.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.remove_button: QPushButton = button(
+            "&Delete…", "Delete the folder of the job, with its model; asks first."
+        )
+        self.remove_button.setEnabled(False)
+        self.add_button = button(
+            "Add &job…",
+            "Add a job by its folder: one that was moved, or made elsewhere.",
+        )
+        self.train_button = button("&Train…", "Open the Train dock.")
+        self.message = MessageRow()
+        self.offer = ResumeOffer(self)
+        self.view = JobView(self._viewer)
+        self.compare = JobCompare(self._viewer)
+
+    def _lay_out(self) -> None:
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.train_button, 1)
+        buttons.addWidget(self.add_button, 1)
+        buttons.addWidget(self.remove_button, 1)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(8, 8, 8, 8)
+        column.addWidget(self.offer)
+        column.addWidget(self.tree)
+        column.addLayout(buttons)
+        column.addWidget(self.message)
+        column.addWidget(self.compare)
+        column.addWidget(self.view)
+        column.addStretch(1)
+        fill_with_scrolling(self, inner)
+
+    # The list
+
+    def refresh(self) -> None:
+        """List the jobs again, in a worker."""
+        if self._listing is None:
+            self._listing = Run(
+                lambda _stop: _list_steps(),
+                owner=self,
+                on_result=self._on_listed,
+                on_error=self.message.show_error,
+                on_finished=self._on_list_finished,
+            )
+
+    def _on_list_finished(self) -> None:
+        self._listing = None
+        self._timer.start(_PAUSE)
+
+    def _on_listed(self, jobs: list[JobStatus]) -> None:
+        known = self._known = {str(job.path): job for job in jobs}
+        self.tree.blockSignals(True)
+        for i in reversed(range(self.tree.topLevelItemCount())):
+            if self.tree.topLevelItem(i).data(0, _PATH) not in known:
+                self.tree.takeTopLevelItem(i)
+        rows = {item.data(0, _PATH): item for item in self._items()}
+        for i, (path, job) in enumerate(known.items()):
+            item = rows.get(path)
+            if item is None:
+                item = QTreeWidgetItem()
+                item.setData(0, _PATH, path)
+                self.tree.insertTopLevelItem(i, item)
+            _fill(item, job)
+        self.tree.blockSignals(False)
+        there = [job for job in jobs if job.state != "missing"]
+        if not self._chosen and there:
+            # What runs comes first, else the newest.
+            first = next((job for job in there if job.is_alive), there[0])
+            self.show_job(first.path)
+        elif self.view.job is not None and str(self.view.job) not in known:
+            self._on_selected()
+
+    def _items(self) -> list[QTreeWidgetItem]:
+        return [self.tree.topLevelItem(i) for i in range(self.tree.topLevelItemCount())]
+
+    def show_job(self, path: Path) -> None:
+        """Choose a job in the list; one that is not listed yet is shown as well."""
+        self._chosen = True
+        for item in self._items():
+            if item.data(0, _PATH) == str(path):
+                self.tree.setCurrentItem(item)
+                return
+        self.view.set_job(path)
+        self.refresh()
+
+    def _on_selected(self) -> None:
+        self._chosen = True
+        paths = [Path(item.data(0, _PATH)) for item in self.tree.selectedItems()]
+        self.remove_button.setEnabled(len(paths) == 1)
+        self.message.clear()
+        self.compare.set_jobs(paths)
+        gone = [job for job in map(self._missing, paths) if job is not None]
+        if gone:
+            self.message.show_message(gone[0].message, "warning")
+        if not paths:
+            self.view.set_job(None)
+            return
+        current = self.tree.currentItem()
+        first = paths[0] if current is None else Path(current.data(0, _PATH))
+        first = first if first in paths else paths[0]
+        self.view.set_job(first, others=[path for path in paths if path != first])
+
+    def _missing(self, path: Path) -> JobStatus | None:
+        """What is known of a job whose folder is gone; None of all others."""
+        job = self._known.get(str(path))
+        return job if job is not None and job.state == "missing" else None
+
+    def _on_state(self, _state: str) -> None:
+        """Show it in the list as well, where it would come with the next look."""
+        status = self.view.status
+        for item in self._items():
+            if status is not None and item.data(0, _PATH) == str(status.path):
+                _fill(item, status)
+        self.refresh()
+
+    # Actions
+
+    def _on_remove(self) -> None:
+        items = self.tree.selectedItems()
+        if len(items) != 1 or self._removing is not None:
+            return
+        path = Path(items[0].data(0, _PATH))
+        text = (
+            f"Delete {path} with its checkpoints and its model? This cannot be undone. "
+            "A copy that you use in the Restore dock stays."
+        )
+        gone = self._missing(path) is not None
+        if gone:
+            text = f"Take it off the list? There is no job in {path} any more."
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self, "Delete job", text, buttons.Yes | buttons.No, buttons.No
+        )
+        if answer != buttons.Yes:
+            return
+        self.message.clear()
+        self._removing = Run(
+            lambda _stop: _forget_steps(path) if gone else _remove_steps(path),
+            owner=self,
+            on_error=self.message.show_error,
+            on_finished=self._on_removed,
+        )
+
+    def _on_removed(self) -> None:
+        self._removing = None
+        self.refresh()
+
+    def _on_add(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Folder of a job")
+        if path:
+            self.add_job(Path(path))
+
+    def add_job(self, path: Path) -> None:
+        """List the job of a folder, in place of where it lay before, and choose it."""
+        self.message.clear()
+        try:
+            job = JobFolder(path)
+            if not job.is_certain():
+                raise JobError(
+                    f"{path} is not added: it has a config.yaml, but no job.json that "
+                    "says that it is a job."
+                )
+            index.register(job)
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self.show_job(job.path)
+
+    def _open_train(self) -> Any:
+        return open_dock(self._viewer, TRAIN)
+
+    def _on_tune(self, job: Path) -> None:
+        self._open_train().fine_tune(job)
+
+
+def _fill(item: QTreeWidgetItem, job: JobStatus) -> None:
+    texts = (
+        job.name,
+        index.STATE_WORDS.get(job.state, job.state),
+        f"{job.done} / {job.total}" if job.total else "–",
+    )
+    for column, text in enumerate(texts):
+        if item.text(column) != text:
+            item.setText(column, text)
+    item.setToolTip(0, f"{job.name}: {job.method}, in {job.path}")
+
+
+def _list_steps() -> Generator[Step, None, None]:
+    yield ResultReady(result=index.list_jobs())
+
+
+def _forget_steps(path: Path) -> Generator[Step, None, None]:
+    index.forget(path)
+    yield ResultReady(result=path)
+
+
+def _remove_steps(path: Path) -> Generator[Step, None, None]:
+    index.remove(JobFolder(path))
+    yield ResultReady(result=path)

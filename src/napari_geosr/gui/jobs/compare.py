@@ -1,0 +1,227 @@
+"""Two models side by side: what they make of the slice on screen."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_geosr.core.errors import ConfigError, GeoSRError, JobError
+from napari_geosr.core.steps import ResultReady, ShouldStop, Step, relay
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.labelled import button
+from napari_geosr.gui.kit.warm_up import load_torch_libraries
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import (
+    METADATA,
+    add_image_result,
+    helper_metadata,
+    volume_from_layer,
+)
+from napari_geosr.gui.layers.curtain import CompareBox
+from napari_geosr.gui.layers.data_row import can_be_learned_from
+from napari_geosr.gui.layers.kept_point import remove_in_place
+from napari_geosr.gui.layers.position import plane_on_screen
+from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.operations.restore import (
+    RestoreConfig,
+    prepare_steps,
+    preview_steps,
+)
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+_HELPER = "comparison"
+
+
+class JobCompare(QWidget):
+    """Restores one slice with the models of two jobs and compares the results.
+
+    A job that still trains takes part with its last preview.
+
+    Signals
+    -------
+    failed : object
+        The error when there is nothing to compare.
+    """
+
+    failed = Signal(object)
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._jobs: tuple[Path, ...] = ()
+        self._run: Run | None = None
+        self.button = button(
+            "Com&pare both on this slice",
+            "Restore the slice on screen with both models, a layer each; a job that "
+            "still trains shows its last preview.",
+        )
+        self.box = CompareBox(viewer)
+        # Letters that the dock has not given away.
+        self.box.curtain_button.setText("Curt&ain")
+        self.box.difference_button.setText("Differen&ce")
+        self.box.link_box.setText("&Link contrast")
+        self.box.curtain_button.setToolTip(
+            "Show the first model's slice left of the slider, the second's right of it."
+        )
+        self.box.blink_button.setToolTip("Show both models' slices in turn.")
+        self.box.difference_button.setToolTip("Add a layer with second minus first.")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.button)
+        column.addWidget(self.box)
+        self.button.clicked.connect(self._on_compare)
+        self.box.failed.connect(self.failed)
+        self.set_jobs(())
+
+    def set_jobs(self, jobs: Sequence[Path]) -> None:
+        """Offer to compare these, if they are two."""
+        if tuple(jobs) != self._jobs:
+            self.box.clear()
+        self._jobs = tuple(jobs)
+        self.setVisible(len(self._jobs) == 2)
+        self.box.setVisible(self.box.pair() is not None)
+
+    def _layer(self) -> Image:
+        """The image on which to compare: the active one, else the first.
+
+        Raises
+        ------
+        ConfigError
+            If there is none.
+        """
+        layers = self._viewer.layers
+        images: list[Any] = [la for la in layers if can_be_learned_from(la)]
+        if not images:
+            raise ConfigError("Open the image on which the models are to be compared.")
+        active = layers.selection.active
+        return active if active in images else images[0]
+
+    def _on_compare(self) -> None:
+        if self._run is not None:
+            return
+        try:
+            layer = self._layer()
+            volume = volume_from_layer(layer, self._viewer)
+            jobs = [JobFolder(path) for path in self._jobs]
+        except GeoSRError as error:
+            self.failed.emit(error)
+            return
+        place = None
+        if volume.axes == "ZYX":
+            axis = layer.ndim - 3
+            place = plane_on_screen(self._viewer, layer, axis, volume.shape[0])
+        self.button.setEnabled(False)
+        self._run = Run(
+            lambda stop: compare_steps(volume, place, jobs, stop),
+            owner=self,
+            on_result=lambda found: self._show(layer, found),
+            on_error=self.failed.emit,
+            on_finished=self._on_finished,
+        )
+
+    def _on_finished(self) -> None:
+        self._run = None
+        self.button.setEnabled(True)
+
+    def _show(self, like: Image, found: list[Volume]) -> None:
+        self.box.clear()
+        for layer in list(self._viewer.layers):
+            if layer.metadata.get(METADATA, {}).get("helper") == _HELPER:
+                remove_in_place(self._viewer, layer)
+        active = self._viewer.layers.selection.active
+        source = like if like in self._viewer.layers else None
+        first, second = (
+            add_image_result(
+                self._viewer, volume, source, metadata=helper_metadata(_HELPER)
+            )
+            for volume in found
+        )
+        self._viewer.layers.selection.active = active
+        self.box.set_pair(first, second)
+        self.box.setVisible(True)
+        self.box.curtain_button.setChecked(True)
+
+
+def compare_steps(
+    volume: Volume,
+    place: int | None,
+    jobs: Sequence[JobFolder],
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Restore one slice of `volume` with the model of each job.
+
+    Parameters
+    ----------
+    place : int or None
+        Which slice; None for a single image. A job that has no model yet decides
+        itself: its last preview is what there is.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(list of Volume)``.
+
+    Raises
+    ------
+    GeoSRError
+        If a job has nothing to show, or two show other slices.
+    """
+    load_torch_libraries()
+    statuses = [job.status() for job in jobs]
+    previews = {
+        status.path: _preview(job, status)
+        for job, status in zip(jobs, statuses, strict=True)
+        if status.result is None
+    }
+    shown = {_slice_of(preview, volume) for preview in previews.values()}
+    if len(shown) > 1:
+        raise JobError("Their previews show different slices: wait for a model.")
+    place = shown.pop() if shown else place
+    region = tuple(slice(0, n) for n in volume.shape)
+    if place is not None:
+        region = (slice(place, place + 1), *region[1:])
+    found = []
+    for status in statuses:
+        made = previews.get(status.path)
+        if made is None:
+            config = RestoreConfig.create(model=str(status.result))
+            prepared = yield from relay(
+                prepare_steps(volume, config, should_stop=should_stop)
+            )
+            made = yield from relay(
+                preview_steps(prepared, region, should_stop=should_stop)
+            )
+        found.append(made.replace(name=f"{volume.name} · {status.path.name}"))
+    yield ResultReady(result=found)
+
+
+def _preview(job: JobFolder, status: JobStatus) -> Volume:
+    from napari_geosr import io
+
+    if not job.preview.is_file():
+        raise JobError(f"{status.name} has made neither a model nor a preview yet.")
+    volume = io.read(job.preview)
+    return volume.replace(data=np.asarray(volume.data))
+
+
+def _slice_of(preview: Volume, volume: Volume) -> int | None:
+    """Which slice of `volume` a preview shows, by its place in space."""
+    if volume.axes != "ZYX" or preview.axes != "ZYX":
+        return None
+    place = round((preview.origin[0] - volume.origin[0]) / volume.voxel_size[0])
+    if not 0 <= place < volume.shape[0]:
+        raise JobError(
+            f"A preview lies outside of {volume.title}: choose the image that the job "
+            "learns from."
+        )
+    return place

@@ -1,0 +1,167 @@
+"""The layer that shows how far the network is, on the slice that a person chose."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import ResultReady, Step
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import (
+    METADATA,
+    add_result,
+    geometry,
+    volume_from_layer,
+)
+from napari_geosr.gui.layers.kept_point import remove_in_place
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+
+_HELPER = "training preview"
+
+
+class JobPreview(QObject):
+    """Shows the latest preview of one job as a layer in its place.
+
+    The file is read in a worker. A layer that the person removes stays away until
+    :meth:`set_job` is called again.
+
+    Signals
+    -------
+    failed : object
+        The error when a preview could not be read.
+    """
+
+    failed = Signal(object)
+
+    def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._path: Path | None = None
+        self._name = ""
+        self._sources: tuple[Path, ...] = ()
+        self._run: Run | None = None
+        self._shown = self._wanted = -1
+        self._dismissed = False
+        self._source: weakref.ref[Image] | None = None
+        Connections(self).connect(viewer.layers.events.removed, self._on_removed)
+
+    def set_job(self, path: Path | None, name: str, sources: tuple[Path, ...]) -> None:
+        """Show previews of another job: `path` is the file that they come in."""
+        if path == self._path and not self._dismissed:
+            return
+        if path != self._path:
+            self.remove()
+        self._path, self._name, self._sources = path, name, sources
+        self._shown = self._wanted = -1
+        self._dismissed = False
+
+    def set_source(self, layer: Image | None) -> None:
+        """Say which layer the job learns from, where its files do not tell."""
+        self._source = None if layer is None else weakref.ref(layer)
+
+    def layer(self) -> Layer | None:
+        """Return the layer, if it is there; also one of another dock."""
+        for layer in self._viewer.layers:
+            if layer.metadata.get(METADATA, {}).get("job") == str(self._path):
+                return layer
+        return None
+
+    def update_to(self, step: int) -> None:
+        """See to it that the preview of `step` is shown."""
+        self._wanted = step
+        if (
+            self._path is None
+            or self._dismissed
+            or self._run is not None
+            or step in (-1, self._shown)
+        ):
+            return
+        path = self._path
+        self._run = Run(
+            lambda _stop: _read(path),
+            owner=self,
+            on_result=lambda volume: self._show(path, step, volume),
+            on_error=lambda error: self._on_error(step, error),
+            on_finished=self._on_finished,
+        )
+
+    def remove(self) -> None:
+        """Take the layer away."""
+        layer = self.layer()
+        self._dismissed = True
+        if layer is not None:
+            remove_in_place(self._viewer, layer)
+
+    def _on_error(self, step: int, error: Exception) -> None:
+        self._shown = step  # the next one may be well
+        self.failed.emit(error)
+
+    def _on_finished(self) -> None:
+        self._run = None
+
+    def _show(self, path: Path, step: int, volume: Volume) -> None:
+        if path != self._path or self._dismissed:
+            return
+        self._shown = step
+        layer = self.layer()
+        if layer is not None and layer.data.shape == volume.shape:
+            layer.data = volume.data
+            place = geometry(volume)
+            layer.scale, layer.translate = place["scale"], place["translate"]
+            return
+        if layer is not None:
+            remove_in_place(self._viewer, layer)
+            self._dismissed = False
+        active = self._viewer.layers.selection.active
+        add_result(
+            self._viewer,
+            volume,
+            self._like(),
+            name=f"{self._name} · {_HELPER}",
+            metadata={METADATA: {"helper": _HELPER, "job": str(path)}},
+        )
+        if active is not None:
+            self._viewer.layers.selection.active = active
+
+    def _like(self) -> Image | None:
+        """The layer that the network learns from, if it is open."""
+        from napari.layers import Image
+
+        known = None if self._source is None else self._source()
+        if known is not None and known in self._viewer.layers:
+            return known
+        for layer in self._viewer.layers:
+            if isinstance(layer, Image) and _file_of(layer) in self._sources:
+                return layer
+        return None
+
+    def _on_removed(self, event: Any) -> None:
+        layer: Layer = event.value
+        if layer.metadata.get(METADATA, {}).get("job") == str(self._path):
+            self._dismissed = True
+
+
+def _file_of(layer: Layer) -> Path | None:
+    try:
+        path = volume_from_layer(layer).source
+    except VolumeError:
+        return None
+    return None if path is None else path.resolve()
+
+
+def _read(path: Path) -> Generator[Step, None, None]:
+    from napari_geosr import io
+
+    volume = io.read(path)
+    yield ResultReady(result=volume.replace(data=np.asarray(volume.data)))

@@ -1,0 +1,83 @@
+"""Offers to go on with trainings whose process is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QToolButton, QWidget
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.steps import ResultReady, Step
+from napari_geosr.gui.kit.notify import show_error
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.jobs import index, local
+from napari_geosr.jobs.folder import JobFolder, JobStatus
+
+
+class ResumeOffer(QWidget):
+    """A row that names the newest interrupted job; hidden where there is none.
+
+    The jobs are listed in a worker when the dock opens.
+
+    Signals
+    -------
+    resumed : object
+        Folder of the job that goes on.
+    """
+
+    resumed = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._job: JobStatus | None = None
+        self.label = QLabel()
+        self.label.setWordWrap(True)
+        self.label.setAccessibleName("Interrupted training")
+        self.label.setToolTip("A training whose process is gone.")
+        self.button = QPushButton("&Resume")
+        self.button.setAccessibleName("Resume the interrupted training")
+        self.button.setToolTip("Go on from the last checkpoint.")
+        self.later = QToolButton()
+        self.later.setText("✕")
+        self.later.setShortcut("Alt+Shift+X")
+        self.later.setAccessibleName("Not now")
+        self.later.setToolTip("Not now; it stays in the Jobs dock (Alt+Shift+X).")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.label, 1)
+        row.addWidget(self.button)
+        row.addWidget(self.later)
+        self.button.clicked.connect(self._on_resume)
+        self.later.clicked.connect(self.hide)
+        self.setVisible(False)
+        self._run: Run | None = Run(
+            lambda _stop: _list_steps(), owner=self, on_result=self._on_listed
+        )
+
+    def _on_listed(self, jobs: list[JobStatus]) -> None:
+        self._run = None
+        stopped = [job for job in jobs if job.state == "interrupted"]
+        if not stopped:
+            return
+        self._job = stopped[0]
+        self.label.setText(
+            f"{self._job.name} was interrupted at step {self._job.done} of "
+            f"{self._job.total}."
+        )
+        self.setVisible(True)
+
+    def _on_resume(self) -> None:
+        if self._job is None:
+            return
+        self.setVisible(False)
+        try:
+            local.start(JobFolder(self._job.path))
+        except (GeoSRError, OSError) as error:
+            show_error(error, self)
+            return
+        self.resumed.emit(self._job.path)
+
+
+def _list_steps() -> Generator[Step, None, None]:
+    yield ResultReady(result=index.list_jobs())

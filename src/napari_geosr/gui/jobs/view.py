@@ -1,0 +1,341 @@
+"""One job: its curves, how far it is, and what can be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer, QUrl, Signal
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import QWidget
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui.jobs.preview import JobPreview
+from napari_geosr.gui.jobs.watch import JobWatch
+from napari_geosr.gui.jobs.widgets import JobWidgets
+from napari_geosr.gui.jobs.words import (
+    curves_of,
+    figures_text,
+    state_text,
+    steps_of,
+)
+from napari_geosr.gui.kit.closing import closing_of
+from napari_geosr.gui.models.handing import ModelHanding
+from napari_geosr.jobs import local
+from napari_geosr.jobs.folder import JobStatus
+from napari_geosr.jobs.kinds import FIT_NETWORKS, MAKE_MODELS, result_word
+from napari_geosr.jobs.settings import change_training
+from napari_geosr.operations.train.card_summary import figures_of
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+#: Milliseconds between two looks into the folder, and while there is more to read.
+_PAUSE, _BREATH = 500, 15
+
+
+class JobView(JobWidgets):
+    """Shows one job live, with its preview, and offers what can be done with it.
+
+    Signals
+    -------
+    stateChanged : str
+        The job's state, when it changes.
+    fineTune : object
+        The folder of the job whose model is to be trained on.
+    """
+
+    stateChanged = Signal(str)
+    fineTune = Signal(object)
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._watch: JobWatch | None = None
+        self._others: list[JobWatch] = []
+        self._drawn: tuple[int, ...] = ()
+        self._state = ""
+        self._warned = 0
+        self.preview = JobPreview(viewer, self)
+        self.handing = ModelHanding(viewer, self)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._look)
+        self._connect()
+        self._show_nothing()
+
+    def _connect(self) -> None:
+        self.pause_button.clicked.connect(lambda: self._ask("pause"))
+        self.finish_button.clicked.connect(lambda: self._ask("finish"))
+        self.resume_button.clicked.connect(self.resume)
+        self.resume_with.chosen.connect(self._go_on)
+        self.resume_with.failed.connect(self.message.show_error)
+        self.use_button.clicked.connect(self._on_use)
+        self.tune_button.clicked.connect(self._on_tune)
+        self.show_preview.toggled.connect(self._on_show_preview)
+        self.folder_button.clicked.connect(self._on_folder)
+        self.preview.failed.connect(self.message.show_error)
+        self.handing.done.connect(lambda text: self.message.show_message(text, "ok"))
+        self.handing.failed.connect(self.message.show_error)
+
+    # Which job
+
+    @property
+    def job(self) -> Path | None:
+        """Folder of the job that is shown."""
+        return None if self._watch is None else self._watch.folder.path
+
+    @property
+    def state(self) -> str:
+        """State of the job that is shown; empty without one."""
+        return self._state
+
+    @property
+    def status(self) -> JobStatus | None:
+        """What is known of the job that is shown."""
+        return None if self._watch is None else self._watch.status
+
+    def set_job(
+        self,
+        path: Path | None,
+        *,
+        source: Image | None = None,
+        others: Sequence[Path] = (),
+    ) -> None:
+        """Show another job, and the curves of `others` behind its own.
+
+        Parameters
+        ----------
+        source : Image layer, optional
+            What it learns from; the preview takes its colours and contrast.
+        """
+        self._others = _watches(others)
+        self._drawn = ()
+        if path is not None and path == self.job:
+            self._look()
+            return
+        self._timer.stop()
+        self.preview.remove()
+        self.message.clear()
+        self._watch, self._state = None, ""
+        self.resume_with.set_job(None)
+        found = [] if path is None else _watches([path])
+        if not found:
+            self._show_nothing()
+            return
+        self._watch = found[0]
+        folder = self._watch.folder
+        self.resume_with.set_job(folder)
+        self.preview.set_source(source)
+        self._attach_preview()
+        self.folder_label.setText(str(folder.path))
+        self.folder_label.setToolTip(str(folder.path))
+        self._look()
+
+    def _attach_preview(self) -> None:
+        assert self._watch is not None
+        folder = self._watch.folder
+        if self._watch.status.state == "unreadable":
+            return  # which is said in its place
+        try:
+            sources = folder.values().get("training", {}).get("source")
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self.preview.set_job(
+            folder.preview,
+            self._watch.status.name,
+            tuple(Path(s) for s in sources if isinstance(s, str))
+            if isinstance(sources, list)
+            else (),
+        )
+
+    def resume(self) -> None:
+        """Go on with the job as it is."""
+        self._go_on({})
+
+    def _go_on(self, changes: Mapping[str, Any]) -> None:
+        """Go on with the job; from its last checkpoint on with other settings."""
+        if self._watch is None:
+            return
+        self._watch.forget_wish()
+        self.message.clear()
+        try:
+            if changes:
+                change_training(self._watch.folder, **changes)
+            local.start(self._watch.folder)
+        except (GeoSRError, OSError) as error:
+            self.message.show_error(error)
+        else:
+            self.resume_with.set_open(False)
+        self._look()
+
+    def _ask(self, what: str) -> None:
+        if self._watch is None:
+            return
+        try:
+            self._watch.ask(what)
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self._look()
+
+    def _on_use(self) -> None:
+        if self._watch is not None and self._watch.status.result is not None:
+            self.handing.use(self._watch.status.result)
+
+    def _on_tune(self) -> None:
+        if self._watch is not None:
+            self.fineTune.emit(self._watch.folder.path)
+
+    def _on_folder(self) -> None:
+        if self.job is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.job)))
+
+    def _on_show_preview(self, shown: bool) -> None:
+        if self._watch is None:
+            return
+        if shown:
+            self._attach_preview()
+            self.preview.update_to(self._watch.preview_step)
+        else:
+            self.preview.remove()
+
+    # What is known of it
+
+    def _look(self) -> None:
+        """Read on; a folder that is gone is said once."""
+        watch = self._watch
+        if watch is None:
+            return
+        try:
+            more = watch.read()
+            for other in self._others:
+                more = other.read(0.005) or more
+        except GeoSRError as error:
+            self.message.show_error(error)
+            self._watch = None
+            self._show_nothing()
+            return
+        if more and self._state:
+            # The picture can wait until all is read; the window cannot.
+            self._timer.start(_BREATH)
+            return
+        self._show()
+        if more:
+            self._timer.start(_BREATH)
+            return
+        if self.show_preview.isChecked():
+            self.preview.update_to(watch.preview_step)
+        # What has ended may be resumed elsewhere, but nobody waits for it.
+        self._timer.start(_PAUSE if watch.status.is_alive else 4 * _PAUSE)
+
+    def _show_nothing(self) -> None:
+        self.title.setText("")
+        self.state_label.setText("No job is chosen.")
+        self.figures.setText("")
+        self.folder_label.setText("")
+        self.progress.setVisible(False)
+        self.plot.set_lines([], 1)
+        for button in self._buttons():
+            button.setVisible(False)
+        self.show_preview.setVisible(False)
+        self.plot.setVisible(True)
+        self.folder_button.setEnabled(False)
+
+    def _show(self) -> None:
+        watch = self._watch
+        assert watch is not None
+        status = watch.status
+        self.title.setText(f"{status.name} ({status.method})")
+        done, total = steps_of(watch)
+        self.progress.setVisible(True)
+        self.progress.setRange(0, max(total, 1))
+        self.progress.setValue(done)
+        self.state_label.setText(state_text(watch))
+        self._show_curves(watch, total)
+        waiting = watch.wish != ""
+        fits = status.operation in FIT_NETWORKS
+        self.plot.setVisible(fits)
+        in_steps = fits and status.state in ("queued", "running")
+        self.pause_button.setVisible(status.is_alive)
+        self.pause_button.setEnabled(not waiting)
+        self.finish_button.setVisible(in_steps)
+        self.finish_button.setEnabled(
+            not waiting and status.state == "running" and done > 0
+        )
+        waits = status.state == "queued" and not status.pid
+        can_go_on = status.can_resume or waits
+        self.resume_button.setVisible(can_go_on)
+        self.resume_with.setVisible(can_go_on and status.operation in MAKE_MODELS)
+        has_result = status.state == "done" and status.result is not None
+        has_model = has_result and status.operation in MAKE_MODELS
+        self.use_button.setVisible(has_model)
+        self.tune_button.setVisible(has_model)
+        self.show_preview.setVisible(fits)
+        self.folder_button.setEnabled(True)
+        if status.is_alive and (closing := closing_of(self)) is not None:
+            closing.watch(status.path, self)
+        if status.state != self._state:
+            self._on_state(status.state)
+        elif len(watch.warnings) > self._warned:
+            self._say()
+        elif has_result:
+            return
+        else:
+            self.figures.setText(figures_text(watch))
+
+    def _on_state(self, state: str) -> None:
+        self._state = state
+        watch = self._watch
+        assert watch is not None
+        self._say()
+        result = watch.status.result if state == "done" else None
+        if result is not None and watch.status.operation in MAKE_MODELS:
+            self.figures.setText(figures_of(result))
+        elif result is not None:
+            word = result_word(watch.status.operation)
+            where = result.relative_to(watch.status.path)
+            self.figures.setText(f"The {word} is {where} in the job's folder.")
+        else:
+            self.figures.setText(figures_text(watch))
+        self.stateChanged.emit(state)
+
+    def _say(self) -> None:
+        """Why it failed, else what it warned of up to now."""
+        watch = self._watch
+        assert watch is not None
+        self._warned = len(watch.warnings)
+        if self._state in ("failed", "unreadable"):
+            self.message.show_message(watch.status.message, "error")
+        elif watch.warnings:
+            self.message.show_message(" ".join(watch.warnings), "warning")
+        else:
+            self.message.clear()
+
+    def _show_curves(self, watch: JobWatch, total: int) -> None:
+        points = tuple(
+            len(curve.steps)
+            for each in (watch, *self._others)
+            for curve in each.curves.values()
+        )
+        if points == self._drawn:
+            return
+        self._drawn = points
+        longest = max([total, *(steps_of(other)[1] for other in self._others)])
+        self.plot.set_lines(curves_of(watch, self._others), longest)
+
+
+def _watches(paths: Sequence[Path]) -> list[JobWatch]:
+    """Those of the jobs that are still there."""
+    found = []
+    for path in paths:
+        try:
+            found.append(JobWatch(path))
+        except GeoSRError:
+            continue
+    return found

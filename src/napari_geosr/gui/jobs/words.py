@@ -1,0 +1,87 @@
+"""What is said and drawn of one job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.gui.jobs.watch import JobWatch
+from napari_geosr.gui.kit.duration import duration
+from napari_geosr.gui.kit.loss_plot import Line
+from napari_geosr.jobs.kinds import FIT_NETWORKS
+from napari_geosr.operations.train import loss_title
+
+VALIDATION = "validation"
+_ASKED = {"pause": "Pausing…", "finish": "Stopping…", "cancel": "Stopping…"}
+
+
+def state_text(watch: JobWatch) -> str:
+    """What a job does, in a sentence."""
+    status = watch.status
+    done, total = steps_of(watch)
+    at = f"step {done} of {total}" if total else "the beginning"
+    if watch.wish and status.is_alive:
+        return _ASKED[watch.wish]
+    if status.state == "running":
+        if not total:
+            return f"{watch.stage or 'Starting'}…"
+        if status.operation not in FIT_NETWORKS:
+            return f"{watch.stage}… {done} of {total} are done."
+        return f"Training: {at} ({100 * done // total} %)"
+    return {
+        "queued": "Waiting for its turn, or starting…",
+        "finishing": f"{status.message or 'Judging the model'}…",
+        "paused": f"Paused at {at}.",
+        "cancelled": f"Stopped at {at}; it can be resumed.",
+        "interrupted": f"Interrupted at {at}: its process is gone. Resume goes on "
+        "from the last checkpoint.",
+        "failed": f"Failed at {at}.",
+        "unreadable": "It cannot be read.",
+        "done": f"Done after {done} steps.",
+    }[status.state]
+
+
+def figures_text(watch: JobWatch) -> str:
+    """Time left, memory and speed of a job that runs."""
+    progress = watch.progress
+    if not progress or watch.status.state not in ("running", "finishing"):
+        return ""
+    parts = []
+    if watch.status.state == "running":
+        parts.append(f"{duration(float(progress.get('seconds_left', 0)))} left")
+    if progress.get("memory"):
+        parts.append(f"{format_bytes(progress['memory'])} of memory")
+    if progress.get("images_per_second"):
+        parts.append(f"{progress['images_per_second']:.3g} patches/s")
+    return ", ".join(parts)
+
+
+def steps_of(watch: JobWatch) -> tuple[int, int]:
+    """Steps done and in all, from whichever source knows more."""
+    done = int(watch.progress.get("step", watch.status.done))
+    return done, int(watch.progress.get("total", watch.status.total))
+
+
+def curves_of(watch: JobWatch, others: Sequence[JobWatch] = ()) -> list[Line]:
+    """The curves of a job; beside `others`, the main ones of all."""
+    if others:
+        return [
+            # One key for the dashed lines of all runs.
+            _line(each, name, "" if name == VALIDATION else each.status.name, run)
+            for run, each in enumerate((watch, *others))
+            for name in _main_curves(each)
+        ]
+    # The main loss and its validation have one colour.
+    names = [name for name in watch.curves if name != VALIDATION]
+    colors = {VALIDATION: 0} | {name: i for i, name in enumerate(names)}
+    return [_line(watch, name, loss_title(name), colors[name]) for name in watch.curves]
+
+
+def _line(watch: JobWatch, name: str, title: str, color: int) -> Line:
+    curve = watch.curves[name]
+    return Line(title, curve.steps, curve.values, color, name == VALIDATION)
+
+
+def _main_curves(watch: JobWatch) -> list[str]:
+    first = [name for name in watch.curves if name != VALIDATION][:1]
+    return first + [name for name in watch.curves if name == VALIDATION]

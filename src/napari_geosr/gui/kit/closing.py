@@ -1,0 +1,168 @@
+"""Tell once that trainings go on when their dock, or the window, is closed."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from typing import Any
+
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox, QWidget
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui.kit.places import dock_of
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.kinds import FIT_NETWORKS
+
+_CLOSE, _PAUSE, _STAY = "close", "pause", "stay"
+
+
+class Closing(QObject):
+    """Watches a window, and its docks, for being closed while jobs run.
+
+    A job is spoken of once: when its dock is closed in a notification, else in a
+    question when the window is, in place of napari's own; also by *File ▸ Close
+    Window* and *File ▸ Exit*, which closes all windows and asks for all of them.
+    """
+
+    def __init__(self, window: QMainWindow) -> None:
+        super().__init__(window)
+        self._jobs: set[Path] = set()
+        self._docks: set[int] = set()
+        window.installEventFilter(self)
+        self._answer_menu(window)
+
+    def _answer_menu(self, window: Any) -> None:
+        """Ask where napari would, for *Close Window* and *Exit* of its menu.
+
+        Qt tells these from the close of a script by nothing: napari calls its window's
+        ``close`` with ``confirm_need``.
+        """
+        its, mine = weakref.ref(window), weakref.ref(self)
+
+        def close(*args: Any, **kwargs: Any) -> Any:
+            window: Any = its()
+            closing = mine()
+            if closing is not None and kwargs.get("confirm_need"):
+                answer = closing.ask(everywhere=bool(kwargs.get("quit_app")))
+                if answer == _STAY:
+                    return None
+                if answer:  # napari would ask a second time
+                    kwargs["confirm_need"] = False
+            return type(window).close(window, *args, **kwargs)
+
+        window.close = close
+
+    def watch(self, job: Path, widget: QWidget) -> None:
+        """Speak of `job`, which `widget` shows, if it runs at the end."""
+        self._jobs.add(job)
+        dock = dock_of(widget)
+        if dock is not None and id(dock) not in self._docks:
+            self._docks.add(id(dock))
+            dock.installEventFilter(self)
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Answer the end of a dock, and a person's wish to close the window."""
+        if watched is self.parent():
+            if event.type() == QEvent.Type.Close and event.spontaneous():
+                return self._on_close(event)
+        elif event.type() == QEvent.Type.DeferredDelete:
+            self._docks.discard(id(watched))
+            self._tell()
+        return False
+
+    def _untold(self) -> list[JobFolder]:
+        """Jobs that run and were not spoken of; from now on they were."""
+        found = []
+        for path in sorted(self._jobs):
+            try:
+                job = JobFolder(path)
+                if job.status().is_alive:
+                    found.append(job)
+            except GeoSRError:
+                continue  # deleted since
+        self._jobs.clear()
+        return found
+
+    def _tell(self) -> None:
+        jobs = self._untold()
+        if jobs:
+            show_info(f"{_sentence(jobs)} The Jobs dock shows it again.")
+
+    def _on_close(self, event: Any) -> bool:
+        answer = self.ask()
+        if not answer:
+            return False
+        event.ignore()
+        if answer != _STAY:
+            # Anew, and not as a person's wish: napari would ask a second time.
+            window: Any = self.parent()
+            QTimer.singleShot(0, window.close)
+        return True
+
+    def ask(self, *, everywhere: bool = False) -> str:
+        """Ask about the jobs of this window, or of all; do what a person answers.
+
+        Returns
+        -------
+        str
+            ``"close"``, ``"pause"`` or ``"stay"``; empty where there is nothing to ask.
+        """
+        asking = _all_closings() if everywhere else [self]
+        untold = {id(closing): closing._untold() for closing in asking}
+        jobs = {job.path: job for found in untold.values() for job in found}
+        if not jobs:
+            return ""
+        window: Any = self.parent()
+        answer = ask(list(jobs.values()), window)
+        if answer == _STAY:
+            for closing in asking:
+                closing._jobs.update(job.path for job in untold[id(closing)])
+        elif answer == _PAUSE:
+            for job in jobs.values():
+                job.request("pause")
+        return answer
+
+
+def closing_of(widget: QWidget) -> Closing | None:
+    """What watches the window of `widget`; None for a widget outside of one."""
+    window = widget.window()
+    if not isinstance(window, QMainWindow):
+        return None
+    return window.findChild(Closing) or Closing(window)
+
+
+def _all_closings() -> list[Closing]:
+    """What watches the windows of this process."""
+    found = [window.findChild(Closing) for window in QApplication.topLevelWidgets()]
+    return [closing for closing in found if closing is not None]
+
+
+def ask(jobs: list[JobFolder], parent: QWidget | None) -> str:
+    """Ask what is to become of the jobs: ``"close"``, ``"pause"`` or ``"stay"``."""
+    buttons, roles = QMessageBox, QMessageBox.ButtonRole
+    box = buttons(parent)
+    box.setIcon(buttons.Icon.Question)
+    box.setWindowTitle(f"Close while {_doing(jobs)}?")
+    box.setAccessibleName(box.windowTitle())
+    box.setText(f"{_sentence(jobs)} Close the window?")
+    box.setInformativeText("The Jobs dock shows it again the next time.")
+    close = box.addButton(f"&Close, go on {_doing(jobs)}", roles.AcceptRole)
+    pause = box.addButton("&Pause and close", roles.AcceptRole)
+    box.addButton(buttons.StandardButton.Cancel)
+    box.setDefaultButton(close)
+    box.exec()
+    return {close: _CLOSE, pause: _PAUSE}.get(box.clickedButton(), _STAY)
+
+
+def _sentence(jobs: list[JobFolder]) -> str:
+    names = " and ".join(repr(job.status().name) for job in jobs)
+    goes = "goes" if len(jobs) == 1 else "go"
+    return f"{names} {goes} on {_doing(jobs)} in a process of its own."
+
+
+def _doing(jobs: list[JobFolder]) -> str:
+    """What jobs do; studies of projections train no one network."""
+    fit = all(job.status().operation in FIT_NETWORKS for job in jobs)
+    return "training" if fit else "working"

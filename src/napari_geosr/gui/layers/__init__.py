@@ -1,0 +1,255 @@
+"""Between napari's layers and our volumes, without copying voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.units import PIXEL
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.layers.place import place_of_layer
+from napari_geosr.gui.layers.position import plane_on_screen
+from napari_geosr.gui.layers.questions.record import doubts_of
+from napari_geosr.operations.measure.deviation import is_deviation
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels, Layer
+
+#: Key of our record in ``layer.metadata``.
+METADATA = "geosr"
+#: napari (pint) spelling of our units, where it differs.
+_PINT = {"µm": "um", "Å": "angstrom", "in": "inch"}
+
+
+def unwrapped(thing: Any) -> Any:
+    """Give the viewer or layer behind the proxy that napari hands to plugins.
+
+    Each access makes a new proxy, so neither identity nor weak references hold.
+    """
+    return getattr(thing, "__wrapped__", thing)
+
+
+def volume_from_layer(
+    layer: Layer,
+    viewer: ViewerModel | None = None,
+    position: Mapping[str, int] | None = None,
+    *,
+    whole: bool = False,
+) -> Volume:
+    """Give the layer's data as a `Volume` in the layer's place in space.
+
+    Of a time series or channel stack, the part at `position` is taken, by default the
+    one on screen in `viewer`; the `whole` of it if that is asked for. What a voxel size
+    and an origin cannot say (rotation, shear) is left out: see :func:`place_over`.
+
+    Raises
+    ------
+    VolumeError
+        If the layer is RGB or its axes cannot be understood.
+    """
+    if getattr(layer, "rgb", False):
+        raise VolumeError(
+            f"Layer {layer.name!r} is RGB; one grey-level volume is needed. Use "
+            "'Split RGB' in its context menu and choose one channel."
+        )
+    place = place_of_layer(layer)
+    record = layer.metadata.get(METADATA, {})
+    volume = Volume(
+        finest(layer),
+        place.axes,
+        place.voxel_size,
+        place.unit,
+        place.origin,
+        name=layer.name,
+        provenance=tuple(record.get("provenance", ())),
+        source=_source_file(layer, record),
+        metadata=_dataset(record)
+        | doubts_of(layer, place, layer.metadata.get(METADATA)),
+    )
+    if whole or place.axes in ("YX", "ZYX"):
+        return volume
+    if position is None:
+        position = {} if viewer is None else chosen_position(layer, viewer)
+    return volume.select(**position)
+
+
+def finest(layer: Layer) -> Any:
+    """Give the layer's array, of several resolutions the finest."""
+    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+
+
+def chosen_position(layer: Layer, viewer: ViewerModel) -> dict[str, int]:
+    """Time point and channel on screen, for those axes that the layer has."""
+    axes, shape = place_of_layer(layer).axes, finest(layer).shape
+    choice = {}
+    for letter, word in (("T", "time"), ("C", "channel")):
+        if letter in axes:
+            axis = axes.index(letter)
+            choice[word] = plane_on_screen(viewer, layer, axis, shape[axis])
+    return choice
+
+
+def is_helper(layer: Layer) -> bool:
+    """Whether a layer is a preview, a curtain or the like, not a person's data."""
+    return "helper" in layer.metadata.get(METADATA, {})
+
+
+def provenance_of(layer: Layer) -> tuple[Mapping[str, Any], ...]:
+    """Give the records of what was done to the layer's data; none if nobody knows."""
+    return tuple(layer.metadata.get(METADATA, {}).get("provenance", ()))
+
+
+def holds_deviations(layer: Layer) -> bool:
+    """Whether a layer says that it holds the standard deviations of a result."""
+    return is_deviation(provenance_of(layer))
+
+
+def helper_metadata(what: str) -> dict[str, Any]:
+    """Give the ``metadata`` that marks a layer as a helper of ours."""
+    return {METADATA: {"helper": what}}
+
+
+def _source_file(layer: Layer, record: dict[str, Any]) -> Path | None:
+    """The file that holds the layer's whole data, if we know one."""
+    path = record.get("source")
+    if path is None and not record and layer.source.parent is None:
+        path = layer.source.path
+    return None if path is None else Path(path)
+
+
+def _dataset(record: dict[str, Any]) -> dict[str, Any]:
+    info = record.get("info", {})
+    return {"dataset": info["dataset"]} if "dataset" in info else {}
+
+
+def part_of_file(
+    layer: Layer, viewer: ViewerModel, *, whole: bool = False
+) -> tuple[Volume, dict[str, int]]:
+    """Give the layer's volume, and time point and channel that it is of its file.
+
+    Our reader makes a layer of each channel of a file. With `whole` no point is chosen
+    of the axes that the layer has.
+    """
+    volume = volume_from_layer(layer, viewer, whole=whole)
+    part = {} if whole else chosen_position(layer, viewer)
+    record = layer.metadata.get(METADATA, {})
+    if volume.source is None and record.get("file") is not None:
+        volume = volume.replace(source=Path(record["file"]))
+        part["channel"] = record["channel"]
+    return volume, part
+
+
+def geometry(volume: Volume) -> dict[str, Any]:
+    """`scale`, `translate`, `units` and `axis_labels` for ``viewer.add_image``."""
+    unit = _PINT.get(volume.unit, volume.unit)
+    n_other = len(volume.axes) - len(volume.spatial_axes)
+    return {
+        "scale": (1.0,) * n_other + volume.voxel_size,
+        "translate": (0.0,) * n_other + volume.origin,
+        "units": (PIXEL,) * n_other + (unit,) * len(volume.spatial_axes),
+        "axis_labels": tuple(volume.axes.lower()),
+    }
+
+
+def place_over(layer: Layer) -> dict[str, Any]:
+    """What else a layer made from `layer` needs to lie over it, with its `geometry`."""
+    return {"affine": place_of_layer(layer).affine}
+
+
+def series_over(volume: Volume, layer: Layer) -> dict[str, Any]:
+    """Give the attributes that put a restored series over the `layer` it is made from.
+
+    Along time and channels, which have no place in `volume`, all is as in the layer.
+    """
+    ours = geometry(volume)
+    n = len(volume.axes) - len(volume.spatial_axes)
+    start = np.asarray(layer.data_to_world((0,) * layer.ndim), float)
+    steps = []
+    for axis in range(n):
+        one = np.zeros(layer.ndim)
+        one[axis] = 1
+        steps.append(float((np.asarray(layer.data_to_world(one)) - start)[axis]))
+    units = tuple(str(unit) for unit in layer.units)
+    return {
+        "scale": (*steps, *ours["scale"][n:]),
+        "translate": (*map(float, start[:n]), *ours["translate"][n:]),
+        "units": (*units[:n], *ours["units"][n:]),
+    }
+
+
+def same_place(layer: Layer) -> dict[str, Any]:
+    """Give the attributes that put an array of the same voxels where `layer` lies."""
+    names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+    return {name: getattr(layer, name) for name in names}
+
+
+def layer_metadata(volume: Volume) -> dict[str, Any]:
+    """Give the record that a layer made from `volume` carries in its ``metadata``."""
+    return {METADATA: {"provenance": list(volume.provenance), "source": volume.source}}
+
+
+def has_physical_size(layer: Layer) -> bool:
+    """Whether the layer's spatial axes carry a physical unit."""
+    return place_of_layer(layer).unit != PIXEL
+
+
+def spatial_ndim(layer: Layer) -> int:
+    """How many of the layer's axes are Z, Y or X (2 or 3)."""
+    return len(place_of_layer(layer).voxel_size)
+
+
+def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> None:
+    """Give a layer the voxel size that a person typed; its origin moves with it."""
+    n = len(voxel_size)
+    ratio = np.ones(layer.ndim)
+    ratio[-n:] = np.divide(voxel_size, place_of_layer(layer).voxel_size)
+    stretch = np.diag([*ratio, 1.0])
+    affine = stretch @ layer.affine.affine_matrix @ np.linalg.inv(stretch)
+    scale, translate = layer.scale * ratio, layer.translate * ratio
+    layer.scale, layer.translate, layer.affine = scale, translate, affine
+    pint = _PINT.get(unit, unit)
+    layer.units = tuple(str(u) for u in layer.units[:-n]) + (pint,) * n
+
+
+def add_image_result(
+    viewer: ViewerModel, volume: Volume, like: Image | None, **kwargs: Any
+) -> Image:
+    """Add `volume` as an image layer over `like`, with its colours and contrast."""
+    options: dict[str, Any] = {"name": volume.name, "metadata": layer_metadata(volume)}
+    if like is not None and not are_labels(volume):
+        options["colormap"] = like.colormap
+        options["contrast_limits"] = tuple(like.contrast_limits)
+        options["gamma"] = like.gamma
+    if like is not None:
+        options |= place_over(like)
+    options = geometry(volume) | options | kwargs
+    return unwrapped(viewer.add_image(volume.data, **options))
+
+
+def add_result(
+    viewer: ViewerModel, volume: Volume, like: Image | None, **kwargs: Any
+) -> Image | Labels:
+    """Add `volume` over `like`: labels as such, all else as an image of its look."""
+    if not are_labels(volume):
+        return add_image_result(viewer, volume, like, **kwargs)
+    over = {} if like is None else place_over(like)
+    options = {"name": volume.name, "opacity": 0.6} | over | kwargs
+    return add_labels_result(viewer, volume.data, volume, **options)
+
+
+def are_labels(volume: Volume) -> bool:
+    """Whether the numbers of a volume are labels, by what it says of itself."""
+    return volume.metadata.get("kind") == "labels" and volume.dtype.kind in "iu"
+
+
+def add_labels_result(
+    viewer: ViewerModel, labels: Any, volume: Volume, **kwargs: Any
+) -> Labels:
+    """Add an integer array as labels in the place of `volume`."""
+    options = geometry(volume) | {"metadata": layer_metadata(volume)} | kwargs
+    return unwrapped(viewer.add_labels(labels, **options))

@@ -1,0 +1,58 @@
+"""The camera on one layer: whether all of it is seen, and moved so that it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.gui.layers.position import Floats, unit_factors
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+#: Of the canvas that a picture fills; as napari does it.
+_FILLED = 0.95
+
+
+def is_in_view(viewer: ViewerModel, layer: Layer) -> bool:
+    """Whether a slice of `layer` is on screen as a whole; never told in 3D."""
+    if viewer.dims.ndisplay != 2 or (box := _box(viewer, layer)) is None:
+        return False
+    low, high = box
+    centre = np.asarray(viewer.scene.camera.center[-2:], float)
+    reach = _room(viewer) / viewer.scene.camera.zoom / 2
+    slack = 1e-6 * reach
+    inside = (low >= centre - reach - slack) & (high <= centre + reach + slack)
+    return bool(inside.all())
+
+
+def fit_camera(viewer: ViewerModel, layer: Layer) -> None:
+    """Move the camera so that a slice of `layer` fills the canvas."""
+    if viewer.dims.ndisplay != 2:
+        viewer.reset_view()
+        return
+    box = _box(viewer, layer)
+    if box is None:
+        return
+    low, high = box
+    camera = viewer.scene.camera
+    camera.center = tuple((low + high) / 2)
+    camera.zoom = float(_FILLED * (_room(viewer) / (high - low)).min())
+
+
+def _room(viewer: ViewerModel) -> Floats:
+    """Height and width of the canvas in its pixels."""
+    return np.asarray(viewer.canvas.viewbox_size(viewer.layers), float)
+
+
+def _box(viewer: ViewerModel, layer: Layer) -> tuple[Floats, Floats] | None:
+    """Edges of the layer along the two axes on screen; None where it lacks one."""
+    shown = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]
+    if min(shown) < -layer.ndim:
+        return None
+    factors = unit_factors(viewer, layer)
+    low, high = layer.extent.world * factors
+    half = np.abs(layer.scale * factors) / 2
+    return (low - half)[shown], (high + half)[shown]

@@ -1,0 +1,120 @@
+"""A choice of one of the viewer's layers, kept up to date."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
+
+from napari_geosr.gui.kit.lifetime import Connections
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Layer
+
+
+class LayerCombo(QComboBox):
+    """Lists the layers that `accept` takes; keeps the choice while layers come and go.
+
+    Parameters
+    ----------
+    accept : callable
+        Whether a layer can be chosen.
+    fixed : sequence of str
+        Entries above the layers that stand for no layer.
+
+    Signals
+    -------
+    layerChanged
+        Another entry was chosen, by a person or because the layer was removed. In the
+        latter case it comes when the list of layers is at rest: napari goes on with
+        indices of its own, so whoever adds or removes a layer meanwhile hits others.
+    """
+
+    layerChanged = Signal()
+
+    def __init__(
+        self,
+        viewer: napari.viewer.Viewer,
+        accept: Callable[[Layer], bool],
+        *,
+        fixed: tuple[str, ...] = (),
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._accept, self._fixed = viewer, accept, fixed
+        self._layers: list[weakref.ref[Layer]] = []
+        self._telling = QTimer(self)
+        self._telling.setSingleShot(True)
+        self._telling.timeout.connect(self.layerChanged)
+        self.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.setMinimumContentsLength(8)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._connections = Connections(self)
+        events = viewer.layers.events
+        for name in ("inserted", "removed", "reordered"):
+            self._connections.connect(getattr(events, name), self._on_layers)
+        self._connections.connect(events.renamed, self._on_layers)
+        self._fill(None)
+        self.currentIndexChanged.connect(self._on_index)
+
+    def layer(self) -> Layer | None:
+        """Return the layer chosen; None for a fixed entry or an empty list."""
+        i = self.currentIndex() - len(self._fixed)
+        return self._layers[i]() if 0 <= i < len(self._layers) else None
+
+    def fixed_entry(self) -> str | None:
+        """Return the fixed entry chosen, None where it is a layer."""
+        i = self.currentIndex()
+        return self._fixed[i] if 0 <= i < len(self._fixed) else None
+
+    def set_layer(self, layer: Layer | None) -> None:
+        """Choose `layer`; None chooses the first entry."""
+        known = [ref() for ref in self._layers]
+        if layer is None:
+            self.setCurrentIndex(0 if self.count() else -1)
+        elif layer in known:
+            self.setCurrentIndex(len(self._fixed) + known.index(layer))
+
+    def refresh(self) -> None:
+        """List the layers again: what `accept` says may have changed."""
+        if self._list_again():
+            self.layerChanged.emit()
+
+    def _fill(self, keep: Layer | None) -> None:
+        entry = self.currentIndex()
+        layers = [layer for layer in self._viewer.layers if self._accept(layer)]
+        self._layers = [weakref.ref(layer) for layer in layers]
+        self.clear()
+        self.addItems([*self._fixed, *(layer.name for layer in layers)])
+        if keep is not None and keep in layers:
+            self.setCurrentIndex(len(self._fixed) + layers.index(keep))
+        elif self._fixed:
+            self.setCurrentIndex(entry if 0 <= entry < len(self._fixed) else 0)
+        elif layers:
+            active = self._viewer.layers.selection.active
+            self.setCurrentIndex(
+                layers.index(active) if active in layers else len(layers) - 1
+            )
+
+    def _on_layers(self, event: Any = None) -> None:
+        if self._list_again():
+            self._telling.start(0)
+
+    def _list_again(self) -> bool:
+        """Fill the list anew; return whether another entry is chosen now."""
+        before, entry = self.layer(), self.currentText()
+        self.blockSignals(True)
+        self._fill(before)
+        self.blockSignals(False)
+        return self.layer() is not before or (
+            before is None and self.currentText() != entry
+        )
+
+    def _on_index(self, _index: int) -> None:
+        self.layerChanged.emit()

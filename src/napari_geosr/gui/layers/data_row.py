@@ -1,0 +1,280 @@
+"""What a role of a training reads: a layer, or files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.elided import ElidedLabel
+from napari_geosr.gui.kit.labelled import text_label
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.layers import (
+    chosen_position,
+    finest,
+    is_helper,
+    volume_from_layer,
+)
+from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.gui.layers.place import place_of_layer
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Layer
+
+FROM_FILES, SELECTED = "From files…", "All layers selected in the list"
+
+
+class DataRow(QWidget):
+    """A choice of a layer, of several selected ones, or of files.
+
+    Parameters
+    ----------
+    keys : tuple of str
+        Letters of the shortcuts for files and for a folder.
+    labels : bool
+        Whether labels are wanted; an image that holds them will do.
+
+    Signals
+    -------
+    changed
+        Something else is chosen.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        viewer: napari.viewer.Viewer,
+        name: str,
+        *,
+        keys: tuple[str, str],
+        several: bool = False,
+        labels: bool = False,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self.name = viewer, name
+        self._files: tuple[Path, ...] = ()
+        self.touched = False
+        self.takes_several = several
+        self.takes_labels = labels
+        fixed = (FROM_FILES, SELECTED) if several else (FROM_FILES,)
+        self.combo = LayerCombo(viewer, self.accepts, fixed=fixed)
+        self.combo.setAccessibleName(name)
+        self.combo.setToolTip(f"{name}: an open layer, or files and folders of slices.")
+        self.label = ElidedLabel("No file is chosen.")
+        self.label.setAccessibleName(f"Files of {name}")
+        files, folder = keys
+        self.files_button = _small(
+            "Files…", f"Choose files as {name.lower()} (Alt+Shift+{files}).", files
+        )
+        self.folder_button = _small(
+            "Folder…",
+            f"Choose a folder of slices or an OME-Zarr as {name.lower()} "
+            f"(Alt+Shift+{folder}).",
+            folder,
+        )
+        self._file_part = QWidget()
+        row = QHBoxLayout(self._file_part)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.label, 1)
+        row.addWidget(self.files_button)
+        row.addWidget(self.folder_button)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        column.addWidget(self.combo)
+        column.addWidget(self._file_part)
+        self.part = text_label(
+            f"Part of {name}",
+            "Move the sliders of the viewer to learn from another part.",
+        )
+        column.addWidget(self.part)
+        self._connections = Connections(self)
+        self._connections.connect(viewer.dims.events.point, self._show_part)
+        if several:
+            selection = viewer.layers.selection.events
+            self._connections.connect(selection.changed, self._show_part)
+        self.combo.layerChanged.connect(self._on_chosen)
+        self.combo.activated.connect(self._on_touched)
+        self.files_button.clicked.connect(self._ask_files)
+        self.folder_button.clicked.connect(self._ask_folder)
+        self._on_chosen()
+
+    def layer(self) -> Image | None:
+        """Return the layer chosen; None for files or several."""
+        return self.combo.layer()
+
+    def accepts(self, layer: Layer) -> bool:
+        """Whether a layer can be chosen here."""
+        return can_be_learned_from(layer) or (self.takes_labels and is_labels(layer))
+
+    def is_empty(self) -> bool:
+        """Whether neither a layer nor a file is chosen."""
+        return self.combo.fixed_entry() == FROM_FILES and not self._files
+
+    def first_name(self) -> str:
+        """Name of the first file or layer that is chosen; empty where none is."""
+        if self.combo.fixed_entry() == FROM_FILES:
+            return self._files[0].name if self._files else ""
+        layers = self._layers()
+        return str(layers[0].name) if layers else ""
+
+    def set_files(self, files: tuple[Path, ...]) -> None:
+        """Choose files."""
+        self._files = files
+        self.touched = True
+        names = ", ".join(path.name for path in files)
+        self.label.setText(names or "No file is chosen.")
+        self.label.setToolTip("\n".join(map(str, files)))
+        self.combo.setCurrentIndex(0)
+        self.changed.emit()
+
+    def parts(self) -> tuple[Path | Volume, ...]:
+        """Return what is chosen: paths, or volumes of layers.
+
+        Raises
+        ------
+        GeoSRError
+            If nothing is, or a layer cannot be read.
+        """
+        if self.combo.fixed_entry() == FROM_FILES:
+            if not self._files:
+                raise ConfigError(f"{self.name}: choose a layer or a file.")
+            return self._files
+        layers = self._layers()
+        if not layers:
+            raise ConfigError(
+                f"{self.name}: choose a layer, or select layers in the list."
+            )
+        return tuple(volume_from_layer(layer, self._viewer) for layer in layers)
+
+    def _layers(self) -> list[Any]:
+        """The layer chosen, or those selected in the list."""
+        if self.combo.fixed_entry() == SELECTED:
+            selected = self._viewer.layers.selection
+            return [
+                layer
+                for layer in self._viewer.layers
+                if layer in selected and can_be_learned_from(layer)
+            ]
+        layer = self.layer()
+        return [] if layer is None else [layer]
+
+    def _show_part(self, _event: Any = None) -> None:
+        """Say which time point and channel are used, where there are several."""
+        parts = [(la.name, part_on_screen(la, self._viewer)) for la in self._layers()]
+        self.part.setText(
+            "\n".join(
+                f"Of {name!r} only {part} is learned from, as on screen."
+                for name, part in parts
+                if part
+            )
+        )
+        self.part.setVisible(bool(self.part.text()))
+
+    def _on_touched(self, _index: int) -> None:
+        self.touched = True
+
+    def _on_chosen(self) -> None:
+        self._file_part.setVisible(self.combo.fixed_entry() == FROM_FILES)
+        self._show_part()
+        self.changed.emit()
+
+    def _ask_files(self) -> None:
+        paths, _ = QFileDialog.getOpenFileNames(self, self.name)
+        if paths:
+            self.set_files(tuple(map(Path, paths)))
+
+    def _ask_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, self.name)
+        if path:
+            self.set_files((Path(path),))
+
+
+def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
+    """Choose a layer for each row that no person has touched, each another one."""
+    for row in rows:
+        # Several volumes are wanted: one layer alone would be refused.
+        if not row.touched and row.takes_several and len(rows) == 1:
+            row.combo.setCurrentText(SELECTED)
+            return
+    for row in rows:
+        marked = [la for la in viewer.layers if row.takes_labels and is_labels(la)]
+        if marked and not row.touched and row.layer() not in marked:
+            row.combo.set_layer(marked[0])
+    layers: list[Any] = [la for la in viewer.layers if can_be_learned_from(la)]
+    free = [layer for layer in layers if layer not in [row.layer() for row in rows]]
+    taken = [row.layer() for row in rows if row.touched]
+    for row in rows:
+        if row.touched:
+            continue
+        if row.layer() is None or row.layer() in taken:
+            if free:
+                row.combo.set_layer(free.pop(0))
+            elif row.layer() is not None:
+                row.combo.set_layer(None)
+        taken.append(row.layer())
+
+
+def missing(rows: list[DataRow]) -> list[str]:
+    """Names of the rows for which nothing is chosen."""
+    return [row.name for row in rows if row.is_empty()]
+
+
+def can_be_learned_from(layer: Layer) -> bool:
+    """Whether a layer is an image of a person's."""
+    from napari.layers import Image
+
+    return isinstance(layer, Image) and not is_helper(layer)
+
+
+def is_labels(layer: Layer) -> bool:
+    """Whether a layer holds a person's labels."""
+    from napari.layers import Labels
+
+    return isinstance(layer, Labels) and not is_helper(layer)
+
+
+def part_on_screen(layer: Layer, viewer: napari.viewer.Viewer) -> str:
+    """Name the time point and channel of a layer that are on screen; often neither.
+
+    It is what `volume_from_layer` takes.
+    """
+    if getattr(layer, "rgb", False):
+        return ""
+    try:
+        axes, position = place_of_layer(layer).axes, chosen_position(layer, viewer)
+    except VolumeError:
+        return ""  # which is said when it is to be read
+    sizes = dict(zip(axes, finest(layer).shape, strict=True))
+    parts = []
+    for letter, word, title in (
+        ("T", "time", "time point"),
+        ("C", "channel", "channel"),
+    ):
+        if sizes.get(letter, 1) > 1:
+            last = sizes[letter] - 1
+            parts.append(f"{title} {position[word]} (of 0 … {last})")
+    return " and ".join(parts)
+
+
+def _small(text: str, tool_tip: str, key: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setShortcut(f"Alt+Shift+{key}")
+    button.setAccessibleName(tool_tip.split(" (")[0])
+    button.setToolTip(tool_tip)
+    button.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+    return button

@@ -1,0 +1,163 @@
+"""Projections as layers: their views, and from a layer back to the scan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.units import PIXEL
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.layers import METADATA, geometry
+from napari_geosr.gui.layers.planes import Frames, Sinograms
+from napari_geosr.gui.layers.position import index_on_screen, position_of
+from napari_geosr.gui.layers.scan_views import ScanView
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+LayerData = tuple[Any, dict[str, Any], str]
+PROJECTIONS, SINOGRAM = "projections", "sinogram"
+
+#: Of scans with fewer rows, sinograms are shown at first: projections are lines.
+_FEW_ROWS = 16
+#: Pixels of a projection that its contrast is taken from, at most, along an axis.
+_LOOKED_AT = 256
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedScan:
+    """A scan, and how its file was read.
+
+    Attributes
+    ----------
+    scan : Projections
+    reading : mapping
+        What a person said about the file: fields of `ProjectionsInput`.
+    """
+
+    scan: Projections
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path | None:
+        """The file or folder, to be read again by another process."""
+        return self.scan.source
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OpenedScan:
+        # napari copies all that a layer has when it is duplicated; this never changes.
+        return self
+
+
+def projection_layers(opened: OpenedScan) -> list[LayerData]:
+    """Give the layers of a scan: its projections and its sinograms.
+
+    Both have four axes, angle and z before height and width; see
+    `napari_geosr.gui.layers.scan_views`. The first one, which napari makes room for, is
+    visible: sinograms of few rows, of which projections are but lines, else
+    projections. Lengths are those of the slices, so that z counts the detector's rows
+    as it does in a volume; angles, which have none, are counted, and drawn as high as
+    a slice.
+    """
+    scan = opened.scan
+    height, width = (edge / _magnification(scan) for edge in scan.pixel_size)
+    frames, sinograms = ScanView(Frames(scan.data)), ScanView(Sinograms(scan.data))
+    limits = _contrast(frames[scan.n_angles // 2, 0])
+    n_angles, n_rows = scan.n_angles, scan.n_rows
+    middle_angle, middle_row = (n_angles - 1) / 2, (n_rows - 1) / 2 * height
+    unit = geometry(Volume(scan.data, "ZYX", unit=scan.unit))["units"]
+    shown = SINOGRAM if n_rows < _FEW_ROWS else PROJECTIONS
+    layers: list[LayerData] = []
+    for view, data, scale, translate, labels in (
+        (
+            SINOGRAM,
+            sinograms,
+            (n_angles, height, width * scan.n_columns / n_angles, width),
+            (middle_angle, 0, 0, 0),
+            ("angle", "z", "view", "column"),
+        ),
+        (
+            PROJECTIONS,
+            frames,
+            (1, n_rows * height, height, width),
+            (0, middle_row, 0, 0),
+            ("angle", "z", "row", "column"),
+        ),
+    ):
+        record = {
+            # Not for docks that want a volume.
+            "helper": view,
+            "scan": opened,
+            "view": view,
+            "provenance": list(scan.provenance),
+            "source": scan.source,
+        }
+        attributes = {
+            "name": f"{scan.name} · {view}",
+            "scale": scale,
+            "translate": translate,
+            "units": (PIXEL, *unit),
+            "axis_labels": labels,
+            "metadata": {METADATA: record},
+            "contrast_limits": limits,
+            "visible": view == shown,
+        }
+        layers.append((data, attributes, "image"))
+    return sorted(layers, key=lambda layer: not layer[1]["visible"])
+
+
+def row_on_screen(viewer: ViewerModel, layer: Layer) -> int:
+    """Give the row of the detector at which the viewer cuts the projections `layer`."""
+    n_rows = int(layer.data.shape[2])
+    along = index_on_screen(viewer, layer, 1)  # of one voxel, as thick as all rows
+    row = round(along * n_rows + (n_rows - 1) / 2)
+    return min(max(row, 0), n_rows - 1)
+
+
+def show_row(viewer: ViewerModel, layer: Layer, row: int) -> None:
+    """Move the viewer to a row of the detector, by the projections `layer`."""
+    n_rows = int(layer.data.shape[2])
+    along = (row - (n_rows - 1) / 2) / n_rows
+    place = position_of(viewer, layer, (0, along, 0, 0))[1]
+    viewer.dims.set_point(viewer.dims.ndim - 3, place)
+
+
+def _magnification(scan: Projections) -> float:
+    if scan.geometry == "parallel":
+        return 1.0
+    from napari_geosr.operations.reconstruct.scan import magnification
+
+    return magnification(scan)
+
+
+def opened_scan(layer: Layer | None) -> OpenedScan | None:
+    """The scan that a layer shows; None for any other layer."""
+    record = {} if layer is None else layer.metadata.get(METADATA, {})
+    found = record.get("scan")
+    return found if isinstance(found, OpenedScan) else None
+
+
+def view_of(layer: Layer) -> str:
+    """``"projections"`` or ``"sinogram"``; empty for any other layer."""
+    return str(layer.metadata.get(METADATA, {}).get("view", ""))
+
+
+def shows_projections(layer: Layer) -> bool:
+    """Whether a layer is the view of a scan that stands for it in lists."""
+    return view_of(layer) == PROJECTIONS and opened_scan(layer) is not None
+
+
+def _contrast(plane: Any) -> tuple[float, float]:
+    """Of one projection in the middle: napari would read more to know."""
+    steps = (max(1, -(-n // _LOOKED_AT)) for n in plane.shape)
+    some = plane[tuple(slice(None, None, step) for step in steps)]
+    finite = some[np.isfinite(some)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(finite, (0.5, 99.5)))
+    return (low, high) if high > low else (low, low + 1.0)

@@ -1,0 +1,141 @@
+"""The row that asks whether planes are slices or frames, where they look like such."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.questions import UNNAMED_AXIS, TimeSeriesQuestion
+from napari_geosr.core.steps import ResultReady, StageStarted, Step
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import volume_from_layer
+from napari_geosr.gui.layers.questions.record import call_frames, call_slices
+from napari_geosr.operations.scan.questions import frames_question
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_geosr.core.volume import Volume
+
+
+class FramesRow(QWidget):
+    """Asks what the first axis of a layer is; hidden unless it looks like time.
+
+    A few planes are compared in a worker. The layer remembers the answer.
+
+    Signals
+    -------
+    answered : object
+        The layer, after a person said what its planes are, in this dock or another.
+    """
+
+    answered = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._layer: weakref.ref[Layer] | None = None
+        self._looking: Run | None = None
+        self.question = QLabel()
+        self.question.setWordWrap(True)
+        self.question.setAccessibleName("Are the planes slices or frames?")
+        self.frames_button = QPushButton("Time series")
+        self.frames_button.setShortcut("Alt+Shift+T")
+        self.frames_button.setToolTip(
+            "The planes are frames: each is an image of its own, at another time."
+        )
+        self.slices_button = QPushButton("S&lices")
+        self.slices_button.setToolTip("The planes are slices (Z) of one volume.")
+        for button in (self.frames_button, self.slices_button):
+            button.setAccessibleName(button.text())
+        self.frames_button.clicked.connect(lambda: self._answer(call_frames))
+        self.slices_button.clicked.connect(lambda: self._answer(call_slices))
+        buttons = QHBoxLayout()
+        buttons.setContentsMargins(0, 0, 0, 0)
+        buttons.addWidget(self.frames_button, 1)
+        buttons.addWidget(self.slices_button, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.question)
+        layout.addLayout(buttons)
+        self.setVisible(False)
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether the planes of the layer are being compared."""
+        return self._looking is not None
+
+    def set_layer(self, layer: Layer | None) -> None:
+        """Look whether the slices of `layer` may be frames; ask, or hide."""
+        before = None if self._layer is None else self._layer()
+        if before is not None:
+            before.events.axis_labels.disconnect(self._on_answered)
+            before.events.metadata.disconnect(self._on_answered)
+        self._layer = None
+        self._stop_looking()
+        self.setVisible(False)
+        if layer is None:
+            return
+        self._layer = weakref.ref(layer)
+        layer.events.axis_labels.connect(self._on_answered)
+        layer.events.metadata.connect(self._on_answered)
+        try:
+            volume = volume_from_layer(layer, position={})
+        except GeoSRError:
+            return  # several time points, or nothing that a dock takes
+        if UNNAMED_AXIS not in volume.metadata:
+            return
+        self._looking = Run(
+            lambda _should_stop: _look(volume),
+            owner=self,
+            on_result=self._on_looked,
+            # Planes that cannot be read: the dock says so when it uses them.
+            on_error=lambda _error: None,
+            on_finished=self._stop_looking,
+        )
+
+    def _stop_looking(self) -> None:
+        if self._looking is not None:
+            self._looking.detach()
+            self._looking = None
+
+    def _on_looked(self, asked: TimeSeriesQuestion | None) -> None:
+        if asked is None:
+            return
+        look = "look like" if asked.certain else "may be"
+        text = f"The {asked.n_planes} planes {look} frames of a time series."
+        self.question.setText(f"{text} They are:")
+        self.question.setToolTip(f"{text} Reason: {asked.why}.")
+        self.setVisible(True)
+
+    def _answer(self, call: Callable[[Layer], None]) -> None:
+        layer = None if self._layer is None else self._layer()
+        if layer is None:
+            return
+        call(layer)
+        self._on_answered()
+
+    def _on_answered(self, _event: object = None) -> None:
+        """Ask no more: the answer came here, in another dock or from a script."""
+        layer = None if self._layer is None else self._layer()
+        if layer is None or self.isHidden():
+            return
+        if UNNAMED_AXIS not in _metadata(layer):
+            self.setVisible(False)
+            self.answered.emit(layer)
+
+
+def _metadata(layer: Layer) -> dict[str, object]:
+    try:
+        return dict(volume_from_layer(layer, position={}).metadata)
+    except GeoSRError:
+        return {}
+
+
+def _look(volume: Volume) -> Generator[Step, None, None]:
+    yield StageStarted(message="Comparing planes")
+    yield ResultReady(result=frames_question(volume))

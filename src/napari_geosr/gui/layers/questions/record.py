@@ -1,0 +1,83 @@
+"""What is in doubt about a layer, and what a person answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.questions import (
+    AXES_GIVEN,
+    UNNAMED_AXIS,
+    VOXEL_SIZE_QUESTION,
+    UnnamedAxis,
+    voxel_size_question,
+)
+from napari_geosr.core.units import PIXEL
+from napari_geosr.gui.layers.place import Place
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+#: Key in a layer's metadata: a person said what its first axis is.
+_ANSWERED = "geosr_axes"
+
+
+def doubts_of(
+    layer: Layer, place: Place, record: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Give what the metadata of the layer's volume should say of open questions.
+
+    Parameters
+    ----------
+    layer : Layer
+    place : Place
+        Of the layer.
+    record : mapping or None
+        Our record in the layer's metadata; None for a layer that is not ours.
+    """
+    info = {} if record is None else record.get("info", {})
+    found: dict[str, Any] = {}
+    question = voxel_size_question(info)
+    if question is not None and place.unit == PIXEL:
+        found[VOXEL_SIZE_QUESTION] = question
+    unnamed = info.get(UNNAMED_AXIS)
+    if record is None and not _names_axes(layer, place):
+        unnamed = UnnamedAxis(place.axes)
+    if unnamed is None:
+        return found
+    if is_answered(layer) and record is not None:
+        given = unnamed.stored.replace("Z", "T") if "T" in place.axes else None
+        found[AXES_GIVEN] = given or unnamed.stored
+    elif not is_answered(layer) and "T" not in place.axes:
+        found[UNNAMED_AXIS] = unnamed
+    return found
+
+
+def _names_axes(layer: Layer, place: Place) -> bool:
+    labels = "".join(str(label).upper()[:1] for label in layer.axis_labels)
+    return labels == place.axes
+
+
+def is_answered(layer: Layer) -> bool:
+    """Whether a person said what the planes of a layer are."""
+    return _ANSWERED in layer.metadata
+
+
+def call_slices(layer: Layer) -> None:
+    """Note that a person called the planes of a layer slices."""
+    # Assigned, not changed in place: other docks listen for the event.
+    layer.metadata = {**layer.metadata, _ANSWERED: "Z"}
+
+
+def call_frames(layer: Layer) -> None:
+    """Make the first axis of a Z, Y, X layer time, as a person said it is.
+
+    A step in time has no length: the axis gets scale 1 and no unit.
+    """
+    layer.metadata = {**layer.metadata, _ANSWERED: "T"}
+    scale, translate = list(layer.scale), list(layer.translate)
+    scale[0], translate[0] = 1.0, 0.0
+    units = [str(unit) for unit in layer.units]
+    layer.scale, layer.translate = scale, translate
+    layer.units = (PIXEL, *units[1:])
+    layer.axis_labels = ("t", "y", "x")

@@ -1,0 +1,187 @@
+"""Save a result with all that its layer knows, by a button of the dock.
+
+napari's own dialog asks napari's own TIFF writer first, which keeps the voxels alone.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
+
+from napari_geosr.core.errors import FileError, GeoSRError
+from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers.export import may_replace
+from napari_geosr.gui.writers import volume_from_data
+from napari_geosr.io.suffixes import WRITE_SUFFIXES, suffix_of
+from napari_geosr.operations.restore import spread_path
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+#: Filters of the dialog and the suffixes of each, the usual one first.
+FILTERS = {
+    "OME-TIFF (*.ome.tif *.ome.tiff)": (".ome.tif", ".ome.tiff"),
+    "ImageJ TIFF (*.tif *.tiff)": (".tif", ".tiff"),
+    "OME-Zarr (*.ome.zarr *.zarr)": (".ome.zarr", ".zarr"),
+}
+_USUAL = next(iter(FILTERS))
+
+
+class SaveButton(QPushButton):
+    """Saves a layer in a worker; hidden while there is none.
+
+    Signals
+    -------
+    saved : object
+        The path that was written.
+    failed : object
+        The error that kept it from being written.
+    """
+
+    saved = Signal(object)
+    failed = Signal(object)
+
+    def __init__(self, text: str, parent: QWidget | None = None) -> None:
+        super().__init__(text, parent)
+        self.setToolTip(
+            "Save the restored layer with voxel size, unit, origin and how it was made."
+        )
+        self.setAccessibleName(text.replace("&", "").removesuffix("…"))
+        self._layer: weakref.ref[Layer] | None = None
+        self._spread: weakref.ref[Layer] | None = None
+        self._source: Path | None = None
+        self._run: Run | None = None
+        self.clicked.connect(self.save)
+        self.setVisible(False)
+
+    def set_layer(
+        self,
+        layer: Layer | None,
+        source: Path | None = None,
+        spread: Layer | None = None,
+    ) -> None:
+        """Offer to save `layer`, which was made from the file `source`, if any.
+
+        Its standard deviations, if there are some, are saved beside it.
+        """
+        self._layer = None if layer is None else weakref.ref(layer)
+        self._spread = None if spread is None else weakref.ref(spread)
+        self._source = source
+        self.setVisible(layer is not None)
+
+    def save(self) -> None:
+        """Ask where to, then write; one file at a time."""
+        layer = None if self._layer is None else self._layer()
+        if layer is None or self._run is not None:
+            return
+        folder = None if self._source is None else self._source.parent
+        target = ask_where(self, layer.name, folder)
+        if target is None:
+            return
+        layers = {target: layer}
+        spread = None if self._spread is None else self._spread()
+        if spread is not None:
+            layers[spread_path(target)] = spread
+            beside = spread_path(target)
+            if beside.exists() and not may_replace(self, beside.parent, [beside.name]):
+                return
+        try:
+            volumes = {path: _volume(each) for path, each in layers.items()}
+            for path in layers:
+                _refuse_source(path, self._source)
+        except GeoSRError as error:
+            self.failed.emit(error)
+            return
+        self.setEnabled(False)
+        self._run = Run(
+            _steps(volumes, target),
+            owner=self,
+            on_result=self.saved.emit,
+            on_error=self.failed.emit,
+            on_finished=self._on_finished,
+            description=f"Saving {target.name}",
+        )
+
+    def _on_finished(self) -> None:
+        self._run = None  # it holds the volume
+        self.setEnabled(True)
+
+
+def _volume(layer: Layer) -> tuple[Volume, str]:
+    """The layer's volume, and ``"labels"`` or ``"image"``."""
+    data, attributes, kind = layer.as_layer_data_tuple()
+    return volume_from_data(data, attributes), (
+        "labels" if kind == "labels" else "image"
+    )
+
+
+def _steps(
+    volumes: dict[Path, tuple[Volume, str]], target: Path
+) -> Callable[[ShouldStop], Generator[Step, None, None]]:
+    def steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
+        """Write the volumes."""
+        from napari_geosr import io
+
+        for path, (volume, kind) in volumes.items():
+            yield StageStarted(message=f"Saving {path.name}")
+            # The dialog has asked already whether a file may be replaced.
+            io.write(volume, path, overwrite=True, kind=kind, should_stop=should_stop)
+        yield ResultReady(result=target)
+
+    return steps
+
+
+def ask_where(parent: QWidget, name: str, folder: Path | None) -> Path | None:
+    """Ask for a file to save a layer in; None if the person changed their mind.
+
+    The name is given the suffix of the format chosen if it has none that can be
+    written, or that of another format than the person picked from the list.
+    """
+    start = re.sub(r"[^\w.-]+", "_", name).strip("_") + FILTERS[_USUAL][0]
+    text, chosen = QFileDialog.getSaveFileName(
+        parent,
+        "Save result as…",
+        start if folder is None else str(folder / start),
+        ";;".join(FILTERS),
+        _USUAL,
+    )
+    if not text:
+        return None
+    given = Path(text)
+    target = with_suffix_of(given, chosen)
+    # About the name that was given the dialog has asked.
+    replaces = target != given and target.exists()
+    if replaces and not may_replace(parent, target.parent, [target.name]):
+        return None
+    return target
+
+
+def with_suffix_of(path: Path, chosen: str) -> Path:
+    """Give `path` the suffix of the filter `chosen`, where it says another format."""
+    suffixes = FILTERS.get(chosen, FILTERS[_USUAL])
+    suffix = suffix_of(path)
+    known = suffix in WRITE_SUFFIXES
+    if suffix in suffixes or (known and suffixes == FILTERS[_USUAL]):
+        return path
+    stem = path.name[: -len(suffix)] if known else path.name
+    return path.with_name(stem + suffixes[0])
+
+
+def _refuse_source(target: Path, source: Path | None) -> None:
+    """A result never replaces the scan that it was made from."""
+    if source is None:
+        return
+    scan, wanted = source.resolve(), target.resolve()
+    if wanted == scan or scan in wanted.parents:
+        raise FileError(
+            f"{target} is the image that was restored, or lies in it, and it stays as "
+            "it is. Choose another name or folder for the result."
+        )

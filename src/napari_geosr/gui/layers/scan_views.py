@@ -1,0 +1,231 @@
+"""Projections and sinograms as napari shows them: with an axis for each slider.
+
+Both views have four axes. The first is that of the projections, the second that of the
+detector's rows, where the slices will lie: a view that has nothing to tell along one of
+them is one voxel there, as thick as the other view is long. So the slider of the slices
+ends with the last slice, and that of the angles moves the projections alone.
+
+napari reads the slice of a layer where it draws it. One sinogram of a compressed file
+means to decode the whole file: minutes for a large one. Here a thread reads it; the
+picture is blank meanwhile, and drawn when it is there. What is there within a blink is
+drawn at once.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils import progress
+from qtpy.QtCore import QObject, QTimer
+from qtpy.QtWidgets import QApplication
+
+from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.gui.kit.lifetime import when_destroyed
+from napari_geosr.gui.kit.notify import show_error
+from napari_geosr.gui.layers.planes import Planes
+from napari_geosr.io.lazy import as_slices
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+#: Seconds that drawing waits for a plane; after which a bar is shown; that an ending
+#: application waits for what is being read.
+_BLINK, _PATIENCE, _LONGEST_WAIT = 0.025, 0.5, 1.0
+#: Milliseconds between two looks whether a plane is there.
+_LOOK_MS = 15
+
+
+class ScanView:
+    """An array of four axes over the planes of a scan.
+
+    Indexing it gives what is in the file, however long that takes. Only what napari
+    draws may be blank at first, where :meth:`read_later` was called.
+    """
+
+    ndim = 4
+
+    def __init__(self, planes: Planes) -> None:
+        self.planes = planes
+        self.shape = planes.shape
+        self.dtype: np.dtype[Any] = np.dtype(planes.projections.dtype)
+        self._reader: _Reader | None = None
+        self._is_drawn = False
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self.planes.block(as_slices((), self.shape)[0]), dtype=dtype)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScanView:
+        return ScanView(self.planes)  # for another layer, which is drawn by itself
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        read, after = as_slices(key, self.shape)
+        plane = read[self.planes.along]
+        if plane.stop - plane.start == 1:
+            whole = self._plane(plane.start)[None, None][:, :, read[2], read[3]]
+        else:
+            whole = self.planes.block(read)
+        found: npt.NDArray[Any] = whole[after]
+        return found
+
+    def _plane(self, plane: int) -> npt.NDArray[Any]:
+        kept = self.planes.get(plane)
+        if kept is None and self._is_drawn and self._reader is not None:
+            kept = self._reader.ask(plane)
+        if kept is None:
+            kept = run_to_end(self.planes.read_steps(plane, lambda: False))
+        return kept
+
+    def read_later(self, layer: Layer) -> None:
+        """Have what is drawn of `layer`, whose data this is, read in a thread."""
+        if self._reader is None and not self.planes.are_in_memory:
+            self._reader = _Reader(self.planes, layer)
+            # napari enters this where it reads to draw, and nowhere else. No part of
+            # its interface: a release without it waits for the file, as for any layer.
+            drawing: Any = layer._slicing_state
+            drawing.dask_optimized_slicing = self._drawing
+
+    @contextmanager
+    def _drawing(self, *_: Any, **__: Any) -> Iterator[None]:
+        self._is_drawn = True
+        try:
+            yield
+        finally:
+            self._is_drawn = False
+
+
+def read_scans_later(viewer: ViewerModel | None) -> None:
+    """Have scans that are added to a viewer with a window read in threads."""
+    if viewer is not None and QApplication.instance() is not None:
+        viewer.layers.events.inserted.connect(_on_inserted)
+
+
+def _on_inserted(event: Any) -> None:
+    view = event.value.data
+    if isinstance(view, ScanView):
+        view.read_later(event.value)
+
+
+class _Reading(threading.Thread):
+    """Reads one plane. It knows of no widget, so that it may outlive them all."""
+
+    def __init__(self, planes: Planes, plane: int) -> None:
+        super().__init__(name=f"reading plane {plane}", daemon=True)
+        self.planes, self.plane = planes, plane
+        self.stop, self.ended = threading.Event(), threading.Event()
+        self.done = self.total = 0
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        """Read it, or note why that cannot be done."""
+        try:
+            for step in self.planes.read_steps(self.plane, self.stop.is_set):
+                self.done, self.total = step.done, step.total
+        except GeoSRError as error:
+            self.error = error
+        except Exception as error:  # noqa: BLE001  # every fault reaches the person
+            self.error = EngineError(
+                f"The projections cannot be read ({type(error).__name__}: {error})."
+            )
+            self.error.__cause__ = error
+        finally:
+            self.ended.set()
+
+
+class _Reader(QObject):
+    """Reads planes for one layer, one after the other; the latest wish wins.
+
+    It lives as long as the view, and knows the layer weakly.
+    """
+
+    def __init__(self, planes: Planes, layer: Layer) -> None:
+        super().__init__()
+        self._planes, self._layer = planes, weakref.ref(layer)
+        self._blank = float(layer.contrast_limits[0])
+        self._readings: list[_Reading] = []  # none, or the one that runs
+        self._wanted: int | None = None
+        self._failed: set[int] = set()
+        self._bar: Any = None
+        self._began = 0.0
+        self._timer = QTimer(self)
+        self._timer.setInterval(_LOOK_MS)
+        self._timer.timeout.connect(self._look)
+        when_destroyed(self, partial(_stop, self._readings))
+        QApplication.instance().aboutToQuit.connect(self._quit)
+
+    def ask(self, plane: int) -> npt.NDArray[Any]:
+        """Give a plane if it is there within a blink, else a blank one, and read on."""
+        self._wanted = plane
+        if not self._readings and plane not in self._failed:
+            self._start(plane).ended.wait(_BLINK)
+        elif self._readings and self._readings[0].plane != plane:
+            _stop(self._readings)
+        found = self._planes.get(plane)
+        if found is not None:
+            self._wanted = None
+            return found
+        dtype = np.dtype(self._planes.projections.dtype)
+        return np.full(self._planes.shape[2:], self._blank, dtype)
+
+    def _start(self, plane: int) -> _Reading:
+        reading = _Reading(self._planes, plane)
+        self._readings.append(reading)
+        self._began = time.monotonic()
+        reading.start()
+        self._timer.start()
+        return reading
+
+    def _look(self) -> None:
+        """Draw what was read, or ask for what is wanted by now."""
+        layer, reading = self._layer(), self._readings[0]
+        if not reading.ended.is_set():
+            if layer is not None and time.monotonic() > self._began + _PATIENCE:
+                self._show_bar(layer, reading)
+            return
+        self._timer.stop()
+        self._readings.clear()
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        wanted, self._wanted = self._wanted, None
+        if reading.error is not None and not isinstance(reading.error, Cancelled):
+            self._failed.add(reading.plane)
+            show_error(reading.error)
+        if layer is not None and wanted is not None and wanted not in self._failed:
+            layer.refresh(extent=False)
+
+    def _show_bar(self, layer: Layer, reading: _Reading) -> None:
+        if self._bar is None:
+            self._bar = progress(total=0, desc=f"Reading {layer.name}")
+        if reading.total:
+            self._bar.total, self._bar.n = reading.total, reading.done
+            self._bar.refresh()
+
+    def _quit(self) -> None:
+        """Stop reading: nothing must be in an open file when all ends."""
+        _stop(self._readings)
+        for reading in self._readings:
+            reading.join(_LONGEST_WAIT)
+
+
+def _stop(readings: list[_Reading]) -> None:
+    for reading in readings:
+        reading.stop.set()

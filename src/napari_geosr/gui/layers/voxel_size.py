@@ -1,0 +1,262 @@
+"""The row that asks once for a layer's voxel size when its file did not say it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QLocale, Qt, Signal
+from qtpy.QtGui import QDoubleValidator
+from qtpy.QtWidgets import (
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QWidget,
+)
+
+from napari_geosr.core.questions import VoxelSizeQuestion, voxel_size_question
+from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.gui.kit.notify import sentence
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import (
+    METADATA,
+    has_physical_size,
+    set_voxel_size,
+    spatial_ndim,
+)
+from napari_geosr.gui.layers.file_says import Said, question_to_file
+from napari_geosr.gui.layers.place import place_of_layer
+from napari_geosr.gui.layers.position import index_on_screen, position_of
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Layer
+
+_UNITS = ("nm", "µm", "mm", "cm")
+
+
+class VoxelSizeRow(QWidget):
+    """Asks for the voxel size of a layer whose unit is ``pixel``; hidden otherwise.
+
+    One number is enough: Y and X follow Z until they are typed themselves. The layer
+    remembers the answer, so the question comes once. Where another reader left out what
+    the file says, the file's figures are filled in, to be taken by one click.
+
+    Signals
+    -------
+    voxelSizeSet : object
+        The layer, after a person gave it a voxel size.
+    """
+
+    voxelSizeSet = Signal(object)
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._layer: weakref.ref[Layer] | None = None
+        self._n = 3
+        self._touched: set[int] = set()
+        self._asking: Run | None = None
+        self.question = QLabel()
+        self.question.setWordWrap(True)
+        self._say("Voxel size unknown. Edges Z, Y, X:")
+        self.edges = [self._make_edge(axis) for axis in "ZYX"]
+        self.unit = QComboBox()
+        self.unit.addItems([unit for unit in _UNITS if unit in MILLIMETRES])
+        self.unit.setCurrentText("µm")
+        self.unit.setToolTip("Unit of the voxel size.")
+        self.unit.setAccessibleName("Unit of the voxel size")
+        self.button = QPushButton("Se&t")
+        self.button.setToolTip(
+            "Give the layer this voxel size; results are then in physical units."
+        )
+        self.button.setAccessibleName("Set the voxel size")
+        self.button.setEnabled(False)
+        self.button.clicked.connect(self.apply)
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        for edge in self.edges:
+            row.addWidget(edge, 1)
+        row.addWidget(self.unit)
+        row.addWidget(self.button)
+        layout = QGridLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.question, 0, 0)
+        layout.addLayout(row, 1, 0)
+        self.setVisible(False)
+
+    def _make_edge(self, axis: str) -> QLineEdit:
+        edge = QLineEdit()
+        validator = QDoubleValidator(0.0, 1e9, 9, edge)
+        validator.setLocale(QLocale(QLocale.Language.C))
+        edge.setValidator(validator)
+        edge.setPlaceholderText(axis)
+        edge.setMinimumWidth(36)
+        edge.setToolTip(f"Edge of a voxel along {axis}.")
+        edge.setAccessibleName(f"Voxel size along {axis}")
+        edge.setAlignment(Qt.AlignmentFlag.AlignRight)
+        index = "ZYX".index(axis)
+        edge.textEdited.connect(lambda text, i=index: self._on_edited(i, text))
+        edge.returnPressed.connect(self.apply)
+        return edge
+
+    def set_layer(self, layer: Layer | None) -> None:
+        """Ask about `layer` if its voxel size is unknown, else hide."""
+        before = None if self._layer is None else self._layer()
+        if before is not None:
+            before.events.units.disconnect(self._on_units)
+        self._layer = None
+        self._stop_asking()
+        if layer is not None:
+            self._layer = weakref.ref(layer)
+            layer.events.units.connect(self._on_units)
+        self._touched.clear()
+        for edge in self.edges:
+            edge.clear()
+        self.button.setEnabled(False)
+        if layer is None or has_physical_size(layer):
+            self.setVisible(False)
+            return
+        self._n = spatial_ndim(layer)
+        self.edges[0].setVisible(self._n == 3)
+        axes = "Z, Y, X" if self._n == 3 else "Y, X"
+        sizes = place_of_layer(layer).voxel_size
+        asked = voxel_size_question(layer.metadata.get(METADATA, {}).get("info", {}))
+        if asked is not None and len(asked.voxel_size) == self._n:
+            self._ask_again(asked, axes)
+        elif any(size != 1 for size in sizes):
+            # The file gave numbers but no unit: only that is asked for.
+            self._say(f"Unit of the voxel size unknown. Edges {axes}:")
+            for edge, size in zip(self.edges[-self._n :], sizes, strict=True):
+                edge.setText(f"{size:.9g}")
+            self._touched.update(range(3))
+            self.button.setEnabled(True)
+        else:
+            self._say(f"Voxel size unknown. Edges {axes}:")
+            self._ask_file(layer)
+        self.setVisible(True)
+
+    def _ask_again(self, asked: VoxelSizeQuestion, axes: str) -> None:
+        """Ask for a size in place of one that is implausible, or to confirm it."""
+        text = f"The file says {asked.found}, which is implausible: {asked.why}."
+        tool_tip = "Until a size is given, the voxel size is treated as unknown."
+        if asked.may_be_right:
+            self._fill(asked.voxel_size, asked.unit)
+            self._say(f"{text} Correct it, or click Set to use it:", tool_tip)
+        else:
+            self._say(f"{text} Edges {axes}:", tool_tip)
+
+    def _fill(self, sizes: tuple[float, ...], unit: str) -> None:
+        """Type a size, for a person to take by one click."""
+        for edge, size in zip(self.edges[-self._n :], sizes, strict=True):
+            edge.setText(f"{size:.9g}")
+        if self.unit.findText(unit) < 0:
+            self.unit.addItem(unit)
+        self.unit.setCurrentText(unit)
+        self._touched.update(range(3))
+        self.button.setEnabled(True)
+
+    def _say(
+        self, text: str, tool_tip: str = "The file does not say how large a voxel is."
+    ) -> None:
+        self.question.setText(text)
+        self.question.setAccessibleName(text.removesuffix(":"))
+        self.question.setToolTip(tool_tip)
+
+    def _ask_file(self, layer: Layer) -> None:
+        """Look in a worker what the file says that another reader left out."""
+        steps = question_to_file(layer)
+        if steps is not None:
+            self._asking = Run(
+                steps,
+                owner=self,
+                on_result=self._on_said,
+                # A file that only the other reader understands: the question stays.
+                on_error=lambda error: self.question.setToolTip(sentence(error)),
+                on_finished=self._stop_asking,
+            )
+
+    def _stop_asking(self) -> None:
+        if self._asking is not None:
+            self._asking.detach()
+            self._asking = None
+
+    def _on_said(self, said: Said | None) -> None:
+        """Fill in what the file says, unless the person was quicker."""
+        if said is None or any(edge.text() for edge in self.edges):
+            return
+        if said.question is not None:
+            self._ask_again(said.question, "Z, Y, X" if self._n == 3 else "Y, X")
+            return
+        self._fill(said.voxel_size, said.unit)
+        self._say(
+            f"The file says {said}. Click Set to use it:",
+            "The reader that opened the file left its voxel size out.",
+        )
+
+    def values(self) -> tuple[float, ...] | None:
+        """Return the edges typed, or None while one is missing or not above zero."""
+        try:
+            sizes = tuple(float(edge.text()) for edge in self.edges[-self._n :])
+        except ValueError:
+            return None
+        return sizes if min(sizes) > 0 else None
+
+    def apply(self) -> None:
+        """Give the layer the size typed."""
+        layer = self._layer() if self._layer is not None else None
+        sizes = self.values()
+        if layer is None or sizes is None:
+            return
+        index = _slice_shown(self._viewer, layer)
+        set_voxel_size(layer, sizes, self.unit.currentText())
+        _show_slice(self._viewer, layer, index)
+        if layer in self._viewer.layers and len(self._viewer.layers) == 1:
+            self._viewer.reset_view()
+
+    def _on_units(self, _event: object = None) -> None:
+        """Ask no more when the layer got its size elsewhere, e.g. in another dock."""
+        layer = None if self._layer is None else self._layer()
+        if layer is not None and has_physical_size(layer) and not self.isHidden():
+            self._stop_asking()
+            self.setVisible(False)
+            self.voxelSizeSet.emit(layer)
+
+    def _on_edited(self, index: int, text: str) -> None:
+        self._touched.add(index)
+        for i, edge in enumerate(self.edges):
+            if i > index and i not in self._touched:
+                edge.setText(text)
+        self.button.setEnabled(self.values() is not None)
+
+
+def _slice_shown(viewer: napari.viewer.Viewer, layer: Layer) -> dict[int, float]:
+    """Index of the layer that is shown, by each of its axes with a slider."""
+    first = viewer.dims.ndim - layer.ndim
+    return {
+        axis - first: index_on_screen(viewer, layer, axis - first)
+        for axis in viewer.dims.not_displayed
+        if axis >= first
+    }
+
+
+def _show_slice(
+    viewer: napari.viewer.Viewer, layer: Layer, index: dict[int, float]
+) -> None:
+    """Show the slice again that was shown before the layer's voxels changed.
+
+    napari cuts a layer whose unit changes far outside of it, and shows nothing, until
+    its slider moves: so it is moved there and back.
+    """
+    first = viewer.dims.ndim - layer.ndim
+    for axis, i in index.items():
+        for at in (i + 1, i - 1, i):
+            place = [0.0] * layer.ndim
+            place[axis] = at
+            point = position_of(viewer, layer, place)[axis]
+            viewer.dims.set_point(axis + first, float(point))

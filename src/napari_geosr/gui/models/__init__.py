@@ -1,0 +1,459 @@
+"""The Models dock: find a model, read its card, import, export and remove."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Generator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QInputDialog,
+    QMessageBox,
+    QProgressBar,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.model_words import TASKS
+from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step, Warned
+from napari_geosr.gui.kit.labelled import button
+from napari_geosr.gui.kit.list_tree import list_tree
+from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.outcomes import Outcomes
+from napari_geosr.gui.kit.places import RESTORE, SharedPlace, open_dock
+from napari_geosr.gui.kit.scrolling import fill_with_scrolling
+from napari_geosr.gui.kit.warm_up import load_torch_libraries
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import unwrapped
+from napari_geosr.gui.models.box import card_html, text_label
+from napari_geosr.gui.models.find import ModelsFind
+from napari_geosr.operations.models import catalogue
+from napari_geosr.operations.models.exporting import formats
+from napari_geosr.operations.models.importing import about_sources, suffixes
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.models.zoo import ZooEntry
+
+_NAME = Qt.ItemDataRole.UserRole
+
+
+class ModelsDock(QWidget):
+    """Lists the models at hand; shows the card of the one that is chosen.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        SharedPlace(self)
+        self._viewer = unwrapped(napari_viewer)
+        self._entries: dict[str, ZooEntry] = {}
+        self._damaged: dict[str, str] = {}
+        self._listing: Run | None = None
+        self._again = False
+        self._run: Run | None = None
+        self._waiting: list[str] = []
+        self._choose_next = ""
+        self.setMinimumWidth(300)
+        self.setAcceptDrops(True)
+        self._make_widgets()
+        self._lay_out()
+        self.find.changed.connect(self._fill)
+        self.tree.itemSelectionChanged.connect(self._on_selected)
+        self.use_button.clicked.connect(self._on_use)
+        self.import_button.clicked.connect(self._on_import)
+        self.zoo_button.clicked.connect(self._on_import_by_name)
+        self.export_button.clicked.connect(self._on_export)
+        self.remove_button.clicked.connect(self._on_remove)
+        self.cancel_button.clicked.connect(self._on_cancel)
+        self._show_busy("")
+        self.refresh()
+
+    def _make_widgets(self) -> None:
+        self.find = ModelsFind(self._viewer)
+        self.tree = list_tree(
+            ["Model", "Task", "×", "Where"],
+            "Models",
+            "The models that come with the package and your own. Drop a file here to "
+            "import it.",
+            heights=(110, 230),
+        )
+        self.use_button = button(
+            "Restore &with it", "Open the Restore dock with this model chosen."
+        )
+        self.import_button = button(
+            "&Import…",
+            f"Take a model that others made: {about_sources()}. Nothing in it is "
+            "executed. Files can be dropped here as well.",
+        )
+        self.zoo_button = button(
+            "From &BioImage.IO…",
+            "Download a model by its name in the BioImage.IO zoo, or by its address.",
+        )
+        self.export_button = button(
+            "E&xport…",
+            "Write the model for other programs, as a BioImage.IO package or ONNX; its "
+            "result there is compared with the one here.",
+        )
+        self.remove_button = button(
+            "&Remove…", "Delete this model of your own; asks first."
+        )
+        self.message = MessageRow()
+        self._outcomes = Outcomes(self.message)
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 0)
+        self.bar.setAccessibleName("At work")
+        self.bar.setToolTip("At work")
+        self.cancel_button = button("&Cancel", "Stop; nothing is kept.")
+        self.stage = text_label("What is being done")
+        self.card = text_label("Card of the model")
+        self.card.setTextFormat(Qt.TextFormat.RichText)
+
+    def _lay_out(self) -> None:
+        first, second = QHBoxLayout(), QHBoxLayout()
+        first.addWidget(self.use_button, 1)
+        first.addWidget(self.export_button, 1)
+        first.addWidget(self.remove_button, 1)
+        second.addWidget(self.import_button, 1)
+        second.addWidget(self.zoo_button, 1)
+        self.busy = QWidget()
+        busy = QVBoxLayout(self.busy)
+        busy.setContentsMargins(0, 0, 0, 0)
+        row = QHBoxLayout()
+        row.addWidget(self.bar, 2)
+        row.addWidget(self.cancel_button, 1)
+        busy.addWidget(self.stage)
+        busy.addLayout(row)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(8, 8, 8, 8)
+        column.addWidget(self.find)
+        column.addWidget(self.tree)
+        column.addLayout(first)
+        column.addLayout(second)
+        column.addWidget(self.busy)
+        column.addWidget(self.message)
+        column.addWidget(self.card)
+        column.addStretch(1)
+        fill_with_scrolling(self, inner)
+
+    # The list
+
+    def refresh(self) -> None:
+        """Look for models again, in a worker."""
+        if self._listing is not None:
+            self._again = True
+            return
+        self._listing = Run(
+            lambda _stop: _list_steps(),
+            owner=self,
+            on_result=self._on_listed,
+            on_error=self.message.show_error,
+            on_finished=self._on_list_finished,
+        )
+
+    def _on_list_finished(self) -> None:
+        self._listing = None
+        if self._again:
+            self._again = False
+            self.refresh()
+
+    def _on_listed(self, found: tuple[list[ZooEntry], dict[str, str]]) -> None:
+        entries, self._damaged = found
+        self._entries = {entry.name: entry for entry in entries}
+        self._fill()
+
+    def _fill(self) -> None:
+        """List what is looked for; keep what was chosen, if it is still there."""
+        keep = self._choose_next or self.chosen()
+        wanted, volume = self.find.wanted(), self.find.volume()
+        self.tree.blockSignals(True)
+        self.tree.clear()
+        for name, entry in self._entries.items():
+            if wanted.fits(entry) and _fits(entry, volume):
+                self._add(name, entry)
+        for path, reason in self._damaged.items():
+            item = QTreeWidgetItem([Path(path).name, "damaged", ""])
+            item.setData(0, _NAME, Path(path).name)
+            item.setToolTip(0, html.escape(reason))
+            self.tree.addTopLevelItem(item)
+        self.tree.blockSignals(False)
+        items = self.items()
+        chosen = next((i for i in items if i.data(0, _NAME) == keep), None)
+        if chosen is not None and keep == self._choose_next:
+            self._choose_next = ""
+        self.tree.setCurrentItem(chosen or (items[0] if items else None))
+        self._on_selected()
+
+    def _add(self, name: str, entry: ZooEntry) -> None:
+        card = entry.card
+        factor = str(card.upscale_factor) if card.upscale_factor > 1 else ""
+        item = QTreeWidgetItem([name, TASKS[card.task], factor, entry.whose])
+        item.setData(0, _NAME, name)
+        for column in range(item.columnCount()):
+            item.setToolTip(column, html.escape(f"{card.title}; {entry.where}"))
+        self.tree.addTopLevelItem(item)
+
+    def items(self) -> list[QTreeWidgetItem]:
+        """The rows of the list."""
+        return [self.tree.topLevelItem(i) for i in range(self.tree.topLevelItemCount())]
+
+    def chosen(self) -> str:
+        """Name of the model that is chosen, or of a damaged one's folder."""
+        item = self.tree.currentItem()
+        return "" if item is None else str(item.data(0, _NAME))
+
+    def choose(self, name: str) -> None:
+        """Choose a model, also one that is about to be listed."""
+        self._choose_next = name
+        self._fill()
+
+    def _on_selected(self) -> None:
+        name = self.chosen()
+        entry = self._entries.get(name)
+        reason = next(
+            (why for path, why in self._damaged.items() if Path(path).name == name), ""
+        )
+        if entry is not None:
+            self.card.setText(
+                f"<h3>{html.escape(entry.card.title)}</h3>" + card_html(entry.card)
+            )
+        else:
+            self.card.setText(html.escape(reason) or "No model is like this.")
+        self._enable()
+
+    # Work
+
+    def _enable(self) -> None:
+        entry = self._entries.get(self.chosen())
+        idle = self._run is None
+        own = (entry is not None and not entry.bundled) or (
+            entry is None and bool(self.chosen())
+        )
+        self.use_button.setEnabled(entry is not None)
+        self.export_button.setEnabled(idle and entry is not None)
+        self.remove_button.setEnabled(idle and own)
+
+    def _show_busy(self, stage: str) -> None:
+        self.stage.setText(stage)
+        self.busy.setVisible(bool(stage))
+        self._enable()
+
+    def _start(
+        self,
+        make_steps: Callable[[ShouldStop], Generator[Step, None, None]],
+        on_result: Callable[[Any], None],
+        stage: str,
+        about: str = "",
+    ) -> None:
+        self._notes: list[str] = []
+        self._run = Run(
+            make_steps,
+            owner=self,
+            on_step=self._on_step,
+            on_result=on_result,
+            on_error=partial(self._outcomes.add_error, about=about),
+            on_finished=self._on_finished,
+        )
+        self._show_busy(stage)
+
+    def _on_step(self, step: Step) -> None:
+        if isinstance(step, StageStarted):
+            self.stage.setText(step.message)
+        elif isinstance(step, Warned):
+            self._notes.append(step.message)
+
+    def _on_finished(self) -> None:
+        self._run = None
+        self._show_busy("")
+        self._import_next()
+
+    def _on_cancel(self) -> None:
+        self._waiting.clear()
+        if self._run is not None:
+            self._run.cancel()
+
+    def _on_use(self) -> None:
+        entry = self._entries.get(self.chosen())
+        if entry is None:
+            return
+        restore = open_dock(self._viewer, RESTORE)
+        try:
+            if entry.bundled:
+                restore.model_box.set_model(entry.name)
+            else:
+                restore.use_model(entry.path)
+        except GeoSRError as error:
+            self.message.show_error(error)
+
+    def _on_import(self) -> None:
+        paths, _ = QFileDialog.getOpenFileNames(
+            self, "Import models", str(Path.home()), _file_filter()
+        )
+        self.import_models(paths)
+
+    def _on_import_by_name(self) -> None:
+        name, accepted = QInputDialog.getText(
+            self, "From BioImage.IO", "Name in the zoo (affable-shark), DOI or address:"
+        )
+        if accepted and name.strip():
+            self.import_models([name.strip()])
+
+    def import_models(self, sources: list[str]) -> None:
+        """Import files, folders, addresses or identifiers, in a worker.
+
+        One after the other, also after one that fails: what became of each is said.
+        """
+        if not sources:
+            return
+        self._waiting += sources
+        if self._run is None:
+            self._outcomes.clear()
+            self._import_next()
+
+    def _import_next(self) -> None:
+        if not self._waiting:
+            return
+        source = self._waiting.pop(0)
+        self._start(
+            lambda stop: _import_steps(source, stop),
+            self._on_imported,
+            f"Reading {source}",
+            Path(source).name,
+        )
+
+    def _on_imported(self, found: Any) -> None:
+        notes = " ".join(self._notes)
+        kind = "warning" if notes else "ok"
+        self._outcomes.add(f"{found.name} is among your models. {notes}".strip(), kind)
+        self._choose_next = found.name
+        self.refresh()
+
+    def _on_export(self) -> None:
+        entry = self._entries.get(self.chosen())
+        if entry is None or self._run is not None:
+            return
+        known = formats()
+        filters = {
+            f"{kind.title} (*{kind.suffix})": name for name, kind in known.items()
+        }
+        path, chosen = QFileDialog.getSaveFileName(
+            self,
+            "Export model",
+            str(Path.home() / f"{entry.name}.zip"),
+            ";;".join(filters),
+        )
+        if not path:
+            return
+        kind = filters[chosen or next(iter(filters))]
+        out = Path(path)
+        ending = out.suffix.lower()
+        if ending != known[kind].suffix:
+            meant = [name for name, other in known.items() if other.suffix == ending]
+            if meant:
+                kind = meant[0]
+            else:
+                out = out.with_name(out.name + known[kind].suffix)
+        self._outcomes.clear()
+        self._start(
+            lambda stop: _export_steps(str(entry.path), kind, out, stop),
+            self._on_exported,
+            f"Exporting {entry.name}",
+        )
+
+    def _on_exported(self, found: Any) -> None:
+        notes = " ".join(self._notes)
+        self._outcomes.add(
+            f"{found.path}: the same piece gives the same as here but for "
+            f"{found.difference:.1g}. {notes}".strip(),
+            "warning" if notes else "ok",
+        )
+
+    def _on_remove(self) -> None:
+        name = self.chosen()
+        if not name or self._run is not None:
+            return
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self,
+            "Remove model",
+            f"Delete the model {name}? This cannot be undone.",
+            buttons.Yes | buttons.No,
+            buttons.No,
+        )
+        if answer == buttons.Yes:
+            self._outcomes.clear()
+            self._start(
+                lambda _stop: _remove_steps(name), self._on_removed, f"Removing {name}"
+            )
+
+    def _on_removed(self, path: Path) -> None:
+        self._outcomes.add(f"{path} is removed.", "ok")
+        self.refresh()
+
+    # Dropped files
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if _dropped(event):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        self.import_models(_dropped(event))
+        event.acceptProposedAction()
+
+
+def _dropped(event: Any) -> list[str]:
+    """Files and folders among what is dropped that may be models."""
+    paths = [Path(url.toLocalFile()) for url in event.mimeData().urls()]
+    known = suffixes()
+    return [
+        str(path) for path in paths if path.is_dir() or path.suffix.lower() in known
+    ]
+
+
+def _file_filter() -> str:
+    """Files that can be imported, for the dialog."""
+    return f"Models ({' '.join('*' + end for end in suffixes())});;All files (*)"
+
+
+def _fits(entry: ZooEntry, volume: Volume | None) -> bool:
+    return volume is None or catalogue.fit(entry.card, volume).fits
+
+
+def _list_steps() -> Generator[Step, None, None]:
+    yield ResultReady(result=catalogue.look())
+
+
+def _remove_steps(name: str) -> Generator[Step, None, None]:
+    yield ResultReady(result=catalogue.remove(name))
+
+
+def _import_steps(source: str, stop: ShouldStop) -> Generator[Step, None, None]:
+    load_torch_libraries()
+    from napari_geosr.operations.models.importing import import_steps
+
+    yield from import_steps(source, should_stop=stop)
+
+
+def _export_steps(
+    name: str, kind: str, out: Path, stop: ShouldStop
+) -> Generator[Step, None, None]:
+    load_torch_libraries()
+    from napari_geosr.operations.models.exporting import export_steps
+
+    # The dialog has asked whether a file is to be replaced.
+    yield from export_steps(name, kind, out, overwrite=True, should_stop=stop)

@@ -1,0 +1,341 @@
+"""The choice of a model: those that fit first, with their cards."""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.units import PIXEL, convert_length
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.models import catalogue
+from napari_geosr.operations.restore import RestoreConfig
+from napari_geosr.operations.restore.ranking import NONE
+
+if TYPE_CHECKING:
+    from napari_geosr.models.card import ModelCard
+    from napari_geosr.operations.restore.ranking import Ranked, Ranking
+
+
+#: Entry of leaving the scan as it is, and what it does.
+LEAVE_IT, LEAVING = "Leave it as it is", "Nothing is restored."
+_Order = tuple[bool, float, bool, bool, bool, str]
+
+
+class ModelBox(QWidget):
+    """A combo box of models; the card of the one chosen is in :attr:`card_label`.
+
+    Signals
+    -------
+    modelChanged
+        Another model was chosen.
+    failed : object
+        The error when a model could not be opened.
+    """
+
+    modelChanged = Signal()
+    failed = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._volume: Volume | None = None
+        self._ranking: Ranking | None = None
+        self._by_hand = False
+        self._cards: dict[str, ModelCard] = {}
+        self.combo = QComboBox()
+        self.combo.setAccessibleName("Model")
+        self.combo.setToolTip(
+            "The model that restores; those that fit the layer come first."
+        )
+        self.combo.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.combo.setMinimumContentsLength(8)
+        self.combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.open_button = QToolButton()
+        self.open_button.setText("…")
+        self.open_button.setShortcut("Alt+Shift+O")
+        self.open_button.setAccessibleName("Open model")
+        self.open_button.setToolTip(
+            "Open model… (Alt+Shift+O): the card.yaml or the zip of a model bundle."
+        )
+        self.summary = text_label("What the model does")
+        self.card_label = text_label("Card of the model")
+        self.card_label.setTextFormat(Qt.TextFormat.RichText)
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.combo, 1)
+        row.addWidget(self.open_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addLayout(row)
+        self.open_button.clicked.connect(self._on_open)
+        entries, self._damaged = catalogue.look()
+        for entry in entries:
+            self._cards[entry.name if entry.bundled else str(entry.path)] = entry.card
+        self._fill()
+        self.combo.currentIndexChanged.connect(self._on_chosen)
+        self.combo.activated.connect(self._on_activated)
+        self._show_card()
+
+    def model(self) -> str:
+        """Return the name, or for a model of one's own the path, of what is chosen."""
+        return self.combo.currentData() or ""
+
+    def card(self) -> ModelCard | None:
+        """Return the card of what is chosen; None if nothing is."""
+        return self._cards.get(self.model())
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether a person chose the model, and no proposal should replace it."""
+        return self._by_hand
+
+    def set_by_hand(self, by_hand: bool) -> None:
+        """Say whether what is chosen is a person's choice."""
+        self._by_hand = by_hand
+
+    def set_ranking(self, ranking: Ranking | None, *, propose: bool = True) -> None:
+        """Show what each model is expected to gain on the scan, the best first.
+
+        Parameters
+        ----------
+        propose : bool
+            Whether to choose the one that is proposed; a person's choice stays.
+        """
+        self._ranking = ranking
+        chosen = None
+        if ranking is not None and propose and not self._by_hand:
+            chosen = self._key_of(ranking.chosen)
+        self._fill(keep=chosen)
+
+    def set_model(self, name: str) -> None:
+        """Choose a model by name or path, opening it if it is not listed yet.
+
+        Raises
+        ------
+        ModelError
+            If there is no such model.
+        """
+        if name not in self._cards:
+            self._cards[name] = catalogue.find(name).card
+            self._fill(keep=name)
+        index = self.combo.findData(name)
+        if self.combo.model().item(index).isEnabled():
+            self._by_hand = True
+            self.combo.setCurrentIndex(index)
+
+    def set_volume(self, volume: Volume | None) -> None:
+        """List the models that fit `volume` first."""
+        self._volume, self._ranking = volume, None
+        self._fill()
+
+    def _fill(self, keep: str | None = None) -> None:
+        before = self.model()
+        keep = keep or before
+        rows = sorted(
+            (self._rank(name, card), name, card) for name, card in self._cards.items()
+        )
+        self.combo.blockSignals(True)
+        self.combo.clear()
+        for (unfit, *_), name, card in rows:
+            remark = self._remark(card)
+            text = f"{card.name} – {remark}" if remark else card.name
+            text += self._gain_text(name)
+            self.combo.addItem(text, name)
+            index = self.combo.count() - 1
+            item = self.combo.model().item(index)
+            item.setEnabled(not unfit)
+            item.setToolTip(f"{card.title}. {remark}".strip())
+        self._add_leaving()
+        for path, reason in self._damaged.items():
+            self.combo.addItem(f"{Path(path).name} – damaged", "")
+            item = self.combo.model().item(self.combo.count() - 1)
+            item.setEnabled(False)
+            item.setToolTip(html.escape(reason))
+        index = self.combo.findData(keep)
+        if index < 0 or not self.combo.model().item(index).isEnabled():
+            index = 0
+        self.combo.setCurrentIndex(index if self.combo.count() else -1)
+        self.combo.blockSignals(False)
+        if self.model() != before:
+            self._on_chosen()
+
+    def _add_leaving(self) -> None:
+        """Offer to leave the scan as it is: in its place among the ranked models."""
+        ranking = self._ranking
+        if ranking is None:
+            return
+        worse = [self._key_of(row) for row in ranking.rows if row.gain < 0]
+        places = [self.combo.findData(name) for name in worse]
+        before = min((i for i in places if i >= 0), default=len(ranking.rows) - 1)
+        self.combo.insertItem(before, LEAVE_IT, NONE)
+        item = self.combo.model().item(before)
+        item.setToolTip("Nothing is restored: the scan is the best result there is.")
+
+    def _gain_text(self, name: str) -> str:
+        row = self._ranked_row(name)
+        if row is None:
+            return ""
+        gain = "far worse" if row.gain < -30 else f"{row.gain:+.1f} dB"
+        return f"  {gain.replace('-', '−')}"
+
+    def _ranked_row(self, name: str) -> Ranked | None:
+        if self._ranking is None:
+            return None
+        rows = [row for row in self._ranking.rows if self._key_of(row) == name]
+        return rows[0] if rows else None
+
+    def _key_of(self, row: Ranked) -> str:
+        """How the model of a row is listed: by its name, or one's own by its path."""
+        own = "" if row.model is None else str(row.model.path)
+        return own if own in self._cards else row.name
+
+    def _rank(self, name: str, card: ModelCard) -> _Order:
+        unfit = self._volume is not None and not catalogue.fit(card, self._volume).fits
+        other_size = bool(_voxel_size_remark(card, self._volume))
+        not_first = card.name != RestoreConfig.model_fields["model"].default
+        row = self._ranked_row(name)
+        expected = math.inf if row is None else -row.gain
+        return (
+            unfit,
+            expected,
+            other_size,
+            card.task != "denoise",
+            not_first,
+            card.name,
+        )
+
+    def _remark(self, card: ModelCard) -> str:
+        if self._volume is not None:
+            fit = catalogue.fit(card, self._volume)
+            if not fit.fits:
+                return fit.reason
+        return _voxel_size_remark(card, self._volume)
+
+    def _on_activated(self, _index: int) -> None:
+        self._by_hand = True
+
+    def _on_chosen(self, _index: int = 0) -> None:
+        self._show_card()
+        self.modelChanged.emit()
+
+    def _show_card(self) -> None:
+        card = self.card()
+        leaves = self.model() == NONE
+        self.summary.setText(LEAVING if leaves else "" if card is None else card.title)
+        self.card_label.setText("" if card is None else card_html(card))
+
+    def _on_open(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Open model", os.fspath(Path.home()), "Model (card.yaml *.zip)"
+        )
+        if path:
+            self.open_model(path)
+
+    def open_model(self, path: str) -> None:
+        """List and choose the model bundle at `path`: its card, its folder or a zip."""
+        chosen = Path(path)
+        if chosen.name == "card.yaml":
+            chosen = chosen.parent
+        try:
+            self.set_model(str(chosen))
+        except GeoSRError as error:
+            self.failed.emit(error)
+
+
+def text_label(name: str) -> Any:
+    """A text of several lines that can be selected."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setAccessibleName(name)
+    label.setToolTip(name)
+    label.setTextInteractionFlags(
+        Qt.TextInteractionFlag.TextSelectableByMouse
+        | Qt.TextInteractionFlag.TextSelectableByKeyboard
+    )
+    return label
+
+
+def _voxel_size_remark(card: ModelCard, volume: Volume | None) -> str:
+    """Give the trained voxel size in words where the volume's is far from it."""
+    training = card.training
+    if volume is None or volume.unit == PIXEL:
+        return ""
+    if training.voxel_size is None or training.unit is None:
+        return ""
+    low, high = min(training.voxel_size), max(training.voxel_size)
+    size = convert_length(max(volume.voxel_size), volume.unit, training.unit)
+    tolerance = catalogue.VOXEL_SIZE_TOLERANCE
+    if low / tolerance <= size <= high * tolerance:
+        return ""
+    trained = f"{low:g}" if low == high else f"{low:g}–{high:g}"
+    return f"trained at {trained} {training.unit}"
+
+
+_COLUMNS = {
+    "psnr": "PSNR",
+    "porosity_error": "Porosity error",
+    "dice": "Dice",
+    "grey_level_distance": "Grey levels",
+    "spectrum_distance": "Spectrum",
+}
+
+
+def card_html(card: ModelCard) -> str:
+    """Give a card as rich text without colours: for, not for, figures, licence."""
+    training = card.training
+    parts = [
+        f"<p>{html.escape(card.description)}</p>",
+        f"<p><b>Use it for:</b> {html.escape(card.intended_use)}</p>",
+        f"<p><b>Not for:</b> {html.escape(card.not_for)}</p>",
+    ]
+    shown = [
+        key
+        for key in _COLUMNS
+        if any(getattr(row, key) is not None for row in card.figures)
+    ]
+    for test in dict.fromkeys(row.test_set for row in card.figures):
+        rows = [row for row in card.figures if row.test_set == test]
+        head = "".join(f"<th align='right'>{_COLUMNS[key]}</th>" for key in shown)
+        body = "".join(
+            f"<tr><td>{html.escape(row.method)}</td>"
+            + "".join(
+                f"<td align='right'>{_figure(key, getattr(row, key))}</td>"
+                for key in shown
+            )
+            + "</tr>"
+            for row in rows
+        )
+        parts.append(
+            f"<p><b>Figures</b> on {html.escape(test)}:</p>"
+            f"<table cellspacing='4'><tr><th></th>{head}</tr>{body}</table>"
+        )
+    parts += [f"<p>{html.escape(remark)}</p>" for remark in card.remarks]
+    parts.append(f"<p><b>Trained on:</b> {html.escape(training.description)}</p>")
+    parts.append(f"<p><b>Licence:</b> {html.escape(card.licence)}</p>")
+    return "".join(parts)
+
+
+def _figure(key: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    if key.endswith("_error"):
+        return f"{100 * value:+.1f} %"
+    return f"{value:.1f} dB" if key == "psnr" else f"{value:.2f}"

@@ -1,0 +1,123 @@
+"""What models are looked for: words, task, modality, the layer that is selected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QHBoxLayout,
+    QLineEdit,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.model_words import MODALITIES, TASKS
+from napari_geosr.core.units import PIXEL
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.labelled import combo
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.layers import volume_from_layer
+from napari_geosr.operations.models.catalogue import Wanted
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+#: Milliseconds after the last key until the list follows.
+_PAUSE = 150
+
+
+class ModelsFind(QWidget):
+    """A search box and three choices.
+
+    Signals
+    -------
+    changed
+        Something else is looked for.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self.words = QLineEdit()
+        self.words.setPlaceholderText("Search models")
+        self.words.setClearButtonEnabled(True)
+        self.words.setAccessibleName("Search models")
+        self.words.setToolTip(
+            "Words of a model's name, purpose or description; own or bundled."
+        )
+        clear = self.words.findChild(QToolButton)
+        clear.setToolTip("Search for nothing: show all models.")
+        clear.setAccessibleName("Clear search")
+        self.task = combo("Task", "What the model does.")
+        self.modality = combo(
+            "Modality",
+            "How the images are made. Models that do not say are listed as well.",
+        )
+        self.for_layer = QCheckBox("For the selected &layer")
+        self.for_layer.setAccessibleName("For the selected layer")
+        self.for_layer.setToolTip(
+            "Only models that can restore the selected layer and were trained for "
+            "about its voxel size, or for any."
+        )
+        for box, names, any_ in (
+            (self.task, TASKS, "Any task"),
+            (self.modality, MODALITIES, "Any modality"),
+        ):
+            box.addItem(any_, None)
+            for value, name in names.items():
+                box.addItem(name, value)
+        choices = QHBoxLayout()
+        choices.addWidget(self.task, 1)
+        choices.addWidget(self.modality, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.words)
+        column.addLayout(choices)
+        column.addWidget(self.for_layer)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_PAUSE)
+        self._timer.timeout.connect(self.changed)
+        self.words.textChanged.connect(self._timer.start)
+        self.task.currentIndexChanged.connect(self._on_chosen)
+        self.modality.currentIndexChanged.connect(self._on_chosen)
+        self.for_layer.toggled.connect(self._on_chosen)
+        self._connections = Connections(self)
+        self._connections.connect(viewer.layers.selection.events.active, self._on_layer)
+
+    def wanted(self) -> Wanted:
+        """What is looked for."""
+        volume = self.volume()
+        has_size = volume is not None and volume.unit != PIXEL
+        return Wanted(
+            task=self.task.currentData(),
+            modality=self.modality.currentData(),
+            voxel_size=max(volume.voxel_size) if volume and has_size else None,
+            unit=volume.unit if volume and has_size else "µm",
+            words=self.words.text(),
+        )
+
+    def volume(self) -> Volume | None:
+        """The selected layer, where models are wanted for it; None if it is none."""
+        layer = self._viewer.layers.selection.active
+        if not self.for_layer.isChecked() or layer is None:
+            return None
+        try:
+            return volume_from_layer(layer, self._viewer)
+        except (GeoSRError, AttributeError, TypeError):  # points, shapes, RGB
+            return None
+
+    def _on_chosen(self, _value: Any = None) -> None:
+        self.changed.emit()
+
+    def _on_layer(self, _event: Any = None) -> None:
+        if self.for_layer.isChecked():
+            self.changed.emit()

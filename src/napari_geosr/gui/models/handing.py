@@ -1,0 +1,78 @@
+"""From a job's model to the Restore dock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.steps import ResultReady, Step
+from napari_geosr.gui.kit.places import RESTORE, open_dock
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.operations.models import catalogue
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+
+class ModelHanding(QObject):
+    """Keeps a model among the person's own and chooses it in the Restore dock.
+
+    Signals
+    -------
+    done : str
+        What was done, in a sentence.
+    failed : object
+        The error.
+    """
+
+    done = Signal(str)
+    failed = Signal(object)
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._run: Run | None = None
+
+    def use(self, bundle: Path, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Keep the bundle and choose it; a copy is made in a worker.
+
+        Parameters
+        ----------
+        wanted : callable
+            Asked when it is kept: whether it is still to be chosen.
+        """
+        if self._run is not None:
+            return
+        self._run = Run(
+            lambda _stop: _adopt_steps(bundle),
+            owner=self,
+            on_result=lambda kept: self._choose(kept) if wanted() else self._say(kept),
+            on_error=self.failed.emit,
+            on_finished=self._on_finished,
+        )
+
+    def _on_finished(self) -> None:
+        self._run = None
+
+    def _say(self, kept: Path) -> None:
+        self.done.emit(f"{kept.name} is kept among your models in {kept.parent}.")
+
+    def _choose(self, kept: Path) -> None:
+        restore = open_dock(self._viewer, RESTORE)
+        try:
+            restore.use_model(kept)
+        except GeoSRError as error:
+            self.failed.emit(error)
+            return
+        self.done.emit(
+            f"{kept.name} is chosen in the Restore dock. A copy is kept among your "
+            f"models in {kept.parent}, also if the job is removed."
+        )
+
+
+def _adopt_steps(bundle: Path) -> Generator[Step, None, None]:
+    yield ResultReady(result=catalogue.adopt(bundle))

@@ -1,0 +1,309 @@
+"""The *Build training pairs* dock: two scans aligned, or one made poor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from platformdirs import user_data_path
+from pydantic import Field
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFileDialog
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
+from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.notify import show_error
+from napari_geosr.gui.kit.places import SharedPlace
+from napari_geosr.gui.kit.remembered import recall, remember
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import unwrapped
+from napari_geosr.gui.pairs.handing import train_with
+from napari_geosr.gui.pairs.layers import by_voxel_size, show_pair
+from napari_geosr.gui.pairs.steps import Built, Wanted, build_steps, free_folder
+from napari_geosr.gui.pairs.widgets import ONE, TWO, PairsWidgets
+from napari_geosr.operations.pairs.config import DegradeConfig, PairsConfig
+from napari_geosr.operations.pairs.words import report_lines
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+    from napari_geosr.gui.layers.data_row import DataRow
+
+#: What one pair is about, and not how a person likes to build them.
+_NOT_KEPT = {"offset": None, "upscale_factor": None}
+
+
+class PairsChoices(Config):
+    """What the dock remembers besides settings."""
+
+    have: str = Field(TWO, title="Have", description="What a person had last.")
+    folder: Path | None = Field(
+        None, title="Folder", description="Where the folders of pairs are made."
+    )
+
+
+class PairsDock(PairsWidgets):
+    """Builds pairs to train super-resolution with.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        viewer = unwrapped(napari_viewer)
+        super().__init__(viewer)
+        SharedPlace(self)
+        self._viewer = viewer
+        self._run: Run | None = None
+        self._warnings: list[str] = []
+        self._built: Built | None = None
+        self._layers: dict[str, Any] = {}
+        self._over: Any = None
+        self._folder = user_data_path("napari-geosr", appauthor=False) / "pairs"
+        self._show_result(None)
+        self._show_busy(False)
+        self._connect()
+        self._recall()
+
+    def _connect(self) -> None:
+        self.have.currentTextChanged.connect(self._on_have)
+        self.folder_button.clicked.connect(self._on_folder)
+        self.build_button.clicked.connect(self._on_build)
+        self.cancel_button.clicked.connect(self._on_cancel)
+        self.blink_button.toggled.connect(self._on_blink)
+        self.train_button.clicked.connect(self._on_train)
+        self._suggesting = QTimer(self)
+        self._suggesting.setSingleShot(True)
+        self._suggesting.timeout.connect(self._suggest)
+        connections = Connections(self)
+        events = self._viewer.layers.events
+        connections.connect(events.inserted, self._on_layers)
+        connections.connect(events.removed, self._on_removed)
+
+    # Choices
+
+    def _recall(self) -> None:
+        try:
+            choices = recall("pairs", PairsChoices)
+            aligning = recall("pairs_aligned", PairsConfig)
+            degrading = recall("pairs_degraded", DegradeConfig)
+        except ConfigError as error:
+            choices, aligning = PairsChoices(), PairsConfig()
+            degrading = DegradeConfig()
+            self.message.show_error(error)
+        if choices.folder is not None:
+            self._folder = choices.folder
+        self._show_folder()
+        for form in (self.shared, self.aligning, self.rare):
+            form.set_values(aligning.model_dump())
+        self.imaging.set_kind(degrading.degrade, dict(degrading.options))
+        self.have.setCurrentText(choices.have)
+        self._on_have()
+
+    def is_aligned(self) -> bool:
+        """Whether two scans are to be aligned."""
+        return str(self.have.currentText()) == TWO
+
+    def _on_have(self, _text: str = "") -> None:
+        self.show_kind(self.is_aligned())
+        self._suggest()
+
+    def _on_layers(self, _event: Any = None) -> None:
+        self._suggesting.start(0)
+
+    def _on_removed(self, event: Any) -> None:
+        kept = self._layers.items()
+        self._layers = {k: la for k, la in kept if la is not event.value}
+        self.blink_button.setEnabled({"before", "high"} <= self._layers.keys())
+        self._on_layers()
+
+    def _suggest(self) -> None:
+        """Choose the layers with the largest and the smallest voxels."""
+        layers = by_voxel_size(self._viewer)
+        rows = [self.low, self.high] if self.is_aligned() else [self.high]
+        if len(layers) < len(rows):
+            return
+        for row, layer in zip(rows[::-1], (layers[-1], layers[0]), strict=False):
+            if not row.touched and row.layer() is not layer:
+                row.combo.set_layer(layer)
+
+    def _on_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(
+            self, "Folder for pairs", str(self._folder)
+        )
+        if path:
+            self.set_folder(Path(path))
+
+    def set_folder(self, path: Path) -> None:
+        """Make the folders of pairs in `path` from now on."""
+        self._folder = path
+        self._show_folder()
+
+    def _show_folder(self) -> None:
+        self.folder_label.setText(str(self._folder))
+        self.folder_label.setToolTip(str(self._folder))
+
+    def config(self) -> PairsConfig | DegradeConfig:
+        """Return the settings as they are now.
+
+        Raises
+        ------
+        ConfigError
+            If one of them is wrong.
+        """
+        shared = self.shared.values()
+        if self.is_aligned():
+            return PairsConfig.create(
+                **shared, **self.aligning.values(), **self.rare.values()
+            )
+        return DegradeConfig.create(
+            **shared, degrade=self.imaging.kind(), options=self.imaging.options()
+        )
+
+    def wanted(self) -> Wanted:
+        """Return what would be built now.
+
+        Raises
+        ------
+        GeoSRError
+            With one sentence.
+        """
+        config = self.config()
+        high = _part(self.high)
+        low = like = None
+        if self.is_aligned():
+            low = _part(self.low)
+            same = (
+                self.low.layer() is not None and self.low.layer() is self.high.layer()
+            )
+            if same or (isinstance(low, Path) and low == high):
+                raise ConfigError("Choose two different scans.")
+        elif not self.like.is_empty():
+            like = _part(self.like)
+        name = high.stem if isinstance(high, Path) else high.name
+        safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
+        folder = free_folder(self._folder, safe.strip("_") or "pair")
+        return Wanted(high, low, like, config, folder)
+
+    # Actions
+
+    def _on_build(self) -> None:
+        self.message.clear()
+        self.data_message.clear()
+        self._warnings = []
+        try:
+            wanted = self.wanted()
+            self._remember(wanted.config)
+        except GeoSRError as error:
+            self.data_message.show_error(error)
+            return
+        self._show_result(None)
+        self._over = (self.low if self.is_aligned() else self.high).layer()
+        self._show_busy(True)
+        self._run = Run(
+            lambda stop: build_steps(wanted, stop),
+            owner=self,
+            on_step=self._on_step,
+            on_result=self._on_built,
+            on_error=self._on_error,
+            on_finished=self._on_finished,
+            description=f"Building {wanted.folder.name}",
+        )
+
+    def _remember(self, config: PairsConfig | DegradeConfig) -> None:
+        have = TWO if isinstance(config, PairsConfig) else ONE
+        remember("pairs", PairsChoices(have=have, folder=self._folder))
+        kept = config.model_copy(
+            update={k: v for k, v in _NOT_KEPT.items() if hasattr(config, k)}
+        )
+        aligned = isinstance(config, PairsConfig)
+        remember("pairs_aligned" if aligned else "pairs_degraded", kept)
+
+    def _on_cancel(self) -> None:
+        self.progress_label.setText("Stopping…")
+        if self._run is not None:
+            self._run.cancel()
+
+    def _on_blink(self, before: bool) -> None:
+        """Show the high-resolution scan before it was aligned, or after."""
+        for key, shown in (("before", before), ("high", not before)):
+            layer = self._layers.get(key)
+            if layer is not None:
+                layer.visible = shown
+
+    def _on_train(self) -> None:
+        if self._built is not None:
+            train_with(self._viewer, self._built.pairs)
+
+    # What comes back
+
+    def _on_step(self, step: Step) -> None:
+        if isinstance(step, StageStarted):
+            self.progress_label.setText(f"{step.message}…")
+            self.progress.setRange(0, 0)
+        elif isinstance(step, Warned):
+            self._warnings.append(step.message)
+        elif step.total:
+            self.progress.setRange(0, step.total)
+            self.progress.setValue(step.done)
+
+    def _on_built(self, built: Built) -> None:
+        over = self._over if self._over in self._viewer.layers else None
+        self._layers = show_pair(self._viewer, built, over)
+        self._show_result(built)
+        said = f"The pair is in {built.pairs.files['low'].parent}."
+        kind = "warning" if self._warnings else "ok"
+        self.message.show_message(" ".join([said, *self._warnings]), kind)
+
+    def _on_error(self, error: Exception) -> None:
+        self.message.show_error(error)
+        if not self.isVisible() and not isinstance(error, Cancelled):
+            show_error(error, self)
+
+    def _on_finished(self) -> None:
+        self._run = None
+        self._over = None
+        self._show_busy(False)
+
+    def _show_result(self, built: Built | None) -> None:
+        self._built = built
+        is_aligned = built is not None and "before" in built.layers
+        if built is None:
+            self._layers = {}
+        self.figures.setText(
+            "" if built is None else "\n".join(report_lines(built.pairs.report))
+        )
+        self.figures.setVisible(built is not None)
+        self.train_button.setVisible(built is not None)
+        self.blink_button.blockSignals(True)
+        self.blink_button.setChecked(False)
+        self.blink_button.blockSignals(False)
+        self.blink_button.setEnabled(is_aligned)
+        self.blink_button.setVisible(is_aligned)
+
+    def _show_busy(self, busy: bool) -> None:
+        self.build_button.setEnabled(not busy)
+        self.cancel_button.setVisible(busy)
+        self.progress.setVisible(busy)
+        self.progress_label.setVisible(busy)
+        self.progress.setRange(0, 0 if busy else 1)
+        self.progress_label.setText("")
+
+
+def _part(row: DataRow) -> Path | Volume:
+    """The one file or layer that a row holds.
+
+    Raises
+    ------
+    GeoSRError
+        If there is none, or several.
+    """
+    parts = row.parts()
+    if len(parts) > 1:
+        raise ConfigError(f"{row.name}: choose one file, not {len(parts)}.")
+    return parts[0]

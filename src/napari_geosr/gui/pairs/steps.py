@@ -1,0 +1,135 @@
+"""From what a person chose to a pair in files, and what is shown of it. No Qt here."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.pairs.config import DegradeConfig, PairsConfig
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.pairs import Pairs
+
+#: Values outside of these percentiles are left out of a contrast.
+_CONTRAST = (0.5, 99.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """A pair to be built.
+
+    Attributes
+    ----------
+    high : Path or Volume
+    low : Path or Volume or None
+        To align with; None to make one.
+    like : Path or Volume or None
+        A real scan that the one to be made should be like.
+    config : PairsConfig or DegradeConfig
+    folder : Path
+        For the files.
+    """
+
+    high: Path | Volume
+    low: Path | Volume | None
+    like: Path | Volume | None
+    config: PairsConfig | DegradeConfig
+    folder: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A layer to be: a volume, and a contrast that fits it."""
+
+    volume: Volume
+    limits: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """A pair, and its layers by what they are: ``low``, ``before``, ``high``."""
+
+    pairs: Pairs
+    layers: dict[str, Shown]
+
+
+def build_steps(wanted: Wanted, should_stop: ShouldStop) -> Generator[Step, None, None]:
+    """Build the pair.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(Built)``.
+
+    Raises
+    ------
+    GeoSRError
+        With one sentence; nothing is left then.
+    """
+    yield StageStarted(message="Opening the scans")
+    # Here, in the worker: the dock opens without all that aligns.
+    from napari_geosr import io
+    from napari_geosr.operations.pairs import pairs_steps
+    from napari_geosr.operations.pairs.degraded import degrade_steps
+
+    high, config = _opened(wanted.high), wanted.config
+    if isinstance(config, PairsConfig):
+        assert wanted.low is not None
+        steps = pairs_steps(
+            _opened(wanted.low),
+            high,
+            wanted.folder,
+            config,
+            should_stop=should_stop,
+        )
+    else:
+        steps = degrade_steps(
+            high,
+            wanted.folder,
+            config,
+            like=None if wanted.like is None else _opened(wanted.like),
+            should_stop=should_stop,
+        )
+    done: Pairs = yield from relay(steps)
+    layers = {key: _shown(io.read(done.files[key])) for key in ("low", "high")}
+    if isinstance(config, PairsConfig) and "before" in done.layers:
+        limits = layers["high"].limits
+        layers["before"] = Shown(done.layers["before"], limits)
+        if config.intensity != "none":
+            # Grey values are the same in both: so must be what is bright and dark.
+            layers["low"] = Shown(layers["low"].volume, limits)
+    yield ResultReady(result=Built(done, layers))
+
+
+def _opened(part: Path | Volume) -> Volume:
+    from napari_geosr.operations.pairs.inputs import open_high
+
+    return open_high(part) if isinstance(part, Path) else part
+
+
+def _shown(volume: Volume) -> Shown:
+    middle = volume.data if volume.axes == "YX" else volume.data[volume.shape[0] // 2]
+    values = np.asarray(middle[:], np.float32)
+    low, high = (float(v) for v in np.percentile(values, _CONTRAST))
+    return Shown(volume, (low, high) if low < high else (low, low + 1))
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """``parent/name``, or with a number: a folder that is not there yet."""
+    path, number = parent / name, 1
+    while path.exists():
+        number += 1
+        path = parent / f"{name}-{number}"
+    return path

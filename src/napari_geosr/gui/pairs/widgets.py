@@ -1,0 +1,175 @@
+"""The widgets of the *Build training pairs* dock, and where they stand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
+
+from napari_geosr.gui.kit.elided import ElidedLabel
+from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.labelled import (
+    add_row,
+    button,
+    combo,
+    form_layout,
+    small_button,
+    text_label,
+)
+from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.scrolling import fill_with_scrolling
+from napari_geosr.gui.kit.section import Section
+from napari_geosr.gui.layers.data_row import DataRow
+from napari_geosr.gui.pairs.imaging import ImagingBox
+from napari_geosr.operations.pairs.config import PairsConfig
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+TWO = "A low- and a high-resolution scan of one object"
+ONE = "A high-resolution scan alone"
+#: Settings of all pairs, of two scans, and of two scans for few people.
+_SHARED = ("upscale_factor", "dimensions")
+_ALIGNING = ("start", "offset", "transform")
+_RARE = ("search_angle", "intensity", "memory")
+
+
+class PairsWidgets(QWidget):
+    """Everything that is seen of the dock."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.setMinimumWidth(300)
+        self._make_inputs(viewer)
+        self._make_settings()
+        self._make_actions()
+        self._lay_out()
+
+    def _make_inputs(self, viewer: napari.viewer.Viewer) -> None:
+        self.have = combo(
+            "What do you have?",
+            "Two scans are aligned; of one alone a coarse scan is simulated.",
+        )
+        self.have.addItems([TWO, ONE])
+        self.low = DataRow(viewer, "Low resolution", keys=("1", "2"))
+        self.high = DataRow(viewer, "High resolution", keys=("3", "4"))
+        self.like = DataRow(viewer, "Real scan to be like", keys=("5", "6"))
+        self.like.touched = True  # nothing is suggested: it may stay empty
+        self.like_note = text_label(
+            "About the real scan",
+            "What you set below is not measured.",
+            "A real low-resolution scan of the same material, if there is one: blur, "
+            "noise and grey values are then measured there.",
+        )
+        self.data_message = MessageRow(shortcut="Alt+Shift+K")
+
+    def _make_settings(self) -> None:
+        self.shared = ConfigForm(PairsConfig, skip=_all_but(_SHARED))
+        self.aligning = ConfigForm(PairsConfig, skip=_all_but(_ALIGNING))
+        self.rare = ConfigForm(PairsConfig, skip=_all_but(_RARE))
+        self.imaging = ImagingBox()
+        self.advanced = Section(
+            "&Advanced",
+            self.rare,
+            tool_tip="Angles that are searched, grey values, memory.",
+        )
+        self.folder_label = ElidedLabel("")
+        self.folder_label.setAccessibleName("Folder for pairs")
+        self.folder_button = small_button(
+            "…",
+            "Choose the folder for pairs",
+            "Choose where the folders of pairs are made",
+            "Alt+Shift+U",
+        )
+
+    def _make_actions(self) -> None:
+        self.build_button = button(
+            "&Build pair",
+            "Align or simulate, and write both volumes into a new folder.",
+        )
+        self.build_button.setDefault(True)
+        self.cancel_button = button("&Cancel", "Stop; no file is left.")
+        self.progress = QProgressBar()
+        self.progress.setAccessibleName("Progress")
+        self.progress.setToolTip("Progress of what runs now.")
+        self.progress.setTextVisible(False)
+        self.progress.setMaximumHeight(10)
+        self.progress_label = text_label("Progress in words", "What runs now.")
+        self.message = MessageRow()
+        self.figures = text_label(
+            "How good the pair is", "Figures of the pair; all are in pairs.json."
+        )
+        self.blink_button = button(
+            "Show &before",
+            "Change between the high-resolution scan as it was and as it is aligned.",
+        )
+        self.blink_button.setCheckable(True)
+        self.train_button = button(
+            "&Train with these pairs…", "Open the Train dock with both files chosen."
+        )
+        self.train_button.setAccessibleName("Train with these pairs")
+
+    def _lay_out(self) -> None:
+        question = QLabel("&What do you have?")
+        question.setBuddy(self.have)
+        question.setToolTip(self.have.toolTip())
+        question.setAccessibleName("Label of What do you have?")
+        self._data = form_layout()
+        for title, row in (
+            ("Low resolution", self.low),
+            ("High resolution", self.high),
+            ("Real scan", self.like),
+        ):
+            add_row(self._data, title, row, row.combo)
+        place = form_layout()
+        folder = QWidget()
+        line = QHBoxLayout(folder)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self.folder_label, 1)
+        line.addWidget(self.folder_button)
+        add_row(place, "Folder", folder, self.folder_button)
+        actions, results = QHBoxLayout(), QHBoxLayout()
+        actions.addWidget(self.build_button, 1)
+        actions.addWidget(self.cancel_button, 1)
+        results.addWidget(self.blink_button, 1)
+        results.addWidget(self.train_button, 1)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(8, 8, 8, 8)
+        column.addWidget(question)
+        column.addWidget(self.have)
+        column.addLayout(self._data)
+        for widget in (
+            self.like_note,
+            self.data_message,
+            self.shared,
+            self.aligning,
+            self.imaging,
+            self.advanced,
+        ):
+            column.addWidget(widget)
+        column.addLayout(place)
+        column.addLayout(actions)
+        for widget in (
+            self.progress,
+            self.progress_label,
+            self.message,
+            self.figures,
+        ):
+            column.addWidget(widget)
+        column.addLayout(results)
+        column.addStretch(1)
+        fill_with_scrolling(self, inner)
+
+    def show_kind(self, aligned: bool) -> None:
+        """Show what two scans need, or what one does."""
+        self._data.setRowVisible(self.low, aligned)
+        self._data.setRowVisible(self.like, not aligned)
+        for widget in (self.aligning, self.advanced):
+            widget.setVisible(aligned)
+        for widget in (self.imaging, self.like_note):
+            widget.setVisible(not aligned)
+
+
+def _all_but(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in PairsConfig.model_fields if name not in names)

@@ -1,0 +1,363 @@
+"""The *Measure porosity* dock."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.gui.kit.histogram import PlotColors
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.places import SharedPlace
+from napari_geosr.gui.kit.remembered import recall, remember
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import (
+    holds_deviations,
+    unwrapped,
+    volume_from_layer,
+)
+from napari_geosr.gui.layers.export import export_dialog
+from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
+from napari_geosr.gui.porosity.measuring import Measured, measured_steps
+from napari_geosr.gui.porosity.pore_layers import made_before, pick_with
+from napari_geosr.gui.porosity.pores_shown import PoresShown
+from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview
+from napari_geosr.gui.porosity.widgets import PorosityWidgets
+from napari_geosr.operations.measure import MeasureConfig
+from napari_geosr.operations.measure.grey_levels import GreyLevels
+from napari_geosr.operations.measure.mask import align_mask
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Layer
+
+    from napari_geosr.core.volume import Volume
+
+_NAME = "porosity"
+
+
+class PorosityDock(PorosityWidgets):
+    """Threshold, label and measure pores; show them in table, histogram and picture."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        napari_viewer = unwrapped(napari_viewer)
+        super().__init__(napari_viewer)
+        SharedPlace(self)
+        self._measuring: Run | None = None
+        self._exporting: Run | None = None
+        self._measured_at: Key = ()
+        self._measured: Measured | None = None
+        self._sources: dict[str, weakref.ref[Layer]] = {}
+        self._removed = ""
+        self._farewell = ""
+        self._complains = False
+        self.levels = LevelsReader(napari_viewer, self)
+        self.pores = PoresShown(napari_viewer, self.result, self)
+        self.preview = ThresholdPreview(napari_viewer, self)
+        self._connect()
+        self._recall()
+        self._on_theme()
+        self._on_source()
+
+    def _connect(self) -> None:
+        settings, result = self.settings, self.result
+        settings.sourceChanged.connect(self._on_source)
+        settings.sample.layerChanged.connect(self._on_sample)
+        settings.thresholdChanged.connect(self._update_preview)
+        settings.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
+        settings.frames.answered.connect(lambda _layer: self._on_source())
+        self.tabs.currentChanged.connect(lambda _: self._update_preview())
+        self.levels.levelsRead.connect(self._on_levels)
+        self.levels.outdated.connect(self._on_outdated)
+        self.levels.failed.connect(self._on_levels_error)
+        self.measure_button.clicked.connect(self.measure)
+        self.cancel_button.clicked.connect(self.cancel)
+        self.pores.picked.connect(lambda: self.tabs.setCurrentIndex(1))
+        result.exportRequested.connect(self.export)
+        self._connections = Connections(self)
+        events = self._viewer.layers.events
+        self._connections.connect(events.removed, self._on_removed)
+        self._connections.connect(events.inserted, self._on_inserted)
+        self._connections.connect(self._viewer.events.theme, self._on_theme)
+        self._connections.connect(self._viewer.dims.events.ndisplay, self._on_ndisplay)
+        self._connections.add_to(
+            self._viewer.mouse_drag_callbacks, pick_with(weakref.ref(self.pores))
+        )
+
+    def _recall(self) -> None:
+        try:
+            config = recall(_NAME, MeasureConfig)
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        if not isinstance(config.threshold, str):
+            # A grey value of another image means nothing in this one.
+            config = config.model_copy(update={"threshold": "otsu"})
+        self.settings.set_config(config)
+
+    # -- the image and its grey values ------------------------------------------
+
+    def _on_source(self) -> None:
+        """Another image: ask for its voxel size if unknown, read its grey values."""
+        layer = self.settings.image.layer()
+        self.preview.hide()
+        self.settings.choose_deviation()
+        self.levels.set_layer(layer)
+        volume = self._volume(layer)
+        for row in (self.settings.voxel_size, self.settings.frames):
+            row.set_layer(None if volume is None else layer)
+        self.measure_button.setEnabled(volume is not None and not self.is_running)
+        self._read_levels(volume)
+
+    def _on_sample(self) -> None:
+        """Another sample: the threshold is found from the grey values inside."""
+        self.levels.set_mask(self.settings.sample.layer())
+        self.levels.look()
+
+    def _read_levels(self, volume: Volume | None) -> None:
+        self.settings.set_volume(volume)
+        self.levels.read(volume)
+
+    def _on_outdated(self) -> None:
+        """Read the grey values again: those shown are not of what is there now."""
+        if not self.is_running:
+            self.preview.pause()
+            self._read_levels(self._volume(self.levels.layer()))
+
+    def _volume(self, layer: Layer | None) -> Volume | None:
+        if layer is None:
+            self._clear_message()
+            return None
+        try:
+            volume = volume_from_layer(layer, self._viewer)
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return None
+        self._clear_message()
+        return volume
+
+    def _clear_message(self) -> None:
+        """Take away what is said of another image, not why measuring it ended."""
+        if self.message.text != self._farewell:
+            self.message.clear()
+
+    def _on_levels(self, levels: GreyLevels) -> None:
+        try:
+            self.settings.set_levels(levels)
+        except GeoSRError as error:
+            self.message.show_error(error)
+
+    def _on_levels_error(self, error: Exception) -> None:
+        self.settings.histogram.empty_text = "No grey values to show."
+        self.settings.histogram.update()
+        self.message.show_error(error)
+
+    def _on_voxel_size(self, _layer: object) -> None:
+        self._read_levels(self._volume(self.settings.image.layer()))
+
+    def _on_theme(self, event: Any = None) -> None:
+        from napari.utils.theme import get_theme
+
+        theme = get_theme(self._viewer.theme)
+        colors = PlotColors(
+            text=theme.text.as_hex(),
+            bars=theme.secondary.as_hex(),
+            marked=theme.current.as_hex(),
+        )
+        self.settings.histogram.set_colors(colors)
+        self.result.histogram.set_colors(colors)
+
+    # -- the preview ------------------------------------------------------------
+
+    def _update_preview(self) -> None:
+        settings = self.settings
+        layer, threshold = settings.image.layer(), settings.threshold
+        if layer is None or threshold is None:
+            self.preview.hide()
+            return
+        try:
+            config, sample = settings.config(), self._preview_sample(layer)
+        except GeoSRError as error:
+            self.preview.pause()
+            self.message.show_error(error)
+            self._complains = True
+            return
+        if self._complains:
+            self.message.clear()
+            self._complains = False
+        in_3d = self._viewer.dims.ndisplay == 3
+        if not settings.previews:
+            self.preview.hide()
+        elif self.is_running or in_3d or self.tabs.currentIndex() != 0:
+            self.preview.pause()
+        else:
+            self.preview.show(layer, threshold, config, sample)
+
+    def _preview_sample(self, layer: Image) -> Any:
+        """The mask on the image's voxels, looked up by position as for measuring."""
+        mask = self.settings.sample.layer()
+        if mask is None:
+            return None
+        return align_mask(
+            volume_from_layer(mask, self._viewer),
+            volume_from_layer(layer, self._viewer),
+        )
+
+    def _on_ndisplay(self, event: Any = None) -> None:
+        self._update_preview()
+
+    # -- measuring --------------------------------------------------------------
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a measurement is running."""
+        run = self._measuring
+        return run is not None and run.is_running
+
+    def measure(self) -> None:
+        """Measure the chosen image, and the one to compare it with."""
+        if self.is_running:
+            return
+        layer, other = self.settings.image.layer(), self.settings.other.layer()
+        mask_layer = self.settings.sample.layer()
+        if layer is None:
+            return
+        try:
+            config = self.settings.config()
+            volumes = {
+                chosen.name: volume_from_layer(chosen, self._viewer)
+                for chosen in (layer, other)
+                if chosen is not None
+            }
+            mask, deviation = (
+                None if chosen is None else volume_from_layer(chosen, self._viewer)
+                for chosen in (mask_layer, self.settings.deviation.layer())
+            )
+            remember(_NAME, config)
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self.message.clear()
+        self._removed = ""
+        self._measured_at = self.levels.key()
+        self._sources = {
+            chosen.name: weakref.ref(chosen)
+            for chosen in (layer, other)
+            if chosen is not None
+        }
+        earlier = {name: made_before(self._viewer, name) for name in volumes}
+        self._measuring = Run(
+            lambda should_stop: measured_steps(
+                volumes, config, mask, earlier, should_stop, deviation
+            ),
+            owner=self,
+            on_step=self._on_step,
+            on_result=self._on_measured,
+            on_error=self._on_error,
+            on_finished=self._on_finished,
+            description="Measuring pores",
+        )
+        self._show_running(True)
+
+    def cancel(self) -> None:
+        """Ask the measurement to stop."""
+        if self._measuring is not None:
+            self._measuring.cancel()
+            self.progress.setFormat("Stopping…")
+
+    def _show_running(self, running: bool) -> None:
+        self.measure_button.setEnabled(
+            not running and self.settings.image.layer() is not None
+        )
+        self.settings.setEnabled(not running)
+        self.cancel_button.setVisible(running)
+        self.progress.setVisible(running)
+        if running:
+            self.progress.setRange(0, 0)
+            self.progress.setFormat("%p %")
+            self.preview.pause()
+
+    def _on_step(self, step: Step) -> None:
+        if isinstance(step, Warned):
+            self.message.show_message(step.message, "warning")
+        elif isinstance(step, StageStarted):
+            self.progress.setToolTip(step.message)
+        elif step.total:
+            self.progress.setRange(0, step.total)
+            self.progress.setValue(step.done)
+
+    def _on_finished(self) -> None:
+        self._measuring = None
+        self._show_running(False)
+        self._update_preview()
+        self.levels.look()
+
+    def _on_error(self, error: Exception) -> None:
+        if not isinstance(error, Cancelled):
+            self.message.show_error(error)
+        elif self._removed:
+            self._farewell = (
+                f"Layer {self._removed!r} was removed, so measuring it was stopped."
+            )
+            self.message.show_message(self._farewell)
+        elif not self.message.text:
+            self.message.show_message("Cancelled; nothing was changed.")
+
+    def _on_measured(self, measured: Measured) -> None:
+        """Show what was found. The layers may have gone meanwhile."""
+        self._measured = measured.without_labels()
+        self._show_used(next(iter(measured.reports.values())).threshold)
+        self.result.set_reports(self._measured.reports)
+        self.tabs.setTabEnabled(1, True)
+        self.tabs.setCurrentIndex(1)
+        warnings = [w for r in measured.reports.values() for w in r.warnings]
+        if warnings:
+            self.message.show_message(" ".join(warnings), "warning")
+        elif measured.kept:
+            self.message.show_message(
+                f"Labels changed by hand are kept ({', '.join(measured.kept)}); the "
+                "new ones have a layer of their own."
+            )
+        self.pores.show(measured, self._sources)
+
+    def _show_used(self, threshold: float) -> None:
+        """Draw the threshold that was measured with: exact, and that of the sample."""
+        if self.levels.layer() is None or self.settings.threshold is None:
+            return
+        if self._measured_at == self.levels.key():
+            self.settings.show_used(threshold)
+
+    def _on_inserted(self, event: Any) -> None:
+        """Standard deviations came: those of the image are chosen."""
+        if holds_deviations(event.value):
+            self.settings.choose_deviation()
+
+    def _on_removed(self, event: Any) -> None:
+        """A layer went: nobody waits for its figures any more."""
+        running = [reference() for reference in self._sources.values()]
+        if self.is_running and event.value in running:
+            self._removed = event.value.name
+            self.cancel()
+
+    # -- export -----------------------------------------------------------------
+
+    def export(self) -> None:
+        """Ask where to, then write CSV, JSON, PNG and HTML in a worker."""
+        measured = self._measured
+        if measured is None:
+            return
+        steps = export_dialog(self, measured)
+        if steps is None:
+            return
+        self.result.export.setEnabled(False)
+        self._exporting = Run(
+            steps,
+            owner=self,
+            on_result=self._on_exported,
+            on_error=self.message.show_error,
+            on_finished=lambda: self.result.export.setEnabled(True),
+        )
+
+    def _on_exported(self, folder: Any) -> None:
+        self.message.show_message(f"The report is in {folder}.", "ok")

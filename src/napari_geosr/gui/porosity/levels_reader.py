@@ -1,0 +1,187 @@
+"""The grey values that are measured, those of the sample: read, and read again."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import chosen_position, volume_from_layer
+from napari_geosr.gui.layers.contents import contents_key, is_unfinished
+from napari_geosr.gui.porosity.measuring import levels_steps
+from napari_geosr.operations.measure.grey_levels import GreyLevels
+from napari_geosr.operations.measure.mask import align_mask
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Layer
+
+    from napari_geosr.core.volume import Volume
+
+#: Where and in which voxels grey values were counted.
+Key = tuple[Any, ...]
+#: So long after the last change on screen, grey values are compared with those known;
+#: longer where a result is being filled.
+_LOOK_MS, _LOOK_MS_UNFINISHED = 200, 2000
+
+
+class LevelsReader(QObject):
+    """Reads the grey values of one layer at a time, and remembers those of others.
+
+    Signals
+    -------
+    levelsRead : GreyLevels
+        They are those of what is on screen now.
+    outdated
+        The layer shows other voxels than those that were read, or another time point,
+        or the sample is another.
+    failed : object
+        The error that kept them from being read.
+    """
+
+    levelsRead = Signal(object)
+    outdated = Signal()
+    failed = Signal(object)
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._layer: weakref.ref[Layer] | None = None
+        self._mask: weakref.ref[Layer] | None = None
+        self._strokes: weakref.WeakKeyDictionary[Layer, int] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._run: Run | None = None
+        self._known: weakref.WeakKeyDictionary[Layer, tuple[Key, GreyLevels]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._shown: Key = ()
+        self._followed: weakref.WeakSet[Layer] = weakref.WeakSet()
+        self._looking = QTimer(self)
+        self._looking.setSingleShot(True)
+        self._looking.timeout.connect(self.look)
+        self._connections = Connections(parent)
+        self._connections.connect(viewer.dims.events.point, self._on_moved)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether grey values are being read."""
+        return self._run is not None
+
+    def layer(self) -> Layer | None:
+        """Return the layer whose grey values are wanted, if it still exists."""
+        return None if self._layer is None else self._layer()
+
+    def key(self) -> Key:
+        """Build what the grey values depend on; empty if there is no layer."""
+        layer = self.layer()
+        if layer is None:
+            return ()
+        position = chosen_position(layer, self._viewer)
+        sample = self._sample_key(layer)
+        return id(layer), contents_key(layer), tuple(position.items()), sample
+
+    def _sample_key(self, layer: Layer) -> Key:
+        """Build what the sample depends on: the mask, and which voxels lie in it."""
+        mask, sample = self.mask(), self._sample()
+        if mask is None or sample is None:
+            return ()
+        volume = volume_from_layer(layer, self._viewer)
+        places = ((v.axes, v.voxel_size, v.origin, v.unit) for v in (sample, volume))
+        position = tuple(chosen_position(mask, self._viewer).items())
+        strokes = self._strokes.get(mask, 0)
+        return id(mask), contents_key(mask), strokes, position, *places
+
+    def _sample(self) -> Volume | None:
+        """The mask if it fits the layer; if not, the preview says why."""
+        layer, mask = self.layer(), self.mask()
+        if layer is None or mask is None:
+            return None
+        try:
+            sample = volume_from_layer(mask, self._viewer)
+            align_mask(sample, volume_from_layer(layer, self._viewer))
+        except VolumeError:
+            return None
+        return sample
+
+    def mask(self) -> Layer | None:
+        """Return the labels that mark the sample, if there are any."""
+        return None if self._mask is None else self._mask()
+
+    def set_layer(self, layer: Layer | None) -> None:
+        """Choose the layer, and hear from now on when it is drawn anew."""
+        self._layer = self._follow(layer)
+
+    def set_mask(self, mask: Layer | None) -> None:
+        """Choose the labels that mark the sample; None where all of it is."""
+        if mask is not None and mask not in self._followed:
+            self._connections.connect(mask.events.paint, self._on_painted)
+        self._mask = self._follow(mask)
+
+    def _follow(self, layer: Layer | None) -> weakref.ref[Layer] | None:
+        if layer is None:
+            return None
+        if layer not in self._followed:
+            self._followed.add(layer)
+            self._connections.connect(layer.events.set_data, self._on_drawn)
+        return weakref.ref(layer)
+
+    def read(self, volume: Volume | None) -> None:
+        """Read the layer's grey values from `volume`, if they are not known."""
+        if self._run is not None:
+            self._run.detach()
+            self._run = None
+        self._shown = ()
+        layer = self.layer()
+        if layer is None or volume is None:
+            return
+        key = self._shown = self.key()
+        known = self._known.get(layer)
+        if known is not None and known[0] == key:
+            self.levelsRead.emit(known[1])
+            return
+        reference, sample = weakref.ref(layer), self._sample()
+        self._run = Run(
+            lambda should_stop: levels_steps(volume, sample, should_stop),
+            owner=self,
+            on_result=lambda levels: self._on_levels(reference, key, levels),
+            on_error=self.failed.emit,
+            on_finished=self._on_finished,
+        )
+
+    def look(self) -> None:
+        """Tell if the grey values that were read are not of what is there now."""
+        if self._shown and self.layer() is not None and self.key() != self._shown:
+            self.outdated.emit()
+
+    def _on_drawn(self, event: Any) -> None:
+        """Voxels may have changed: look again when that is over."""
+        if event.source in (self.layer(), self.mask()):
+            self._on_moved()
+
+    def _on_painted(self, event: Any) -> None:
+        """A stroke may be too small to be noticed in the voxels."""
+        self._strokes[event.source] = self._strokes.get(event.source, 0) + 1
+        self._on_drawn(event)
+
+    def _on_moved(self, event: Any = None) -> None:
+        """Another time point or channel may be on screen: its threshold is another."""
+        layer = self.layer()
+        if layer is not None:
+            wait = _LOOK_MS_UNFINISHED if is_unfinished(layer) else _LOOK_MS
+            self._looking.start(wait)
+
+    def _on_levels(
+        self, reference: weakref.ref[Layer], key: Key, levels: GreyLevels
+    ) -> None:
+        layer = reference()
+        if layer is self.layer() and layer is not None:
+            self._known[layer] = (key, levels)
+            self.levelsRead.emit(levels)
+
+    def _on_finished(self) -> None:
+        self._run = None  # it holds the volume

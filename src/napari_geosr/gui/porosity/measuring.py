@@ -1,0 +1,131 @@
+"""What the porosity dock does in its worker."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
+from napari_geosr.gui.porosity import pore_layers
+from napari_geosr.operations.measure import (
+    MeasureConfig,
+    compare_steps,
+    measure_record,
+)
+from napari_geosr.operations.measure.grey_levels import histogram_steps
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.measure.report import PorosityReport
+
+
+@dataclass
+class Measured:
+    """A measurement as the dock keeps it: what was measured, how, and what came out.
+
+    The volumes know their names, axes and places but hold no voxels, so that removing
+    a layer gives its memory back.
+
+    Attributes
+    ----------
+    checksums : dict of str to int
+        Of the labels.
+    into : dict of str to weak reference
+        Layers of earlier measurements that may take the labels.
+    kept : tuple of str
+        Names of such layers that may not: a person changed their labels.
+    """
+
+    volumes: dict[str, Volume]
+    config: MeasureConfig
+    reports: dict[str, PorosityReport]
+    record: dict[str, Any]
+    features: dict[str, Any]
+    checksums: dict[str, int] = field(default_factory=dict)
+    into: dict[str, weakref.ref[Labels]] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+
+    def without_labels(self) -> Measured:
+        """The same, but for the labels, which the layers hold from now on."""
+        reports = {key: replace(r, labels=None) for key, r in self.reports.items()}
+        return replace(self, reports=reports)
+
+
+def levels_steps(
+    volume: Volume, mask: Volume | None, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Read the grey values, inside the mask; then the preview is ready, too."""
+    steps = histogram_steps(volume, mask, should_stop=should_stop)
+    try:
+        for step in steps:
+            if isinstance(step, ResultReady):
+                pore_layers.warm_up()
+            yield step
+    finally:
+        steps.close()
+
+
+def measured_steps(
+    volumes: Mapping[str, Volume],
+    config: MeasureConfig,
+    mask: Volume | None,
+    earlier: Mapping[str, Sequence[weakref.ref[Labels]]],
+    should_stop: ShouldStop,
+    deviation: Volume | None = None,
+) -> Generator[Step, None, None]:
+    """Measure, and do all that the window need not wait for.
+
+    `earlier` are the layers that earlier measurements of each volume were shown in;
+    `deviation` has the standard deviations of the first volume.
+    """
+    steps = compare_steps(
+        volumes, config, mask, deviation=deviation, should_stop=should_stop
+    )
+    try:
+        for step in steps:
+            if not isinstance(step, ResultReady):
+                yield step
+                continue
+            reports = step.result
+            yield StageStarted(message="Noting what was measured")
+            record = measure_record(volumes, config)
+            known = {key: without_voxels(v) for key, v in volumes.items()}
+            tables = {key: pore_layers.features(r) for key, r in reports.items()}
+            measured = Measured(known, config, reports, record, tables)
+            yield ResultReady(result=_with_layers(measured, earlier, should_stop))
+    finally:
+        steps.close()
+
+
+def _with_layers(
+    measured: Measured,
+    earlier: Mapping[str, Sequence[weakref.ref[Labels]]],
+    should_stop: ShouldStop,
+) -> Measured:
+    """Find which layer may take the labels of each report: none changed by hand."""
+    checksums, into, kept = {}, {}, []
+    for key, report in measured.reports.items():
+        if report.labels is None:
+            continue
+        checksums[key] = pore_layers.checksum_of(report.labels, should_stop)
+        for reference in earlier.get(key, ()):
+            layer = reference()
+            if layer is None:
+                continue
+            if pore_layers.is_untouched(layer, should_stop):
+                into[key] = reference
+                break
+            kept.append(layer.name)
+    return replace(measured, checksums=checksums, into=into, kept=tuple(kept))
+
+
+def without_voxels(volume: Volume) -> Volume:
+    """Give a volume of the same shape, type and place that takes no memory."""
+    nothing = np.zeros((), volume.dtype)
+    return volume.replace(data=np.broadcast_to(nothing, volume.shape))

@@ -1,0 +1,253 @@
+"""Measured pores as a Labels layer: made, coloured, picked and found again."""
+
+from __future__ import annotations
+
+import re
+import weakref
+import zlib
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import ShouldStop
+from napari_geosr.gui.layers import METADATA, add_labels_result, geometry
+from napari_geosr.gui.layers.position import in_layer_units, position_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels, Layer
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.measure.report import PorosityReport
+
+#: The colouring that gives every pore a colour of its own.
+BY_LABEL = "label"
+#: Columns worth a colour scale, in the order in which they are offered.
+COLOUR_COLUMNS = (
+    "volume",
+    "area",
+    "equivalent_diameter",
+    "sphericity",
+    "circularity",
+    "elongation",
+    "flatness",
+    "euler_number",
+    "surface_area",
+    "touches_border",
+)
+#: Sizes span decades, so their colours follow the logarithm.
+_LOGARITHMIC = {"volume", "area", "equivalent_diameter", "surface_area"}
+_COLORMAP = "viridis"
+#: Key of the checksum of what we put into a layer.
+_CHECKSUM = "labels_checksum"
+_BLOCK_BYTES = 2**24
+#: napari keeps label colours in a texture of 16 bit; more pores would share colours,
+#: and one colour per label as a dictionary blocks the window for seconds.
+MOST_COLOURED = 2**16 - 2
+
+
+def features(report: PorosityReport) -> Any:
+    """The pore table as a DataFrame with the `index` column that napari looks for."""
+    import pandas as pd
+
+    columns = {"index": report.table["label"], **report.table}
+    return pd.DataFrame(columns, copy=False)
+
+
+def warm_up() -> None:
+    """Let napari compile its colouring of labels here, in a worker.
+
+    Otherwise it does so when the first labels are added, and the window freezes for a
+    second or more. A layer that is in no viewer is plain Python, free of Qt.
+    """
+    from napari.layers import Labels
+
+    from napari_geosr.gui.porosity.threshold_preview import preview_colormap
+
+    Labels(np.eye(4, dtype=np.uint32)[None].repeat(2, 0))
+    Labels(np.eye(4, dtype=np.uint8)[None], colormap=preview_colormap())
+
+
+def add_pores(
+    viewer: ViewerModel,
+    report: PorosityReport,
+    volume: Volume,
+    record: dict[str, Any],
+    *,
+    place: dict[str, Any] | None = None,
+    table: Any = None,
+    colour_by: str = BY_LABEL,
+    visible: bool = True,
+    into: Labels | None = None,
+    checksum: int | None = None,
+) -> Labels | None:
+    """Add the labels over the volume, or put them into a layer made before.
+
+    `place` is what the layer needs besides the volume's geometry. Returns None if the
+    report has no labels.
+    """
+    if report.labels is None:
+        return None
+    options = {
+        "features": features(report) if table is None else table,
+        "colormap": colormap_by(report, colour_by),
+        "visible": visible,
+        **(place or {"affine": np.eye(report.labels.ndim + 1)}),
+        "metadata": {
+            METADATA: {
+                "provenance": [*volume.provenance, record],
+                "source": volume.source,
+                "pores_of": volume.name,
+                _CHECKSUM: checksum,
+            }
+        },
+    }
+    if into is None or into not in viewer.layers or into.ndim != report.labels.ndim:
+        options["name"] = _name(volume.name)
+        return add_labels_result(viewer, report.labels, volume, opacity=0.7, **options)
+    # A new layer costs napari some 100 ms of the event loop, new data next to nothing.
+    into.data = report.labels
+    for attribute, value in (geometry(volume) | options).items():
+        setattr(into, attribute, value)
+    return into
+
+
+def _name(volume_name: str) -> str:
+    return f"{volume_name} · pores"
+
+
+def made_before(viewer: ViewerModel, volume_name: str) -> list[weakref.ref[Labels]]:
+    """Layers with the pores of a volume from earlier measurements, latest first.
+
+    One that a person renamed is theirs.
+    """
+    ours = re.compile(re.escape(_name(volume_name)) + r"( \[\d+\])?")
+    return [
+        weakref.ref(layer)
+        for layer in reversed(viewer.layers)
+        if ours.fullmatch(layer.name)
+        and layer.metadata.get(METADATA, {}).get("pores_of") == volume_name
+    ]
+
+
+def is_untouched(layer: Labels, should_stop: ShouldStop) -> bool:
+    """Whether a layer still holds the labels that we put there. Reads them all."""
+    known = layer.metadata.get(METADATA, {}).get(_CHECKSUM)
+    return known is not None and known == checksum_of(layer.data, should_stop)
+
+
+def checksum_of(labels: Any, should_stop: ShouldStop) -> int:
+    """Give a checksum of an array, which may lie on disk; for a worker.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so.
+    """
+    plane = max(1, labels.dtype.itemsize * int(np.prod(labels.shape[1:])))
+    step = max(1, _BLOCK_BYTES // plane)
+    found = 0
+    for first in range(0, labels.shape[0], step):
+        if should_stop():
+            raise Cancelled("Cancelled.")
+        block = np.ascontiguousarray(labels[first : first + step])
+        found = zlib.crc32(block.data, found)
+    return found
+
+
+def colour_columns(report: PorosityReport) -> list[str]:
+    """Columns that the pores of `report` can be coloured by."""
+    if not 0 < report.pore_count <= MOST_COLOURED:
+        return [BY_LABEL]
+    return [*(name for name in COLOUR_COLUMNS if name in report.table), BY_LABEL]
+
+
+def colormap_by(report: PorosityReport, column: str) -> Any:
+    """A label colormap in which a pore's colour shows its value in `column`.
+
+    Pores without a value are grey.
+    """
+    from napari.utils.colormaps import CyclicLabelColormap, ensure_colormap
+    from napari.utils.colormaps.colormap_utils import label_colormap
+
+    if column not in colour_columns(report) or column == BY_LABEL:
+        return label_colormap()
+    values = report.table[column].astype(np.float64)
+    if column in _LOGARITHMIC:
+        values = np.log(np.where(values > 0, values, np.nan))
+    known = np.isfinite(values)
+    low, high = (0.0, 1.0)
+    if known.any():
+        low, high = (float(v) for v in np.percentile(values[known], (1, 99)))
+    scaled = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
+    # From a tenth upwards: the darkest colour would vanish on a black background.
+    colours = ensure_colormap(_COLORMAP).map(0.1 + 0.9 * np.where(known, scaled, 0))
+    colours[~known] = (0.5, 0.5, 0.5, 1)
+    # Colour 0 is the background; label i takes colour i.
+    table = np.concatenate([np.zeros((1, 4)), colours]).astype(np.float32)
+    return CyclicLabelColormap(colors=table, background_value=0)
+
+
+def label_at(viewer: ViewerModel, layer: Labels, position: Any) -> int:
+    """The pore under a position in world coordinates; 0 where there is none."""
+    value = layer.get_value(
+        in_layer_units(viewer, layer, position),
+        view_direction=viewer.scene.camera.view_direction
+        if viewer.dims.ndisplay == 3
+        else None,
+        dims_displayed=list(viewer.dims.displayed),
+        world=True,
+    )
+    return 0 if value is None else int(value)
+
+
+def row_index(report: PorosityReport, row: int, volume: Volume) -> tuple[float, ...]:
+    """Give the centroid in `row` of the report's table in voxels of `volume`."""
+    places = zip(volume.spatial_axes, volume.origin, volume.voxel_size, strict=True)
+    return tuple(
+        (float(report.table[f"centroid_{letter.lower()}"][row]) - origin) / size
+        for letter, origin, size in places
+    )
+
+
+def centre_on(viewer: ViewerModel, layer: Layer, index: Sequence[float]) -> None:
+    """Move the slices and the camera to a voxel of a layer.
+
+    Parameters
+    ----------
+    index : sequence of float
+        Along the layer's last axes, in voxels; sliders of other axes stay.
+    """
+    place = position_of(viewer, layer, index)
+    displayed = list(viewer.dims.displayed)
+    centre = list(viewer.scene.camera.center)
+    for i in range(-len(index), 0):
+        axis = viewer.dims.ndim + i
+        if axis in displayed:
+            centre[displayed.index(axis) - len(displayed)] = float(place[i])
+        else:
+            viewer.dims.set_point(axis, float(place[i]))
+    viewer.scene.camera.center = tuple(centre)
+
+
+def pick_with(picker: weakref.ref[Any]) -> Any:
+    """Make a mouse callback of the viewer that calls `pick` of `picker` on a click.
+
+    A drag, which moves the picture, is no click.
+    """
+
+    def pick(viewer: Any, event: Any) -> Generator[None, None, None]:
+        """Follow one press of the mouse to its release."""
+        position = tuple(event.position)
+        yield
+        moved = False
+        while event.type == "mouse_move":
+            moved = True
+            yield
+        owner = picker()
+        if not moved and owner is not None and event.button in (1, None):
+            owner.pick(position)
+
+    return pick

@@ -1,0 +1,130 @@
+"""The pores of the last measurement in the picture, in step with the table."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_geosr.gui.layers import place_over
+from napari_geosr.gui.porosity import pore_layers
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Labels, Layer
+
+    from napari_geosr.gui.porosity.measuring import Measured
+    from napari_geosr.gui.porosity.result import PorosityResult
+
+
+class PoresShown(QObject):
+    """Adds the layers of pores; leads from the table to the picture and back.
+
+    Signals
+    -------
+    picked
+        A person clicked on a pore, and its row was selected.
+    """
+
+    picked = Signal()
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, result: PorosityResult, parent: QObject
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._result = result
+        self._measured: Measured | None = None
+        self._layers: dict[str, weakref.ref[Labels]] = {}
+        self._sources: dict[str, weakref.ref[Layer]] = {}
+        result.labelChosen.connect(self.go_to)
+        result.reportChosen.connect(self._on_report)
+        result.colourChosen.connect(self._on_colour)
+        result.onlySelectedChanged.connect(self._on_only_selected)
+
+    def show(
+        self, measured: Measured, sources: Mapping[str, weakref.ref[Layer]]
+    ) -> None:
+        """Add the labels that were measured over the layers that they were found in."""
+        self._measured, self._sources = measured.without_labels(), dict(sources)
+        self._layers.clear()
+        first = next(iter(measured.reports))
+        # The first one last, so that it lies on top and is the active layer.
+        for key in reversed(measured.reports):
+            source, earlier = sources[key](), measured.into.get(key)
+            layer = pore_layers.add_pores(
+                self._viewer,
+                measured.reports[key],
+                measured.volumes[key],
+                measured.record,
+                place=None if source is None else place_over(source),
+                table=measured.features[key],
+                colour_by=self._result.colour_column,
+                visible=key == first,
+                into=None if earlier is None else earlier(),
+                checksum=measured.checksums.get(key),
+            )
+            if layer is not None:
+                self._layers[key] = weakref.ref(layer)
+        self._on_only_selected(self._result.only_selected.isChecked())
+
+    def layer(self, name: str | None = None) -> Labels | None:
+        """Labels of a report (by default the one listed), if still in the viewer."""
+        return self._in_viewer(self._layers, name)
+
+    def _in_viewer(
+        self, layers: Mapping[str, weakref.ref[Any]], name: str | None = None
+    ) -> Any:
+        reference = layers.get(name or self._result.which.currentText())
+        layer = None if reference is None else reference()
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def go_to(self, label: int) -> None:
+        """Move slices and camera to a pore, and select its label."""
+        report, measured = self._result.report, self._measured
+        if report is None or measured is None:
+            return
+        layer = self.layer()
+        shown = layer or self._in_viewer(self._sources)
+        if shown is not None:
+            volume = measured.volumes[self._result.which.currentText()]
+            index = pore_layers.row_index(report, label - 1, volume)
+            pore_layers.centre_on(self._viewer, shown, index)
+        if layer is not None:
+            layer.selected_label = label
+
+    def pick(self, position: Any) -> None:
+        """Select the row of the pore under a position of the viewer."""
+        layer = self.layer()
+        if layer is None or not layer.visible:
+            return
+        label = pore_layers.label_at(self._viewer, layer, position)
+        if not label:
+            return
+        layer.selected_label = label
+        if self._result.table.select_label(label):
+            self.picked.emit()
+
+    def _on_report(self, name: str) -> None:
+        for key in self._layers:
+            layer = self.layer(key)
+            if layer is not None:
+                layer.visible = key == name
+        shown = self.layer(name)
+        if shown is not None:
+            self._viewer.layers.selection.active = shown
+        self._on_colour()
+
+    def _on_colour(self, _column: str = "") -> None:
+        layer, report = self.layer(), self._result.report
+        if layer is not None and report is not None:
+            column = self._result.colour_column
+            layer.colormap = pore_layers.colormap_by(report, column)
+            self._on_only_selected(self._result.only_selected.isChecked())
+
+    def _on_only_selected(self, only: bool) -> None:
+        layer = self.layer()
+        if layer is not None:
+            layer.show_selected_label = only

@@ -1,0 +1,389 @@
+"""The result of the porosity dock: figures, histogram, table, colours, export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSignalBlocker, QSize, Qt, QTimer, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QSpinBox,
+    QSplitter,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.gui.kit.elided import ElidedLabel
+from napari_geosr.gui.kit.histogram import Bars, HistogramView
+from napari_geosr.gui.porosity.pore_layers import MOST_COLOURED, colour_columns
+from napari_geosr.gui.porosity.pore_table import PoreTable
+from napari_geosr.operations.measure import figure_rows
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.report import PorosityReport
+
+
+#: What the figures mean, by their label without what stands in brackets.
+HELP = {
+    "Porosity": "Pore voxels ÷ sample voxels, pores of every size.",
+    "Threshold sensitivity": "Porosity with the threshold moved down and up by "
+    "5 % of the contrast: how much it depends on the threshold. Not an uncertainty of "
+    "the measurement; noise is not in it.",
+    "Porosity band": "Porosity when all voxels move together by so many standard "
+    "deviations of the restoration as were calibrated for its model.",
+    "Porosity spread": "Porosity when all voxels move together by one standard "
+    "deviation of the restoration, which was not calibrated: no promise.",
+    "Pores per mm³ within it": "Fewest and most pores at its ends and in its middle.",
+    "Open porosity": "Part of the porosity in pores that reach the border.",
+    "Closed porosity": "Part of the porosity in pores that do not reach the border.",
+    "Pores": "Number of pores that are not smaller than the smallest pore.",
+    "Mean equivalent diameter": "Of balls (in 2D: discs) as large as the pores.",
+    "Specific surface area": "Surface of the pores ÷ volume of the sample.",
+    "Euler number": "Pores − tunnels + enclosed solid; very negative: well connected.",
+    "Threshold": "Grey value between pore and solid.",
+    "Smaller pores": "Left out of counts and table, but part of the porosity.",
+}
+#: Least heights of the figures and of the table of pores.
+_LEAST_FIGURES, _LEAST_TABLE = 60, 90
+
+
+class FiguresTable(QWidget):
+    """Figures of one report, or of two side by side with their difference."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setVerticalSpacing(1)
+        self._grid.setHorizontalSpacing(8)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        self.setAccessibleName("Figures")
+        self.setToolTip("Figures of the measurement; select them to copy.")
+
+    def set_reports(self, reports: Mapping[str, PorosityReport]) -> None:
+        """Show one column per report."""
+        while (item := self._grid.takeAt(0)) is not None:
+            widget = item.widget()
+            if widget is not None:
+                widget.deleteLater()
+        several = len(reports) > 1
+        if several:
+            self._add(0, 0, "(change below)", "Second against first image.")
+            for column, name in enumerate(reports, start=1):
+                self._add(0, column, name, name, elide=True, bold=True)
+        for i, (label, texts, changes) in enumerate(figure_rows(reports), start=1):
+            help_text = HELP.get(label.split(" (")[0], label)
+            title, shown = label.split(" (")[0], texts
+            if several:
+                title, shown = _unit_to_label(_short(label), texts)
+                shown = [
+                    f"{text}\n{_change(change)}" if change else text
+                    for text, change in zip(shown, changes, strict=True)
+                ]
+            self._add(i, 0, title, help_text, elide=not several)
+            for column, text in enumerate(shown, start=1):
+                self._add(i, column, text, help_text, bold=label == "Porosity")
+        # One report: the labels take what is left. Two: the values share it.
+        for column in range(3):
+            self._grid.setColumnStretch(column, int(several == bool(column)))
+
+    def _add(
+        self,
+        row: int,
+        column: int,
+        text: str,
+        help_text: str,
+        *,
+        elide: bool = False,
+        bold: bool = False,
+    ) -> None:
+        label = ElidedLabel(text) if elide else QLabel(text)
+        label.setToolTip(help_text)
+        label.setAccessibleName(text or "no value")
+        label.setIndent(0)
+        label.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+        if column:
+            label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
+        if not elide:
+            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        if bold:
+            font = label.font()
+            font.setBold(True)
+            label.setFont(font)
+        self._grid.addWidget(label, row, column)
+
+
+def _unit_to_label(label: str, texts: list[str]) -> tuple[str, list[str]]:
+    """Move a unit that all values share into the label, to save room."""
+    pairs = [text.rsplit(" ", 1) for text in texts if text != "–"]
+    units = {pair[1] for pair in pairs if len(pair) == 2}
+    if len(units) != 1 or any(len(pair) != 2 for pair in pairs):
+        return label, texts
+    unit = units.pop()
+    between = "\n" if len(label) > 9 else " "
+    return f"{label}{between}({unit})", [
+        text.removesuffix(f" {unit}") for text in texts
+    ]
+
+
+def _short(label: str) -> str:
+    """A label without the words that a narrow dock has no room for."""
+    label = label.split(" (")[0].replace(" pore ", " ").replace(" per ", "/")
+    label = label.replace("equivalent ", "").replace("surface area", "surface")
+    return label.removesuffix(" porosity")
+
+
+def _change(text: str) -> str:
+    """A change without the digits of one that is beyond comparing."""
+    digits = text.removesuffix(" %").lstrip("+\N{MINUS SIGN}")
+    if not text.endswith("%") or len(digits.split(".")[0]) < 4:
+        return text
+    return "> 999 %" if text.startswith("+") else "< \N{MINUS SIGN}999 %"
+
+
+class PorosityResult(QWidget):
+    """Everything a measurement found.
+
+    Signals
+    -------
+    labelChosen : int
+        A person chose this pore in the table.
+    reportChosen : str
+        The pores of another report are to be shown.
+    colourChosen : str
+        Colour the pores by this column.
+    onlySelectedChanged : bool
+        Show only the selected pore, or all.
+    exportRequested
+    """
+
+    labelChosen = Signal(int)
+    reportChosen = Signal(str)
+    colourChosen = Signal(str)
+    onlySelectedChanged = Signal(bool)
+    exportRequested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._reports: dict[str, PorosityReport] = {}
+        self.figures = FiguresTable()
+        self.which = QComboBox()
+        self.which_label = QLabel("P&ores of")
+        self.which_label.setBuddy(self.which)
+        self.histogram = HistogramView(log_x=True, height=104)
+        self.histogram.empty_text = "No pores of the smallest size or larger."
+        self.colour = QComboBox()
+        self.least = QSpinBox()
+        self.least.setRange(0, 10**9)
+        self.least.setPrefix("≥ ")
+        self.least.setSuffix(" voxels")
+        self.least.setSpecialValueText("all")
+        self.least.setMinimumWidth(84)
+        self.least.setKeyboardTracking(False)
+        self.only_selected = QCheckBox("Only the selected pore")
+        self.table = PoreTable()
+        self.export = QPushButton("E&xport…")
+        self._sharing = QTimer(self)
+        self._sharing.setSingleShot(True)
+        self._sharing.timeout.connect(self._share_room)
+        self._describe()
+        self._lay_out()
+        self.which.currentTextChanged.connect(self._on_which)
+        self.colour.currentTextChanged.connect(
+            lambda text: self.colourChosen.emit(text.replace(" ", "_"))
+        )
+        self.least.valueChanged.connect(
+            lambda n: self.table.set_minimum("voxels", float(n))
+        )
+        self.only_selected.toggled.connect(self.onlySelectedChanged)
+        self.table.labelChosen.connect(self.labelChosen)
+        self.export.clicked.connect(self.exportRequested)
+
+    def _describe(self) -> None:
+        for widget, name, tip in (
+            (self.which, "Pores of", "Whose pores the table and the picture show."),
+            (
+                self.histogram,
+                "Histogram of pore sizes",
+                "Number of pores over their size, on a logarithmic axis.",
+            ),
+            (
+                self.colour,
+                "Colour by",
+                "What a pore's colour shows: dark is little, bright is much. 'label' "
+                "gives every pore a colour of its own.",
+            ),
+            (
+                self.least,
+                "Smallest pore listed",
+                "List only pores of at least so many voxels; figures do not change.",
+            ),
+            (
+                self.only_selected,
+                "Only the selected pore",
+                "Show the selected pore alone in the picture.",
+            ),
+            (
+                self.export,
+                "Export",
+                "Save the figures and the table as CSV, JSON, PNG and HTML.",
+            ),
+            (self.which_label, "Label of Pores of", "Whose pores are shown."),
+        ):
+            widget.setAccessibleName(name)
+            widget.setToolTip(tip)
+        for combo in (self.which, self.colour):
+            combo.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
+            combo.setMinimumContentsLength(4)
+            combo.setMinimumWidth(72)
+
+    def _lay_out(self) -> None:
+        which = QHBoxLayout()
+        which.addWidget(self.which_label)
+        which.addWidget(self.which, 1)
+        options = QHBoxLayout()
+        label = QLabel("Colour &by")
+        label.setBuddy(self.colour)
+        label.setToolTip(self.colour.toolTip())
+        label.setAccessibleName("Label of Colour by")
+        options.addWidget(label)
+        options.addWidget(self.colour, 1)
+        options.addWidget(self.least, 1)
+        last = QHBoxLayout()
+        last.addWidget(self.only_selected, 1)
+        last.addWidget(self.export)
+        content = QWidget()
+        above = QVBoxLayout(content)
+        above.setContentsMargins(0, 0, 0, 4)
+        above.addWidget(self.figures)
+        above.addWidget(self.histogram)
+        above.addStretch(1)
+        self._above = QScrollArea()
+        _describe_area(
+            self._above,
+            "Figures and histogram",
+            "Figures and histogram of the measurement.",
+        )
+        self._above.setWidget(content)
+        self._above.setMinimumHeight(_LEAST_FIGURES)
+        pores = QWidget()
+        below = QVBoxLayout(pores)
+        below.setContentsMargins(0, 4, 0, 0)
+        below.setSpacing(4)
+        below.addLayout(which)
+        below.addLayout(options)
+        below.addWidget(self.table, 1)
+        below.addLayout(last)
+        self.table.setMinimumHeight(_LEAST_TABLE)
+        self._splitter = QSplitter(Qt.Orientation.Vertical)
+        self._splitter.setAccessibleName("Figures and table")
+        self._splitter.setToolTip("Drag the handle to give figures or table more room.")
+        self._splitter.setChildrenCollapsible(False)
+        self._splitter.addWidget(self._above)
+        self._splitter.addWidget(pores)
+        self._splitter.setStretchFactor(1, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 0, 6)
+        # In a low window all scrolls; squeezed, its rows would lie over each other.
+        self._page = _Page()
+        _describe_area(self._page, "Result", "Figures and pores of the measurement.")
+        self._page.setWidget(self._splitter)
+        layout.addWidget(self._page)
+
+    def _share_room(self) -> None:
+        """Give the figures what they need, but leave some rows to the table."""
+        room = self._splitter.height()
+        rows = self._above.widget().layout()
+        wanted = rows.sizeHint().height() + 6
+        upper = min(wanted, room - self._splitter.widget(1).sizeHint().height())
+        self._splitter.setSizes([upper, room - upper])
+
+    def showEvent(self, event: object) -> None:
+        """Share the room now that it is known."""
+        super().showEvent(event)
+        self._sharing.start()
+
+    @property
+    def report(self) -> PorosityReport | None:
+        """The report whose pores are shown."""
+        return self._reports.get(self.which.currentText())
+
+    def set_reports(self, reports: Mapping[str, PorosityReport]) -> None:
+        """Show one report, or two to compare; the first one's pores are listed."""
+        self._reports = dict(reports)
+        self.figures.set_reports(reports)
+        with QSignalBlocker(self.which):
+            self.which.clear()
+            self.which.addItems(list(reports))
+        several = len(reports) > 1
+        self.which.setVisible(several)
+        self.which_label.setVisible(several)
+        first = next(iter(reports.values()))
+        bars = [
+            Bars(r.histogram.counts, r.histogram.edges, name)
+            for name, r in reports.items()
+            if len(r.histogram.counts) and r.unit == first.unit
+        ]
+        unit = first.units[first.size_column]
+        self.histogram.set_series(bars, f"pore {first.size_column} ({unit})")
+        self._show_pores()
+        if self.isVisible():
+            self._sharing.start()
+
+    def _on_which(self, name: str) -> None:
+        self._show_pores()
+        self.reportChosen.emit(name)
+
+    def _show_pores(self) -> None:
+        report = self.report
+        if report is None:
+            return
+        with QSignalBlocker(self.least):
+            self.least.setValue(0)
+        self.table.set_table(report.table, report.units)
+        columns = colour_columns(report)
+        with QSignalBlocker(self.colour):
+            before = self.colour.currentText()
+            self.colour.clear()
+            self.colour.addItems([name.replace("_", " ") for name in columns])
+            if self.colour.findText(before) >= 0:
+                self.colour.setCurrentText(before)
+        self.colour.setEnabled(len(columns) > 1)
+        if report.pore_count > MOST_COLOURED:
+            self.colour.setToolTip(
+                f"More than {MOST_COLOURED} pores: a colour of its own for each."
+            )
+
+    @property
+    def colour_column(self) -> str:
+        """Column of the table by which pores are coloured."""
+        return str(self.colour.currentText()).replace(" ", "_")
+
+
+class _Page(QScrollArea):
+    """Scrolls up and down only: as wide as what is in it, and the scroll bar."""
+
+    def minimumSizeHint(self) -> QSize:
+        """Leave no part of the content out."""
+        hint = super().minimumSizeHint()
+        bar = self.verticalScrollBar().sizeHint().width()
+        hint.setWidth(self.widget().minimumSizeHint().width() + bar)
+        return hint
+
+
+def _describe_area(area: QScrollArea, name: str, tip: str) -> None:
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setAccessibleName(name)
+    area.setToolTip(tip)

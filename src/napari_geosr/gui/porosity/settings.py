@@ -1,0 +1,400 @@
+"""The settings of the porosity dock: image, threshold, sample, smallest pore."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QLocale, QSignalBlocker, Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.gui.kit.elided import ElidedLabel
+from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.histogram import Bars, ThresholdView
+from napari_geosr.gui.layers import holds_deviations, is_helper, provenance_of
+from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.gui.layers.questions.frames import FramesRow
+from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
+from napari_geosr.operations.measure import MeasureConfig, number_text
+from napari_geosr.operations.measure.deviation import belongs_to
+from napari_geosr.operations.measure.grey_levels import GreyLevels
+from napari_geosr.operations.measure.pore_size import pore_size
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Layer
+
+    from napari_geosr.core.volume import Volume
+
+#: Words for people, by the rule's name in the config; None is a manual value.
+METHODS: dict[str, str | None] = {
+    "Otsu": "otsu",
+    "Multi-Otsu": "multi-otsu",
+    "Li": "li",
+    "Triangle": "triangle",
+    "Manual": None,
+}
+WHOLE, AUTOMATIC, NOTHING = "whole volume", "found automatically", "nothing"
+_SHOWN_ELSEWHERE = (
+    "threshold",
+    "sample_mask",
+    "mask_closing",
+    "histogram_bins",
+    "band_factor",
+)
+#: Ends of names under which standard deviations are saved and shown.
+_DEVIATIONS = ("(std)", "_std")
+
+
+def is_image(layer: Layer) -> bool:
+    """Whether pores can be looked for in `layer`."""
+    if layer._type_string != "image" or getattr(layer, "rgb", False):
+        return False
+    return not (is_helper(layer) or holds_deviations(layer))
+
+
+def is_deviation(layer: Layer) -> bool:
+    """Whether `layer` may hold standard deviations, by its record or its name."""
+    if layer._type_string != "image" or getattr(layer, "rgb", False):
+        return False
+    named = layer.name.endswith(_DEVIATIONS)
+    return holds_deviations(layer) or (named and not is_helper(layer))
+
+
+def is_labels(layer: Layer) -> bool:
+    """Whether `layer` can mark the sample."""
+    return bool(layer._type_string == "labels" and not is_helper(layer))
+
+
+class PorositySettings(QWidget):
+    """Everything a person sets before a measurement.
+
+    Signals
+    -------
+    sourceChanged
+        Another image was chosen.
+    thresholdChanged
+        The value, the phase, the mask or whether to preview it changed.
+    """
+
+    sourceChanged = Signal()
+    thresholdChanged = Signal()
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._levels: GreyLevels | None = None
+        self._volume: Volume | None = None
+        self.image = LayerCombo(viewer, is_image)
+        self.voxel_size = VoxelSizeRow(viewer)
+        self.frames = FramesRow()
+        self.method = QComboBox()
+        self.method.addItems(list(METHODS))
+        self.value = QDoubleSpinBox()
+        self.value.setLocale(QLocale(QLocale.Language.C))
+        self.value.setRange(-1e12, 1e12)
+        self.value.setKeyboardTracking(False)
+        self.value.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
+        self.value.setMinimumWidth(64)
+        self.method.setMinimumWidth(64)
+        self.histogram = ThresholdView()
+        self.histogram.empty_text = "Reading grey values…"
+        self.preview = QCheckBox("Sh&ow pores on the slice")
+        self.preview.setChecked(True)
+        self.form = ConfigForm(MeasureConfig, skip=_SHOWN_ELSEWHERE)
+        self.smallest = ElidedLabel("")
+        self._add_physical_size()
+        self.sample = LayerCombo(viewer, is_labels, fixed=(WHOLE, AUTOMATIC))
+        self.other = LayerCombo(viewer, self._can_compare, fixed=(NOTHING,))
+        self.deviation = LayerCombo(viewer, is_deviation, fixed=(NOTHING,))
+        self._describe()
+        self._lay_out()
+        self.image.layerChanged.connect(self._on_image)
+        self.method.currentTextChanged.connect(self._on_method)
+        self.value.valueChanged.connect(self._on_value)
+        self.histogram.thresholdMoved.connect(self.set_manual)
+        self.preview.toggled.connect(lambda _: self.thresholdChanged.emit())
+        self.form.changed.connect(self._on_form)
+        self.sample.layerChanged.connect(self.thresholdChanged)
+
+    def _describe(self) -> None:
+        for widget, name, tip in (
+            (self.image, "Image", "The image or volume whose pores are measured."),
+            (
+                self.method,
+                "Threshold method",
+                "Rule that finds the grey value between pore and solid from the whole "
+                "volume, or 'Manual' to set it yourself.",
+            ),
+            (
+                self.value,
+                "Threshold value",
+                "Grey value between pore and solid, in the image's own grey values. "
+                "Changing it switches to 'Manual'.",
+            ),
+            (
+                self.histogram,
+                "Histogram of grey values",
+                "Grey values of the image (heights are square roots of counts). Drag "
+                "the line, or press ← and →, to move the threshold.",
+            ),
+            (
+                self.preview,
+                "Show pores on the slice",
+                "Overlay what is below (or above) the threshold on the slice shown; "
+                "follows the slider. Small pores are dropped only when measuring.",
+            ),
+            (
+                self.sample,
+                "Sample",
+                "What counts as sample: everything, the envelope of the solid found "
+                "automatically, or a Labels layer (all that is not 0).",
+            ),
+            (
+                self.other,
+                "Compare with",
+                "A second image to measure by the same rules: before restoration, or a "
+                "reference. Its smallest pore has the same physical size.",
+            ),
+            (
+                self.deviation,
+                "Uncertainty",
+                "The layer of standard deviations that a restoration with uncertainty "
+                "added: the porosity gets a band. That of the image is chosen for you.",
+            ),
+            (
+                self.smallest,
+                "Size of the smallest pore",
+                "The smallest pore that is counted, in physical units; Ø is the "
+                "diameter of a ball (in 2D: disc) of that size.",
+            ),
+        ):
+            widget.setAccessibleName(name)
+            widget.setToolTip(tip)
+
+    def _add_physical_size(self) -> None:
+        """Put the physical size below the number of voxels it belongs to."""
+        rows, editor = self.form.layout(), self.form.editor("min_voxels")
+        assert isinstance(rows, QFormLayout)
+        assert isinstance(editor, QSpinBox)
+        label = rows.labelForField(editor)
+        assert isinstance(label, QLabel)
+        label.setText("Smallest &pore")
+        label.setBuddy(editor)
+        editor.setSuffix(" voxels")
+        row, _ = rows.getWidgetPosition(editor)
+        rows.insertRow(row + 1, "", self.smallest)
+
+    def _lay_out(self) -> None:
+        threshold = QHBoxLayout()
+        threshold.setContentsMargins(0, 0, 0, 0)
+        self.method.setSizePolicy(
+            QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed
+        )
+        threshold.addWidget(self.method, 1)
+        threshold.addWidget(self.value, 1)
+        rows = (
+            ("&Image", self.image, self.image),
+            ("&Threshold", threshold, self.method),
+        )
+        top, bottom = (
+            _form(rows),
+            _form(
+                (
+                    ("&Sample is", self.sample, self.sample),
+                    ("Comp&are with", self.other, self.other),
+                    ("&Uncertainty", self.deviation, self.deviation),
+                )
+            ),
+        )
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addLayout(top)
+        layout.insertWidget(1, self.voxel_size)
+        layout.insertWidget(2, self.frames)
+        layout.addWidget(self.histogram)
+        layout.addWidget(self.preview)
+        layout.addWidget(self.form)
+        layout.addLayout(bottom)
+        layout.addStretch(1)
+        self._forms = [top, self.form.layout(), bottom]
+
+    def showEvent(self, event: Any) -> None:
+        """Line up the fields, now that the labels have the theme's font."""
+        super().showEvent(event)
+        _align(self._forms)
+
+    def _can_compare(self, layer: Layer) -> bool:
+        return is_image(layer) and bool(layer is not self.image.layer())
+
+    def set_volume(self, volume: Volume | None) -> None:
+        """Say which volume the settings are for; its grey values come later."""
+        self._volume, self._levels = volume, None
+        self.histogram.set_series((), "")
+        self.histogram.set_threshold(None, dark=True)
+        none = "Open an image to measure its pores."
+        self.histogram.empty_text = none if volume is None else "Reading grey values…"
+        if volume is not None:
+            self._set_decimals(_decimals(volume))
+        self._show_smallest()
+
+    def set_levels(self, levels: GreyLevels) -> None:
+        """Show the grey values and where the threshold lies among them."""
+        self._levels = levels
+        counts, edges = levels.bars()
+        title = "grey value (some planes only)" if levels.sampled else "grey value"
+        if levels.dtype.kind == "f":
+            span = float(edges[-1] - edges[0])
+            digits = max(0, 3 - math.floor(math.log10(span))) if span > 0 else 3
+            self._set_decimals(min(digits, 9))
+        self.histogram.set_series([Bars(counts, edges)], title)
+        self._follow_rule()
+
+    def _set_decimals(self, n: int) -> None:
+        """Round the value for display; that is no choice of a person's."""
+        with QSignalBlocker(self.value):
+            self.value.setDecimals(n)
+
+    def choose_deviation(self) -> None:
+        """Choose the standard deviations of the image's own run, if they are there."""
+        image = self.image.layer()
+        mine = None
+        if image is not None:
+            made = provenance_of(image)
+            known = (layer for layer in self._viewer.layers if holds_deviations(layer))
+            mine = next((x for x in known if belongs_to(provenance_of(x), made)), None)
+        self.deviation.set_layer(mine)
+
+    @property
+    def threshold(self) -> float | None:
+        """The value that is drawn; None while grey values are not known."""
+        return self.histogram.threshold
+
+    @property
+    def previews(self) -> bool:
+        """Whether the threshold is to be shown in the image."""
+        return bool(self.preview.isChecked())
+
+    def config(self) -> MeasureConfig:
+        """Validate the settings; raises `ConfigError` with one sentence."""
+        rule = METHODS[self.method.currentText()]
+        mask = "auto" if self.sample.fixed_entry() == AUTOMATIC else "none"
+        threshold = self.value.value() if rule is None else rule
+        config = self.form.config(threshold=threshold, sample_mask=mask)
+        assert isinstance(config, MeasureConfig)
+        return config
+
+    def set_config(self, config: MeasureConfig) -> None:
+        """Show these settings."""
+        self.form.set_values(config.model_dump())
+        if config.sample_mask == "auto":
+            self.sample.setCurrentText(AUTOMATIC)
+        if isinstance(config.threshold, str):
+            words = {rule: word for word, rule in METHODS.items()}
+            self.method.setCurrentText(words[config.threshold])
+        else:
+            self.set_manual(config.threshold)
+
+    def set_manual(self, value: float) -> None:
+        """Take `value` as threshold, whatever the rules say."""
+        with QSignalBlocker(self.method):
+            self.method.setCurrentText("Manual")
+        with QSignalBlocker(self.value):
+            self.value.setValue(value)
+        self._draw_threshold(self.value.value())
+
+    def show_used(self, value: float) -> None:
+        """Show the value that a measurement used."""
+        with QSignalBlocker(self.value):
+            self.value.setValue(value)
+        self._draw_threshold(value)
+
+    def _draw_threshold(self, value: float) -> None:
+        dark = self.form.values()["phase"] == "dark"
+        self.histogram.set_threshold(value, dark=dark)
+        self.thresholdChanged.emit()
+
+    def _follow_rule(self) -> None:
+        if self._levels is None:
+            return
+        try:
+            value = self._levels.threshold(self.config())
+        except ConfigError:
+            return  # a field is being typed; Measure says what is wrong with it
+        with QSignalBlocker(self.value):
+            self.value.setValue(value)
+        self._draw_threshold(value)
+
+    def _on_image(self) -> None:
+        with QSignalBlocker(self.other):
+            self.other.refresh()
+        self.sourceChanged.emit()
+
+    def _on_method(self, _text: str) -> None:
+        self._follow_rule()
+
+    def _on_value(self, value: float) -> None:
+        self.set_manual(value)
+
+    def _on_form(self) -> None:
+        self._show_smallest()
+        self._follow_rule()
+
+    def _show_smallest(self) -> None:
+        volume = self._volume
+        if volume is None or not volume.has_physical_size:
+            self.smallest.setText("physical size unknown" if volume else "")
+            return
+        size = pore_size(int(self.form.values()["min_voxels"]), volume)
+        power = "²" if size.ndim == 2 else "³"
+        self.smallest.setText(
+            f"= {number_text(size.volume)} {size.unit}{power}, "
+            f"Ø {number_text(size.diameter)} {size.unit}"
+        )
+
+
+def _decimals(volume: Volume) -> int:
+    return 0 if np.dtype(volume.dtype).kind in "iub" else 4
+
+
+def _form(rows: Any) -> QFormLayout:
+    form = QFormLayout()
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    for text, field, buddy in rows:
+        label = QLabel(text)
+        if buddy is not None:
+            label.setBuddy(buddy)
+            label.setToolTip(buddy.toolTip())
+        label.setAccessibleName(text.replace("&", ""))
+        form.addRow(label, field)
+    return form
+
+
+def _align(forms: list[Any]) -> None:
+    """Give the labels of several forms one width, so that their fields line up."""
+    labels = [
+        item.widget()
+        for form in forms
+        for row in range(form.rowCount())
+        if (item := form.itemAt(row, QFormLayout.ItemRole.LabelRole)) is not None
+    ]
+    widest = max(label.sizeHint().width() for label in labels)
+    for label in labels:
+        label.setMinimumWidth(widest)
+        label.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)

@@ -1,0 +1,156 @@
+"""The live preview of the pores: a layer that thresholds the slice on screen."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer
+
+from napari_geosr.gui.layers import finest, helper_metadata, same_place
+from napari_geosr.operations.measure import MeasureConfig
+from napari_geosr.operations.measure.grey_levels import preview_mask
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Labels
+
+NAME = "pores (preview)"
+#: Of the pores; seen on grey from black to white.
+_COLOUR = "#3d7bff"
+#: At most one new picture in this time while the threshold is dragged.
+_MILLISECONDS = 40
+
+
+class ThresholdedArray:
+    """Looks like a label array; every part that is asked for is thresholded then.
+
+    napari asks for the slice on screen only, so the preview follows the sliders, takes
+    no memory and works on volumes that lie on disk.
+
+    Parameters
+    ----------
+    data : array-like
+        Grey values.
+    sample : array-like, optional
+        A mask with the voxels of the last axes of `data`, e.g. of each time point.
+    """
+
+    def __init__(self, data: Any, sample: Any = None) -> None:
+        self._data, self.sample = data, sample
+        self.shape = tuple(data.shape)
+        self.ndim = len(self.shape)
+        self.size = int(np.prod(self.shape))
+        self.dtype = np.dtype(np.uint8)
+        self.threshold = 0.0
+        self.config = MeasureConfig()
+
+    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+        block = np.asarray(self._data[key])
+        mask = preview_mask(block, self.threshold, self.config)
+        if self.sample is not None:
+            key = key if isinstance(key, tuple) else (key,)
+            key += (slice(None),) * (self.ndim - len(key))
+            part = self.sample[key[self.ndim - self.sample.ndim :]]
+            mask = mask & (np.asarray(part) != 0)
+        return mask.view(np.uint8)
+
+    def __array__(
+        self, dtype: Any = None, copy: bool | None = None
+    ) -> np.ndarray[Any, Any]:
+        return np.asarray(self[(slice(None),) * self.ndim], dtype=dtype)
+
+
+class ThresholdPreview(QObject):
+    """Keeps at most one preview layer in the viewer, over the layer it belongs to."""
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._source: weakref.ref[Image] | None = None
+        self._array: ThresholdedArray | None = None
+        self._layer: weakref.ref[Labels] | None = None
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_MILLISECONDS)
+        self._timer.timeout.connect(self._refresh)
+
+    @property
+    def layer(self) -> Labels | None:
+        """The preview layer, if it is in the viewer."""
+        layer = None if self._layer is None else self._layer()
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def show(
+        self, source: Image, threshold: float, config: MeasureConfig, sample: Any = None
+    ) -> None:
+        """Show the pores of `source` at `threshold`; soon, if it is shown already.
+
+        `sample` is a mask on the image's voxels, or None.
+        """
+        same = self._source is not None and self._source() is source
+        if self.layer is None or not same:
+            self.hide()
+            self._add(source, threshold, config, sample)
+            return
+        layer = self.layer
+        assert self._array is not None
+        assert layer is not None
+        self._array.threshold, self._array.config = threshold, config
+        self._array.sample = sample
+        layer.visible = True
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def pause(self) -> None:
+        """Show nothing for a while; cheaper than taking the layer away."""
+        self._timer.stop()
+        layer = self.layer
+        if layer is not None:
+            layer.visible = False
+
+    def hide(self, event: Any = None) -> None:
+        """Take the preview layer away."""
+        self._timer.stop()
+        source = None if self._source is None else self._source()
+        if source is not None:
+            source.events.scale.disconnect(self.hide)
+        layer = self.layer
+        if layer is not None:
+            self._viewer.layers.remove(layer)
+        self._layer = self._source = self._array = None
+
+    def _add(
+        self, source: Image, threshold: float, config: MeasureConfig, sample: Any
+    ) -> None:
+        array = ThresholdedArray(finest(source), sample)
+        array.threshold, array.config = threshold, config
+        active = self._viewer.layers.selection.active
+        layer = self._viewer.add_labels(
+            array,
+            name=NAME,
+            colormap=preview_colormap(),
+            opacity=0.6,
+            metadata=helper_metadata("threshold"),
+            **same_place(source),
+        )
+        # Whoever drags a threshold goes on working with the layer chosen before.
+        if active is not None:
+            self._viewer.layers.selection.active = active
+        # Two layers of different units would turn units off for the whole canvas.
+        source.events.scale.connect(self.hide)
+        self._source = weakref.ref(source)
+        self._array, self._layer = array, weakref.ref(layer)
+
+    def _refresh(self) -> None:
+        layer = self.layer
+        if layer is not None:
+            layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+
+def preview_colormap() -> Any:
+    """Transparent and one colour, that of pores in the histogram."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    return DirectLabelColormap(color_dict={0: "transparent", 1: _COLOUR, None: _COLOUR})

@@ -1,0 +1,87 @@
+"""The widgets of the Porosity dock, and where they stand; what they do is elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QTabWidget,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.porosity.result import PorosityResult
+from napari_geosr.gui.porosity.settings import PorositySettings
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+_LEAST_HEIGHT = 330
+
+
+class PorosityWidgets(QWidget):
+    """Everything that is seen of the Porosity dock."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self.settings = PorositySettings(viewer)
+        self.result = PorosityResult()
+        self.message = MessageRow()
+        self._make_buttons()
+        self._lay_out()
+
+    def _make_buttons(self) -> None:
+        self.measure_button = QPushButton("&Measure")
+        self.measure_button.setToolTip(
+            "Find the pores of the whole volume, count and measure them."
+        )
+        self.measure_button.setAccessibleName("Measure")
+        self.cancel_button = QPushButton("Ca&ncel")
+        self.cancel_button.setToolTip("Stop measuring; stops within a second.")
+        self.cancel_button.setAccessibleName("Cancel")
+        self.cancel_button.setVisible(False)
+        self.progress = QProgressBar()
+        self.progress.setAccessibleName("Progress")
+        self.progress.setToolTip("How much of the volume is measured.")
+        self.progress.setVisible(False)
+
+    def _lay_out(self) -> None:
+        self.scroll = QScrollArea()
+        self.scroll.setWidgetResizable(True)
+        self.scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.scroll.setAccessibleName("Settings")
+        self.scroll.setToolTip("Settings of the measurement.")
+        self.scroll.setWidget(self.settings)
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self.scroll, "Settin&gs")
+        self.tabs.addTab(self.result, "Resul&t")
+        self.tabs.setTabEnabled(1, False)
+        self.tabs.setTabToolTip(0, "Image, threshold, sample and smallest pore.")
+        self.tabs.setTabToolTip(1, "Figures, histogram and table of the pores.")
+        self.tabs.setAccessibleName("Settings and result")
+        self.tabs.setToolTip("Settings and result of the measurement.")
+        for button in self.tabs.tabBar().findChildren(QToolButton):
+            button.setToolTip("Scroll the tabs.")
+        actions = QHBoxLayout()
+        actions.addWidget(self.measure_button, 1)
+        actions.addWidget(self.cancel_button)
+        actions.addWidget(self.progress, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.addWidget(self.tabs, 1)
+        layout.addWidget(self.message)
+        layout.addLayout(actions)
+
+    def minimumSizeHint(self) -> QSize:
+        """Ask for some rows of the table, also below another dock."""
+        hint = super().minimumSizeHint()
+        return hint.expandedTo(QSize(0, _LEAST_HEIGHT))

@@ -1,0 +1,420 @@
+"""The Reconstruct dock: open projections, find the axis, try a slice, run over all."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.units import PIXEL
+from napari_geosr.gui.kit.duration import duration
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.notify import show_error
+from napari_geosr.gui.kit.places import POROSITY, SharedPlace, open_dock
+from napari_geosr.gui.kit.remembered import recall, remember
+from napari_geosr.gui.layers import unwrapped
+from napari_geosr.gui.layers.projections import (
+    OpenedScan,
+    opened_scan,
+    row_on_screen,
+    show_row,
+)
+from napari_geosr.gui.reconstruct.activity import Reconstructing
+from napari_geosr.gui.reconstruct.widgets import (
+    CONTINUE,
+    NO_ESTIMATE,
+    RUN,
+    ReconstructWidgets,
+)
+from napari_geosr.operations.reconstruct.config import ReconstructConfig
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+    from napari_geosr.core.projections import Projections
+    from napari_geosr.operations.reconstruct.preview import SliceTried
+    from napari_geosr.tomography.centre import Centre
+
+
+class ReconstructDock(ReconstructWidgets):
+    """Reconstructs volumes from projections.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        viewer = unwrapped(napari_viewer)
+        super().__init__(viewer)
+        SharedPlace(self)
+        self._began: tuple[float, int] | None = None
+        self._result: weakref.ref[Image] | None = None
+        self._warnings: list[str] = []
+        self._reconstructing = Reconstructing(viewer, self)
+        remark = self._recall()
+        self._connect()
+        self._on_layer_chosen()
+        if remark:
+            self.message.show_message(remark, "warning")
+
+    def _connect(self) -> None:
+        self.open.opened.connect(self._on_opened)
+        self.layer_combo.layerChanged.connect(self._on_layer_chosen)
+        for part in (self.algorithm, self.above, self.form, self.centre):
+            part.changed.connect(self._on_settings)
+        self.centre.findAsked.connect(self._on_find)
+        self.row.valueChanged.connect(self._on_row)
+        self.preview_button.toggled.connect(self._on_preview)
+        self.run_button.clicked.connect(self._on_run)
+        self.cancel_button.clicked.connect(self._on_cancel)
+        self.measure_button.clicked.connect(self._on_measure)
+        self.save_button.saved.connect(self._on_saved)
+        self.save_button.failed.connect(self._on_failed)
+        self.denoise.wanted.connect(self._on_denoise)
+        self.denoise.failed.connect(self._on_failed)
+        self.denoise.said.connect(lambda text: self.message.show_message(text, "ok"))
+        self.study.wanted.connect(self._on_study)
+        self.study.failed.connect(self._on_failed)
+        self.study.said.connect(self.message.show_message)
+        working = self._reconstructing
+        working.busyChanged.connect(self._show_busy)
+        working.centreFound.connect(self._on_centre)
+        working.progressed.connect(self._on_progress)
+        working.warned.connect(self._on_warned)
+        working.failed.connect(self._on_failed)
+        working.previewed.connect(self._on_previewed)
+        working.stopped.connect(self._on_stopped)
+        working.finished.connect(self._on_finished)
+        connections = Connections(self)
+        connections.connect(self._viewer.dims.events.point, self._on_moved)
+        connections.connect(self._viewer.layers.events.removed, self._on_removed)
+        selected = self._viewer.layers.selection.events
+        connections.connect(selected.active, self._on_active)
+
+    # Choices
+
+    def _recall(self) -> str:
+        try:
+            config = recall("reconstruct", ReconstructConfig)
+            remark = ""
+        except ConfigError as error:
+            config = ReconstructConfig()
+            remark = f"Default settings are used. {error}"
+        self.algorithm.set_config(config)
+        self.above.set_values(config.model_dump())
+        self.form.set_values(config.model_dump())
+        return remark
+
+    def config(self) -> ReconstructConfig:
+        """Return the settings as they are now.
+
+        Raises
+        ------
+        ConfigError
+            If one of them is wrong.
+        """
+        column, known = self.centre.value(), self._reconstructing.known_centre()
+        if (
+            column is not None
+            and known is not None
+            and round(known.column, 2) == column
+        ):
+            column = None  # that very one, with how it was found on record
+        return ReconstructConfig.create(
+            **self.algorithm.values(),
+            **self.above.values(),
+            **self.form.values(),
+            centre="auto" if column is None else column,
+        )
+
+    def opened(self) -> OpenedScan | None:
+        """Return the scan chosen."""
+        return opened_scan(self.layer_combo.layer())
+
+    def _on_active(self, _event: Any = None) -> None:
+        if self.opened() is None:
+            self.open.suggest(self._viewer.layers.selection.active)
+
+    def _on_opened(self, layer: Image) -> None:
+        self.layer_combo.set_layer(unwrapped(layer))
+        self._on_layer_chosen()  # now, and not when the list of layers is at rest
+
+    def _on_layer_chosen(self) -> None:
+        opened = self.opened()
+        if opened is self._reconstructing.opened() and opened is not None:
+            return
+        self._show_result(None)
+        self.estimate.setText(NO_ESTIMATE)
+        self._reconstructing.set_scan(opened)
+        self.denoise.set_scan(opened)
+        self.study.set_scan(opened)
+        if opened is None:
+            self.preview_button.setChecked(False)
+            self.facts.setText("Open projections to begin.")
+            self._on_active()
+        else:
+            scan = opened.scan
+            self.open.settle()
+            self.message.clear()
+            if notes := scan.metadata.get("notes"):
+                harmless = set(notes) <= set(scan.metadata.get("remarks", ()))
+                self.message.show_message(
+                    " ".join(notes), "info" if harmless else "warning"
+                )
+            self.facts.setText(_facts(scan))
+            self.algorithm.set_beam(scan.geometry)
+            self.centre.set_columns(scan.n_columns, scan.centre)
+            self.row.blockSignals(True)
+            self.row.setRange(0, scan.n_rows - 1)
+            self.row.setValue(row_on_screen(self._viewer, self.layer_combo.layer()))
+            self.row.blockSignals(False)
+            self._reconstructing.set_row(self.row.value())
+        self._on_settings()
+        self._show_busy(self._reconstructing.busy)
+
+    def _on_settings(self) -> None:
+        try:
+            config = self.config()
+        except ConfigError as error:
+            self.message.show_error(error)
+            return
+        if self._reconstructing.set_config(config):
+            self.estimate.setText(NO_ESTIMATE)
+        self._name_run_button()
+
+    # The slice on screen
+
+    def _on_row(self, row: int) -> None:
+        self._reconstructing.set_row(row)
+        layer = self.layer_combo.layer()
+        if layer is not None:
+            show_row(self._viewer, layer, row)
+
+    def _on_moved(self, _event: Any = None) -> None:
+        layer = self.layer_combo.layer()
+        if layer is None:
+            return
+        row = row_on_screen(self._viewer, layer)
+        self.row.blockSignals(True)
+        self.row.setValue(row)
+        self.row.blockSignals(False)
+        self._reconstructing.set_row(row)
+
+    # Actions
+
+    def _on_find(self) -> None:
+        self.message.clear()
+        self._reconstructing.find_centre()
+
+    def _on_preview(self, wanted: bool) -> None:
+        if wanted:
+            self.message.clear()
+        self._reconstructing.set_preview(wanted)
+
+    def _on_run(self) -> None:
+        try:
+            config = self.config()
+            # Axis and rows are of this scan alone.
+            remember(
+                "reconstruct",
+                config.model_copy(update={"centre": "auto", "rows": None}),
+            )
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self.message.clear()
+        self._warnings = []
+        self._show_result(None)
+        self._began = None
+        self._reconstructing.set_config(config)
+        self._reconstructing.run()
+        self.preview_button.setChecked(False)
+
+    def _on_cancel(self) -> None:
+        self.progress_label.setText("Stopping…")
+        self.preview_button.setChecked(False)
+        self._reconstructing.cancel()
+
+    def _on_measure(self) -> None:
+        layer = None if self._result is None else self._result()
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.selection.active = layer
+        open_dock(self._viewer, POROSITY)
+
+    def _on_denoise(self) -> None:
+        self._hand(self.denoise.start)
+
+    def _on_study(self) -> None:
+        self._hand(self.study.start)
+
+    def _hand(
+        self, start: Callable[[OpenedScan, ReconstructConfig, float | None], None]
+    ) -> None:
+        """Begin something else with the same scan, settings and axis."""
+        opened = self.opened()
+        if opened is None:
+            return
+        known = self._reconstructing.known_centre()
+        self.message.clear()
+        try:
+            start(opened, self.config(), None if known is None else known.column)
+        except GeoSRError as error:
+            self.message.show_error(error)
+
+    # What comes back
+
+    def _show_busy(self, what: str) -> None:
+        running = what == "run"
+        has_scan = self._reconstructing.opened() is not None
+        self.preview_button.setEnabled(has_scan and not running)
+        self.run_button.setEnabled(has_scan and not running)
+        self.cancel_button.setEnabled(what not in ("", "loading"))
+        self.centre.setEnabled(has_scan and not running)
+        self.centre.find_button.setEnabled(has_scan and what not in ("run", "centre"))
+        for widget in (self.layer_combo, self.algorithm, self.above, self.form):
+            widget.setEnabled(not running)
+        self._name_run_button()
+        # A preview comes and goes with every move: a bar would flicker.
+        shown = what in ("run", "centre")
+        self.progress.setVisible(shown)
+        self.progress_label.setVisible(shown)
+        self.progress.setRange(0, 0 if what else 1)
+        self.progress_label.setText("")
+
+    def _name_run_button(self) -> None:
+        """Run, or go on with what was stopped."""
+        unfinished = self._reconstructing.unfinished()
+        text, tip = RUN
+        if unfinished is not None:
+            text, tip = CONTINUE[0], CONTINUE[1].format(unfinished.name)
+        self.run_button.setText(text)
+        self.run_button.setToolTip(tip)
+
+    def _on_centre(self, centre: Centre, asked: bool) -> None:
+        how = {"from the file": "as the file says"}.get(
+            centre.method, f"found from the projections ({centre.method})"
+        )
+        self.centre.set_known(centre.column, how)
+        if centre.notes:
+            self.message.show_message(" ".join(centre.notes), "warning")
+        if asked:
+            self.centre.set_value(round(centre.column, 2))
+
+    def _on_previewed(self, tried: SliceTried, is_coarse: bool) -> None:
+        opened = self._reconstructing.opened()
+        assert opened is not None
+        text = _estimate(opened.scan, tried, is_coarse)
+        if is_coarse:
+            text = f"A coarse slice; a sharp one takes {_about(tried.seconds)}. {text}"
+        self.estimate.setText(text)
+        self._on_row(self.row.value())
+
+    def _on_progress(self, stage: str, done: int, total: int) -> None:
+        self.progress.setRange(0, total)
+        self.progress.setValue(done)
+        if stage != "slices":
+            if stage:
+                self.progress_label.setText(f"{stage}…")
+            return
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now, done
+        began, first = self._began
+        text = f"{100 * done // max(total, 1)} % done"
+        if done > first:
+            left = (now - began) / (done - first) * (total - done)
+            text += f", {duration(left)} left"
+        self.progress_label.setText(text)
+
+    def _on_warned(self, text: str) -> None:
+        opened = self._reconstructing.opened()
+        if opened is not None and text in opened.scan.metadata.get("remarks", ()):
+            return  # said when the scan was chosen, and nothing to worry about
+        if text not in self._warnings:
+            self._warnings.append(text)
+        self.message.show_message(" ".join(self._warnings), "warning")
+
+    def _on_failed(self, error: Exception) -> None:
+        self.preview_button.setChecked(False)
+        self.message.show_error(error)
+        if not self.isVisible():
+            show_error(error, self)
+
+    def _on_finished(self, layer: Image, done: Any, seconds: float) -> None:
+        warnings, self._warnings = self._warnings, []
+        if done.complete:
+            said = f"Done in {duration(seconds)}."
+            kind = "warning" if warnings else "ok"
+            self.message.show_message(" ".join([*warnings, said]), kind)
+        else:
+            boxes = done.volume.provenance[-1]["finished"]
+            kept = sum(int(box[0][1]) - int(box[0][0]) for box in boxes)
+            self.message.show_message(
+                f"Stopped: {kept} of {done.volume.shape[0]} slices are finished and "
+                "kept. Continue reconstructs the others."
+            )
+        self._on_row(self.row.value())
+        self._show_result(layer, measurable=done.complete)
+
+    def _on_stopped(self) -> None:
+        unfinished = self._reconstructing.target()
+        self.message.show_message(
+            "Stopped before the first slice was finished: nothing is kept."
+            if unfinished is None
+            else f"Stopped before another slice was finished; {unfinished.name!r} is "
+            "as it was."
+        )
+
+    def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:
+        """Offer what can be done with the result; with None, nothing."""
+        self._result = None if layer is None else weakref.ref(layer)
+        opened = self._reconstructing.opened()
+        self.save_button.set_layer(layer, None if opened is None else opened.path)
+        self.measure_button.setVisible(layer is not None and measurable)
+
+    def _on_saved(self, path: Any) -> None:
+        self.message.show_message(f"Saved as {path}.", "ok")
+
+    def _on_removed(self, event: Any) -> None:
+        if self._result is not None and event.value is self._result():
+            self._show_result(None)
+        self._name_run_button()
+
+
+def _facts(scan: Projections) -> str:
+    """What a person wants to see of a scan before reconstructing it."""
+    height, width = scan.pixel_size
+    size = f"{width:g}" if height == width else f"{height:g} × {width:g}"
+    pixels = "" if scan.unit == PIXEL else f" of {size} {scan.unit}"
+    parts = [
+        f"{scan.n_angles} projections over {scan.angular_range:.4g}°",
+        f"{scan.n_rows} × {scan.n_columns} pixels{pixels}",
+        f"{scan.geometry} beam",
+    ]
+    if scan.is_line_integrals:
+        parts.append("line integrals")
+    for frames, word in ((scan.flats, "flat"), (scan.darks, "dark")):
+        if frames is not None:
+            parts.append(f"{int(frames.shape[0])} {word} fields")
+    return ", ".join(parts) + "."
+
+
+def _estimate(scan: Projections, tried: SliceTried, is_coarse: bool) -> str:
+    """How long the whole volume takes, and how large it is, from one slice."""
+    edge = tried.volume.shape[-1]
+    if is_coarse:
+        edge *= round(tried.volume.voxel_size[-1] / scan.pixel_size[1])
+    seconds = tried.seconds * (1 if scan.geometry == "cone" else scan.n_rows)
+    size = format_bytes(4 * scan.n_rows * edge**2)
+    most = "" if seconds < 1 else "at most "
+    return f"All {scan.n_rows} slices: {most}{_about(seconds)}, {size} in memory."
+
+
+def _about(seconds: float) -> str:
+    return duration(seconds) if seconds < 1 else f"about {duration(seconds)}"

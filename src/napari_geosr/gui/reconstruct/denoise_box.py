@@ -1,0 +1,238 @@
+"""Denoise with Noise2Inverse: start the job, follow it, open what it made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from platformdirs import user_data_path
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidget
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui.kit.labelled import add_row, button, form_layout, text_label
+from napari_geosr.gui.kit.places import JOBS, open_dock
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import METADATA, add_image_result, layer_metadata
+from napari_geosr.gui.layers.camera import fit_camera, is_in_view
+from napari_geosr.gui.layers.projections import OpenedScan
+from napari_geosr.gui.reconstruct.denoise_start import (
+    denoise_steps,
+    denoised_file,
+    find_steps,
+    read_steps,
+)
+from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs.index import STATE_WORDS
+from napari_geosr.operations.reconstruct.config import ReconstructConfig
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+#: Milliseconds between two looks at the job.
+_PAUSE = 1000
+#: Fewer parts than there can be: as many as fit the projections.
+_AUTO = 1
+_ABOUT = (
+    "A network learns from the noisy projections alone: the scan is split, each part "
+    "reconstructed, and each predicted from the others. It trains in a process of its "
+    "own, which goes on when napari is closed."
+)
+
+
+class DenoiseBox(QWidget):
+    """Name, parts and steps of the job, its state, and the volume when it is done.
+
+    Signals
+    -------
+    wanted
+        *Start* was pressed: the dock calls :meth:`start` with what it has.
+    failed : object
+        An error.
+    said : str
+        A sentence for the person.
+    """
+
+    wanted = Signal()
+    failed = Signal(object)
+    said = Signal(str)
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._run: Run | None = None
+        self.folder = user_data_path("napari-geosr", appauthor=False) / "jobs"
+        self.job: Path | None = None
+        self.name = QLineEdit("denoised")
+        self.name.setAccessibleName("Name of the model")
+        self.name.setToolTip("Name of the model: small letters, digits, - and _.")
+        about = "Parts that the projections are dealt out to; auto: two to four."
+        self.parts = _spin("Parts", about, _AUTO)
+        self.parts.setMaximum(64)
+        self.parts.setSpecialValueText("auto")
+        self.steps = _spin("Training steps", "More take longer and learn more.", 1)
+        self.steps.setValue(3000)
+        self.start_button = button("Star&t denoising", _ABOUT)
+        self.jobs_button = button("&Jobs…", "Open the list of all trainings.")
+        self.jobs_button.setAccessibleName("Jobs")
+        self.state = text_label("State of the denoising", "What the job does now.")
+        self.open_button = button(
+            "Open denoised &volume", "Add what the job made, beside the other layers."
+        )
+        self.about = text_label("About Noise2Inverse", _ABOUT, _ABOUT)
+        self._lay_out()
+        self._timer = QTimer(self)
+        self._timer.setInterval(_PAUSE)
+        self._timer.timeout.connect(self._look)
+        self.start_button.clicked.connect(self.wanted)
+        self.jobs_button.clicked.connect(self._on_jobs)
+        self.open_button.clicked.connect(self._on_open)
+        self._show_job(None)
+
+    def _lay_out(self) -> None:
+        form = form_layout()
+        add_row(form, "Model &name", self.name)
+        add_row(form, "Parts", self.parts)
+        add_row(form, "Steps", self.steps)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.start_button, 1)
+        buttons.addWidget(self.jobs_button, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.about)
+        column.addLayout(form)
+        column.addLayout(buttons)
+        column.addWidget(self.state)
+        column.addWidget(self.open_button)
+
+    def set_scan(self, opened: OpenedScan | None) -> None:
+        """Look for a job that denoises, or denoised, this scan."""
+        self._show_job(None)
+        self.start_button.setEnabled(opened is not None)
+        path = None if opened is None else opened.path
+        if path is not None and self._run is None:
+            self._begin(lambda _stop: find_steps(path), self._on_found)
+
+    def start(
+        self,
+        opened: OpenedScan,
+        config: ReconstructConfig,
+        column: float | None,
+    ) -> None:
+        """Make the job and start it; the Jobs dock shows it."""
+        if self._run is not None:
+            return
+        training: dict[str, Any] = {
+            "name": self.name.text().strip(),
+            "steps": self.steps.value(),
+            "device": config.device,
+            "threads": config.threads,
+        }
+        parts, folder = self.parts.value(), self.folder
+        splits: int | str = "auto" if parts == _AUTO else parts
+        self._begin(
+            lambda stop: denoise_steps(
+                opened, config, column, training, splits, folder, stop
+            ),
+            self._on_started,
+        )
+
+    def _begin(self, steps: Any, on_result: Any) -> None:
+        self._run = Run(
+            steps,
+            owner=self,
+            on_result=on_result,
+            on_error=self.failed.emit,
+            on_finished=self._on_finished,
+        )
+        self.start_button.setEnabled(False)
+
+    def _on_finished(self) -> None:
+        self._run = None
+        self.start_button.setEnabled(True)
+
+    def _on_found(self, status: JobStatus | None) -> None:
+        if status is not None and self.job is None:
+            self._show_job(status.path)
+
+    def _on_started(self, job: Path) -> None:
+        self._show_job(job)
+        self._on_jobs()
+        self.said.emit(
+            "The denoising goes on when napari is closed; Jobs… shows it again."
+        )
+
+    def _on_jobs(self) -> None:
+        jobs = open_dock(self._viewer, JOBS)
+        if self.job is not None:
+            jobs.show_job(self.job)
+
+    # The job
+
+    def _show_job(self, job: Path | None) -> None:
+        self.job = job
+        self.state.setText("")
+        self.state.setVisible(job is not None)
+        self.open_button.setVisible(False)
+        if job is None:
+            self._timer.stop()
+        else:
+            self._timer.start()
+            self._look()
+
+    def _look(self) -> None:
+        if self.job is None:
+            return
+        try:
+            status = JobFolder(self.job).status()
+            done = status.state == "done" and denoised_file(self.job).exists()
+        except GeoSRError:
+            self._show_job(None)  # deleted since
+            return
+        words = STATE_WORDS.get(status.state, status.state)
+        steps = f", step {status.done} of {status.total}" if status.total else ""
+        more = f" {status.message}" if status.message else ""
+        self.state.setText(f"{status.name}: {words}{steps}.{more}")
+        self.open_button.setVisible(done)
+        if not status.is_alive:
+            self._timer.setInterval(4 * _PAUSE)  # it may be resumed in the Jobs dock
+
+    def _on_open(self) -> None:
+        if self.job is None or self._run is not None:
+            return
+        try:
+            path = denoised_file(self.job)
+        except GeoSRError as error:
+            self.failed.emit(error)
+            return
+        self._begin(lambda _stop: read_steps(path), self._on_opened)
+
+    def _on_opened(self, opened: tuple[Any, tuple[float, float]]) -> None:
+        volume, limits = opened
+        layer = add_image_result(
+            self._viewer,
+            volume,
+            like=None,
+            contrast_limits=limits,
+            metadata={
+                METADATA: layer_metadata(volume)[METADATA]
+                | {"info": dict(volume.metadata)}
+            },
+        )
+        self._viewer.layers.selection.active = layer
+        if not is_in_view(self._viewer, layer):
+            fit_camera(self._viewer, layer)
+        self.said.emit(f"{layer.name} was opened.")
+
+
+def _spin(name: str, tool_tip: str, low: int) -> QSpinBox:
+    box = QSpinBox()
+    box.setRange(low, 10**7)
+    box.setAccessibleName(name)
+    box.setToolTip(tool_tip)
+    for inner in box.findChildren(QLineEdit):
+        inner.setAccessibleName(name)
+        inner.setToolTip(tool_tip)
+    return box

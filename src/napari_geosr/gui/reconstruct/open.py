@@ -1,0 +1,216 @@
+"""Choose projections: a file or a folder, and what it does not say of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
+
+from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.gui.kit.elided import ElidedLabel
+from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.labelled import button, small_button
+from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.section import Section
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import METADATA
+from napari_geosr.gui.layers.projections import PROJECTIONS, view_of
+from napari_geosr.gui.layers.scan_views import read_scans_later
+from napari_geosr.gui.reconstruct.steps import open_steps
+from napari_geosr.io.suffixes import HDF5, PICTURE, TIFF, ZARR, suffix_of
+from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Layer
+
+_SUFFIXES = " ".join(f"*{suffix}" for suffix in (*HDF5, *TIFF, *PICTURE))
+_FILTER = f"Projections ({_SUFFIXES});;All files (*)"
+
+
+class OpenProjections(QWidget):
+    """Two buttons, and a form with what the file does not say, or says wrongly.
+
+    Signals
+    -------
+    opened : object
+        The layer of the projections, which was added to the viewer.
+    failed : object
+        The error that kept them from being opened, and is shown here.
+    """
+
+    opened = Signal(object)
+    failed = Signal(object)
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._run: Run | None = None
+        self._was_asked = False  # a person has chosen a file
+        self.path: Path | None = None
+        self.file_button = button(
+            "&Open file…", "Data Exchange or NeXus HDF5, TIFF stack or sinogram."
+        )
+        self.folder_button = button("Open fol&der…", "A folder with one image a view.")
+        for opening in (self.file_button, self.folder_button):
+            opening.setAccessibleName(opening.accessibleName().removesuffix("…"))
+        self.path_label = ElidedLabel("No file is chosen.")
+        self.path_label.setAccessibleName("File of the projections")
+        self.form = ConfigForm(ProjectionsInput)
+        self.angles_button = small_button(
+            "Angle file…",
+            "Choose the file with the angles",
+            "Choose a text file with one angle a line",
+            "Alt+Shift+A",
+        )
+        self.again_button = button(
+            "Read a&gain", "Open the same file with what is said here."
+        )
+        # Here, and not with what is said of reconstructions, which the form moves away.
+        self.message = MessageRow(shortcut="Alt+Shift+O")
+        self._lay_out()
+        self.file_button.clicked.connect(self._on_file)
+        self.folder_button.clicked.connect(self._on_folder)
+        self.angles_button.clicked.connect(self._on_angles)
+        self.again_button.clicked.connect(self._on_again)
+        self._show_busy(False)
+
+    def _lay_out(self) -> None:
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.path_label)
+        column.addWidget(self.form)
+        last = QHBoxLayout()
+        last.addWidget(self.angles_button)
+        last.addWidget(self.again_button, 1)
+        column.addLayout(last)
+        self.section = Section(
+            "Angles and pi&xels of the file",
+            inner,
+            tool_tip="What the file does not say about the scan, or says wrongly.",
+        )
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.file_button, 1)
+        buttons.addWidget(self.folder_button, 1)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addLayout(buttons)
+        whole.addWidget(self.message)
+        whole.addWidget(self.section)
+
+    def suggest(self, layer: Layer | None) -> None:
+        """Offer to read the file of an image as projections, if none were opened."""
+        path = None if layer is None else _images_of(layer)
+        if path is None or self._run is not None or self._was_asked:
+            return
+        self._show_path(path)
+        self.section.set_open(True)
+        self.message.show_message(
+            f"If {path.name} holds projections, or a sinogram, say which angles they "
+            "were taken at, and read it as such."
+        )
+        self._show_busy(False)
+
+    def settle(self) -> None:
+        """Say and suggest nothing more: there are projections."""
+        self.message.clear()
+        self.section.set_open(False)
+
+    def _show_path(self, path: Path) -> None:
+        self.path = path
+        self.path_label.setText(str(path))
+        self.path_label.setToolTip(str(path))
+
+    def open(self, path: Path) -> None:
+        """Open projections in a worker and add their layers; one file at a time."""
+        if self._run is not None:
+            return
+        self._was_asked = True
+        self._show_path(path)
+        self.message.clear()
+        try:
+            reading = self.form.config()
+        except ConfigError as error:
+            self._show_busy(False)
+            self._on_error(error)
+            return
+        assert isinstance(reading, ProjectionsInput)
+        self._run = Run(
+            lambda stop: open_steps(path, reading, stop),
+            owner=self,
+            on_result=self._on_opened,
+            on_error=self._on_error,
+            on_finished=self._on_finished,
+            description=f"Opening {path.name}",
+        )
+        self._show_busy(True)
+
+    def _on_opened(self, layers: list[Any]) -> None:
+        from napari.layers import Layer
+
+        read_scans_later(self._viewer)
+        for layer in self._viewer.layers:
+            if _images_of(layer) == self.path:
+                layer.visible = False  # the same picture, read as another thing
+        added: list[Layer] = []
+        for data in layers:
+            layer = Layer.create(*data)
+            self._viewer.add_layer(layer)
+            added.append(layer)
+        found = [layer for layer in added if view_of(layer) == PROJECTIONS]
+        self.opened.emit(found[0])
+
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, GeoSRError):
+            # Most often the angles are missing: here they are asked for.
+            self.section.set_open(True)
+        self.message.show_error(error)
+        self.failed.emit(error)
+
+    def _on_finished(self) -> None:
+        self._run = None
+        self._show_busy(False)
+
+    def _show_busy(self, busy: bool) -> None:
+        for widget in (self.file_button, self.folder_button):
+            widget.setEnabled(not busy)
+        self.again_button.setEnabled(not busy and self.path is not None)
+
+    def _on_file(self) -> None:
+        start = "" if self.path is None else str(self.path.parent)
+        text, _ = QFileDialog.getOpenFileName(self, "Open projections", start, _FILTER)
+        if text:
+            self.open(Path(text))
+
+    def _on_folder(self) -> None:
+        start = "" if self.path is None else str(self.path.parent)
+        text = QFileDialog.getExistingDirectory(self, "Open projections", start)
+        if text:
+            self.open(Path(text))
+
+    def _on_angles(self) -> None:
+        start = "" if self.path is None else str(self.path.parent)
+        text, _ = QFileDialog.getOpenFileName(self, "File with angles", start)
+        if text:
+            self.form.set_values({"angles": text})
+
+    def _on_again(self) -> None:
+        if self.path is not None:
+            self.open(self.path)
+
+
+def _images_of(layer: Layer) -> Path | None:
+    """The file or folder of an image that was opened as such; None for all else."""
+    record = layer.metadata.get(METADATA, {})
+    path = record.get("source") or record.get("file") or layer.source.path
+    if path is None or "helper" in record or record.get("provenance"):
+        return None
+    found = Path(path)
+    suffix = suffix_of(found)
+    images = found.is_dir() and suffix not in ZARR
+    return found if images or suffix in (*TIFF, *PICTURE) else None

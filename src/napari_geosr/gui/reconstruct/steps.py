@@ -1,0 +1,134 @@
+"""What a worker does for the Reconstruct dock: open, try a slice, run. No Qt here."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    TileDone,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.layers.projections import OpenedScan, projection_layers
+from napari_geosr.gui.reconstruct.coarse_slice import (
+    CoarseSlice,
+    coarse_slice,
+    coarseness,
+)
+from napari_geosr.gui.reconstruct.ready import ready_steps
+from napari_geosr.operations.reconstruct.config import ReconstructConfig
+from napari_geosr.operations.reconstruct.inputs import (
+    ProjectionsInput,
+    open_projections,
+)
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.reconstruct.preview import KeptRow
+    from napari_geosr.tomography.centre import Centre
+
+
+#: What one slice leaves for the next; made in the worker.
+Kept = dict[str, "KeptRow"]
+
+
+@dataclass(frozen=True)
+class LimitsFound(Step):
+    """A contrast that fits the first slices of a volume."""
+
+    limits: tuple[float, float] = (0.0, 1.0)
+
+
+def open_steps(
+    path: Path, reading: ProjectionsInput, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Open projections and make their layers: ``ResultReady(list of LayerData)``."""
+    yield StageStarted(message=f"Opening {path.name}")
+    scan = open_projections(path, reading)
+    if should_stop():
+        raise Cancelled("Cancelled.")
+    given = reading.model_dump(exclude_defaults=True)
+    yield ResultReady(result=projection_layers(OpenedScan(scan, given)))
+
+
+def centre_steps(
+    scan: Projections, config: ReconstructConfig, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Find the rotation axis: ``ResultReady(Centre)``."""
+    # Here and below: the dock opens without all that computes.
+    from napari_geosr.operations.reconstruct import preview
+
+    yield from preview.centre_steps(scan, config, should_stop)
+
+
+def slice_steps(
+    scan: Projections,
+    config: ReconstructConfig,
+    row: int,
+    known: Centre | None,
+    kept: Kept,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Reconstruct the slice of one row; `CoarseSlice` first where that takes long."""
+    yield from relay(ready_steps(config, scan.geometry, should_stop))
+    from napari_geosr.operations.reconstruct import preview
+
+    row_kept = kept.setdefault("row", preview.KeptRow())
+    factor = coarseness(scan, config)
+    if factor > 1:
+        column = _column(scan, config, known)
+        if column is None:
+            known = yield from relay(preview.centre_steps(scan, config, should_stop))
+            column = known.column
+        yield StageStarted(message="Reconstructing a coarse slice")
+        lines = row_kept.get(scan, config, row)
+        if should_stop():
+            raise Cancelled("Cancelled.")
+        if lines is not None:
+            tried = coarse_slice(lines, config, row, column, factor, should_stop)
+            yield CoarseSlice(tried=tried)
+    yield from preview.slice_steps(scan, config, row, known, row_kept, should_stop)
+
+
+def _column(
+    scan: Projections, config: ReconstructConfig, known: Centre | None
+) -> float | None:
+    """The rotation axis, if anybody knows it."""
+    if config.centre != "auto":
+        return float(config.centre)
+    return scan.centre if known is None else known.column
+
+
+def volume_steps(
+    scan: Projections,
+    config: ReconstructConfig,
+    known: Centre | None,
+    unfinished: Volume | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Reconstruct all: as `run_steps`, and `LimitsFound` with the first slices."""
+    yield from relay(ready_steps(config, scan.geometry, should_stop))
+    from napari_geosr.operations.reconstruct import prepare_steps, run_steps
+    from napari_geosr.operations.reconstruct.preview import contrast
+
+    ready = yield from relay(
+        prepare_steps(scan, config, known=known, should_stop=should_stop)
+    )
+    steps = run_steps(ready, unfinished=unfinished, should_stop=should_stop)
+    told = False
+    try:
+        for step in steps:
+            if isinstance(step, TileDone) and step.array is not None and not told:
+                told = True
+                yield LimitsFound(limits=contrast(step.array))
+            yield step
+    finally:
+        steps.close()

@@ -1,0 +1,158 @@
+"""The layer that a reconstruction fills, and what a stopped one left in it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.steps import Step, TargetReady, TileDone
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.layers import (
+    METADATA,
+    add_image_result,
+    geometry,
+    layer_metadata,
+)
+from napari_geosr.gui.layers.refresh import Refresher
+from napari_geosr.gui.reconstruct.steps import LimitsFound
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+    from napari_geosr.operations.reconstruct import Reconstructed
+
+
+class VolumeLayer:
+    """Follows the steps of one run after the other."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        self._viewer = viewer
+        self._layer: weakref.ref[Image] | None = None
+        self._spare: weakref.ref[Image] | None = None
+        self._stopped: Volume | None = None
+        self._gone_on_with: Volume | None = None
+        self._has_slices = False
+        self._key: Any = None
+        self._name_given = ""  # to the layer, which a person may rename
+        self._is_new = False
+        self._refresher: Refresher | None = None
+
+    def layer(self) -> Image | None:
+        """Return the layer of the last run, if it still exists."""
+        layer = None if self._layer is None else self._layer()
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def unfinished(self, key: Any) -> Image | None:
+        """Return the layer that a run of this `key` would fill further, if any.
+
+        The last run was stopped, its layer is there, and nothing was changed since.
+        """
+        layer = self.layer()
+        if self._stopped is None or layer is None or key != self._key:
+            return None
+        return layer if layer.data is self._stopped.data else None
+
+    def begin(self, key: Any, spare: Image | None = None) -> Volume | None:
+        """Begin a run; return what an earlier one left for it.
+
+        Parameters
+        ----------
+        spare : Image layer, optional
+            A layer of three axes that is not needed any more and may be filled: napari
+            takes a third of a second to remove a layer and to add another.
+        """
+        self._spare = None if spare is None else weakref.ref(spare)
+        stopped = self._stopped if self.unfinished(key) is not None else None
+        if stopped is None:
+            self._layer = None
+        else:
+            self.end()  # there is a layer to be filled
+        self._stopped, self._key = None, key
+        self._gone_on_with, self._has_slices = stopped, False
+        return stopped
+
+    def on_step(self, step: Step) -> None:
+        """Add the layer, choose its contrast, show what is finished."""
+        layer = self.layer()
+        if isinstance(step, TargetReady):
+            self._is_new = layer is None
+            if layer is None:
+                layer = self._fill_spare(step.volume) or add_image_result(
+                    self._viewer,
+                    step.volume,
+                    like=None,
+                    name=_unfinished(step.volume),
+                    contrast_limits=(0.0, 1.0),
+                )
+                self._name_given = layer.name
+                self._layer = weakref.ref(layer)
+            self._refresher = Refresher(self._viewer, layer)
+        elif isinstance(step, LimitsFound):
+            if layer is not None and self._is_new:
+                low, high = layer.contrast_limits = step.limits
+                # Of the sliders: napari widens this by itself, but never narrows it.
+                layer.contrast_limits_range = 2 * low - high, 2 * high - low
+        elif isinstance(step, TileDone) and self._refresher is not None:
+            self._has_slices = True
+            self._refresher.tile_done(step.slices)
+
+    def _fill_spare(self, volume: Volume) -> Image | None:
+        """Make the spare layer that of a volume; None where there is none."""
+        layer = None if self._spare is None else self._spare()
+        if layer is None or layer not in self._viewer.layers:
+            return None
+        self._spare = None
+        layer.data = volume.data
+        for name, value in geometry(volume).items():
+            setattr(layer, name, value)
+        layer.metadata = layer_metadata(volume)
+        layer.name = _unfinished(volume)  # after all else: lists look at it then
+        self._viewer.layers.selection.active = layer
+        return layer
+
+    def end(self) -> None:
+        """A run has ended, whether it came to a layer or not: take the spare away."""
+        layer = None if self._spare is None else self._spare()
+        self._spare = None
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def abandon(self) -> None:
+        """A run gave nothing: take a layer without any slice away.
+
+        What an earlier run left may still be gone on with.
+        """
+        self._refresher = None
+        if self._gone_on_with is not None:
+            self._stopped = self._gone_on_with
+        elif not self._has_slices and (layer := self.layer()) is not None:
+            self._layer = None
+            self._viewer.layers.remove(layer)
+
+    def finish(self, done: Reconstructed) -> Image | None:
+        """Put the record of the run into the layer and return it, if it is there."""
+        if self._refresher is not None:
+            self._refresher.finish()
+            self._refresher = None
+        layer = self.layer()
+        if layer is None:
+            return None
+        record = layer_metadata(done.volume)[METADATA]
+        layer.metadata[METADATA] = record | {"info": dict(done.volume.metadata)}
+        if not done.complete:
+            self._stopped = done.volume
+        elif layer.name == self._name_given:
+            layer.name = done.volume.name
+        return layer
+
+    def forget(self, layer: Any) -> bool:
+        """Let go of the voxels of a layer that is removed; whether it was this one."""
+        if self._layer is None or layer is not self._layer():
+            return False
+        self._stopped = None
+        return True
+
+
+def _unfinished(volume: Volume) -> str:
+    return f"{volume.name} (unfinished)"

@@ -1,0 +1,173 @@
+"""The widgets of the Reconstruct dock, and where they stand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLineEdit,
+    QProgressBar,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.labelled import add_row, button, form_layout, text_label
+from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.scrolling import fill_with_scrolling
+from napari_geosr.gui.kit.section import Section
+from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.gui.layers.projections import shows_projections
+from napari_geosr.gui.layers.saving import SaveButton
+from napari_geosr.gui.reconstruct.algorithm_box import AlgorithmBox
+from napari_geosr.gui.reconstruct.centre_box import CentreBox
+from napari_geosr.gui.reconstruct.denoise_box import DenoiseBox
+from napari_geosr.gui.reconstruct.open import OpenProjections
+from napari_geosr.gui.study import StudyBox
+from napari_geosr.operations.reconstruct.config import (
+    SHARED_SETTINGS,
+    ReconstructConfig,
+)
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+#: Settings that are seen at once, and those that have widgets of their own.
+_ABOVE = ("every", "stripes", "zingers")
+_ELSEWHERE = ("algorithm", "options", "centre", *SHARED_SETTINGS)
+NO_ESTIMATE = "Preview a slice to see how long all of them take."
+
+#: Text and tool tip of the button that starts a run.
+RUN = "&Reconstruct", "Reconstruct the whole volume into a new layer."
+CONTINUE = (
+    "Contin&ue",
+    "Reconstruct the slices that {!r} lacks. Remove that layer to begin anew.",
+)
+
+
+class ReconstructWidgets(QWidget):
+    """Everything that is seen of the Reconstruct dock."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self.setMinimumWidth(300)
+        self._make_inputs(viewer)
+        self._make_actions()
+        self._make_sections(viewer)
+        self._lay_out()
+
+    def _make_inputs(self, viewer: napari.viewer.Viewer) -> None:
+        self.open = OpenProjections(viewer)
+        self.layer_combo = LayerCombo(viewer, shows_projections)
+        self.layer_combo.setAccessibleName("Projections")
+        self.layer_combo.setToolTip(
+            "The projections to reconstruct. Open a file, or drag it into the viewer."
+        )
+        self.facts = text_label("About the projections", "What the file says.")
+        self.algorithm = AlgorithmBox()
+        self.above = ConfigForm(ReconstructConfig, skip=_all_but(_ABOVE))
+        # Flashes are many times as bright as the noise: nobody counts millionths.
+        self.above.editor("zingers").setDecimals(1)
+        self.centre = CentreBox()
+        self.row = QSpinBox()
+        self.row.setAccessibleName("Slice")
+        self.row.setToolTip(
+            "Detector row of the slice to preview; the viewer's slider moves it too."
+        )
+        for inner in self.row.findChildren(QLineEdit):
+            inner.setAccessibleName("Slice")
+            inner.setToolTip(self.row.toolTip())
+
+    def _make_actions(self) -> None:
+        self.preview_button = button(
+            "Pr&eview slice", "Reconstruct the slice on screen, and follow all changes."
+        )
+        self.preview_button.setCheckable(True)
+        self.run_button = button(*RUN)
+        self.run_button.setDefault(True)
+        self.cancel_button = button(
+            "&Cancel", "Stop within a second; finished slices are kept."
+        )
+        self.estimate = text_label(
+            "Estimate of time and memory",
+            "From the slice that was previewed last.",
+            NO_ESTIMATE,
+        )
+        self.progress = QProgressBar()
+        self.progress.setAccessibleName("Progress")
+        self.progress.setToolTip("Progress of what runs now.")
+        self.progress.setTextVisible(False)
+        self.progress.setMaximumHeight(10)
+        self.progress_label = text_label("Progress in words", "What runs now.")
+        self.message = MessageRow()
+        self.save_button = SaveButton("&Save result…")
+        self.measure_button = button(
+            "&Measure porosity…", "Open the Porosity dock with the reconstructed layer."
+        )
+        self.measure_button.setAccessibleName("Measure porosity")
+        self.measure_button.setVisible(False)
+
+    def _make_sections(self, viewer: napari.viewer.Viewer) -> None:
+        self.form = ConfigForm(
+            ReconstructConfig,
+            skip=(*_ABOVE, *_ELSEWHERE),
+            choices={"device": ("auto", "cpu", "cuda")},
+        )
+        self.settings = Section(
+            "More sett&ings",
+            self.form,
+            tool_tip="Rows, size, device and repairs; what is not set is chosen.",
+        )
+        self.denoise = DenoiseBox(viewer)
+        self.denoise_section = Section(
+            "Denoise &with Noise2Inverse…",
+            self.denoise,
+            tool_tip="Learn to denoise from the projections alone.",
+        )
+        self.study = StudyBox(viewer)
+        self.study_section = Section(
+            "Stud&y projections…",
+            self.study,
+            tool_tip="How few projections still give the right pores.",
+        )
+
+    def _lay_out(self) -> None:
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(8, 8, 8, 8)
+        choice, place = form_layout(), form_layout()
+        add_row(choice, "&Projections", self.layer_combo)
+        add_row(place, "Centre", self.centre, self.centre.spin)
+        add_row(place, "S&lice", self.row)
+        actions = QHBoxLayout()
+        for action in (self.preview_button, self.run_button, self.cancel_button):
+            actions.addWidget(action, 1)
+        column.addWidget(self.open)
+        column.addLayout(choice)
+        for widget in (self.facts, self.algorithm, self.above):
+            column.addWidget(widget)
+        column.addLayout(place)
+        column.addLayout(actions)
+        for widget in (
+            self.estimate,
+            self.progress,
+            self.progress_label,
+            self.message,
+        ):
+            column.addWidget(widget)
+        results = QHBoxLayout()
+        results.addWidget(self.save_button, 1)
+        results.addWidget(self.measure_button, 1)
+        column.addLayout(results)
+        column.addWidget(self.settings)
+        column.addWidget(self.denoise_section)
+        column.addWidget(self.study_section)
+        column.addStretch(1)
+        fill_with_scrolling(self, inner)
+
+
+def _all_but(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in ReconstructConfig.model_fields if name not in names)

@@ -1,0 +1,487 @@
+"""The Restore dock: choose a layer and a model, preview, run, compare."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer
+from qtpy.QtGui import QGuiApplication
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.gui.kit.duration import duration
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.notify import show_error
+from napari_geosr.gui.kit.places import POROSITY, SharedPlace, open_dock
+from napari_geosr.gui.kit.remembered import recall, remember
+from napari_geosr.gui.layers import (
+    are_labels,
+    chosen_position,
+    part_of_file,
+    provenance_of,
+    unwrapped,
+    volume_from_layer,
+)
+from napari_geosr.gui.models.handing import ModelHanding
+from napari_geosr.gui.restore.activity import Restoring
+from napari_geosr.gui.restore.ready import Ready, preview_edge
+from napari_geosr.gui.restore.widgets import CONTINUE, RUN, RestoreWidgets
+from napari_geosr.operations.restore import RestoreConfig, reproduce
+from napari_geosr.operations.restore.ranking import NONE
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Layer
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.operations.restore.ranking import Ranking
+
+
+class RestoreDock(RestoreWidgets):
+    """Restores an image layer with a model: denoise or super-resolve.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        napari_viewer = unwrapped(napari_viewer)
+        super().__init__(napari_viewer)
+        SharedPlace(self)
+        self._tiles_began: tuple[float, int] | None = None
+        self._result: weakref.ref[Image] | None = None
+        self._usable: weakref.ref[Image] | None = None  # the layer, if it can be run on
+        self._warnings: list[str] = []
+        self._volume: Volume | None = None
+        self._adapted_to: weakref.ref[Image] | None = None
+        self._runs_after_look = False
+        self._run_timer = QTimer(self)
+        self._run_timer.setSingleShot(True)
+        self._run_timer.timeout.connect(self._run_after_look)
+        self._restoring = Restoring(napari_viewer, self)
+        self._handing = ModelHanding(napari_viewer, self)
+        self._show_busy("")
+        remark = self._recall()
+        self._connect()
+        self._on_layer_chosen()
+        if remark:
+            self.message.show_message(remark, "warning")
+
+    def _connect(self) -> None:
+        self.layer_combo.layerChanged.connect(self._on_layer_chosen)
+        self.model_box.modelChanged.connect(self._on_model)
+        self.uncertainty.changed.connect(self._on_settings)
+        self.extent.changed.connect(self._on_extent)
+        self.model_box.failed.connect(self._on_failed)
+        self.form.changed.connect(self._on_settings)
+        self.strength.changed.connect(self._on_settings)
+        self.outlook.ranked.connect(self._on_ranked)
+        self.outlook.find_button.clicked.connect(self._on_find)
+        self.outlook.failed.connect(self._on_failed)
+        adapt = self.outlook.adapt_button
+        adapt.told.connect(self.message.show_message)
+        adapt.kept.connect(lambda text: self.message.show_message(text, "ok"))
+        adapt.clicked.connect(self._on_adapting)
+        adapt.adapted.connect(self._on_adapted)
+        adapt.failed.connect(self._on_failed)
+        self._handing.done.connect(lambda text: self.message.show_message(text, "ok"))
+        self.outlook.looking.lookEnded.connect(self._on_look_ended)
+        self._handing.failed.connect(self._on_failed)
+        self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
+        self.frames.answered.connect(lambda _layer: self._on_layer_chosen())
+        self.preview_button.toggled.connect(self._restoring.set_preview)
+        self.run_button.clicked.connect(self._on_run)
+        self.cancel_button.clicked.connect(self._on_cancel)
+        self.measure_button.clicked.connect(self._on_measure)
+        self.copy_command.clicked.connect(self._on_copy_command)
+        self.copy_python.clicked.connect(self._on_copy_python)
+        self.save_button.saved.connect(self._on_saved)
+        self.save_button.failed.connect(self._on_failed)
+        self.compare.failed.connect(self._on_failed)
+        self.check_button.failed.connect(self._on_failed)
+        self.check_button.checked_result.connect(self._on_checked)
+        restoring = self._restoring
+        restoring.busyChanged.connect(self._show_busy)
+        restoring.ready.connect(self._on_ready)
+        restoring.notReady.connect(self._on_not_ready)
+        restoring.progressed.connect(self._on_progress)
+        restoring.warned.connect(self._on_warned)
+        restoring.failed.connect(self._on_failed)
+        restoring.finished.connect(self._on_finished)
+        Connections(self).connect(
+            self._viewer.layers.events.removed, self._on_layer_removed
+        )
+
+    # Choices
+
+    def _recall(self) -> str:
+        """Show the last session's settings; return what could not be had again."""
+        remark = ""
+        try:
+            config = recall("restore", RestoreConfig)
+        except ConfigError as error:
+            config = RestoreConfig()
+            remark = f"Default settings are used. {error}"
+        self.form.set_values(config.model_dump())
+        try:
+            self.model_box.set_model(config.model)
+        except GeoSRError:
+            # A model of one's own that was moved since: start with the first one.
+            remark = f"The last model, {config.model}, is not there any more."
+        self.model_box.set_by_hand(False)  # not for the scan that comes
+        self.strength.set_value(config.strength)
+        self.strength.set_card(self.model_box.card())
+        self.uncertainty.set_card(self.model_box.card())
+        try:
+            self.uncertainty.set_values(config)
+        except GeoSRError:
+            names = ", ".join(config.ensemble_with)
+            remark = f"Models of the last ensemble, {names}, are not there any more."
+        return remark
+
+    def config(self) -> RestoreConfig:
+        """Return the settings as they are now.
+
+        Raises
+        ------
+        ConfigError
+            If one of them is wrong.
+        """
+        chosen = self.uncertainty.values()
+        config = self.form.config(
+            model=self.model_box.model(), strength=self.strength.value(), **chosen
+        )
+        assert isinstance(config, RestoreConfig)
+        return config
+
+    def use_model(self, path: Path) -> None:
+        """Choose the model at `path`, e.g. one that was just trained.
+
+        Raises
+        ------
+        GeoSRError
+            If it cannot be opened, does not fit the layer, or a run is on.
+        """
+        if self._restoring.busy == "run":
+            raise ConfigError(
+                f"{path.name} is kept, but the Restore dock is at work. Choose the "
+                "model there when it is done."
+            )
+        self.model_box.set_model(str(path))
+        if self.model_box.model() != str(path):
+            raise ConfigError(
+                f"{path.name} is kept, but does not fit the layer in the Restore dock: "
+                "it needs a volume. Choose another layer there, then the model."
+            )
+
+    def _on_layer_chosen(self) -> None:
+        self._runs_after_look = False
+        layer = self.layer_combo.layer()
+        self.message.clear()
+        self.voxel_size.set_layer(None)
+        self.frames.set_layer(None)
+        volume = None
+        if layer is not None:
+            try:
+                volume = volume_from_layer(layer, self._viewer)
+            except GeoSRError as error:
+                self.message.show_error(error)
+                layer = None
+        if layer is not self._restoring.source():
+            self.model_box.set_by_hand(False)
+        self.model_box.set_volume(volume)
+        self.voxel_size.set_layer(layer)
+        self.frames.set_layer(layer)
+        self.extent.set_layer(layer)
+        self._usable = None if layer is None else weakref.ref(layer)
+        self._volume = volume
+        self._offer_adapting(volume)
+        self.outlook.set_scan(volume, layer)
+        self._restoring.set_source(layer)
+        self._on_extent()
+        self._on_settings()
+        self._show_busy(self._restoring.busy)
+
+    def _on_model(self) -> None:
+        self._runs_after_look = False
+        self.message.clear()  # that was about another one
+        self.uncertainty.set_card(self.model_box.card())
+        self.strength.set_card(self.model_box.card())
+        self._offer_adapting(self._volume)
+        self._on_settings()
+
+    def _on_extent(self) -> None:
+        self._restoring.set_extent(self._all_points())
+
+    def _all_points(self) -> bool:
+        """Whether the layer is a series of which all is to be restored."""
+        return self.extent.is_series() and self.extent.wants_all()
+
+    def _on_settings(self) -> None:
+        leaves = self.model_box.model() == NONE
+        layer = None if leaves or self._usable is None else self._usable()
+        if layer is not self._restoring.source():
+            self._restoring.set_source(layer)
+        self._show_busy(self._restoring.busy)
+        if leaves:
+            self.outlook.leave_it()
+            return
+        try:
+            self._restoring.set_config(self.config())
+        except ConfigError as error:
+            self.message.show_error(error)
+
+    def _on_voxel_size(self, layer: Layer) -> None:
+        self.model_box.set_volume(volume_from_layer(layer, self._viewer))
+        if self.outlook.ranking is not None:  # voxels are the same, whatever their size
+            self.model_box.set_ranking(self.outlook.ranking, propose=False)
+        self._restoring.reconsider()
+
+    # Actions
+
+    def _on_run(self) -> None:
+        try:
+            config = self.config()
+            remember("restore", config)
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self.model_box.set_by_hand(True)
+        if not (self._restoring.is_ready and self.outlook.looking.has_looked):
+            # What it does is asked about before it is done.
+            self._runs_after_look = True
+            self.message.show_message("Looking at what the model does before the run…")
+            self.cancel_button.setEnabled(True)
+            self._restoring.set_config(config)
+            if not (self._restoring.is_ready or self._restoring.busy):
+                self._restoring.reconsider()
+            self.outlook.looking.look_first()
+            return
+        card = self.model_box.card()
+        name = config.model if card is None else card.name
+        if not self.outlook.approves(config.model, name):
+            return
+        self.message.clear()
+        self._show_result(None)
+        self._tiles_began = None
+        self.preview_button.setChecked(False)
+        self._restoring.set_config(config)
+        self._restoring.run()
+
+    def _on_look_ended(self) -> None:
+        if self._runs_after_look:
+            # Not from here: a question may have to be answered first.
+            self._run_timer.start()
+
+    def _run_after_look(self) -> None:
+        if self._runs_after_look:
+            self._runs_after_look = False
+            self._on_run()
+
+    def _on_find(self) -> None:
+        self.model_box.set_by_hand(False)  # whatever is proposed is wanted
+        self.outlook.looking.find()
+
+    def _on_cancel(self) -> None:
+        if self._runs_after_look:
+            self._runs_after_look = False
+            self.message.clear()
+            self._show_busy(self._restoring.busy)
+        self.progress_label.setText("Stopping…")
+        self.preview_button.setChecked(False)
+        self._restoring.cancel()
+
+    def _on_measure(self) -> None:
+        layer = None if self._result is None else self._result()
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.selection.active = layer
+        # In front of this dock, and both at full height: a tab each.
+        open_dock(self._viewer, POROSITY)
+
+    def _on_copy_command(self) -> None:
+        self._copy(reproduce.as_command, "command")
+
+    def _on_copy_python(self) -> None:
+        self._copy(reproduce.as_python, "Python script")
+
+    def _copy(self, make: Any, what: str) -> None:
+        layer = self.layer_combo.layer()
+        if layer is None:
+            self.message.show_message("Open an image first: no layer is chosen.")
+            return
+        try:
+            whole = self._all_points()
+            volume, part = part_of_file(layer, self._viewer, whole=whole)
+            text = make(volume, self._config_as_it_ran(), **part)
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        QGuiApplication.clipboard().setText(text)
+        said = f"The {what} was copied to the clipboard."
+        if volume.source is None:
+            said += (
+                f" {layer.name!r} is not in a file yet: save it first ('Save result…', "
+                "or File ▸ Save Selected Layers as .ome.tif) and put its path in."
+            )
+        self.message.show_message(said)
+
+    def _config_as_it_ran(self) -> RestoreConfig:
+        """The settings; of the run that gave the last result, with its backend."""
+        result = None if self._result is None else self._result()
+        made = () if result is None else provenance_of(result)
+        return reproduce.as_it_ran(self.config(), made)
+
+    # What comes back
+
+    def _on_not_ready(self) -> None:
+        self._name_run_button()
+        self.estimate.setText("Estimate: –")
+        self.outlook.set_not_ready()
+        if self.model_box.model() == NONE:
+            self.outlook.leave_it()
+
+    def _on_adapting(self) -> None:
+        layer = self.layer_combo.layer()
+        self._adapted_to = None if layer is None else weakref.ref(layer)
+
+    def _on_adapted(self, bundle: Path) -> None:
+        """Choose the adapted model if its scan is still the one that is shown."""
+        of = None if self._adapted_to is None else self._adapted_to()
+        self._handing.use(bundle, lambda: of is self.layer_combo.layer())
+
+    def _offer_adapting(self, volume: Volume | None) -> None:
+        """Offer to adapt the chosen model, where it has weights and denoises."""
+        card = self.model_box.card()
+        can = (
+            card is not None
+            and card.has_weights
+            and card.task == "denoise"
+            and card.inputs == 1
+            and not self.extent.is_series()
+        )
+        model = self.model_box.model() if can else ""
+        self.outlook.adapt_button.set_choice(volume, model)
+
+    def _on_ranked(self, ranking: Ranking) -> None:
+        self.model_box.set_ranking(ranking)
+
+    def _on_ready(self, ready: Ready) -> None:
+        estimate = ready.estimate
+        device = ready.prepared.device.upper()
+        self.estimate.setText(
+            f"Estimate: {duration(estimate.seconds)} and "
+            f"{format_bytes(estimate.peak_bytes)} of memory on {device}, "
+            f"{format_bytes(ready.result_bytes)} for the result"
+            + ("" if ready.series is None else f" of {ready.series.plan.words}")
+        )
+        source = self._restoring.source()
+        if source is not None:
+            # Of a series the point on screen is looked at.
+            self.outlook.set_ready(
+                source,
+                lambda: ready.at(chosen_position(source, self._viewer)),
+                preview_edge(ready),
+            )
+        if self._runs_after_look and self.outlook.looking.has_looked:
+            self._run_timer.start()
+
+    def _show_busy(self, what: str) -> None:
+        running = what == "run"
+        self.outlook.looking.set_paused(bool(what))
+        has_layer = self._restoring.source() is not None
+        self.preview_button.setEnabled(has_layer and not running)
+        self.run_button.setEnabled(has_layer and not running)
+        self._name_run_button()
+        self.cancel_button.setEnabled(what in ("run", "prepare"))
+        for widget in (self.layer_combo, self.extent, self.model_box, self.form):
+            widget.setEnabled(not running)
+        card = self.model_box.card()
+        self.uncertainty.setEnabled(not running and (card is None or card.labels == 1))
+        self.progress.setVisible(what in ("run", "prepare"))
+        self.progress_label.setVisible(what in ("run", "prepare"))
+        self.progress.setRange(0, 0 if what else 1)
+        self.progress_label.setText("")
+
+    def _name_run_button(self) -> None:
+        """Run, or go on with what was stopped."""
+        unfinished = self._restoring.unfinished()
+        text, tip = RUN
+        if unfinished is not None:
+            text, tip = CONTINUE[0], CONTINUE[1].format(unfinished.name)
+        elif self.model_box.model() == NONE:
+            tip = (
+                "Nothing is run: the scan is left as it is. Choose a model to run one."
+            )
+        self.run_button.setText(text)
+        self.run_button.setToolTip(tip)
+
+    def _on_progress(self, stage: str, done: int, total: int) -> None:
+        self.progress.setRange(0, total)
+        self.progress.setValue(done)
+        if stage != "tiles":
+            if stage:
+                self.progress_label.setText(stage)
+            return
+        now = time.monotonic()
+        if self._tiles_began is None:
+            self._tiles_began = now, done
+        began, first = self._tiles_began
+        text = f"Tile {done} of {total}"
+        if done > first:
+            left = (now - began) / (done - first) * (total - done)
+            text += f", {duration(left)} left"
+        self.progress_label.setText(text)
+
+    def _on_warned(self, text: str) -> None:
+        self._warnings.append(text)
+        self.message.show_message(text, "warning")
+
+    def _on_failed(self, error: Exception) -> None:
+        self._runs_after_look = False
+        self.preview_button.setChecked(False)
+        self.message.show_error(error)
+        if not self.isVisible():
+            show_error(error, self)
+
+    def _on_finished(self, layer: Image, restored: Any, seconds: float) -> None:
+        warnings, self._warnings = self._warnings, []
+        if restored.complete:
+            done = f"Done in {duration(seconds)}."
+            kind = "warning" if warnings else "ok"
+            self.message.show_message(" ".join([done, *warnings]), kind)
+        else:
+            self.message.show_message(
+                "Stopped. The finished tiles are kept; Continue restores the others."
+            )
+        source = self._restoring.run_source()
+        # Labels lie over the scan as they are: there are no grey values to compare.
+        grey = not are_labels(restored.volume)
+        self._show_result(layer, measurable=restored.complete and grey)
+        if grey and source is not None and source in self._viewer.layers:
+            self.compare.set_pair(source, layer)
+            if restored.complete:
+                self.check_button.set_pair(source, layer)
+
+    def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:
+        """Offer what can be done with the result; with None, nothing."""
+        self._result = None if layer is None else weakref.ref(layer)
+        self.check_button.set_pair(None, None)
+        spread = None if layer is None else self._restoring.spread()
+        self.save_button.set_layer(layer, self._restoring.run_file, spread)
+        self.measure_button.setVisible(layer is not None and measurable)
+
+    def _on_checked(self, words: str, fits: bool) -> None:
+        self.message.show_message(words, "ok" if fits else "warning")
+
+    def _on_saved(self, path: Any) -> None:
+        self.message.show_message(f"Saved as {path}.", "ok")
+
+    def _on_layer_removed(self, event: Any) -> None:
+        if self._result is not None and event.value is self._result():
+            self._show_result(None)
+        self._name_run_button()

@@ -1,0 +1,491 @@
+"""What the Restore dock does, without its widgets: prepare, preview, run, stop."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.steps import (
+    StageStarted,
+    Step,
+    TargetReady,
+    TileDone,
+    Warned,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import (
+    METADATA,
+    add_result,
+    chosen_position,
+    layer_metadata,
+    part_of_file,
+    series_over,
+    volume_from_layer,
+)
+from napari_geosr.gui.layers.contents import contents_key
+from napari_geosr.gui.layers.place import place_of_layer
+from napari_geosr.gui.layers.questions.record import is_answered
+from napari_geosr.gui.layers.refresh import Refresher
+from napari_geosr.gui.restore.preview import (
+    PREVIEW_EDGES,
+    PreviewLayer,
+    Region,
+    region_on_screen,
+)
+from napari_geosr.gui.restore.ready import (
+    Ready,
+    named,
+    preview_edge,
+    ready_steps,
+    restrengthened,
+    run_of,
+)
+from napari_geosr.gui.restore.spread_layer import SpreadLayer, with_highest
+from napari_geosr.operations import restore as operation
+from napari_geosr.operations.restore import RestoreConfig, Restored
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Labels, Layer
+
+#: Wait so long after the last move of a slider before a preview starts.
+_DEBOUNCE_MS = 120
+
+
+class Restoring(QObject):
+    """Runs at most one operation at a time for one dock; the latest wish wins.
+
+    Attributes
+    ----------
+    run_file : Path or None
+        The file of what the last run restored.
+
+    Signals
+    -------
+    busyChanged : str
+        What runs now: ``""``, ``"prepare"``, ``"preview"`` or ``"run"``.
+    ready : Ready
+        The layer and the model fit; estimate and verdict are known.
+    notReady
+        Layer, model or settings changed: estimate and verdict hold no more.
+    progressed : str, int, int
+        What is done, and how much of how much.
+    warned : str
+        Something the person should know.
+    failed : object
+        The error that ended an operation.
+    previewed
+        The preview layer shows what is on screen.
+    finished : object, object, float
+        The result layer, the `Restored`, and the seconds that it took.
+    """
+
+    busyChanged = Signal(str)
+    ready = Signal(object)
+    notReady = Signal()
+    progressed = Signal(str, int, int)
+    warned = Signal(str)
+    failed = Signal(object)
+    previewed = Signal()
+    finished = Signal(object, object, float)
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._source: weakref.ref[Image] | None = None
+        self._config = RestoreConfig()
+        self._wants_all = False
+        self._ready: Ready | None = None
+        self._attempted_key: tuple[Any, ...] | None = None
+        self._failed_key: tuple[Any, ...] | None = None
+        self._preview = PreviewLayer(viewer)
+        self._preview_key: tuple[Any, ...] | None = None
+        self._preview_edge = PREVIEW_EDGES[0]
+        self._previewing: tuple[Region, dict[str, int]] = ((), {})
+        self._wants_preview = self._wants_run = False
+        self._busy = ""
+        self._run: Run | None = None
+        self._run_key: tuple[Any, ...] | None = None
+        self._stopped: Volume | None = None  # what the last run left, if stopped
+        self._run_of: weakref.ref[Image] | None = None
+        self.run_file: Path | None = None
+        self._target: weakref.ref[Image | Labels] | None = None
+        self._spread = SpreadLayer(viewer)
+        self._restored_from: dict[str, Any] = {}
+        self._name_given = ""  # to the target, which a person may rename
+        self._refreshers: list[Refresher] = []
+        self._began = 0.0
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_DEBOUNCE_MS)
+        self._timer.timeout.connect(self._advance)
+        # Of a layer that goes: the list must not change while it changes.
+        self._tidying = QTimer(self)
+        self._tidying.setSingleShot(True)
+        self._tidying.timeout.connect(self._tidy)
+        connections = Connections(parent)
+        for emitter, slot in (
+            (viewer.layers.events.removed, self._on_removed),
+            (viewer.dims.events.point, self._on_moved),
+            (viewer.dims.events.order, self._on_moved),
+            (viewer.dims.events.ndisplay, self._on_moved),
+            (viewer.scene.camera.events.center, self._on_moved),
+            (viewer.scene.camera.events.zoom, self._on_moved),
+        ):
+            connections.connect(emitter, slot)
+
+    # What a person asks for.
+
+    @property
+    def busy(self) -> str:
+        """What runs now: ``""``, ``"prepare"``, ``"preview"`` or ``"run"``."""
+        return self._busy
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the run over the layer is prepared as it stands."""
+        layer = self.source()
+        if self._ready is None or layer is None:
+            return False
+        try:
+            return self._ready.key == self._key(layer)
+        except GeoSRError:
+            return False
+
+    def source(self) -> Image | None:
+        """Return the layer to restore, if it still exists."""
+        return None if self._source is None else self._source()
+
+    def run_source(self) -> Image | None:
+        """Return the layer that the last run restored, if it still exists.
+
+        It is another than :meth:`source` where layers came or went since.
+        """
+        return None if self._run_of is None else self._run_of()
+
+    def target(self) -> Image | Labels | None:
+        """Return the layer that the last run filled, if it still exists."""
+        return None if self._target is None else self._target()
+
+    def spread(self) -> Image | None:
+        """Return the layer of standard deviations of the last run, if there is one."""
+        return self._spread.layer()
+
+    def unfinished(self) -> Image | Labels | None:
+        """Return the layer that :meth:`run` would fill further, if there is one.
+
+        The last run was stopped, its layer is there, and nothing was changed since.
+        """
+        layer, target = self.source(), self.target()
+        if self._stopped is None or layer is None or self._busy == "run":
+            return None
+        if target is None or target not in self._viewer.layers:
+            return None
+        if not self._spread.can_go_on():
+            return None
+        try:
+            same = self._key(layer) == self._run_key
+        except GeoSRError:
+            return None
+        # A layer that was edited or filled with something else is not what was left.
+        return target if same and target.data is self._stopped.data else None
+
+    def set_source(self, layer: Image | None) -> None:
+        """Choose the layer to restore."""
+        if layer is not self.source():
+            self._wants_run = False  # that was a wish for the other layer
+        self._source = None if layer is None else weakref.ref(layer)
+        self._changed()
+
+    def set_config(self, config: RestoreConfig) -> None:
+        """Choose model and settings."""
+        if config != self._config:
+            self._config = config
+            self._changed()
+
+    def set_extent(self, wants_all: bool) -> None:
+        """Choose all time points and channels, or the one on screen."""
+        if wants_all != self._wants_all:
+            self._wants_all = wants_all
+            self._changed()
+
+    def reconsider(self) -> None:
+        """Prepare again: the layer's voxel size or data changed."""
+        self._changed()
+
+    def set_preview(self, wanted: bool) -> None:
+        """Keep a restored copy of what is on screen up to date, or take it away."""
+        self._wants_preview = wanted
+        if wanted:
+            self._failed_key = None
+            self._timer.start(0)
+            return
+        self._preview.remove()
+        self._preview_key = None
+        if self._busy == "preview":
+            self.cancel()
+
+    def run(self) -> None:
+        """Restore the whole layer, or what an unfinished run left of it."""
+        self._wants_run = True
+        self._failed_key = None
+        if self._busy == "preview":
+            self.cancel(keep_wishes=True)
+        self._timer.start(0)
+
+    def cancel(self, *, keep_wishes: bool = False) -> None:
+        """Stop at the next tile; what is finished stays."""
+        if not keep_wishes:
+            self._wants_run = False
+            if self._busy == "prepare":
+                self._failed_key = self._attempted_key
+        if self._run is not None:
+            self._run.cancel()
+
+    # What happens, one operation after the other.
+
+    def _changed(self) -> None:
+        self._failed_key = None
+        if self._busy in ("prepare", "preview"):
+            self.cancel(keep_wishes=True)
+        self.notReady.emit()
+        self._timer.start(_DEBOUNCE_MS)
+
+    def _on_moved(self, _event: Any = None) -> None:
+        if self._wants_preview and self._busy != "run":
+            self._timer.start(_DEBOUNCE_MS)
+
+    def _on_removed(self, event: Any) -> None:
+        layer: Layer = event.value
+        if layer is self._preview.layer:
+            self._preview.layer = None
+            self._preview_key = None
+        elif layer is self._preview.source:
+            self._tidying.start(0)
+        if layer is self.source():
+            self._ready = None  # it holds the layer's data
+        if layer is self.target():
+            self._stopped = self._spread.stopped = None  # and this the result's
+        if self._busy == "run":
+            if layer in (self.run_source(), self.target()):
+                self.cancel()
+        elif layer is self.source():
+            self.cancel()  # also a run that was only wished for
+
+    def _tidy(self) -> None:
+        """Take a preview away whose layer is gone."""
+        source = self._preview.source
+        if source is None or source not in self._viewer.layers:
+            self._preview.remove()
+            self._preview_key = None
+
+    def _key(self, layer: Image) -> tuple[Any, ...]:
+        """Build what statistics, verdict and estimate depend on."""
+        place = place_of_layer(layer)
+        return (
+            id(layer),
+            contents_key(layer),
+            (place.axes, place.voxel_size, place.origin, place.unit),
+            is_answered(layer),
+            self._wants_all or tuple(chosen_position(layer, self._viewer).items()),
+            self._config,
+        )
+
+    def _advance(self) -> None:
+        """Start whatever is wanted next, if nothing runs."""
+        layer = self.source()
+        if layer is None or layer not in self._viewer.layers:
+            return
+        if self._busy:
+            if self._busy == "preview" and self._is_outdated(layer):
+                self.cancel(keep_wishes=True)
+            return
+        try:
+            key = self._attempted_key = self._key(layer)
+            if self._ready is not None and self._ready.key != key:
+                other = restrengthened(self._ready, key)
+                if other is not None:
+                    self._ready = other
+                    self.ready.emit(other)
+            if self._ready is None or self._ready.key != key:
+                if key != self._failed_key:
+                    self._start_prepare(layer, key)
+            elif self._wants_run:
+                self._start_run(layer, self._ready)
+            elif self._wants_preview:
+                self._start_preview(layer, self._ready)
+        except GeoSRError as error:
+            self._on_error(error)
+
+    def _start(self, what: str, make_steps: Any, on_result: Any, **more: Any) -> None:
+        self._busy = what
+        self._run = Run(
+            make_steps,
+            owner=self,
+            on_step=more.get("on_step", self._on_step),
+            on_result=on_result,
+            on_error=self._on_error,
+            on_finished=self._on_finished,
+            description=more.get("description", ""),
+        )
+        self.busyChanged.emit(what)
+
+    def _start_prepare(self, layer: Image, key: tuple[Any, ...]) -> None:
+        self._ready = None
+        config = self._config
+        volume = volume_from_layer(layer, self._viewer, whole=self._wants_all)
+        self._start(
+            "prepare",
+            lambda should_stop: ready_steps(volume, config, should_stop),
+            lambda result: self._on_prepared(Ready(key, *result)),
+        )
+
+    def _on_prepared(self, ready: Ready) -> None:
+        layer = self.source()
+        if layer is not None and self._key(layer) == ready.key:
+            self._ready = ready
+            self._preview_edge = preview_edge(ready)
+            self.ready.emit(ready)
+
+    def _start_preview(self, layer: Image, ready: Ready) -> None:
+        region, position = self._on_screen(layer)
+        places = ((part.start, part.stop) for part in region)
+        key = (id(ready), *position.items(), *places)
+        if key == self._preview_key:
+            return
+        self._previewing = region, position
+        shown = named(ready.at(position), layer)
+        self._start(
+            "preview",
+            lambda stop: operation.preview_steps(shown, region, should_stop=stop),
+            lambda volume: self._on_previewed(volume, layer, key),
+        )
+
+    def _is_outdated(self, layer: Image) -> bool:
+        """Whether the preview that is being made is not what is on screen any more."""
+        return self._on_screen(layer) != self._previewing
+
+    def _on_screen(self, layer: Image) -> tuple[Region, dict[str, int]]:
+        region = region_on_screen(layer, self._viewer, self._preview_edge)
+        return region, chosen_position(layer, self._viewer)
+
+    def _on_previewed(self, volume: Volume, layer: Image, key: Any) -> None:
+        if not self._wants_preview or layer not in self._viewer.layers:
+            return
+        if not self._is_outdated(layer):
+            self._preview_key = key
+            self._preview.show(volume, layer)
+            self.previewed.emit()
+
+    def _start_run(self, layer: Image, ready: Ready) -> None:
+        self._wants_run = False
+        self._preview.remove()
+        self._preview_key = None
+        first = region_on_screen(layer, self._viewer)
+        position = chosen_position(layer, self._viewer)
+        make_steps = run_of(ready, layer, first, position)
+        self._began = time.monotonic()
+        stopped = stopped_spread = None
+        if self.unfinished() is not None:
+            stopped, stopped_spread = self._stopped, self._spread.stopped
+        else:
+            self._target = None
+            self._spread.forget()
+        self._stopped = self._spread.stopped = None
+        self._run_key = self._key(layer)
+        self._run_of = weakref.ref(layer)
+        self.run_file = part_of_file(layer, self._viewer)[0].source
+        self._restored_from = {"source_layer": layer.name}
+        if ready.series is None:
+            self._restored_from["position"] = position
+        else:
+            self._restored_from["series"] = True
+        self._start(
+            "run",
+            lambda stop: with_highest(
+                make_steps(
+                    unfinished=stopped,
+                    unfinished_spread=stopped_spread,
+                    should_stop=stop,
+                )
+            ),
+            lambda result: self._on_restored(*result),
+            on_step=self._on_run_step,
+            description=f"Restoring {layer.name}",
+        )
+
+    def _on_run_step(self, step: Step) -> None:
+        if isinstance(step, TargetReady):
+            layer = self.run_source()
+            if layer is None or layer not in self._viewer.layers:
+                self.cancel()
+                return
+            target = self.target()
+            if target is None or target not in self._viewer.layers:
+                options = {"name": f"{step.volume.name} (unfinished)"}
+                if "series" in self._restored_from:
+                    options |= series_over(step.volume, layer)
+                target = add_result(self._viewer, step.volume, layer, **options)
+                self._name_given = target.name
+                target.metadata[METADATA] |= self._restored_from
+                self._target = weakref.ref(target)
+            self._refreshers = [Refresher(self._viewer, target)]
+            if step.spread is not None:
+                spread = self._spread.show(
+                    step.spread, target, layer, self._restored_from
+                )
+                self._refreshers.append(Refresher(self._viewer, spread))
+        elif isinstance(step, TileDone):
+            for refresher in self._refreshers:
+                refresher.tile_done(step.slices)
+            self.progressed.emit("tiles", step.done, step.total)
+        else:
+            self._on_step(step)
+
+    def _on_restored(self, restored: Restored, highest: float) -> None:
+        for refresher in self._refreshers:
+            refresher.finish()
+        target = self.target()
+        if target is None or target not in self._viewer.layers:
+            return
+        record = layer_metadata(restored.volume)[METADATA]
+        target.metadata[METADATA] = record | self._restored_from
+        if not restored.complete:
+            self._stopped = restored.volume
+        elif target.name == self._name_given:
+            target.name = restored.volume.name
+        if restored.spread is not None:
+            self._spread.finish(
+                restored.spread,
+                self._restored_from,
+                highest,
+                complete=restored.complete,
+            )
+        self.finished.emit(target, restored, time.monotonic() - self._began)
+
+    def _on_step(self, step: Step) -> None:
+        if isinstance(step, StageStarted):
+            self.progressed.emit(step.message, 0, 0)
+        elif isinstance(step, Warned) and self._busy == "run":
+            self.warned.emit(step.message)
+        elif step.total:
+            self.progressed.emit("", step.done, step.total)
+
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, Cancelled):
+            return
+        self._wants_run = self._wants_preview = False
+        self._failed_key = self._attempted_key
+        self.failed.emit(error)
+
+    def _on_finished(self) -> None:
+        self._busy, self._run, self._refreshers = "", None, []
+        self.busyChanged.emit("")
+        self._timer.start(0)

@@ -1,0 +1,187 @@
+"""Adapt the chosen model to the scan on screen, as a job, by one button."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from platformdirs import user_data_path
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QPushButton, QWidget
+
+from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.gui.jobs.watch import JobWatch
+from napari_geosr.gui.jobs.words import steps_of
+from napari_geosr.gui.kit.worker import Run
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+
+_ADAPT, _STOP = "Adapt the model to this scan", "Stop adapting"
+_KEY = "Alt+Shift+M"
+_TIP = (
+    "Train the chosen model further on this scan alone, without clean data, for at "
+    "most {:g} minutes. The adapted model is chosen if its expected error is smaller "
+    f"({_KEY})."
+)
+#: Milliseconds between two looks at the job.
+_PAUSE = 500
+
+
+class AdaptButton(QPushButton):
+    """Starts an adaptation as a job, follows it, and hands over what comes of it.
+
+    Signals
+    -------
+    told : str
+        What happens now, in a sentence.
+    adapted : Path
+        The bundle of the adapted model, which is expected to be better.
+    kept : str
+        The model is best left as it is; why, in a sentence.
+    failed : object
+        The error that ended it.
+    """
+
+    told = Signal(str)
+    adapted = Signal(object)
+    kept = Signal(str)
+    failed = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(_ADAPT, parent)
+        self.folder = user_data_path("napari-geosr", appauthor=False) / "jobs"
+        #: Minutes that an adaptation may take.
+        self.minutes = 2.5
+        self.setAccessibleName(_ADAPT)
+        self.setToolTip(_TIP.format(self.minutes))
+        self._volume: Volume | None = None
+        self._model = ""
+        self._run: Run | None = None
+        self._watch: JobWatch | None = None
+        self._timer = QTimer(self)
+        self._timer.setInterval(_PAUSE)
+        self._timer.timeout.connect(self._look)
+        self.clicked.connect(self._on_clicked)
+        self.set_choice(None, "")
+
+    @property
+    def job(self) -> Path | None:
+        """Folder of the adaptation that runs."""
+        return None if self._watch is None else self._watch.folder.path
+
+    def set_choice(self, volume: Volume | None, model: str) -> None:
+        """Offer to adapt `model` to `volume`.
+
+        Parameters
+        ----------
+        volume : Volume, optional
+            The scan; None where there is nothing to adapt to.
+        model : str
+            Name or path of a denoiser with weights; empty where the chosen one has
+            none.
+        """
+        self._volume, self._model = volume, model
+        self._show()
+
+    def _show(self) -> None:
+        at_work = self._run is not None or self._watch is not None
+        self.setText(_STOP if at_work else _ADAPT)
+        self.setShortcut(_KEY)  # lost with the old text
+        self.setEnabled(at_work or (self._volume is not None and self._model != ""))
+
+    def _on_clicked(self) -> None:
+        if self._watch is not None:
+            self._watch.ask("cancel")
+            self.setEnabled(False)
+        elif self._run is not None:
+            self._run.cancel()
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        if self._volume is None or not self._model:
+            return
+        volume, model, folder = self._volume, self._model, self.folder
+        minutes = self.minutes
+        self._run = Run(
+            lambda stop: _start_steps(volume, model, minutes, folder, stop),
+            owner=self,
+            on_step=self._on_step,
+            on_result=self._on_started,
+            on_error=self._on_error,
+            on_finished=self._on_run_finished,
+            description=f"Adapting a model to {volume.name}",
+        )
+        self._show()
+
+    def _on_step(self, step: Step) -> None:
+        if isinstance(step, StageStarted):
+            self.told.emit(f"{step.message}…")
+
+    def _on_started(self, job: Path) -> None:
+        self._watch = JobWatch(job)
+        self._timer.start()
+        self.told.emit("Adapting the model; napari can be used meanwhile…")
+
+    def _on_error(self, error: Exception) -> None:
+        if not isinstance(error, Cancelled):
+            self.failed.emit(error)
+
+    def _on_run_finished(self) -> None:
+        self._run = None
+        self._show()
+
+    def _look(self) -> None:
+        watch = self._watch
+        if watch is None:
+            return
+        try:
+            watch.read()
+        except GeoSRError as error:
+            self._end()
+            self.failed.emit(error)
+            return
+        status = watch.status
+        if status.is_alive:
+            self.told.emit(_progress(watch))
+            return
+        self._end()
+        if status.state == "failed":
+            self.failed.emit(GeoSRError(status.message or "The adaptation failed."))
+        elif status.state != "done" or status.result is None:
+            self.told.emit("The adaptation was stopped; the model is as it was.")
+        elif status.result.is_relative_to(watch.folder.path):
+            self.adapted.emit(status.result)
+        else:
+            self.kept.emit(watch.warnings[-1] if watch.warnings else "No gain.")
+
+    def _end(self) -> None:
+        self._timer.stop()
+        self._watch = None
+        self._show()
+
+
+def _progress(watch: JobWatch) -> str:
+    done, total = steps_of(watch)
+    if watch.status.state == "running" and total:
+        return f"Adapting the model: step {done} of at most {total}."
+    return "Adapting the model…"
+
+
+def _start_steps(
+    volume: Volume, model: str, minutes: float, folder: Path, stop: Any
+) -> Any:
+    """Start the job; the last step is ``ResultReady(Path)``, its folder."""
+    # Here, in the worker: the dock opens without all that trains.
+    from napari_geosr.gui.train.start import Plan, start_steps
+    from napari_geosr.jobs.naming import taken_names
+    from napari_geosr.operations.train.adapt.settings import METHOD
+    from napari_geosr.operations.train.fine_tune import fine_tune_settings
+    from napari_geosr.operations.train.name import proposed_name
+
+    name = proposed_name(METHOD, [volume.name], taken_names())
+    settings = fine_tune_settings(model, METHOD) | {"name": name, "minutes": minutes}
+    plan = Plan(METHOD, settings, {"source": (volume,)})
+    yield from start_steps(plan, folder, name, should_stop=stop)

@@ -1,0 +1,176 @@
+"""What the Restore dock says about a run before it: a light, a sentence, a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+
+from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.restore.outlook.adapt_button import AdaptButton
+from napari_geosr.gui.restore.outlook.looking import Looking
+from napari_geosr.gui.restore.outlook.questions import run_anyway
+from napari_geosr.gui.restore.outlook.removed_button import RemovedButton
+from napari_geosr.operations.restore.ranking import NONE
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.operations.restore import Prepared
+    from napari_geosr.operations.restore.outlook import Outlook
+    from napari_geosr.operations.restore.ranking import Ranking
+
+_KINDS = {"ok": "ok", "caution": "warning", "harmful": "harm"}
+_FIND, _FINDING = "Find the best for this scan", "Comparing models…"
+
+_FIND_KEY = "Alt+Shift+B"
+
+
+class OutlookPanel(QWidget):
+    """The verdict on the chosen model, what it removes, and the search for the best.
+
+    Signals
+    -------
+    ranked : Ranking
+        The models were ranked for the scan.
+    failed : object
+        An error to be shown.
+    """
+
+    ranked = Signal(object)
+    failed = Signal(object)
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.verdict = MessageRow(shortcut="Alt+Shift+V")
+        self.find_button = QPushButton(_FIND)
+        self.find_button.setAccessibleName(_FIND)
+        self.find_button.setShortcut(_FIND_KEY)
+        self.find_button.setToolTip(
+            "Compare all models, classical filters and leaving the scan as it is, by "
+            f"the error that each is expected to have on this scan ({_FIND_KEY})."
+        )
+        self.removed_button = RemovedButton(viewer)
+        self.adapt_button = AdaptButton()
+        self.looking = Looking(self)
+        self._outlook: Outlook | None = None
+        self._ranking: Ranking | None = None
+        self._approved: set[tuple[int, str]] = set()
+        self._source_id = 0
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for widget in (
+            self.find_button,
+            self.verdict,
+            self.removed_button,
+            self.adapt_button,
+        ):
+            layout.addWidget(widget)
+        self.removed_button.failed.connect(self.failed.emit)
+        self.looking.looked.connect(self._on_looked)
+        self.looking.ranked.connect(self._on_ranked)
+        self.looking.failed.connect(self.failed.emit)
+        self.looking.missed.connect(
+            lambda text: self.verdict.show_message(text, "warning")
+        )
+        self.looking.busyChanged.connect(self._on_busy)
+        self._has_scan = False
+
+    @property
+    def outlook(self) -> Outlook | None:
+        """What the chosen model is expected to do; None while nobody knows."""
+        return self._outlook
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """The models in the order of their expected errors on the scan, once known."""
+        return self._ranking
+
+    def set_scan(self, volume: Volume | None, source: Image | None) -> None:
+        """Take another scan and rank the models for it."""
+        self._outlook = self._ranking = None
+        self._source_id = id(source)
+        self._has_scan = volume is not None
+        self.find_button.setEnabled(self._has_scan)
+        self.looking.set_volume(volume, rank=True)
+
+    def set_not_ready(self) -> None:
+        """Say nothing: layer, model or settings changed."""
+        self._outlook = None
+        self.verdict.clear()
+        self.looking.set_prepared(None)
+        self.removed_button.set_ready(None, None)
+
+    def set_ready(
+        self, source: Image, on_screen: Callable[[], Prepared], edge: int
+    ) -> None:
+        """Look at a prepared run, and offer to show what it removes.
+
+        Parameters
+        ----------
+        on_screen : callable
+            Gives the run over the volume that is on screen when it is called.
+        """
+        self._outlook = None
+        prepared = on_screen()
+        if prepared.verdict.level == "ok":
+            self.verdict.show_message("Looking at what this model does to the scan…")
+        else:
+            self.verdict.show_message(" ".join(prepared.verdict.reasons), "warning")
+        self.removed_button.set_ready(source, on_screen, edge)
+        self.looking.set_prepared(prepared)
+
+    def leave_it(self) -> None:
+        """Say why the scan is best left as it is, or that nothing will be run."""
+        self.looking.set_prepared(None)
+        self.removed_button.set_ready(None, None)
+        ranking = self._ranking
+        if ranking is not None and ranking.leaves_it:
+            self.verdict.show_message(ranking.why, "ok")
+        else:
+            self.verdict.show_message(
+                "The scan is left as it is. Choose a model to restore it."
+            )
+
+    def approves(self, model: str, name: str) -> bool:
+        """Whether a run may start; asks once where it is expected to do harm.
+
+        Parameters
+        ----------
+        model : str
+            Name or path.
+        name : str
+            What the model is called.
+        """
+        outlook, key = self._outlook, (self._source_id, model)
+        if outlook is None or not outlook.is_harmful or key in self._approved:
+            return True
+        if not run_anyway(name, outlook, self):
+            return False
+        self._approved.add(key)
+        return True
+
+    def _on_looked(self, outlook: Outlook) -> None:
+        self._outlook = outlook
+        self.verdict.show_message(outlook.sentence, _KINDS[outlook.level])
+        more = "\n\n".join(outlook.reasons)
+        self.verdict.label.setToolTip(more or "Message; select the text to copy it.")
+
+    def _on_ranked(self, ranking: Ranking) -> None:
+        self._ranking = ranking
+        self.ranked.emit(ranking)
+
+    def _on_busy(self, what: str) -> None:
+        ranks = what == "rank"
+        self.find_button.setText(_FINDING if ranks else _FIND)
+        self.find_button.setShortcut(_FIND_KEY)  # lost with the old text
+        self.find_button.setEnabled(self._has_scan and not ranks)
+
+
+__all__ = ["NONE", "OutlookPanel"]

@@ -1,0 +1,170 @@
+"""Show what a restoration removes from what is on screen, by a button."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QPushButton, QWidget
+
+from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import (
+    METADATA,
+    add_image_result,
+    geometry,
+    layer_metadata,
+    place_over,
+)
+from napari_geosr.gui.layers.kept_point import point_kept
+from napari_geosr.gui.restore.preview import region_on_screen
+from napari_geosr.operations.restore.outlook import removed_steps
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.operations.restore import Prepared
+
+#: Contrast limits of the removed part, in standard deviations of the noise.
+_LIMIT = 4.0
+
+
+class RemovedButton(QPushButton):
+    """Adds, or brings up to date, a layer with the scan minus its restoration.
+
+    Signals
+    -------
+    shown
+        The layer shows what is removed from what is on screen.
+    failed : object
+        The error that kept it from being shown.
+    """
+
+    shown = Signal()
+    failed = Signal(object)
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__("Show what is removed", parent)
+        self.setToolTip(
+            "Add a layer with the scan minus its restoration, for what is on screen: "
+            "it should look like noise (Alt+Shift+R)."
+        )
+        self.setAccessibleName("Show what is removed")
+        self.setShortcut("Alt+Shift+R")
+        self._viewer = viewer
+        self._source: weakref.ref[Image] | None = None
+        self._on_screen: Callable[[], Prepared] | None = None
+        self._edge: int | None = None
+        self._layer: weakref.ref[Image] | None = None
+        self._run: Run | None = None
+        self.clicked.connect(self.show_removed)
+        self.setVisible(False)
+
+    def set_ready(
+        self,
+        source: Image | None,
+        on_screen: Callable[[], Prepared] | None,
+        edge: int | None = None,
+    ) -> None:
+        """Offer it for a prepared run on `source`; with None, do not.
+
+        Parameters
+        ----------
+        on_screen : callable, optional
+            Gives the run over the volume that is on screen when it is called.
+        edge : int, optional
+            Longest edge of the region, in voxels, that comes within seconds.
+        """
+        if self._run is not None:
+            self._run.cancel()
+        if source is None or on_screen is None or on_screen().labels:
+            self._source = self._on_screen = None
+        else:
+            self._source, self._on_screen = weakref.ref(source), on_screen
+            self._edge = edge
+        self.setVisible(self._on_screen is not None)
+
+    def layer(self) -> Image | None:
+        """Return the layer that shows what is removed, if it is still there."""
+        layer = None if self._layer is None else self._layer()
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def show_removed(self) -> None:
+        """Restore what is on screen in a worker and show the difference."""
+        source = None if self._source is None else self._source()
+        if self._run is not None or self._on_screen is None or source is None:
+            return
+        try:
+            ready = self._on_screen()
+            region = region_on_screen(source, self._viewer, self._edge)
+        except GeoSRError as error:
+            self.failed.emit(error)
+            return
+        self.setEnabled(False)
+        self._run = Run(
+            lambda stop: removed_steps(ready, region, should_stop=stop),
+            owner=self,
+            on_result=partial(self._on_removed, source, ready),
+            on_error=self._on_error,
+            on_finished=self._on_finished,
+            description=f"What is removed from {source.name}",
+        )
+
+    def _on_removed(self, source: Image, prepared: Prepared, volume: Volume) -> None:
+        if source not in self._viewer.layers:
+            return
+        limit = _contrast(volume, prepared)
+        layer = self.layer()
+        if layer is None or layer.data.ndim != len(volume.shape):
+            active = self._viewer.layers.selection.active
+            metadata = layer_metadata(volume)
+            metadata[METADATA]["helper"] = "removed"
+            layer = add_image_result(
+                self._viewer,
+                volume,
+                source,
+                colormap="PiYG",
+                contrast_limits=(-limit, limit),
+                gamma=1.0,
+                metadata=metadata,
+            )
+            self._layer = weakref.ref(layer)
+            if active in self._viewer.layers:
+                self._viewer.layers.selection.active = active
+        else:
+            place = geometry(volume) | place_over(source)
+            with point_kept(self._viewer):
+                layer.data = volume.data
+                for name in ("scale", "translate", "units", "axis_labels", "affine"):
+                    if name in place:
+                        setattr(layer, name, place[name])
+            layer.contrast_limits = (-limit, limit)
+            layer.name = volume.name
+        layer.refresh()
+        self.shown.emit()
+
+    def _on_error(self, error: Exception) -> None:
+        if not isinstance(error, Cancelled):
+            self.failed.emit(error)
+
+    def _on_finished(self) -> None:
+        self._run = None
+        self.setEnabled(True)
+
+
+def _contrast(volume: Volume, prepared: Prepared) -> float:
+    """Grey value at which the colours end: some standard deviations of the noise."""
+    outlook = prepared.outlook
+    noise = prepared.noise or (None if outlook is None else outlook.noise)
+    if noise is not None and noise.level > 0:
+        return _LIMIT * noise.level
+    spread = float(np.nanstd(np.asarray(volume.data)))
+    return _LIMIT * spread or 1.0

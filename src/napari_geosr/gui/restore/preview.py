@@ -1,0 +1,143 @@
+"""What is on screen, and the layer that shows it restored."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.gui.layers import (
+    METADATA,
+    add_result,
+    are_labels,
+    finest,
+    geometry,
+    layer_metadata,
+    place_over,
+    spatial_ndim,
+)
+from napari_geosr.gui.layers.kept_point import point_kept, remove_in_place
+from napari_geosr.gui.layers.position import indices_at, plane_on_screen, unit_factors
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_geosr.core.volume import Volume
+
+Region = tuple[slice, ...]
+
+#: Edges of the region that a preview restores, in voxels of the input, largest first.
+PREVIEW_EDGES = (512, 256, 128, 64)
+
+
+def region_on_screen(
+    layer: Image, viewer: ViewerModel, edge: int | None = None
+) -> Region:
+    """Give the part of the layer's volume that a person looks at now.
+
+    Parameters
+    ----------
+    edge : int, optional
+        Along the displayed axes, at most so many voxels around the middle of what is
+        visible; an axis that is not longer is taken whole.
+
+    Returns
+    -------
+    tuple of slice
+        One per spatial axis (Z, Y, X or Y, X), in voxels; a single slice across.
+    """
+    shape = tuple(finest(layer).shape)
+    n = spatial_ndim(layer)
+    offset = viewer.dims.ndim - len(shape)
+    # In 3D the last two axes in order are what a slice would show.
+    displayed = {axis - offset for axis in viewer.dims.order[-2:]}
+    corners = _corners(layer, viewer)
+    region = []
+    for axis in range(len(shape) - n, len(shape)):
+        size = shape[axis]
+        if axis not in displayed:
+            index = plane_on_screen(viewer, layer, axis, size)
+            region.append(slice(index, index + 1))
+            continue
+        start, stop = int(corners[0, axis]), int(corners[1, axis]) + 1
+        if viewer.dims.ndisplay == 3 or stop - start < 2:
+            start, stop = 0, size
+        region.append(_part(start, stop, size, edge))
+    return tuple(region)
+
+
+def _part(start: int, stop: int, size: int, edge: int | None) -> slice:
+    """At most `edge` voxels around the middle of ``start … stop``, inside the axis."""
+    if edge is None:
+        return slice(max(start, 0), min(stop, size))
+    if size <= edge:
+        return slice(0, size)
+    begin = (start + stop) // 2 - edge // 2
+    begin = min(max(begin, 0), size - edge)
+    return slice(begin, begin + edge)
+
+
+def _corners(layer: Image, viewer: ViewerModel) -> np.ndarray[Any, Any]:
+    """First and last voxel that is visible, per axis of the layer."""
+    corners = np.asarray(layer.corner_pixels, dtype=float)
+    if getattr(layer, "multiscale", False):
+        corners = corners * layer.downsample_factors[layer.data_level]
+    factors = unit_factors(viewer, layer)
+    if np.allclose(factors, 1):
+        return corners
+    # napari forgets the units here, and has clipped what came out: around the camera.
+    middle = np.array(viewer.dims.point, dtype=float)
+    middle[list(viewer.dims.order[-2:])] = viewer.scene.camera.center[-2:]
+    last = np.array(finest(layer).shape) - 1
+    index = np.clip(indices_at(viewer, layer, middle), 0, last)
+    half = PREVIEW_EDGES[0] // 2
+    return np.array([index - half, index + half - 1])
+
+
+class PreviewLayer:
+    """One layer that always shows the last preview, in its place."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._source: weakref.ref[Image] | None = None
+        self.layer: Image | Labels | None = None
+
+    @property
+    def source(self) -> Image | None:
+        """The layer that the preview belongs to, if it still exists."""
+        return None if self._source is None else self._source()
+
+    def show(self, volume: Volume, source: Image) -> None:
+        """Show a restored region of `source` over it."""
+        self._source = weakref.ref(source)
+        name = f"{volume.name} · preview"
+        layer = self.layer
+        if layer is None or layer not in self._viewer.layers:
+            active = self._viewer.layers.selection.active
+            metadata = layer_metadata(volume)
+            metadata[METADATA]["helper"] = "preview"
+            self.layer = add_result(
+                self._viewer, volume, like=source, name=name, metadata=metadata
+            )
+            self._viewer.layers.selection.active = active
+            return
+        place = geometry(volume) | place_over(source)
+        layer.name = name
+        is_other = (layer._type_string == "labels") != are_labels(volume)
+        if is_other or layer.data.ndim != volume.data.ndim:
+            self.remove()
+            self.show(volume, source)
+            return
+        with point_kept(self._viewer):
+            layer.data = volume.data
+            layer.scale, layer.translate = place["scale"], place["translate"]
+            layer.units, layer.axis_labels = place["units"], place["axis_labels"]
+            layer.affine = place["affine"]
+
+    def remove(self) -> None:
+        """Take the layer away, if it is still there."""
+        layer, self.layer = self.layer, None
+        if layer is not None and layer in self._viewer.layers:
+            remove_in_place(self._viewer, layer)

@@ -1,0 +1,168 @@
+"""A prepared restoration: made in the worker, with its estimate and preview size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step, relay
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.warm_up import load_torch_libraries
+from napari_geosr.gui.restore.preview import PREVIEW_EDGES, Region
+from napari_geosr.operations import restore as operation
+from napari_geosr.operations.restore import (
+    Point,
+    Prepared,
+    PreparedSeries,
+    RestoreConfig,
+)
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+#: A preview that would take longer, by the estimate, shows a smaller region.
+_PREVIEW_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A prepared restoration, its estimate, and what it was prepared for.
+
+    Attributes
+    ----------
+    prepared : Prepared
+        Of a series, with all its axes.
+    series : PreparedSeries or None
+        Where all points of a series are restored.
+    """
+
+    key: tuple[Any, ...]
+    prepared: Prepared
+    estimate: Any
+    series: PreparedSeries | None = None
+
+    def at(self, position: Mapping[str, int]) -> Prepared:
+        """The same for the part at `position`, which is on screen."""
+        if self.series is None:
+            return self.prepared
+        return self.series.at(point_at(position))
+
+    @property
+    def result_bytes(self) -> int:
+        """Size of the result, in memory or on disk."""
+        volume, card = self.prepared.volume, self.prepared.model.card
+        itemsize = self.prepared.output_dtype.itemsize
+        n_voxels = math.prod(volume.shape)
+        if self.prepared.has_spread:
+            itemsize += 4  # deviations are float32
+        return int(n_voxels * card.upscale_factor ** len(card.axes) * itemsize)
+
+
+def preview_edge(ready: Ready) -> int:
+    """Choose how large a preview may be so that it comes within seconds.
+
+    A network on volumes computes the planes within its halo as well: far more voxels
+    than are shown.
+    """
+    prepared, estimate = ready.prepared, ready.estimate
+    card, n_voxels = prepared.model.card, math.prod(prepared.volume.shape)
+    shape = prepared.volume.spatial_shape
+    seconds = estimate.seconds / (n_voxels * estimate.cost_factor)
+    depth = 1
+    if card.axes == "ZYX":
+        depth = min(shape[0], 1 + 2 * card.halo)
+    for edge in PREVIEW_EDGES:
+        rows, columns = (min(n, edge + 2 * card.halo) for n in shape[-2:])
+        if seconds * depth * rows * columns <= _PREVIEW_SECONDS:
+            return edge
+    return PREVIEW_EDGES[-1]
+
+
+def restrengthened(ready: Ready, key: tuple[Any, ...]) -> Ready | None:
+    """The same for another strength, if that is all that changed; else None.
+
+    Parameters
+    ----------
+    key : tuple
+        What is wanted, as `Ready.key`; its last part are the settings.
+    """
+    *before, was = ready.key
+    *now, wanted = key
+    prepared = ready.prepared
+    if before != now or prepared.model.card.noise_bound is None:
+        return None
+    if was.model_copy(update={"strength": wanted.strength}) != wanted:
+        return None
+    if ready.series is not None:
+        series = ready.series.with_strength(wanted.strength)
+        return replace(ready, key=key, prepared=series.whole, series=series)
+    changed = operation.with_strength(prepared, wanted.strength)
+    return replace(ready, key=key, prepared=changed)
+
+
+def named(prepared: Prepared, layer: Image) -> Prepared:
+    """The same with the layer's name of now: renaming needs no new statistics."""
+    if prepared.volume.name == layer.name:
+        return prepared
+    return replace(prepared, volume=prepared.volume.replace(name=layer.name))
+
+
+def run_of(
+    ready: Ready, layer: Image, first: Region, position: Mapping[str, int]
+) -> Callable[..., Generator[Step, None, None]]:
+    """Give what restores the whole layer, with what is on screen first.
+
+    Parameters
+    ----------
+    first : tuple of slice
+        The region on screen, of the point at `position`.
+    """
+    if ready.series is None:
+        shown = named(ready.prepared, layer)
+        return partial(operation.run_steps, shown, first=first)
+    return partial(
+        operation.run_series_steps,
+        ready.series.named(layer.name),
+        first=first,
+        first_point=point_at(position),
+    )
+
+
+def point_at(position: Mapping[str, int]) -> Point:
+    """The point of a series at a layer's `position`."""
+    return Point(position.get("time"), position.get("channel"))
+
+
+def ready_steps(
+    volume: Volume, config: RestoreConfig, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Prepare and estimate, with torch loaded first; runs in the worker.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady((prepared, estimate, series))``; the last is None for
+        a single volume.
+    """
+    yield StageStarted(message="Starting")
+    load_torch_libraries()
+    if operation.is_series(volume):
+        series: PreparedSeries = yield from relay(
+            operation.prepare_series_steps(volume, config, should_stop=should_stop)
+        )
+        if should_stop():
+            raise Cancelled("Cancelled.")
+        estimate = yield from relay(operation.estimate_series_steps(series))
+        yield ResultReady(result=(series.whole, estimate, series))
+        return
+    prepared = yield from relay(
+        operation.prepare_steps(volume, config, should_stop=should_stop)
+    )
+    if should_stop():
+        raise Cancelled("Cancelled.")
+    estimate = yield from relay(operation.estimate_steps(prepared))
+    yield ResultReady(result=(prepared, estimate, None))

@@ -1,0 +1,143 @@
+"""The layer of standard deviations that a run fills beside its result."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.steps import ResultReady, Step, relay
+from napari_geosr.gui.layers import (
+    METADATA,
+    add_image_result,
+    layer_metadata,
+    place_over,
+    series_over,
+)
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Layer
+
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.operations.restore import Restored
+
+#: Planes that are looked at, and about how many voxels of each.
+_PLANES, _PLANE_VOXELS = 8, 1 << 16
+_NEARLY_ALL = 99.8
+
+
+class SpreadLayer:
+    """Standard deviations in the place of the result, hidden at first."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        self._viewer = viewer
+        self._layer: weakref.ref[Image] | None = None
+        self._name_given = ""
+        #: What a run left that was stopped.
+        self.stopped: Volume | None = None
+
+    def layer(self) -> Image | None:
+        """Return the layer while it is in the viewer."""
+        layer = None if self._layer is None else self._layer()
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def forget(self) -> None:
+        """Begin a run of its own: the layer of the last one stays as it is."""
+        self._layer = self.stopped = None
+
+    def can_go_on(self) -> bool:
+        """Whether nothing was stopped, or its layer is still what was left."""
+        if self.stopped is None:
+            return True
+        layer = self.layer()
+        return layer is not None and layer.data is self.stopped.data
+
+    def show(
+        self, volume: Volume, target: Layer, source: Image, facts: dict[str, Any]
+    ) -> Image:
+        """Add the layer, unless a run goes on in it; `target` stays the active one.
+
+        Over the result it would be all that is seen, so it is hidden.
+        """
+        layer = self.layer()
+        if layer is not None:
+            return layer
+        layer = add_image_result(
+            self._viewer,
+            volume,
+            None,
+            name=f"{volume.name} (unfinished)",
+            colormap="inferno",
+            contrast_limits=(0.0, 1.0),
+            visible=False,
+            **place_over(source),
+            **(series_over(volume, source) if "series" in facts else {}),
+        )
+        layer.metadata[METADATA] |= facts
+        self._name_given = layer.name
+        self._layer = weakref.ref(layer)
+        self._viewer.layers.selection.active = target
+        return layer
+
+    def finish(
+        self, volume: Volume, facts: dict[str, Any], highest: float, *, complete: bool
+    ) -> None:
+        """Give the layer the record and the contrast of what the run left.
+
+        `highest` is what :func:`with_highest` found.
+        """
+        layer = self.layer()
+        if layer is None:
+            return
+        layer.metadata[METADATA] = layer_metadata(volume)[METADATA] | facts
+        if highest > 0:
+            layer.contrast_limits = (0.0, highest)
+        if not complete:
+            self.stopped = volume
+        elif layer.name == self._name_given:
+            layer.name = volume.name
+
+
+def with_highest(steps: Generator[Step, None, None]) -> Generator[Step, None, None]:
+    """Run a restoration, then look how far its deviations reach.
+
+    Part of the work, as voxels may have to be read from a disk: the window goes on.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady((Restored, highest))``, with 0 where nothing is known.
+    """
+    restored: Restored | None = yield from relay(steps)
+    if restored is not None:
+        spread = restored.spread
+        highest = 0.0 if spread is None else nearly_most(spread.data)
+        yield ResultReady(result=(restored, highest))
+
+
+def nearly_most(data: Any) -> float:
+    """What hardly any voxel of an evenly spaced sample exceeds; 0 if none is known.
+
+    Parameters
+    ----------
+    data : array of shape ([T, C, Z,] Y, X)
+        NaN where nothing was restored.
+    """
+    step = math.ceil(math.sqrt(math.prod(data.shape[-2:]) / _PLANE_VOXELS))
+    plane = (slice(step // 2, None, step),) * 2
+    if data.ndim == 2:
+        values = np.asarray(data[plane], np.float32).ravel()
+    else:
+        leading = tuple(data.shape[:-2])
+        n = math.prod(leading)
+        count = min(n, _PLANES)
+        flat = [(2 * i + 1) * n // (2 * count) for i in range(count)]
+        places = [tuple(map(int, np.unravel_index(i, leading))) for i in flat]
+        sampled = [np.asarray(data[(*at, *plane)], np.float32) for at in places]
+        values = np.concatenate([part.ravel() for part in sampled])
+    values = values[np.isfinite(values)]
+    return float(np.percentile(values, _NEARLY_ALL)) if values.size else 0.0

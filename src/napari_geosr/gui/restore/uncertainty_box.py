@@ -1,0 +1,195 @@
+"""The choice of an uncertainty: none, flips and turns, several models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QListWidget,
+    QListWidgetItem,
+    QShortcut,
+    QSizePolicy,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.operations.models import catalogue
+from napari_geosr.operations.restore.uncertainty import NONE, go_together, kinds
+
+if TYPE_CHECKING:
+    from napari_geosr.models.card import ModelCard
+    from napari_geosr.operations.restore import RestoreConfig
+
+_MOST_MEMBERS = 16
+_ROWS = 3
+
+
+class UncertaintyBox(QWidget):
+    """Whether, and how, a run also says how sure it is.
+
+    Signals
+    -------
+    changed
+        A person changed something.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._kinds = {kind.name: kind for kind in kinds()}
+        self._known: dict[str, ModelCard] = {}
+        self._has_listed = False
+        self._wanted: set[str] = set()
+        self._card: ModelCard | None = None
+        self.combo = QComboBox()
+        self.combo.addItem("none", NONE)
+        for kind in self._kinds.values():
+            self.combo.addItem(kind.title, kind.name)
+            last = self.combo.count() - 1
+            self.combo.setItemData(last, kind.help, Qt.ItemDataRole.ToolTipRole)
+        self.combo.setAccessibleName("Uncertainty")
+        self.combo.setToolTip(
+            "Restore several times and add a second layer with the standard deviation "
+            "of each voxel (Alt+Shift+U): how sure the result is, not how right."
+        )
+        self.combo.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.combo.setMinimumContentsLength(6)
+        self.combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.members = QSpinBox()
+        self.members.setRange(1, _MOST_MEMBERS)
+        self.members.setSpecialValueText("automatic")
+        self.members.setSuffix(" members")
+        self.members.setKeyboardTracking(False)
+        self.members.setAccessibleName("Members")
+        self.members.setToolTip(
+            "How many flips and turns; each takes as long as a plain run. Automatic: "
+            "8, or as many as the voxels allow."
+        )
+        entry = self.members.lineEdit()
+        entry.setAccessibleName(self.members.accessibleName())
+        entry.setToolTip(self.members.toolTip())
+        self.others = QListWidget()
+        self.others.setAccessibleName("Together with")
+        self.others.setToolTip(
+            "Models that restore as well: the result is the mean of all, its standard "
+            "deviation says where they differ."
+        )
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.combo, 1)
+        row.addWidget(self.members, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addLayout(row)
+        layout.addWidget(self.others)
+        shortcut = QShortcut(QKeySequence("Alt+Shift+U"), self)
+        shortcut.activated.connect(self.combo.setFocus)
+        self.combo.currentIndexChanged.connect(self._on_kind)
+        self.members.valueChanged.connect(lambda _: self.changed.emit())
+        self.others.itemChanged.connect(self._on_checked)
+        self._show_kind()
+
+    def values(self) -> dict[str, Any]:
+        """Return the fields of `RestoreConfig` that are chosen here."""
+        kind, needs_others = self.combo.currentData(), self._needs_others()
+        n = self.members.value() if kind != NONE and not needs_others else 1
+        return {
+            "uncertainty": kind,
+            "uncertainty_members": n if n > 1 else None,
+            "ensemble_with": tuple(self._chosen()) if needs_others else (),
+        }
+
+    def set_values(self, config: RestoreConfig) -> None:
+        """Show what `config` says."""
+        self._wanted = set(config.ensemble_with)
+        for name in config.ensemble_with:
+            if name not in self._known:
+                self._known[name] = catalogue.find(name).card
+        with QSignalBlocker(self.members):
+            self.members.setValue(config.uncertainty_members or 1)
+        index = self.combo.findData(config.uncertainty)
+        with QSignalBlocker(self.combo):
+            self.combo.setCurrentIndex(max(0, index))
+        self._fill()
+        self._show_kind()
+
+    def set_card(self, card: ModelCard | None) -> None:
+        """Say which model is chosen: others are offered that do the same."""
+        if card is not None and card.labels > 1:
+            with QSignalBlocker(self.combo):
+                self.combo.setCurrentIndex(0)
+        self.setEnabled(card is None or card.labels == 1)
+        self._card = card
+        self._fill()
+        self._show_kind()
+
+    def _fill(self) -> None:
+        """List the models that go with the one chosen; keep what was ticked."""
+        self._list_models()
+        with QSignalBlocker(self.others):
+            self.others.clear()
+            for name, card in sorted(self._known.items()):
+                if self._card is None or not go_together(self._card, card):
+                    continue
+                item = QListWidgetItem(card.name)
+                item.setData(Qt.ItemDataRole.UserRole, name)
+                item.setToolTip(card.title)
+                item.setFlags(
+                    Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsUserCheckable
+                )
+                ticked = name in self._wanted
+                state = Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked
+                item.setCheckState(state)
+                self.others.addItem(item)
+            if not self.others.count():
+                item = QListWidgetItem("no other model of the same task and factor")
+                item.setFlags(Qt.ItemFlag.NoItemFlags)
+                self.others.addItem(item)
+        rows = min(_ROWS, self.others.count())
+        height = rows * max(16, self.others.sizeHintForRow(0))
+        self.others.setFixedHeight(height + 2 * self.others.frameWidth() + 2)
+
+    def _list_models(self) -> None:
+        """Read the cards of all models, once, when they are needed first."""
+        if self._has_listed or not self._needs_others():
+            return
+        self._has_listed = True
+        for entry in catalogue.list_models():
+            name = entry.name if entry.bundled else str(entry.path)
+            self._known.setdefault(name, entry.card)
+
+    def _needs_others(self) -> bool:
+        kind = self._kinds.get(self.combo.currentData())
+        return kind is not None and kind.needs_others
+
+    def _chosen(self) -> list[str]:
+        items = (self.others.item(i) for i in range(self.others.count()))
+        return [
+            item.data(Qt.ItemDataRole.UserRole)
+            for item in items
+            if item.checkState() == Qt.CheckState.Checked
+            and item.data(Qt.ItemDataRole.UserRole) is not None
+        ]
+
+    def _show_kind(self) -> None:
+        kind = self._kinds.get(self.combo.currentData())
+        self.members.setVisible(kind is not None and not kind.needs_others)
+        self.others.setVisible(kind is not None and kind.needs_others)
+
+    def _on_kind(self, _index: int) -> None:
+        self._fill()
+        self._show_kind()
+        self.changed.emit()
+
+    def _on_checked(self, _item: object) -> None:
+        self._wanted = set(self._chosen())
+        self.changed.emit()

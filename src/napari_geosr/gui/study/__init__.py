@@ -1,0 +1,327 @@
+"""Study projections: how few of them still give the right pores, and by what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Labels
+from platformdirs import user_data_path
+from qtpy.QtCore import QTimer, QUrl, Signal
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import QFileDialog, QWidget
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.closing import closing_of
+from napari_geosr.gui.kit.places import JOBS, open_dock
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import is_helper, volume_from_layer
+from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.gui.layers.projections import OpenedScan
+from napari_geosr.gui.study.start import StudyPlan, find_steps, start_steps
+from napari_geosr.gui.study.watch import StudyWatch
+from napari_geosr.gui.study.widgets import StudyWidgets, as_text
+from napari_geosr.jobs import local
+from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs.index import STATE_WORDS
+from napari_geosr.operations.reconstruct.config import ReconstructConfig
+from napari_geosr.operations.study.config import StudyConfig
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Layer
+
+#: Milliseconds between two looks at the job.
+_PAUSE = 700
+#: As they are in the dock.
+FROM_DOCK = ("centre", "filter", "stripes", "device", "threads", "memory")
+
+
+class StudyBox(StudyWidgets):
+    """Settings of a study, its progress, its curves and its report.
+
+    It runs as a job in a process of its own, which goes on when napari is closed.
+
+    Signals
+    -------
+    wanted
+        *Start* was pressed: the dock calls :meth:`start` with what it has.
+    failed : object
+        An error.
+    said : str, str
+        A sentence for the person, and its kind.
+    """
+
+    wanted = Signal()
+    failed = Signal(object)
+    said = Signal(str, str)
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(viewer, _may_be_chosen, FROM_DOCK, parent)
+        self._viewer = viewer
+        self._run: Run | None = None
+        self._scan: OpenedScan | None = None
+        self._sought: Path | None = None
+        self._watch: StudyWatch | None = None
+        self._was_alive = False
+        self.set_folder(user_data_path("napari-geosr", appauthor=False) / "studies")
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._look)
+        self.folder_button.clicked.connect(self._on_folder)
+        self.start_button.clicked.connect(self.wanted)
+        self.pause_button.clicked.connect(self._on_pause)
+        self.resume_button.clicked.connect(self._on_resume)
+        self.jobs_button.clicked.connect(self._on_jobs)
+        self.report_button.clicked.connect(self._on_report)
+        self._show()
+
+    @property
+    def job(self) -> Path | None:
+        """Folder of the study that is shown."""
+        return None if self._watch is None else self._watch.path
+
+    @property
+    def report(self) -> Path | None:
+        """The page with all figures, where there is one."""
+        return None if self._watch is None else self._watch.report
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the study that is shown runs, waits for its turn, or is begun."""
+        alive = self._watch is not None and self._watch.status.is_alive
+        return alive or self._run is not None
+
+    def set_scan(self, opened: OpenedScan | None) -> None:
+        """Show the newest study of another scan; what runs goes on by itself."""
+        self._scan = opened
+        self._sought = None if opened is None else opened.path
+        self._show_job(None)
+        self._seek()
+
+    def _seek(self) -> None:
+        """Look for the newest study of the scan, as soon as nothing else runs."""
+        path = self._sought
+        if path is not None and self._run is None:
+            self._sought = None
+            self._begin(
+                lambda _stop: find_steps(path),
+                lambda status: self._on_found(path, status),
+            )
+
+    def config(self, dock: ReconstructConfig, column: float | None) -> StudyConfig:
+        """Return the settings of the study, some of them as in the dock.
+
+        Parameters
+        ----------
+        column : float, optional
+            The rotation axis, where it is known.
+
+        Raises
+        ------
+        ConfigError
+            If one of them is wrong.
+        """
+        values = self.above.values() | self.factors.values() | self.more.values()
+        shared = {name: getattr(dock, name) for name in FROM_DOCK}
+        if dock.centre == "auto" and column is not None:
+            shared["centre"] = column
+        given = {name: value for name, value in shared.items() if value is not None}
+        return StudyConfig.create(**(values | given))
+
+    def start(
+        self, opened: OpenedScan, dock: ReconstructConfig, column: float | None
+    ) -> None:
+        """Begin the study of a scan, or add to the one that is shown."""
+        if self.is_running:
+            return
+        try:
+            config = self.config(dock, column)
+            reference = self._volume(self.reference)
+            mask = self._volume(self.mask)
+        except GeoSRError as error:
+            self.failed.emit(error)
+            return
+        plan = StudyPlan(opened, config, reference, mask)
+        folder, before = self.folder, self.job
+        self._begin(
+            lambda stop: start_steps(plan, folder, before, stop),
+            lambda job: self._on_started(opened, job),
+        )
+        self.stage.setText("Starting…")
+
+    def _volume(self, combo: LayerCombo) -> Volume | None:
+        layer = combo.layer()
+        return None if layer is None else volume_from_layer(layer, self._viewer)
+
+    def _begin(self, steps: Any, on_result: Any) -> None:
+        self._run = Run(
+            steps,
+            owner=self,
+            on_result=on_result,
+            on_error=self.failed.emit,
+            on_finished=self._on_finished,
+        )
+        self._show()
+
+    def _on_finished(self) -> None:
+        self._run = None
+        self._seek()
+        self._look()
+
+    def _on_found(self, path: Path, status: JobStatus | None) -> None:
+        if status is None or self._scan is None or self._scan.path != path:
+            return
+        self._show_job(status.path)
+        if self._watch is not None:
+            values = as_text(self._watch.config.model_dump())
+            for form in (self.above, self.factors, self.more):
+                form.set_values(values)
+
+    def _on_started(self, opened: OpenedScan, job: Path) -> None:
+        if opened is self._scan:
+            self._show_job(job)
+        self.said.emit(
+            "The study goes on when napari is closed; it is shown here again, and in "
+            "the list of jobs.",
+            "ok",
+        )
+
+    # The job
+
+    def _show_job(self, job: Path | None) -> None:
+        self._watch, self._was_alive = None, False
+        self._timer.stop()
+        if job is not None:
+            try:
+                self._watch = StudyWatch(job)
+            except GeoSRError as error:
+                self.failed.emit(error)
+        self._look()
+
+    def _look(self) -> None:
+        """Read on in the job's folder."""
+        watch = self._watch
+        if watch is None:
+            self._show()
+            return
+        try:
+            watch.read()
+        except GeoSRError:
+            self._show_job(None)  # deleted since
+            return
+        alive = watch.status.is_alive
+        if alive and (closing := closing_of(self)) is not None:
+            closing.watch(watch.path, self)
+        self._show()
+        ended, self._was_alive = self._was_alive and not alive, alive
+        if ended:
+            self._on_ended(watch)
+        # What has ended may be resumed elsewhere, but nobody waits for it.
+        self._timer.start(_PAUSE if alive else 4 * _PAUSE)
+
+    def _on_ended(self, watch: StudyWatch) -> None:
+        status = watch.status
+        if status.state == "done":
+            self.said.emit(f"The study is done: {watch.report}", "ok")
+            if self.open_report.isChecked():
+                self._on_report()
+        elif status.state == "failed":
+            self.said.emit(status.message, "error")
+        else:
+            self.said.emit(
+                "Stopped. What is finished is kept; Go on adds to it.", "info"
+            )
+
+    def _show(self) -> None:
+        watch, running = self._watch, self.is_running
+        alive = watch is not None and watch.status.is_alive
+        self.start_button.setEnabled(self._scan is not None and not running)
+        self.pause_button.setVisible(alive)
+        self.pause_button.setEnabled(watch is not None and not watch.is_asked_to_stop)
+        can_resume = watch is not None and watch.status.can_resume
+        self.resume_button.setVisible(can_resume and not running)
+        self.report_button.setVisible(self.report is not None)
+        self.progress.setVisible(alive)
+        for widget in (self.above, self.factors, self.more, self.reference, self.mask):
+            widget.setEnabled(not running)
+        self.folder_button.setEnabled(not running)
+        self.result.setVisible(watch is not None and bool(watch.rows))
+        if watch is None:
+            self.stage.setText("")
+        else:
+            self._show_progress(watch)
+        self.stage.setVisible(self.stage.text() != "")
+
+    def _show_progress(self, watch: StudyWatch) -> None:
+        config = watch.config
+        over_exposure = len(config.counts) == 1 < len(config.exposure)
+        self.result.set_rows(watch.rows, config.tolerance, over_exposure)
+        status, done = watch.status, len(watch.rows)
+        cells = watch.n_cells
+        self.progress.setRange(0, cells if done else 0)
+        self.progress.setValue(done)
+        if status.state == "done":
+            try:
+                self.stage.setText(watch.conclusion())
+            except GeoSRError as error:
+                self.stage.setText(str(error))
+            return
+        words = STATE_WORDS.get(status.state, status.state)
+        if status.state == "running" and watch.stage:
+            words = watch.stage
+        if watch.is_asked_to_stop:
+            words = "Stopping"
+        text = f"{status.name}: {words}{'…' if status.is_alive else '.'}"
+        failed = f" {status.message}" if status.state == "failed" else ""
+        self.stage.setText(f"{text} {done} of {cells} are done.{failed}")
+
+    # Actions
+
+    def _on_pause(self) -> None:
+        if self._watch is not None:
+            try:
+                self._watch.pause()
+            except GeoSRError as error:
+                self.failed.emit(error)
+            self._look()
+
+    def _on_resume(self) -> None:
+        if self._watch is not None:
+            try:
+                local.start(JobFolder(self._watch.path))
+            except (GeoSRError, OSError) as error:
+                self.failed.emit(error)
+            self._look()
+
+    def _on_jobs(self) -> None:
+        jobs = open_dock(self._viewer, JOBS)
+        if self.job is not None:
+            jobs.show_job(self.job)
+
+    def _on_folder(self) -> None:
+        text = QFileDialog.getExistingDirectory(
+            self, "Folder for studies", str(self.folder)
+        )
+        if text:
+            self.set_folder(Path(text))
+
+    def set_folder(self, path: Path) -> None:
+        """Make the folders of studies in `path` from now on."""
+        self.folder = path
+        self.folder_label.setText(str(path))
+        self.folder_label.setToolTip(str(path))
+
+    def _on_report(self) -> None:
+        if self.report is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.report)))
+
+
+def _may_be_chosen(layer: Layer) -> bool:
+    """Whether a layer can be a reference, or say where the sample is."""
+    if not isinstance(layer, Image | Labels) or is_helper(layer):
+        return False
+    return layer.ndim == 3 and not getattr(layer, "rgb", False)

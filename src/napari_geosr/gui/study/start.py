@@ -1,0 +1,183 @@
+"""From a scan in a layer to a study that runs as a job. No Qt here."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.jobs.latest import newest_job_steps
+from napari_geosr.gui.layers.projections import OpenedScan
+from napari_geosr.io.lazy import LazyArray, Mapped
+from napari_geosr.jobs import local
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
+from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.study.job import OPERATION, StudyInput, StudyJob
+
+#: Folder of what is in no file, in that of the job.
+_DATA = "data"
+
+
+@dataclass(frozen=True, eq=False)
+class StudyPlan:
+    """A study to be started.
+
+    Attributes
+    ----------
+    reference, mask : Volume, optional
+        Of layers.
+    """
+
+    opened: OpenedScan
+    config: StudyConfig
+    reference: Volume | None = None
+    mask: Volume | None = None
+
+
+def start_steps(
+    plan: StudyPlan, parent: Path, before: Path | None, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Start the process of a study: in the folder of an earlier one, or in a new one.
+
+    Parameters
+    ----------
+    parent : Path
+        Where new folders are made.
+    before : Path, optional
+        Folder of an earlier study; its finished cells are kept if they hold for this
+        one as well.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(Path)``: the job's folder.
+
+    Raises
+    ------
+    GeoSRError
+        With one sentence; nothing is left then.
+    """
+    yield StageStarted(message="Looking at the projections")
+    # Here, in the worker: the dock opens without all that trains.
+    from napari_geosr.gui.train.start import new_folder
+
+    if before is not None:
+        folder = JobFolder(before)
+        job = _job(plan, before / _DATA, should_stop, may_write=False)
+        if job is not None and job.goes_on_with(_job_of(folder)):
+            job.check()
+            _go_on(folder, job)
+            yield ResultReady(result=folder.path)
+            return
+    path = new_folder(parent, plan.opened.scan.name)
+    made: JobFolder | None = None
+    try:
+        job = _job(plan, path / _DATA, should_stop)
+        assert job is not None
+        job.check()
+        made = JobFolder.create(
+            path,
+            job.to_values(),
+            name=f"study of {plan.opened.scan.name}",
+            is_mine=True,
+        )
+        local.start(made)
+    except BaseException:
+        if made is None:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+    yield ResultReady(result=made.path)
+
+
+def _go_on(folder: JobFolder, job: StudyJob) -> None:
+    """Start an earlier study again, with other numbers or algorithms."""
+    with folder.hold():
+        folder.replace_values(job.to_values())
+        if folder.status().state == "done":
+            folder.set_state("paused", result=None, done=0)
+    local.start(folder)
+
+
+def _job_of(folder: JobFolder) -> StudyJob:
+    values = folder.values()
+    values.pop("operation", None)
+    return StudyJob.from_values(values)
+
+
+def _job(
+    plan: StudyPlan, data: Path, should_stop: ShouldStop, *, may_write: bool = True
+) -> StudyJob | None:
+    """What the job's process is told; None where layers would have to be written."""
+    opened = plan.opened
+    if opened.path is None:
+        raise ConfigError(
+            f"{opened.scan.title} is not in a file, which another process could read. "
+            "Save the projections first."
+        )
+    files: dict[str, Path] = {}
+    for role, volume in (("reference", plan.reference), ("mask", plan.mask)):
+        if volume is None:
+            continue
+        path = _file_of(volume, data / f"{role}.ome.zarr", should_stop, may_write)
+        if path is None:
+            return None
+        files[role] = path
+    given = StudyInput.create(
+        projections=opened.path.resolve(),
+        reading=ProjectionsInput.create(**opened.reading),
+        **files,
+    )
+    return StudyJob(data=given, settings=plan.config)
+
+
+def _file_of(
+    volume: Volume, path: Path, should_stop: ShouldStop, may_write: bool
+) -> Path | None:
+    """The file that holds a layer's volume: its own, or one that is written here."""
+    from napari_geosr import io
+    from napari_geosr.gui.train.start import is_its_file
+
+    if volume.source is not None and is_its_file(volume, should_stop):
+        return volume.source.resolve()
+    volume = _writable(volume)
+    if is_its_file(volume.replace(source=path), should_stop):
+        return path
+    if not may_write:
+        return None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"The job's folder {path.parent} cannot be made: {error.strerror}. Choose "
+            "another folder."
+        ) from error
+    return io.write(volume, path, should_stop=should_stop)
+
+
+def _writable(volume: Volume) -> Volume:
+    """A mask of yes and no, and labels of 64 bits, as zeros and ones."""
+    wide = volume.dtype.kind in "iu" and volume.dtype.itemsize > 4
+    if volume.dtype.kind != "b" and not wide:
+        return volume.replace(metadata={})
+    marked = Mapped(volume.data, lambda part: (part != 0).astype(np.uint8), np.uint8)
+    chunks = (1,) * (len(volume.shape) - 2) + volume.shape[-2:]
+    data = LazyArray(marked, Path(volume.name), chunks)
+    return volume.replace(data=data, metadata={})
+
+
+def find_steps(path: Path) -> Generator[Step, None, None]:
+    """Find the newest study of the scan of a file: see `newest_job_steps`."""
+    return newest_job_steps(path, lambda job: job.operation == OPERATION, _scan_studied)
+
+
+def _scan_studied(settings: dict[str, Any]) -> Any:
+    data = settings.get("data")
+    return data.get("projections") if isinstance(data, dict) else None

@@ -1,0 +1,129 @@
+"""What is known of a study that runs, or ran, as a job: from its folder. No Qt here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui.jobs.watch import JobWatch
+from napari_geosr.jobs.folder import JobStatus
+from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.study.job import RESULT
+from napari_geosr.operations.study.store import StudyStore
+from napari_geosr.operations.study.taken import Taken, all_taken
+
+
+class StudyWatch:
+    """Follows one study.
+
+    Attributes
+    ----------
+    rows : list of dict
+        Finished cells, by number of projections; see `napari_geosr.operations.study`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._watch = JobWatch(path)
+        self._found: dict[tuple[Taken, str], dict[str, Any]] = {}
+        self.config = StudyConfig()
+        self.rows: list[dict[str, Any]] = []
+        self._store = StudyStore(self.path / RESULT)
+        self.read()
+
+    @property
+    def path(self) -> Path:
+        """Folder of the job."""
+        return self._watch.folder.path
+
+    @property
+    def status(self) -> JobStatus:
+        """State of the job, and how many cells are done."""
+        return self._watch.status
+
+    @property
+    def stage(self) -> str:
+        """What it does now, in a few words."""
+        return self._watch.stage
+
+    @property
+    def warnings(self) -> list[str]:
+        """What it warned of."""
+        return self._watch.warnings
+
+    @property
+    def is_asked_to_stop(self) -> bool:
+        """Whether a pause was asked for, and is not there yet."""
+        return self._watch.wish != ""
+
+    @property
+    def n_cells(self) -> int:
+        """Cells of the study; until one is done, as many as the settings ask for."""
+        asked = len(all_taken(self.config)) * len(self.config.algorithms)
+        # The whole scan is no cell; and the job may speak of a study with fewer.
+        said = self.status.total
+        return said if asked - len(self.config.algorithms) <= said <= asked else asked
+
+    @property
+    def report(self) -> Path | None:
+        """The page with all figures, where the study is done."""
+        result = self.status.result
+        done = self.status.state == "done" and result is not None
+        return result if done else None
+
+    def pause(self) -> None:
+        """Ask it to stop after the current block."""
+        self._watch.ask("pause")
+
+    def read(self) -> None:
+        """Read what is new.
+
+        Raises
+        ------
+        GeoSRError
+            If the folder is gone, or can no longer be read.
+        """
+        while self._watch.read():
+            pass
+        settings = self._watch.folder.values().get("settings")
+        self.config = StudyConfig.from_mapping(settings or {})
+        cells = [
+            (taken, name)
+            for taken in all_taken(self.config)
+            for name in self.config.algorithms
+        ]
+        for cell in cells:
+            if cell not in self._found and (row := self._store.row(*cell)) is not None:
+                self._found[cell] = row
+        self.rows = [self._found[cell] for cell in cells if cell in self._found]
+
+    def conclusion(self) -> str:
+        """What each algorithm needs for the right porosity."""
+        try:
+            text = self._store.files["json"].read_text(encoding="utf-8")
+            values = json.loads(text)
+            # Studies of earlier releases were of whole exposures alone.
+            shorter = min(self.config.exposure) < 1 and "least" in values
+            least = {
+                name: None if found is None else _taken(found)
+                for name, found in values["least" if shorter else "fewest"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise GeoSRError(
+                f"{self._store.files['json']} cannot be read ({error}). Start the "
+                "study again: what is finished is kept."
+            ) from error
+        titles = {row["algorithm"]: row["title"] for row in self.rows}
+        found = [
+            f"{titles.get(name, name)} {taken.short}"
+            for name, taken in least.items()
+            if taken is not None
+        ]
+        words = ", ".join(found) if found else "none of these numbers"
+        what = "Least light" if shorter else "Fewest projections"
+        return f"{what} with the right porosity: {words}."
+
+
+def _taken(found: dict[str, Any] | int) -> Taken:
+    return Taken(found) if isinstance(found, int) else Taken.of(found)

@@ -1,0 +1,190 @@
+"""The widgets of a study, and where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QGridLayout,
+    QHBoxLayout,
+    QProgressBar,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.gui.kit.elided import ElidedLabel
+from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.labelled import (
+    add_row,
+    button,
+    form_layout,
+    small_button,
+    text_label,
+)
+from napari_geosr.gui.kit.section import Section
+from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.gui.study.result import StudyResult
+from napari_geosr.operations.study.config import StudyConfig
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Layer
+
+#: What is asked first; energy and CO2eq stand by themselves, all else under *Other*.
+_ABOVE = ("counts", "exposure", "algorithms", "acquisition", "steps")
+_FACTORS = (
+    "scan_hours",
+    "synchrotron_kilowatts",
+    "laboratory_kilowatts",
+    "computer_kilowatts",
+    "kilograms_per_kilowatt_hour",
+)
+_ABOUT = (
+    "Reconstructs from fewer or shorter projections, by several algorithms, and "
+    "compares porosity, pores and image with what all projections give, or with a "
+    "reference. It runs in a process of its own, which goes on when napari is closed."
+)
+
+
+class StudyWidgets(QWidget):
+    """Everything that is seen of a study.
+
+    Parameters
+    ----------
+    accept : callable
+        Whether a layer can be a reference or a mask.
+    skip : sequence of str
+        Settings that the dock shows elsewhere.
+    """
+
+    def __init__(
+        self,
+        viewer: napari.viewer.Viewer,
+        accept: Callable[[Layer], bool],
+        skip: tuple[str, ...],
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._make_settings(viewer, accept, skip)
+        self._make_actions()
+        self._lay_out()
+
+    def _make_settings(
+        self,
+        viewer: napari.viewer.Viewer,
+        accept: Callable[[Layer], bool],
+        skip: tuple[str, ...],
+    ) -> None:
+        self.above = ConfigForm(StudyConfig, skip=_all_but(_ABOVE))
+        self.above.set_values(as_text(StudyConfig().model_dump()))
+        self.factors = ConfigForm(StudyConfig, skip=_all_but(_FACTORS))
+        self.more = ConfigForm(StudyConfig, skip=(*_ABOVE, *_FACTORS, *skip))
+        self.reference = LayerCombo(viewer, accept, fixed=("all projections",))
+        self.reference.setAccessibleName("Reference of the study")
+        self.reference.setToolTip(
+            "What is compared with: what all projections give, or a layer with the "
+            "truth, slice by slice in the place of the reconstruction."
+        )
+        self.mask = LayerCombo(viewer, accept, fixed=("as Sample says below",))
+        self.mask.setAccessibleName("Mask of the study")
+        self.mask.setToolTip(
+            "Where pores are looked for: a layer that is not zero inside of the "
+            "sample, or what Sample says among the other settings."
+        )
+
+    def _make_actions(self) -> None:
+        self.folder_label = ElidedLabel("")
+        self.folder_label.setAccessibleName("Folder for studies")
+        self.folder_button = small_button(
+            "Folder…",
+            "Choose the folder for studies",
+            "Choose where the folders of studies are made",
+            "Alt+Shift+F",
+        )
+        self.start_button = button(
+            "Start study",
+            "Start; with other numbers or algorithms alone, what the study before has "
+            "finished is kept (Alt+Shift+S).",
+        )
+        self.start_button.setShortcut("Alt+Shift+S")
+        self.pause_button = button(
+            "Pause study", "Stop; what is finished is kept (Alt+Shift+T)."
+        )
+        self.pause_button.setShortcut("Alt+Shift+T")
+        self.resume_button = button(
+            "Go on", "Go on with the study that was stopped, as it was (Alt+Shift+G)."
+        )
+        self.resume_button.setShortcut("Alt+Shift+G")
+        self.resume_button.setAccessibleName("Go on with the study")
+        self.jobs_button = button(
+            "All jobs…", "Open the list of studies and trainings (Alt+Shift+L)."
+        )
+        self.jobs_button.setShortcut("Alt+Shift+L")
+        self.report_button = button(
+            "Loo&k at report", "Show tables, curves and savings in the web browser."
+        )
+        self.open_report = QCheckBox("Open the report when it is done")
+        self.open_report.setShortcut("Alt+Shift+R")
+        self.open_report.setChecked(True)
+        self.open_report.setAccessibleName("Open the report when it is done")
+        self.open_report.setToolTip(
+            "Show the report in the web browser as soon as it is there (Alt+Shift+R)."
+        )
+        self.progress = QProgressBar()
+        self.progress.setAccessibleName("Progress of the study")
+        self.progress.setToolTip("Reconstructions that are judged, of all.")
+        self.progress.setTextVisible(False)
+        self.progress.setMaximumHeight(10)
+        self.stage = text_label("What the study does", "What the study does now.")
+        self.result = StudyResult()
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(text_label("About studies", _ABOUT, _ABOUT))
+        column.addWidget(self.above)
+        layers = form_layout()
+        add_row(layers, "Reference", self.reference)
+        add_row(layers, "Mask", self.mask)
+        column.addLayout(layers)
+        for title, form, tip in (
+            (
+                "Energy &budget and CO₂eq",
+                self.factors,
+                "Published factors; set your own.",
+            ),
+            (
+                "Ot&her settings of the study",
+                self.more,
+                "Threshold, sample, trainings, seed.",
+            ),
+        ):
+            column.addWidget(Section(title, form, tool_tip=tip))
+        place = QHBoxLayout()
+        place.addWidget(self.folder_label, 1)
+        place.addWidget(self.folder_button)
+        column.addLayout(place)
+        column.addWidget(self.open_report)
+        buttons = QGridLayout()
+        buttons.addWidget(self.start_button, 0, 0)
+        buttons.addWidget(self.jobs_button, 0, 1)
+        buttons.addWidget(self.pause_button, 1, 0)
+        buttons.addWidget(self.resume_button, 1, 0)
+        buttons.addWidget(self.report_button, 1, 1)
+        column.addLayout(buttons)
+        for widget in (self.progress, self.stage, self.result):
+            column.addWidget(widget)
+
+
+def _all_but(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in StudyConfig.model_fields if name not in names)
+
+
+def as_text(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists as a person types them."""
+    return {
+        name: ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        for name, value in values.items()
+    }

@@ -1,0 +1,441 @@
+"""The Train dock: say what you have, start, watch, use the model."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Generator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from platformdirs import user_data_path
+from pydantic import Field, ValidationError
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFileDialog
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeError
+from napari_geosr.core.steps import ResultReady, StageStarted, Step
+from napari_geosr.gui.kit.estimate_words import estimate_text
+from napari_geosr.gui.kit.labelled import add_row
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.places import JOBS, SharedPlace, open_dock
+from napari_geosr.gui.kit.remembered import recall, remember
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.layers import unwrapped
+from napari_geosr.gui.layers.data_row import DataRow, missing, suggest
+from napari_geosr.gui.layers.position import plane_on_screen
+from napari_geosr.gui.train import questions as answers
+from napari_geosr.gui.train.method_settings import ABOVE, TUNED, tune_steps
+from napari_geosr.gui.train.start import Plan, start_steps, time_steps
+from napari_geosr.gui.train.widgets import NO_ESTIMATE, TrainWidgets
+from napari_geosr.jobs.estimate import TrainingEstimate
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.naming import taken_names
+from napari_geosr.operations.train import config_class, needs, roles
+from napari_geosr.operations.train.name import proposed_name
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+_OUTDATED = "Estimate: outdated, as something was changed since"
+_TIMING = "Estimate: timing a few steps…"
+_KEYS = (("1", "2"), ("3", "4"), ("5", "6"))
+
+
+class TrainChoices(Config):
+    """What the dock remembers besides the settings of a method."""
+
+    method: str = Field("noise2noise", title="Method", description="The last method.")
+    use: str = Field(
+        "", title="Use", description="What it is used for, where it has several uses."
+    )
+    folder: Path | None = Field(
+        None, title="Folder", description="Where the folders of jobs are made."
+    )
+
+
+class TrainDock(TrainWidgets):
+    """Trains a model on a person's own data, in a process of its own.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        viewer = unwrapped(napari_viewer)
+        self._questions = answers.questions()
+        super().__init__(viewer, [question.text for question in self._questions])
+        SharedPlace(self)
+        self._viewer = viewer
+        self._run: Run | None = None
+        self._rows: dict[str, DataRow] = {}
+        self._used: list[weakref.ref[Any]] = []
+        self._gone = ""
+        self._revision = 0
+        self._taken: set[str] = set()
+        self._naming: Run | None = None
+        self._folder = user_data_path("napari-geosr", appauthor=False) / "jobs"
+        self._show_busy(False)
+        self._show_folder()
+        self._connect()
+        self._recall()
+        self._list_names()
+
+    def _connect(self) -> None:
+        self.have.currentIndexChanged.connect(self._on_have)
+        self.method.currentIndexChanged.connect(self._on_method)
+        self.folder_button.clicked.connect(self._on_folder)
+        self.estimate_button.clicked.connect(self._on_estimate)
+        self.start_button.clicked.connect(self._on_start)
+        self.cancel_button.clicked.connect(self._on_cancel)
+        self.jobs_button.clicked.connect(self._on_jobs)
+        self.view.fineTune.connect(self.fine_tune)
+        self.offer.resumed.connect(self._watch_job)
+        self.advanced.button.toggled.connect(self.settings.list_models)
+        self.settings.changed.connect(self._on_settings)
+        self.settings.failed.connect(self.message.show_error)
+        self._suggesting = QTimer(self)
+        self._suggesting.setSingleShot(True)
+        self._suggesting.timeout.connect(self._suggest)
+        events = self._viewer.layers.events
+        connections = Connections(self)
+        connections.connect(events.inserted, self._on_layers)
+        connections.connect(events.removed, self._on_removed)
+
+    # Choices
+
+    def _recall(self) -> None:
+        try:
+            choices = recall("train", TrainChoices)
+        except ConfigError as error:
+            choices = TrainChoices()
+            self.message.show_error(error)
+        if choices.folder is not None:
+            self._folder = choices.folder
+            self._show_folder()
+        index = answers.find(self._questions, choices.method, choices.use)
+        self.have.setCurrentIndex(index)
+        self._on_have(index)
+        if choices.method in self._questions[index].methods:
+            self.method.setCurrentText(choices.method)
+
+    def _on_have(self, index: int) -> None:
+        self.method.blockSignals(True)
+        self.method.clear()
+        self.method.addItems(list(self._questions[index].methods))
+        self.method.blockSignals(False)
+        self._on_method()
+
+    def _on_method(self, _index: int = 0) -> None:
+        method = self.method.currentText()
+        need = needs()[method]
+        self.need.setText(f"Needs {need}.")
+        self._make_rows(method)
+        question = self._questions[self.have.currentIndex()]
+        self.settings.show_method(
+            method, question.use, question.defaults.get(method, {})
+        )
+        self._on_settings()
+
+    def _make_rows(self, method: str) -> None:
+        """One row for each set of volumes that the method reads."""
+        question = self._questions[self.have.currentIndex()]
+        while self._data.rowCount():
+            self._data.removeRow(0)
+        self._rows = {}
+        for i, role in enumerate(roles(method)):
+            name = question.names[i] if i < len(question.names) else role.capitalize()
+            row = DataRow(
+                self._viewer,
+                name,
+                keys=_KEYS[i],
+                several=question.several and i == 0,
+                labels=question.use == "labels" and role == "target",
+            )
+            row.changed.connect(self._on_settings)
+            add_row(self._data, name, row, row.combo)
+            self._rows[role] = row
+        self._suggest()
+
+    def fine_tune(self, job: Path) -> None:
+        """Fill the dock for a training that starts from the model of a job."""
+        if self._run is not None:
+            self.message.show_message("Wait for what is being prepared, or cancel it.")
+            return
+        try:
+            folder = JobFolder(job)
+            values, bundle = folder.values(), folder.status().result
+            if bundle is None:
+                raise ConfigError(f"{folder.path.name} has made no model yet.")
+        except GeoSRError as error:
+            self.message.show_error(error)
+            return
+        self._begin(
+            lambda _stop: tune_steps(bundle, values.get("method")),
+            partial(self._on_tuning, values),
+            self._on_error,
+        )
+
+    def _on_tuning(self, values: dict[str, Any], settings: dict[str, Any]) -> None:
+        method = str(values.get("method"))
+        use = "labels" if "labels" in settings else ""
+        self.have.setCurrentIndex(answers.find(self._questions, method, use))
+        self.method.setCurrentText(method)
+        training = dict(values.get("training", {}))
+        name = str(training.pop("name", "mine"))
+        self.settings.adopt(training | settings | {"name": f"{name}{TUNED}"})
+        self.advanced.set_open(True)
+        self.message.show_message(
+            f"Starts from {name}: choose the data, then press Start."
+        )
+
+    def _on_layers(self, _event: Any = None) -> None:
+        self._suggesting.start(0)
+
+    def _on_removed(self, event: Any) -> None:
+        # The rows may have let go of it already.
+        if any(ref() is event.value for ref in self._used):
+            self._gone = event.value.name
+        self._on_layers()
+
+    def _suggest(self) -> None:
+        suggest(list(self._rows.values()), self._viewer)
+        self._show_missing()
+
+    def _show_missing(self) -> None:
+        """Say what has to be chosen anew where a layer was removed."""
+        names = missing(list(self._rows.values()))
+        if not (self._gone and names):
+            self._gone = ""
+            return
+        self.data_message.show_message(
+            f"{self._gone!r} was removed: choose another layer or a file as "
+            f"{' and '.join(names).lower()}.",
+            "warning",
+        )
+
+    def _on_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(
+            self, "Folder for jobs", str(self._folder)
+        )
+        if path:
+            self.set_folder(Path(path))
+
+    def set_folder(self, path: Path) -> None:
+        """Make the folders of jobs in `path` from now on."""
+        self._folder = path
+        self._show_folder()
+
+    def _show_folder(self) -> None:
+        self.folder_label.setText(str(self._folder))
+        self.folder_label.setToolTip(str(self._folder))
+
+    def _on_settings(self, *_: object) -> None:
+        """An estimate and a complaint hold for the settings that they were about."""
+        self._revision += 1
+        chosen = [row.layer() for row in self._rows.values()]
+        self._used = [weakref.ref(layer) for layer in chosen if layer is not None]
+        # What is being timed is looked at when it is there.
+        if self.estimate.text() not in (NO_ESTIMATE, _TIMING):
+            self.estimate.setText(_OUTDATED)
+        self.data_message.clear()
+        self.settings_message.clear()
+        self._show_missing()
+        self._propose_name()
+
+    def _list_names(self) -> None:
+        """Look, in a worker, which names models and trainings have already."""
+        self._naming = Run(
+            lambda _stop: _names_steps(), owner=self, on_result=self._on_names
+        )
+
+    def _on_names(self, names: set[str]) -> None:
+        self._taken = names
+        self._propose_name()
+
+    def _propose_name(self) -> None:
+        """Name the model after what is chosen, unless a person has named it."""
+        source = self._rows.get("source")
+        name = "" if source is None else source.first_name()
+        method = self.method.currentText()
+        self.settings.propose(
+            proposed_name(method, [name] if name else [], self._taken)
+        )
+
+    # Actions
+
+    def plan(self) -> Plan:
+        """Return what would be trained now.
+
+        Raises
+        ------
+        GeoSRError
+            With one sentence; it is shown beside the field.
+        """
+        method, settings = self.settings.method, self.settings.values()
+        if settings["preview_slice"] is None:
+            settings["preview_slice"] = self._slice_on_screen()
+        try:
+            config_class(method).create(**settings)
+        except ConfigError as error:
+            self._complain(error)
+            raise
+        try:
+            data = {role: row.parts() for role, row in self._rows.items()}
+            layers = [row.layer() for row in self._rows.values() if row.layer()]
+            if len(set(map(id, layers))) < len(layers):
+                names = " and ".join(row.name.lower() for row in self._rows.values())
+                raise ConfigError(f"Choose two different layers as {names}.")
+            plan = Plan(method, settings, data)
+        except GeoSRError as error:
+            self._complain(error)
+            raise
+        return plan
+
+    def _slice_on_screen(self) -> int | None:
+        row = self._rows.get("source")
+        layer = None if row is None else row.layer()
+        if layer is None or layer.ndim < 3:
+            return None
+        axis = layer.ndim - 3
+        return plane_on_screen(self._viewer, layer, axis, layer.data.shape[axis])
+
+    def _complain(self, error: Exception) -> None:
+        """Say what is wrong beside what it is wrong with."""
+        if isinstance(error, FileError | VolumeError):
+            self.data_message.show_error(error)
+            return
+        text = str(error)
+        cause = error.__cause__
+        fields = (
+            {str(item["loc"][0]) for item in cause.errors() if item["loc"]}
+            if isinstance(cause, ValidationError)
+            else set()
+        )
+        about_data = not fields and any(
+            word in text for word in ("source", "target", "a layer", "different layers")
+        )
+        if about_data:
+            self.data_message.show_error(error)
+            return
+        if not fields or fields - set(ABOVE):
+            self.advanced.set_open(True)
+        self.settings_message.show_error(error)
+
+    def _on_estimate(self) -> None:
+        plan = self._checked_plan()
+        if plan is None:
+            return
+        folder, revision = self._folder, self._revision
+        self.estimate.setText(_TIMING)
+        self._begin(
+            lambda stop: time_steps(plan, folder, should_stop=stop),
+            partial(self._on_estimated, revision),
+            self._on_not_estimated,
+        )
+
+    def _on_start(self) -> None:
+        plan = self._checked_plan()
+        if plan is None:
+            return
+        folder, name = self._folder, str(plan.settings["name"])
+        self._begin(
+            lambda stop: start_steps(plan, folder, name, should_stop=stop),
+            partial(self._on_started, plan, self.settings.is_named),
+            self._on_not_started,
+        )
+
+    def _on_started(self, plan: Plan, named: bool, job: Path) -> None:
+        self._watch_job(job)
+        self._list_names()
+        try:
+            self._remember(plan, named)
+        except GeoSRError as error:
+            self.message.show_error(error)
+
+    def _remember(self, plan: Plan, named: bool = True) -> None:
+        use = self._questions[self.have.currentIndex()].use
+        choices = TrainChoices(method=plan.method, use=use, folder=self._folder)
+        remember("train", choices)
+        kept = {k: v for k, v in plan.settings.items() if k != "name" or named}
+        self.settings.keep(kept)
+
+    def _checked_plan(self) -> Plan | None:
+        self.message.clear()
+        self.data_message.clear()
+        self.settings_message.clear()
+        if self.settings.is_reading:
+            self.message.show_message("The model to start from is being read: wait.")
+            return None
+        try:
+            return self.plan()
+        except GeoSRError:
+            return None  # said beside the field
+
+    def _begin(self, steps: Any, on_result: Any, on_error: Any) -> None:
+        self._show_busy(True)
+        self._run = Run(
+            steps,
+            owner=self,
+            on_step=self._on_step,
+            on_result=on_result,
+            on_error=on_error,
+            on_finished=self._on_finished,
+        )
+
+    def _on_cancel(self) -> None:
+        if self._run is not None:
+            self._run.cancel()
+
+    def _on_step(self, step: Step) -> None:
+        if isinstance(step, StageStarted):
+            self.message.show_message(f"{step.message}…")
+
+    def _on_finished(self) -> None:
+        self._run = None
+        self._show_busy(False)
+
+    def _on_estimated(self, revision: int, estimate: TrainingEstimate) -> None:
+        self.message.clear()
+        if revision != self._revision:
+            self.estimate.setText(_OUTDATED)
+            return
+        self.estimate.setText(estimate_text(estimate))
+
+    def _on_not_estimated(self, error: Exception) -> None:
+        self.estimate.setText(NO_ESTIMATE)
+        self.message.clear()
+        self._on_error(error)
+
+    def _on_not_started(self, error: Exception) -> None:
+        self.message.clear()
+        self._on_error(error)
+
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, ConfigError | FileError | VolumeError):
+            self._complain(error)
+        else:
+            self.message.show_error(error)
+
+    def _watch_job(self, job: Path) -> None:
+        row = self._rows.get("source")
+        self.view.set_job(job, source=None if row is None else row.layer())
+        self.show_view()
+        self.message.show_message(
+            "The training goes on when napari is closed; Jobs… shows it again."
+        )
+
+    def _on_jobs(self) -> None:
+        open_dock(self._viewer, JOBS)
+
+    def _show_busy(self, busy: bool) -> None:
+        self.cancel_button.setVisible(busy)
+        self.estimate_button.setVisible(not busy)
+        self.start_button.setEnabled(not busy)
+
+
+def _names_steps() -> Generator[Step, None, None]:
+    yield ResultReady(result=taken_names())

@@ -1,0 +1,241 @@
+"""Settings of the learning method that is chosen; every method keeps its own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QLineEdit, QSpinBox, QVBoxLayout, QWidget
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.steps import ResultReady, StageStarted, Step
+from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.remembered import recall, remember
+from napari_geosr.gui.kit.warm_up import load_torch_libraries
+from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.train.memory import MethodMemory
+from napari_geosr.operations.models import catalogue
+from napari_geosr.operations.train import config_class, networks
+from napari_geosr.operations.train.fine_tune import fine_tune_settings
+from napari_geosr.operations.train.name import without_no_name
+
+_FROM = "from_model"
+#: What one training is about, and not how a person likes to train.
+_NOT_KEPT = frozenset({_FROM, "preview_slice"})
+#: How the name of a training ends that starts from the model of another.
+TUNED = "-tuned"
+#: Fields that the dock shows above *Advanced*.
+ABOVE = ("source", "target", "name", "steps")
+
+
+class MethodSettings(QWidget):
+    """A form of a method's config, with the name and the steps that stand elsewhere.
+
+    Parameters
+    ----------
+    name, steps : QLineEdit, QSpinBox
+        Where the dock shows the fields ``name`` and ``steps``.
+
+    Signals
+    -------
+    changed
+        A setting was changed, or is just being typed.
+    failed : object
+        The error when settings of the last session could not be read.
+    """
+
+    changed = Signal()
+    failed = Signal(object)
+
+    def __init__(
+        self, name: QLineEdit, steps: QSpinBox, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._name, self._steps = name, steps
+        self._memory = MethodMemory()
+        self._reading: Run | None = None
+        self._key = self._proposed = ""
+        self.method = ""
+        self.form: Any = None
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        name.textEdited.connect(self._on_changed)
+        steps.valueChanged.connect(self._on_changed)
+
+    def show_method(
+        self, method: str, use: str = "", defaults: Mapping[str, Any] | None = None
+    ) -> None:
+        """Show the settings of a method as they were left, here or last time.
+
+        Parameters
+        ----------
+        use : str
+            What it is used for, where a method has several uses.
+        defaults : mapping
+            Settings that fit this use.
+        """
+        key = f"{method}_{use}" if use else method
+        if key == self._key:
+            return
+        if self.form is not None:
+            self._memory.leave(self._entered())
+        kind = config_class(method)
+        if method != self.method:
+            self._make_form(kind)
+        self.method, self._key = method, key
+        # No name is one that the dock proposes.
+        start = kind().model_dump() | {"name": ""} | dict(defaults or {})
+        try:
+            kept = recall(f"train_{key}", kind).model_dump(exclude_unset=True)
+        except ConfigError as error:
+            kept = {}
+            self.failed.emit(error)
+        shown = start | _lasting(kept)
+        shown.pop("preview_slice")  # that on the screen
+        self.set_values(self._memory.enter(key, kind, shown))
+        self._memory.begin(self._entered())
+        self._on_changed()
+
+    def values(self) -> dict[str, Any]:
+        """What the person set, not yet validated; without the data.
+
+        Where there is no name it is the one that is proposed.
+        """
+        entered = self._entered()
+        return entered | {"name": entered["name"] or self._proposed}
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a person gave the model a name, other than the one proposed."""
+        return bool(self._own_name())
+
+    def propose(self, name: str) -> None:
+        """Call the model `name` unless a person calls it otherwise."""
+        if name == self._proposed:
+            return  # who has just emptied the field wants to type
+        is_free = not self.is_named
+        self._proposed = name
+        self._name.setPlaceholderText(name)
+        if is_free:
+            self._name.setText(name)
+
+    def _entered(self) -> dict[str, Any]:
+        """What the person set; a name that is only proposed is none."""
+        above = {"name": self._own_name(), "steps": self._steps.value()}
+        return dict(self.form.values()) | above
+
+    def _own_name(self) -> str:
+        name = str(self._name.text()).strip()
+        return "" if name == self._proposed else name
+
+    def set_values(self, values: Mapping[str, Any]) -> None:
+        """Show `values`; fields that the method does not have are left out."""
+        self.form.set_values(values)
+        if "name" in values:
+            self._name.setText(values["name"] or self._proposed)
+        if "steps" in values:
+            self._steps.setValue(values["steps"])
+
+    def adopt(self, values: Mapping[str, Any]) -> None:
+        """Show `values` as this method's own, which are not taken to others."""
+        self.set_values(values)
+        self._memory.begin(self._entered())
+
+    def keep(self, values: Mapping[str, Any]) -> None:
+        """Keep the settings for the next session, but not from what it started.
+
+        Raises
+        ------
+        GeoSRError
+            If they cannot be written.
+        """
+        kept = config_class(self.method).create(**_lasting(values))
+        remember(f"train_{self._key}", kept)
+
+    def list_models(self, wanted: bool = True) -> None:
+        """Suggest the models of the zoo to start from; reading their cards takes."""
+        combo: Any = None if self.form is None else self.form.editor(_FROM)
+        if not wanted or combo is None or combo.count() > 1:
+            return
+        text = combo.currentText()
+        combo.blockSignals(True)
+        combo.addItems([model.name for model in catalogue.list_models()])
+        combo.setCurrentText(text)
+        combo.blockSignals(False)
+
+    def _make_form(self, kind: type[Config]) -> None:
+        old = self.form
+        files = [
+            name
+            for name, field in kind.model_fields.items()
+            if "Path" in str(field.annotation)
+        ]
+        self.form = ConfigForm(
+            kind,
+            skip=(*ABOVE, *files),
+            choices={
+                "network": networks(),
+                "device": ("auto", "cpu", "cuda"),
+                _FROM: ("",),  # more when the section opens
+            },
+        )
+        if old is not None:
+            self.layout().removeWidget(old)
+            old.deleteLater()
+        self.layout().addWidget(self.form)
+        self.form.changed.connect(self._on_changed)
+        for line in self.form.findChildren(QLineEdit):
+            line.textEdited.connect(self._on_changed)
+        self.form.editor(_FROM).currentTextChanged.connect(self._on_from_model)
+        if self.isVisible():
+            self.list_models()
+
+    def _on_changed(self, *_: object) -> None:
+        self.changed.emit()
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the network of a model is still to be taken over."""
+        return self._reading is not None
+
+    def _on_from_model(self, name: str) -> None:
+        """Take over the network of a model of the zoo: its weights fit no other."""
+        if self._reading is not None:
+            self._reading.detach()
+            self._reading = None
+        if not name or self.form.editor(_FROM).findText(name) < 0:
+            return
+        method = self.method
+        self._reading = Run(
+            lambda _stop: tune_steps(name, method),
+            owner=self,
+            on_result=self._on_network,
+            on_error=self.failed.emit,
+            on_finished=self._on_read,
+        )
+
+    def _on_network(self, found: Mapping[str, Any]) -> None:
+        self.set_values({k: v for k, v in found.items() if k != _FROM})
+
+    def _on_read(self) -> None:
+        self._reading = None
+
+
+def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, None]:
+    """Find the settings of a training that starts from a model: ``ResultReady(dict)``.
+
+    For a worker: it loads torch, as only the network's module knows all its settings.
+    """
+    load_torch_libraries()
+    yield StageStarted(message="Reading the model to start from")
+    yield ResultReady(result=fine_tune_settings(model, method))
+
+
+def _lasting(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that hold for a training of another day."""
+    is_tuned = str(values.get("name", "")).endswith(TUNED)
+    left_out = _NOT_KEPT | {"name"} if is_tuned else _NOT_KEPT
+    return {k: v for k, v in without_no_name(values).items() if k not in left_out}

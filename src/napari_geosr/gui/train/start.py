@@ -1,0 +1,343 @@
+"""From what a person chose to a job folder that a process can work on. No Qt here.
+
+Layers whose voxels are all those of their file are read from there; others are written
+into the job's folder, so that the training outlives napari.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.jobs import local
+from napari_geosr.jobs.estimate import estimate_steps
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.operations.train import TrainingConfig, TrainJob, config_class
+from napari_geosr.operations.train.checks import check_contents, check_slices
+
+#: Edge of the part of a layer that an estimate writes down, at least.
+_ESTIMATE_EDGE = 256
+#: Of a layer and its file that are compared at a time.
+_COMPARED_BYTES = 2**24
+Data = Mapping[str, tuple[Path | Volume, ...]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training to be started.
+
+    Attributes
+    ----------
+    method : str
+    settings : mapping
+        Fields of the method's config, without the data.
+    data : mapping of str to tuple of Path or Volume
+        What each role reads: files, or volumes of layers.
+    """
+
+    method: str
+    settings: Mapping[str, Any]
+    data: Data
+
+    def training(self, paths: Mapping[str, tuple[Path, ...]]) -> Config:
+        """Validate the settings together with the data's paths.
+
+        Raises
+        ------
+        ConfigError
+            With one sentence.
+        """
+        return config_class(self.method).create(**(dict(self.settings) | dict(paths)))
+
+    def check(self) -> None:
+        """Refuse what is wrong with settings or layers without opening a file.
+
+        For a worker: some methods load PyTorch, or a network, to know.
+
+        Raises
+        ------
+        ConfigError, VolumeError
+            With one sentence.
+        """
+        training = self.training(
+            {
+                role: tuple(_stand_in(p) for p in part)
+                for role, part in self.data.items()
+            }
+        )
+        assert isinstance(training, TrainingConfig)
+        TrainJob(method=self.method, training=training).check_settings()
+        self._check_layers(training)
+
+    def _check_layers(self, training: TrainingConfig) -> None:
+        """Look at a few slices of the layers, before they are written into files."""
+        layers = {
+            role: [part for part in parts if isinstance(part, Volume)]
+            for role, parts in self.data.items()
+        }
+        check_contents({role: found for role, found in layers.items() if found})
+        if layers.get("source") and len(layers["source"]) == len(self.data["source"]):
+            check_slices(training, layers["source"])
+
+
+def _stand_in(part: Path | Volume) -> Path:
+    return part if isinstance(part, Path) else Path(part.name)
+
+
+def start_steps(
+    plan: Plan, parent: Path, name: str, *, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, None]:
+    """Make the job in a new folder of `parent`, named `name`, and start its process.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(Path)``: the job's folder.
+
+    Raises
+    ------
+    GeoSRError
+        With one sentence; nothing is left then.
+    """
+    plan.check()
+    folder, job = new_folder(parent, name), None
+    try:
+        yield StageStarted(message="Looking at the data")
+        paths = yield from _on_disk(plan, folder / "data", should_stop)
+        train_job = TrainJob.from_values(
+            {"method": plan.method, "training": _plain(plan, paths)}
+        ).with_absolute_paths()
+        train_job.check()
+        job = JobFolder.create(
+            folder,
+            train_job.to_values(),
+            name=train_job.training.name,
+            is_mine=True,
+        )
+        local.start(job)
+    except BaseException:
+        if job is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    yield ResultReady(result=job.path)
+
+
+def time_steps(
+    plan: Plan, parent: Path, *, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, None]:
+    """Estimate time and memory of a plan, with files in `parent`, removed at the end.
+
+    Where a layer is in no file, a part of all volumes stands for them: the time of a
+    step does not depend on the volume's size.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(TrainingEstimate)``.
+    """
+    part = max(_ESTIMATE_EDGE, 3 * int(plan.settings.get("patch") or 64))
+    plan.check()
+    folder = new_folder(parent, ".estimate")
+    try:
+        paths = yield from _on_disk(plan, folder, should_stop, part)
+        # The part of a layer need not have the slice that the person looks at.
+        training = _plain(plan, paths) | {"preview_slice": None}
+        train_job = TrainJob.from_values(
+            {"method": plan.method, "training": training}
+        ).with_absolute_paths()
+        train_job.check()
+        yield from estimate_steps(train_job.to_values(), should_stop=should_stop)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make ``parent/name``, or with a number, and return it: nobody else has it.
+
+    Raises
+    ------
+    FileError
+        If it cannot be made.
+    """
+    path, number = parent / name, 1
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+            except FileExistsError:
+                number += 1
+                path = parent / f"{name}-{number}"
+            else:
+                return path
+    except OSError as error:
+        raise FileError(
+            f"The job's folder {path} cannot be made: {error.strerror}. Choose "
+            "another folder."
+        ) from error
+
+
+def _plain(plan: Plan, paths: Mapping[str, tuple[Path, ...]]) -> dict[str, Any]:
+    return dict(plan.settings) | dict(paths)
+
+
+def _on_disk(
+    plan: Plan, folder: Path, should_stop: ShouldStop, edge: int | None = None
+) -> Generator[Step, None, dict[str, tuple[Path, ...]]]:
+    """Give every part of the data a path, writing what has none.
+
+    Parameters
+    ----------
+    edge : int, optional
+        Where anything is to be written, write boxes of about this edge alone: the same
+        one of all parts that belong together, so of those in files as well.
+    """
+    files = {
+        role: [_file_of(part, should_stop) for part in parts]
+        for role, parts in plan.data.items()
+    }
+    if edge is not None and any(None in found for found in files.values()):
+        data = _boxes(plan.data, edge)
+        files = {
+            role: [part if isinstance(part, Path) else None for part in parts]
+            for role, parts in data.items()
+        }
+    else:
+        data = plan.data
+    for role, parts in data.items():
+        for i, part in enumerate(parts):
+            if files[role][i] is None:
+                assert isinstance(part, Volume)
+                yield StageStarted(message=f"Writing {part.name!r} into the job")
+                name = re.sub(r"[^\w-]+", "_", part.name).strip("_") or "layer"
+                path = folder / f"{role}_{i + 1}_{name}.ome.zarr"
+                files[role][i] = _write(part, path, should_stop)
+    return {
+        role: tuple(path for path in found if path is not None)
+        for role, found in files.items()
+    }
+
+
+def _file_of(part: Path | Volume, should_stop: ShouldStop) -> Path | None:
+    """The file from which a part can be read, if there is one."""
+    if isinstance(part, Path):
+        return part
+    return part.source if is_its_file(part, should_stop) else None
+
+
+def _boxes(data: Data, edge: int) -> Data:
+    """The middle of every part; that of a target shows the place of its source."""
+    from napari_geosr import io
+
+    opened = {
+        role: [io.read(p) if isinstance(p, Path) else p for p in parts]
+        for role, parts in data.items()
+    }
+    sources = opened.get("source", [])
+    cut: dict[str, tuple[Path | Volume, ...]] = {}
+    for role, volumes in opened.items():
+        boxes = [
+            _box(volume, first, edge)
+            for volume, first in zip_longest(volumes, sources[: len(volumes)])
+        ]
+        cut[role] = tuple(
+            # Time or channels of a file: the training says what is to be chosen.
+            volume.replace(data=np.asarray(volume.data[box]), name=_name(part))
+            if volume.axes in ("YX", "ZYX")
+            else part
+            for volume, box, part in zip(volumes, boxes, data[role], strict=True)
+        )
+    return cut
+
+
+def _name(part: Path | Volume) -> str:
+    return part.stem if isinstance(part, Path) else part.name
+
+
+def _box(volume: Volume, source: Volume | None, edge: int) -> tuple[slice, ...]:
+    """The middle of `volume`, at the place of that of `source` if the two can fit."""
+    shape, factors = volume.shape, (1,) * len(volume.shape)
+    if source is not None and len(source.shape) == len(shape):
+        pairs = list(zip(shape, source.shape, strict=True))
+        if all(n >= m > 0 and n % m == 0 for n, m in pairs):
+            shape, factors = source.shape, tuple(n // m for n, m in pairs)
+    lengths = [min(n, edge) for n in shape]
+    starts = [(n - length) // 2 for n, length in zip(shape, lengths, strict=True)]
+    return tuple(
+        slice(start * f, (start + length) * f)
+        for start, length, f in zip(starts, lengths, factors, strict=True)
+    )
+
+
+def _write(volume: Volume, path: Path, should_stop: ShouldStop) -> Path:
+    from napari_geosr import io
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"The job's folder {path.parent} cannot be made: {error.strerror}. Choose "
+            "another folder."
+        ) from error
+    return io.write(volume, path, should_stop=should_stop)
+
+
+def is_its_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
+    """Whether the file that a layer came from holds the very volume that it shows.
+
+    Geometry and all voxels must agree: a layer may have been changed since, be a
+    channel or time point of its file, or have been given a voxel size.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so.
+    """
+    from napari_geosr import io
+
+    if volume.source is None or volume.metadata:
+        return False
+    try:
+        file = io.read(volume.source)
+        same = (
+            file.axes == volume.axes
+            and file.shape == volume.shape
+            and file.dtype == volume.dtype
+            and file.unit == volume.unit
+            and np.allclose(file.voxel_size, volume.voxel_size, rtol=1e-6)
+        )
+        return same and _same_voxels(file.data, volume.data, should_stop)
+    except (FileError, VolumeError, ConfigError):
+        return False
+
+
+def _same_voxels(one: Any, other: Any, should_stop: ShouldStop) -> bool:
+    """Compare by slabs of some MB: neither may fit into memory."""
+    per_slice = max(1, math.prod(one.shape[1:]) * one.dtype.itemsize)
+    depth = max(1, _COMPARED_BYTES // per_slice)
+    for first in range(0, one.shape[0], depth):
+        if should_stop():
+            raise Cancelled("Cancelled.")
+        slab = slice(first, first + depth)
+        a, b = np.asarray(one[slab]), np.asarray(other[slab])
+        if not np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"):
+            return False
+    return True

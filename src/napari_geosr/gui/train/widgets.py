@@ -1,0 +1,164 @@
+"""What the Train dock looks like: its widgets and where they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.gui.jobs.resume_offer import ResumeOffer
+from napari_geosr.gui.jobs.view import JobView
+from napari_geosr.gui.kit.elided import ElidedLabel
+from napari_geosr.gui.kit.labelled import (
+    add_row,
+    button,
+    combo,
+    form_layout,
+    small_button,
+    text_label,
+)
+from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.scrolling import fill_with_scrolling
+from napari_geosr.gui.kit.section import Section
+from napari_geosr.gui.train.method_settings import MethodSettings
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+NO_ESTIMATE = "Estimate: –"
+#: Pixels that stay free around what is scrolled to.
+_MARGIN = 8
+
+
+class TrainWidgets(QWidget):
+    """The parts of the Train dock, laid out; see `napari_geosr.gui.train`.
+
+    Parameters
+    ----------
+    questions : list of str
+        Answers to *What do you have?*.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, questions: list[str]) -> None:
+        super().__init__()
+        self.setMinimumWidth(300)
+        self._make_widgets(viewer, questions)
+        self._lay_out()
+
+    def _make_widgets(self, viewer: napari.viewer.Viewer, questions: list[str]) -> None:
+        self.have = combo(
+            "What do you have?", "What you have decides how a model can be learned."
+        )
+        self.have.addItems(questions)
+        self.method = combo("Method", "The learning method; the first fits best.")
+        self.need = text_label("What the method needs", "What the method needs.")
+        self.data_message = MessageRow(shortcut="Alt+Shift+K")
+        self.name = QLineEdit()
+        self.name.setAccessibleName("Model name")
+        self.name.setToolTip(
+            "Name of the model: small letters, digits, - and _. Unless you give it "
+            "another one it is called after the method and the data."
+        )
+        self.steps = QSpinBox()
+        self.steps.setRange(1, 10**7)
+        self.steps.setAccessibleName("Steps")
+        self.steps.setToolTip(
+            "Updates of the network's weights: more take longer and learn more."
+        )
+        for inner in self.steps.findChildren(QLineEdit):
+            inner.setAccessibleName("Steps")
+            inner.setToolTip(self.steps.toolTip())
+        self.folder_label = ElidedLabel("")
+        self.folder_label.setAccessibleName("Folder for jobs")
+        self.folder_button = small_button(
+            "…",
+            "Choose the folder for jobs",
+            "Choose where the folders of jobs are made",
+            "Alt+Shift+U",
+        )
+        self.settings_message = MessageRow(shortcut="Alt+Shift+L")
+        self.estimate = text_label(
+            "Estimate of time and memory",
+            "Time and memory of the training, from a few steps really done.",
+            NO_ESTIMATE,
+        )
+        self.estimate_button = button(
+            "&Estimate", "Time a few steps, in a process of their own."
+        )
+        self.start_button = button(
+            "&Start",
+            "Train in a process of its own, which goes on when napari is closed.",
+        )
+        self.start_button.setDefault(True)
+        self.cancel_button = button("&Cancel", "Stop estimating or preparing.")
+        self.jobs_button = button("&Jobs…", "Open the list of all trainings.")
+        self.jobs_button.setAccessibleName("Jobs")
+        self.message = MessageRow()
+        self.offer = ResumeOffer(self)
+        self.view = JobView(viewer)
+        self.settings = MethodSettings(self.name, self.steps)
+        self.advanced = Section(
+            "&Advanced",
+            self.settings,
+            tool_tip="Every setting of the method; what you leave is chosen for you.",
+        )
+
+    def _lay_out(self) -> None:
+        choices = form_layout()
+        question = QLabel("&What do you have?")
+        question.setBuddy(self.have)
+        question.setToolTip(self.have.toolTip())
+        question.setAccessibleName("Label of What do you have?")
+        add_row(choices, "Met&hod", self.method)
+        self._data = form_layout()
+        naming = form_layout()
+        add_row(naming, "Model &name", self.name)
+        add_row(naming, "S&teps", self.steps)
+        folder = QWidget()
+        row = QHBoxLayout(folder)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.folder_label, 1)
+        row.addWidget(self.folder_button)
+        add_row(naming, "Folder", folder, self.folder_button)
+        actions = QHBoxLayout()
+        for action in (self.estimate_button, self.start_button, self.cancel_button):
+            actions.addWidget(action, 1)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(8, 8, 8, 8)
+        column.addWidget(self.offer)
+        column.addWidget(question)
+        column.addWidget(self.have)
+        column.addLayout(choices)
+        column.addWidget(self.need)
+        column.addLayout(self._data)
+        column.addWidget(self.data_message)
+        column.addLayout(naming)
+        column.addWidget(self.settings_message)
+        column.addWidget(self.estimate)
+        column.addLayout(actions)
+        # The curves above all that opens: there are thirty settings.
+        for widget in (self.message, self.view, self.advanced, self.jobs_button):
+            column.addWidget(widget)
+        column.addStretch(1)
+        self._scroll = fill_with_scrolling(self, inner)
+        self.view.setVisible(False)
+        self._showing = QTimer(self)
+        self._showing.setSingleShot(True)
+        self._showing.timeout.connect(self._scroll_to_curves)
+
+    def show_view(self) -> None:
+        """Show the job, and scroll to its curves when it is laid out."""
+        self.view.setVisible(True)
+        self._showing.start(0)
+
+    def _scroll_to_curves(self) -> None:
+        self._scroll.ensureWidgetVisible(self.view.plot, 0, _MARGIN)

@@ -1,0 +1,372 @@
+"""GANrec: reconstruct by fitting networks to the projections alone, as a job.
+
+Rows are worked through in blocks, each by a fit of its own that begins with the
+networks of the block before. A job that is stopped or killed goes on with the iteration
+of its last checkpoint and gives the numbers that it would have given.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.steps import (
+    CheckpointSaved,
+    JudgingStarted,
+    PreviewReady,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    TrainingProgress,
+    Warned,
+    never_stop,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
+from napari_geosr.operations.ganrec.config import (
+    NEEDS,
+    OPERATION,
+    GanrecConfig,
+    GanrecJob,
+)
+from napari_geosr.operations.reconstruct import ReadyScan, prepare_steps
+from napari_geosr.operations.reconstruct.blocks import reconstruct_rows
+from napari_geosr.operations.reconstruct.inputs import open_projections
+from napari_geosr.operations.reconstruct.parts import require_one_process
+from napari_geosr.operations.reconstruct.record import record_steps
+from napari_geosr.operations.reconstruct.rows import in_bands
+from napari_geosr.operations.reconstruct.scan_identity import differences, identity_of
+from napari_geosr.tomography.iterations import ignore
+from napari_geosr.tomography.preprocess import Prepared
+
+if TYPE_CHECKING:
+    from napari_geosr.learning.energy import Meter
+    from napari_geosr.learning.sinogram_fit import SinogramFit
+
+__all__ = ["NEEDS", "OPERATION", "GanrecConfig", "GanrecJob", "ganrec_steps"]
+
+#: Seconds between two reports, and between two previews at least.
+_REPORT_SECONDS, _PREVIEW_SECONDS = 0.5, 3.0
+_SUFFIX = ".ome.tif"
+
+
+def ganrec_steps(
+    job: GanrecJob,
+    folder: Path,
+    *,
+    should_stop: ShouldStop = never_stop,
+    keep_unfinished: Callable[[], bool] = lambda: False,
+) -> Generator[Step, None, None]:
+    """Reconstruct, with checkpoints and the volume in `folder`, or go on.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``checkpoints/``, ``slices/`` and at the end ``result/NAME.ome.tif``.
+    keep_unfinished : callable
+        Asked when `should_stop` ended it: whether to write what there is all the same.
+        Slices that no fit has come to are then made by the networks as they are.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady``: the path of the volume, or None if it was stopped.
+
+    Raises
+    ------
+    GeoSRError
+        With one sentence; what was fitted up to then is in the last checkpoint.
+    """
+    from napari_geosr.learning.energy import Meter
+
+    require_one_process("GANrec is fitted")
+    job.check()
+    config = job.training
+    assert config.projections is not None
+    scan = open_projections(config.projections, config.reading())
+    settings = config.reconstruction(
+        every=config.every, device=config.device, threads=config.threads
+    )
+    meter = Meter(config.country)
+    try:
+        ready = yield from relay(prepare_steps(scan, settings, should_stop=should_stop))
+        record = yield from relay(record_steps(ready, should_stop))
+        if ready.scan.geometry == "parallel" and ready.scan.n_angles > 2 * ready.size:
+            yield Warned(
+                message=f"With {ready.scan.n_angles} projections filtered back-"
+                "projection is as good, and much quicker: GANrec is for few of them."
+            )
+        blocks = _Blocks(config, ready, folder, record, meter)
+        meter.go_on(folder / "energy.json", blocks.done)
+        with meter:
+            yield from blocks.fit_steps(should_stop, keep_unfinished)
+    except Cancelled:
+        yield ResultReady(result=None)
+        return
+    yield JudgingStarted(message="Writing the volume")
+    path = folder / "result" / f"{config.name}{_SUFFIX}"
+    figures = meter.figures()
+    _assemble(ready, blocks, path, _record(record, job, blocks, figures))
+    yield ResultReady(blocks.total, blocks.total, result=path)
+
+
+class _Blocks:
+    """Blocks of rows, fitted one after the other, and what is kept of them."""
+
+    def __init__(
+        self,
+        config: GanrecConfig,
+        ready: ReadyScan,
+        folder: Path,
+        record: Mapping[str, Any],
+        meter: Meter,
+    ) -> None:
+        from napari_geosr.learning import checkpoint
+
+        self.config, self.ready, self.meter = config, ready, meter
+        self.checkpoints, self.slices = folder / "checkpoints", folder / "slices"
+        self.prepared = Prepared(
+            in_bands(ready.scan, max(ready.band_rows(), config.together)),
+            ready.config.preparation(),
+            ready.incident,
+        )
+        self.starts = range(0, ready.scan.n_rows, config.together)
+        self.total = len(self.starts) * config.steps
+        #: What must stay the same for the checkpoint to be gone on from.
+        self.of = {
+            "input": identity_of(record["inputs"]["input"]),
+            "centre": record["centre"]["column"],
+            **{n: getattr(config, n) for n in ("seed", "together", "every")},
+        }
+        self.state = checkpoint.load(self.checkpoints)
+        if self.state is not None:
+            self._check(self.state["of"])
+        self.block = 0 if self.state is None else int(self.state["block"])
+        self.iteration = 0 if self.state is None else int(self.state["iteration"])
+        self.first = self.done
+
+    def _check(self, before: Mapping[str, Any]) -> None:
+        """Refuse the checkpoint of another reconstruction."""
+        scan = before["input"]
+        if isinstance(scan, str):  # an earlier release kept the checksum alone
+            scan = {"checksum": scan}
+        words = {
+            "centre": "another rotation centre",
+            "seed": "another seed",
+            "together": "other blocks of slices",
+            "every": "other projections of the scan",
+        }
+        found = differences(scan, self.of["input"])
+        found += [words[key] for key in words if before[key] != self.of[key]]
+        if found:
+            raise ConfigError(
+                f"This reconstruction began with {' and '.join(found)}: it would be a "
+                "mixture of two. Put that back to go on, or start again in another "
+                "folder."
+            )
+
+    @property
+    def done(self) -> int:
+        """Iterations done, of all blocks."""
+        return self.block * self.config.steps + self.iteration
+
+    def rows(self, block: int) -> tuple[int, int]:
+        start = self.starts[block]
+        return start, min(start + self.config.together, self.ready.scan.n_rows)
+
+    def file(self, block: int) -> Path:
+        return self.slices / f"{self.rows(block)[0]:06d}.npy"
+
+    def fit_steps(
+        self, should_stop: ShouldStop, keep_unfinished: Callable[[], bool]
+    ) -> Generator[Step, None, None]:
+        """Fit all blocks; raises `Cancelled` when stopped, a checkpoint being kept."""
+        yield StageStarted(
+            message=f"Fitting {self.ready.scan.n_rows} slices to "
+            f"{self.ready.scan.n_angles} projections",
+            total=self.total,
+        )
+        began = time.monotonic()
+        before: SinogramFit | None = None
+        ended = False
+        while self.block < len(self.starts):
+            fit = self._make_fit(before)
+            if not ended:
+                yield from self._block_steps(fit, should_stop, began)
+            if not fit.done and not ended:
+                if not keep_unfinished():
+                    raise Cancelled("Stopped before all slices were fitted.")
+                ended = True  # the rest is made by the networks as they are
+            self._keep(fit)
+            before, self.state = fit, None
+            self.block, self.iteration = self.block + 1, 0
+
+    def _make_fit(self, before: SinogramFit | None) -> SinogramFit:
+        """The fit of the current block, as it was or as the one before ended."""
+        import torch
+
+        from napari_geosr.learning.sinogram_fit import SinogramFit
+
+        if self.config.threads:
+            torch.set_num_threads(self.config.threads)
+        rows, _ = self.prepared.rows(*self.rows(self.block))
+        start = reconstruct_rows(self.ready, rows, never_stop, ignore)
+        sinogram, geometry = self.ready.sinogram(rows)
+        fit = SinogramFit(
+            torch.from_numpy(np.ascontiguousarray(sinogram)).to(self.ready.device),
+            geometry,
+            torch.from_numpy(start).to(self.ready.device),
+            self.config.fit(),
+        )
+        if self.state is not None:
+            fit.restore(self.state["fit"])
+        elif before is not None:
+            fit.start_from(before)
+        return fit
+
+    def _block_steps(
+        self, fit: SinogramFit, should_stop: ShouldStop, began: float
+    ) -> Generator[Step, None, None]:
+        clock = _Clock()
+        yield self._preview(fit)
+        sums: dict[str, float] = {}
+        n = 0
+        while not fit.done and not should_stop():
+            for name, value in fit.step().items():
+                sums[name] = sums.get(name, 0.0) + value
+            n += 1
+            self.iteration = fit.iteration
+            if clock.is_due("report", _REPORT_SECONDS) or fit.done:
+                means = {name: value / n for name, value in sums.items()}
+                yield self._progress(fit, means, began)
+                sums, n = {}, 0
+            if clock.is_due("preview", _PREVIEW_SECONDS):
+                yield self._preview(fit)
+            if clock.is_due("checkpoint", self.config.checkpoint_seconds):
+                yield self._save(fit)
+        if not fit.done:
+            yield self._save(fit)
+        yield self._preview(fit)
+
+    def _progress(
+        self, fit: SinogramFit, losses: Mapping[str, float], began: float
+    ) -> TrainingProgress:
+        import psutil
+
+        seconds = max(time.monotonic() - began, 1e-6)
+        speed = max(self.done - self.first, 1) / seconds
+        return TrainingProgress(
+            self.done,
+            self.total,
+            losses=losses,
+            learning_rate=fit.rate(),
+            images_per_second=speed * len(fit.sinogram),
+            seconds_left=(self.total - self.done) / speed,
+            memory=int(psutil.Process().memory_info().rss),
+            watts=self.meter.watts(),
+        )
+
+    def _preview(self, fit: SinogramFit) -> PreviewReady:
+        start, stop = self.rows(self.block)
+        at = (stop - start) // 2
+        ready = self.ready
+        z, y, x = ready.origin
+        return PreviewReady(
+            self.done,
+            self.total,
+            Volume(
+                fit.slices()[at : at + 1].cpu().numpy(),
+                "ZYX",
+                ready.voxel_size,
+                ready.scan.unit,
+                (z + (start + at) * ready.voxel_size[0], y, x),
+                name="preview",
+            ),
+        )
+
+    def _save(self, fit: SinogramFit) -> CheckpointSaved:
+        from napari_geosr.learning import checkpoint
+
+        state = {
+            "of": self.of,
+            "block": self.block,
+            "iteration": fit.iteration,
+            "fit": fit.state(),
+        }
+        path = checkpoint.save(self.checkpoints, state)
+        return CheckpointSaved(self.done, self.total, path)
+
+    def _keep(self, fit: SinogramFit) -> None:
+        """Keep finished slices until all are there."""
+        file = self.file(self.block)
+        with atomic.explained(file.parent):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic.replacing(file, overwrite=True, suffix=".npy") as temporary:
+            np.save(temporary, fit.slices().cpu().numpy())
+
+    def kept(self) -> Iterator[tuple[slice, Any]]:
+        """Finished slices and where they belong."""
+        for block in range(len(self.starts)):
+            yield slice(*self.rows(block)), np.load(self.file(block))
+
+
+class _Clock:
+    """What was done how long ago."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, float] = {}
+        self.began = time.monotonic()
+
+    def is_due(self, what: str, seconds: float) -> bool:
+        now = time.monotonic()
+        if now - self.last.get(what, self.began) < seconds:
+            return False
+        self.last[what] = now
+        return True
+
+
+def _record(
+    record: Mapping[str, Any],
+    job: GanrecJob,
+    blocks: _Blocks,
+    figures: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
+        **record,
+        "operation": OPERATION,
+        "settings": job.training.model_dump(mode="json"),
+        "training": {"iterations": blocks.total, **figures},
+        "complete": True,
+    }
+
+
+def _assemble(
+    ready: ReadyScan, blocks: _Blocks, path: Path, record: Mapping[str, Any]
+) -> None:
+    """Put the slices together to the volume; what they were kept in is removed."""
+    import shutil
+
+    with atomic.explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with io.create(
+        path,
+        shape=ready.shape,
+        dtype=np.float32,
+        axes="ZYX",
+        voxel_size=ready.voxel_size,
+        unit=ready.scan.unit,
+        origin=ready.origin,
+        provenance=(*ready.given.provenance, record),
+        overwrite=True,
+    ) as output:
+        for rows, slices in blocks.kept():
+            output.array[rows] = slices
+    shutil.rmtree(blocks.slices, ignore_errors=True)

@@ -1,0 +1,165 @@
+"""Settings of GANrec, and what a job of it is. No torch here: ``--help`` reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.operations.reconstruct.inputs import open_projections
+from napari_geosr.operations.train.checks import check_country
+from napari_geosr.operations.train.scans import ProjectionsConfig
+
+if TYPE_CHECKING:
+    from napari_geosr.learning.sinogram_fit import FitSettings
+
+OPERATION = "ganrec"
+NEEDS = "projections of one object alone, as few as 15; gives a volume, and no model"
+
+
+class GanrecConfig(ProjectionsConfig):
+    """Settings of GANrec."""
+
+    name: str = Field(
+        "ganrec",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        title="Name",
+        description="Of the volume's file: letters, digits, dots, - and _.",
+    )
+    every: int = Field(
+        1,
+        ge=1,
+        title="Use every",
+        description="Use each so-many-th projection, as if fewer had been taken.",
+    )
+    steps: int = Field(
+        400,
+        ge=1,
+        le=1_000_000,
+        title="Iterations",
+        description="Of each block of slices; too many of them fit the noise.",
+    )
+    together: int = Field(
+        4,
+        ge=1,
+        le=256,
+        title="Slices together",
+        description="Slices that one network is fitted to at once.",
+    )
+    learning_rate: float = Field(
+        2e-3, gt=0, le=1, title="Learning rate", description="Adam's, at the start."
+    )
+    smoothness: float = Field(
+        0.15,
+        ge=0,
+        le=100,
+        title="Smoothness",
+        description="Weight of the total variation: more of it for noisy projections.",
+    )
+    details: float = Field(
+        100.0,
+        ge=0,
+        le=1000,
+        title="Details",
+        description="Weight of what is missing in fine structures of the projections.",
+    )
+    adversarial: float = Field(
+        0.005,
+        ge=0,
+        le=100,
+        title="Discriminator",
+        description="Weight of the opinion of the discriminator; 0: there is none.",
+    )
+    distance: Literal["jensen-shannon", "least-squares"] = Field(
+        "jensen-shannon",
+        title="Distance",
+        description="That the discriminator stands for.",
+    )
+    features: int = Field(
+        16, ge=1, le=128, title="Width", description="Maps at the U-Net's first level."
+    )
+    levels: int = Field(
+        2, ge=1, le=5, title="Levels", description="Times that the image is halved."
+    )
+    seed: int = Field(
+        0, ge=0, title="Seed", description="The same seed gives the same volume."
+    )
+    device: str = Field(
+        "auto", title="Device", description="auto, cpu, cuda, cuda:1, mps."
+    )
+    threads: int | None = Field(
+        None, ge=1, title="Threads", description="CPU threads; by default all cores."
+    )
+    checkpoint_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=60,
+        title="Checkpoint",
+        description="Seconds of work that a crash may cost at most.",
+    )
+    country: str = Field(
+        "FRA",
+        pattern=r"^[A-Z]{3}$",
+        title="Country",
+        description="Of the electricity, for CO2eq: ISO code of three letters.",
+    )
+
+    def fit(self) -> FitSettings:
+        """Settings of the fit of a block."""
+        from napari_geosr.learning.sinogram_fit import FitSettings
+
+        return FitSettings(
+            iterations=self.steps,
+            learning_rate=self.learning_rate,
+            smoothness=self.smoothness,
+            details=self.details,
+            adversarial=self.adversarial,
+            distance=self.distance,
+            features=self.features,
+            levels=self.levels,
+            seed=self.seed,
+        )
+
+
+class GanrecJob(Config):
+    """All that a job of GANrec needs to be done, here or elsewhere."""
+
+    training: GanrecConfig
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> GanrecJob:
+        """Validate what ``config.yaml`` held."""
+        made = GanrecConfig.from_mapping(values.get("training") or {})
+        return cls(training=made.with_absolute_paths())
+
+    def to_values(self) -> dict[str, Any]:
+        """What :meth:`from_values` reads."""
+        return {
+            "operation": OPERATION,
+            "method": "ganrec",
+            "training": self.training.model_dump(mode="json"),
+        }
+
+    def check(self) -> None:
+        """Refuse what can be seen to be wrong before a process is started.
+
+        Raises
+        ------
+        GeoSRError
+            With one sentence.
+        """
+        config = self.training
+        check_country(config.country)
+        if config.projections is None:
+            raise ConfigError("Give the projections to reconstruct (--projections).")
+        scan = open_projections(config.projections, config.reading())
+        config.reconstruction(every=config.every)
+        if scan.geometry == "cone":
+            raise ConfigError(
+                f"{scan.title} is a cone-beam scan: GANrec works slice by slice, in a "
+                "parallel or fan beam. Use tv for few projections (napari-geosr "
+                "reconstruct --algorithm tv)."
+            )

@@ -1,0 +1,323 @@
+"""Measure the pores of a volume, and compare the pores of several volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import (
+    BlockDone,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    relay,
+    run_to_end,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.operations.measure.deviation import (
+    align_deviation,
+    is_deviation,
+    refuse_factor_alone,
+)
+from napari_geosr.operations.measure.grey_levels import one_volume
+from napari_geosr.operations.measure.mask import align_mask
+from napari_geosr.operations.measure.pore_size import same_smallest_pore
+from napari_geosr.operations.scan.questions import open_questions
+from napari_geosr.operations.storage import array_for
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.report import PorosityReport
+
+MeasureConfig = PorosityConfig
+
+
+def measure_steps(
+    volume: Volume,
+    config: MeasureConfig,
+    mask: Volume | None = None,
+    *,
+    deviation: Volume | None = None,
+    labels_target: Any = None,
+    keep_labels: bool = True,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Segment the pores of a volume, label them and measure each, block by block.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes (Z, Y, X) or (Y, X); other axes must have length one. Any real dtype.
+    config : MeasureConfig
+        Threshold, phase, smallest pore, connectivity, automatic sample mask.
+    mask : Volume, optional
+        The sample: every voxel that is not zero. It may have other voxels than
+        `volume`, it is then looked up by position.
+    deviation : Volume, optional
+        Standard deviations that a restoration gave with `volume`: the porosity gets a
+        band.
+    labels_target : array-like, optional
+        Integer array of the volume's shape to fill with the labels. Without it they
+        are kept in memory, or in a zarr in the cache folder when they would not fit.
+    keep_labels : bool
+        False where only the figures are wanted.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(PorosityReport)``.
+
+    Raises
+    ------
+    VolumeError
+        If the volume is complex, has more axes, is constant or has no finite voxel,
+        or the mask does not cover it, or `deviation` is that of another one. Also for
+        an unfinished restoration in integers, unless a mask says which part to measure.
+    Cancelled
+        If `should_stop` says so.
+    """
+    from napari_geosr.measure.porosity import measure_steps as engine_steps
+
+    volume = one_volume(volume)
+    config, remarks = _mind_the_kind(volume, config)
+    if mask is None:
+        _refuse_unfinished_integers(volume)
+    spread = None
+    if deviation is None:
+        refuse_factor_alone(config)
+    else:
+        spread, said = align_deviation(deviation, volume, config)
+        remarks += said
+    for remark in remarks:
+        yield Warned(message=remark)
+    sample = None if mask is None else align_mask(mask, volume)
+    if keep_labels and labels_target is None:
+        labels_target = array_for(volume.shape, np.dtype(np.uint32))
+    report: PorosityReport = yield from relay(
+        engine_steps(
+            volume,
+            config,
+            mask=sample,
+            deviation=spread,
+            labels_target=labels_target if keep_labels else None,
+            keep_labels=keep_labels,
+            should_stop=should_stop,
+        )
+    )
+    if mask is None and (lost := _lost_mask(volume, report)):
+        remarks.append(lost)
+        yield Warned(message=lost)
+    if remarks:
+        report = replace(report, warnings=(*remarks, *report.warnings))
+    yield ResultReady(result=report)
+
+
+def _mind_the_kind(
+    volume: Volume, config: MeasureConfig
+) -> tuple[MeasureConfig, list[str]]:
+    """Labels are pores already; an unfinished restoration is half a volume."""
+    from napari_geosr.measure.remarks import looks_like_labels
+
+    remarks = open_questions(volume)
+    if volume.metadata.get("kind") == "labels":
+        config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
+        remarks.append(
+            f"{volume.name!r} holds labels: every labelled voxel is taken as pore, and "
+            "the threshold is not used."
+        )
+    elif config.phase == "dark" and looks_like_labels(volume.data):
+        remarks.append(
+            f"{volume.title} looks like labels: regions of one number each, and 0 "
+            "between. It is measured as grey values, where the low ones are pores. If "
+            "the labels are pores, choose bright pores and the threshold 0."
+        )
+    if _is_unfinished(volume):
+        remarks.append(
+            f"{volume.name!r} is an unfinished restoration: the figures are those of "
+            "its finished part."
+        )
+    if is_deviation(volume.provenance):
+        remarks.append(
+            f"{volume.name!r} holds standard deviations, not grey values: its figures "
+            "are not those of pores. Measure the restored volume beside it."
+        )
+    return config, remarks
+
+
+def _is_unfinished(volume: Volume) -> bool:
+    return any(entry.get("complete") is False for entry in volume.provenance)
+
+
+def _refuse_unfinished_integers(volume: Volume) -> None:
+    """Integers have no NaN: what was not reached is zero, as dark as any pore."""
+    if _is_unfinished(volume) and volume.dtype.kind in "iu":
+        raise VolumeError(
+            f"{volume.title} is an unfinished restoration in {volume.dtype}: voxels "
+            "that were not reached hold 0, as pores may. Restore it to the end, or to "
+            "float32, or give a sample mask of the finished part."
+        )
+
+
+def _lost_mask(volume: Volume, report: PorosityReport) -> str:
+    """Voxels that the scan did not have are grey values in some restorations of it."""
+    missing = 0
+    for entry in volume.provenance:
+        seen = entry.get("intensities") or {}
+        missing = max(missing, seen.get("n_nan", 0) + seen.get("n_inf", 0))
+    if not missing or report.nonfinite_voxels:
+        return ""
+    return (
+        f"The scan that {volume.name!r} was restored from has {missing} NaN or "
+        "infinite voxels, but this volume has none: they are measured as sample. "
+        "Restore the scan again to float32, or give a sample mask."
+    )
+
+
+def measure_porosity(
+    volume: Volume,
+    mask: Volume | None = None,
+    *,
+    uncertainty: Volume | None = None,
+    **settings: Any,
+) -> PorosityReport:
+    """Measure the pores of a volume.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes (Z, Y, X) or (Y, X), any real dtype.
+    mask : Volume, optional
+        The sample: every voxel that is not zero.
+    uncertainty : Volume, optional
+        Standard deviations that `restore_with_uncertainty` gave with `volume`.
+    **settings
+        Fields of `MeasureConfig`.
+
+    Returns
+    -------
+    PorosityReport
+        Porosity, number of pores per mm³, one row per pore, and the labels.
+
+    Raises
+    ------
+    ConfigError, VolumeError
+        With one sentence saying what is wrong and what to do.
+    """
+    config = MeasureConfig.create(**settings)
+    steps = measure_steps(volume, config, mask, deviation=uncertainty)
+    report: PorosityReport = run_to_end(steps)
+    return report
+
+
+def compare_steps(
+    volumes: Mapping[str, Volume],
+    config: MeasureConfig,
+    mask: Volume | None = None,
+    *,
+    deviation: Volume | None = None,
+    keep_labels: bool = True,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Measure several volumes by the same rules, so that their figures can be compared.
+
+    Each volume gets its own threshold by the same method (or the same manual value),
+    and the smallest pore is the same physical size in all: see `same_smallest_pore`.
+
+    Parameters
+    ----------
+    volumes : mapping of str to Volume
+        By the name that people see.
+    deviation : Volume, optional
+        Standard deviations of the first volume, for the band of its porosity.
+
+    Yields
+    ------
+    Step
+        `done` and `total` count over all volumes. The last step is
+        ``ResultReady(dict[str, PorosityReport])`` in the order of `volumes`.
+
+    Raises
+    ------
+    VolumeError
+        For what :func:`measure_steps` refuses, or if some are single images and
+        others volumes.
+    """
+    volumes = {name: one_volume(volume) for name, volume in volumes.items()}
+    _refuse_mixed_axes(volumes)
+    configs = same_smallest_pore(volumes, config)
+    if len({volume.has_physical_size for volume in volumes.values()}) > 1:
+        without = next(n for n, v in volumes.items() if not v.has_physical_size)
+        yield Warned(
+            message=f"{without!r} has no voxel size, so its pores cannot be compared "
+            "in physical units. Set its voxel size and measure again."
+        )
+    reports: dict[str, PorosityReport] = {}
+    for i, (name, volume) in enumerate(volumes.items()):
+        yield StageStarted(message=f"Measuring {name}")
+        first = i == 0
+        if not first:  # a band is that of one volume
+            configs[name] = configs[name].model_copy(update={"band_factor": None})
+        steps = measure_steps(
+            volume,
+            configs[name],
+            mask,
+            deviation=deviation if first else None,
+            keep_labels=keep_labels,
+            should_stop=should_stop,
+        )
+        try:
+            for step in steps:
+                if isinstance(step, ResultReady):
+                    reports[name] = step.result
+                elif isinstance(step, BlockDone):
+                    total = step.total * len(volumes)
+                    yield BlockDone(step.total * i + step.done, total)
+                else:
+                    yield step
+        finally:
+            steps.close()
+    yield ResultReady(result=reports)
+
+
+def _refuse_mixed_axes(volumes: Mapping[str, Volume]) -> None:
+    if len({volume.axes for volume in volumes.values()}) < 2:
+        return
+    flat = next(name for name, v in volumes.items() if v.axes == "YX")
+    deep = next(name for name, v in volumes.items() if v.axes != "YX")
+    raise VolumeError(
+        f"{flat!r} is a single image and {deep!r} a volume: sections of pores cannot "
+        "be compared with whole pores. Compare two images or two volumes."
+    )
+
+
+def figure_rows(
+    reports: Mapping[str, PorosityReport],
+) -> list[tuple[str, list[str], list[str]]]:
+    """Rows for people: label, a text per report, a difference to the first each."""
+    from napari_geosr.measure.rows import table_rows
+
+    return table_rows(list(reports.values()))
+
+
+def number_text(value: float) -> str:
+    """A number for people: three significant digits, integers whole."""
+    from napari_geosr.measure.rows import number_text as text_of
+
+    return text_of(value)
+
+
+def measure_record(
+    volumes: Mapping[str, Volume], config: MeasureConfig
+) -> dict[str, Any]:
+    """Make the provenance record of a measurement, for the exported files."""
+    return provenance.record(
+        "measure", inputs=volumes, settings=config.model_dump(mode="json")
+    )

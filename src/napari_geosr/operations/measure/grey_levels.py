@@ -1,0 +1,214 @@
+"""Grey values before a volume is measured: counts, threshold, a mask to look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.operations.measure.mask import align_mask
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.histogram import GreyHistogram
+
+#: Bytes up to which every voxel is counted for the preview: from disk, from memory.
+_MOST_READ = 2**29
+_MOST_COUNTED = 2**32
+#: Voxels per block: a few milliseconds between two looks at `should_stop`.
+_BLOCK_VOXELS = 1 << 22
+
+
+@dataclass(frozen=True)
+class GreyLevels:
+    """The grey values of a volume: what people see, and what thresholds come from.
+
+    Attributes
+    ----------
+    histogram : napari_geosr.measure.histogram.GreyHistogram
+    sampled : bool
+        Whether only evenly spread planes were read; thresholds are then close to
+        those of a measurement, which reads every voxel, but not the same.
+    """
+
+    histogram: GreyHistogram
+    dtype: np.dtype[Any]
+    name: str
+    sampled: bool
+
+    def threshold(self, config: PorosityConfig) -> float:
+        """Give the threshold that `config` asks for.
+
+        Raises
+        ------
+        VolumeError
+            If there are too few grey values for the rule.
+        """
+        from napari_geosr.measure.segment import threshold_of
+
+        return threshold_of(self.histogram, config, self.dtype, name=self.name)
+
+    def bars(
+        self, n_bins: int = 160
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Counts and edges for a picture.
+
+        The outermost 0.02 % of the values at either end are left out, so that a few
+        hot voxels do not squeeze the rest.
+        """
+        counts, edges = self.histogram.counts, self.histogram.edges
+        share = np.cumsum(counts) / counts.sum()
+        first = int(np.searchsorted(share, 2e-4))
+        last = int(np.searchsorted(share, 1 - 2e-4)) + 1
+        counts, edges = counts[first:last], edges[first : last + 1]
+        # Whole bins are joined: splitting integers unevenly would draw a comb.
+        join = -(-len(counts) // n_bins)
+        starts = np.arange(0, len(counts), join)
+        width = edges[1] - edges[0]
+        joined = np.append(edges[starts], edges[0] + width * join * len(starts))
+        return np.add.reduceat(counts, starts), joined
+
+
+def histogram_steps(
+    volume: Volume,
+    mask: Volume | None = None,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Count grey values; of evenly spread planes where reading all would take long.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes (Z, Y, X) or (Y, X); other axes must have length one. Any real dtype.
+    mask : Volume, optional
+        The sample, as for `measure_steps`: only voxels where it is not zero count.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(GreyLevels)``.
+
+    Raises
+    ------
+    VolumeError
+        If there is no finite value, or only one value, or the mask does not fit.
+    """
+    from skimage import filters  # noqa: F401  # thresholds must not wait for it later
+
+    from napari_geosr.measure.histogram import histogram_steps as engine_steps
+
+    volume = one_volume(volume)
+    source: Any = volume.data
+    sample: Any = None if mask is None else align_mask(mask, volume)
+    sampled = False
+    limit = _MOST_READ if volume.is_lazy else _MOST_COUNTED
+    per_plane = math.prod(volume.shape[-2:])
+    if volume.axes == "YX":
+        source = np.asarray(source)[None]
+        sample = None if sample is None else np.asarray(sample[:])[None]
+    elif volume.nbytes > limit:
+        planes = _some_planes(volume, sample, limit, should_stop)
+        sampled = len(planes) < volume.shape[0]
+        source = _SomePlanes(source, planes)
+        sample = None if sample is None else _SomePlanes(sample, planes)
+    steps = engine_steps(
+        source,
+        thickness=max(1, _BLOCK_VOXELS // per_plane),
+        name=volume.name,
+        should_stop=should_stop,
+        mask=sample,
+    )
+    histogram = yield from relay(steps)
+    levels = GreyLevels(histogram, volume.dtype, volume.name, sampled)
+    yield ResultReady(result=levels)
+
+
+def _some_planes(
+    volume: Volume, sample: Any, limit: int, should_stop: ShouldStop
+) -> np.ndarray[Any, Any]:
+    """Choose evenly spread planes, of those in which the sample is."""
+    n = max(16, limit * volume.shape[0] // volume.nbytes)
+    all_planes = np.arange(volume.shape[0])
+    if sample is not None:
+        held = []
+        for z in all_planes:
+            if should_stop():
+                raise Cancelled("Reading the grey values was cancelled.")
+            held.append(bool(np.any(sample[int(z)])))
+        # Of an empty mask any planes do: the engine says that it is empty.
+        all_planes = all_planes[held] if any(held) else all_planes
+    chosen = np.linspace(0, len(all_planes) - 1, min(n, len(all_planes))).astype(int)
+    planes: np.ndarray[Any, Any] = all_planes[np.unique(chosen)]
+    return planes
+
+
+class _SomePlanes:
+    """Some planes of a large volume, read when they are asked for."""
+
+    def __init__(self, data: Any, planes: np.ndarray[Any, Any]) -> None:
+        self._data = data
+        self._planes = planes
+        self.shape = (len(planes), *data.shape[1:])
+        self.dtype = data.dtype
+
+    def __getitem__(self, slab: slice) -> np.ndarray[Any, Any]:
+        return np.stack([np.asarray(self._data[int(z)]) for z in self._planes[slab]])
+
+
+def threshold_steps(
+    volume: Volume,
+    config: PorosityConfig,
+    mask: Volume | None = None,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Find the threshold of a volume: the last step is ``ResultReady(float)``."""
+    yield StageStarted(message="Finding the threshold")
+    for step in histogram_steps(volume, mask, should_stop=should_stop):
+        if isinstance(step, ResultReady):
+            yield ResultReady(result=step.result.threshold(config))
+        else:
+            yield step
+
+
+def preview_mask(
+    plane: np.ndarray[Any, Any], threshold: float, config: PorosityConfig
+) -> np.ndarray[Any, Any]:
+    """Pore voxels of one plane at a threshold, before small pores are dropped."""
+    from napari_geosr.measure.segment import phase_mask
+
+    mask: np.ndarray[Any, Any] = phase_mask(plane, threshold, config.phase)
+    return mask
+
+
+def one_volume(volume: Volume) -> Volume:
+    """Drop axes of length one, and refuse what has no grey values to measure.
+
+    Raises
+    ------
+    VolumeError
+        If the volume is complex, empty or has more axes.
+    """
+    volume = volume.select()
+    if volume.dtype.kind not in "buif":
+        raise VolumeError(
+            f"{volume.name!r} holds {volume.dtype} values; pores can be measured in "
+            "real numbers only. Take the magnitude or the phase first."
+        )
+    if 0 in volume.shape:
+        raise VolumeError(f"{volume.name!r} is empty: its shape is {volume.shape}.")
+    return volume

@@ -1,0 +1,1 @@
+"""The models that there are: to find, import and export them."""

@@ -1,0 +1,344 @@
+"""Build training pairs of a low- and a high-resolution scan of the same object.
+
+The low-resolution scan stays as it was measured, cut to what both show. The other one
+is laid over it and resampled onto its voxels, each divided by the upscale factor, so
+that the two are aligned by their voxels' outer edges. Large volumes stay in their files
+but for copies with coarse voxels, and blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import (
+    BlockDone,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    relay,
+    run_to_end,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
+from napari_geosr.operations.pairs.config import PairsConfig
+from napari_geosr.operations.pairs.files import (
+    made_folder,
+    not_trained,
+    plan,
+    train_command,
+    write_report,
+)
+from napari_geosr.operations.pairs.inputs import (
+    finer_than_wanted,
+    fitting_factor,
+    matching,
+    memory_for_voxels,
+    offset_for,
+)
+from napari_geosr.operations.pairs.picture import overlay_png
+from napari_geosr.operations.pairs.quality import (
+    Laid,
+    laid_over_steps,
+    pair_quality,
+    times,
+    warnings_of,
+)
+from napari_geosr.registration import itk
+from napari_geosr.registration.align import Aligned, align_steps
+from napari_geosr.registration.grey_match import GreyMatch, match_grey_values
+from napari_geosr.registration.overlap import common_box
+from napari_geosr.registration.resample import Resampling
+from napari_geosr.registration.sampled import Box, Grid, finite
+
+__all__ = ["Pairs", "PairsConfig", "pairs", "pairs_steps"]
+
+#: Voxels of the low resolution along every axis below which nothing can be learned.
+_LEAST_VOXELS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """A pair of volumes in files, and how good it is.
+
+    Attributes
+    ----------
+    files : mapping of str to Path
+        ``low``, ``high``, ``picture`` and ``report``.
+    report : dict
+        What is in the JSON.
+    layers : mapping of str to Volume
+        To look at, in memory: for aligned scans ``low``, ``before`` and ``after`` on
+        the voxels of the low resolution.
+    """
+
+    files: Mapping[str, Path]
+    report: dict[str, Any]
+    layers: Mapping[str, Volume] = field(default_factory=dict)
+
+
+def pairs_steps(
+    low: Volume,
+    high: Volume,
+    out: str | Path,
+    config: PairsConfig | None = None,
+    *,
+    overwrite: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Lay `high` over `low` and write what both show as a pair.
+
+    Parameters
+    ----------
+    low, high : Volume
+        Two volumes (Z, Y, X) or two images (Y, X), of any voxel sizes and units of
+        length.
+    out : path
+        Folder for the files; made if missing.
+
+    Yields
+    ------
+    Step
+        `StageStarted`, `BlockDone` and `Warned`; the last is ``ResultReady(Pairs)``.
+
+    Raises
+    ------
+    ConfigError
+        If SimpleITK is not installed, or a setting does not fit the scans.
+    VolumeError
+        If the scans do not fit each other or do not overlap, or voxels are missing.
+    FileError
+        If a file exists and `overwrite` is false, or cannot be written.
+    Cancelled
+        If `should_stop` says so; no file is left then.
+    """
+    config = config or PairsConfig()
+    itk.require()
+    files = plan(out, [low, high], overwrite=overwrite)
+    low, high = matching(low, high)
+    factor = fitting_factor(low, high, config)
+    factors = config.factors(len(low.axes), factor)
+    said = [text for text in (finer_than_wanted(low, high, factors),) if text]
+    aligned: Aligned = yield from relay(
+        align_steps(
+            low,
+            high,
+            start=config.start,
+            offset=offset_for(low, config.offset),
+            search_angle=config.search_angle,
+            kind=config.transform,
+            should_stop=should_stop,
+        )
+    )
+    box = _box(low, high, aligned, factors)
+    crop = Grid.of(low).cut(box)
+    yield StageStarted(message="Measuring how well they fit")
+    laid: Laid = yield from relay(
+        laid_over_steps(aligned, low, box, should_stop=should_stop)
+    )
+    quality = pair_quality(laid, crop, Grid.of(high), Grid.of(low))
+    said += warnings_of(quality, aligned) + not_trained(factor)
+    match = match_grey_values(laid.low, laid.after, config.intensity)
+    for text in said:
+        yield Warned(message=text)
+    made = _Pair(low, high, box, factors, aligned, match)
+    report: dict[str, Any] = {
+        "upscale_factor": factor,
+        "dimensions": config.dimensions,
+        "unit": low.unit,
+        "transform": _described(aligned),
+        "quality": quality.to_json_dict(),
+        "grey_values": match.to_json_dict(),
+        "low": made.place("low"),
+        "high": made.place("high"),
+        "warnings": said,
+    }
+    record = yield from relay(
+        provenance.record_steps(
+            "pairs",
+            inputs={"low": low, "high": high},
+            settings=config.model_dump(mode="json"),
+            should_stop=should_stop,
+            pair={key: report[key] for key in ("transform", "grey_values")},
+        )
+    )
+    with made_folder(files["low"].parent):
+        yield from made.write(
+            files, record, memory_for_voxels(config), overwrite, should_stop
+        )
+        layers = _layers(laid, low, match)
+        picture = overlay_png(
+            layers["low"], {key: layers[key] for key in ("before", "after")}
+        )
+        atomic.write_bytes(files["picture"], picture, overwrite=overwrite)
+        flat = low.axes == "YX"
+        report["train"] = train_command(files, factor, config.dimensions, flat=flat)
+        report["files"] = {key: path.name for key, path in files.items()}
+        report["provenance"] = record
+        write_report(files["report"], report, overwrite=overwrite)
+    yield ResultReady(result=Pairs(files, report, layers))
+
+
+def pairs(low: Volume, high: Volume, out: str | Path, **settings: Any) -> Pairs:
+    """Build a pair; see :func:`pairs_steps`.
+
+    Parameters
+    ----------
+    **settings
+        Fields of `PairsConfig`.
+    """
+    steps = pairs_steps(low, high, out, PairsConfig.create(**settings))
+    done: Pairs = run_to_end(steps)
+    return done
+
+
+def _box(low: Volume, high: Volume, aligned: Aligned, factors: tuple[int, ...]) -> Box:
+    """What both scans show, in voxels of the low resolution.
+
+    Raises
+    ------
+    VolumeError
+        If that is too little.
+    """
+    box = common_box(Grid.of(low), Grid.of(high), aligned.transform.inverse(), factors)
+    shape = (0,) * len(factors) if box is None else tuple(s.stop - s.start for s in box)
+    if box is None or min(shape) < _LEAST_VOXELS:
+        least = times((_LEAST_VOXELS,) * len(shape))
+        raise VolumeError(
+            f"The two scans share {times(shape)} voxels of {low.title}, and at least "
+            f"{least} are needed. Check voxel sizes and units, or say where the "
+            "high-resolution one lies (--offset)."
+        )
+    return box
+
+
+def _described(aligned: Aligned) -> dict[str, Any]:
+    """The transform, and how far the refinement moved the middle."""
+    middle = aligned.high.grid.centre
+    moved = aligned.transform.apply(middle) - aligned.start.apply(middle)
+    return {
+        "from": "high",
+        "to": "low",
+        "axes": "ZYX"[-len(middle) :],
+        **aligned.transform.to_json_dict(),
+        "moved": moved.tolist(),
+        "start": {
+            "how": aligned.how,
+            "correlation": aligned.correlation,
+            **aligned.start.to_json_dict(),
+        },
+    }
+
+
+def _layers(laid: Laid, low: Volume, match: GreyMatch) -> dict[str, Volume]:
+    """What was compared, as volumes in the place of the low-resolution scan."""
+    return {
+        name: Volume(
+            data,
+            low.axes,
+            tuple(float(v) for v in laid.grid.voxel_size),
+            low.unit,
+            tuple(float(v) for v in laid.grid.origin),
+            name=name,
+        )
+        for name, data in (
+            ("low", laid.low),
+            ("before", match.apply(laid.before)),
+            ("after", match.apply(laid.after)),
+        )
+    }
+
+
+class _Pair:
+    """The two volumes in the making."""
+
+    def __init__(
+        self,
+        low: Volume,
+        high: Volume,
+        box: Box,
+        factors: tuple[int, ...],
+        aligned: Aligned,
+        match: GreyMatch,
+    ) -> None:
+        self.low, self.high, self.box = low, high, box
+        self.factors, self.match = factors, match
+        crop = Grid.of(low).cut(box)
+        self.grids = {"low": crop, "high": crop.refined(factors)}
+        back = aligned.transform.inverse()
+        self.resampling = Resampling(high, self.grids["high"], back)
+
+    def place(self, key: str) -> dict[str, Any]:
+        """Shape and place of one of them, for the report."""
+        return self.grids[key].to_record()
+
+    def write(
+        self,
+        files: Mapping[str, Path],
+        record: Mapping[str, Any],
+        memory: int,
+        overwrite: bool,
+        should_stop: ShouldStop,
+    ) -> Generator[Step, None, None]:
+        """Fill both files; they appear when both are complete."""
+        yield StageStarted(message="Writing the pair")
+        total, done = int(np.prod(self.grids["low"].shape)), 0
+        with ExitStack() as stack:
+            outputs = {
+                key: stack.enter_context(self._output(key, files, overwrite))
+                for key in ("low", "high")
+            }
+            for fine in self.resampling.blocks(self.factors, memory):
+                if should_stop():
+                    raise Cancelled("Stopped; no file was written.")
+                pairs = zip(fine, self.factors, strict=True)
+                coarse = tuple(slice(s.start // f, s.stop // f) for s, f in pairs)
+                block = self.match.apply(self.resampling.block(fine))
+                outputs["high"].array[fine] = block
+                outputs["low"].array[coarse] = self._measured(coarse)
+                for output in outputs.values():
+                    output.release()
+                done += int(np.prod([s.stop - s.start for s in coarse]))
+                yield BlockDone(done, total)
+            for key, volume in (("low", self.low), ("high", self.high)):
+                outputs[key].provenance = (*volume.provenance, record)
+
+    def _output(self, key: str, files: Mapping[str, Path], overwrite: bool) -> Any:
+        grid = self.grids[key]
+        return io.create(
+            files[key],
+            shape=grid.shape,
+            dtype=np.float32 if key == "high" else self._low_dtype(),
+            axes=self.low.axes,
+            voxel_size=tuple(grid.voxel_size.tolist()),
+            unit=self.low.unit,
+            origin=tuple(grid.origin.tolist()),
+            overwrite=overwrite,
+        )
+
+    def _low_dtype(self) -> np.dtype[Any]:
+        """That of the scan, or float32 for what OME-TIFF does not hold."""
+        dtype = self.low.dtype
+        small = dtype.kind in "iub" and dtype.itemsize <= 4
+        return dtype if small else np.dtype(np.float32)
+
+    def _measured(self, coarse: Box) -> np.ndarray[Any, Any]:
+        """The grey values of the low-resolution scan."""
+        key = tuple(
+            slice(b.start + c.start, b.start + c.stop)
+            for b, c in zip(self.box, coarse, strict=True)
+        )
+        if self.low.dtype.kind == "f":
+            return finite(self.low, key)
+        return np.asarray(self.low.data[key])

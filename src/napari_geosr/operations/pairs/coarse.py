@@ -1,0 +1,171 @@
+"""What a coarse system sees of a scan, some slices at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr import io
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.pairs.config import DegradeConfig
+from napari_geosr.operations.pairs.inputs import millimetres
+from napari_geosr.operations.pairs.quality import times
+from napari_geosr.physics.blur import gaussian_blur
+from napari_geosr.physics.degradations import (
+    DEGRADATIONS,
+    DegradationConfig,
+    GreyLevels,
+)
+from napari_geosr.physics.sampling import area_downsample
+from napari_geosr.registration.sampled import Grid, finite
+
+_LEAST_VOXELS = 8
+_BLUR_REACH = 4
+#: Bytes per fine voxel while a block is made.
+_BYTES = 12
+
+
+def cropped(high: Volume, factors: tuple[int, ...]) -> Volume:
+    """The scan without what is over at the ends."""
+    shape = tuple(n // f * f for n, f in zip(high.shape, factors, strict=True))
+    coarse = tuple(n // f for n, f in zip(shape, factors, strict=True))
+    if min(coarse[-2:]) < _LEAST_VOXELS or min(coarse) < 1:
+        raise VolumeError(
+            f"{high.title} has {times(high.shape)} voxels: with an upscale factor of "
+            f"{max(factors)} too few coarse ones are left ({times(coarse)}; at least "
+            f"{_LEAST_VOXELS} along Y and X are needed). Choose a smaller factor."
+        )
+    if shape == high.shape:
+        return high
+    return high.replace(data=_Cropped(high.data, shape))
+
+
+class _Cropped:
+    """The beginning of an array that stays in its file."""
+
+    def __init__(self, data: Any, shape: tuple[int, ...]) -> None:
+        self.data, self.shape = data, shape
+        self.dtype, self.ndim = np.dtype(data.dtype), len(shape)
+
+    def __getitem__(self, key: Any) -> Any:
+        parts = key if isinstance(key, tuple) else (key,)
+        parts = (*parts, *(slice(None),) * (len(self.shape) - len(parts)))
+        inner = tuple(
+            slice(*part.indices(n)) if isinstance(part, slice) else part
+            for part, n in zip(parts, self.shape, strict=True)
+        )
+        return self.data[inner]
+
+
+class Degraded:
+    """A scan and what a coarse system sees of it, slice by slice."""
+
+    def __init__(
+        self,
+        high: Volume,
+        factors: tuple[int, ...],
+        config: DegradeConfig,
+        imaging: DegradationConfig,
+        levels: GreyLevels,
+    ) -> None:
+        self.high, self.factors, self.imaging = high, factors, imaging
+        fine = Grid.of(high)
+        self.grids = {"low": fine.coarsened(factors), "high": fine}
+        module = DEGRADATIONS.load(config.degrade)
+        coarse = self.grids["low"]
+        spread = module.spread(imaging, coarse.voxel_size.tolist(), millimetres(high))
+        self.sigma: list[float] = [s * f for s, f in zip(spread, factors, strict=True)]
+        if config.dimensions == "2D" and high.axes == "ZYX":
+            self.sigma[0] = 0.0  # slices stay as they are
+        self.noise = module.Noise(imaging, levels, coarse.shape[-2:])
+
+    def place(self, key: str) -> dict[str, Any]:
+        """Shape and place of one of them, for the report."""
+        return self.grids[key].to_record()
+
+    def write(
+        self,
+        files: Mapping[str, Path],
+        record: Mapping[str, Any],
+        memory: int,
+        overwrite: bool,
+        should_stop: ShouldStop,
+    ) -> Generator[Step, None, None]:
+        """Fill both files; they appear when both are complete."""
+        yield StageStarted(message="Writing the pair")
+        with ExitStack() as stack:
+            outputs = {
+                key: stack.enter_context(self._output(key, files, overwrite))
+                for key in ("low", "high")
+            }
+            planes = self.grids["low"].shape[0]
+            step = self._step(memory)
+            for start in range(0, planes, step):
+                if should_stop():
+                    raise Cancelled("Stopped; no file was written.")
+                stop = min(start + step, planes)
+                self._fill(outputs, start, stop)
+                for output in outputs.values():
+                    output.release()
+                yield BlockDone(stop, planes)
+            for output in outputs.values():
+                output.provenance = (*self.high.provenance, record)
+
+    def _step(self, memory: int) -> int:
+        """Coarse slices of a block; of an image all rows, whose blur is one."""
+        shape = self.grids["low"].shape
+        if len(shape) == 2:
+            return shape[0]
+        plane = math.prod(self.high.shape[1:]) * _BYTES
+        reach = 2 * math.ceil(_BLUR_REACH * self.sigma[0])
+        return max(1, (memory // plane - reach) // self.factors[0])
+
+    def _fill(self, outputs: Mapping[str, Any], start: int, stop: int) -> None:
+        first = self.factors[0]
+        begin, end = start * first, stop * first
+        reach = math.ceil(_BLUR_REACH * self.sigma[0])
+        low_edge = max(0, begin - reach)
+        high_edge = min(self.high.shape[0], end + reach)
+        block = finite(self.high, (slice(low_edge, high_edge),))
+        config = self.imaging
+        block = block * np.float32(config.grey_gain) + np.float32(config.grey_offset)
+        own = slice(begin - low_edge, end - low_edge)
+        if (config.grey_gain, config.grey_offset) == (1.0, 0.0):
+            outputs["high"].array[begin:end] = np.asarray(self.high.data[begin:end])
+        else:
+            outputs["high"].array[begin:end] = block[own]
+        coarse = area_downsample(gaussian_blur(block, self.sigma)[own], self.factors)
+        outputs["low"].array[start:stop] = self._noisy(coarse, start)
+
+    def _noisy(
+        self, coarse: npt.NDArray[np.float32], start: int
+    ) -> npt.NDArray[np.float32]:
+        if coarse.ndim == 2:
+            return np.asarray(self.noise.add(coarse, 0))
+        planes = [self.noise.add(p, z) for z, p in enumerate(coarse, start)]
+        return np.stack(planes)
+
+    def _output(self, key: str, files: Mapping[str, Path], overwrite: bool) -> Any:
+        grid = self.grids[key]
+        as_it_was = (self.imaging.grey_gain, self.imaging.grey_offset) == (1.0, 0.0)
+        dtype = self.high.dtype
+        kept = key == "high" and as_it_was and dtype.kind in "iub"
+        kept = kept and dtype.itemsize <= 4
+        return io.create(
+            files[key],
+            shape=grid.shape,
+            dtype=dtype if kept else np.float32,
+            axes=self.high.axes,
+            voxel_size=tuple(grid.voxel_size.tolist()),
+            unit=self.high.unit,
+            origin=tuple(grid.origin.tolist()),
+            overwrite=overwrite,
+        )

@@ -1,0 +1,245 @@
+"""Build training pairs of one high-resolution scan: what a coarse system would see.
+
+Blur, means over coarse voxels, noise, in that order: as set, or as measured of a real
+scan. Volumes are read, degraded and written some slices at a time; noise belongs to a
+slice, so that the result does not depend on how many.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    relay,
+    run_to_end,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
+from napari_geosr.operations.pairs import Pairs
+from napari_geosr.operations.pairs.coarse import Degraded, cropped
+from napari_geosr.operations.pairs.config import DegradeConfig
+from napari_geosr.operations.pairs.files import (
+    made_folder,
+    not_trained,
+    plan,
+    train_command,
+    write_report,
+)
+from napari_geosr.operations.pairs.inputs import (
+    fitting_factor,
+    matching,
+    memory_for_voxels,
+    real,
+)
+from napari_geosr.operations.pairs.measured import levels_of, measure_steps
+from napari_geosr.operations.pairs.picture import side_by_side_png
+from napari_geosr.physics.degradations import (
+    DEGRADATIONS,
+    GreyLevels,
+    Measured,
+)
+
+__all__ = ["DegradeConfig", "degrade", "degrade_steps"]
+
+#: Root mean square of the logarithm that is left unexplained of a good estimate.
+_MISFIT = 0.35
+#: Difference of voxel sizes that is not spoken of.
+_SAME_SIZE = 0.05
+
+
+def degrade_steps(
+    high: Volume,
+    out: str | Path,
+    config: DegradeConfig | None = None,
+    *,
+    like: Volume | None = None,
+    overwrite: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Make a coarse scan of `high` and write both as a pair.
+
+    Parameters
+    ----------
+    high : Volume
+        A volume (Z, Y, X) or an image (Y, X).
+    out : path
+        Folder for the files; made if missing.
+    like : Volume, optional
+        A real coarse scan of the same material, anywhere in it: what the settings do
+        not say of blur, noise and grey scale is measured there.
+
+    Yields
+    ------
+    Step
+        `StageStarted`, `BlockDone` and `Warned`; the last is ``ResultReady(Pairs)``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no upscale factor, or a setting does not fit.
+    VolumeError
+        If the scan is too small, has no contrast, or voxels are missing.
+    FileError
+        If a file exists and `overwrite` is false, or cannot be written.
+    Cancelled
+        If `should_stop` says so; no file is left then.
+    """
+    config = config or DegradeConfig()
+    files = plan(out, [high] if like is None else [high, like], overwrite=overwrite)
+    whole = real(high)
+    factor = _factor(whole, like, config)
+    factors = config.factors(len(whole.axes), factor)
+    high = cropped(whole, factors)
+    yield StageStarted(message="Looking at the grey values")
+    levels: GreyLevels = levels_of(high)
+    said = not_trained(factor)
+    measured: Measured | None = None
+    adopted: dict[str, Any] = {}
+    if like is not None:
+        measured = yield from relay(
+            measure_steps(high, matching(like, high)[0], factors, config, should_stop)
+        )
+        assert measured is not None
+        adopted = DEGRADATIONS.load(config.degrade).adopted(measured, levels)
+        said += _doubts(measured, high, like, factors)
+    imaging = config.imaging(**adopted)
+    for text in said:
+        yield Warned(message=text)
+    made = Degraded(high, factors, config, imaging, levels)
+    report: dict[str, Any] = {
+        "upscale_factor": factor,
+        "dimensions": config.dimensions,
+        "unit": high.unit,
+        "degrade": config.degrade,
+        "settings": imaging.model_dump(mode="json"),
+        "measured": None if measured is None else _shown(measured),
+        "grey_levels": {
+            "dark": levels.dark,
+            "bright": levels.bright,
+            "contrast": levels.contrast,
+        },
+        "low": made.place("low"),
+        "high": made.place("high"),
+        "warnings": said,
+    }
+    inputs = {"high": whole} | ({} if like is None else {"like": like})
+    record = yield from relay(
+        provenance.record_steps(
+            "degrade",
+            inputs=inputs,
+            settings=config.model_dump(mode="json"),
+            should_stop=should_stop,
+            imaging=report["settings"],
+        )
+    )
+    with made_folder(files["low"].parent):
+        yield from made.write(
+            files, record, memory_for_voxels(config), overwrite, should_stop
+        )
+        layers = {key: io.read(files[key]) for key in ("low", "high")}
+        panels = {"low resolution": layers["low"], "high resolution": layers["high"]}
+        if like is not None:
+            panels["real scan"] = matching(whole, like)[1]
+        picture = side_by_side_png(panels)
+        atomic.write_bytes(files["picture"], picture, overwrite=overwrite)
+        flat = high.axes == "YX"
+        report["train"] = train_command(files, factor, config.dimensions, flat=flat)
+        report["files"] = {key: path.name for key, path in files.items()}
+        report["provenance"] = record
+        write_report(files["report"], report, overwrite=overwrite)
+    yield ResultReady(result=Pairs(files, report, layers))
+
+
+def degrade(
+    high: Volume, out: str | Path, like: Volume | None = None, **settings: Any
+) -> Pairs:
+    """Make a pair of one scan; see :func:`degrade_steps`.
+
+    Parameters
+    ----------
+    **settings
+        Fields of `DegradeConfig`.
+    """
+    steps = degrade_steps(high, out, DegradeConfig.create(**settings), like=like)
+    done: Pairs = run_to_end(steps)
+    return done
+
+
+def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:
+    if like is None and config.upscale_factor is None:
+        raise ConfigError(
+            "Say how many times coarser the low resolution is to be "
+            "(--upscale-factor), or give a real scan of it (--like)."
+        )
+    one, other = (None, high) if like is None else matching(like, high)
+    if one is None or not (one.has_physical_size or config.upscale_factor is None):
+        assert config.upscale_factor is not None
+        return config.upscale_factor  # there is nothing to compare it with
+    factor = fitting_factor(one, other, config)
+    wanted = config.factors(len(one.axes), factor)
+    ratio = np.divide(one.voxel_size, other.voxel_size) / wanted
+    if (ratio > 1.25).any():
+        shown = ", ".join(
+            f"{r * f:.3g} along {letter}"
+            for r, f, letter in zip(ratio, wanted, one.spatial_axes, strict=True)
+        )
+        raise VolumeError(
+            f"The voxels of {one.title} are not {factor} times as large as those of "
+            f"{high.title}, but so many times: {shown}. Choose another upscale factor "
+            "(--upscale-factor), or leave it out."
+        )
+    return factor
+
+
+def _doubts(
+    measured: Measured, high: Volume, like: Volume, factors: tuple[int, ...]
+) -> list[str]:
+    said = []
+    one, other = matching(like, high)
+    ratio = float(one.voxel_size[-1] / (other.voxel_size[-1] * factors[-1]))
+    if one.has_physical_size and abs(ratio - 1) > _SAME_SIZE:
+        said.append(
+            f"The voxels of {like.title} are {ratio:.3g} times as large as those of "
+            "the pair: blur and noise are as in its voxels, not in its lengths."
+        )
+    if measured.shape == "smooth":
+        said.append(
+            f"The noise of {like.title} has a coarse grain, which is hard to tell from "
+            "fine structures: blur and noise are less sure. Compare the picture with "
+            "the real scan."
+        )
+    if measured.misfit <= _MISFIT:
+        return said
+    return [
+        *said,
+        f"Blur and noise explain {like.title} only in part (its power spectrum is off "
+        f"by a factor of {math.exp(measured.misfit):.2g}): do both scans show the same "
+        "material, at these voxel sizes? Compare the picture with the real scan.",
+    ]
+
+
+def _shown(measured: Measured) -> dict[str, Any]:
+    return {
+        "blur": measured.blur,
+        "noise": measured.noise,
+        "noise_shape": measured.shape,
+        "noise_along_z": measured.along_z,
+        "noise_spectrum": list(measured.spectrum),
+        "gain": measured.gain,
+        "offset": measured.offset,
+        "misfit": measured.misfit,
+    }

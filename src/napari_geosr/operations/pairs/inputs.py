@@ -1,0 +1,189 @@
+"""Two volumes that may become a pair: axes and unit alike, a factor that fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from napari_geosr.core.config import parse_bytes
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.units import convert_length
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.inputs import open_volume
+from napari_geosr.operations.pairs.config import (
+    LARGEST_FACTOR,
+    PairConfig,
+    PairsInput,
+)
+
+#: How much coarser than wanted the voxels of the high resolution may be.
+_TOLERANCE = 1.25
+#: Share of the free memory, and bytes at most, that voxels take by default.
+_SHARE, _MOST = 0.25, 2 * 10**9
+
+
+def open_low(path: str | Path, reading: PairsInput | None = None) -> Volume:
+    """Open the low-resolution scan lazily."""
+    reading = reading or PairsInput()
+    return open_volume(path, reading.reading(reading.low_voxel_size))
+
+
+def open_high(path: str | Path, reading: PairsInput | None = None) -> Volume:
+    """Open the high-resolution scan lazily."""
+    reading = reading or PairsInput()
+    return open_volume(path, reading.reading(reading.high_voxel_size))
+
+
+def matching(low: Volume, high: Volume) -> tuple[Volume, Volume]:
+    """Give both with spatial axes only, `high` in the unit of `low`.
+
+    Raises
+    ------
+    VolumeError
+        If one is an image and the other a volume, a channel must be chosen, or the
+        voxel size of one of them is not known.
+    """
+    low, high = real(low), real(high)
+    if low.axes != high.axes:
+        shown = {"YX": "a single image", "ZYX": "a volume"}
+        raise VolumeError(
+            f"{low.title} is {shown[low.axes]} and {high.title} is {shown[high.axes]}: "
+            "give two volumes or two images."
+        )
+    if low.unit == high.unit:
+        return low, high
+    if not (low.has_physical_size and high.has_physical_size):
+        known, unknown = (low, high) if low.has_physical_size else (high, low)
+        flag = "--high-voxel-size" if unknown is high else "--low-voxel-size"
+        raise VolumeError(
+            f"{known.title} has a voxel size in {known.unit}, but {unknown.title} does "
+            f"not say its own in a unit of length. Give it ({flag} and --unit)."
+        )
+    to = low.unit
+    size = tuple(convert_length(v, high.unit, to) for v in high.voxel_size)
+    origin = tuple(convert_length(v, high.unit, to) for v in high.origin)
+    return low, high.replace(voxel_size=size, origin=origin, unit=to)
+
+
+def real(volume: Volume) -> Volume:
+    """Drop axes of length one, and refuse what holds no real numbers.
+
+    Raises
+    ------
+    VolumeError
+        If a choice is missing, or there is nothing that could be blurred.
+    """
+    volume = volume.select()
+    if volume.dtype.kind not in "buif":
+        raise VolumeError(
+            f"{volume.title} holds {volume.dtype} values; pairs are made of real "
+            "numbers. Take the magnitude or the phase first."
+        )
+    if 0 in volume.shape:
+        raise VolumeError(f"{volume.title} is empty: its shape is {volume.shape}.")
+    return volume
+
+
+def fitting_factor(low: Volume, high: Volume, config: PairConfig) -> int:
+    """The upscale factor of two scans in one unit: as asked for, or as they are.
+
+    Raises
+    ------
+    VolumeError
+        If `high` has not got voxels that are finer by the factor.
+    """
+    ratio = np.divide(low.voxel_size, high.voxel_size)
+    along = ratio[-2:] if config.dimensions == "2D" else ratio
+    if config.upscale_factor is not None:
+        factor = config.upscale_factor
+    else:
+        factor = max(1, round(float(np.exp(np.log(along).mean()))))
+        if factor > LARGEST_FACTOR:
+            raise VolumeError(
+                f"The voxels of {high.title} are {factor} times finer than those of "
+                f"{low.title}. Check voxel sizes and units, or choose a smaller "
+                f"upscale factor, 1 … {LARGEST_FACTOR} (--upscale-factor)."
+            )
+    wanted = config.factors(len(ratio), factor)
+    for letter, found, needed in zip(low.spatial_axes, ratio, wanted, strict=True):
+        if found * _TOLERANCE < needed:
+            raise VolumeError(_too_coarse(low, high, config, letter, found, needed))
+    return factor
+
+
+def _too_coarse(
+    low: Volume,
+    high: Volume,
+    config: PairConfig,
+    letter: str,
+    found: float,
+    wanted: int,
+) -> str:
+    what = f"an upscale factor of {wanted}" if wanted > 1 else "a pair"
+    text = (
+        f"Along {letter} the voxels of {high.title} are only {found:.3g} times finer "
+        f"than those of {low.title}, which is too coarse for {what}. "
+    )
+    if low.unit == "pixel" and low.voxel_size == high.voxel_size:
+        return text + (
+            "Neither file says its voxel size: give both (--low-voxel-size, "
+            "--high-voxel-size and --unit)."
+        )
+    if letter == "Z" and config.dimensions == "3D":
+        return text + (
+            "Choose another factor (--upscale-factor), or let only Y and X become "
+            "finer (--dimensions 2D)."
+        )
+    return text + "Check voxel sizes and units, or choose another --upscale-factor."
+
+
+def finer_than_wanted(low: Volume, high: Volume, factors: tuple[int, ...]) -> str:
+    """A sentence where detail of the high resolution is averaged away, or ""."""
+    ratio = np.divide(low.voxel_size, high.voxel_size)
+    lost = [
+        f"{found / wanted:.3g} times along {letter}"
+        for letter, found, wanted in zip(low.spatial_axes, ratio, factors, strict=True)
+        if found > _TOLERANCE * wanted
+    ]
+    if not lost:
+        return ""
+    return (
+        f"The voxels of {high.title} are finer than the pair needs "
+        f"({', '.join(lost)}): means over several are taken. A larger upscale factor "
+        "keeps more."
+    )
+
+
+def memory_for_voxels(config: PairConfig) -> int:
+    """Bytes that blocks of voxels may take."""
+    if config.memory is not None:
+        return parse_bytes(config.memory)
+    return int(min(_SHARE * free_host_memory(), _MOST))
+
+
+def millimetres(volume: Volume) -> float | None:
+    """Millimetres in the volume's unit; None where that is no length."""
+    if not volume.has_physical_size:
+        return None
+    return convert_length(1.0, volume.unit, "mm")
+
+
+def offset_for(
+    low: Volume, offset: tuple[float, ...] | None
+) -> tuple[float, ...] | None:
+    """Check that an offset has a number for each axis.
+
+    Raises
+    ------
+    ConfigError
+        If it has not.
+    """
+    if offset is not None and len(offset) != len(low.axes):
+        axes = ",".join(low.axes)
+        raise ConfigError(
+            f"The offset needs {len(low.axes)} numbers, {axes}, but has {len(offset)} "
+            "(--offset)."
+        )
+    return offset

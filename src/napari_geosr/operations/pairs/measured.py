@@ -1,0 +1,138 @@
+"""What a high-resolution scan's grey values are, and how a real coarse scan sees it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.degradation import (
+    LARGEST_DEPTH,
+    LARGEST_WINDOW,
+    degradation_steps,
+)
+from napari_geosr.operations.pairs.config import DegradeConfig
+from napari_geosr.physics.degradations import DEGRADATIONS, GreyLevels
+from napari_geosr.registration.sampled import finite
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Planes of a volume, and voxels of each, whose grey values are looked at.
+_PLANES, _PLANE_VOXELS = 16, 1 << 18
+_DARK, _BRIGHT = 0.5, 99.5
+#: Fine voxels that are blurred again and again, and coarse ones beside them.
+_FINE_VOXELS, _COARSE_VOXELS = 1 << 23, 1 << 22
+#: Spectra that the noise of a kind may have; of kinds of third parties any.
+_SHAPES = {"ct": ("white", "reconstruction", "smooth"), "fluo": ("white",)}
+
+
+def levels_of(high: Volume) -> GreyLevels:
+    """Grey values of background and bright structures, and the contrast of phases.
+
+    Raises
+    ------
+    VolumeError
+        If there is one grey value only, or voxels are NaN or infinite.
+    """
+    from skimage.filters import threshold_otsu
+
+    values = np.concatenate([plane.ravel() for plane in _planes(high)])
+    if not values.min() < values.max():
+        raise VolumeError(
+            f"{high.title} has one grey value only: there is nothing to learn from it. "
+            "Check that it is the right file."
+        )
+    dark, bright = (float(v) for v in np.percentile(values, (_DARK, _BRIGHT)))
+    if not dark < bright:
+        dark, bright = float(values.min()), float(values.max())
+    threshold = threshold_otsu(values)
+    upper = values > threshold
+    contrast = float(values[upper].mean() - values[~upper].mean())
+    return GreyLevels(dark, bright, contrast)
+
+
+def _planes(volume: Volume) -> list[FloatArray]:
+    if volume.axes == "YX":
+        keys: list[tuple[int | slice, ...]] = [(slice(None),)]
+    else:
+        places = np.linspace(0, volume.shape[0] - 1, min(_PLANES, volume.shape[0]))
+        keys = [(int(z),) for z in np.unique(places.astype(int))]
+    planes = []
+    for key in keys:
+        plane = finite(volume, key)
+        step = max(1, math.isqrt(plane.size // _PLANE_VOXELS))
+        planes.append(plane[::step, ::step])
+    return planes
+
+
+def measure_steps(
+    high: Volume,
+    like: Volume,
+    factors: tuple[int, ...],
+    config: DegradeConfig,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Measure blur, noise and grey scale of `like`: ``ResultReady(Measured)``.
+
+    Raises
+    ------
+    VolumeError
+        If there is too little to measure, or voxels are NaN or infinite.
+    """
+    yield StageStarted(message="Measuring blur and noise of the real scan")
+    module = DEGRADATIONS.load(config.degrade)
+    coarse = [v * f for v, f in zip(high.voxel_size, factors, strict=True)]
+    # In units of the blur in the plane; where that is zero, of a blur of one voxel.
+    imaging = config.imaging(blur=1.0).model_copy(update={"blur": 1.0, "mtf10": None})
+    spread = list(module.spread(imaging, coarse, None))
+    if config.dimensions == "2D" and len(spread) == 3:
+        spread[0] = 0.0
+    fine = (1,) * (3 - len(factors)) + tuple(factors)
+    spread = [0.0] * (3 - len(spread)) + spread
+    edge = LARGEST_WINDOW
+    wanted = (LARGEST_DEPTH, 2 * edge, 2 * edge)
+    low_parts = _parts(like, wanted, _COARSE_VOXELS)
+    high_parts = _parts(high, _high_part(fine), _FINE_VOXELS)
+    yield from degradation_steps(
+        low_parts,
+        high_parts,
+        (fine[0], fine[1], fine[2]),
+        spread=spread,
+        shapes=_SHAPES.get(config.degrade, ("white", "reconstruction", "smooth")),
+        name=like.title,
+        should_stop=should_stop,
+    )
+
+
+def _high_part(factors: tuple[int, ...]) -> tuple[int, int, int]:
+    """Edges of a part: as many whole windows as there is room for in the plane."""
+    depth = LARGEST_DEPTH * factors[0]
+    edge = math.isqrt(_FINE_VOXELS // depth) // factors[1] * factors[1]
+    edge = min(edge, 4 * LARGEST_WINDOW * factors[1])
+    return depth, edge, edge
+
+
+def _parts(volume: Volume, edges: tuple[int, ...], most: int) -> list[FloatArray]:
+    """Parts spread over a volume, with the axes Z, Y and X."""
+    shape = (1,) * (3 - len(volume.shape)) + volume.shape
+    size = [min(n, e) for n, e in zip(shape, edges, strict=True)]
+    rooms = [n // s for n, s in zip(shape, size, strict=True)]
+    count = max(1, min(most // math.prod(size), math.prod(rooms)))
+    places = np.unique(np.linspace(0, math.prod(rooms) - 1, count).astype(int))
+    found = []
+    for place in places:
+        steps = np.unravel_index(int(place), rooms)
+        # Even spaces between the parts, and the last one at the end.
+        start = [
+            int(step * (n - s) / max(1, room - 1)) if room > 1 else (n - s) // 2
+            for step, n, s, room in zip(steps, shape, size, rooms, strict=True)
+        ]
+        key = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
+        part = finite(volume, key[-len(volume.shape) :])
+        found.append(part.reshape(size))
+    return found

@@ -1,9 +1,0 @@
-"""Which model restores this scan best, or whether it is best left as it is."""
-
-from __future__ import annotations
-
-from napari_geosr.operations.ranking.config import AUTO, NONE, RankConfig
-from napari_geosr.operations.ranking.rank import rank_steps
-from napari_geosr.operations.ranking.result import Ranked, Ranking
-
-__all__ = ["AUTO", "NONE", "RankConfig", "Ranked", "Ranking", "rank_steps"]

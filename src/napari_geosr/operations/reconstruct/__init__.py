@@ -1,0 +1,209 @@
+"""Reconstruct a volume from projections: prepare once, try a slice, run over all."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core.errors import ConfigError, ProjectionsError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import (
+    ShouldStop,
+    Step,
+    never_stop,
+    relay,
+    run_to_end,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.reconstruct.blocks import reconstruct_rows
+from napari_geosr.operations.reconstruct.config import ReconstructConfig
+from napari_geosr.operations.reconstruct.continued import centre_of, find_unfinished
+from napari_geosr.operations.reconstruct.inputs import (
+    ProjectionsInput,
+    open_projections,
+)
+from napari_geosr.operations.reconstruct.preparation import prepare_steps
+from napari_geosr.operations.reconstruct.run import Reconstructed, run_steps
+from napari_geosr.operations.reconstruct.scan import (
+    ReadyScan,
+    given_centre,
+    ready_scan,
+)
+from napari_geosr.tomography.iterations import ignore
+from napari_geosr.tomography.preprocess import Prepared, beam_without_sample
+
+__all__ = [
+    "ProjectionsInput",
+    "ReadyScan",
+    "ReconstructConfig",
+    "Reconstructed",
+    "find_unfinished",
+    "open_projections",
+    "prepare_steps",
+    "reconstruct",
+    "reconstruct_slice",
+    "reconstruct_steps",
+    "run_steps",
+]
+
+
+def reconstruct_steps(
+    projections: Projections | str | Path,
+    config: ReconstructConfig | None = None,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    unfinished: Volume | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Find the rotation axis once, then reconstruct block by block.
+
+    See :func:`prepare_steps` and :func:`run_steps`.
+
+    Parameters
+    ----------
+    projections : Projections or path
+        A path is opened as :func:`open_projections` does it.
+    unfinished : Volume, optional
+        What an earlier run left; see :func:`find_unfinished`.
+
+    Yields
+    ------
+    Step
+        `CentreFound`, `TargetReady`, `IterationDone` and `TileDone`; the last is
+        ``ResultReady(Reconstructed)``.
+
+    Raises
+    ------
+    FileError, ProjectionsError, ConfigError, DeviceMemoryError
+        With one sentence saying what is wrong and what to do.
+    """
+    config = config or ReconstructConfig()
+    scan = projections
+    if not isinstance(scan, Projections):
+        scan = open_projections(scan)
+    if out is not None:
+        io.check_output(out, overwrite=overwrite)
+        if scan.source is not None:
+            as_volume = Volume(scan.data, "ZYX", name=scan.name, source=scan.source)
+            refuse_own_source(as_volume, out)
+    known = None if unfinished is None else centre_of(unfinished)
+    centre = None
+    if known is not None:
+        centre = given_centre(float(known["column"]), str(known["method"]))
+    ready: ReadyScan = yield from relay(
+        prepare_steps(scan, config, known=centre, should_stop=should_stop)
+    )
+    yield from run_steps(
+        ready,
+        out=out,
+        overwrite=overwrite,
+        unfinished=unfinished,
+        should_stop=should_stop,
+    )
+
+
+def reconstruct(projections: Projections | str | Path, **settings: Any) -> Volume:
+    """Reconstruct projections and return the volume.
+
+    Parameters
+    ----------
+    projections : Projections or path
+    **settings
+        Fields of `ReconstructConfig`, such as ``algorithm="sirt"``.
+
+    Returns
+    -------
+    Volume
+        float32, axes (Z, Y, X): attenuation per unit of the voxel size, with X along
+        the detector's columns at angle zero and one slice for every detector row.
+
+    Raises
+    ------
+    FileError, ProjectionsError, ConfigError, DeviceMemoryError
+        With one sentence saying what is wrong and what to do.
+    """
+    config = ReconstructConfig.create(**settings)
+    done: Reconstructed = run_to_end(reconstruct_steps(projections, config))
+    return done.volume
+
+
+def reconstruct_slice(
+    projections: Projections,
+    row: int,
+    config: ReconstructConfig | None = None,
+    centre: float | None = None,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Volume:
+    """Reconstruct the slice of one detector row, as a preview does.
+
+    Nothing is searched for and no other row is read, but for a cone beam: fdk needs the
+    rows around it, iterations need all. Without flat fields some whole views are read,
+    which tell the beam without sample.
+
+    Parameters
+    ----------
+    row : int
+        Of the detector; `config.rows` is not looked at.
+    centre : float, optional
+        Column of the rotation axis; by default that of the settings or of the file.
+
+    Returns
+    -------
+    Volume
+        One slice, axes (Z, Y, X), with the numbers and in the place that it has in the
+        whole volume.
+
+    Raises
+    ------
+    ConfigError
+        If nobody says where the rotation axis is.
+    ProjectionsError
+        If there is no such row, or the projections cannot be used.
+    Cancelled
+        If `should_stop` says so.
+    """
+    from napari_geosr.inference.device import pick_device
+
+    config = (config or ReconstructConfig()).model_copy(update={"rows": None})
+    if projections.geometry == "cone" and config.algorithm == "fbp":
+        config = config.model_copy(update={"algorithm": "fdk"})
+    if centre is None:
+        centre = projections.centre if config.centre == "auto" else config.centre
+    if centre is None:
+        raise ConfigError(
+            "A single slice needs to be told the column of the rotation axis: give the "
+            "centre, or have it found first."
+        )
+    if not 0 <= row < projections.n_rows:
+        raise ProjectionsError(
+            f"{projections.title} has rows 0 … {projections.n_rows - 1} and no row "
+            f"{row}. Choose another one."
+        )
+    scan = projections.every(config.every) if config.every > 1 else projections
+    device = pick_device(config.device)
+    preparation = config.preparation()
+    incident = beam_without_sample(projections, preparation)
+    known = given_centre(float(centre), "given")
+    ready = ready_scan(projections, scan, config, known, device, 0, incident)
+    at = ready.slice_of(row)
+    sinogram, _ = Prepared(scan, preparation, incident).rows(
+        *ready.detector_rows((at, at + 1))
+    )
+    slices = reconstruct_rows(ready, sinogram, should_stop, ignore, (at, at + 1))
+    z, y, x = ready.origin
+    return Volume(
+        np.ascontiguousarray(slices[at if ready.whole else 0][None]),
+        "ZYX",
+        ready.voxel_size,
+        scan.unit,
+        (z + at * ready.voxel_size[0], y, x),
+        name=f"{projections.name} · {config.algorithm}",
+        metadata={"values": f"attenuation per {scan.unit}"},
+    )

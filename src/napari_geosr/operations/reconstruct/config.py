@@ -1,0 +1,166 @@
+"""Settings of a reconstruction. No torch here: ``--help`` reads it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from pydantic import Field, model_validator
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.operations.memory_setting import MemoryBudget
+from napari_geosr.operations.reconstruct.inputs import AxisColumn, RowRange
+from napari_geosr.tomography.algorithms import ALGORITHMS, config_class
+from napari_geosr.tomography.filters import FilterName
+from napari_geosr.tomography.preparation_config import PreparationConfig
+
+#: Settings of algorithms that have a field of their own here.
+SHARED_SETTINGS = ("filter", "iterations", "nonnegative")
+
+
+FullTurn = Annotated[
+    Literal["auto", "join", "keep"],
+    Field(
+        title="Scans over a full turn",
+        description="Join: opposite views side by side, for an axis near the "
+        "detector's edge; keep: as they are; auto: join if the axis is off the middle.",
+    ),
+]
+
+
+class SliceConfig(Config):
+    """How slices are reconstructed, and which of them."""
+
+    algorithm: str = Field(
+        "fbp",
+        title="Algorithm",
+        description="fbp (fdk for cone beams) is quick; sirt, cgls and tv iterate, and "
+        "do better with few projections.",
+    )
+    filter: FilterName | None = Field(
+        None,
+        title="Filter",
+        description="Of fbp and fdk: ramp is sharpest, hann smoothest.",
+    )
+    iterations: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        title="Iterations",
+        description="Of sirt, cgls and tv; by default the algorithm's own number.",
+    )
+    nonnegative: bool | None = Field(
+        None,
+        title="Non-negative",
+        description="Set attenuation below zero to zero; by default as the algorithm "
+        "does it.",
+    )
+    options: Annotated[
+        dict[str, Any], Parameter(negative="", accepts_keys=True, show=False)
+    ] = Field(
+        default_factory=dict,
+        title="Options of the algorithm",
+        description="Its further settings, e.g. the weight of tv.",
+    )
+    centre: AxisColumn = "auto"
+    every: int = Field(
+        1,
+        ge=1,
+        title="Use every",
+        description="Use each so-many-th projection, as if fewer had been taken.",
+    )
+    rows: RowRange = None
+    size: int | None = Field(
+        None,
+        ge=2,
+        le=100_000,
+        title="Size of the slices",
+        description="Edge in voxels, around the rotation axis; by default as wide as "
+        "what the detector saw.",
+    )
+    full_turn: FullTurn = "auto"
+    engine: Literal["own", "astra"] = Field(
+        "own",
+        title="Engine",
+        description="astra: the ASTRA toolbox, where it is installed, for fbp, sirt "
+        "and cgls; quick on CUDA devices, not on processors.",
+    )
+    device: str = Field(
+        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
+    )
+    memory: MemoryBudget = None
+    threads: int | None = Field(
+        None,
+        ge=1,
+        title="Threads",
+        description="CPU threads, at most as many as cores; by default cores - 1.",
+    )
+
+
+class ReconstructFields(PreparationConfig, SliceConfig):
+    """Fields of `ReconstructConfig`, some of which may belong to another algorithm.
+
+    Flags are these: the algorithm that they are for may stand in a file of settings.
+    """
+
+
+class ReconstructConfig(ReconstructFields):
+    """All settings between a scan's projections and its volume."""
+
+    @model_validator(mode="after")
+    def _check_algorithm(self) -> ReconstructConfig:
+        self.algorithm_config()
+        return self
+
+    def algorithm_config(self) -> Config:
+        """Settings of the algorithm, as its own module describes them.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such algorithm, or it has no such setting.
+        """
+        kind = config_class(self.algorithm)
+        given = dict(self.options)
+        for name in SHARED_SETTINGS:
+            if getattr(self, name) is not None:
+                given[name] = getattr(self, name)
+        for name in given:
+            if name not in kind.model_fields:
+                able = [n for n in ALGORITHMS.names() if name in _fields_of(n)]
+                remedy = f" It is one of {', '.join(able)}." if able else ""
+                raise ConfigError(
+                    f"The algorithm {self.algorithm} has no setting {name!r}.{remedy} "
+                    f"Its settings: {', '.join(kind.model_fields)}."
+                )
+        return kind.create(**given)
+
+    def preparation(self) -> PreparationConfig:
+        """The part that says how counts become line integrals."""
+        names = set(PreparationConfig.model_fields)
+        return PreparationConfig(**self.model_dump(include=names))
+
+
+def _fields_of(algorithm: str) -> dict[str, Any]:
+    return dict(config_class(algorithm).model_fields)
+
+
+def algorithm_options() -> dict[str, tuple[Any, str, str]]:
+    """Settings that only some algorithms have: type, title and help of each, by name.
+
+    Those of third parties are among them; those of `SHARED_SETTINGS` are not.
+    """
+    found: dict[str, tuple[Any, str, str]] = {}
+    users: dict[str, list[str]] = {}
+    for algorithm in ALGORITHMS.names():
+        for name, field in _fields_of(algorithm).items():
+            if name in SHARED_SETTINGS:
+                continue
+            users.setdefault(name, []).append(algorithm)
+            help_ = (field.description or "").rstrip(".")
+            found.setdefault(name, (field.annotation, field.title or name, help_))
+    return {
+        name: (kind, title, f"{help_} ({', '.join(users[name])}).")
+        for name, (kind, title, help_) in found.items()
+    }

@@ -1,0 +1,145 @@
+"""Views worked out of those in a file, when asked for: means, parts of their light."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.selection import select
+
+
+class _Derived:
+    """Views worked out of those of an array that stays in its file, when asked for."""
+
+    ndim = 3
+
+    def __init__(self, data: Any, n_views: int) -> None:
+        self.data = data
+        self.shape = (n_views, int(data.shape[1]), int(data.shape[2]))
+        self.dtype = np.dtype(np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self[:], dtype=dtype)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        parts = list(key) if isinstance(key, tuple) else [key]
+        if Ellipsis in parts:
+            at = parts.index(Ellipsis)
+            parts[at : at + 1] = [slice(None)] * (4 - len(parts))
+        parts += [slice(None)] * (3 - len(parts))
+        views = np.arange(self.shape[0])[parts[0]]
+        rows = np.arange(self.shape[1])[parts[1]]
+        low, high = (int(rows.min()), int(rows.max()) + 1) if rows.size else (0, 0)
+        found = np.empty((views.size, high - low, self.shape[2]), self.dtype)
+        for at, view in enumerate(np.ravel(views)):
+            found[at] = self._view(int(view), low, high)
+        voxels = found[..., rows - low, :][..., parts[2]]
+        return voxels[0] if views.ndim == 0 else voxels
+
+    def _view(self, view: int, low: int, high: int) -> npt.NDArray[np.float32]:
+        raise NotImplementedError
+
+    def _read(
+        self, views: npt.NDArray[np.intp], low: int, high: int
+    ) -> npt.NDArray[np.float64]:
+        return np.asarray(select(self.data, views, (low, high))[:], np.float64)
+
+
+class MeanViews(_Derived):
+    """Means over groups of views.
+
+    Parameters
+    ----------
+    data : ArrayLike of shape (angle, row, column)
+    groups : list of ndarray of int
+        Views of each exposure.
+    is_logarithm : bool
+        Whether values are -log of what is averaged, which is light.
+    """
+
+    def __init__(
+        self, data: Any, groups: list[npt.NDArray[np.intp]], *, is_logarithm: bool
+    ) -> None:
+        super().__init__(data, len(groups))
+        self.groups, self.is_logarithm = groups, is_logarithm
+
+    def _view(self, view: int, low: int, high: int) -> npt.NDArray[np.float32]:
+        light = self._read(self.groups[view], low, high)
+        if self.is_logarithm:
+            return np.asarray(-np.log(np.exp(-light).mean(axis=0)), np.float32)
+        return np.asarray(light.mean(axis=0), np.float32)
+
+
+class ThinnedCounts(_Derived):
+    """Counts of a part of the photons.
+
+    Noise of the detector itself, beside that of photons, is shared out like them: parts
+    have less of it than a shorter exposure has, and share some.
+
+    What is drawn depends on seed, view and row alone: any order of reading gives the
+    same.
+
+    Parameters
+    ----------
+    data : ArrayLike of shape (angle, row, column)
+        Counts.
+    dark : ndarray of shape (row, column)
+        What is counted without light.
+    share, rest, seed
+        As for :func:`~napari_geosr.operations.reconstruct.fewer_views.thinned`.
+    gain : float
+        Counts of one photon.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        dark: npt.NDArray[np.float64],
+        share: float,
+        *,
+        rest: bool,
+        seed: int,
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__(data, int(data.shape[0]))
+        self.dark, self.share, self.rest, self.seed = dark, share, rest, seed
+        self.gain = gain
+
+    def _view(self, view: int, low: int, high: int) -> npt.NDArray[np.float32]:
+        dark = self.dark[low:high]
+        measured = self._read(np.array([view]), low, high)[0]
+        light = (measured - dark) / self.gain
+        # Noise of the detector may take values below the dark field: cut off there,
+        # weak light would seem brighter in the whole scan and darker in its parts.
+        photons = np.rint(np.abs(light)).astype(np.int64)
+        for row, counted in enumerate(photons, start=low):
+            rng = np.random.default_rng([self.seed, view, row])
+            kept = rng.binomial(counted, self.share)
+            photons[row - low] = counted - kept if self.rest else kept
+        return np.asarray(np.copysign(photons, light) * self.gain + dark, np.float32)
+
+
+class LeftOverLight(_Derived):
+    """Counts where nothing was taken, elsewhere what is left, as bright.
+
+    Parameters
+    ----------
+    rest : ThinnedCounts
+        What is left of every view.
+    taken : ndarray of int
+        Views of which something was taken.
+    """
+
+    def __init__(self, rest: Any, taken: npt.NDArray[np.intp]) -> None:
+        super().__init__(rest.data, int(rest.shape[0]))
+        self.rest, self.taken = rest, frozenset(taken.tolist())
+
+    def _view(self, view: int, low: int, high: int) -> npt.NDArray[np.float32]:
+        if view not in self.taken:
+            whole = self._read(np.array([view]), low, high)[0]
+            return np.asarray(whole, np.float32)
+        dark = self.rest.dark[low:high]
+        left = self.rest[view, low:high] - dark
+        return np.asarray(left / (1 - self.rest.share) + dark, np.float32)

@@ -1,0 +1,439 @@
+"""From one full scan to scans with fewer views or less light, to learn from pairs.
+
+A network learns to make of the reconstruction from few views, or of short exposures,
+that of the whole scan or of photons left out. All stays in its file until it is used.
+
+References
+----------
+.. [1] Pelt, Batenburg, Sethian. Improving tomographic reconstruction from limited data
+   using mixed-scale dense convolutional neural networks. J. Imaging 4, 128 (2018).
+   doi:10.3390/jimaging4110128
+.. [2] Liu et al. TomoGAN: low-dose synchrotron x-ray tomography with generative
+   adversarial networks. J. Opt. Soc. Am. A 37, 422-434 (2020).
+   doi:10.1364/JOSAA.375595
+.. [3] Lehtinen et al. Noise2Noise: learning image restoration without clean data.
+   ICML 2018. arXiv:1803.04189
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.turn import SAME_PART, along_turn, distinct_places
+from napari_geosr.operations.reconstruct.derived_views import (
+    LeftOverLight,
+    MeanViews,
+    ThinnedCounts,
+)
+from napari_geosr.tomography.photons import counts_per_photon as counts_per_photon_of
+
+Acquisition = Literal["step", "continuous"]
+#: How many steps, and how many degrees, views of one exposure may lie apart.
+_GAP, _WIDEST = 2.5, 20.0
+#: Share of the photons of a view that networks are given while they learn, at most:
+#: the others are to be learned.
+MOST_LIGHT = 0.8
+#: Of what the views are shared out to, unless a number of parts is asked for.
+_VIEWS_OF_A_PART, _MOST_PARTS = 50, 4
+#: Said where one count is taken for one photon for want of anything better.
+_NO_GAIN = (
+    "How many counts one photon gives is not known (that takes three flat fields that "
+    "vary), so a count was taken for a photon (--counts-per-photon)."
+)
+
+
+@dataclass(frozen=True)
+class ScanPart:
+    """A scan out of another one.
+
+    Attributes
+    ----------
+    name : str
+        Of its file: letters, digits and - alone.
+    title : str
+        What people are told that it is.
+    scan : Projections
+    light : float or None
+        Its beam without sample, in that of the whole scan; None for another scan.
+    """
+
+    name: str
+    title: str
+    scan: Projections
+    light: float | None = 1.0
+
+
+@dataclass(frozen=True)
+class ScanPair:
+    """What a network is given, and what it shall make of that.
+
+    Attributes
+    ----------
+    source, target : ScanPart
+    restored : ScanPart or None
+        What the trained network is for, where it was given a part of the light of that.
+    """
+
+    source: ScanPart
+    target: ScanPart
+    restored: ScanPart | None = None
+
+    @property
+    def wanted(self) -> ScanPart:
+        """What the trained network is for."""
+        return self.source if self.restored is None else self.restored
+
+
+def number_of_parts(n_views: int, wanted: int | Literal["auto"]) -> int:
+    """How many parts views are shared out to.
+
+    By themselves two to four, of 50 views or more from three on. More parts leave each
+    more streaks, which are taken for noise as well, until little is left to learn.
+    """
+    if not isinstance(wanted, str):
+        return wanted
+    return min(max(n_views // _VIEWS_OF_A_PART, 2), _MOST_PARTS)
+
+
+def splits(
+    scan: Projections, k: int | Literal["auto"], *, joined: bool = False
+) -> list[ScanPart]:
+    """Share the views out to `k` scans, in turns along the angle.
+
+    Views from opposite sides of a parallel beam show the same, so the directions over
+    half a turn are shared out: those of each part are evenly spread.
+
+    Parameters
+    ----------
+    k : int or "auto"
+        See :func:`number_of_parts`.
+    joined : bool
+        Opposite views complete each other, as the axis is off the middle: views around
+        the whole turn are shared out.
+
+    Raises
+    ------
+    ProjectionsError
+        If a part would have fewer than two views.
+    """
+    k = number_of_parts(scan.n_angles, k)
+    if k < 2 or scan.n_angles < 2 * k:
+        most = scan.n_angles // 2
+        remedy = (
+            f"Choose 2 … {most} parts (--splits)." if most > 1 else "Give a whole scan."
+        )
+        raise ProjectionsError(
+            f"{scan.title} has too few projections ({scan.n_angles}) to be shared out "
+            f"to {k} reconstructions of two or more. {remedy}"
+        )
+    order = _along_angles(scan)
+    if scan.geometry == "parallel" and not joined:
+        order = _along_directions(scan, k)
+    rank = np.argsort(_along_angles(scan))
+    shares = [order[j::k] for j in range(k)]
+    return [
+        ScanPart(
+            f"part-{j}-of-{k}",
+            f"part {j} of {k} ({len(share)} projections)",
+            _noted(scan.subset(share[np.argsort(rank[share])]), part=j, of=k),
+        )
+        for j, share in enumerate(shares, start=1)
+    ]
+
+
+def fewer_views(
+    scan: Projections, count: int, acquisition: Acquisition = "step"
+) -> Projections:
+    """The scan as if `count` views had been taken.
+
+    Parameters
+    ----------
+    count : int
+        At most as many as there are.
+    acquisition : {"step", "continuous"}
+        Step by step: evenly spread ones are taken and the others left out. Continuous:
+        the sample turns while it is exposed, so a view is the mean over all angles up
+        to the next one, at their middle.
+
+    Views from opposite sides of a parallel beam show the same. Of a full turn an even
+    number is therefore taken so that those of one half lie between those of the other;
+    of continuous scans, as all but one of an odd number of exposures.
+
+    Raises
+    ------
+    ProjectionsError
+        If there are not so many, or views of one exposure do not lie side by side.
+    """
+    n = scan.n_angles
+    if not 2 <= count <= n:
+        raise ProjectionsError(
+            f"{scan.title} has {n} projections: a scan of {count} cannot be made of "
+            f"them. Choose 2 … {n}."
+        )
+    kept = {"acquisition": acquisition, "views": count, "of": n}
+    if acquisition == "step" or count == n:
+        return _noted(scan.subset(_spread_views(scan, count)), **kept)
+    order, turned = _along_angles(scan), along_turn(scan.angles)
+    twice = scan.geometry == "parallel" and scan.is_full_turn
+    edges = _edges(n, count + 1)[:-1] if twice and count % 2 == 0 else _edges(n, count)
+    groups = [order[a:b] for a, b in itertools.pairwise(edges)]
+    _require_neighbours(scan, groups)
+    angles = np.array([turned[group].mean() for group in groups])
+    means = MeanViews(scan.data, groups, is_logarithm=scan.is_line_integrals)
+    few = scan.replace(data=means, angles=angles, unseen=scan.wedges)
+    return _noted(few, **kept)
+
+
+def other_views(scan: Projections, count: int) -> Projections:
+    """The views that :func:`fewer_views` leaves out step by step: of other noise.
+
+    But not of other streaks: where all views together leave none, those of the two
+    parts are each other's negative.
+    """
+    left = np.setdiff1d(np.arange(scan.n_angles), _spread_views(scan, count))
+    return _noted(scan.subset(left), views_left_out=count, of=scan.n_angles)
+
+
+def light_left_over(
+    scan: Projections,
+    share: float,
+    count: int,
+    acquisition: Acquisition = "step",
+    *,
+    rest: Projections | None = None,
+    seed: int = 0,
+    counts_per_photon: float | Literal["auto"] = "auto",
+) -> Projections:
+    """All views, without the light of `count` views that were :func:`thinned`.
+
+    What networks learn to make of those: it has the streaks of the whole scan, which
+    are none to speak of, and noise of its own. What both share would be learned as if
+    it were the object [3]_. Views that were taken have the photons left out of them, as
+    bright as the others and noisier.
+
+    Parameters
+    ----------
+    share, seed, counts_per_photon
+        As for :func:`thinned`.
+    rest : Projections, optional
+        What that gives of the photons left out, where it is there already.
+    count, acquisition
+        As for :func:`fewer_views`; in a continuous scan light was taken of all views.
+
+    Raises
+    ------
+    ProjectionsError
+        If the values are no counts.
+    """
+    if rest is None:
+        rest = thinned(
+            scan, share, rest=True, seed=seed, counts_per_photon=counts_per_photon
+        )
+    taken = np.arange(scan.n_angles)
+    if acquisition == "step":
+        taken = _spread_views(scan, count)
+    light = LeftOverLight(rest.data, taken)
+    return _noted(scan.replace(data=light), share_left_out=share, of_views=count)
+
+
+def _spread_views(scan: Projections, count: int) -> npt.NDArray[np.intp]:
+    """Which views are taken, evenly spread over directions."""
+    order = _along_angles(scan)
+    if scan.geometry == "parallel" and scan.is_full_turn:
+        places = distinct_places(scan.angles)
+        if count <= len(places):
+            return places[_on_both_sides(len(places), count)]
+    return order[_edges(scan.n_angles, count)[:-1]]
+
+
+def thinned(
+    scan: Projections,
+    share: float,
+    *,
+    rest: bool = False,
+    seed: int = 0,
+    counts_per_photon: float | Literal["auto"] = "auto",
+) -> Projections:
+    """The scan as if each view had been exposed for `share` of the time.
+
+    Each counted photon is kept with that probability, which is what a shorter exposure
+    counts (binomial thinning of a Poisson number is a Poisson number). Photons left out
+    make a scan whose noise is independent of it.
+
+    Parameters
+    ----------
+    share : float
+        Between 0 and 1.
+    rest : bool
+        Give the scan of the photons left out, of the share 1 - `share`.
+    seed : int
+        Of the choice of photons; both scans need the same.
+    counts_per_photon : float or "auto"
+        What the detector counts for one photon; "auto": as its flat fields vary, or,
+        with a note, 1 where they cannot tell.
+
+    Raises
+    ------
+    ProjectionsError
+        If the values are no counts.
+    """
+    if not 0 < share < 1:
+        raise ProjectionsError(
+            f"A shorter exposure is a share between 0 and 1 of the whole, not "
+            f"{share:g}."
+        )
+    what = why_no_counts(scan)
+    if what:
+        raise ProjectionsError(
+            f"{scan.title} holds {what}: which photons a shorter exposure would have "
+            "counted can be told from counts alone. Give counts, or a second scan with "
+            "a short exposure (--short)."
+        )
+    dark = _mean_frame(scan.darks, scan)
+    kept = 1 - share if rest else share
+    gain, made_of = _gain(scan, counts_per_photon)
+    counts = ThinnedCounts(scan.data, dark, share, rest=rest, seed=seed, gain=gain)
+    flats = None
+    if scan.flats is not None:
+        flat = _mean_frame(scan.flats, scan)
+        flats = (dark + kept * (flat - dark))[None].astype(np.float32)
+    darks = None if scan.darks is None else dark[None].astype(np.float32)
+    made = scan.replace(data=counts, flats=flats, darks=darks)
+    if made_of == "supposed" and not rest:
+        notes = (*scan.metadata.get("notes", ()), _NO_GAIN)
+        made = made.replace(metadata={**scan.metadata, "notes": notes})
+    return _noted(
+        made,
+        exposure=kept,
+        of_photons="rest" if rest else "kept",
+        seed=seed,
+        counts_per_photon=gain,
+        counts_per_photon_is=made_of,
+    )
+
+
+def why_no_counts(scan: Projections) -> str:
+    """What a scan holds that is no counts; nothing if it holds counts.
+
+    Whole numbers in floating point are counts: some views are looked at.
+    """
+    if scan.is_line_integrals:
+        return "line integrals"
+    if np.dtype(scan.data.dtype).kind in "iu":
+        return ""
+    for view in sorted({0, scan.n_angles // 2, scan.n_angles - 1}):
+        values = np.asarray(scan.data[view])
+        if not np.array_equal(values, np.rint(values), equal_nan=True):
+            return "fractions (means of frames, or corrected values)"
+    return ""
+
+
+def _gain(scan: Projections, wanted: float | str) -> tuple[float, str]:
+    """Counts per photon, and how they are known."""
+    if not isinstance(wanted, str):
+        if not 0 < wanted < np.inf:
+            raise ProjectionsError(
+                f"A photon gives a number of counts greater than zero, not {wanted:g} "
+                "(--counts-per-photon)."
+            )
+        return float(wanted), "given"
+    found = counts_per_photon_of(scan)
+    return (1.0, "supposed") if found is None else (found, "from the flat fields")
+
+
+def check_same_detector(scan: Projections, other: Projections) -> None:
+    """Refuse a second scan that does not show the same slices.
+
+    Raises
+    ------
+    ProjectionsError
+        With what differs.
+    """
+    for what, mine, theirs in (
+        ("rows and columns", scan.shape[1:], other.shape[1:]),
+        ("pixel size", (scan.pixel_size, scan.unit), (other.pixel_size, other.unit)),
+        ("geometry", scan.geometry, other.geometry),
+    ):
+        if mine != theirs:
+            raise ProjectionsError(
+                f"{scan.title} and {other.title} differ in their {what} ({mine} and "
+                f"{theirs}), so their slices would not lie upon each other. Give two "
+                "scans of one object in one place, with the same detector."
+            )
+
+
+def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:
+    """Views in the order of their angles, so that parts are evenly spread."""
+    return np.argsort(np.round(along_turn(scan.angles), 6), kind="stable")
+
+
+def _along_directions(scan: Projections, k: int) -> npt.NDArray[np.intp]:
+    """Views in the order of their directions over half a turn, to be shared out to `k`.
+
+    Of two that show the same from opposite sides, one or the other comes first, so that
+    each part gets views from both sides by turns. Where each direction was seen from
+    one side alone, a part may have all of its views from one side.
+    """
+    order, turned = _along_angles(scan), along_turn(scan.angles)
+    same = SAME_PART * 360 / scan.n_angles
+    places = np.mod(np.round(turned - turned.min(), 6) + same, 180)[order]
+    by_direction = np.argsort(places, kind="stable")
+    places, order = places[by_direction], order[by_direction]
+    first = np.arange(0, len(order) - 1, 2)
+    # An odd number of parts takes them by turns anyhow.
+    by_turns = (first // k % 2 == 1) & (k % 2 == 0)
+    swapped = first[by_turns & (places[first + 1] - places[first] <= same)]
+    order[swapped], order[swapped + 1] = order[swapped + 1], order[swapped].copy()
+    return order
+
+
+def _edges(n: int, count: int) -> npt.NDArray[np.intp]:
+    """Where each of `count` equal parts of `n` views begins, and the end."""
+    edges: npt.NDArray[np.intp] = np.floor(
+        np.arange(count + 1) * (n / count) + 1e-9
+    ).astype(np.intp)
+    return edges
+
+
+def _on_both_sides(n: int, count: int) -> npt.NDArray[np.intp]:
+    """Views out of `n` around a turn, spread over half a turn, from sides in turns."""
+    at = np.arange(count)
+    wanted = at * (n / count) / 2 + (at % 2) * (n / 2)
+    return np.sort(np.floor(wanted + 1e-9).astype(np.intp))
+
+
+def _require_neighbours(scan: Projections, groups: list[npt.NDArray[np.intp]]) -> None:
+    turned = along_turn(scan.angles)
+    mean = float(np.ptp(turned)) / (len(turned) - 1)
+    step = max(float(np.median(np.diff(np.sort(turned)))), mean)
+    for group in groups:
+        angles = np.sort(turned[group])
+        gaps = np.diff(angles)
+        if gaps.size and gaps.max() > min(_GAP * max(step, 1e-9), _WIDEST):
+            raise ProjectionsError(
+                f"{scan.title}: views at {angles[0]:g}° … "
+                f"{angles[-1]:g}° would be one exposure, but the sample "
+                f"was not seen in between (steps of {step:g}°). Take views step by "
+                "step instead of a continuous scan."
+            )
+
+
+def _mean_frame(frames: Any, scan: Projections) -> npt.NDArray[np.float64]:
+    """Mean of flat or dark fields (row, column); zeros without any."""
+    if frames is None:
+        return np.zeros(scan.shape[1:])
+    mean: npt.NDArray[np.float64] = np.asarray(frames[:], np.float64).mean(axis=0)
+    return mean
+
+
+def _noted(scan: Projections, **facts: Any) -> Projections:
+    """A scan that says what was made of the one in the file."""
+    entry = {"software": "napari-geosr", "operation": "part of a scan", **facts}
+    return scan.replace(provenance=(*scan.provenance, entry))

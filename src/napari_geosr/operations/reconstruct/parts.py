@@ -1,0 +1,188 @@
+"""Reconstruct scans that belong together, into files of a job that are kept.
+
+One rotation axis, one beam without sample and one size hold for all of them, so that
+voxels and grey values are the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import (
+    CentreFound,
+    PreviewReady,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    counted,
+    relay,
+)
+from napari_geosr.io import atomic
+from napari_geosr.operations.reconstruct import (
+    Reconstructed,
+    prepare_steps,
+    reconstruct_steps,
+)
+from napari_geosr.operations.reconstruct.config import ReconstructConfig
+from napari_geosr.operations.reconstruct.continued import left_unfinished
+from napari_geosr.operations.reconstruct.fewer_views import ScanPart
+from napari_geosr.operations.reconstruct.scan_identity import (
+    differences,
+    scan_entry_steps,
+)
+
+if TYPE_CHECKING:
+    from napari_geosr.learning.config import TrainingConfig
+    from napari_geosr.operations.train.scans import ProjectionsConfig
+
+#: What of a reconstruction or a restoration is said in a training.
+TOLD = (StageStarted, CentreFound, Warned)
+
+#: Settings that are found in the whole scan and hold for its parts.
+_SHARED = ("centre", "incident", "full_turn")
+
+Places = Sequence[tuple[ScanPart, Path]]
+
+
+def settings_for_all_steps(
+    scan: Projections,
+    scans: ProjectionsConfig,
+    training: TrainingConfig,
+    places: Places,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Find what all parts share in the whole scan: ``ResultReady(ReconstructConfig)``.
+
+    Raises
+    ------
+    FileError
+        If reconstructions made before are of other projections.
+    ProjectionsError
+        If the scan cannot be used, or its axis not be found.
+    Cancelled
+        If `should_stop` says so.
+    """
+    config = scans.reconstruction(device=training.device, threads=training.threads)
+    whole = None
+    for part, path in places:
+        if path.exists():
+            record = yield from relay(_record_of_steps(path, part.scan, should_stop))
+            if part.light == 1 and whole is None:
+                whole = record
+    if whole is not None:
+        before = ReconstructConfig.from_mapping(whole["settings"])
+        shared = {n: getattr(before, n) for n in _SHARED}
+        yield ResultReady(result=config.model_copy(update=shared))
+        return
+    ready = yield from relay(prepare_steps(scan, config, should_stop=should_stop))
+    shared = {
+        "centre": float(ready.centre.column),
+        "incident": ready.incident if config.incident is None else config.incident,
+        # A part of a full turn may not look like one.
+        "full_turn": "join" if ready.joined else "keep",
+    }
+    yield ResultReady(result=config.model_copy(update=shared))
+
+
+def joined_before(paths: Iterable[Path]) -> bool | None:
+    """Whether opposite views were joined in what is there; None if nothing is."""
+    for path in paths:
+        if path.exists():
+            settings = io.read(path).provenance[-1]["settings"]
+            return bool(settings.get("full_turn") == "join")
+    return None
+
+
+def _record_of_steps(
+    path: Path, scan: Projections, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """How a reconstruction was made; it must be of this scan."""
+    record = io.read(path).provenance[-1]
+    now = yield from relay(scan_entry_steps(scan, should_stop))
+    changed = differences(record["inputs"]["input"], now)
+    if changed:
+        raise FileError(
+            f"{scan.title} has changed since this training began: {path.name} was made "
+            f"with {' and '.join(changed)}. Put that back as it was to go on, or start "
+            "a new training."
+        )
+    yield ResultReady(result=record)
+
+
+def parts_steps(
+    places: Places, config: ReconstructConfig, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Reconstruct every part that is not there yet, some rows at a time.
+
+    Yields
+    ------
+    Step
+        `StageStarted` for each part and `BlockDone` within it.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so; slices that are finished are kept.
+    GeoSRError
+        With one sentence.
+    """
+    for i, (part, path) in enumerate(places):
+        if path.exists():
+            continue
+        require_one_process("Projections are reconstructed")
+        stage = f"Reconstruction {i + 1} of {len(places)}: {part.title}"
+        yield StageStarted(message=stage)
+        with atomic.explained(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        steps = reconstruct_steps(
+            part.scan,
+            _lit(config, part),
+            out=path,
+            unfinished=left_unfinished(path),
+            should_stop=should_stop,
+        )
+        done: Reconstructed = yield from relay(counted(steps, *TOLD))
+        if not done.complete:
+            raise Cancelled(f"Stopped in reconstruction {i + 1} of {len(places)}.")
+
+
+def _lit(config: ReconstructConfig, part: ScanPart) -> ReconstructConfig:
+    """The settings with the beam of this part, where that is known by its counts."""
+    if config.incident is None or part.light == 1:
+        return config
+    incident = None if part.light is None else config.incident * part.light
+    return config.model_copy(update={"incident": incident})
+
+
+def require_one_process(what: str) -> None:
+    """Refuse to do what is written to files in each of several processes.
+
+    Raises
+    ------
+    ConfigError
+        Where this is one of several.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"{what} by one process alone, and there are several. Run the job once "
+            "without a launcher of many processes."
+        )
+
+
+def preview_of(path: Path, index: int | None) -> Generator[Step, None, None]:
+    """Show a slice of a reconstruction while the training begins."""
+    volume = io.read(path)
+    z = volume.shape[0] // 2 if index is None else min(index, volume.shape[0] - 1)
+    origin: Any = (volume.origin[0] + z * volume.voxel_size[0], *volume.origin[1:])
+    plane = np.asarray(volume.data[z : z + 1])
+    yield PreviewReady(volume=volume.replace(data=plane, origin=origin, source=None))

@@ -1,0 +1,189 @@
+"""What comes before a reconstruction: rows, rotation axis, what may be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, cast
+
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import (
+    CentreFound,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    relay,
+)
+from napari_geosr.core.turn import closes_turn, covered_degrees, distinct_places
+from napari_geosr.operations.reconstruct.config import ReconstructConfig
+from napari_geosr.operations.reconstruct.scan import (
+    ReadyScan,
+    given_centre,
+    is_off_middle,
+    ready_scan,
+)
+from napari_geosr.tomography import engines
+from napari_geosr.tomography.algorithms import beam_of
+from napari_geosr.tomography.centre import Centre, find_centre
+from napari_geosr.tomography.fan_weights import needed_degrees
+from napari_geosr.tomography.preprocess import beam_without_sample
+
+if TYPE_CHECKING:
+    from napari_geosr.physics.geometry import FanGeometry, ParallelGeometry
+
+#: Less than this much of the angles that are needed is a wedge that is missing.
+_COMPLETE = 0.95
+
+
+def prepare_steps(
+    projections: Projections,
+    config: ReconstructConfig,
+    *,
+    known: Centre | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Choose rows and projections, find the rotation axis and check the settings.
+
+    Parameters
+    ----------
+    known : Centre, optional
+        The axis, where it was found before and the settings say ``auto``.
+
+    Yields
+    ------
+    Step
+        `CentreFound`; the last is ``ResultReady(ReadyScan)``.
+
+    Raises
+    ------
+    ProjectionsError, ConfigError
+        If projections and settings do not fit together, or the axis cannot be found.
+    """
+    from napari_geosr.inference.device import pick_device
+
+    if projections.geometry == "cone" and config.algorithm == "fbp":
+        # The same algorithm, for a cone.
+        config = config.model_copy(update={"algorithm": "fdk"})
+    device = pick_device(config.device)
+    thinned = projections.every(config.every) if config.every > 1 else projections
+    first, last = config.rows or (0, projections.n_rows)
+    scan = thinned if config.rows is None else thinned.rows(first, last)
+    for note in projections.metadata.get("notes", ()):
+        yield Warned(message=note)
+    for note in _doubts(scan, config):
+        yield Warned(message=note)
+    incident = beam_without_sample(projections, config.preparation())
+    centre: Centre = yield from relay(
+        _centre_steps(thinned, config, known, incident, should_stop)
+    )
+    for note in centre.notes:
+        yield Warned(message=note)
+    ready = ready_scan(projections, scan, config, centre, device, first, incident)
+    _check_early(ready)
+    doubts = _missing_of_fan(ready.geometry)
+    for note in (*doubts, *_seen_from_both_sides(ready), *_same_directions(ready)):
+        yield Warned(message=note)
+    yield CentreFound(centre=centre)
+    yield ResultReady(result=ready)
+
+
+def _check_early(ready: ReadyScan) -> None:
+    """Refuse what would be refused after the first block was prepared."""
+    engines.require(
+        ready.config.engine, ready.config.algorithm, ready.geometry, ready.algorithm
+    )
+    ready.most_rows()
+
+
+def _doubts(scan: Projections, config: ReconstructConfig) -> list[str]:
+    """What a person should know before it begins."""
+    notes = []
+    if scan.geometry == "parallel":
+        seen = 180.0 - sum(width for _, width in scan.wedges)
+        covered = min(scan.angular_range, seen)
+        notes += _missing(covered, 180.0)
+    iterates = "iterations" in type(config.algorithm_config()).model_fields
+    if iterates and config.size is not None and config.size < scan.n_columns:
+        notes.append(
+            f"Slices of {config.size} voxels are narrower than the {scan.n_columns} "
+            f"columns of the detector: {config.algorithm} will draw what lies outside "
+            "into them. Leave the size out unless there is only air."
+        )
+    return notes
+
+
+def _missing(degrees: float, needed: float) -> list[str]:
+    """What to say of a scan that does not look along every edge."""
+    if degrees >= _COMPLETE * needed:
+        return []
+    return [
+        f"The projections cover {degrees:.4g} of {needed:.4g} degrees: edges that none "
+        "of them looks along will be blurred."
+    ]
+
+
+def _missing_of_fan(geometry: ParallelGeometry) -> list[str]:
+    """The same for a fan or cone, where fbp and fdk refuse what iterations may do."""
+    if beam_of(geometry) == "parallel":
+        return []
+    fan = cast("FanGeometry", geometry)
+    return _missing(covered_degrees(fan.angles), needed_degrees(fan))
+
+
+def _seen_from_both_sides(ready: ReadyScan) -> list[str]:
+    """What to say of a full turn whose views are not joined."""
+    scan, column = ready.scan, ready.centre.column
+    around = ready.config.full_turn == "auto" and closes_turn(scan.angles)
+    if scan.geometry != "parallel" or not around or ready.joined:
+        return []
+    if scan.is_full_turn or not is_off_middle(scan, column):
+        return []
+    return [
+        f"The rotation axis, column {column:.2f}, is off the middle and the views go "
+        "all around, but not in opposite pairs: they were kept as they are. If the "
+        "sample is wider than the shorter side, join them (--full-turn join)."
+    ]
+
+
+def _same_directions(ready: ReadyScan) -> list[str]:
+    """What to say of every so-many-th view where opposite ones show the same."""
+    scan, every = ready.scan, ready.config.every
+    alone = scan.geometry == "parallel" and not ready.joined
+    if every == 1 or not alone or not scan.is_full_turn:
+        return []
+    n = len(distinct_places(scan.angles, 180.0))
+    if n > _COMPLETE * scan.n_angles:
+        return []
+    return [
+        f"The {scan.n_angles} projections that are used (--every {every}) show {n} "
+        "directions, each from both sides: of an odd number around a full turn all "
+        "would differ."
+    ]
+
+
+def _centre_steps(
+    scan: Projections,
+    config: ReconstructConfig,
+    known: Centre | None,
+    incident: float | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """``ResultReady(Centre)``: as it was said, as the file says it, or found."""
+    if config.centre != "auto":
+        yield ResultReady(result=given_centre(float(config.centre), "given"))
+        return
+    if known is not None:
+        yield ResultReady(result=known)
+        return
+    if scan.centre is not None:
+        yield ResultReady(result=given_centre(scan.centre, "from the file"))
+        return
+    yield StageStarted(message="Finding the rotation axis")
+    # Removal of stripes smooths the sinogram sideways, which shifts the axis.
+    preparation = config.preparation().model_copy(
+        update={"incident": incident, "stripes": "none"}
+    )
+    found = find_centre(scan, preparation=preparation, should_stop=should_stop)
+    yield ResultReady(result=found)

@@ -1,0 +1,271 @@
+"""A whole scan reconstructed: into memory or a file, block by block, on record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core.errors import Cancelled, GeoSRError, ProjectionsError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    TargetReady,
+    Warned,
+    never_stop,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.reconstruct.blocks import BlockRun, Slices, block_steps
+from napari_geosr.operations.reconstruct.continued import (
+    Journal,
+    boxes_of,
+    kept_part,
+    remove_unfinished,
+    rows_of,
+)
+from napari_geosr.operations.reconstruct.record import record_steps
+from napari_geosr.operations.reconstruct.scan import ReadyScan
+from napari_geosr.operations.restore.continued import KeptPart
+from napari_geosr.operations.storage import array_for
+from napari_geosr.tomography.algorithms import titles
+from napari_geosr.tomography.centre import Centre
+
+if TYPE_CHECKING:
+    from napari_geosr.io.output import Output
+
+#: Slices that share a chunk of an OME-Zarr, and what they may take.
+_MOST_TOGETHER, _TOGETHER_BYTES = 4, 64 * 1024**2
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstructed:
+    """What a run gives: the volume, the rotation axis, how it went.
+
+    Attributes
+    ----------
+    volume : Volume
+        Attenuation per unit of the voxel size, (Z, Y, X), float32.
+    centre : Centre
+    summary : mapping
+        Seconds, blocks, what was clipped; as it stands in the provenance.
+    path : Path or None
+        The file, if one was asked for.
+    complete : bool
+        False when the run was stopped: the volume holds what was finished.
+    """
+
+    volume: Volume
+    centre: Centre
+    summary: dict[str, Any]
+    path: Path | None = None
+    complete: bool = True
+
+
+def run_steps(
+    ready: ReadyScan,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    unfinished: Volume | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Reconstruct all rows, block by block.
+
+    Parameters
+    ----------
+    out : path, optional
+        File to fill. Without it the result is kept in memory, or in a zarr in the
+        cache folder when it would not fit.
+    unfinished : Volume
+        What an earlier run with the same projections and settings left: its finished
+        slices are taken over. Without `out` its own array is filled further; with
+        `out`, the file that it is in is removed at the end.
+
+    Yields
+    ------
+    Step
+        `TargetReady` with the volume being filled, `IterationDone` and `TileDone`, and
+        ``ResultReady(Reconstructed)``. When `should_stop` says so, the result is what
+        was finished so far, with ``complete=False``.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so before the first block is finished.
+    ConfigError
+        If `unfinished` is of another run.
+    GeoSRError
+        If reading, computing or writing fails. The finished part of a file is kept
+        then, as when the run is stopped, and the sentence says where; but nothing is
+        if the projections are bad.
+    """
+    record: dict[str, Any] = yield from relay(record_steps(ready, should_stop))
+    kept = None if unfinished is None else kept_part(unfinished, record, ready.shape)
+    history = (*ready.given.provenance, record)
+    yield StageStarted(
+        message=f"Reconstructing around column {ready.centre.column:.2f}: "
+        f"{titles()[ready.config.algorithm]}"
+    )
+    part = None if unfinished is None else unfinished.source
+    with _target(ready, out, history, overwrite, kept, part) as (array, output):
+        result = Volume(
+            array,
+            "ZYX",
+            ready.voxel_size,
+            ready.scan.unit,
+            ready.origin,
+            name=f"{ready.given.name} · {ready.config.algorithm}",
+            provenance=history,
+            metadata={"values": f"attenuation per {ready.scan.unit}"},
+        )
+        yield TargetReady(volume=result)
+        if kept is not None and output is not None:
+            kept.copy_into(array)
+        filled = yield from _fill(ready, array, output, kept, should_stop)
+        # Slices of bad projections are of no use to a run with better ones.
+        useless = isinstance(filled.error, ProjectionsError)
+        if not filled.complete and (output is None or not filled.rows or useless):
+            if filled.error is not None:
+                raise filled.error
+            if not filled.rows:
+                raise Cancelled("Stopped before the first slices were finished.")
+        done = {**record, **filled.for_the_record(ready)}
+        result = result.replace(provenance=(*ready.given.provenance, done))
+        path = None if output is None else Path(str(out))
+        if output is not None:
+            output.provenance = result.provenance
+            if not filled.complete:
+                boxes = boxes_of(filled.rows, ready.shape)
+                output.blank([tuple(slice(*ends) for ends in box) for box in boxes])
+                path = output.keep_incomplete()
+    if path is not None and unfinished is not None and unfinished.source != path:
+        remove_unfinished(unfinished, Path(str(out)))
+    if filled.error is not None:
+        assert path is not None
+        said = f"{filled.error} The finished part is kept as {path.name}."
+        raise type(filled.error)(said) from filled.error
+    if path is not None:
+        result = io.read(path).replace(name=result.name, metadata=result.metadata)
+    if output is not None and output.note:
+        yield Warned(message=output.note)
+    for line in filled.run.report.summary_lines():
+        if line not in filled.run.report.notes:  # those were said on the way
+            yield Warned(message=line)
+    yield ResultReady(
+        result=Reconstructed(
+            result, ready.centre, done["run"], path, complete=filled.complete
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """How far the blocks came."""
+
+    run: BlockRun
+    rows: list[tuple[int, int]]
+    complete: bool
+    seconds: float
+    error: GeoSRError | None = None
+
+    def for_the_record(self, ready: ReadyScan) -> dict[str, Any]:
+        """What the provenance says of how the run went."""
+        run = {
+            "seconds": round(self.seconds, 3),
+            "rows_per_block": self.run.block,
+            "retries": self.run.retries,
+            "residual": self.run.residual,
+            "preparation": asdict(self.run.report),
+        }
+        record: dict[str, Any] = {"run": run, "complete": self.complete}
+        if not self.complete:
+            record["finished"] = boxes_of(self.rows, ready.shape)
+        return record if self.error is None else {**record, "error": str(self.error)}
+
+
+def _fill(
+    ready: ReadyScan,
+    array: Any,
+    output: Output | None,
+    kept: KeptPart | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, _Filled]:
+    """Fill `array`; a wish to stop, or an error, ends it early."""
+    from napari_geosr.inference.compute import frugal_if_tight
+
+    begun = time.monotonic()
+    before = [] if kept is None else rows_of(kept)
+    run, journal = BlockRun(), Journal(output)
+
+    def write(rows: tuple[int, int], slices: Slices) -> None:
+        array[slice(*rows)] = slices
+        journal.note([*before, *run.rows, rows])
+
+    def so_far(complete: bool, error: GeoSRError | None = None) -> _Filled:
+        seconds = time.monotonic() - begun
+        return _Filled(run, [*before, *run.rows], complete, seconds, error)
+
+    blocks = block_steps(ready, before, run, write, should_stop)
+    try:
+        with frugal_if_tight(ready.device, ready.budget):
+            yield from blocks
+    except Cancelled:
+        return so_far(False)
+    except GeoSRError as error:
+        return so_far(False, error)
+    finally:
+        blocks.close()
+        journal.close()
+    return so_far(True)
+
+
+@contextmanager
+def _target(
+    ready: ReadyScan,
+    out: str | Path | None,
+    history: tuple[Any, ...],
+    overwrite: bool,
+    kept: KeptPart | None,
+    part: Path | None,
+) -> Iterator[tuple[Any, Output | None]]:
+    """Give the array to fill and, for a file, the output that it belongs to.
+
+    `part` is the file of what is `kept`.
+    """
+    if out is None:
+        if kept is not None:
+            yield kept.writable(), None
+            return
+        # NaN is seen through in napari and left out by statistics: what is not
+        # reconstructed yet is not taken for pores.
+        yield array_for(ready.shape, np.dtype(np.float32), np.nan), None
+        return
+    with io.create(
+        out,
+        shape=ready.shape,
+        dtype=np.float32,
+        axes="ZYX",
+        voxel_size=ready.voxel_size,
+        unit=ready.scan.unit,
+        origin=ready.origin,
+        provenance=history,
+        overwrite=overwrite,
+        tile=(_chunk_depth(ready), ready.size, ready.size),
+        continues=part,
+    ) as file:
+        yield file.array, file
+
+
+def _chunk_depth(ready: ReadyScan) -> int:
+    """Slices of a chunk: how many a block will have is not known yet."""
+    plane = 4 * ready.size**2
+    return max(1, min(_MOST_TOGETHER, _TOGETHER_BYTES // plane))

@@ -1,0 +1,361 @@
+"""A scan that is ready to be reconstructed: geometry, memory, place in space."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.config import Config, format_bytes, parse_bytes
+from napari_geosr.core.errors import DeviceMemoryError, ProjectionsError
+from napari_geosr.core.projections import Projections
+from napari_geosr.operations.reconstruct.config import ReconstructConfig
+from napari_geosr.tomography.centre import Centre
+from napari_geosr.tomography.full_turn import fold_full_turn
+
+if TYPE_CHECKING:
+    from napari_geosr.physics.geometry import ConeGeometry, ParallelGeometry
+
+Rows = tuple[int, int]
+
+#: Share of the free memory that a run may take when nobody sets a budget.
+_FREE_SHARE = 0.5
+#: How far off the middle of the detector, in parts of its width, an axis is taken to be
+#: at its edge on purpose, to see more of the sample.
+_OFF_MIDDLE = 0.05
+#: What a row takes at most while it is reconstructed, in units of its sinogram and of
+#: its slice: spectra and their padding; estimate, update, dual variables, weights.
+_SINOGRAMS, _SLICES = 12, 10
+#: Places in a volume where the memory of a block is worked out.
+_PLACES = 17
+#: Part of the budget for rows that are read ahead.
+_BAND_SHARE = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class ReadyScan:
+    """A scan with all that is needed to reconstruct any of its rows.
+
+    Attributes
+    ----------
+    scan : Projections
+        The projections that are used, of the rows that are wanted.
+    given : Projections
+        As they were given: what the checksum is of.
+    first_row : int
+        Of `scan`, on the detector.
+    centre : Centre
+        Column of the rotation axis, and how it came to be known.
+    algorithm : Config
+        Settings of the algorithm.
+    joined : bool
+        Whether opposite views are joined.
+    n_columns : int
+        Of the sinograms that are reconstructed: wider than the detector when joined.
+    incident : float or None
+        Counts without sample, of the whole scan, where there are no flat fields.
+    """
+
+    scan: Projections
+    given: Projections
+    config: ReconstructConfig
+    algorithm: Config
+    centre: Centre
+    device: str
+    first_row: int
+    joined: bool
+    n_columns: int
+    incident: float | None = None
+
+    @property
+    def is_cone(self) -> bool:
+        """Whether a slice is seen by several detector rows."""
+        return self.scan.geometry == "cone"
+
+    @property
+    def whole(self) -> bool:
+        """Whether slices depend on each other: all are reconstructed at once."""
+        return self.is_cone and self.iterates
+
+    @property
+    def size(self) -> int:
+        """Edge of the slices in voxels."""
+        return self.config.size or self.n_columns
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the volume."""
+        return self.n_slices, self.size, self.size
+
+    @property
+    def n_slices(self) -> int:
+        """As many as rows; for a cone beam, whose voxels are cubes, as high as they."""
+        if not self.is_cone:
+            return self.scan.n_rows
+        height, width = self.scan.pixel_size
+        return max(1, round(self.scan.n_rows * height / width))
+
+    def slice_of(self, row: int) -> int:
+        """Slice at the height where a detector row sees the rotation axis."""
+        if not self.is_cone:
+            return row
+        height, width = self.scan.pixel_size
+        above = (row - (self.scan.n_rows - 1) / 2) * height / width
+        nearest = round((self.n_slices - 1) / 2 + above)
+        return min(max(nearest, 0), self.n_slices - 1)
+
+    @property
+    def iterates(self) -> bool:
+        """Whether the algorithm iterates."""
+        return "iterations" in type(self.algorithm).model_fields
+
+    @property
+    def n_steps(self) -> int:
+        """Iterations of a block; 1 for algorithms that do not iterate."""
+        return int(getattr(self.algorithm, "iterations", 1))
+
+    @property
+    def budget(self) -> int:
+        """Bytes that a run may take if it starts now."""
+        from napari_geosr.inference.device import free_memory
+
+        if self.config.memory is not None:
+            return parse_bytes(self.config.memory)
+        return int(free_memory(self.device) * _FREE_SHARE)
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float]:
+        """Of the volume: of a pixel as it appears at the rotation axis."""
+        height, width = self.scan.pixel_size
+        m = magnification(self.scan)
+        return (width if self.is_cone else height) / m, width / m, width / m
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """Where the first voxel lies, the first row's first column being zero.
+
+        Slices of any size, and of some of the rows, lie in the place that they have in
+        the whole.
+        """
+        z, y, x = self.voxel_size
+        before = (self.scan.n_columns - self.size) / 2
+        first = self.first_row * z
+        if self.is_cone:  # around the middle of the rows
+            height, width = self.scan.pixel_size
+            seen = (self.scan.n_rows - 1) * height
+            first = (seen - (self.n_slices - 1) * width) / magnification(self.scan) / 2
+        return first, before * y, before * x
+
+    @cached_property
+    def geometry(self) -> ParallelGeometry:
+        """Of all rows and slices; see `sinogram` for joined views."""
+        shape = (self.scan.n_rows, self.scan.n_angles, self.n_columns)
+        return make_geometry(
+            self.scan,
+            self.scan.angles,
+            self.centre.column,
+            shape,
+            self.size,
+            self.n_slices,
+        )
+
+    def detector_rows(self, slices: Rows) -> Rows:
+        """Rows that are needed for some slices: first, and the row after the last."""
+        if not self.is_cone:
+            return slices
+        if self.whole:
+            return 0, self.scan.n_rows
+        return cast("ConeGeometry", self.geometry).rows_of(*slices)
+
+    def sinogram(
+        self, rows: npt.NDArray[np.float32], slices: Rows | None = None
+    ) -> tuple[npt.NDArray[np.float32], ParallelGeometry]:
+        """Line integrals as they are reconstructed, and their geometry.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (row, angle, column)
+            The :meth:`detector_rows` of the slices.
+        slices : (int, int), optional
+            First slice and the slice after the last, for a cone beam; by default all.
+        """
+        if self.is_cone:
+            geometry = cast("ConeGeometry", self.geometry)
+            if slices is not None and not self.whole:
+                geometry = geometry.slab(*slices)
+            return rows, geometry
+        angles, centre = self.scan.angles, self.centre.column
+        if self.joined:
+            rows, angles, centre = fold_full_turn(rows, angles, centre)
+        return rows, make_geometry(self.scan, angles, centre, rows.shape, self.size)
+
+    def bytes_of(self, slices: Rows) -> int:
+        """Memory that some slices take while they are reconstructed, at most."""
+        first, stop = self.detector_rows(slices)
+        sinogram = self.scan.n_angles * self.n_columns * 4
+        n = slices[1] - slices[0]
+        return (stop - first) * _SINOGRAMS * sinogram + n * _SLICES * 4 * self.size**2
+
+    def most_rows(self) -> int:
+        """How many slices fit into the budget at once, wherever they are.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If not one does.
+        """
+        n_slices = self.n_slices
+        budget = int(self.budget * (1 - _BAND_SHARE))
+
+        def needed(n: int) -> int:
+            # Slices farther off the middle of a cone are seen by more rows, but for
+            # those at the edge, where the detector ends.
+            starts = {int(s) for s in np.linspace(0, n_slices - n, _PLACES)}
+            return max(self.bytes_of((start, start + n)) for start in starts)
+
+        least = n_slices if self.whole else 1
+        if needed(least) > budget:
+            what = "The volume" if self.whole else "A slice"
+            remedy = ", or use fdk, which goes by some slices" if self.whole else ""
+            raise DeviceMemoryError(
+                f"{what} of {self.size} × {self.size} voxels from {self.scan.n_angles} "
+                f"projections needs about {format_bytes(needed(least))} "
+                f"of memory, and {format_bytes(budget)} may be used for it. Allow more "
+                f"(--memory), or make the slices smaller (--size){remedy}."
+            )
+        fits = range(least, n_slices + 1)
+        return bisect_right(fits, budget, key=needed) + least - 1
+
+    def band_rows(self) -> int:
+        """How many rows to read from a file at once."""
+        scan = self.scan
+        frames = sum(len_of(f) for f in (scan.data, scan.flats, scan.darks))
+        row = frames * scan.n_columns * np.dtype(scan.data.dtype).itemsize
+        return int(max(1, self.budget * _BAND_SHARE // row))
+
+
+def len_of(frames: Any) -> int:
+    """Number of frames; 0 without any."""
+    return 0 if frames is None else int(frames.shape[0])
+
+
+def magnification(scan: Projections) -> float:
+    """How much wider than on the axis things appear on the detector."""
+    source, detector = scan.source_distance, scan.detector_distance
+    if scan.geometry == "parallel" or source is None or detector is None:
+        return 1.0
+    return (source + detector) / source
+
+
+def make_geometry(
+    scan: Projections,
+    angles: npt.NDArray[np.float64],
+    centre: float,
+    shape: tuple[int, ...],
+    size: int,
+    n_slices: int = 0,
+) -> ParallelGeometry:
+    """Geometry of rows of a scan as the projectors know it.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows, angles, columns.
+    """
+    from napari_geosr.physics.geometry import (
+        ConeGeometry,
+        FanGeometry,
+        ParallelGeometry,
+    )
+
+    common: dict[str, Any] = {
+        "angles": angles,
+        "n_columns": shape[2],
+        "centre": centre,
+        "size": size,
+        "pixel_size": scan.pixel_size[1],
+    }
+    if scan.geometry == "parallel":
+        return ParallelGeometry(**common, unseen=scan.unseen)
+    common["source_distance"] = scan.source_distance
+    common["detector_distance"] = scan.detector_distance
+    if scan.geometry == "fan":
+        return FanGeometry(**common)
+    return ConeGeometry(
+        **common, n_rows=shape[0], n_slices=n_slices, row_size=scan.pixel_size[0]
+    )
+
+
+def ready_scan(
+    given: Projections,
+    scan: Projections,
+    config: ReconstructConfig,
+    centre: Centre,
+    device: str,
+    first_row: int,
+    incident: float | None = None,
+) -> ReadyScan:
+    """Put together what is known; decide whether opposite views are joined.
+
+    Raises
+    ------
+    ProjectionsError
+        If there are too few projections, or the axis is not on the detector.
+    """
+    if scan.n_angles < 2:
+        raise ProjectionsError(
+            f"{scan.title}: one projection of {given.n_angles} is left, which shows no "
+            "slices. Use more of them (--every), or give a whole scan."
+        )
+    if not -0.5 <= centre.column <= scan.n_columns - 0.5:
+        raise ProjectionsError(
+            f"{scan.title}: the rotation axis, column {centre.column:g} "
+            f"({centre.method}), is not on the detector (columns 0 … "
+            f"{scan.n_columns - 1}). Give its column (--center)."
+        )
+    joined = _joins(scan, config, centre.column)
+    n_columns = scan.n_columns
+    if joined:
+        # The width does not depend on what the projections hold.
+        like = np.zeros((1, scan.n_angles, n_columns), np.float32)
+        n_columns = fold_full_turn(like, scan.angles, centre.column)[0].shape[2]
+    return ReadyScan(
+        scan=scan,
+        given=given,
+        config=config,
+        algorithm=config.algorithm_config(),
+        centre=centre,
+        device=device,
+        first_row=first_row,
+        joined=joined,
+        n_columns=n_columns,
+        incident=incident,
+    )
+
+
+def _joins(scan: Projections, config: ReconstructConfig, column: float) -> bool:
+    if config.full_turn == "join" and scan.geometry != "parallel":
+        raise ProjectionsError(
+            f"Opposite views of a {scan.geometry} beam are no mirror images and cannot "
+            "be joined. Leave --full-turn out: fbp and fdk use what either side sees."
+        )
+    if config.full_turn != "auto":
+        return config.full_turn == "join"
+    parallel = scan.geometry == "parallel"
+    return parallel and scan.is_full_turn and is_off_middle(scan, column)
+
+
+def is_off_middle(scan: Projections, column: float) -> bool:
+    """Whether an axis is so far off the middle that it is on purpose."""
+    off = abs(column - (scan.n_columns - 1) / 2)
+    return off > _OFF_MIDDLE * scan.n_columns
+
+
+def given_centre(column: float, method: str) -> Centre:
+    """An axis that was not searched for."""
+    none = np.empty(0)
+    return Centre(column, method, none, none, lower_is_better=True, contrast=0.0)

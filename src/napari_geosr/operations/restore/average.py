@@ -1,0 +1,247 @@
+"""Restore several scans of one object: the mean of what the model makes of each.
+
+Noise2Inverse learns from reconstructions of disjoint parts of the projections, and its
+result is the mean of the network's outputs over all of them [1]_. Two scans of one
+object, as Noise2Noise learns from, are averaged alike.
+
+References
+----------
+.. [1] Hendriksen, Pelt, Batenburg. Noise2Inverse: self-supervised deep convolutional
+   denoising for tomography. IEEE TCI 6, 1320-1335 (2020).
+   doi:10.1109/TCI.2020.3019647
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.inference.members import NONE
+from napari_geosr.learning.mean_volume import mean_volume
+from napari_geosr.learning.methods.noise2inverse import inputs
+from napari_geosr.models import zoo
+from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.restore.outlook import looked_steps
+from napari_geosr.operations.restore.preparation import (
+    Prepared,
+    RestoreConfig,
+    prepare_steps,
+)
+from napari_geosr.operations.restore.ranking import AUTO
+from napari_geosr.operations.restore.run import Restored, run_steps
+from napari_geosr.operations.storage import array_for
+
+#: A number with its sign.
+_FIGURE = re.compile(r"[-+]?\d[\d.,]*")
+#: Planes that are added at once.
+_PLANES = 8
+
+
+def restore_average_steps(
+    volumes: Sequence[Volume],
+    config: RestoreConfig,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    look: bool = False,
+    strict: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Restore scans of one object and average the results.
+
+    What the model is run on stands on its card: each of the volumes, or the mean of all
+    others, once for each (Noise2Inverse, strategy X:1).
+
+    Parameters
+    ----------
+    volumes : sequence of Volume
+        Of the same voxels, at least two.
+    out : path, optional
+        File to write at the end; without it the result is kept in memory, or in a zarr
+        in the cache folder when it would not fit.
+    look, strict : bool
+        As in :func:`napari_geosr.operations.restore.restore_steps`, of the first.
+
+    Yields
+    ------
+    Step
+        Those of every restoration; the last is ``ResultReady(Restored)``.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so: a mean over some of the inputs is no result.
+    ConfigError, ModelError, VolumeError, DeviceMemoryError, FileError
+        With one sentence saying what is wrong and what to do.
+    """
+    if out is not None:
+        io.check_output(out, overwrite=overwrite)
+    if len(volumes) < 2:
+        raise ConfigError("An average needs two inputs of the same object at least.")
+    volumes = [volume.select() for volume in volumes]
+    for volume in volumes:
+        refuse_own_source(volume, *([] if out is None else [out]))
+    mean_volume(volumes, "all")  # says which of them differs
+    if config.model == AUTO:
+        raise ConfigError(
+            "A model is chosen for one scan, not for the mean over several: rank one "
+            "of them (napari-geosr models rank) and name the model."
+        )
+    card = zoo.find(config.model).card
+    if config.uncertainty != NONE:
+        raise ConfigError(
+            "The mean over several scans and the uncertainty of one do not go "
+            "together: leave --average or --uncertainty out."
+        )
+    if card.labels > 1:
+        raise ConfigError(
+            f"The model {card.name!r} gives labels, and labels have no mean. Restore "
+            "one scan after the other."
+        )
+    if card.inputs not in (1, len(volumes)):
+        yield Warned(
+            message=f"The model {card.name!r} was trained on {card.inputs} inputs of "
+            f"one object together and gets {len(volumes)}: their noise is another."
+        )
+    given = inputs(volumes, "X:1" if card.run_on == "others" else "1:X")
+    first: Restored = yield from relay(
+        _mean_steps(given, config, should_stop, look=look, strict=strict)
+    )
+    yield StageStarted(message="Finishing the mean")
+    described = {}
+    for i, volume in enumerate(volumes):
+        described[f"input {i + 1}"] = yield from relay(
+            provenance.describe_steps(volume, should_stop)
+        )
+    data, n_clipped = first.volume.data, 0
+    if config.output_dtype == "input" and volumes[0].dtype.kind in "iu":
+        data, n_clipped = _rounded(data, volumes[0].dtype)
+    record = {
+        **first.volume.provenance[-1],
+        "inputs": described,
+        "settings": config.model_dump(mode="json"),
+        "output_dtype": str(data.dtype),
+        "mean_over": {"outputs": len(given), "run_on": card.run_on},
+    }
+    volume = first.volume.replace(
+        data=data,
+        name=f"{volumes[0].name} · {card.name}",
+        provenance=(*volumes[0].provenance, record),
+    )
+    if out is not None:
+        written = io.write(volume, out, overwrite=overwrite)
+        volume = io.read(written).replace(name=volume.name)
+    if n_clipped:
+        yield Warned(
+            message=f"{n_clipped} voxels lay outside the range of {data.dtype} and "
+            "were clipped. Choose float32 output to keep them."
+        )
+    path = None if out is None else Path(out)
+    yield ResultReady(result=replace(first, volume=volume, path=path))
+
+
+def _mean_steps(
+    given: Sequence[Volume],
+    config: RestoreConfig,
+    should_stop: ShouldStop,
+    *,
+    look: bool,
+    strict: bool,
+) -> Generator[Step, None, None]:
+    """Restore each of `given` in float32: ``ResultReady(Restored)`` with the mean.
+
+    All else of the result is that of the first.
+    """
+    total: Any = None
+    said: set[str] = set()
+    plain = config.model_copy(update={"output_dtype": "float32"})
+    for i, volume in enumerate(given):
+        yield StageStarted(message=f"Input {i + 1} of {len(given)}: {volume.name}")
+        prepared: Prepared = yield from _quietly(
+            prepare_steps(volume, plain, should_stop=should_stop, alone=False),
+            said,
+            volume.name,
+        )
+        if total is None and (look or strict):
+            prepared = yield from relay(
+                looked_steps(prepared, strict=strict, should_stop=should_stop)
+            )
+        restored: Restored = yield from _quietly(
+            run_steps(prepared, should_stop=should_stop), said, volume.name
+        )
+        if not restored.complete:
+            raise Cancelled(
+                f"Stopped at input {i + 1} of {len(given)}: there is no mean yet."
+            )
+        if total is None:
+            ran = restored.volume.provenance[-1]["backend"]["name"]
+            plain = plain.model_copy(update={"backend": ran})  # one record for all
+            first, total = restored, array_for(restored.volume.shape, np.dtype("f4"))
+        for key in _slabs(total):
+            part = np.asarray(restored.volume.data[key]) / np.float32(len(given))
+            total[key] = np.asarray(total[key]) + part
+    yield ResultReady(result=replace(first, volume=first.volume.replace(data=total)))
+
+
+def _quietly(
+    steps: Generator[Step, None, None], said: set[str], name: str
+) -> Generator[Step, None, Any]:
+    """Pass steps on, but nothing said twice; the return value is the result.
+
+    The same is said of two volumes where the first sentences differ by their `name` and
+    by figures alone: what follows are details.
+    """
+    result = None
+    try:
+        for step in steps:
+            if isinstance(step, ResultReady):
+                result = step.result
+            elif not isinstance(step, Warned):
+                yield step
+            elif (gist := _gist(step.message, name)) not in said:
+                said.add(gist)
+                yield step
+    finally:
+        steps.close()
+    return result
+
+
+def _gist(said: str, name: str) -> str:
+    """The first sentence without the volume's name and without figures."""
+    return _FIGURE.sub("", said.replace(name, "")).split(". ")[0]
+
+
+def _rounded(values: Any, dtype: np.dtype[Any]) -> tuple[Any, int]:
+    """`values` as integers, and how many had to be clipped."""
+    limits = np.iinfo(dtype)
+    found, n_clipped = array_for(values.shape, dtype), 0
+    for key in _slabs(values):
+        # In float64, which holds the limits of all types but those of 64 bits.
+        wide = np.rint(np.asarray(values[key], np.float64))
+        n_clipped += int(np.count_nonzero((wide < limits.min) | (wide > limits.max)))
+        found[key] = np.clip(wide, limits.min, limits.max).astype(dtype)
+    return found, n_clipped
+
+
+def _slabs(array: Any) -> Iterator[slice]:
+    """Some planes at a time: the array may be on disk."""
+    for start in range(0, array.shape[0], _PLANES):
+        yield slice(start, start + _PLANES)

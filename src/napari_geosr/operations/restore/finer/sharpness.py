@@ -1,0 +1,216 @@
+"""How much sharper than its scan a model's result is, and whether the scan allows it.
+
+Models for super-resolution are trained on blurred scans of sharp objects, so that they
+sharpen. In a scan that is what they were trained on, the result, blurred by one
+point-spread function and averaged, is the scan down to its noise: the sharpening is
+right, and it is kept. Where it is not, the model makes edges of its own; the result is
+then blurred until it is as sharp as the scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore.finer.places import places
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from napari_geosr.inference.windows import Standardisation
+    from napari_geosr.networks._consistent import Sharpness
+
+FloatArray = npt.NDArray[np.float32]
+#: What a person may choose.
+Choice = Literal["auto", "scan", "object"]
+
+#: The sharpening is kept where the scan differs from the result, seen alike, by less
+#: than this part of its own variation, noise left aside.
+EXPLAINED = 0.1
+#: Blurs that are tried, in voxels of the scan.
+_BLURS = tuple(0.05 * i for i in range(19))
+#: Bytes that the trial may take.
+#: Boxes of the scan that the network is tried on, and their edge by its axes.
+_BOXES, _EDGE = 3, {2: 96, 3: 24}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a network's results compare with the scan.
+
+    Attributes
+    ----------
+    excess : float
+        Standard deviation, in voxels of the scan, of the blur after which results agree
+        best with the scan.
+    misfit : float
+        What still differs then, less the least that the noise can be, in units of the
+        scan's variation.
+    """
+
+    excess: float
+    misfit: float
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether the scan is a blurred version of the results, down to its noise."""
+        return self.misfit < EXPLAINED
+
+
+def sharpness_steps(
+    network: nn.Module,
+    volume: Volume,
+    statistics: Standardisation,
+    noise: Noise,
+    choice: Choice = "auto",
+    *,
+    device: str = "cpu",
+    budget: int = 2 * 10**9,
+    threads: int | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Measure the sharpness of results for all data-consistency layers in a network.
+
+    Parameters
+    ----------
+    network : nn.Module
+        With `napari_geosr.networks._consistent.Consistent` layers in it; they are told.
+    volume : Volume
+        The scan, of spatial axes.
+    statistics : Standardisation
+        Of the whole scan.
+    noise : Noise
+        Of the scan, in its grey values.
+    choice : {"auto", "scan", "object"}
+        Whether results are as sharp as the scan, or as the model makes the object; by
+        default the latter only where it explains the scan.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady`` with a tuple of `Sharpness`, one for each layer.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so.
+    """
+    from napari_geosr.inference.runner import restore_region
+    from napari_geosr.networks._consistent import Consistent, Sharpness
+
+    layers = [m for m in network.modules() if isinstance(m, Consistent)]
+    found: list[Sharpness] = []
+    if layers:
+        yield StageStarted(message="Comparing the sharpness of the result and the scan")
+    for layer in layers:
+        n = len(layer.spec.axes)
+        edges = [1] * (len(volume.axes) - n) + [_EDGE[n]] * n
+        pairs = []
+        for place in places(volume, edges, _BOXES):
+            if should_stop():
+                raise Cancelled("Stopped while comparing with the scan.")
+            result = restore_region(
+                layer.network,
+                volume.data,
+                place,
+                statistics=statistics,
+                budget=budget,
+                threads=threads,
+                device=device,
+                should_stop=should_stop,
+            )
+            pairs.append((np.asarray(volume.data[place], dtype=np.float32), result))
+        factors = (1,) * (len(volume.axes) - n) + layer.spec.upscale_factor
+        fit = fit_sharpness(pairs, factors, noise)
+        keep = choice == "object" or (choice == "auto" and fit.is_explained)
+        layer.set_sharpness(Sharpness(fit.excess, keep))
+        found.append(layer.sharpness)
+    yield ResultReady(result=tuple(found))
+
+
+def agreement(network: nn.Module) -> list[dict[str, Any]]:
+    """For records: how results were made to agree with the scan; empty if not."""
+    from napari_geosr.networks._consistent import Consistent
+
+    return [
+        {
+            "bound": layer.bound,
+            "excess_sharpness": layer.sharpness.excess,
+            "as_sharp_as": "object" if layer.sharpness.keep else "scan",
+        }
+        for layer in network.modules()
+        if isinstance(layer, Consistent)
+    ]
+
+
+def fit_sharpness(
+    pairs: Iterable[tuple[FloatArray, npt.NDArray[Any]]],
+    factors: tuple[int, ...],
+    noise: Noise,
+) -> Fit:
+    """Find the blur after which results agree best with the scan.
+
+    Parameters
+    ----------
+    pairs : iterable of (ndarray, ndarray)
+        Parts of the scan, and what the network made of them, in grey values.
+    factors : tuple of int
+        Voxels of the result per voxel of the scan along each axis.
+
+    Returns
+    -------
+    Fit
+        With 0 and 0 if there are no pairs.
+    """
+    from napari_geosr.measure.redegrade import blur_reach, blurred_means
+
+    flat = [(_deep(scan), _deep(result)) for scan, result in pairs]
+    if not flat:
+        return Fit(0.0, 0.0)
+    full = (1,) * (3 - len(factors)) + factors
+    # Along axes that stay as they are, there is no blur to be found.
+    axes = [float(f > 1) for f in full]
+    reach = blur_reach([_BLURS[-1] * a for a in axes])
+    power = []
+    for blur in _BLURS:
+        total, n = 0.0, 0
+        for scan, result in flat:
+            seen = blurred_means(
+                result.astype(np.float32), full, [blur * a for a in axes]
+            )
+            inner = tuple(
+                slice(r, size - r) if size > 3 * r else slice(None)
+                for r, size in zip(reach, scan.shape, strict=True)
+            )
+            rest = (scan - seen)[inner]
+            total += float(np.square(rest, dtype=np.float64).sum())
+            n += rest.size
+        power.append(total / n)
+    best = int(np.argmin(power))
+    values = np.concatenate([scan.ravel() for scan, _ in flat])
+    level = float(np.mean(noise.at(values) ** 2))
+    # What noise may have caused is no proof: the least that it can be is taken off.
+    sure = noise.interval[0] / noise.level if noise.level and noise.interval[1] else 1.0
+    varied = float(np.mean([scan.var(dtype=np.float64) for scan, _ in flat])) - level
+    if varied <= 0:  # nothing but noise: no edge is known to be too sharp
+        return Fit(0.0, 0.0)
+    unexplained = max(0.0, float(power[best]) - sure**2 * level)
+    return Fit(_BLURS[best], float(np.sqrt(unexplained / varied)))
+
+
+def _deep(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values.reshape((1,) * (3 - values.ndim) + values.shape)

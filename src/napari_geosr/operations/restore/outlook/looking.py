@@ -1,0 +1,137 @@
+"""What a model does to sample blocks of a scan, before it is run on all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import ShouldStop
+from napari_geosr.measure.redegrade import blur_reach, blurred_means
+from napari_geosr.measure.removed import Piece
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.risk.evaluation import Sample
+    from napari_geosr.inference.risk.stein import CellMeans
+    from napari_geosr.operations.restore.preparation import Prepared
+
+Array = npt.NDArray[np.float64]
+
+#: Blurs, in voxels of the scan, that a finer result is seen through; the best counts.
+_BLURS = (0.0, 0.35, 0.6, 0.85, 1.1)
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """Sample blocks of a scan and what the model made of them.
+
+    Attributes
+    ----------
+    sample : Sample
+        The blocks.
+    results : sequence of ndarray
+        What the model made of the core of each, on its own grid, in grey values.
+    pieces : sequence of Piece
+        Scan and result on the voxels of the scan.
+    cells : CellMeans or None
+        For the expected gain; None of models that make other voxels, or where there is
+        no noise.
+    """
+
+    sample: Sample
+    results: Sequence[Array]
+    pieces: Sequence[Piece]
+    cells: CellMeans | None
+
+
+def look(prepared: Prepared, noise: Noise, n: int, should_stop: ShouldStop) -> Looked:
+    """Run a model on blocks of the scan, and again with a little more of its noise.
+
+    Parameters
+    ----------
+    n : int
+        Most blocks.
+
+    Raises
+    ------
+    VolumeError
+        If no part of the scan holds enough voxels that differ.
+    Cancelled
+        If `should_stop` says so.
+    """
+    from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
+
+    sample = draw_sample(prepared.volume.data, noise, n=n)
+    results: list[Array] = []
+    cells: CellMeans | None = None
+    finer = max(prepared.factors) > 1
+    if finer or noise.level == 0:
+        results = [
+            restored(prepared, block.window, block.core, should_stop)
+            for block in sample.blocks
+        ]
+    else:
+        cells = evaluate(
+            prepared.network,
+            sample,
+            prepared.statistics,
+            device=prepared.device,
+            budget=prepared.budget,
+            threads=prepared.config.threads,
+            should_stop=should_stop,
+            results=results,
+        )
+    pieces = []
+    for block, result in zip(sample.blocks, results, strict=True):
+        scan, seen, valid = block.window[block.core], result, block.valid
+        if finer:
+            seen, inner = _seen(scan, result, prepared.factors)
+            valid = valid & inner
+        pieces.append(Piece(scan, seen, valid))
+    return Looked(sample, results, pieces, cells)
+
+
+def restored(
+    prepared: Prepared, window: Array, core: Any, should_stop: ShouldStop
+) -> Array:
+    """What the model makes of the core of a window; of several members the mean."""
+    from napari_geosr.inference.runner import restore_region
+
+    found = restore_region(
+        prepared.network,
+        window,
+        core,
+        statistics=prepared.statistics,
+        device=prepared.device,
+        budget=prepared.budget,
+        threads=prepared.config.threads,
+        should_stop=should_stop,
+    )
+    return found.astype(np.float64)
+
+
+def _seen(
+    scan: Array, result: Array, factors: tuple[int, ...]
+) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """A finer result on the voxels of the scan, and which the blur leaves whole."""
+    flat = scan.ndim == 2
+    fine = (result[None] if flat else result).astype(np.float32)
+    steps = (1, *factors)[-3:]
+    best, smallest, width = scan, np.inf, 0.0
+    for blur in _BLURS:
+        blurs = [blur if n > 1 else 0.0 for n in (1, *scan.shape)[-3:]]
+        seen = blurred_means(fine, steps, blurs).astype(np.float64)
+        seen = seen[0] if flat else seen
+        left = float(np.square(scan - seen).mean())
+        if left < smallest:
+            best, smallest, width = seen, left, blur
+    inner = np.zeros(scan.shape, bool)
+    reach = min(blur_reach((width,) * 3)[0], 2)
+    margins = (reach if n > 8 else 0 for n in scan.shape)
+    box = (slice(m, n - m) for m, n in zip(margins, scan.shape, strict=True))
+    inner[tuple(box)] = True
+    return best, inner

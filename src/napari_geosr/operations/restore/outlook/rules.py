@@ -1,0 +1,288 @@
+"""From figures to a level and sentences: what is worse than the scan, what needs care.
+
+Harm is what ``benchmarks/verdict.py`` calls harm where the truth is known: an error
+above that of the scan, or pores off by more than double. ``docs/trust.md`` says how
+often it is seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.model_words import MODALITIES
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.operations.restore.outlook.verdict import Level
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.measure.removed import Removed
+    from napari_geosr.models.card import ModelCard
+    from napari_geosr.operations.restore.finer.outlook import Outlook as FinerOutlook
+    from napari_geosr.operations.restore.outlook.rehearsal import Rehearsal
+
+#: Expected gains below are harm, in dB.
+LEAST_GAIN = -0.1
+#: Of a scan without noise, a change beyond this part of the contrast is harm.
+MOST_CHANGE = 0.01
+#: Removed part over noise, and its excess correlation, that are still noise.
+MOST_LEVEL, MOST_COARSER = 1.15, 0.25
+#: So many times as many pores, or as few, are too many.
+MOST_PORES = 2.0
+#: Of fewer pores nothing is said.
+LEAST_PORES = 5
+#: Correlated noise above this part of the contrast may be fine structure: it is the
+#: texture of a scan of 32 voxels a side that was taken for noise.
+_DOUBTFUL_LEVEL, _DOUBTFUL_CORRELATION = 0.33, 0.35
+#: A noise this far out of the trained range is said, as a factor.
+_OUTSIDE = 1.25
+#: Edges of voxels, in mm, that the ways of imaging have.
+_EDGES = {
+    "ct": (2e-5, 2.0),
+    "fluorescence": (2e-6, 1e-2),
+    "light": (2e-5, 1e-1),
+    "electron": (1e-7, 1e-2),
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that was found about a model on a scan."""
+
+    card: ModelCard
+    noise: Noise
+    removed: Removed
+    gain: tuple[float, float, float] | None = None
+    rehearsal: Rehearsal | None = None
+    finer: FinerOutlook | None = None
+    bound: float | None = None
+    unjudged: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.card.name
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence and how grave it is."""
+
+    level: Level
+    sentence: str
+
+
+def harms(facts: Facts) -> Iterator[Said]:
+    """What makes the result worse than the scan, gravest first."""
+    noise, removed, name = facts.noise, facts.removed, facts.name
+    if facts.card.upscale_factor > 1:
+        # The expected gain may be some dB off: only what is beyond doubt is harm.
+        if facts.finer is not None and facts.finer.interval[1] < 0:
+            yield Said("harmful", facts.finer.sentence)
+        return
+    if noise.level == 0:
+        if removed.change > MOST_CHANGE:
+            yield Said(
+                "harmful",
+                f"{_no_noise(noise)}, but {name} would change the scan by "
+                f"{_percent(removed.change)} of the contrast: structure would be lost. "
+                "Leave the scan as it is.",
+            )
+        return
+    gain = facts.gain
+    if gain is not None and gain[0] < LEAST_GAIN:
+        yield Said(
+            "harmful",
+            f"{name} is expected to make this scan worse by {-gain[0]:.1f} dB "
+            f"({_interval(gain)}; noise {_percent(noise.relative)} of the contrast). "
+            "Choose another model, or leave the scan as it is.",
+        )
+    if facts.rehearsal is not None:
+        wrong = wrong_pores(name, facts.rehearsal)
+        if wrong:
+            yield Said("harmful", wrong)
+
+
+def wrong_pores(name: str, found: Rehearsal) -> str:
+    """A sentence where a model invented or lost far too many pores; else empty."""
+    true, made = found.true_pores, found.pores
+    if max(true, made) - min(true, made) < LEAST_PORES:
+        return ""
+    if made <= MOST_PORES * true and true <= MOST_PORES * made:
+        return ""
+    more = "more" if made > true else "fewer"
+    return (
+        f"{name} would show far {more} pores than there are: in a rehearsal with noise "
+        f"like that of this scan it made {made} of {true}. Do not count pores in its "
+        "result."
+    )
+
+
+def cautions(facts: Facts) -> Iterator[Said]:
+    """What a person should look at in the result."""
+    noise, removed, name = facts.noise, facts.removed, facts.name
+    if facts.finer is not None and facts.finer.gain < 0 <= facts.finer.interval[1]:
+        yield Said("caution", facts.finer.sentence)
+    if facts.unjudged:
+        yield Said(
+            "caution",
+            "The result could not be compared with cubic interpolation before the run "
+            f"({facts.unjudged}).",
+        )
+    if not noise.is_measured:
+        yield Said(
+            "caution",
+            f"{_no_noise(noise)}, so "
+            + (
+                f"{name} returns the scan as it is."
+                if facts.bound is not None
+                else f"what {name} removes cannot be judged: look at it."
+            ),
+        )
+    found = noise.correlation.values()
+    if (
+        facts.finer is not None
+        and noise.relative > _DOUBTFUL_LEVEL
+        and min(found, default=0) > _DOUBTFUL_CORRELATION
+    ):
+        yield Said(
+            "caution",
+            f"The noise was measured as {_percent(noise.relative)} of the contrast and "
+            "correlated along every axis: fine structure may have been mistaken for "
+            "it. Compare the result with cubic interpolation.",
+        )
+    if noise.level > 0:
+        if removed.level > MOST_LEVEL:
+            yield Said(
+                "caution",
+                f"More would be removed than noise: {removed.level:.2f} times its "
+                "level.",
+            )
+        if removed.coarser > MOST_COARSER:
+            yield Said(
+                "caution",
+                "What would be removed is coarser than the noise: structure may be "
+                "among it.",
+            )
+        if removed.has_places:
+            yield Said(
+                "caution",
+                "Some of what would be removed stands out of the noise, by up to "
+                f"{removed.strongest:.0f} standard deviations: look at it.",
+            )
+        yield from _range(facts)
+        yield from _lost_pores(facts)
+    gain = facts.gain
+    if gain is not None and gain[0] >= LEAST_GAIN > gain[1]:
+        yield Said(
+            "caution",
+            f"{name} may not improve this scan: expected gain {gain[0]:+.1f} dB "
+            f"({_interval(gain)}).",
+        )
+
+
+def _lost_pores(facts: Facts) -> Iterator[Said]:
+    found = facts.rehearsal
+    if found is None or found.limit is None or found.limit < found.large:
+        return
+    objects = found.objects
+    yield Said(
+        "caution",
+        f"Small {objects} are not reliable in the result: in a test with noise like "
+        f"that of this scan, {facts.name} showed {found.found[found.limit]:.0%} of "
+        f"{objects} of {found.limit} voxels. Do not count {objects} of that size or "
+        "smaller.",
+    )
+
+
+def _range(facts: Facts) -> Iterator[Said]:
+    trained = facts.card.training.noise
+    if trained is None:
+        return
+    low, high = trained
+    level = facts.noise.relative
+    if level > _OUTSIDE * high:
+        yield Said(
+            "caution",
+            f"The noise is {_percent(level)} of the contrast, and {facts.name} was "
+            f"trained up to {_percent(high)}.",
+        )
+    elif level < low / _OUTSIDE and facts.bound is None:
+        yield Said(
+            "caution",
+            f"The noise is {_percent(level)} of the contrast, and {facts.name} was "
+            f"trained from {_percent(low)} up: it may smooth too much.",
+        )
+
+
+def imaging(card: ModelCard, volume: Volume) -> Iterator[Said]:
+    """Whether the voxels are of a size that the model's way of imaging has."""
+    if not card.modalities or not volume.has_physical_size:
+        return
+    edge = min(volume.voxel_size) * MILLIMETRES[volume.unit]
+    known = [_EDGES[name] for name in card.modalities if name in _EDGES]
+    if known and not any(low <= edge <= high for low, high in known):
+        kinds = " or ".join(MODALITIES[name] for name in card.modalities)
+        yield Said(
+            "caution",
+            f"{card.name} is for {kinds}, and voxels of "
+            f"{min(volume.voxel_size):.3g} {volume.unit} are unusual for that. Check "
+            "the voxel size, or choose a model for your kind of images.",
+        )
+
+
+def all_is_well(facts: Facts) -> str:
+    """What is said where nothing is wrong."""
+    noise = facts.noise
+    if facts.finer is not None:
+        return facts.finer.sentence
+    if noise.level == 0 and facts.card.upscale_factor == 1:
+        if facts.bound is not None:
+            return (
+                f"{_no_noise(noise)}: the result will be the scan itself. Leave it as "
+                "it is."
+            )
+        return (
+            f"{_no_noise(noise)}, and {facts.name} would change the scan by "
+            f"{_percent(facts.removed.change)} of the contrast only. Leave it as it is."
+        )
+    said = f"{headline(facts)}: what would be removed is noise."
+    found = facts.rehearsal
+    if found is not None and found.limit is not None:
+        objects = found.objects.capitalize()
+        said += f" {objects} of up to {found.limit} voxels may be lost."
+    return said
+
+
+def headline(facts: Facts) -> str:
+    """Noise and expected gain; no whole sentence."""
+    if facts.noise.level == 0:
+        return f"Noise below {_percent(facts.noise.bound)} of the contrast"
+    said = f"Noise {_percent(facts.noise.relative)} of the contrast"
+    if facts.gain is not None:
+        said += f", expected gain {facts.gain[0]:+.1f} dB ({_interval(facts.gain)})"
+    return said
+
+
+def _no_noise(noise: Noise) -> str:
+    """That no noise was found; no whole sentence."""
+    if noise.is_measured:
+        bound = _percent(noise.bound)
+        return f"There is hardly any noise (below {bound} of the contrast)"
+    return (
+        f"The noise could not be measured (it may be up to {_percent(noise.bound)} of "
+        "the contrast)"
+    )
+
+
+def _interval(gain: tuple[float, float, float]) -> str:
+    if not math.isfinite(gain[1]):
+        return f"at most {gain[2]:+.1f}"
+    return f"between {gain[1]:+.1f} and {gain[2]:+.1f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"

@@ -1,0 +1,306 @@
+"""Look at a few blocks of a scan before a run: noise, expected gain, what goes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.core.errors import Cancelled, ModelError, VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    relay,
+    run_to_end,
+)
+from napari_geosr.operations.restore.outlook import rules
+from napari_geosr.operations.restore.outlook.verdict import Level, Outlook
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.inference.risk.stein import CellMeans
+    from napari_geosr.operations.restore.finer.outlook import Outlook as FinerOutlook
+    from napari_geosr.operations.restore.preparation import Prepared
+
+#: Blocks that are looked at.
+_BLOCKS = 5
+#: Ends the name of what a restoration removes.
+REMOVED = "removed"
+_GRAVITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
+
+
+def outlook_steps(
+    prepared: Prepared,
+    region: tuple[slice, ...] | None = None,
+    *,
+    noise: Noise | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Say what a run is expected to do to the scan, from a few blocks of it.
+
+    The noise is measured (unless `prepared` or the caller knows it), the model is run
+    on blocks of some hundred thousand voxels together, and what it removes is held
+    against that noise.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        From :func:`napari_geosr.operations.restore.prepare_steps`.
+    region : tuple of slice, optional
+        Where to show what is removed, in voxels of the input.
+    noise : Noise, optional
+        Of the scan, where it is known.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(Outlook)``.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so.
+    GeoSRError
+        If reading or computing fails.
+    """
+    yield StageStarted(message="Looking at what the model does")
+    removed = None
+    if region is not None and not prepared.labels:
+        removed = yield from relay(
+            removed_steps(prepared, region, should_stop=should_stop)
+        )
+    if prepared.labels:
+        outlook = _by_likeness(prepared, None, "")
+    else:
+        outlook = _outlook(prepared, noise, should_stop)
+    yield ResultReady(result=replace(outlook, removed=removed))
+
+
+def looked_steps(
+    prepared: Prepared, *, strict: bool = False, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, None]:
+    """Look before a run, and tell what was found.
+
+    Parameters
+    ----------
+    strict : bool
+        Whether a run that would do more harm than good is refused.
+
+    Yields
+    ------
+    Step
+        A `Warned` where something was found, else a `StageStarted` with the sentence;
+        the last is ``ResultReady(Prepared)`` with its `outlook`.
+
+    Raises
+    ------
+    ModelError
+        If `strict`, and the outlook is harmful.
+    """
+    outlook: Outlook = yield from relay(
+        outlook_steps(prepared, should_stop=should_stop)
+    )
+    if strict and outlook.is_harmful:
+        raise ModelError(
+            f"{prepared.volume.title} was not restored, and nothing was written. "
+            f"{outlook.sentence}"
+        )
+    told = _without(outlook.words, prepared.verdict.reasons)
+    if outlook.level == "ok":
+        yield StageStarted(message=told)
+    elif told:
+        yield Warned(message=told)
+    yield ResultReady(result=replace(prepared, outlook=outlook))
+
+
+def _without(words: str, told: tuple[str, ...]) -> str:
+    """Words, less those that the preparation has told already."""
+    return words.replace(" ".join(told), "").strip() if told else words
+
+
+def removed_steps(
+    prepared: Prepared,
+    region: tuple[slice, ...],
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Restore a region and give what that takes away, in its place.
+
+    A finer result is averaged to the voxels of the scan first.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(Volume)``, the scan minus the result, in grey values.
+    """
+    from napari_geosr.measure.redegrade import blurred_means
+    from napari_geosr.operations.restore import preview_steps
+
+    volume = prepared.volume
+    shown: Volume = yield from relay(
+        preview_steps(prepared, region, should_stop=should_stop)
+    )
+    scan = np.asarray(volume.data[region], np.float32)
+    result = np.asarray(shown.data, np.float32)
+    if max(prepared.factors) > 1:
+        flat = result.ndim == 2
+        factors = (1, *prepared.factors)[-3:]
+        result = blurred_means(result[None] if flat else result, factors, (0, 0, 0))
+        result = result[0] if flat else result
+    corner = tuple(
+        o + part.indices(n)[0] * v
+        for part, n, o, v in zip(
+            region, volume.shape, volume.origin, volume.voxel_size, strict=True
+        )
+    )
+    yield ResultReady(
+        result=volume.replace(
+            data=scan - result,
+            origin=corner,
+            name=f"{prepared.result_name} ({REMOVED})",
+            source=None,
+            metadata={},
+        )
+    )
+
+
+def _outlook(
+    prepared: Prepared, noise: Noise | None, should_stop: ShouldStop
+) -> Outlook:
+    from napari_geosr.measure.noise import estimate_noise
+    from napari_geosr.measure.removed import describe
+    from napari_geosr.operations.restore.outlook.looking import look, restored
+    from napari_geosr.operations.restore.outlook.rehearsal import rehearse
+
+    volume = prepared.volume
+    try:
+        found = prepared.noise or noise or estimate_noise(volume)
+        if should_stop():
+            raise Cancelled("Looking at the scan was cancelled.")
+        looked = look(prepared, found, _BLOCKS, should_stop)
+    except VolumeError as error:
+        return _by_likeness(prepared, None, f"{error}")
+    finer = max(prepared.factors) > 1
+    rehearsal = None
+    if found.level > 0 and not finer:
+        rehearsal = rehearse(
+            lambda window, core: restored(prepared, window, core, should_stop),
+            looked.sample,
+            found,
+        )
+    better, unjudged = None, ""
+    if finer:
+        better, unjudged = _over_cubic(prepared, found, should_stop)
+    facts = rules.Facts(
+        card=prepared.model.card,
+        noise=found,
+        removed=describe(looked.pieces, found),
+        gain=None if looked.cells is None else _gain(looked.cells, found),
+        rehearsal=rehearsal,
+        finer=better,
+        bound=prepared.model.card.noise_bound,
+        unjudged=unjudged,
+    )
+    said = list(_said(prepared, facts))
+    level = max((each.level for each in said), key=_GRAVITY.__getitem__)
+    first, *others = (each.sentence for each in said)
+    if level == "caution" and facts.gain is not None:
+        first = f"{rules.headline(facts)}. {first}"
+    gain = facts.gain
+    if better is not None:
+        gain = (better.gain, *better.interval)
+    return Outlook(
+        level=level,
+        sentence=first,
+        reasons=tuple(others),
+        noise=found,
+        gain=gain,
+        gain_over="cubic" if finer else "scan",
+        figures=_figures(facts),
+    )
+
+
+def _said(prepared: Prepared, facts: rules.Facts) -> Iterator[rules.Said]:
+    """All that is to be said, the gravest first."""
+    is_same = facts.bound is not None and facts.noise.level == 0
+    found = list(rules.harms(facts))
+    found += rules.cautions(facts)
+    found += rules.imaging(facts.card, prepared.volume)
+    if prepared.verdict.level != "ok" and not is_same:
+        likeness = " ".join(prepared.verdict.reasons)
+        found.append(rules.Said("caution", likeness))
+    if not found:
+        found = [rules.Said("ok", rules.all_is_well(facts))]
+    yield from found
+
+
+def _over_cubic(
+    prepared: Prepared, noise: Noise, should_stop: ShouldStop
+) -> tuple[FinerOutlook | None, str]:
+    """What a finer result gains over interpolation; or why that cannot be said."""
+    from napari_geosr.operations.restore.finer.outlook import Machine, sr_outlook_steps
+
+    if not prepared.model.card.has_weights:
+        return None, ""  # it is an interpolation
+    try:
+        found: FinerOutlook = run_to_end(
+            sr_outlook_steps(
+                prepared.volume,
+                prepared.model,
+                noise,
+                sharpness=prepared.config.sharpness,
+                machine=Machine(
+                    prepared.device, prepared.budget, prepared.config.threads
+                ),
+                should_stop=should_stop,
+            )
+        )
+    except VolumeError as error:  # too small to be averaged by the factor
+        return None, str(error).rstrip(".")
+    return found, ""
+
+
+def _by_likeness(prepared: Prepared, noise: Noise | None, why: str) -> Outlook:
+    """What can be said where nothing can be measured."""
+    verdict = prepared.verdict
+    reasons = tuple(part for part in (why, *verdict.reasons) if part)
+    if not reasons:
+        return Outlook("ok", "This image is like the training data.", (), noise)
+    level: Level = "caution" if verdict.level != "ok" or why else "ok"
+    return Outlook(level, reasons[0], reasons[1:], noise)
+
+
+def _gain(cells: CellMeans, noise: Noise) -> tuple[float, float, float]:
+    from napari_geosr.inference.risk.stein import estimate, variance_range
+
+    found = estimate(cells, variance_range(noise))
+    return found.gain, *found.interval
+
+
+def _figures(facts: rules.Facts) -> dict[str, float]:
+    removed, rehearsal = facts.removed, facts.rehearsal
+    figures = {
+        "noise": facts.noise.relative,
+        "change": removed.change,
+        "removed_over_noise": removed.level,
+        "coarser_than_noise": removed.coarser,
+        "follows_edges": removed.follows,
+        "strongest": removed.strongest,
+        "strongest_limit": removed.limit,
+    }
+    if facts.gain is not None:
+        figures["expected_gain"] = facts.gain[0]
+    if rehearsal is not None:
+        figures["rehearsed_gain"] = rehearsal.gain
+        figures["rehearsed_pores"] = float(rehearsal.pores)
+        figures["rehearsed_true_pores"] = float(rehearsal.true_pores)
+        for size, share in rehearsal.found.items():
+            figures[f"found_of_{size}_voxels"] = share
+    return figures

@@ -1,0 +1,511 @@
+"""What comes before a restoration: its settings, the model, a look at the volume."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from napari_geosr.core.config import Config, parse_bytes
+from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.inference import members
+from napari_geosr.operations.inputs import COMMAS
+from napari_geosr.operations.memory_setting import MemoryBudget
+from napari_geosr.operations.restore.finer.sharpness import sharpness_steps
+from napari_geosr.operations.restore.ranking.tune import tune_steps
+from napari_geosr.operations.restore.scale import (
+    check_same_scale,
+    scale_doubts,
+    scaled,
+)
+from napari_geosr.operations.scan.questions import open_questions
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.intensity import IntensityStatistics
+    from napari_geosr.models.bundle import Model
+    from napari_geosr.models.card import ModelCard
+    from napari_geosr.models.distribution import Verdict
+    from napari_geosr.operations.restore.outlook.verdict import Outlook
+    from napari_geosr.operations.restore.ranking import Ranking
+
+#: Standard deviation of the rounding to whole numbers.
+_ROUNDING = 12**-0.5
+#: Share of the free memory that a run may take when nobody sets a budget.
+_FREE_SHARE = 0.6
+#: Steps between restored values that a person should know of, in standard deviations.
+_COARSE = 0.02
+
+
+class RestoreConfig(Config):
+    """Settings of a restoration."""
+
+    model: str = Field(
+        "ct-denoise",
+        title="Model",
+        description="Name of a model in the zoo, or the path of a model bundle; "
+        "auto: the one with the smallest expected error on this scan, or none.",
+    )
+    device: str = Field(
+        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
+    )
+    memory: MemoryBudget = None
+    output_dtype: Literal["float32", "input"] = Field(
+        "float32",
+        title="Output type",
+        description="float32, or the input's own integer type, rounded and clipped; "
+        "labels are always whole numbers.",
+    )
+    nonfinite: Literal["mean", "zero", "refuse"] = Field(
+        "mean",
+        title="NaN and Inf",
+        description="The model sees the mean or zero in their place; or refuse to run. "
+        "In the result they stay NaN.",
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        title="Threads",
+        description="CPU threads, at most as many as cores; by default cores - 1.",
+    )
+    backend: Literal["auto", "torch", "openvino"] = Field(
+        "auto",
+        title="Backend",
+        description="What computes on the CPU. Auto: openvino for long runs, where it "
+        "is installed, faster, and equal to torch on the first tile; else torch.",
+    )
+    strength: float = Field(
+        1.0,
+        ge=0,
+        le=2,
+        title="Strength",
+        description="How much noise to remove, relative to the level measured in the "
+        "scan: 0 returns the scan, 1 is the measured level. For models that are "
+        "bounded by the noise.",
+    )
+    sharpness: Literal["auto", "scan", "object"] = Field(
+        "auto",
+        title="Sharpness",
+        description="Of a super-resolved result: as sharp as the scan, on a finer "
+        "grid; or as sharp as the model makes the object. Auto: the latter only where "
+        "it explains the scan down to its noise.",
+    )
+    uncertainty: str = Field(
+        members.NONE,
+        title="Uncertainty",
+        description="none; tta: also a volume of standard deviations over flips and "
+        "quarter turns; ensemble: over several models.",
+    )
+    uncertainty_members: int | None = Field(
+        None,
+        ge=2,
+        le=16,
+        title="Members",
+        description="How many flips and turns: a member takes as long as a plain run; "
+        "by default 8, or as many as the voxels allow.",
+    )
+    ensemble_with: Annotated[tuple[str, ...], COMMAS] = Field(
+        (),
+        title="Together with",
+        description="Further models of an ensemble, of the same task and factor.",
+    )
+
+    @field_validator("uncertainty")
+    @classmethod
+    def _check_uncertainty(cls, value: str) -> str:
+        known = [members.NONE, *members.KINDS.names()]
+        if value not in known:
+            raise ValueError(f"one of {', '.join(map(repr, known))}")
+        return value
+
+    @field_validator("ensemble_with", mode="before")
+    @classmethod
+    def _read_names(cls, value: object) -> object:
+        """Take ``A,B`` for two names, as a command line gives them."""
+        words = [value] if isinstance(value, str) else value
+        if not isinstance(words, list | tuple):
+            return value
+        return tuple(
+            name.strip()
+            for word in words
+            for name in (word.split(",") if isinstance(word, str) else [word])
+        )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A volume and a model that fit each other, with all that a run needs.
+
+    Attributes
+    ----------
+    volume : Volume
+        One spatial volume, (Z, Y, X) or (Y, X).
+    statistics : IntensityStatistics
+        Of the whole volume; normalisation never looks at single tiles.
+    network : nn.Module
+        The model's; or all members of an uncertainty as one, with two outputs.
+    verdict : Verdict
+        How like the training data the volume is.
+    others : tuple of Model
+        Further models of an ensemble.
+    noise : Noise or None
+        Of the volume, in its grey values; None where nobody measured it.
+    ranking : Ranking or None
+        What the model was chosen by, where it was chosen for this volume.
+    outlook : Outlook or None
+        What the run is expected to do to the volume; None where nobody looked.
+    """
+
+    volume: Volume
+    config: RestoreConfig
+    model: Model
+    network: Any
+    statistics: IntensityStatistics
+    device: str
+    verdict: Verdict
+    others: tuple[Model, ...] = ()
+    noise: Noise | None = None
+    ranking: Ranking | None = None
+    outlook: Outlook | None = None
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether a run gives standard deviations as well."""
+        return bool(self.network.spec.n_outputs > 1)
+
+    @property
+    def budget(self) -> int:
+        """Bytes that a run may take if it starts now."""
+        return _budget(self.config, self.device)
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """Upscale factor per axis of the volume (1 along Z for networks on planes)."""
+        factors = tuple(self.network.spec.upscale_factor)
+        return (1,) * (len(self.volume.axes) - len(factors)) + factors
+
+    @property
+    def labels(self) -> bool:
+        """Whether the result is labels, not grey values."""
+        return self.model.card.labels > 1
+
+    @property
+    def output_dtype(self) -> np.dtype[Any]:
+        """Type of the result: one byte for labels, else what the settings say."""
+        if self.labels:
+            return np.dtype(np.uint8)
+        keeps = self.config.output_dtype == "input" and self.volume.dtype.kind in "iu"
+        return self.volume.dtype if keeps else np.dtype(np.float32)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the restored volume says of itself."""
+        return {"kind": "labels"} if self.labels else {}
+
+    @property
+    def result_name(self) -> str:
+        """What the restored volume is called."""
+        factor = max(self.factors)
+        suffix = f" ×{factor}" if factor > 1 else ""
+        return f"{self.volume.name} · {self.model.card.name}{suffix}"
+
+
+def prepare_steps(
+    volume: Volume,
+    config: RestoreConfig,
+    *,
+    should_stop: ShouldStop = never_stop,
+    alone: bool = True,
+    noise: Noise | None = None,
+    whole: Volume | None = None,
+    ranking: Ranking | None = None,
+) -> Generator[Step, None, None]:
+    """Load the model, read the volume's statistics and judge whether they match.
+
+    The last step is ``ResultReady(Prepared)``.
+
+    Parameters
+    ----------
+    alone : bool
+        Whether this is the only volume that the result comes from; a model that wants
+        several is then said to.
+    noise : Noise, optional
+        Of the volume, in its grey values, where it is known; by default it is measured
+        for models that restore by it.
+    whole : Volume, optional
+        What `volume` is a part of, as planes (Z, Y, X): the grey values are judged and
+        standardised by those of the whole. By default `volume` itself.
+    ranking : Ranking, optional
+        What the model was chosen by; the noise and a filter's strength are taken from
+        it.
+
+    Raises
+    ------
+    ModelError
+        If the model is unknown, damaged or made for another kind of volume.
+    VolumeError
+        If the volume has more than its spatial axes, or no finite or varying values.
+    """
+    yield StageStarted(message=f"Loading model {config.model}")
+    from napari_geosr.inference import backends
+    from napari_geosr.inference.device import pick_device
+    from napari_geosr.inference.intensity import scan_steps
+    from napari_geosr.measure.noise import estimate_noise
+    from napari_geosr.models import zoo
+    from napari_geosr.models.distribution import draw_sample, judge
+    from napari_geosr.networks import wants_noise
+
+    volume = volume.select()
+    whole = volume if whole is None else whole
+    model = zoo.find(config.model) if ranking is None else _chosen(ranking)
+    noise = ranking.noise if noise is None and ranking is not None else noise
+    others = tuple(zoo.find(name) for name in config.ensemble_with)
+    members.check_kind(config.uncertainty, len(others), config.uncertainty_members)
+    for each in (model, *others):
+        _check_fit(volume, each)
+    for question in open_questions(volume, [each.card for each in (model, *others)]):
+        yield Warned(message=question)
+    device = pick_device(config.device)
+    backends.check_available(config.backend, device)
+    yield StageStarted(message="Reading intensities")
+    statistics: IntensityStatistics
+    try:
+        statistics = yield from relay(scan_steps(whole.data, should_stop=should_stop))
+    except VolumeError as error:
+        raise VolumeError(f"{volume.title}: {error}") from error
+    if statistics.n_nan or statistics.n_inf:
+        _refuse_nonfinite(volume, statistics, config.nonfinite)
+    if others:  # several models have scales of their own
+        check_same_scale((model.card, *(other.card for other in others)))
+    else:
+        statistics = scaled(statistics, model.card, whole)
+    if not model.card.has_weights and model.card.task == "denoise":
+        model, noise = yield from relay(
+            tune_steps(
+                model,
+                volume,
+                statistics,
+                noise=noise,
+                factor=config.strength,
+                device=device,
+                threads=config.threads,
+                should_stop=should_stop,
+            )
+        )
+    for doubt in scale_doubts(model.card, whole):
+        yield Warned(message=doubt)
+    verdict = judge(model.card, draw_sample(whole), volume)
+    if verdict.level != "ok":
+        yield Warned(message=" ".join(verdict.reasons))
+    for other in others:
+        second = judge(other.card, draw_sample(whole), volume)
+        if second.level != "ok":
+            reasons = " ".join(second.reasons)
+            yield Warned(message=f"{other.card.name}: {reasons}")
+    if alone and model.card.inputs > 1:
+        yield Warned(message=_wants_several(model))
+    network: Any = model.restorer()
+    if config.uncertainty != members.NONE:
+        network = _all_members(volume, config, (model, *others), statistics)
+    if wants_noise(network):
+        if noise is None:
+            yield StageStarted(message="Measuring the noise")
+            noise = estimate_noise(volume)
+        _tell(network, noise, config, model.card, statistics, volume)
+        yield from relay(
+            sharpness_steps(
+                network,
+                volume,
+                statistics,
+                noise,
+                config.sharpness,
+                device=device,
+                budget=_budget(config, device),
+                threads=config.threads,
+                should_stop=should_stop,
+            )
+        )
+    elif config.strength != 1 and model.card.has_weights:
+        raise ConfigError(
+            f"The model {model.card.name!r} does not know the level of the noise, so "
+            "its strength cannot be set: leave --strength at 1, or choose a model that "
+            "is bounded by the noise."
+        )
+    yield ResultReady(
+        result=Prepared(
+            volume,
+            config,
+            model,
+            network,
+            statistics,
+            device,
+            verdict,
+            others,
+            noise,
+            ranking,
+        )
+    )
+
+
+def _budget(config: RestoreConfig, device: str) -> int:
+    """Bytes that a run may take if it starts now."""
+    from napari_geosr.inference.device import free_memory
+
+    if config.memory is not None:
+        return parse_bytes(config.memory)
+    return int(free_memory(device) * _FREE_SHARE)
+
+
+def _tell(
+    network: Any,
+    noise: Noise,
+    config: RestoreConfig,
+    card: ModelCard,
+    statistics: IntensityStatistics,
+    volume: Volume,
+) -> None:
+    """Tell a network the noise of the scan, as strong as the settings have it."""
+    from napari_geosr.networks import tell_noise
+
+    # The strength of a classical filter is a setting of its own.
+    told = noise.scaled(config.strength if card.has_weights else 1.0)
+    integers = volume.dtype.kind in "iu"
+    if config.uncertainty != members.NONE and integers and not noise.level:
+        # Whole numbers are known to their rounding: so far members may differ.
+        told = replace(told, level=_ROUNDING, levels=(_ROUNDING,) * len(told.greys))
+    scale = statistics.input_mean, statistics.input_std
+    tell_noise(network, told.standardised(*scale))
+
+
+def with_strength(prepared: Prepared, strength: float) -> Prepared:
+    """The same run with another strength, without preparing it anew.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Of a model that is bounded by the noise; it stays as it is.
+    strength : float
+        0 to 2, as in `RestoreConfig`.
+
+    Raises
+    ------
+    ConfigError
+        If the strength is out of range, or the model is not told the noise.
+    """
+    from copy import deepcopy
+
+    from napari_geosr.networks import wants_noise
+
+    values = {**prepared.config.model_dump(), "strength": strength}
+    config = RestoreConfig.create(**values)
+    if prepared.noise is None or not wants_noise(prepared.network):
+        raise ConfigError(
+            f"The model {prepared.model.card.name!r} does not know the level of the "
+            "noise, so its strength cannot be set."
+        )
+    network = deepcopy(prepared.network)  # the other one may be running
+    statistics = prepared.statistics
+    card, volume = prepared.model.card, prepared.volume
+    _tell(network, prepared.noise, config, card, statistics, volume)
+    return replace(prepared, config=config, network=network, outlook=None)
+
+
+def _chosen(ranking: Ranking) -> Model:
+    """The model that a ranking proposes."""
+    model = ranking.chosen.model
+    if model is None:
+        raise ModelError(
+            "The scan is best left as it is, so there is no model to restore it with. "
+            "Name a model."
+        )
+    return model
+
+
+def _all_members(
+    volume: Volume,
+    config: RestoreConfig,
+    models: tuple[Model, ...],
+    statistics: IntensityStatistics,
+) -> Any:
+    for model in models:
+        if model.card.labels > 1:
+            raise ConfigError(
+                f"The model {model.card.name!r} gives labels, and labels have no mean "
+                "and no deviation: leave the uncertainty out."
+            )
+    question = members.Question(
+        models, volume.voxel_size, statistics, config.uncertainty_members
+    )
+    return members.make_members(config.uncertainty, question)
+
+
+def _wants_several(model: Model) -> str:
+    card = model.card
+    return (
+        f"{card.name} was trained on {card.inputs} reconstructions of one object, each "
+        "from other projections. Give all of them together (napari-geosr restore A B … "
+        "--average, or a list to restore()): the mean of its outputs has less noise "
+        "than one of them."
+    )
+
+
+def _check_fit(volume: Volume, model: Model) -> None:
+    card = model.card
+    if card.axes == "ZYX" and volume.axes == "YX":
+        raise ModelError(
+            f"{volume.title} is a single Y, X image but the model {card.name!r} "
+            "restores Z, Y, X volumes. Open the whole stack or choose a 2D model."
+        )
+
+
+def _refuse_nonfinite(
+    volume: Volume, statistics: IntensityStatistics, policy: str
+) -> None:
+    if policy == "refuse":
+        raise VolumeError(
+            f"{volume.title} has {_found(statistics)}, and the setting 'NaN and Inf' "
+            "is to refuse such volumes. Choose mean or zero, or repair the volume."
+        )
+
+
+def _found(statistics: IntensityStatistics) -> str:
+    found = f"{statistics.n_nan} NaN and {statistics.n_inf} infinite voxels"
+    if statistics.sampled:
+        found = f"at least {found} (not every plane was looked at)"
+    return found
+
+
+def doubts(prepared: Prepared) -> Iterator[str]:
+    """Sentences on what a run will do to voxels that are not as others."""
+    statistics, title = prepared.statistics, prepared.volume.title
+    if statistics.n_nan or statistics.n_inf:
+        seen = "zero"
+        if prepared.config.nonfinite == "mean":
+            seen = "the mean of the others"
+        kept = "get labels as all others" if prepared.labels else "stay NaN"
+        yield (
+            f"{title} has {_found(statistics)}. They {kept} in the result; the model "
+            f"sees {seen} in their place."
+        )
+    largest = np.float32(max(abs(statistics.minimum), abs(statistics.maximum)))
+    step = float(np.spacing(largest))
+    if step > _COARSE * statistics.std and not prepared.labels:
+        yield (
+            f"The grey values of {title} are large against their spread: {step:g} is "
+            f"the smallest difference that a result in float32 can hold near "
+            f"{float(largest):g}, and the standard deviation is {statistics.std:g}. "
+            "Subtract a constant from the voxels first."
+        )

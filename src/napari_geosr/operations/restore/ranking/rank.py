@@ -1,0 +1,249 @@
+"""Compare all that could be done with a scan by its expected error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.errors import Cancelled, GeoSRError, ModelError, VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import (
+    BlockDone,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
+from napari_geosr.operations.restore.ranking.result import Ranked, Ranking, decide
+from napari_geosr.operations.restore.ranking.tune import (
+    Bench,
+    for_axes,
+    is_tunable,
+    tuned,
+)
+from napari_geosr.operations.restore.scale import scaled
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.intensity import IntensityStatistics
+    from napari_geosr.inference.risk.stein import CellMeans
+    from napari_geosr.models.bundle import Model
+
+#: Title of the candidate that changes nothing.
+LEAVE = "Leave the scan as it is"
+
+
+def rank_steps(
+    volume: Volume,
+    config: RankConfig | None = None,
+    should_stop: ShouldStop = never_stop,
+    *,
+    noise: Noise | None = None,
+    second: Volume | None = None,
+) -> Generator[Step, None, None]:
+    """Rank models, classical filters and leaving the scan as it is.
+
+    Each is run on a few blocks of the scan, and on the same blocks with a little more
+    noise like that of the scan; Stein's unbiased risk estimate turns both into an
+    expected error. With a second scan of the object, the error is the difference from
+    that, less its noise. Where there is hardly any noise nothing is compared: the scan
+    is best left as it is.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes ZYX or YX (others of length one). Only blocks and a sample are read.
+    noise : Noise, optional
+        Of the volume, in its grey values; by default it is measured.
+    second : Volume, optional
+        Another scan of the same object with the same voxels and independent noise of
+        the same level.
+
+    Yields
+    ------
+    Step
+        A `BlockDone` for each candidate; the last is ``ResultReady(Ranking)``.
+
+    Raises
+    ------
+    VolumeError
+        If the volume has no voxels to estimate from, or `second` another shape.
+    ModelError
+        If a model named in the settings does not fit.
+    Cancelled
+        If `should_stop` says so.
+    """
+    from napari_geosr.inference.device import pick_device
+    from napari_geosr.inference.intensity import scan_steps
+    from napari_geosr.inference.risk.evaluation import draw_sample
+    from napari_geosr.measure.noise import noise_steps
+
+    began = time.monotonic()
+    config = RankConfig() if config is None else config
+    volume = volume.select()
+    second = None if second is None else second.select()
+    if second is not None and second.shape != volume.shape:
+        raise VolumeError(
+            f"{second.title} has {_size(second)} voxels and {volume.title} "
+            f"{_size(volume)}: a second scan needs the same voxels."
+        )
+    models, skipped = _candidates(volume, config)
+    yield StageStarted(message="Reading intensities")
+    statistics: IntensityStatistics
+    statistics = yield from relay(scan_steps(volume.data, should_stop=should_stop))
+    if noise is None:
+        yield StageStarted(message="Measuring the noise")
+        noise = yield from relay(
+            noise_steps(volume, second=second, should_stop=should_stop)
+        )
+    assert noise is not None
+    if noise.is_negligible:
+        rows = [Ranked(NONE, LEAVE, noise.level, 0.0, (0.0, 0.0))]
+        yield ResultReady(result=_ranking(rows, noise, skipped, began))
+        return
+    sample = draw_sample(
+        volume.data, noise, second=None if second is None else second.data
+    )
+    device = pick_device(config.device)
+    bench = Bench(sample, statistics, noise, device, config.threads, should_stop)
+    yield StageStarted(0, len(models), message="Comparing models")
+    rows = []
+    for i, model in enumerate(models):
+        if should_stop():
+            raise Cancelled("The ranking was cancelled.")
+        try:
+            rows.append(_row(model, volume, bench))
+        except Cancelled:
+            raise
+        except GeoSRError as error:
+            if config.models:
+                raise
+            skipped[model.card.name] = str(error)
+        yield BlockDone(i + 1, len(models))
+    rows.append(_left_alone(rows, noise))
+    rows.sort(key=lambda row: row.error)
+    yield StageStarted(message="Rehearsing the best model")
+    rows = _without_harm(rows, volume, bench, skipped)
+    yield ResultReady(result=_ranking(rows, noise, skipped, began))
+
+
+def _ranking(
+    rows: list[Ranked], noise: Noise, skipped: dict[str, str], began: float
+) -> Ranking:
+    choice, why = decide(rows, noise)
+    return Ranking(tuple(rows), choice, why, noise, skipped, time.monotonic() - began)
+
+
+def _candidates(
+    volume: Volume, config: RankConfig
+) -> tuple[list[Model], dict[str, str]]:
+    """Models to compare, and those that do not fit with the reason."""
+    from napari_geosr.models import zoo
+    from napari_geosr.models.bundle import Model
+
+    if config.models:
+        named = [zoo.find(name) for name in config.models]
+        for model in named:
+            reason = _unfit(model, volume, None)
+            if reason:
+                raise ModelError(f"{model.card.name!r} cannot be compared: {reason}.")
+        return named, {}
+    found, skipped = [], {}
+    for entry in zoo.list_models():
+        if entry.card.task != "denoise":
+            continue
+        model = Model(entry.card, entry.path)
+        reason = _unfit(model, volume, config.modality)
+        if reason:
+            skipped[entry.name] = reason
+        else:
+            found.append(model)
+    return found, skipped
+
+
+def _unfit(model: Model, volume: Volume, modality: str | None) -> str:
+    """Why a model cannot be compared; "" if it can."""
+    card = model.card
+    if card.upscale_factor > 1 or card.labels > 1:
+        return "its result is no denoised scan"
+    if card.axes == "ZYX" and volume.axes == "YX":
+        return "it needs a volume, and this is a single image"
+    if modality and card.modalities and modality not in card.modalities:
+        return f"it is made for {', '.join(card.modalities)}"
+    if card.inputs > 1:
+        return "it needs several scans of one object together"
+    return ""
+
+
+def _row(model: Model, volume: Volume, bench: Bench) -> Ranked:
+    card = model.card
+    model = for_axes(model, volume)
+    strength = None
+    if is_tunable(model):
+        model, cells = tuned(model, bench)
+        strength = float(model.card.network_kwargs["strength"])
+    else:
+        cells = bench.cells(model, scaled(bench.statistics, card, volume))
+    return _ranked(model, cells, bench.noise, strength)
+
+
+def _without_harm(
+    rows: list[Ranked], volume: Volume, bench: Bench, skipped: dict[str, str]
+) -> list[Ranked]:
+    """Rows in their order, less those in front that invent or lose pores."""
+    from napari_geosr.operations.restore.outlook.rehearsal import rehearse
+    from napari_geosr.operations.restore.outlook.rules import wrong_pores
+
+    kept = list(rows)
+    for row in rows:
+        if row.model is None or not row.is_clearly_better:
+            continue
+        if not row.model.card.has_weights:
+            break  # a filter has no notion of pores
+        card = row.model.card
+        found = rehearse(
+            bench.restorer(row.model, scaled(bench.statistics, card, volume)),
+            bench.sample,
+            bench.noise,
+        )
+        wrong = wrong_pores(row.name, found)
+        if not wrong:
+            break
+        kept.remove(row)
+        skipped[row.name] = wrong
+    return kept
+
+
+def _ranked(
+    model: Model, cells: CellMeans, noise: Noise, strength: float | None
+) -> Ranked:
+    from napari_geosr.inference.risk.stein import estimate, variance_range
+
+    found = estimate(cells, variance_range(noise))
+    return Ranked(
+        model.card.name,
+        model.card.title,
+        found.error,
+        found.gain,
+        found.interval,
+        strength,
+        model,
+    )
+
+
+def _left_alone(rows: list[Ranked], noise: Noise) -> Ranked:
+    # The error that all gains are given against; without a candidate the level.
+    error = noise.level
+    for row in rows:
+        if row.gain > -30:
+            error = row.error * 10 ** (row.gain / 20)
+            break
+    return Ranked(NONE, LEAVE, error, 0.0, (0.0, 0.0))
+
+
+def _size(volume: Volume) -> str:
+    return " × ".join(map(str, volume.shape))

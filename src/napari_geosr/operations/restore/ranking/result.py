@@ -1,0 +1,187 @@
+"""What a ranking finds: the candidates with their expected errors, and the choice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.noise import Noise
+from napari_geosr.operations.restore.ranking.config import NONE
+
+if TYPE_CHECKING:
+    from napari_geosr.models.bundle import Model
+
+
+#: By so many dB a tuned filter has to lead to be chosen before a network.
+_LEAD = 0.35
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One candidate.
+
+    Attributes
+    ----------
+    name : str
+        Of the model; ``"none"``: the scan as it is.
+    title : str
+        What it does, in a few words.
+    error : float
+        Expected root-mean-square error, in grey values of the scan.
+    gain : float
+        What it is expected to gain over the scan as it is, in dB.
+    interval : (float, float)
+        Range that holds the gain with about 90 % confidence.
+    strength : float or None
+        Of a classical filter: the one with the smallest expected error.
+    model : Model or None
+        The model itself, a filter with its strength; None for the scan as it is.
+    """
+
+    name: str
+    title: str
+    error: float
+    gain: float
+    interval: tuple[float, float]
+    strength: float | None = None
+    model: Model | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_clearly_better(self) -> bool:
+        """Whether it gains something over the scan as it is, doubts included."""
+        return self.interval[0] > 0
+
+    @property
+    def gain_text(self) -> str:
+        """The gain with its range, for people."""
+        low, high = self.interval
+        return f"{_number(self.gain)} dB ({_number(low)} to {_number(high)})"
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """For records and ``--json``; what is not finite is None."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "expected_error": self.error,
+            "expected_gain_db": _finite(self.gain),
+            "interval_db": [_finite(end) for end in self.interval],
+            "strength": self.strength,
+        }
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Candidates in the order of their expected errors, and which one to take.
+
+    Attributes
+    ----------
+    rows : tuple of Ranked
+        The smallest expected error first.
+    choice : str
+        Name of the row that is proposed.
+    why : str
+        One sentence.
+    noise : Noise
+        Of the scan, as it was measured for the ranking.
+    skipped : mapping of str to str
+        Models that were not compared, each with the reason.
+    seconds : float
+        How long it took.
+    """
+
+    rows: tuple[Ranked, ...]
+    choice: str
+    why: str
+    noise: Noise
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def chosen(self) -> Ranked:
+        """The row that is proposed."""
+        return self.row(self.choice)
+
+    @property
+    def leaves_it(self) -> bool:
+        """Whether the scan is best left as it is."""
+        return self.choice == NONE
+
+    def row(self, name: str) -> Ranked:
+        """The row of a candidate."""
+        return next(row for row in self.rows if row.name == name)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """For records and ``--json``."""
+        return {
+            "choice": self.choice,
+            "why": self.why,
+            "candidates": [row.to_json_dict() for row in self.rows],
+            "noise": self.noise.to_json_dict(),
+            "skipped": dict(self.skipped),
+        }
+
+
+def decide(rows: list[Ranked], noise: Noise) -> tuple[str, str]:
+    """Choose among rows in the order of their errors; return the name and why.
+
+    Only what clearly gains something is chosen, a filter that was tuned to the scan
+    only if it leads clearly, and nothing where there is hardly any noise.
+    """
+    candidates = [row for row in rows if row.name != NONE]
+    best = candidates[0] if candidates else None
+    if not noise.is_measured:
+        return NONE, (
+            "Leave the scan as it is: its noise could not be measured (it may be up to "
+            f"{100 * noise.bound:.0f} % of the contrast), so nothing can be compared. "
+            "Choose a model by eye, or give a second scan of the same sample."
+        )
+    if noise.is_negligible:
+        return NONE, (
+            "Leave the scan as it is: its noise is below 1 % of the contrast, and "
+            "there is hardly anything to remove."
+        )
+    if best is None:
+        return NONE, "Leave the scan as it is: there is no model that fits it."
+    clear = [row for row in candidates if row.is_clearly_better]
+    if not clear:
+        return NONE, (
+            "Leave the scan as it is: nothing clearly brings it closer to the truth. "
+            f"The best candidate, {best.name}, is expected to gain {best.gain_text}."
+        )
+    chosen = min(clear, key=_handicapped)
+    why = f"{chosen.name} is expected to gain {chosen.gain_text} over the scan as it is"
+    others = [row for row in candidates if row.name != chosen.name]
+    first = candidates[0]
+    if first is not chosen and first.is_clearly_better:
+        why += (
+            f"; {first.name}, tuned to this scan, {_number(first.gain)} dB, which is "
+            "no clear lead"
+        )
+    elif first is not chosen:
+        why += (
+            f"; {first.name} may gain more ({_number(first.gain)} dB), but is not "
+            "certain to help"
+        )
+    elif others:
+        why += f"; {others[0].name}, the next, {_number(others[0].gain)} dB"
+    return chosen.name, why + "."
+
+
+def _handicapped(row: Ranked) -> float:
+    """Expected error; of a filter that was tuned by the same estimate, somewhat more.
+
+    The least of many estimates is too small: it is the error that was underestimated
+    most. On real volumes with correlated noise, tuned filters that led by less than
+    this were worse than the network behind them.
+    """
+    return row.error * (1.0 if row.strength is None else 10 ** (_LEAD / 20))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float) -> str:
+    return "less than −30" if value < -30 else f"{value:.1f}".replace("-", "−")

@@ -1,0 +1,158 @@
+"""The same run outside napari: as a command line and as a Python script."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.questions import AXES_GIVEN
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore import RestoreConfig, spread_path
+from napari_geosr.operations.restore.uncertainty import NONE
+
+#: Stands for the input in texts about a layer that was never saved.
+_PLACEHOLDER = "INPUT.ome.tif"
+
+
+def as_command(
+    volume: Volume,
+    config: RestoreConfig,
+    *,
+    out: str | Path | None = None,
+    time: int | None = None,
+    channel: int | None = None,
+) -> str:
+    """Give the command line of a restoration, quoted for a POSIX shell.
+
+    Parameters
+    ----------
+    volume : Volume
+        What is restored; its `source` is the file to read, and ``dataset`` in its
+        metadata the dataset in it. Its voxel size is written into the command, as a
+        person may have corrected what the file says.
+    config : RestoreConfig
+        Settings; those left at their default are not written.
+    out : path, optional
+        File to write; beside the input by default.
+    time, channel : int, optional
+        Time point and channel taken from the file.
+
+    Returns
+    -------
+    str
+        One line; above it a comment with what to do first if no file is known.
+    """
+    source = _source(volume)
+    parts = ["napari-geosr", "restore", str(source)]
+    parts += ["--model", config.model]
+    parts += ["--out", str(out or default_output(volume, config))]
+    for name, value in _changed(config).items():
+        text = ",".join(value) if isinstance(value, tuple) else str(value)
+        parts += [f"--{name.replace('_', '-')}", text]
+    if time is not None:
+        parts += ["--time", str(time)]
+    if channel is not None:
+        parts += ["--channel", str(channel)]
+    if "dataset" in volume.metadata:
+        parts += ["--dataset", str(volume.metadata["dataset"])]
+    if AXES_GIVEN in volume.metadata:
+        parts += ["--axes", str(volume.metadata[AXES_GIVEN])]
+    if volume.has_physical_size:
+        parts += ["--voxel-size", ",".join(map(repr, volume.voxel_size))]
+        parts += ["--unit", volume.unit]
+    return _save_first(volume) + " ".join(_quote(part) for part in parts)
+
+
+def as_python(
+    volume: Volume,
+    config: RestoreConfig,
+    *,
+    out: str | Path | None = None,
+    time: int | None = None,
+    channel: int | None = None,
+) -> str:
+    """Give a Python script of a restoration; parameters as in :func:`as_command`."""
+    reading = [repr(str(_source(volume)))]
+    if volume.has_physical_size:
+        reading.append(f"voxel_size={volume.voxel_size!r}")
+        reading.append(f"unit={volume.unit!r}")
+    if "dataset" in volume.metadata:
+        reading.append(f"dataset={volume.metadata['dataset']!r}")
+    if AXES_GIVEN in volume.metadata:
+        reading.append(f"axes={volume.metadata[AXES_GIVEN]!r}")
+    chosen = {"time": time, "channel": channel}
+    choice = ", ".join(f"{k}={v}" for k, v in chosen.items() if v is not None)
+    settings = [f"{name}={value!r}" for name, value in _changed(config).items()]
+    arguments = ", ".join(["volume", f"model={config.model!r}", *settings])
+    is_plain = config.uncertainty == NONE
+    function = "restore" if is_plain else "restore_with_uncertainty"
+    lines = [
+        f"from napari_geosr import read, {function}, write",
+        "",
+        f"volume = read({', '.join(reading)})",
+    ]
+    if choice:
+        lines.append(f"volume = volume.select({choice})")
+    target = Path(out or default_output(volume, config))
+    names = "restored" if is_plain else "restored, deviation"
+    lines += [f"{names} = {function}({arguments})", f"write(restored, {str(target)!r})"]
+    if not is_plain:
+        lines.append(f"write(deviation, {str(spread_path(target))!r})")
+    lines.append("")
+    return _save_first(volume) + "\n".join(lines)
+
+
+def as_it_ran(
+    config: RestoreConfig, provenance: Sequence[Mapping[str, Any]]
+) -> RestoreConfig:
+    """`config` with the backend by name, if it is that of a result's last record.
+
+    Where openvino did not come into question, that stays open.
+    """
+    record = provenance[-1] if provenance else {}
+    backend = record.get("backend") or {}
+    if record.get("settings") != config.model_dump(mode="json") or len(backend) < 2:
+        return config
+    return config.model_copy(update={"backend": backend["name"]})
+
+
+def default_output(volume: Volume, config: RestoreConfig) -> Path:
+    """Name the output after input and model, beside the input."""
+    source = _source(volume)
+    stem = source.name
+    for suffix in (".gz", ".tif", ".tiff", ".zarr", ".nii", ".h5", ".nxs", ".ome"):
+        stem = stem.removesuffix(suffix)
+    model = Path(config.model).stem
+    return source.with_name(f"{stem}.{model}.ome.tif")
+
+
+def _source(volume: Volume) -> Path:
+    return Path(_PLACEHOLDER) if volume.source is None else Path(volume.source)
+
+
+def _changed(config: Config) -> dict[str, Any]:
+    """The settings that differ from their default, except the model's name."""
+    fields = type(config).model_fields
+    return {
+        name: value
+        for name, value in config
+        if name != "model" and value != fields[name].get_default()
+    }
+
+
+def _quote(part: str) -> str:
+    """Quote for a POSIX shell; letters such as µ need none, which shlex ignores."""
+    bare = part.replace("µ", "u")
+    return part if part and shlex.quote(bare) == bare else shlex.quote(part)
+
+
+def _save_first(volume: Volume) -> str:
+    if volume.source is not None:
+        return ""
+    return (
+        f"# {volume.name!r} is not in a file yet. Save it first (in napari: File, Save "
+        f"Selected Layers) and put its path in place of {_PLACEHOLDER}.\n"
+    )

@@ -1,0 +1,475 @@
+"""A restoration of a whole volume: tile by tile into memory or a file, on record."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    TargetReady,
+    TileDone,
+    Warned,
+    never_stop,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore.continued import (
+    KeptPart,
+    boxes_for_the_record,
+    kept_part,
+    remove_unfinished,
+)
+from napari_geosr.operations.restore.finer.sharpness import agreement
+from napari_geosr.operations.restore.preparation import (
+    Prepared,
+    RestoreConfig,
+    doubts,
+)
+from napari_geosr.operations.restore.targets import (
+    SPREAD,
+    SPREAD_DTYPE,
+    Targets,
+    open_targets,
+)
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.backends import Choice
+    from napari_geosr.inference.run import RunSummary
+    from napari_geosr.models.distribution import Verdict
+    from napari_geosr.operations.restore.outlook.verdict import Outlook
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a run gives: the volume, how it went and whether it can be trusted.
+
+    Attributes
+    ----------
+    spread : Volume or None
+        Standard deviations over the members of an uncertainty; `volume` is their mean.
+    outlook : Outlook or None
+        What was expected of the run; None where nobody looked before it.
+    """
+
+    volume: Volume
+    verdict: Verdict
+    summary: RunSummary | None
+    path: Path | None = None
+    complete: bool = True
+    spread: Volume | None = None
+    outlook: Outlook | None = None
+
+
+def run_steps(
+    prepared: Prepared,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    first: tuple[slice, ...] | None = None,
+    unfinished: Volume | None = None,
+    unfinished_spread: Volume | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Restore the whole volume tile by tile.
+
+    With an uncertainty, the same tiles fill a second volume with standard deviations.
+
+    Parameters
+    ----------
+    out : path, optional
+        File to fill; standard deviations go to ``STEM_std.SUFFIX`` beside it. Without
+        it the result is kept in memory, or in a zarr in the cache folder when it would
+        not fit.
+    first : tuple of slice, optional
+        Region (input voxels) whose tiles come first: what is on screen.
+    unfinished : Volume
+        What an earlier run with the same input, model and settings left when it was
+        stopped: its finished tiles are taken over. Without `out` its own array is
+        filled further; with `out`, the file that it is in is removed at the end.
+    unfinished_spread : Volume, optional
+        The standard deviations that belong to `unfinished`.
+
+    Yields
+    ------
+    Step
+        `TargetReady` with what is being filled, a `TileDone` per tile, and
+        ``ResultReady(Restored)``. When `should_stop` says so, the result is what was
+        finished so far, with ``complete=False``.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so before the first tile is begun.
+    ConfigError
+        If `unfinished` comes from another input, model or settings, or is no
+        unfinished restoration.
+    GeoSRError
+        If reading, computing or writing fails. The finished part of a file is kept
+        then, as when the run is stopped, and the sentence says where.
+    """
+    yield from work_steps(
+        Work(prepared),
+        out=out,
+        overwrite=overwrite,
+        first=first,
+        unfinished=unfinished,
+        unfinished_spread=unfinished_spread,
+        should_stop=should_stop,
+    )
+
+
+class Work:
+    """What a run does: one volume, tile by tile. A series does so again and again.
+
+    Attributes
+    ----------
+    prepared : Prepared
+        With the volume that the result has the axes and the place of.
+    single : Prepared
+        With a volume that is restored at a time; files are laid out for its tiles.
+    """
+
+    def __init__(self, prepared: Prepared, single: Prepared | None = None) -> None:
+        self.prepared = prepared
+        self.single = prepared if single is None else single
+
+    def models_text(self) -> str:
+        """The models and how often they run, for people."""
+        return _models_text(self.prepared)
+
+    def facts(self) -> dict[str, Any]:
+        """What the record says differently from that of a single volume."""
+        return {}
+
+    def doubts(self) -> Iterator[str]:
+        """Sentences on what the run will do to voxels that are not as others."""
+        yield from doubts(self.prepared)
+
+    def fill(
+        self,
+        targets: Targets,
+        first: tuple[slice, ...] | None,
+        kept: KeptPart | None,
+        should_stop: ShouldStop,
+    ) -> Generator[Step, None, Filled]:
+        """Run the tiles; a wish to stop, or an error, ends it early."""
+        return (yield from fill_tiles(self.prepared, targets, first, kept, should_stop))
+
+
+def work_steps(
+    work: Work,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    first: tuple[slice, ...] | None = None,
+    unfinished: Volume | None = None,
+    unfinished_spread: Volume | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Do the work, on record and into memory or a file; see :func:`run_steps`."""
+    from napari_geosr.inference.compute import frugal_if_tight
+
+    prepared = work.prepared
+    record: dict[str, Any] = yield from relay(_record_steps(prepared, should_stop))
+    promised = _promised(prepared, record | work.facts())
+    kept = None
+    if unfinished is not None:
+        kept = _kept(unfinished, unfinished_spread, promised)
+    yield StageStarted(message=f"Restoring with {work.models_text()}")
+    # To the end: what comes after the tiles (coarser levels) counts as well.
+    with (
+        frugal_if_tight(prepared.device, prepared.budget),
+        open_targets(work.single, promised, out, overwrite, kept) as targets,
+    ):
+        spread = None if targets.spread is None else targets.spread.volume
+        yield TargetReady(volume=targets.result.volume, spread=spread)
+        for sentence in work.doubts():
+            yield Warned(message=sentence)
+        if kept is not None and out is not None:
+            for target, part in zip(targets.all, kept, strict=True):
+                part.copy_into(target.array)
+        first_kept = None if kept is None else kept[0]
+        filled = yield from work.fill(targets, first, first_kept, should_stop)
+        if filled.error is not None and (out is None or not filled.places):
+            raise filled.error
+        for target, volume in zip(targets.all, promised, strict=True):
+            done = {**volume.provenance[-1], **filled.for_the_record()}
+            target.close_with(done, None if filled.complete else filled.places)
+    if filled.error is not None:
+        names = " and ".join(t.path.name for t in targets.all if t.path is not None)
+        sentence = f"{filled.error} The finished part is kept as {names}."
+        raise type(filled.error)(sentence) from filled.error
+    volumes = [target.from_file() for target in targets.all]
+    if filled.complete:
+        _remove_parts((unfinished, unfinished_spread), targets)
+    for note in targets.notes:
+        yield Warned(message=note)
+    yield from _remarks(prepared, filled.summary)
+    yield ResultReady(
+        result=Restored(
+            volumes[0],
+            prepared.verdict,
+            filled.summary,
+            targets.result.path,
+            filled.complete,
+            volumes[1] if len(volumes) > 1 else None,
+            prepared.outlook,
+        )
+    )
+
+
+def _promised(prepared: Prepared, record: Mapping[str, Any]) -> list[Volume]:
+    """What the result, and the deviations, will say of themselves; without voxels."""
+    volume = prepared.volume
+    n_spatial = len(volume.spatial_axes)
+    voxel_size, origin = volume.upscaled_geometry(prepared.factors[-n_spatial:])
+    shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
+    wanted = [(prepared.result_name, prepared.output_dtype, "mean")]
+    if prepared.has_spread:
+        name = f"{prepared.result_name} ({SPREAD})"
+        wanted.append((name, SPREAD_DTYPE, "standard deviation"))
+    metadata = prepared.metadata
+    if "C" in volume.axes and "channels" in volume.metadata:
+        metadata["channels"] = volume.metadata["channels"]
+    promised = []
+    for name, dtype, which in wanted:
+        own = dict(record)
+        if prepared.has_spread:
+            own["uncertainty"] = {**record["uncertainty"], "this": which}
+        promised.append(
+            Volume(
+                np.broadcast_to(np.zeros((), dtype), shape),
+                volume.axes,
+                voxel_size,
+                volume.unit,
+                origin,
+                name=name,
+                provenance=(*volume.provenance, own),
+                metadata=metadata,
+            )
+        )
+    return promised
+
+
+def _kept(
+    unfinished: Volume, unfinished_spread: Volume | None, promised: Sequence[Volume]
+) -> list[KeptPart]:
+    """What an earlier run left of each volume, for the tiles that both have."""
+    given = [unfinished, *([] if unfinished_spread is None else [unfinished_spread])]
+    if len(given) != len(promised):
+        missing = len(given) < len(promised)
+        raise ConfigError(
+            f"{unfinished.title} comes {'without' if missing else 'with'} standard "
+            f"deviations, and this run is {'with' if missing else 'without'}: take the "
+            "same settings again, or restore from the start."
+        )
+    parts = [
+        kept_part(volume, promise.provenance[-1], promise.shape, promise.dtype)
+        for volume, promise in zip(given, promised, strict=True)
+    ]
+    places = [box for box in parts[0].places if all(box in p.places for p in parts)]
+    return [replace(part, places=tuple(places)) for part in parts]
+
+
+def _remove_parts(parts: Sequence[Volume | None], targets: Targets) -> None:
+    for part, target in zip(parts, targets.all, strict=False):
+        if part is not None and target.path is not None:
+            remove_unfinished(part, target.path)
+
+
+def _calibration(prepared: Prepared) -> dict[str, Any] | None:
+    """How far the deviations reach, by the card; None where that is not known."""
+    card = prepared.model.card
+    known = card.uncertainty
+    if known is None or known.weights_sha256 != card.weights_sha256:
+        return None
+    if known.kind != prepared.config.uncertainty or prepared.others:
+        return None
+    return known.model_dump(mode="json")
+
+
+def _models_text(prepared: Prepared) -> str:
+    names = [model.card.name for model in (prepared.model, *prepared.others)]
+    text = " and ".join(names)
+    if prepared.has_spread and not prepared.others:
+        text += f", {len(prepared.network)} times"
+    return text
+
+
+@dataclass(frozen=True)
+class Filled:
+    """How far the tiles came.
+
+    Attributes
+    ----------
+    places : list of tuple of slice
+        Those of finished tiles in the output.
+    backend : mapping or None
+        What computed them, for the record.
+    """
+
+    summary: RunSummary | None
+    complete: bool
+    places: list[tuple[slice, ...]]
+    error: GeoSRError | None = None
+    backend: Mapping[str, Any] | None = None
+
+    def for_the_record(self) -> dict[str, Any]:
+        """What the provenance says of how the run went."""
+        run = None if self.summary is None else asdict(self.summary)
+        record: dict[str, Any] = {"run": run, "complete": self.complete}
+        if self.backend is not None:
+            record["backend"] = dict(self.backend)
+        if not self.complete:
+            record["finished"] = boxes_for_the_record(self.places)
+        return record if self.error is None else {**record, "error": str(self.error)}
+
+
+def chosen_backend(
+    config: RestoreConfig, kept: KeptPart | None, n_runs: int = 1
+) -> Choice:
+    """What may compute a run: a run that is gone on with keeps its backend."""
+    from napari_geosr.inference.backends import Choice
+
+    before = None if kept is None or not kept.places else kept.backend
+    return Choice(cast("Any", before or config.backend), config.threads, n_runs)
+
+
+def fill_tiles(
+    prepared: Prepared,
+    targets: Targets,
+    first: tuple[slice, ...] | None,
+    kept: KeptPart | None,
+    should_stop: ShouldStop,
+    backend: Choice | None = None,
+) -> Generator[Step, None, Filled]:
+    """Run the tiles into the targets; a wish to stop, or an error, ends it early.
+
+    Parameters
+    ----------
+    backend : Choice, optional
+        What computes them, where runs share it; by default as the settings say, or as
+        the run did that is gone on with.
+    """
+    from napari_geosr.inference.runner import restore_tiles
+
+    if backend is None:
+        backend = chosen_backend(prepared.config, kept)
+    tiles = restore_tiles(
+        prepared.network,
+        prepared.volume.data,
+        targets.result.array,
+        statistics=prepared.statistics,
+        device=prepared.device,
+        budget=prepared.budget,
+        nonfinite=prepared.config.nonfinite,
+        first=first,
+        threads=prepared.config.threads,
+        should_stop=should_stop,
+        finished=() if kept is None else kept.places,
+        rather=None if kept is None else kept.tile,
+        spread=None if targets.spread is None else targets.spread.array,
+        backend=backend,
+    )
+    places = [] if kept is None else list(kept.places)
+    summary: RunSummary | None = None
+    try:
+        for step in tiles:
+            if isinstance(step, ResultReady):
+                summary = step.result
+                continue
+            if isinstance(step, TileDone):
+                places.append(step.slices)
+            yield step
+    except Cancelled as stopped:
+        summary = cast("RunSummary | None", stopped.summary)
+        places += stopped.places
+        return Filled(summary, False, places, backend=backend.facts())
+    except GeoSRError as error:
+        return Filled(None, False, places, error, backend.facts())
+    finally:
+        tiles.close()
+    return Filled(summary, True, places, backend=backend.facts())
+
+
+def _remarks(prepared: Prepared, summary: RunSummary | None) -> Iterator[Step]:
+    """What a person should know of how the run went."""
+    if summary is None:
+        return
+    if summary.n_nonfinite and prepared.statistics.sampled:
+        kept = "labelled as all others" if prepared.labels else "NaN"
+        yield Warned(
+            message=f"{summary.n_nonfinite} voxels of {prepared.volume.title} are NaN "
+            f"or infinite, and {kept} in the result."
+        )
+    if summary.n_clipped:
+        yield Warned(
+            message=f"{summary.n_clipped} voxels lay outside the range of "
+            f"{prepared.output_dtype} and "
+            "were clipped. Choose float32 output to keep them."
+        )
+
+
+def _record_steps(
+    prepared: Prepared, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Make the record of the run; the input is read once more for its checksum."""
+    import torch
+
+    card = prepared.model.card
+    more: dict[str, Any] = {}
+    if prepared.has_spread:
+        more["uncertainty"] = {
+            "kind": prepared.config.uncertainty,
+            "members": list(prepared.network.facts),
+            "weights_sha256": [other.card.weights_sha256 for other in prepared.others],
+            "calibration": _calibration(prepared),
+        }
+    if prepared.noise is not None:
+        more["noise"] = prepared.noise.to_json_dict()
+    if prepared.ranking is not None:
+        more["ranking"] = prepared.ranking.to_json_dict()
+    model: dict[str, Any] = {"name": card.name}
+    model["weights_sha256"] = card.weights_sha256
+    if not card.has_weights:
+        model["settings"] = card.network_kwargs
+    if prepared.outlook is not None:
+        more["outlook"] = prepared.outlook.to_json_dict()
+    if facts := agreement(prepared.network):
+        more["data_consistency"] = facts
+    yield from provenance.record_steps(
+        "restore",
+        should_stop=should_stop,
+        inputs={"input": prepared.volume},
+        settings=prepared.config.model_dump(mode="json"),
+        model=model,
+        device=prepared.device,
+        torch=torch.__version__,
+        output_dtype=str(prepared.output_dtype),
+        intensities={
+            "mean": prepared.statistics.mean,
+            "std": prepared.statistics.std,
+            "input_scale": prepared.statistics.input,
+            "output_scale": prepared.statistics.output,
+            "sampled": prepared.statistics.sampled,
+            "n_nan": prepared.statistics.n_nan,
+            "n_inf": prepared.statistics.n_inf,
+        },
+        likeness={
+            "level": prepared.verdict.level,
+            "reasons": list(prepared.verdict.reasons),
+        },
+        # Only the end of the run says otherwise: whatever stops it, this stays true.
+        complete=False,
+        **more,
+    )

@@ -1,0 +1,227 @@
+"""What comes before a series is restored: each channel is judged over all its time.
+
+Grey values are standardised by the statistics of a channel over all time points. With
+those of each point, bleaching or a moving bright object would change the grey scale
+from one time point to the next; with those of all channels, a dim one would be lost.
+The noise, for models that restore by it, is measured at one time point of each channel,
+the middle one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore.preparation import (
+    Prepared,
+    RestoreConfig,
+    doubts,
+    prepare_steps,
+    with_strength,
+)
+from napari_geosr.operations.restore.series.plan import Point, SeriesPlan
+
+if TYPE_CHECKING:
+    from napari_geosr.models.distribution import Verdict
+    from napari_geosr.operations.restore.outlook import Outlook
+
+_LEVELS = ("ok", "caution", "unlike")
+_OUTLOOKS = ("ok", "caution", "harmful")
+
+
+@dataclass(frozen=True)
+class PreparedSeries:
+    """A series and a model that fit each other, with all that a run needs.
+
+    Attributes
+    ----------
+    plan : SeriesPlan
+    channels : mapping
+        For each channel (None where there is no such axis) what was found of it over
+        all time points.
+    """
+
+    plan: SeriesPlan
+    channels: Mapping[int | None, Prepared]
+
+    @property
+    def first(self) -> Prepared:
+        """What was found of the first channel."""
+        return self.channels[self.plan.channels[0]]
+
+    @property
+    def whole(self) -> Prepared:
+        """The series as one: its volume has all axes; statistics of the first channel.
+
+        For what all channels share: model, settings, device, factors and types.
+        """
+        return replace(
+            self.first,
+            volume=self.plan.volume,
+            verdict=self.verdict,
+            outlook=self.outlook,
+        )
+
+    @property
+    def verdict(self) -> Verdict:
+        """How like the training data the least alike channel is, and why."""
+        found = [(c, self.channels[c].verdict) for c in self.plan.channels]
+        worst = max((v for _, v in found), key=lambda v: _LEVELS.index(v.level))
+        if len(found) == 1:
+            return worst
+        reasons = [
+            f"Channel {c}: {' '.join(verdict.reasons)}"
+            for c, verdict in found
+            if verdict.level != "ok"
+        ]
+        return replace(worst, reasons=tuple(reasons))
+
+    @property
+    def outlook(self) -> Outlook | None:
+        """What is expected of the channel that fares worst; None before a look."""
+        found = [
+            (channel, each.outlook)
+            for channel, each in self.channels.items()
+            if each.outlook is not None
+        ]
+        if not found:
+            return None
+        channel, worst = max(found, key=lambda item: _OUTLOOKS.index(item[1].level))
+        return replace(worst, sentence=self.plan.of_channel(channel, worst.sentence))
+
+    def with_strength(self, strength: float) -> PreparedSeries:
+        """The same run with another strength, without preparing it anew.
+
+        Raises
+        ------
+        ConfigError
+            If the strength is out of range, or the model is not told the noise.
+        """
+        channels = {
+            channel: with_strength(each, strength)
+            for channel, each in self.channels.items()
+        }
+        return replace(self, channels=channels)
+
+    def at(self, point: Point) -> Prepared:
+        """What a run over one point needs."""
+        return replace(self.channels[point.channel], volume=self.plan.at(point))
+
+    def doubts(self) -> Iterator[str]:
+        """Sentences on what a run will do to voxels that are not as others."""
+        for channel, prepared in self.channels.items():
+            for sentence in doubts(prepared):
+                yield self.plan.of_channel(channel, sentence)
+
+    def named(self, name: str) -> PreparedSeries:
+        """The same of a volume with another name: renaming needs no new statistics."""
+        return replace(self, plan=SeriesPlan(self.plan.volume.replace(name=name)))
+
+
+def prepare_series_steps(
+    volume: Volume, config: RestoreConfig, *, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, None]:
+    """Load the model, read each channel's statistics and judge whether they match.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes out of (T, C, Z, Y, X), with T or C.
+
+    Yields
+    ------
+    Step
+        The last is ``ResultReady(PreparedSeries)``.
+
+    Raises
+    ------
+    ConfigError, ModelError, VolumeError
+        As :func:`~napari_geosr.operations.restore.prepare_steps`, with the channel.
+    """
+    plan = SeriesPlan(volume)
+    found: dict[int | None, Prepared] = {}
+    said: dict[str, list[int | None]] = {}
+    for channel in plan.channels:
+        steps = prepare_steps(
+            plan.at(plan.typical(channel)),
+            config,
+            should_stop=should_stop,
+            whole=plan.planes(channel),
+        )
+        found[channel] = yield from channel_steps(plan, channel, steps, said)
+    yield from told_of_channels(plan, said)
+    series = PreparedSeries(plan, found)
+    _refuse_mixture(series)
+    yield ResultReady(result=series)
+
+
+def channel_steps(
+    plan: SeriesPlan,
+    channel: int | None,
+    steps: Generator[Step, None, None],
+    said: dict[str, list[int | None]],
+) -> Generator[Step, None, Any]:
+    """Steps and errors about one channel, which they name; returns the result.
+
+    Warnings are kept in `said`, for :func:`told_of_channels`.
+    """
+    result = None
+    try:
+        for step in steps:
+            if isinstance(step, ResultReady):
+                result = step.result
+            elif isinstance(step, Warned):
+                said.setdefault(step.message, []).append(channel)
+            elif isinstance(step, StageStarted):
+                text = plan.of_channel(channel, step.message)
+                yield replace(step, message=text)
+            else:
+                yield step
+    except GeoSRError as error:
+        text = plan.of_channel(channel, str(error))
+        if text == str(error):
+            raise
+        raise type(error)(text) from error
+    finally:
+        steps.close()
+    return result
+
+
+def told_of_channels(
+    plan: SeriesPlan, said: Mapping[str, list[int | None]]
+) -> Iterator[Step]:
+    """Warnings with the channels that they are about; what holds for all, once."""
+    for text, channels in said.items():
+        if len(channels) == len(plan.channels):
+            yield Warned(message=text)
+        else:
+            yield Warned(message=plan.of_channel(channels, text))
+
+
+def _refuse_mixture(series: PreparedSeries) -> None:
+    """All channels go into one file of one voxel size and type."""
+    kinds = {
+        (each.factors, each.output_dtype, each.has_spread, each.labels)
+        for each in series.channels.values()
+    }
+    if len(kinds) > 1:
+        names = ", ".join(
+            f"channel {c}: {each.model.card.name}"
+            for c, each in series.channels.items()
+        )
+        raise ConfigError(
+            f"The channels of {series.plan.volume.title} need models of the same kind "
+            f"for one result, not these ({names}). Name one model for all, or restore "
+            "the channels one by one (--channel)."
+        )

@@ -1,0 +1,350 @@
+"""A restoration of a series: all points in one run, into one result."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    TileDone,
+    Warned,
+    never_stop,
+    relay,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore.continued import Box, KeptPart
+from napari_geosr.operations.restore.preparation import RestoreConfig
+from napari_geosr.operations.restore.run import (
+    Filled,
+    Work,
+    chosen_backend,
+    fill_tiles,
+    work_steps,
+)
+from napari_geosr.operations.restore.series.looking import looked_series_steps
+from napari_geosr.operations.restore.series.plan import Point
+from napari_geosr.operations.restore.series.preparation import (
+    PreparedSeries,
+    prepare_series_steps,
+)
+from napari_geosr.operations.restore.series.views import targets_at
+from napari_geosr.operations.restore.targets import Targets
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.backends import Choice
+    from napari_geosr.inference.run import RunSummary
+    from napari_geosr.inference.runner import Estimate
+
+
+def restore_series_steps(
+    volume: Volume,
+    config: RestoreConfig,
+    *,
+    look: bool = False,
+    strict: bool = False,
+    should_stop: ShouldStop = never_stop,
+    **more: Any,
+) -> Generator[Step, None, None]:
+    """Prepare and run; see :func:`prepare_series_steps`, :func:`run_series_steps`.
+
+    Parameters
+    ----------
+    look, strict : bool
+        As :func:`~napari_geosr.operations.restore.restore_steps`, for each channel.
+    """
+    series: PreparedSeries = yield from relay(
+        prepare_series_steps(volume, config, should_stop=should_stop)
+    )
+    if look or strict:
+        series = yield from relay(
+            looked_series_steps(series, strict=strict, should_stop=should_stop)
+        )
+    yield from run_series_steps(series, should_stop=should_stop, **more)
+
+
+def run_series_steps(
+    series: PreparedSeries,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    first: tuple[slice, ...] | None = None,
+    first_point: Point | None = None,
+    unfinished: Volume | None = None,
+    unfinished_spread: Volume | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Restore every point of a series, one after the other, into one result.
+
+    Each point is restored by itself: no network looks from one time point or channel
+    into another. Parameters, steps and errors are those of
+    :func:`~napari_geosr.operations.restore.run_steps`; slices and finished boxes have
+    all axes of the series, and tiles are counted over all points.
+
+    Parameters
+    ----------
+    first_point : Point, optional
+        The one on screen: it is restored first, and of it the region `first`.
+    """
+    yield from work_steps(
+        SeriesWork(series, first_point),
+        out=out,
+        overwrite=overwrite,
+        first=first,
+        unfinished=unfinished,
+        unfinished_spread=unfinished_spread,
+        should_stop=should_stop,
+    )
+
+
+def estimate_series_steps(series: PreparedSeries) -> Generator[Step, None, None]:
+    """Say how long a run will take and how much memory: ``ResultReady(Estimate)``."""
+    from napari_geosr.inference.runner import estimate
+
+    yield StageStarted(message="Estimating time and memory")
+    prepared = series.first
+    one: Estimate = estimate(
+        prepared.network,
+        prepared.volume.shape,
+        device=prepared.device,
+        budget=prepared.budget,
+        threads=prepared.config.threads,
+    )
+    n = len(series.plan.points)
+    result = replace(one, seconds=n * one.seconds, n_tiles=n * one.n_tiles)
+    yield ResultReady(result=result)
+
+
+class SeriesWork(Work):
+    """Restores a series point by point."""
+
+    def __init__(
+        self, series: PreparedSeries, first_point: Point | None = None
+    ) -> None:
+        super().__init__(series.whole, series.first)
+        self.series, self.first_point = series, first_point
+
+    def models_text(self) -> str:
+        return f"{super().models_text()}: {self.series.plan.words}"
+
+    def facts(self) -> dict[str, Any]:
+        """Statistics of each channel, and the points in their order."""
+        plan = self.series.plan
+        channels = []
+        for channel, prepared in self.series.channels.items():
+            found, noise = prepared.statistics, prepared.noise
+            channels.append(
+                {
+                    "channel": channel,
+                    "mean": found.mean,
+                    "std": found.std,
+                    "input_scale": found.input,
+                    "output_scale": found.output,
+                    "sampled": found.sampled,
+                    "n_nan": found.n_nan,
+                    "n_inf": found.n_inf,
+                    "model": prepared.model.card.name,
+                    "noise": None if noise is None else noise.to_json_dict(),
+                }
+            )
+        # Noise of a single channel stands where that of a volume does.
+        several = {"noise": None} if len(channels) > 1 else {}
+        return {
+            **several,
+            "intensities": {
+                "over": "each channel, all time points",
+                "n_nan": sum(each["n_nan"] for each in channels),
+                "n_inf": sum(each["n_inf"] for each in channels),
+                "channels": channels,
+            },
+            "series": {
+                "axes": plan.volume.axes,
+                "points": [point.to_dict() for point in plan.points],
+            },
+        }
+
+    def doubts(self) -> Iterator[str]:
+        yield from self.series.doubts()
+
+    def fill(
+        self,
+        targets: Targets,
+        first: tuple[slice, ...] | None,
+        kept: KeptPart | None,
+        should_stop: ShouldStop,
+    ) -> Generator[Step, None, Filled]:
+        """Run the tiles of one point after the other."""
+        progress = _Progress(self.series, kept)
+        backends = _Backends(self.series, kept)
+        shape = targets.result.array.shape[self.series.plan.n_leading :]
+        whole = tuple(slice(0, int(n)) for n in shape)
+        for done, point in enumerate(self._order()):
+            finished = progress.finished[point]
+            if whole in finished:
+                continue
+            prepared = self.series.at(point)
+            filled = yield from progress.told(
+                fill_tiles(
+                    prepared,
+                    targets_at(targets, point.index, prepared.volume.axes),
+                    first if point == self.first_point else None,
+                    KeptPart(targets.result.volume, tuple(finished), progress.tile),
+                    should_stop,
+                    backends.of(point.channel),
+                ),
+                point,
+                done,
+            )
+            progress.add(point, filled, whole)
+            if not filled.complete:
+                return progress.result(
+                    backends.facts(), complete=False, error=filled.error
+                )
+        return progress.result(backends.facts(), complete=True)
+
+    def _order(self) -> list[Point]:
+        points = list(self.series.plan.points)
+        if self.first_point in points:
+            points.remove(self.first_point)
+            points.insert(0, self.first_point)
+        return points
+
+
+@dataclass
+class _Progress:
+    """How far the points of a series are, and how it went."""
+
+    series: PreparedSeries
+    kept: KeptPart | None
+
+    def __post_init__(self) -> None:
+        points = self.series.plan.points
+        self.finished: dict[Point, list[Box]] = {point: [] for point in points}
+        self.tile = None if self.kept is None else self.kept.tile
+        self._summaries: list[RunSummary] = []
+        self._said: set[str] = set()
+        for box in () if self.kept is None else self.kept.places:
+            n = self.series.plan.n_leading
+            for point in self._within(box[:n]):
+                self.finished[point].append(box[n:])
+
+    def _within(self, leading: Sequence[slice]) -> list[Point]:
+        return [
+            point
+            for point in self.finished
+            if all(
+                part.start <= i < part.stop
+                for part, i in zip(leading, point.index, strict=True)
+            )
+        ]
+
+    def told(
+        self, tiles: Generator[Step, None, Filled], point: Point, done: int
+    ) -> Generator[Step, None, Filled]:
+        """Steps of one point as steps of the series; what holds for all, once."""
+        n = len(self.finished)
+        axes = len(point.index)
+        leading = tuple(slice(i, i + 1) for i in point.index)
+        try:
+            while True:
+                try:
+                    step = next(tiles)
+                except StopIteration as ended:
+                    filled: Filled = ended.value
+                    return filled
+                if isinstance(step, TileDone):
+                    array = step.array
+                    yield TileDone(
+                        done * step.total + step.done,
+                        n * step.total,
+                        slices=(*leading, *step.slices),
+                        array=None if array is None else array[(np.newaxis,) * axes],
+                    )
+                elif not isinstance(step, Warned):
+                    yield step
+                elif step.message not in self._said:
+                    self._said.add(step.message)
+                    yield Warned(message=_about(point, step.message))
+        finally:
+            tiles.close()
+
+    def add(self, point: Point, filled: Filled, whole: Box) -> None:
+        """Note what a run over a point gave; a finished one is a single box."""
+        self.finished[point] = [whole] if filled.complete else list(filled.places)
+        if filled.summary is not None:
+            self._summaries.append(filled.summary)
+            self.tile = filled.summary.tile  # all points are alike
+
+    def result(
+        self, backend: Mapping[str, Any], *, complete: bool, error: Any = None
+    ) -> Filled:
+        """Everything together, with boxes in all axes."""
+        places = [
+            (*(slice(i, i + 1) for i in point.index), *box)
+            for point, boxes in self.finished.items()
+            for box in boxes
+        ]
+        summary = _sum_of(self._summaries)
+        return Filled(summary, complete, places, error, backend)
+
+
+class _Backends:
+    """What computes each channel: each is told its own noise, all take the same one."""
+
+    def __init__(self, series: PreparedSeries, kept: KeptPart | None) -> None:
+        self._series, self._kept = series, kept
+        self._choices: dict[int | None, Choice] = {}
+
+    def of(self, channel: int | None) -> Choice:
+        """For all time points of a channel; what the first comes to holds for all."""
+        if channel not in self._choices:
+            config, plan = self._series.first.config, self._series.plan
+            if self._choices:
+                config = config.model_copy(update={"backend": self.facts()["name"]})
+            n_runs = len(plan.points) // len(plan.channels)
+            self._choices[channel] = chosen_backend(config, self._kept, n_runs)
+        return self._choices[channel]
+
+    def facts(self) -> dict[str, Any]:
+        """For the record: of the first channel, with the largest differences of all."""
+        found = [choice.facts() for choice in self._choices.values()]
+        if not found:
+            return self.of(self._series.plan.channels[0]).facts()
+        worst: dict[str, Any] = {
+            key: max(each[key] for each in found if key in each)
+            for key in ("largest_difference", "rms_difference")
+            if key in found[0]
+        }
+        return {**found[0], **worst}
+
+
+def _about(point: Point, sentence: str) -> str:
+    """Name the point before a sentence that begins with a number of its voxels.
+
+    All other sentences are about the model, and hold for every point.
+    """
+    if not sentence[:1].isdigit():
+        return sentence
+    return f"{point.words[0].upper()}{point.words[1:]}: {sentence}"
+
+
+def _sum_of(summaries: Sequence[RunSummary]) -> RunSummary | None:
+    """How the runs went together; tiles are those of the last."""
+    if not summaries:
+        return None
+    return replace(
+        summaries[-1],
+        n_tiles=sum(each.n_tiles for each in summaries),
+        seconds=sum(each.seconds for each in summaries),
+        n_clipped=sum(each.n_clipped for each in summaries),
+        n_nonfinite=sum(each.n_nonfinite for each in summaries),
+        n_retries=sum(each.n_retries for each in summaries),
+        peak_bytes=max(each.peak_bytes for each in summaries),
+    )

@@ -1,0 +1,168 @@
+"""What a restoration fills: one volume, or two where it says how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.suffixes import sibling_path
+from napari_geosr.operations.restore.continued import Box, KeptPart
+from napari_geosr.operations.restore.preparation import Prepared
+from napari_geosr.operations.storage import array_for
+
+if TYPE_CHECKING:
+    from napari_geosr.io.output import Output
+
+#: Ends the name of standard deviations, and of their file.
+SPREAD = "std"
+#: Of standard deviations, whatever the type of the result.
+SPREAD_DTYPE = np.dtype(np.float32)
+
+
+def spread_path(out: str | Path) -> Path:
+    """Where the standard deviations of a result are written: ``STEM_std.SUFFIX``."""
+    return sibling_path(Path(out), SPREAD)
+
+
+@dataclass
+class Target:
+    """An array to fill and, for a file, the output that it belongs to.
+
+    Attributes
+    ----------
+    volume : Volume
+        The array in its place, with the provenance as it is before the run.
+    path : Path or None
+        Where its file is when the run has ended.
+    """
+
+    volume: Volume
+    output: Output | None = None
+    path: Path | None = None
+
+    @property
+    def array(self) -> Any:
+        """What is filled."""
+        return self.volume.data
+
+    def close_with(
+        self, record: Mapping[str, Any], places: Sequence[Box] | None
+    ) -> None:
+        """Put the record of the run in; keep a part if `places` of it are finished.
+
+        `places` is None for a run that came to its end.
+        """
+        history = (*self.volume.provenance[:-1], dict(record))
+        self.volume = self.volume.replace(provenance=history)
+        if self.output is None:
+            return
+        self.output.provenance = history
+        if places is not None:
+            self.output.blank(places)
+            self.path = self.output.keep_incomplete()
+
+    def from_file(self) -> Volume:
+        """The volume as it is read from its file; as it is where there is none."""
+        if self.path is None:
+            return self.volume
+        return io.read(self.path).replace(name=self.volume.name)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The restored volume and, of several members, their standard deviation."""
+
+    result: Target
+    spread: Target | None = None
+
+    @property
+    def all(self) -> list[Target]:
+        """Those that there are."""
+        return [self.result, *([] if self.spread is None else [self.spread])]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know about the files' formats, once."""
+        outputs = (target.output for target in self.all)
+        return list(dict.fromkeys(o.note for o in outputs if o is not None and o.note))
+
+
+@contextmanager
+def open_targets(
+    prepared: Prepared,
+    volumes: Sequence[Volume],
+    out: str | Path | None,
+    overwrite: bool,
+    kept: Sequence[KeptPart] | None,
+) -> Iterator[Targets]:
+    """Make what is filled: arrays, or files that appear when the context is left.
+
+    Parameters
+    ----------
+    volumes : sequence of Volume
+        One or two, without voxels: what result and deviations say of themselves.
+    kept : sequence of KeptPart, optional
+        What an earlier run left of each.
+    """
+    with ExitStack() as stack:
+        made: list[Target] = []
+        laid_out = None if out is None else _laid_out(prepared, volumes[0].dtype)
+        for i, volume in enumerate(volumes):
+            part = None if kept is None else kept[i]
+            if laid_out is None:
+                made.append(Target(volume.replace(data=_array(volume, part))))
+                continue
+            assert out is not None
+            path = Path(out) if i == 0 else spread_path(out)
+            tile, memory = laid_out
+            tile = (1,) * (len(volume.axes) - len(tile)) + tile  # points of a series
+            file = stack.enter_context(
+                io.create(
+                    path,
+                    shape=volume.shape,
+                    dtype=volume.dtype,
+                    axes=volume.axes,
+                    voxel_size=volume.voxel_size,
+                    unit=volume.unit,
+                    origin=volume.origin,
+                    provenance=volume.provenance,
+                    kind=str(volume.metadata.get("kind", "image")),
+                    overwrite=overwrite,
+                    tile=tile,
+                    memory=memory,
+                    channels=volume.metadata.get("channels", ()),
+                )
+            )
+            made.append(Target(volume.replace(data=file.array), file, path))
+        yield Targets(*made)
+
+
+def _array(volume: Volume, kept: KeptPart | None) -> Any:
+    if kept is not None:
+        return kept.writable()
+    # NaN is seen through in napari and left out by statistics: what is not restored
+    # yet, or never was, is not taken for pores.
+    blank = np.nan if volume.dtype.kind == "f" else 0
+    return array_for(volume.shape, volume.dtype, blank)
+
+
+def _laid_out(prepared: Prepared, dtype: np.dtype[Any]) -> tuple[tuple[int, ...], int]:
+    """Blocks in which files will be written, and memory that each may hold."""
+    from napari_geosr.inference.runner import choose_output
+
+    return choose_output(
+        prepared.network,
+        prepared.volume.data,
+        dtype,
+        statistics=prepared.statistics,
+        device=prepared.device,
+        budget=prepared.budget,
+        threads=prepared.config.threads,
+    )

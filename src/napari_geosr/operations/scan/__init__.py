@@ -1,0 +1,1 @@
+"""What there is to know of a scan before anything is made of it."""

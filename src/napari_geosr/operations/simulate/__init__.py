@@ -1,0 +1,355 @@
+"""Simulate the scan of a porous sample whose porosity is known exactly.
+
+Slices are made, scanned and written some at a time: a sample may be larger than the
+memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import (
+    BlockDone,
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    run_to_end,
+)
+from napari_geosr.inference.compute import exact_settings
+from napari_geosr.io import atomic
+from napari_geosr.io.projections import write_projections
+from napari_geosr.operations.simulate.config import SimulateConfig, StructureName
+from napari_geosr.physics.packing import ABOUT
+from napari_geosr.physics.phantoms import Phantom
+from napari_geosr.physics.scan_config import ScanConfig
+from napari_geosr.physics.structures import STRUCTURES, Balls, Structure
+from napari_geosr.physics.tomography_simulation import (
+    Sample,
+    cylinder_sample,
+    detector_columns,
+    simulate_scan,
+)
+
+__all__ = [
+    "DEFINITIONS",
+    "FILES",
+    "SimulateConfig",
+    "Simulated",
+    "simulate",
+    "simulate_steps",
+]
+
+#: What is written, by what it is.
+FILES = {
+    "projections": "projections.h5",
+    "truth": "truth.ome.tif",
+    "sample": "sample.ome.tif",
+    "json": "truth.json",
+}
+#: What the figures of the JSON are.
+DEFINITIONS = {
+    "porosity": "volume of the pores per volume of the sample; a voxel that a surface "
+    "cuts counts by the part of it that is pore",
+    "porosity_at_half_contrast": "part of the sample's voxels with at most half the "
+    "attenuation of the solid: what a threshold there gives on the true object",
+}
+#: Slices made at once. Random numbers belong to a block: never take it from the memory.
+_ROWS = 32
+#: Slices that the attenuation is scaled by.
+_SCALING_ROWS = 8
+#: Standard deviations of the detector's blur that a block sees of its neighbours.
+_BLUR_REACH = 4
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A simulated scan: where its files are, and what is known of the sample.
+
+    Attributes
+    ----------
+    files : dict of Path
+        ``projections``, ``truth`` (attenuation per unit of length), ``sample`` (1 where
+        the porosity is known) and ``json``.
+    truth : dict
+        What is in the JSON: exact porosity (volume of the pores per volume of the
+        sample), that of a threshold at half the contrast, what either is in words
+        (`DEFINITIONS`), voxel size, settings.
+    """
+
+    files: dict[str, Path]
+    truth: dict[str, Any]
+
+
+def simulate_steps(
+    structure: str,
+    out: str | Path,
+    config: SimulateConfig | None = None,
+    *,
+    overwrite: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Make a sample and scan it.
+
+    Parameters
+    ----------
+    structure : str
+        ``"foam"``, ``"blobs"``, ``"bone"`` or ``"lacunae"``.
+    out : path
+        Folder for the files (`FILES`); made if missing.
+
+    Yields
+    ------
+    Step
+        `BlockDone` in slices; the last is ``ResultReady(Simulated)``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such structure, or the settings make none.
+    FileError
+        If a file exists and `overwrite` is false, or cannot be written.
+    Cancelled
+        If `should_stop` says so; no file is left then.
+    """
+    config = config or SimulateConfig()
+    known = get_args(StructureName)
+    if structure not in known:
+        raise ConfigError(
+            f"There is no structure {structure!r}. Choose one of {', '.join(known)}."
+        )
+    folder = Path(out).expanduser()
+    files = {key: folder / name for key, name in FILES.items()}
+    _check(folder, files, overwrite)
+    yield StageStarted(message=f"Making a sample: {structure}")
+    wanted = config.pores(structure)
+    made = STRUCTURES[structure](config.shape(), **wanted)
+    if isinstance(made, Balls) and made.share() < ABOUT * wanted["porosity"]:
+        yield Warned(message=_too_dense(made, wanted))
+    scan = config.scan()
+    with exact_settings(config.threads):
+        scale = _scale(made, scan)
+    yield StageStarted(message="Scanning the sample")
+    with _unfinished_counts(folder) as scratch, ExitStack() as stack:
+        run = _Run(made, config, scan, scale, config.voxel(structure), scratch)
+        volumes = {
+            key: stack.enter_context(run.output(files[key], key, overwrite))
+            for key in ("truth", "sample")
+        }
+        for start in range(0, made.shape[0], _ROWS):
+            if should_stop():
+                raise Cancelled("Stopped before the scan was complete.")
+            run.add(start, min(start + _ROWS, made.shape[0]), volumes)
+            yield BlockDone(min(start + _ROWS, made.shape[0]), made.shape[0])
+        facts = run.facts(structure)
+        record = provenance.record(
+            "simulate", inputs={}, settings=config.model_dump(mode="json"), truth=facts
+        )
+        for output in volumes.values():
+            output.provenance = (record,)
+        yield StageStarted(message="Writing the projections")
+        write_projections(
+            run.projections(structure, record),
+            files["projections"],
+            overwrite=overwrite,
+        )
+    truth = {
+        **facts,
+        "definitions": dict(DEFINITIONS),
+        "files": dict(FILES),
+        "provenance": record,
+    }
+    text = json.dumps(truth, indent=2, ensure_ascii=False) + "\n"
+    atomic.write_text(files["json"], text, overwrite=overwrite)
+    yield ResultReady(result=Simulated(files, truth))
+
+
+def simulate(structure: str, out: str | Path, **settings: Any) -> Simulated:
+    """Simulate a scan; see :func:`simulate_steps`.
+
+    Parameters
+    ----------
+    **settings
+        Fields of `SimulateConfig`.
+    """
+    steps = simulate_steps(structure, out, SimulateConfig.create(**settings))
+    done: Simulated = run_to_end(steps)
+    return done
+
+
+def _check(folder: Path, files: dict[str, Path], overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder} is a file, not a folder. Choose another one.")
+    existing = [path.name for path in files.values() if path.exists()]
+    if existing and not overwrite:
+        raise FileError(
+            f"{folder} already holds {', '.join(existing)}. Choose another folder, or "
+            "allow overwriting (--overwrite)."
+        )
+    with atomic.explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _unfinished_counts(folder: Path) -> Iterator[Path]:
+    """A file for counts, which come in rows and are written in views."""
+    path = atomic.temporary_sibling(folder / "counts.npy", ".npy")
+    try:
+        with atomic.explained(folder / FILES["projections"]):
+            yield path
+    finally:
+        atomic.remove(path)
+
+
+def _too_dense(made: Balls, wanted: dict[str, Any]) -> str:
+    """That balls do not fill as much as was asked for, and what would."""
+    low, high = wanted["radius"]
+    gap, size = wanted["gap"], made.shape[-1]
+    ways = [f"thinner walls (--gap {gap / 4:g} or 0)"] if gap else []
+    if high < size / 4:
+        ways.append(f"a wider range of radii (--radius {low:g},{size / 4:g})")
+    ways.append("blobs or bone in place of foam, which have any porosity")
+    return (
+        f"Balls of {low:g} to {high:g} voxels, with walls of {gap:g} between them, "
+        f"fill about {100 * made.share():.0f} % of this sample and not the "
+        f"{100 * wanted['porosity']:.3g} % asked for; for more, take "
+        f"{' or '.join(ways)}."
+    )
+
+
+def _cut(structure: Structure, start: int, stop: int) -> Sample:
+    """Slices of the cylinder; those outside of the sample's height have no solid."""
+    fraction = structure.block(start, stop)
+    return cylinder_sample(Phantom(fraction, fraction >= 0.5, "structure"))
+
+
+def _scale(structure: Structure, config: ScanConfig) -> float:
+    """What turns solid = 1 into the largest line integral asked for.
+
+    From a few slices spread over the height, so that blocks share one number.
+    """
+    rows = np.linspace(0, structure.shape[0] - 1, _SCALING_ROWS).astype(int)
+    few = [_cut(structure, z, z + 1).attenuation for z in np.unique(rows)]
+    looked = config.model_copy(
+        update={"projections": min(config.projections, 8), "sub_angles": 1, "flats": 1}
+    )
+    scan = simulate_scan(np.concatenate(few), looked)
+    return float(scan.provenance[-1]["truth"]["attenuation_scale"])
+
+
+class _Run:
+    """A sample on its way through the scanner."""
+
+    def __init__(
+        self,
+        structure: Structure,
+        config: SimulateConfig,
+        scan: ScanConfig,
+        scale: float,
+        voxel: float,
+        scratch: Path,
+    ) -> None:
+        self.structure, self.config, self.scan = structure, config, scan
+        self.scale, self.voxel, self.scratch = scale, voxel, scratch
+        self.counts: Any = None
+        self.parts: list[Projections] = []
+        self.pore_voxels = self.inside_voxels = 0
+        self.pore_volume = 0.0
+
+    def output(self, path: Path, key: str, overwrite: bool) -> Any:
+        """The file of the attenuation, or of the sample's extent.
+
+        It lies where a reconstruction of the scan does, whose slices are as wide as
+        the detector and begin at zero.
+        """
+        size = self.structure.shape[-1]
+        air = (detector_columns(size, self.scan) - size) / 2 * self.voxel
+        return io.create(
+            path,
+            shape=self.structure.shape,
+            dtype=np.float32 if key == "truth" else np.uint8,
+            axes="ZYX",
+            voxel_size=(self.voxel,) * 3,
+            unit=self.config.unit,
+            origin=(0.0, air, air),
+            overwrite=overwrite,
+            kind="image" if key == "truth" else "labels",
+        )
+
+    def add(self, start: int, stop: int, volumes: dict[str, Any]) -> None:
+        """Make some slices, scan them and write them."""
+        reach = int(np.ceil(_BLUR_REACH * self.scan.blur))
+        low = max(0, start - reach)
+        high = min(self.structure.shape[0], stop + reach)
+        sample = _cut(self.structure, low, high)
+        own = slice(start - low, stop - low)
+        pores, inside = sample.pores[own], sample.inside[own]
+        self.pore_voxels += int(np.count_nonzero(pores))
+        self.inside_voxels += int(np.count_nonzero(inside))
+        # Surfaces of the cylinder itself are not inside, so this is pore and solid.
+        volume = 1 - sample.attenuation[own][inside].astype(np.float64)
+        self.pore_volume += float(volume.sum())
+        per_unit = np.float32(self.scale / self.voxel)
+        volumes["truth"].array[start:stop] = sample.attenuation[own] * per_unit
+        volumes["sample"].array[start:stop] = inside
+        seed = np.random.SeedSequence([self.scan.seed, start]).generate_state(1)[0]
+        config = self.scan.model_copy(update={"seed": int(seed)})
+        with exact_settings(self.config.threads):
+            part = simulate_scan(sample.attenuation, config, scale=self.scale)
+        self._keep(part.rows(own.start, own.stop), start, stop)
+
+    def _keep(self, part: Projections, start: int, stop: int) -> None:
+        data = np.asarray(part.data)
+        if self.counts is None:
+            shape = (data.shape[0], self.structure.shape[0], data.shape[2])
+            self.counts = np.lib.format.open_memmap(
+                self.scratch, "w+", dtype=data.dtype, shape=shape
+            )
+        self.counts[:, start:stop] = data
+        frames = {key: np.asarray(getattr(part, key)[:]) for key in ("flats", "darks")}
+        self.parts.append(part.replace(data=data[:1], angles=part.angles[:1], **frames))
+        self.angles = part.angles
+        self.truth = part.provenance[-1]["truth"]
+
+    def facts(self, structure: str) -> dict[str, Any]:
+        """What is known of the sample."""
+        return {
+            "structure": structure,
+            "porosity": self.pore_volume / self.inside_voxels,
+            "porosity_at_half_contrast": self.pore_voxels / self.inside_voxels,
+            "sample_voxels": self.inside_voxels,
+            "shape": list(self.structure.shape),
+            "voxel_size": self.voxel,
+            "unit": self.config.unit,
+            "attenuation": self.scale / self.voxel,
+            "centre": self.truth["centre"],
+        }
+
+    def projections(self, structure: str, record: dict[str, Any]) -> Projections:
+        """The whole scan, its counts still in their file."""
+        frames: dict[str, Any] = {
+            key: np.concatenate([getattr(p, key) for p in self.parts], axis=1)
+            for key in ("flats", "darks")
+        }
+        return Projections(
+            data=self.counts,
+            angles=self.angles,
+            **frames,
+            pixel_size=(self.voxel, self.voxel),
+            unit=self.config.unit,
+            provenance=(record,),
+            name=f"simulated {structure}",
+        )

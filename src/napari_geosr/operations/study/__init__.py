@@ -1,0 +1,322 @@
+"""How few projections, of how short an exposure, still give the right pores, by what.
+
+Every cell of the study is a number of projections, an exposure and an algorithm. A
+finished cell is kept, so that a study which was stopped or killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core.errors import (
+    Cancelled,
+    ConfigError,
+    GeoSRError,
+    ProjectionsError,
+    VolumeError,
+)
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    relay,
+    run_to_end,
+)
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.reconstruct import open_projections
+from napari_geosr.operations.reconstruct.continued import StillWrittenError
+from napari_geosr.operations.reconstruct.fewer_views import number_of_parts
+from napari_geosr.operations.study.algorithms import module_of
+from napari_geosr.operations.study.cell import Bench, Cell, Outcome
+from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.study.judge import Reference, judged_steps, own_figures
+from napari_geosr.operations.study.reference import (
+    FULL,
+    full_row,
+    judge_pictures,
+    judge_steps,
+)
+from napari_geosr.operations.study.result import CellDone, Studied
+from napari_geosr.operations.study.setup import (
+    bench_steps,
+    check_study,
+    doubts,
+    record_steps,
+    shape_of,
+)
+from napari_geosr.operations.study.store import StudyStore
+from napari_geosr.operations.study.taken import Taken, all_taken, take
+
+_T = TypeVar("_T")
+
+__all__ = ["CellDone", "Studied", "StudyConfig", "study", "study_steps"]
+
+
+def study_steps(
+    projections: Projections | str | Path,
+    out: str | Path,
+    config: StudyConfig | None = None,
+    *,
+    reference: Volume | None = None,
+    mask: Volume | None = None,
+    overwrite: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Try every number of projections and every exposure with every algorithm.
+
+    Parameters
+    ----------
+    projections : Projections or path
+        The whole scan.
+    out : path
+        Folder for the results. A study of the same scan and settings that is there is
+        gone on with; numbers of projections, exposures and algorithms may be added.
+    reference : Volume, optional
+        The truth, (row, N, N) in the place of the reconstruction; by default what all
+        projections give by filtered back-projection is compared with.
+    mask : Volume, optional
+        The sample: voxels that are not zero; same shape as the reference.
+    overwrite : bool
+        Begin anew where another study is.
+
+    Yields
+    ------
+    Step
+        `StageStarted` and progress of each cell, and `CellDone` after it; the last is
+        ``ResultReady(Studied)``.
+
+    Raises
+    ------
+    ConfigError, ProjectionsError, FileError, VolumeError
+        With one sentence; finished cells are kept.
+    Cancelled
+        If `should_stop` says so; finished cells are kept.
+    """
+    config = config or StudyConfig()
+    scan = projections
+    if not isinstance(scan, Projections):
+        scan = open_projections(scan)
+    store = StudyStore(Path(out).expanduser())
+    check_study(scan, config)
+    shape = shape_of(scan, reference, mask)
+    record: dict[str, Any] = yield from relay(
+        record_steps(scan, config, reference, mask, should_stop)
+    )
+    try:
+        store.begin(record, config.essential(), overwrite=overwrite)
+        yield from _begun_steps(
+            scan, config, store, shape, reference, mask, should_stop
+        )
+    finally:
+        store.let_go()
+
+
+def study(
+    projections: Projections | str | Path,
+    out: str | Path,
+    *,
+    reference: Volume | None = None,
+    mask: Volume | None = None,
+    **settings: Any,
+) -> Studied:
+    """Study how little of a scan gives the right pores; see :func:`study_steps`.
+
+    Parameters
+    ----------
+    **settings
+        Fields of `StudyConfig`.
+    """
+    config = StudyConfig.create(**settings)
+    steps = study_steps(projections, out, config, reference=reference, mask=mask)
+    done: Studied = run_to_end(steps)
+    return done
+
+
+def _begun_steps(
+    scan: Projections,
+    config: StudyConfig,
+    store: StudyStore,
+    shape: tuple[int, int, int],
+    reference: Volume | None,
+    mask: Volume | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Fill the folder of a study: ``ResultReady(Studied)``."""
+    said: list[str] = []
+    whole = _whole_steps(scan, config, store, shape, reference, mask, should_stop)
+    try:
+        bench, judge, first = yield from _noting(whole, said.append)
+    except (ConfigError, ProjectionsError, VolumeError):
+        store.leave_nothing()
+        raise
+    rows = [first]
+    cells = _cells_steps(bench, judge, store, should_stop)
+    rows += yield from _noting(cells, said.append)
+    if not any("failed" in row for row in rows):
+        shutil.rmtree(bench.folder, ignore_errors=True)
+    yield StageStarted(message="Writing the report")
+    yield ResultReady(
+        result=store.finish(rows, bench, own_figures(judge.report), reference, said)
+    )
+
+
+def _noting(
+    steps: Generator[Step, None, _T], note: Callable[[str], None]
+) -> Generator[Step, None, _T]:
+    """Pass steps on, and note what they warn of."""
+    try:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                result: _T = end.value
+                return result
+            if isinstance(step, Warned):
+                note(step.message)
+            yield step
+    finally:
+        steps.close()
+
+
+def _whole_steps(
+    scan: Projections,
+    config: StudyConfig,
+    store: StudyStore,
+    shape: tuple[int, int, int],
+    reference: Volume | None,
+    mask: Volume | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, tuple[Bench, Reference, dict[str, Any]]]:
+    """Reconstruct the whole scan: what cells share, are compared with; its own row."""
+    yield StageStarted(message="Looking at the whole scan")
+    bench: Bench = yield from relay(
+        bench_steps(scan, config, store, shape, mask, should_stop)
+    )
+    least = Taken(min(config.counts), min(config.exposure))
+    _, note = take(scan, least, config)
+    for message in (note, *doubts(scan, config)):
+        if message:
+            yield Warned(message=message)
+    yield StageStarted(message="Reconstructing from all projections")
+    # A study that is gone on with does not make it again.
+    full_steps = _noting(bench.full_steps(bench.judged, should_stop), store.say)
+    path, seconds = yield from full_steps
+    full = io.read(path)
+    judge: Reference = yield from relay(
+        judge_steps(bench, full, reference, should_stop)
+    )
+    row = full_row(bench, judge, seconds)
+    whole = Taken(scan.n_angles)
+    store.keep_reference(judge_pictures(judge, config))
+    if reference is not None:
+        voxels = np.asarray(full.data)
+        figures, pictures = yield from relay(
+            judged_steps(voxels, judge, config, should_stop)
+        )
+        row.update(figures)
+        store.keep_pictures(whole, FULL, pictures)
+    else:
+        store.keep_pictures(whole, FULL, judge_pictures(judge, config))
+    return bench, judge, row
+
+
+def _cells_steps(
+    bench: Bench, judge: Reference, store: StudyStore, should_stop: ShouldStop
+) -> Generator[Step, None, list[dict[str, Any]]]:
+    """Every cell that is not finished yet; a cell that fails ends no study."""
+    config = bench.config
+    cells = [
+        Cell(bench, taken, name)
+        for taken in all_taken(config, bench.scan.n_angles)
+        for name in config.algorithms
+    ]
+    rows = []
+    for i, cell in enumerate(cells, start=1):
+        stopped = (
+            f"Stopped after {i - 1} of {len(cells)} cells, which are kept: the same "
+            "study goes on with the others."
+        )
+        if should_stop():
+            raise Cancelled(stopped)
+        row = store.row(cell.taken, cell.name)
+        if row is None or _is_of_another_lesson(row, cell):
+            title = module_of(cell.name).TITLE
+            yield StageStarted(
+                message=f"{i} of {len(cells)}: {title}, {cell.taken.title}"
+            )
+            try:
+                row = yield from _cell_steps(cell, title, judge, store, should_stop)
+            except Cancelled as stop:
+                raise Cancelled(stopped) from stop
+            if "failed" in row:
+                yield Warned(
+                    message=f"{title} from {cell.taken.title} failed: {row['failed']}"
+                )
+        rows.append(row)
+        yield CellDone(i, len(cells), row=row)
+        last = i == len(cells) or cells[i].taken != cell.taken
+        if last and not any("failed" in r for r in rows):
+            shutil.rmtree(cell.folder, ignore_errors=True)
+    return rows
+
+
+def _is_of_another_lesson(row: dict[str, Any], cell: Cell) -> bool:
+    """Whether a network learned from other parts of the projections than asked for.
+
+    Or it was made by an earlier release, of pairs that share noise, or with settings
+    that were chosen by a reconstruction that is blurred itself.
+    """
+    settings = row.get("settings") or {}
+    if "failed" in row:
+        return False
+    if settings.get("method") == "noise2inverse":
+        # Which did not say so had four.
+        wanted = number_of_parts(cell.taken.projections, cell.bench.config.splits)
+        return bool(settings.get("parts", 4) != wanted)
+    if settings.keys() & {"learned_from", "tuned_on"}:
+        return False
+    if "method" in settings:
+        return True
+    candidates = getattr(module_of(cell.name), "CANDIDATES", ())
+    return bool(cell.left_open(candidates))
+
+
+def _cell_steps(
+    cell: Cell, title: str, judge: Reference, store: StudyStore, should_stop: ShouldStop
+) -> Generator[Step, None, dict[str, Any]]:
+    """Reconstruct and judge one cell, and keep it."""
+    row: dict[str, Any] = {
+        "projections": cell.taken.projections,
+        "exposure": cell.taken.exposure,
+        "algorithm": cell.name,
+        "title": title,
+    }
+    try:
+        outcome: Outcome = yield from relay(
+            module_of(cell.name).reconstruct_steps(cell, should_stop)
+        )
+        figures, pictures = yield from relay(
+            judged_steps(outcome.voxels, judge, cell.bench.config, should_stop)
+        )
+    except (Cancelled, StillWrittenError):
+        raise
+    except GeoSRError as error:
+        return {**row, "failed": str(error)}
+    row |= {
+        **figures,
+        "seconds": round(outcome.seconds, 3),
+        "training_seconds": round(outcome.training_seconds, 3),
+        "settings": dict(outcome.settings),
+    }
+    store.keep(row, pictures)
+    return row

@@ -1,0 +1,22 @@
+"""A mixed-scale dense network that makes of few projections what all give."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.steps import ShouldStop, Step
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.study.cell import Cell
+
+TITLE = "MSDNet"
+LEARNS = True
+METHOD = "supervised"
+
+
+def reconstruct_steps(
+    cell: Cell, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """See `napari_geosr.operations.study.algorithms`."""
+    return cell.learned_steps(METHOD, {"network": "msdnet"}, should_stop)

@@ -1,0 +1,252 @@
+"""Settings of a study of the number of projections. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.operations.inputs import COMMAS, numbers_from
+from napari_geosr.operations.memory_setting import MemoryBudget
+from napari_geosr.operations.reconstruct.inputs import AxisColumn
+from napari_geosr.operations.study.algorithms import ALGORITHMS, checked_options
+from napari_geosr.operations.train.scans import CountsPerPhoton, Parts
+from napari_geosr.tomography.filters import FilterName
+from napari_geosr.tomography.preparation_config import NotFinite, StripeRemoval
+
+#: What changes nothing that was computed: figures are made anew from finished cells.
+_LATE = (
+    "counts",
+    "exposure",
+    "algorithms",
+    "scan_hours",
+    "synchrotron_kilowatts",
+    "laboratory_kilowatts",
+    "computer_kilowatts",
+    "kilograms_per_kilowatt_hour",
+    "tolerance",
+    "splits",
+    "device",
+    "threads",
+    "memory",
+)
+
+
+#: A photon in a thousand: less is no picture. Of longer ones too few photons are left
+#: out to learn from and to choose settings on.
+_SHORTEST, _LONGEST = 0.001, 0.9
+
+
+def _known_algorithms() -> list[str]:
+    return [name.replace("_", "-") for name in ALGORITHMS.names()]
+
+
+def _variants(word: str) -> list[str]:
+    """An algorithm, or all that begin with its name: tomogan has two critics."""
+    known = _known_algorithms()
+    if word in known:
+        return [word]
+    return [name for name in known if name.startswith(f"{word}-")] or [word]
+
+
+class StudyConfig(Config):
+    """Which numbers of projections are tried, by which algorithms, and how judged."""
+
+    counts: Annotated[tuple[int, ...], COMMAS] = Field(
+        (50, 75, 100, 150, 250),
+        title="Projections",
+        description="Numbers of projections to try, e.g. 50,75,100,150,250.",
+    )
+    exposure: Annotated[tuple[float, ...], COMMAS] = Field(
+        (1.0,),
+        title="Exposure",
+        description="Shares of each projection's exposure to try, e.g. 1,0.3,0.1; of "
+        "scans that hold counts.",
+    )
+    algorithms: Annotated[tuple[str, ...], COMMAS] = Field(
+        ("fbp", "sirt", "tv"),
+        title="Algorithms",
+        description="Some of fbp, sirt, tv, msdnet, tomogan (-js and -w), "
+        "noise2inverse, …",
+    )
+    acquisition: Literal["step", "continuous"] = Field(
+        "step",
+        title="Acquisition",
+        description="Step: the other projections are left out; continuous: the sample "
+        "turns through them while it is exposed.",
+    )
+    light: Literal["one", "all"] = Field(
+        "one",
+        title="Light of a continuous view",
+        description="One: as much as one projection has (a quick scan); all: of all "
+        "projections it is the mean of (a slow scan).",
+    )
+    counts_per_photon: CountsPerPhoton = "auto"
+    threshold: Literal["otsu", "multi-otsu", "li", "triangle"] | float = Field(
+        "otsu",
+        title="Threshold",
+        union_mode="left_to_right",
+        description="Rule that finds the grey value between pore and solid in each "
+        "reconstruction, or that value itself.",
+    )
+    phase: Literal["dark", "bright"] = Field(
+        "dark", title="Pores are", description="Dark or bright."
+    )
+    min_voxels: int = Field(
+        8,
+        ge=1,
+        le=10**9,
+        title="Smallest pore (voxels)",
+        description="Smaller pores are not counted, but are part of the porosity.",
+    )
+    sample: Literal["auto", "circle", "none"] = Field(
+        "auto",
+        title="Sample",
+        description="Where pores are looked for: auto: in the envelope of the solid of "
+        "the reference; circle: in the circle that all projections see; none: "
+        "everywhere.",
+    )
+    tolerance: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        title="Tolerance",
+        description="Relative error of the porosity that is called right.",
+    )
+    filter: FilterName = Field(
+        "ramp", title="Filter", description="Of filtered back-projections."
+    )
+    stripes: StripeRemoval = "none"
+    nonfinite: NotFinite = "refuse"
+    centre: AxisColumn = "auto"
+    tune: bool = Field(
+        True,
+        title="Tune",
+        description="Choose the settings of classical algorithms by what they make of "
+        "views that are left out.",
+    )
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        title="Options",
+        description="Settings by algorithm that replace tuned or default ones, e.g. "
+        "tv: {weight: 0.1}.",
+    )
+    steps: int = Field(
+        1000,
+        ge=1,
+        title="Training steps",
+        description="Of each learned algorithm, at each number of projections.",
+    )
+    batch_size: int = Field(
+        8, ge=1, le=1024, title="Batch", description="Patches in each training step."
+    )
+    patch: int = Field(
+        64, ge=8, le=1024, title="Patch", description="Edge of a patch in voxels."
+    )
+    splits: Parts = "auto"
+    seed: int = Field(
+        0, ge=0, title="Seed", description="Of the trainings: the same gives the same."
+    )
+    device: str = Field(
+        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
+    )
+    threads: int | None = Field(
+        None, ge=1, title="Threads", description="CPU threads; by default cores - 1."
+    )
+    memory: MemoryBudget = None
+    scan_hours: float = Field(
+        1.0,
+        gt=0,
+        title="Hours of the whole scan",
+        description="Beam time, or time in the scanner, of all projections.",
+    )
+    synchrotron_kilowatts: float = Field(
+        300.0,
+        ge=0,
+        title="Power of a synchrotron beamline (kW)",
+        description="Published for the ESRF: 1 h is 300 kWh, about 18 kg CO2eq.",
+    )
+    laboratory_kilowatts: float = Field(
+        5.0,
+        ge=0,
+        title="Power of a laboratory scanner (kW)",
+        description="Published estimate: 1 h is 5 kWh, about 0.3 kg CO2eq.",
+    )
+    computer_kilowatts: float = Field(
+        0.3,
+        ge=0,
+        title="Power of the computer (kW)",
+        description="While it reconstructs and trains.",
+    )
+    kilograms_per_kilowatt_hour: float = Field(
+        0.06,
+        ge=0,
+        title="CO2eq of a kilowatt-hour (kg)",
+        description="Of the electricity; 0.06 belongs to both published figures.",
+    )
+
+    @field_validator("counts", mode="before")
+    @classmethod
+    def _read_counts(cls, value: Any) -> Any:
+        return numbers_from(value, int, "50,75,100")
+
+    @field_validator("counts")
+    @classmethod
+    def _check_counts(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or min(value) < 2:
+            raise ValueError("give numbers from 2 on, e.g. 50,75,100")
+        return tuple(sorted(set(value)))
+
+    @field_validator("exposure", mode="before")
+    @classmethod
+    def _read_exposure(cls, value: Any) -> Any:
+        return numbers_from(value, float, "1,0.3,0.1")
+
+    @field_validator("exposure")
+    @classmethod
+    def _check_exposure(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or not all(
+            _SHORTEST <= share <= _LONGEST or share == 1 for share in value
+        ):
+            raise ValueError(
+                f"give shares of {_SHORTEST:g} … {_LONGEST:g} (what is left must be "
+                "enough to learn from), or 1 for the whole exposure, with decimal "
+                "points, e.g. 1,0.3,0.1"
+            )
+        return tuple(sorted(set(value), reverse=True))
+
+    @field_validator("algorithms", mode="before")
+    @classmethod
+    def _read_algorithms(cls, value: Any) -> Any:
+        words = [value] if isinstance(value, str) else value
+        if not isinstance(words, list | tuple):
+            return value
+        split = [w.strip() for word in words for w in str(word).split(",")]
+        named = [name for word in split if word for name in _variants(word)]
+        return tuple(dict.fromkeys(named))
+
+    @field_validator("algorithms")
+    @classmethod
+    def _check_algorithms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = _known_algorithms()
+        unknown = [name for name in value if name not in known]
+        if unknown or not value:
+            what = f"{unknown[0]!r} is not known" if unknown else "give one at least"
+            raise ValueError(f"{what}; choose from {', '.join(known)}")
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(
+        cls, value: dict[str, dict[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        try:
+            return {name: checked_options(name, value[name]) for name in value}
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
+    def essential(self) -> dict[str, Any]:
+        """Settings that finished cells depend on."""
+        return self.model_dump(mode="json", exclude=set(_LATE))

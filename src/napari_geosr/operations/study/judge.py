@@ -1,0 +1,229 @@
+"""How good a reconstruction of a study is: pores first, then the picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.steps import ResultReady, ShouldStop, Step, counted, relay
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.operations.study.config import StudyConfig
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.report import PorosityReport
+
+Mask = npt.NDArray[np.bool_]
+Picture = npt.NDArray[np.uint8]
+
+#: Planes that the structural similarity is a mean over, at most.
+_SSIM_PLANES = 8
+#: Its window has 11 pixels.
+_SSIM_WINDOW = 11
+#: Edge of the pictures, and of the cube of pores that is rendered, in voxels.
+_PICTURE, _CUBE = 320, 96
+#: Grey values of the reference's sample between which pictures have their contrast.
+_LEVELS = (0.5, 99.5)
+#: Where the light of a rendering comes from (depth, y, x).
+_LIGHT = (0.7, -0.5, -0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What every reconstruction is compared with.
+
+    Attributes
+    ----------
+    volume : Volume
+        The judged rows: of the truth, or from all projections.
+    sample : ndarray of bool or None
+        Where pores are looked for; None: everywhere.
+    report : PorosityReport
+    contrast : float
+        Between the means of solid and pores: the range of the PSNR.
+    levels : tuple of float
+        Grey values that pictures show as black and white.
+    """
+
+    volume: Volume
+    sample: Mask | None
+    report: PorosityReport
+    contrast: float
+    levels: tuple[float, float]
+
+
+#: Classes of the histogram of pore volumes in a decade.
+VOLUMES_PER_DECADE = 4
+
+
+def measured_steps(
+    volume: Volume, sample: Mask | None, config: StudyConfig, should_stop: ShouldStop
+) -> Generator[Step, None, PorosityReport]:
+    """Measure the pores by the rules of the study."""
+    from napari_geosr.measure.porosity import measure_steps
+
+    rules = PorosityConfig(
+        threshold=config.threshold, phase=config.phase, min_voxels=config.min_voxels
+    )
+    steps = measure_steps(
+        volume, rules, mask=sample, keep_labels=False, should_stop=should_stop
+    )
+    report: PorosityReport = yield from relay(counted(steps))
+    return report
+
+
+def reference_steps(
+    volume: Volume, sample: Mask | None, config: StudyConfig, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Measure what others are compared with: ``ResultReady(Reference)``."""
+    report = yield from measured_steps(volume, sample, config, should_stop)
+    voxels = np.asarray(volume.data)
+    inside = voxels.ravel() if sample is None else voxels[sample]
+    low = inside <= report.threshold
+    contrast = float(abs(inside[~low].mean() - inside[low].mean()))
+    black, white = (float(v) for v in np.percentile(inside, _LEVELS))
+    yield ResultReady(
+        result=Reference(volume, sample, report, contrast, (black, white))
+    )
+
+
+def judged_steps(
+    voxels: npt.NDArray[np.float32],
+    reference: Reference,
+    config: StudyConfig,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Compare: ``ResultReady((figures, pictures))``.
+
+    Figures are what JSON can hold; pictures are ``slice`` and ``pores``.
+    """
+    from napari_geosr.measure import quality
+
+    volume = reference.volume.replace(data=voxels, source=None)
+    report = yield from measured_steps(volume, reference.sample, config, should_stop)
+    true = reference.report
+    truth = np.asarray(reference.volume.data)
+    pores = pore_mask(voxels, report.threshold, reference.sample, config)
+    true_pores = pore_mask(truth, true.threshold, reference.sample, config)
+    distance = quality.volume_histogram_distance(_sizes(report), _sizes(true))
+    sample = reference.sample
+    inside = (slice(None),) if sample is None else (sample,)
+    figures = {
+        **own_figures(report),
+        "porosity_error": quality.relative_error(report.porosity, true.porosity),
+        "pores_per_mm3_error": quality.relative_error(
+            report.pore_count, true.pore_count
+        ),
+        "volume_histogram_distance": distance,
+        "euler_error": quality.relative_error(report.euler_number, true.euler_number),
+        "dice": quality.dice(pores, true_pores),
+        "psnr": quality.psnr(voxels[inside], truth[inside], reference.contrast),
+        "ssim": _ssim(voxels, truth, reference),
+    }
+    plain = {key: _finite(value) for key, value in figures.items()}
+    pictures = {"slice": grey_slice(voxels, reference.levels), "pores": rendered(pores)}
+    yield ResultReady(result=(plain, pictures))
+
+
+def own_figures(report: PorosityReport) -> dict[str, Any]:
+    """What was measured in one volume."""
+    components = report.pore_count + report.small_pore_count
+    density = None
+    if report.pores_per_mm3 is not None and report.pore_count:
+        # Of a pore network: loops less enclosed solids, b1 - b2 = b0 - χ.
+        volume = report.pore_count / report.pores_per_mm3
+        density = (components - report.euler_number) / volume
+    return {
+        "porosity": report.porosity,
+        "porosity_uncertainty": report.porosity_uncertainty,
+        "threshold": report.threshold,
+        "pore_count": report.pore_count,
+        "pores_per_mm3": report.pores_per_mm3,
+        "euler_number": report.euler_number,
+        "connectivity_per_mm3": density,
+        "pore_volume_counts": volume_counts(_sizes(report)),
+    }
+
+
+def volume_counts(voxels: npt.NDArray[np.float64]) -> list[int]:
+    """Pores by volume: how many in each quarter of a decade, from one voxel on."""
+    places = np.floor(VOLUMES_PER_DECADE * np.log10(voxels) + 1e-9).astype(int)
+    return [int(n) for n in np.bincount(places)]
+
+
+def pore_mask(
+    voxels: npt.NDArray[Any], threshold: float, sample: Mask | None, config: StudyConfig
+) -> Mask:
+    """Voxels that are pore."""
+    from napari_geosr.measure.segment import phase_mask
+
+    pores: Mask = phase_mask(voxels, threshold, config.phase)
+    return pores if sample is None else pores & sample
+
+
+def _sizes(report: PorosityReport) -> npt.NDArray[np.float64]:
+    return np.asarray(report.table["voxels"], np.float64)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: what cannot be said is None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _ssim(
+    voxels: npt.NDArray[Any], truth: npt.NDArray[Any], reference: Reference
+) -> float | None:
+    from napari_geosr.measure import quality
+
+    if min(voxels.shape[1:]) < _SSIM_WINDOW:
+        return None
+    planes = np.unique(np.linspace(0, len(voxels) - 1, _SSIM_PLANES).astype(int))
+    return float(
+        np.mean([quality.ssim(voxels[z], truth[z], reference.contrast) for z in planes])
+    )
+
+
+def grey_slice(voxels: npt.NDArray[Any], levels: tuple[float, float]) -> Picture:
+    """The middle slice, or the middle of it, as a picture."""
+    plane = np.asarray(voxels[len(voxels) // 2], np.float32)
+    y, x = (max(0, (n - _PICTURE) // 2) for n in plane.shape)
+    plane = plane[y : y + _PICTURE, x : x + _PICTURE]
+    low, high = levels
+    scaled = 255 * (plane - low) / max(high - low, 1e-30)
+    return np.asarray(np.clip(np.nan_to_num(scaled), 0, 255), np.uint8)
+
+
+def rendered(pores: Mask) -> Picture:
+    """The pores in the middle of the volume, seen from above at an angle.
+
+    A depth-shaded view: of each line of sight the first pore, lit from the upper left,
+    the darker the farther. 0 is background.
+    """
+    from scipy import ndimage
+
+    middle = tuple(
+        slice(max(0, (n - _CUBE) // 2), max(0, (n - _CUBE) // 2) + min(n, _CUBE))
+        for n in pores.shape
+    )
+    cube = pores[middle].astype(np.float32)
+    cube = ndimage.gaussian_filter(cube, 0.7, mode="constant")
+    for angle, plane in ((30, (1, 2)), (-25, (0, 1))):
+        cube = ndimage.rotate(cube, angle, axes=plane, order=1, reshape=True)
+    inside = cube > 0.5
+    seen = inside.any(axis=1)
+    depth = np.where(seen, inside.argmax(axis=1), inside.shape[1]).astype(np.float32)
+    slopes = np.gradient(ndimage.gaussian_filter(depth, 0.7))
+    normal = np.stack([np.ones_like(depth), *slopes])
+    normal /= np.linalg.norm(normal, axis=0)
+    light = np.asarray(_LIGHT, np.float32)
+    lit = np.clip(np.tensordot(light / np.linalg.norm(light), normal, 1), 0, 1)
+    fog = 1 - 0.5 * depth / inside.shape[1]
+    picture = np.where(seen, 40 + 215 * fog * (0.25 + 0.75 * lit), 0)
+    return np.asarray(picture, np.uint8)

@@ -1,0 +1,157 @@
+"""What reconstructions of a study are compared with, and where pores are looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import ResultReady, ShouldStop, Step, Warned, relay
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.measure.grey_levels import one_volume
+from napari_geosr.operations.study.cell import Bench, Rows
+from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.study.judge import (
+    Mask,
+    Reference,
+    grey_slice,
+    own_figures,
+    pore_mask,
+    reference_steps,
+    rendered,
+)
+
+#: The algorithm of the reference, and of the row of the whole scan.
+FULL = "full"
+#: The sample may leave out this part of its convex outline before it is said; foams
+#: whose cells are cut open by the surface leave out 7 to 9 %. Where there are few
+#: pores, as much as this part of the porosity, but never as little as rough edges.
+_MUCH, _OF_POROSITY, _LITTLE = 0.1, 0.4, 0.01
+
+
+def judge_steps(
+    bench: Bench,
+    full: Volume,
+    reference: Volume | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """What is compared with, in the judged rows: ``ResultReady(Reference)``."""
+    against = full
+    if reference is not None:
+        rows = slice(*bench.judged)
+        truth = np.asarray(one_volume(reference).data[rows], np.float32)
+        against = full.replace(data=truth, name=reference.name)
+    sample: Mask | None = yield from relay(
+        sample_steps(bench, bench.judged, lambda: _there(against), should_stop)
+    )
+    if bench.mask is not None and sample is not None and not sample.any():
+        first, stop = bench.judged
+        raise VolumeError(
+            f"The mask {bench.mask.title} is empty in the judged rows {first} … "
+            f"{stop - 1}. Mark the sample with non-zero voxels."
+        )
+    yield from reference_steps(against, sample, bench.config, should_stop)
+
+
+def sample_steps(
+    bench: Bench,
+    rows: Rows,
+    slices: Callable[[], Generator[Step, None, Volume]],
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Where the sample is in rows of a study: ``ResultReady(Mask | None)``.
+
+    None if it is everywhere.
+
+    Parameters
+    ----------
+    slices : callable
+        Gives these rows, to find it in where neither a mask nor a place was given.
+    """
+    sample: Mask | None = None
+    if bench.mask is not None:
+        sample = np.asarray(one_volume(bench.mask).data[slice(*rows)]) != 0
+    elif bench.config.sample == "circle":
+        shape = rows[1] - rows[0], bench.size, bench.size
+        sample = np.broadcast_to(circle(bench.size), shape)
+    elif bench.config.sample == "auto":
+        volume = yield from slices()
+        sample = yield from _found_steps(volume, bench.config, should_stop)
+    yield ResultReady(result=sample)
+
+
+def circle(n: int) -> Mask:
+    """What all projections see of a slice of `n` × `n` voxels."""
+    axis = np.arange(n) - (n - 1) / 2
+    inside: Mask = np.hypot(axis[:, None], axis[None, :]) <= n / 2 - 1
+    return inside
+
+
+def _there(volume: Volume) -> Generator[Step, None, Volume]:
+    yield from ()
+    return volume
+
+
+def _found_steps(
+    volume: Volume, config: StudyConfig, should_stop: ShouldStop
+) -> Generator[Step, None, Mask]:
+    """Where pores are looked for, in all reconstructions alike."""
+    from napari_geosr.measure.envelope import envelope_steps
+    from napari_geosr.measure.hull import left_out_of_hull
+
+    found: Reference = yield from relay(
+        reference_steps(volume, None, config, should_stop)
+    )
+    solid = ~pore_mask(np.asarray(volume.data), found.report.threshold, None, config)
+    seen = circle(volume.shape[-1])
+    solid &= seen
+    steps = envelope_steps(solid, 5, name=volume.name, should_stop=should_stop)
+    envelope: Mask = yield from relay(steps)
+    inside: Mask = envelope & seen
+    left_out = left_out_of_hull(inside, lambda z: solid[z])
+    pores = int(np.count_nonzero(inside & ~solid))
+    porosity = pores / max(1, int(np.count_nonzero(inside)))
+    if left_out > max(_LITTLE, min(_MUCH, _OF_POROSITY * porosity)):
+        yield Warned(
+            message=f"The sample that was found (--sample auto) leaves out "
+            f"{100 * left_out:.0f} % of its convex outline: pores there that are open "
+            "to the surface are not counted. If there are, mark the sample (--mask), "
+            "or take all within the field of view (--sample circle)."
+        )
+    return inside
+
+
+def judge_pictures(judge: Reference, config: StudyConfig) -> dict[str, Any]:
+    """Slice and pores of the reference."""
+    voxels = np.asarray(judge.volume.data)
+    pores = pore_mask(voxels, judge.report.threshold, judge.sample, config)
+    return {"slice": grey_slice(voxels, judge.levels), "pores": rendered(pores)}
+
+
+def full_row(bench: Bench, judge: Reference, seconds: float) -> dict[str, Any]:
+    """The row of the whole scan, compared with itself."""
+    zero = dict.fromkeys(
+        (
+            "porosity_error",
+            "pores_per_mm3_error",
+            "volume_histogram_distance",
+            "euler_error",
+        ),
+        0.0,
+    )
+    return {
+        "projections": bench.scan.n_angles,
+        "exposure": 1.0,
+        "algorithm": FULL,
+        "title": "Full reconstruction (FBP)",
+        **own_figures(judge.report),
+        **zero,
+        "dice": 1.0,
+        "psnr": None,
+        "ssim": 1.0,
+        "seconds": round(seconds, 3),
+        "training_seconds": 0.0,
+        "settings": {},
+    }

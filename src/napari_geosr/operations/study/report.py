@@ -1,0 +1,391 @@
+"""The report of a study: one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.projections import Projections
+from napari_geosr.io import atomic
+from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.study.figures import (
+    Picture,
+    Theme,
+    curves_png,
+    table_png,
+    volumes_png,
+)
+from napari_geosr.operations.study.judge import VOLUMES_PER_DECADE
+from napari_geosr.operations.study.taken import Taken, all_taken, share_text
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.study.result import Studied
+    from napari_geosr.operations.study.store import StudyStore
+
+#: Rows of pictures, at most.
+_SHOWN = 5
+
+
+def write_report(
+    done: Studied,
+    store: StudyStore,
+    scan: Projections,
+    config: StudyConfig,
+    record: Mapping[str, Any],
+) -> None:
+    """Write ``report.html``."""
+    from napari_geosr.measure.html import STYLE, png_source
+
+    shorter = min(config.exposure) < 1
+    how = "How few projections" + (", how short an exposure" if shorter else "")
+    title = f"{how}: {scan.name}"
+    names = list(config.algorithms)
+    themes: tuple[Theme, Theme] = ("light", "dark")
+    curves = [curves_png(done.rows, names, t, config.tolerance) for t in themes]
+    slices, pores = (_pictures(done, store, config, scan, k) for k in _KINDS)
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
+        f"<h1>{escape(title)}</h1>",
+        _cards(done, config, scan),
+        f"<p>{_how(done, config, scan)}</p>",
+        "<h2>Errors</h2>",
+        _in_both_themes("Figures over projections or exposure", curves),
+        f"<p><small>Shaded: porosity within ±{config.tolerance:.0%}.</small></p>",
+        *_maps(done, config),
+        *_volumes(done, names, themes),
+        "<h2>Figures</h2>",
+        _table(_HEAD, [_cells(row) for row in done.rows]),
+        *_said(done),
+        *_settings(done.rows),
+        "<h2>Saved</h2>",
+        _table(_SAVED, _saved(done, scan)),
+        f"<p><small>{_factors(config)}</small></p>",
+    ]
+    for heading, picture in (("Slices", slices), ("Pores", pores)):
+        parts.append(
+            f'<h2>{heading}</h2><figure><img alt="{heading}" '
+            f'src="{png_source(picture)}"></figure>'
+        )
+    text = json.dumps(dict(record), indent=2, ensure_ascii=False)
+    parts.append(f"<h2>What was measured</h2><p><small>{_NOTES}</small></p>")
+    parts.append(
+        f"<details><summary>Record</summary><pre>{escape(text)}</pre></details>"
+        "</body></html>\n"
+    )
+    atomic.write_text(store.files["html"], "\n".join(parts), overwrite=True)
+
+
+def _in_both_themes(alt: str, pictures: Sequence[bytes]) -> str:
+    from napari_geosr.measure.html import png_source
+
+    light, dark = map(png_source, pictures)
+    return (
+        '<figure><picture><source media="(prefers-color-scheme: dark)" '
+        f'srcset="{dark}"><img alt="{alt}" src="{light}"></picture></figure>'
+    )
+
+
+def _maps(done: Studied, config: StudyConfig) -> list[str]:
+    """Porosity errors by exposure and projections, where both were tried."""
+    if min(len(config.counts), len(config.exposure)) < 2:
+        return []
+    parts = ["<h2>Porosity error by exposure and projections</h2>"]
+    for name in config.algorithms:
+        mine = [row for row in done.rows if row["algorithm"] == name]
+        rows = {Taken.of(row): row for row in mine}
+        if name == "fbp":  # the whole scan, which is no cell
+            rows[Taken.of(done.rows[0])] = done.rows[0]
+        body = []
+        for exposure in config.exposure:
+            line = [share_text(exposure)]
+            for count in config.counts:
+                row = rows.get(Taken(count, exposure), {})
+                error = row.get("porosity_error")
+                right = error is not None and abs(error) <= config.tolerance
+                line.append(percent(error) + (" ✓" if right else ""))
+            body.append(line)
+        parts.append(f"<h3>{escape(str(mine[0]['title']))}</h3>")
+        parts.append(_table(["Exposure", *map(str, config.counts)], body))
+    parts.append(f"<p><small>✓: within ±{config.tolerance:.0%}.</small></p>")
+    return parts
+
+
+def _volumes(done: Studied, names: Sequence[str], themes: Sequence[Theme]) -> list[str]:
+    """Histograms; nothing where all cells are of a release that kept none."""
+    key = "pore_volume_counts"
+    rows = [row for row in done.rows if row.get(key) and row["algorithm"] in names]
+    if not rows:
+        return []
+    true = done.reference.get(key) or []
+    pictures = [volumes_png(rows, names, true, VOLUMES_PER_DECADE, t) for t in themes]
+    return [
+        "<h2>Pore volumes</h2>",
+        _in_both_themes("Histograms of pore volumes", pictures),
+        "<p><small>Pores by volume, four classes a decade; grey: the "
+        "reference.</small></p>",
+    ]
+
+
+def _said(done: Studied) -> list[str]:
+    """What a person should bear in mind of these figures."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in done.warnings)
+    return [f"<ul>{items}</ul>"] if items else []
+
+
+def _settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was chosen for each cell, and what it learned from."""
+    table = []
+    for row in rows:
+        known = {k: v for k, v in (row.get("settings") or {}).items() if v is not None}
+        found = {word: known.pop(key, "") for key, word in _LEARNED.items()}
+        own = ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in known.items())
+        by = "; ".join(f"{word} {text}" for word, text in found.items() if text)
+        if own or by:
+            table.append([Taken.of(row).short, str(row["title"]), own, by])
+    if not table:
+        return []
+    head = ("Projections", "Algorithm", "Settings", "Learned")
+    return [
+        f"<details><summary>Settings</summary>{_table(head, table)}</details>",
+    ]
+
+
+#: What settings say of what was learned on, in words.
+_LEARNED = {"learned_from": "from", "tuned_on": "chosen by"}
+_KINDS = ("slice", "pores")
+_NOTES = (
+    "All reconstructions are thresholded by the same rule, each at its own grey value, "
+    "and measured in the same sample. Porosity is pore voxels ÷ sample voxels. Pores "
+    "are counted from the smallest size on. Distance of pore volumes: Wasserstein-1 "
+    "distance between the log10 volumes of the counted pores; 1 is one order of "
+    "magnitude. Euler number: of the pores, joined over faces, edges and corners; "
+    "connectivity: loops less enclosed solids per mm³, (number of pores − Euler "
+    "number) ÷ sample volume. Dice: overlap with the pores of the reference. PSNR: in "
+    "the sample, of the contrast between solid and pores in the reference. SSIM: mean "
+    "over up to 8 whole slices, the air around the sample included, Gaussian window of "
+    "1.5 pixels. Errors are relative to the "
+    "reference and signed. The rendering shows the pores in the middle of the judged "
+    "rows, the darker the farther. Seconds are those of this computer, for the judged "
+    "rows."
+)
+_HEAD = (
+    "Projections",
+    "Algorithm",
+    "Porosity",
+    "error",
+    "Pores per mm³",
+    "error",
+    "Volumes (W1)",
+    "Euler number",
+    "error",
+    "Connectivity per mm³",
+    "Dice",
+    "PSNR",
+    "SSIM",
+    "Seconds",
+    "Training",
+)
+_SAVED = (
+    "Projections",
+    "Time",
+    "Data",
+    "Hours",
+    "Size",
+    "Synchrotron",
+    "CO2eq",
+    "Laboratory",
+    "CO2eq",
+)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for people; – where nothing is known."""
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
+def percent(value: float | None) -> str:
+    """A signed relative error for people."""
+    return "–" if value is None else f"{100 * value:+.1f} %"
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    if "failed" in row:
+        first = [Taken.of(row).short, str(row["title"]), "failed"]
+        return first + [""] * (len(_HEAD) - len(first))
+    density = row["pores_per_mm3"]
+    seconds = f"{row['seconds']:.1f} s"
+    return [
+        Taken.of(row).short,
+        str(row["title"]),
+        f"{100 * row['porosity']:.2f} %",
+        percent(row["porosity_error"]),
+        f"{row['pore_count']} pores" if density is None else number(density, 4),
+        percent(row["pores_per_mm3_error"]),
+        number(row["volume_histogram_distance"]),
+        str(row["euler_number"]),
+        percent(row["euler_error"]),
+        number(row["connectivity_per_mm3"]),
+        number(row["dice"]),
+        "–" if row["psnr"] is None else f"{row['psnr']:.1f} dB",
+        number(row["ssim"]),
+        seconds,
+        f"{row['training_seconds']:.0f} s" if row["training_seconds"] else "–",
+    ]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f'<th scope="col">{escape(word)}</th>' for word in head)
+    body = []
+    for row in rows:
+        first = f'<th scope="row">{escape(row[0])}</th>'
+        rest = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        body.append(f"<tr>{first}{rest}</tr>")
+    return (
+        f'<div class="scroll"><table><thead><tr>{top}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _saved(done: Studied, scan: Projections) -> list[list[str]]:
+    return [
+        [
+            Taken.of(row).short,
+            f"× {row['time_factor']:.3g} less",
+            f"× {row['data_factor']:.3g} less",
+            number(row["hours"]),
+            format_bytes(row["bytes"]),
+            f"{row['synchrotron_kilowatt_hours']:.3g} kWh",
+            f"{row['synchrotron_kilograms_co2eq']:.3g} kg",
+            f"{row['laboratory_kilowatt_hours']:.3g} kWh",
+            f"{row['laboratory_kilograms_co2eq']:.3g} kg",
+        ]
+        for row in done.savings
+    ]
+
+
+def _factors(config: StudyConfig) -> str:
+    computing = (
+        f"The computer is taken to draw {config.computer_kilowatts:g} kW while it "
+        "reconstructs and trains; what that adds for the whole volume is in study.csv, "
+        "for every cell."
+    )
+    return (
+        f"A scan of all projections takes {config.scan_hours:g} h, all of it taken to "
+        "be exposure (what it takes to turn and to read out comes on top); a "
+        f"synchrotron beamline draws {config.synchrotron_kilowatts:g} kW and a "
+        f"laboratory scanner {config.laboratory_kilowatts:g} kW; a kilowatt-hour is "
+        f"{config.kilograms_per_kilowatt_hour:g} kg CO2eq. All of these are settings. "
+        f"{computing}"
+    )
+
+
+def _cards(done: Studied, config: StudyConfig, scan: Projections) -> str:
+    cards = []
+    titles = {row["algorithm"]: row["title"] for row in done.rows}
+    for name in config.algorithms:
+        least = done.least[name]
+        text = "none of these"
+        if least is not None:
+            taken = Taken.of(least)
+            at = taken.short.removeprefix(str(taken.projections))
+            text = f"{taken.projections} of {scan.n_angles}{at}"
+        cards.append(
+            f'<div class="card"><span>{escape(str(titles[name]))}: porosity within '
+            f"{100 * config.tolerance:g} % from</span><b>{escape(text)}</b></div>"
+        )
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _how(done: Studied, config: StudyConfig, scan: Projections) -> str:
+    words = {
+        "step": "taken step by step: the other projections are left out",
+        "continuous": "taken while the sample turns: each is the mean over its angles, "
+        + (
+            "with the light of one projection"
+            if config.light == "one"
+            else "with all of their light"
+        ),
+    }
+    against = (
+        f"the truth, {done.reference['name']}"
+        if done.reference["is_truth"]
+        else f"what all {scan.n_angles} projections give by filtered back-projection"
+    )
+    shorter = ""
+    if min(config.exposure) < 1:
+        shorter = (
+            ' "100 at 10 %" are 100 projections with a tenth of the exposure each: of '
+            "the photons that were counted a tenth is kept, at random, which is what a "
+            "shorter exposure counts. Networks learn from the photons left out."
+        )
+        if not done.reference["is_truth"]:
+            shorter += " They are part of the reference as well, which flatters them."
+    taught = ""
+    if any(row.get("training_seconds") for row in done.rows):
+        taught = (
+            f" Networks are trained on the first half of the rows, each for "
+            f"{config.steps} steps of {config.batch_size} patches of {config.patch}² "
+            "pixels; the figures are of the second half."
+        )
+    return escape(
+        f"Few projections are {words[config.acquisition]}. Errors are against "
+        f"{against}.{shorter}{taught}"
+    )
+
+
+def _pictures(
+    done: Studied, store: StudyStore, config: StudyConfig, scan: Projections, kind: str
+) -> bytes:
+    """Slices or pores: a row for what was taken, a column for each algorithm."""
+    titles = {row["algorithm"]: str(row["title"]) for row in done.rows}
+
+    def picture(taken: Taken, name: str) -> Picture | None:
+        return store.pictures(taken, name).get(kind)
+
+    first = [("reference", store.reference_pictures().get(kind))]
+    if done.reference["is_truth"]:
+        first[0] = ("truth", first[0][1])
+        first.append((f"FBP {scan.n_angles}", picture(Taken(scan.n_angles), "full")))
+    table = [
+        [(f"{titles[n]} {taken.short}", picture(taken, n)) for n in config.algorithms]
+        for taken in _spread(all_taken(config, scan.n_angles))
+    ]
+    return table_png([first, *table])
+
+
+def _spread(takens: Sequence[Taken]) -> Sequence[Taken]:
+    """As many as are shown, the first and the last among them."""
+    n = len(takens)
+    if n <= _SHOWN:
+        return takens
+    return [takens[round(i * (n - 1) / (_SHOWN - 1))] for i in range(_SHOWN)]
+
+
+def terminal_table(done: Studied) -> Any:
+    """The main figures as a table of rich: errors, but for the porosity itself."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None)
+    columns = {
+        0: "Views",
+        1: "Algorithm",
+        2: "Porosity",
+        3: "Error",
+        5: "Pores/mm³",
+        6: "W1",
+        8: "Euler",
+        11: "PSNR",
+    }
+    for at, word in columns.items():
+        table.add_column(word, justify="left" if at == 1 else "right", no_wrap=at != 1)
+    for row in done.rows:
+        cells = _cells(row)
+        table.add_row(*(escape(cells[at]) for at in columns))
+    return table

@@ -1,0 +1,195 @@
+"""What comes before the cells of a study: checks, its record, what all cells share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import ConfigError, ProjectionsError, VolumeError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import ResultReady, ShouldStop, Step, relay
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.measure.grey_levels import one_volume
+from napari_geosr.operations.reconstruct import (
+    ReadyScan,
+    ReconstructConfig,
+    prepare_steps,
+)
+from napari_geosr.operations.reconstruct.fewer_views import why_no_counts
+from napari_geosr.operations.reconstruct.scan_identity import scan_entry_steps
+from napari_geosr.operations.study.algorithms import module_of
+from napari_geosr.operations.study.cell import Bench
+from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.study.store import StudyStore
+from napari_geosr.operations.study.taken import (
+    all_taken,
+    check_taken,
+    is_target_noisier,
+    said_of_photons,
+)
+
+#: Rows between those that are trained on and those that are judged: a network sees two
+#: slices on each side.
+_GAP = 4
+#: Fewer rows than this are judged all, and nothing is trained on.
+_LEAST_ROWS = 16
+
+
+def check_study(scan: Projections, config: StudyConfig) -> None:
+    """Refuse what can be seen to be wrong at once."""
+    if scan.geometry != "parallel":
+        raise ProjectionsError(
+            f"{scan.title} is a {scan.geometry}-beam scan: studies are of parallel "
+            "beams, whose rows are independent. Give a parallel-beam scan."
+        )
+    check_taken(scan, config)
+    learned = [name for name in config.algorithms if module_of(name).LEARNS]
+    if learned and scan.n_rows < _LEAST_ROWS:
+        rows = "1 row" if scan.n_rows == 1 else f"{scan.n_rows} rows"
+        raise ConfigError(
+            f"{scan.title} has {rows}: one half of {_LEAST_ROWS} or more is needed to "
+            f"train on. Leave {', '.join(learned)} out (--algorithms)."
+        )
+
+
+def doubts(scan: Projections, config: StudyConfig) -> list[str]:
+    """What is to be said of learning from pairs out of one scan."""
+    paired = [
+        module
+        for module in map(module_of, config.algorithms)
+        if module.LEARNS and module.METHOD != "noise2inverse"
+    ]
+    said = []
+    if paired and (what := why_no_counts(scan)):
+        said.append(
+            f"The scan holds {what} and no counts, which could be shared out: "
+            f"{_titles(paired)} learn to make the reconstruction of the whole scan. It "
+            "shares noise with what they are given, and some of it is kept. "
+            "Noise2Inverse keeps none."
+        )
+    # Of shorter exposures it is said when they are taken.
+    quick = config.acquisition == "continuous" and config.light == "one"
+    shorter = quick or min(config.exposure) < 1
+    if paired and not shorter and (note := said_of_photons(scan, config)):
+        said.append(note)
+    adversarial = [module for module in paired if module.METHOD == "tomogan"]
+    noisier = [
+        taken.title
+        for taken in all_taken(config, scan.n_angles)
+        if is_target_noisier(scan, taken, config)
+    ]
+    if adversarial and noisier:
+        said.append(
+            f"{_titles(adversarial)} from {', '.join(noisier)} learn the grain of "
+            "reconstructions with less light than what they are given."
+        )
+    return said
+
+
+def _titles(modules: list[Any]) -> str:
+    return ", ".join(module.TITLE for module in modules)
+
+
+def shape_of(
+    scan: Projections, reference: Volume | None, mask: Volume | None
+) -> tuple[int, int, int]:
+    """Of the reconstruction, which given volumes must have."""
+    size = scan.n_columns
+    for word, volume in (("reference", reference), ("mask", mask)):
+        if volume is None:
+            continue
+        shape = one_volume(volume).shape
+        if word == "reference" and len(shape) == 3 and shape[1] == shape[2]:
+            size = shape[1]
+        if shape != (scan.n_rows, size, size):
+            raise VolumeError(
+                f"The {word} {volume.title} has shape {' × '.join(map(str, shape))}, "
+                f"but the reconstruction has {scan.n_rows} × {size} × {size}. Give one "
+                "of that shape, slice by slice in its place."
+            )
+    return scan.n_rows, size, size
+
+
+def record_steps(
+    scan: Projections,
+    config: StudyConfig,
+    reference: Volume | None,
+    mask: Volume | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """What the study is of, with checksums: ``ResultReady(dict)``."""
+    given = {"reference": reference, "mask": mask}
+    entry: dict[str, Any] = yield from relay(scan_entry_steps(scan, should_stop))
+    record: dict[str, Any] = yield from relay(
+        provenance.record_steps(
+            "study projections",
+            inputs={key: volume for key, volume in given.items() if volume is not None},
+            settings=config.model_dump(mode="json"),
+            should_stop=should_stop,
+        )
+    )
+    # The axis that was given with the scan holds for cells that leave it to be found.
+    inputs = {"projections": {**entry, "centre": scan.centre}, **record["inputs"]}
+    yield ResultReady(result={**record, "inputs": inputs})
+
+
+def bench_steps(
+    scan: Projections,
+    config: StudyConfig,
+    store: StudyStore,
+    shape: tuple[int, int, int],
+    mask: Volume | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Find the axis and the beam for all: ``ResultReady(Bench)``."""
+    wanted = ReconstructConfig.create(
+        filter=config.filter,
+        stripes=config.stripes,
+        nonfinite=config.nonfinite,
+        centre=config.centre,
+        size=shape[1],
+        device=config.device,
+        threads=config.threads,
+        memory=config.memory,
+    )
+    ready: ReadyScan = yield from relay(
+        prepare_steps(scan, wanted, should_stop=should_stop)
+    )
+    found = {
+        "centre": float(ready.centre.column),
+        "full_turn": "join" if ready.joined else "keep",
+    }
+    n = scan.n_rows
+    half = n // 2
+    small = n < _LEAST_ROWS
+    yield ResultReady(
+        result=Bench(
+            scan=_with_beam(scan),
+            config=config,
+            reconstruction=wanted.model_copy(update=found),
+            judged=(0, n) if small else (half + _GAP // 2, n),
+            taught=None if small else (0, half - _GAP // 2),
+            folder=store.work,
+            models=store.models,
+            mask=mask,
+        )
+    )
+
+
+def _with_beam(scan: Projections) -> Projections:
+    """The scan with its beam as flat field, where it has none.
+
+    So that the beam is that of the whole scan in all cells, and of a part of the light
+    where they have a part of it.
+    """
+    from napari_geosr.tomography.flat_fields import incident_counts
+
+    if scan.flats is not None or scan.is_line_integrals:
+        return scan
+    beam = np.full((1, *scan.shape[1:]), incident_counts(scan), np.float32)
+    if scan.darks is not None:
+        beam += np.asarray(scan.darks[:], np.float32).mean(axis=0)
+    return scan.replace(flats=beam)

@@ -1,0 +1,360 @@
+"""What a study keeps in its folder, and how it knows that a folder is its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
+from napari_geosr.operations.reconstruct.scan_identity import differences, identity_of
+from napari_geosr.operations.study.cell import Bench
+from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.study.result import Studied
+from napari_geosr.operations.study.savings import computing, fewest, least, savings
+from napari_geosr.operations.study.taken import Taken, as_taken
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+SCHEMA_VERSION = 1
+#: Held by the process that works on the study.
+_LOCK_FILE = ".study.lock"
+#: Columns of the table, and their units.
+COLUMNS = {
+    "projections": "",
+    "exposure": "share",
+    "algorithm": "",
+    "porosity": "",
+    "porosity_error": "relative",
+    "pores_per_mm3": "1/mm³",
+    "pore_count": "",
+    "pores_per_mm3_error": "relative",
+    "volume_histogram_distance": "Wasserstein-1 of log10 volumes",
+    "euler_number": "",
+    "euler_error": "relative",
+    "connectivity_per_mm3": "1/mm³",
+    "dice": "",
+    "psnr": "dB",
+    "ssim": "",
+    "threshold": "",
+    "seconds": "s",
+    "training_seconds": "s",
+    "computing_kilowatt_hours": "kWh",
+    "computing_kilograms_co2eq": "kg",
+    "failed": "",
+}
+#: What pictures of the reference are kept as.
+_REFERENCE = Taken(0), "reference"
+Pictures = Mapping[str, npt.NDArray[np.uint8]]
+
+
+class StudyStore:
+    """The folder of a study.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``study.json``, ``study.csv``, ``report.html``, ``cells/`` (a file for each
+        finished cell), ``models/`` and, while it runs, ``work/``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cells = folder / "cells"
+        self.models = folder / "models"
+        self.work = folder / "work"
+        self.files = {
+            "json": folder / "study.json",
+            "csv": folder / "study.csv",
+            "html": folder / "report.html",
+        }
+        self._is_new = self._made_folder = self._made_lock = False
+        self._record: Mapping[str, Any] = {}
+        self._essential: Mapping[str, Any] = {}
+
+    def begin(
+        self,
+        record: Mapping[str, Any],
+        essential: Mapping[str, Any],
+        *,
+        overwrite: bool,
+    ) -> None:
+        """Make the folder, or go on with the study that is in it.
+
+        Raises
+        ------
+        ConfigError
+            If it holds a study of another scan or of other settings, or one that still
+            runs.
+        FileError
+            If it cannot be written, or holds other files of these names.
+
+        Until :meth:`let_go`, no other process can begin it.
+        """
+        with atomic.explained(self.files["json"]):
+            if self.folder.exists() and not self.folder.is_dir():
+                raise FileError(
+                    f"{self.folder} is a file, not a folder. Choose another."
+                )
+            self._made_folder = not self.folder.exists()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._made_lock = not (self.folder / _LOCK_FILE).exists()
+            self._hold()
+        self._essential = {
+            **essential,
+            "inputs": _checksums(record),
+            "scan": identity_of(record["inputs"]["projections"]),
+        }
+        self._record = record
+        try:
+            self._check(overwrite)
+        except (ConfigError, FileError):
+            self.let_go()
+            self._remove_folder()
+            raise
+        with atomic.explained(self.files["json"]):
+            if overwrite and self._is_new:
+                for path in self._own:
+                    shutil.rmtree(path, ignore_errors=True)
+            if self._is_new:  # first: the folders are known to be a study's by it
+                self._write_json({"rows": []})
+            self.cells.mkdir(exist_ok=True)
+            self.work.mkdir(exist_ok=True)
+
+    @property
+    def _own(self) -> tuple[Path, ...]:
+        return self.cells, self.models, self.work
+
+    def _check(self, overwrite: bool) -> None:
+        """Refuse a folder of something else; say whether the study is new."""
+        before = self._before()
+        taken = [path.name for path in self._own if path.exists()]
+        if before is None and taken:
+            raise FileError(
+                f"{self.folder} holds {' and '.join(taken)}, but no study: a study has "
+                "folders of these names itself. Choose another folder."
+            )
+        changed = [] if before is None else _changed(before, self._essential)
+        if changed and not overwrite:
+            raise ConfigError(
+                f"{self.folder} holds a study with {' and '.join(changed)}. Choose "
+                "another folder, or allow overwriting (--overwrite)."
+            )
+        self._is_new = before is None or bool(changed)
+
+    def _remove_folder(self) -> None:
+        """Remove the lock, and an empty folder, if they were made for this study."""
+        with suppress(OSError):
+            if self._made_lock:
+                (self.folder / _LOCK_FILE).unlink(missing_ok=True)
+            if self._made_folder:
+                self.folder.rmdir()
+
+    def _hold(self) -> None:
+        from filelock import Timeout
+
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ConfigError(
+                f"The study in {self.folder} is running. Wait for its end or stop it, "
+                "or choose another folder."
+            ) from error
+
+    def let_go(self) -> None:
+        """Let others go on with the study."""
+        self._lock.release()
+
+    @cached_property
+    def _lock(self) -> FileLock:
+        from filelock import FileLock
+
+        # A study may be closed by another thread than began it.
+        return FileLock(self.folder / _LOCK_FILE, thread_local=False)
+
+    def leave_nothing(self) -> None:
+        """Remove what a study left that failed before it had anything to keep."""
+        if not self._is_new or any(self.cells.glob("*.json")):
+            return
+        for path in self._own:
+            shutil.rmtree(path, ignore_errors=True)
+        atomic.remove(self.files["json"])
+        self.let_go()
+        self._remove_folder()
+
+    def _before(self) -> dict[str, Any] | None:
+        """What the study in the folder depends on; None if there is none."""
+        path = self.files["json"]
+        if not path.exists():
+            return None
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return dict(values["essential"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FileError(
+                f"{path} is no study that can be gone on with. Choose another folder, "
+                "or remove the file."
+            ) from error
+
+    def _write_json(self, values: Mapping[str, Any]) -> None:
+        everything = {
+            "schema_version": SCHEMA_VERSION,
+            "essential": dict(self._essential),
+            **values,
+            "provenance": dict(self._record),
+        }
+        text = json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False)
+        atomic.write_text(self.files["json"], text + "\n", overwrite=True)
+
+    def row(self, taken: Taken, name: str) -> dict[str, Any] | None:
+        """The row of a finished cell; None if it is not finished."""
+        path = self.cells / f"{taken.label}-{name}.json"
+        try:
+            row = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
+        # Cells of earlier releases do not say that the exposure was the whole one.
+        return {"exposure": taken.exposure, **row}
+
+    def keep(self, row: Mapping[str, Any], pictures: Pictures) -> None:
+        """Keep a finished cell; its row is last, so it is there whole or not."""
+        taken, name = Taken.of(row), str(row["algorithm"])
+        self.keep_pictures(taken, name, pictures)
+        text = json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False)
+        path = self.cells / f"{taken.label}-{name}.json"
+        atomic.write_text(path, text, overwrite=True)
+
+    def keep_pictures(self, taken: Taken, name: str, pictures: Pictures) -> None:
+        """Keep the pictures of a cell."""
+        stream = BytesIO()
+        arrays: dict[str, Any] = dict(pictures)
+        np.savez_compressed(stream, **arrays)
+        path = self.cells / f"{taken.label}-{name}.npz"
+        atomic.write_bytes(path, stream.getvalue(), overwrite=True)
+
+    def keep_reference(self, pictures: Pictures) -> None:
+        """Keep the pictures of what others are compared with."""
+        self.keep_pictures(*_REFERENCE, pictures)
+
+    def pictures(self, taken: Taken, name: str) -> dict[str, npt.NDArray[np.uint8]]:
+        """Pictures of a cell; empty if there are none."""
+        path = self.cells / f"{taken.label}-{name}.npz"
+        try:
+            with np.load(path) as kept:
+                return {key: kept[key] for key in kept.files}
+        except (OSError, ValueError, KeyError):
+            return {}
+
+    def reference_pictures(self) -> dict[str, npt.NDArray[np.uint8]]:
+        """Pictures of what others are compared with."""
+        return self.pictures(*_REFERENCE)
+
+    @property
+    def said(self) -> list[str]:
+        """What was said of the whole scan when it was reconstructed."""
+        try:
+            return self._said.read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+
+    def say(self, message: str) -> None:
+        """Keep what is said of the whole scan, each sentence once."""
+        line, before = " ".join(message.split()), self.said
+        if line not in before:
+            text = "\n".join([*before, line])
+            atomic.write_text(self._said, text + "\n", overwrite=True)
+
+    @property
+    def _said(self) -> Path:
+        return self.cells / "warnings.txt"
+
+    def finish(
+        self,
+        rows: Sequence[dict[str, Any]],
+        bench: Bench,
+        reference: Mapping[str, Any],
+        truth: Volume | None,
+        warnings: Sequence[str] = (),
+    ) -> Studied:
+        """Write table, JSON and report."""
+        from napari_geosr.operations.study.report import write_report
+
+        scan, config = bench.scan, bench.config
+        taken = as_taken(scan, config)
+        first, end = bench.judged
+        judged = (end - first) / scan.n_rows
+        rows = [{**row, **computing(row, config, judged)} for row in rows]
+        done = Studied(
+            rows=rows,
+            reference={
+                "name": "full reconstruction" if truth is None else truth.name,
+                "is_truth": truth is not None,
+                **reference,
+            },
+            savings=savings(scan, taken),
+            fewest=fewest(rows, taken, scan.n_angles),
+            least=least(rows, taken, scan.n_angles),
+            files=dict(self.files),
+            warnings=tuple(dict.fromkeys([*self.said, *warnings])),
+        )
+        self._write_json(
+            {
+                "settings": config.model_dump(mode="json"),
+                "reference": done.reference,
+                "rows": rows,
+                "savings": done.savings,
+                "fewest": done.fewest,
+                "least": done.least,
+                "warnings": list(done.warnings),
+            }
+        )
+        atomic.write_text(self.files["csv"], table_text(rows), overwrite=True)
+        write_report(done, self, scan, taken, self._record)
+        return done
+
+
+def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table as CSV, with units in its header; empty where nothing is known."""
+    stream = StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(f"{key} ({unit})" if unit else key for key, unit in COLUMNS.items())
+    for row in rows:
+        cells = [row.get(key) for key in COLUMNS]
+        writer.writerow("" if cell is None else cell for cell in cells)
+    return stream.getvalue()
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs, in words; what an earlier release did not know is as by default."""
+    theirs, ours = dict(before.get("inputs", now["inputs"])), dict(now["inputs"])
+    known = {"checksum": theirs.pop("projections", ours["projections"])}
+    known |= before.get("scan", {})
+    found = differences(known, now["scan"])
+    names = ("reference", "mask")
+    found += [f"another {n}" for n in names if theirs.get(n) != ours.get(n)]
+    usual = StudyConfig().essential()
+    settings = [
+        key
+        for key in now
+        if key not in ("inputs", "scan")
+        and before.get(key, usual.get(key, now[key])) != now[key]
+    ]
+    if settings:
+        found.append(f"other settings ({', '.join(settings)})")
+    return found
+
+
+def _checksums(record: Mapping[str, Any]) -> dict[str, str]:
+    return {key: value["checksum"] for key, value in record["inputs"].items()}

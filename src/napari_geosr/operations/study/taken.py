@@ -1,0 +1,251 @@
+"""What is taken of a whole scan in a cell of a study: projections, and their light."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.projections import Projections
+from napari_geosr.operations.reconstruct.fewer_views import (
+    MOST_LIGHT,
+    fewer_views,
+    light_left_over,
+    other_views,
+    thinned,
+    why_no_counts,
+)
+from napari_geosr.operations.study.config import StudyConfig
+
+
+@dataclass(frozen=True)
+class Taken:
+    """So many projections, each exposed for a share of the time.
+
+    Attributes
+    ----------
+    projections : int
+    exposure : float
+        1 is the exposure of the whole scan.
+    """
+
+    projections: int
+    exposure: float = 1.0
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Taken:
+        """What a row of a study is of; earlier releases knew whole exposures alone."""
+        return cls(int(row["projections"]), float(row.get("exposure", 1.0)))
+
+    @property
+    def label(self) -> str:
+        """For names of files and models."""
+        if self.exposure == 1:
+            return str(self.projections)
+        return f"{self.projections}-exposure-{self.exposure}".replace(".", "-")
+
+    @property
+    def short(self) -> str:
+        """For tables and legends."""
+        at = "" if self.exposure == 1 else f" at {share_text(self.exposure)}"
+        return f"{self.projections}{at}"
+
+    @property
+    def title(self) -> str:
+        """For sentences."""
+        at = "" if self.exposure == 1 else f" at {share_text(self.exposure)} exposure"
+        return f"{self.projections} projections{at}"
+
+
+class Lesson(NamedTuple):
+    """What something is learned on.
+
+    Attributes
+    ----------
+    given : Projections
+        What a network, or an algorithm, is given.
+    wanted : Projections
+        What its results are compared with.
+    made_of : str
+        What `wanted` is, in a few words.
+    """
+
+    given: Projections
+    wanted: Projections
+    made_of: str
+
+
+#: What has noise of its own, and what has not.
+_LIGHT, _VIEWS, _WHOLE = "light left out", "views left out", "the whole scan"
+
+
+def share_text(share: float) -> str:
+    """A share in per cent."""
+    return f"{100 * share:.3g} %"
+
+
+def is_over_exposure(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether figures are to be drawn over the exposure: nothing else was changed."""
+    takens = {Taken.of(row) for row in rows}
+    return len({t.projections for t in takens}) == 1 < len(takens)
+
+
+def all_taken(config: StudyConfig, n_angles: int | None = None) -> list[Taken]:
+    """What a study takes, by number of projections and exposure, the longest first.
+
+    Parameters
+    ----------
+    n_angles : int, optional
+        Of the whole scan, which is no cell of its study.
+    """
+    return [
+        Taken(count, exposure)
+        for count in config.counts
+        for exposure in config.exposure
+        if (count, exposure) != (n_angles, 1.0)
+    ]
+
+
+def check_taken(scan: Projections, config: StudyConfig) -> None:
+    """Refuse what cannot be taken of a scan.
+
+    Raises
+    ------
+    ConfigError
+        With what to choose instead.
+    """
+    n = scan.n_angles
+    shorter = min(config.exposure) < 1
+    most = n if shorter else n - 1
+    if max(config.counts) > most or not all_taken(config, n):
+        raise ConfigError(
+            f"{scan.title} has {n} projections, and {max(config.counts)} were asked "
+            f"for. Choose numbers {'up to' if shorter else 'below'} {n} (--counts)."
+        )
+    if shorter and (what := why_no_counts(scan)):
+        raise ConfigError(
+            f"{scan.title} holds {what}: what a shorter exposure would have counted "
+            "can be told from counts alone. Leave shorter exposures out (--exposure 1)."
+        )
+
+
+def take(
+    scan: Projections, taken: Taken, config: StudyConfig
+) -> tuple[Projections, str]:
+    """The scan that was taken so, and what is to be said of it.
+
+    Raises
+    ------
+    ProjectionsError
+        If there are not so many projections, or a shorter exposure cannot be told.
+    """
+    exposed, note = _exposed(scan, taken, config, rest=False)
+    return fewer_views(exposed, taken.projections, config.acquisition), note
+
+
+def to_learn_on(scan: Projections, taken: Taken, config: StudyConfig) -> Lesson:
+    """What networks are given while they learn, and what they shall make of it.
+
+    Of one object, in all of its views, with noise of its own: of the views taken, the
+    first has at most four fifths of the photons, the second those left out, and all of
+    the other views. Where there are no counts, what was taken and the whole scan, as in
+    the papers, which share noise.
+    """
+    if why_no_counts(scan):
+        return Lesson(take(scan, taken, config)[0], scan, _WHOLE)
+    share = min(_share(scan, taken, config), MOST_LIGHT)
+    given = _thinned(scan, share, config, rest=False)
+    left = light_left_over(
+        scan,
+        share,
+        taken.projections,
+        config.acquisition,
+        seed=config.seed,
+        counts_per_photon=config.counts_per_photon,
+    )
+    few = fewer_views(given, taken.projections, config.acquisition)
+    return Lesson(few, left, _LIGHT)
+
+
+def said_of_photons(scan: Projections, config: StudyConfig) -> str:
+    """What is to be said where photons of whole exposures are shared out."""
+    if why_no_counts(scan):
+        return ""
+    return _new_notes(_thinned(scan, MOST_LIGHT, config, rest=False), scan)
+
+
+def is_target_noisier(scan: Projections, taken: Taken, config: StudyConfig) -> bool:
+    """Whether what networks shall make has less light than what they are given."""
+    share = min(_share(scan, taken, config), MOST_LIGHT)
+    part = taken.projections / scan.n_angles if config.acquisition == "step" else 1.0
+    return 1 - part + part / (1 - share) > 1 / (part * share)
+
+
+def to_tune_on(scan: Projections, taken: Taken, config: StudyConfig) -> Lesson:
+    """What settings are tried on, and what their results are compared with.
+
+    Of one object with independent noise: noise that both share would be called right,
+    and the settings that keep it the best. So the second scan has the views that were
+    left out, or the photons of shorter exposures. Where few views were left out, which
+    would tell of coarse structure more than of fine, photons are left out, as for
+    networks; where there are no counts, some views of those taken are.
+    """
+    n, step = scan.n_angles, config.acquisition == "step"
+    if step and 2 * taken.projections <= n:
+        source = take(scan, taken, config)[0]
+        return Lesson(source, other_views(scan, taken.projections), _VIEWS)
+    if not why_no_counts(scan):
+        return to_learn_on(scan, taken, config)
+    if step:
+        fewer = max(min(taken.projections, n - n // 4), 2)
+        return Lesson(fewer_views(scan, fewer), other_views(scan, fewer), _VIEWS)
+    half, other = scan.every(2), scan.every(2, 1)
+    count = min(taken.projections, half.n_angles)
+    return Lesson(fewer_views(half, count, config.acquisition), other, _VIEWS)
+
+
+def as_taken(scan: Projections, config: StudyConfig) -> StudyConfig:
+    """The settings with the light that views have, where another was asked for."""
+    if _is_quick(config) and why_no_counts(scan):
+        return config.model_copy(update={"light": "all"})
+    return config
+
+
+def _exposed(
+    scan: Projections, taken: Taken, config: StudyConfig, *, rest: bool
+) -> tuple[Projections, str]:
+    """The scan with a part of its light, and a note where that is not as asked for."""
+    share = _share(scan, taken, config)
+    if share >= 1:
+        return scan, ""
+    if taken.exposure == 1 and (what := why_no_counts(scan)):
+        return scan, (
+            f"The scan holds {what} and no counts, so the views of continuous scans "
+            "have the light of all projections that they are the mean of (light: all)."
+        )
+    made = _thinned(scan, share, config, rest=rest)
+    return made, _new_notes(made, scan)
+
+
+def _new_notes(made: Projections, scan: Projections) -> str:
+    known = scan.metadata.get("notes", ())
+    return " ".join(n for n in made.metadata.get("notes", ()) if n not in known)
+
+
+def _share(scan: Projections, taken: Taken, config: StudyConfig) -> float:
+    """Of the light of the views that are taken or averaged."""
+    quick = taken.projections / scan.n_angles if _is_quick(config) else 1.0
+    return taken.exposure * quick
+
+
+def _is_quick(config: StudyConfig) -> bool:
+    """Whether a continuous view has the light of one projection."""
+    return config.acquisition == "continuous" and config.light == "one"
+
+
+def _thinned(
+    scan: Projections, share: float, config: StudyConfig, *, rest: bool
+) -> Projections:
+    gain = config.counts_per_photon
+    return thinned(scan, share, rest=rest, seed=config.seed, counts_per_photon=gain)

@@ -1,0 +1,215 @@
+"""Choose the settings of a classical algorithm by views that it was not given."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import ShouldStop, Step, counted, relay
+from napari_geosr.core.volume import ArrayLike, Volume
+from napari_geosr.operations.reconstruct import ReadyScan, prepare_steps
+from napari_geosr.operations.reconstruct.rows import in_bands
+from napari_geosr.operations.study.cell import Bench, Cell, Rows
+from napari_geosr.operations.study.judge import Mask
+from napari_geosr.operations.study.reference import circle, sample_steps
+from napari_geosr.operations.study.taken import to_tune_on
+from napari_geosr.tomography.preprocess import Prepared
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_geosr.physics.geometry import ParallelGeometry
+
+#: Rows on which settings are tried.
+_ROWS = 8
+
+
+def tuned_steps(
+    cell: Cell,
+    algorithm: str,
+    candidates: Sequence[Mapping[str, Any]],
+    should_stop: ShouldStop,
+) -> Generator[Step, None, tuple[dict[str, Any], str]]:
+    """The candidate whose slices come nearest to measurements that it was not given.
+
+    Slices are projected along views that were left out. What was measured there, less
+    that, is reconstructed by filtered back-projection: how slices differ from the
+    object, with noise that is the same for all candidates. Its mean square in the
+    sample decides. (Slices compared with a reconstruction of the views left out would
+    be called the better the more they are blurred, and would be blamed for streaks
+    twice, as those of the two are each other's negative.)
+
+    Parameters
+    ----------
+    candidates : sequence of mapping
+        In an order along which the error falls and rises again: from the middle on they
+        are tried downhill, as far as it goes.
+
+    Returns
+    -------
+    candidate : dict
+    made_of : str
+        What candidates were compared with, in a few words.
+    """
+    bench = cell.bench
+    # Views that were left out tell it without the reference, so on any rows.
+    first, stop = bench.taught or bench.judged
+    n = min(_ROWS, stop - first)
+    start = (first + stop - n) // 2
+    rows = (start, start + n)
+    source, target, made_of = to_tune_on(bench.scan, cell.taken, bench.config)
+    source, target = (_loaded(s, rows, should_stop) for s in (source, target))
+    measured = yield from _measured_steps(bench, target, rows, algorithm, should_stop)
+    errors: dict[int, float] = {}
+
+    def error_steps(i: int) -> Generator[Step, None, float]:
+        if not 0 <= i < len(candidates):
+            return np.inf
+        if i not in errors:
+            slices: Volume = yield from bench.in_memory_steps(
+                source,
+                (0, n),
+                should_stop,
+                algorithm=algorithm,
+                options={**cell.options, **candidates[i]},
+            )
+            errors[i] = measured.error(slices.data, should_stop)
+        return errors[i]
+
+    at = (len(candidates) - 1) // 2
+    for step in (1, -1):
+        while (yield from error_steps(at + step)) < (yield from error_steps(at)):
+            at += step
+    return dict(candidates[at]), made_of
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """Line integrals of rows along views, and the place of the sample in their slices.
+
+    Attributes
+    ----------
+    sinogram : Tensor of shape (row, angle, column), float32
+    inside : ndarray of bool of shape (row, N, N)
+        In the size of the study.
+    """
+
+    bench: Bench
+    ready: ReadyScan
+    sinogram: Tensor
+    geometry: ParallelGeometry
+    inside: Mask
+
+    def error(self, slices: ArrayLike, should_stop: ShouldStop) -> float:
+        """Mean squared difference in the sample, with a share of noise."""
+        import torch
+
+        from napari_geosr.inference.compute import exact_settings
+        from napari_geosr.physics.projector import project
+        from napari_geosr.tomography.algorithms.fbp import Config, reconstruct_slices
+
+        total = 0.0
+        with exact_settings(self.ready.config.threads), torch.no_grad():
+            for i, inside in enumerate(self.inside):
+                if should_stop():
+                    raise Cancelled("Stopped while settings were chosen.")
+                plane = np.ascontiguousarray(slices[i : i + 1])
+                volume = torch.from_numpy(plane).to(self.ready.device)
+                made = project(volume, self.geometry)
+                left = self.sinogram[i : i + 1].to(made) - made
+                off = reconstruct_slices(_sharp(left), self.geometry, Config())
+                there = self.bench.cropped(off.cpu().numpy())[0, inside]
+                total += float(np.square(there, dtype=np.float64).sum())
+        return total / max(1, int(self.inside.sum()))
+
+
+def _sharp(sinogram: Tensor) -> Tensor:
+    """Projections without the blur of a pixel (sinc) and of interpolation (sinc²).
+
+    Which would hide noise that differs from voxel to voxel.
+    """
+    import torch
+
+    n = sinogram.shape[-1]
+    blur = torch.sinc(torch.fft.rfftfreq(2 * n)) ** 3
+    spectrum = torch.fft.rfft(sinogram, n=2 * n) / blur.to(sinogram.device)
+    sharp: Tensor = torch.fft.irfft(spectrum, n=2 * n)[..., :n]
+    return sharp
+
+
+def _measured_steps(
+    bench: Bench,
+    target: Projections,
+    rows: Rows,
+    algorithm: str,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, _Measured]:
+    """What slices of `algorithm` are compared with.
+
+    Parameters
+    ----------
+    target : Projections
+        Of these rows alone.
+    rows : (int, int)
+        Which of the whole scan they are.
+    """
+    import torch
+
+    inside = yield from _inside_steps(bench, rows, should_stop)
+    config = bench.config_for((0, target.n_rows), algorithm=algorithm)
+    ready: ReadyScan = yield from relay(
+        counted(prepare_steps(target, config, should_stop=should_stop))
+    )
+    prepared = Prepared(ready.scan, ready.config.preparation(), ready.incident)
+    lines, _ = prepared.rows(0, target.n_rows)
+    sinogram, geometry = ready.sinogram(lines)
+    tensor = torch.from_numpy(np.ascontiguousarray(sinogram))
+    return _Measured(bench, ready, tensor, geometry, inside)
+
+
+def _inside_steps(
+    bench: Bench, rows: Rows, should_stop: ShouldStop
+) -> Generator[Step, None, Mask]:
+    """The sample in rows; where none is found, what all projections see."""
+    first, stop = rows
+    volume: Volume | None = None
+    if bench.mask is None and bench.config.sample == "auto":
+        path, _ = yield from bench.full_steps(rows, should_stop)
+        volume = io.read(path)
+
+    def slices() -> Generator[Step, None, Volume]:
+        yield from ()
+        assert volume is not None
+        return volume
+
+    inside: Mask | None = None
+    steps = sample_steps(bench, rows, slices, should_stop)
+    with suppress(VolumeError):
+        # What is to be said of the sample is said of the judged rows.
+        inside = yield from relay(counted(steps))
+    if inside is None or not inside.any():
+        shape = (stop - first, bench.size, bench.size)
+        inside = np.broadcast_to(circle(bench.size), shape)
+    return inside
+
+
+def _loaded(scan: Projections, rows: Rows, should_stop: ShouldStop) -> Projections:
+    """These rows in memory: all candidates are tried on them."""
+    part = scan.rows(*rows)
+    banded = in_bands(part, part.n_rows, should_stop)
+    every = slice(None)
+
+    def read(frames: Any) -> Any:
+        whole = (every, slice(0, part.n_rows), every)
+        return None if frames is None else np.asarray(frames[whole])
+
+    return part.replace(
+        data=read(banded.data), flats=read(banded.flats), darks=read(banded.darks)
+    )

@@ -1,0 +1,228 @@
+"""Train until the expected error on blocks kept apart falls no more, or time is up."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import (
+    ResultReady,
+    ShouldStop,
+    StageStarted,
+    Step,
+    TrainingProgress,
+)
+from napari_geosr.models.card import FigureRow
+from napari_geosr.operations.train.adapt.watch import Gain, RiskWatch, gain_over
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.risk.stein import CellMeans
+    from napari_geosr.learning.config import TrainingConfig
+    from napari_geosr.learning.trainer import Trainer
+
+#: The error is looked at this often in a run, and may fail to fall this often.
+_LOOKS, _PATIENCE = 8, 3
+#: Steps that are timed before their number is fitted to the time limit.
+_TIMED = 10
+#: Less is no gain, in dB.
+_LEAST_GAIN = 0.05
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What came of adapting a model.
+
+    Attributes
+    ----------
+    finished : bool
+        False if a person stopped it before.
+    gain : Gain or None
+        Of the adapted model over the one that it began with; None where it was not
+        finished.
+    figures : tuple of FigureRow
+        Expected PSNR of the scan, of the model before and of the model after.
+    steps : int
+        Updates of the weights that are kept.
+    how : str
+        ``"noise2noise"``, ``"recorrupted"`` or ``"noise2void"``.
+    reason : str
+        Why, in a sentence; empty where the person chose.
+    """
+
+    finished: bool
+    gain: Gain | None = None
+    figures: tuple[FigureRow, ...] = ()
+    steps: int = 0
+    how: str = ""
+    reason: str = ""
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the adapted model is worth having."""
+        gain = self.gain
+        return gain is not None and gain.is_sure and gain.decibels >= _LEAST_GAIN
+
+    def kept_instead(self, config: TrainingConfig) -> Path | None:
+        """The model that was to be adapted, where that is as good; else None."""
+        from napari_geosr.models import zoo
+
+        if self.is_better or getattr(config, "always_write", False):
+            return None
+        assert config.from_model is not None
+        return zoo.find(config.from_model).path
+
+    def why_kept(self, config: TrainingConfig) -> str:
+        """A sentence for people."""
+        assert self.gain is not None
+        low, high = self.gain.interval
+        return (
+            f"No gain is expected from adapting {config.from_model} to this scan "
+            f"({self.gain.decibels:+.2f} dB, {low:+.2f} to {high:+.2f}): use it as it "
+            "is. No model was written; --always-write writes it all the same."
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """For the record of a model."""
+        assert self.gain is not None
+        return {
+            "learned_by": self.how,
+            "reason": self.reason,
+            "steps_kept": self.steps,
+            "expected_gain_db": round(self.gain.decibels, 3),
+            "interval_db": [round(end, 3) for end in self.gain.interval],
+        }
+
+
+def adapting_steps(
+    trainer: Trainer, start: Mapping[str, Any], should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Run a training, and leave its averaged network where the error was least.
+
+    Parameters
+    ----------
+    start : mapping of str to Tensor
+        Weights of the model that is adapted.
+
+    Yields
+    ------
+    Step
+        Those of the training; the last is ``ResultReady(Adaptation)``.
+    """
+    method: Any = trainer.method
+    yield StageStarted(message=method.reason or f"Learning by {method.how}")
+    keeper = _Keeper(trainer, should_stop)
+    try:
+        keeper.look_at_start(start)
+        yield from keeper.train_steps()
+    except Cancelled:
+        yield ResultReady(result=Adaptation(finished=False))
+        return
+    if not keeper.is_over:
+        yield ResultReady(result=Adaptation(finished=False))
+        return
+    yield ResultReady(result=keeper.adaptation())
+
+
+class _Keeper:
+    """Looks at the averaged network from time to time, and keeps the best of it."""
+
+    def __init__(self, trainer: Trainer, should_stop: ShouldStop) -> None:
+        self.trainer, self.should_stop = trainer, should_stop
+        device = str(trainer.accelerator.device)
+        self.watch = RiskWatch(trainer.patches, device, should_stop)
+        self.before: CellMeans | None = None
+        self.best: CellMeans | None = None
+        self.best_step = 0
+        self.weights: dict[str, Any] = {}
+        self.misses = 0
+        self.is_over = False
+
+    def look_at_start(self, start: Mapping[str, Any]) -> None:
+        """Estimate the error of the model that is adapted, and of a resumed one."""
+        average = self.trainer.average
+        now = {k: v.clone() for k, v in average.state_dict().items()}
+        average.load_state_dict(start)
+        self.look()
+        self.best_step = 0
+        average.load_state_dict(now)
+        if self.trainer.step:
+            self.look()
+
+    def look(self) -> None:
+        """Estimate the error, and keep the weights if it is the least so far."""
+        average = self.trainer.average
+        found = self.watch.look(average)
+        self.before = self.before or found
+        best = self.best
+        if best is not None and found.mean(found.risks()) >= best.mean(best.risks()):
+            self.misses += 1
+            return
+        self.best, self.best_step, self.misses = found, self.trainer.step, 0
+        self.weights = {k: v.clone() for k, v in average.state_dict().items()}
+
+    def train_steps(self) -> Generator[Step, None, None]:
+        """Train to the last step, the time limit, or until nothing is gained."""
+        trainer = self.trainer
+        limit = 60.0 * float(getattr(trainer.config, "minutes", math.inf))
+        began, first, is_paced = time.monotonic(), trainer.step, False
+        next_look = first + self._between()
+        for step in trainer.run(lambda: self.is_over or self.should_stop()):
+            if isinstance(step, ResultReady):
+                break
+            yield step
+            if not isinstance(step, TrainingProgress) or self.is_over:
+                continue
+            spent = time.monotonic() - began
+            if not is_paced and trainer.step - first >= _TIMED:
+                # The learning rate is to come down by the end of the time.
+                is_paced = True
+                possible = int(limit * (trainer.step - first) / spent)
+                trainer.steps = max(trainer.step, min(trainer.steps, first + possible))
+                next_look = first + self._between()
+            if trainer.step >= next_look or trainer.step >= trainer.steps:
+                self.look()
+                next_look = trainer.step + self._between()
+            self.is_over = self.misses >= _PATIENCE or spent > limit
+        if trainer.step >= trainer.steps:
+            self.is_over = True
+
+    def _between(self) -> int:
+        return max(1, (self.trainer.steps - self.trainer.first_step) // _LOOKS)
+
+    def adaptation(self) -> Adaptation:
+        """Put the best weights back, and say what they are worth."""
+        trainer, method = self.trainer, self.trainer.method
+        assert self.before is not None
+        assert self.best is not None
+        trainer.average.load_state_dict(self.weights)
+        return Adaptation(
+            finished=True,
+            gain=gain_over(self.before, self.best),
+            figures=self._figures(self.before, self.best),
+            steps=self.best_step,
+            how=str(getattr(method, "how", "")),
+            reason=str(getattr(method, "reason", "")),
+        )
+
+    def _figures(self, before: CellMeans, after: CellMeans) -> tuple[FigureRow, ...]:
+        noise = self.trainer.patches.scenes[0].noises["source"]
+        errors = {
+            "input": before.mean(before.left_alone()),
+            "model before": before.mean(before.risks()),
+            "model": after.mean(after.risks()),
+        }
+        least = 1e-3 * before.mean(before.noise)
+        where = "blocks kept apart, expected without knowing the noise-free scan"
+        return tuple(
+            FigureRow(
+                test_set=where,
+                method=name,
+                psnr=round(10 * math.log10(noise.contrast**2 / max(error, least)), 3),
+            )
+            for name, error in errors.items()
+        )

@@ -1,0 +1,51 @@
+"""What the card of a model just trained says, in a few lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_geosr.core.errors import ModelError
+from napari_geosr.operations.models import catalogue
+
+_DISTANCES = {
+    "grey_level_distance": "Distance of grey levels",
+    "spectrum_distance": "Distance of spectra",
+}
+
+
+def figures_of(bundle: Path) -> str:
+    """What the card of a model just trained says, in a few lines."""
+    try:
+        card = catalogue.find(bundle).card
+    except ModelError as error:
+        return str(error)
+    lines = []
+    known = [row for row in card.figures if row.psnr is not None]
+    rows = [row for row in known if row.test_set == known[0].test_set]
+    if rows:
+        shown = ", ".join(f"{row.method} {row.psnr:.1f} dB" for row in rows)
+        lines.append(f"PSNR on the {rows[0].test_set}: {shown}.")
+    if overlaps := [row for row in card.figures if row.dice is not None and not known]:
+        shown = ", ".join(f"{row.method} {row.dice:.3f}" for row in overlaps)
+        lines.append(f"Mean Dice on the {overlaps[0].test_set}: {shown}.")
+    for key, what in _DISTANCES.items():
+        found = [row for row in card.figures if getattr(row, key) is not None]
+        if found:
+            shown = ", ".join(f"{row.method} {getattr(row, key):.3f}" for row in found)
+            lines.append(f"{what}, {found[0].test_set}: {shown}.")
+    training = card.provenance.get("training", {})
+    if adapted := training.get("adapted"):
+        low, high = adapted["interval_db"]
+        lines.insert(
+            0,
+            f"{adapted['reason']} Expected gain on this scan: "
+            f"{adapted['expected_gain_db']:+.2f} dB ({low:+.2f} to {high:+.2f}).",
+        )
+    seconds = training.get("seconds")
+    energy, carbon = (training.get(k) for k in ("kilowatt_hours", "kilograms_co2eq"))
+    if seconds is not None and energy is not None and carbon is not None:
+        lines.append(
+            f"It took {seconds:.0f} s, {1000 * energy:.3g} Wh and "
+            f"{1000 * carbon:.2g} g of CO₂eq."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,206 @@
+"""From trained weights to a bundle whose card says how good they are."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Generator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core import provenance
+from napari_geosr.core.steps import ResultReady, ShouldStop, Step, never_stop, relay
+from napari_geosr.learning.architecture import for_the_bundle
+from napari_geosr.models import bundle
+from napari_geosr.models.card import FigureRow, ModelCard, Normalisation
+from napari_geosr.models.training_data import describe
+from napari_geosr.networks._bound import NoiseBound
+from napari_geosr.operations.train.figures import judging_steps
+from napari_geosr.operations.train.noise import noise_range
+from napari_geosr.physics.simulated import is_simulated
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.learning.energy import Meter
+    from napari_geosr.learning.method import Method
+    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.trainer import Trainer
+    from napari_geosr.networks.spec import NetworkSpec
+    from napari_geosr.operations.train import TrainJob
+    from napari_geosr.operations.train.adapt.run import Adaptation
+
+_SIMULATED_CHECKSUMS = 2
+
+
+def export_steps(
+    folder: Path,
+    job: TrainJob,
+    trainer: Trainer,
+    patches: Patches,
+    meter: Meter,
+    opened: Mapping[str, Sequence[Volume]],
+    adaptation: Adaptation | None = None,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, None]:
+    """Judge the averaged network and write it with its card: ``ResultReady(folder)``.
+
+    A network that can be merged into a lighter one is written merged.
+
+    Parameters
+    ----------
+    opened : mapping of str to sequence of Volume
+        The volumes as they were given, by role: what the card names.
+    adaptation : Adaptation, optional
+        What came of adapting a model: its figures take the place of the judging.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` ended the judging; nothing is written.
+    """
+    config, method = job.training, trainer.method
+    network = trainer.average.eval()
+    spec: Any = network.spec
+    normalisation = _normalisation(method.normalisation, patches, method.output_role)
+    labels = int(method.network_kwargs().get("out_channels", 1))
+    figures: tuple[FigureRow, ...]
+    if adaptation is None:
+        figures = yield from relay(
+            judging_steps(trainer, patches, labels, should_stop=should_stop)
+        )
+    else:
+        figures = adaptation.figures
+    sources = [s.volumes["source"] for s in patches.scenes if "source" in s.volumes]
+    network, kwargs = for_the_bundle(network.cpu(), method.network_kwargs())
+    if isinstance(network, NoiseBound):
+        network = network.network
+    card = ModelCard(
+        name=config.name,
+        title=config.name,
+        task=_task(method),
+        **({"labels": labels} if labels > 1 else {}),
+        method=job.method,
+        network=config.network,
+        network_kwargs=kwargs,
+        axes=spec.axes,
+        adjacent_slices=spec.adjacent_slices,
+        upscale_factor=spec.upscale_factor[0],
+        halo=max(spec.halo),
+        **_inputs(method),
+        normalisation=normalisation,
+        training=describe(
+            sources, _data_sentence(job, patches), config.seed
+        ).model_copy(update={"noise": noise_range(patches)}),
+        noise_bound=method.noise_bound(),
+        figures=figures,
+        description=(
+            f"Trained by {job.method} in {trainer.step} steps on "
+            f"{', '.join(v.title for v in opened['source'][:3])}"
+            f"{', …' if len(opened['source']) > 3 else ''}.{_finer(spec)}"
+        ),
+        intended_use=method.intended_use(),
+        not_for=(
+            "Other objects, contrasts or voxel sizes than those of the training data. "
+            "Compare with the original. No medical use."
+        ),
+        licence=config.licence,
+        provenance=_record(job, trainer, opened, meter, adaptation),
+        weights_sha256="0" * 64,
+        n_parameters=1,
+    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    bundle.save(folder, card, network)
+    bundle.verify(folder)
+    yield ResultReady(result=folder)
+
+
+def _task(method: Method) -> Any:
+    if method.labels > 1:
+        return "segment"
+    return "super-resolution" if method.upscale_factor > 1 else method.task
+
+
+def _finer(spec: NetworkSpec) -> str:
+    """Along which axes voxels become finer; along Z they stay in planes."""
+    factor = max(spec.upscale_factor)
+    if factor == 1:
+        return ""
+    if spec.axes == "ZYX":
+        return f" Gives voxels {factor} times finer along Z, Y and X."
+    return f" Gives voxels {factor} times finer along Y and X, as deep as they were."
+
+
+def _inputs(method: Method) -> dict[str, Any]:
+    """How many scans of one object are restored together, where it is not one."""
+    if not method.one_object:
+        return {}
+    return {"inputs": len(method.config.source), "run_on": method.run_on}
+
+
+def _normalisation(kind: str, patches: Patches, output_role: str) -> Normalisation:
+    if kind == "volume":
+        return Normalisation(kind="standardise")
+    given, wanted = patches.grey["source"], patches.grey[output_role]
+    return Normalisation(
+        kind="stored",
+        mean=given.mean,
+        std=given.std,
+        output_mean=wanted.mean,
+        output_std=wanted.std,
+    )
+
+
+def _data_sentence(job: TrainJob, patches: Patches) -> str:
+    shapes = {
+        " × ".join(map(str, v.shape))
+        for scene in patches.scenes
+        for v in scene.volumes.values()
+    }
+    return (
+        f"{len(patches.scenes)} volume(s) of {', '.join(sorted(shapes)[:4])} voxels "
+        f"given by the person who trained it; {100 * job.training.validation:.0f} % of "
+        "each kept apart as a block."
+    )
+
+
+def _record(
+    job: TrainJob,
+    trainer: Trainer,
+    opened: Mapping[str, Sequence[Volume]],
+    meter: Meter,
+    adaptation: Adaptation | None,
+) -> dict[str, Any]:
+    names = ("torch", "accelerate", "numpy")
+    # Simulated volumes follow from their numbers: the checksums of a few are enough to
+    # see that they come out the same elsewhere.
+    inputs = {
+        f"{role} {i + 1}": volume
+        for role, volumes in opened.items()
+        for i, volume in enumerate(volumes)
+        if i < _SIMULATED_CHECKSUMS or not is_simulated(volume.name)
+    }
+    return provenance.record(
+        "train",
+        inputs=inputs,
+        settings=job.to_values(),
+        training={
+            "steps": trainer.step,
+            "seed": job.training.seed,
+            "device": str(trainer.accelerator.device),
+            "processes": trainer.accelerator.num_processes,
+            "parts_per_batch": trainer.parts,
+            "training_seconds": round(trainer.seconds, 3),
+            **meter.figures(),
+            **({"adapted": adaptation.facts()} if adaptation else {}),
+        },
+        versions={"python": platform.python_version()}
+        | {name: _version(name) for name in names},
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"

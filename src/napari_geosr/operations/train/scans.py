@@ -1,0 +1,265 @@
+"""Which scans to learn from: settings for dock, command and job. No torch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from pydantic import BeforeValidator, Field, field_validator
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.operations.inputs import numbers_from
+from napari_geosr.operations.reconstruct.config import FullTurn, ReconstructConfig
+from napari_geosr.operations.reconstruct.inputs import (
+    AngleRange,
+    AnglesOf,
+    AngleUnit,
+    AreLineIntegrals,
+    AxisColumn,
+    Beam,
+    Darks,
+    DetectorDistance,
+    Endpoint,
+    Flats,
+    InnerPath,
+    PixelSize,
+    PixelUnit,
+    ProjectionsInput,
+    RowRange,
+    SourceDistance,
+)
+from napari_geosr.tomography.filters import FilterName, Padding
+from napari_geosr.tomography.preparation_config import PreparationConfig, StripeRemoval
+
+#: What each method learns from, where it is given projections.
+METHODS_FROM_PROJECTIONS = {
+    "noise2inverse": "parts",
+    "supervised": "pairs",
+    "tomogan": "pairs",
+}
+
+
+def _counts(value: Any) -> Any:
+    if value is None or value == "auto":
+        return "auto"
+    try:
+        counts = float(value)
+    except (TypeError, ValueError):
+        counts = float("nan")
+    if not 0 < counts < 1e9:
+        raise ValueError("write auto or a number greater than zero")
+    return counts
+
+
+CountsPerPhoton = Annotated[
+    Literal["auto"] | float,
+    BeforeValidator(_counts),
+    Field(
+        title="Counts per photon",
+        description="Of the detector, for shorter exposures; auto: as three or more "
+        "flat fields vary, else 1.",
+    ),
+]
+
+
+def _parts(value: Any) -> Any:
+    if value is None or value == "auto":
+        return "auto"
+    if not str(value).strip().isdecimal() or not 2 <= int(value) <= 64:
+        raise ValueError("write auto or a number of parts, 2 to 64")
+    return int(value)
+
+
+Parts = Annotated[
+    Literal["auto"] | int,
+    BeforeValidator(_parts),
+    Field(
+        title="Parts",
+        description="Noise2Inverse: reconstructions that the projections are shared "
+        "out to; auto: two, three from 150 projections on, four from 200 on.",
+    ),
+]
+
+#: ``--every 5 10``.
+_SEVERAL = Parameter(negative="", consume_multiple=True)
+#: Fields that say how projections are read, and how they are reconstructed.
+_READING = (
+    *("angles", "angle_range", "endpoint", "angle_unit"),
+    *("pixel_size", "line_integrals", "flats", "darks"),
+    *("geometry", "source_distance", "detector_distance"),
+)
+#: Fields that are those of a reconstruction, whatever its algorithm.
+OF_A_RECONSTRUCTION = ("rows", "full_turn", *PreparationConfig.model_fields)
+
+
+class ProjectionsConfig(PreparationConfig):
+    """Projections, and how slices are made of them."""
+
+    projections: Path | None = Field(
+        None,
+        title="Projections",
+        description="Data Exchange or NXtomo HDF5, TIFF stack or folder of "
+        "projections: learn from reconstructions of them.",
+    )
+    filter: FilterName = Field(
+        "ramp",
+        title="Filter",
+        description="Of the reconstructions: ramp is sharpest, hann smoothest.",
+    )
+    padding: Padding = Field(
+        "zero",
+        title="Outside the detector",
+        description="Zero: nothing is there; edge: as at its edge, where the sample is "
+        "wider than the detector.",
+    )
+    centre: AxisColumn = "auto"
+    rows: RowRange = None
+    full_turn: FullTurn = "auto"
+    stripes: StripeRemoval = Field(
+        "none", description="Rings are the same in all parts of a scan, and learned."
+    )
+    angles: AnglesOf = None
+    angle_range: AngleRange = None
+    endpoint: Endpoint = False
+    angle_unit: AngleUnit = None
+    pixel_size: PixelSize = None
+    pixel_unit: PixelUnit = None
+    scan_dataset: InnerPath = None
+    flats: Flats = None
+    darks: Darks = None
+    line_integrals: AreLineIntegrals = None
+    geometry: Beam = None
+    source_distance: SourceDistance = None
+    detector_distance: DetectorDistance = None
+
+    def reading(self) -> ProjectionsInput:
+        """How the projections are opened.
+
+        Raises
+        ------
+        ConfigError
+            If a value is bad.
+        """
+        values = self.model_dump(include=set(_READING))
+        return ProjectionsInput.create(
+            **values, dataset=self.scan_dataset, unit=self.pixel_unit
+        )
+
+    def reconstruction(self, **more: Any) -> ReconstructConfig:
+        """Settings of a filtered back-projection, which is linear."""
+        values = self.model_dump(include={"filter", "centre", *OF_A_RECONSTRUCTION})
+        values["options"] = {"padding": self.padding}
+        return ReconstructConfig.create(**{**values, **more})
+
+    def with_absolute_paths(self) -> Any:
+        """Return the settings with paths that hold in any working folder."""
+        found: dict[str, Any] = {
+            name: value.expanduser().resolve()
+            for name in type(self).model_fields
+            if isinstance(value := getattr(self, name), Path)
+        }
+        for name in ("angles", "flats", "darks"):
+            value = getattr(self, name)
+            if value is not None and Path(value).expanduser().exists():
+                found[name] = str(Path(value).expanduser().resolve())
+        return self.model_copy(update=found)
+
+
+class ScansConfig(ProjectionsConfig):
+    """Scans to learn from, made of one full scan."""
+
+    splits: Parts = "auto"
+    every: Annotated[tuple[int, ...], _SEVERAL] = Field(
+        (),
+        title="Every",
+        description="Pairs: learn to make the whole scan of every so-many-th "
+        "projection.",
+    )
+    counts: Annotated[tuple[int, ...], _SEVERAL] = Field(
+        (),
+        title="Projections left",
+        description="Pairs: the same, by the number of projections that are left.",
+    )
+    acquisition: Literal["step", "continuous"] = Field(
+        "step",
+        title="Acquisition",
+        description="Of the scans with fewer projections: step by step, or with the "
+        "sample turning while it is exposed.",
+    )
+    exposure: Annotated[tuple[float, ...], _SEVERAL] = Field(
+        (),
+        title="Exposure",
+        description="Pairs: learn to make the rest of the light of this share of it, "
+        "e.g. 0.1; needs counts.",
+    )
+    target_light: Literal["left-out", "all"] = Field(
+        "left-out",
+        title="Light of the target",
+        description="Pairs of fewer projections: left-out: these give four fifths of "
+        "their photons, and the target, of all projections, has the others, so that "
+        "no noise is shared; all: the target has all, as in the papers. Values that "
+        "are no counts are not shared out.",
+    )
+    counts_per_photon: CountsPerPhoton = "auto"
+    photon_seed: int = Field(
+        0, ge=0, title="Seed of photons", description="Which photons are left out."
+    )
+    short: Path | None = Field(
+        None,
+        title="Short scan",
+        description="Pairs: projections of the same object with a short exposure.",
+    )
+    restore: Path | None = Field(
+        None,
+        title="Restore to",
+        description="Write what the model makes of the scan to this file as well.",
+    )
+    overwrite: Annotated[bool, Parameter(name="--overwrite-restored", negative="")] = (
+        Field(False, title="Overwrite", description="Replace the restored file.")
+    )
+
+    @field_validator("every", "counts", mode="before")
+    @classmethod
+    def _read_counts(cls, value: Any) -> Any:
+        return numbers_from(value, int, "50,100")
+
+    @field_validator("exposure", mode="before")
+    @classmethod
+    def _read_exposure(cls, value: Any) -> Any:
+        return numbers_from(value, float, "0.3,0.1")
+
+    @field_validator("every", "counts")
+    @classmethod
+    def _check_counts(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(n < 2 for n in value):
+            raise ValueError("numbers from 2 on are needed")
+        return value
+
+    def check_for(self, method: str) -> None:
+        """Refuse settings that the method has no use for, or that are missing.
+
+        Raises
+        ------
+        ConfigError
+            With one sentence.
+        """
+        if self.projections is None:
+            raise ConfigError("Give the projections to learn from (--projections).")
+        pairs = [
+            name
+            for name in ("every", "counts", "exposure", "short")
+            if getattr(self, name)
+        ]
+        if METHODS_FROM_PROJECTIONS[method] == "parts" and pairs:
+            raise ConfigError(
+                f"{method} learns from parts of one scan (--splits): leave "
+                f"{', '.join(f'--{name}' for name in pairs)} out."
+            )
+        if METHODS_FROM_PROJECTIONS[method] == "pairs" and not pairs:
+            raise ConfigError(
+                f"{method} learns from pairs: say what to learn from beside the whole "
+                "scan, such as every fifth projection (--every 5), 100 projections "
+                "(--counts 100), a tenth of the exposure (--exposure 0.1) or a second "
+                "scan (--short PATH)."
+            )
