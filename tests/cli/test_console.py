@@ -8,7 +8,11 @@ import pytest
 from rich.console import Console
 
 from napari_geosr.cli import console
-from napari_geosr.core.steps import BlockDone, ResultReady, StageStarted, Warned
+from napari_geosr.core.steps import (
+    BlockDone,
+    StageStarted,
+    Warned,
+)
 
 NAME = "scan[1][/b][red]"
 
@@ -17,7 +21,7 @@ def steps(should_stop):
     yield StageStarted(message=f"Measuring {NAME}")
     yield BlockDone(1, 2)
     yield Warned(message=f"{NAME} is odd.")
-    yield ResultReady(result=3)
+    return 3
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -13,7 +13,6 @@ import pytest
 
 from napari_geosr.cli.app import run
 from napari_geosr.cli.console import run_command
-from napari_geosr.core.steps import ResultReady
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 
@@ -53,8 +52,9 @@ def test_nothing_is_cut_short_in_a_file(folder: Path, capsys: Any) -> None:
 
 def test_ctrl_c_says_what_it_stops(capsys: Any) -> None:
     def steps(should_stop: Any) -> Any:
+        yield from ()
         signal.raise_signal(signal.SIGINT)
-        yield ResultReady(result=should_stop())
+        return should_stop()
 
     assert run_command(steps, stopping="stopping after this step …")[0] is True
     assert "stopping after this step …" in capsys.readouterr().err

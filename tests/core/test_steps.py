@@ -5,7 +5,6 @@ from __future__ import annotations
 from napari_geosr.core.steps import (
     BlockDone,
     IterationDone,
-    ResultReady,
     StageStarted,
     TargetReady,
     TileDone,
@@ -21,7 +20,7 @@ def test_run_to_end_returns_the_result_and_closes():
     def steps():
         try:
             yield BlockDone(done=1, total=1)
-            yield ResultReady(result=42)
+            return 42
         finally:
             closed.append(True)
 
@@ -38,17 +37,15 @@ def test_an_inner_run_is_counted_in_blocks():
         yield TileDone(1, 4)
         yield TargetReady(volume="v")
         yield IterationDone(2, 4, residual=0.5)
-        yield ResultReady(4, 4, result="made")
+        return "made"
 
-    assert list(counted(inner())) == [
-        BlockDone(0, 9),
-        BlockDone(1, 4),
-        BlockDone(2, 4),
-        ResultReady(4, 4, result="made"),
-    ]
-    told = list(counted(inner(), StageStarted, Warned))
+    seen = []
+    assert run_to_end(counted(inner()), seen.append) == "made"
+    assert seen == [BlockDone(0, 9), BlockDone(1, 4), BlockDone(2, 4)]
+    told = []
+    assert run_to_end(counted(inner(), StageStarted, Warned), told.append) == "made"
     assert told[:2] == [StageStarted(message="Reading"), Warned(message="Dark")]
-    assert told[2:] == [BlockDone(1, 4), BlockDone(2, 4), ResultReady(4, 4, "made")]
+    assert told[2:] == [BlockDone(1, 4), BlockDone(2, 4)]
 
 
 def test_an_inner_run_that_is_counted_is_closed():

@@ -133,12 +133,12 @@ import time
 import napari
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QWidget
-from napari_geosr.core.steps import ResultReady
 from napari_geosr.gui.kit.worker import Run
 
 def compiles(_should_stop):
     time.sleep(4)
-    yield ResultReady(result=1)
+    yield from ()
+    return 1
 
 viewer = napari.Viewer()
 dock = QWidget()

@@ -145,10 +145,10 @@ def test_a_name_is_proposed_after_method_and_data(viewer, qtbot, tmp_path, monke
 def test_an_estimate_is_for_the_settings_that_it_was_made_of(
     viewer, qtbot, tmp_path, monkeypatch
 ):
-    from napari_geosr.core.steps import ResultReady
 
     def time_steps(_plan, _folder, *, should_stop):
-        yield ResultReady(result=TrainingEstimate(60.0, 10**9, 6))
+        yield from ()
+        return TrainingEstimate(60.0, 10**9, 6)
 
     monkeypatch.setattr(train_dock, "time_steps", time_steps)
     noisy_scans(viewer)

@@ -11,7 +11,10 @@ import pytest
 from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.errors import Cancelled, EngineError, VolumeError
-from napari_geosr.core.steps import ResultReady, StageStarted, TileDone
+from napari_geosr.core.steps import (
+    StageStarted,
+    TileDone,
+)
 from napari_geosr.gui.kit.lifetime import when_destroyed
 from napari_geosr.gui.kit.worker import Run
 
@@ -53,7 +56,7 @@ def test_steps_and_result_arrive_in_order_on_the_main_thread(qtbot):
         yield StageStarted(message="go")
         for i in range(200):
             yield TileDone(i + 1, 200)
-        yield ResultReady(result=42)
+        return 42
 
     heard = Heard(qtbot, steps)
     heard.wait()
@@ -171,7 +174,7 @@ def test_voxels_of_tiles_do_not_wait_in_the_queue(qtbot):
             array = np.zeros(8)
             tiles.append(weakref.ref(array))
             yield TileDone(i + 1, 3, slices=(slice(i, i + 1),), array=array)
-        yield ResultReady(result=1)
+        return 1
 
     heard = Heard(qtbot, steps)
     heard.wait()

@@ -18,7 +18,11 @@ from napari_geosr.core.errors import (
     ModelError,
     VolumeError,
 )
-from napari_geosr.core.steps import ResultReady, TileDone, Warned, run_to_end
+from napari_geosr.core.steps import (
+    TileDone,
+    Warned,
+    run_to_end,
+)
 from napari_geosr.inference.runner import estimate, restore_region, restore_tiles
 
 GB = 10**9
@@ -43,14 +47,13 @@ def run(network, source, target, statistics, **settings):
 
 def test_steps_say_where_and_how_far(parts):
     _network, _source, target, _statistics = parts
-    steps = list(run(*parts, tile=(2, 16, 31)))
+    steps = []
+    summary = run_to_end(run(*parts, tile=(2, 16, 31)), steps.append)
     tiles = [s for s in steps if isinstance(s, TileDone)]
     assert [s.done for s in tiles] == [1, 2, 3, 4, 5, 6]
     assert {s.total for s in tiles} == {6}
     for step in tiles:
         assert np.array_equal(target[step.slices], step.array)
-    summary = steps[-1].result
-    assert isinstance(steps[-1], ResultReady)
     assert (summary.n_tiles, summary.tile, summary.n_retries) == (6, (2, 16, 31), 0)
     assert summary.cost_factor == pytest.approx((19 + 11) / 24)
 

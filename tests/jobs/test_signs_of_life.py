@@ -13,9 +13,9 @@ from filelock import FileLock
 
 from napari_geosr.core.errors import FileError, TrainingError
 from napari_geosr.core.steps import (
+    BlockDone,
     Judged,
     JudgingStarted,
-    ResultReady,
     StageStarted,
     Step,
     run_to_end,
@@ -136,7 +136,7 @@ def test_judging_begins_when_all_steps_are_done(
         seen.append(job.status())
         yield Judged(1, 4)
         seen.append(job.status())
-        yield ResultReady(result=None)
+        return None
 
     monkeypatch.setattr(run, "_operation", training)
     monkeypatch.setattr(run, "_BEAT_SECONDS", 0.0)
@@ -157,9 +157,9 @@ def test_a_sign_of_life_that_cannot_be_written_ends_no_training(
         with monkeypatch.context() as patch:
             patch.setattr(JobFolder, "beat", refuse)
             yield Step(1, 9)
-            yield Step(2, 9)
+            yield BlockDone(2, 9)
             yield StageStarted(message="Writing the model")
-        yield ResultReady(result=job.path / "result")
+        return job.path / "result"
 
     monkeypatch.setattr(run, "_BEAT_SECONDS", 0.0)
     monkeypatch.setattr(run, "_operation", training)

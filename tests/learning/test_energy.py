@@ -10,7 +10,7 @@ from typing import Any
 import codecarbon
 import pytest
 
-from napari_geosr.core.steps import TrainingProgress
+from napari_geosr.core.steps import Step, TrainingProgress, run_to_end
 from napari_geosr.learning.energy import Meter
 from napari_geosr.models import bundle
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
@@ -135,17 +135,19 @@ def test_the_card_of_a_resumed_job_counts_all(
         threads=1,
     )
     job = TrainJob(method="noise2noise", training=training)
-    steps: list[Any] = []
+    steps: list[Step] = []
 
-    def go(stop: Callable[[], bool]) -> None:
-        steps.extend(train_steps(job, tmp_path / "job", should_stop=stop))
+    def go(stop: Callable[[], bool]) -> Path | None:
+        return run_to_end(
+            train_steps(job, tmp_path / "job", should_stop=stop), steps.append
+        )
 
     asked = iter([False, False, True])
-    go(lambda: next(asked))
-    assert steps[-1].result is None
-    go(lambda: False)
+    assert go(lambda: next(asked)) is None
+    path = go(lambda: False)
+    assert path is not None
     assert len(trackers) == 2
-    card = bundle.read_card(steps[-1].result)
+    card = bundle.read_card(path)
     record = card.provenance["training"]
     assert record["kilowatt_hours"] == pytest.approx(2 * KWH)
     assert record["energy_from_step"] == 0

@@ -12,7 +12,7 @@ import torch
 
 from napari_geosr import io, restore
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.steps import ResultReady, run_to_end
+from napari_geosr.core.steps import Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods.supervised import Config, Method
 from napari_geosr.learning.pairs import check_pair
@@ -137,12 +137,11 @@ def test_twice_finer_from_files_to_a_restored_volume(
         **SMALL,
     )
     job = TrainJob(method="supervised", training=training)
-    steps = list(train_steps(job, tmp_path / "job"))
+    steps: list[Step] = []
+    path = run_to_end(train_steps(job, tmp_path / "job"), steps.append)
     assert not [s for s in steps if type(s).__name__ == "Warned"]
-    last = steps[-1]
-    assert isinstance(last, ResultReady)
     volume = io.read(coarse)
-    restored = restore(volume, model=str(last.result), device="cpu")
+    restored = restore(volume, model=str(path), device="cpu")
     assert restored.shape == truth.shape
     expected = (2.0, 1.0, 1.0) if flat else (1.0, 1.0, 1.0)
     assert restored.voxel_size == pytest.approx(expected)

@@ -15,6 +15,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import (
     CheckpointSaved,
     PreviewReady,
+    Step,
     TrainingProgress,
     run_to_end,
 )
@@ -44,9 +45,10 @@ def folder_of(job: GanrecJob, path: Path) -> JobFolder:
 
 def test_a_job_ends_in_a_volume_in_its_place(few: Any, tmp_path: Path) -> None:
     folder = folder_of(job_of(few), tmp_path / "job")
-    seen = list(run_steps(folder))
+    seen: list[Step] = []
+    path = run_to_end(run_steps(folder), seen.append)
     volume = io.read(folder.path / "result" / "ganrec.ome.tif")
-    assert seen[-1].result == volume.source
+    assert path == volume.source
     assert volume.shape == (6, few.scan.n_columns, few.scan.n_columns)
     assert volume.voxel_size == (2, 2, 2)
     assert volume.unit == "µm"
@@ -102,11 +104,11 @@ def test_finished_early_all_slices_are_there(few: Any, tmp_path: Path) -> None:
         should_stop=lambda: bool(seen),
         keep_unfinished=lambda: True,
     )
-    for step in steps:
-        if isinstance(step, PreviewReady):
-            seen.append(step.done)
-        last = step
-    volume = np.asarray(io.read(last.result).data)
+    path = run_to_end(
+        steps, lambda s: seen.append(s.done) if isinstance(s, PreviewReady) else None
+    )
+    assert path is not None
+    volume = np.asarray(io.read(path).data)
     assert volume.shape[0] == 6
     assert volume.std(axis=(1, 2)).min() > 0
 

@@ -12,7 +12,7 @@ import tifffile
 import torch
 
 from napari_geosr.core.errors import ModelError
-from napari_geosr.core.steps import ResultReady, Warned
+from napari_geosr.core.steps import Step, Warned, run_to_end
 from napari_geosr.models import bundle
 from napari_geosr.networks._branches import BranchedLayer
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
@@ -50,9 +50,10 @@ def trained(folder: Path, **settings: Any) -> tuple[Path, list[str]]:
     job = TrainJob(
         method="supervised", training=config_class("supervised").create(**settings)
     )
-    steps = list(train_steps(job, folder))
-    assert isinstance(steps[-1], ResultReady)
-    return Path(steps[-1].result), [s.message for s in steps if isinstance(s, Warned)]
+    steps: list[Step] = []
+    path = run_to_end(train_steps(job, folder), steps.append)
+    assert path is not None
+    return path, [s.message for s in steps if isinstance(s, Warned)]
 
 
 def test_a_model_is_merged_and_trained_further_without_branches(

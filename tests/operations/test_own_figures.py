@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.steps import Warned, run_to_end
+from napari_geosr.core.steps import Step, Warned, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.patches import Patches
@@ -90,11 +90,12 @@ def test_without_memory_on_the_device_the_processor_judges(
         torch.Tensor, "to", lambda x, *a: x if a[0] == "cuda" else to(x, *a)
     )
     monkeypatch.setattr("napari_geosr.inference.compute.release_memory", print)
-    steps = list(judging.judging_steps(trainer, patches))
+    steps: list[Step] = []
+    found = run_to_end(judging.judging_steps(trainer, patches), steps.append)
     (warning,) = [step.message for step in steps if isinstance(step, Warned)]
     assert "Memory ran out on cuda" in warning
     assert network.moved == ["cpu"]
-    assert steps[-1].result == expected  # type: ignore[attr-defined]
+    assert found == expected
 
 
 def test_it_can_be_stopped() -> None:

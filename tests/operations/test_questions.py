@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from napari_geosr import io
 from napari_geosr.cli.app import run as main
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.steps import ResultReady, Warned
+from napari_geosr.core.steps import Step, Warned, run_to_end
 from napari_geosr.operations.measure import measure_porosity
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps
 from napari_geosr.operations.scan.questions import open_questions
@@ -94,8 +94,10 @@ def test_networks_with_neighbours_refuse_frames(
 
 def test_a_person_may_say_that_they_are_slices(frames: Path) -> None:
     volume = io.read(frames, axes="ZYX")
-    steps = list(prepare_steps(volume, RestoreConfig(model="foam-denoise")))
-    assert isinstance(steps[-1], ResultReady)
+    steps: list[Step] = []
+    config = RestoreConfig(model="foam-denoise")
+    prepared = run_to_end(prepare_steps(volume, config), steps.append)
+    assert prepared.volume is volume
     assert not any(isinstance(s, Warned) and "frames" in s.message for s in steps)
 
 

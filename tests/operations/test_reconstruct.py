@@ -17,10 +17,10 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     CentreFound,
     IterationDone,
-    ResultReady,
     TargetReady,
     TileDone,
     Warned,
+    run_to_end,
 )
 from napari_geosr.io.projections import read_projections, write_projections
 from napari_geosr.operations.reconstruct import (
@@ -73,7 +73,9 @@ def scale_of(scan: Projections) -> float:
 def run(projections, **settings):
     more = {k: settings.pop(k) for k in ("out", "unfinished") if k in settings}
     config = ReconstructConfig.create(threads=1, **settings)
-    return list(reconstruct_steps(projections, config, **more))
+    steps = []
+    result = run_to_end(reconstruct_steps(projections, config, **more), steps.append)
+    return result, steps
 
 
 @pytest.mark.parametrize(
@@ -123,12 +125,12 @@ def scan_centre(scan: Projections) -> float:
 
 
 def test_the_axis_is_found_told_and_recorded(scan):
-    steps = run(scan)
+    done, steps = run(scan)
     (found,) = [s.centre for s in steps if isinstance(s, CentreFound)]
     assert found.column == pytest.approx(scan_centre(scan), abs=0.3)
     said = [s.message for s in steps if hasattr(s, "message")]
     assert any(f"{found.column:.2f}" in text for text in said)
-    record = steps[-1].result.volume.provenance[-1]
+    record = done.volume.provenance[-1]
     assert record["centre"]["column"] == found.column
     assert record["operation"] == "reconstruct"
     assert record["complete"] is True
@@ -152,13 +154,13 @@ def test_blocks_give_what_the_whole_gives(scan, monkeypatch, algorithm):
     if algorithm != "fbp":
         settings["iterations"] = 5
     monkeypatch.setattr(reconstruct_blocks, "_FIRST_ROWS", ROWS)
-    whole = run(scan, **settings)
-    assert [s.slices[0] for s in tiles(whole)] == [slice(0, ROWS)]
+    whole, steps = run(scan, **settings)
+    assert [s.slices[0] for s in tiles(steps)] == [slice(0, ROWS)]
     monkeypatch.setattr(reconstruct_blocks, "_FIRST_ROWS", 1)
     monkeypatch.setattr(reconstruct_blocks, "_GROWTH", 2)
-    blocks = run(scan, **settings)
-    assert len(tiles(blocks)) > 1
-    a, b = (s[-1].result.volume.data for s in (whole, blocks))
+    blocks, steps = run(scan, **settings)
+    assert len(tiles(steps)) > 1
+    a, b = (done.volume.data for done in (whole, blocks))
     np.testing.assert_allclose(a, b, atol=5e-6 * np.abs(a).max())
 
 
@@ -167,14 +169,13 @@ def tiles(steps) -> list[TileDone]:
 
 
 def test_progress_counts_rows_times_iterations(scan):
-    steps = run(scan, algorithm="sirt", iterations=4, centre=scan_centre(scan))
+    _, steps = run(scan, algorithm="sirt", iterations=4, centre=scan_centre(scan))
     counted = [s for s in steps if isinstance(s, IterationDone | TileDone)]
     assert [s.done for s in counted] == sorted(s.done for s in counted)
     assert {s.total for s in counted} == {ROWS * 4}
     assert counted[-1].done == ROWS * 4
     residuals = [s.residual for s in counted if isinstance(s, IterationDone)]
     assert residuals[0] > residuals[3]
-    assert isinstance(steps[-1], ResultReady)
     assert any(isinstance(s, TargetReady) for s in steps)
 
 
@@ -184,19 +185,20 @@ def test_without_flat_fields_parts_have_the_beam_of_the_whole(phantom):
     counts = np.asarray(made.data) * np.linspace(1, 0.7, ROWS)[:, None]
     scan = made.replace(data=counts.astype(np.float32), flats=None, darks=None)
     centre = scan_centre(made)
-    result = run(scan, centre=centre)[-1].result
+    result, _ = run(scan, centre=centre)
     whole = np.asarray(result.volume.data)
     incident = result.volume.provenance[-1]["used"]["incident"]
     assert 0.5 < incident / counts.max() <= 1
-    part = run(scan, centre=centre, rows=(3, 5))[-1].result.volume
+    part = run(scan, centre=centre, rows=(3, 5))[0].volume
     assert part.provenance[-1]["used"]["incident"] == incident
     np.testing.assert_allclose(part.data, whole[3:5], atol=1e-6)
     config = ReconstructConfig(threads=1)
     one = reconstruct_slice(scan, 4, config, centre)
     np.testing.assert_allclose(one.data[0], whole[4], atol=1e-6)
-    tried = list(slice_steps(scan, config, 4, given_centre(centre, "given"), KeptRow()))
-    np.testing.assert_allclose(tried[-1].result.volume.data[0], whole[4], atol=1e-6)
-    few = run(scan, centre=centre, every=2)[-1].result.volume
+    known = given_centre(centre, "given")
+    tried = run_to_end(slice_steps(scan, config, 4, known, KeptRow()))
+    np.testing.assert_allclose(tried.volume.data[0], whole[4], atol=1e-6)
+    few = run(scan, centre=centre, every=2)[0].volume
     assert few.provenance[-1]["used"]["incident"] == incident
     every = config.model_copy(update={"every": 2})
     half = reconstruct_slice(scan, 4, every, centre)
@@ -213,10 +215,9 @@ def test_memory_that_runs_out_halves_the_block(scan, monkeypatch):
         return real(engine, name, sinogram, *args, **more)
 
     monkeypatch.setattr(reconstruct_blocks, "reconstruct_slices", greedy)
-    steps = run(scan, centre=scan_centre(scan))
+    done, _ = run(scan, centre=scan_centre(scan))
     assert asked[:3] == [4, 2, 1]
     assert set(asked[2:]) == {1}
-    done = steps[-1].result
     assert done.summary["retries"] == 2
     assert np.isfinite(done.volume.data).all()
 
@@ -266,7 +267,7 @@ def test_fewer_projections_are_those_of_a_thinned_scan(scan):
 def test_a_file_is_read_in_bands_and_comes_back_with_its_record(scan, tmp_path):
     given = write_projections(scan, tmp_path / "scan.h5")
     centre = scan_centre(scan)
-    steps = run(given, out=tmp_path / "v.ome.zarr", centre=centre)
+    done, _ = run(given, out=tmp_path / "v.ome.zarr", centre=centre)
     volume = io.read(tmp_path / "v.ome.zarr")
     whole = reconstruct(scan, threads=1, centre=centre)
     np.testing.assert_allclose(volume.data[:], whole.data, atol=1e-6)
@@ -275,7 +276,7 @@ def test_a_file_is_read_in_bands_and_comes_back_with_its_record(scan, tmp_path):
     assert operations == ["simulate", "reconstruct"]
     inputs = volume.provenance[-1]["inputs"]
     assert inputs["input"]["checksum"].startswith("sha256:")
-    assert steps[-1].result.path == tmp_path / "v.ome.zarr"
+    assert done.path == tmp_path / "v.ome.zarr"
 
 
 def test_a_simulated_scan_comes_back_in_its_place(tmp_path):
@@ -304,12 +305,12 @@ def test_bands_read_rows_of_all_frames_once(scan, tmp_path):
 def test_what_had_to_be_clipped_is_said_once(scan):
     counts = np.array(scan.data)
     counts[5, 2, 7:9] = 0
-    steps = run(scan.replace(data=counts, darks=None), centre=scan_centre(scan))
+    done, steps = run(scan.replace(data=counts, darks=None), centre=scan_centre(scan))
     said = [s.message for s in steps if isinstance(s, Warned)]
     assert len(said) == len(set(said))
     assert sum("clipped" in text and text.startswith("2 of") for text in said) == 1
     assert sum("no dark fields" in text for text in said) == 1
-    run_record = steps[-1].result.volume.provenance[-1]["run"]
+    run_record = done.volume.provenance[-1]["run"]
     assert run_record["preparation"]["n_clipped"] == 2
 
 

@@ -8,7 +8,7 @@ import torch
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, ProjectionsError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import IterationDone, TileDone, Warned
+from napari_geosr.core.steps import IterationDone, TileDone, Warned, run_to_end
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     find_unfinished,
@@ -83,11 +83,12 @@ def run(scan, **more):
     """The result, the rows of the blocks, and other steps."""
     settings = {"threads": 1, "centre": scan.centre} | more.pop("settings", {})
     config = ReconstructConfig.create(**settings)
-    steps = list(reconstruct_steps(scan, config, **more))
+    steps = []
+    result = run_to_end(reconstruct_steps(scan, config, **more), steps.append)
     rows = [
         (s.slices[0].start, s.slices[0].stop) for s in steps if isinstance(s, TileDone)
     ]
-    return steps[-1].result, rows, steps
+    return result, rows, steps
 
 
 def counted(scan: Projections) -> Projections:
@@ -154,10 +155,9 @@ def test_a_cone_that_was_stopped_goes_on(balls, monkeypatch, tmp_path, suffix):
     done: list[TileDone] = []
     config = ReconstructConfig.create(threads=1)
     steps = reconstruct_steps(scan, config, should_stop=lambda: len(done) >= 2, **out)
-    for step in steps:
-        if isinstance(step, TileDone):
-            done.append(step)
-    part = step.result
+    part = run_to_end(
+        steps, lambda s: done.append(s) if isinstance(s, TileDone) else None
+    )
     assert not part.complete
     unfinished = find_unfinished(out["out"]) if suffix else part.volume
     result, rows, _ = run(
@@ -221,8 +221,9 @@ def test_a_slice_of_a_cone_has_the_numbers_of_the_whole(balls, row):
 
 def test_a_fan_beam_row_by_row(balls):
     scan = fan_scan(balls[2:4], ANGLES).replace(centre=None)
-    steps = list(reconstruct_steps(scan, ReconstructConfig(threads=1, size=N)))
-    result = steps[-1].result
+    steps = []
+    config = ReconstructConfig(threads=1, size=N)
+    result = run_to_end(reconstruct_steps(scan, config), steps.append)
     # The axis was found without being told, and said to be no more than about right.
     assert result.centre.column == pytest.approx((N + 15) / 2, abs=0.5)
     said = [step.message for step in steps if isinstance(step, Warned)]

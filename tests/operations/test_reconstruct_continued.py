@@ -25,7 +25,7 @@ from napari_geosr.core.errors import (
     ProjectionsError,
 )
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import ResultReady, TileDone
+from napari_geosr.core.steps import TileDone, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import output
 from napari_geosr.io.projections import write_projections
@@ -75,13 +75,10 @@ def run(projections, stop_after=None, **more):
         should_stop=lambda: stop_after is not None and len(done) >= stop_after,
         **more,
     )
-    for step in steps:
-        if isinstance(step, TileDone):
-            done.append(step)
-        elif isinstance(step, ResultReady):
-            rows = [r for s in done for r in range(*s.slices[0].indices(ROWS))]
-            return step.result, rows
-    raise AssertionError("no result")
+    result = run_to_end(
+        steps, lambda s: done.append(s) if isinstance(s, TileDone) else None
+    )
+    return result, [r for s in done for r in range(*s.slices[0].indices(ROWS))]
 
 
 @pytest.mark.parametrize("suffix", ["", ".tif", ".ome.zarr"])

@@ -7,7 +7,13 @@ import pytest
 
 from napari_geosr import io, restore
 from napari_geosr.core.errors import ConfigError, GeoSRError, ModelError, VolumeError
-from napari_geosr.core.steps import ResultReady, TargetReady, TileDone, Warned
+from napari_geosr.core.steps import (
+    StepIterator,
+    TargetReady,
+    TileDone,
+    Warned,
+    run_to_end,
+)
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore import (
     Prepared,
@@ -24,10 +30,6 @@ def noisy(rng) -> Volume:
     data[2:5, 10:20, 12:25] = 0.2
     data += rng.normal(0, 0.1, data.shape).astype(np.float32)
     return Volume(data, "ZYX", (2.0, 2.0, 2.0), "µm", name="block")
-
-
-def last(steps):
-    return list(steps)[-1].result
 
 
 def test_a_volume_keeps_its_place_and_gets_a_record(noisy):
@@ -108,10 +110,10 @@ def test_bad_settings_are_refused():
 
 
 def test_a_preview_is_the_same_as_the_run(noisy):
-    prepared = last(prepare_steps(noisy, RestoreConfig()))
+    prepared = run_to_end(prepare_steps(noisy, RestoreConfig()))
     assert isinstance(prepared, Prepared)
     region = (slice(3, 4), slice(8, 30), slice(5, 40))
-    preview = last(preview_steps(prepared, region))
+    preview = run_to_end(preview_steps(prepared, region))
     whole = restore(noisy)
     assert preview.shape == (1, 22, 35)
     assert preview.origin == (6.0, 16.0, 10.0)
@@ -126,15 +128,15 @@ def test_cancel_keeps_what_is_finished(noisy, tmp_path, to_file):
     steps = restore_steps(
         big, RestoreConfig(memory="120MB"), out=out, should_stop=lambda: stop
     )
-    target, done, result = None, [], None
-    for step in steps:
+    target, done = None, []
+    iterator = StepIterator(steps)
+    for step in iterator:
         if isinstance(step, TargetReady):
             target = step.volume
         elif isinstance(step, TileDone):
             done.append(step.slices)
             stop = True
-        elif isinstance(step, ResultReady):
-            result = step.result
+    result = iterator.result
     assert target is not None
     assert not result.complete
     assert result.volume.provenance[-1]["complete"] is False

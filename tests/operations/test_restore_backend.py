@@ -7,7 +7,7 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.steps import ResultReady, TileDone, Warned, run_to_end
+from napari_geosr.core.steps import StepIterator, TileDone, Warned, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import backends
 from napari_geosr.operations.restore import (
@@ -60,13 +60,12 @@ def run(volume, settings, stop_after=None, **more):
         should_stop=lambda: stop_after is not None and n_tiles >= stop_after,
         **more,
     )
-    for step in steps:
+    iterator = StepIterator(steps)
+    for step in iterator:
         n_tiles += isinstance(step, TileDone)
         if isinstance(step, Warned) and "openvino" in step.message:
             said.append(step.message)
-        if isinstance(step, ResultReady):
-            return step.result, said
-    raise AssertionError("no result")
+    return iterator.result, said
 
 
 def on_record(volume: Volume):

@@ -12,7 +12,10 @@ import pytest
 from napari_geosr import io
 from napari_geosr.cli.app import run as command
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.steps import ResultReady, TileDone, run_to_end
+from napari_geosr.core.steps import (
+    TileDone,
+    run_to_end,
+)
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps, run_steps
 from napari_geosr.operations.restore.run import Restored
@@ -41,12 +44,10 @@ def restore(prepared, stop_after: int | None = None, **more) -> tuple[Restored, 
         should_stop=lambda: stop_after is not None and len(tiles) >= stop_after,
         **more,
     )
-    for step in steps:
-        if isinstance(step, TileDone):
-            tiles.append(step)
-        elif isinstance(step, ResultReady):
-            return step.result, sum(n_voxels(tile.slices) for tile in tiles)
-    raise AssertionError("no result")
+    result = run_to_end(
+        steps, lambda s: tiles.append(s) if isinstance(s, TileDone) else None
+    )
+    return result, sum(n_voxels(tile.slices) for tile in tiles)
 
 
 def n_voxels(box: tuple[slice, ...]) -> int:

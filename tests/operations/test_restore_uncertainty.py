@@ -11,7 +11,10 @@ import napari_geosr as geosr
 from napari_geosr import io
 from napari_geosr.cli.app import run as command
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.core.steps import ResultReady, TileDone, run_to_end
+from napari_geosr.core.steps import (
+    TileDone,
+    run_to_end,
+)
 from napari_geosr.core.volume import Volume
 from napari_geosr.models import bundle, zoo
 from napari_geosr.operations.restore import (
@@ -75,12 +78,9 @@ def restored(tiny):
             should_stop=lambda: stop_after is not None and len(tiles) >= stop_after,
             **(more or {}),
         )
-        for step in steps:
-            if isinstance(step, TileDone):
-                tiles.append(step)
-            elif isinstance(step, ResultReady):
-                return step.result
-        raise AssertionError("no result")
+        return run_to_end(
+            steps, lambda s: tiles.append(s) if isinstance(s, TileDone) else None
+        )
 
     return run
 

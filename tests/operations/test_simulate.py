@@ -10,7 +10,7 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError
-from napari_geosr.core.steps import BlockDone, ResultReady, Warned
+from napari_geosr.core.steps import BlockDone, Warned, run_to_end
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.reconstruct import reconstruct
 from napari_geosr.operations.simulate import (
@@ -97,10 +97,11 @@ def test_stopped_it_leaves_nothing(tmp_path):
 
 def test_progress_ends_with_the_result(tmp_path):
     config = SimulateConfig.create(**{**SMALL, "rows": 33, "projections": 4})
-    steps = list(simulate_steps("foam", tmp_path, config))
+    steps = []
+    made = run_to_end(simulate_steps("foam", tmp_path, config), steps.append)
     blocks = [(s.done, s.total) for s in steps if isinstance(s, BlockDone)]
     assert blocks == [(32, 33), (33, 33)]
-    assert isinstance(steps[-1], ResultReady)
+    assert made.files["projections"].exists()
 
 
 @pytest.mark.parametrize(

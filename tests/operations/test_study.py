@@ -22,7 +22,7 @@ from napari_geosr.core.errors import (
     TrainingError,
     VolumeError,
 )
-from napari_geosr.core.steps import ResultReady, Warned, never_stop, run_to_end
+from napari_geosr.core.steps import Warned, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
@@ -75,9 +75,9 @@ def settings(**changes) -> StudyConfig:
 
 def run(scan, out, config, **more):
     """The result and all other steps."""
-    steps = list(study_steps(scan, out, config, **more))
-    assert isinstance(steps[-1], ResultReady)
-    return steps[-1].result, steps[:-1]
+    steps = []
+    result = run_to_end(study_steps(scan, out, config, **more), steps.append)
+    return result, steps
 
 
 def stop_after_a_cell(scan, out, config):

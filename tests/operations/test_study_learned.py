@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.steps import BlockDone, ResultReady
+from napari_geosr.core.steps import BlockDone, run_to_end
 from napari_geosr.io.projections import read_projections
 from napari_geosr.models import bundle
 from napari_geosr.operations.simulate import simulate
@@ -48,9 +48,7 @@ def scan(tmp_path_factory):
 @pytest.mark.parametrize("name", ["msdnet", "noise2inverse", "tomogan-w"])
 def test_it_is_trained_kept_and_judged(scan, tmp_path, name):
     config = StudyConfig.create(algorithms=(name,), **TINY)
-    last = list(study_steps(scan, tmp_path, config))[-1]
-    assert isinstance(last, ResultReady)
-    row = last.result.rows[1]
+    row = run_to_end(study_steps(scan, tmp_path, config)).rows[1]
     assert row["algorithm"] == name
     assert row["training_seconds"] > 0
     assert row["settings"]["steps"] == 2
@@ -78,6 +76,6 @@ def test_a_training_that_is_stopped_goes_on(scan, tmp_path):
     assert (
         tmp_path / "work" / "12" / "training" / "msdnet-12-1" / "checkpoints"
     ).is_dir()
-    last = list(study_steps(scan, tmp_path, config))[-1]
-    assert last.result.rows[1]["settings"]["steps"] == 30
+    done = run_to_end(study_steps(scan, tmp_path, config))
+    assert done.rows[1]["settings"]["steps"] == 30
     assert not (tmp_path / "work").exists()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.steps import ResultReady, Step, Warned, never_stop
+from napari_geosr.core.steps import Step, Warned, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.hull import hull_area
 from napari_geosr.operations.study.config import StudyConfig
@@ -37,10 +37,13 @@ def found(
         yield from ()
         return volume
 
-    steps = list(sample_steps(bench, (0, ROWS), slices, never_stop))
+    steps: list[Step] = []
+    sample = run_to_end(
+        sample_steps(bench, (0, ROWS), slices, never_stop), steps.append
+    )
+    assert sample is not None
     said = [step.message for step in steps if isinstance(step, Warned)]
-    assert isinstance(steps[-1], ResultReady)
-    return steps[-1].result, said
+    return sample, said
 
 
 def ball(radius: float, z: float, y: float, x: float) -> npt.NDArray[np.bool_]:

@@ -12,7 +12,7 @@ import pytest
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, ProjectionsError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import Warned
+from napari_geosr.core.steps import Warned, run_to_end
 from napari_geosr.io.projections import read_projections
 from napari_geosr.models import bundle
 from napari_geosr.operations.reconstruct import reconstruct
@@ -73,8 +73,9 @@ def settings(**changes) -> StudyConfig:
 
 def run(scan, out, config, **more):
     """The result and all other steps."""
-    steps = list(study_steps(scan, out, config, **more))
-    return steps[-1].result, steps[:-1]
+    steps = []
+    result = run_to_end(study_steps(scan, out, config, **more), steps.append)
+    return result, steps
 
 
 def line_integrals(scan):

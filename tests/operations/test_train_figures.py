@@ -12,7 +12,7 @@ from scipy.ndimage import zoom
 from torch import nn
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
-from napari_geosr.core.steps import Judged, Warned, run_to_end
+from napari_geosr.core.steps import Judged, Step, Warned, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import runner
 from napari_geosr.learning.methods import METHODS, config_class
@@ -120,8 +120,8 @@ def test_all_volumes_count(rng: np.random.Generator) -> None:
     noise = [rng.normal(0, sd, targets[0].shape) for sd in (0.1, 0.5)]
     sources = [t + n for t, n in zip(targets, noise, strict=True)]
     trainer, patches = training(sources, targets, 1, 2)
-    steps = list(judging.judging_steps(trainer, patches))
-    rows: Any = steps[-1].result  # type: ignore[attr-defined]
+    steps: list[Step] = []
+    rows = run_to_end(judging.judging_steps(trainer, patches), steps.append)
     found = {row.method: row.psnr for row in rows}
     assert found["model"] == found["input"]
     expected = []
@@ -145,8 +145,8 @@ def test_of_many_volumes_a_few_are_judged_in_as_many_voxels(
     monkeypatch.setattr(validation_blocks, "_MOST_VOXELS", 2**16)
     many = [rng.normal(size=(40, 80, 96)) for _ in range(10)]
     trainer, patches = training(many, many, 1, 2)
-    steps = list(judging.judging_steps(trainer, patches))
-    rows: Any = steps[-1].result  # type: ignore[attr-defined]
+    steps: list[Step] = []
+    rows = run_to_end(judging.judging_steps(trainer, patches), steps.append)
     assert rows[0].test_set.startswith("8 of 10 validation blocks against")
     judged = [step for step in steps if isinstance(step, Judged)]
     assert judged[-1].total <= 2**16 * 1.5
@@ -178,12 +178,13 @@ def test_where_the_device_is_full_the_processor_judges(
         devices.append(device)
         if device != "cpu":
             raise DeviceMemoryError("Memory ran out.")
-        yield from real(*args, device=device, **more)
+        return (yield from real(*args, device=device, **more))
 
     monkeypatch.setattr(runner, "restore_tiles", full)
     monkeypatch.setattr("napari_geosr.inference.compute.release_memory", print)
     monkeypatch.setattr("napari_geosr.inference.device.free_memory", lambda _: 2**30)
-    steps = list(judging.judging_steps(trainer, patches))
+    steps: list[Step] = []
+    found = run_to_end(judging.judging_steps(trainer, patches), steps.append)
     assert devices == ["cuda:0", "cpu", "cpu"]
     assert len([step for step in steps if isinstance(step, Warned)]) == 1
-    assert steps[-1].result == expected  # type: ignore[attr-defined]
+    assert found == expected

@@ -89,8 +89,8 @@ def test_noise2inverse_gains_5_db_in_one_go(noisy: Any, tmp_path: Path) -> None:
     )
     job.check()
     folder = folder_of(job, tmp_path / "job")
-    steps = list(run_steps(folder))
-    model = steps[-1].result
+    steps = []
+    model = run_to_end(run_steps(folder), steps.append)
     # Nor is it said to be unlike what it has learned from.
     assert not [s.message for s in steps if isinstance(s, Warned)]
     restored = io.read(out)

@@ -10,7 +10,9 @@ import pytest
 import tifffile
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.steps import ResultReady, run_to_end
+from napari_geosr.core.steps import (
+    run_to_end,
+)
 from napari_geosr.io import read
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 from napari_geosr.operations.train.inputs import note_inputs, refuse_other_inputs
@@ -75,9 +77,7 @@ def test_before_anything_was_learned_the_data_may_change(
     begin(job, folder, 1)
     (folder / "checkpoints" / "latest.pt").unlink()  # killed before the first one
     write(tmp_path / "a.tif", 5)
-    steps = list(train_steps(job, folder))
-    assert isinstance(steps[-1], ResultReady)
-    assert steps[-1].result is not None
+    assert run_to_end(train_steps(job, folder)) is not None
 
 
 @pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1)])

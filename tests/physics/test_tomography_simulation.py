@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.errors import Cancelled, ConfigError
-from napari_geosr.core.steps import BlockDone, ResultReady
+from napari_geosr.core.steps import BlockDone, run_to_end
 from napari_geosr.physics import tomography_simulation
 from napari_geosr.physics.phantoms import random_blobs, sphere_foam
 from napari_geosr.physics.scan_config import ScanConfig
@@ -158,9 +158,10 @@ def test_blur_keeps_the_light(disc):
 def test_a_scan_can_be_stopped_and_reports_its_blocks(disc, monkeypatch):
     monkeypatch.setattr(tomography_simulation, "_BLOCK_BYTES", 6 * 2 * 56 * 4)
     config = ScanConfig(projections=24)
-    steps = list(scan_steps(disc, config))
+    steps = []
+    made = run_to_end(scan_steps(disc, config), steps.append)
     assert [s.done for s in steps if isinstance(s, BlockDone)] == [6, 12, 18, 24]
-    assert isinstance(steps[-1], ResultReady)
+    assert made.n_angles == 24
     with pytest.raises(Cancelled):
         list(scan_steps(disc, config, should_stop=lambda: True))
 

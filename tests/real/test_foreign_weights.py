@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
-from napari_geosr.core.steps import ResultReady, TileDone
+from napari_geosr.core.steps import Step, TileDone, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.models import bundle, zoo
 from napari_geosr.operations.restore import RestoreConfig, restore, restore_steps
@@ -128,10 +128,10 @@ def test_tiles_make_no_difference(dncnn: Path, cement: Volume) -> None:
     made: dict[str | int, tuple[int, np.ndarray]] = {}
     for memory in ("2GB", "54MB"):
         config = RestoreConfig.create(model="theirs", threads=1, memory=memory)
-        steps = list(restore_steps(cement, config))
-        assert isinstance(steps[-1], ResultReady)
+        steps: list[Step] = []
+        restored = run_to_end(restore_steps(cement, config), steps.append)
         tiles = sum(isinstance(step, TileDone) for step in steps)
-        made[memory] = tiles, np.asarray(steps[-1].result.volume.data) / 255
+        made[memory] = tiles, np.asarray(restored.volume.data) / 255
     (few, whole), (many, tiled) = made.values()
     print(f"{few} and {many} tiles: {np.abs(whole - tiled).max():.2g} apart")
     assert few <= len(cement.data)  # or both planes at once

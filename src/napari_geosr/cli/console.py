@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -22,20 +22,16 @@ from rich.progress import (
 )
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    Warned,
-)
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, StepIterator, Warned
 
-MakeSteps = Callable[[ShouldStop], Generator[Step, None, None]]
+T = TypeVar("T")
+
+MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 
 
 def run_command(
-    make_steps: MakeSteps, *, stopping: str = "stopping after this tile …"
-) -> tuple[Any, list[str]]:
+    make_steps: MakeSteps[T], *, stopping: str = "stopping after this tile …"
+) -> tuple[T, list[str]]:
     """Consume an operation's steps, showing progress on stderr.
 
     The first Ctrl-C (or a cluster's SIGTERM) asks the engine to stop at its next tile,
@@ -49,26 +45,23 @@ def run_command(
     Returns
     -------
     result : object
-        Of the operation's `ResultReady`.
+        What the operation returns.
     warnings : list of str
         Sentences of its `Warned` steps.
     """
-    result: Any = None
     warnings: list[str] = []
-    with _stop_on_signal(stopping) as should_stop, _Bars() as bars:
-        steps = make_steps(should_stop)
-        try:
-            for step in steps:
-                if isinstance(step, ResultReady):
-                    result = step.result
-                elif isinstance(step, Warned):
-                    warnings.append(step.message)
-                    bars.warn(step.message)
-                else:
-                    bars.show(step)
-        finally:
-            steps.close()
-    return result, warnings
+    with (
+        _stop_on_signal(stopping) as should_stop,
+        _Bars() as bars,
+        StepIterator(make_steps(should_stop)) as iterator,
+    ):
+        for step in iterator:
+            if isinstance(step, Warned):
+                warnings.append(step.message)
+                bars.warn(step.message)
+            else:
+                bars.show(step)
+    return iterator.result, warnings
 
 
 @contextmanager

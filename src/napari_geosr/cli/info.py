@@ -79,8 +79,7 @@ def _noise(volume: Volume, second: Path | None, reading: InputConfig) -> Noise:
     from napari_geosr.operations.scan.noise import noise_steps
 
     again = None if second is None else open_volume(second, reading)
-    found: Noise = run_to_end(noise_steps(volume, second=again))
-    return found
+    return run_to_end(noise_steps(volume, second=again))
 
 
 def _projections(path: Path) -> Projections | None:

@@ -118,7 +118,7 @@ def restore(
         if wanted.uncertainty != "none":
             unfinished["unfinished_spread"] = _unfinished(spread_path(out), average)
 
-    def steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
+    def steps(should_stop: ShouldStop) -> Generator[Step, None, Restored]:
         more: dict[str, Any] = {
             "out": out,
             "overwrite": overwrite,
@@ -130,7 +130,7 @@ def restore(
             return restore_average_steps(volumes, wanted, **more)
         return restore_steps(volumes[0], wanted, **unfinished, **more)
 
-    def check_steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
+    def check_steps(should_stop: ShouldStop) -> Generator[Step, None, Checked]:
         return consistency_steps(
             volumes[0],
             result.volume,

@@ -114,7 +114,9 @@ def _results(folder: JobFolder, result: Path | None) -> dict[str, str | None]:
     return {"model": found, "restored": str(restored)}
 
 
-def _at_once(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]:
+def _at_once(
+    folder: JobFolder, should_stop: ShouldStop
+) -> Generator[Step, None, Path | None]:
     """Run a job without waiting for its turn, as a person in a terminal expects."""
     from napari_geosr.jobs.index import list_jobs
     from napari_geosr.jobs.run import run_steps
@@ -126,7 +128,7 @@ def _at_once(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None
                 message=f"{other.name} runs on this machine as well, so both are "
                 "slower; with --detach a job waits for its turn."
             )
-    yield from run_steps(folder, should_stop=should_stop)
+    return (yield from run_steps(folder, should_stop=should_stop))
 
 
 def _say(json: bool, values: dict[str, Any], text: str) -> int:

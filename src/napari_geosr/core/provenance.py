@@ -18,12 +18,10 @@ import numpy as np
 from napari_geosr.core.errors import Cancelled, FileError
 from napari_geosr.core.steps import (
     BlockDone,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     never_stop,
-    relay,
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
@@ -44,13 +42,12 @@ _SETTLED_SECONDS = 2.0
 
 def file_checksum(path: Path) -> str:
     """``sha256:…`` of a file; ``sha256-sampled:…`` of spread blocks if huge."""
-    found: str = run_to_end(checksum_steps(path))
-    return found
+    return run_to_end(checksum_steps(path))
 
 
 def checksum_steps(
     path: Path, *, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, str]:
     """Find the checksum of a file as :func:`file_checksum` does, but in steps.
 
     A large file that has not changed since is not read again.
@@ -67,16 +64,15 @@ def checksum_steps(
     """
     key = _state(path)
     if key not in _known:
-        checksum = yield from relay(_read_steps(path, should_stop))
+        checksum = yield from _read_steps(path, should_stop)
         large = path.stat().st_size > _BLOCKS_PER_STEP * _BLOCK
         changed = path.stat().st_mtime
         if not large or time.time() - changed < _SETTLED_SECONDS or key != _state(path):
-            yield ResultReady(result=checksum)
-            return
+            return checksum
         _known[key] = checksum
         while len(_known) > _MOST_KNOWN:
             _known.popitem(last=False)
-    yield ResultReady(result=_known[key])
+    return _known[key]
 
 
 def _state(path: Path) -> tuple[Any, ...]:
@@ -85,7 +81,7 @@ def _state(path: Path) -> tuple[Any, ...]:
     return str(path.resolve()), known.st_ino, known.st_size, *changed
 
 
-def _read_steps(path: Path, should_stop: ShouldStop) -> Generator[Step, None, None]:
+def _read_steps(path: Path, should_stop: ShouldStop) -> Generator[Step, None, str]:
     size = path.stat().st_size
     digest = hashlib.sha256()
     whole = size <= _WHOLE_FILE_BYTES
@@ -106,7 +102,7 @@ def _read_steps(path: Path, should_stop: ShouldStop) -> Generator[Step, None, No
             if (i + 1) % _BLOCKS_PER_STEP == 0:
                 yield BlockDone(i + 1, n)
     kind = "sha256" if whole else "sha256-sampled"
-    yield ResultReady(result=f"{kind}:{digest.hexdigest()}")
+    return f"{kind}:{digest.hexdigest()}"
 
 
 def folder_checksum(path: Path, should_stop: ShouldStop = never_stop) -> str:
@@ -143,7 +139,7 @@ def array_checksum(data: Any) -> str:
 
 def describe_steps(
     volume: Volume, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, dict[str, Any]]:
     """Name, place, shape and checksum of an input: the last is ``ResultReady(dict)``.
 
     Raises
@@ -154,7 +150,7 @@ def describe_steps(
     source = volume.source
     try:
         if source is not None and source.is_file():
-            checksum = yield from relay(checksum_steps(source, should_stop=should_stop))
+            checksum = yield from checksum_steps(source, should_stop=should_stop)
         elif source is not None and source.is_dir():
             checksum = folder_checksum(source, should_stop)
         else:
@@ -164,18 +160,16 @@ def describe_steps(
             f"{volume.title} cannot be read ({error.strerror or error}). Check that "
             "its file is still there and complete."
         ) from error
-    yield ResultReady(
-        result={
-            "name": volume.name,
-            "path": None if source is None else str(source),
-            "shape": list(volume.shape),
-            "axes": volume.axes,
-            "dtype": str(volume.dtype),
-            "voxel_size": list(volume.voxel_size),
-            "unit": volume.unit,
-            "checksum": checksum,
-        }
-    )
+    return {
+        "name": volume.name,
+        "path": None if source is None else str(source),
+        "shape": list(volume.shape),
+        "axes": volume.axes,
+        "dtype": str(volume.dtype),
+        "voxel_size": list(volume.voxel_size),
+        "unit": volume.unit,
+        "checksum": checksum,
+    }
 
 
 def record(
@@ -190,8 +184,7 @@ def record(
     steps = record_steps(
         operation, inputs=inputs, settings=settings, model=model, **more
     )
-    entry: dict[str, Any] = run_to_end(steps)
-    return entry
+    return run_to_end(steps)
 
 
 def record_steps(
@@ -202,7 +195,7 @@ def record_steps(
     model: Mapping[str, Any] | None = None,
     should_stop: ShouldStop = never_stop,
     **more: Any,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, dict[str, Any]]:
     """Make a record as :func:`record` does, in steps: large inputs take seconds.
 
     The last step is ``ResultReady(dict)``.
@@ -218,7 +211,7 @@ def record_steps(
 
     described = {}
     for key, volume in inputs.items():
-        described[key] = yield from relay(describe_steps(volume, should_stop))
+        described[key] = yield from describe_steps(volume, should_stop)
     entry: dict[str, Any] = {
         "software": "napari-geosr",
         "version": __version__,
@@ -231,4 +224,4 @@ def record_steps(
     }
     if model is not None:
         entry["model"] = dict(model)
-    yield ResultReady(result={**entry, **more})
+    return {**entry, **more}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 ShouldStop = Callable[[], bool]
+
+T = TypeVar("T")
 
 
 def never_stop() -> bool:
@@ -18,7 +20,7 @@ def never_stop() -> bool:
 
 @dataclass(frozen=True)
 class Step:
-    """Base of every step.
+    """Base of every step; by itself it says how far the work is, and no more.
 
     Attributes
     ----------
@@ -89,66 +91,66 @@ class BlockDone(Step):
     """A block of the input was swept (measuring, statistics, copying)."""
 
 
-@dataclass(frozen=True)
-class ResultReady(Step):
-    """The last step of an operation; `result` is what the verb returns."""
+class StepIterator(Generic[T]):
+    """Iterate over `steps`, close them at the end, and keep what they return.
 
-    result: Any = None
+    For who has to look at each step; else ``result = yield from steps`` does::
 
+        with StepIterator(steps) as iterator:
+            for step in iterator:
+                ...
+        return iterator.result
 
-def relay(steps: Generator[Step, None, None]) -> Generator[Step, None, Any]:
-    """Pass the steps of an inner operation on and return its result.
-
-    ``result = yield from relay(inner_steps(...))``; the inner generator is closed
-    whatever happens to the outer one.
+    Attributes
+    ----------
+    result : T
+        What the generator returned; only there once it has.
     """
-    result = None
-    try:
-        for step in steps:
-            if isinstance(step, ResultReady):
-                result = step.result
-            else:
-                yield step
-    finally:
-        steps.close()
-    return result
+
+    result: T
+
+    def __init__(self, steps: Generator[Step, None, T]) -> None:
+        self._steps = steps
+
+    def __enter__(self) -> StepIterator[T]:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._steps.close()
+
+    def __iter__(self) -> Generator[Step, None, None]:
+        self.result = yield from self._steps
 
 
 def run_to_end(
-    steps: Generator[Step, None, None], on_step: Callable[[Step], None] | None = None
-) -> Any:
-    """Consume `steps` and return the result of its `ResultReady`."""
-    result = None
-    try:
-        for step in steps:
+    steps: Generator[Step, None, T], on_step: Callable[[Step], None] | None = None
+) -> T:
+    """Consume `steps` and return what they return."""
+    with StepIterator(steps) as iterator:
+        for step in iterator:
             if on_step is not None:
                 on_step(step)
-            if isinstance(step, ResultReady):
-                result = step.result
-    finally:
-        steps.close()
-    return result
+    return iterator.result
 
 
 def counted(
-    steps: Generator[Step, None, None], *told: type[Step]
-) -> Generator[Step, None, None]:
+    steps: Generator[Step, None, T], *told: type[Step]
+) -> Generator[Step, None, T]:
     """Steps of an inner run, for an outer one that counts in other units.
 
-    How far the inner run is becomes `BlockDone`. Its result is passed on, and steps of
-    the kinds in `told`; a stage among them loses its numbers, which are not those of
-    the outer run. Nothing else is told.
+    How far the inner run is becomes `BlockDone`. Steps of the kinds in `told` are
+    passed on; a stage among them loses its numbers, which are not those of the outer
+    run. Nothing else is told. The result is that of the inner run.
     """
-    try:
-        for step in steps:
+    with StepIterator(steps) as iterator:
+        for step in iterator:
             if isinstance(step, StageStarted) and isinstance(step, told):
                 yield replace(step, done=0, total=0)
-            elif isinstance(step, (ResultReady, *told)):
+            elif isinstance(step, told):
                 yield step
             elif step.total:
                 yield BlockDone(step.done, step.total)
-    finally:
-        steps.close()
+    return iterator.result
 
 
 @dataclass(frozen=True)

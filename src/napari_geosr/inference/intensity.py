@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.steps import BlockDone, ResultReady, ShouldStop, Step, never_stop
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.core.volume import ArrayLike
 
 #: Above this many voxels an evenly spaced sample of planes is read.
@@ -71,7 +71,7 @@ def scan_steps(
     should_stop: ShouldStop = never_stop,
     *,
     sample_above: int = SAMPLE_ABOVE,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, IntensityStatistics]:
     """Find mean, spread and range of a 2D or 3D array of any real dtype.
 
     Reads everything once up to `sample_above` voxels. A larger array is sampled:
@@ -105,7 +105,7 @@ def scan_steps(
             raise Cancelled("Stopped while the grey values were read.")
         sums.add(np.asarray(source[block]))
         yield BlockDone(done, len(blocks))
-    yield ResultReady(result=sums.result(sampled=n_total > sample_above))
+    return sums.result(sampled=n_total > sample_above)
 
 
 def _blocks(shape: tuple[int, ...], sample_above: int) -> Iterator[tuple[slice, ...]]:

@@ -21,14 +21,7 @@ from napari_geosr.core.errors import (
     ModelError,
     VolumeError,
 )
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    Step,
-    TileDone,
-    Warned,
-    never_stop,
-)
+from napari_geosr.core.steps import ShouldStop, Step, TileDone, Warned, never_stop
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
 from napari_geosr.inference.backends import FIXED_BYTES, Choice, FirstTile, Timed
@@ -296,7 +289,7 @@ class Run:
 
     def steps(
         self, tiles: TilePlan, finished: Sequence[Sequence[slice]] = ()
-    ) -> Generator[Step, None, None]:
+    ) -> Generator[Step, None, RunSummary]:
         """Run the tiles; the last step is ``ResultReady(RunSummary)``.
 
         Tiles whose place in the target lies within one of the `finished` boxes are left
@@ -354,7 +347,7 @@ class Run:
                 f"{dtype} has no such value: the result holds invented grey values "
                 "there. Choose float32 output to keep them apart."
             )
-        yield ResultReady(self.n_done, self.n_done, result=self._summary())
+        return self._summary()
 
     def _write(self, tile: Tile, values: Array) -> Array:
         """In the writer's thread; smaller tiles would not help where it fails."""

@@ -73,7 +73,7 @@ def restore_tiles(
     rather: Sequence[int] | None = None,
     spread: Any = None,
     backend: Choice | None = None,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, RunSummary]:
     """Restore `source` into `target`, with the same numbers as in one forward.
 
     Parameters
@@ -143,7 +143,7 @@ def restore_tiles(
         spread=spread,
         backend=backend,
     )
-    yield from run.steps(run.plan(first, tile, rather), finished)
+    return (yield from run.steps(run.plan(first, tile, rather), finished))
 
 
 def choose_output(

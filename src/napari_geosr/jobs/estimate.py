@@ -21,13 +21,7 @@ from typing import Any
 import psutil
 
 from napari_geosr.core.errors import Cancelled, GeoSRError, JobError
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    never_stop,
-)
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import list_jobs
 
@@ -63,7 +57,7 @@ class TrainingEstimate:
 
 def estimate_steps(
     values: Mapping[str, Any], *, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, TrainingEstimate]:
     """Time a few steps of the job that `values` describe.
 
     Parameters
@@ -105,7 +99,7 @@ def estimate_steps(
             process.wait()
         result = _judge(job, began)
     others = dict.fromkeys((*beside, *_running_here()))
-    yield ResultReady(result=replace(result, beside=tuple(others)))
+    return replace(result, beside=tuple(others))
 
 
 def _command(job: JobFolder) -> list[str]:

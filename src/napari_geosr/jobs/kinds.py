@@ -30,7 +30,7 @@ class RunSteps(Protocol):
         *,
         should_stop: ShouldStop,
         keep_unfinished: Callable[[], bool],
-    ) -> Generator[Step, None, None]: ...
+    ) -> Generator[Step, None, Path | None]: ...
 
 
 #: Operations whose result is a model.

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from napari_geosr import io
@@ -18,10 +19,10 @@ from napari_geosr.core.steps import (
     Judged,
     JudgingStarted,
     PreviewReady,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
+    StepIterator,
     TrainingProgress,
     Warned,
     never_stop,
@@ -73,7 +74,7 @@ class _Unasked(_Requests):
 
 def run_steps(
     job: JobFolder, *, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Path | None]:
     """Run the job to its end, or until somebody asks it to stop, passing its steps on.
 
     A job that was begun before goes on from its last checkpoint.
@@ -93,12 +94,11 @@ def run_steps(
     """
     if is_helper():
         # The process that writes down looks for requests, for all of them at once.
-        yield from _operation(job, _Unasked(job, should_stop))
-        return
+        return (yield from _operation(job, _Unasked(job, should_stop)))
     with job.hold():
         job.take("running")
         with _signs_of_life(job):
-            yield from _run(job, should_stop)
+            return (yield from _run(job, should_stop))
 
 
 @contextmanager
@@ -128,40 +128,43 @@ def _beat(job: JobFolder, **facts: Any) -> None:
         job.beat(**facts)
 
 
-def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]:
+def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path | None]:
     requests = _Requests(job, should_stop)
-    result: Any = None
     last_beat = 0.0
     last, stage = Step(), ""
     told = False  # that there are no previews
     try:
-        for step in _operation(job, requests):
-            lost = _write_down(job, step)
-            if lost and not told:
-                told = True
-                with suppress(FileError):  # there may be no room for that either
-                    _write_down(job, Warned(message=lost))
-                yield Warned(message=lost)
-            # Counted in voxels or rows, and not in steps of the training.
-            aside = isinstance(step, Judged | BlockDone)
-            if isinstance(step, StageStarted):
-                stage = step.message
-            if step.total and not aside:
-                last = step
-            elif isinstance(step, StageStarted) and last.total:
-                _beat(job, done=last.done, total=last.total)
-            if isinstance(step, ResultReady):
-                result = step.result
-                continue
-            now = time.monotonic()
-            if step.total and now - last_beat > _BEAT_SECONDS:
-                message = ""
-                if aside:
-                    what = "Judging the model" if isinstance(step, Judged) else stage
-                    message = f"{what}: {100 * step.done // step.total} %"
-                _beat(job, done=last.done, total=last.total, message=message)
-                last_beat = now
-            yield step
+        with StepIterator(_operation(job, requests)) as iterator:
+            for step in iterator:
+                lost = _write_down(job, step)
+                if lost and not told:
+                    told = True
+                    with suppress(FileError):  # there may be no room for that either
+                        _write_down(job, Warned(message=lost))
+                    yield Warned(message=lost)
+                # Counted in voxels or rows, and not in steps of the training.
+                aside = isinstance(step, Judged | BlockDone)
+                if isinstance(step, StageStarted):
+                    stage = step.message
+                if step.total and not aside:
+                    last = step
+                elif isinstance(step, StageStarted) and last.total:
+                    _beat(job, done=last.done, total=last.total)
+                if (
+                    type(step) is Step
+                ):  # a count for the folder, and nothing to be shown
+                    continue
+                now = time.monotonic()
+                if step.total and now - last_beat > _BEAT_SECONDS:
+                    message = ""
+                    if aside:
+                        what = (
+                            "Judging the model" if isinstance(step, Judged) else stage
+                        )
+                        message = f"{what}: {100 * step.done // step.total} %"
+                    _beat(job, done=last.done, total=last.total, message=message)
+                    last_beat = now
+                yield step
     except GeneratorExit:
         _end(job, "paused")
         raise
@@ -171,6 +174,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
     except BaseException as error:
         _note_failure(job, error)
         raise
+    result = iterator.result
     if result is None:
         state: State = "cancelled" if requests.wish == "cancel" else "paused"
         _end(job, state, done=last.done, total=last.total)
@@ -178,10 +182,12 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]
         inside = result.is_relative_to(job.path)  # else a model that was there before
         where = (result.relative_to(job.path) if inside else result).as_posix()
         _end(job, "done", result=where, done=last.done, total=last.total)
-    yield ResultReady(result=result)
+    return result
 
 
-def _operation(job: JobFolder, requests: _Requests) -> Generator[Step, None, None]:
+def _operation(
+    job: JobFolder, requests: _Requests
+) -> Generator[Step, None, Path | None]:
     wanted, run = read_job(job.values(), job.path)
     return run(
         wanted,

@@ -22,7 +22,6 @@ from napari_geosr.core.errors import DeviceMemoryError, TrainingError
 from napari_geosr.core.steps import (
     CheckpointSaved,
     PreviewReady,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
@@ -191,7 +190,7 @@ class Trainer:
 
     # The loop
 
-    def run(self, should_stop: ShouldStop = never_stop) -> Generator[Step, None, None]:
+    def run(self, should_stop: ShouldStop = never_stop) -> Generator[Step, None, bool]:
         """Train to the end, or until `should_stop`; a checkpoint is kept either way.
 
         Yields
@@ -211,9 +210,9 @@ class Trainer:
         """
         yield StageStarted(message=f"Training {self.config.name}", total=self.steps)
         with self.batches:
-            yield from self._train(should_stop)
+            return (yield from self._train(should_stop))
 
-    def _train(self, should_stop: ShouldStop) -> Generator[Step, None, None]:
+    def _train(self, should_stop: ShouldStop) -> Generator[Step, None, bool]:
         clock = Clock(self)
         if self.step < self.steps:
             yield from self._preview(clock)  # before there is anything to be slowed
@@ -248,7 +247,7 @@ class Trainer:
             yield clock.report(time.monotonic())
         yield CheckpointSaved(self.step, self.steps, self.save())
         yield from self._preview(clock)
-        yield ResultReady(self.step, self.steps, result=self.step >= self.steps)
+        return self.step >= self.steps
 
     def _preview(self, clock: Clock) -> Iterator[Step]:
         """A preview; where there is no memory for it the training goes on without."""

@@ -23,7 +23,6 @@ import numpy.typing as npt
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
@@ -206,7 +205,7 @@ def consistency_steps(
     *,
     name: str = "scan",
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Consistency]:
     """Compare a result with its scan, box by box.
 
     Parameters
@@ -242,7 +241,7 @@ def consistency_steps(
             raise Cancelled("Comparing with the scan was cancelled.")
         residual[box] = _sweep(pair, box, reach, widths, noise, limit, sums)
         yield BlockDone(done, len(boxes))
-    yield ResultReady(result=_result(sums, noise, limit))
+    return _result(sums, noise, limit)
 
 
 def _widths(

@@ -15,13 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.steps import (
-    BlockDone,
-    ResultReady,
-    ShouldStop,
-    Step,
-    never_stop,
-)
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.measure.spectrum_fit import (
     BLURS,
     SHAPES,
@@ -58,7 +52,7 @@ def degradation_steps(
     shapes: Sequence[str] = tuple(SHAPES),
     name: str = "the low-resolution scan",
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Measured]:
     """Estimate how a coarse scan came about.
 
     Parameters
@@ -112,19 +106,17 @@ def degradation_steps(
     gain = math.sqrt(best.contrast)
     variance = _mean_power(best, spectrum.edge)
     slope, intercept = _variance_line(low, variance)
-    yield ResultReady(
-        result=Measured(
-            blur=best.blur,
-            gain=gain,
-            offset=mean_low - gain * mean_high,
-            noise=math.sqrt(variance),
-            shape=best.shape,
-            spectrum=_table(best),
-            along_z=best.along_z,
-            misfit=best.misfit,
-            slope=slope,
-            intercept=intercept,
-        )
+    return Measured(
+        blur=best.blur,
+        gain=gain,
+        offset=mean_low - gain * mean_high,
+        noise=math.sqrt(variance),
+        shape=best.shape,
+        spectrum=_table(best),
+        along_z=best.along_z,
+        misfit=best.misfit,
+        slope=slope,
+        intercept=intercept,
     )
 
 

@@ -6,18 +6,16 @@ import math
 from collections.abc import Callable, Generator
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    Step,
-    never_stop,
-)
+from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.measure.blocks import RawTable, SlabLabeller, slab_thickness
 from napari_geosr.measure.histogram import blocks_along_z
 from napari_geosr.measure.kernels import columns as column
+
+Mask = npt.NDArray[np.bool_]
 
 #: Bytes per voxel that the envelope, and the second one that checks it, take at most.
 _BYTES_PER_VOXEL = 10
@@ -31,7 +29,7 @@ def envelope_steps(
     *,
     name: str = "volume",
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Mask]:
     """Largest 26-connected body of `solid`, closed and with its holes filled.
 
     Made for a specimen with air around it. In a cube cut out of a larger piece every
@@ -86,7 +84,7 @@ def envelope_steps(
     empty = ~(closed[inner] | body)
     del closed, body
     outside = yield from _chosen_bodies(empty, 6, _touches_border, check)
-    yield ResultReady(result=~outside)
+    return ~outside
 
 
 def _is_largest(raw: RawTable) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.steps import BlockDone, ResultReady, ShouldStop, Step, never_stop
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 
 #: Most bins a histogram has; halved by merging pairs when values leave the range.
 MAX_BINS = 1 << 17
@@ -201,7 +201,7 @@ def histogram_steps(
     should_stop: ShouldStop = never_stop,
     may_be_constant: bool = False,
     mask: Any = None,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, GreyHistogram]:
     """Sweep `source`; the result is its `GreyHistogram`.
 
     Once, but again where single values far from all the others would leave these in
@@ -232,7 +232,7 @@ def histogram_steps(
     _check_values(histogram, name, mask is not None, may_be_constant)
     if not may_be_constant:
         histogram = yield from _without_outliers(histogram, sweep)
-    yield ResultReady(result=histogram)
+    return histogram
 
 
 def _sweep(

@@ -14,13 +14,12 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.steps import (
     BlockDone,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
+    StepIterator,
     Warned,
     never_stop,
-    relay,
     run_to_end,
 )
 from napari_geosr.core.volume import ArrayLike, Volume
@@ -36,7 +35,6 @@ from napari_geosr.measure.histogram import (
 )
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.reliability.noise_check import (
-    NoiseCheck,
     noise_check_steps,
     noise_remarks,
 )
@@ -48,7 +46,7 @@ from napari_geosr.measure.reliability.sample_envelope import (
 from napari_geosr.measure.reliability.specks import speck_remarks
 from napari_geosr.measure.reliability.threshold import shifted_thresholds
 from napari_geosr.measure.remarks import has_one_phase, remarks
-from napari_geosr.measure.report import build_report
+from napari_geosr.measure.report import PorosityReport, build_report
 from napari_geosr.measure.segment import phase_mask, threshold_of
 from napari_geosr.measure.table import Geometry
 
@@ -149,7 +147,7 @@ def measure_steps(
     labels_target: Any = None,
     keep_labels: bool = True,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, PorosityReport]:
     """Segment, label and measure the pores of `volume`.
 
     Works by slabs of planes whatever the array is (numpy, dask, zarr, memory map), so
@@ -217,10 +215,8 @@ def measure_steps(
     for message in remarks(histogram, config, threshold, volume.name):
         warnings.append(message)
         yield Warned(message=message)
-    noise: NoiseCheck | None = yield from relay(
-        noise_check_steps(
-            volume, histogram, threshold, config.phase, should_stop=should_stop
-        )
+    noise = yield from noise_check_steps(
+        volume, histogram, threshold, config.phase, should_stop=should_stop
     )
     run.check("measuring the noise")
     band = shifted_thresholds(histogram, threshold)
@@ -253,24 +249,20 @@ def measure_steps(
             )
             yield Warned(message=warnings[-1])
     labels = run.target.array if isinstance(run.target, _AsStack) else run.target
-    yield ResultReady(
-        progress.done,
-        progress.total,
-        result=build_report(
-            raw,
-            large,
-            run.geometry,
-            config,
-            counts=asdict(run.counts),
-            threshold=threshold,
-            grey=histogram,
-            shape=volume.spatial_shape,
-            name=volume.name,
-            labels=labels,
-            warnings=tuple(warnings),
-            band=found,
-            noise=noise,
-        ),
+    return build_report(
+        raw,
+        large,
+        run.geometry,
+        config,
+        counts=asdict(run.counts),
+        threshold=threshold,
+        grey=histogram,
+        shape=volume.spatial_shape,
+        name=volume.name,
+        labels=labels,
+        warnings=tuple(warnings),
+        band=found,
+        noise=noise,
     )
 
 
@@ -375,13 +367,11 @@ def _histogram(run: _Run, progress: _Progress) -> Generator[Step, None, GreyHist
         may_be_constant=isinstance(run.config.threshold, float),
         mask=run.mask,
     )
-    for step in steps:
-        if isinstance(step, ResultReady):
-            result: GreyHistogram = step.result
-            return result
-        if progress.done < len(run.slabs):  # a second sweep is seldom, and not planned
-            yield progress.step()
-    raise AssertionError("a sweep ends with its result")
+    with StepIterator(steps) as iterator:
+        for _ in iterator:
+            if progress.done < len(run.slabs):  # a second sweep is seldom, not planned
+                yield progress.step()
+    return iterator.result
 
 
 def _threshold_inside(
@@ -405,7 +395,7 @@ def _threshold_inside(
     )
     dtype = np.dtype(run.source.dtype)
     try:
-        inside: GreyHistogram = run_to_end(steps)
+        inside = run_to_end(steps)
         found = threshold_of(inside, run.config, dtype, name=run.name)
     except VolumeError:  # too few grey values inside
         return whole, threshold
@@ -429,10 +419,10 @@ def _envelope(
             solid[slab] &= np.isfinite(block)
     closing, stop = run.config.mask_closing, run.should_stop
     steps = envelope_steps(solid, closing, name=run.name, should_stop=stop)
-    mask: np.ndarray = yield from relay(steps)
+    mask = yield from steps
     yield StageStarted(message="Checking the sample mask")
-    fit: EnvelopeFit = yield from relay(
-        envelope_fit_steps(solid, mask, closing, name=run.name, should_stop=stop)
+    fit = yield from envelope_fit_steps(
+        solid, mask, closing, name=run.name, should_stop=stop
     )
     return mask, fit
 

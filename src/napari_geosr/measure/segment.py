@@ -36,7 +36,7 @@ def threshold_value(
         If the volume holds no or only one finite value.
     """
     thickness = max(1, (1 << 22) // max(1, math.prod(source.shape[1:])))
-    histogram: GreyHistogram = run_to_end(
+    histogram = run_to_end(
         histogram_steps(source, thickness=thickness, name=name, should_stop=should_stop)
     )
     return threshold_of(histogram, config, np.dtype(source.dtype), name=name)

@@ -11,17 +11,10 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, FileError
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    never_stop,
-    relay,
-)
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.measure import MeasureConfig, compare_steps
-from napari_geosr.operations.restore import RestoreConfig, Restored, restore_steps
+from napari_geosr.operations.restore import RestoreConfig, restore_steps
 
 if TYPE_CHECKING:
     from napari_geosr.measure.report import PorosityReport
@@ -59,7 +52,7 @@ def demo_steps(
     model: str = "foam-denoise",
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Demonstrated]:
     """Simulate a noisy foam scan, restore it, measure it and write a report.
 
     Files are written to `out`: the scan and its clean twin, the restored volume, the
@@ -80,14 +73,12 @@ def demo_steps(
     io.write(noisy, files["scan.ome.tif"], overwrite=overwrite)
     io.write(truth, files["truth.ome.tif"], overwrite=overwrite)
     scan = io.read(files["scan.ome.tif"])
-    restored: Restored = yield from relay(
-        restore_steps(
-            scan,
-            RestoreConfig(model=model),
-            out=files["result.ome.tif"],
-            overwrite=overwrite,
-            should_stop=should_stop,
-        )
+    restored = yield from restore_steps(
+        scan,
+        RestoreConfig(model=model),
+        out=files["result.ome.tif"],
+        overwrite=overwrite,
+        should_stop=should_stop,
     )
     if not restored.complete:
         raise Cancelled(
@@ -95,14 +86,12 @@ def demo_steps(
             summary=restored.summary,
         )
     volumes = {"degraded": scan, "restored": restored.volume, "truth": truth}
-    reports: dict[str, PorosityReport] = yield from relay(
-        compare_steps(
-            volumes, MeasureConfig(), keep_labels=False, should_stop=should_stop
-        )
+    reports = yield from compare_steps(
+        volumes, MeasureConfig(), keep_labels=False, should_stop=should_stop
     )
     yield StageStarted(message="Writing the report")
     _write_report(volumes, reports, files)
-    yield ResultReady(result=Demonstrated(reports, files))
+    return Demonstrated(reports, files)
 
 
 def _check_folder(out: Path, files: dict[str, Path], overwrite: bool) -> None:

@@ -18,14 +18,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import (
-    BlockDone,
-    ResultReady,
-    ShouldStop,
-    Step,
-    never_stop,
-    run_to_end,
-)
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scan_config import ScanConfig
@@ -112,8 +105,7 @@ def simulate_scan(
 ) -> Projections:
     """Scan a sample; see :func:`scan_steps`."""
     steps = scan_steps(attenuation, config, truth=truth, scale=scale)
-    scan: Projections = run_to_end(steps)
-    return scan
+    return run_to_end(steps)
 
 
 def scan_steps(
@@ -123,7 +115,7 @@ def scan_steps(
     truth: Mapping[str, Any] | None = None,
     scale: float | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Projections]:
     """Scan a sample in a parallel beam, some views at a time.
 
     In each view the beam is weakened by exp(-line integral), averaged over the angles
@@ -180,7 +172,7 @@ def scan_steps(
         "attenuation_scale": detector.scale,
         **(truth or {}),
     }
-    yield ResultReady(result=detector.projections(counts, known))
+    return detector.projections(counts, known)
 
 
 def detector_columns(size: int, config: ScanConfig) -> int:

@@ -11,14 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    never_stop,
-    relay,
-)
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.registration import itk
 from napari_geosr.registration.itk import Refined, TransformKind
@@ -75,7 +68,7 @@ def align_steps(
     search_angle: float = 10.0,
     kind: TransformKind = "rigid",
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Aligned]:
     """Find where `high` lies in `low`.
 
     Parameters
@@ -110,9 +103,7 @@ def align_steps(
     here, there = Grid.of(low), Grid.of(high)
     yield StageStarted(message="Reading the high-resolution scan")
     factors = _refined_factors(here, there)
-    small: Sampled = yield from relay(
-        copy_steps(high, factors, should_stop=should_stop)
-    )
+    small = yield from copy_steps(high, factors, should_stop=should_stop)
     correlation = None
     if offset is not None:
         how = "offset"
@@ -131,10 +122,8 @@ def align_steps(
     best: tuple[Transform, Sampled, Refined] | None = None
     for begin in starts if len(starts) > 1 else []:
         part = yield from _part(low, there, begin, should_stop)
-        tried: Refined = yield from relay(
-            itk.refine_steps(
-                part, small, begin, kind, quick=True, should_stop=should_stop
-            )
+        tried = yield from itk.refine_steps(
+            part, small, begin, kind, quick=True, should_stop=should_stop
         )
         if best is None or tried.metric > best[2].metric:
             best = begin, part, tried
@@ -142,12 +131,10 @@ def align_steps(
         part = yield from _part(low, there, starts[0], should_stop)
         best = starts[0], part, Refined(starts[0], -math.inf)
     begin, part, tried = best
-    refined: Refined = yield from relay(
-        itk.refine_steps(part, small, tried.transform, kind, should_stop=should_stop)
+    refined = yield from itk.refine_steps(
+        part, small, tried.transform, kind, should_stop=should_stop
     )
-    yield ResultReady(
-        result=Aligned(begin, refined.transform, how, correlation, part, small)
-    )
+    return Aligned(begin, refined.transform, how, correlation, part, small)
 
 
 def _corner(grid: Grid) -> npt.NDArray[np.float64]:
@@ -171,9 +158,7 @@ def _part(
     box = _around(Grid.of(low), high, start)
     voxels = math.prod(s.stop - s.start for s in box)
     more = max(1, math.ceil((voxels / _LOW_VOXELS) ** (1 / len(box)) - 1e-9))
-    part: Sampled = yield from relay(
-        copy_steps(low, (more,) * len(box), box, should_stop=should_stop)
-    )
+    part = yield from copy_steps(low, (more,) * len(box), box, should_stop=should_stop)
     return part
 
 
@@ -203,13 +188,13 @@ def _search(
 ) -> Generator[Step, None, list[Candidate]]:
     factors = _search_factors(Grid.of(low), small.grid)
     yield StageStarted(message="Reading the low-resolution scan")
-    large: Sampled = yield from relay(copy_steps(low, factors, should_stop=should_stop))
+    large = yield from copy_steps(low, factors, should_stop=should_stop)
     ratio = np.floor(large.grid.voxel_size / small.grid.voxel_size + 0.01)
     again = tuple(int(max(1, r)) for r in np.minimum(ratio, small.grid.shape))
     coarse = Sampled(_means(small.data, again), small.grid.coarsened(again))
     yield StageStarted(message="Searching for the high-resolution scan in the other")
-    found: list[Candidate] = yield from relay(
-        search_steps(large, coarse, degrees=degrees, should_stop=should_stop)
+    found = yield from search_steps(
+        large, coarse, degrees=degrees, should_stop=should_stop
     )
     if not found:
         raise VolumeError(

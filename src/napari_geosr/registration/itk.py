@@ -21,13 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, ConfigError, EngineError, VolumeError
-from napari_geosr.core.steps import (
-    BlockDone,
-    ResultReady,
-    ShouldStop,
-    Step,
-    never_stop,
-)
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.registration.sampled import Sampled
 from napari_geosr.registration.transform import Transform
 
@@ -84,7 +78,7 @@ def refine_steps(
     *,
     quick: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Refined]:
     """Move the small volume until it shares most information with the large one [1]_.
 
     Parameters
@@ -130,7 +124,7 @@ def refine_steps(
         metric = _run(method, fixed, moving, should_stop)
         found = Refined(_our_transform(way, centre, length), -metric)
         yield BlockDone(done, len(levels))
-    yield ResultReady(result=found)
+    return found
 
 
 def _method(high: Sampled, shrink: int, blur: float) -> Any:

@@ -11,13 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.steps import (
-    BlockDone,
-    ResultReady,
-    ShouldStop,
-    Step,
-    never_stop,
-)
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.physics.sampling import area_downsample
 from napari_geosr.registration.transform import Transform
@@ -148,7 +142,7 @@ def copy_steps(
     box: Box | None = None,
     *,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Sampled]:
     """Read a volume once, slab by slab, and keep means over blocks of voxels.
 
     Parameters
@@ -195,7 +189,7 @@ def copy_steps(
             f"{volume.title} has one grey value only: there is nothing to align. Check "
             "that it is the right file."
         )
-    yield ResultReady(result=Sampled(data, grid))
+    return Sampled(data, grid)
 
 
 def finite(volume: Volume, key: Any) -> FloatArray:

@@ -17,13 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.steps import (
-    BlockDone,
-    ResultReady,
-    ShouldStop,
-    Step,
-    never_stop,
-)
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.registration.sampled import Grid, Sampled, inside
 from napari_geosr.registration.transform import Transform, corners, turn_in_plane
 
@@ -59,7 +53,7 @@ def search_steps(
     degrees: float = 0.0,
     most: int = 3,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, list[Candidate]]:
     """Try every place, and angles in the plane, by masked correlation [1]_.
 
     Parameters
@@ -91,7 +85,7 @@ def search_steps(
         found += finder.candidates(high, angle, most)
         yield BlockDone(done, len(angles))
     found.sort(key=lambda candidate: -abs(candidate.correlation))
-    yield ResultReady(result=found[:most])
+    return found[:most]
 
 
 def _angles(small: Grid, degrees: float) -> npt.NDArray[np.float64]:

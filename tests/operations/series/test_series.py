@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from napari_geosr import io, restore
 from napari_geosr.core.errors import ConfigError, FileError, ModelError, VolumeError
 from napari_geosr.core.steps import (
-    ResultReady,
     TargetReady,
     TileDone,
     Warned,
@@ -66,16 +65,11 @@ def run(prepared, stop_after: int | None = None, **more) -> tuple[Restored, int]
         should_stop=lambda: stop_after is not None and len(tiles) >= stop_after,
         **more,
     )
-    for step in steps:
-        if isinstance(step, TileDone):
-            tiles.append(step)
-        elif isinstance(step, ResultReady):
-            n = sum(
-                np.prod([part.stop - part.start for part in tile.slices])
-                for tile in tiles
-            )
-            return step.result, int(n)
-    raise AssertionError("no result")
+    result = run_to_end(
+        steps, lambda s: tiles.append(s) if isinstance(s, TileDone) else None
+    )
+    n = sum(np.prod([part.stop - part.start for part in t.slices]) for t in tiles)
+    return result, int(n)
 
 
 CASES = [
@@ -278,8 +272,9 @@ def test_missing_voxels_stay_missing_and_are_said_of_the_channel():
     data = volume.data.copy()
     data[1, 3, 4] = np.nan
     config = RestoreConfig.create(model="ct-denoise", memory=MEMORY, threads=1)
-    steps = list(restore_steps(volume.replace(data=data), config))
-    result = steps[-1].result.volume
+    steps = []
+    made = restore_steps(volume.replace(data=data), config)
+    result = run_to_end(made, steps.append).volume
     assert np.isnan(result.data).sum() == 1
     assert np.isnan(result.data[1, 3, 4])
     said = [s.message for s in steps if isinstance(s, Warned)]
@@ -376,10 +371,10 @@ def test_each_channel_is_looked_at_and_named(monkeypatch, tmp_path):
     data[1] *= 20
     volume = volume.replace(data=data)
     config = RestoreConfig.create(model="ct-denoise", memory=MEMORY, threads=1)
-    steps = list(restore_steps(volume, config, look=True))
+    steps = []
+    result = run_to_end(restore_steps(volume, config, look=True), steps.append)
     said = [s.message for s in steps if isinstance(s, Warned)]
     assert "Channel 1: It loses all." in said
-    result = steps[-1].result
     assert result.outlook.level == "harmful"
     assert result.outlook.sentence == "Channel 1: It loses all."
     assert result.volume.provenance[-1]["outlook"]["level"] == "harmful"
@@ -391,8 +386,9 @@ def test_each_channel_is_looked_at_and_named(monkeypatch, tmp_path):
 
 def test_auto_chooses_once_and_says_on_what():
     config = RestoreConfig.create(model="auto", memory=MEMORY, threads=1)
-    steps = list(restore_steps(series("TYX", (3, 40, 44)), config))
+    steps = []
+    made = restore_steps(series("TYX", (3, 40, 44)), config)
+    result = run_to_end(made, steps.append).volume
     said = [s.message for s in steps if isinstance(s, Warned)]
     assert any("chosen on time point 1, for the whole series" in text for text in said)
-    result = steps[-1].result.volume
     assert (result.axes, result.shape) == ("TYX", (3, 40, 44))

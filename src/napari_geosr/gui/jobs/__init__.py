@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import GeoSRError, JobError
-from napari_geosr.core.steps import ResultReady, Step
+from napari_geosr.core.steps import Step
 from napari_geosr.gui.jobs.compare import JobCompare
 from napari_geosr.gui.jobs.resume_offer import ResumeOffer
 from napari_geosr.gui.jobs.view import JobView
@@ -269,15 +269,18 @@ def _fill(item: QTreeWidgetItem, job: JobStatus) -> None:
     item.setToolTip(0, f"{job.name}: {job.method}, in {job.path}")
 
 
-def _list_steps() -> Generator[Step, None, None]:
-    yield ResultReady(result=index.list_jobs())
+def _list_steps() -> Generator[Step, None, list[JobStatus]]:
+    yield from ()
+    return index.list_jobs()
 
 
-def _forget_steps(path: Path) -> Generator[Step, None, None]:
+def _forget_steps(path: Path) -> Generator[Step, None, Path]:
+    yield from ()
     index.forget(path)
-    yield ResultReady(result=path)
+    return path
 
 
-def _remove_steps(path: Path) -> Generator[Step, None, None]:
+def _remove_steps(path: Path) -> Generator[Step, None, Path]:
+    yield from ()
     index.remove(JobFolder(path))
-    yield ResultReady(result=path)
+    return path

@@ -11,7 +11,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import ConfigError, GeoSRError, JobError
-from napari_geosr.core.steps import ResultReady, ShouldStop, Step, relay
+from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.labelled import button
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
@@ -157,7 +157,7 @@ def compare_steps(
     place: int | None,
     jobs: Sequence[JobFolder],
     should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, list[Volume]]:
     """Restore one slice of `volume` with the model of each job.
 
     Parameters
@@ -195,14 +195,10 @@ def compare_steps(
         made = previews.get(status.path)
         if made is None:
             config = RestoreConfig.create(model=str(status.result))
-            prepared = yield from relay(
-                prepare_steps(volume, config, should_stop=should_stop)
-            )
-            made = yield from relay(
-                preview_steps(prepared, region, should_stop=should_stop)
-            )
+            prepared = yield from prepare_steps(volume, config, should_stop=should_stop)
+            made = yield from preview_steps(prepared, region, should_stop=should_stop)
         found.append(made.replace(name=f"{volume.name} · {status.path.name}"))
-    yield ResultReady(result=found)
+    return found
 
 
 def _preview(job: JobFolder, status: JobStatus) -> Volume:

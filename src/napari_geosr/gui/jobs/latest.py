@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.core.steps import ResultReady, Step
+from napari_geosr.core.steps import Step
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
@@ -16,7 +16,7 @@ def newest_job_steps(
     path: Path,
     is_kind: Callable[[JobStatus], bool],
     projections_of: Callable[[dict[str, Any]], Any],
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, JobStatus | None]:
     """Find the newest job of one kind that is about the scan of a file.
 
     Parameters
@@ -30,11 +30,12 @@ def newest_job_steps(
     Step
         ``ResultReady(JobStatus)``; without a result where there is none.
     """
+    yield from ()
     scan = str(path.resolve())
     for status in index.list_jobs():
         if is_kind(status) and projections_of(_settings(status)) == scan:
-            yield ResultReady(result=status)
-            return
+            return status
+    return None
 
 
 def _settings(status: JobStatus) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.steps import ResultReady, Step
+from napari_geosr.core.steps import Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.worker import Run
@@ -160,8 +160,9 @@ def _file_of(layer: Layer) -> Path | None:
     return None if path is None else path.resolve()
 
 
-def _read(path: Path) -> Generator[Step, None, None]:
+def _read(path: Path) -> Generator[Step, None, Volume]:
     from napari_geosr import io
 
+    yield from ()
     volume = io.read(path)
-    yield ResultReady(result=volume.replace(data=np.asarray(volume.data)))
+    return volume.replace(data=np.asarray(volume.data))

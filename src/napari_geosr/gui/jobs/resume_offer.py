@@ -8,7 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QToolButton, QWidget
 
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.core.steps import ResultReady, Step
+from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.notify import show_error
 from napari_geosr.gui.kit.worker import Run
 from napari_geosr.jobs import index, local
@@ -79,5 +79,6 @@ class ResumeOffer(QWidget):
         self.resumed.emit(self._job.path)
 
 
-def _list_steps() -> Generator[Step, None, None]:
-    yield ResultReady(result=index.list_jobs())
+def _list_steps() -> Generator[Step, None, list[JobStatus]]:
+    yield from ()
+    return index.list_jobs()

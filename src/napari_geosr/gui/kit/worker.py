@@ -14,17 +14,19 @@ import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from napari.qt.threading import create_worker
 from napari.utils import progress
 from qtpy.QtCore import QCoreApplication, QObject, QThreadPool
 
 from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError
-from napari_geosr.core.steps import ResultReady, ShouldStop, Step, TileDone
+from napari_geosr.core.steps import ShouldStop, Step, StepIterator, TileDone
 from napari_geosr.gui.kit.lifetime import when_destroyed
 
-MakeSteps = Callable[[ShouldStop], Generator[Step, None, None]]
+T = TypeVar("T")
+
+MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 
 #: Steps reach the main thread at most this often, so that it stays responsive.
 _SECONDS_BETWEEN_STEPS = 0.05
@@ -126,11 +128,11 @@ class Run:
 
     def __init__(
         self,
-        make_steps: MakeSteps,
+        make_steps: MakeSteps[T],
         *,
         owner: QObject | None = None,
         on_step: Callable[[Step], None] | None = None,
-        on_result: Callable[[Any], None] | None = None,
+        on_result: Callable[[T], None] | None = None,
         on_error: Callable[[Exception], None] | None = None,
         on_finished: Callable[[], None] | None = None,
         description: str = "",
@@ -178,7 +180,7 @@ class Run:
         for step in steps:
             self._call("step", step)
 
-    def _on_returned(self, outcome: tuple[str, Any]) -> None:
+    def _on_returned(self, outcome: tuple[str, object]) -> None:
         kind, value = outcome
         self._call(kind, value)
 
@@ -190,38 +192,33 @@ class Run:
 
 
 def _guarded(
-    make_steps: MakeSteps, control: Control
-) -> Generator[list[Step], None, tuple[str, Any]]:
+    make_steps: MakeSteps[T], control: Control
+) -> Generator[list[Step], None, tuple[str, T | Exception]]:
     """Run the engine; give steps in bundles and return its result or its error.
 
     An error is *returned*, not raised: napari would re-raise it on the main thread, and
     would lose every `RuntimeError`. Bundling keeps fast tiles from flooding the event
     loop.
     """
-    result: Any = None
     bundle: list[Step] = []
     last = 0.0
-    steps: Generator[Step, None, None] | None = None
     control.began.set()
     if control.stop.is_set():
         control.ended.set()
         return "error", Cancelled("Cancelled.")
     try:
-        steps = make_steps(control.stop.is_set)
-        for step in steps:
-            if isinstance(step, ResultReady):
-                result = step.result
-                continue
-            if isinstance(step, TileDone):
-                # The layer has the voxels; here they would wait for a busy window.
-                step = replace(step, array=None)
-            bundle.append(step)
-            now = time.monotonic()
-            if now - last >= _SECONDS_BETWEEN_STEPS:
+        with StepIterator(make_steps(control.stop.is_set)) as iterator:
+            for step in iterator:
+                if isinstance(step, TileDone):
+                    # The layer has the voxels; here they would wait for a busy window.
+                    step = replace(step, array=None)
+                bundle.append(step)
+                now = time.monotonic()
+                if now - last >= _SECONDS_BETWEEN_STEPS:
+                    yield bundle
+                    bundle, last = [], now
+            if bundle:
                 yield bundle
-                bundle, last = [], now
-        if bundle:
-            yield bundle
     except GeoSRError as error:
         return "error", error
     except Exception as error:  # noqa: BLE001  # every fault reaches the person
@@ -232,9 +229,8 @@ def _guarded(
         fault.__cause__ = error
         return "error", fault
     finally:
-        if steps is not None:
-            steps.close()
         control.ended.set()
+    result = iterator.result
     if result is None and control.stop.is_set():
         return "error", Cancelled("Cancelled.")
     return "result", result

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import Cancelled, GeoSRError, VolumeError
-from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.worker import Run
 from napari_geosr.gui.layers import (
@@ -292,7 +292,7 @@ def _sliceable(layer: Image) -> Any:
 
 def difference_steps(
     before: Any, after: Any, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, tuple[Any, float]]:
     """Result minus source, lazily, and a contrast limit for it.
 
     Parameters
@@ -328,7 +328,7 @@ def difference_steps(
         raise Cancelled("Cancelled.")
     middle = difference[tuple(n // 2 for n in after.shape[:-2])].compute()
     limit = float(np.nanpercentile(np.abs(middle), 99.5)) or 1.0
-    yield ResultReady(result=(difference, limit))
+    return difference, limit
 
 
 def _as_dask(da: Any, data: Any, chunks: tuple[int, ...]) -> Any:

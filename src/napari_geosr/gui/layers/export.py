@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
-from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.operations.measure import files as report_files
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _SUFFIX = "_report.html"
 def export_dialog(
     parent: QWidget,
     measured: Measured,
-) -> Callable[[ShouldStop], Generator[Step, None, None]] | None:
+) -> Callable[[ShouldStop], Generator[Step, None, Path]] | None:
     """Ask for folder and name, and whether to replace files that are there.
 
     Returns
@@ -39,7 +39,7 @@ def export_dialog(
     if existing and not may_replace(parent, chosen.parent, existing):
         return None
 
-    def steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
+    def steps(should_stop: ShouldStop) -> Generator[Step, None, Path]:
         """Write the report's files."""
         yield StageStarted(message="Writing the report")
         report_files.check(files, overwrite=True)
@@ -51,7 +51,7 @@ def export_dialog(
             # As it was when it was measured: the file may be another one by now.
             record=measured.record,
         )
-        yield ResultReady(result=chosen.parent)
+        return chosen.parent
 
     return steps
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.questions import VoxelSizeQuestion, voxel_size_question
-from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.gui.layers import METADATA, finest, spatial_ndim
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Said:
 
 def question_to_file(
     layer: Layer,
-) -> Callable[[ShouldStop], Generator[Step, None, None]] | None:
+) -> Callable[[ShouldStop], Generator[Step, None, Said | None]] | None:
     """Give the steps that read what the layer's file says, for a worker.
 
     They end with ``ResultReady(Said | None)``: None where the file does not say, or
@@ -52,7 +52,7 @@ def question_to_file(
     n = spatial_ndim(layer)
     shape = tuple(finest(layer).shape[-n:])
 
-    def steps(_should_stop: ShouldStop) -> Generator[Step, None, None]:
+    def steps(_should_stop: ShouldStop) -> Generator[Step, None, Said | None]:
         """Read voxel size and unit from the file, if it has the layer's shape."""
         from napari_geosr import io
 
@@ -64,6 +64,6 @@ def question_to_file(
             said = Said(volume.voxel_size, volume.unit)
         elif same and (asked := voxel_size_question(volume.metadata)) is not None:
             said = Said(asked.voxel_size, asked.unit, asked)
-        yield ResultReady(result=said)
+        return said
 
     return steps

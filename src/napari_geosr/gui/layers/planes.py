@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.steps import BlockDone, ResultReady, ShouldStop, Step
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step
 
 #: What is kept in memory of each, and what is read from the file at a time, in bytes.
 _KEPT_BYTES, _READ_BYTES = 64 * 2**20, 4 * 2**20
@@ -53,7 +53,7 @@ class Planes:
 
     def read_steps(
         self, plane: int, should_stop: ShouldStop
-    ) -> Generator[Step, None, None]:
+    ) -> Generator[Step, None, Image]:
         """Read a plane in pieces, and with it those that cost nothing more.
 
         Yields
@@ -99,13 +99,14 @@ class Frames(Planes):
 
     def read_steps(
         self, plane: int, should_stop: ShouldStop
-    ) -> Generator[Step, None, None]:
+    ) -> Generator[Step, None, Image]:
         """Read one projection."""
-        frame = np.asarray(self.projections[plane : plane + 1, :, :])[0]
+        yield from ()
+        frame: Image = np.asarray(self.projections[plane : plane + 1, :, :])[0]
         if should_stop():
             raise Cancelled("Cancelled.")
         self._keep({plane: frame})
-        yield ResultReady(result=frame)
+        return frame
 
     def block(self, key: Block) -> npt.NDArray[Any]:
         """Read a box of any size."""
@@ -125,12 +126,12 @@ class Sinograms(Planes):
 
     def read_steps(
         self, plane: int, should_stop: ShouldStop
-    ) -> Generator[Step, None, None]:
+    ) -> Generator[Step, None, Image]:
         """Read a row of all projections, with those that are decoded with it."""
         first, last = self._band(plane)
         _, _, n_angles, n_columns = self.shape
         dtype = np.dtype(self.projections.dtype)
-        band = np.empty((last - first, n_angles, n_columns), dtype)
+        band: Image = np.empty((last - first, n_angles, n_columns), dtype)
         together = self._together()
         for start in range(0, n_angles, together):
             stop = min(start + together, n_angles)
@@ -142,7 +143,8 @@ class Sinograms(Planes):
         # Those farther away are dropped first.
         rows = sorted(range(first, last), key=lambda row: -abs(row - plane))
         self._keep({row: band[row - first] for row in rows})
-        yield ResultReady(result=band[plane - first])
+        wanted: Image = band[plane - first]
+        return wanted
 
     def block(self, key: Block) -> npt.NDArray[Any]:
         """Read a box of any size."""

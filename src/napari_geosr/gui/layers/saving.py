@@ -15,7 +15,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
 
 from napari_geosr.core.errors import FileError, GeoSRError
-from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.worker import Run
 from napari_geosr.gui.layers.export import may_replace
@@ -125,8 +125,8 @@ def _volume(layer: Layer) -> tuple[Volume, str]:
 
 def _steps(
     volumes: dict[Path, tuple[Volume, str]], target: Path
-) -> Callable[[ShouldStop], Generator[Step, None, None]]:
-    def steps(should_stop: ShouldStop) -> Generator[Step, None, None]:
+) -> Callable[[ShouldStop], Generator[Step, None, Path]]:
+    def steps(should_stop: ShouldStop) -> Generator[Step, None, Path]:
         """Write the volumes."""
         from napari_geosr import io
 
@@ -134,7 +134,7 @@ def _steps(
             yield StageStarted(message=f"Saving {path.name}")
             # The dialog has asked already whether a file may be replaced.
             io.write(volume, path, overwrite=True, kind=kind, should_stop=should_stop)
-        yield ResultReady(result=target)
+        return target
 
     return steps
 

@@ -6,7 +6,7 @@ import html
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.model_words import TASKS
-from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step, Warned
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
 from napari_geosr.gui.kit.labelled import button
 from napari_geosr.gui.kit.list_tree import list_tree
 from napari_geosr.gui.kit.notify import MessageRow
@@ -31,7 +31,7 @@ from napari_geosr.gui.kit.outcomes import Outcomes
 from napari_geosr.gui.kit.places import RESTORE, SharedPlace, open_dock
 from napari_geosr.gui.kit.scrolling import fill_with_scrolling
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.gui.layers import unwrapped
 from napari_geosr.gui.models.box import card_html, text_label
 from napari_geosr.gui.models.find import ModelsFind
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.models.zoo import ZooEntry
+    from napari_geosr.operations.models.exporting import Exported
+    from napari_geosr.operations.models.importing import Imported
+
+T = TypeVar("T")
 
 _NAME = Qt.ItemDataRole.UserRole
 
@@ -255,8 +259,8 @@ class ModelsDock(QWidget):
 
     def _start(
         self,
-        make_steps: Callable[[ShouldStop], Generator[Step, None, None]],
-        on_result: Callable[[Any], None],
+        make_steps: MakeSteps[T],
+        on_result: Callable[[T], None],
         stage: str,
         about: str = "",
     ) -> None:
@@ -434,26 +438,28 @@ def _fits(entry: ZooEntry, volume: Volume | None) -> bool:
     return volume is None or catalogue.fit(entry.card, volume).fits
 
 
-def _list_steps() -> Generator[Step, None, None]:
-    yield ResultReady(result=catalogue.look())
+def _list_steps() -> Generator[Step, None, tuple[list[ZooEntry], dict[str, str]]]:
+    yield from ()
+    return catalogue.look()
 
 
-def _remove_steps(name: str) -> Generator[Step, None, None]:
-    yield ResultReady(result=catalogue.remove(name))
+def _remove_steps(name: str) -> Generator[Step, None, Path]:
+    yield from ()
+    return catalogue.remove(name)
 
 
-def _import_steps(source: str, stop: ShouldStop) -> Generator[Step, None, None]:
+def _import_steps(source: str, stop: ShouldStop) -> Generator[Step, None, Imported]:
     load_torch_libraries()
     from napari_geosr.operations.models.importing import import_steps
 
-    yield from import_steps(source, should_stop=stop)
+    return (yield from import_steps(source, should_stop=stop))
 
 
 def _export_steps(
     name: str, kind: str, out: Path, stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Exported]:
     load_torch_libraries()
     from napari_geosr.operations.models.exporting import export_steps
 
     # The dialog has asked whether a file is to be replaced.
-    yield from export_steps(name, kind, out, overwrite=True, should_stop=stop)
+    return (yield from export_steps(name, kind, out, overwrite=True, should_stop=stop))

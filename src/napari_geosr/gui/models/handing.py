@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.core.steps import ResultReady, Step
+from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.places import RESTORE, open_dock
 from napari_geosr.gui.kit.worker import Run
 from napari_geosr.operations.models import catalogue
@@ -74,5 +74,6 @@ class ModelHanding(QObject):
         )
 
 
-def _adopt_steps(bundle: Path) -> Generator[Step, None, None]:
-    yield ResultReady(result=catalogue.adopt(bundle))
+def _adopt_steps(bundle: Path) -> Generator[Step, None, Path]:
+    yield from ()
+    return catalogue.adopt(bundle)

@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    relay,
-)
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.pairs.config import DegradeConfig, PairsConfig
 
@@ -65,7 +59,9 @@ class Built:
     layers: dict[str, Shown]
 
 
-def build_steps(wanted: Wanted, should_stop: ShouldStop) -> Generator[Step, None, None]:
+def build_steps(
+    wanted: Wanted, should_stop: ShouldStop
+) -> Generator[Step, None, Built]:
     """Build the pair.
 
     Yields
@@ -102,7 +98,7 @@ def build_steps(wanted: Wanted, should_stop: ShouldStop) -> Generator[Step, None
             like=None if wanted.like is None else _opened(wanted.like),
             should_stop=should_stop,
         )
-    done: Pairs = yield from relay(steps)
+    done = yield from steps
     layers = {key: _shown(io.read(done.files[key])) for key in ("low", "high")}
     if isinstance(config, PairsConfig) and "before" in done.layers:
         limits = layers["high"].limits
@@ -110,7 +106,7 @@ def build_steps(wanted: Wanted, should_stop: ShouldStop) -> Generator[Step, None
         if config.intensity != "none":
             # Grey values are the same in both: so must be what is bright and dark.
             layers["low"] = Shown(layers["low"].volume, limits)
-    yield ResultReady(result=Built(done, layers))
+    return Built(done, layers)
 
 
 def _opened(part: Path | Volume) -> Volume:

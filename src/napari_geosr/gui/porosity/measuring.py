@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.operations.measure import (
     MeasureConfig,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.operations.measure.grey_levels import GreyLevels
 
 
 @dataclass
@@ -59,16 +60,12 @@ class Measured:
 
 def levels_steps(
     volume: Volume, mask: Volume | None, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, GreyLevels]:
     """Read the grey values, inside the mask; then the preview is ready, too."""
     steps = histogram_steps(volume, mask, should_stop=should_stop)
-    try:
-        for step in steps:
-            if isinstance(step, ResultReady):
-                pore_layers.warm_up()
-            yield step
-    finally:
-        steps.close()
+    levels = yield from steps
+    pore_layers.warm_up()
+    return levels
 
 
 def measured_steps(
@@ -78,7 +75,7 @@ def measured_steps(
     earlier: Mapping[str, Sequence[weakref.ref[Labels]]],
     should_stop: ShouldStop,
     deviation: Volume | None = None,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Measured]:
     """Measure, and do all that the window need not wait for.
 
     `earlier` are the layers that earlier measurements of each volume were shown in;
@@ -87,20 +84,13 @@ def measured_steps(
     steps = compare_steps(
         volumes, config, mask, deviation=deviation, should_stop=should_stop
     )
-    try:
-        for step in steps:
-            if not isinstance(step, ResultReady):
-                yield step
-                continue
-            reports = step.result
-            yield StageStarted(message="Noting what was measured")
-            record = measure_record(volumes, config)
-            known = {key: without_voxels(v) for key, v in volumes.items()}
-            tables = {key: pore_layers.features(r) for key, r in reports.items()}
-            measured = Measured(known, config, reports, record, tables)
-            yield ResultReady(result=_with_layers(measured, earlier, should_stop))
-    finally:
-        steps.close()
+    reports = yield from steps
+    yield StageStarted(message="Noting what was measured")
+    record = measure_record(volumes, config)
+    known = {key: without_voxels(v) for key, v in volumes.items()}
+    tables = {key: pore_layers.features(r) for key, r in reports.items()}
+    measured = Measured(known, config, reports, record, tables)
+    return _with_layers(measured, earlier, should_stop)
 
 
 def _with_layers(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -18,7 +19,7 @@ from napari_geosr.core.steps import (
     Warned,
 )
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.gui.reconstruct.coarse_slice import CoarseSlice
 from napari_geosr.gui.reconstruct.ready import is_ready, ready_steps
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct import Reconstructed
     from napari_geosr.operations.reconstruct.preview import SliceTried
     from napari_geosr.tomography.centre import Centre
+
+T = TypeVar("T")
 
 #: Wait so long after the last move of a slider before a preview starts.
 _DEBOUNCE_MS = 60
@@ -245,7 +248,13 @@ class Reconstructing(QObject):
         elif not is_ready(self._config, self._opened.scan.geometry):
             self._start_loading(self._opened)
 
-    def _start(self, what: str, make_steps: Any, on_result: Any, **more: Any) -> None:
+    def _start(
+        self,
+        what: str,
+        make_steps: MakeSteps[T],
+        on_result: Callable[[T], None],
+        **more: Any,
+    ) -> None:
         self._busy = what
         self._began = time.monotonic()
         self._run = Run(

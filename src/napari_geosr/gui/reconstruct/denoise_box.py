@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from platformdirs import user_data_path
 from qtpy.QtCore import QTimer, Signal
@@ -12,7 +13,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidge
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.gui.kit.labelled import add_row, button, form_layout, text_label
 from napari_geosr.gui.kit.places import JOBS, open_dock
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.gui.layers import METADATA, add_image_result, layer_metadata
 from napari_geosr.gui.layers.camera import fit_camera, is_in_view
 from napari_geosr.gui.layers.projections import OpenedScan
@@ -28,6 +29,8 @@ from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
 if TYPE_CHECKING:
     import napari.viewer
+
+T = TypeVar("T")
 
 #: Milliseconds between two looks at the job.
 _PAUSE = 1000
@@ -139,9 +142,9 @@ class DenoiseBox(QWidget):
             self._on_started,
         )
 
-    def _begin(self, steps: Any, on_result: Any) -> None:
+    def _begin(self, make_steps: MakeSteps[T], on_result: Callable[[T], None]) -> None:
         self._run = Run(
-            steps,
+            make_steps,
             owner=self,
             on_result=on_result,
             on_error=self.failed.emit,

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.latest import newest_job_steps
 from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.jobs import local
-from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.train.scans import OF_A_RECONSTRUCTION, ScansConfig
 
@@ -84,7 +85,7 @@ def denoise_steps(
     splits: int | str,
     parent: Path,
     should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Path]:
     """Make the job in a new folder of `parent` and start its process.
 
     Yields
@@ -117,10 +118,10 @@ def denoise_steps(
         if made is None:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    yield ResultReady(result=folder)
+    return folder
 
 
-def find_steps(path: Path) -> Generator[Step, None, None]:
+def find_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
     """Find the newest job that denoises the scan of a file: see `newest_job_steps`."""
     return newest_job_steps(path, lambda job: job.method == METHOD, _scan_denoised)
 
@@ -143,7 +144,7 @@ def denoised_file(job: Path) -> Path:
     return Path(str(JobFolder(job).values()["scans"]["restore"]))
 
 
-def read_steps(path: Path) -> Generator[Step, None, None]:
+def read_steps(path: Path) -> Generator[Step, None, tuple[Volume, tuple[float, float]]]:
     """Open a denoised volume, with a contrast: ``ResultReady((Volume, limits))``."""
     from napari_geosr import io
     from napari_geosr.operations.reconstruct.preview import contrast
@@ -152,4 +153,4 @@ def read_steps(path: Path) -> Generator[Step, None, None]:
     volume = io.read(path)
     middle = volume.shape[0] // 2
     plane = np.asarray(volume.data[middle : middle + 1])
-    yield ResultReady(result=(volume, contrast(plane)))
+    return volume, contrast(plane)

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.gui.kit.warm_up import load_torch_libraries, without_collections
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
@@ -26,7 +26,7 @@ def is_ready(config: ReconstructConfig, beam: str) -> bool:
 
 def ready_steps(
     config: ReconstructConfig, beam: str, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, bool]:
     """Reconstruct next to nothing, once, so that all is there for the first slice.
 
     Loops are compiled when they are first used; what was compiled is kept on disk.
@@ -52,7 +52,7 @@ def ready_steps(
             except GeoSRError:
                 pass  # so few voxels are too few for it; the scan itself may do
         _ready.add((config.algorithm, beam))
-    yield ResultReady(result=True)
+    return True
 
 
 def _load(should_stop: ShouldStop) -> None:

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
+    StepIterator,
     TileDone,
-    relay,
 )
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.layers.projections import OpenedScan, projection_layers
+from napari_geosr.gui.layers.projections import (
+    LayerData,
+    OpenedScan,
+    projection_layers,
+)
 from napari_geosr.gui.reconstruct.coarse_slice import (
     CoarseSlice,
     coarse_slice,
@@ -32,7 +35,8 @@ from napari_geosr.operations.reconstruct.inputs import (
 )
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.reconstruct.preview import KeptRow
+    from napari_geosr.operations.reconstruct import Reconstructed
+    from napari_geosr.operations.reconstruct.preview import KeptRow, SliceTried
     from napari_geosr.tomography.centre import Centre
 
 
@@ -49,24 +53,24 @@ class LimitsFound(Step):
 
 def open_steps(
     path: Path, reading: ProjectionsInput, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, list[LayerData]]:
     """Open projections and make their layers: ``ResultReady(list of LayerData)``."""
     yield StageStarted(message=f"Opening {path.name}")
     scan = open_projections(path, reading)
     if should_stop():
         raise Cancelled("Cancelled.")
     given = reading.model_dump(exclude_defaults=True)
-    yield ResultReady(result=projection_layers(OpenedScan(scan, given)))
+    return projection_layers(OpenedScan(scan, given))
 
 
 def centre_steps(
     scan: Projections, config: ReconstructConfig, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Centre]:
     """Find the rotation axis: ``ResultReady(Centre)``."""
     # Here and below: the dock opens without all that computes.
     from napari_geosr.operations.reconstruct import preview
 
-    yield from preview.centre_steps(scan, config, should_stop)
+    return (yield from preview.centre_steps(scan, config, should_stop))
 
 
 def slice_steps(
@@ -76,9 +80,9 @@ def slice_steps(
     known: Centre | None,
     kept: Kept,
     should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, SliceTried]:
     """Reconstruct the slice of one row; `CoarseSlice` first where that takes long."""
-    yield from relay(ready_steps(config, scan.geometry, should_stop))
+    yield from ready_steps(config, scan.geometry, should_stop)
     from napari_geosr.operations.reconstruct import preview
 
     row_kept = kept.setdefault("row", preview.KeptRow())
@@ -86,7 +90,7 @@ def slice_steps(
     if factor > 1:
         column = _column(scan, config, known)
         if column is None:
-            known = yield from relay(preview.centre_steps(scan, config, should_stop))
+            known = yield from preview.centre_steps(scan, config, should_stop)
             column = known.column
         yield StageStarted(message="Reconstructing a coarse slice")
         lines = row_kept.get(scan, config, row)
@@ -95,7 +99,8 @@ def slice_steps(
         if lines is not None:
             tried = coarse_slice(lines, config, row, column, factor, should_stop)
             yield CoarseSlice(tried=tried)
-    yield from preview.slice_steps(scan, config, row, known, row_kept, should_stop)
+    steps = preview.slice_steps(scan, config, row, known, row_kept, should_stop)
+    return (yield from steps)
 
 
 def _column(
@@ -113,22 +118,19 @@ def volume_steps(
     known: Centre | None,
     unfinished: Volume | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Reconstructed]:
     """Reconstruct all: as `run_steps`, and `LimitsFound` with the first slices."""
-    yield from relay(ready_steps(config, scan.geometry, should_stop))
+    yield from ready_steps(config, scan.geometry, should_stop)
     from napari_geosr.operations.reconstruct import prepare_steps, run_steps
     from napari_geosr.operations.reconstruct.preview import contrast
 
-    ready = yield from relay(
-        prepare_steps(scan, config, known=known, should_stop=should_stop)
-    )
+    ready = yield from prepare_steps(scan, config, known=known, should_stop=should_stop)
     steps = run_steps(ready, unfinished=unfinished, should_stop=should_stop)
     told = False
-    try:
-        for step in steps:
+    with StepIterator(steps) as iterator:
+        for step in iterator:
             if isinstance(step, TileDone) and step.array is not None and not told:
                 told = True
                 yield LimitsFound(limits=contrast(step.array))
             yield step
-    finally:
-        steps.close()
+    return iterator.result

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -19,7 +20,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.gui.layers import (
     METADATA,
     add_result,
@@ -54,6 +55,8 @@ from napari_geosr.operations.restore import RestoreConfig, Restored
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Labels, Layer
+
+T = TypeVar("T")
 
 #: Wait so long after the last move of a slider before a preview starts.
 _DEBOUNCE_MS = 120
@@ -324,7 +327,13 @@ class Restoring(QObject):
         except GeoSRError as error:
             self._on_error(error)
 
-    def _start(self, what: str, make_steps: Any, on_result: Any, **more: Any) -> None:
+    def _start(
+        self,
+        what: str,
+        make_steps: MakeSteps[T],
+        on_result: Callable[[T], None],
+        **more: Any,
+    ) -> None:
         self._busy = what
         self._run = Run(
             make_steps,

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step, relay
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
 from napari_geosr.gui.restore.preview import PREVIEW_EDGES, Region
@@ -19,10 +19,13 @@ from napari_geosr.operations.restore import (
     Prepared,
     PreparedSeries,
     RestoreConfig,
+    Restored,
 )
 
 if TYPE_CHECKING:
     from napari.layers import Image
+
+    from napari_geosr.inference.runner import Estimate
 
 #: A preview that would take longer, by the estimate, shows a smaller region.
 _PREVIEW_SECONDS = 3.0
@@ -113,7 +116,7 @@ def named(prepared: Prepared, layer: Image) -> Prepared:
 
 def run_of(
     ready: Ready, layer: Image, first: Region, position: Mapping[str, int]
-) -> Callable[..., Generator[Step, None, None]]:
+) -> Callable[..., Generator[Step, None, Restored]]:
     """Give what restores the whole layer, with what is on screen first.
 
     Parameters
@@ -139,7 +142,7 @@ def point_at(position: Mapping[str, int]) -> Point:
 
 def ready_steps(
     volume: Volume, config: RestoreConfig, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, tuple[Prepared, Estimate, PreparedSeries | None]]:
     """Prepare and estimate, with torch loaded first; runs in the worker.
 
     Yields
@@ -151,18 +154,17 @@ def ready_steps(
     yield StageStarted(message="Starting")
     load_torch_libraries()
     if operation.is_series(volume):
-        series: PreparedSeries = yield from relay(
-            operation.prepare_series_steps(volume, config, should_stop=should_stop)
+        series = yield from operation.prepare_series_steps(
+            volume, config, should_stop=should_stop
         )
         if should_stop():
             raise Cancelled("Cancelled.")
-        estimate = yield from relay(operation.estimate_series_steps(series))
-        yield ResultReady(result=(series.whole, estimate, series))
-        return
-    prepared = yield from relay(
-        operation.prepare_steps(volume, config, should_stop=should_stop)
+        estimate = yield from operation.estimate_series_steps(series)
+        return series.whole, estimate, series
+    prepared = yield from operation.prepare_steps(
+        volume, config, should_stop=should_stop
     )
     if should_stop():
         raise Cancelled("Cancelled.")
-    estimate = yield from relay(operation.estimate_steps(prepared))
-    yield ResultReady(result=(prepared, estimate, None))
+    estimate = yield from operation.estimate_steps(prepared)
+    return prepared, estimate, None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.steps import ResultReady, Step, relay
+from napari_geosr.core.steps import Step
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
@@ -102,7 +102,9 @@ class SpreadLayer:
             layer.name = volume.name
 
 
-def with_highest(steps: Generator[Step, None, None]) -> Generator[Step, None, None]:
+def with_highest(
+    steps: Generator[Step, None, Restored],
+) -> Generator[Step, None, tuple[Restored, float]]:
     """Run a restoration, then look how far its deviations reach.
 
     Part of the work, as voxels may have to be read from a disk: the window goes on.
@@ -112,11 +114,10 @@ def with_highest(steps: Generator[Step, None, None]) -> Generator[Step, None, No
     Step
         The last is ``ResultReady((Restored, highest))``, with 0 where nothing is known.
     """
-    restored: Restored | None = yield from relay(steps)
-    if restored is not None:
-        spread = restored.spread
-        highest = 0.0 if spread is None else nearly_most(spread.data)
-        yield ResultReady(result=(restored, highest))
+    restored = yield from steps
+    spread = restored.spread
+    highest = 0.0 if spread is None else nearly_most(spread.data)
+    return restored, highest
 
 
 def nearly_most(data: Any) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from napari.layers import Image, Labels
 from platformdirs import user_data_path
@@ -15,7 +16,7 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.kit.places import JOBS, open_dock
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.gui.layers import is_helper, volume_from_layer
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.projections import OpenedScan
@@ -31,6 +32,8 @@ from napari_geosr.operations.study.config import StudyConfig
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
+
+T = TypeVar("T")
 
 #: Milliseconds between two looks at the job.
 _PAUSE = 700
@@ -157,9 +160,9 @@ class StudyBox(StudyWidgets):
         layer = combo.layer()
         return None if layer is None else volume_from_layer(layer, self._viewer)
 
-    def _begin(self, steps: Any, on_result: Any) -> None:
+    def _begin(self, make_steps: MakeSteps[T], on_result: Callable[[T], None]) -> None:
         self._run = Run(
-            steps,
+            make_steps,
             owner=self,
             on_result=on_result,
             on_error=self.failed.emit,

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError, FileError
-from napari_geosr.core.steps import ResultReady, ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.latest import newest_job_steps
 from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.io.lazy import LazyArray, Mapped
 from napari_geosr.jobs import local
-from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.job import OPERATION, StudyInput, StudyJob
@@ -44,7 +44,7 @@ class StudyPlan:
 
 def start_steps(
     plan: StudyPlan, parent: Path, before: Path | None, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Path]:
     """Start the process of a study: in the folder of an earlier one, or in a new one.
 
     Parameters
@@ -75,8 +75,7 @@ def start_steps(
         if job is not None and job.goes_on_with(_job_of(folder)):
             job.check()
             _go_on(folder, job)
-            yield ResultReady(result=folder.path)
-            return
+            return folder.path
     path = new_folder(parent, plan.opened.scan.name)
     made: JobFolder | None = None
     try:
@@ -94,7 +93,7 @@ def start_steps(
         if made is None:
             shutil.rmtree(path, ignore_errors=True)
         raise
-    yield ResultReady(result=made.path)
+    return made.path
 
 
 def _go_on(folder: JobFolder, job: StudyJob) -> None:
@@ -173,7 +172,7 @@ def _writable(volume: Volume) -> Volume:
     return volume.replace(data=data, metadata={})
 
 
-def find_steps(path: Path) -> Generator[Step, None, None]:
+def find_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
     """Find the newest study of the scan of a file: see `newest_job_steps`."""
     return newest_job_steps(path, lambda job: job.operation == OPERATION, _scan_studied)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from platformdirs import user_data_path
 from pydantic import Field, ValidationError
@@ -15,13 +15,13 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeError
-from napari_geosr.core.steps import ResultReady, StageStarted, Step
+from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.kit.estimate_words import estimate_text
 from napari_geosr.gui.kit.labelled import add_row
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.places import JOBS, SharedPlace, open_dock
 from napari_geosr.gui.kit.remembered import recall, remember
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.gui.layers import unwrapped
 from napari_geosr.gui.layers.data_row import DataRow, missing, suggest
 from napari_geosr.gui.layers.position import plane_on_screen
@@ -37,6 +37,8 @@ from napari_geosr.operations.train.name import proposed_name
 
 if TYPE_CHECKING:
     import napari.viewer
+
+T = TypeVar("T")
 
 _OUTDATED = "Estimate: outdated, as something was changed since"
 _TIMING = "Estimate: timing a few steps…"
@@ -375,10 +377,15 @@ class TrainDock(TrainWidgets):
         except GeoSRError:
             return None  # said beside the field
 
-    def _begin(self, steps: Any, on_result: Any, on_error: Any) -> None:
+    def _begin(
+        self,
+        make_steps: MakeSteps[T],
+        on_result: Callable[[T], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
         self._show_busy(True)
         self._run = Run(
-            steps,
+            make_steps,
             owner=self,
             on_step=self._on_step,
             on_result=on_result,
@@ -437,5 +444,6 @@ class TrainDock(TrainWidgets):
         self.start_button.setEnabled(not busy)
 
 
-def _names_steps() -> Generator[Step, None, None]:
-    yield ResultReady(result=taken_names())
+def _names_steps() -> Generator[Step, None, set[str]]:
+    yield from ()
+    return taken_names()

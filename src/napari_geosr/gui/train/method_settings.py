@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.steps import ResultReady, StageStarted, Step
+from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.remembered import recall, remember
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
@@ -224,14 +224,16 @@ class MethodSettings(QWidget):
         self._reading = None
 
 
-def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, None]:
+def tune_steps(
+    model: str | Path, method: str | None
+) -> Generator[Step, None, dict[str, Any]]:
     """Find the settings of a training that starts from a model: ``ResultReady(dict)``.
 
     For a worker: it loads torch, as only the network's module knows all its settings.
     """
     load_torch_libraries()
     yield StageStarted(message="Reading the model to start from")
-    yield ResultReady(result=fine_tune_settings(model, method))
+    return fine_tune_settings(model, method)
 
 
 def _lasting(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,16 +19,10 @@ import numpy as np
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    never_stop,
-)
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs import local
-from napari_geosr.jobs.estimate import estimate_steps
+from napari_geosr.jobs.estimate import TrainingEstimate, estimate_steps
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainingConfig, TrainJob, config_class
 from napari_geosr.operations.train.checks import check_contents, check_slices
@@ -104,7 +98,7 @@ def _stand_in(part: Path | Volume) -> Path:
 
 def start_steps(
     plan: Plan, parent: Path, name: str, *, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Path]:
     """Make the job in a new folder of `parent`, named `name`, and start its process.
 
     Yields
@@ -137,12 +131,12 @@ def start_steps(
         if job is None:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    yield ResultReady(result=job.path)
+    return job.path
 
 
 def time_steps(
     plan: Plan, parent: Path, *, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, TrainingEstimate]:
     """Estimate time and memory of a plan, with files in `parent`, removed at the end.
 
     Where a layer is in no file, a part of all volumes stands for them: the time of a
@@ -164,7 +158,8 @@ def time_steps(
             {"method": plan.method, "training": training}
         ).with_absolute_paths()
         train_job.check()
-        yield from estimate_steps(train_job.to_values(), should_stop=should_stop)
+        values = train_job.to_values()
+        return (yield from estimate_steps(values, should_stop=should_stop))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

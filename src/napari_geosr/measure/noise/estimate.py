@@ -8,14 +8,7 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.noise import FLOOR, Noise
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    Step,
-    never_stop,
-    relay,
-    run_to_end,
-)
+from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.basis import energies
 from napari_geosr.measure.noise.contrast import noise_free_contrast
@@ -76,8 +69,7 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
     >>> round(estimate_noise(scan).level)
     5
     """
-    found: Noise = run_to_end(noise_steps(volume, second=second))
-    return found
+    return run_to_end(noise_steps(volume, second=second))
 
 
 def noise_steps(
@@ -85,7 +77,7 @@ def noise_steps(
     *,
     second: Volume | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Noise]:
     """:func:`estimate_noise`, step by step; ends in `ResultReady` with the `Noise`."""
     if second is not None and (
         second.axes != volume.axes or second.shape != volume.shape
@@ -95,7 +87,7 @@ def noise_steps(
             f"{volume.title} {volume.shape} ({volume.axes}): noise is measured from "
             "two scans with the same voxels. Give two that match."
         )
-    sample: Sample | None = yield from relay(sample_steps(volume, second, should_stop))
+    sample = yield from sample_steps(volume, second, should_stop)
     if sample is None or should_stop():
         raise Cancelled("Measuring the noise was cancelled.")
     repeated = second is not None
@@ -103,7 +95,7 @@ def noise_steps(
     quiet = None
     if not 0 < sample.levels <= 4:
         quiet = find_quiet(energies(sample.blocks), sample.greys, fraction=fraction)
-    yield ResultReady(result=_noise(volume, sample, quiet, repeated))
+    return _noise(volume, sample, quiet, repeated)
 
 
 def _is_structure(quiet: Quiet) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.steps import BlockDone, ResultReady, ShouldStop, Step, never_stop
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.basis import Edges, FloatArray
 
@@ -84,7 +84,7 @@ class Sample:
 
 def sample_steps(
     volume: Volume, second: Volume | None = None, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Sample | None]:
     """Read blocks of a scan, window by window; ends in the `Sample`.
 
     With a second scan of the same object, the blocks are those of the difference,
@@ -97,7 +97,7 @@ def sample_steps(
     found: list[tuple[FloatArray, FloatArray | None]] = []
     for done, box in enumerate(boxes, 1):
         if should_stop():
-            return
+            return None
         keys = _places(box, edges, share, rng)
         first = _blocks(volume, box, edges, keys)
         again = None if second is None else _blocks(second, box, edges, keys)
@@ -105,9 +105,7 @@ def sample_steps(
         yield BlockDone(done, len(boxes))
     blocks = np.concatenate([first for first, _ in found])
     repeats = [again for _, again in found if again is not None]
-    yield ResultReady(
-        result=_sorted_out(volume, blocks, np.concatenate(repeats) if repeats else None)
-    )
+    return _sorted_out(volume, blocks, np.concatenate(repeats) if repeats else None)
 
 
 def block_edges(volume: Volume) -> Edges:

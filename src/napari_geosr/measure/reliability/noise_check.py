@@ -11,10 +11,10 @@ import numpy as np
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
+    StepIterator,
     never_stop,
 )
 from napari_geosr.core.volume import ArrayLike, Volume
@@ -64,11 +64,10 @@ def noise_check_steps(
     phase: str,
     *,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, NoiseCheck | None]:
     """Measure the noise of a sample of the scan, and what it does at a threshold.
 
-    The result is a `NoiseCheck`, or None where the noise cannot be
-    measured (hardly any finite voxels) or the measurement was stopped.
+    None is returned where the noise cannot be measured (hardly any finite voxels).
 
     Parameters
     ----------
@@ -81,23 +80,18 @@ def noise_check_steps(
         As in `PorosityConfig`.
     """
     yield StageStarted(message="Measuring the noise")
-    noise: Noise | None = None
     try:
-        for step in noise_steps(volume, should_stop=should_stop):
-            if isinstance(step, ResultReady):
-                noise = step.result
-            else:
+        with StepIterator(noise_steps(volume, should_stop=should_stop)) as iterator:
+            for _ in iterator:
                 yield Step()  # its blocks are not those of the measurement
     except VolumeError:
-        noise = None
-    if noise is None:
-        yield ResultReady(result=None)
-        return
+        return None
+    noise = iterator.result
     found: Misclassification | None
     found = misclassification(histogram, threshold, noise, phase)
     if found.constant >= _CONSTANT and _is_phase(volume.data, found.ends):
         found = None
-    yield ResultReady(result=NoiseCheck(noise, found))
+    return NoiseCheck(noise, found)
 
 
 def _is_phase(data: ArrayLike, ends: tuple[float, float]) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.steps import ResultReady, ShouldStop, Step, never_stop, relay
+from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.measure.envelope import envelope_steps
 from napari_geosr.measure.hull import hull_area, left_out_of_hull, without_specks
 
@@ -93,7 +93,7 @@ def envelope_fit_steps(
     *,
     name: str = "volume",
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, EnvelopeFit]:
     """Compare an envelope with its surroundings: ``ResultReady(EnvelopeFit)``.
 
     A second envelope, with twice the closing, is made only if the first one leaves
@@ -120,13 +120,13 @@ def envelope_fit_steps(
     )
     if not fit.fills_volume and fit.left_out > _CONVEX:
         more = max(2 * closing, closing + 3)
-        wide: Mask = yield from relay(
-            envelope_steps(solid, more, name=name, should_stop=should_stop)
+        wide = yield from envelope_steps(
+            solid, more, name=name, should_stop=should_stop
         )
         porosity = 1 - _count(solid & wide) / max(1, _count(wide))
         left_out = left_out_of_hull(wide, lambda z: solid[z])
         fit = replace(fit, wider=(more, porosity, left_out))
-    yield ResultReady(result=fit)
+    return fit
 
 
 def _count(mask: Mask) -> int:

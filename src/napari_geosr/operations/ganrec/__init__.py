@@ -20,14 +20,12 @@ from napari_geosr.core.steps import (
     CheckpointSaved,
     JudgingStarted,
     PreviewReady,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     TrainingProgress,
     Warned,
     never_stop,
-    relay,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
@@ -64,7 +62,7 @@ def ganrec_steps(
     *,
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Path | None]:
     """Reconstruct, with checkpoints and the volume in `folder`, or go on.
 
     Parameters
@@ -97,8 +95,8 @@ def ganrec_steps(
     )
     meter = Meter(config.country)
     try:
-        ready = yield from relay(prepare_steps(scan, settings, should_stop=should_stop))
-        record = yield from relay(record_steps(ready, should_stop))
+        ready = yield from prepare_steps(scan, settings, should_stop=should_stop)
+        record = yield from record_steps(ready, should_stop)
         if ready.scan.geometry == "parallel" and ready.scan.n_angles > 2 * ready.size:
             yield Warned(
                 message=f"With {ready.scan.n_angles} projections filtered back-"
@@ -109,13 +107,13 @@ def ganrec_steps(
         with meter:
             yield from blocks.fit_steps(should_stop, keep_unfinished)
     except Cancelled:
-        yield ResultReady(result=None)
-        return
+        return None
     yield JudgingStarted(message="Writing the volume")
     path = folder / "result" / f"{config.name}{_SUFFIX}"
     figures = meter.figures()
     _assemble(ready, blocks, path, _record(record, job, blocks, figures))
-    yield ResultReady(blocks.total, blocks.total, result=path)
+    yield Step(blocks.total, blocks.total)
+    return path
 
 
 class _Blocks:

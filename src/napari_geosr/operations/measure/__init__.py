@@ -12,13 +12,12 @@ from napari_geosr.core import provenance
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
+    StepIterator,
     Warned,
     never_stop,
-    relay,
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
@@ -49,7 +48,7 @@ def measure_steps(
     labels_target: Any = None,
     keep_labels: bool = True,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, PorosityReport]:
     """Segment the pores of a volume, label them and measure each, block by block.
 
     Parameters
@@ -101,23 +100,21 @@ def measure_steps(
     sample = None if mask is None else align_mask(mask, volume)
     if keep_labels and labels_target is None:
         labels_target = array_for(volume.shape, np.dtype(np.uint32))
-    report: PorosityReport = yield from relay(
-        engine_steps(
-            volume,
-            config,
-            mask=sample,
-            deviation=spread,
-            labels_target=labels_target if keep_labels else None,
-            keep_labels=keep_labels,
-            should_stop=should_stop,
-        )
+    report = yield from engine_steps(
+        volume,
+        config,
+        mask=sample,
+        deviation=spread,
+        labels_target=labels_target if keep_labels else None,
+        keep_labels=keep_labels,
+        should_stop=should_stop,
     )
     if mask is None and (lost := _lost_mask(volume, report)):
         remarks.append(lost)
         yield Warned(message=lost)
     if remarks:
         report = replace(report, warnings=(*remarks, *report.warnings))
-    yield ResultReady(result=report)
+    return report
 
 
 def _mind_the_kind(
@@ -213,8 +210,7 @@ def measure_porosity(
     """
     config = MeasureConfig.create(**settings)
     steps = measure_steps(volume, config, mask, deviation=uncertainty)
-    report: PorosityReport = run_to_end(steps)
-    return report
+    return run_to_end(steps)
 
 
 def compare_steps(
@@ -225,7 +221,7 @@ def compare_steps(
     deviation: Volume | None = None,
     keep_labels: bool = True,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, dict[str, PorosityReport]]:
     """Measure several volumes by the same rules, so that their figures can be compared.
 
     Each volume gets its own threshold by the same method (or the same manual value),
@@ -273,18 +269,15 @@ def compare_steps(
             keep_labels=keep_labels,
             should_stop=should_stop,
         )
-        try:
-            for step in steps:
-                if isinstance(step, ResultReady):
-                    reports[name] = step.result
-                elif isinstance(step, BlockDone):
+        with StepIterator(steps) as iterator:
+            for step in iterator:
+                if isinstance(step, BlockDone):
                     total = step.total * len(volumes)
                     yield BlockDone(step.total * i + step.done, total)
                 else:
                     yield step
-        finally:
-            steps.close()
-    yield ResultReady(result=reports)
+        reports[name] = iterator.result
+    return reports
 
 
 def _refuse_mixed_axes(volumes: Mapping[str, Volume]) -> None:

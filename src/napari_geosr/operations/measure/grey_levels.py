@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    never_stop,
-    relay,
-)
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.operations.measure.mask import align_mask
@@ -87,7 +80,7 @@ def histogram_steps(
     mask: Volume | None = None,
     *,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, GreyLevels]:
     """Count grey values; of evenly spread planes where reading all would take long.
 
     Parameters
@@ -132,9 +125,9 @@ def histogram_steps(
         should_stop=should_stop,
         mask=sample,
     )
-    histogram = yield from relay(steps)
+    histogram = yield from steps
     levels = GreyLevels(histogram, volume.dtype, volume.name, sampled)
-    yield ResultReady(result=levels)
+    return levels
 
 
 def _some_planes(
@@ -175,14 +168,11 @@ def threshold_steps(
     mask: Volume | None = None,
     *,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, float]:
     """Find the threshold of a volume: the last step is ``ResultReady(float)``."""
     yield StageStarted(message="Finding the threshold")
-    for step in histogram_steps(volume, mask, should_stop=should_stop):
-        if isinstance(step, ResultReady):
-            yield ResultReady(result=step.result.threshold(config))
-        else:
-            yield step
+    levels = yield from histogram_steps(volume, mask, should_stop=should_stop)
+    return levels.threshold(config)
 
 
 def preview_mask(

@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    Warned,
-    never_stop,
-    relay,
-)
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
 from napari_geosr.core.volume import Volume
 
 if TYPE_CHECKING:
@@ -78,7 +70,7 @@ def export_steps(
     like: str | Path | Volume | None = None,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Exported]:
     """Export a model: ``ResultReady(Exported)``.
 
     Where a volume given in pieces comes out otherwise there, `Warned` says so.
@@ -136,7 +128,7 @@ def export_steps(
         yield Warned(message=str(remark))
     if model.card.inputs > 1:
         yield Warned(message=_several(model.card.inputs))
-    yield ResultReady(result=Exported(path, difference))
+    return Exported(path, difference)
 
 
 def _with_noise(
@@ -147,7 +139,7 @@ def _with_noise(
     Without a scan it is the network without its bound, if it can do without.
     """
     from napari_geosr import io
-    from napari_geosr.inference.intensity import IntensityStatistics, scan_steps
+    from napari_geosr.inference.intensity import scan_steps
     from napari_geosr.measure.noise import estimate_noise
     from napari_geosr.networks import tell_noise, wants_noise
 
@@ -170,7 +162,7 @@ def _with_noise(
         )
     scan = (like if isinstance(like, Volume) else io.read(like)).select()
     noise = estimate_noise(scan)
-    found: IntensityStatistics = yield from relay(scan_steps(scan.data))
+    found = yield from scan_steps(scan.data)
     tell_noise(network, noise.standardised(found.mean, found.std))
     yield Warned(
         message=f"The exported file removes noise of {noise.relative:.1%} of the "

@@ -16,14 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    Warned,
-    never_stop,
-)
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,7 +74,7 @@ def import_steps(
     name: str | None = None,
     channel: int | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Imported]:
     """Import a model: ``ResultReady(Imported)``.
 
     Parameters
@@ -111,8 +104,7 @@ def import_steps(
         zoo.check_free(name)
     path = Path(text).expanduser()
     if zoo.is_bundle(path):
-        yield from _own(path, name)
-        return
+        return (yield from _own(path, name))
     from napari_geosr.models import foreign
 
     draft = foreign.read(text, channel=channel, should_stop=should_stop)
@@ -137,16 +129,17 @@ def import_steps(
             _save(kept, draft, final, (*remarks, departs), name)
         _stop_if(should_stop)
         target = zoo.adopt(kept)
-    yield ResultReady(result=_imported(target))
+    return _imported(target)
 
 
-def _own(path: Path, name: str | None) -> Generator[Step, None, None]:
+def _own(path: Path, name: str | None) -> Generator[Step, None, Imported]:
     """Copy a bundle of ours."""
     from napari_geosr.models import zoo
     from napari_geosr.operations.models import catalogue
 
     catalogue.verify(path)
-    yield ResultReady(result=_imported(zoo.adopt(path, name)))
+    yield from ()
+    return _imported(zoo.adopt(path, name))
 
 
 def _imported(target: Path) -> Imported:

@@ -21,13 +21,11 @@ from napari_geosr.core import provenance
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     Warned,
     never_stop,
-    relay,
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
@@ -96,7 +94,7 @@ def pairs_steps(
     *,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Pairs]:
     """Lay `high` over `low` and write what both show as a pair.
 
     Parameters
@@ -130,23 +128,19 @@ def pairs_steps(
     factor = fitting_factor(low, high, config)
     factors = config.factors(len(low.axes), factor)
     said = [text for text in (finer_than_wanted(low, high, factors),) if text]
-    aligned: Aligned = yield from relay(
-        align_steps(
-            low,
-            high,
-            start=config.start,
-            offset=offset_for(low, config.offset),
-            search_angle=config.search_angle,
-            kind=config.transform,
-            should_stop=should_stop,
-        )
+    aligned = yield from align_steps(
+        low,
+        high,
+        start=config.start,
+        offset=offset_for(low, config.offset),
+        search_angle=config.search_angle,
+        kind=config.transform,
+        should_stop=should_stop,
     )
     box = _box(low, high, aligned, factors)
     crop = Grid.of(low).cut(box)
     yield StageStarted(message="Measuring how well they fit")
-    laid: Laid = yield from relay(
-        laid_over_steps(aligned, low, box, should_stop=should_stop)
-    )
+    laid = yield from laid_over_steps(aligned, low, box, should_stop=should_stop)
     quality = pair_quality(laid, crop, Grid.of(high), Grid.of(low))
     said += warnings_of(quality, aligned) + not_trained(factor)
     match = match_grey_values(laid.low, laid.after, config.intensity)
@@ -164,14 +158,12 @@ def pairs_steps(
         "high": made.place("high"),
         "warnings": said,
     }
-    record = yield from relay(
-        provenance.record_steps(
-            "pairs",
-            inputs={"low": low, "high": high},
-            settings=config.model_dump(mode="json"),
-            should_stop=should_stop,
-            pair={key: report[key] for key in ("transform", "grey_values")},
-        )
+    record = yield from provenance.record_steps(
+        "pairs",
+        inputs={"low": low, "high": high},
+        settings=config.model_dump(mode="json"),
+        should_stop=should_stop,
+        pair={key: report[key] for key in ("transform", "grey_values")},
     )
     with made_folder(files["low"].parent):
         yield from made.write(
@@ -187,7 +179,7 @@ def pairs_steps(
         report["files"] = {key: path.name for key, path in files.items()}
         report["provenance"] = record
         write_report(files["report"], report, overwrite=overwrite)
-    yield ResultReady(result=Pairs(files, report, layers))
+    return Pairs(files, report, layers)
 
 
 def pairs(low: Volume, high: Volume, out: str | Path, **settings: Any) -> Pairs:
@@ -199,8 +191,7 @@ def pairs(low: Volume, high: Volume, out: str | Path, **settings: Any) -> Pairs:
         Fields of `PairsConfig`.
     """
     steps = pairs_steps(low, high, out, PairsConfig.create(**settings))
-    done: Pairs = run_to_end(steps)
-    return done
+    return run_to_end(steps)
 
 
 def _box(low: Volume, high: Volume, aligned: Aligned, factors: tuple[int, ...]) -> Box:

@@ -18,13 +18,11 @@ from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.steps import (
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     Warned,
     never_stop,
-    relay,
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
@@ -69,7 +67,7 @@ def degrade_steps(
     like: Volume | None = None,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Pairs]:
     """Make a coarse scan of `high` and write both as a pair.
 
     Parameters
@@ -110,10 +108,9 @@ def degrade_steps(
     measured: Measured | None = None
     adopted: dict[str, Any] = {}
     if like is not None:
-        measured = yield from relay(
-            measure_steps(high, matching(like, high)[0], factors, config, should_stop)
+        measured = yield from measure_steps(
+            high, matching(like, high)[0], factors, config, should_stop
         )
-        assert measured is not None
         adopted = DEGRADATIONS.load(config.degrade).adopted(measured, levels)
         said += _doubts(measured, high, like, factors)
     imaging = config.imaging(**adopted)
@@ -137,14 +134,12 @@ def degrade_steps(
         "warnings": said,
     }
     inputs = {"high": whole} | ({} if like is None else {"like": like})
-    record = yield from relay(
-        provenance.record_steps(
-            "degrade",
-            inputs=inputs,
-            settings=config.model_dump(mode="json"),
-            should_stop=should_stop,
-            imaging=report["settings"],
-        )
+    record = yield from provenance.record_steps(
+        "degrade",
+        inputs=inputs,
+        settings=config.model_dump(mode="json"),
+        should_stop=should_stop,
+        imaging=report["settings"],
     )
     with made_folder(files["low"].parent):
         yield from made.write(
@@ -161,7 +156,7 @@ def degrade_steps(
         report["files"] = {key: path.name for key, path in files.items()}
         report["provenance"] = record
         write_report(files["report"], report, overwrite=overwrite)
-    yield ResultReady(result=Pairs(files, report, layers))
+    return Pairs(files, report, layers)
 
 
 def degrade(
@@ -175,8 +170,7 @@ def degrade(
         Fields of `DegradeConfig`.
     """
     steps = degrade_steps(high, out, DegradeConfig.create(**settings), like=like)
-    done: Pairs = run_to_end(steps)
-    return done
+    return run_to_end(steps)
 
 
 def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:

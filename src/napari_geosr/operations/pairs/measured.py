@@ -17,7 +17,7 @@ from napari_geosr.measure.degradation import (
     degradation_steps,
 )
 from napari_geosr.operations.pairs.config import DegradeConfig
-from napari_geosr.physics.degradations import DEGRADATIONS, GreyLevels
+from napari_geosr.physics.degradations import DEGRADATIONS, GreyLevels, Measured
 from napari_geosr.registration.sampled import finite
 
 FloatArray = npt.NDArray[np.float32]
@@ -76,7 +76,7 @@ def measure_steps(
     factors: tuple[int, ...],
     config: DegradeConfig,
     should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Measured]:
     """Measure blur, noise and grey scale of `like`: ``ResultReady(Measured)``.
 
     Raises
@@ -98,7 +98,7 @@ def measure_steps(
     wanted = (LARGEST_DEPTH, 2 * edge, 2 * edge)
     low_parts = _parts(like, wanted, _COARSE_VOXELS)
     high_parts = _parts(high, _high_part(fine), _FINE_VOXELS)
-    yield from degradation_steps(
+    steps = degradation_steps(
         low_parts,
         high_parts,
         (fine[0], fine[1], fine[2]),
@@ -107,6 +107,7 @@ def measure_steps(
         name=like.title,
         should_stop=should_stop,
     )
+    return (yield from steps)
 
 
 def _high_part(factors: tuple[int, ...]) -> tuple[int, int, int]:

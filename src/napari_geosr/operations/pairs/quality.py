@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.steps import ResultReady, ShouldStop, Step, never_stop, relay
+from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.registration.align import Aligned
 from napari_geosr.registration.figures import (
@@ -111,7 +111,7 @@ class Laid:
 
 def laid_over_steps(
     aligned: Aligned, low: Volume, box: Box, *, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Laid]:
     """Lay both copies on one grid.
 
     What was aligned is a part of `low` around the start. Where the refinement led out
@@ -134,8 +134,8 @@ def laid_over_steps(
     if key is None:
         ratio = np.rint(part.grid.voxel_size / Grid.of(low).voxel_size).astype(int)
         most = [s.stop - s.start for s in box]
-        part = yield from relay(
-            copy_steps(low, np.minimum(ratio, most), box, should_stop=should_stop)
+        part = yield from copy_steps(
+            low, np.minimum(ratio, most), box, should_stop=should_stop
         )
         key = tuple(slice(0, n) for n in part.grid.shape)
     grid = part.grid.cut(key)
@@ -143,7 +143,7 @@ def laid_over_steps(
     before = aligned.high.on(grid, back, order=3)
     before[~inside(grid, aligned.high.grid, back)] = np.nan
     after = aligned.high.on(grid, aligned.transform.inverse(), order=3)
-    yield ResultReady(result=Laid(grid, part.data[key], before, after))
+    return Laid(grid, part.data[key], before, after)
 
 
 def _key_of(here: Grid, box: Grid) -> Box | None:

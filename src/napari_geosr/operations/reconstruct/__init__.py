@@ -11,13 +11,7 @@ import numpy as np
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, ProjectionsError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import (
-    ShouldStop,
-    Step,
-    never_stop,
-    relay,
-    run_to_end,
-)
+from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.reconstruct.blocks import reconstruct_rows
@@ -60,7 +54,7 @@ def reconstruct_steps(
     overwrite: bool = False,
     unfinished: Volume | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Reconstructed]:
     """Find the rotation axis once, then reconstruct block by block.
 
     See :func:`prepare_steps` and :func:`run_steps`.
@@ -96,16 +90,17 @@ def reconstruct_steps(
     centre = None
     if known is not None:
         centre = given_centre(float(known["column"]), str(known["method"]))
-    ready: ReadyScan = yield from relay(
-        prepare_steps(scan, config, known=centre, should_stop=should_stop)
+    ready = yield from prepare_steps(
+        scan, config, known=centre, should_stop=should_stop
     )
-    yield from run_steps(
+    steps = run_steps(
         ready,
         out=out,
         overwrite=overwrite,
         unfinished=unfinished,
         should_stop=should_stop,
     )
+    return (yield from steps)
 
 
 def reconstruct(projections: Projections | str | Path, **settings: Any) -> Volume:
@@ -129,7 +124,7 @@ def reconstruct(projections: Projections | str | Path, **settings: Any) -> Volum
         With one sentence saying what is wrong and what to do.
     """
     config = ReconstructConfig.create(**settings)
-    done: Reconstructed = run_to_end(reconstruct_steps(projections, config))
+    done = run_to_end(reconstruct_steps(projections, config))
     return done.volume
 
 

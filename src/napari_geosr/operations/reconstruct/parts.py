@@ -7,7 +7,7 @@ voxels and grey values are the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +19,14 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     CentreFound,
     PreviewReady,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     Warned,
     counted,
-    relay,
 )
 from napari_geosr.io import atomic
 from napari_geosr.operations.reconstruct import (
-    Reconstructed,
     prepare_steps,
     reconstruct_steps,
 )
@@ -60,7 +57,7 @@ def settings_for_all_steps(
     training: TrainingConfig,
     places: Places,
     should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, ReconstructConfig]:
     """Find what all parts share in the whole scan: ``ResultReady(ReconstructConfig)``.
 
     Raises
@@ -76,22 +73,21 @@ def settings_for_all_steps(
     whole = None
     for part, path in places:
         if path.exists():
-            record = yield from relay(_record_of_steps(path, part.scan, should_stop))
+            record = yield from _record_of_steps(path, part.scan, should_stop)
             if part.light == 1 and whole is None:
                 whole = record
     if whole is not None:
         before = ReconstructConfig.from_mapping(whole["settings"])
         shared = {n: getattr(before, n) for n in _SHARED}
-        yield ResultReady(result=config.model_copy(update=shared))
-        return
-    ready = yield from relay(prepare_steps(scan, config, should_stop=should_stop))
+        return config.model_copy(update=shared)
+    ready = yield from prepare_steps(scan, config, should_stop=should_stop)
     shared = {
         "centre": float(ready.centre.column),
         "incident": ready.incident if config.incident is None else config.incident,
         # A part of a full turn may not look like one.
         "full_turn": "join" if ready.joined else "keep",
     }
-    yield ResultReady(result=config.model_copy(update=shared))
+    return config.model_copy(update=shared)
 
 
 def joined_before(paths: Iterable[Path]) -> bool | None:
@@ -105,10 +101,10 @@ def joined_before(paths: Iterable[Path]) -> bool | None:
 
 def _record_of_steps(
     path: Path, scan: Projections, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Mapping[str, Any]]:
     """How a reconstruction was made; it must be of this scan."""
     record = io.read(path).provenance[-1]
-    now = yield from relay(scan_entry_steps(scan, should_stop))
+    now = yield from scan_entry_steps(scan, should_stop)
     changed = differences(record["inputs"]["input"], now)
     if changed:
         raise FileError(
@@ -116,7 +112,7 @@ def _record_of_steps(
             f"with {' and '.join(changed)}. Put that back as it was to go on, or start "
             "a new training."
         )
-    yield ResultReady(result=record)
+    return record
 
 
 def parts_steps(
@@ -151,7 +147,7 @@ def parts_steps(
             unfinished=left_unfinished(path),
             should_stop=should_stop,
         )
-        done: Reconstructed = yield from relay(counted(steps, *TOLD))
+        done = yield from counted(steps, *TOLD)
         if not done.complete:
             raise Cancelled(f"Stopped in reconstruction {i + 1} of {len(places)}.")
 

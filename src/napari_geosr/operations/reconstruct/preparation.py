@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, cast
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     CentreFound,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     Warned,
     never_stop,
-    relay,
 )
 from napari_geosr.core.turn import closes_turn, covered_degrees, distinct_places
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
@@ -43,7 +41,7 @@ def prepare_steps(
     *,
     known: Centre | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, ReadyScan]:
     """Choose rows and projections, find the rotation axis and check the settings.
 
     Parameters
@@ -75,9 +73,7 @@ def prepare_steps(
     for note in _doubts(scan, config):
         yield Warned(message=note)
     incident = beam_without_sample(projections, config.preparation())
-    centre: Centre = yield from relay(
-        _centre_steps(thinned, config, known, incident, should_stop)
-    )
+    centre = yield from _centre_steps(thinned, config, known, incident, should_stop)
     for note in centre.notes:
         yield Warned(message=note)
     ready = ready_scan(projections, scan, config, centre, device, first, incident)
@@ -86,7 +82,7 @@ def prepare_steps(
     for note in (*doubts, *_seen_from_both_sides(ready), *_same_directions(ready)):
         yield Warned(message=note)
     yield CentreFound(centre=centre)
-    yield ResultReady(result=ready)
+    return ready
 
 
 def _check_early(ready: ReadyScan) -> None:
@@ -169,21 +165,18 @@ def _centre_steps(
     known: Centre | None,
     incident: float | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Centre]:
     """``ResultReady(Centre)``: as it was said, as the file says it, or found."""
     if config.centre != "auto":
-        yield ResultReady(result=given_centre(float(config.centre), "given"))
-        return
+        return given_centre(float(config.centre), "given")
     if known is not None:
-        yield ResultReady(result=known)
-        return
+        return known
     if scan.centre is not None:
-        yield ResultReady(result=given_centre(scan.centre, "from the file"))
-        return
+        return given_centre(scan.centre, "from the file")
     yield StageStarted(message="Finding the rotation axis")
     # Removal of stripes smooths the sinogram sideways, which shifts the axis.
     preparation = config.preparation().model_copy(
         update={"incident": incident, "stripes": "none"}
     )
     found = find_centre(scan, preparation=preparation, should_stop=should_stop)
-    yield ResultReady(result=found)
+    return found

@@ -15,12 +15,10 @@ from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     CentreFound,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     never_stop,
-    relay,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_slice
@@ -94,7 +92,7 @@ class KeptRow:
 
 def centre_steps(
     scan: Projections, config: ReconstructConfig, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Centre]:
     """Find the rotation axis.
 
     Yields
@@ -115,7 +113,7 @@ def centre_steps(
         used, preparation=config.preparation(), should_stop=should_stop
     )
     yield CentreFound(centre=centre)
-    yield ResultReady(result=centre)
+    return centre
 
 
 def slice_steps(
@@ -125,7 +123,7 @@ def slice_steps(
     known: Centre | None,
     kept: KeptRow,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, SliceTried]:
     """Reconstruct the slice of one row, finding the axis first if nobody knows it.
 
     Parameters
@@ -154,7 +152,7 @@ def slice_steps(
     if config.centre == "auto" and known is not None:
         column = known.column
     if column is None:
-        found: Centre = yield from relay(centre_steps(scan, config, should_stop))
+        found = yield from centre_steps(scan, config, should_stop)
         column = found.column
     if should_stop():
         raise Cancelled("Cancelled.")
@@ -174,7 +172,7 @@ def slice_steps(
             origin=(volume.origin[0] + z, *volume.origin[1:]), name=volume.name
         )
     seconds = time.monotonic() - began
-    yield ResultReady(result=SliceTried(volume, contrast(volume.data), seconds))
+    return SliceTried(volume, contrast(volume.data), seconds)
 
 
 def _of_lines(config: ReconstructConfig) -> ReconstructConfig:

@@ -14,14 +14,12 @@ import numpy as np
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, GeoSRError, ProjectionsError
 from napari_geosr.core.steps import (
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     TargetReady,
     Warned,
     never_stop,
-    relay,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct.blocks import BlockRun, Slices, block_steps
@@ -77,7 +75,7 @@ def run_steps(
     overwrite: bool = False,
     unfinished: Volume | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Reconstructed]:
     """Reconstruct all rows, block by block.
 
     Parameters
@@ -108,7 +106,7 @@ def run_steps(
         then, as when the run is stopped, and the sentence says where; but nothing is
         if the projections are bad.
     """
-    record: dict[str, Any] = yield from relay(record_steps(ready, should_stop))
+    record = yield from record_steps(ready, should_stop)
     kept = None if unfinished is None else kept_part(unfinished, record, ready.shape)
     history = (*ready.given.provenance, record)
     yield StageStarted(
@@ -160,10 +158,8 @@ def run_steps(
     for line in filled.run.report.summary_lines():
         if line not in filled.run.report.notes:  # those were said on the way
             yield Warned(message=line)
-    yield ResultReady(
-        result=Reconstructed(
-            result, ready.centre, done["run"], path, complete=filled.complete
-        )
+    return Reconstructed(
+        result, ready.centre, done["run"], path, complete=filled.complete
     )
 
 

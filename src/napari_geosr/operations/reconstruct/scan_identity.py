@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_geosr.core import provenance
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import ResultReady, ShouldStop, Step, relay
+from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
 
 #: What two scans may differ in, in words, and the entries that tell.
@@ -32,7 +32,7 @@ _ASPECTS: Mapping[str, tuple[str, ...]] = {
 
 def scan_entry_steps(
     scan: Projections, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, dict[str, Any]]:
     """Describe a scan for a record, with checksums: ``ResultReady(dict)``.
 
     Raises
@@ -50,9 +50,7 @@ def scan_entry_steps(
         name=scan.name,
         source=scan.source,
     )
-    described: Mapping[str, Any] = yield from relay(
-        provenance.describe_steps(as_volume, should_stop)
-    )
+    described = yield from provenance.describe_steps(as_volume, should_stop)
     angles = np.ascontiguousarray(scan.angles)
     entry = {
         **{k: v for k, v in described.items() if k not in ("axes", "voxel_size")},
@@ -69,7 +67,7 @@ def scan_entry_steps(
             for name, frames in (("flats", scan.flats), ("darks", scan.darks))
         },
     }
-    yield ResultReady(result=entry)
+    return entry
 
 
 def identity_of(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.steps import (
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     Warned,
     never_stop,
-    relay,
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
@@ -84,7 +82,7 @@ def preview_steps(
     region: tuple[slice, ...],
     *,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Volume]:
     """Restore one region, to the same numbers as a run over the whole volume.
 
     Parameters
@@ -120,20 +118,18 @@ def preview_steps(
         o + start * v
         for o, start, v in zip(origin, steps, volume.voxel_size, strict=True)
     )
-    yield ResultReady(
-        result=Volume(
-            data.astype(prepared.output_dtype) if prepared.labels else data,
-            volume.axes,
-            voxel_size,
-            volume.unit,
-            corner,
-            name=prepared.result_name,
-            metadata=prepared.metadata,
-        )
+    return Volume(
+        data.astype(prepared.output_dtype) if prepared.labels else data,
+        volume.axes,
+        voxel_size,
+        volume.unit,
+        corner,
+        name=prepared.result_name,
+        metadata=prepared.metadata,
     )
 
 
-def estimate_steps(prepared: Prepared) -> Generator[Step, None, None]:
+def estimate_steps(prepared: Prepared) -> Generator[Step, None, Estimate]:
     """Say how long a run will take and how much memory: ``ResultReady(Estimate)``."""
     from napari_geosr.inference.runner import estimate
 
@@ -145,7 +141,7 @@ def estimate_steps(prepared: Prepared) -> Generator[Step, None, None]:
         budget=prepared.budget,
         threads=prepared.config.threads,
     )
-    yield ResultReady(result=result)
+    return result
 
 
 def restore_steps(
@@ -160,7 +156,7 @@ def restore_steps(
     look: bool = False,
     strict: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Restored]:
     """Prepare and run; see :func:`prepare_steps` and :func:`run_steps`.
 
     With the model ``"auto"`` the models are ranked first. Where the scan is best left
@@ -192,17 +188,16 @@ def restore_steps(
         refuse_own_source(volume, *outputs)
     ranking: Ranking | None = None
     if config.model == AUTO:
-        ranking = yield from relay(
-            choose_steps(_example(volume), config, should_stop=should_stop)
+        ranking = yield from choose_steps(
+            _example(volume), config, should_stop=should_stop
         )
-        assert ranking is not None
         if is_series(volume):
             yield Warned(
                 message=f"The model was chosen on {_typical(volume).words}, for the "
                 "whole series."
             )
         if ranking.leaves_it:
-            yield from unchanged_steps(
+            steps = unchanged_steps(
                 volume,
                 config,
                 ranking,
@@ -210,10 +205,10 @@ def restore_steps(
                 overwrite=overwrite,
                 should_stop=should_stop,
             )
-            return
+            return (yield from steps)
         config = config.model_copy(update={"model": ranking.choice})
     if is_series(volume):
-        yield from restore_series_steps(
+        steps = restore_series_steps(
             volume,
             config,
             look=look,
@@ -225,15 +220,15 @@ def restore_steps(
             unfinished_spread=unfinished_spread,
             should_stop=should_stop,
         )
-        return
-    prepared: Prepared = yield from relay(
-        prepare_steps(volume, config, should_stop=should_stop, ranking=ranking)
+        return (yield from steps)
+    prepared = yield from prepare_steps(
+        volume, config, should_stop=should_stop, ranking=ranking
     )
     if look or strict:
-        prepared = yield from relay(
-            looked_steps(prepared, strict=strict, should_stop=should_stop)
+        prepared = yield from looked_steps(
+            prepared, strict=strict, should_stop=should_stop
         )
-    yield from run_steps(
+    steps = run_steps(
         prepared,
         out=out,
         overwrite=overwrite,
@@ -242,6 +237,7 @@ def restore_steps(
         unfinished_spread=unfinished_spread,
         should_stop=should_stop,
     )
+    return (yield from steps)
 
 
 def _example(volume: Volume) -> Volume:
@@ -293,7 +289,7 @@ def restore(
         steps = restore_steps(volume, config)
     else:
         steps = restore_average_steps(volume, config)
-    restored: Restored = run_to_end(steps)
+    restored = run_to_end(steps)
     return restored.volume
 
 
@@ -327,6 +323,6 @@ def restore_with_uncertainty(
     if uncertainty == NONE:
         raise ConfigError("Choose a kind of uncertainty: 'tta' or 'ensemble'.")
     config = RestoreConfig.create(model=model, uncertainty=uncertainty, **settings)
-    restored: Restored = run_to_end(restore_steps(volume, config))
+    restored = run_to_end(restore_steps(volume, config))
     assert restored.spread is not None
     return restored.volume, restored.spread

@@ -17,7 +17,7 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,13 +25,12 @@ from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.steps import (
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
+    StepIterator,
     Warned,
     never_stop,
-    relay,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE
@@ -41,13 +40,14 @@ from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.restore.outlook import looked_steps
 from napari_geosr.operations.restore.preparation import (
-    Prepared,
     RestoreConfig,
     prepare_steps,
 )
 from napari_geosr.operations.restore.ranking import AUTO
 from napari_geosr.operations.restore.run import Restored, run_steps
 from napari_geosr.operations.storage import array_for
+
+T = TypeVar("T")
 
 #: A number with its sign.
 _FIGURE = re.compile(r"[-+]?\d[\d.,]*")
@@ -64,7 +64,7 @@ def restore_average_steps(
     look: bool = False,
     strict: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Restored]:
     """Restore scans of one object and average the results.
 
     What the model is run on stands on its card: each of the volumes, or the mean of all
@@ -122,14 +122,12 @@ def restore_average_steps(
             f"one object together and gets {len(volumes)}: their noise is another."
         )
     given = inputs(volumes, "X:1" if card.run_on == "others" else "1:X")
-    first: Restored = yield from relay(
-        _mean_steps(given, config, should_stop, look=look, strict=strict)
-    )
+    first = yield from _mean_steps(given, config, should_stop, look=look, strict=strict)
     yield StageStarted(message="Finishing the mean")
     described = {}
     for i, volume in enumerate(volumes):
-        described[f"input {i + 1}"] = yield from relay(
-            provenance.describe_steps(volume, should_stop)
+        described[f"input {i + 1}"] = yield from provenance.describe_steps(
+            volume, should_stop
         )
     data, n_clipped = first.volume.data, 0
     if config.output_dtype == "input" and volumes[0].dtype.kind in "iu":
@@ -155,7 +153,7 @@ def restore_average_steps(
             "were clipped. Choose float32 output to keep them."
         )
     path = None if out is None else Path(out)
-    yield ResultReady(result=replace(first, volume=volume, path=path))
+    return replace(first, volume=volume, path=path)
 
 
 def _mean_steps(
@@ -165,7 +163,7 @@ def _mean_steps(
     *,
     look: bool,
     strict: bool,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Restored]:
     """Restore each of `given` in float32: ``ResultReady(Restored)`` with the mean.
 
     All else of the result is that of the first.
@@ -175,16 +173,16 @@ def _mean_steps(
     plain = config.model_copy(update={"output_dtype": "float32"})
     for i, volume in enumerate(given):
         yield StageStarted(message=f"Input {i + 1} of {len(given)}: {volume.name}")
-        prepared: Prepared = yield from _quietly(
+        prepared = yield from _quietly(
             prepare_steps(volume, plain, should_stop=should_stop, alone=False),
             said,
             volume.name,
         )
         if total is None and (look or strict):
-            prepared = yield from relay(
-                looked_steps(prepared, strict=strict, should_stop=should_stop)
+            prepared = yield from looked_steps(
+                prepared, strict=strict, should_stop=should_stop
             )
-        restored: Restored = yield from _quietly(
+        restored = yield from _quietly(
             run_steps(prepared, should_stop=should_stop), said, volume.name
         )
         if not restored.complete:
@@ -198,30 +196,25 @@ def _mean_steps(
         for key in _slabs(total):
             part = np.asarray(restored.volume.data[key]) / np.float32(len(given))
             total[key] = np.asarray(total[key]) + part
-    yield ResultReady(result=replace(first, volume=first.volume.replace(data=total)))
+    return replace(first, volume=first.volume.replace(data=total))
 
 
 def _quietly(
-    steps: Generator[Step, None, None], said: set[str], name: str
-) -> Generator[Step, None, Any]:
+    steps: Generator[Step, None, T], said: set[str], name: str
+) -> Generator[Step, None, T]:
     """Pass steps on, but nothing said twice; the return value is the result.
 
     The same is said of two volumes where the first sentences differ by their `name` and
     by figures alone: what follows are details.
     """
-    result = None
-    try:
-        for step in steps:
-            if isinstance(step, ResultReady):
-                result = step.result
-            elif not isinstance(step, Warned):
+    with StepIterator(steps) as iterator:
+        for step in iterator:
+            if not isinstance(step, Warned):
                 yield step
             elif (gist := _gist(step.message, name)) not in said:
                 said.add(gist)
                 yield step
-    finally:
-        steps.close()
-    return result
+    return iterator.result
 
 
 def _gist(said: str, name: str) -> str:

@@ -12,15 +12,7 @@ import numpy as np
 from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    Step,
-    Warned,
-    never_stop,
-    relay,
-    run_to_end,
-)
+from napari_geosr.core.steps import ShouldStop, Step, Warned, never_stop, run_to_end
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.operations.inputs import refuse_own_source
@@ -118,7 +110,7 @@ def consistency_steps(
     out: str | Path | None = None,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Checked]:
     """See the result as the scanner saw the sample, and compare it with the scan.
 
     The result is blurred, by the point-spread function that fits best, and averaged to
@@ -165,22 +157,18 @@ def consistency_steps(
     )
     target = array_for(scan.shape, np.dtype(np.float32), np.nan)
     size = (min(scan.voxel_size), *scan.voxel_size)[-3:]
-    figures: Consistency = yield from relay(
-        engine_steps(
-            pair,
-            target[None] if flat else target,
-            size,
-            name=scan.name,
-            should_stop=should_stop,
-        )
+    figures = yield from engine_steps(
+        pair,
+        target[None] if flat else target,
+        size,
+        name=scan.name,
+        should_stop=should_stop,
     )
-    record: dict[str, Any] = yield from relay(
-        provenance.record_steps(
-            "check",
-            inputs={"scan": scan, "result": result},
-            settings={"blur": list(figures.blur)},
-            should_stop=should_stop,
-        )
+    record = yield from provenance.record_steps(
+        "check",
+        inputs={"scan": scan, "result": result},
+        settings={"blur": list(figures.blur)},
+        should_stop=should_stop,
     )
     residual = Volume(
         target,
@@ -199,7 +187,7 @@ def consistency_steps(
     sentences = tuple(_sentences(checked))
     for sentence in sentences:
         yield Warned(message=sentence)
-    yield ResultReady(result=Checked(residual, figures, sentences, path))
+    return Checked(residual, figures, sentences, path)
 
 
 def check_consistency(scan: Volume, result: Volume) -> Checked:
@@ -221,8 +209,7 @@ def check_consistency(scan: Volume, result: Volume) -> Checked:
     VolumeError
         If the two do not show the same place on fitting grids.
     """
-    checked: Checked = run_to_end(consistency_steps(scan, result))
-    return checked
+    return run_to_end(consistency_steps(scan, result))
 
 
 class _Stack:

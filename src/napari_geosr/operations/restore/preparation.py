@@ -12,15 +12,7 @@ from pydantic import Field, field_validator
 from napari_geosr.core.config import Config, parse_bytes
 from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    Warned,
-    never_stop,
-    relay,
-)
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import members
 from napari_geosr.operations.inputs import COMMAS
@@ -232,7 +224,7 @@ def prepare_steps(
     noise: Noise | None = None,
     whole: Volume | None = None,
     ranking: Ranking | None = None,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Prepared]:
     """Load the model, read the volume's statistics and judge whether they match.
 
     The last step is ``ResultReady(Prepared)``.
@@ -283,7 +275,7 @@ def prepare_steps(
     yield StageStarted(message="Reading intensities")
     statistics: IntensityStatistics
     try:
-        statistics = yield from relay(scan_steps(whole.data, should_stop=should_stop))
+        statistics = yield from scan_steps(whole.data, should_stop=should_stop)
     except VolumeError as error:
         raise VolumeError(f"{volume.title}: {error}") from error
     if statistics.n_nan or statistics.n_inf:
@@ -293,17 +285,15 @@ def prepare_steps(
     else:
         statistics = scaled(statistics, model.card, whole)
     if not model.card.has_weights and model.card.task == "denoise":
-        model, noise = yield from relay(
-            tune_steps(
-                model,
-                volume,
-                statistics,
-                noise=noise,
-                factor=config.strength,
-                device=device,
-                threads=config.threads,
-                should_stop=should_stop,
-            )
+        model, noise = yield from tune_steps(
+            model,
+            volume,
+            statistics,
+            noise=noise,
+            factor=config.strength,
+            device=device,
+            threads=config.threads,
+            should_stop=should_stop,
         )
     for doubt in scale_doubts(model.card, whole):
         yield Warned(message=doubt)
@@ -325,18 +315,16 @@ def prepare_steps(
             yield StageStarted(message="Measuring the noise")
             noise = estimate_noise(volume)
         _tell(network, noise, config, model.card, statistics, volume)
-        yield from relay(
-            sharpness_steps(
-                network,
-                volume,
-                statistics,
-                noise,
-                config.sharpness,
-                device=device,
-                budget=_budget(config, device),
-                threads=config.threads,
-                should_stop=should_stop,
-            )
+        yield from sharpness_steps(
+            network,
+            volume,
+            statistics,
+            noise,
+            config.sharpness,
+            device=device,
+            budget=_budget(config, device),
+            threads=config.threads,
+            should_stop=should_stop,
         )
     elif config.strength != 1 and model.card.has_weights:
         raise ConfigError(
@@ -344,19 +332,17 @@ def prepare_steps(
             "its strength cannot be set: leave --strength at 1, or choose a model that "
             "is bounded by the noise."
         )
-    yield ResultReady(
-        result=Prepared(
-            volume,
-            config,
-            model,
-            network,
-            statistics,
-            device,
-            verdict,
-            others,
-            noise,
-            ranking,
-        )
+    return Prepared(
+        volume,
+        config,
+        model,
+        network,
+        statistics,
+        device,
+        verdict,
+        others,
+        noise,
+        ranking,
     )
 
 

@@ -12,15 +12,14 @@ import numpy as np
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import (
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
+    StepIterator,
     TargetReady,
     TileDone,
     Warned,
     never_stop,
-    relay,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore.continued import (
@@ -79,7 +78,7 @@ def run_steps(
     unfinished: Volume | None = None,
     unfinished_spread: Volume | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Restored]:
     """Restore the whole volume tile by tile.
 
     With an uncertainty, the same tiles fill a second volume with standard deviations.
@@ -117,7 +116,7 @@ def run_steps(
         If reading, computing or writing fails. The finished part of a file is kept
         then, as when the run is stopped, and the sentence says where.
     """
-    yield from work_steps(
+    steps = work_steps(
         Work(prepared),
         out=out,
         overwrite=overwrite,
@@ -126,6 +125,7 @@ def run_steps(
         unfinished_spread=unfinished_spread,
         should_stop=should_stop,
     )
+    return (yield from steps)
 
 
 class Work:
@@ -175,12 +175,12 @@ def work_steps(
     unfinished: Volume | None = None,
     unfinished_spread: Volume | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Restored]:
     """Do the work, on record and into memory or a file; see :func:`run_steps`."""
     from napari_geosr.inference.compute import frugal_if_tight
 
     prepared = work.prepared
-    record: dict[str, Any] = yield from relay(_record_steps(prepared, should_stop))
+    record = yield from _record_steps(prepared, should_stop)
     promised = _promised(prepared, record | work.facts())
     kept = None
     if unfinished is not None:
@@ -215,16 +215,14 @@ def work_steps(
     for note in targets.notes:
         yield Warned(message=note)
     yield from _remarks(prepared, filled.summary)
-    yield ResultReady(
-        result=Restored(
-            volumes[0],
-            prepared.verdict,
-            filled.summary,
-            targets.result.path,
-            filled.complete,
-            volumes[1] if len(volumes) > 1 else None,
-            prepared.outlook,
-        )
+    return Restored(
+        volumes[0],
+        prepared.verdict,
+        filled.summary,
+        targets.result.path,
+        filled.complete,
+        volumes[1] if len(volumes) > 1 else None,
+        prepared.outlook,
     )
 
 
@@ -382,24 +380,19 @@ def fill_tiles(
         backend=backend,
     )
     places = [] if kept is None else list(kept.places)
-    summary: RunSummary | None = None
     try:
-        for step in tiles:
-            if isinstance(step, ResultReady):
-                summary = step.result
-                continue
-            if isinstance(step, TileDone):
-                places.append(step.slices)
-            yield step
+        with StepIterator(tiles) as iterator:
+            for step in iterator:
+                if isinstance(step, TileDone):
+                    places.append(step.slices)
+                yield step
     except Cancelled as stopped:
         summary = cast("RunSummary | None", stopped.summary)
         places += stopped.places
         return Filled(summary, False, places, backend=backend.facts())
     except GeoSRError as error:
         return Filled(None, False, places, error, backend.facts())
-    finally:
-        tiles.close()
-    return Filled(summary, True, places, backend=backend.facts())
+    return Filled(iterator.result, True, places, backend=backend.facts())
 
 
 def _remarks(prepared: Prepared, summary: RunSummary | None) -> Iterator[Step]:
@@ -422,7 +415,7 @@ def _remarks(prepared: Prepared, summary: RunSummary | None) -> Iterator[Step]:
 
 def _record_steps(
     prepared: Prepared, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, dict[str, Any]]:
     """Make the record of the run; the input is read once more for its checksum."""
     import torch
 
@@ -447,7 +440,7 @@ def _record_steps(
         more["outlook"] = prepared.outlook.to_json_dict()
     if facts := agreement(prepared.network):
         more["data_consistency"] = facts
-    yield from provenance.record_steps(
+    steps = provenance.record_steps(
         "restore",
         should_stop=should_stop,
         inputs={"input": prepared.volume},
@@ -473,3 +466,4 @@ def _record_steps(
         complete=False,
         **more,
     )
+    return (yield from steps)

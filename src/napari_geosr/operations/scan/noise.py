@@ -24,7 +24,7 @@ def noise_steps(
     *,
     second: Volume | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Noise]:
     """Measure the noise of a scan; ends in `ResultReady` with a `Noise`.
 
     Parameters
@@ -41,7 +41,8 @@ def noise_steps(
         to measure.
     """
     yield StageStarted(message="Measuring the noise")
-    yield from engine.noise_steps(volume, second=second, should_stop=should_stop)
+    steps = engine.noise_steps(volume, second=second, should_stop=should_stop)
+    return (yield from steps)
 
 
 def noise_in_words(noise: Noise) -> str:

@@ -21,7 +21,6 @@ from napari_geosr.core.errors import Cancelled, ConfigError, FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     BlockDone,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
@@ -101,7 +100,7 @@ def simulate_steps(
     *,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Simulated]:
     """Make a sample and scan it.
 
     Parameters
@@ -174,7 +173,7 @@ def simulate_steps(
     }
     text = json.dumps(truth, indent=2, ensure_ascii=False) + "\n"
     atomic.write_text(files["json"], text, overwrite=overwrite)
-    yield ResultReady(result=Simulated(files, truth))
+    return Simulated(files, truth)
 
 
 def simulate(structure: str, out: str | Path, **settings: Any) -> Simulated:
@@ -186,8 +185,7 @@ def simulate(structure: str, out: str | Path, **settings: Any) -> Simulated:
         Fields of `SimulateConfig`.
     """
     steps = simulate_steps(structure, out, SimulateConfig.create(**settings))
-    done: Simulated = run_to_end(steps)
-    return done
+    return run_to_end(steps)
 
 
 def _check(folder: Path, files: dict[str, Path], overwrite: bool) -> None:

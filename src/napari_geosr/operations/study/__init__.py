@@ -23,13 +23,12 @@ from napari_geosr.core.errors import (
 )
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
+    StepIterator,
     Warned,
     never_stop,
-    relay,
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
@@ -37,7 +36,7 @@ from napari_geosr.operations.reconstruct import open_projections
 from napari_geosr.operations.reconstruct.continued import StillWrittenError
 from napari_geosr.operations.reconstruct.fewer_views import number_of_parts
 from napari_geosr.operations.study.algorithms import module_of
-from napari_geosr.operations.study.cell import Bench, Cell, Outcome
+from napari_geosr.operations.study.cell import Bench, Cell
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.judge import Reference, judged_steps, own_figures
 from napari_geosr.operations.study.reference import (
@@ -57,7 +56,7 @@ from napari_geosr.operations.study.setup import (
 from napari_geosr.operations.study.store import StudyStore
 from napari_geosr.operations.study.taken import Taken, all_taken, take
 
-_T = TypeVar("_T")
+T = TypeVar("T")
 
 __all__ = ["CellDone", "Studied", "StudyConfig", "study", "study_steps"]
 
@@ -71,7 +70,7 @@ def study_steps(
     mask: Volume | None = None,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Studied]:
     """Try every number of projections and every exposure with every algorithm.
 
     Parameters
@@ -109,14 +108,11 @@ def study_steps(
     store = StudyStore(Path(out).expanduser())
     check_study(scan, config)
     shape = shape_of(scan, reference, mask)
-    record: dict[str, Any] = yield from relay(
-        record_steps(scan, config, reference, mask, should_stop)
-    )
+    record = yield from record_steps(scan, config, reference, mask, should_stop)
     try:
         store.begin(record, config.essential(), overwrite=overwrite)
-        yield from _begun_steps(
-            scan, config, store, shape, reference, mask, should_stop
-        )
+        steps = _begun_steps(scan, config, store, shape, reference, mask, should_stop)
+        return (yield from steps)
     finally:
         store.let_go()
 
@@ -138,8 +134,7 @@ def study(
     """
     config = StudyConfig.create(**settings)
     steps = study_steps(projections, out, config, reference=reference, mask=mask)
-    done: Studied = run_to_end(steps)
-    return done
+    return run_to_end(steps)
 
 
 def _begun_steps(
@@ -150,7 +145,7 @@ def _begun_steps(
     reference: Volume | None,
     mask: Volume | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Studied]:
     """Fill the folder of a study: ``ResultReady(Studied)``."""
     said: list[str] = []
     whole = _whole_steps(scan, config, store, shape, reference, mask, should_stop)
@@ -165,27 +160,19 @@ def _begun_steps(
     if not any("failed" in row for row in rows):
         shutil.rmtree(bench.folder, ignore_errors=True)
     yield StageStarted(message="Writing the report")
-    yield ResultReady(
-        result=store.finish(rows, bench, own_figures(judge.report), reference, said)
-    )
+    return store.finish(rows, bench, own_figures(judge.report), reference, said)
 
 
 def _noting(
-    steps: Generator[Step, None, _T], note: Callable[[str], None]
-) -> Generator[Step, None, _T]:
+    steps: Generator[Step, None, T], note: Callable[[str], None]
+) -> Generator[Step, None, T]:
     """Pass steps on, and note what they warn of."""
-    try:
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                result: _T = end.value
-                return result
+    with StepIterator(steps) as iterator:
+        for step in iterator:
             if isinstance(step, Warned):
                 note(step.message)
             yield step
-    finally:
-        steps.close()
+    return iterator.result
 
 
 def _whole_steps(
@@ -199,9 +186,7 @@ def _whole_steps(
 ) -> Generator[Step, None, tuple[Bench, Reference, dict[str, Any]]]:
     """Reconstruct the whole scan: what cells share, are compared with; its own row."""
     yield StageStarted(message="Looking at the whole scan")
-    bench: Bench = yield from relay(
-        bench_steps(scan, config, store, shape, mask, should_stop)
-    )
+    bench = yield from bench_steps(scan, config, store, shape, mask, should_stop)
     least = Taken(min(config.counts), min(config.exposure))
     _, note = take(scan, least, config)
     for message in (note, *doubts(scan, config)):
@@ -212,17 +197,13 @@ def _whole_steps(
     full_steps = _noting(bench.full_steps(bench.judged, should_stop), store.say)
     path, seconds = yield from full_steps
     full = io.read(path)
-    judge: Reference = yield from relay(
-        judge_steps(bench, full, reference, should_stop)
-    )
+    judge = yield from judge_steps(bench, full, reference, should_stop)
     row = full_row(bench, judge, seconds)
     whole = Taken(scan.n_angles)
     store.keep_reference(judge_pictures(judge, config))
     if reference is not None:
         voxels = np.asarray(full.data)
-        figures, pictures = yield from relay(
-            judged_steps(voxels, judge, config, should_stop)
-        )
+        figures, pictures = yield from judged_steps(voxels, judge, config, should_stop)
         row.update(figures)
         store.keep_pictures(whole, FULL, pictures)
     else:
@@ -302,11 +283,9 @@ def _cell_steps(
         "title": title,
     }
     try:
-        outcome: Outcome = yield from relay(
-            module_of(cell.name).reconstruct_steps(cell, should_stop)
-        )
-        figures, pictures = yield from relay(
-            judged_steps(outcome.voxels, judge, cell.bench.config, should_stop)
+        outcome = yield from module_of(cell.name).reconstruct_steps(cell, should_stop)
+        figures, pictures = yield from judged_steps(
+            outcome.voxels, judge, cell.bench.config, should_stop
         )
     except (Cancelled, StillWrittenError):
         raise

@@ -15,19 +15,11 @@ import numpy.typing as npt
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    Step,
-    Warned,
-    counted,
-    relay,
-)
+from napari_geosr.core.steps import ShouldStop, Step, Warned, counted
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
-    Reconstructed,
     reconstruct_steps,
 )
 from napari_geosr.operations.reconstruct.continued import left_unfinished
@@ -129,7 +121,7 @@ class Bench:
             )
             # What is to be said of the scan is said once, of the whole one.
             told = (Warned,) if scan is self.scan else ()
-            done: Reconstructed = yield from relay(counted(steps, *told))
+            done = yield from counted(steps, *told)
             if not done.complete:
                 raise Cancelled("Stopped while projections were reconstructed.")
         record = io.read(path).provenance[-1]
@@ -142,7 +134,7 @@ class Bench:
         steps = reconstruct_steps(
             scan, self.config_for(rows, **changes), should_stop=should_stop
         )
-        done: Reconstructed = yield from relay(counted(steps))
+        done = yield from counted(steps)
         if not done.complete:
             raise Cancelled("Stopped while projections were reconstructed.")
         return done.volume
@@ -230,7 +222,7 @@ class Cell:
         algorithm: str,
         candidates: Sequence[Mapping[str, Any]],
         should_stop: ShouldStop,
-    ) -> Generator[Step, None, None]:
+    ) -> Generator[Step, None, Outcome]:
         """Reconstruct the judged rows by an algorithm of `tomography.algorithms`.
 
         Parameters
@@ -263,11 +255,11 @@ class Cell:
         )
         voxels = bench.cropped(io.read(path).data)
         settings |= tuned_on
-        yield ResultReady(result=Outcome(voxels, seconds, settings=settings))
+        return Outcome(voxels, seconds, settings=settings)
 
     def learned_steps(
         self, method: str, settings: Mapping[str, Any], should_stop: ShouldStop
-    ) -> Generator[Step, None, None]:
+    ) -> Generator[Step, None, Outcome]:
         """Train, and restore; see `napari_geosr.operations.study.training`."""
         from napari_geosr.operations.study.training import learned_steps
 

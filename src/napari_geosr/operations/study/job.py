@@ -16,14 +16,12 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     CentreFound,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     Warned,
     counted,
     never_stop,
-    relay,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import open_volume
@@ -34,7 +32,7 @@ from napari_geosr.operations.reconstruct.inputs import (
 from napari_geosr.operations.study.config import StudyConfig
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.study.result import Studied
+    pass
 
 OPERATION = "study projections"
 #: Folder of the study in that of its job.
@@ -126,7 +124,7 @@ def study_job_steps(
     *,
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Path | None]:
     """Study a scan in the folder of a job, or go on where it was stopped.
 
     Parameters
@@ -159,9 +157,7 @@ def study_job_steps(
         should_stop=should_stop,
     )
     try:
-        done: Studied = yield from relay(counted(steps, CellDone, *_TOLD))
+        done = yield from counted(steps, CellDone, *_TOLD)
     except Cancelled:
-        yield ResultReady(result=None)
-        return
-    cells = len(done.rows) - 1  # the whole scan has a row as well
-    yield ResultReady(cells, cells, result=done.files["html"])
+        return None
+    return done.files["html"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.steps import ResultReady, ShouldStop, Step, counted, relay
+from napari_geosr.core.steps import ShouldStop, Step, counted
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.operations.study.config import StudyConfig
@@ -73,13 +73,12 @@ def measured_steps(
     steps = measure_steps(
         volume, rules, mask=sample, keep_labels=False, should_stop=should_stop
     )
-    report: PorosityReport = yield from relay(counted(steps))
-    return report
+    return (yield from counted(steps))
 
 
 def reference_steps(
     volume: Volume, sample: Mask | None, config: StudyConfig, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Reference]:
     """Measure what others are compared with: ``ResultReady(Reference)``."""
     report = yield from measured_steps(volume, sample, config, should_stop)
     voxels = np.asarray(volume.data)
@@ -87,9 +86,7 @@ def reference_steps(
     low = inside <= report.threshold
     contrast = float(abs(inside[~low].mean() - inside[low].mean()))
     black, white = (float(v) for v in np.percentile(inside, _LEVELS))
-    yield ResultReady(
-        result=Reference(volume, sample, report, contrast, (black, white))
-    )
+    return Reference(volume, sample, report, contrast, (black, white))
 
 
 def judged_steps(
@@ -97,7 +94,7 @@ def judged_steps(
     reference: Reference,
     config: StudyConfig,
     should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, tuple[dict[str, Any], dict[str, Picture]]]:
     """Compare: ``ResultReady((figures, pictures))``.
 
     Figures are what JSON can hold; pictures are ``slice`` and ``pores``.
@@ -127,7 +124,7 @@ def judged_steps(
     }
     plain = {key: _finite(value) for key, value in figures.items()}
     pictures = {"slice": grey_slice(voxels, reference.levels), "pores": rendered(pores)}
-    yield ResultReady(result=(plain, pictures))
+    return plain, pictures
 
 
 def own_figures(report: PorosityReport) -> dict[str, Any]:

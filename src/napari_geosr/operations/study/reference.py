@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.steps import ResultReady, ShouldStop, Step, Warned, relay
+from napari_geosr.core.steps import ShouldStop, Step, Warned
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.study.cell import Bench, Rows
@@ -36,15 +36,15 @@ def judge_steps(
     full: Volume,
     reference: Volume | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Reference]:
     """What is compared with, in the judged rows: ``ResultReady(Reference)``."""
     against = full
     if reference is not None:
         rows = slice(*bench.judged)
         truth = np.asarray(one_volume(reference).data[rows], np.float32)
         against = full.replace(data=truth, name=reference.name)
-    sample: Mask | None = yield from relay(
-        sample_steps(bench, bench.judged, lambda: _there(against), should_stop)
+    sample = yield from sample_steps(
+        bench, bench.judged, lambda: _there(against), should_stop
     )
     if bench.mask is not None and sample is not None and not sample.any():
         first, stop = bench.judged
@@ -52,7 +52,7 @@ def judge_steps(
             f"The mask {bench.mask.title} is empty in the judged rows {first} … "
             f"{stop - 1}. Mark the sample with non-zero voxels."
         )
-    yield from reference_steps(against, sample, bench.config, should_stop)
+    return (yield from reference_steps(against, sample, bench.config, should_stop))
 
 
 def sample_steps(
@@ -60,7 +60,7 @@ def sample_steps(
     rows: Rows,
     slices: Callable[[], Generator[Step, None, Volume]],
     should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Mask | None]:
     """Where the sample is in rows of a study: ``ResultReady(Mask | None)``.
 
     None if it is everywhere.
@@ -79,7 +79,7 @@ def sample_steps(
     elif bench.config.sample == "auto":
         volume = yield from slices()
         sample = yield from _found_steps(volume, bench.config, should_stop)
-    yield ResultReady(result=sample)
+    return sample
 
 
 def circle(n: int) -> Mask:
@@ -101,14 +101,12 @@ def _found_steps(
     from napari_geosr.measure.envelope import envelope_steps
     from napari_geosr.measure.hull import left_out_of_hull
 
-    found: Reference = yield from relay(
-        reference_steps(volume, None, config, should_stop)
-    )
+    found = yield from reference_steps(volume, None, config, should_stop)
     solid = ~pore_mask(np.asarray(volume.data), found.report.threshold, None, config)
     seen = circle(volume.shape[-1])
     solid &= seen
     steps = envelope_steps(solid, 5, name=volume.name, should_stop=should_stop)
-    envelope: Mask = yield from relay(steps)
+    envelope = yield from steps
     inside: Mask = envelope & seen
     left_out = left_out_of_hull(inside, lambda z: solid[z])
     pores = int(np.count_nonzero(inside & ~solid))

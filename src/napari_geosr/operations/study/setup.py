@@ -10,11 +10,10 @@ import numpy as np
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import ConfigError, ProjectionsError, VolumeError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import ResultReady, ShouldStop, Step, relay
+from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.reconstruct import (
-    ReadyScan,
     ReconstructConfig,
     prepare_steps,
 )
@@ -119,21 +118,19 @@ def record_steps(
     reference: Volume | None,
     mask: Volume | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, dict[str, Any]]:
     """What the study is of, with checksums: ``ResultReady(dict)``."""
     given = {"reference": reference, "mask": mask}
-    entry: dict[str, Any] = yield from relay(scan_entry_steps(scan, should_stop))
-    record: dict[str, Any] = yield from relay(
-        provenance.record_steps(
-            "study projections",
-            inputs={key: volume for key, volume in given.items() if volume is not None},
-            settings=config.model_dump(mode="json"),
-            should_stop=should_stop,
-        )
+    entry = yield from scan_entry_steps(scan, should_stop)
+    record = yield from provenance.record_steps(
+        "study projections",
+        inputs={key: volume for key, volume in given.items() if volume is not None},
+        settings=config.model_dump(mode="json"),
+        should_stop=should_stop,
     )
     # The axis that was given with the scan holds for cells that leave it to be found.
     inputs = {"projections": {**entry, "centre": scan.centre}, **record["inputs"]}
-    yield ResultReady(result={**record, "inputs": inputs})
+    return {**record, "inputs": inputs}
 
 
 def bench_steps(
@@ -143,7 +140,7 @@ def bench_steps(
     shape: tuple[int, int, int],
     mask: Volume | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Bench]:
     """Find the axis and the beam for all: ``ResultReady(Bench)``."""
     wanted = ReconstructConfig.create(
         filter=config.filter,
@@ -155,9 +152,7 @@ def bench_steps(
         threads=config.threads,
         memory=config.memory,
     )
-    ready: ReadyScan = yield from relay(
-        prepare_steps(scan, wanted, should_stop=should_stop)
-    )
+    ready = yield from prepare_steps(scan, wanted, should_stop=should_stop)
     found = {
         "centre": float(ready.centre.column),
         "full_turn": "join" if ready.joined else "keep",
@@ -165,17 +160,15 @@ def bench_steps(
     n = scan.n_rows
     half = n // 2
     small = n < _LEAST_ROWS
-    yield ResultReady(
-        result=Bench(
-            scan=_with_beam(scan),
-            config=config,
-            reconstruction=wanted.model_copy(update=found),
-            judged=(0, n) if small else (half + _GAP // 2, n),
-            taught=None if small else (0, half - _GAP // 2),
-            folder=store.work,
-            models=store.models,
-            mask=mask,
-        )
+    return Bench(
+        scan=_with_beam(scan),
+        config=config,
+        reconstruction=wanted.model_copy(update=found),
+        judged=(0, n) if small else (half + _GAP // 2, n),
+        taught=None if small else (0, half - _GAP // 2),
+        folder=store.work,
+        models=store.models,
+        mask=mask,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError
-from napari_geosr.core.steps import ResultReady, ShouldStop, Step, counted, relay
+from napari_geosr.core.steps import ShouldStop, Step, counted
 from napari_geosr.io import atomic
 from napari_geosr.operations.reconstruct.fewer_views import splits
 from napari_geosr.operations.study.cell import Bench, Cell, Outcome, Voxels
@@ -19,7 +19,7 @@ from napari_geosr.operations.study.cell import Bench, Cell, Outcome, Voxels
 
 def learned_steps(
     cell: Cell, method: str, settings: Mapping[str, Any], should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Outcome]:
     """Train by a method of `learning.methods`, and restore the judged rows.
 
     Parameters
@@ -67,21 +67,19 @@ def learned_steps(
         cell, method, {**settings, **cell.options, **roles}, should_stop
     )
     voxels, took = yield from _restore(bench, model, judged, should_stop)
-    yield ResultReady(
-        result=Outcome(
-            voxels,
-            seconds + took,
-            float(training.get("training_seconds") or 0.0),
-            {
-                "method": method,
-                **learned,
-                **settings,
-                **cell.options,
-                "steps": training.get("steps"),
-                "parameters": training.get("parameters"),
-                "model": str(model.relative_to(bench.models.parent)),
-            },
-        )
+    return Outcome(
+        voxels,
+        seconds + took,
+        float(training.get("training_seconds") or 0.0),
+        {
+            "method": method,
+            **learned,
+            **settings,
+            **cell.options,
+            "steps": training.get("steps"),
+            "parameters": training.get("parameters"),
+            "model": str(model.relative_to(bench.models.parent)),
+        },
     )
 
 
@@ -115,7 +113,7 @@ def _train(
             should_stop=should_stop,
             opened=job.check(),
         )
-        made = yield from relay(counted(steps))
+        made = yield from counted(steps)
         if made is None:
             raise Cancelled("Stopped in a training; its last checkpoint is kept.")
         with atomic.explained(kept):
@@ -160,7 +158,7 @@ def _restore(
         steps = restore_average_steps(volumes, config, should_stop=should_stop)
     else:
         steps = restore_steps(volumes[0], config, should_stop=should_stop)
-    done = yield from relay(counted(steps))
+    done = yield from counted(steps)
     if not done.complete:
         raise Cancelled("Stopped while a model restored slices.")
     return np.asarray(done.volume.data), time.monotonic() - begun

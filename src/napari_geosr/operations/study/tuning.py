@@ -12,7 +12,7 @@ import numpy as np
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import ShouldStop, Step, counted, relay
+from napari_geosr.core.steps import ShouldStop, Step, counted
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.operations.reconstruct import ReadyScan, prepare_steps
 from napari_geosr.operations.reconstruct.rows import in_bands
@@ -73,7 +73,7 @@ def tuned_steps(
         if not 0 <= i < len(candidates):
             return np.inf
         if i not in errors:
-            slices: Volume = yield from bench.in_memory_steps(
+            slices = yield from bench.in_memory_steps(
                 source,
                 (0, n),
                 should_stop,
@@ -164,9 +164,7 @@ def _measured_steps(
 
     inside = yield from _inside_steps(bench, rows, should_stop)
     config = bench.config_for((0, target.n_rows), algorithm=algorithm)
-    ready: ReadyScan = yield from relay(
-        counted(prepare_steps(target, config, should_stop=should_stop))
-    )
+    ready = yield from counted(prepare_steps(target, config, should_stop=should_stop))
     prepared = Prepared(ready.scan, ready.config.preparation(), ready.incident)
     lines, _ = prepared.rows(0, target.n_rows)
     sinogram, geometry = ready.sinogram(lines)
@@ -193,7 +191,7 @@ def _inside_steps(
     steps = sample_steps(bench, rows, slices, should_stop)
     with suppress(VolumeError):
         # What is to be said of the sample is said of the judged rows.
-        inside = yield from relay(counted(steps))
+        inside = yield from counted(steps)
     if inside is None or not inside.any():
         shape = (stop - first, bench.size, bench.size)
         inside = np.broadcast_to(circle(bench.size), shape)

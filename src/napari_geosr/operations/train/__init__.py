@@ -11,13 +11,11 @@ from napari_geosr.core.config import Config, load_yaml
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError, VolumeError
 from napari_geosr.core.steps import (
     JudgingStarted,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     Warned,
     never_stop,
-    relay,
     run_to_end,
 )
 from napari_geosr.learning import checkpoint
@@ -226,7 +224,7 @@ def train_steps(
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
     opened: Mapping[str, list[Volume]] | None = None,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Path | None]:
     """Train, with checkpoints and the result in `folder`, or go on where it stopped.
 
     Parameters
@@ -258,7 +256,7 @@ def train_steps(
     method: Method = METHODS.load(job.method).Method(job.training)
     method.check(job.training)
     opened = opened or open_roles(job, method)
-    patches: Patches = yield from relay(_patches_steps(job, method, folder, opened))
+    patches = yield from _patches_steps(job, method, folder, opened)
 
     from napari_geosr.learning.energy import Meter
     from napari_geosr.learning.trainer import Trainer
@@ -286,20 +284,17 @@ def train_steps(
             from napari_geosr.operations.train.adapt.run import adapting_steps
 
             start = _weights_of(job.training, method)
-            adaptation = yield from relay(adapting_steps(trainer, start, should_stop))
-            assert adaptation is not None
+            adaptation = yield from adapting_steps(trainer, start, should_stop)
             finished = adaptation.finished
         else:
-            finished = yield from relay(trainer.run(should_stop))
+            finished = yield from trainer.run(should_stop)
     if not writes or not (finished or (trainer.step and keep_unfinished())):
-        yield ResultReady(trainer.step, trainer.steps, result=None)
-        return
+        return None
     if adaptation is not None and finished:
         kept = adaptation.kept_instead(job.training)
         if kept is not None:
             yield Warned(message=adaptation.why_kept(job.training))
-            yield ResultReady(trainer.step, trainer.steps, result=kept)
-            return
+            return kept
     yield JudgingStarted(message="Judging the model")
     from napari_geosr.operations.train.export import export_steps
 
@@ -317,8 +312,8 @@ def train_steps(
     )
     path: Path | None = None
     with suppress(Cancelled):  # the last checkpoint is there: resumed, it judges anew
-        path = yield from relay(steps)
-    yield ResultReady(trainer.step, trainer.steps, result=path)
+        path = yield from steps
+    return path
 
 
 def _patches_steps(
@@ -326,7 +321,7 @@ def _patches_steps(
     method: Method,
     folder: Path,
     opened: Mapping[str, list[Volume]],
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Patches]:
     """Look at the data and say what should be known: ``ResultReady(Patches)``."""
     from napari_geosr.learning.patches import Patches
 
@@ -357,9 +352,9 @@ def _patches_steps(
         patches.grey = dict.fromkeys(patches.grey, scale)
     _check_grey_scales(job.training, patches, method)
     if method.wants_noise:
-        noises = yield from relay(measured_steps(method, volumes, patches))
+        noises = yield from measured_steps(method, volumes, patches)
         patches.tell(noises)
-    yield ResultReady(result=patches)
+    return patches
 
 
 def _preview(patches: Patches, method: Method) -> SlicePreview:
@@ -407,7 +402,9 @@ def train(method: str, folder: str | Path, **settings: Any) -> BundledModel:
         training = training.model_copy(update={"name": name})
     job = TrainJob(method=method, training=training).with_absolute_paths()
     steps = train_steps(job, Path(folder), opened=job.check())
-    return bundle.load(run_to_end(steps))
+    path = run_to_end(steps)
+    assert path is not None  # as nobody stops it
+    return bundle.load(path)
 
 
 def open_roles(job: TrainJob, method: Method | type[Method]) -> dict[str, list[Volume]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core import provenance
-from napari_geosr.core.steps import ResultReady, ShouldStop, Step, never_stop, relay
+from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.learning.architecture import for_the_bundle
 from napari_geosr.models import bundle
 from napari_geosr.models.card import FigureRow, ModelCard, Normalisation
@@ -42,7 +42,7 @@ def export_steps(
     adaptation: Adaptation | None = None,
     *,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Path]:
     """Judge the averaged network and write it with its card: ``ResultReady(folder)``.
 
     A network that can be merged into a lighter one is written merged.
@@ -66,8 +66,8 @@ def export_steps(
     labels = int(method.network_kwargs().get("out_channels", 1))
     figures: tuple[FigureRow, ...]
     if adaptation is None:
-        figures = yield from relay(
-            judging_steps(trainer, patches, labels, should_stop=should_stop)
+        figures = yield from judging_steps(
+            trainer, patches, labels, should_stop=should_stop
         )
     else:
         figures = adaptation.figures
@@ -112,7 +112,7 @@ def export_steps(
     folder.parent.mkdir(parents=True, exist_ok=True)
     bundle.save(folder, card, network)
     bundle.verify(folder)
-    yield ResultReady(result=folder)
+    return folder
 
 
 def _task(method: Method) -> Any:

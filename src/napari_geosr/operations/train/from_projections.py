@@ -16,15 +16,7 @@ from napari_geosr import io
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    Step,
-    Warned,
-    counted,
-    never_stop,
-    relay,
-)
+from napari_geosr.core.steps import ShouldStop, Step, Warned, counted, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import config_class
 from napari_geosr.operations.inputs import InputConfig
@@ -50,6 +42,7 @@ from napari_geosr.operations.reconstruct.parts import (
 )
 from napari_geosr.operations.restore import (
     RestoreConfig,
+    Restored,
     restore_average_steps,
     restore_steps,
 )
@@ -254,7 +247,7 @@ def train_from_projections_steps(
     *,
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Path | None]:
     """Reconstruct, train and, where asked for, restore; or go on where it stopped.
 
     Parameters
@@ -291,25 +284,22 @@ def train_from_projections_steps(
     if joined is not None:
         places = _places(job, scan, folder, joined)
     try:
-        config = yield from relay(
-            settings_for_all_steps(scan, job.scans, job.training, places, should_stop)
+        config = yield from settings_for_all_steps(
+            scan, job.scans, job.training, places, should_stop
         )
         if joined is None:
             places = _places(job, scan, folder, config.full_turn == "join")
         yield from parts_steps(places, config, should_stop)
     except Cancelled:
-        yield ResultReady(result=None)  # finished slices are kept beside their files
-        return
+        return None  # finished slices are kept beside their files
     yield from preview_of(places[0][1], job.training.preview_slice)
     train = job.train_job(folder, parts)
-    model: Path | None = yield from relay(
-        train_steps(
-            train,
-            folder,
-            should_stop=should_stop,
-            keep_unfinished=keep_unfinished,
-            opened=train.check(),
-        )
+    model = yield from train_steps(
+        train,
+        folder,
+        should_stop=should_stop,
+        keep_unfinished=keep_unfinished,
+        opened=train.check(),
     )
     if model is not None and job.scans.restore is not None:
         # Who asked for the model as it is wants the volume of it.
@@ -317,10 +307,10 @@ def train_from_projections_steps(
         try:
             made = [p.wanted if isinstance(p, ScanPair) else p for p in parts]
             paths = [path_of(folder, part) for part in made]
-            yield from relay(counted(_restore_steps(job, paths, model, stop), *TOLD))
+            yield from counted(_restore_steps(job, paths, model, stop), *TOLD)
         except Cancelled:
             model = None
-    yield ResultReady(result=model)
+    return model
 
 
 def _restore_steps(
@@ -328,7 +318,7 @@ def _restore_steps(
     paths: Sequence[Path],
     model: Path,
     should_stop: ShouldStop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Restored]:
     """Write what the model makes of reconstructions."""
     assert job.scans.restore is not None
     volumes: list[Volume] = [io.read(path) for path in paths]
@@ -341,9 +331,8 @@ def _restore_steps(
         "should_stop": should_stop,
     }
     if job.method == "noise2inverse":
-        yield from restore_average_steps(volumes, config, **more)
-    else:
-        yield from restore_steps(volumes[0], config, **more)
+        return (yield from restore_average_steps(volumes, config, **more))
+    return (yield from restore_steps(volumes[0], config, **more))
 
 
 def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:

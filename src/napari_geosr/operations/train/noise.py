@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.steps import ResultReady, StageStarted, Step, Warned
+from napari_geosr.core.steps import StageStarted, Step, Warned
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
@@ -19,7 +19,7 @@ Noises = dict[str, list["Noise"]]
 
 def measured_steps(
     method: Method, volumes: Mapping[str, Sequence[Volume]], patches: Patches
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Noises]:
     """Measure the noise of all volumes that the network restores.
 
     Yields
@@ -52,7 +52,7 @@ def measured_steps(
             f"network like {method.config.network} leaves such scans as they are: "
             "there is next to nothing to learn."
         )
-    yield ResultReady(result=found)
+    return found
 
 
 def noise_range(patches: Patches) -> tuple[float, float] | None:

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.questions import UNNAMED_AXIS, TimeSeriesQuestion
-from napari_geosr.core.steps import ResultReady, StageStarted, Step
+from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.kit.worker import Run
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.layers.questions.record import call_frames, call_slices
@@ -136,6 +136,6 @@ def _metadata(layer: Layer) -> dict[str, object]:
         return {}
 
 
-def _look(volume: Volume) -> Generator[Step, None, None]:
+def _look(volume: Volume) -> Generator[Step, None, TimeSeriesQuestion | None]:
     yield StageStarted(message="Comparing planes")
-    yield ResultReady(result=frames_question(volume))
+    return frames_question(volume)

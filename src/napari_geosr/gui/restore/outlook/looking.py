@@ -6,7 +6,8 @@ a person asked for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -14,7 +15,7 @@ from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.notify import sentence
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.operations.restore.outlook import outlook_steps
 from napari_geosr.operations.restore.ranking import rank_steps
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore import Prepared
     from napari_geosr.operations.restore.outlook import Outlook
     from napari_geosr.operations.restore.ranking import Ranking
+
+T = TypeVar("T")
 
 #: Pause before looking, so that quick changes of settings start nothing.
 _PAUSE_MS = 150
@@ -160,7 +163,11 @@ class Looking(QObject):
         )
 
     def _start(
-        self, what: str, make_steps: Any, on_result: Any, of: Volume | Prepared
+        self,
+        what: str,
+        make_steps: MakeSteps[T],
+        on_result: Callable[[T], None],
+        of: Volume | Prepared,
     ) -> None:
         self._busy = what
         self._run = Run(

@@ -33,14 +33,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import (
-    BlockDone,
-    ResultReady,
-    ShouldStop,
-    Step,
-    never_stop,
-    run_to_end,
-)
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore.finer.places import Place, places
 from napari_geosr.operations.restore.finer.sharpness import Choice, fit_sharpness
@@ -174,7 +167,7 @@ def sr_outlook_steps(
     seed: int = 0,
     machine: Machine | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Outlook]:
     """Estimate the gain of a super-resolution model over cubic interpolation.
 
     Parameters
@@ -228,15 +221,12 @@ def sr_outlook_steps(
     trial.prepare([coarse for _, coarse in drawn], trial.coarse_noise)
     coarse = yield from _judged(trial, [c for _, c in drawn], len(boxes), should_stop)
     ratios = [trial.detail(part) for _, part in drawn]
-    yield ResultReady(
-        result=_outlook(own, coarse, ratios, excess, model.card.training.blur)
-    )
+    return _outlook(own, coarse, ratios, excess, model.card.training.blur)
 
 
 def sr_outlook(volume: Volume, model: Model, noise: Noise, **settings: Any) -> Outlook:
     """:func:`sr_outlook_steps` to its end."""
-    found: Outlook = run_to_end(sr_outlook_steps(volume, model, noise, **settings))
-    return found
+    return run_to_end(sr_outlook_steps(volume, model, noise, **settings))
 
 
 @dataclass(frozen=True)

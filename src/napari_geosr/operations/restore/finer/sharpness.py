@@ -18,13 +18,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    never_stop,
-)
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore.finer.places import places
 
@@ -82,7 +76,7 @@ def sharpness_steps(
     budget: int = 2 * 10**9,
     threads: int | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, tuple[Sharpness, ...]]:
     """Measure the sharpness of results for all data-consistency layers in a network.
 
     Parameters
@@ -139,7 +133,7 @@ def sharpness_steps(
         keep = choice == "object" or (choice == "auto" and fit.is_explained)
         layer.set_sharpness(Sharpness(fit.excess, keep))
         found.append(layer.sharpness)
-    yield ResultReady(result=tuple(found))
+    return tuple(found)
 
 
 def agreement(network: nn.Module) -> list[dict[str, Any]]:

@@ -11,13 +11,11 @@ import numpy as np
 from napari_geosr.core.errors import Cancelled, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     Warned,
     never_stop,
-    relay,
     run_to_end,
 )
 from napari_geosr.operations.restore.outlook import rules
@@ -42,7 +40,7 @@ def outlook_steps(
     *,
     noise: Noise | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Outlook]:
     """Say what a run is expected to do to the scan, from a few blocks of it.
 
     The noise is measured (unless `prepared` or the caller knows it), the model is run
@@ -73,19 +71,17 @@ def outlook_steps(
     yield StageStarted(message="Looking at what the model does")
     removed = None
     if region is not None and not prepared.labels:
-        removed = yield from relay(
-            removed_steps(prepared, region, should_stop=should_stop)
-        )
+        removed = yield from removed_steps(prepared, region, should_stop=should_stop)
     if prepared.labels:
         outlook = _by_likeness(prepared, None, "")
     else:
         outlook = _outlook(prepared, noise, should_stop)
-    yield ResultReady(result=replace(outlook, removed=removed))
+    return replace(outlook, removed=removed)
 
 
 def looked_steps(
     prepared: Prepared, *, strict: bool = False, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Prepared]:
     """Look before a run, and tell what was found.
 
     Parameters
@@ -104,9 +100,7 @@ def looked_steps(
     ModelError
         If `strict`, and the outlook is harmful.
     """
-    outlook: Outlook = yield from relay(
-        outlook_steps(prepared, should_stop=should_stop)
-    )
+    outlook = yield from outlook_steps(prepared, should_stop=should_stop)
     if strict and outlook.is_harmful:
         raise ModelError(
             f"{prepared.volume.title} was not restored, and nothing was written. "
@@ -117,7 +111,7 @@ def looked_steps(
         yield StageStarted(message=told)
     elif told:
         yield Warned(message=told)
-    yield ResultReady(result=replace(prepared, outlook=outlook))
+    return replace(prepared, outlook=outlook)
 
 
 def _without(words: str, told: tuple[str, ...]) -> str:
@@ -130,7 +124,7 @@ def removed_steps(
     region: tuple[slice, ...],
     *,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Volume]:
     """Restore a region and give what that takes away, in its place.
 
     A finer result is averaged to the voxels of the scan first.
@@ -144,9 +138,7 @@ def removed_steps(
     from napari_geosr.operations.restore import preview_steps
 
     volume = prepared.volume
-    shown: Volume = yield from relay(
-        preview_steps(prepared, region, should_stop=should_stop)
-    )
+    shown = yield from preview_steps(prepared, region, should_stop=should_stop)
     scan = np.asarray(volume.data[region], np.float32)
     result = np.asarray(shown.data, np.float32)
     if max(prepared.factors) > 1:
@@ -160,14 +152,12 @@ def removed_steps(
             region, volume.shape, volume.origin, volume.voxel_size, strict=True
         )
     )
-    yield ResultReady(
-        result=volume.replace(
-            data=scan - result,
-            origin=corner,
-            name=f"{prepared.result_name} ({REMOVED})",
-            source=None,
-            metadata={},
-        )
+    return volume.replace(
+        data=scan - result,
+        origin=corner,
+        name=f"{prepared.result_name} ({REMOVED})",
+        source=None,
+        metadata={},
     )
 
 
@@ -250,7 +240,7 @@ def _over_cubic(
     if not prepared.model.card.has_weights:
         return None, ""  # it is an interpolation
     try:
-        found: FinerOutlook = run_to_end(
+        found = run_to_end(
             sr_outlook_steps(
                 prepared.volume,
                 prepared.model,

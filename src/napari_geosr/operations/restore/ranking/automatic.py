@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    Warned,
-    never_stop,
-    relay,
-)
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE as NO_MEMBERS
 from napari_geosr.operations.restore.preparation import RestoreConfig
@@ -37,7 +29,7 @@ def choose_steps(
     *,
     noise: Noise | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Ranking]:
     """Rank the models for a scan and say which one was chosen.
 
     The last step is ``ResultReady(Ranking)``; a `Warned` before it says what was chosen
@@ -54,11 +46,9 @@ def choose_steps(
             "leave --ensemble-with out."
         )
     settings = RankConfig(device=config.device, threads=config.threads)
-    ranking: Ranking = yield from relay(
-        rank_steps(volume, settings, should_stop, noise=noise)
-    )
+    ranking = yield from rank_steps(volume, settings, should_stop, noise=noise)
     yield Warned(message=f"auto: {ranking.why}")
-    yield ResultReady(result=ranking)
+    return ranking
 
 
 def unchanged_steps(
@@ -69,7 +59,7 @@ def unchanged_steps(
     out: str | Path | None = None,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Restored]:
     """Hand the scan back as it is, on record: ``ResultReady(Restored)``.
 
     Voxels keep their values and their type.
@@ -83,18 +73,16 @@ def unchanged_steps(
             message="No standard deviations are written: no model was used, so there "
             "is nothing that could differ."
         )
-    record: dict[str, Any] = yield from relay(
-        provenance.record_steps(
-            "restore",
-            should_stop=should_stop,
-            inputs={"input": volume},
-            settings=config.model_dump(mode="json"),
-            model={"name": NONE},
-            output_dtype=str(volume.dtype),
-            ranking=ranking.to_json_dict(),
-            noise=ranking.noise.to_json_dict(),
-            complete=True,
-        )
+    record = yield from provenance.record_steps(
+        "restore",
+        should_stop=should_stop,
+        inputs={"input": volume},
+        settings=config.model_dump(mode="json"),
+        model={"name": NONE},
+        output_dtype=str(volume.dtype),
+        ranking=ranking.to_json_dict(),
+        noise=ranking.noise.to_json_dict(),
+        complete=True,
     )
     kept = volume.replace(
         name=f"{volume.name} · unchanged", provenance=(*volume.provenance, record)
@@ -105,4 +93,4 @@ def unchanged_steps(
         path = io.write(kept, out, overwrite=overwrite, should_stop=should_stop)
         kept = io.read(path).replace(name=kept.name)
     verdict = Verdict("ok")
-    yield ResultReady(result=Restored(kept, verdict, None, path))
+    return Restored(kept, verdict, None, path)

@@ -10,12 +10,10 @@ from napari_geosr.core.errors import Cancelled, GeoSRError, ModelError, VolumeEr
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
     BlockDone,
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     never_stop,
-    relay,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
@@ -29,7 +27,6 @@ from napari_geosr.operations.restore.ranking.tune import (
 from napari_geosr.operations.restore.scale import scaled
 
 if TYPE_CHECKING:
-    from napari_geosr.inference.intensity import IntensityStatistics
     from napari_geosr.inference.risk.stein import CellMeans
     from napari_geosr.models.bundle import Model
 
@@ -44,7 +41,7 @@ def rank_steps(
     *,
     noise: Noise | None = None,
     second: Volume | None = None,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Ranking]:
     """Rank models, classical filters and leaving the scan as it is.
 
     Each is run on a few blocks of the scan, and on the same blocks with a little more
@@ -93,18 +90,13 @@ def rank_steps(
         )
     models, skipped = _candidates(volume, config)
     yield StageStarted(message="Reading intensities")
-    statistics: IntensityStatistics
-    statistics = yield from relay(scan_steps(volume.data, should_stop=should_stop))
+    statistics = yield from scan_steps(volume.data, should_stop=should_stop)
     if noise is None:
         yield StageStarted(message="Measuring the noise")
-        noise = yield from relay(
-            noise_steps(volume, second=second, should_stop=should_stop)
-        )
-    assert noise is not None
+        noise = yield from noise_steps(volume, second=second, should_stop=should_stop)
     if noise.is_negligible:
         rows = [Ranked(NONE, LEAVE, noise.level, 0.0, (0.0, 0.0))]
-        yield ResultReady(result=_ranking(rows, noise, skipped, began))
-        return
+        return _ranking(rows, noise, skipped, began)
     sample = draw_sample(
         volume.data, noise, second=None if second is None else second.data
     )
@@ -128,7 +120,7 @@ def rank_steps(
     rows.sort(key=lambda row: row.error)
     yield StageStarted(message="Rehearsing the best model")
     rows = _without_harm(rows, volume, bench, skipped)
-    yield ResultReady(result=_ranking(rows, noise, skipped, began))
+    return _ranking(rows, noise, skipped, began)
 
 
 def _ranking(

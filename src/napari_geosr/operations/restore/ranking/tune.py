@@ -5,18 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    never_stop,
-)
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 
 if TYPE_CHECKING:
@@ -168,7 +162,7 @@ def tune_steps(
     device: str = "cpu",
     threads: int | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, tuple[Model, Noise]]:
     """Fit a classical filter to a scan: its axes, and its strength if it has none.
 
     Parameters
@@ -204,8 +198,7 @@ def tune_steps(
         fitted = chosen.with_settings(strength=0.0) if harmful else chosen
     if factor != 1.0:
         fitted = scaled_strength(fitted, factor)
-    result: Any = (fitted, noise)
-    yield ResultReady(result=result)
+    return fitted, noise
 
 
 def scaled_strength(model: Model, factor: float) -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import replace
 
-from napari_geosr.core.steps import ResultReady, ShouldStop, Step, never_stop
+from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.operations.restore.outlook import looked_steps
 from napari_geosr.operations.restore.preparation import Prepared
 from napari_geosr.operations.restore.series.preparation import (
@@ -20,7 +20,7 @@ def looked_series_steps(
     *,
     strict: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, PreparedSeries]:
     """Look before a run, and tell what was found of each channel.
 
     Parameters
@@ -45,7 +45,7 @@ def looked_series_steps(
         steps = looked_steps(
             series.at(plan.typical(channel)), strict=strict, should_stop=should_stop
         )
-        looked: Prepared = yield from channel_steps(plan, channel, steps, said)
+        looked = yield from channel_steps(plan, channel, steps, said)
         found[channel] = replace(series.channels[channel], outlook=looked.outlook)
     yield from told_of_channels(plan, said)
-    yield ResultReady(result=replace(series, channels=found))
+    return replace(series, channels=found)

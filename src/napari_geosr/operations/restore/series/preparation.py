@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import (
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
+    StepIterator,
     Warned,
     never_stop,
 )
@@ -131,7 +131,7 @@ class PreparedSeries:
 
 def prepare_series_steps(
     volume: Volume, config: RestoreConfig, *, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, PreparedSeries]:
     """Load the model, read each channel's statistics and judge whether they match.
 
     Parameters
@@ -163,39 +163,35 @@ def prepare_series_steps(
     yield from told_of_channels(plan, said)
     series = PreparedSeries(plan, found)
     _refuse_mixture(series)
-    yield ResultReady(result=series)
+    return series
 
 
 def channel_steps(
     plan: SeriesPlan,
     channel: int | None,
-    steps: Generator[Step, None, None],
+    steps: Generator[Step, None, Prepared],
     said: dict[str, list[int | None]],
-) -> Generator[Step, None, Any]:
+) -> Generator[Step, None, Prepared]:
     """Steps and errors about one channel, which they name; returns the result.
 
     Warnings are kept in `said`, for :func:`told_of_channels`.
     """
-    result = None
     try:
-        for step in steps:
-            if isinstance(step, ResultReady):
-                result = step.result
-            elif isinstance(step, Warned):
-                said.setdefault(step.message, []).append(channel)
-            elif isinstance(step, StageStarted):
-                text = plan.of_channel(channel, step.message)
-                yield replace(step, message=text)
-            else:
-                yield step
+        with StepIterator(steps) as iterator:
+            for step in iterator:
+                if isinstance(step, Warned):
+                    said.setdefault(step.message, []).append(channel)
+                elif isinstance(step, StageStarted):
+                    text = plan.of_channel(channel, step.message)
+                    yield replace(step, message=text)
+                else:
+                    yield step
     except GeoSRError as error:
         text = plan.of_channel(channel, str(error))
         if text == str(error):
             raise
         raise type(error)(text) from error
-    finally:
-        steps.close()
-    return result
+    return iterator.result
 
 
 def told_of_channels(

@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.steps import (
-    ResultReady,
     ShouldStop,
     StageStarted,
     Step,
     TileDone,
     Warned,
     never_stop,
-    relay,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore.continued import Box, KeptPart
 from napari_geosr.operations.restore.preparation import RestoreConfig
 from napari_geosr.operations.restore.run import (
     Filled,
+    Restored,
     Work,
     chosen_backend,
     fill_tiles,
@@ -52,7 +51,7 @@ def restore_series_steps(
     strict: bool = False,
     should_stop: ShouldStop = never_stop,
     **more: Any,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Restored]:
     """Prepare and run; see :func:`prepare_series_steps`, :func:`run_series_steps`.
 
     Parameters
@@ -60,14 +59,12 @@ def restore_series_steps(
     look, strict : bool
         As :func:`~napari_geosr.operations.restore.restore_steps`, for each channel.
     """
-    series: PreparedSeries = yield from relay(
-        prepare_series_steps(volume, config, should_stop=should_stop)
-    )
+    series = yield from prepare_series_steps(volume, config, should_stop=should_stop)
     if look or strict:
-        series = yield from relay(
-            looked_series_steps(series, strict=strict, should_stop=should_stop)
+        series = yield from looked_series_steps(
+            series, strict=strict, should_stop=should_stop
         )
-    yield from run_series_steps(series, should_stop=should_stop, **more)
+    return (yield from run_series_steps(series, should_stop=should_stop, **more))
 
 
 def run_series_steps(
@@ -80,7 +77,7 @@ def run_series_steps(
     unfinished: Volume | None = None,
     unfinished_spread: Volume | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Restored]:
     """Restore every point of a series, one after the other, into one result.
 
     Each point is restored by itself: no network looks from one time point or channel
@@ -93,7 +90,7 @@ def run_series_steps(
     first_point : Point, optional
         The one on screen: it is restored first, and of it the region `first`.
     """
-    yield from work_steps(
+    steps = work_steps(
         SeriesWork(series, first_point),
         out=out,
         overwrite=overwrite,
@@ -102,9 +99,10 @@ def run_series_steps(
         unfinished_spread=unfinished_spread,
         should_stop=should_stop,
     )
+    return (yield from steps)
 
 
-def estimate_series_steps(series: PreparedSeries) -> Generator[Step, None, None]:
+def estimate_series_steps(series: PreparedSeries) -> Generator[Step, None, Estimate]:
     """Say how long a run will take and how much memory: ``ResultReady(Estimate)``."""
     from napari_geosr.inference.runner import estimate
 
@@ -119,7 +117,7 @@ def estimate_series_steps(series: PreparedSeries) -> Generator[Step, None, None]
     )
     n = len(series.plan.points)
     result = replace(one, seconds=n * one.seconds, n_tiles=n * one.n_tiles)
-    yield ResultReady(result=result)
+    return result
 
 
 class SeriesWork(Work):

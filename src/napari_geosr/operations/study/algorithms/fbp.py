@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_geosr.core.steps import ShouldStop, Step
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.study.cell import Cell
+    from napari_geosr.operations.study.cell import Cell, Outcome
 
 TITLE = "FBP"
 LEARNS = False
@@ -19,6 +19,6 @@ CANDIDATES: tuple[dict[str, Any], ...] = ()
 
 def reconstruct_steps(
     cell: Cell, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Outcome]:
     """See `napari_geosr.operations.study.algorithms`."""
     return cell.classical_steps(ALGORITHM, CANDIDATES, should_stop)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.steps import ShouldStop, Step
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.study.cell import Cell
+    from napari_geosr.operations.study.cell import Cell, Outcome
 
 TITLE = "MSDNet"
 LEARNS = True
@@ -17,6 +17,6 @@ METHOD = "supervised"
 
 def reconstruct_steps(
     cell: Cell, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Outcome]:
     """See `napari_geosr.operations.study.algorithms`."""
     return cell.learned_steps(METHOD, {"network": "msdnet"}, should_stop)

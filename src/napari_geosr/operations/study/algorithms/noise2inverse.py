@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.steps import ShouldStop, Step
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.study.cell import Cell
+    from napari_geosr.operations.study.cell import Cell, Outcome
 
 TITLE = "Noise2Inverse"
 LEARNS = True
@@ -20,6 +20,6 @@ METHOD = "noise2inverse"
 
 def reconstruct_steps(
     cell: Cell, should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Outcome]:
     """See `napari_geosr.operations.study.algorithms`."""
     return cell.learned_steps(METHOD, {"network": "msdnet"}, should_stop)

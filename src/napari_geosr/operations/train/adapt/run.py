@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.steps import (
-    ResultReady,
-    ShouldStop,
-    StageStarted,
-    Step,
-    TrainingProgress,
-)
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, TrainingProgress
 from napari_geosr.models.card import FigureRow
 from napari_geosr.operations.train.adapt.watch import Gain, RiskWatch, gain_over
 
@@ -100,7 +94,7 @@ class Adaptation:
 
 def adapting_steps(
     trainer: Trainer, start: Mapping[str, Any], should_stop: ShouldStop
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Adaptation]:
     """Run a training, and leave its averaged network where the error was least.
 
     Parameters
@@ -120,12 +114,11 @@ def adapting_steps(
         keeper.look_at_start(start)
         yield from keeper.train_steps()
     except Cancelled:
-        yield ResultReady(result=Adaptation(finished=False))
-        return
+        yield Step(trainer.step, trainer.steps)  # as far as it came
+        return Adaptation(finished=False)
     if not keeper.is_over:
-        yield ResultReady(result=Adaptation(finished=False))
-        return
-    yield ResultReady(result=keeper.adaptation())
+        return Adaptation(finished=False)
+    return keeper.adaptation()
 
 
 class _Keeper:
@@ -172,8 +165,6 @@ class _Keeper:
         began, first, is_paced = time.monotonic(), trainer.step, False
         next_look = first + self._between()
         for step in trainer.run(lambda: self.is_over or self.should_stop()):
-            if isinstance(step, ResultReady):
-                break
             yield step
             if not isinstance(step, TrainingProgress) or self.is_over:
                 continue

@@ -14,7 +14,6 @@ import numpy as np
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import (
     Judged,
-    ResultReady,
     ShouldStop,
     Step,
     TileDone,
@@ -144,7 +143,7 @@ class Judge:
                     done += math.prod(s.stop - s.start for s in step.slices)
                     yield Judged(done, total)
                 # Warnings are for who restores: the same images were trained on.
-                elif not isinstance(step, ResultReady | Warned):
+                elif not isinstance(step, Warned):
                     yield step
         finally:
             steps.close()
@@ -156,7 +155,7 @@ def judging_steps(
     labels: int = 1,
     *,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, None]:
+) -> Generator[Step, None, Rows]:
     """Judge the averaged network of a training: ``ResultReady(tuple of FigureRow)``.
 
     Against the targets where they show the same place; else by the distance to unpaired
@@ -182,7 +181,7 @@ def judging_steps(
         rows = yield from unpaired_steps(judge, SIGMAS)
     else:
         rows = yield from own_steps(judge, SIGMAS)
-    yield ResultReady(result=rows)
+    return rows
 
 
 def _paired_steps(
