@@ -55,7 +55,11 @@ def checksum_steps(
     Yields
     ------
     Step
-        `StageStarted` and `BlockDone` for large files; at last ``ResultReady(str)``.
+        `StageStarted` and `BlockDone` for large files.
+
+    Returns
+    -------
+    str
 
     Raises
     ------
@@ -140,7 +144,7 @@ def array_checksum(data: Any) -> str:
 def describe_steps(
     volume: Volume, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, dict[str, Any]]:
-    """Name, place, shape and checksum of an input: the last is ``ResultReady(dict)``.
+    """Name, place, shape and checksum of an input.
 
     Raises
     ------
@@ -197,8 +201,6 @@ def record_steps(
     **more: Any,
 ) -> Generator[Step, None, dict[str, Any]]:
     """Make a record as :func:`record` does, in steps: large inputs take seconds.
-
-    The last step is ``ResultReady(dict)``.
 
     Raises
     ------

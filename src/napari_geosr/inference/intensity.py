@@ -81,7 +81,11 @@ def scan_steps(
     Yields
     ------
     BlockDone
-        For each block read, then `ResultReady` with `IntensityStatistics`.
+        For each block read.
+
+    Returns
+    -------
+    IntensityStatistics
 
     Raises
     ------

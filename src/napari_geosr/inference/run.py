@@ -290,7 +290,7 @@ class Run:
     def steps(
         self, tiles: TilePlan, finished: Sequence[Sequence[slice]] = ()
     ) -> Generator[Step, None, RunSummary]:
-        """Run the tiles; the last step is ``ResultReady(RunSummary)``.
+        """Run the tiles.
 
         Tiles whose place in the target lies within one of the `finished` boxes are left
         as they are.

@@ -116,8 +116,12 @@ def restore_tiles(
     Yields
     ------
     TileDone
-        After a tile was written. ``total`` grows if tiles must be halved. The last
-        step is ``ResultReady(RunSummary)``. `Warned` says what `backend` came to.
+        After a tile was written. ``total`` grows if tiles must be halved. `Warned` says
+        what `backend` came to.
+
+    Returns
+    -------
+    RunSummary
 
     Raises
     ------

@@ -65,10 +65,9 @@ def estimate_steps(
     values : mapping
         What ``config.yaml`` of the job would hold.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(TrainingEstimate)``.
+    Returns
+    -------
+    TrainingEstimate
 
     Raises
     ------

@@ -21,7 +21,7 @@ class Job(Protocol):
 
 
 class RunSteps(Protocol):
-    """How a kind of job is run; the last step is ``ResultReady``."""
+    """How a kind of job is run; the path of its result is returned, if there is one."""
 
     def __call__(
         self,

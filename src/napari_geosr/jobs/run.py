@@ -79,11 +79,10 @@ def run_steps(
 
     A job that was begun before goes on from its last checkpoint.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady``: the path of the result, or None if it was paused
-        or cancelled.
+    Returns
+    -------
+    Path or None
+        Of the result; None if it was paused or cancelled.
 
     Raises
     ------

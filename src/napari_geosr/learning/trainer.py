@@ -196,8 +196,12 @@ class Trainer:
         Yields
         ------
         Step
-            `TrainingProgress`, `PreviewReady`, `CheckpointSaved`, `Warned`; the last is
-            ``ResultReady(bool)``: whether all steps were done.
+            `TrainingProgress`, `PreviewReady`, `CheckpointSaved`, `Warned`.
+
+        Returns
+        -------
+        bool
+            Whether all steps were done.
 
         Raises
         ------

@@ -215,10 +215,9 @@ def consistency_steps(
     voxel_size : sequence of float
         Of the scan along Z, Y, X.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(Consistency)``.
+    Returns
+    -------
+    Consistency
 
     Raises
     ------

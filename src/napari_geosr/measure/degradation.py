@@ -73,7 +73,11 @@ def degradation_steps(
     Yields
     ------
     Step
-        `BlockDone`; the last is ``ResultReady(Measured)``.
+        `BlockDone`.
+
+    Returns
+    -------
+    Measured
 
     Raises
     ------

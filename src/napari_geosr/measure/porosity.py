@@ -174,8 +174,11 @@ def measure_steps(
     Yields
     ------
     Step
-        `StageStarted`, `Warned`, `BlockDone`, and at last `ResultReady` with a
-        `PorosityReport`.
+        `StageStarted`, `Warned` and `BlockDone`.
+
+    Returns
+    -------
+    PorosityReport
 
     Raises
     ------

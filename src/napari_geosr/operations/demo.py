@@ -56,8 +56,7 @@ def demo_steps(
     """Simulate a noisy foam scan, restore it, measure it and write a report.
 
     Files are written to `out`: the scan and its clean twin, the restored volume, the
-    report as JSON and HTML, and a picture. The last step is
-    ``ResultReady(Demonstrated)``.
+    report as JSON and HTML, and a picture.
 
     Raises
     ------

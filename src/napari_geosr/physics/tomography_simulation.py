@@ -139,8 +139,13 @@ def scan_steps(
     Yields
     ------
     Step
-        `BlockDone` per block of views; at last ``ResultReady(Projections)`` with
-        counts, flats and darks of Z rows, and the angles in the middle of exposures.
+        `BlockDone` per block of views.
+
+    Returns
+    -------
+    Projections
+        With counts, flats and darks of Z rows, and the angles in the middle of
+        exposures.
 
     Raises
     ------

@@ -88,7 +88,11 @@ def align_steps(
     Yields
     ------
     Step
-        `StageStarted` and `BlockDone`; the last is ``ResultReady(Aligned)``.
+        `StageStarted` and `BlockDone`.
+
+    Returns
+    -------
+    Aligned
 
     Raises
     ------

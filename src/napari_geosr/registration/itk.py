@@ -96,7 +96,11 @@ def refine_steps(
     Yields
     ------
     Step
-        `BlockDone` in levels; the last is ``ResultReady(Refined)``.
+        `BlockDone` in levels.
+
+    Returns
+    -------
+    Refined
 
     Raises
     ------

@@ -157,7 +157,11 @@ def copy_steps(
     Yields
     ------
     Step
-        `BlockDone`; the last is ``ResultReady(Sampled)``.
+        `BlockDone`.
+
+    Returns
+    -------
+    Sampled
 
     Raises
     ------

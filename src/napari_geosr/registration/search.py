@@ -68,8 +68,12 @@ def search_steps(
     Yields
     ------
     Step
-        `BlockDone` in angles; the last is ``ResultReady(list of Candidate)``, the best
-        first. The list is empty where nothing has any contrast.
+        `BlockDone` in angles.
+
+    Returns
+    -------
+    list of Candidate
+        The best first. The list is empty where nothing has any contrast.
 
     Raises
     ------

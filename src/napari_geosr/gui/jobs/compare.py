@@ -166,10 +166,9 @@ def compare_steps(
         Which slice; None for a single image. A job that has no model yet decides
         itself: its last preview is what there is.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(list of Volume)``.
+    Returns
+    -------
+    list of Volume
 
     Raises
     ------

@@ -25,10 +25,10 @@ def newest_job_steps(
         From the settings of a job to the path of its scan, or to anything else where
         it has none.
 
-    Yields
-    ------
-    Step
-        ``ResultReady(JobStatus)``; without a result where there is none.
+    Returns
+    -------
+    JobStatus or None
+        None where there is none.
     """
     yield from ()
     scan = str(path.resolve())

@@ -301,10 +301,10 @@ def difference_steps(
         `after` may have a whole number of times more voxels along its axes; each voxel
         of `before` then stands for a block.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady((array, limit))`` with a dask array of float32.
+    Returns
+    -------
+    difference : dask array of float32
+    limit : float
     """
     yield StageStarted(message="Difference")
     import dask.array as da

@@ -27,8 +27,8 @@ def export_dialog(
     Returns
     -------
     callable or None
-        Steps that write the files, ending with ``ResultReady(folder)``; None if the
-        person changed their mind.
+        Steps that write the files and return their folder; None if the person changed
+        their mind.
     """
     chosen = ask_where(parent, next(iter(measured.reports)))
     if chosen is None:

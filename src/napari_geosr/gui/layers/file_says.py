@@ -36,8 +36,8 @@ def question_to_file(
 ) -> Callable[[ShouldStop], Generator[Step, None, Said | None]] | None:
     """Give the steps that read what the layer's file says, for a worker.
 
-    They end with ``ResultReady(Said | None)``: None where the file does not say, or
-    holds other voxels than the layer. They may raise `FileError`.
+    They return None where the file does not say, or holds other voxels than the layer.
+    They may raise `FileError`.
 
     Returns
     -------

@@ -59,7 +59,11 @@ class Planes:
         Yields
         ------
         Step
-            `BlockDone`; the last is ``ResultReady(ndarray)``.
+            `BlockDone`.
+
+        Returns
+        -------
+        ndarray
 
         Raises
         ------

@@ -64,10 +64,9 @@ def build_steps(
 ) -> Generator[Step, None, Built]:
     """Build the pair.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(Built)``.
+    Returns
+    -------
+    Built
 
     Raises
     ------

@@ -88,10 +88,10 @@ def denoise_steps(
 ) -> Generator[Step, None, Path]:
     """Make the job in a new folder of `parent` and start its process.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(Path)``: the job's folder.
+    Returns
+    -------
+    Path
+        The job's folder.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def denoised_file(job: Path) -> Path:
 
 
 def read_steps(path: Path) -> Generator[Step, None, tuple[Volume, tuple[float, float]]]:
-    """Open a denoised volume, with a contrast: ``ResultReady((Volume, limits))``."""
+    """Open a denoised volume, and return it with limits of its contrast."""
     from napari_geosr import io
     from napari_geosr.operations.reconstruct.preview import contrast
 

@@ -31,10 +31,9 @@ def ready_steps(
 
     Loops are compiled when they are first used; what was compiled is kept on disk.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(bool)``.
+    Returns
+    -------
+    bool
 
     Raises
     ------

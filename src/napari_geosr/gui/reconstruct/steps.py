@@ -54,7 +54,7 @@ class LimitsFound(Step):
 def open_steps(
     path: Path, reading: ProjectionsInput, should_stop: ShouldStop
 ) -> Generator[Step, None, list[LayerData]]:
-    """Open projections and make their layers: ``ResultReady(list of LayerData)``."""
+    """Open projections and make their layers."""
     yield StageStarted(message=f"Opening {path.name}")
     scan = open_projections(path, reading)
     if should_stop():
@@ -66,7 +66,7 @@ def open_steps(
 def centre_steps(
     scan: Projections, config: ReconstructConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, Centre]:
-    """Find the rotation axis: ``ResultReady(Centre)``."""
+    """Find the rotation axis."""
     # Here and below: the dock opens without all that computes.
     from napari_geosr.operations.reconstruct import preview
 

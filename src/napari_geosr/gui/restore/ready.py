@@ -145,11 +145,12 @@ def ready_steps(
 ) -> Generator[Step, None, tuple[Prepared, Estimate, PreparedSeries | None]]:
     """Prepare and estimate, with torch loaded first; runs in the worker.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady((prepared, estimate, series))``; the last is None for
-        a single volume.
+    Returns
+    -------
+    prepared : Prepared
+    estimate : Estimate
+    series : PreparedSeries or None
+        None for a single volume.
     """
     yield StageStarted(message="Starting")
     load_torch_libraries()

@@ -109,10 +109,11 @@ def with_highest(
 
     Part of the work, as voxels may have to be read from a disk: the window goes on.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady((Restored, highest))``, with 0 where nothing is known.
+    Returns
+    -------
+    restored : Restored
+    highest : float
+        0 where nothing is known.
     """
     restored = yield from steps
     spread = restored.spread

@@ -55,10 +55,10 @@ def start_steps(
         Folder of an earlier study; its finished cells are kept if they hold for this
         one as well.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(Path)``: the job's folder.
+    Returns
+    -------
+    Path
+        The job's folder.
 
     Raises
     ------

@@ -227,7 +227,7 @@ class MethodSettings(QWidget):
 def tune_steps(
     model: str | Path, method: str | None
 ) -> Generator[Step, None, dict[str, Any]]:
-    """Find the settings of a training that starts from a model: ``ResultReady(dict)``.
+    """Find the settings of a training that starts from a model.
 
     For a worker: it loads torch, as only the network's module knows all its settings.
     """

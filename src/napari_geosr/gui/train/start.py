@@ -101,10 +101,10 @@ def start_steps(
 ) -> Generator[Step, None, Path]:
     """Make the job in a new folder of `parent`, named `name`, and start its process.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(Path)``: the job's folder.
+    Returns
+    -------
+    Path
+        The job's folder.
 
     Raises
     ------
@@ -142,10 +142,9 @@ def time_steps(
     Where a layer is in no file, a part of all volumes stands for them: the time of a
     step does not depend on the volume's size.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(TrainingEstimate)``.
+    Returns
+    -------
+    TrainingEstimate
     """
     part = max(_ESTIMATE_EDGE, 3 * int(plan.settings.get("patch") or 64))
     plan.check()

@@ -78,7 +78,7 @@ def noise_steps(
     second: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Noise]:
-    """:func:`estimate_noise`, step by step; ends in `ResultReady` with the `Noise`."""
+    """:func:`estimate_noise`, step by step."""
     if second is not None and (
         second.axes != volume.axes or second.shape != volume.shape
     ):

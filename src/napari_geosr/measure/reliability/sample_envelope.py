@@ -94,7 +94,7 @@ def envelope_fit_steps(
     name: str = "volume",
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, EnvelopeFit]:
-    """Compare an envelope with its surroundings: ``ResultReady(EnvelopeFit)``.
+    """Compare an envelope with its surroundings.
 
     A second envelope, with twice the closing, is made only if the first one leaves
     out a part of the material's convex outline and the material does not fill the

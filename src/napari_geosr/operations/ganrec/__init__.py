@@ -73,10 +73,10 @@ def ganrec_steps(
         Asked when `should_stop` ended it: whether to write what there is all the same.
         Slices that no fit has come to are then made by the networks as they are.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady``: the path of the volume, or None if it was stopped.
+    Returns
+    -------
+    Path or None
+        Of the volume; None if it was stopped.
 
     Raises
     ------

@@ -69,10 +69,9 @@ def measure_steps(
     keep_labels : bool
         False where only the figures are wanted.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(PorosityReport)``.
+    Returns
+    -------
+    PorosityReport
 
     Raises
     ------
@@ -237,8 +236,12 @@ def compare_steps(
     Yields
     ------
     Step
-        `done` and `total` count over all volumes. The last step is
-        ``ResultReady(dict[str, PorosityReport])`` in the order of `volumes`.
+        `done` and `total` count over all volumes.
+
+    Returns
+    -------
+    dict of PorosityReport
+        In the order of `volumes`.
 
     Raises
     ------

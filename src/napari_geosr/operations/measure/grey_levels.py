@@ -90,10 +90,9 @@ def histogram_steps(
     mask : Volume, optional
         The sample, as for `measure_steps`: only voxels where it is not zero count.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(GreyLevels)``.
+    Returns
+    -------
+    GreyLevels
 
     Raises
     ------
@@ -169,7 +168,7 @@ def threshold_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, float]:
-    """Find the threshold of a volume: the last step is ``ResultReady(float)``."""
+    """Find the threshold of a volume."""
     yield StageStarted(message="Finding the threshold")
     levels = yield from histogram_steps(volume, mask, should_stop=should_stop)
     return levels.threshold(config)

@@ -71,7 +71,7 @@ def export_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Exported]:
-    """Export a model: ``ResultReady(Exported)``.
+    """Export a model.
 
     Where a volume given in pieces comes out otherwise there, `Warned` says so.
 

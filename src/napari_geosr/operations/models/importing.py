@@ -75,7 +75,7 @@ def import_steps(
     channel: int | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Imported]:
-    """Import a model: ``ResultReady(Imported)``.
+    """Import a model.
 
     Parameters
     ----------

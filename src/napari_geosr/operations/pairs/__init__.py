@@ -108,7 +108,11 @@ def pairs_steps(
     Yields
     ------
     Step
-        `StageStarted`, `BlockDone` and `Warned`; the last is ``ResultReady(Pairs)``.
+        `StageStarted`, `BlockDone` and `Warned`.
+
+    Returns
+    -------
+    Pairs
 
     Raises
     ------

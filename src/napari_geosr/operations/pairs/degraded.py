@@ -83,7 +83,11 @@ def degrade_steps(
     Yields
     ------
     Step
-        `StageStarted`, `BlockDone` and `Warned`; the last is ``ResultReady(Pairs)``.
+        `StageStarted`, `BlockDone` and `Warned`.
+
+    Returns
+    -------
+    Pairs
 
     Raises
     ------

@@ -77,7 +77,7 @@ def measure_steps(
     config: DegradeConfig,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Measured]:
-    """Measure blur, noise and grey scale of `like`: ``ResultReady(Measured)``.
+    """Measure blur, noise and grey scale of `like`.
 
     Raises
     ------

@@ -127,7 +127,11 @@ def laid_over_steps(
     Yields
     ------
     Step
-        `BlockDone` where `low` is read; the last is ``ResultReady(Laid)``.
+        `BlockDone` where `low` is read.
+
+    Returns
+    -------
+    Laid
     """
     part = aligned.low
     key = _key_of(part.grid, Grid.of(low).cut(box))

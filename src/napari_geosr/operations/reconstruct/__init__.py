@@ -69,8 +69,11 @@ def reconstruct_steps(
     Yields
     ------
     Step
-        `CentreFound`, `TargetReady`, `IterationDone` and `TileDone`; the last is
-        ``ResultReady(Reconstructed)``.
+        `CentreFound`, `TargetReady`, `IterationDone` and `TileDone`.
+
+    Returns
+    -------
+    Reconstructed
 
     Raises
     ------

@@ -58,7 +58,7 @@ def settings_for_all_steps(
     places: Places,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, ReconstructConfig]:
-    """Find what all parts share in the whole scan: ``ResultReady(ReconstructConfig)``.
+    """Find what all parts share in the whole scan.
 
     Raises
     ------

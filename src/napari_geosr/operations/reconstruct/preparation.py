@@ -52,7 +52,11 @@ def prepare_steps(
     Yields
     ------
     Step
-        `CentreFound`; the last is ``ResultReady(ReadyScan)``.
+        `CentreFound`.
+
+    Returns
+    -------
+    ReadyScan
 
     Raises
     ------
@@ -166,7 +170,7 @@ def _centre_steps(
     incident: float | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Centre]:
-    """``ResultReady(Centre)``: as it was said, as the file says it, or found."""
+    """The rotation axis: as it was said, as the file says it, or found."""
     if config.centre != "auto":
         return given_centre(float(config.centre), "given")
     if known is not None:

@@ -98,7 +98,11 @@ def centre_steps(
     Yields
     ------
     Step
-        `CentreFound`; the last is ``ResultReady(Centre)``.
+        `CentreFound`.
+
+    Returns
+    -------
+    Centre
 
     Raises
     ------
@@ -138,7 +142,11 @@ def slice_steps(
     Yields
     ------
     Step
-        `CentreFound`; the last is ``ResultReady(SliceTried)``.
+        `CentreFound`.
+
+    Returns
+    -------
+    SliceTried
 
     Raises
     ------

@@ -91,9 +91,12 @@ def run_steps(
     Yields
     ------
     Step
-        `TargetReady` with the volume being filled, `IterationDone` and `TileDone`, and
-        ``ResultReady(Reconstructed)``. When `should_stop` says so, the result is what
-        was finished so far, with ``complete=False``.
+        `TargetReady` with the volume being filled, `IterationDone` and `TileDone`.
+
+    Returns
+    -------
+    Reconstructed
+        When `should_stop` says so, what was finished so far, with ``complete=False``.
 
     Raises
     ------

@@ -33,7 +33,7 @@ _ASPECTS: Mapping[str, tuple[str, ...]] = {
 def scan_entry_steps(
     scan: Projections, should_stop: ShouldStop
 ) -> Generator[Step, None, dict[str, Any]]:
-    """Describe a scan for a record, with checksums: ``ResultReady(dict)``.
+    """Describe a scan for a record, with checksums.
 
     Raises
     ------

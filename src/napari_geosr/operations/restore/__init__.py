@@ -90,10 +90,10 @@ def preview_steps(
     region : tuple of slice
         In voxels of the input, one slice per spatial axis.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(Volume)``, the region in its place in space.
+    Returns
+    -------
+    Volume
+        The region in its place in space.
     """
     from napari_geosr.inference.runner import restore_region
 
@@ -130,7 +130,7 @@ def preview_steps(
 
 
 def estimate_steps(prepared: Prepared) -> Generator[Step, None, Estimate]:
-    """Say how long a run will take and how much memory: ``ResultReady(Estimate)``."""
+    """Say how long a run will take and how much memory."""
     from napari_geosr.inference.runner import estimate
 
     yield StageStarted(message="Estimating time and memory")

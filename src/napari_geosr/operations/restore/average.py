@@ -83,7 +83,11 @@ def restore_average_steps(
     Yields
     ------
     Step
-        Those of every restoration; the last is ``ResultReady(Restored)``.
+        Those of every restoration.
+
+    Returns
+    -------
+    Restored
 
     Raises
     ------
@@ -164,7 +168,7 @@ def _mean_steps(
     look: bool,
     strict: bool,
 ) -> Generator[Step, None, Restored]:
-    """Restore each of `given` in float32: ``ResultReady(Restored)`` with the mean.
+    """Restore each of `given` in float32, and return the mean.
 
     All else of the result is that of the first.
     """

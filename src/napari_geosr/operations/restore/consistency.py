@@ -128,8 +128,11 @@ def consistency_steps(
     Yields
     ------
     Step
-        A `Warned` for everything beyond the limits of the check; the last is
-        ``ResultReady(Checked)``.
+        A `Warned` for everything beyond the limits of the check.
+
+    Returns
+    -------
+    Checked
 
     Raises
     ------

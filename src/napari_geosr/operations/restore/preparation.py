@@ -227,8 +227,6 @@ def prepare_steps(
 ) -> Generator[Step, None, Prepared]:
     """Load the model, read the volume's statistics and judge whether they match.
 
-    The last step is ``ResultReady(Prepared)``.
-
     Parameters
     ----------
     alone : bool

@@ -101,9 +101,12 @@ def run_steps(
     Yields
     ------
     Step
-        `TargetReady` with what is being filled, a `TileDone` per tile, and
-        ``ResultReady(Restored)``. When `should_stop` says so, the result is what was
-        finished so far, with ``complete=False``.
+        `TargetReady` with what is being filled, and a `TileDone` per tile.
+
+    Returns
+    -------
+    Restored
+        When `should_stop` says so, what was finished so far, with ``complete=False``.
 
     Raises
     ------

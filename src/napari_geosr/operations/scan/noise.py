@@ -25,7 +25,7 @@ def noise_steps(
     second: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Noise]:
-    """Measure the noise of a scan; ends in `ResultReady` with a `Noise`.
+    """Measure the noise of a scan.
 
     Parameters
     ----------

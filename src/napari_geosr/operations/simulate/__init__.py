@@ -113,7 +113,11 @@ def simulate_steps(
     Yields
     ------
     Step
-        `BlockDone` in slices; the last is ``ResultReady(Simulated)``.
+        `BlockDone` in slices.
+
+    Returns
+    -------
+    Simulated
 
     Raises
     ------

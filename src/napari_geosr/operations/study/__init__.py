@@ -91,8 +91,11 @@ def study_steps(
     Yields
     ------
     Step
-        `StageStarted` and progress of each cell, and `CellDone` after it; the last is
-        ``ResultReady(Studied)``.
+        `StageStarted` and progress of each cell, and `CellDone` after it.
+
+    Returns
+    -------
+    Studied
 
     Raises
     ------
@@ -146,7 +149,7 @@ def _begun_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Studied]:
-    """Fill the folder of a study: ``ResultReady(Studied)``."""
+    """Fill the folder of a study."""
     said: list[str] = []
     whole = _whole_steps(scan, config, store, shape, reference, mask, should_stop)
     try:

@@ -137,8 +137,12 @@ def study_job_steps(
     Yields
     ------
     Step
-        Counted in cells: `CellDone`; the last is ``ResultReady``: the path of the
-        report, or None if `should_stop` ended it early.
+        Counted in cells: `CellDone`.
+
+    Returns
+    -------
+    Path or None
+        Of the report; None if `should_stop` ended it early.
 
     Raises
     ------

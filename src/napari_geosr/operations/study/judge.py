@@ -79,7 +79,7 @@ def measured_steps(
 def reference_steps(
     volume: Volume, sample: Mask | None, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, Reference]:
-    """Measure what others are compared with: ``ResultReady(Reference)``."""
+    """Measure what others are compared with."""
     report = yield from measured_steps(volume, sample, config, should_stop)
     voxels = np.asarray(volume.data)
     inside = voxels.ravel() if sample is None else voxels[sample]
@@ -95,7 +95,7 @@ def judged_steps(
     config: StudyConfig,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[dict[str, Any], dict[str, Picture]]]:
-    """Compare: ``ResultReady((figures, pictures))``.
+    """Compare, and return figures and pictures.
 
     Figures are what JSON can hold; pictures are ``slice`` and ``pores``.
     """

@@ -37,7 +37,7 @@ def judge_steps(
     reference: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Reference]:
-    """What is compared with, in the judged rows: ``ResultReady(Reference)``."""
+    """What is compared with, in the judged rows."""
     against = full
     if reference is not None:
         rows = slice(*bench.judged)
@@ -61,7 +61,7 @@ def sample_steps(
     slices: Callable[[], Generator[Step, None, Volume]],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Mask | None]:
-    """Where the sample is in rows of a study: ``ResultReady(Mask | None)``.
+    """Where the sample is in rows of a study.
 
     None if it is everywhere.
 

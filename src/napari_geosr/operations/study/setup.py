@@ -119,7 +119,7 @@ def record_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, dict[str, Any]]:
-    """What the study is of, with checksums: ``ResultReady(dict)``."""
+    """What the study is of, with checksums."""
     given = {"reference": reference, "mask": mask}
     entry = yield from scan_entry_steps(scan, should_stop)
     record = yield from provenance.record_steps(
@@ -141,7 +141,7 @@ def bench_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Bench]:
-    """Find the axis and the beam for all: ``ResultReady(Bench)``."""
+    """Find the axis and the beam for all."""
     wanted = ReconstructConfig.create(
         filter=config.filter,
         stripes=config.stripes,

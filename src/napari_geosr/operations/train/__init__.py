@@ -237,12 +237,12 @@ def train_steps(
     opened : mapping of str to list of Volume, optional
         What :meth:`TrainJob.check` has opened, so that it is not opened twice.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady``: the bundle's path, or None if `should_stop` ended
-        it before the last step, or while the model was judged: the same call then
-        trains to the last step, if that was not done, and judges anew.
+    Returns
+    -------
+    Path or None
+        Of the bundle; None if `should_stop` ended it before the last step, or while the
+        model was judged: the same call then trains to the last step, if that was not
+        done, and judges anew.
 
     Raises
     ------
@@ -322,7 +322,7 @@ def _patches_steps(
     folder: Path,
     opened: Mapping[str, list[Volume]],
 ) -> Generator[Step, None, Patches]:
-    """Look at the data and say what should be known: ``ResultReady(Patches)``."""
+    """Look at the data and say what should be known."""
     from napari_geosr.learning.patches import Patches
 
     if (folder / _CHECKPOINTS / checkpoint.FILE).exists():

@@ -43,7 +43,7 @@ def export_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Path]:
-    """Judge the averaged network and write it with its card: ``ResultReady(folder)``.
+    """Judge the averaged network and write it with its card.
 
     A network that can be merged into a lighter one is written merged.
 

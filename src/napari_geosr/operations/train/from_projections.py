@@ -258,11 +258,10 @@ def train_from_projections_steps(
     keep_unfinished : callable
         See `napari_geosr.operations.train.train_steps`.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady``: the bundle's path, or None if `should_stop` ended
-        it early.
+    Returns
+    -------
+    Path or None
+        Of the bundle; None if `should_stop` ended it early.
 
     Raises
     ------

@@ -22,10 +22,10 @@ def measured_steps(
 ) -> Generator[Step, None, Noises]:
     """Measure the noise of all volumes that the network restores.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady``: a list of `Noise` by role, in grey values.
+    Returns
+    -------
+    dict of list of Noise
+        By role, in grey values.
 
     Raises
     ------

@@ -173,7 +173,7 @@ def _progress(watch: JobWatch) -> str:
 def _start_steps(
     volume: Volume, model: str, minutes: float, folder: Path, stop: Any
 ) -> Any:
-    """Start the job; the last step is ``ResultReady(Path)``, its folder."""
+    """Start the job and return its folder."""
     # Here, in the worker: the dock opens without all that trains.
     from napari_geosr.gui.train.start import Plan, start_steps
     from napari_geosr.jobs.naming import taken_names

@@ -188,7 +188,11 @@ def sr_outlook_steps(
     Yields
     ------
     Step
-        `BlockDone` for every part; the last is ``ResultReady(Outlook)``.
+        `BlockDone` for every part.
+
+    Returns
+    -------
+    Outlook
 
     Raises
     ------

@@ -93,10 +93,10 @@ def sharpness_steps(
         Whether results are as sharp as the scan, or as the model makes the object; by
         default the latter only where it explains the scan.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady`` with a tuple of `Sharpness`, one for each layer.
+    Returns
+    -------
+    tuple of Sharpness
+        One for each layer.
 
     Raises
     ------

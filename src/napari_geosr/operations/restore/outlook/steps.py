@@ -56,10 +56,9 @@ def outlook_steps(
     noise : Noise, optional
         Of the scan, where it is known.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(Outlook)``.
+    Returns
+    -------
+    Outlook
 
     Raises
     ------
@@ -92,8 +91,12 @@ def looked_steps(
     Yields
     ------
     Step
-        A `Warned` where something was found, else a `StageStarted` with the sentence;
-        the last is ``ResultReady(Prepared)`` with its `outlook`.
+        A `Warned` where something was found, else a `StageStarted` with the sentence.
+
+    Returns
+    -------
+    Prepared
+        With its `outlook`.
 
     Raises
     ------
@@ -129,10 +132,10 @@ def removed_steps(
 
     A finer result is averaged to the voxels of the scan first.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(Volume)``, the scan minus the result, in grey values.
+    Returns
+    -------
+    Volume
+        The scan minus the result, in grey values.
     """
     from napari_geosr.measure.redegrade import blurred_means
     from napari_geosr.operations.restore import preview_steps

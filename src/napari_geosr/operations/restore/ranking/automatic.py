@@ -32,8 +32,7 @@ def choose_steps(
 ) -> Generator[Step, None, Ranking]:
     """Rank the models for a scan and say which one was chosen.
 
-    The last step is ``ResultReady(Ranking)``; a `Warned` before it says what was chosen
-    and why.
+    A last `Warned` says what was chosen and why.
 
     Raises
     ------
@@ -60,7 +59,7 @@ def unchanged_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Restored]:
-    """Hand the scan back as it is, on record: ``ResultReady(Restored)``.
+    """Hand the scan back as it is, on record.
 
     Voxels keep their values and their type.
     """

@@ -63,7 +63,11 @@ def rank_steps(
     Yields
     ------
     Step
-        A `BlockDone` for each candidate; the last is ``ResultReady(Ranking)``.
+        A `BlockDone` for each candidate.
+
+    Returns
+    -------
+    Ranking
 
     Raises
     ------

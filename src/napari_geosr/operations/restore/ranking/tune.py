@@ -174,11 +174,12 @@ def tune_steps(
     factor : float
         What the best strength is multiplied by.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady((Model, Noise))``. Where nothing that the filter does
-        is expected to help, its strength is 0, and it returns the scan.
+    Returns
+    -------
+    model : Model
+        Where nothing that the filter does is expected to help, its strength is 0, and
+        it returns the scan.
+    noise : Noise
     """
     from napari_geosr.inference.risk.evaluation import draw_sample
     from napari_geosr.measure.noise import estimate_noise

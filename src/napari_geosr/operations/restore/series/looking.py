@@ -28,10 +28,10 @@ def looked_series_steps(
     strict : bool
         Whether a run that would do more harm than good to a channel is refused.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(PreparedSeries)`` with the outlooks.
+    Returns
+    -------
+    PreparedSeries
+        With the outlooks.
 
     Raises
     ------

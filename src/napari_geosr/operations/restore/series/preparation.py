@@ -139,10 +139,9 @@ def prepare_series_steps(
     volume : Volume
         Axes out of (T, C, Z, Y, X), with T or C.
 
-    Yields
-    ------
-    Step
-        The last is ``ResultReady(PreparedSeries)``.
+    Returns
+    -------
+    PreparedSeries
 
     Raises
     ------

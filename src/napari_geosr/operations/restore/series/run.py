@@ -13,6 +13,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
+    StepIterator,
     TileDone,
     Warned,
     never_stop,
@@ -103,7 +104,7 @@ def run_series_steps(
 
 
 def estimate_series_steps(series: PreparedSeries) -> Generator[Step, None, Estimate]:
-    """Say how long a run will take and how much memory: ``ResultReady(Estimate)``."""
+    """Say how long a run will take and how much memory."""
     from napari_geosr.inference.runner import estimate
 
     yield StageStarted(message="Estimating time and memory")
@@ -250,13 +251,8 @@ class _Progress:
         n = len(self.finished)
         axes = len(point.index)
         leading = tuple(slice(i, i + 1) for i in point.index)
-        try:
-            while True:
-                try:
-                    step = next(tiles)
-                except StopIteration as ended:
-                    filled: Filled = ended.value
-                    return filled
+        with StepIterator(tiles) as iterator:
+            for step in iterator:
                 if isinstance(step, TileDone):
                     array = step.array
                     yield TileDone(
@@ -270,8 +266,7 @@ class _Progress:
                 elif step.message not in self._said:
                     self._said.add(step.message)
                     yield Warned(message=_about(point, step.message))
-        finally:
-            tiles.close()
+        return iterator.result
 
     def add(self, point: Point, filled: Filled, whole: Box) -> None:
         """Note what a run over a point gave; a finished one is a single box."""

@@ -7,8 +7,8 @@ An algorithm module offers, without importing torch:
 ``LEARNS``
     Whether it is trained on the lower rows.
 ``reconstruct_steps(cell, should_stop)``
-    Generator of steps; the last is ``ResultReady(Outcome)``: the judged rows from the
-    few projections of ``cell`` (`napari_geosr.operations.study.cell.Cell`).
+    Generator of steps that returns an `Outcome`: the judged rows from the few
+    projections of ``cell`` (`napari_geosr.operations.study.cell.Cell`).
 
 ``ALGORITHM`` or ``METHOD``
     Of `tomography.algorithms` or `learning.methods`: whose settings it takes.

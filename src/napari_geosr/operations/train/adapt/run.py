@@ -105,7 +105,11 @@ def adapting_steps(
     Yields
     ------
     Step
-        Those of the training; the last is ``ResultReady(Adaptation)``.
+        Those of the training.
+
+    Returns
+    -------
+    Adaptation
     """
     method: Any = trainer.method
     yield StageStarted(message=method.reason or f"Learning by {method.how}")

@@ -156,7 +156,7 @@ def judging_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Rows]:
-    """Judge the averaged network of a training: ``ResultReady(tuple of FigureRow)``.
+    """Judge the averaged network of a training.
 
     Against the targets where they show the same place; else by the distance to unpaired
     targets, or by voxels that the method hides. None where there is no measure.
