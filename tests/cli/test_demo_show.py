@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from napari_geosr.operations import demo
 from napari_geosr.operations.demo import INPUTS, OUTPUTS, Demonstrated
 
 
-def no_demo(out: Path, **_: Any) -> Iterator[Step]:
+def no_demo(out: Path, **_: Any) -> Generator[Step, None, Demonstrated]:
     class Report:
         porosity = 0.2
 

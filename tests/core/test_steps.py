@@ -6,6 +6,7 @@ from napari_geosr.core.steps import (
     BlockDone,
     IterationDone,
     StageStarted,
+    StepIterator,
     TargetReady,
     TileDone,
     Warned,
@@ -28,6 +29,28 @@ def test_run_to_end_returns_the_result_and_closes():
     assert run_to_end(steps(), seen.append) == 42
     assert closed == [True]
     assert isinstance(seen[0], BlockDone)
+
+
+def test_an_iterator_keeps_the_result_and_closes_what_is_left():
+    closed = []
+
+    def steps():
+        try:
+            yield TileDone(1, 2)
+            yield TileDone(2, 2)
+            return "made"
+        finally:
+            closed.append(True)
+
+    with StepIterator(steps()) as iterator:
+        assert [step.done for step in iterator] == [1, 2]
+    assert iterator.result == "made"
+    with StepIterator(steps()) as iterator:
+        walk = iter(iterator)
+        next(walk)
+        assert closed == [True]
+    assert closed == [True, True]
+    assert not hasattr(iterator, "result")
 
 
 def test_an_inner_run_is_counted_in_blocks():

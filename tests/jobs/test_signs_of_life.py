@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from filelock import FileLock
 
 from napari_geosr.core.errors import FileError, TrainingError
 from napari_geosr.core.steps import (
-    BlockDone,
     Judged,
     JudgingStarted,
     StageStarted,
@@ -129,7 +128,7 @@ def test_judging_begins_when_all_steps_are_done(
 ) -> None:
     seen = []
 
-    def training(*_: Any) -> Iterator[Step]:
+    def training(*_: Any) -> Generator[Step, None, Path | None]:
         for done in range(1, 31):
             yield Step(done, 30)
         yield JudgingStarted(message="In other words")
@@ -153,11 +152,11 @@ def test_a_sign_of_life_that_cannot_be_written_ends_no_training(
     def refuse(*_: Any, **__: Any) -> None:
         raise FileError("job.json is open in another program.")
 
-    def training(*_: Any) -> Iterator[Step]:
+    def training(*_: Any) -> Generator[Step, None, Path | None]:
         with monkeypatch.context() as patch:
             patch.setattr(JobFolder, "beat", refuse)
             yield Step(1, 9)
-            yield BlockDone(2, 9)
+            yield Step(2, 9)
             yield StageStarted(message="Writing the model")
         return job.path / "result"
 
@@ -165,3 +164,18 @@ def test_a_sign_of_life_that_cannot_be_written_ends_no_training(
     monkeypatch.setattr(run, "_operation", training)
     run_to_end(run.run_steps(job))
     assert job.status().state == "done"
+
+
+def test_a_plain_step_is_counted_and_not_shown(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def training(*_: Any) -> Generator[Step, None, Path | None]:
+        yield StageStarted(message="Writing the volume")
+        yield Step(7, 9)
+        return job.path / "result"
+
+    monkeypatch.setattr(run, "_operation", training)
+    seen: list[Step] = []
+    assert run_to_end(run.run_steps(job), seen.append) == job.path / "result"
+    assert seen == [StageStarted(message="Writing the volume")]
+    assert (job.status().done, job.status().total) == (7, 9)

@@ -149,21 +149,13 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
                     last = step
                 elif isinstance(step, StageStarted) and last.total:
                     _beat(job, done=last.done, total=last.total)
-                if (
-                    type(step) is Step
-                ):  # a count for the folder, and nothing to be shown
-                    continue
                 now = time.monotonic()
                 if step.total and now - last_beat > _BEAT_SECONDS:
-                    message = ""
-                    if aside:
-                        what = (
-                            "Judging the model" if isinstance(step, Judged) else stage
-                        )
-                        message = f"{what}: {100 * step.done // step.total} %"
+                    message = _how_far(step, stage) if aside else ""
                     _beat(job, done=last.done, total=last.total, message=message)
                     last_beat = now
-                yield step
+                if type(step) is not Step:  # which is a count for the folder alone
+                    yield step
     except GeneratorExit:
         _end(job, "paused")
         raise
@@ -182,6 +174,11 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
         where = (result.relative_to(job.path) if inside else result).as_posix()
         _end(job, "done", result=where, done=last.done, total=last.total)
     return result
+
+
+def _how_far(step: Step, stage: str) -> str:
+    what = "Judging the model" if isinstance(step, Judged) else stage
+    return f"{what}: {100 * step.done // step.total} %"
 
 
 def _operation(
