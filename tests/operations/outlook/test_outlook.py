@@ -270,3 +270,11 @@ def test_bright_spots_are_counted_where_most_is_dark():
     assert count_pores([dark], bright=True) == 3
     assert count_pores([1 - dark]) == 3
     assert count_pores([dark]) == 1
+
+
+def test_what_puts_the_noise_in_doubt_is_said(clean):
+    volume = noisy(clean, 15)
+    doubted = replace(known(15.0), doubts=("Half of the voxels are clipped.",))
+    outlook = run_to_end(outlook_steps(prepared(volume, "ct-denoise", noise=doubted)))
+    assert outlook.level == "caution"
+    assert "Half of the voxels are clipped." in outlook.sentence

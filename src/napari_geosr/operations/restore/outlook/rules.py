@@ -138,10 +138,13 @@ def cautions(facts: Facts) -> Iterator[Said]:
             f"{_no_noise(noise)}, so "
             + (
                 f"{name} returns the scan as it is."
-                if facts.bound is not None
+                if facts.bound is not None or removed.change == 0
                 else f"what {name} removes cannot be judged: look at it."
             ),
         )
+    if noise.level > 0:
+        for sentence in noise.doubts:
+            yield Said("caution", sentence)
     found = noise.correlation.values()
     if (
         facts.finer is not None
