@@ -206,7 +206,8 @@ def test_a_generator_that_is_closed_leaves_nothing(scan, tmp_path):
 _KILLED = """
 import os, signal, sys
 from napari_geosr.core.steps import TileDone
-from napari_geosr.operations import reconstruct_blocks, reconstruct_continued
+from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
+from napari_geosr.operations.reconstruct import continued as reconstruct_continued
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_steps
 reconstruct_blocks._FIRST_ROWS, reconstruct_blocks._GROWTH = 2, 1
 reconstruct_blocks._PATIENCE, reconstruct_continued._INTERVAL = 100.0, 0.0

@@ -180,11 +180,12 @@ def test_stopped_and_gone_on_with_it_gives_the_same_table(scan, tmp_path, monkey
 _KILLED = """
 import os, signal, sys
 from napari_geosr.core.steps import TileDone
-from napari_geosr.operations import reconstruct_blocks, reconstruct_continued
+from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
+from napari_geosr.operations.reconstruct import continued as reconstruct_continued
 from napari_geosr.operations.reconstruct.continued import StillWrittenError
 from napari_geosr.operations.study import CellDone, StudyConfig, study_steps
 from napari_geosr.io.projections import read_projections
-from napari_geosr.operations import study_cells
+from napari_geosr.operations.study import cell as study_cells
 
 reconstruct_blocks._FIRST_ROWS, reconstruct_blocks._GROWTH = 2, 1
 reconstruct_continued._INTERVAL = 0.0
