@@ -282,7 +282,8 @@ def _no_noise(noise: Noise) -> str:
 
 
 def _interval(gain: tuple[float, float, float]) -> str:
-    if not math.isfinite(gain[1]):
+    # An interval without a width is the most that the noise allows, at either end.
+    if not math.isfinite(gain[1]) or f"{gain[1]:.1f}" == f"{gain[2]:.1f}":
         return f"at most {gain[2]:+.1f}"
     return f"between {gain[1]:+.1f} and {gain[2]:+.1f}"
 
