@@ -48,9 +48,13 @@ def test_readers_and_model_lists_load_no_torch():
 def test_the_engine_never_imports_napari_or_qt():
     code = (
         "import importlib, pkgutil, napari_geosr\n"
-        "for m in pkgutil.walk_packages(napari_geosr.__path__, 'napari_geosr.'):\n"
-        "    if '.gui' not in m.name:\n"
-        "        importlib.import_module(m.name)\n"
+        "def walk(package):\n"
+        "    for m in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):\n"
+        "        if not m.name.startswith('napari_geosr.gui'):\n"
+        "            found = importlib.import_module(m.name)\n"
+        "            if m.ispkg:\n"
+        "                walk(found)\n"
+        "walk(napari_geosr)\n"
     )
     loaded = modules_after(code)
     assert "torch" in loaded

@@ -11,7 +11,7 @@ from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainJob, config_class
 
-RATE = 0.002
+RATE = 0.01
 
 
 @pytest.fixture

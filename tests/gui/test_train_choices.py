@@ -29,14 +29,14 @@ def entered(memory, method, **start):
 def test_what_was_set_by_hand_goes_along_where_it_fits():
     memory = MethodMemory()
     first = entered(memory, "supervised")
-    by_hand = {"layers": 30, "learning_rate": 0.01, "patch": 32, "name": "foam"}
+    by_hand = {"layers": 30, "learning_rate": 0.005, "patch": 32, "name": "foam"}
     memory.leave(first | by_hand | {"loss": "huber"})
     second = entered(memory, "tomogan")
     start = config_class("tomogan")().model_dump()
     # Its network is another one, and its model another model.
     assert second["layers"] == start["layers"]
     assert second["name"] == start["name"]
-    assert (second["learning_rate"], second["patch"]) == (0.01, 32)
+    assert (second["learning_rate"], second["patch"]) == (0.005, 32)
     memory.leave(second | {"patch": 48})
     third = entered(memory, "noise2noise")
     assert (third["layers"], third["patch"]) == (30, 48)

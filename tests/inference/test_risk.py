@@ -15,7 +15,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.inference.risk.blocks import draw_blocks
 from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
 from napari_geosr.inference.risk.probes import level_map, noise_like
-from napari_geosr.inference.risk.stein import CellMeans, estimate
+from napari_geosr.inference.risk.stein import CellMeans, common_scale, estimate
 from napari_geosr.networks import build_network
 
 
@@ -193,3 +193,25 @@ def test_small_volumes_give_small_blocks(
         for cell in block.cells():
             places[cell] += 1
         assert (places == 1).all()
+
+
+def test_too_much_noise_measured_does_not_change_the_order() -> None:
+    """A filter that blurs leaves little noise; a network leaves more, and no blur."""
+
+    def measured(risk: float, kept: float, passed: float, excess: float) -> CellMeans:
+        # The true variance is 1: what is removed follows from the true risk.
+        removed = risk + 1 - 2 * kept
+        values = (removed, kept * excess, passed * excess, excess)
+        return CellMeans(*(np.full(4, v) for v in values), np.full(4, 100.0))
+
+    for excess in (1.0, 1.05, 1.15):
+        network = measured(0.036, 0.034, 0.036, excess)
+        blur = measured(0.050, 0.045, 0.012, excess)
+        scale = common_scale([network, blur])
+        found = [estimate(cells, (0.9, 1.1), scale) for cells in (network, blur)]
+        assert found[0].risk < found[1].risk
+        assert found[0].gain - found[1].gain > 0.8
+        for each in found:
+            assert each.interval[0] <= each.gain <= each.interval[1]
+    assert common_scale([]) == 1.0
+    assert scale == pytest.approx(1 / 1.15, rel=0.03)

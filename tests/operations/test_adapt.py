@@ -14,13 +14,14 @@ import torch
 
 import napari_geosr as geosr
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import ModelError
+from napari_geosr.core.errors import ModelError, VolumeError
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.inference.risk.stein import CellMeans
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.models import bundle
 from napari_geosr.models.card import ModelCard, TrainingData
 from napari_geosr.networks import build_network
-from napari_geosr.operations.train import TrainJob
+from napari_geosr.operations.train import TrainJob, train_steps
 from napari_geosr.operations.train.adapt import run as adapt_run
 from napari_geosr.operations.train.adapt.settings import adaptation_job
 from napari_geosr.operations.train.adapt.watch import gain_over
@@ -194,3 +195,16 @@ def test_a_gain_is_that_of_the_expected_errors() -> None:
     assert not gain_over(after, before).is_sure
     uneven = cells([0.9, 0.1, 0.9], [0.1, 0.9, 0.1])
     assert not gain_over(before, uneven).is_sure
+
+
+def test_without_noise_there_is_nothing_to_adapt_to(tmp_path: Path) -> None:
+    """It is said before the training, and no time is spent on it."""
+    foam = sphere_foam((12, 64, 64), porosity=0.3, radius=(5, 10), gap=1.0, seed=3)
+    clean = np.asarray(100 + 50 * foam.fraction, np.float32)
+    tifffile.imwrite(tmp_path / "clean.tif", clean, imagej=True)
+    job = adaptation_job(
+        str(model(tmp_path)), [tmp_path / "clean.tif"], name="adapted", steps=2, **FAST
+    )
+    with pytest.raises(VolumeError, match="nothing to adapt"):
+        run_to_end(train_steps(job, tmp_path / "job"))
+    assert not list((tmp_path / "job").glob("model*"))

@@ -104,3 +104,19 @@ def test_pixels_are_no_voxel_size(saved):
 def test_outputs_lie_beside_their_input(saved, name, output):
     volume = saved.replace(source=Path("some") / name)
     assert default_output(volume, RestoreConfig()) == Path("some") / output
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("scan.hdf5", "scan"),
+        ("cells.lsm", "cells"),
+        ("big.btf", "big"),
+        ("a.b.ome.zarr", "a.b"),
+        ("head.nii.gz", "head"),
+        ("picture.png", "picture"),
+    ],
+)
+def test_results_are_named_after_the_input_whatever_its_format(name, stem, tmp_path):
+    volume = Volume(np.zeros((2, 4, 4)), "ZYX").replace(source=tmp_path / name)
+    assert default_output(volume, CONFIG) == tmp_path / f"{stem}.ct-denoise.ome.tif"

@@ -134,8 +134,9 @@ def test_tiles_make_no_difference(dncnn: Path, cement: Volume) -> None:
         made[memory] = tiles, np.asarray(restored.volume.data) / 255
     (few, whole), (many, tiled) = made.values()
     print(f"{few} and {many} tiles: {np.abs(whole - tiled).max():.2g} apart")
-    assert few <= len(cement.data)  # or both planes at once
-    assert many >= 4 * few
+    # How many depends on what a tile was measured to cost: one or both planes at once,
+    # and parts of planes.
+    assert few <= len(cement.data) < many
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
 

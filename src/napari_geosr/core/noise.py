@@ -48,6 +48,8 @@ class Noise:
     notes : tuple of str
         Sentences on what limits the estimate: clipping, rounding, smoothing, too few
         voxels.
+    doubts : tuple of str
+        Sentences on what may make the level wrong, to be said wherever it is used.
 
     Examples
     --------
@@ -66,6 +68,7 @@ class Noise:
     interval: tuple[float, float] = (0.0, 0.0)
     source: str = "scan"
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.levels:

@@ -103,6 +103,11 @@ def find(name_or_path: str | Path) -> Model:
     for folder, reason in faults.items():
         if folder.stem == text:
             raise ModelError(reason)
+    if text == "none":
+        raise ModelError(
+            "'none' stands for leaving the scan as it is: there is nothing to run. "
+            "Use the scan itself, or choose a model."
+        )
     known = ", ".join(entry.name for entry in entries) or "none"
     raise ModelError(
         f"There is no model {text!r}. Known: {known}. Give one of these names or the "

@@ -174,3 +174,34 @@ def test_a_choice_by_hand_is_not_replaced(viewer, qtbot, noisy):
     dock.outlook.find_button.click()
     settled(dock, qtbot)
     assert dock.model_box.model() != "foam-sr-x2"
+
+
+def test_a_run_waits_until_what_the_model_does_was_looked_at(
+    viewer, qtbot, clean, free, monkeypatch
+):
+    """Nobody starts harm by being quick; whoever cancels the wait starts nothing."""
+    asked = []
+
+    def refuse(model, outlook, parent):
+        asked.append(model)
+        return False
+
+    monkeypatch.setattr(panel, "run_anyway", refuse)
+    viewer.add_image(clean, name="scan", **PLACE)
+    dock = opened(viewer)
+    dock.model_box.set_model(free)
+    dock.run_button.click()
+    assert "before the run" in dock.message.text
+    dock.cancel_button.click()
+    settled(dock, qtbot)
+    assert asked == []
+
+    # Changed, and changed back before anything was prepared for the other model.
+    dock.model_box.set_model("ct-denoise")
+    dock.model_box.set_model(free)
+    dock.run_button.click()
+    qtbot.waitUntil(lambda: bool(asked), timeout=_LONG)
+    assert asked == ["free"]
+    assert dock._restoring.target() is None
+    assert dock.message.text == ""
+    assert dock.verdict.text.startswith("Harmful")

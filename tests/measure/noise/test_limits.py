@@ -98,3 +98,42 @@ def test_one_slice_of_a_volume(scan: np.ndarray) -> None:
     assert found.level == pytest.approx(8, rel=0.15)
     assert says(found, "single slice")
     assert "z" not in found.correlation
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e18, 3e34])
+def test_grey_values_of_any_size(scan: np.ndarray, unit: float) -> None:
+    usual = estimate_noise(Volume(scan.astype(np.float64), "ZYX"))
+    found = estimate_noise(Volume(unit * scan.astype(np.float64), "ZYX"))
+    assert found.level == pytest.approx(unit * usual.level, rel=0.01)
+    assert found.relative == pytest.approx(usual.relative, rel=0.01)
+    assert found.correlation == pytest.approx(usual.correlation, abs=0.01)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2), (3, 3)])
+def test_hardly_a_voxel(shape: tuple[int, ...]) -> None:
+    data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    found = estimate_noise(Volume(data, "ZYX"[-len(shape) :]))
+    assert found.level == 0
+    assert says(found, "rough")
+
+
+def test_noise_as_smooth_as_structure_is_not_called_weak(
+    rng: np.random.Generator,
+) -> None:
+    """It varies less within a block than between blocks, and is noise all the same."""
+    from scipy.ndimage import gaussian_filter
+
+    pores = gaussian_filter((rng.random((32, 96, 96)) < 0.0015).astype(float), 2.0)
+    clean = gaussian_filter(100.0 * (pores < 0.003), 0.7)
+    unit = gaussian_filter(rng.normal(0, 1, clean.shape), 1.4)
+    for part in (0.1, 0.3):
+        scan = clean + part * 100 * unit / unit.std()
+        found = estimate_noise(Volume(scan, "ZYX"))
+        assert found.level > 0 or not found.is_measured
+        assert found.bound > part / 4
+
+
+def test_much_clipping_is_said_wherever_the_level_is_used(scan: np.ndarray) -> None:
+    much = estimate_noise(Volume(np.clip(scan, 0, 90).astype(np.float32), "ZYX"))
+    assert any("clipped" in sentence for sentence in much.doubts)
+    assert not estimate_noise(Volume(scan, "ZYX")).doubts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,11 @@ from napari_geosr.operations.restore import (
     restore_steps,
     with_strength,
 )
-from napari_geosr.operations.restore.outlook import outlook_steps, removed_steps
+from napari_geosr.operations.restore.outlook import (
+    outlook_steps,
+    removed_steps,
+    rules,
+)
 from napari_geosr.operations.restore.outlook.rehearsal import count_pores
 from napari_geosr.physics.correlated_noise import noise_like
 
@@ -270,3 +275,23 @@ def test_bright_spots_are_counted_where_most_is_dark():
     assert count_pores([dark], bright=True) == 3
     assert count_pores([1 - dark]) == 3
     assert count_pores([dark]) == 1
+
+
+def test_what_puts_the_noise_in_doubt_is_said(clean):
+    volume = noisy(clean, 15)
+    doubted = replace(known(15.0), doubts=("Half of the voxels are clipped.",))
+    outlook = run_to_end(outlook_steps(prepared(volume, "ct-denoise", noise=doubted)))
+    assert outlook.level == "caution"
+    assert "Half of the voxels are clipped." in outlook.sentence
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ((1.2, 3.4), "between +1.2 and +3.4"),
+        ((3.37, 3.42), "at most +3.4"),
+        ((-math.inf, 3.4), "at most +3.4"),
+    ],
+)
+def test_the_interval_of_a_gain_in_words(ends, words):
+    assert rules._interval((3.4, *ends)) == words

@@ -392,3 +392,18 @@ def test_auto_chooses_once_and_says_on_what():
     said = [s.message for s in steps if isinstance(s, Warned)]
     assert any("chosen on time point 1, for the whole series" in text for text in said)
     assert (result.axes, result.shape) == ("TYX", (3, 40, 44))
+
+
+@pytest.mark.parametrize("levels", [(0.1, 0.1, 0.1), (0.0, 0.1, 0.3)])
+def test_noise_that_changes_over_time_is_said(levels):
+    rng = np.random.default_rng(5)
+    clean = np.full((3, 64, 64), 0.8, np.float32)
+    clean[:, 12:30, 15:36] = 0.2
+    data = [
+        c + sd * rng.normal(0, 1, c.shape) for c, sd in zip(clean, levels, strict=True)
+    ]
+    volume = Volume(np.asarray(data, np.float32), "TYX", name="cells")
+    config = RestoreConfig.create(model="ct-denoise", memory=MEMORY, threads=1)
+    steps = prepare_series_steps(volume, config)
+    said = " ".join(step.message for step in steps if isinstance(step, Warned))
+    assert ("changes over time" in said) == (len(set(levels)) > 1)

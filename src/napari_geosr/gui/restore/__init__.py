@@ -264,9 +264,9 @@ class RestoreDock(RestoreWidgets):
             return
         card = self.model_box.card()
         name = config.model if card is None else card.name
+        self.message.clear()
         if not self.outlook.approves(config.model, name):
             return
-        self.message.clear()
         self._show_result(None)
         self._tiles_began = None
         self.preview_button.setChecked(False)

@@ -106,6 +106,7 @@ class Restoring(QObject):
         self._config = RestoreConfig()
         self._wants_all = False
         self._ready: Ready | None = None
+        self._says_ready = False  # since the last change
         self._attempted_key: tuple[Any, ...] | None = None
         self._failed_key: tuple[Any, ...] | None = None
         self._preview = PreviewLayer(viewer)
@@ -153,9 +154,9 @@ class Restoring(QObject):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the run over the layer is prepared as it stands."""
+        """Whether the run over the layer is prepared as it stands, and was shown."""
         layer = self.source()
-        if self._ready is None or layer is None:
+        if self._ready is None or layer is None or not self._says_ready:
             return False
         try:
             return self._ready.key == self._key(layer)
@@ -258,6 +259,7 @@ class Restoring(QObject):
         self._failed_key = None
         if self._busy in ("prepare", "preview"):
             self.cancel(keep_wishes=True)
+        self._says_ready = False
         self.notReady.emit()
         self._timer.start(_DEBOUNCE_MS)
 
@@ -315,12 +317,14 @@ class Restoring(QObject):
             if self._ready is not None and self._ready.key != key:
                 other = restrengthened(self._ready, key)
                 if other is not None:
-                    self._ready = other
-                    self.ready.emit(other)
+                    self._say_ready(other)
             if self._ready is None or self._ready.key != key:
                 if key != self._failed_key:
                     self._start_prepare(layer, key)
-            elif self._wants_run:
+                return
+            if not self._says_ready:  # something was changed, and changed back
+                self._say_ready(self._ready)
+            if self._wants_run:
                 self._start_run(layer, self._ready)
             elif self._wants_preview:
                 self._start_preview(layer, self._ready)
@@ -359,9 +363,12 @@ class Restoring(QObject):
     def _on_prepared(self, ready: Ready) -> None:
         layer = self.source()
         if layer is not None and self._key(layer) == ready.key:
-            self._ready = ready
             self._preview_edge = preview_edge(ready)
-            self.ready.emit(ready)
+            self._say_ready(ready)
+
+    def _say_ready(self, ready: Ready) -> None:
+        self._ready, self._says_ready = ready, True
+        self.ready.emit(ready)
 
     def _start_preview(self, layer: Image, ready: Ready) -> None:
         region, position = self._on_screen(layer)

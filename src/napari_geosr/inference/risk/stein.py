@@ -20,6 +20,7 @@ References
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,7 +129,25 @@ class Risk:
         return math.sqrt(max(self.risk, 0.0))
 
 
-def estimate(cells: CellMeans, scales: tuple[float, float] = (1.0, 1.0)) -> Risk:
+def common_scale(compared: Iterable[CellMeans]) -> float:
+    """Scale of the noise's variance that all denoisers of one scan allow.
+
+    Noise of which a little too much was measured makes the risk of a good denoiser
+    smaller than what it leaves of the noise. If each risk were then raised to what its
+    own denoiser leaves, they would be told apart by that alone, and whatever smooths
+    most would seem best. With one variance for all their differences stay.
+
+    Returns
+    -------
+    float
+        At most 1.
+    """
+    return min([1.0, *(cells.most_noise for cells in compared)])
+
+
+def estimate(
+    cells: CellMeans, scales: tuple[float, float] = (1.0, 1.0), scale: float = 1.0
+) -> Risk:
     """Turn what a denoiser did to the sample into its expected error.
 
     Parameters
@@ -136,20 +155,22 @@ def estimate(cells: CellMeans, scales: tuple[float, float] = (1.0, 1.0)) -> Risk
     cells : CellMeans
     scales : (float, float)
         Range of the true variance of the noise, in units of the one that was measured.
+    scale : float
+        The one that is taken; see :func:`common_scale`.
     """
-    least = cells.mean(cells.passed)
-    risk = max(cells.mean(cells.risks()), least)
-    untouched = cells.mean(cells.left_alone())
+    least = scale * cells.mean(cells.passed)
+    risk = max(cells.mean(cells.risks(scale)), least)
+    untouched = cells.mean(cells.left_alone(scale))
     ends = []
     low_scale, high_scale = scales
-    high_scale = min(high_scale, max(1.0, cells.most_noise))
-    for scale, sign in ((low_scale, -1), (high_scale, 1)):
-        alone = cells.left_alone(scale)
-        gained = alone - cells.risks(scale)
+    high_scale = min(high_scale, max(scale, cells.most_noise))
+    for end, sign in ((min(low_scale, scale), -1), (high_scale, 1)):
+        alone = cells.left_alone(end)
+        gained = alone - cells.risks(end)
         off = _Z * cells.error_of(gained)
         level = cells.mean(alone)
         found = level - cells.mean(gained) - sign * off
-        ends.append(decibels(level, max(found, scale * least)))
+        ends.append(decibels(level, max(found, end * cells.mean(cells.passed))))
     gain = decibels(untouched, risk)
     low, high = sorted(ends)
     return Risk(risk, untouched, gain, (min(low, gain), max(high, gain)))

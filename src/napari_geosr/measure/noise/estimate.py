@@ -14,8 +14,8 @@ from napari_geosr.measure.noise.basis import energies
 from napari_geosr.measure.noise.contrast import noise_free_contrast
 from napari_geosr.measure.noise.curve import fit_curve
 from napari_geosr.measure.noise.quiet import Quiet, find_quiet
-from napari_geosr.measure.noise.remarks import remarks
-from napari_geosr.measure.noise.sample import Sample, sample_steps
+from napari_geosr.measure.noise.remarks import doubts, remarks
+from napari_geosr.measure.noise.sample import Sample, rescaled, sample_steps
 
 #: Half width of the interval, as a part of the level: at best, and per unit of the
 #: doubt about the surest class of grey values.
@@ -27,6 +27,10 @@ _MISFIT, _MISFIT_DIFFERING, _DIFFERING = 0.15, 0.045, 0.3
 _QUIET_IN_DIFFERENCE = 0.5
 #: Quietest share in a scan.
 _QUIET = 0.05
+#: Quiet blocks that vary by more of the contrast may hold noise as smooth as they are.
+_VARIED = 0.025
+#: Voxels that a block needs.
+_LEAST = 16
 
 
 def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
@@ -93,9 +97,11 @@ def noise_steps(
     repeated = second is not None
     fraction = _QUIET_IN_DIFFERENCE if repeated else _QUIET
     quiet = None
-    if not 0 < sample.levels <= 4:
+    sample, unit = rescaled(sample)
+    if sample.levels > 4 or (sample.levels == 0 and sample.blocks[0].size >= _LEAST):
         quiet = find_quiet(energies(sample.blocks), sample.greys, fraction=fraction)
-    return _noise(volume, sample, quiet, repeated)
+    found = _noise(volume, sample, quiet, repeated)
+    return found if unit == 1 else found.standardised(0, 1 / unit)
 
 
 def _is_structure(quiet: Quiet) -> bool:
@@ -137,7 +143,14 @@ def _noise(
         quiet.spectrum.lags,
     )
     if structured or not contrast > 0 or level < FLOOR * contrast:
-        interval = (0.0, interval[1])
+        upper = interval[1]
+        if not repeated:
+            # Noise as smooth as structure has no fine detail to know it by. It cannot
+            # be more than what the quietest blocks vary by.
+            spread = float(np.quantile(sample.blocks.std((1, 2, 3)), _QUIET))
+            if spread > _VARIED * contrast:
+                upper = max(upper, spread)
+        interval = (0.0, upper)
         greys, level, levels = greys[:1], 0.0, (0.0,)
     return Noise(
         level=level,
@@ -148,4 +161,5 @@ def _noise(
         interval=interval,
         source=source,
         notes=remarks(volume, sample, quiet, interval[1], structured, coarse),
+        doubts=doubts(sample, quiet, coarse and not structured),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.quiet import Quiet
 from napari_geosr.measure.noise.sample import Sample
@@ -12,6 +14,8 @@ _FEW_BLOCKS = 200
 _SMOOTHED = 0.72
 #: Shares of voxels that are worth a sentence.
 _UNKNOWN, _PADDED, _CLIPPED = 1e-3, 0.02, 2e-3
+#: Share of clipped voxels from which their noise, which is weaker, matters.
+_MUCH_CLIPPED = 0.05
 
 
 def remarks(
@@ -24,14 +28,15 @@ def remarks(
 ) -> tuple[str, ...]:
     """What a person should know about the estimate."""
     found = []
-    if sample.levels == 1 or not sample.values.max() > sample.values.min():
+    is_constant = sample.levels == 1 or not np.ptp(sample.values) > 0
+    if is_constant:
         found.append(
             "All voxels have the same grey value: there is nothing to measure."
         )
     elif 0 < sample.levels <= 4:
         found.append(
             f"There are only {sample.levels} different grey values, as in a segmented "
-            "volume: its noise cannot be measured."
+            "volume: it has no noise that could be measured."
         )
     elif coarse and not structured:
         found.append(
@@ -43,11 +48,8 @@ def remarks(
             "There is no uniform region: even the quietest places vary as structure "
             f"does. The noise is below {upper:.3g}, and how far below is not known."
         )
-    if sample.clipped > _CLIPPED:
-        found.append(
-            f"{sample.clipped:.1%} of the voxels are clipped at an end of the grey "
-            "scale; they were excluded from the estimate."
-        )
+    if sample.clipped > _CLIPPED and not (is_constant or 0 < sample.levels <= 4):
+        found.append(_clipped(sample))
     if sample.unknown > _UNKNOWN:
         found.append(
             f"{sample.unknown:.0%} of the sampled voxels are NaN or infinite and were "
@@ -81,3 +83,21 @@ def remarks(
                 "to tell from texture."
             )
     return tuple(found)
+
+
+def doubts(sample: Sample, quiet: Quiet | None, coarse: bool) -> tuple[str, ...]:
+    """What should be known by whoever sees the level alone."""
+    found = []
+    if sample.clipped > _MUCH_CLIPPED and quiet is not None:
+        found.append(_clipped(sample))
+    if coarse:
+        found.append("Its noise is lost in the steps between grey values.")
+    return tuple(found)
+
+
+def _clipped(sample: Sample) -> str:
+    return (
+        f"{sample.clipped:.1%} of the voxels are clipped at an end of the grey scale. "
+        "They were excluded from the estimate, and noise elsewhere may be stronger "
+        "than measured."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ _ROUNDED = 0.5
 #: Around padding there is a gap of this part of the range of grey values, which holds
 #: less than this share of all voxels.
 _GAP, _GAP_SHARE = 0.03, 1e-3
+#: Ranges of grey values beyond which single precision is not enough for squares.
+_SMALL, _LARGE = 1e-9, 1e9
 #: Blocks that vary by less than this part of the scan's range are constant.
 _CONSTANT = 1e-6
 
@@ -53,7 +55,7 @@ class Sample:
 
     Attributes
     ----------
-    blocks : ndarray of shape (blocks, Z, Y, X), float32
+    blocks : ndarray of shape (blocks, Z, Y, X), float32 or float64
         Less their mean.
     greys : ndarray of shape (blocks,)
         Their means.
@@ -106,6 +108,24 @@ def sample_steps(
     blocks = np.concatenate([first for first, _ in found])
     repeats = [again for _, again in found if again is not None]
     return _sorted_out(volume, blocks, np.concatenate(repeats) if repeats else None)
+
+
+def rescaled(sample: Sample) -> tuple[Sample, float]:
+    """The sample in units in which squares neither overflow nor vanish, and the unit.
+
+    Grey values of a usual size stay as they are, to the last bit.
+    """
+    spread = float(np.ptp(sample.values)) if sample.values.size else 0.0
+    if not spread > 0 or _SMALL <= spread <= _LARGE:
+        return sample, 1.0
+    unit = 2.0 ** round(np.log2(spread))
+    return replace(
+        sample,
+        blocks=(sample.blocks / unit).astype(np.float32),
+        greys=sample.greys / unit,
+        values=sample.values / unit,
+        step=sample.step / unit,
+    ), unit
 
 
 def block_edges(volume: Volume) -> Edges:
@@ -218,8 +238,9 @@ def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> Sample:
                 "only between two scans that were recorded separately."
             )
     inner = kept - kept.mean((1, 2, 3), keepdims=True)
+    extreme = not _SMALL <= highest - lowest <= _LARGE
     return Sample(
-        blocks=inner.astype(np.float32),
+        blocks=inner if extreme else inner.astype(np.float32),
         greys=greys,
         values=blocks,
         step=step,

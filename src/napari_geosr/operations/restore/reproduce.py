@@ -10,6 +10,7 @@ from typing import Any
 from napari_geosr.core.config import Config
 from napari_geosr.core.questions import AXES_GIVEN
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.suffixes import stem_of
 from napari_geosr.operations.restore import RestoreConfig, spread_path
 from napari_geosr.operations.restore.uncertainty import NONE
 
@@ -122,11 +123,8 @@ def as_it_ran(
 def default_output(volume: Volume, config: RestoreConfig) -> Path:
     """Name the output after input and model, beside the input."""
     source = _source(volume)
-    stem = source.name
-    for suffix in (".gz", ".tif", ".tiff", ".zarr", ".nii", ".h5", ".nxs", ".ome"):
-        stem = stem.removesuffix(suffix)
     model = Path(config.model).stem
-    return source.with_name(f"{stem}.{model}.ome.tif")
+    return source.with_name(f"{stem_of(source)}.{model}.ome.tif")
 
 
 def _source(volume: Volume) -> Path:

@@ -53,7 +53,7 @@ def noise_in_words(noise: Noise) -> str:
         upper = noise.interval[1] / noise.contrast
         bound = max(FLOOR, upper)
         first = f"Noise below {_percent(bound)} of the contrast"
-        if upper < FLOOR:
+        if upper < FLOOR and noise.is_measured:
             first += ": there is hardly anything to remove"
     else:
         low, high = (end / noise.contrast for end in noise.interval)
@@ -69,7 +69,7 @@ def noise_in_words(noise: Noise) -> str:
 
 
 def _percent(part: float) -> str:
-    return f"{100 * part:.2g} %"
+    return f"{100 * part:.2g} %" if part < 1 else f"{100 * part:.0f} %"
 
 
 def _by_grey(noise: Noise) -> list[str]:

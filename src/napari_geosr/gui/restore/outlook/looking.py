@@ -104,8 +104,9 @@ class Looking(QObject):
 
     def look_first(self) -> None:
         """Look at the prepared run before the models are ranked: it is to start."""
-        if self._has_looked:
+        if self._has_looked and self._prepared is not None:
             return
+        # Of a run that is still being prepared: when it is.
         self._looks_first = True
         if self._busy == "rank":
             self._stop()

@@ -138,10 +138,13 @@ def cautions(facts: Facts) -> Iterator[Said]:
             f"{_no_noise(noise)}, so "
             + (
                 f"{name} returns the scan as it is."
-                if facts.bound is not None
+                if facts.bound is not None or removed.change == 0
                 else f"what {name} removes cannot be judged: look at it."
             ),
         )
+    if noise.level > 0:
+        for sentence in noise.doubts:
+            yield Said("caution", sentence)
     found = noise.correlation.values()
     if (
         facts.finer is not None
@@ -279,7 +282,8 @@ def _no_noise(noise: Noise) -> str:
 
 
 def _interval(gain: tuple[float, float, float]) -> str:
-    if not math.isfinite(gain[1]):
+    # An interval without a width is the most that the noise allows, at either end.
+    if not math.isfinite(gain[1]) or f"{gain[1]:.1f}" == f"{gain[2]:.1f}":
         return f"at most {gain[2]:+.1f}"
     return f"between {gain[1]:+.1f} and {gain[2]:+.1f}"
 

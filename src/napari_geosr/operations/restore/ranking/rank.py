@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import Cancelled, GeoSRError, ModelError, VolumeError
@@ -81,6 +82,7 @@ def rank_steps(
     from napari_geosr.inference.device import pick_device
     from napari_geosr.inference.intensity import scan_steps
     from napari_geosr.inference.risk.evaluation import draw_sample
+    from napari_geosr.inference.risk.stein import common_scale
     from napari_geosr.measure.noise import noise_steps
 
     began = time.monotonic()
@@ -107,12 +109,12 @@ def rank_steps(
     device = pick_device(config.device)
     bench = Bench(sample, statistics, noise, device, config.threads, should_stop)
     yield StageStarted(0, len(models), message="Comparing models")
-    rows = []
+    tried = []
     for i, model in enumerate(models):
         if should_stop():
             raise Cancelled("The ranking was cancelled.")
         try:
-            rows.append(_row(model, volume, bench))
+            tried.append(_tried(model, volume, bench))
         except Cancelled:
             raise
         except GeoSRError as error:
@@ -120,6 +122,8 @@ def rank_steps(
                 raise
             skipped[model.card.name] = str(error)
         yield BlockDone(i + 1, len(models))
+    scale = common_scale(each.cells for each in tried)
+    rows = [_ranked(each, noise, scale) for each in tried]
     rows.append(_left_alone(rows, noise))
     rows.sort(key=lambda row: row.error)
     yield StageStarted(message="Rehearsing the best model")
@@ -175,7 +179,16 @@ def _unfit(model: Model, volume: Volume, modality: str | None) -> str:
     return ""
 
 
-def _row(model: Model, volume: Volume, bench: Bench) -> Ranked:
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """A candidate, a filter with its strength, and what it does to the sample."""
+
+    model: Model
+    cells: CellMeans
+    strength: float | None = None
+
+
+def _tried(model: Model, volume: Volume, bench: Bench) -> _Trial:
     card = model.card
     model = for_axes(model, volume)
     strength = None
@@ -184,7 +197,7 @@ def _row(model: Model, volume: Volume, bench: Bench) -> Ranked:
         strength = float(model.card.network_kwargs["strength"])
     else:
         cells = bench.cells(model, scaled(bench.statistics, card, volume))
-    return _ranked(model, cells, bench.noise, strength)
+    return _Trial(model, cells, strength)
 
 
 def _without_harm(
@@ -214,20 +227,19 @@ def _without_harm(
     return kept
 
 
-def _ranked(
-    model: Model, cells: CellMeans, noise: Noise, strength: float | None
-) -> Ranked:
+def _ranked(tried: _Trial, noise: Noise, scale: float) -> Ranked:
     from napari_geosr.inference.risk.stein import estimate, variance_range
 
-    found = estimate(cells, variance_range(noise))
+    found = estimate(tried.cells, variance_range(noise), scale)
+    card = tried.model.card
     return Ranked(
-        model.card.name,
-        model.card.title,
+        card.name,
+        card.title,
         found.error,
         found.gain,
         found.interval,
-        strength,
-        model,
+        tried.strength,
+        tried.model,
     )
 
 

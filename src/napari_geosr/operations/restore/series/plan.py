@@ -112,10 +112,11 @@ class SeriesPlan:
         points = [p for p in self.points if p.channel == channel]
         middle = len(points) // 2
         nearest = sorted(range(len(points)), key=lambda i: abs(i - middle))
-        varying = (points[i] for i in nearest if self._varies(points[i]))
+        varying = (points[i] for i in nearest if self.varies(points[i]))
         return next(varying, points[middle])
 
-    def _varies(self, point: Point) -> bool:
+    def varies(self, point: Point) -> bool:
+        """Whether its middle plane has more than one grey value."""
         volume = self.at(point)
         key = () if volume.axes == "YX" else (volume.shape[0] // 2,)
         plane = np.asarray(volume.data[key])

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -21,6 +22,7 @@ from napari_geosr.core.steps import (
     StepIterator,
     Warned,
     never_stop,
+    run_to_end,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore.preparation import (
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from napari_geosr.models.distribution import Verdict
     from napari_geosr.operations.restore.outlook import Outlook
 
+#: Levels of the noise of time points that differ by more are said.
+_CHANGES = 1.5
 _LEVELS = ("ok", "caution", "unlike")
 _OUTLOOKS = ("ok", "caution", "harmful")
 
@@ -159,10 +163,49 @@ def prepare_series_steps(
             whole=plan.planes(channel),
         )
         found[channel] = yield from channel_steps(plan, channel, steps, said)
+        text = _changing_noise(plan, channel, found[channel].noise, should_stop)
+        if text:
+            said.setdefault(text, []).append(channel)
     yield from told_of_channels(plan, said)
     series = PreparedSeries(plan, found)
     _refuse_mixture(series)
     return series
+
+
+def _changing_noise(
+    plan: SeriesPlan, channel: int | None, noise: Noise | None, should_stop: ShouldStop
+) -> str:
+    """A sentence where the first or the last time point is far noisier, or less noisy.
+
+    Parameters
+    ----------
+    noise : Noise or None
+        Of the typical time point; None where the model does not ask.
+    """
+    points = [point for point in plan.points if point.channel == channel]
+    if noise is None or len(points) < 2:
+        return ""
+    from napari_geosr.measure.noise import noise_steps
+
+    levels = {plan.typical(channel): noise.level}
+    for point in (points[0], points[-1]):
+        if point not in levels and plan.varies(point):
+            steps = noise_steps(plan.at(point), should_stop=should_stop)
+            levels[point] = run_to_end(steps).level
+    least = FLOOR * noise.contrast
+    lowest, highest = (max(end(levels.values()), least) for end in (min, max))
+    if highest <= _CHANGES * lowest:
+        return ""
+    shown = ", ".join(
+        f"{levels[point]:.3g} at time point {point.time}"
+        for point in points
+        if point in levels
+    )
+    return (
+        f"The noise changes over time (standard deviation {shown}), and all time "
+        "points are restored as the one in the middle asks for. Restore those of very "
+        "different noise one by one (--time)."
+    )
 
 
 def channel_steps(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, TrainingProgress
 from napari_geosr.models.card import FigureRow
 from napari_geosr.operations.train.adapt.watch import Gain, RiskWatch, gain_over
@@ -92,6 +92,22 @@ class Adaptation:
         }
 
 
+def _check_noise(trainer: Trainer) -> None:
+    """Refuse a scan whose noise is too weak, or unknown."""
+    scene = trainer.patches.scenes[0]
+    noise = scene.noises["source"]
+    if noise.level > 0:
+        return
+    if noise.is_measured:
+        found = "has hardly any noise"
+    else:
+        found = "has noise that could not be measured"
+    raise VolumeError(
+        f"The scan {found}, so there is nothing to adapt {trainer.config.from_model} "
+        "to: use the model as it is, or leave the scan as it is. No model was written."
+    )
+
+
 def adapting_steps(
     trainer: Trainer, start: Mapping[str, Any], should_stop: ShouldStop
 ) -> Generator[Step, None, Adaptation]:
@@ -110,8 +126,14 @@ def adapting_steps(
     Returns
     -------
     Adaptation
+
+    Raises
+    ------
+    VolumeError
+        If the scan has no noise to learn from.
     """
     method: Any = trainer.method
+    _check_noise(trainer)
     yield StageStarted(message=method.reason or f"Learning by {method.how}")
     keeper = _Keeper(trainer, should_stop)
     try:
