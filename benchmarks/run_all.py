@@ -23,10 +23,9 @@ def main() -> int:
     options = parser.parse_args()
     here = Path(__file__)
     worst = 0
-    for script in sorted(here.parent.glob("*.py")):
-        if script.name == here.name or script.name.startswith("_"):
-            continue
-        if script.stem in options.left_out or script.name in options.left_out:
+    for script in sorted(here.parent.glob("bench_*.py")):
+        names = {script.stem.removeprefix("bench_"), script.stem, script.name}
+        if names & set(options.left_out):
             continue
         print(f"=== {script.name}", flush=True)
         knows = '"--quick"' in script.read_text(encoding="utf-8")

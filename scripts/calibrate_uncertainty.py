@@ -4,7 +4,7 @@
 
 Run it again when a model was trained anew: its card comes without, and the porosity of
 what it restores then gets no band. Scans and definition: ``docs/trust.md``; how well it
-does on other scans: ``benchmarks/uncertainty.py``. Nothing but the field
+does on other scans: ``benchmarks/bench_uncertainty.py``. Nothing but the field
 ``uncertainty`` of the card is changed.
 """
 

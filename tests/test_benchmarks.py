@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from dataclasses import replace
@@ -15,10 +16,7 @@ import pytest
 @pytest.fixture
 def geometry(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
-    import geometry
-
-    yield geometry
-    sys.modules.pop("geometry")
+    return importlib.import_module("bench_geometry")
 
 
 def bench(geometry: Any, folder: Path) -> Any:

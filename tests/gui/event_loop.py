@@ -1,7 +1,7 @@
 """Whether the event loop goes on beside long work: else a window hangs.
 
 Counted in turns, not in time: how long the loop is away is measured by
-``benchmarks/window.py``.
+``benchmarks/bench_window.py``.
 """
 
 from __future__ import annotations

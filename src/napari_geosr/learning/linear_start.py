@@ -5,7 +5,7 @@ learn those weights step by step: for the maps as they are they follow from a fe
 samples. The maps are random at first, and still the network begins as a filter that
 suits the noise, instead of one that returns its input or nothing. Adam moves a weight
 by no more than the learning rate in a step, so a short training would spend much of
-its time on the way there (figures: ``benchmarks/efficiency.py``).
+its time on the way there (figures: ``benchmarks/bench_efficiency.py``).
 
 Valid where the target is what the output should be on the mean: clean, or with noise
 of its own [1]_, or hidden from the source at the voxels that count.

@@ -50,7 +50,7 @@ _PARTS, _EDGE = 4, {2: 48, 3: 16}
 #: Averaged voxels along an axis that are needed at least.
 _LEAST_EDGE = 8
 #: How far the true gain may lie below and above the expected one, in dB, beside the
-#: spread over parts of the scan (from `benchmarks/sr_consistency.py`).
+#: spread over parts of the scan (from `benchmarks/bench_sr_consistency.py`).
 BELOW, ABOVE = 2.2, 4.1
 #: Strength of the noise that is drawn on the scan's own scale, relative to its noise.
 _RATE = 0.6

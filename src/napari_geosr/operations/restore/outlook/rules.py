@@ -1,8 +1,8 @@
 """From figures to a level and sentences: what is worse than the scan, what needs care.
 
-Harm is what ``benchmarks/verdict.py`` calls harm where the truth is known: an error
-above that of the scan, or pores off by more than double. ``docs/trust.md`` says how
-often it is seen.
+Harm is what ``benchmarks/bench_verdict.py`` calls harm where the truth is known: an
+error above that of the scan, or pores off by more than double. ``docs/trust.md`` says
+how often it is seen.
 """
 
 from __future__ import annotations

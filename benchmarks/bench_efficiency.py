@@ -9,7 +9,7 @@ learning rate of 0.002, and a network that begins by returning its input. *Weak 
 is a seventh of the usual, 5 % of the contrast.
 Prints Markdown tables, or writes them into documents with ``--write``.
 
-    python benchmarks/efficiency.py --write
+    python benchmarks/bench_efficiency.py --write
 
 Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on.
 """
@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-import methods
+import bench_methods as methods
 from _document import replace_section
 from _specimens import (
     TEST_SEED,
@@ -41,6 +41,7 @@ from _specimens import (
     figures,
     specimen,
 )
+from bench_sr_networks import IMAGING
 from napari_geosr import io
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
@@ -48,7 +49,6 @@ from napari_geosr.learning import linear_start
 from napari_geosr.models.bundle import read_card
 from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
-from sr_networks import IMAGING
 
 #: Edge of a patch on the grid of the result.
 PATCH = 64
@@ -287,7 +287,7 @@ def main() -> None:
     torch.set_num_threads(1)
     bench = Bench(options)
     bench.run()
-    command = "Written by `python benchmarks/efficiency.py --write`"
+    command = "Written by `python benchmarks/bench_efficiency.py --write`"
     if options.steps != parser.get_default("steps"):
         command += f" with `--steps {options.steps}`"
     head = (

@@ -4,7 +4,7 @@ A slice of a simulated foam in a parallel beam with Poisson noise; PSNR within t
 of view, the same circle for all. Prints a Markdown table, a row for each number of
 projections and algorithm.
 
-    python benchmarks/ganrec.py [--size 64] [--counts 15 20 30] [--photons 1e4]
+    python benchmarks/bench_ganrec.py [--size 64] [--counts 15 20 30] [--photons 1e4]
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ the two files were loaded and one small window had run: all that a run adds, the
 library's reserves and mapped file pages included. The command as a whole is measured in
 memory_command.py.
 
-    python benchmarks/memory.py [--quick]
+    python benchmarks/bench_memory.py [--quick]
 """
 
 from __future__ import annotations

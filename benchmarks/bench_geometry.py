@@ -7,7 +7,7 @@ has seen, by what is measured of pores. ``--adversarial`` adds Pix2Pix, and Cycl
 whose coarse and fine scans are of different objects. Prints Markdown tables and whether
 the claim holds, or writes them into a document with ``--out``.
 
-    python benchmarks/geometry.py --steps 600 --out docs/geometry.md
+    python benchmarks/bench_geometry.py --steps 600 --out docs/geometry.md
 
 Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on;
 in a file of their own for every way to make objects and scans, to train and to judge.
@@ -505,8 +505,9 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
     adversarial = " --adversarial" if arguments.adversarial else ""
     return "\n".join(
         (
-            f"Written by `python benchmarks/geometry.py --steps {arguments.steps} "
-            f"--seeds {arguments.seeds} --aware {arguments.aware}{adversarial}`. Light "
+            "Written by `python benchmarks/bench_geometry.py "
+            f"--steps {arguments.steps} --seeds {arguments.seeds} "
+            f"--aware {arguments.aware}{adversarial}`. Light "
             f"networks of {_parameters(bench)} parameters, trained on {TRAINED_ON} "
             f"volumes and judged on {JUDGED_ON} others; mean ± standard deviation over "
             "seeds. Figures of errors are relative and without sign; one threshold for "

@@ -7,7 +7,7 @@ puts another torch in place of the one that is installed:
     python -m venv careamics
     careamics/bin/pip install "careamics>=0.3" --extra-index-url \
         https://download.pytorch.org/whl/cpu
-    python benchmarks/careamics_n2v.py --careamics-python careamics/bin/python
+    python benchmarks/bench_careamics_n2v.py --careamics-python careamics/bin/python
 
 Each row of ours may be 0.2 dB below its counterpart at most; the exit code says so.
 """

@@ -10,7 +10,7 @@ of the input, and seconds and joules per million voxels of the result, tile by t
 people restore. Prints Markdown tables and whether light networks hold against large
 ones, or writes them into a document with ``--out``.
 
-    python benchmarks/sr_networks.py --rock berea.zip \
+    python benchmarks/bench_sr_networks.py --rock berea.zip \
         --out docs/super_resolution_networks.md
 
 Rows and trainings are kept in the folder ``--work``: an interrupted run goes on where
@@ -39,7 +39,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from _document import replace_section
 from _specimens import Array, figures
-from geometry import foam
+from bench_geometry import foam
 from napari_geosr import io
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
@@ -483,8 +483,8 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
     fine = EDGE * options.factor
     by = sorted({r["measured_by"] for r in rows if r.get("measured_by")})
     command = (
-        f"python benchmarks/sr_networks.py {'--rock berea.zip ' * bool(options.rock)}"
-        f"--factor {options.factor} --steps "
+        "python benchmarks/bench_sr_networks.py "
+        f"{'--rock berea.zip ' * bool(options.rock)}--factor {options.factor} --steps "
         f"{options.steps} --seeds {options.seeds} --batch {options.batch} --patch "
         f"{options.patch} --device {options.device}"
     )

@@ -1,6 +1,6 @@
 """FBP and SIRT of one slice, and of a batch, against ASTRA's code for the CPU.
 
-    python benchmarks/reconstruction.py --size 512 --angles 512 --threads 2
+    python benchmarks/bench_reconstruction.py --size 512 --angles 512 --threads 2
 
 All run in turn in one process; the best of each counts. Target: a slice is not slower
 than with ASTRA on the same cores; ASTRA works on one slice in one thread, so times of

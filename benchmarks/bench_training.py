@@ -3,7 +3,7 @@
 Prints ratios. The same training runs with patches drawn as always and with one batch
 kept at hand, in turn; then with and without a preview every few seconds.
 
-    python benchmarks/training.py [--steps N]
+    python benchmarks/bench_training.py [--steps N]
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ seconds of all threads (so that a shared machine does not decide). Weights are r
 Gaussian blending, once with windows of our tile (P2: tiles of at least 5 halos must not
 be slower than this) and once with windows as large as ours, i.e. in the same memory.
 
-    python benchmarks/tiling.py [--quick]
+    python benchmarks/bench_tiling.py [--quick]
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ time (so that a shared machine does not decide) with the wall clock beside it. M
 discovery is what napari does at its start: find the plugin among the installed packages
 and read its manifest; the plugin engine's own import is taken off.
 
-    python benchmarks/import_time.py [--quick]
+    python benchmarks/bench_import_time.py [--quick]
 """
 
 from __future__ import annotations

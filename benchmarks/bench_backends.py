@@ -1,6 +1,7 @@
 """Speed of the backends of ``restore`` on the same windows, and how far they differ.
 
-    python benchmarks/backends.py [--threads 1] [--repeat 5] [--cpu-time] [--quick]
+    python benchmarks/bench_backends.py [--threads 1] [--repeat 5] [--cpu-time]
+        [--quick]
 
 Both compute the same window in turn, in one process; the best time of each counts,
 after a first call that does not. Differences are in standard deviations of the volume.

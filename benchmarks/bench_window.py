@@ -6,7 +6,7 @@ volume as a layer and steps through it, in the same window: the alternative that
 are of. Times in which other programs use the processor count as well: run it on a
 machine that is idle.
 
-    xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/window.py [--quick]
+    xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/bench_window.py [--quick]
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Porosity engine: targets P6, P7 and P8.
 
 Prints ratios, not seconds: alternatives run in turn in one process, the best of
-several rounds counts. Run alone: ``python benchmarks/porosity.py`` (about a minute).
+several rounds counts. Run alone (about a minute):
+
+    python benchmarks/bench_porosity.py
 """
 
 from __future__ import annotations

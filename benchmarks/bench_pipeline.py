@@ -3,7 +3,7 @@
 The bound is max(sum of reads, of computations, of writes) + first read + last write.
 Interleaved in one process with the serial loop; best of three.
 
-    python benchmarks/pipeline.py
+    python benchmarks/bench_pipeline.py
 """
 
 from __future__ import annotations

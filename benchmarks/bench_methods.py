@@ -6,7 +6,7 @@ of the training specimen. Adversarial methods have generators of their own, and 
 for three times the seconds of the supervised row. Prints Markdown tables and whether
 the methods come in the expected order, or writes both into a document with ``--out``.
 
-    python benchmarks/methods.py --steps 400 --out docs/methods.md
+    python benchmarks/bench_methods.py --steps 400 --out docs/methods.md
 
 Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on.
 
@@ -14,7 +14,7 @@ BM3D and BM4D come from an environment of their own, as their licence allows no
 commercial use; bm4d 4.2.5 calls what numpy 2.4 has not got any more:
 
     python -m venv bm && bm/bin/pip install bm3d bm4d "numpy<2.4"
-    python benchmarks/methods.py --bm-python bm/bin/python
+    python benchmarks/bench_methods.py --bm-python bm/bin/python
 """
 
 from __future__ import annotations
@@ -311,7 +311,7 @@ def main() -> None:
         for noise in arguments.noise or NOISE
     }
     shown = [row for row in bench.rows if row["case"] in warnings]
-    command = f"python benchmarks/methods.py --steps {arguments.steps}"
+    command = f"python benchmarks/bench_methods.py --steps {arguments.steps}"
     text = "\n".join(
         (
             head(command),

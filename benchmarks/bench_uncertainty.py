@@ -7,8 +7,8 @@ turns and measured with its standard deviations, as ``restore --uncertainty tta`
 ``measure --uncertainty`` do, with the calibration on the model's card. Prints Markdown
 tables, or writes them into a document with ``--out``.
 
-    python benchmarks/uncertainty.py --out docs/trust.md
-    python benchmarks/uncertainty.py --only-check --out docs/trust.md
+    python benchmarks/bench_uncertainty.py --out docs/trust.md
+    python benchmarks/bench_uncertainty.py --only-check --out docs/trust.md
 
 The second leaves the band out, which takes longest. Scans are kept in the folder
 ``--work`` as they come, so that an interrupted run goes on; after a model was

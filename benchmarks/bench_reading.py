@@ -6,7 +6,7 @@ same tiles without, in z-y-x order, from files that decode whole blocks. Shards:
 often a shard of an OME-Zarr is written when tiles do not fit its grid. All in one
 process, alternatives interleaved, the best of several runs, in processor time.
 
-    python benchmarks/reading.py [--quick]
+    python benchmarks/bench_reading.py [--quick]
 """
 
 from __future__ import annotations

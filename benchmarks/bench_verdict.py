@@ -2,8 +2,8 @@
 
 Usage::
 
-    python benchmarks/verdict.py --data FOLDER --half b --rows rows.jsonl
-    python benchmarks/verdict.py --rows rows.jsonl --out docs/trust.md
+    python benchmarks/bench_verdict.py --data FOLDER --half b --rows rows.jsonl
+    python benchmarks/bench_verdict.py --rows rows.jsonl --out docs/trust.md
 
 The first line restores noisy versions of known volumes and appends one line of figures
 each to ``rows.jsonl`` (it may be stopped and started again); the second makes the

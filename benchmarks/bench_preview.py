@@ -6,7 +6,7 @@ network on the window that the preview needs (the region and its halo), on as ma
 threads. Processor time is what counts on a shared machine; the wall clock is printed
 beside it.
 
-    python benchmarks/preview.py [--profile]
+    python benchmarks/bench_preview.py [--profile]
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ eight times the budget. Memory depends on a network's maps and halo, not on what
 learnt, so most rows use bundles of random weights that compute sooner than the bundled
 models; those come with ``--bundled``, which takes long.
 
-    python benchmarks/memory_command.py [--quick] [--bundled] [--only TEXT]
+    python benchmarks/bench_memory_command.py [--quick] [--bundled] [--only TEXT]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """P3 and P4: the MSD-net's fast forms against the form that concatenates maps.
 
-    python benchmarks/msdnet.py --size 512 --threads 2 --repeat 2
+    python benchmarks/bench_msdnet.py --size 512 --threads 2 --repeat 2
 
 Both forms run in turn in one process; the best of each counts. Targets: inference at
 depth 100, width 1, 512² at least 8 times as fast with at most 1.5 (depth + 1) maps of

@@ -7,7 +7,7 @@ of geometry beside it. Prints, by width of the canals, how much of them was foun
 how much was made up, the error of the porosity in each class, and the width below which
 less than half is found; or writes that into a document with ``--out``.
 
-    python benchmarks/cortical.py --out docs/geometry.md
+    python benchmarks/bench_cortical.py --out docs/geometry.md
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 
 from _document import replace_section
-from geometry import AWARE, GENERIC, cubic, super_resolved, write_pairs
+from bench_geometry import AWARE, GENERIC, cubic, super_resolved, write_pairs
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.phases import phases_of
 from napari_geosr.measure.quality import dice, psnr
@@ -209,8 +209,9 @@ def main() -> None:
     n = EDGE * FACTOR
     text = "\n".join(
         (
-            f"Written by `python benchmarks/cortical.py --steps {arguments.steps} "
-            f"--seed {arguments.seed} --aware {arguments.aware}`. {JUDGED_ON} volumes "
+            "Written by `python benchmarks/bench_cortical.py "
+            f"--steps {arguments.steps} --seed {arguments.seed} "
+            f"--aware {arguments.aware}`. {JUDGED_ON} volumes "
             f"of {n}³ voxels of {FINE_MICROMETRES:.2f} µm, from voxels of "
             f"{COARSE_MICROMETRES:g} µm (blur of {IMAGING.blur} and noise of "
             f"{IMAGING.noise:.0%} of the contrast); the networks learned from "
