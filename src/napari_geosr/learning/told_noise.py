@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.networks import wants_noise
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -64,7 +66,5 @@ def restored(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 def _wants_noise(network: Any) -> bool:
     """Filters stand in for networks where these are judged."""
     from torch import nn
-
-    from napari_geosr.networks import wants_noise
 
     return isinstance(network, nn.Module) and wants_noise(network)

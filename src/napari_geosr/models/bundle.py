@@ -19,6 +19,8 @@ from napari_geosr.core.config import format_bytes, load_yaml
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.io import atomic
 from napari_geosr.models.card import ModelCard
+from napari_geosr.networks import FOREIGN, build_network, wants_noise
+from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -89,7 +91,6 @@ class Model:
         A network that is bounded by its own design is returned as it is; one that makes
         voxels finer may have to agree with the scan.
         """
-        from napari_geosr.networks import wants_noise
         from napari_geosr.networks._bound import NoiseBound
         from napari_geosr.networks._consistent import Consistent
 
@@ -440,9 +441,6 @@ def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
 
 def _built(card: ModelCard, path: Path, state: Mapping[str, Tensor]) -> nn.Module:
     """The network of a card; whatever its code raises becomes a `ModelError`."""
-    from napari_geosr.networks import FOREIGN, build_network
-    from napari_geosr.networks.spec import NetworkSpec
-
     try:
         network: nn.Module
         if card.network == FOREIGN:

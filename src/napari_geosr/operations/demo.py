@@ -13,8 +13,11 @@ from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, FileError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.atomic import write_bytes
+from napari_geosr.measure import export
 from napari_geosr.operations.measure import MeasureConfig, compare_steps
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
+from napari_geosr.physics import samples
 
 if TYPE_CHECKING:
     from napari_geosr.measure.report import PorosityReport
@@ -66,7 +69,6 @@ def demo_steps(
     files = {name: out / name for name in (*INPUTS, *OUTPUTS)}
     _check_folder(out, files, overwrite)
     yield StageStarted(message="Simulating a noisy foam scan")
-    from napari_geosr.physics import samples
 
     noisy, truth = samples.noisy_foam()
     io.write(noisy, files["scan.ome.tif"], overwrite=overwrite)
@@ -113,9 +115,6 @@ def _write_report(
     reports: dict[str, PorosityReport],
     files: dict[str, Path],
 ) -> None:
-    from napari_geosr.io.atomic import write_bytes
-    from napari_geosr.measure import export
-
     picture = overview(volumes, reports)
     write_bytes(files["overview.png"], picture, overwrite=True)
     values = {name: report.to_json_dict() for name, report in reports.items()}

@@ -23,6 +23,8 @@ from napari_geosr.learning.blind_spots import BlindSpots
 from napari_geosr.learning.config import SEVERAL, TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.method import Method as _Method
+from napari_geosr.models import zoo
+from napari_geosr.networks import wants_noise
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -221,8 +223,6 @@ class Method(_Method):
     @property
     def card(self) -> ModelCard:
         """Card of the model that is adapted."""
-        from napari_geosr.models import zoo
-
         if self._card is None:
             assert self.config.from_model is not None
             self._card = zoo.find(self.config.from_model).card
@@ -252,7 +252,6 @@ class Method(_Method):
 
     def build(self) -> dict[str, nn.Module]:
         """The network, within the bound of the model where it has none of its own."""
-        from napari_geosr.networks import wants_noise
         from napari_geosr.networks._bound import NoiseBound
 
         modules, bound = super().build(), self.noise_bound()

@@ -48,6 +48,7 @@ from napari_geosr.learning.translation import (
     finer,
     middle,
 )
+from napari_geosr.networks import build_network
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,8 +135,6 @@ class Method(TranslationMethod):
     def _backward(self) -> nn.Module:
         """The way back: slice by slice, on the source's grid."""
         from torch import nn
-
-        from napari_geosr.networks import build_network
 
         config, factor = self.config, self.upscale_factor
         flat: dict[str, Any] = {"upscale_factor": 1}

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -189,8 +190,6 @@ def write_graph(model: Model, path: Path) -> list[Trial]:
 
 def spec_of(model: Model) -> NetworkSpec:
     """What the network of a model has to be given."""
-    from napari_geosr.networks.spec import NetworkSpec
-
     spec = model.network().spec
     assert isinstance(spec, NetworkSpec)
     return spec

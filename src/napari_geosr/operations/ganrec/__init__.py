@@ -29,6 +29,8 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
+from napari_geosr.learning import checkpoint
+from napari_geosr.learning.energy import Meter
 from napari_geosr.operations.ganrec.config import (
     NEEDS,
     OPERATION,
@@ -83,8 +85,6 @@ def ganrec_steps(
     GeoSRError
         With one sentence; what was fitted up to then is in the last checkpoint.
     """
-    from napari_geosr.learning.energy import Meter
-
     require_one_process("GANrec is fitted")
     job.check()
     config = job.training
@@ -127,8 +127,6 @@ class _Blocks:
         record: Mapping[str, Any],
         meter: Meter,
     ) -> None:
-        from napari_geosr.learning import checkpoint
-
         self.config, self.ready, self.meter = config, ready, meter
         self.checkpoints, self.slices = folder / "checkpoints", folder / "slices"
         self.prepared = Prepared(
@@ -291,8 +289,6 @@ class _Blocks:
         )
 
     def _save(self, fit: SinogramFit) -> CheckpointSaved:
-        from napari_geosr.learning import checkpoint
-
         state = {
             "of": self.of,
             "block": self.block,

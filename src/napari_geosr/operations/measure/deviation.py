@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.band import Deviation
 from napari_geosr.measure.config import PorosityConfig
 
 if TYPE_CHECKING:
@@ -61,8 +62,6 @@ def align_deviation(
     VolumeError
         If the deviations are those of another volume, or of other voxels.
     """
-    from napari_geosr.measure.band import Deviation
-
     deviation = deviation.select()
     _check_place(deviation, volume)
     remarks = []

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from napari_geosr.core.model_words import Whose
 from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.receptive_field import check_spec
+from napari_geosr.models import bundle, zoo
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
@@ -36,8 +38,6 @@ def list_models(wanted: Wanted | None = None) -> list[ZooEntry]:
     wanted : Wanted, optional
         Leave out those that are something else.
     """
-    from napari_geosr.models import zoo
-
     entries = zoo.list_models()
     if wanted is None:
         return entries
@@ -115,8 +115,6 @@ def remove(name: str) -> Path:
     ModelError, FileError
         If there is none, it came with the package, or it cannot be deleted.
     """
-    from napari_geosr.models import zoo
-
     return zoo.remove(name)
 
 
@@ -127,8 +125,6 @@ def damaged() -> dict[str, str]:
 
 def look() -> tuple[list[ZooEntry], dict[str, str]]:
     """Return both :func:`list_models` and :func:`damaged`, as of the same moment."""
-    from napari_geosr.models import zoo
-
     entries, faults = zoo.look()
     return entries, {str(path): reason for path, reason in faults.items()}
 
@@ -141,8 +137,6 @@ def find(name_or_path: str | Path) -> Model:
     ModelError
         If there is no such model or its bundle is damaged.
     """
-    from napari_geosr.models import zoo
-
     return zoo.find(str(name_or_path))
 
 
@@ -154,8 +148,6 @@ def adopt(path: str | Path) -> Path:
     ModelError, FileError
         If there is no bundle, or the user's folder cannot be written to.
     """
-    from napari_geosr.models import zoo
-
     return zoo.adopt(path)
 
 
@@ -170,8 +162,6 @@ def sound_card(name_or_path: str | Path) -> ModelCard:
     ModelError
         If there is no such model, its bundle is damaged or the weights are not its own.
     """
-    from napari_geosr.models import bundle
-
     model = find(name_or_path)
     bundle.check_weights(model)
     return model.card
@@ -188,9 +178,6 @@ def verify(path: str | Path) -> ModelCard:
     ModelError
         With what is wrong.
     """
-    from napari_geosr.inference.receptive_field import check_spec
-    from napari_geosr.models import bundle
-
     model = bundle.load(path)
     bundle.check(model)
     check_spec(model.network())

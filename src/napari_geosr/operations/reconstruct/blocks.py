@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import IterationDone, ShouldStop, Step, TileDone, Warned
+from napari_geosr.inference.compute import exact_settings
+from napari_geosr.inference.memory import is_out_of_memory
 from napari_geosr.operations.reconstruct.rows import PreparedRows, in_bands
 from napari_geosr.operations.reconstruct.scan import ReadyScan
 from napari_geosr.tomography.engines import reconstruct_slices
@@ -147,8 +149,6 @@ def reconstruct_rows(
     """
     import torch
 
-    from napari_geosr.inference.compute import exact_settings
-
     with exact_settings(ready.config.threads):
         sinogram, geometry = ready.sinogram(rows, slices)
         made = reconstruct_slices(
@@ -239,8 +239,6 @@ def _one_block(
     """Prepare and reconstruct; yields an `IterationDone` for each iteration."""
 
     def work(stop: ShouldStop, on_iteration: OnIteration) -> Slices:
-        from napari_geosr.inference.memory import is_out_of_memory
-
         try:
             sinogram = prepared.rows(*ready.detector_rows(slices))
             if stop():

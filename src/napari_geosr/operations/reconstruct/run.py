@@ -22,6 +22,7 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.compute import frugal_if_tight
 from napari_geosr.operations.reconstruct.blocks import BlockRun, Slices, block_steps
 from napari_geosr.operations.reconstruct.continued import (
     Journal,
@@ -199,8 +200,6 @@ def _fill(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _Filled]:
     """Fill `array`; a wish to stop, or an error, ends it early."""
-    from napari_geosr.inference.compute import frugal_if_tight
-
     begun = time.monotonic()
     before = [] if kept is None else rows_of(kept)
     run, journal = BlockRun(), Journal(output)

@@ -18,6 +18,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE
+from napari_geosr.inference.runner import estimate, restore_region
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.restore.average import restore_average_steps
 from napari_geosr.operations.restore.outlook import (
@@ -95,8 +96,6 @@ def preview_steps(
     Volume
         The region in its place in space.
     """
-    from napari_geosr.inference.runner import restore_region
-
     yield StageStarted(message="Preview")
     volume = prepared.volume
     if should_stop():
@@ -131,8 +130,6 @@ def preview_steps(
 
 def estimate_steps(prepared: Prepared) -> Generator[Step, None, Estimate]:
     """Say how long a run will take and how much memory."""
-    from napari_geosr.inference.runner import estimate
-
     yield StageStarted(message="Estimating time and memory")
     result: Estimate = estimate(
         prepared.network,

@@ -14,7 +14,13 @@ from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
 from napari_geosr.core.volume import Volume
-from napari_geosr.inference import members
+from napari_geosr.inference import backends, members
+from napari_geosr.inference.device import free_memory, pick_device
+from napari_geosr.inference.intensity import scan_steps
+from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.models import zoo
+from napari_geosr.models.distribution import draw_sample, judge
+from napari_geosr.networks import tell_noise, wants_noise
 from napari_geosr.operations.inputs import COMMAS
 from napari_geosr.operations.memory_setting import MemoryBudget
 from napari_geosr.operations.restore.finer.sharpness import sharpness_steps
@@ -250,13 +256,6 @@ def prepare_steps(
         If the volume has more than its spatial axes, or no finite or varying values.
     """
     yield StageStarted(message=f"Loading model {config.model}")
-    from napari_geosr.inference import backends
-    from napari_geosr.inference.device import pick_device
-    from napari_geosr.inference.intensity import scan_steps
-    from napari_geosr.measure.noise import estimate_noise
-    from napari_geosr.models import zoo
-    from napari_geosr.models.distribution import draw_sample, judge
-    from napari_geosr.networks import wants_noise
 
     volume = volume.select()
     whole = volume if whole is None else whole
@@ -346,8 +345,6 @@ def prepare_steps(
 
 def _budget(config: RestoreConfig, device: str) -> int:
     """Bytes that a run may take if it starts now."""
-    from napari_geosr.inference.device import free_memory
-
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(free_memory(device) * _FREE_SHARE)
@@ -362,8 +359,6 @@ def _tell(
     volume: Volume,
 ) -> None:
     """Tell a network the noise of the scan, as strong as the settings have it."""
-    from napari_geosr.networks import tell_noise
-
     # The strength of a classical filter is a setting of its own.
     told = noise.scaled(config.strength if card.has_weights else 1.0)
     integers = volume.dtype.kind in "iu"
@@ -390,8 +385,6 @@ def with_strength(prepared: Prepared, strength: float) -> Prepared:
         If the strength is out of range, or the model is not told the noise.
     """
     from copy import deepcopy
-
-    from napari_geosr.networks import wants_noise
 
     values = {**prepared.config.model_dump(), "strength": strength}
     config = RestoreConfig.create(**values)

@@ -22,6 +22,9 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.backends import Choice
+from napari_geosr.inference.compute import frugal_if_tight
+from napari_geosr.inference.runner import restore_tiles
 from napari_geosr.operations.restore.continued import (
     KeptPart,
     boxes_for_the_record,
@@ -180,8 +183,6 @@ def work_steps(
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Restored]:
     """Do the work, on record and into memory or a file; see :func:`run_steps`."""
-    from napari_geosr.inference.compute import frugal_if_tight
-
     prepared = work.prepared
     record = yield from _record_steps(prepared, should_stop)
     promised = _promised(prepared, record | work.facts())
@@ -340,8 +341,6 @@ def chosen_backend(
     config: RestoreConfig, kept: KeptPart | None, n_runs: int = 1
 ) -> Choice:
     """What may compute a run: a run that is gone on with keeps its backend."""
-    from napari_geosr.inference.backends import Choice
-
     before = None if kept is None or not kept.places else kept.backend
     return Choice(cast("Any", before or config.backend), config.threads, n_runs)
 
@@ -362,8 +361,6 @@ def fill_tiles(
         What computes them, where runs share it; by default as the settings say, or as
         the run did that is gone on with.
     """
-    from napari_geosr.inference.runner import restore_tiles
-
     if backend is None:
         backend = chosen_backend(prepared.config, kept)
     tiles = restore_tiles(

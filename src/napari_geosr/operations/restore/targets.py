@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.runner import choose_output
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.operations.restore.continued import Box, KeptPart
 from napari_geosr.operations.restore.preparation import Prepared
@@ -155,8 +156,6 @@ def _array(volume: Volume, kept: KeptPart | None) -> Any:
 
 def _laid_out(prepared: Prepared, dtype: np.dtype[Any]) -> tuple[tuple[int, ...], int]:
     """Blocks in which files will be written, and memory that each may hold."""
-    from napari_geosr.inference.runner import choose_output
-
     return choose_output(
         prepared.network,
         prepared.volume.data,

@@ -12,6 +12,7 @@ from napari_geosr.core.questions import (
     voxel_size_question,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.time_series import time_series_question
 
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
@@ -53,8 +54,6 @@ def _asked(
 
 def frames_question(volume: Volume) -> TimeSeriesQuestion | None:
     """Ask whether slices are frames of a time series, where they look like it."""
-    from napari_geosr.measure.time_series import time_series_question
-
     return time_series_question(volume)
 
 

@@ -29,7 +29,9 @@ from napari_geosr.operations.reconstruct.inputs import (
     ProjectionsInput,
     open_projections,
 )
+from napari_geosr.operations.study import CellDone, study_steps
 from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.study.setup import check_study, shape_of
 
 if TYPE_CHECKING:
     pass
@@ -104,8 +106,6 @@ class StudyJob(Config):
         GeoSRError
             With one sentence.
         """
-        from napari_geosr.operations.study.setup import check_study, shape_of
-
         scan, reference, mask = self.data.open()
         check_study(scan, self.settings)
         shape_of(scan, reference, mask)
@@ -149,8 +149,6 @@ def study_job_steps(
     GeoSRError
         With one sentence; finished cells are kept.
     """
-    from napari_geosr.operations.study import CellDone, study_steps
-
     scan, reference, mask = job.data.open()
     steps = study_steps(
         scan,

@@ -12,7 +12,10 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import ShouldStop, Step, counted
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure import quality
 from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.porosity import measure_steps
+from napari_geosr.measure.segment import phase_mask
 from napari_geosr.operations.study.config import StudyConfig
 
 if TYPE_CHECKING:
@@ -65,8 +68,6 @@ def measured_steps(
     volume: Volume, sample: Mask | None, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, PorosityReport]:
     """Measure the pores by the rules of the study."""
-    from napari_geosr.measure.porosity import measure_steps
-
     rules = PorosityConfig(
         threshold=config.threshold, phase=config.phase, min_voxels=config.min_voxels
     )
@@ -99,8 +100,6 @@ def judged_steps(
 
     Figures are what JSON can hold; pictures are ``slice`` and ``pores``.
     """
-    from napari_geosr.measure import quality
-
     volume = reference.volume.replace(data=voxels, source=None)
     report = yield from measured_steps(volume, reference.sample, config, should_stop)
     true = reference.report
@@ -157,8 +156,6 @@ def pore_mask(
     voxels: npt.NDArray[Any], threshold: float, sample: Mask | None, config: StudyConfig
 ) -> Mask:
     """Voxels that are pore."""
-    from napari_geosr.measure.segment import phase_mask
-
     pores: Mask = phase_mask(voxels, threshold, config.phase)
     return pores if sample is None else pores & sample
 
@@ -177,8 +174,6 @@ def _finite(value: Any) -> Any:
 def _ssim(
     voxels: npt.NDArray[Any], truth: npt.NDArray[Any], reference: Reference
 ) -> float | None:
-    from napari_geosr.measure import quality
-
     if min(voxels.shape[1:]) < _SSIM_WINDOW:
         return None
     planes = np.unique(np.linspace(0, len(voxels) - 1, _SSIM_PLANES).astype(int))

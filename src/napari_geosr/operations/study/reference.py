@@ -10,6 +10,8 @@ import numpy as np
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ShouldStop, Step, Warned
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.envelope import envelope_steps
+from napari_geosr.measure.hull import left_out_of_hull
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.study.cell import Bench, Rows
 from napari_geosr.operations.study.config import StudyConfig
@@ -98,9 +100,6 @@ def _found_steps(
     volume: Volume, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, Mask]:
     """Where pores are looked for, in all reconstructions alike."""
-    from napari_geosr.measure.envelope import envelope_steps
-    from napari_geosr.measure.hull import left_out_of_hull
-
     found = yield from reference_steps(volume, None, config, should_stop)
     solid = ~pore_mask(np.asarray(volume.data), found.report.threshold, None, config)
     seen = circle(volume.shape[-1])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.projections import Projections
 from napari_geosr.io import atomic
+from napari_geosr.measure.html import STYLE, png_source
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.figures import (
     Picture,
@@ -37,8 +38,6 @@ def write_report(
     record: Mapping[str, Any],
 ) -> None:
     """Write ``report.html``."""
-    from napari_geosr.measure.html import STYLE, png_source
-
     shorter = min(config.exposure) < 1
     how = "How few projections" + (", how short an exposure" if shorter else "")
     title = f"{how}: {scan.name}"
@@ -82,8 +81,6 @@ def write_report(
 
 
 def _in_both_themes(alt: str, pictures: Sequence[bytes]) -> str:
-    from napari_geosr.measure.html import png_source
-
     light, dark = map(png_source, pictures)
     return (
         '<figure><picture><source media="(prefers-color-scheme: dark)" '

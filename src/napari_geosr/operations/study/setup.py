@@ -29,6 +29,7 @@ from napari_geosr.operations.study.taken import (
     is_target_noisier,
     said_of_photons,
 )
+from napari_geosr.tomography.flat_fields import incident_counts
 
 #: Rows between those that are trained on and those that are judged: a network sees two
 #: slices on each side.
@@ -178,8 +179,6 @@ def _with_beam(scan: Projections) -> Projections:
     So that the beam is that of the whole scan in all cells, and of a part of the light
     where they have a part of it.
     """
-    from napari_geosr.tomography.flat_fields import incident_counts
-
     if scan.flats is not None or scan.is_line_integrals:
         return scan
     beam = np.full((1, *scan.shape[1:]), incident_counts(scan), np.float32)

@@ -13,8 +13,15 @@ from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.steps import ShouldStop, Step, counted
 from napari_geosr.io import atomic
+from napari_geosr.models import bundle
 from napari_geosr.operations.reconstruct.fewer_views import splits
+from napari_geosr.operations.restore import (
+    RestoreConfig,
+    restore_average_steps,
+    restore_steps,
+)
 from napari_geosr.operations.study.cell import Bench, Cell, Outcome, Voxels
+from napari_geosr.operations.train import TrainJob, config_class, train_steps
 
 
 def learned_steps(
@@ -87,9 +94,6 @@ def _train(
     cell: Cell, method: str, settings: Mapping[str, Any], should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Path, dict[str, Any]]]:
     """Train, or go on where it was stopped: the bundle, and how it went."""
-    from napari_geosr.models import bundle
-    from napari_geosr.operations.train import TrainJob, config_class, train_steps
-
     config, name = cell.bench.config, f"{cell.name}-{cell.taken.label}"
     kept = cell.bench.models / name
     if not (kept.exists() and _learned_from(kept, settings["source"][0])):
@@ -127,8 +131,6 @@ def _train(
 
 def _learned_from(model: Path, source: Path) -> bool:
     """Whether a kept model knows this kind of lesson; earlier releases gave others."""
-    from napari_geosr.models import bundle
-
     inputs = bundle.load(model).card.provenance.get("inputs") or {}
     given = str((inputs.get("source 1") or {}).get("path", ""))
     return Path(given).name == source.name
@@ -139,12 +141,6 @@ def _restore(
 ) -> Generator[Step, None, tuple[Voxels, float]]:
     """Restore the judged rows: voxels and seconds."""
     import time
-
-    from napari_geosr.operations.restore import (
-        RestoreConfig,
-        restore_average_steps,
-        restore_steps,
-    )
 
     config = RestoreConfig(
         model=str(model),

@@ -14,12 +14,14 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step, counted
 from napari_geosr.core.volume import ArrayLike, Volume
+from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.reconstruct import ReadyScan, prepare_steps
 from napari_geosr.operations.reconstruct.rows import in_bands
 from napari_geosr.operations.study.cell import Bench, Cell, Rows
 from napari_geosr.operations.study.judge import Mask
 from napari_geosr.operations.study.reference import circle, sample_steps
 from napari_geosr.operations.study.taken import to_tune_on
+from napari_geosr.tomography.algorithms.fbp import Config, reconstruct_slices
 from napari_geosr.tomography.preprocess import Prepared
 
 if TYPE_CHECKING:
@@ -111,9 +113,7 @@ class _Measured:
         """Mean squared difference in the sample, with a share of noise."""
         import torch
 
-        from napari_geosr.inference.compute import exact_settings
         from napari_geosr.physics.projector import project
-        from napari_geosr.tomography.algorithms.fbp import Config, reconstruct_slices
 
         total = 0.0
         with exact_settings(self.ready.config.threads), torch.no_grad():

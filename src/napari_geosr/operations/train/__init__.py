@@ -18,12 +18,18 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
+from napari_geosr.inference.device import pick_device
 from napari_geosr.learning import checkpoint
 from napari_geosr.learning.architecture import remark_on
 from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.energy import Meter
 from napari_geosr.learning.labels import check_labels
 from napari_geosr.learning.loss_titles import loss_title
 from napari_geosr.learning.methods import METHODS, config_class, needs
+from napari_geosr.learning.pairs import check_pair, check_shapes
+from napari_geosr.learning.patches import Patches
+from napari_geosr.models import bundle, zoo
+from napari_geosr.networks import NETWORKS, all_settings
 from napari_geosr.operations.inputs import InputConfig, open_to_learn
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.train.checks import (
@@ -171,8 +177,6 @@ class TrainJob(Config):
     def _check_pairs(
         self, method: Method, volumes: Mapping[str, Sequence[Volume]]
     ) -> None:
-        from napari_geosr.learning.pairs import check_shapes
-
         for source, target in zip(volumes["source"], volumes["target"], strict=True):
             if source.source is not None and source.source == target.source:
                 raise ConfigError(
@@ -212,8 +216,6 @@ def roles(method: str) -> tuple[str, ...]:
 
 def networks() -> list[str]:
     """Return the names of the networks that can be trained."""
-    from napari_geosr.networks import NETWORKS
-
     return NETWORKS.names()
 
 
@@ -249,8 +251,6 @@ def train_steps(
     GeoSRError
         With one sentence; what was learned up to then is in the last checkpoint.
     """
-    from napari_geosr.inference.device import pick_device
-
     device = pick_device(job.training.device)
     yield StageStarted(message="Opening the data")
     method: Method = METHODS.load(job.method).Method(job.training)
@@ -258,7 +258,6 @@ def train_steps(
     opened = opened or open_roles(job, method)
     patches = yield from _patches_steps(job, method, folder, opened)
 
-    from napari_geosr.learning.energy import Meter
     from napari_geosr.learning.trainer import Trainer
 
     meter = Meter(job.training.country)
@@ -323,8 +322,6 @@ def _patches_steps(
     opened: Mapping[str, list[Volume]],
 ) -> Generator[Step, None, Patches]:
     """Look at the data and say what should be known."""
-    from napari_geosr.learning.patches import Patches
-
     if (folder / _CHECKPOINTS / checkpoint.FILE).exists():
         refuse_other_inputs(folder, opened)
     for sentence in doubts_of_reading(opened):
@@ -392,8 +389,6 @@ def train(method: str, folder: str | Path, **settings: Any) -> BundledModel:
     ConfigError, FileError, VolumeError, TrainingError, DeviceMemoryError
         With one sentence saying what is wrong and what to do.
     """
-    from napari_geosr.models import bundle
-
     if settings.get("from_model") and not settings.keys() & OF_THE_NETWORK:
         settings = fine_tune_settings(settings["from_model"], method) | settings
     training = config_class(method).create(**settings)
@@ -448,7 +443,6 @@ def _check_pairs(
 ) -> Generator[Step, None, None]:
     if not (method.paired and "target" in volumes):
         return
-    from napari_geosr.learning.pairs import check_pair
 
     for source, target in zip(volumes["source"], volumes["target"], strict=True):
         if is_simulated(source.name):
@@ -480,9 +474,6 @@ def _weights_of(config: TrainingConfig, method: Method) -> dict[str, Any]:
     ModelError
         If there is no such model, or its network differs.
     """
-    from napari_geosr.models import zoo
-    from napari_geosr.networks import all_settings
-
     assert config.from_model is not None
     try:
         model = zoo.find(config.from_model)

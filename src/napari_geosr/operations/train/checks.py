@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.learning.energy import known_countries
+from napari_geosr.learning.statistics import grey_scale
 from napari_geosr.operations.scan.questions import questions_about
 from napari_geosr.physics.simulated import is_simulated
 
@@ -137,8 +138,6 @@ def check_contents(volumes: Mapping[str, Sequence[Volume]]) -> None:
     VolumeError
         If a volume has no finite grey value, or all of a role are the same.
     """
-    from napari_geosr.learning.statistics import grey_scale
-
     for found in volumes.values():
         if not all(is_simulated(v.name) or _varies(v) for v in found):
             # Where few slices show nothing, all that training looks at decide.

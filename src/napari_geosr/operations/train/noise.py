@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.measure.noise import estimate_noise
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
@@ -33,8 +34,6 @@ def measured_steps(
         If sources and targets have different grey scales: a change of scale cannot be
         bounded by the noise.
     """
-    from napari_geosr.measure.noise import estimate_noise
-
     if patches.grey["source"] != patches.grey[method.output_role]:
         raise ConfigError(
             "Sources and targets have different grey scales, and a network bounded by "

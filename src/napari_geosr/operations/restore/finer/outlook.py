@@ -35,6 +35,8 @@ from napari_geosr.core.errors import Cancelled, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.runner import restore_region
+from napari_geosr.networks import tell_noise
 from napari_geosr.operations.restore.finer.places import Place, places
 from napari_geosr.operations.restore.finer.sharpness import Choice, fit_sharpness
 
@@ -383,7 +385,6 @@ class _Trial:
 
     def prepare(self, parts: Sequence[_Part], noise: Noise) -> None:
         """Tell the network noise and sharpness of parts, as before a restoration."""
-        from napari_geosr.networks import tell_noise
         from napari_geosr.networks._consistent import Consistent, Sharpness
 
         values = np.concatenate([part.given.ravel() for part in parts])
@@ -402,8 +403,6 @@ class _Trial:
 
     def run(self, values: FloatArray, network: Any = None) -> FloatArray:
         """What the model (or another network) makes of a part."""
-        from napari_geosr.inference.runner import restore_region
-
         found = restore_region(
             self.network if network is None else network,
             values,

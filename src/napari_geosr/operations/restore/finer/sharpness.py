@@ -20,6 +20,8 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.runner import restore_region
+from napari_geosr.measure.redegrade import blur_reach, blurred_means
 from napari_geosr.operations.restore.finer.places import places
 
 if TYPE_CHECKING:
@@ -103,7 +105,6 @@ def sharpness_steps(
     Cancelled
         If `should_stop` says so.
     """
-    from napari_geosr.inference.runner import restore_region
     from napari_geosr.networks._consistent import Consistent, Sharpness
 
     layers = [m for m in network.modules() if isinstance(m, Consistent)]
@@ -170,8 +171,6 @@ def fit_sharpness(
     Fit
         With 0 and 0 if there are no pairs.
     """
-    from napari_geosr.measure.redegrade import blur_reach, blurred_means
-
     flat = [(_deep(scan), _deep(result)) for scan, result in pairs]
     if not flat:
         return Fit(0.0, 0.0)

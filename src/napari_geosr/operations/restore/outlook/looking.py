@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop
+from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
+from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.redegrade import blur_reach, blurred_means
 from napari_geosr.measure.removed import Piece
 
@@ -63,8 +65,6 @@ def look(prepared: Prepared, noise: Noise, n: int, should_stop: ShouldStop) -> L
     Cancelled
         If `should_stop` says so.
     """
-    from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
-
     sample = draw_sample(prepared.volume.data, noise, n=n)
     results: list[Array] = []
     cells: CellMeans | None = None
@@ -99,8 +99,6 @@ def restored(
     prepared: Prepared, window: Array, core: Any, should_stop: ShouldStop
 ) -> Array:
     """What the model makes of the core of a window; of several members the mean."""
-    from napari_geosr.inference.runner import restore_region
-
     found = restore_region(
         prepared.network,
         window,

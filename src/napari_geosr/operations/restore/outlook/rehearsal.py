@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_geosr.core.noise import Noise
+from napari_geosr.inference.risk.probes import level_map, noise_like
 from napari_geosr.measure.quality import pore_volumes
 
 if TYPE_CHECKING:
@@ -99,8 +100,6 @@ def rehearse(restore: Restore, sample: Sample, noise: Noise) -> Rehearsal:
     Cancelled
         If `restore` does.
     """
-    from napari_geosr.inference.risk.probes import level_map, noise_like
-
     rng = np.random.default_rng(_SEED)
     width = best_width(sample)
     truths, results, before, after = [], [], 0.0, 0.0
@@ -133,8 +132,6 @@ def _test_pores(
     Where most of the scan is dark they are bright spots, which is said first.
     """
     from skimage.filters import threshold_otsu
-
-    from napari_geosr.inference.risk.probes import level_map, noise_like
 
     blocks = sample.blocks[:_BLOCKS]
     known = [smoothed(block.window, width) for block in blocks]

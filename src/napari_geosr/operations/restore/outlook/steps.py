@@ -18,6 +18,10 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
+from napari_geosr.inference.risk.stein import estimate, variance_range
+from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.measure.redegrade import blurred_means
+from napari_geosr.operations.restore.finer.outlook import Machine, sr_outlook_steps
 from napari_geosr.operations.restore.outlook import rules
 from napari_geosr.operations.restore.outlook.verdict import Level, Outlook
 
@@ -137,7 +141,6 @@ def removed_steps(
     Volume
         The scan minus the result, in grey values.
     """
-    from napari_geosr.measure.redegrade import blurred_means
     from napari_geosr.operations.restore import preview_steps
 
     volume = prepared.volume
@@ -167,7 +170,6 @@ def removed_steps(
 def _outlook(
     prepared: Prepared, noise: Noise | None, should_stop: ShouldStop
 ) -> Outlook:
-    from napari_geosr.measure.noise import estimate_noise
     from napari_geosr.measure.removed import describe
     from napari_geosr.operations.restore.outlook.looking import look, restored
     from napari_geosr.operations.restore.outlook.rehearsal import rehearse
@@ -238,8 +240,6 @@ def _over_cubic(
     prepared: Prepared, noise: Noise, should_stop: ShouldStop
 ) -> tuple[FinerOutlook | None, str]:
     """What a finer result gains over interpolation; or why that cannot be said."""
-    from napari_geosr.operations.restore.finer.outlook import Machine, sr_outlook_steps
-
     if not prepared.model.card.has_weights:
         return None, ""  # it is an interpolation
     try:
@@ -271,8 +271,6 @@ def _by_likeness(prepared: Prepared, noise: Noise | None, why: str) -> Outlook:
 
 
 def _gain(cells: CellMeans, noise: Noise) -> tuple[float, float, float]:
-    from napari_geosr.inference.risk.stein import estimate, variance_range
-
     found = estimate(cells, variance_range(noise))
     return found.gain, *found.interval
 

@@ -17,6 +17,13 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.device import pick_device
+from napari_geosr.inference.intensity import scan_steps
+from napari_geosr.inference.risk.stein import common_scale, estimate, variance_range
+from napari_geosr.measure.noise import noise_steps
+from napari_geosr.models import zoo
+from napari_geosr.models.bundle import Model
+from napari_geosr.operations.restore.outlook.rules import wrong_pores
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
 from napari_geosr.operations.restore.ranking.result import Ranked, Ranking, decide
 from napari_geosr.operations.restore.ranking.tune import (
@@ -79,11 +86,7 @@ def rank_steps(
     Cancelled
         If `should_stop` says so.
     """
-    from napari_geosr.inference.device import pick_device
-    from napari_geosr.inference.intensity import scan_steps
     from napari_geosr.inference.risk.evaluation import draw_sample
-    from napari_geosr.inference.risk.stein import common_scale
-    from napari_geosr.measure.noise import noise_steps
 
     began = time.monotonic()
     config = RankConfig() if config is None else config
@@ -142,9 +145,6 @@ def _candidates(
     volume: Volume, config: RankConfig
 ) -> tuple[list[Model], dict[str, str]]:
     """Models to compare, and those that do not fit with the reason."""
-    from napari_geosr.models import zoo
-    from napari_geosr.models.bundle import Model
-
     if config.models:
         named = [zoo.find(name) for name in config.models]
         for model in named:
@@ -205,7 +205,6 @@ def _without_harm(
 ) -> list[Ranked]:
     """Rows in their order, less those in front that invent or lose pores."""
     from napari_geosr.operations.restore.outlook.rehearsal import rehearse
-    from napari_geosr.operations.restore.outlook.rules import wrong_pores
 
     kept = list(rows)
     for row in rows:
@@ -228,8 +227,6 @@ def _without_harm(
 
 
 def _ranked(tried: _Trial, noise: Noise, scale: float) -> Ranked:
-    from napari_geosr.inference.risk.stein import estimate, variance_range
-
     found = estimate(tried.cells, variance_range(noise), scale)
     card = tried.model.card
     return Ranked(

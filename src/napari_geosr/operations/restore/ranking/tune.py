@@ -12,6 +12,10 @@ import numpy as np
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.runner import restore_region
+from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.networks import tell_noise
+from napari_geosr.networks.classical import FILTERS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,8 +62,6 @@ class Bench:
 
     def restorer(self, model: Model, statistics: IntensityStatistics) -> Restore:
         """What a model makes of the core of a window, as a run over the scan would."""
-        from napari_geosr.inference.runner import restore_region
-
         network = self._network(model, statistics)
 
         def restore(window: Array, core: tuple[slice, ...]) -> Array:
@@ -79,8 +81,6 @@ class Bench:
 
     def _network(self, model: Model, scale: IntensityStatistics) -> nn.Module:
         """The network of a model that was told the noise."""
-        from napari_geosr.networks import tell_noise
-
         network = model.restorer()
         tell_noise(network, self.noise.standardised(scale.input_mean, scale.input_std))
         return network
@@ -106,8 +106,6 @@ def tuned(model: Model, bench: Bench) -> tuple[Model, CellMeans]:
     Strengths are compared on a few blocks, downhill from the middle one, and the best
     is refined by a parabola.
     """
-    from napari_geosr.networks.classical import FILTERS
-
     strengths: tuple[float, ...] = FILTERS.load(model.card.network).STRENGTHS
     risks: dict[float, float] = {}
 
@@ -182,7 +180,6 @@ def tune_steps(
     noise : Noise
     """
     from napari_geosr.inference.risk.evaluation import draw_sample
-    from napari_geosr.measure.noise import estimate_noise
 
     if noise is None:
         yield StageStarted(message="Measuring the noise")

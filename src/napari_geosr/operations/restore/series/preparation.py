@@ -25,6 +25,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.restore.preparation import (
     Prepared,
     RestoreConfig,
@@ -185,7 +186,6 @@ def _changing_noise(
     points = [point for point in plan.points if point.channel == channel]
     if noise is None or len(points) < 2:
         return ""
-    from napari_geosr.measure.noise import noise_steps
 
     levels = {plan.typical(channel): noise.level}
     for point in (points[0], points[-1]):

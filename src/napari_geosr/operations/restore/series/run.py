@@ -19,6 +19,7 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.runner import estimate
 from napari_geosr.operations.restore.continued import Box, KeptPart
 from napari_geosr.operations.restore.preparation import RestoreConfig
 from napari_geosr.operations.restore.run import (
@@ -105,8 +106,6 @@ def run_series_steps(
 
 def estimate_series_steps(series: PreparedSeries) -> Generator[Step, None, Estimate]:
     """Say how long a run will take and how much memory."""
-    from napari_geosr.inference.runner import estimate
-
     yield StageStarted(message="Estimating time and memory")
     prepared = series.first
     one: Estimate = estimate(

@@ -26,6 +26,8 @@ from typing import Any
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.registry import Registry
+from napari_geosr.learning.methods import config_class as of_method
+from napari_geosr.tomography.algorithms import config_class as of_algorithm
 
 ALGORITHMS = Registry(
     package="napari_geosr.operations.study.algorithms",
@@ -56,11 +58,7 @@ def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     module = module_of(name)
     kind: type[Config]
     if module.LEARNS:
-        from napari_geosr.learning.methods import config_class as of_method
-
         kind = of_method(module.METHOD)
     else:
-        from napari_geosr.tomography.algorithms import config_class as of_algorithm
-
         kind = of_algorithm(module.ALGORITHM)
     return kind.create(**options).model_dump(mode="json", include=set(options))

@@ -20,8 +20,18 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
 )
+from napari_geosr.inference.compute import release_memory
+from napari_geosr.inference.device import free_memory
+from napari_geosr.inference.intensity import IntensityStatistics
+from napari_geosr.inference.runner import restore_tiles
 from napari_geosr.models.card import FigureRow
 from napari_geosr.networks import tell_noise
+from napari_geosr.operations.train.figures.blocks import (
+    blocks_text,
+    judged_scenes,
+    validation_block,
+)
+from napari_geosr.operations.train.figures.labels import label_figures
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
@@ -66,8 +76,6 @@ class Judge:
 
     def to_processor(self) -> Warned:
         """Judge on the processor from here on; return what to say of it."""
-        from napari_geosr.inference.compute import release_memory
-
         failed, self.device = self.device, "cpu"
         self.trainer.average.to("cpu")
         release_memory(failed)
@@ -123,10 +131,6 @@ class Judge:
     def _tiles(
         self, block: Array, target: Array, done: int, total: int
     ) -> Generator[Step, None, None]:
-        from napari_geosr.inference.device import free_memory
-        from napari_geosr.inference.intensity import IntensityStatistics
-        from napari_geosr.inference.runner import restore_tiles
-
         steps = restore_tiles(
             self.trainer.average,
             block,
@@ -166,8 +170,6 @@ def judging_steps(
     Cancelled
         If `should_stop` ended it; nothing is written.
     """
-    from napari_geosr.inference.compute import release_memory
-    from napari_geosr.operations.train.figures.blocks import judged_scenes
     from napari_geosr.operations.train.figures.own import own_steps
     from napari_geosr.operations.train.figures.unpaired import unpaired_steps
 
@@ -193,11 +195,6 @@ def _paired_steps(
     whose width is the best for these very targets; or, where voxels become finer, that
     of the input enlarged by cubic splines. Labels are judged by their overlap instead.
     """
-    from napari_geosr.operations.train.figures.blocks import (
-        blocks_text,
-        validation_block,
-    )
-
     patches, method = judge.patches, judge.trainer.method
     sources, targets = (
         [validation_block(scene, patches, role, len(scenes)) for scene in scenes]
@@ -206,8 +203,6 @@ def _paired_steps(
     noises = [scene.noises.get("source") for scene in scenes]
     restored = yield from judge.restored(sources, [t.shape for t in targets], noises)
     if labels > 1:
-        from napari_geosr.operations.train.figures.labels import label_figures
-
         where = blocks_text(scenes, n, "target", f"against the {labels} labels of")
         return label_figures(
             sources, targets, restored, labels, where, SIGMAS, judge.stop_if_asked

@@ -14,6 +14,12 @@ import numpy as np
 
 from napari_geosr.core.steps import Step
 from napari_geosr.models.card import FigureRow
+from napari_geosr.models.distribution import signature
+from napari_geosr.operations.train.figures.blocks import (
+    blocks_text,
+    judged_scenes,
+    validation_block,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.operations.train.figures import Judge, Rows
@@ -39,11 +45,6 @@ def unpaired_steps(
     from scipy.ndimage import gaussian_filter
 
     from napari_geosr.operations.train.figures import enlarge
-    from napari_geosr.operations.train.figures.blocks import (
-        blocks_text,
-        judged_scenes,
-        validation_block,
-    )
 
     patches, factor = judge.patches, judge.trainer.method.upscale_factor
     given, n_given = judged_scenes(patches, "source")
@@ -108,8 +109,6 @@ def spectrum_distance(
 
     Contrast plays no role: both are brought to the same spread first.
     """
-    from napari_geosr.models.distribution import signature
-
     one, other = (signature(_patches(several, edge)) for several in (blocks, targets))
     if one is None or other is None:  # the same everywhere: no power at all
         return float("inf") if (one is None) != (other is None) else 0.0
