@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_origin
 from cyclopts import Parameter
 from pydantic import Field, create_model
 
+from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import AS_FLAGS, Json, Overwrite, SettingsPath
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.operations.pairs import pairs_steps
 from napari_geosr.operations.pairs.config import (
     DegradeConfig,
     PairConfig,
@@ -18,6 +20,9 @@ from napari_geosr.operations.pairs.config import (
     PairsInput,
     imaging_options,
 )
+from napari_geosr.operations.pairs.degraded import degrade_steps
+from napari_geosr.operations.pairs.inputs import open_high, open_low
+from napari_geosr.operations.pairs.words import report_lines
 
 if TYPE_CHECKING:
     from napari_geosr.operations.pairs import Pairs
@@ -77,9 +82,6 @@ def pairs(
     Give --low and --high: the two are aligned, cut to what both show and written with
     their figures. Or give --high and --degrade.
     """
-    from napari_geosr.cli.console import print_json, run_command
-    from napari_geosr.operations.pairs.inputs import open_high, open_low
-
     given = {} if config is None else config.model_dump(exclude_unset=True)
     noise = _given(imaging)
     if (low is None) == (degrade is None):
@@ -94,8 +96,6 @@ def pairs(
         one, other = open_low(low, reading), open_high(high, reading)
 
         def steps(should_stop: Any) -> Any:
-            from napari_geosr.operations.pairs import pairs_steps
-
             return pairs_steps(
                 one, other, out, wanted, overwrite=overwrite, should_stop=should_stop
             )
@@ -110,8 +110,6 @@ def pairs(
         real = None if like is None else open_low(like, reading)
 
         def steps(should_stop: Any) -> Any:
-            from napari_geosr.operations.pairs.degraded import degrade_steps
-
             return degrade_steps(
                 fine,
                 out,
@@ -153,8 +151,6 @@ def _refuse(names: Any, needs: str) -> None:
 
 
 def _say(done: Pairs) -> None:
-    from napari_geosr.operations.pairs.words import report_lines
-
     for line in report_lines(done.report):
         print(line)
     print(f"Wrote {done.files['low']}")

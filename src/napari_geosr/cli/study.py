@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import (
     AS_FLAGS,
     Json,
@@ -14,8 +15,13 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
+from napari_geosr.operations.inputs import open_volume
+from napari_geosr.operations.reconstruct import open_projections
 from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
+from napari_geosr.operations.study import study_steps
 from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.study.report import terminal_table
+from napari_geosr.operations.study.taken import Taken
 
 if TYPE_CHECKING:
     from napari_geosr.operations.study import Studied
@@ -55,11 +61,6 @@ def study_projections(
     overwrite: Overwrite = False,
 ) -> int:
     """Find how little of a scan still gives the right pores, by which algorithm."""
-    from napari_geosr.cli.console import print_json, run_command
-    from napari_geosr.operations.inputs import open_volume
-    from napari_geosr.operations.reconstruct import open_projections
-    from napari_geosr.operations.study import study_steps
-
     wanted = settings_from(StudyConfig, config, settings)
     scan = open_projections(projections, reading)
     given = {
@@ -92,9 +93,6 @@ def study_projections(
 def _print(done: Studied) -> None:
     from rich.console import Console
     from rich.markup import escape
-
-    from napari_geosr.operations.study.report import terminal_table
-    from napari_geosr.operations.study.taken import Taken
 
     console = Console()
     console.print(terminal_table(done), highlight=False)

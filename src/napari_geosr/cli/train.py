@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from napari_geosr.cli.console import print_json
 from napari_geosr.cli.options import AS_FLAGS, Json, SettingsPath
 from napari_geosr.cli.run_jobs import HOW_TO_RUN, start
 from napari_geosr.cli.train_projections import ganrec, new_job_from_scans
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.index import register
+from napari_geosr.jobs.naming import taken_names
 from napari_geosr.operations.ganrec import NEEDS as GANREC_NEEDS
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.train import TrainJob, config_class, needs
@@ -34,8 +38,6 @@ def _list_or_ask(
     json: Json = False,
 ) -> int:
     """Train a model on your own data: choose a method, or list them with --list."""
-    from napari_geosr.cli.console import print_json
-
     if not list:
         raise ConfigError(
             f"Choose a method: {', '.join(needs())}. `napari-geosr train --list` says "
@@ -98,10 +100,6 @@ def _new_job(
     settings: Path | None,
 ) -> JobFolder:
     """Make the folder of a job from flags and a file of settings."""
-    from napari_geosr.jobs.folder import JobFolder
-    from napari_geosr.jobs.index import register
-    from napari_geosr.jobs.naming import taken_names
-
     kind = config_class(method)
     given = {} if config is None else config.model_dump(exclude_unset=True)
     kept: dict[str, Any] = {}

@@ -11,6 +11,9 @@ from napari_geosr.cli.options import AS_FLAGS, SettingsPath
 from napari_geosr.cli.run_jobs import HOW_TO_RUN, start
 from napari_geosr.core.config import load_yaml
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.index import register
+from napari_geosr.jobs.naming import taken_names
 from napari_geosr.operations.ganrec import GanrecConfig, GanrecJob
 from napari_geosr.operations.train.fine_tune import OF_THE_NETWORK, fine_tune_settings
 from napari_geosr.operations.train.from_projections import (
@@ -33,9 +36,6 @@ def ganrec(
     json: bool = False,
 ) -> int:
     """Fit networks to the projections of one object: a volume, and no model."""
-    from napari_geosr.jobs.folder import JobFolder
-    from napari_geosr.jobs.index import register
-
     given = {} if config is None else config.model_dump(exclude_unset=True)
     kept: dict[str, Any] = {}
     if settings is not None:
@@ -75,10 +75,6 @@ def new_job_from_scans(
     method: str, out: Path, config: Any, scans: ScansConfig, settings: Path | None
 ) -> JobFolder:
     """Make the folder of a job that learns from projections."""
-    from napari_geosr.jobs.folder import JobFolder
-    from napari_geosr.jobs.index import register
-    from napari_geosr.jobs.naming import taken_names
-
     given = {} if config is None else config.model_dump(exclude_unset=True)
     kept = {} if settings is None else without_no_name(_training_of(settings))
     values = {k: v for k, v in kept.items() if k not in ("source", "target")} | given
