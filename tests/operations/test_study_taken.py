@@ -26,7 +26,7 @@ from napari_geosr.operations.study import (
 from napari_geosr.operations.study import figures as study_figures
 from napari_geosr.operations.study import report as study_report
 from napari_geosr.operations.study.cell import Cell
-from napari_geosr.operations.study.savings import computing, fewest, least, savings
+from napari_geosr.operations.study.result import computing, fewest, least, savings
 from napari_geosr.operations.study.setup import doubts
 from napari_geosr.operations.study.taken import (
     Taken,

@@ -22,7 +22,7 @@ from napari_geosr.operations.pairs.config import (
 )
 from napari_geosr.operations.pairs.degraded import degrade_steps
 from napari_geosr.operations.pairs.inputs import open_high, open_low
-from napari_geosr.operations.pairs.words import report_lines
+from napari_geosr.operations.pairs.quality import report_lines
 
 if TYPE_CHECKING:
     from napari_geosr.operations.pairs import Pairs

@@ -25,8 +25,6 @@ from napari_geosr.networks.spec import NetworkSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from napari_geosr.networks.spec import NetworkSpec
-
 CARD_FILE = "card.yaml"
 WEIGHTS_FILE = "weights.safetensors"
 #: A card or a weights file above this size is refused: neither comes near it.

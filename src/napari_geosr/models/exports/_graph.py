@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard
-    from napari_geosr.networks.spec import NetworkSpec
 
 Array = npt.NDArray[np.float32]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,6 @@ from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.band import Deviation
 from napari_geosr.measure.config import PorosityConfig
-
-if TYPE_CHECKING:
-    from napari_geosr.measure.band import Deviation
 
 #: Records of what was done to a volume, the last one last.
 Provenance = Sequence[Mapping[str, Any]]

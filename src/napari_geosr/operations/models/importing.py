@@ -29,7 +29,6 @@ from napari_geosr.operations.restore import restore
 if TYPE_CHECKING:
     from torch import nn
 
-    from napari_geosr.models.card import ModelCard
     from napari_geosr.models.foreign.draft import Draft
     from napari_geosr.networks.foreign import ForeignNetwork, NetworkConfig
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,6 @@ from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.physics.geometry import ConeGeometry, FanGeometry, ParallelGeometry
 from napari_geosr.tomography.centre import Centre
 from napari_geosr.tomography.full_turn import fold_full_turn
-
-if TYPE_CHECKING:
-    from napari_geosr.physics.geometry import ConeGeometry, ParallelGeometry
 
 Rows = tuple[int, int]
 

@@ -21,8 +21,7 @@ from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.models import zoo
 from napari_geosr.models.distribution import draw_sample, judge
 from napari_geosr.networks import tell_noise, wants_noise
-from napari_geosr.operations.inputs import COMMAS
-from napari_geosr.operations.memory_setting import MemoryBudget
+from napari_geosr.operations.inputs import COMMAS, MemoryBudget
 from napari_geosr.operations.restore.finer.sharpness import sharpness_steps
 from napari_geosr.operations.restore.ranking.tune import tune_steps
 from napari_geosr.operations.restore.scale import (

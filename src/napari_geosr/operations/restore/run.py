@@ -45,7 +45,6 @@ from napari_geosr.operations.restore.targets import (
 )
 
 if TYPE_CHECKING:
-    from napari_geosr.inference.backends import Choice
     from napari_geosr.inference.run import RunSummary
     from napari_geosr.models.distribution import Verdict
     from napari_geosr.operations.restore.outlook.verdict import Outlook

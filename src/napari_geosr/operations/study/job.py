@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -32,9 +32,6 @@ from napari_geosr.operations.reconstruct.inputs import (
 from napari_geosr.operations.study import CellDone, study_steps
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.setup import check_study, shape_of
-
-if TYPE_CHECKING:
-    pass
 
 OPERATION = "study projections"
 #: Folder of the study in that of its job.

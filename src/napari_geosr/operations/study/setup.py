@@ -17,8 +17,8 @@ from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     prepare_steps,
 )
+from napari_geosr.operations.reconstruct.continued import scan_entry_steps
 from napari_geosr.operations.reconstruct.fewer_views import why_no_counts
-from napari_geosr.operations.reconstruct.scan_identity import scan_entry_steps
 from napari_geosr.operations.study.algorithms import module_of
 from napari_geosr.operations.study.cell import Bench
 from napari_geosr.operations.study.config import StudyConfig

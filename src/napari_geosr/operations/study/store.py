@@ -18,11 +18,16 @@ import numpy.typing as npt
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
-from napari_geosr.operations.reconstruct.scan_identity import differences, identity_of
+from napari_geosr.operations.reconstruct.continued import differences, identity_of
 from napari_geosr.operations.study.cell import Bench
 from napari_geosr.operations.study.config import StudyConfig
-from napari_geosr.operations.study.result import Studied
-from napari_geosr.operations.study.savings import computing, fewest, least, savings
+from napari_geosr.operations.study.result import (
+    Studied,
+    computing,
+    fewest,
+    least,
+    savings,
+)
 from napari_geosr.operations.study.taken import Taken, as_taken
 
 if TYPE_CHECKING:

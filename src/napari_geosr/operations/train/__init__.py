@@ -39,18 +39,16 @@ from napari_geosr.operations.train.checks import (
     check_slices,
     doubts_of_reading,
 )
-from napari_geosr.operations.train.correlated_noise import correlated_noise
 from napari_geosr.operations.train.fine_tune import OF_THE_NETWORK, fine_tune_settings
 from napari_geosr.operations.train.finer import finer_targets
 from napari_geosr.operations.train.inputs import note_inputs, refuse_other_inputs
 from napari_geosr.operations.train.name import proposed_name
-from napari_geosr.operations.train.noise import measured_steps
+from napari_geosr.operations.train.noise import correlated_noise, measured_steps
 from napari_geosr.physics.simulated import is_simulated, open_simulated
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.method import Method
-    from napari_geosr.learning.patches import Patches
     from napari_geosr.learning.preview import SlicePreview
     from napari_geosr.models.bundle import Model as BundledModel
     from napari_geosr.operations.train.adapt.run import Adaptation

@@ -36,7 +36,6 @@ from napari_geosr.operations.restore.scale import scaled
 
 if TYPE_CHECKING:
     from napari_geosr.inference.risk.stein import CellMeans
-    from napari_geosr.models.bundle import Model
 
 #: Title of the candidate that changes nothing.
 LEAVE = "Leave the scan as it is"

@@ -26,6 +26,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import noise_steps
+from napari_geosr.operations.restore.outlook import looked_steps
 from napari_geosr.operations.restore.preparation import (
     Prepared,
     RestoreConfig,
@@ -263,3 +264,39 @@ def _refuse_mixture(series: PreparedSeries) -> None:
             f"for one result, not these ({names}). Name one model for all, or restore "
             "the channels one by one (--channel)."
         )
+
+
+def looked_series_steps(
+    series: PreparedSeries,
+    *,
+    strict: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, PreparedSeries]:
+    """Look before a run, and tell what was found of each channel.
+
+    Parameters
+    ----------
+    strict : bool
+        Whether a run that would do more harm than good to a channel is refused.
+
+    Returns
+    -------
+    PreparedSeries
+        With the outlooks.
+
+    Raises
+    ------
+    ModelError
+        If `strict`, and the outlook of a channel is harmful.
+    """
+    plan = series.plan
+    found: dict[int | None, Prepared] = {}
+    said: dict[str, list[int | None]] = {}
+    for channel in plan.channels:
+        steps = looked_steps(
+            series.at(plan.typical(channel)), strict=strict, should_stop=should_stop
+        )
+        looked = yield from channel_steps(plan, channel, steps, said)
+        found[channel] = replace(series.channels[channel], outlook=looked.outlook)
+    yield from told_of_channels(plan, said)
+    return replace(series, channels=found)

@@ -30,13 +30,12 @@ from napari_geosr.operations.restore.run import (
     fill_tiles,
     work_steps,
 )
-from napari_geosr.operations.restore.series.looking import looked_series_steps
-from napari_geosr.operations.restore.series.plan import Point
+from napari_geosr.operations.restore.series.plan import Point, targets_at
 from napari_geosr.operations.restore.series.preparation import (
     PreparedSeries,
+    looked_series_steps,
     prepare_series_steps,
 )
-from napari_geosr.operations.restore.series.views import targets_at
 from napari_geosr.operations.restore.targets import Targets
 
 if TYPE_CHECKING:
