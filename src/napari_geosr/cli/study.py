@@ -21,7 +21,7 @@ from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
 from napari_geosr.operations.study import study_steps
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.report import terminal_table
-from napari_geosr.operations.study.taken import Taken
+from napari_geosr.operations.study.subset import ScanSubset
 
 if TYPE_CHECKING:
     from napari_geosr.operations.study import Studied
@@ -97,6 +97,6 @@ def _print(done: Studied) -> None:
     console = Console()
     console.print(terminal_table(done), highlight=False)
     for name, least in done.least.items():
-        text = "none of these" if least is None else Taken.of(least).title
+        text = "none of these" if least is None else ScanSubset.of(least).title
         console.print(f"{escape(name)}: right porosity from {text}", highlight=False)
     print(f"report: {done.files['html']}")

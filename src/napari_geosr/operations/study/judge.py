@@ -37,7 +37,7 @@ _LIGHT = (0.7, -0.5, -0.5)
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class StudyReference:
     """What every reconstruction is compared with.
 
     Attributes
@@ -79,7 +79,7 @@ def measured_steps(
 
 def reference_steps(
     volume: Volume, sample: Mask | None, config: StudyConfig, should_stop: ShouldStop
-) -> Generator[Step, None, Reference]:
+) -> Generator[Step, None, StudyReference]:
     """Measure what others are compared with."""
     report = yield from measured_steps(volume, sample, config, should_stop)
     voxels = np.asarray(volume.data)
@@ -87,12 +87,12 @@ def reference_steps(
     low = inside <= report.threshold
     contrast = float(abs(inside[~low].mean() - inside[low].mean()))
     black, white = (float(v) for v in np.percentile(inside, _LEVELS))
-    return Reference(volume, sample, report, contrast, (black, white))
+    return StudyReference(volume, sample, report, contrast, (black, white))
 
 
 def judged_steps(
     voxels: npt.NDArray[np.float32],
-    reference: Reference,
+    reference: StudyReference,
     config: StudyConfig,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[dict[str, Any], dict[str, Picture]]]:
@@ -110,7 +110,7 @@ def judged_steps(
     sample = reference.sample
     inside = (slice(None),) if sample is None else (sample,)
     figures = {
-        **own_figures(report),
+        **measured_figures(report),
         "porosity_error": quality.relative_error(report.porosity, true.porosity),
         "pores_per_mm3_error": quality.relative_error(
             report.pore_count, true.pore_count
@@ -126,7 +126,7 @@ def judged_steps(
     return plain, pictures
 
 
-def own_figures(report: PorosityReport) -> dict[str, Any]:
+def measured_figures(report: PorosityReport) -> dict[str, Any]:
     """What was measured in one volume."""
     components = report.pore_count + report.small_pore_count
     density = None
@@ -172,7 +172,7 @@ def _finite(value: Any) -> Any:
 
 
 def _ssim(
-    voxels: npt.NDArray[Any], truth: npt.NDArray[Any], reference: Reference
+    voxels: npt.NDArray[Any], truth: npt.NDArray[Any], reference: StudyReference
 ) -> float | None:
     if min(voxels.shape[1:]) < _SSIM_WINDOW:
         return None

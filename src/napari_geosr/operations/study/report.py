@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.projections import Projections
@@ -20,31 +20,44 @@ from napari_geosr.operations.study.figures import (
     volumes_png,
 )
 from napari_geosr.operations.study.judge import VOLUMES_PER_DECADE
-from napari_geosr.operations.study.taken import Taken, all_taken, share_text
+from napari_geosr.operations.study.result import Studied
+from napari_geosr.operations.study.subset import ScanSubset, all_subsets, share_text
 
-if TYPE_CHECKING:
-    from napari_geosr.operations.study.result import Studied
-    from napari_geosr.operations.study.store import StudyStore
-
+PicturesOf = Callable[[ScanSubset, str], Mapping[str, Picture]]
 #: Rows of pictures, at most.
 _SHOWN = 5
 
 
 def write_report(
     done: Studied,
-    store: StudyStore,
     scan: Projections,
     config: StudyConfig,
     record: Mapping[str, Any],
+    pictures: PicturesOf,
+    reference_pictures: Mapping[str, Picture],
 ) -> None:
-    """Write ``report.html``."""
+    """Write ``report.html``.
+
+    Parameters
+    ----------
+    record : mapping
+        Provenance, shown at the end.
+    pictures : callable
+        Gives the pictures of a cell, by ``slice`` and ``pores``, from its subset of the
+        scan and the name of its algorithm.
+    reference_pictures : mapping
+        The same of what cells are compared with.
+    """
     shorter = min(config.exposure) < 1
     how = "How few projections" + (", how short an exposure" if shorter else "")
     title = f"{how}: {scan.name}"
     names = list(config.algorithms)
     themes: tuple[Theme, Theme] = ("light", "dark")
     curves = [curves_png(done.rows, names, t, config.tolerance) for t in themes]
-    slices, pores = (_pictures(done, store, config, scan, k) for k in _KINDS)
+    slices, pores = (
+        _pictures(done, config, scan, kind, pictures, reference_pictures.get(kind))
+        for kind in _KINDS
+    )
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -77,7 +90,7 @@ def write_report(
         f"<details><summary>Record</summary><pre>{escape(text)}</pre></details>"
         "</body></html>\n"
     )
-    atomic.write_text(store.files["html"], "\n".join(parts), overwrite=True)
+    atomic.write_text(done.files["html"], "\n".join(parts), overwrite=True)
 
 
 def _in_both_themes(alt: str, pictures: Sequence[bytes]) -> str:
@@ -95,14 +108,14 @@ def _maps(done: Studied, config: StudyConfig) -> list[str]:
     parts = ["<h2>Porosity error by exposure and projections</h2>"]
     for name in config.algorithms:
         mine = [row for row in done.rows if row["algorithm"] == name]
-        rows = {Taken.of(row): row for row in mine}
+        rows = {ScanSubset.of(row): row for row in mine}
         if name == "fbp":  # the whole scan, which is no cell
-            rows[Taken.of(done.rows[0])] = done.rows[0]
+            rows[ScanSubset.of(done.rows[0])] = done.rows[0]
         body = []
         for exposure in config.exposure:
             line = [share_text(exposure)]
             for count in config.counts:
-                row = rows.get(Taken(count, exposure), {})
+                row = rows.get(ScanSubset(count, exposure), {})
                 error = row.get("porosity_error")
                 right = error is not None and abs(error) <= config.tolerance
                 line.append(percent(error) + (" ✓" if right else ""))
@@ -144,7 +157,7 @@ def _settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         own = ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in known.items())
         by = "; ".join(f"{word} {text}" for word, text in found.items() if text)
         if own or by:
-            table.append([Taken.of(row).short, str(row["title"]), own, by])
+            table.append([ScanSubset.of(row).short, str(row["title"]), own, by])
     if not table:
         return []
     head = ("Projections", "Algorithm", "Settings", "Learned")
@@ -213,12 +226,12 @@ def percent(value: float | None) -> str:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     if "failed" in row:
-        first = [Taken.of(row).short, str(row["title"]), "failed"]
+        first = [ScanSubset.of(row).short, str(row["title"]), "failed"]
         return first + [""] * (len(_HEAD) - len(first))
     density = row["pores_per_mm3"]
     seconds = f"{row['seconds']:.1f} s"
     return [
-        Taken.of(row).short,
+        ScanSubset.of(row).short,
         str(row["title"]),
         f"{100 * row['porosity']:.2f} %",
         percent(row["porosity_error"]),
@@ -252,7 +265,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _saved(done: Studied, scan: Projections) -> list[list[str]]:
     return [
         [
-            Taken.of(row).short,
+            ScanSubset.of(row).short,
             f"× {row['time_factor']:.3g} less",
             f"× {row['data_factor']:.3g} less",
             number(row["hours"]),
@@ -289,9 +302,9 @@ def _cards(done: Studied, config: StudyConfig, scan: Projections) -> str:
         least = done.least[name]
         text = "none of these"
         if least is not None:
-            taken = Taken.of(least)
-            at = taken.short.removeprefix(str(taken.projections))
-            text = f"{taken.projections} of {scan.n_angles}{at}"
+            subset = ScanSubset.of(least)
+            at = subset.short.removeprefix(str(subset.projections))
+            text = f"{subset.projections} of {scan.n_angles}{at}"
         cards.append(
             f'<div class="card"><span>{escape(str(titles[name]))}: porosity within '
             f"{100 * config.tolerance:g} % from</span><b>{escape(text)}</b></div>"
@@ -337,31 +350,38 @@ def _how(done: Studied, config: StudyConfig, scan: Projections) -> str:
 
 
 def _pictures(
-    done: Studied, store: StudyStore, config: StudyConfig, scan: Projections, kind: str
+    done: Studied,
+    config: StudyConfig,
+    scan: Projections,
+    kind: str,
+    pictures: PicturesOf,
+    reference: Picture | None,
 ) -> bytes:
     """Slices or pores: a row for what was taken, a column for each algorithm."""
     titles = {row["algorithm"]: str(row["title"]) for row in done.rows}
 
-    def picture(taken: Taken, name: str) -> Picture | None:
-        return store.pictures(taken, name).get(kind)
+    def picture(subset: ScanSubset, name: str) -> Picture | None:
+        return pictures(subset, name).get(kind)
 
-    first = [("reference", store.reference_pictures().get(kind))]
+    first = [("reference", reference)]
     if done.reference["is_truth"]:
-        first[0] = ("truth", first[0][1])
-        first.append((f"FBP {scan.n_angles}", picture(Taken(scan.n_angles), "full")))
+        first[0] = ("truth", reference)
+        first.append(
+            (f"FBP {scan.n_angles}", picture(ScanSubset(scan.n_angles), "full"))
+        )
     table = [
-        [(f"{titles[n]} {taken.short}", picture(taken, n)) for n in config.algorithms]
-        for taken in _spread(all_taken(config, scan.n_angles))
+        [(f"{titles[n]} {subset.short}", picture(subset, n)) for n in config.algorithms]
+        for subset in _spread(all_subsets(config, scan.n_angles))
     ]
     return table_png([first, *table])
 
 
-def _spread(takens: Sequence[Taken]) -> Sequence[Taken]:
+def _spread(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
     """As many as are shown, the first and the last among them."""
-    n = len(takens)
+    n = len(subsets)
     if n <= _SHOWN:
-        return takens
-    return [takens[round(i * (n - 1) / (_SHOWN - 1))] for i in range(_SHOWN)]
+        return subsets
+    return [subsets[round(i * (n - 1) / (_SHOWN - 1))] for i in range(_SHOWN)]
 
 
 def terminal_table(done: Studied) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import Step
 from napari_geosr.operations.study.config import StudyConfig
-from napari_geosr.operations.study.taken import Taken, all_taken
+from napari_geosr.operations.study.subset import ScanSubset, all_subsets
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ def savings(scan: Projections, config: StudyConfig) -> list[dict[str, Any]]:
     """
     itemsize = np.dtype(scan.data.dtype).itemsize
     rows = []
-    whole = Taken(scan.n_angles)
-    cells = all_taken(config, scan.n_angles)
-    for taken in (whole, *_by_light(cells, config, scan.n_angles)):
-        count = taken.projections
+    whole = ScanSubset(scan.n_angles)
+    cells = all_subsets(config, scan.n_angles)
+    for subset in (whole, *_by_light(cells, config, scan.n_angles)):
+        count = subset.projections
         share = count / scan.n_angles
-        hours = config.scan_hours * light_of(taken, config, scan.n_angles)
+        hours = config.scan_hours * light_of(subset, config, scan.n_angles)
         energy = {
             f"{place}_{what}": hours * power * factor
             for place, power in (
@@ -96,7 +96,7 @@ def savings(scan: Projections, config: StudyConfig) -> list[dict[str, Any]]:
         rows.append(
             {
                 "projections": count,
-                "exposure": taken.exposure,
+                "exposure": subset.exposure,
                 "data_factor": 1 / share,
                 "time_factor": config.scan_hours / hours,
                 "hours": hours,
@@ -137,7 +137,7 @@ def fewest(
     longest = max(config.exposure)
     found: dict[str, int | None] = {}
     for name, right in _right(rows, config, n_angles).items():
-        counts = [taken.projections for taken in right if taken.exposure == longest]
+        counts = [subset.projections for subset in right if subset.exposure == longest]
         found[name] = min(counts, default=None)
     return found
 
@@ -160,45 +160,45 @@ def least(
 
 def _right(
     rows: Sequence[dict[str, Any]], config: StudyConfig, n_angles: int
-) -> dict[str, list[Taken]]:
+) -> dict[str, list[ScanSubset]]:
     """What gives the right porosity, and so does all that was tried with more light."""
-    found: dict[str, list[Taken]] = {}
+    found: dict[str, list[ScanSubset]] = {}
     for name in config.algorithms:
         errors = {
-            Taken.of(row): row.get("porosity_error")
+            ScanSubset.of(row): row.get("porosity_error")
             for row in rows
-            if row["algorithm"] == name and Taken.of(row) != Taken(n_angles)
+            if row["algorithm"] == name and ScanSubset.of(row) != ScanSubset(n_angles)
         }
         wrong = [
-            taken
-            for taken, error in errors.items()
+            subset
+            for subset, error in errors.items()
             if error is None or abs(error) > config.tolerance
         ]
         found[name] = [
-            taken
-            for taken in errors
+            subset
+            for subset in errors
             if not any(
-                other.projections >= taken.projections
-                and other.exposure >= taken.exposure
+                other.projections >= subset.projections
+                and other.exposure >= subset.exposure
                 for other in wrong
             )
         ]
     return found
 
 
-def light_of(taken: Taken, config: StudyConfig, n_angles: int) -> float:
+def light_of(subset: ScanSubset, config: StudyConfig, n_angles: int) -> float:
     """Light, and so time, as a share of that of the whole scan."""
     # A slow continuous scan has fewer views, but takes as long.
     slow = config.acquisition == "continuous" and config.light == "all"
-    return taken.exposure * (1.0 if slow else taken.projections / n_angles)
+    return subset.exposure * (1.0 if slow else subset.projections / n_angles)
 
 
 def _by_light(
-    takens: Sequence[Taken], config: StudyConfig, n_angles: int
-) -> list[Taken]:
+    subsets: Sequence[ScanSubset], config: StudyConfig, n_angles: int
+) -> list[ScanSubset]:
     """The most light first; of equal light, more projections first."""
 
-    def key(taken: Taken) -> tuple[float, int]:
-        return round(light_of(taken, config, n_angles), 9), taken.projections
+    def key(subset: ScanSubset) -> tuple[float, int]:
+        return round(light_of(subset, config, n_angles), 9), subset.projections
 
-    return sorted(takens, key=key, reverse=True)
+    return sorted(subsets, key=key, reverse=True)
