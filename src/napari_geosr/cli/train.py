@@ -123,24 +123,6 @@ def _new_job(
     return folder
 
 
-def _build() -> App:
-    app = App(
-        name="train",
-        help="Train a model on your own data.",
-        result_action="return_value",
-        exit_on_error=False,
-        print_error=False,
-    )
-    app.default(_list_or_ask)
-    for method, need in needs().items():
-        app.command(_command(method), name=method, help=f"Needs {need}.")
-    app.command(ganrec, name="ganrec", help=f"Needs {GANREC_NEEDS}.")
-    return app
-
-
-app = _build()
-
-
 def ganrec(
     *,
     out: Path,
@@ -202,3 +184,21 @@ def new_job_from_scans(
     folder = JobFolder.create(out, job.to_values(), name=job.training.name)
     register(folder)
     return folder
+
+
+def _build() -> App:
+    app = App(
+        name="train",
+        help="Train a model on your own data.",
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+    )
+    app.default(_list_or_ask)
+    for method, need in needs().items():
+        app.command(_command(method), name=method, help=f"Needs {need}.")
+    app.command(ganrec, name="ganrec", help=f"Needs {GANREC_NEEDS}.")
+    return app
+
+
+app = _build()

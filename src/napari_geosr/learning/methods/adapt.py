@@ -23,6 +23,8 @@ from napari_geosr.learning.blind_spots import BlindSpots
 from napari_geosr.learning.config import SEVERAL, TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.method import Method as _Method
+from napari_geosr.learning.recorruption import recorrupted
+from napari_geosr.learning.statistics import GreyScale
 from napari_geosr.models import zoo
 from napari_geosr.networks import wants_noise
 
@@ -239,8 +241,6 @@ class Method(_Method):
 
     def grey_scale(self) -> GreyScale | None:
         """That of the model, if it has one of its own."""
-        from napari_geosr.learning.statistics import GreyScale
-
         scale = self.card.normalisation
         if scale.mean is None or scale.std is None:
             return None
@@ -300,8 +300,6 @@ class Method(_Method):
         exchange = self.how == "recorrupted"
         drawn = patches.draw(rng, ("source",), exchange=exchange, slices=not deep)
         if self.how == "recorrupted":
-            from napari_geosr.learning.recorruption import recorrupted
-
             return recorrupted(drawn, rng, deep=deep)
         return self._with_hidden(drawn, rng, deep)
 

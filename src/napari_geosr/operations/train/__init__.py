@@ -32,6 +32,7 @@ from napari_geosr.models import bundle, zoo
 from napari_geosr.networks import NETWORKS, all_settings
 from napari_geosr.operations.inputs import InputConfig, open_to_learn
 from napari_geosr.operations.models import catalogue
+from napari_geosr.operations.train.adapt.run import adapting_steps
 from napari_geosr.operations.train.checks import (
     check_contents,
     check_country,
@@ -278,8 +279,6 @@ def train_steps(
     adaptation: Adaptation | None = None
     with meter:
         if method.stops_by_risk:
-            from napari_geosr.operations.train.adapt.run import adapting_steps
-
             start = _weights_of(job.training, method)
             adaptation = yield from adapting_steps(trainer, start, should_stop)
             finished = adaptation.finished

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.inference.risk.probes import level_map, noise_like
@@ -131,6 +130,7 @@ def _test_pores(
 
     Where most of the scan is dark they are bright spots, which is said first.
     """
+    from scipy import ndimage
     from skimage.filters import threshold_otsu
 
     blocks = sample.blocks[:_BLOCKS]
@@ -171,6 +171,8 @@ def _balls(
     solid: npt.NDArray[np.bool_], core: tuple[slice, ...], rng: np.random.Generator
 ) -> Iterator[tuple[npt.NDArray[np.intp], ...]]:
     """Voxels of balls (in an image discs) that lie apart from each other in solid."""
+    from scipy import ndimage
+
     room = ndimage.distance_transform_edt(solid)
     for radius in _RADII:
         inside = np.zeros(solid.shape, bool)
@@ -221,6 +223,8 @@ def best_width(sample: Sample) -> float:
 
 def smoothed(window: Array, width: float) -> Array:
     """A window under a Gaussian of `width` voxels."""
+    from scipy import ndimage
+
     if width == 0:
         return window
     found: Array = ndimage.gaussian_filter(window, width)

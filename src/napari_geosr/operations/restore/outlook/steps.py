@@ -21,8 +21,11 @@ from napari_geosr.core.steps import (
 from napari_geosr.inference.risk.stein import estimate, variance_range
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.redegrade import blurred_means
+from napari_geosr.measure.removed import describe
 from napari_geosr.operations.restore.finer.outlook import Machine, sr_outlook_steps
 from napari_geosr.operations.restore.outlook import rules
+from napari_geosr.operations.restore.outlook.looking import look, restored
+from napari_geosr.operations.restore.outlook.rehearsal import rehearse
 from napari_geosr.operations.restore.outlook.verdict import Level, Outlook
 
 if TYPE_CHECKING:
@@ -170,10 +173,6 @@ def removed_steps(
 def _outlook(
     prepared: Prepared, noise: Noise | None, should_stop: ShouldStop
 ) -> Outlook:
-    from napari_geosr.measure.removed import describe
-    from napari_geosr.operations.restore.outlook.looking import look, restored
-    from napari_geosr.operations.restore.outlook.rehearsal import rehearse
-
     volume = prepared.volume
     try:
         found = prepared.noise or noise or estimate_noise(volume)

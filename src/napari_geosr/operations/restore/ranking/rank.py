@@ -19,10 +19,12 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.intensity import scan_steps
+from napari_geosr.inference.risk.evaluation import draw_sample
 from napari_geosr.inference.risk.stein import common_scale, estimate, variance_range
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
+from napari_geosr.operations.restore.outlook.rehearsal import rehearse
 from napari_geosr.operations.restore.outlook.rules import wrong_pores
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
 from napari_geosr.operations.restore.ranking.result import Ranked, Ranking, decide
@@ -85,8 +87,6 @@ def rank_steps(
     Cancelled
         If `should_stop` says so.
     """
-    from napari_geosr.inference.risk.evaluation import draw_sample
-
     began = time.monotonic()
     config = RankConfig() if config is None else config
     volume = volume.select()
@@ -203,8 +203,6 @@ def _without_harm(
     rows: list[Ranked], volume: Volume, bench: Bench, skipped: dict[str, str]
 ) -> list[Ranked]:
     """Rows in their order, less those in front that invent or lose pores."""
-    from napari_geosr.operations.restore.outlook.rehearsal import rehearse
-
     kept = list(rows)
     for row in rows:
         if row.model is None or not row.is_clearly_better:

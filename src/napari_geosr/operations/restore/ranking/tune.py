@@ -12,6 +12,7 @@ import numpy as np
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.networks import tell_noise
@@ -46,8 +47,6 @@ class Bench:
         self, model: Model, statistics: IntensityStatistics | None = None, n: int = 100
     ) -> CellMeans:
         """What a model does to the first `n` blocks, as a run over the scan would."""
-        from napari_geosr.inference.risk.evaluation import evaluate
-
         scale = self.statistics if statistics is None else statistics
         network = self._network(model, scale)
         return evaluate(
@@ -179,8 +178,6 @@ def tune_steps(
         it returns the scan.
     noise : Noise
     """
-    from napari_geosr.inference.risk.evaluation import draw_sample
-
     if noise is None:
         yield StageStarted(message="Measuring the noise")
         noise = estimate_noise(volume)
