@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.noise import Noise
     from napari_geosr.learning.patches import Patches
-    from napari_geosr.learning.statistics import GreyScale
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard
 

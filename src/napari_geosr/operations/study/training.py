@@ -13,7 +13,9 @@ from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.steps import ShouldStop, Step, counted
 from napari_geosr.io import atomic
+from napari_geosr.learning.methods import config_class
 from napari_geosr.models import bundle
+from napari_geosr.operations import train
 from napari_geosr.operations.reconstruct.fewer_views import splits
 from napari_geosr.operations.restore import (
     RestoreConfig,
@@ -22,7 +24,7 @@ from napari_geosr.operations.restore import (
 )
 from napari_geosr.operations.study.cell import Cell, Outcome, Rows, StudyContext, Voxels
 from napari_geosr.operations.study.subset import training_pair
-from napari_geosr.operations.train import TrainJob, config_class, train_steps
+from napari_geosr.operations.train.job import TrainJob
 
 
 def learned_steps(
@@ -141,7 +143,7 @@ def _train(
         job = TrainJob(method=method, training=training).with_absolute_paths()
         # Other parts, or another target, are another training.
         folder = f"{name}-{len(settings['source'])}"
-        steps = train_steps(
+        steps = train.train_steps(
             job,
             cell.folder / "training" / folder,
             should_stop=should_stop,

@@ -8,8 +8,8 @@ from typing import Any
 
 from napari_geosr.learning.methods import config_class
 from napari_geosr.operations.inputs import InputConfig
-from napari_geosr.operations.train import TrainJob
 from napari_geosr.operations.train.fine_tune import fine_tune_settings
+from napari_geosr.operations.train.job import TrainJob
 from napari_geosr.operations.train.name import proposed_name
 
 METHOD = "adapt"
