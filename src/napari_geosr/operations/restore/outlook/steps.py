@@ -27,6 +27,7 @@ from napari_geosr.operations.restore.outlook import rules
 from napari_geosr.operations.restore.outlook.looking import look, restored
 from napari_geosr.operations.restore.outlook.rehearsal import rehearse
 from napari_geosr.operations.restore.outlook.verdict import Level, Outlook
+from napari_geosr.operations.restore.preview import preview_steps
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -144,8 +145,6 @@ def removed_steps(
     Volume
         The scan minus the result, in grey values.
     """
-    from napari_geosr.operations.restore import preview_steps
-
     volume = prepared.volume
     shown = yield from preview_steps(prepared, region, should_stop=should_stop)
     scan = np.asarray(volume.data[region], np.float32)
