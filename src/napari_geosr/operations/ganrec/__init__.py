@@ -41,9 +41,9 @@ from napari_geosr.operations.reconstruct import ReadyScan, prepare_steps
 from napari_geosr.operations.reconstruct.blocks import reconstruct_rows
 from napari_geosr.operations.reconstruct.continued import differences, identity_of
 from napari_geosr.operations.reconstruct.inputs import open_projections
-from napari_geosr.operations.reconstruct.parts import require_one_process
 from napari_geosr.operations.reconstruct.rows import in_bands
 from napari_geosr.operations.reconstruct.run import record_steps
+from napari_geosr.operations.train.parts import require_one_process
 from napari_geosr.tomography.iterations import ignore
 from napari_geosr.tomography.preprocess import Prepared
 

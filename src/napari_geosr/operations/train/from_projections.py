@@ -34,13 +34,6 @@ from napari_geosr.operations.reconstruct.fewer_views import (
     why_no_counts,
 )
 from napari_geosr.operations.reconstruct.inputs import open_projections
-from napari_geosr.operations.reconstruct.parts import (
-    TOLD,
-    joined_before,
-    parts_steps,
-    preview_of,
-    settings_for_all_steps,
-)
 from napari_geosr.operations.restore import (
     RestoreConfig,
     Restored,
@@ -48,6 +41,13 @@ from napari_geosr.operations.restore import (
     restore_steps,
 )
 from napari_geosr.operations.train.job import TrainJob
+from napari_geosr.operations.train.parts import (
+    TOLD,
+    joined_before,
+    parts_steps,
+    preview_of,
+    settings_for_all_steps,
+)
 from napari_geosr.operations.train.scans import (
     METHODS_FROM_PROJECTIONS,
     ScansConfig,
