@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr import networks
 from napari_geosr.networks import wants_noise
 
 if TYPE_CHECKING:
@@ -51,14 +52,14 @@ def restored(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """What a network makes of ``batch["source"]``, told the noise if it is to know."""
     import torch
 
-    from napari_geosr.networks._noise_map import level_map
-
     x = batch["source"]
     if "levels" not in batch or not _wants_noise(network):
         found: Tensor = network(x)
         return found
     curves = zip(x, batch["greys"], batch["levels"], strict=True)
-    level = torch.cat([level_map(patch[None], *curve) for patch, *curve in curves])
+    level = torch.cat(
+        [networks.level_map(patch[None], *curve) for patch, *curve in curves]
+    )
     found = network(x, level, batch["correlation"].to(x.dtype))
     return found
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from napari_geosr import networks
 from napari_geosr.core.config import format_bytes, load_yaml
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.io import atomic
@@ -89,18 +90,15 @@ class Model:
         A network that is bounded by its own design is returned as it is; one that makes
         voxels finer may have to agree with the scan.
         """
-        from napari_geosr.networks._bound import NoiseBound
-        from napari_geosr.networks._consistent import Consistent
-
         network, bound = self.network(), self.card.noise_bound
         if self.card.data_consistency:
             if self._restorer is None:
-                self._restorer = Consistent(network)
+                self._restorer = networks.Consistent(network)
             return self._restorer
         if bound is None or wants_noise(network):
             return network
         if self._restorer is None:
-            self._restorer = NoiseBound(network, bound).eval()
+            self._restorer = networks.NoiseBound(network, bound).eval()
         return self._restorer
 
     def with_settings(self, **settings: Any) -> Model:
@@ -442,10 +440,8 @@ def _built(card: ModelCard, path: Path, state: Mapping[str, Tensor]) -> nn.Modul
     try:
         network: nn.Module
         if card.network == FOREIGN:
-            from napari_geosr.networks import foreign
-
-            config = foreign.NetworkConfig.create(**card.network_kwargs)
-            network = foreign.build(config, state)
+            config = networks.foreign.NetworkConfig.create(**card.network_kwargs)
+            network = networks.foreign.build(config, state)
         else:
             network = build_network(card.network, **card.network_kwargs)
     except ConfigError as error:

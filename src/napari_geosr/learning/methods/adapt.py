@@ -18,6 +18,7 @@ import numpy as np
 from cyclopts import Parameter
 from pydantic import Field
 
+from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.learning.blind_spots import BlindSpots
 from napari_geosr.learning.config import SEVERAL, TrainingConfig
@@ -251,12 +252,10 @@ class Method(_Method):
 
     def build(self) -> dict[str, nn.Module]:
         """The network, within the bound of the model where it has none of its own."""
-        from napari_geosr.networks._bound import NoiseBound
-
         modules, bound = super().build(), self.noise_bound()
         network = modules[self.result]
         if bound is not None and not wants_noise(network):
-            modules[self.result] = NoiseBound(network, bound)
+            modules[self.result] = networks.NoiseBound(network, bound)
         return modules
 
     def starting_weights(self, model: Model) -> dict[str, Any]:

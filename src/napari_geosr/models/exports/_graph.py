@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -199,8 +200,6 @@ def _written(
 ) -> list[Trial]:
     import torch
 
-    from napari_geosr.networks._mixed_scale import plain_layers
-
     spec = spec_of(model)
     images = [
         _image(model.card, size, n) for size, n in zip(sizes, (1, 1, 2), strict=True)
@@ -212,7 +211,7 @@ def _written(
         | {i: f"{name}_out" for i, name in enumerate(names, start=2)},
     }
     try:
-        with warnings.catch_warnings(), torch.no_grad(), plain_layers(network):
+        with warnings.catch_warnings(), torch.no_grad(), networks.plain_layers(network):
             # Of tracing: whether its guesses hold is what the comparison is for.
             warnings.simplefilter("ignore")
             torch.onnx.export(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr import io
+from napari_geosr import io, learning
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.steps import (
     CheckpointSaved,
@@ -208,14 +208,12 @@ class _Blocks:
         """The fit of the current block, as it was or as the one before ended."""
         import torch
 
-        from napari_geosr.learning.sinogram_fit import SinogramFit
-
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         rows, _ = self.prepared.rows(*self.rows(self.block))
         start = reconstruct_rows(self.ready, rows, never_stop, ignore)
         sinogram, geometry = self.ready.sinogram(rows)
-        fit = SinogramFit(
+        fit = learning.sinogram_fit.SinogramFit(
             torch.from_numpy(np.ascontiguousarray(sinogram)).to(self.ready.device),
             geometry,
             torch.from_numpy(start).to(self.ready.device),

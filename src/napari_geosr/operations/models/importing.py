@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
 from napari_geosr.core.volume import Volume
@@ -150,10 +151,8 @@ def _stop_if(should_stop: ShouldStop) -> None:
 
 
 def _built(draft: Draft) -> ForeignNetwork:
-    from napari_geosr.networks import foreign
-
     try:
-        network = foreign.build(draft.config, draft.weights)
+        network = networks.foreign.build(draft.config, draft.weights)
         network.load_state_dict(dict(draft.weights))
     except ConfigError as error:
         raise ModelError(f"{draft.title}: {error}") from error
@@ -168,9 +167,7 @@ def _built(draft: Draft) -> ForeignNetwork:
 
 def _with(network: ForeignNetwork, config: NetworkConfig) -> ForeignNetwork:
     """The same network under another config."""
-    from napari_geosr.networks.foreign import ForeignNetwork
-
-    other = ForeignNetwork(config, network.inner)
+    other = networks.foreign.ForeignNetwork(config, network.inner)
     other.requires_grad_(False)
     return other.eval()
 

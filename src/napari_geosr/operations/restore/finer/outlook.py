@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
@@ -385,13 +386,11 @@ class _Trial:
 
     def prepare(self, parts: Sequence[_Part], noise: Noise) -> None:
         """Tell the network noise and sharpness of parts, as before a restoration."""
-        from napari_geosr.networks._consistent import Consistent, Sharpness
-
         values = np.concatenate([part.given.ravel() for part in parts])
         std = float(values.std(dtype=np.float64)) or 1.0
         self.statistics = _Pooled(float(values.mean(dtype=np.float64)), std)
         tell_noise(self.network, noise.standardised(self.statistics.mean, std))
-        layer = self.network if isinstance(self.network, Consistent) else None
+        layer = self.network if isinstance(self.network, networks.Consistent) else None
         plain = self.network if layer is None else layer.network
         pairs = [(part.given, self.run(part.given, plain)) for part in parts]
         fit = fit_sharpness(pairs, self.factors, noise)
@@ -399,7 +398,7 @@ class _Trial:
         if layer is not None:
             auto = self.choice == "auto" and fit.is_explained
             keep = self.choice == "object" or auto
-            layer.set_sharpness(Sharpness(fit.excess, keep))
+            layer.set_sharpness(networks.Sharpness(fit.excess, keep))
 
     def run(self, values: FloatArray, network: Any = None) -> FloatArray:
         """What the model (or another network) makes of a part."""
@@ -419,11 +418,10 @@ class _Trial:
         """The same by cubic interpolation."""
         import torch
 
-        from napari_geosr.networks._upsampling import cubic_kernel, interpolated
-
         factor = max(self.factors)
         planes = torch.from_numpy(values.reshape(-1, 1, *values.shape[-self.ndim :]))
-        fine = interpolated(planes, cubic_kernel(factor, self.ndim).float(), factor)
+        kernel = networks.cubic_kernel(factor, self.ndim).float()
+        fine = networks.interpolated(planes, kernel, factor)
         shape = [n * f for n, f in zip(values.shape, self.factors, strict=True)]
         return np.asarray(fine.numpy().reshape(shape), np.float32)
 

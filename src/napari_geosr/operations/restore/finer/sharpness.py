@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_geosr.inference.windows import Standardisation
-    from napari_geosr.networks._consistent import Sharpness
 
 FloatArray = npt.NDArray[np.float32]
 #: What a person may choose.
@@ -78,7 +78,7 @@ def sharpness_steps(
     budget: int = 2 * 10**9,
     threads: int | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, tuple[Sharpness, ...]]:
+) -> Generator[Step, None, tuple[networks.Sharpness, ...]]:
     """Measure the sharpness of results for all data-consistency layers in a network.
 
     Parameters
@@ -105,10 +105,8 @@ def sharpness_steps(
     Cancelled
         If `should_stop` says so.
     """
-    from napari_geosr.networks._consistent import Consistent, Sharpness
-
-    layers = [m for m in network.modules() if isinstance(m, Consistent)]
-    found: list[Sharpness] = []
+    layers = [m for m in network.modules() if isinstance(m, networks.Consistent)]
+    found: list[networks.Sharpness] = []
     if layers:
         yield StageStarted(message="Comparing the sharpness of the result and the scan")
     for layer in layers:
@@ -132,15 +130,13 @@ def sharpness_steps(
         factors = (1,) * (len(volume.axes) - n) + layer.spec.upscale_factor
         fit = fit_sharpness(pairs, factors, noise)
         keep = choice == "object" or (choice == "auto" and fit.is_explained)
-        layer.set_sharpness(Sharpness(fit.excess, keep))
+        layer.set_sharpness(networks.Sharpness(fit.excess, keep))
         found.append(layer.sharpness)
     return tuple(found)
 
 
 def agreement(network: nn.Module) -> list[dict[str, Any]]:
     """For records: how results were made to agree with the scan; empty if not."""
-    from napari_geosr.networks._consistent import Consistent
-
     return [
         {
             "bound": layer.bound,
@@ -148,7 +144,7 @@ def agreement(network: nn.Module) -> list[dict[str, Any]]:
             "as_sharp_as": "object" if layer.sharpness.keep else "scan",
         }
         for layer in network.modules()
-        if isinstance(layer, Consistent)
+        if isinstance(layer, networks.Consistent)
     ]
 
 
