@@ -29,7 +29,7 @@ from napari_geosr.operations.restore.scale import (
     scale_doubts,
     scaled,
 )
-from napari_geosr.operations.scan.questions import open_questions
+from napari_geosr.operations.scan import open_questions
 
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics

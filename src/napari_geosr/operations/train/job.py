@@ -20,8 +20,8 @@ from napari_geosr.operations.train.checks import (
     check_country,
     check_different,
     check_slices,
+    finer_targets,
 )
-from napari_geosr.operations.train.finer import finer_targets
 from napari_geosr.physics.simulated import is_simulated, open_simulated
 
 if TYPE_CHECKING:
