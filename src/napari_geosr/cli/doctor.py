@@ -8,7 +8,7 @@ from napari_geosr.operations.doctor import examine
 
 
 def doctor(*, json: Json = False) -> int:
-    """Say what is installed, which devices and how much memory there are."""
+    """Run ``napari-geosr doctor``."""
     findings = examine()
     if json:
         print_json(findings.to_json_dict())

@@ -42,7 +42,7 @@ _TROUBLE = ("failed", "interrupted", "unreadable")
 
 
 def list_jobs(*, json: Json = False) -> int:
-    """List the jobs that are known on this machine, the newest first."""
+    """Run ``napari-geosr jobs list``."""
     found = index.list_jobs()
     if json:
         print_json({"jobs": [_values(status) for status in found]})
@@ -56,7 +56,7 @@ def list_jobs(*, json: Json = False) -> int:
 
 
 def show_jobs(job: Job, /, *, json: Json = False) -> int:
-    """Show a job: state, steps, losses, settings, result."""
+    """Run ``napari-geosr jobs show``."""
     folder = find(job)
     status, last = folder.status(), _last_progress(folder)
     if json:
@@ -160,7 +160,7 @@ def resume_jobs(
     ] = None,
     json: Json = False,
 ) -> int:
-    """Go on with a job that was paused, cancelled, killed or failed."""
+    """Run ``napari-geosr jobs resume``."""
     folder = index.find(job)
     status = folder.status()
     if not status.can_resume and not (status.state == "queued" and not status.pid):

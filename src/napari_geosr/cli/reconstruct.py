@@ -83,7 +83,7 @@ def reconstruct(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Reconstruct a volume from projections, block by block."""
+    """Run ``napari-geosr reconstruct``."""
     io.check_output(out, overwrite=overwrite)
     wanted = _settings(config, special, settings)
     scan = open_projections(projections, reading)

@@ -45,7 +45,7 @@ def simulate(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Simulate the scan of a porous sample whose porosity is known exactly."""
+    """Run ``napari-geosr simulate``."""
     wanted = settings_from(SimulateConfig, config, settings)
     made, warnings = run_command(
         lambda should_stop: simulate_steps(

@@ -26,7 +26,7 @@ from napari_geosr.operations.study.subset import ScanSubset
 if TYPE_CHECKING:
     from napari_geosr.operations.study import Studied
 
-app = App(name="study", help="Study how little of a scan gives the right pores.")
+app = App(name="study")
 
 
 @app.command(name="projections")

@@ -189,7 +189,6 @@ def new_job_from_scans(
 def _build() -> App:
     app = App(
         name="train",
-        help="Train a model on your own data.",
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
