@@ -113,7 +113,9 @@ def test_names_are_whole_in_a_narrow_terminal(
 
 def test_words_find_models(own: Path) -> None:
     def found(words: str) -> list[str]:
-        return [e.name for e in catalogue.list_models(catalogue.Wanted(words=words))]
+        return [
+            e.name for e in catalogue.list_models(catalogue.ModelFilter(words=words))
+        ]
 
     assert "foam-sr-x2" in found("Foam x2")
     assert "foam-denoise" not in found("Foam x2")
@@ -136,7 +138,7 @@ def test_import_and_remove(
     said = json.loads(capsys.readouterr().out)
     assert said == {"name": "mine", "path": str(own / "mine"), "notes": []}
     assert "mine" in listed(capsys)
-    [entry] = catalogue.list_models(catalogue.Wanted(words="own"))
+    [entry] = catalogue.list_models(catalogue.ModelFilter(words="own"))
     assert (entry.name, entry.where) == ("mine", f"own: {own / 'mine'}")
     assert run(["models", "import", packed, "--name", "mine"]) == 2
     assert "already" in capsys.readouterr().err

@@ -10,8 +10,8 @@ from cyclopts import Parameter
 
 from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json, Overwrite
-from napari_geosr.core.model_words import Modality, Task
 from napari_geosr.core.units import require_unit
+from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.models.exporting import about_formats, export_steps
@@ -45,7 +45,7 @@ def list_models(
     """List the models at hand: those of the package and those of the user's folder."""
     from rich.console import Console
 
-    wanted = catalogue.Wanted(task, modality, voxel_size, require_unit(unit))
+    wanted = catalogue.ModelFilter(task, modality, voxel_size, require_unit(unit))
     entries, damaged = catalogue.list_models(wanted), catalogue.damaged()
     if json:
         rows = [catalogue.summary(entry) for entry in entries]

@@ -24,7 +24,7 @@ from napari_geosr.operations.study.report import terminal_table
 from napari_geosr.operations.study.subset import ScanSubset
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.study import Studied
+    from napari_geosr.operations.study import StudySummary
 
 app = App(name="study")
 
@@ -90,7 +90,7 @@ def study_projections(
     return 0
 
 
-def _print(done: Studied) -> None:
+def _print(done: StudySummary) -> None:
     from rich.console import Console
     from rich.markup import escape
 

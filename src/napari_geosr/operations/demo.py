@@ -28,7 +28,7 @@ INPUTS = ("scan.ome.tif", "truth.ome.tif")
 
 
 @dataclass(frozen=True)
-class Demonstrated:
+class DemoResult:
     """Reports by name (``degraded``, ``restored``, ``truth``) and the files."""
 
     reports: dict[str, PorosityReport]
@@ -55,7 +55,7 @@ def demo_steps(
     model: str = "foam-denoise",
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Demonstrated]:
+) -> Generator[Step, None, DemoResult]:
     """Simulate a noisy foam scan, restore it, measure it and write a report.
 
     Files are written to `out`: the scan and its clean twin, the restored volume, the
@@ -92,7 +92,7 @@ def demo_steps(
     )
     yield StageStarted(message="Writing the report")
     _write_report(volumes, reports, files)
-    return Demonstrated(reports, files)
+    return DemoResult(reports, files)
 
 
 def _check_folder(out: Path, files: dict[str, Path], overwrite: bool) -> None:

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from napari_geosr import networks
 from napari_geosr.core.errors import ModelError
-from napari_geosr.core.model_words import Modality, Task
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.models.foreign import Source, careamics, scales
 from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, Reference, name_of
 from napari_geosr.models.foreign.package_files import (

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from napari_geosr.core.model_words import Whose
 from napari_geosr.core.units import convert_length
+from napari_geosr.core.vocabulary import ModelOrigin
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.receptive_field import check_spec
 from napari_geosr.models import bundle, zoo
@@ -23,19 +23,19 @@ VOXEL_SIZE_TOLERANCE = 2.0
 
 
 @dataclass(frozen=True)
-class Fit:
+class Compatibility:
     """Whether a model can restore a volume, and if not, why in a few words."""
 
     fits: bool
     reason: str = ""
 
 
-def list_models(wanted: Wanted | None = None) -> list[ZooEntry]:
+def list_models(wanted: ModelFilter | None = None) -> list[ZooEntry]:
     """Return the bundled models and those in the user's folder; imports no torch.
 
     Parameters
     ----------
-    wanted : Wanted, optional
+    wanted : ModelFilter, optional
         Leave out those that are something else.
     """
     entries = zoo.list_models()
@@ -45,7 +45,7 @@ def list_models(wanted: Wanted | None = None) -> list[ZooEntry]:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ModelFilter:
     """What models are looked for; None and "" leave a question open.
 
     Attributes
@@ -102,7 +102,7 @@ class Wanted:
         ).casefold()
         # "own" is also a part of "unknown" and "down".
         return all(
-            word == entry.whose if word in get_args(Whose) else word in text
+            word == entry.whose if word in get_args(ModelOrigin) else word in text
             for word in self.words.casefold().split()
         )
 
@@ -184,11 +184,11 @@ def verify(path: str | Path) -> ModelCard:
     return model.card
 
 
-def fit(card: ModelCard, volume: Volume) -> Fit:
+def fit(card: ModelCard, volume: Volume) -> Compatibility:
     """Say whether a model can restore `volume`, from its axes alone."""
     if card.axes == "ZYX" and "Z" not in volume.axes:
-        return Fit(False, "needs a volume, this is a single image")
-    return Fit(True)
+        return Compatibility(False, "needs a volume, this is a single image")
+    return Compatibility(True)
 
 
 def summary(entry: ZooEntry) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class PairQuality:
 
 
 @dataclass(frozen=True, eq=False)
-class Laid:
+class AlignedScans:
     """Both scans on the voxels of the low resolution, in the box of the pair.
 
     Attributes
@@ -111,7 +111,7 @@ class Laid:
 
 def laid_over_steps(
     aligned: Aligned, low: Volume, box: Box, *, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, Laid]:
+) -> Generator[Step, None, AlignedScans]:
     """Lay both copies on one grid.
 
     What was aligned is a part of `low` around the start. Where the refinement led out
@@ -131,7 +131,7 @@ def laid_over_steps(
 
     Returns
     -------
-    Laid
+    AlignedScans
     """
     part = aligned.low
     key = _key_of(part.grid, Grid.of(low).cut(box))
@@ -147,7 +147,7 @@ def laid_over_steps(
     before = aligned.high.on(grid, back, order=3)
     before[~inside(grid, aligned.high.grid, back)] = np.nan
     after = aligned.high.on(grid, aligned.transform.inverse(), order=3)
-    return Laid(grid, part.data[key], before, after)
+    return AlignedScans(grid, part.data[key], before, after)
 
 
 def _key_of(here: Grid, box: Grid) -> Box | None:
@@ -167,7 +167,7 @@ def _key_of(here: Grid, box: Grid) -> Box | None:
     return tuple(slice(int(a), int(a + n)) for a, n in zip(start, shape, strict=True))
 
 
-def pair_quality(laid: Laid, box: Grid, high: Grid, low: Grid) -> PairQuality:
+def pair_quality(laid: AlignedScans, box: Grid, high: Grid, low: Grid) -> PairQuality:
     """Measure a pair.
 
     Parameters

@@ -91,7 +91,7 @@ def block_steps(
         ),
         overlapping=ready.is_cone and not ready.whole,
     )
-    progress = _Progress(ready, finished)
+    progress = _RowProgress(ready, finished)
     n = most if ready.whole else min(_FIRST_ROWS, most)
     said: set[str] = set()
     for start, end in gaps(finished, ready.n_slices):
@@ -168,7 +168,7 @@ class _OutOfMemoryError(Exception):
     """A block did not fit; never seen by people."""
 
 
-class _Progress:
+class _RowProgress:
     """Rows times iterations done, of all."""
 
     def __init__(self, ready: ReadyScan, finished: list[Rows]) -> None:
@@ -232,7 +232,7 @@ def _one_block(
     ready: ReadyScan,
     prepared: PreparedRows,
     slices: Rows,
-    progress: _Progress,
+    progress: _RowProgress,
     watch: _Watch,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Slices]:

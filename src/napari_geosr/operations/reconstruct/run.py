@@ -169,7 +169,7 @@ def run_steps(
 
 
 @dataclass(frozen=True)
-class _Filled:
+class _BlockProgress:
     """How far the blocks came."""
 
     run: BlockRun
@@ -199,7 +199,7 @@ def _fill(
     output: Output | None,
     kept: KeptPart | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, _Filled]:
+) -> Generator[Step, None, _BlockProgress]:
     """Fill `array`; a wish to stop, or an error, ends it early."""
     begun = time.monotonic()
     before = [] if kept is None else rows_of(kept)
@@ -209,9 +209,9 @@ def _fill(
         array[slice(*rows)] = slices
         journal.note([*before, *run.rows, rows])
 
-    def so_far(complete: bool, error: GeoSRError | None = None) -> _Filled:
+    def so_far(complete: bool, error: GeoSRError | None = None) -> _BlockProgress:
         seconds = time.monotonic() - begun
-        return _Filled(run, [*before, *run.rows], complete, seconds, error)
+        return _BlockProgress(run, [*before, *run.rows], complete, seconds, error)
 
     blocks = block_steps(ready, before, run, write, should_stop)
     try:

@@ -25,7 +25,7 @@ from napari_geosr.operations.restore.outlook import (
     removed_steps,
 )
 from napari_geosr.operations.restore.preparation import (
-    Prepared,
+    PreparedRestoration,
     RestoreConfig,
     prepare_steps,
     with_strength,
@@ -51,7 +51,7 @@ from napari_geosr.operations.restore.targets import spread_path
 
 __all__ = [
     "Point",
-    "Prepared",
+    "PreparedRestoration",
     "PreparedSeries",
     "RestoreConfig",
     "Restored",

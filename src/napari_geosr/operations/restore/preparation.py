@@ -143,7 +143,7 @@ class RestoreConfig(Config):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRestoration:
     """A volume and a model that fit each other, with all that a run needs.
 
     Attributes
@@ -229,7 +229,7 @@ def prepare_steps(
     noise: Noise | None = None,
     whole: Volume | None = None,
     ranking: Ranking | None = None,
-) -> Generator[Step, None, Prepared]:
+) -> Generator[Step, None, PreparedRestoration]:
     """Load the model, read the volume's statistics and judge whether they match.
 
     Parameters
@@ -328,7 +328,7 @@ def prepare_steps(
             "its strength cannot be set: leave --strength at 1, or choose a model that "
             "is bounded by the noise."
         )
-    return Prepared(
+    return PreparedRestoration(
         volume,
         config,
         model,
@@ -368,12 +368,14 @@ def _tell(
     tell_noise(network, told.standardised(*scale))
 
 
-def with_strength(prepared: Prepared, strength: float) -> Prepared:
+def with_strength(
+    prepared: PreparedRestoration, strength: float
+) -> PreparedRestoration:
     """The same run with another strength, without preparing it anew.
 
     Parameters
     ----------
-    prepared : Prepared
+    prepared : PreparedRestoration
         Of a model that is bounded by the noise; it stays as it is.
     strength : float
         0 to 2, as in `RestoreConfig`.
@@ -464,7 +466,7 @@ def _found(statistics: IntensityStatistics) -> str:
     return found
 
 
-def doubts(prepared: Prepared) -> Iterator[str]:
+def doubts(prepared: PreparedRestoration) -> Iterator[str]:
     """Sentences on what a run will do to voxels that are not as others."""
     statistics, title = prepared.statistics, prepared.volume.title
     if statistics.n_nan or statistics.n_inf:

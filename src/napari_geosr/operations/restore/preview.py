@@ -8,11 +8,11 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import Estimate, estimate, restore_region
-from napari_geosr.operations.restore.preparation import Prepared
+from napari_geosr.operations.restore.preparation import PreparedRestoration
 
 
 def preview_steps(
-    prepared: Prepared,
+    prepared: PreparedRestoration,
     region: tuple[slice, ...],
     *,
     should_stop: ShouldStop = never_stop,
@@ -61,7 +61,7 @@ def preview_steps(
     )
 
 
-def estimate_steps(prepared: Prepared) -> Generator[Step, None, Estimate]:
+def estimate_steps(prepared: PreparedRestoration) -> Generator[Step, None, Estimate]:
     """Say how long a run will take and how much memory."""
     yield StageStarted(message="Estimating time and memory")
     result: Estimate = estimate(

@@ -33,7 +33,7 @@ from napari_geosr.operations.restore.continued import (
 )
 from napari_geosr.operations.restore.finer.sharpness import agreement
 from napari_geosr.operations.restore.preparation import (
-    Prepared,
+    PreparedRestoration,
     RestoreConfig,
     doubts,
 )
@@ -72,7 +72,7 @@ class Restored:
 
 
 def run_steps(
-    prepared: Prepared,
+    prepared: PreparedRestoration,
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -138,13 +138,15 @@ class Work:
 
     Attributes
     ----------
-    prepared : Prepared
+    prepared : PreparedRestoration
         With the volume that the result has the axes and the place of.
-    single : Prepared
+    single : PreparedRestoration
         With a volume that is restored at a time; files are laid out for its tiles.
     """
 
-    def __init__(self, prepared: Prepared, single: Prepared | None = None) -> None:
+    def __init__(
+        self, prepared: PreparedRestoration, single: PreparedRestoration | None = None
+    ) -> None:
         self.prepared = prepared
         self.single = prepared if single is None else single
 
@@ -166,7 +168,7 @@ class Work:
         first: tuple[slice, ...] | None,
         kept: KeptPart | None,
         should_stop: ShouldStop,
-    ) -> Generator[Step, None, Filled]:
+    ) -> Generator[Step, None, TileProgress]:
         """Run the tiles; a wish to stop, or an error, ends it early."""
         return (yield from fill_tiles(self.prepared, targets, first, kept, should_stop))
 
@@ -229,7 +231,7 @@ def work_steps(
     )
 
 
-def _promised(prepared: Prepared, record: Mapping[str, Any]) -> list[Volume]:
+def _promised(prepared: PreparedRestoration, record: Mapping[str, Any]) -> list[Volume]:
     """What the result, and the deviations, will say of themselves; without voxels."""
     volume = prepared.volume
     n_spatial = len(volume.spatial_axes)
@@ -288,7 +290,7 @@ def _remove_parts(parts: Sequence[Volume | None], targets: Targets) -> None:
             remove_unfinished(part, target.path)
 
 
-def _calibration(prepared: Prepared) -> dict[str, Any] | None:
+def _calibration(prepared: PreparedRestoration) -> dict[str, Any] | None:
     """How far the deviations reach, by the card; None where that is not known."""
     card = prepared.model.card
     known = card.uncertainty
@@ -299,7 +301,7 @@ def _calibration(prepared: Prepared) -> dict[str, Any] | None:
     return known.model_dump(mode="json")
 
 
-def _models_text(prepared: Prepared) -> str:
+def _models_text(prepared: PreparedRestoration) -> str:
     names = [model.card.name for model in (prepared.model, *prepared.others)]
     text = " and ".join(names)
     if prepared.has_spread and not prepared.others:
@@ -308,7 +310,7 @@ def _models_text(prepared: Prepared) -> str:
 
 
 @dataclass(frozen=True)
-class Filled:
+class TileProgress:
     """How far the tiles came.
 
     Attributes
@@ -345,13 +347,13 @@ def chosen_backend(
 
 
 def fill_tiles(
-    prepared: Prepared,
+    prepared: PreparedRestoration,
     targets: Targets,
     first: tuple[slice, ...] | None,
     kept: KeptPart | None,
     should_stop: ShouldStop,
     backend: Choice | None = None,
-) -> Generator[Step, None, Filled]:
+) -> Generator[Step, None, TileProgress]:
     """Run the tiles into the targets; a wish to stop, or an error, ends it early.
 
     Parameters
@@ -388,13 +390,15 @@ def fill_tiles(
     except Cancelled as stopped:
         summary = cast("RunSummary | None", stopped.summary)
         places += stopped.places
-        return Filled(summary, False, places, backend=backend.facts())
+        return TileProgress(summary, False, places, backend=backend.facts())
     except GeoSRError as error:
-        return Filled(None, False, places, error, backend.facts())
-    return Filled(iterator.result, True, places, backend=backend.facts())
+        return TileProgress(None, False, places, error, backend.facts())
+    return TileProgress(iterator.result, True, places, backend=backend.facts())
 
 
-def _remarks(prepared: Prepared, summary: RunSummary | None) -> Iterator[Step]:
+def _remarks(
+    prepared: PreparedRestoration, summary: RunSummary | None
+) -> Iterator[Step]:
     """What a person should know of how the run went."""
     if summary is None:
         return
@@ -413,7 +417,7 @@ def _remarks(prepared: Prepared, summary: RunSummary | None) -> Iterator[Step]:
 
 
 def _record_steps(
-    prepared: Prepared, should_stop: ShouldStop
+    prepared: PreparedRestoration, should_stop: ShouldStop
 ) -> Generator[Step, None, dict[str, Any]]:
     """Make the record of the run; the input is read once more for its checksum."""
     import torch

@@ -50,7 +50,7 @@ from napari_geosr.operations.study.reference import (
     judge_pictures,
     judge_steps,
 )
-from napari_geosr.operations.study.result import CellDone, Studied
+from napari_geosr.operations.study.result import CellDone, StudySummary
 from napari_geosr.operations.study.setup import (
     check_study,
     context_steps,
@@ -64,7 +64,7 @@ from napari_geosr.operations.study.training import learned_steps
 
 T = TypeVar("T")
 
-__all__ = ["CellDone", "Studied", "StudyConfig", "study", "study_steps"]
+__all__ = ["CellDone", "StudyConfig", "StudySummary", "study", "study_steps"]
 
 
 def study_steps(
@@ -76,7 +76,7 @@ def study_steps(
     mask: Volume | None = None,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Studied]:
+) -> Generator[Step, None, StudySummary]:
     """Try every number of projections and every exposure with every algorithm.
 
     Parameters
@@ -101,7 +101,7 @@ def study_steps(
 
     Returns
     -------
-    Studied
+    StudySummary
 
     Raises
     ------
@@ -133,7 +133,7 @@ def study(
     reference: Volume | None = None,
     mask: Volume | None = None,
     **settings: Any,
-) -> Studied:
+) -> StudySummary:
     """Study how little of a scan gives the right pores; see :func:`study_steps`.
 
     Parameters
@@ -154,7 +154,7 @@ def _begun_steps(
     reference: Volume | None,
     mask: Volume | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, Studied]:
+) -> Generator[Step, None, StudySummary]:
     """Fill the folder of a study."""
     said: list[str] = []
     whole = _whole_steps(scan, config, store, shape, reference, mask, should_stop)

@@ -20,7 +20,7 @@ from napari_geosr.operations.study.figures import (
     volumes_png,
 )
 from napari_geosr.operations.study.judge import VOLUMES_PER_DECADE
-from napari_geosr.operations.study.result import Studied
+from napari_geosr.operations.study.result import StudySummary
 from napari_geosr.operations.study.subset import ScanSubset, all_subsets, share_text
 
 PicturesOf = Callable[[ScanSubset, str], Mapping[str, Picture]]
@@ -29,7 +29,7 @@ _SHOWN = 5
 
 
 def write_report(
-    done: Studied,
+    done: StudySummary,
     scan: Projections,
     config: StudyConfig,
     record: Mapping[str, Any],
@@ -101,7 +101,7 @@ def _in_both_themes(alt: str, pictures: Sequence[bytes]) -> str:
     )
 
 
-def _maps(done: Studied, config: StudyConfig) -> list[str]:
+def _maps(done: StudySummary, config: StudyConfig) -> list[str]:
     """Porosity errors by exposure and projections, where both were tried."""
     if min(len(config.counts), len(config.exposure)) < 2:
         return []
@@ -126,7 +126,9 @@ def _maps(done: Studied, config: StudyConfig) -> list[str]:
     return parts
 
 
-def _volumes(done: Studied, names: Sequence[str], themes: Sequence[Theme]) -> list[str]:
+def _volumes(
+    done: StudySummary, names: Sequence[str], themes: Sequence[Theme]
+) -> list[str]:
     """Histograms; nothing where all cells are of a release that kept none."""
     key = "pore_volume_counts"
     rows = [row for row in done.rows if row.get(key) and row["algorithm"] in names]
@@ -142,7 +144,7 @@ def _volumes(done: Studied, names: Sequence[str], themes: Sequence[Theme]) -> li
     ]
 
 
-def _said(done: Studied) -> list[str]:
+def _said(done: StudySummary) -> list[str]:
     """What a person should bear in mind of these figures."""
     items = "".join(f"<li>{escape(text)}</li>" for text in done.warnings)
     return [f"<ul>{items}</ul>"] if items else []
@@ -262,7 +264,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _saved(done: Studied, scan: Projections) -> list[list[str]]:
+def _saved(done: StudySummary, scan: Projections) -> list[list[str]]:
     return [
         [
             ScanSubset.of(row).short,
@@ -295,7 +297,7 @@ def _factors(config: StudyConfig) -> str:
     )
 
 
-def _cards(done: Studied, config: StudyConfig, scan: Projections) -> str:
+def _cards(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
     cards = []
     titles = {row["algorithm"]: row["title"] for row in done.rows}
     for name in config.algorithms:
@@ -312,7 +314,7 @@ def _cards(done: Studied, config: StudyConfig, scan: Projections) -> str:
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def _how(done: Studied, config: StudyConfig, scan: Projections) -> str:
+def _how(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
     words = {
         "step": "taken step by step: the other projections are left out",
         "continuous": "taken while the sample turns: each is the mean over its angles, "
@@ -350,7 +352,7 @@ def _how(done: Studied, config: StudyConfig, scan: Projections) -> str:
 
 
 def _pictures(
-    done: Studied,
+    done: StudySummary,
     config: StudyConfig,
     scan: Projections,
     kind: str,
@@ -384,7 +386,7 @@ def _spread(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
     return [subsets[round(i * (n - 1) / (_SHOWN - 1))] for i in range(_SHOWN)]
 
 
-def terminal_table(done: Studied) -> Any:
+def terminal_table(done: StudySummary) -> Any:
     """The main figures as a table of rich: errors, but for the porosity itself."""
     from rich.markup import escape
     from rich.table import Table

@@ -27,7 +27,7 @@ class CellDone(Step):
 
 
 @dataclass(frozen=True)
-class Studied:
+class StudySummary:
     """A study: its rows, what they are compared with, its files.
 
     Attributes

@@ -23,7 +23,7 @@ from napari_geosr.operations.study.cell import StudyContext
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.report import write_report
 from napari_geosr.operations.study.result import (
-    Studied,
+    StudySummary,
     computing,
     fewest,
     least,
@@ -295,14 +295,14 @@ class StudyStore:
         reference: Mapping[str, Any],
         truth: Volume | None,
         warnings: Sequence[str] = (),
-    ) -> Studied:
+    ) -> StudySummary:
         """Write table, JSON and report."""
         scan, config = context.scan, context.config
         settings = effective_settings(scan, config)
         first, end = context.judged
         judged = (end - first) / scan.n_rows
         rows = [{**row, **computing(row, config, judged)} for row in rows]
-        done = Studied(
+        done = StudySummary(
             rows=rows,
             reference={
                 "name": "full reconstruction" if truth is None else truth.name,

@@ -86,7 +86,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class FinerOutlook:
     """What can be expected of a super-resolution model on a scan.
 
     Attributes
@@ -170,7 +170,7 @@ def sr_outlook_steps(
     seed: int = 0,
     machine: Machine | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Outlook]:
+) -> Generator[Step, None, FinerOutlook]:
     """Estimate the gain of a super-resolution model over cubic interpolation.
 
     Parameters
@@ -195,7 +195,7 @@ def sr_outlook_steps(
 
     Returns
     -------
-    Outlook
+    FinerOutlook
 
     Raises
     ------
@@ -231,7 +231,9 @@ def sr_outlook_steps(
     return _outlook(own, coarse, ratios, excess, model.card.training.blur)
 
 
-def sr_outlook(volume: Volume, model: Model, noise: Noise, **settings: Any) -> Outlook:
+def sr_outlook(
+    volume: Volume, model: Model, noise: Noise, **settings: Any
+) -> FinerOutlook:
     """:func:`sr_outlook_steps` to its end."""
     return run_to_end(sr_outlook_steps(volume, model, noise, **settings))
 
@@ -492,7 +494,7 @@ def _outlook(
     details: Sequence[tuple[float, float]],
     excess: float,
     trained: tuple[float, float] | None,
-) -> Outlook:
+) -> FinerOutlook:
     """Gain over all parts, with the spread between them (jackknife)."""
     detail = np.array(details, np.float64)
 
@@ -512,7 +514,7 @@ def _outlook(
         others = [gain([j for j in range(n) if j != i]) for i in range(n)]
         spread = _NINETY * math.sqrt((n - 1) * float(np.var(others)))
     low, high = math.hypot(spread, BELOW), math.hypot(spread, ABOVE)
-    return Outlook(value, (value - low, value + high), excess, trained, n)
+    return FinerOutlook(value, (value - low, value + high), excess, trained, n)
 
 
 def _left(rho: float, n: int) -> float:

@@ -45,7 +45,7 @@ _BOXES, _EDGE = 3, {2: 96, 3: 24}
 
 
 @dataclass(frozen=True)
-class Fit:
+class SharpnessFit:
     """How a network's results compare with the scan.
 
     Attributes
@@ -152,7 +152,7 @@ def fit_sharpness(
     pairs: Iterable[tuple[FloatArray, npt.NDArray[Any]]],
     factors: tuple[int, ...],
     noise: Noise,
-) -> Fit:
+) -> SharpnessFit:
     """Find the blur after which results agree best with the scan.
 
     Parameters
@@ -164,12 +164,12 @@ def fit_sharpness(
 
     Returns
     -------
-    Fit
+    SharpnessFit
         With 0 and 0 if there are no pairs.
     """
     flat = [(_deep(scan), _deep(result)) for scan, result in pairs]
     if not flat:
-        return Fit(0.0, 0.0)
+        return SharpnessFit(0.0, 0.0)
     full = (1,) * (3 - len(factors)) + factors
     # Along axes that stay as they are, there is no blur to be found.
     axes = [float(f > 1) for f in full]
@@ -196,9 +196,9 @@ def fit_sharpness(
     sure = noise.interval[0] / noise.level if noise.level and noise.interval[1] else 1.0
     varied = float(np.mean([scan.var(dtype=np.float64) for scan, _ in flat])) - level
     if varied <= 0:  # nothing but noise: no edge is known to be too sharp
-        return Fit(0.0, 0.0)
+        return SharpnessFit(0.0, 0.0)
     unexplained = max(0.0, float(power[best]) - sure**2 * level)
-    return Fit(_BLURS[best], float(np.sqrt(unexplained / varied)))
+    return SharpnessFit(_BLURS[best], float(np.sqrt(unexplained / varied)))
 
 
 def _deep(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

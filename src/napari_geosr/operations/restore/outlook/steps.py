@@ -32,8 +32,8 @@ from napari_geosr.operations.restore.preview import preview_steps
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.inference.risk.stein import CellMeans
-    from napari_geosr.operations.restore.finer.outlook import Outlook as FinerOutlook
-    from napari_geosr.operations.restore.preparation import Prepared
+    from napari_geosr.operations.restore.finer.outlook import FinerOutlook
+    from napari_geosr.operations.restore.preparation import PreparedRestoration
 
 #: Blocks that are looked at.
 _BLOCKS = 5
@@ -43,7 +43,7 @@ _GRAVITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
 
 
 def outlook_steps(
-    prepared: Prepared,
+    prepared: PreparedRestoration,
     region: tuple[slice, ...] | None = None,
     *,
     noise: Noise | None = None,
@@ -57,7 +57,7 @@ def outlook_steps(
 
     Parameters
     ----------
-    prepared : Prepared
+    prepared : PreparedRestoration
         From :func:`napari_geosr.operations.restore.prepare_steps`.
     region : tuple of slice, optional
         Where to show what is removed, in voxels of the input.
@@ -87,8 +87,11 @@ def outlook_steps(
 
 
 def looked_steps(
-    prepared: Prepared, *, strict: bool = False, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, Prepared]:
+    prepared: PreparedRestoration,
+    *,
+    strict: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, PreparedRestoration]:
     """Look before a run, and tell what was found.
 
     Parameters
@@ -103,7 +106,7 @@ def looked_steps(
 
     Returns
     -------
-    Prepared
+    PreparedRestoration
         With its `outlook`.
 
     Raises
@@ -131,7 +134,7 @@ def _without(words: str, told: tuple[str, ...]) -> str:
 
 
 def removed_steps(
-    prepared: Prepared,
+    prepared: PreparedRestoration,
     region: tuple[slice, ...],
     *,
     should_stop: ShouldStop = never_stop,
@@ -170,7 +173,7 @@ def removed_steps(
 
 
 def _outlook(
-    prepared: Prepared, noise: Noise | None, should_stop: ShouldStop
+    prepared: PreparedRestoration, noise: Noise | None, should_stop: ShouldStop
 ) -> Outlook:
     volume = prepared.volume
     try:
@@ -220,7 +223,7 @@ def _outlook(
     )
 
 
-def _said(prepared: Prepared, facts: rules.Facts) -> Iterator[rules.Said]:
+def _said(prepared: PreparedRestoration, facts: rules.Facts) -> Iterator[rules.Finding]:
     """All that is to be said, the gravest first."""
     is_same = facts.bound is not None and facts.noise.level == 0
     found = list(rules.harms(facts))
@@ -228,14 +231,14 @@ def _said(prepared: Prepared, facts: rules.Facts) -> Iterator[rules.Said]:
     found += rules.imaging(facts.card, prepared.volume)
     if prepared.verdict.level != "ok" and not is_same:
         likeness = " ".join(prepared.verdict.reasons)
-        found.append(rules.Said("caution", likeness))
+        found.append(rules.Finding("caution", likeness))
     if not found:
-        found = [rules.Said("ok", rules.all_is_well(facts))]
+        found = [rules.Finding("ok", rules.all_is_well(facts))]
     yield from found
 
 
 def _over_cubic(
-    prepared: Prepared, noise: Noise, should_stop: ShouldStop
+    prepared: PreparedRestoration, noise: Noise, should_stop: ShouldStop
 ) -> tuple[FinerOutlook | None, str]:
     """What a finer result gains over interpolation; or why that cannot be said."""
     if not prepared.model.card.has_weights:
@@ -258,7 +261,9 @@ def _over_cubic(
     return found, ""
 
 
-def _by_likeness(prepared: Prepared, noise: Noise | None, why: str) -> Outlook:
+def _by_likeness(
+    prepared: PreparedRestoration, noise: Noise | None, why: str
+) -> Outlook:
     """What can be said where nothing can be measured."""
     verdict = prepared.verdict
     reasons = tuple(part for part in (why, *verdict.reasons) if part)

@@ -29,7 +29,7 @@ from napari_geosr.operations.restore.outlook.rules import wrong_pores
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
 from napari_geosr.operations.restore.ranking.result import Ranked, Ranking, decide
 from napari_geosr.operations.restore.ranking.tune import (
-    Bench,
+    TrialSetup,
     for_axes,
     is_tunable,
     tuned,
@@ -109,14 +109,14 @@ def rank_steps(
         volume.data, noise, second=None if second is None else second.data
     )
     device = pick_device(config.device)
-    bench = Bench(sample, statistics, noise, device, config.threads, should_stop)
+    setup = TrialSetup(sample, statistics, noise, device, config.threads, should_stop)
     yield StageStarted(0, len(models), message="Comparing models")
     tried = []
     for i, model in enumerate(models):
         if should_stop():
             raise Cancelled("The ranking was cancelled.")
         try:
-            tried.append(_tried(model, volume, bench))
+            tried.append(_tried(model, volume, setup))
         except Cancelled:
             raise
         except GeoSRError as error:
@@ -129,7 +129,7 @@ def rank_steps(
     rows.append(_left_alone(rows, noise))
     rows.sort(key=lambda row: row.error)
     yield StageStarted(message="Rehearsing the best model")
-    rows = _without_harm(rows, volume, bench, skipped)
+    rows = _without_harm(rows, volume, setup, skipped)
     return _ranking(rows, noise, skipped, began)
 
 
@@ -179,7 +179,7 @@ def _unfit(model: Model, volume: Volume, modality: str | None) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _Trial:
+class _Candidate:
     """A candidate, a filter with its strength, and what it does to the sample."""
 
     model: Model
@@ -187,20 +187,20 @@ class _Trial:
     strength: float | None = None
 
 
-def _tried(model: Model, volume: Volume, bench: Bench) -> _Trial:
+def _tried(model: Model, volume: Volume, setup: TrialSetup) -> _Candidate:
     card = model.card
     model = for_axes(model, volume)
     strength = None
     if is_tunable(model):
-        model, cells = tuned(model, bench)
+        model, cells = tuned(model, setup)
         strength = float(model.card.network_kwargs["strength"])
     else:
-        cells = bench.cells(model, scaled(bench.statistics, card, volume))
-    return _Trial(model, cells, strength)
+        cells = setup.cells(model, scaled(setup.statistics, card, volume))
+    return _Candidate(model, cells, strength)
 
 
 def _without_harm(
-    rows: list[Ranked], volume: Volume, bench: Bench, skipped: dict[str, str]
+    rows: list[Ranked], volume: Volume, setup: TrialSetup, skipped: dict[str, str]
 ) -> list[Ranked]:
     """Rows in their order, less those in front that invent or lose pores."""
     kept = list(rows)
@@ -211,9 +211,9 @@ def _without_harm(
             break  # a filter has no notion of pores
         card = row.model.card
         found = rehearse(
-            bench.restorer(row.model, scaled(bench.statistics, card, volume)),
-            bench.sample,
-            bench.noise,
+            setup.restorer(row.model, scaled(setup.statistics, card, volume)),
+            setup.sample,
+            setup.noise,
         )
         wrong = wrong_pores(row.name, found)
         if not wrong:
@@ -223,7 +223,7 @@ def _without_harm(
     return kept
 
 
-def _ranked(tried: _Trial, noise: Noise, scale: float) -> Ranked:
+def _ranked(tried: _Candidate, noise: Noise, scale: float) -> Ranked:
     found = estimate(tried.cells, variance_range(noise), scale)
     card = tried.model.card
     return Ranked(

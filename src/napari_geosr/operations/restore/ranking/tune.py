@@ -33,7 +33,7 @@ BUDGET = 2 << 30
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class TrialSetup:
     """What every candidate is tried on, and with."""
 
     sample: Sample
@@ -99,7 +99,7 @@ def for_axes(model: Model, volume: Volume) -> Model:
     return model.with_settings(ndim=len(volume.axes))
 
 
-def tuned(model: Model, bench: Bench) -> tuple[Model, CellMeans]:
+def tuned(model: Model, setup: TrialSetup) -> tuple[Model, CellMeans]:
     """A filter with the best of its strengths, and what it then does to the sample.
 
     Strengths are compared on a few blocks, downhill from the middle one, and the best
@@ -110,13 +110,13 @@ def tuned(model: Model, bench: Bench) -> tuple[Model, CellMeans]:
 
     def risk(strength: float) -> float:
         if strength not in risks:
-            cells = bench.cells(model.with_settings(strength=strength), n=_FEW)
+            cells = setup.cells(model.with_settings(strength=strength), n=_FEW)
             risks[strength] = cells.mean(cells.risks())
         return risks[strength]
 
     best = refined(strengths, downhill(strengths, risk), risk)
     chosen = model.with_settings(strength=best)
-    return chosen, bench.cells(chosen)
+    return chosen, setup.cells(chosen)
 
 
 def downhill(strengths: tuple[float, ...], risk: Callable[[float], float]) -> int:
@@ -187,8 +187,8 @@ def tune_steps(
     elif is_tunable(fitted):
         yield StageStarted(message=f"Finding the best strength of {model.card.name}")
         sample = draw_sample(volume.data, noise)
-        bench = Bench(sample, statistics, noise, device, threads, should_stop)
-        chosen, cells = tuned(fitted, bench)
+        setup = TrialSetup(sample, statistics, noise, device, threads, should_stop)
+        chosen, cells = tuned(fitted, setup)
         harmful = cells.mean(cells.risks()) >= cells.mean(cells.left_alone())
         fitted = chosen.with_settings(strength=0.0) if harmful else chosen
     if factor != 1.0:

@@ -28,7 +28,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.restore.outlook import looked_steps
 from napari_geosr.operations.restore.preparation import (
-    Prepared,
+    PreparedRestoration,
     RestoreConfig,
     doubts,
     prepare_steps,
@@ -59,15 +59,15 @@ class PreparedSeries:
     """
 
     plan: SeriesPlan
-    channels: Mapping[int | None, Prepared]
+    channels: Mapping[int | None, PreparedRestoration]
 
     @property
-    def first(self) -> Prepared:
+    def first(self) -> PreparedRestoration:
         """What was found of the first channel."""
         return self.channels[self.plan.channels[0]]
 
     @property
-    def whole(self) -> Prepared:
+    def whole(self) -> PreparedRestoration:
         """The series as one: its volume has all axes; statistics of the first channel.
 
         For what all channels share: model, settings, device, factors and types.
@@ -120,7 +120,7 @@ class PreparedSeries:
         }
         return replace(self, channels=channels)
 
-    def at(self, point: Point) -> Prepared:
+    def at(self, point: Point) -> PreparedRestoration:
         """What a run over one point needs."""
         return replace(self.channels[point.channel], volume=self.plan.at(point))
 
@@ -155,7 +155,7 @@ def prepare_series_steps(
         As :func:`~napari_geosr.operations.restore.prepare_steps`, with the channel.
     """
     plan = SeriesPlan(volume)
-    found: dict[int | None, Prepared] = {}
+    found: dict[int | None, PreparedRestoration] = {}
     said: dict[str, list[int | None]] = {}
     for channel in plan.channels:
         steps = prepare_steps(
@@ -212,9 +212,9 @@ def _changing_noise(
 def channel_steps(
     plan: SeriesPlan,
     channel: int | None,
-    steps: Generator[Step, None, Prepared],
+    steps: Generator[Step, None, PreparedRestoration],
     said: dict[str, list[int | None]],
-) -> Generator[Step, None, Prepared]:
+) -> Generator[Step, None, PreparedRestoration]:
     """Steps and errors about one channel, which they name; returns the result.
 
     Warnings are kept in `said`, for :func:`told_of_channels`.
@@ -290,7 +290,7 @@ def looked_series_steps(
         If `strict`, and the outlook of a channel is harmful.
     """
     plan = series.plan
-    found: dict[int | None, Prepared] = {}
+    found: dict[int | None, PreparedRestoration] = {}
     said: dict[str, list[int | None]] = {}
     for channel in plan.channels:
         steps = looked_steps(
