@@ -188,7 +188,7 @@ def test_stopped_and_gone_on_with_it_gives_the_same_table(scan, tmp_path, monkey
 
 _KILLED = """
 import os, signal, sys
-from napari_geosr.core.steps import TileDone
+from napari_geosr.core.steps import StepIterator, TileDone
 from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
 from napari_geosr.operations.reconstruct import continued as reconstruct_continued
 from napari_geosr.operations.reconstruct.continued import StillWrittenError
@@ -203,11 +203,13 @@ counted, cells = study_cells.counted, []
 def killed(steps, *told):
     def of_two_blocks():  # of the second cell
         n = 0
-        for step in steps:
+        iterator = StepIterator(steps)
+        for step in iterator:
             n += cells == ["done"] and isinstance(step, TileDone)
             if n == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield step
+        return iterator.result
 
     return counted(of_two_blocks(), *told)
 
