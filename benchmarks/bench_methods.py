@@ -59,7 +59,7 @@ from napari_geosr.operations.train import (
     config_class,
     train_steps,
 )
-from napari_geosr.operations.train.correlated_noise import correlated_noise
+from napari_geosr.operations.train.noise import correlated_noise
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from pretraining.baselines import DENOISERS

@@ -36,7 +36,7 @@ from napari_geosr.inference.risk.evaluation import draw_sample
 from napari_geosr.inference.risk.probes import noise_like
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.operations.restore.ranking import RankConfig, rank_steps
-from napari_geosr.operations.restore.ranking.tune import Bench
+from napari_geosr.operations.restore.ranking.tune import TrialSetup
 from napari_geosr.operations.restore.scale import scaled
 from napari_geosr.physics.noise import reconstruction_noise
 from napari_geosr.physics.simulated import open_simulated
@@ -146,13 +146,13 @@ def judged(
     ranking = run_to_end(rank_steps(volume, config))
     statistics = run_to_end(scan_steps(noisy))
     sample = draw_sample(noisy, ranking.noise, second=clean)
-    bench = Bench(sample, statistics, ranking.noise, "cpu", options.threads)
+    setup = TrialSetup(sample, statistics, ranking.noise, "cpu", options.threads)
     true, expected = {"none": 0.0}, {"none": 0.0}
     for row in ranking.rows:
         if row.model is None:
             continue
         scale = scaled(statistics, row.model.card, volume)
-        cells = bench.cells(row.model, scale)
+        cells = setup.cells(row.model, scale)
         assert cells.second is not None
         before, after = cells.mean(cells.second), cells.mean(cells.removed)
         true[row.name] = 10 * float(np.log10(before / after))

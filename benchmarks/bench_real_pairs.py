@@ -28,7 +28,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
 from napari_geosr.operations.train import train_steps
-from napari_geosr.operations.train.adapt.settings import adaptation_job
+from napari_geosr.operations.train.adapt import adaptation_job
 
 Array = npt.NDArray[np.float32]
 MODELS = ("fluo-denoise", "photon-denoise", "ct-denoise", "auto")

@@ -33,7 +33,11 @@ from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.quality import pore_volumes
 from napari_geosr.models.bundle import Model
-from napari_geosr.operations.restore import Prepared, RestoreConfig, prepare_steps
+from napari_geosr.operations.restore import (
+    PreparedRestoration,
+    RestoreConfig,
+    prepare_steps,
+)
 from napari_geosr.operations.restore.outlook import Outlook, outlook_steps
 from napari_geosr.operations.restore.outlook.rehearsal import SMALLEST
 
@@ -114,7 +118,7 @@ def restored(scan: Any, name: str, model: str) -> tuple[Outlook, Any]:
     """What is said before a run, and the result."""
     config = RestoreConfig(model=model.removeprefix(FREE), device="cpu", threads=1)
     volume = Volume(scan, "ZYX", name=name)
-    prepared: Prepared = run_to_end(prepare_steps(volume, config))
+    prepared: PreparedRestoration = run_to_end(prepare_steps(volume, config))
     if model.startswith(FREE):
         card = prepared.model.card.model_copy(update={"noise_bound": None})
         free = Model(card, prepared.model.path)

@@ -14,17 +14,17 @@ from napari_geosr.core.steps import (
     Step,
 )
 from napari_geosr.operations import demo
-from napari_geosr.operations.demo import INPUTS, OUTPUTS, Demonstrated
+from napari_geosr.operations.demo import INPUTS, OUTPUTS, DemoResult
 
 
-def no_demo(out: Path, **_: Any) -> Generator[Step, None, Demonstrated]:
+def no_demo(out: Path, **_: Any) -> Generator[Step, None, DemoResult]:
     class Report:
         porosity = 0.2
 
     reports: Any = {name: Report() for name in ("degraded", "restored", "truth")}
     files = {name: out / name for name in (*INPUTS, *OUTPUTS)}
     yield from ()
-    return Demonstrated(reports, files)
+    return DemoResult(reports, files)
 
 
 def test_files_beside_it_are_not_imported(

@@ -13,8 +13,8 @@ import tifffile
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import JobError
 from napari_geosr.jobs import index
+from napari_geosr.jobs.facts import moved
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.moved import moved
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.jobs.settings import change_training
 from napari_geosr.operations.train import TrainJob, config_class

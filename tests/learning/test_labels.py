@@ -20,9 +20,10 @@ from napari_geosr.learning.labels import check_labels, wrong_label
 from napari_geosr.learning.losses.labels import cross_entropy, mean_dice
 from napari_geosr.learning.methods.supervised import Config, Method
 from napari_geosr.models import bundle
-from napari_geosr.operations.train import TrainJob, _weights_of
+from napari_geosr.operations.train import TrainJob
 from napari_geosr.operations.train.figures.labels import label_figures
 from napari_geosr.operations.train.fine_tune import fine_tune_settings
+from napari_geosr.operations.train.run import _weights_of
 
 PAIR: dict[str, Any] = {"source": ["a.tif"], "target": ["b.tif"]}
 SMALL: dict[str, Any] = {"batch_size": 2, "patch": 16, "device": "cpu", "threads": 1}

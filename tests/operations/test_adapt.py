@@ -22,8 +22,8 @@ from napari_geosr.models import bundle
 from napari_geosr.models.card import ModelCard, TrainingData
 from napari_geosr.networks import build_network
 from napari_geosr.operations.train import TrainJob, train_steps
+from napari_geosr.operations.train.adapt import adaptation_job
 from napari_geosr.operations.train.adapt import run as adapt_run
-from napari_geosr.operations.train.adapt.settings import adaptation_job
 from napari_geosr.operations.train.adapt.watch import gain_over
 from napari_geosr.physics.phantoms import sphere_foam
 

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate_noise
-from napari_geosr.operations.train.correlated_noise import correlated_noise
+from napari_geosr.operations.train.noise import correlated_noise
 from napari_geosr.physics.noise import reconstruction_noise
 from napari_geosr.physics.phantoms import sphere_foam
 

@@ -16,7 +16,8 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.patches import Patches
 from napari_geosr.operations.train import figures as judging
-from napari_geosr.operations.train.figures.own import smoothing
+from napari_geosr.operations.train.figures import evaluator
+from napari_geosr.operations.train.figures.self_supervised import smoothing
 
 DIMENSIONS = ["2D", "2.5D", "3D"]
 
@@ -89,7 +90,7 @@ def test_without_memory_on_the_device_the_processor_judges(
     monkeypatch.setattr(
         torch.Tensor, "to", lambda x, *a: x if a[0] == "cuda" else to(x, *a)
     )
-    monkeypatch.setattr("napari_geosr.inference.compute.release_memory", print)
+    monkeypatch.setattr(evaluator, "release_memory", print)
     steps: list[Step] = []
     found = run_to_end(judging.judging_steps(trainer, patches), steps.append)
     (warning,) = [step.message for step in steps if isinstance(step, Warned)]

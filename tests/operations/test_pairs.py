@@ -12,8 +12,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeEr
 from napari_geosr.core.steps import BlockDone, Warned, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.pairs import PairsConfig, pairs, pairs_steps
-from napari_geosr.operations.pairs.quality import laid_over_steps
-from napari_geosr.operations.pairs.words import report_lines
+from napari_geosr.operations.pairs.quality import laid_over_steps, report_lines
 from napari_geosr.physics.sampling import area_downsample
 from napari_geosr.registration.align import Aligned
 from napari_geosr.registration.figures import correlation

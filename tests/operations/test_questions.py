@@ -16,7 +16,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import Step, Warned, run_to_end
 from napari_geosr.operations.measure import measure_porosity
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps
-from napari_geosr.operations.scan.questions import open_questions
+from napari_geosr.operations.scan import open_questions
 from napari_geosr.operations.train.checks import doubts_of_reading
 
 

@@ -16,7 +16,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore import (
-    Prepared,
+    PreparedRestoration,
     RestoreConfig,
     prepare_steps,
     preview_steps,
@@ -111,7 +111,7 @@ def test_bad_settings_are_refused():
 
 def test_a_preview_is_the_same_as_the_run(noisy):
     prepared = run_to_end(prepare_steps(noisy, RestoreConfig()))
-    assert isinstance(prepared, Prepared)
+    assert isinstance(prepared, PreparedRestoration)
     region = (slice(3, 4), slice(8, 30), slice(5, 40))
     preview = run_to_end(preview_steps(prepared, region))
     whole = restore(noisy)

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,22 +24,29 @@ from napari_geosr.core.errors import (
     TrainingError,
     VolumeError,
 )
-from napari_geosr.core.steps import Warned, never_stop, run_to_end
+from napari_geosr.core.steps import StageStarted, Warned, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
 from napari_geosr.operations.reconstruct.continued import StillWrittenError
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import CellDone, StudyConfig, study, study_steps
+from napari_geosr.operations.study import algorithms as study_algorithms
 from napari_geosr.operations.study import cell as study_cells
 from napari_geosr.operations.study import report as study_report
-from napari_geosr.operations.study.algorithms import ALGORITHMS, module_of
+from napari_geosr.operations.study.algorithms import (
+    ALGORITHMS,
+    algorithm_names,
+    find_algorithm,
+)
+from napari_geosr.operations.study.cell import Outcome
+from napari_geosr.operations.study.classical import classical_steps
 from napari_geosr.operations.study.judge import (
     judged_steps,
     reference_steps,
     volume_counts,
 )
-from napari_geosr.operations.study.taken import Taken
+from napari_geosr.operations.study.subset import ScanSubset
 
 N, ROWS, VIEWS = 32, 24, 48
 
@@ -170,16 +179,16 @@ def test_stopped_and_gone_on_with_it_gives_the_same_table(scan, tmp_path, monkey
     monkeypatch.setattr(
         study_cells,
         "take",
-        lambda scan, taken, config: made.append(taken) or real(scan, taken, config),
+        lambda scan, subset, config: made.append(subset) or real(scan, subset, config),
     )
     again, _ = run(scan, stopped, config)
-    assert made == [Taken(12), Taken(24)]
+    assert made == [ScanSubset(12), ScanSubset(24)]
     assert [*map(without_times, again.rows)] == [*map(without_times, whole.rows)]
 
 
 _KILLED = """
 import os, signal, sys
-from napari_geosr.core.steps import TileDone
+from napari_geosr.core.steps import StepIterator, TileDone
 from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
 from napari_geosr.operations.reconstruct import continued as reconstruct_continued
 from napari_geosr.operations.reconstruct.continued import StillWrittenError
@@ -194,11 +203,13 @@ counted, cells = study_cells.counted, []
 def killed(steps, *told):
     def of_two_blocks():  # of the second cell
         n = 0
-        for step in steps:
+        iterator = StepIterator(steps)
+        for step in iterator:
             n += cells == ["done"] and isinstance(step, TileDone)
             if n == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield step
+        return iterator.result
 
     return counted(of_two_blocks(), *told)
 
@@ -303,12 +314,13 @@ def test_a_study_goes_on_where_its_scan_was_moved(scan, files, tmp_path):
 def test_a_cell_that_fails_is_told_and_tried_again(scan, tmp_path, monkeypatch):
     config = settings(algorithms=("sirt", "fbp"), counts=(12,), tune=False)
 
-    def fail(cell, should_stop):
-        raise TrainingError("The losses are no numbers.")
-        yield
+    def fail(cell, name, *more):
+        if name == "sirt":
+            raise TrainingError("The losses are no numbers.")
+        return classical_steps(cell, name, *more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module_of("sirt"), "reconstruct_steps", fail)
+        patch.setattr("napari_geosr.operations.study.classical_steps", fail)
         result, steps = run(scan, tmp_path, config)
     assert result.rows[1]["failed"] == "The losses are no numbers."
     said = [s.message for s in steps if isinstance(s, Warned)]
@@ -441,11 +453,64 @@ def test_the_psnr_is_that_of_the_sample_and_of_its_contrast(rng):
 
 
 def test_every_algorithm_says_what_it_is():
-    for name in ALGORITHMS.names():
-        module = ALGORITHMS.load(name)
-        assert module.TITLE
-        assert isinstance(module.LEARNS, bool)
-    assert module_of("tomogan-js").TITLE == "TomoGAN (JS)"
+    assert algorithm_names() == sorted(ALGORITHMS)
+    for name in algorithm_names():
+        algorithm = find_algorithm(name)
+        assert algorithm.title
+        assert bool(algorithm.method) == (name not in ("fbp", "sirt", "cgls", "tv"))
+    assert find_algorithm("tomogan_js").title == "TomoGAN (JS)"
+
+
+@pytest.fixture
+def brought(monkeypatch):
+    """An algorithm that another package brings: dark everywhere, in no time."""
+
+    def reconstruct_steps(cell, should_stop):
+        yield StageStarted(message="Toying")
+        first, stop = cell.context.judged
+        size = cell.context.size
+        noise = np.random.default_rng(0).normal(size=(stop - first, size, size))
+        return Outcome(noise.astype(np.float32), 0.5, settings=cell.options)
+
+    toy = SimpleNamespace(
+        TITLE="Toy",
+        LEARNS=False,
+        ALGORITHM="sirt",
+        reconstruct_steps=reconstruct_steps,
+    )
+    point = EntryPoint("toy_algorithm", "brought", study_algorithms.GROUP)
+    monkeypatch.setitem(sys.modules, "brought", toy)
+    monkeypatch.setattr(study_algorithms, "entry_points", lambda group: [point])
+    study_algorithms._third_parties.cache_clear()
+    yield point
+    study_algorithms._third_parties.cache_clear()
+
+
+def test_an_algorithm_of_another_package(scan, tmp_path, brought):
+    config = settings(
+        algorithms="toy-algorithm",
+        counts=(8,),
+        options={"toy-algorithm": {"iterations": 3}},
+    )
+    result, _ = run(scan, tmp_path, config)
+    row = result.rows[1]
+    assert (row["algorithm"], row["title"]) == ("toy-algorithm", "Toy")
+    assert (row["seconds"], row["settings"]) == (0.5, {"iterations": 3})
+
+
+def test_algorithms_of_other_packages_have_names_of_their_own(brought, monkeypatch):
+    monkeypatch.setattr(
+        study_algorithms, "entry_points", lambda group: [EntryPoint("tv", "a", group)]
+    )
+    study_algorithms._third_parties.cache_clear()
+    with pytest.raises(ConfigError, match="'tv': one of napari-geosr and a"):
+        algorithm_names()
+
+
+def test_a_package_that_cannot_be_imported_is_named(brought, monkeypatch):
+    monkeypatch.setitem(sys.modules, "brought", None)
+    with pytest.raises(ConfigError, match="its module brought cannot be imported"):
+        find_algorithm("toy-algorithm")
 
 
 def test_pores_are_counted_by_volume():

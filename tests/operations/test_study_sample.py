@@ -31,7 +31,7 @@ def found(
     grey = solid + rng.normal(0, noise, solid.shape)
     volume = Volume(grey.astype(np.float32), "ZYX", (1.0,) * 3, "µm", name="full")
     config = StudyConfig.create(sample=sample, counts=[10])
-    bench: Any = SimpleNamespace(config=config, mask=None, size=N)
+    context: Any = SimpleNamespace(config=config, mask=None, size=N)
 
     def slices() -> Generator[Step, None, Volume]:
         yield from ()
@@ -39,7 +39,7 @@ def found(
 
     steps: list[Step] = []
     sample = run_to_end(
-        sample_steps(bench, (0, ROWS), slices, never_stop), steps.append
+        sample_steps(context, (0, ROWS), slices, never_stop), steps.append
     )
     assert sample is not None
     said = [step.message for step in steps if isinstance(step, Warned)]

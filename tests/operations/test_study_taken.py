@@ -20,21 +20,21 @@ from napari_geosr.operations.reconstruct.fewer_views import other_views
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import (
     StudyConfig,
-    _is_of_another_lesson,
+    _is_outdated,
     study_steps,
 )
 from napari_geosr.operations.study import figures as study_figures
 from napari_geosr.operations.study import report as study_report
 from napari_geosr.operations.study.cell import Cell
-from napari_geosr.operations.study.savings import computing, fewest, least, savings
+from napari_geosr.operations.study.result import computing, fewest, least, savings
 from napari_geosr.operations.study.setup import doubts
-from napari_geosr.operations.study.taken import (
-    Taken,
-    all_taken,
-    check_taken,
+from napari_geosr.operations.study.subset import (
+    ScanSubset,
+    all_subsets,
+    check_subsets,
     take,
-    to_learn_on,
-    to_tune_on,
+    training_pair,
+    tuning_pair,
 )
 from napari_geosr.tomography.flat_fields import incident_counts
 
@@ -95,20 +95,22 @@ def test_exposures_are_cells_of_their_own(scan, files, tmp_path):
     first, _ = run(scan, tmp_path, settings(), **more)
     config = settings(counts=(8, 24, VIEWS), exposure="1, 0.03, 0.3")
     done, _ = run(scan, tmp_path, config, **more)
-    cells = [Taken.of(row) for row in done.rows[1:]]
+    cells = [ScanSubset.of(row) for row in done.rows[1:]]
     assert cells == [
-        *(Taken(8, e) for e in (1, 0.3, 0.03)),
-        *(Taken(24, e) for e in (1, 0.3, 0.03)),
-        *(Taken(VIEWS, e) for e in (0.3, 0.03)),  # the whole scan is no cell
+        *(ScanSubset(8, e) for e in (1, 0.3, 0.03)),
+        *(ScanSubset(24, e) for e in (1, 0.3, 0.03)),
+        *(ScanSubset(VIEWS, e) for e in (0.3, 0.03)),  # the whole scan is no cell
     ]
-    by = {Taken.of(row): row for row in done.rows[1:]}
-    assert by[Taken(8)] == first.rows[1]  # kept
+    by = {ScanSubset.of(row): row for row in done.rows[1:]}
+    assert by[ScanSubset(8)] == first.rows[1]  # kept
     for count in (24, VIEWS):
-        assert by[Taken(count, 0.3)]["psnr"] > by[Taken(count, 0.03)]["psnr"] + 1
+        assert (
+            by[ScanSubset(count, 0.3)]["psnr"] > by[ScanSubset(count, 0.03)]["psnr"] + 1
+        )
     with done.files["csv"].open(encoding="utf-8", newline="") as stream:
         table = list(csv.DictReader(stream))
     shares = [float(row["exposure (share)"]) for row in table[1:]]
-    assert shares == [taken.exposure for taken in cells]
+    assert shares == [subset.exposure for subset in cells]
     page = done.files["html"].read_text(encoding="utf-8")
     assert "how short an exposure" in page
     assert "24 at 30 %" in page
@@ -121,9 +123,9 @@ def test_exposures_are_cells_of_their_own(scan, files, tmp_path):
 @pytest.mark.parametrize("exposure", [1, 0.3])
 def test_what_is_learned_shares_no_photons_with_what_is_given(scan, exposure):
     """Of views taken, photons are shared out; of the others all are there to learn."""
-    taken = Taken(8, exposure)
+    subset = ScanSubset(8, exposure)
     config = settings(counts=(8,), exposure=(exposure,), counts_per_photon=1)
-    given, wanted, _ = to_learn_on(scan, taken, config)
+    given, wanted, _ = training_pair(scan, subset, config)
     dark = np.asarray(scan.darks[:], float).mean(0)
     whole = np.clip(np.asarray(scan.data[:], float) - dark, 0, None)
     share = min(exposure, 0.8)
@@ -146,7 +148,7 @@ def test_streaks_of_few_views_are_not_learned_upside_down(tmp_path):
     made = simulate("blobs", tmp_path, size=N, rows=2, projections=VIEWS, photons=1e8)
     scan = read_projections(made.files["projections"])
     config = settings(counts=(12,), counts_per_photon=1)
-    given, wanted, _ = to_learn_on(scan, Taken(12), config)
+    given, wanted, _ = training_pair(scan, ScanSubset(12), config)
     whole, few, others, learned = (
         np.asarray(reconstruct(part).data).ravel()
         for part in (scan, given, other_views(scan, 12), wanted)
@@ -157,18 +159,18 @@ def test_streaks_of_few_views_are_not_learned_upside_down(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("taken", "more"),
+    ("subset", "more"),
     [
-        (Taken(12), {}),
-        (Taken(40), {}),
-        (Taken(40, 0.3), {}),
-        (Taken(12), {"acquisition": "continuous"}),
-        (Taken(12), {"acquisition": "continuous", "light": "all"}),
+        (ScanSubset(12), {}),
+        (ScanSubset(40), {}),
+        (ScanSubset(40, 0.3), {}),
+        (ScanSubset(12), {"acquisition": "continuous"}),
+        (ScanSubset(12), {"acquisition": "continuous", "light": "all"}),
     ],
     ids=["few", "many", "short", "quick", "slow"],
 )
-def test_settings_are_tuned_on_noise_of_its_own(scan, taken, more):
-    config = settings(counts=(taken.projections,), exposure=(taken.exposure,), **more)
+def test_settings_are_tuned_on_noise_of_its_own(scan, subset, more):
+    config = settings(counts=(subset.projections,), exposure=(subset.exposure,), **more)
     beam = np.asarray(scan.flats[:], float).mean()
     # Air: counts vary by photons alone.
     flat = np.random.default_rng(0).poisson(beam, (VIEWS, 2, 4000)).astype(np.uint16)
@@ -179,8 +181,8 @@ def test_settings_are_tuned_on_noise_of_its_own(scan, taken, more):
         source=None,
     )
     config = config.model_copy(update={"counts_per_photon": 1.0})
-    source, target, _ = to_tune_on(air, taken, config)
-    assert source.n_angles == taken.projections
+    source, target, _ = tuning_pair(air, subset, config)
+    assert source.n_angles == subset.projections
     ours, theirs = (
         (np.asarray(s.data[:], float) / np.asarray(s.flats[:], float).mean()).mean(0)
         for s in (source, target)
@@ -204,7 +206,7 @@ def test_without_counts_views_are_left_out_to_tune_on(count, acquisition):
         is_line_integrals=True,
     )
     config = settings(counts=(count,), acquisition=acquisition)
-    given, wanted, made_of = to_tune_on(scan, Taken(count), config)
+    given, wanted, made_of = tuning_pair(scan, ScanSubset(count), config)
     assert made_of == "views left out"
     few = min(count, 36 if acquisition == "step" else VIEWS // 2)
     assert given.n_angles == few
@@ -234,7 +236,7 @@ def test_what_pairs_share_is_said(scan):
     (said,) = doubts(unknown, few)
     assert "How many counts one photon gives is not known" in said
     assert doubts(unknown, few.model_copy(update={"counts_per_photon": 2.0})) == []
-    given, wanted, _ = to_learn_on(lines, Taken(24), few)
+    given, wanted, _ = training_pair(lines, ScanSubset(24), few)
     assert wanted is lines
     assert given.n_angles == 24
     light = settings(counts=(12, VIEWS), algorithms="tomogan", exposure="1,0.7")
@@ -257,9 +259,9 @@ def test_what_pairs_share_is_said(scan):
     ],
 )
 def test_which_cells_are_made_again(name, settings_kept, again):
-    bench = SimpleNamespace(config=settings(counts=(12,)))
-    cell = Cell(bench, Taken(12), name)
-    assert _is_of_another_lesson({"settings": settings_kept}, cell) is again
+    context = SimpleNamespace(config=settings(counts=(12,)))
+    cell = Cell(context, ScanSubset(12), name)
+    assert _is_outdated({"settings": settings_kept}, cell) is again
 
 
 def test_scans_of_few_rows_are_tuned_and_what_was_said_is_in_the_report(
@@ -338,7 +340,7 @@ def test_exposures_that_are_refused(scan, tmp_path):
 @pytest.mark.parametrize("light", ["one", "all"])
 def test_continuous_views_are_means(scan, light):
     config = settings(acquisition="continuous", light=light)
-    few, note = take(scan, Taken(12), config)
+    few, note = take(scan, ScanSubset(12), config)
     assert note == ""
     assert few.n_angles == 12
     np.testing.assert_allclose(np.diff(few.angles), 15.0)
@@ -357,7 +359,7 @@ def test_continuous_views_are_means(scan, light):
 def test_line_integrals_cannot_be_thinned(scan, tmp_path, quick_pictures):
     lines = line_integrals(scan)
     config = settings(acquisition="continuous", counts=(12,), sample="circle")
-    few, note = take(lines, Taken(12), config)
+    few, note = take(lines, ScanSubset(12), config)
     assert few.n_angles == 12
     assert "holds line integrals and no counts" in note
     result, steps = run(lines, tmp_path, config)
@@ -406,12 +408,12 @@ def test_fewest_is_right_from_there_on():
 def test_whole_numbers_in_floating_point_are_counts_and_means_are_none(scan):
     counts = np.asarray(scan.data[:], np.float32)
     floats = scan.replace(data=counts, source=None)
-    taken, config = Taken(12, 0.3), settings(exposure=(0.3,))
-    ours, theirs = (take(s, taken, config)[0].data[:2] for s in (floats, scan))
+    subset, config = ScanSubset(12, 0.3), settings(exposure=(0.3,))
+    ours, theirs = (take(s, subset, config)[0].data[:2] for s in (floats, scan))
     np.testing.assert_array_equal(ours, theirs)
     means = scan.replace(data=counts + np.float32(0.25), source=None)
     with pytest.raises(ConfigError, match=r"fractions .*--exposure 1"):
-        check_taken(means, config)
+        check_subsets(means, config)
 
 
 def test_the_beam_of_a_scan_without_flats_is_shorter_as_well(
@@ -439,9 +441,9 @@ def test_a_slow_continuous_scan_has_as_much_light_with_few_views():
             "projections": t.projections,
             "exposure": t.exposure,
             "algorithm": "fbp",
-            "porosity_error": 0.2 if t == Taken(10, 0.5) else 0.0,
+            "porosity_error": 0.2 if t == ScanSubset(10, 0.5) else 0.0,
         }
-        for t in all_taken(config, 60)
+        for t in all_subsets(config, 60)
     ]
     assert least(rows, config, 60) == {"fbp": {"projections": 60, "exposure": 0.5}}
 
@@ -456,7 +458,7 @@ def test_the_least_light_is_right_with_more_of_it():
             "algorithm": "fbp",
             "porosity_error": 0.01 if (t.projections, t.exposure) in right else -0.2,
         }
-        for t in all_taken(config, 60)
+        for t in all_subsets(config, 60)
     ]
     # 10 at 0.1 is right by chance: 10 at 1 is not.
     assert least(rows, config, 60) == {"fbp": {"projections": 60, "exposure": 0.1}}
@@ -477,7 +479,7 @@ def test_a_short_exposure_saves_time_and_no_data(scan):
 
 
 def test_curves_are_over_what_was_changed():
-    def rows(*takens):
+    def rows(*subsets):
         return [
             {
                 "projections": t.projections,
@@ -486,10 +488,12 @@ def test_curves_are_over_what_was_changed():
                 "title": "FBP",
                 "dice": t.exposure,
             }
-            for t in takens
+            for t in subsets
         ]
 
-    some = rows(Taken(30, 0.1), Taken(30), Taken(60), Taken(60, 0.1))
+    some = rows(
+        ScanSubset(30, 0.1), ScanSubset(30), ScanSubset(60), ScanSubset(60, 0.1)
+    )
     curves, word = study_figures.curves_over(some, ["fbp"])
     assert {k: [x for x, _ in line] for k, line in curves.items()} == {
         ("fbp", 0): [30, 60],

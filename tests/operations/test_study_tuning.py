@@ -13,7 +13,7 @@ from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import cell as study_cells
 from napari_geosr.operations.study import report as study_report
 from napari_geosr.operations.study import study
-from napari_geosr.operations.study.algorithms import module_of
+from napari_geosr.operations.study.algorithms import find_algorithm
 
 N, ROWS, VIEWS = 32, 24, 48
 
@@ -71,21 +71,21 @@ def test_settings_of_the_least_error_on_rows_that_are_not_judged(
 ):
     tried = {}
 
-    def off_by(bench, few, rows, should_stop, **changes):
+    def off_by(context, few, rows, should_stop, **changes):
         """Nearly what is there, the worse the farther from the best iterations."""
         if not changes:  # to find the sample in
-            return (yield from real(bench, few, rows, should_stop))
+            return (yield from real(context, few, rows, should_stop))
         assert (few.n_angles, changes["algorithm"]) == (8, "cgls")
         n = changes["options"]["iterations"]
         tried[n] = rows
         changes["options"] = {"iterations": 10}
-        slices = yield from real(bench, bench.scan, rows, should_stop, **changes)
+        slices = yield from real(context, context.scan, rows, should_stop, **changes)
         if n == best:
             return slices
         return slices.replace(data=np.asarray(slices.data) * (1 + 0.02 * abs(n - best)))
 
-    real = study_cells.Bench.in_memory_steps
-    monkeypatch.setattr(study_cells.Bench, "in_memory_steps", off_by)
+    real = study_cells.StudyContext.in_memory_steps
+    monkeypatch.setattr(study_cells.StudyContext, "in_memory_steps", off_by)
     row = row_of("cgls", 8)
     assert set(tried) == near
     assert row["settings"] == {"iterations": best, "tuned_on": "views left out"}
@@ -112,7 +112,7 @@ def test_the_settings_chosen_are_those_nearest_to_the_truth(
         slice(4, 68),
         {},
     )
-    for given in module_of(algorithm).CANDIDATES:
+    for given in find_algorithm(algorithm).candidates:
         made = reconstruct(scan, algorithm=algorithm, options=given, size=72, threads=1)
         off = (np.asarray(made.data)[:, edge, edge] - truth)[sample != 0]
         (value,) = given.values()

@@ -20,6 +20,7 @@ from napari_geosr.learning.patches import Patches
 from napari_geosr.networks.spec import NetworkSpec
 from napari_geosr.operations.train import figures as judging
 from napari_geosr.operations.train.figures import blocks as validation_blocks
+from napari_geosr.operations.train.figures import evaluator
 
 NOISY = {"noise2noise", "noise2inverse"}
 
@@ -180,9 +181,9 @@ def test_where_the_device_is_full_the_processor_judges(
             raise DeviceMemoryError("Memory ran out.")
         return (yield from real(*args, device=device, **more))
 
-    monkeypatch.setattr(runner, "restore_tiles", full)
-    monkeypatch.setattr("napari_geosr.inference.compute.release_memory", print)
-    monkeypatch.setattr("napari_geosr.inference.device.free_memory", lambda _: 2**30)
+    monkeypatch.setattr(evaluator, "restore_tiles", full)
+    monkeypatch.setattr(evaluator, "release_memory", print)
+    monkeypatch.setattr(evaluator, "free_memory", lambda _: 2**30)
     steps: list[Step] = []
     found = run_to_end(judging.judging_steps(trainer, patches), steps.append)
     assert devices == ["cuda:0", "cpu", "cpu"]

@@ -13,7 +13,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS
 from napari_geosr.operations.train import TrainJob, config_class
-from napari_geosr.operations.train.finer import finer_targets
+from napari_geosr.operations.train.checks import finer_targets
 
 SHAPE = (4, 6, 6)
 FILES = {"source": [Path("a.tif")], "target": [Path("b.tif")]}

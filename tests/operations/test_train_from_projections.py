@@ -24,8 +24,8 @@ from napari_geosr.io.projections import write_projections
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.models.bundle import load
+from napari_geosr.operations.reconstruct.continued import scan_entry_steps
 from napari_geosr.operations.reconstruct.fewer_views import splits
-from napari_geosr.operations.reconstruct.scan_identity import scan_entry_steps
 from napari_geosr.operations.train.from_projections import (
     ProjectionsTrainJob,
     ScansConfig,

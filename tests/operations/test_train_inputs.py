@@ -14,7 +14,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.io import read
-from napari_geosr.operations.train import TrainJob, config_class, train_steps
+from napari_geosr.operations.train import TrainJob, config_class, train, train_steps
 from napari_geosr.operations.train.inputs import note_inputs, refuse_other_inputs
 
 
@@ -119,7 +119,7 @@ def test_folders_and_arrays_are_told_apart_too(tmp_path: Path) -> None:
 def test_checking_and_training_open_the_files_once(
     job: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_geosr.operations import train as module
+    from napari_geosr.operations.train import job as module
 
     opened: list[Path] = []
     original = module._open
@@ -130,5 +130,5 @@ def test_checking_and_training_open_the_files_once(
 
     monkeypatch.setattr(module, "_open", noted)
     settings = job.training.model_dump(exclude_unset=True)
-    module.train("noise2noise", tmp_path / "job", **settings)
+    train("noise2noise", tmp_path / "job", **settings)
     assert len(opened) == 2

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from napari_geosr.cli.app import run
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``napari-geosr``; leaves with the command's exit code."""
-    from napari_geosr.cli.app import run
-
     sys.exit(run(arguments))

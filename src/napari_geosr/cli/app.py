@@ -6,7 +6,7 @@ import errno
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 from pydantic import ValidationError
@@ -19,33 +19,100 @@ _HELP = """Restore microscopy and CT volumes and measure their pores, without a 
 
 Start with `napari-geosr demo`. In napari the same is under *Plugins ▸ GeoSR*.
 """
-#: What ``--help`` says of each command without importing it.
+#: Each command: where it is, and its help. The only place of the latter, as nothing is
+#: imported to show it.
 _COMMANDS = {
-    "demo": "Restore a simulated noisy foam scan; report its pores before and after.",
-    "restore": "Restore (denoise, super-resolve) a volume with a model, tile by tile.",
-    "measure": "Segment the pores, count and measure them; write JSON, CSV, PNG, HTML.",
-    "reconstruct": "Reconstruct a volume from projections, block by block.",
-    "pairs": "Build pairs to train super-resolution with, of two scans or of one.",
-    "simulate": "Simulate the scan of a porous sample whose porosity is known exactly.",
-    "info": "Say what the reader understands of a file: axes, voxel size, origin, …",
-    "doctor": "Say what is installed, which devices and how much memory there are.",
+    "demo": (
+        "demo:demo",
+        "Restore a simulated noisy foam scan; report its pores before and after.",
+    ),
+    "restore": (
+        "restore:restore",
+        "Restore (denoise, super-resolve) a volume with a model, tile by tile.",
+    ),
+    "measure": (
+        "measure:measure",
+        "Segment the pores, count and measure them; write JSON, CSV, PNG, HTML.",
+    ),
+    "reconstruct": (
+        "reconstruct:reconstruct",
+        "Reconstruct a volume from projections, block by block.",
+    ),
+    "pairs": (
+        "pairs:pairs",
+        "Build pairs to train super-resolution with, of two scans or of one.",
+    ),
+    "simulate": (
+        "simulate:simulate",
+        "Simulate the scan of a porous sample whose porosity is known exactly.",
+    ),
+    "info": (
+        "info:info",
+        "Say what the reader understands of a file: axes, voxel size, origin, …",
+    ),
+    "doctor": (
+        "doctor:doctor",
+        "Say what is installed, which devices and how much memory there are.",
+    ),
+    "train": ("train:app", "Train a model on your own data."),
+    "study": ("study:app", "Study how little of a scan gives the right pores."),
 }
-_MODEL_COMMANDS = {
-    "list": "List the bundled models and those in your own folder.",
-    "show": "Show a model's card: what it is for and not for, and its figures.",
-    "rank": "Compare models by their expected error on a scan, without a ground truth.",
-    "verify": "Check a model bundle: card, weights, checksum; nothing is executed.",
-    "import": "Take a model of others among your own; nothing of it is run.",
-    "export": "Write a model for other programs, and compare it with ours.",
-    "remove": "Delete one of your own models.",
-}
-_JOB_COMMANDS = {
-    "list": "List the jobs that are known on this machine, the newest first.",
-    "show": "Show a job: state, steps, losses, settings, result.",
-    "watch": "Follow a running job until it ends.",
-    "cancel": "Stop a job; its last checkpoint is kept.",
-    "resume": "Go on with a job that was paused, cancelled, killed or failed.",
-    "remove": "Delete a job's folder; models used elsewhere must be copied first.",
+#: Commands in groups: the group's help, and the same of its commands.
+_GROUPS = {
+    "jobs": (
+        "List, watch, stop and resume trainings.",
+        {
+            "list": (
+                "jobs:list_jobs",
+                "List the jobs that are known on this machine, the newest first.",
+            ),
+            "show": (
+                "jobs:show_jobs",
+                "Show a job: state, steps, losses, settings, result.",
+            ),
+            "watch": ("jobs:watch_jobs", "Follow a running job until it ends."),
+            "cancel": ("jobs:cancel_jobs", "Stop a job; its last checkpoint is kept."),
+            "resume": (
+                "jobs:resume_jobs",
+                "Go on with a job that was paused, cancelled, killed or failed.",
+            ),
+            "remove": (
+                "jobs:remove_jobs",
+                "Delete a job's folder; models used elsewhere must be copied first.",
+            ),
+        },
+    ),
+    "models": (
+        "List, show, rank, import, export, remove models.",
+        {
+            "list": (
+                "models:list_models",
+                "List the bundled models and those in your own folder.",
+            ),
+            "show": (
+                "models:show_models",
+                "Show a model's card: what it is for and not for, and its figures.",
+            ),
+            "rank": (
+                "models:rank_models",
+                "Compare models by their expected error on a scan, without a ground "
+                "truth.",
+            ),
+            "verify": (
+                "models:verify_models",
+                "Check a model bundle: card, weights, checksum; nothing is executed.",
+            ),
+            "import": (
+                "models:import_models",
+                "Take a model of others among your own; nothing of it is run.",
+            ),
+            "export": (
+                "models:export_models",
+                "Write a model for other programs, and compare it with ours.",
+            ),
+            "remove": ("models:remove_models", "Delete one of your own models."),
+        },
+    ),
 }
 _EPILOGUE = (
     "Exit codes: 0 fine, 2 something in the input or settings, 1 our fault. "
@@ -64,28 +131,17 @@ def build_app() -> App:
         exit_on_error=False,
         print_error=False,
     )
-    for name, says in _COMMANDS.items():
-        app.command(f"napari_geosr.cli.{name}:{name}", name=name, help=says)
-    app.command(
-        "napari_geosr.cli.train:app",
-        name="train",
-        help="Train a model on your own data.",
-    )
-    app.command(
-        "napari_geosr.cli.study:app",
-        name="study",
-        help="Study how little of a scan gives the right pores.",
-    )
-    jobs = App(name="jobs", help="List, watch, stop and resume trainings.")
-    for name, says in _JOB_COMMANDS.items():
-        jobs.command(f"napari_geosr.cli.jobs:{name}_jobs", name=name, help=says)
-    app.command(jobs)
-    models = App(name="models", help="List, show, rank, import, export, remove models.")
-    for name, says in _MODEL_COMMANDS.items():
-        where = f"napari_geosr.cli.models:{name}_models"
-        models.command(where, name=name, help=says)
-    app.command(models)
+    _add(app, _COMMANDS)
+    for name, (help_, commands) in _GROUPS.items():
+        group = App(name=name, help=help_)
+        _add(group, commands)
+        app.command(group)
     return app
+
+
+def _add(app: App, commands: Mapping[str, tuple[str, str]]) -> None:
+    for name, (place, help_) in commands.items():
+        app.command(f"napari_geosr.cli.{place}", name=name, help=help_)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -10,8 +10,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from napari_geosr.cli.console import run_command
 from napari_geosr.cli.options import Overwrite
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.operations.demo import demo_steps
 
 
 def demo(
@@ -25,9 +27,6 @@ def demo(
     overwrite: Overwrite = False,
 ) -> int:
     """Restore a simulated noisy foam scan and report its pores before and after."""
-    from napari_geosr.cli.console import run_command
-    from napari_geosr.operations.demo import demo_steps
-
     if show and find_spec("napari") is None:
         raise ConfigError(
             "napari is not installed, so --show has nothing to show with. Install it "

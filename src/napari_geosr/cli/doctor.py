@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from napari_geosr.cli.console import print_json
 from napari_geosr.cli.options import Json
+from napari_geosr.operations.doctor import examine
 
 
 def doctor(*, json: Json = False) -> int:
-    """Say what is installed, which devices and how much memory there are."""
-    from napari_geosr.cli.console import print_json
-    from napari_geosr.operations.doctor import examine
-
+    """Run ``napari-geosr doctor``."""
     findings = examine()
     if json:
         print_json(findings.to_json_dict())

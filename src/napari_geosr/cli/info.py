@@ -9,6 +9,8 @@ from typing import Annotated
 import numpy as np
 from cyclopts import Parameter
 
+from napari_geosr import io
+from napari_geosr.cli.console import print_json
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import GeoSRError
@@ -21,8 +23,9 @@ from napari_geosr.core.questions import (
 )
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.inputs import InputConfig
-from napari_geosr.operations.scan.questions import open_questions
+from napari_geosr.io.projections import is_projections, read_projections
+from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.scan import noise_in_words, noise_steps, open_questions
 
 
 def info(
@@ -41,9 +44,6 @@ def info(
     json: Json = False,
 ) -> int:
     """Show a file's shape, axes, voxel size, origin and, on request, its noise."""
-    from napari_geosr import io
-    from napari_geosr.cli.console import print_json
-
     reading = reading or InputConfig()
     noise = noise or second is not None
     if (
@@ -68,24 +68,17 @@ def info(
     for label, value in _lines(volume):
         print(f"{label:<12} {value}")
     if found is not None:
-        from napari_geosr.operations.scan.noise import noise_in_words
-
         print(f"{'noise':<12} {noise_in_words(found)}")
     return 0
 
 
 def _noise(volume: Volume, second: Path | None, reading: InputConfig) -> Noise:
-    from napari_geosr.operations.inputs import open_volume
-    from napari_geosr.operations.scan.noise import noise_steps
-
     again = None if second is None else open_volume(second, reading)
     return run_to_end(noise_steps(volume, second=again))
 
 
 def _projections(path: Path) -> Projections | None:
     """A scan, if the file holds one; why not, where it looks like one, on stderr."""
-    from napari_geosr.io.projections import is_projections, read_projections
-
     if not is_projections(path):
         return None
     try:

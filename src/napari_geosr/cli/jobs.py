@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import Json
+from napari_geosr.cli.run_jobs import run_here
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import TrainingProgress, Warned, never_stop
+from napari_geosr.jobs import index, local
+from napari_geosr.jobs.index import STATE_WORDS, find
+from napari_geosr.jobs.kinds import MAKE_MODELS, result_word
+from napari_geosr.jobs.settings import change_training
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
@@ -36,10 +42,7 @@ _TROUBLE = ("failed", "interrupted", "unreadable")
 
 
 def list_jobs(*, json: Json = False) -> int:
-    """List the jobs that are known on this machine, the newest first."""
-    from napari_geosr.cli.console import print_json
-    from napari_geosr.jobs import index
-
+    """Run ``napari-geosr jobs list``."""
     found = index.list_jobs()
     if json:
         print_json({"jobs": [_values(status) for status in found]})
@@ -53,11 +56,7 @@ def list_jobs(*, json: Json = False) -> int:
 
 
 def show_jobs(job: Job, /, *, json: Json = False) -> int:
-    """Show a job: state, steps, losses, settings, result."""
-    from napari_geosr.cli.console import print_json
-    from napari_geosr.jobs.index import find
-    from napari_geosr.jobs.kinds import result_word
-
+    """Run ``napari-geosr jobs show``."""
     folder = find(job)
     status, last = folder.status(), _last_progress(folder)
     if json:
@@ -102,9 +101,6 @@ def watch_jobs(
     """Follow a running job until it ends; Ctrl-C stops watching, not the job."""
     from json import dumps
 
-    from napari_geosr.cli.console import run_command
-    from napari_geosr.jobs.index import find
-
     folder = find(job)
     if json:
         for event in _events(folder, never_stop):
@@ -121,8 +117,6 @@ def watch_jobs(
     if status.state == "failed":
         print(_how_to_go_on(status), file=sys.stderr)
     if status.result is not None:
-        from napari_geosr.jobs.kinds import MAKE_MODELS, result_word
-
         print(f"{result_word(status.operation).capitalize()}: {status.result}")
         from napari_geosr.operations.train.card_summary import figures_of
 
@@ -133,8 +127,6 @@ def watch_jobs(
 
 def cancel_jobs(job: Job, /) -> int:
     """Stop a job; its last checkpoint is kept, so that it can be resumed."""
-    from napari_geosr.jobs.index import find
-
     folder = find(job)
     status = folder.status()
     if not status.is_alive:
@@ -168,11 +160,7 @@ def resume_jobs(
     ] = None,
     json: Json = False,
 ) -> int:
-    """Go on with a job that was paused, cancelled, killed or failed."""
-    from napari_geosr.cli.run_jobs import run_here
-    from napari_geosr.jobs import index, local
-    from napari_geosr.jobs.settings import change_training
-
+    """Run ``napari-geosr jobs resume``."""
     folder = index.find(job)
     status = folder.status()
     if not status.can_resume and not (status.state == "queued" and not status.pid):
@@ -194,8 +182,6 @@ def remove_jobs(job: Job, /) -> int:
 
     A job whose folder is gone is taken off the list.
     """
-    from napari_geosr.jobs import index
-
     gone = index.find_missing(job)
     if gone is not None:
         index.forget(gone.path)
@@ -216,8 +202,6 @@ def _how_to_go_on(status: JobStatus) -> str:
 
 def _table(found: Sequence[JobStatus], width: int | None) -> list[str]:
     """One line a job; in `width` columns, paths are cut at their beginning."""
-    from napari_geosr.jobs.index import STATE_WORDS
-
     rows = [("name", "method", "state", "steps", "begun", "folder")]
     for status in found:
         begun = datetime.fromtimestamp(status.created)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from napari_geosr.cli.console import naming, print_json, run_command
 from napari_geosr.cli.options import (
     AS_FLAGS,
     InputPath,
@@ -22,7 +23,9 @@ from napari_geosr.operations.inputs import (
     open_volume,
     refuse_own_source,
 )
-from napari_geosr.operations.measure import MeasureConfig
+from napari_geosr.operations.measure import MeasureConfig, compare_steps, figure_rows
+from napari_geosr.operations.measure import files as report_files
+from napari_geosr.operations.measure.files import column_titles
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -59,10 +62,6 @@ def measure(
     overwrite: Overwrite = False,
 ) -> int:
     """Segment the pores, count and measure them; writes JSON, CSV, PNG and HTML."""
-    from napari_geosr.cli.console import naming, print_json, run_command
-    from napari_geosr.operations.measure import compare_steps
-    from napari_geosr.operations.measure import files as report_files
-
     names = ["input"] if reference is None else ["input", "reference"]
     wanted = settings_from(MeasureConfig, config, settings)
     files = report_files.plan(out, names, labels=labels)
@@ -133,9 +132,6 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
-
-    from napari_geosr.operations.measure import figure_rows
-    from napari_geosr.operations.measure.files import column_titles
 
     compared = len(reports) > 1
     names = [escape(title) for title in column_titles(volumes).values()]

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json, Overwrite
-from napari_geosr.core.model_words import Modality, Task
+from napari_geosr.core.units import require_unit
+from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.operations.inputs import InputConfig, open_volume
-from napari_geosr.operations.models.exporting import about_formats
-from napari_geosr.operations.models.importing import about_sources
-from napari_geosr.operations.restore.ranking import RankConfig
+from napari_geosr.operations.models import catalogue
+from napari_geosr.operations.models.exporting import about_formats, export_steps
+from napari_geosr.operations.models.importing import about_sources, import_steps
+from napari_geosr.operations.restore.ranking import RankConfig, rank_steps
 
 if TYPE_CHECKING:
     from napari_geosr.models.zoo import ZooEntry
@@ -42,11 +45,7 @@ def list_models(
     """List the models at hand: those of the package and those of the user's folder."""
     from rich.console import Console
 
-    from napari_geosr.cli.console import print_json
-    from napari_geosr.core.units import require_unit
-    from napari_geosr.operations.models import catalogue
-
-    wanted = catalogue.Wanted(task, modality, voxel_size, require_unit(unit))
+    wanted = catalogue.ModelFilter(task, modality, voxel_size, require_unit(unit))
     entries, damaged = catalogue.list_models(wanted), catalogue.damaged()
     if json:
         rows = [catalogue.summary(entry) for entry in entries]
@@ -98,9 +97,6 @@ def show_models(name: str, /, *, json: Json = False) -> int:
     """
     from rich.console import Console
 
-    from napari_geosr.cli.console import print_json
-    from napari_geosr.operations.models import catalogue
-
     card = catalogue.sound_card(name)
     if json:
         print_json(card.model_dump(mode="json"))
@@ -130,9 +126,6 @@ def rank_models(
     a ground truth; the best is what `restore --model auto` takes.
     """
     from rich.console import Console
-
-    from napari_geosr.cli.console import print_json, run_command
-    from napari_geosr.operations.restore.ranking import rank_steps
 
     volume = open_volume(scan, reading)
     other = None if second is None else open_volume(second, reading)
@@ -187,9 +180,6 @@ def verify_models(path: Path, /, *, json: Json = False) -> int:
     path
         Folder or zip of card.yaml and weights.safetensors.
     """
-    from napari_geosr.cli.console import print_json
-    from napari_geosr.operations.models import catalogue
-
     card = catalogue.verify(path)
     if json:
         print_json({"path": str(path), "name": card.name, "valid": True})
@@ -219,9 +209,6 @@ def import_models(
     measured, and its result is compared with the reference that came with it. A bundle
     of napari-geosr is copied.
     """
-    from napari_geosr.cli.console import print_json, run_command
-    from napari_geosr.operations.models.importing import import_steps
-
     found, notes = run_command(
         lambda should_stop: import_steps(
             source, name=name, channel=channel, should_stop=should_stop
@@ -261,9 +248,6 @@ def export_models(
     name
         Name of a model in the zoo, or the path of a bundle.
     """
-    from napari_geosr.cli.console import print_json, run_command
-    from napari_geosr.operations.models.exporting import export_steps
-
     found, notes = run_command(
         lambda should_stop: export_steps(
             name, format, out, like=like, overwrite=overwrite, should_stop=should_stop
@@ -295,7 +279,5 @@ def remove_models(name: str, /) -> int:
     name
         As `models list` has it.
     """
-    from napari_geosr.operations.models import catalogue
-
     print(f"Removed {catalogue.remove(name)}")
     return 0

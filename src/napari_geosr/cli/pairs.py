@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 from cyclopts import Parameter
 from pydantic import Field, create_model
 
+from napari_geosr.cli.console import MakeSteps, print_json, run_command
 from napari_geosr.cli.options import AS_FLAGS, Json, Overwrite, SettingsPath
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.operations.pairs import pairs_steps
 from napari_geosr.operations.pairs.config import (
     DegradeConfig,
     PairConfig,
@@ -18,6 +21,9 @@ from napari_geosr.operations.pairs.config import (
     PairsInput,
     imaging_options,
 )
+from napari_geosr.operations.pairs.degraded import degrade_steps
+from napari_geosr.operations.pairs.inputs import open_high, open_low
+from napari_geosr.operations.pairs.quality import report_lines
 
 if TYPE_CHECKING:
     from napari_geosr.operations.pairs import Pairs
@@ -36,11 +42,7 @@ def _imaging_flags() -> type[Config]:
         for name, (kind, title, help_) in imaging_options().items()
         if get_origin(kind) is not tuple
     }
-    made: type[Config] = create_model("ImagingFlags", __base__=Config, **fields)
-    return made
-
-
-ImagingFlags = _imaging_flags()
+    return create_model("ImagingFlags", __base__=Config, **fields)
 
 
 def pairs(
@@ -66,7 +68,7 @@ def pairs(
         ),
     ] = None,
     config: Annotated[PairsConfig | None, AS_FLAGS] = None,
-    imaging: Annotated[ImagingFlags | None, AS_FLAGS] = None,  # type: ignore[valid-type]
+    imaging: Config | None = None,
     reading: Annotated[PairsInput | None, AS_FLAGS] = None,
     settings: SettingsPath = None,
     json: Json = False,
@@ -77,57 +79,42 @@ def pairs(
     Give --low and --high: the two are aligned, cut to what both show and written with
     their figures. Or give --high and --degrade.
     """
-    from napari_geosr.cli.console import print_json, run_command
-    from napari_geosr.operations.pairs.inputs import open_high, open_low
-
-    given = {} if config is None else config.model_dump(exclude_unset=True)
-    noise = _given(imaging)
     if (low is None) == (degrade is None):
         raise ConfigError(
             "Give a low-resolution scan to align with (--low), or say how one is to be "
             "made (--degrade ct); not both."
         )
-    steps: Any
+    given = {} if config is None else config.model_dump(exclude_unset=True)
+    set_imaging = {} if imaging is None else imaging.model_dump(exclude_none=True)
+    make_steps: MakeSteps[Pairs]
     if low is not None:
-        _refuse(noise | ({} if like is None else {"like": like}), "--degrade")
+        _refuse([*set_imaging, *([] if like is None else ["like"])], "--degrade")
         wanted = PairsConfig.create(**(_kept(PairsConfig, settings) | given))
-        one, other = open_low(low, reading), open_high(high, reading)
-
-        def steps(should_stop: Any) -> Any:
-            from napari_geosr.operations.pairs import pairs_steps
-
-            return pairs_steps(
-                one, other, out, wanted, overwrite=overwrite, should_stop=should_stop
-            )
-
+        coarse, fine = open_low(low, reading), open_high(high, reading)
+        make_steps = lambda should_stop: pairs_steps(  # noqa: E731
+            coarse, fine, out, wanted, overwrite=overwrite, should_stop=should_stop
+        )
     else:
-        _refuse(set(given) - set(PairConfig.model_fields), "--low")
+        _refuse(given.keys() - PairConfig.model_fields.keys(), "--low")
         kept = _kept(DegradeConfig, settings)
-        options = {**kept.pop("options", {}), **noise}
+        options = {**kept.pop("options", {}), **set_imaging}
         values = {**kept, **given, "degrade": degrade, "options": options}
-        made = DegradeConfig.create(**values)
+        imaged = DegradeConfig.create(**values)
         fine = open_high(high, reading)
         real = None if like is None else open_low(like, reading)
-
-        def steps(should_stop: Any) -> Any:
-            from napari_geosr.operations.pairs.degraded import degrade_steps
-
-            return degrade_steps(
-                fine,
-                out,
-                made,
-                like=real,
-                overwrite=overwrite,
-                should_stop=should_stop,
-            )
-
-    done, _ = run_command(steps, stopping="stopping …")
+        make_steps = lambda should_stop: degrade_steps(  # noqa: E731
+            fine, out, imaged, like=real, overwrite=overwrite, should_stop=should_stop
+        )
+    done, _ = run_command(make_steps, stopping="stopping …")
     if json:
         files = {key: str(path) for key, path in done.files.items()}
         print_json({**done.report, "files": files})
     else:
-        _say(done)
+        _print(done)
     return 0
+
+
+pairs.__annotations__["imaging"] = Annotated[_imaging_flags() | None, AS_FLAGS]
 
 
 def _kept(kind: type[Config], path: Path | None) -> dict[str, Any]:
@@ -136,12 +123,7 @@ def _kept(kind: type[Config], path: Path | None) -> dict[str, Any]:
     return kind.from_yaml(path).model_dump(exclude_unset=True)
 
 
-def _given(flags: Any) -> dict[str, Any]:
-    """Flags that were given, of those without defaults of their own."""
-    return {} if flags is None else dict(flags.model_dump(exclude_none=True))
-
-
-def _refuse(names: Any, needs: str) -> None:
+def _refuse(names: Iterable[str], needs: str) -> None:
     """Refuse flags that would have no effect."""
     flags = sorted(f"--{name.replace('_', '-')}" for name in names)
     if flags:
@@ -152,9 +134,7 @@ def _refuse(names: Any, needs: str) -> None:
         )
 
 
-def _say(done: Pairs) -> None:
-    from napari_geosr.operations.pairs.words import report_lines
-
+def _print(done: Pairs) -> None:
     for line in report_lines(done.report):
         print(line)
     print(f"Wrote {done.files['low']}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from pydantic import Field, create_model
 
+from napari_geosr import io
+from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import (
     AS_FLAGS,
     Json,
@@ -15,6 +17,11 @@ from napari_geosr.cli.options import (
     SettingsPath,
 )
 from napari_geosr.core.config import Config
+from napari_geosr.operations.reconstruct import (
+    find_unfinished,
+    open_projections,
+    reconstruct_steps,
+)
 from napari_geosr.operations.reconstruct.config import (
     SHARED_SETTINGS,
     ReconstructConfig,
@@ -76,15 +83,7 @@ def reconstruct(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Reconstruct a volume from projections, block by block."""
-    from napari_geosr import io
-    from napari_geosr.cli.console import print_json, run_command
-    from napari_geosr.operations.reconstruct import (
-        find_unfinished,
-        open_projections,
-        reconstruct_steps,
-    )
-
+    """Run ``napari-geosr reconstruct``."""
     io.check_output(out, overwrite=overwrite)
     wanted = _settings(config, special, settings)
     scan = open_projections(projections, reading)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from napari_geosr import io
+from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import (
     AS_FLAGS,
     InputPath,
@@ -17,6 +19,7 @@ from napari_geosr.cli.options import (
     settings_from,
 )
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.io.suffixes import incomplete_path
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore import (
     RestoreConfig,
@@ -95,9 +98,6 @@ def restore(
     Of a time series or several channels every time point of every channel is restored
     in one run, unless --time or --channel chooses one.
     """
-    from napari_geosr import io
-    from napari_geosr.cli.console import print_json, run_command
-
     if others and not average:
         raise ConfigError(
             f"{1 + len(others)} inputs are given for one output. Add --average if they "
@@ -167,9 +167,6 @@ def _names(result: Restored) -> str:
 
 def _unfinished(out: Path, average: bool) -> Volume:
     """What an earlier run to `out` left."""
-    from napari_geosr import io
-    from napari_geosr.io.suffixes import incomplete_path
-
     if average:
         raise ConfigError(
             "The mean over several scans cannot be continued: leave --continue out."

@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import Json
 from napari_geosr.core.steps import Warned
+from napari_geosr.jobs import local
+from napari_geosr.jobs.index import list_jobs
+from napari_geosr.jobs.kinds import result_word
+from napari_geosr.jobs.run import run_steps
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
@@ -52,8 +57,6 @@ def start(folder: JobFolder, *, detach: bool, prepare: bool, json: bool) -> int:
 
 
 def _detached(folder: JobFolder, json: bool) -> int:
-    from napari_geosr.jobs import local
-
     pid = local.start(folder)
     return _say(
         json,
@@ -65,8 +68,6 @@ def _detached(folder: JobFolder, json: bool) -> int:
 
 def run_here(folder: JobFolder, *, json: bool) -> int:
     """Run a job in this process, with a bar; at once, whatever else runs."""
-    from napari_geosr.cli.console import run_command
-
     result: Path | None = None
     warnings: list[str] = []
     # Twice Ctrl-C: the job notes that it was interrupted; here is said how to go on.
@@ -101,8 +102,6 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
 
 def _results(folder: JobFolder, result: Path | None) -> dict[str, str | None]:
     """Where what came out of a job lies, for people and programs."""
-    from napari_geosr.jobs.kinds import result_word
-
     values = folder.values()
     found = None if result is None else str(result)
     word = result_word(str(values.get("operation")))
@@ -118,9 +117,6 @@ def _at_once(
     folder: JobFolder, should_stop: ShouldStop
 ) -> Generator[Step, None, Path | None]:
     """Run a job without waiting for its turn, as a person in a terminal expects."""
-    from napari_geosr.jobs.index import list_jobs
-    from napari_geosr.jobs.run import run_steps
-
     for other in list_jobs():
         here = other.host == socket.gethostname() and other.path != folder.path
         if here and other.state in ("running", "finishing"):
@@ -132,8 +128,6 @@ def _at_once(
 
 
 def _say(json: bool, values: dict[str, Any], text: str) -> int:
-    from napari_geosr.cli.console import print_json
-
     if json:
         print_json(values)
     else:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import (
     AS_FLAGS,
     Json,
@@ -14,6 +15,7 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
+from napari_geosr.operations.simulate import simulate_steps
 from napari_geosr.operations.simulate.config import SimulateConfig, StructureName
 
 _OFFSET: Any = SimulateConfig.model_fields["centre_offset"]
@@ -43,10 +45,7 @@ def simulate(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Simulate the scan of a porous sample whose porosity is known exactly."""
-    from napari_geosr.cli.console import print_json, run_command
-    from napari_geosr.operations.simulate import simulate_steps
-
+    """Run ``napari-geosr simulate``."""
     wanted = settings_from(SimulateConfig, config, settings)
     made, warnings = run_command(
         lambda should_stop: simulate_steps(

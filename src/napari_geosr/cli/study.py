@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import (
     AS_FLAGS,
     Json,
@@ -14,13 +15,18 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
+from napari_geosr.operations.inputs import open_volume
+from napari_geosr.operations.reconstruct import open_projections
 from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
+from napari_geosr.operations.study import study_steps
 from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.study.report import terminal_table
+from napari_geosr.operations.study.subset import ScanSubset
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.study import Studied
+    from napari_geosr.operations.study import StudySummary
 
-app = App(name="study", help="Study how little of a scan gives the right pores.")
+app = App(name="study")
 
 
 @app.command(name="projections")
@@ -55,11 +61,6 @@ def study_projections(
     overwrite: Overwrite = False,
 ) -> int:
     """Find how little of a scan still gives the right pores, by which algorithm."""
-    from napari_geosr.cli.console import print_json, run_command
-    from napari_geosr.operations.inputs import open_volume
-    from napari_geosr.operations.reconstruct import open_projections
-    from napari_geosr.operations.study import study_steps
-
     wanted = settings_from(StudyConfig, config, settings)
     scan = open_projections(projections, reading)
     given = {
@@ -89,16 +90,13 @@ def study_projections(
     return 0
 
 
-def _print(done: Studied) -> None:
+def _print(done: StudySummary) -> None:
     from rich.console import Console
     from rich.markup import escape
-
-    from napari_geosr.operations.study.report import terminal_table
-    from napari_geosr.operations.study.taken import Taken
 
     console = Console()
     console.print(terminal_table(done), highlight=False)
     for name, least in done.least.items():
-        text = "none of these" if least is None else Taken.of(least).title
+        text = "none of these" if least is None else ScanSubset.of(least).title
         console.print(f"{escape(name)}: right porosity from {text}", highlight=False)
     print(f"report: {done.files['html']}")

@@ -24,6 +24,7 @@ from napari_geosr.core.errors import Cancelled, GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import list_jobs
+from napari_geosr.jobs.run import run_steps
 
 _POLL_SECONDS = 0.1
 #: Reports, and seconds after the first of them, that are enough.
@@ -191,7 +192,6 @@ class _Alone:
 def main(folder: str, parent: int) -> int:
     """Run the job in `folder` without waiting for others, as long as `parent` lives."""
     alone = _Alone(parent)
-    from napari_geosr.jobs.run import run_steps
 
     try:
         for _ in run_steps(JobFolder(folder), should_stop=alone):

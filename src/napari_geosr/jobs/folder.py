@@ -35,7 +35,7 @@ from napari_geosr.core.config import load_yaml
 from napari_geosr.core.errors import ConfigError, FileError, JobError
 from napari_geosr.io import atomic
 from napari_geosr.jobs import facts as reading
-from napari_geosr.jobs.moved import moved
+from napari_geosr.jobs.facts import moved
 
 if TYPE_CHECKING:
     from filelock import FileLock

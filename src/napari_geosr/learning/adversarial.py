@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from napari_geosr.learning import losses
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses, Method
 
@@ -87,8 +88,6 @@ class AdversarialMethod(Method):
         """
         import torch
 
-        from napari_geosr.learning.losses import adversarial
-
         distance = self.config.distance
         module = self.modules[critic]
         # One pass for both, so that processes that share the work meet once.
@@ -96,26 +95,26 @@ class AdversarialMethod(Method):
         if condition is not None:
             seen = torch.cat([torch.cat([condition, condition]), seen], dim=1)
         scores = module(seen).float()
-        loss = adversarial.critic_loss(
+        loss = losses.adversarial.critic_loss(
             scores[: len(real)], scores[len(real) :], distance
         )
-        losses = {critic: loss}
+        parts = {critic: loss}
         if distance == "wasserstein":
             # What it estimates: the distance itself, not its negative.
-            losses[critic] = -loss
-            penalty = adversarial.gradient_penalty(bare(module), real, fake, condition)
-            losses[f"{critic} penalty"] = penalty
+            parts[critic] = -loss
+            penalty = losses.adversarial.gradient_penalty(
+                bare(module), real, fake, condition
+            )
+            parts[f"{critic} penalty"] = penalty
             loss = loss + self.config.gradient_penalty * penalty
-        return loss, losses
+        return loss, parts
 
     def convince(self, critic: str, fake: Tensor) -> Tensor:
         """The generator's loss before the critic called `critic`, which stays still."""
-        from napari_geosr.learning.losses import adversarial
-
         module = bare(self.modules[critic])
         with frozen(module):
             scores = module(fake).float()
-        return adversarial.generator_loss(scores, self.config.distance)
+        return losses.adversarial.generator_loss(scores, self.config.distance)
 
     def patch_scale(self, image: Tensor) -> float:
         """What the adversarial loss is divided by, to be the same for all patches.

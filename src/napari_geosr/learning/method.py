@@ -15,6 +15,8 @@ from napari_geosr.learning.architecture import (
     network_kwargs,
 )
 from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.told_noise import restored
+from napari_geosr.networks import build_network
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -208,14 +210,10 @@ class Method:
 
         See `napari_geosr.learning.told_noise`.
         """
-        from napari_geosr.learning.told_noise import restored
-
         return restored(self.modules[self.result], batch)
 
     def build(self) -> dict[str, nn.Module]:
         """Make the modules with fresh weights."""
-        from napari_geosr.networks import build_network
-
         network = build_network(self.config.network, **self.network_kwargs())
         return {self.result: network}
 

@@ -18,7 +18,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.ndimage import uniform_filter
 
 from napari_geosr.physics.correlated_noise import noise_like
 
@@ -77,6 +76,8 @@ def _noise_of(sample: Arrays, rng: np.random.Generator, deep: bool) -> Array:
 
 def _level(sample: Arrays) -> Array:
     """Standard deviation of the noise at every voxel, alike in all channels."""
+    from scipy.ndimage import uniform_filter
+
     mean = sample["source"].mean(0)
     smooth = uniform_filter(mean, _BOX, mode="nearest")
     return np.asarray(np.interp(smooth, sample["greys"], sample["levels"]))[None]

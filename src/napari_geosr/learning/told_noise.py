@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr import networks
+from napari_geosr.networks import wants_noise
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -49,14 +52,14 @@ def restored(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """What a network makes of ``batch["source"]``, told the noise if it is to know."""
     import torch
 
-    from napari_geosr.networks._noise_map import level_map
-
     x = batch["source"]
     if "levels" not in batch or not _wants_noise(network):
         found: Tensor = network(x)
         return found
     curves = zip(x, batch["greys"], batch["levels"], strict=True)
-    level = torch.cat([level_map(patch[None], *curve) for patch, *curve in curves])
+    level = torch.cat(
+        [networks.level_map(patch[None], *curve) for patch, *curve in curves]
+    )
     found = network(x, level, batch["correlation"].to(x.dtype))
     return found
 
@@ -64,7 +67,5 @@ def restored(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 def _wants_noise(network: Any) -> bool:
     """Filters stand in for networks where these are judged."""
     from torch import nn
-
-    from napari_geosr.networks import wants_noise
 
     return isinstance(network, nn.Module) and wants_noise(network)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from napari_geosr.core.noise import FLOOR, Noise
 
@@ -194,6 +193,8 @@ def _kernel() -> Array:
 
 def _strength(r: Array, level: Array, gradient: Array, noise: Noise) -> Array:
     """Smoothed removed part in its standard deviations, less what shifted edges do."""
+    from scipy import ndimage
+
     smooth = ndimage.gaussian_filter(r, SMOOTHING, truncate=_TRUNCATE)
     edges = ndimage.gaussian_filter(gradient, SMOOTHING, truncate=_TRUNCATE)
     spread = level * smoothed_spread(noise, r.ndim)

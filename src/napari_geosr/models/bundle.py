@@ -15,15 +15,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from napari_geosr import networks
 from napari_geosr.core.config import format_bytes, load_yaml
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.io import atomic
 from napari_geosr.models.card import ModelCard
+from napari_geosr.networks import FOREIGN, build_network, wants_noise
+from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from napari_geosr.networks.spec import NetworkSpec
 
 CARD_FILE = "card.yaml"
 WEIGHTS_FILE = "weights.safetensors"
@@ -89,19 +90,15 @@ class Model:
         A network that is bounded by its own design is returned as it is; one that makes
         voxels finer may have to agree with the scan.
         """
-        from napari_geosr.networks import wants_noise
-        from napari_geosr.networks._bound import NoiseBound
-        from napari_geosr.networks._consistent import Consistent
-
         network, bound = self.network(), self.card.noise_bound
         if self.card.data_consistency:
             if self._restorer is None:
-                self._restorer = Consistent(network)
+                self._restorer = networks.Consistent(network)
             return self._restorer
         if bound is None or wants_noise(network):
             return network
         if self._restorer is None:
-            self._restorer = NoiseBound(network, bound).eval()
+            self._restorer = networks.NoiseBound(network, bound).eval()
         return self._restorer
 
     def with_settings(self, **settings: Any) -> Model:
@@ -440,16 +437,11 @@ def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
 
 def _built(card: ModelCard, path: Path, state: Mapping[str, Tensor]) -> nn.Module:
     """The network of a card; whatever its code raises becomes a `ModelError`."""
-    from napari_geosr.networks import FOREIGN, build_network
-    from napari_geosr.networks.spec import NetworkSpec
-
     try:
         network: nn.Module
         if card.network == FOREIGN:
-            from napari_geosr.networks import foreign
-
-            config = foreign.NetworkConfig.create(**card.network_kwargs)
-            network = foreign.build(config, state)
+            config = networks.foreign.NetworkConfig.create(**card.network_kwargs)
+            network = networks.foreign.build(config, state)
         else:
             network = build_network(card.network, **card.network_kwargs)
     except ConfigError as error:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.volume import Volume
 from napari_geosr.models.card import QUANTILE_LEVELS, ModelCard
 
@@ -294,7 +295,6 @@ def _voxel_size_ratio(card: ModelCard, volume: Volume) -> float | None:
     trained = card.training.voxel_size
     if trained is None or card.training.unit is None or not volume.has_physical_size:
         return None
-    from napari_geosr.core.units import MILLIMETRES
 
     size = max(volume.voxel_size) * MILLIMETRES[volume.unit]
     low, high = (v * MILLIMETRES[card.training.unit] for v in trained)

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import lazy_loader
+
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.registry import Registry
 from napari_geosr.networks.classical import FILTERS
@@ -23,6 +25,42 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_geosr.core.noise import Noise
+    from napari_geosr.networks import foreign
+    from napari_geosr.networks._bound import NoiseBound
+    from napari_geosr.networks._consistent import Consistent, Sharpness
+    from napari_geosr.networks._mixed_scale import plain_layers
+    from napari_geosr.networks._noise_map import level_map
+    from napari_geosr.networks._upsampling import cubic_kernel, interpolated
+
+__all__ = [
+    "FOREIGN",
+    "NETWORKS",
+    "Consistent",
+    "NoiseBound",
+    "Sharpness",
+    "all_settings",
+    "build_network",
+    "cubic_kernel",
+    "foreign",
+    "interpolated",
+    "level_map",
+    "plain_layers",
+    "tell_noise",
+    "wants_noise",
+]
+
+# They import torch: loaded on first use.
+__getattr__, _, _ = lazy_loader.attach(
+    __name__,
+    submodules=["foreign"],
+    submod_attrs={
+        "_bound": ["NoiseBound"],
+        "_consistent": ["Consistent", "Sharpness"],
+        "_mixed_scale": ["plain_layers"],
+        "_noise_map": ["level_map"],
+        "_upsampling": ["cubic_kernel", "interpolated"],
+    },
+)
 
 NETWORKS = Registry(
     package="napari_geosr.networks",

@@ -13,8 +13,11 @@ from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, FileError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.atomic import write_bytes
+from napari_geosr.measure import export
 from napari_geosr.operations.measure import MeasureConfig, compare_steps
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
+from napari_geosr.physics import samples
 
 if TYPE_CHECKING:
     from napari_geosr.measure.report import PorosityReport
@@ -25,7 +28,7 @@ INPUTS = ("scan.ome.tif", "truth.ome.tif")
 
 
 @dataclass(frozen=True)
-class Demonstrated:
+class DemoResult:
     """Reports by name (``degraded``, ``restored``, ``truth``) and the files."""
 
     reports: dict[str, PorosityReport]
@@ -52,7 +55,7 @@ def demo_steps(
     model: str = "foam-denoise",
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Demonstrated]:
+) -> Generator[Step, None, DemoResult]:
     """Simulate a noisy foam scan, restore it, measure it and write a report.
 
     Files are written to `out`: the scan and its clean twin, the restored volume, the
@@ -66,7 +69,6 @@ def demo_steps(
     files = {name: out / name for name in (*INPUTS, *OUTPUTS)}
     _check_folder(out, files, overwrite)
     yield StageStarted(message="Simulating a noisy foam scan")
-    from napari_geosr.physics import samples
 
     noisy, truth = samples.noisy_foam()
     io.write(noisy, files["scan.ome.tif"], overwrite=overwrite)
@@ -90,7 +92,7 @@ def demo_steps(
     )
     yield StageStarted(message="Writing the report")
     _write_report(volumes, reports, files)
-    return Demonstrated(reports, files)
+    return DemoResult(reports, files)
 
 
 def _check_folder(out: Path, files: dict[str, Path], overwrite: bool) -> None:
@@ -113,9 +115,6 @@ def _write_report(
     reports: dict[str, PorosityReport],
     files: dict[str, Path],
 ) -> None:
-    from napari_geosr.io.atomic import write_bytes
-    from napari_geosr.measure import export
-
     picture = overview(volumes, reports)
     write_bytes(files["overview.png"], picture, overwrite=True)
     values = {name: report.to_json_dict() for name, report in reports.items()}

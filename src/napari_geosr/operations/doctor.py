@@ -12,6 +12,8 @@ from typing import Any
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.memory import free_host_memory
+from napari_geosr.inference.device import device_name, free_memory, pick_device
+from napari_geosr.models import zoo
 
 _PACKAGES = (
     "napari-geosr",
@@ -72,8 +74,6 @@ def _version(name: str) -> str:
 def _devices(advice: list[str]) -> dict[str, str]:
     import torch
 
-    from napari_geosr.inference.device import device_name, free_memory, pick_device
-
     rows = {
         "cpu cores": str(os.cpu_count()),
         "torch threads": str(torch.get_num_threads()),
@@ -132,8 +132,6 @@ def _display(advice: list[str]) -> dict[str, str]:
 
 
 def _models(advice: list[str]) -> dict[str, str]:
-    from napari_geosr.models import zoo
-
     entries = zoo.list_models()
     if not entries:
         advice.append("No model was found: the installation is incomplete.")

@@ -7,7 +7,6 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -30,6 +29,8 @@ def noise_like(
     correlation : mapping of str to float
         By axis, as in `Noise`; axes that are missing are independent.
     """
+    from scipy import ndimage
+
     axes = "ZYX"[-len(shape) :].lower()
     kernels = [_kernel(round(correlation.get(axis, 0.0), 3)) for axis in axes]
     # Larger first and cut afterwards, so that the border is as the middle.

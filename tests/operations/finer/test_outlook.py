@@ -10,7 +10,11 @@ from napari_geosr.core.errors import ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.models import zoo
-from napari_geosr.operations.restore.finer.outlook import Outlook, _Trial, sr_outlook
+from napari_geosr.operations.restore.finer.outlook import (
+    FinerOutlook,
+    _Trial,
+    sr_outlook,
+)
 
 
 def scan_of(shape=(40, 40, 40), level=0.0) -> Volume:
@@ -78,16 +82,16 @@ def test_given_and_known_have_independent_noise(rho):
 
 
 def test_sentences():
-    good = Outlook(2.0, (0.8, 3.2), 0.4, (0.25, 0.7), 4)
-    worse = Outlook(-0.4, (-2.4, 3.2), 0.4, (0.25, 0.7), 4)
+    good = FinerOutlook(2.0, (0.8, 3.2), 0.4, (0.25, 0.7), 4)
+    worse = FinerOutlook(-0.4, (-2.4, 3.2), 0.4, (0.25, 0.7), 4)
     assert worse.is_doubtful
     assert "Choose cubic" in worse.sentence
     assert not good.is_doubtful
     assert "+2.0 dB" in good.sentence
-    unsure = Outlook(0.3, (-0.8, 1.3), 0.4, (0.25, 0.7), 4)
+    unsure = FinerOutlook(0.3, (-0.8, 1.3), 0.4, (0.25, 0.7), 4)
     assert not unsure.is_doubtful
     assert "no better" in unsure.sentence
-    soft = Outlook(2.0, (0.8, 3.2), 0.9, (0.25, 0.7), 4)
+    soft = FinerOutlook(2.0, (0.8, 3.2), 0.9, (0.25, 0.7), 4)
     assert "softer than" in soft.sentence
 
 

@@ -18,7 +18,7 @@ from napari_geosr.core.steps import Warned, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.restore import (
-    Prepared,
+    PreparedRestoration,
     RestoreConfig,
     prepare_steps,
     preview_steps,
@@ -61,12 +61,14 @@ def known(level: float) -> Noise:
     return Noise(level, 100.0, correlation=flat, interval=(0.9 * level, 1.1 * level))
 
 
-def prepared(volume: Volume, model: str = "foam-denoise", **more) -> Prepared:
+def prepared(
+    volume: Volume, model: str = "foam-denoise", **more
+) -> PreparedRestoration:
     config = RestoreConfig(model=model, device="cpu", threads=1)
     return run_to_end(prepare_steps(volume, config, **more))
 
 
-def unbounded(ready: Prepared) -> Prepared:
+def unbounded(ready: PreparedRestoration) -> PreparedRestoration:
     """The same network without the bound of the noise."""
     card = ready.model.card.model_copy(update={"noise_bound": None})
     free = Model(card, ready.model.path)

@@ -15,13 +15,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.core.model_words import MODALITIES, TASKS
 from napari_geosr.core.units import PIXEL
+from napari_geosr.core.vocabulary import MODALITIES, TASKS
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.labelled import combo
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers import volume_from_layer
-from napari_geosr.operations.models.catalogue import Wanted
+from napari_geosr.operations.models.catalogue import ModelFilter
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -93,11 +93,11 @@ class ModelsFind(QWidget):
         self._connections = Connections(self)
         self._connections.connect(viewer.layers.selection.events.active, self._on_layer)
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> ModelFilter:
         """What is looked for."""
         volume = self.volume()
         has_size = volume is not None and volume.unit != PIXEL
-        return Wanted(
+        return ModelFilter(
             task=self.task.currentData(),
             modality=self.modality.currentData(),
             voxel_size=max(volume.voxel_size) if volume and has_size else None,

@@ -25,7 +25,7 @@ from napari_geosr.gui.pairs.layers import by_voxel_size, show_pair
 from napari_geosr.gui.pairs.steps import Built, Wanted, build_steps, free_folder
 from napari_geosr.gui.pairs.widgets import ONE, TWO, PairsWidgets
 from napari_geosr.operations.pairs.config import DegradeConfig, PairsConfig
-from napari_geosr.operations.pairs.words import report_lines
+from napari_geosr.operations.pairs.quality import report_lines
 
 if TYPE_CHECKING:
     import napari.viewer

@@ -16,7 +16,7 @@ from napari_geosr.gui.restore.preview import PREVIEW_EDGES, Region
 from napari_geosr.operations import restore as operation
 from napari_geosr.operations.restore import (
     Point,
-    Prepared,
+    PreparedRestoration,
     PreparedSeries,
     RestoreConfig,
     Restored,
@@ -37,18 +37,18 @@ class Ready:
 
     Attributes
     ----------
-    prepared : Prepared
+    prepared : PreparedRestoration
         Of a series, with all its axes.
     series : PreparedSeries or None
         Where all points of a series are restored.
     """
 
     key: tuple[Any, ...]
-    prepared: Prepared
+    prepared: PreparedRestoration
     estimate: Any
     series: PreparedSeries | None = None
 
-    def at(self, position: Mapping[str, int]) -> Prepared:
+    def at(self, position: Mapping[str, int]) -> PreparedRestoration:
         """The same for the part at `position`, which is on screen."""
         if self.series is None:
             return self.prepared
@@ -107,7 +107,7 @@ def restrengthened(ready: Ready, key: tuple[Any, ...]) -> Ready | None:
     return replace(ready, key=key, prepared=changed)
 
 
-def named(prepared: Prepared, layer: Image) -> Prepared:
+def named(prepared: PreparedRestoration, layer: Image) -> PreparedRestoration:
     """The same with the layer's name of now: renaming needs no new statistics."""
     if prepared.volume.name == layer.name:
         return prepared
@@ -142,12 +142,12 @@ def point_at(position: Mapping[str, int]) -> Point:
 
 def ready_steps(
     volume: Volume, config: RestoreConfig, should_stop: ShouldStop
-) -> Generator[Step, None, tuple[Prepared, Estimate, PreparedSeries | None]]:
+) -> Generator[Step, None, tuple[PreparedRestoration, Estimate, PreparedSeries | None]]:
     """Prepare and estimate, with torch loaded first; runs in the worker.
 
     Returns
     -------
-    prepared : Prepared
+    prepared : PreparedRestoration
     estimate : Estimate
     series : PreparedSeries or None
         None for a single volume.

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_geosr.gui.kit.histogram import linear_ticks, tick_text
 from napari_geosr.gui.kit.loss_plot import curve_colors
-from napari_geosr.operations.study.taken import Taken, share_text
+from napari_geosr.operations.study.subset import ScanSubset, share_text
 
 _HEIGHT, _DOT = 150, 2.5
 #: Of exposures, the longest first.
@@ -108,12 +108,12 @@ class StudyPlot(QWidget):
         self._over = "% of the exposure" if over_exposure else "projections"
         self._styles = {}
         titles = list(dict.fromkeys(str(row["title"]) for row in rows))
-        exposures = sorted({Taken.of(row).exposure for row in rows}, reverse=True)
+        exposures = sorted({ScanSubset.of(row).exposure for row in rows}, reverse=True)
         for row in rows:
             value = row.get(name)
             if not isinstance(value, int | float) or not math.isfinite(value):
                 continue
-            taken, title = Taken.of(row), str(row["title"])
+            taken, title = ScanSubset.of(row), str(row["title"])
             style = titles.index(title), 0
             x: float = taken.projections
             if over_exposure:

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.gui.kit.labelled import add_row, combo, form_layout
 from napari_geosr.gui.study.plot import FIGURES, StudyPlot
-from napari_geosr.operations.study.taken import Taken
+from napari_geosr.operations.study.subset import ScanSubset
 
 _COLUMNS = (
     ("Views", "Number of projections, and their exposure where it is shorter."),
@@ -102,7 +102,7 @@ class StudyResult(QWidget):
 
 def _texts(row: Mapping[str, Any]) -> list[str]:
     """The cells of a row; a dash where nothing is known."""
-    start = [Taken.of(row).short, str(row["title"])]
+    start = [ScanSubset.of(row).short, str(row["title"])]
     if "failed" in row:
         return [*start, "failed", "", ""]
     return [

@@ -12,7 +12,7 @@ from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.job import RESULT
 from napari_geosr.operations.study.store import StudyStore
-from napari_geosr.operations.study.taken import Taken, all_taken
+from napari_geosr.operations.study.subset import ScanSubset, all_subsets
 
 
 class StudyWatch:
@@ -26,7 +26,7 @@ class StudyWatch:
 
     def __init__(self, path: Path) -> None:
         self._watch = JobWatch(path)
-        self._found: dict[tuple[Taken, str], dict[str, Any]] = {}
+        self._found: dict[tuple[ScanSubset, str], dict[str, Any]] = {}
         self.config = StudyConfig()
         self.rows: list[dict[str, Any]] = []
         self._store = StudyStore(self.path / RESULT)
@@ -60,7 +60,7 @@ class StudyWatch:
     @property
     def n_cells(self) -> int:
         """Cells of the study; until one is done, as many as the settings ask for."""
-        asked = len(all_taken(self.config)) * len(self.config.algorithms)
+        asked = len(all_subsets(self.config)) * len(self.config.algorithms)
         # The whole scan is no cell; and the job may speak of a study with fewer.
         said = self.status.total
         return said if asked - len(self.config.algorithms) <= said <= asked else asked
@@ -90,7 +90,7 @@ class StudyWatch:
         self.config = StudyConfig.from_mapping(settings or {})
         cells = [
             (taken, name)
-            for taken in all_taken(self.config)
+            for taken in all_subsets(self.config)
             for name in self.config.algorithms
         ]
         for cell in cells:
@@ -125,5 +125,5 @@ class StudyWatch:
         return f"{what} with the right porosity: {words}."
 
 
-def _taken(found: dict[str, Any] | int) -> Taken:
-    return Taken(found) if isinstance(found, int) else Taken.of(found)
+def _taken(found: dict[str, Any] | int) -> ScanSubset:
+    return ScanSubset(found) if isinstance(found, int) else ScanSubset.of(found)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import ArrayLike
@@ -124,6 +123,8 @@ def _places(shape: Sequence[int], core: Sequence[int]) -> Iterator[tuple[int, ..
 
 
 def _read(source: ArrayLike, start: Sequence[int], core: Sequence[int]) -> Block:
+    from scipy import ndimage
+
     box, inner = [], []
     for first, size, margin, length in zip(
         start, core, _MARGIN[source.ndim], source.shape, strict=True

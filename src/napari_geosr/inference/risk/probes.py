@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.physics.correlated_noise import noise_like
@@ -23,6 +22,8 @@ def level_map(window: FloatArray, noise: Noise) -> FloatArray:
 
     Read from the curve of levels at the lightly smoothed grey value.
     """
+    from scipy import ndimage
+
     if len(noise.greys) == 1:
         return np.full(window.shape, noise.levels[0])
     grey = ndimage.gaussian_filter(window, _GREY_WIDTH[-window.ndim :])

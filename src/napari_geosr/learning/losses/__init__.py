@@ -1,5 +1,33 @@
 """Losses, one family a file, and in ``terms`` those that a person can choose.
 
 Files of ``terms`` and :mod:`~napari_geosr.learning.losses.choice` import no torch:
-``--help`` reads them.
+``--help`` reads them. The families do, and are loaded on first use.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from napari_geosr.learning.losses import (
+        adversarial,
+        boxes,
+        euler,
+        labels,
+        morphology,
+        perceptual,
+        pixel,
+    )
+
+__all__ = [
+    "adversarial",
+    "boxes",
+    "euler",
+    "labels",
+    "morphology",
+    "perceptual",
+    "pixel",
+]
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submodules=__all__)

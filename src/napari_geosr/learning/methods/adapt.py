@@ -18,18 +18,22 @@ import numpy as np
 from cyclopts import Parameter
 from pydantic import Field
 
+from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.learning.blind_spots import BlindSpots
 from napari_geosr.learning.config import SEVERAL, TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.method import Method as _Method
+from napari_geosr.learning.recorruption import recorrupted
+from napari_geosr.learning.statistics import GreyScale
+from napari_geosr.models import zoo
+from napari_geosr.networks import wants_noise
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from napari_geosr.core.noise import Noise
     from napari_geosr.learning.patches import Patches
-    from napari_geosr.learning.statistics import GreyScale
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard
 
@@ -221,8 +225,6 @@ class Method(_Method):
     @property
     def card(self) -> ModelCard:
         """Card of the model that is adapted."""
-        from napari_geosr.models import zoo
-
         if self._card is None:
             assert self.config.from_model is not None
             self._card = zoo.find(self.config.from_model).card
@@ -239,8 +241,6 @@ class Method(_Method):
 
     def grey_scale(self) -> GreyScale | None:
         """That of the model, if it has one of its own."""
-        from napari_geosr.learning.statistics import GreyScale
-
         scale = self.card.normalisation
         if scale.mean is None or scale.std is None:
             return None
@@ -252,13 +252,10 @@ class Method(_Method):
 
     def build(self) -> dict[str, nn.Module]:
         """The network, within the bound of the model where it has none of its own."""
-        from napari_geosr.networks import wants_noise
-        from napari_geosr.networks._bound import NoiseBound
-
         modules, bound = super().build(), self.noise_bound()
         network = modules[self.result]
         if bound is not None and not wants_noise(network):
-            modules[self.result] = NoiseBound(network, bound)
+            modules[self.result] = networks.NoiseBound(network, bound)
         return modules
 
     def starting_weights(self, model: Model) -> dict[str, Any]:
@@ -301,8 +298,6 @@ class Method(_Method):
         exchange = self.how == "recorrupted"
         drawn = patches.draw(rng, ("source",), exchange=exchange, slices=not deep)
         if self.how == "recorrupted":
-            from napari_geosr.learning.recorruption import recorrupted
-
             return recorrupted(drawn, rng, deep=deep)
         return self._with_hidden(drawn, rng, deep)
 

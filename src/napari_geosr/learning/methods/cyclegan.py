@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from napari_geosr import learning
 from napari_geosr.learning.adversarial import Distance
 from napari_geosr.learning.architecture import network_kwargs
 from napari_geosr.learning.config import TrainingConfig
@@ -48,6 +49,7 @@ from napari_geosr.learning.translation import (
     finer,
     middle,
 )
+from napari_geosr.networks import build_network
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,26 +118,24 @@ class Method(TranslationMethod):
     config: Config
 
     def __init__(self, config: TrainingConfig) -> None:
-        from napari_geosr.learning.image_pool import ImagePool
-
         super().__init__(config)
-        self.pools = {name: ImagePool(self.config.pool_size) for name in CRITICS}
+        self.pools = {
+            name: learning.image_pool.ImagePool(self.config.pool_size)
+            for name in CRITICS
+        }
 
     def build(self) -> dict[str, nn.Module]:
         """Two generators and two critics."""
-        from napari_geosr.learning.critics import PatchCritic
-
         config = self.config
         critics = {
-            name: PatchCritic(config.ndim, 1, config.critic_width) for name in CRITICS
+            name: learning.critics.PatchCritic(config.ndim, 1, config.critic_width)
+            for name in CRITICS
         }
         return {**super().build(), "backward": self._backward(), **critics}
 
     def _backward(self) -> nn.Module:
         """The way back: slice by slice, on the source's grid."""
         from torch import nn
-
-        from napari_geosr.networks import build_network
 
         config, factor = self.config, self.upscale_factor
         flat: dict[str, Any] = {"upscale_factor": 1}

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from napari_geosr import learning
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.losses.choice import LossNames
 from napari_geosr.learning.method import Batch, Losses, Updater
@@ -78,9 +79,7 @@ class Method(TargetLossMethod, TranslationMethod):
 
     def build(self) -> dict[str, nn.Module]:
         """Generator and critic of patches."""
-        from napari_geosr.learning.critics import PatchCritic
-
-        critic = PatchCritic(
+        critic = learning.critics.PatchCritic(
             self.config.ndim, self.config.planes + 1, self.config.critic_width
         )
         return {**super().build(), "critic": critic}

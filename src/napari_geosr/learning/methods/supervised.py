@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.learning import losses
 from napari_geosr.learning.architecture import (
     in_words,
     network_fields,
@@ -158,18 +159,14 @@ class Method(TargetLossMethod):
     def _loss_of_labels(self, batch: Batch) -> tuple[Tensor, Losses]:
         import torch
 
-        from napari_geosr.learning.losses.labels import cross_entropy
-
         scores = self.output(batch)
-        error = cross_entropy(scores, batch["target"])
+        error = losses.labels.cross_entropy(scores, batch["target"])
         missed = self._missed(scores.argmax(dim=1, keepdim=True), batch["target"])
         # The first has the colour of the validation curve, which is the same figure.
         return error, {"missed overlap": torch.tensor(missed), "loss": error}
 
     def _missed(self, found: Tensor, target: Tensor) -> float:
-        from napari_geosr.learning.losses.labels import mean_dice
-
-        return 1 - mean_dice(found, target, self.labels)
+        return 1 - losses.labels.mean_dice(found, target, self.labels)
 
     def validate(self, batch: Batch) -> dict[str, float]:
         """The loss in full; of labels what is missing to a mean Dice of 1."""

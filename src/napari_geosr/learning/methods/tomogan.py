@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from napari_geosr import learning
+from napari_geosr.learning import losses
 from napari_geosr.learning.adversarial import (
     AdversarialConfig,
     AdversarialMethod,
@@ -122,9 +124,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         super().check(config)
         assert isinstance(config, Config)
         if config.perceptual_weight and config.features == "vgg19":
-            from napari_geosr.learning.losses.perceptual import load_features
-
-            load_features("vgg19")
+            losses.perceptual.load_features("vgg19")
         cls(config).check_window()
 
     @property
@@ -136,10 +136,11 @@ class Method(TargetLossMethod, AdversarialMethod):
 
     def build(self) -> dict[str, nn.Module]:
         """Generator and critic."""
-        from napari_geosr.learning.critics import TomoGANCritic
-
         width = self.config.critic_width
-        return {**super().build(), "critic": TomoGANCritic(self.config.ndim, 1, width)}
+        return {
+            **super().build(),
+            "critic": learning.critics.TomoGANCritic(self.config.ndim, 1, width),
+        }
 
     def groups(self) -> Mapping[str, Sequence[str]]:
         """Generator and critic move on their own."""
@@ -165,19 +166,19 @@ class Method(TargetLossMethod, AdversarialMethod):
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """All three parts."""
-        from napari_geosr.learning.losses.perceptual import perceptual_loss
-
         config, target = self.config, batch["target"]
         output = self.modules["network"](batch["source"])
         pixel, parts = self.target_loss(output, target)
         adversarial = self.convince("critic", output) / self.patch_scale(target)
         total = config.pixel_weight * pixel + self.adversarial_weight * adversarial
-        losses = {"pixel": pixel, "adversarial": adversarial, **parts}
+        found = {"pixel": pixel, "adversarial": adversarial, **parts}
         if config.perceptual_weight:
             features = self._feature_network(target)
-            losses["perceptual"] = perceptual_loss(features, output, target)
-            total = total + config.perceptual_weight * losses["perceptual"]
-        return total, losses
+            found["perceptual"] = losses.perceptual.perceptual_loss(
+                features, output, target
+            )
+            total = total + config.perceptual_weight * found["perceptual"]
+        return total, found
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """True against made, with the generator held still."""
@@ -193,11 +194,11 @@ class Method(TargetLossMethod, AdversarialMethod):
         first = [nth(batch, 0) for batch in batches]
         if loop.step < self.pixel_steps(loop.steps):
             return loop.update("network", first, self.loss)
-        losses = loop.update("network", first, self.generator_loss)
+        found = loop.update("network", first, self.generator_loss)
         for i in range(self.config.critic_steps):
             drawn = [nth(batch, i) for batch in batches]
-            losses |= loop.update("critic", drawn, self.critic_loss)
-        return losses
+            found |= loop.update("critic", drawn, self.critic_loss)
+        return found
 
     def validate(self, batch: Batch) -> dict[str, float]:
         """The pixel term: a critic's judgement is no measure over time."""
@@ -206,8 +207,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         return {"pixel": float(pixel)}
 
     def _feature_network(self, like: Tensor) -> nn.Module:
-        from napari_geosr.learning.losses.perceptual import load_features
-
         if self._features is None:
-            self._features = load_features(self.config.features).to(like.device)
+            features = losses.perceptual.load_features(self.config.features)
+            self._features = features.to(like.device)
         return self._features

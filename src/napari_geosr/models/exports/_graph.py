@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard
-    from napari_geosr.networks.spec import NetworkSpec
 
 Array = npt.NDArray[np.float32]
 
@@ -189,8 +190,6 @@ def write_graph(model: Model, path: Path) -> list[Trial]:
 
 def spec_of(model: Model) -> NetworkSpec:
     """What the network of a model has to be given."""
-    from napari_geosr.networks.spec import NetworkSpec
-
     spec = model.network().spec
     assert isinstance(spec, NetworkSpec)
     return spec
@@ -200,8 +199,6 @@ def _written(
     network: nn.Module, model: Model, path: Path, sizes: list[tuple[int, ...]]
 ) -> list[Trial]:
     import torch
-
-    from napari_geosr.networks._mixed_scale import plain_layers
 
     spec = spec_of(model)
     images = [
@@ -214,7 +211,7 @@ def _written(
         | {i: f"{name}_out" for i, name in enumerate(names, start=2)},
     }
     try:
-        with warnings.catch_warnings(), torch.no_grad(), plain_layers(network):
+        with warnings.catch_warnings(), torch.no_grad(), networks.plain_layers(network):
             # Of tracing: whether its guesses hold is what the comparison is for.
             warnings.simplefilter("ignore")
             torch.onnx.export(

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.core.registry import Registry
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.models.foreign.tensors import read_file
 
 if TYPE_CHECKING:
     from napari_geosr.models.foreign.draft import Draft
@@ -83,8 +84,6 @@ class Source:
     @cached_property
     def tensors(self) -> Mapping[str, Any]:
         """What a file of weights holds, by name; `ModelError` if it is none."""
-        from napari_geosr.models.foreign.tensors import read_file
-
         return read_file(self.path)
 
 

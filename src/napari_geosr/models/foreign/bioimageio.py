@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr import networks
 from napari_geosr.core.errors import ModelError
-from napari_geosr.core.model_words import Modality, Task
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.models.foreign import Source, careamics, scales
 from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, Reference, name_of
 from napari_geosr.models.foreign.package_files import (
@@ -293,9 +294,8 @@ def _is_known(architecture: Any) -> bool:
 
 def _graph_network(
     entry: Any, description: Any, axes: _Axes
-) -> tuple[NetworkConfig, dict[str, Tensor]]:
+) -> tuple[networks.foreign.NetworkConfig, dict[str, Tensor]]:
     from napari_geosr.models.foreign.onnx_graph import read_graph
-    from napari_geosr.networks.foreign import NetworkConfig
 
     beside = getattr(entry, "external_data", None)
     with on_disk(entry, ".onnx", beside) as path:
@@ -305,7 +305,7 @@ def _graph_network(
     # What the description calls fixed is so only if the graph says the same.
     is_fixed = any(n is not None for n in sizes)
     window = tuple(n or _LARGE[axes.ndim] for n in fixed) if is_fixed else ()
-    config = NetworkConfig(
+    config = networks.foreign.NetworkConfig(
         format="graph",
         settings=graph.settings.model_dump(mode="json"),
         ndim=3 if axes.ndim == 3 else 2,

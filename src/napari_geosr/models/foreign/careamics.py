@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.models.card import Normalisation
 from napari_geosr.models.foreign import Source, tensors
@@ -14,7 +15,6 @@ from napari_geosr.models.foreign.draft import Draft, name_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.networks.foreign import NetworkConfig
     from napari_geosr.networks.foreign_formats import careamics as format_
 
 ABOUT = "CAREamics checkpoints (.ckpt)"
@@ -131,11 +131,9 @@ def shape_of(model: Mapping[str, Any], where: str) -> format_.Settings:
     return shape
 
 
-def config_of(shape: format_.Settings) -> NetworkConfig:
+def config_of(shape: format_.Settings) -> networks.foreign.NetworkConfig:
     """The adapter's config for a U-Net of this shape."""
-    from napari_geosr.networks.foreign import NetworkConfig
-
-    return NetworkConfig(
+    return networks.foreign.NetworkConfig(
         format="careamics",
         settings=shape.model_dump(mode="json"),
         ndim=shape.conv_dims,

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError, ModelError
-from napari_geosr.core.model_words import Task
+from napari_geosr.core.vocabulary import Task
 from napari_geosr.models.card import Normalisation
 from napari_geosr.models.foreign import Source, tensors
 from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, name_of
@@ -53,7 +54,6 @@ def draft(path: Path, found: Mapping[str, Any]) -> Draft:
     ModelError
         If spandrel is missing, or knows no network for images with these tensors.
     """
-    from napari_geosr.networks.foreign import NetworkConfig
     from napari_geosr.networks.foreign_formats import spandrel as format_
 
     state, holder = state_in(found)
@@ -61,7 +61,7 @@ def draft(path: Path, found: Mapping[str, Any]) -> Draft:
         raise ModelError(f"{path} holds no tensors by name: it is no file of weights.")
     descriptor = recognised(path, state)
     architecture = descriptor.architecture
-    config = NetworkConfig(
+    config = networks.foreign.NetworkConfig(
         format="spandrel",
         settings={"architecture": str(architecture.id)},
         in_channels=descriptor.input_channels,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr import io
+from napari_geosr import io, learning
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.steps import (
     CheckpointSaved,
@@ -29,6 +29,8 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
+from napari_geosr.learning import checkpoint
+from napari_geosr.learning.energy import Meter
 from napari_geosr.operations.ganrec.config import (
     NEEDS,
     OPERATION,
@@ -37,16 +39,15 @@ from napari_geosr.operations.ganrec.config import (
 )
 from napari_geosr.operations.reconstruct import ReadyScan, prepare_steps
 from napari_geosr.operations.reconstruct.blocks import reconstruct_rows
+from napari_geosr.operations.reconstruct.continued import differences, identity_of
 from napari_geosr.operations.reconstruct.inputs import open_projections
-from napari_geosr.operations.reconstruct.parts import require_one_process
-from napari_geosr.operations.reconstruct.record import record_steps
 from napari_geosr.operations.reconstruct.rows import in_bands
-from napari_geosr.operations.reconstruct.scan_identity import differences, identity_of
+from napari_geosr.operations.reconstruct.run import record_steps
+from napari_geosr.operations.train.parts import require_one_process
 from napari_geosr.tomography.iterations import ignore
 from napari_geosr.tomography.preprocess import Prepared
 
 if TYPE_CHECKING:
-    from napari_geosr.learning.energy import Meter
     from napari_geosr.learning.sinogram_fit import SinogramFit
 
 __all__ = ["NEEDS", "OPERATION", "GanrecConfig", "GanrecJob", "ganrec_steps"]
@@ -83,8 +84,6 @@ def ganrec_steps(
     GeoSRError
         With one sentence; what was fitted up to then is in the last checkpoint.
     """
-    from napari_geosr.learning.energy import Meter
-
     require_one_process("GANrec is fitted")
     job.check()
     config = job.training
@@ -127,8 +126,6 @@ class _Blocks:
         record: Mapping[str, Any],
         meter: Meter,
     ) -> None:
-        from napari_geosr.learning import checkpoint
-
         self.config, self.ready, self.meter = config, ready, meter
         self.checkpoints, self.slices = folder / "checkpoints", folder / "slices"
         self.prepared = Prepared(
@@ -211,14 +208,12 @@ class _Blocks:
         """The fit of the current block, as it was or as the one before ended."""
         import torch
 
-        from napari_geosr.learning.sinogram_fit import SinogramFit
-
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         rows, _ = self.prepared.rows(*self.rows(self.block))
         start = reconstruct_rows(self.ready, rows, never_stop, ignore)
         sinogram, geometry = self.ready.sinogram(rows)
-        fit = SinogramFit(
+        fit = learning.sinogram_fit.SinogramFit(
             torch.from_numpy(np.ascontiguousarray(sinogram)).to(self.ready.device),
             geometry,
             torch.from_numpy(start).to(self.ready.device),
@@ -291,8 +286,6 @@ class _Blocks:
         )
 
     def _save(self, fit: SinogramFit) -> CheckpointSaved:
-        from napari_geosr.learning import checkpoint
-
         state = {
             "of": self.of,
             "block": self.block,

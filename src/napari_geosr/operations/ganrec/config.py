@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
+from napari_geosr import learning
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.operations.reconstruct.inputs import open_projections
 from napari_geosr.operations.train.checks import check_country
 from napari_geosr.operations.train.scans import ProjectionsConfig
-
-if TYPE_CHECKING:
-    from napari_geosr.learning.sinogram_fit import FitSettings
 
 OPERATION = "ganrec"
 NEEDS = "projections of one object alone, as few as 15; gives a volume, and no model"
@@ -107,11 +105,9 @@ class GanrecConfig(ProjectionsConfig):
         description="Of the electricity, for CO2eq: ISO code of three letters.",
     )
 
-    def fit(self) -> FitSettings:
+    def fit(self) -> learning.sinogram_fit.FitSettings:
         """Settings of the fit of a block."""
-        from napari_geosr.learning.sinogram_fit import FitSettings
-
-        return FitSettings(
+        return learning.sinogram_fit.FitSettings(
             iterations=self.steps,
             learning_rate=self.learning_rate,
             smoothness=self.smoothness,

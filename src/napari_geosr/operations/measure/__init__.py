@@ -22,6 +22,10 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.porosity import measure_steps as engine_steps
+from napari_geosr.measure.remarks import looks_like_labels
+from napari_geosr.measure.rows import number_text as text_of
+from napari_geosr.measure.rows import table_rows
 from napari_geosr.operations.measure.deviation import (
     align_deviation,
     is_deviation,
@@ -30,7 +34,7 @@ from napari_geosr.operations.measure.deviation import (
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.pore_size import same_smallest_pore
-from napari_geosr.operations.scan.questions import open_questions
+from napari_geosr.operations.scan import open_questions
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
@@ -82,8 +86,6 @@ def measure_steps(
     Cancelled
         If `should_stop` says so.
     """
-    from napari_geosr.measure.porosity import measure_steps as engine_steps
-
     volume = one_volume(volume)
     config, remarks = _mind_the_kind(volume, config)
     if mask is None:
@@ -120,8 +122,6 @@ def _mind_the_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
     """Labels are pores already; an unfinished restoration is half a volume."""
-    from napari_geosr.measure.remarks import looks_like_labels
-
     remarks = open_questions(volume)
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
@@ -298,15 +298,11 @@ def figure_rows(
     reports: Mapping[str, PorosityReport],
 ) -> list[tuple[str, list[str], list[str]]]:
     """Rows for people: label, a text per report, a difference to the first each."""
-    from napari_geosr.measure.rows import table_rows
-
     return table_rows(list(reports.values()))
 
 
 def number_text(value: float) -> str:
     """A number for people: three significant digits, integers whole."""
-    from napari_geosr.measure.rows import number_text as text_of
-
     return text_of(value)
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.band import Deviation
 from napari_geosr.measure.config import PorosityConfig
-
-if TYPE_CHECKING:
-    from napari_geosr.measure.band import Deviation
 
 #: Records of what was done to a volume, the last one last.
 Provenance = Sequence[Mapping[str, Any]]
@@ -61,8 +59,6 @@ def align_deviation(
     VolumeError
         If the deviations are those of another volume, or of other voxels.
     """
-    from napari_geosr.measure.band import Deviation
-
     deviation = deviation.select()
     _check_place(deviation, volume)
     remarks = []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure import export
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.measure import MeasureConfig, measure_record
 
@@ -124,8 +125,6 @@ def write(
         If the folder cannot be made, a file cannot be written or must not be replaced,
         or one of the volumes was read from there.
     """
-    from napari_geosr.measure import export
-
     for volume in volumes.values():
         refuse_own_source(volume, *files.values())
     folder = files["json"].parent

@@ -13,6 +13,8 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.histogram import histogram_steps as engine_steps
+from napari_geosr.measure.segment import phase_mask, threshold_of
 from napari_geosr.operations.measure.mask import align_mask
 
 if TYPE_CHECKING:
@@ -50,8 +52,6 @@ class GreyLevels:
         VolumeError
             If there are too few grey values for the rule.
         """
-        from napari_geosr.measure.segment import threshold_of
-
         return threshold_of(self.histogram, config, self.dtype, name=self.name)
 
     def bars(
@@ -100,8 +100,6 @@ def histogram_steps(
         If there is no finite value, or only one value, or the mask does not fit.
     """
     from skimage import filters  # noqa: F401  # thresholds must not wait for it later
-
-    from napari_geosr.measure.histogram import histogram_steps as engine_steps
 
     volume = one_volume(volume)
     source: Any = volume.data
@@ -178,8 +176,6 @@ def preview_mask(
     plane: np.ndarray[Any, Any], threshold: float, config: PorosityConfig
 ) -> np.ndarray[Any, Any]:
     """Pore voxels of one plane at a threshold, before small pores are dropped."""
-    from napari_geosr.measure.segment import phase_mask
-
     mask: np.ndarray[Any, Any] = phase_mask(plane, threshold, config.phase)
     return mask
 

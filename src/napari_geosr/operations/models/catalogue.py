@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from napari_geosr.core.model_words import Whose
 from napari_geosr.core.units import convert_length
+from napari_geosr.core.vocabulary import ModelOrigin
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.receptive_field import check_spec
+from napari_geosr.models import bundle, zoo
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
@@ -21,23 +23,21 @@ VOXEL_SIZE_TOLERANCE = 2.0
 
 
 @dataclass(frozen=True)
-class Fit:
+class Compatibility:
     """Whether a model can restore a volume, and if not, why in a few words."""
 
     fits: bool
     reason: str = ""
 
 
-def list_models(wanted: Wanted | None = None) -> list[ZooEntry]:
+def list_models(wanted: ModelFilter | None = None) -> list[ZooEntry]:
     """Return the bundled models and those in the user's folder; imports no torch.
 
     Parameters
     ----------
-    wanted : Wanted, optional
+    wanted : ModelFilter, optional
         Leave out those that are something else.
     """
-    from napari_geosr.models import zoo
-
     entries = zoo.list_models()
     if wanted is None:
         return entries
@@ -45,7 +45,7 @@ def list_models(wanted: Wanted | None = None) -> list[ZooEntry]:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ModelFilter:
     """What models are looked for; None and "" leave a question open.
 
     Attributes
@@ -102,7 +102,7 @@ class Wanted:
         ).casefold()
         # "own" is also a part of "unknown" and "down".
         return all(
-            word == entry.whose if word in get_args(Whose) else word in text
+            word == entry.whose if word in get_args(ModelOrigin) else word in text
             for word in self.words.casefold().split()
         )
 
@@ -115,8 +115,6 @@ def remove(name: str) -> Path:
     ModelError, FileError
         If there is none, it came with the package, or it cannot be deleted.
     """
-    from napari_geosr.models import zoo
-
     return zoo.remove(name)
 
 
@@ -127,8 +125,6 @@ def damaged() -> dict[str, str]:
 
 def look() -> tuple[list[ZooEntry], dict[str, str]]:
     """Return both :func:`list_models` and :func:`damaged`, as of the same moment."""
-    from napari_geosr.models import zoo
-
     entries, faults = zoo.look()
     return entries, {str(path): reason for path, reason in faults.items()}
 
@@ -141,8 +137,6 @@ def find(name_or_path: str | Path) -> Model:
     ModelError
         If there is no such model or its bundle is damaged.
     """
-    from napari_geosr.models import zoo
-
     return zoo.find(str(name_or_path))
 
 
@@ -154,8 +148,6 @@ def adopt(path: str | Path) -> Path:
     ModelError, FileError
         If there is no bundle, or the user's folder cannot be written to.
     """
-    from napari_geosr.models import zoo
-
     return zoo.adopt(path)
 
 
@@ -170,8 +162,6 @@ def sound_card(name_or_path: str | Path) -> ModelCard:
     ModelError
         If there is no such model, its bundle is damaged or the weights are not its own.
     """
-    from napari_geosr.models import bundle
-
     model = find(name_or_path)
     bundle.check_weights(model)
     return model.card
@@ -188,20 +178,17 @@ def verify(path: str | Path) -> ModelCard:
     ModelError
         With what is wrong.
     """
-    from napari_geosr.inference.receptive_field import check_spec
-    from napari_geosr.models import bundle
-
     model = bundle.load(path)
     bundle.check(model)
     check_spec(model.network())
     return model.card
 
 
-def fit(card: ModelCard, volume: Volume) -> Fit:
+def fit(card: ModelCard, volume: Volume) -> Compatibility:
     """Say whether a model can restore `volume`, from its axes alone."""
     if card.axes == "ZYX" and "Z" not in volume.axes:
-        return Fit(False, "needs a volume, this is a single image")
-    return Fit(True)
+        return Compatibility(False, "needs a volume, this is a single image")
+    return Compatibility(True)
 
 
 def summary(entry: ZooEntry) -> dict[str, Any]:

@@ -8,9 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.intensity import scan_steps
+from napari_geosr.io import atomic
+from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.models import zoo
+from napari_geosr.models.exports import EXPORTS
+from napari_geosr.networks import tell_noise, wants_noise
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
@@ -46,8 +53,6 @@ class Format:
 
 def formats() -> dict[str, Format]:
     """The formats that there are, by name; imports none of their libraries."""
-    from napari_geosr.models.exports import EXPORTS
-
     found = {}
     for name in EXPORTS.names():
         # One of another package that cannot be imported is refused when it is chosen.
@@ -97,10 +102,6 @@ def export_steps(
     FileError
         If the file cannot be written.
     """
-    from napari_geosr.io import atomic
-    from napari_geosr.models import zoo
-    from napari_geosr.models.exports import EXPORTS
-
     module, path = EXPORTS.load(kind), Path(out)
     if path.suffix.lower() != module.SUFFIX:
         raise ConfigError(
@@ -138,11 +139,6 @@ def _with_noise(
 
     Without a scan it is the network without its bound, if it can do without.
     """
-    from napari_geosr import io
-    from napari_geosr.inference.intensity import scan_steps
-    from napari_geosr.measure.noise import estimate_noise
-    from napari_geosr.networks import tell_noise, wants_noise
-
     network = model.restorer()
     if not wants_noise(network):
         return model

@@ -15,13 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
+from napari_geosr.core.volume import Volume
+from napari_geosr.inference.compute import interruptible
+from napari_geosr.inference.receptive_field import probe
+from napari_geosr.models import bundle, foreign, zoo
+from napari_geosr.models.card import ModelCard, TrainingData
+from napari_geosr.networks import FOREIGN
+from napari_geosr.operations.models import catalogue
+from napari_geosr.operations.restore import restore
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from napari_geosr.models.card import ModelCard
     from napari_geosr.models.foreign.draft import Draft
     from napari_geosr.networks.foreign import ForeignNetwork, NetworkConfig
 
@@ -55,16 +63,12 @@ class Imported:
 
 def about_sources() -> str:
     """What can be imported beside bundles of ours, in words; imports no torch."""
-    from napari_geosr.models import foreign
-
     *most, last = foreign.about()
     return f"{', '.join(most)} or {last}"
 
 
 def suffixes() -> list[str]:
     """Of files that can be imported; bundles of ours are zips."""
-    from napari_geosr.models import foreign
-
     return list(dict.fromkeys([".zip", *foreign.suffixes()]))
 
 
@@ -96,8 +100,6 @@ def import_steps(
     Cancelled
         If `should_stop` said so; nothing is kept.
     """
-    from napari_geosr.models import zoo
-
     text = str(source)
     yield StageStarted(message=f"Reading {text}")
     if name is not None:
@@ -105,7 +107,6 @@ def import_steps(
     path = Path(text).expanduser()
     if zoo.is_bundle(path):
         return (yield from _own(path, name))
-    from napari_geosr.models import foreign
 
     draft = foreign.read(text, channel=channel, should_stop=should_stop)
     _stop_if(should_stop)
@@ -134,17 +135,12 @@ def import_steps(
 
 def _own(path: Path, name: str | None) -> Generator[Step, None, Imported]:
     """Copy a bundle of ours."""
-    from napari_geosr.models import zoo
-    from napari_geosr.operations.models import catalogue
-
     catalogue.verify(path)
     yield from ()
     return _imported(zoo.adopt(path, name))
 
 
 def _imported(target: Path) -> Imported:
-    from napari_geosr.models import bundle
-
     card = bundle.read_card(target)
     return Imported(card.name, target, card)
 
@@ -155,10 +151,8 @@ def _stop_if(should_stop: ShouldStop) -> None:
 
 
 def _built(draft: Draft) -> ForeignNetwork:
-    from napari_geosr.networks import foreign
-
     try:
-        network = foreign.build(draft.config, draft.weights)
+        network = networks.foreign.build(draft.config, draft.weights)
         network.load_state_dict(dict(draft.weights))
     except ConfigError as error:
         raise ModelError(f"{draft.title}: {error}") from error
@@ -173,9 +167,7 @@ def _built(draft: Draft) -> ForeignNetwork:
 
 def _with(network: ForeignNetwork, config: NetworkConfig) -> ForeignNetwork:
     """The same network under another config."""
-    from napari_geosr.networks.foreign import ForeignNetwork
-
-    other = ForeignNetwork(config, network.inner)
+    other = networks.foreign.ForeignNetwork(config, network.inner)
     other.requires_grad_(False)
     return other.eval()
 
@@ -193,9 +185,6 @@ def measured(
     Cancelled
         Between two layers, if `should_stop` says so.
     """
-    from napari_geosr.inference.compute import interruptible
-    from napari_geosr.inference.receptive_field import probe
-
     config = network.config
     if config.window:
         return config, (_not_exact(config, "its windows have one size"),)
@@ -249,10 +238,6 @@ def _save(
     remarks: tuple[str, ...],
     name: str | None,
 ) -> None:
-    from napari_geosr.models import bundle
-    from napari_geosr.models.card import ModelCard, TrainingData
-    from napari_geosr.networks import FOREIGN
-
     spec = network.spec
     card = ModelCard.create(
         name=name or draft.name,
@@ -310,9 +295,6 @@ def _restored_otherwise(folder: Path, draft: Draft) -> str:
     """
     import numpy as np
 
-    from napari_geosr.core.volume import Volume
-    from napari_geosr.operations.restore import restore
-
     reference = draft.reference
     if reference is None:
         return ""
@@ -338,8 +320,6 @@ def _restored_otherwise(folder: Path, draft: Draft) -> str:
 def _compare(folder: Path, draft: Draft, network: nn.Module) -> None:
     """Load what was saved; it must do what was read, and give the reference."""
     import torch
-
-    from napari_geosr.models import bundle
 
     model = bundle.load(folder)
     bundle.check(model)

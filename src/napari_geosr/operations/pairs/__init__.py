@@ -47,7 +47,7 @@ from napari_geosr.operations.pairs.inputs import (
 )
 from napari_geosr.operations.pairs.picture import overlay_png
 from napari_geosr.operations.pairs.quality import (
-    Laid,
+    AlignedScans,
     laid_over_steps,
     pair_quality,
     times,
@@ -236,7 +236,7 @@ def _described(aligned: Aligned) -> dict[str, Any]:
     }
 
 
-def _layers(laid: Laid, low: Volume, match: GreyMatch) -> dict[str, Volume]:
+def _layers(laid: AlignedScans, low: Volume, match: GreyMatch) -> dict[str, Volume]:
     """What was compared, as volumes in the place of the low-resolution scan."""
     return {
         name: Volume(

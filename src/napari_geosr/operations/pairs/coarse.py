@@ -65,7 +65,7 @@ class _Cropped:
         return self.data[inner]
 
 
-class Degraded:
+class DegradedScan:
     """A scan and what a coarse system sees of it, slice by slice."""
 
     def __init__(

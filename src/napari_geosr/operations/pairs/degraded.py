@@ -28,7 +28,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.pairs import Pairs
-from napari_geosr.operations.pairs.coarse import Degraded, cropped
+from napari_geosr.operations.pairs.coarse import DegradedScan, cropped
 from napari_geosr.operations.pairs.config import DegradeConfig
 from napari_geosr.operations.pairs.files import (
     made_folder,
@@ -120,7 +120,7 @@ def degrade_steps(
     imaging = config.imaging(**adopted)
     for text in said:
         yield Warned(message=text)
-    made = Degraded(high, factors, config, imaging, levels)
+    made = DegradedScan(high, factors, config, imaging, levels)
     report: dict[str, Any] = {
         "upscale_factor": factor,
         "dimensions": config.dimensions,

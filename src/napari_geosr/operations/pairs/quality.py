@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,7 @@ class PairQuality:
 
 
 @dataclass(frozen=True, eq=False)
-class Laid:
+class AlignedScans:
     """Both scans on the voxels of the low resolution, in the box of the pair.
 
     Attributes
@@ -111,7 +111,7 @@ class Laid:
 
 def laid_over_steps(
     aligned: Aligned, low: Volume, box: Box, *, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, Laid]:
+) -> Generator[Step, None, AlignedScans]:
     """Lay both copies on one grid.
 
     What was aligned is a part of `low` around the start. Where the refinement led out
@@ -131,7 +131,7 @@ def laid_over_steps(
 
     Returns
     -------
-    Laid
+    AlignedScans
     """
     part = aligned.low
     key = _key_of(part.grid, Grid.of(low).cut(box))
@@ -147,7 +147,7 @@ def laid_over_steps(
     before = aligned.high.on(grid, back, order=3)
     before[~inside(grid, aligned.high.grid, back)] = np.nan
     after = aligned.high.on(grid, aligned.transform.inverse(), order=3)
-    return Laid(grid, part.data[key], before, after)
+    return AlignedScans(grid, part.data[key], before, after)
 
 
 def _key_of(here: Grid, box: Grid) -> Box | None:
@@ -167,7 +167,7 @@ def _key_of(here: Grid, box: Grid) -> Box | None:
     return tuple(slice(int(a), int(a + n)) for a, n in zip(start, shape, strict=True))
 
 
-def pair_quality(laid: Laid, box: Grid, high: Grid, low: Grid) -> PairQuality:
+def pair_quality(laid: AlignedScans, box: Grid, high: Grid, low: Grid) -> PairQuality:
     """Measure a pair.
 
     Parameters
@@ -255,3 +255,66 @@ def warnings_of(quality: PairQuality, aligned: Aligned) -> list[str]:
 def times(shape: Sequence[int]) -> str:
     """A shape for people."""
     return " × ".join(map(str, shape))
+
+
+#: What the spectrum of the noise is called.
+_SHAPES = {
+    "white": "independent from voxel to voxel",
+    "reconstruction": "with the grain of reconstructed slices",
+    "smooth": "with a coarse grain",
+}
+
+
+def report_lines(report: Mapping[str, Any]) -> list[str]:
+    """The figures of a pair, one line each."""
+    lines = _of_degraded(report) if "degrade" in report else _of_aligned(report)
+    return [*lines, _sizes(report)]
+
+
+def _sizes(report: Mapping[str, Any]) -> str:
+    shapes = (" × ".join(map(str, report[key]["shape"])) for key in ("low", "high"))
+    low, high = shapes
+    return f"Pair: {low} voxels, and {high} of the high resolution"
+
+
+def _of_aligned(report: Mapping[str, Any]) -> list[str]:
+    quality, way, grey = (report[k] for k in ("quality", "transform", "grey_values"))
+    shift = quality["residual_shift"]
+    information = quality["mutual_information_bits"]
+    if shift["median"] is None:
+        left = "Residual shift: could not be measured"
+    else:
+        left = f"Residual shift: {shift['median']:.2f} voxels of the low resolution"
+        n = len(shift["blocks"])
+        if n > 1:
+            left += f" (median of {n} parts; largest {shift['largest']:.2f})"
+    size = (
+        "" if abs(way["scale"] - 1) < 1e-9 else f", made {way['scale']:.4f} × as large"
+    )
+    moved = ", ".join(f"{v:+.3g}" for v in way["moved"])
+    return [
+        f"Alignment: turned by {way['degrees']:.2f}°{size}, moved by {moved} "
+        f"{report['unit']} from the start",
+        left,
+        f"Mutual information: {information['before']:.2f} bits before, "
+        f"{information['after']:.2f} after",
+        f"Low resolution: blurred by {grey['low_blur']:.2f} of its voxels (standard "
+        f"deviation), noise {grey['low_noise']:.3g} grey values",
+        f"Overlap: {100 * quality['overlap']:.0f} % of the smaller field of view",
+    ]
+
+
+def _of_degraded(report: Mapping[str, Any]) -> list[str]:
+    settings, measured = report["settings"], report["measured"]
+    if measured is None:
+        if settings.get("mtf10") is not None:
+            blur = f"MTF 10 % at {settings['mtf10']:.3g} line pairs per mm"
+        else:
+            blur = f"{settings['blur']:.3g} coarse voxels"
+        return [f"Blur: {blur}"]
+    return [
+        f"Measured blur: {measured['blur']:.2f} coarse voxels (standard deviation)",
+        f"Measured noise: {measured['noise']:.3g} grey values, "
+        f"{_SHAPES[measured['noise_shape']]}",
+        f"Grey values: × {measured['gain']:.4g} {measured['offset']:+.4g}",
+    ]

@@ -13,6 +13,7 @@ from napari_geosr.core.errors import ConfigError, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.device import pick_device
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.reconstruct.blocks import reconstruct_rows
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
@@ -167,8 +168,6 @@ def reconstruct_slice(
     Cancelled
         If `should_stop` says so.
     """
-    from napari_geosr.inference.device import pick_device
-
     config = (config or ReconstructConfig()).model_copy(update={"rows": None})
     if projections.geometry == "cone" and config.algorithm == "fbp":
         config = config.model_copy(update={"algorithm": "fdk"})

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import IterationDone, ShouldStop, Step, TileDone, Warned
+from napari_geosr.inference.compute import exact_settings
+from napari_geosr.inference.memory import is_out_of_memory
 from napari_geosr.operations.reconstruct.rows import PreparedRows, in_bands
 from napari_geosr.operations.reconstruct.scan import ReadyScan
 from napari_geosr.tomography.engines import reconstruct_slices
@@ -89,7 +91,7 @@ def block_steps(
         ),
         overlapping=ready.is_cone and not ready.whole,
     )
-    progress = _Progress(ready, finished)
+    progress = _RowProgress(ready, finished)
     n = most if ready.whole else min(_FIRST_ROWS, most)
     said: set[str] = set()
     for start, end in gaps(finished, ready.n_slices):
@@ -147,8 +149,6 @@ def reconstruct_rows(
     """
     import torch
 
-    from napari_geosr.inference.compute import exact_settings
-
     with exact_settings(ready.config.threads):
         sinogram, geometry = ready.sinogram(rows, slices)
         made = reconstruct_slices(
@@ -168,7 +168,7 @@ class _OutOfMemoryError(Exception):
     """A block did not fit; never seen by people."""
 
 
-class _Progress:
+class _RowProgress:
     """Rows times iterations done, of all."""
 
     def __init__(self, ready: ReadyScan, finished: list[Rows]) -> None:
@@ -232,15 +232,13 @@ def _one_block(
     ready: ReadyScan,
     prepared: PreparedRows,
     slices: Rows,
-    progress: _Progress,
+    progress: _RowProgress,
     watch: _Watch,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Slices]:
     """Prepare and reconstruct; yields an `IterationDone` for each iteration."""
 
     def work(stop: ShouldStop, on_iteration: OnIteration) -> Slices:
-        from napari_geosr.inference.memory import is_out_of_memory
-
         try:
             sinogram = prepared.rows(*ready.detector_rows(slices))
             if stop():

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.operations.memory_setting import MemoryBudget
+from napari_geosr.operations.inputs import MemoryBudget
 from napari_geosr.operations.reconstruct.inputs import AxisColumn, RowRange
 from napari_geosr.tomography.algorithms import ALGORITHMS, config_class
 from napari_geosr.tomography.filters import FilterName
@@ -164,3 +164,32 @@ def algorithm_options() -> dict[str, tuple[Any, str, str]]:
         name: (kind, title, f"{help_} ({', '.join(users[name])}).")
         for name, (kind, title, help_) in found.items()
     }
+
+
+#: The quick ones: what a new user should try first.
+_QUICK = ("fbp", "fdk")
+
+
+def algorithms_for(beam: str) -> dict[str, str]:
+    """What people call each algorithm that can use a beam, by its name.
+
+    Parameters
+    ----------
+    beam : str
+        ``"parallel"``, ``"fan"`` or ``"cone"``.
+    """
+    loaded = {name: ALGORITHMS.load(name) for name in ALGORITHMS.names()}
+    able = [name for name, module in loaded.items() if beam in module.BEAMS]
+    ordered = sorted(able, key=lambda name: (name not in _QUICK, name))
+    return {name: str(loaded[name].TITLE) for name in ordered}
+
+
+def settings_of(algorithm: str) -> type[Config]:
+    """The config class of an algorithm.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such algorithm.
+    """
+    return config_class(algorithm)

@@ -15,6 +15,7 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.turn import closes_turn, covered_degrees, distinct_places
+from napari_geosr.inference.device import pick_device
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.scan import (
     ReadyScan,
@@ -63,8 +64,6 @@ def prepare_steps(
     ProjectionsError, ConfigError
         If projections and settings do not fit together, or the axis cannot be found.
     """
-    from napari_geosr.inference.device import pick_device
-
     if projections.geometry == "cone" and config.algorithm == "fbp":
         # The same algorithm, for a cone.
         config = config.model_copy(update={"algorithm": "fdk"})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr import io
+from napari_geosr.core import provenance
 from napari_geosr.core.errors import Cancelled, GeoSRError, ProjectionsError
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -22,6 +23,7 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.compute import frugal_if_tight
 from napari_geosr.operations.reconstruct.blocks import BlockRun, Slices, block_steps
 from napari_geosr.operations.reconstruct.continued import (
     Journal,
@@ -29,8 +31,8 @@ from napari_geosr.operations.reconstruct.continued import (
     kept_part,
     remove_unfinished,
     rows_of,
+    scan_entry_steps,
 )
-from napari_geosr.operations.reconstruct.record import record_steps
 from napari_geosr.operations.reconstruct.scan import ReadyScan
 from napari_geosr.operations.restore.continued import KeptPart
 from napari_geosr.operations.storage import array_for
@@ -167,7 +169,7 @@ def run_steps(
 
 
 @dataclass(frozen=True)
-class _Filled:
+class _BlockProgress:
     """How far the blocks came."""
 
     run: BlockRun
@@ -197,10 +199,8 @@ def _fill(
     output: Output | None,
     kept: KeptPart | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, _Filled]:
+) -> Generator[Step, None, _BlockProgress]:
     """Fill `array`; a wish to stop, or an error, ends it early."""
-    from napari_geosr.inference.compute import frugal_if_tight
-
     begun = time.monotonic()
     before = [] if kept is None else rows_of(kept)
     run, journal = BlockRun(), Journal(output)
@@ -209,9 +209,9 @@ def _fill(
         array[slice(*rows)] = slices
         journal.note([*before, *run.rows, rows])
 
-    def so_far(complete: bool, error: GeoSRError | None = None) -> _Filled:
+    def so_far(complete: bool, error: GeoSRError | None = None) -> _BlockProgress:
         seconds = time.monotonic() - begun
-        return _Filled(run, [*before, *run.rows], complete, seconds, error)
+        return _BlockProgress(run, [*before, *run.rows], complete, seconds, error)
 
     blocks = block_steps(ready, before, run, write, should_stop)
     try:
@@ -268,3 +268,39 @@ def _chunk_depth(ready: ReadyScan) -> int:
     """Slices of a chunk: how many a block will have is not known yet."""
     plane = 4 * ready.size**2
     return max(1, min(_MOST_TOGETHER, _TOGETHER_BYTES // plane))
+
+
+def record_steps(
+    ready: ReadyScan, should_stop: ShouldStop
+) -> Generator[Step, None, dict[str, Any]]:
+    """Make the record of the run; the input is read once for its checksum."""
+    import torch
+
+    scan = ready.scan
+    entry = yield from scan_entry_steps(ready.given, should_stop)
+    record = yield from provenance.record_steps(
+        "reconstruct",
+        should_stop=should_stop,
+        inputs={},
+        settings=ready.config.model_dump(mode="json"),
+        algorithm=ready.algorithm.model_dump(mode="json"),
+        centre={
+            "column": float(ready.centre.column),
+            "method": ready.centre.method,
+            "contrast": float(ready.centre.contrast),
+        },
+        used={
+            "projections": scan.n_angles,
+            "first_angle": float(scan.angles.min()),
+            "last_angle": float(scan.angles.max()),
+            "rows": [ready.first_row, ready.first_row + scan.n_rows],
+            "joined_full_turn": ready.joined,
+            "incident": ready.incident,
+        },
+        values=f"attenuation per {scan.unit}",
+        device=ready.device,
+        torch=torch.__version__,
+        # Only the end of the run says otherwise: whatever stops it, it stays true.
+        complete=False,
+    )
+    return {**record, "inputs": {"input": entry}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,11 @@ import numpy.typing as npt
 from napari_geosr.core.config import Config, format_bytes, parse_bytes
 from napari_geosr.core.errors import DeviceMemoryError, ProjectionsError
 from napari_geosr.core.projections import Projections
+from napari_geosr.inference.device import free_memory
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
+from napari_geosr.physics.geometry import ConeGeometry, FanGeometry, ParallelGeometry
 from napari_geosr.tomography.centre import Centre
 from napari_geosr.tomography.full_turn import fold_full_turn
-
-if TYPE_CHECKING:
-    from napari_geosr.physics.geometry import ConeGeometry, ParallelGeometry
 
 Rows = tuple[int, int]
 
@@ -121,8 +120,6 @@ class ReadyScan:
     @property
     def budget(self) -> int:
         """Bytes that a run may take if it starts now."""
-        from napari_geosr.inference.device import free_memory
-
         if self.config.memory is not None:
             return parse_bytes(self.config.memory)
         return int(free_memory(self.device) * _FREE_SHARE)
@@ -266,12 +263,6 @@ def make_geometry(
     shape : tuple of int
         Rows, angles, columns.
     """
-    from napari_geosr.physics.geometry import (
-        ConeGeometry,
-        FanGeometry,
-        ParallelGeometry,
-    )
-
     common: dict[str, Any] = {
         "angles": angles,
         "n_columns": shape[2],

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_geosr import io
-from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import (
     ShouldStop,
-    StageStarted,
     Step,
     Warned,
     never_stop,
@@ -26,11 +25,12 @@ from napari_geosr.operations.restore.outlook import (
     removed_steps,
 )
 from napari_geosr.operations.restore.preparation import (
-    Prepared,
+    PreparedRestoration,
     RestoreConfig,
     prepare_steps,
     with_strength,
 )
+from napari_geosr.operations.restore.preview import estimate_steps, preview_steps
 from napari_geosr.operations.restore.ranking import AUTO, Ranking
 from napari_geosr.operations.restore.ranking.automatic import (
     choose_steps,
@@ -49,12 +49,9 @@ from napari_geosr.operations.restore.series.run import (
 )
 from napari_geosr.operations.restore.targets import spread_path
 
-if TYPE_CHECKING:
-    from napari_geosr.inference.runner import Estimate
-
 __all__ = [
     "Point",
-    "Prepared",
+    "PreparedRestoration",
     "PreparedSeries",
     "RestoreConfig",
     "Restored",
@@ -75,73 +72,6 @@ __all__ = [
     "spread_path",
     "with_strength",
 ]
-
-
-def preview_steps(
-    prepared: Prepared,
-    region: tuple[slice, ...],
-    *,
-    should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Volume]:
-    """Restore one region, to the same numbers as a run over the whole volume.
-
-    Parameters
-    ----------
-    region : tuple of slice
-        In voxels of the input, one slice per spatial axis.
-
-    Returns
-    -------
-    Volume
-        The region in its place in space.
-    """
-    from napari_geosr.inference.runner import restore_region
-
-    yield StageStarted(message="Preview")
-    volume = prepared.volume
-    if should_stop():
-        raise Cancelled("The preview was cancelled.")
-    data = restore_region(
-        prepared.network,
-        volume.data,
-        region,
-        statistics=prepared.statistics,
-        device=prepared.device,
-        budget=prepared.budget,
-        nonfinite=prepared.config.nonfinite,
-        threads=prepared.config.threads,
-        should_stop=should_stop,
-    )
-    voxel_size, origin = volume.upscaled_geometry(prepared.factors)
-    steps = (part.indices(n)[0] for part, n in zip(region, volume.shape, strict=True))
-    corner = tuple(
-        o + start * v
-        for o, start, v in zip(origin, steps, volume.voxel_size, strict=True)
-    )
-    return Volume(
-        data.astype(prepared.output_dtype) if prepared.labels else data,
-        volume.axes,
-        voxel_size,
-        volume.unit,
-        corner,
-        name=prepared.result_name,
-        metadata=prepared.metadata,
-    )
-
-
-def estimate_steps(prepared: Prepared) -> Generator[Step, None, Estimate]:
-    """Say how long a run will take and how much memory."""
-    from napari_geosr.inference.runner import estimate
-
-    yield StageStarted(message="Estimating time and memory")
-    result: Estimate = estimate(
-        prepared.network,
-        prepared.volume.shape,
-        device=prepared.device,
-        budget=prepared.budget,
-        threads=prepared.config.threads,
-    )
-    return result
 
 
 def restore_steps(

@@ -15,6 +15,8 @@ from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.steps import ShouldStop, Step, Warned, never_stop, run_to_end
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.suffixes import sibling_path
+from napari_geosr.measure.consistency import consistency_steps as engine_steps
+from napari_geosr.measure.redegrade import Pair
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.storage import array_for
 
@@ -143,9 +145,6 @@ def consistency_steps(
     Cancelled
         If `should_stop` says so.
     """
-    from napari_geosr.measure.consistency import consistency_steps as engine_steps
-    from napari_geosr.measure.redegrade import Pair
-
     scan, result = scan.select(), result.select()
     factors = _factors(scan, result)
     if out is not None:

@@ -14,9 +14,14 @@ from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
 from napari_geosr.core.volume import Volume
-from napari_geosr.inference import members
-from napari_geosr.operations.inputs import COMMAS
-from napari_geosr.operations.memory_setting import MemoryBudget
+from napari_geosr.inference import backends, members
+from napari_geosr.inference.device import free_memory, pick_device
+from napari_geosr.inference.intensity import scan_steps
+from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.models import zoo
+from napari_geosr.models.distribution import draw_sample, judge
+from napari_geosr.networks import tell_noise, wants_noise
+from napari_geosr.operations.inputs import COMMAS, MemoryBudget
 from napari_geosr.operations.restore.finer.sharpness import sharpness_steps
 from napari_geosr.operations.restore.ranking.tune import tune_steps
 from napari_geosr.operations.restore.scale import (
@@ -24,7 +29,7 @@ from napari_geosr.operations.restore.scale import (
     scale_doubts,
     scaled,
 )
-from napari_geosr.operations.scan.questions import open_questions
+from napari_geosr.operations.scan import open_questions
 
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
@@ -138,7 +143,7 @@ class RestoreConfig(Config):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRestoration:
     """A volume and a model that fit each other, with all that a run needs.
 
     Attributes
@@ -224,7 +229,7 @@ def prepare_steps(
     noise: Noise | None = None,
     whole: Volume | None = None,
     ranking: Ranking | None = None,
-) -> Generator[Step, None, Prepared]:
+) -> Generator[Step, None, PreparedRestoration]:
     """Load the model, read the volume's statistics and judge whether they match.
 
     Parameters
@@ -250,13 +255,6 @@ def prepare_steps(
         If the volume has more than its spatial axes, or no finite or varying values.
     """
     yield StageStarted(message=f"Loading model {config.model}")
-    from napari_geosr.inference import backends
-    from napari_geosr.inference.device import pick_device
-    from napari_geosr.inference.intensity import scan_steps
-    from napari_geosr.measure.noise import estimate_noise
-    from napari_geosr.models import zoo
-    from napari_geosr.models.distribution import draw_sample, judge
-    from napari_geosr.networks import wants_noise
 
     volume = volume.select()
     whole = volume if whole is None else whole
@@ -330,7 +328,7 @@ def prepare_steps(
             "its strength cannot be set: leave --strength at 1, or choose a model that "
             "is bounded by the noise."
         )
-    return Prepared(
+    return PreparedRestoration(
         volume,
         config,
         model,
@@ -346,8 +344,6 @@ def prepare_steps(
 
 def _budget(config: RestoreConfig, device: str) -> int:
     """Bytes that a run may take if it starts now."""
-    from napari_geosr.inference.device import free_memory
-
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(free_memory(device) * _FREE_SHARE)
@@ -362,8 +358,6 @@ def _tell(
     volume: Volume,
 ) -> None:
     """Tell a network the noise of the scan, as strong as the settings have it."""
-    from napari_geosr.networks import tell_noise
-
     # The strength of a classical filter is a setting of its own.
     told = noise.scaled(config.strength if card.has_weights else 1.0)
     integers = volume.dtype.kind in "iu"
@@ -374,12 +368,14 @@ def _tell(
     tell_noise(network, told.standardised(*scale))
 
 
-def with_strength(prepared: Prepared, strength: float) -> Prepared:
+def with_strength(
+    prepared: PreparedRestoration, strength: float
+) -> PreparedRestoration:
     """The same run with another strength, without preparing it anew.
 
     Parameters
     ----------
-    prepared : Prepared
+    prepared : PreparedRestoration
         Of a model that is bounded by the noise; it stays as it is.
     strength : float
         0 to 2, as in `RestoreConfig`.
@@ -390,8 +386,6 @@ def with_strength(prepared: Prepared, strength: float) -> Prepared:
         If the strength is out of range, or the model is not told the noise.
     """
     from copy import deepcopy
-
-    from napari_geosr.networks import wants_noise
 
     values = {**prepared.config.model_dump(), "strength": strength}
     config = RestoreConfig.create(**values)
@@ -472,7 +466,7 @@ def _found(statistics: IntensityStatistics) -> str:
     return found
 
 
-def doubts(prepared: Prepared) -> Iterator[str]:
+def doubts(prepared: PreparedRestoration) -> Iterator[str]:
     """Sentences on what a run will do to voxels that are not as others."""
     statistics, title = prepared.statistics, prepared.volume.title
     if statistics.n_nan or statistics.n_inf:

@@ -22,6 +22,9 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.backends import Choice
+from napari_geosr.inference.compute import frugal_if_tight
+from napari_geosr.inference.runner import restore_tiles
 from napari_geosr.operations.restore.continued import (
     KeptPart,
     boxes_for_the_record,
@@ -30,7 +33,7 @@ from napari_geosr.operations.restore.continued import (
 )
 from napari_geosr.operations.restore.finer.sharpness import agreement
 from napari_geosr.operations.restore.preparation import (
-    Prepared,
+    PreparedRestoration,
     RestoreConfig,
     doubts,
 )
@@ -42,7 +45,6 @@ from napari_geosr.operations.restore.targets import (
 )
 
 if TYPE_CHECKING:
-    from napari_geosr.inference.backends import Choice
     from napari_geosr.inference.run import RunSummary
     from napari_geosr.models.distribution import Verdict
     from napari_geosr.operations.restore.outlook.verdict import Outlook
@@ -70,7 +72,7 @@ class Restored:
 
 
 def run_steps(
-    prepared: Prepared,
+    prepared: PreparedRestoration,
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -136,13 +138,15 @@ class Work:
 
     Attributes
     ----------
-    prepared : Prepared
+    prepared : PreparedRestoration
         With the volume that the result has the axes and the place of.
-    single : Prepared
+    single : PreparedRestoration
         With a volume that is restored at a time; files are laid out for its tiles.
     """
 
-    def __init__(self, prepared: Prepared, single: Prepared | None = None) -> None:
+    def __init__(
+        self, prepared: PreparedRestoration, single: PreparedRestoration | None = None
+    ) -> None:
         self.prepared = prepared
         self.single = prepared if single is None else single
 
@@ -164,7 +168,7 @@ class Work:
         first: tuple[slice, ...] | None,
         kept: KeptPart | None,
         should_stop: ShouldStop,
-    ) -> Generator[Step, None, Filled]:
+    ) -> Generator[Step, None, TileProgress]:
         """Run the tiles; a wish to stop, or an error, ends it early."""
         return (yield from fill_tiles(self.prepared, targets, first, kept, should_stop))
 
@@ -180,8 +184,6 @@ def work_steps(
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Restored]:
     """Do the work, on record and into memory or a file; see :func:`run_steps`."""
-    from napari_geosr.inference.compute import frugal_if_tight
-
     prepared = work.prepared
     record = yield from _record_steps(prepared, should_stop)
     promised = _promised(prepared, record | work.facts())
@@ -229,7 +231,7 @@ def work_steps(
     )
 
 
-def _promised(prepared: Prepared, record: Mapping[str, Any]) -> list[Volume]:
+def _promised(prepared: PreparedRestoration, record: Mapping[str, Any]) -> list[Volume]:
     """What the result, and the deviations, will say of themselves; without voxels."""
     volume = prepared.volume
     n_spatial = len(volume.spatial_axes)
@@ -288,7 +290,7 @@ def _remove_parts(parts: Sequence[Volume | None], targets: Targets) -> None:
             remove_unfinished(part, target.path)
 
 
-def _calibration(prepared: Prepared) -> dict[str, Any] | None:
+def _calibration(prepared: PreparedRestoration) -> dict[str, Any] | None:
     """How far the deviations reach, by the card; None where that is not known."""
     card = prepared.model.card
     known = card.uncertainty
@@ -299,7 +301,7 @@ def _calibration(prepared: Prepared) -> dict[str, Any] | None:
     return known.model_dump(mode="json")
 
 
-def _models_text(prepared: Prepared) -> str:
+def _models_text(prepared: PreparedRestoration) -> str:
     names = [model.card.name for model in (prepared.model, *prepared.others)]
     text = " and ".join(names)
     if prepared.has_spread and not prepared.others:
@@ -308,7 +310,7 @@ def _models_text(prepared: Prepared) -> str:
 
 
 @dataclass(frozen=True)
-class Filled:
+class TileProgress:
     """How far the tiles came.
 
     Attributes
@@ -340,20 +342,18 @@ def chosen_backend(
     config: RestoreConfig, kept: KeptPart | None, n_runs: int = 1
 ) -> Choice:
     """What may compute a run: a run that is gone on with keeps its backend."""
-    from napari_geosr.inference.backends import Choice
-
     before = None if kept is None or not kept.places else kept.backend
     return Choice(cast("Any", before or config.backend), config.threads, n_runs)
 
 
 def fill_tiles(
-    prepared: Prepared,
+    prepared: PreparedRestoration,
     targets: Targets,
     first: tuple[slice, ...] | None,
     kept: KeptPart | None,
     should_stop: ShouldStop,
     backend: Choice | None = None,
-) -> Generator[Step, None, Filled]:
+) -> Generator[Step, None, TileProgress]:
     """Run the tiles into the targets; a wish to stop, or an error, ends it early.
 
     Parameters
@@ -362,8 +362,6 @@ def fill_tiles(
         What computes them, where runs share it; by default as the settings say, or as
         the run did that is gone on with.
     """
-    from napari_geosr.inference.runner import restore_tiles
-
     if backend is None:
         backend = chosen_backend(prepared.config, kept)
     tiles = restore_tiles(
@@ -392,13 +390,15 @@ def fill_tiles(
     except Cancelled as stopped:
         summary = cast("RunSummary | None", stopped.summary)
         places += stopped.places
-        return Filled(summary, False, places, backend=backend.facts())
+        return TileProgress(summary, False, places, backend=backend.facts())
     except GeoSRError as error:
-        return Filled(None, False, places, error, backend.facts())
-    return Filled(iterator.result, True, places, backend=backend.facts())
+        return TileProgress(None, False, places, error, backend.facts())
+    return TileProgress(iterator.result, True, places, backend=backend.facts())
 
 
-def _remarks(prepared: Prepared, summary: RunSummary | None) -> Iterator[Step]:
+def _remarks(
+    prepared: PreparedRestoration, summary: RunSummary | None
+) -> Iterator[Step]:
     """What a person should know of how the run went."""
     if summary is None:
         return
@@ -417,7 +417,7 @@ def _remarks(prepared: Prepared, summary: RunSummary | None) -> Iterator[Step]:
 
 
 def _record_steps(
-    prepared: Prepared, should_stop: ShouldStop
+    prepared: PreparedRestoration, should_stop: ShouldStop
 ) -> Generator[Step, None, dict[str, Any]]:
     """Make the record of the run; the input is read once more for its checksum."""
     import torch

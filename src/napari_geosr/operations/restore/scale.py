@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.inference.grey_range import percentiles, unit_range
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -33,8 +34,6 @@ def scaled(
     VolumeError
         If the volume has too few different values for the scale.
     """
-    from napari_geosr.inference.grey_range import percentiles, unit_range
-
     normalisation = card.normalisation
     own: tuple[float, float] | None = None
     if normalisation.kind == "stored":
@@ -64,7 +63,6 @@ def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:
     """Say where few voxels stretch a scale that goes from the lowest to the highest."""
     if card.normalisation.kind != "unit" or volume.dtype == np.uint8:
         return
-    from napari_geosr.inference.grey_range import percentiles
 
     try:
         lowest, low, high, highest = percentiles(volume.data, (0, *_NEARLY_ALL, 100))

@@ -12,9 +12,10 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.runner import choose_output
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.operations.restore.continued import Box, KeptPart
-from napari_geosr.operations.restore.preparation import Prepared
+from napari_geosr.operations.restore.preparation import PreparedRestoration
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Targets:
 
 @contextmanager
 def open_targets(
-    prepared: Prepared,
+    prepared: PreparedRestoration,
     volumes: Sequence[Volume],
     out: str | Path | None,
     overwrite: bool,
@@ -153,10 +154,10 @@ def _array(volume: Volume, kept: KeptPart | None) -> Any:
     return array_for(volume.shape, volume.dtype, blank)
 
 
-def _laid_out(prepared: Prepared, dtype: np.dtype[Any]) -> tuple[tuple[int, ...], int]:
+def _laid_out(
+    prepared: PreparedRestoration, dtype: np.dtype[Any]
+) -> tuple[tuple[int, ...], int]:
     """Blocks in which files will be written, and memory that each may hold."""
-    from napari_geosr.inference.runner import choose_output
-
     return choose_output(
         prepared.network,
         prepared.volume.data,

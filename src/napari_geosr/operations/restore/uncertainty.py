@@ -10,11 +10,11 @@ from napari_geosr.inference.members import KINDS, NONE
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
 
-__all__ = ["NONE", "Kind", "go_together", "kinds"]
+__all__ = ["NONE", "UncertaintyKind", "go_together", "kinds"]
 
 
 @dataclass(frozen=True)
-class Kind:
+class UncertaintyKind:
     """A way to find out how sure a model is.
 
     Attributes
@@ -33,12 +33,14 @@ class Kind:
     needs_others: bool
 
 
-def kinds() -> list[Kind]:
+def kinds() -> list[UncertaintyKind]:
     """All kinds there are; imports no torch. One that needs no other models first."""
     found = []
     for name in KINDS.names():
         module = KINDS.load(name)
-        found.append(Kind(name, module.TITLE, module.HELP, module.NEEDS_OTHERS))
+        found.append(
+            UncertaintyKind(name, module.TITLE, module.HELP, module.NEEDS_OTHERS)
+        )
     return sorted(found, key=lambda kind: (kind.needs_others, kind.name))
 
 

@@ -147,7 +147,9 @@ def simulate_steps(
         scale = _scale(made, scan)
     yield StageStarted(message="Scanning the sample")
     with _unfinished_counts(folder) as scratch, ExitStack() as stack:
-        run = _Run(made, config, scan, scale, config.voxel(structure), scratch)
+        run = _SimulatedScan(
+            made, config, scan, scale, config.voxel(structure), scratch
+        )
         volumes = {
             key: stack.enter_context(run.output(files[key], key, overwrite))
             for key in ("truth", "sample")
@@ -252,7 +254,7 @@ def _scale(structure: Structure, config: ScanConfig) -> float:
     return float(scan.provenance[-1]["truth"]["attenuation_scale"])
 
 
-class _Run:
+class _SimulatedScan:
     """A sample on its way through the scanner."""
 
     def __init__(

@@ -35,30 +35,36 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct import open_projections
 from napari_geosr.operations.reconstruct.continued import StillWrittenError
 from napari_geosr.operations.reconstruct.fewer_views import number_of_parts
-from napari_geosr.operations.study.algorithms import module_of
-from napari_geosr.operations.study.cell import Bench, Cell
+from napari_geosr.operations.study.algorithms import Classical, Learned, find_algorithm
+from napari_geosr.operations.study.cell import Cell, Outcome, StudyContext
+from napari_geosr.operations.study.classical import classical_steps, free_settings
 from napari_geosr.operations.study.config import StudyConfig
-from napari_geosr.operations.study.judge import Reference, judged_steps, own_figures
+from napari_geosr.operations.study.judge import (
+    StudyReference,
+    judged_steps,
+    measured_figures,
+)
 from napari_geosr.operations.study.reference import (
     FULL,
     full_row,
     judge_pictures,
     judge_steps,
 )
-from napari_geosr.operations.study.result import CellDone, Studied
+from napari_geosr.operations.study.result import CellDone, StudySummary
 from napari_geosr.operations.study.setup import (
-    bench_steps,
     check_study,
+    context_steps,
     doubts,
     record_steps,
     shape_of,
 )
 from napari_geosr.operations.study.store import StudyStore
-from napari_geosr.operations.study.taken import Taken, all_taken, take
+from napari_geosr.operations.study.subset import ScanSubset, all_subsets, take
+from napari_geosr.operations.study.training import learned_steps
 
 T = TypeVar("T")
 
-__all__ = ["CellDone", "Studied", "StudyConfig", "study", "study_steps"]
+__all__ = ["CellDone", "StudyConfig", "StudySummary", "study", "study_steps"]
 
 
 def study_steps(
@@ -70,7 +76,7 @@ def study_steps(
     mask: Volume | None = None,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Studied]:
+) -> Generator[Step, None, StudySummary]:
     """Try every number of projections and every exposure with every algorithm.
 
     Parameters
@@ -95,7 +101,7 @@ def study_steps(
 
     Returns
     -------
-    Studied
+    StudySummary
 
     Raises
     ------
@@ -127,7 +133,7 @@ def study(
     reference: Volume | None = None,
     mask: Volume | None = None,
     **settings: Any,
-) -> Studied:
+) -> StudySummary:
     """Study how little of a scan gives the right pores; see :func:`study_steps`.
 
     Parameters
@@ -148,22 +154,22 @@ def _begun_steps(
     reference: Volume | None,
     mask: Volume | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, Studied]:
+) -> Generator[Step, None, StudySummary]:
     """Fill the folder of a study."""
     said: list[str] = []
     whole = _whole_steps(scan, config, store, shape, reference, mask, should_stop)
     try:
-        bench, judge, first = yield from _noting(whole, said.append)
+        context, judge, first = yield from _noting(whole, said.append)
     except (ConfigError, ProjectionsError, VolumeError):
         store.leave_nothing()
         raise
     rows = [first]
-    cells = _cells_steps(bench, judge, store, should_stop)
+    cells = _cells_steps(context, judge, store, should_stop)
     rows += yield from _noting(cells, said.append)
     if not any("failed" in row for row in rows):
-        shutil.rmtree(bench.folder, ignore_errors=True)
+        shutil.rmtree(context.folder, ignore_errors=True)
     yield StageStarted(message="Writing the report")
-    return store.finish(rows, bench, own_figures(judge.report), reference, said)
+    return store.finish(rows, context, measured_figures(judge.report), reference, said)
 
 
 def _noting(
@@ -186,23 +192,23 @@ def _whole_steps(
     reference: Volume | None,
     mask: Volume | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, tuple[Bench, Reference, dict[str, Any]]]:
+) -> Generator[Step, None, tuple[StudyContext, StudyReference, dict[str, Any]]]:
     """Reconstruct the whole scan: what cells share, are compared with; its own row."""
     yield StageStarted(message="Looking at the whole scan")
-    bench = yield from bench_steps(scan, config, store, shape, mask, should_stop)
-    least = Taken(min(config.counts), min(config.exposure))
+    context = yield from context_steps(scan, config, store, shape, mask, should_stop)
+    least = ScanSubset(min(config.counts), min(config.exposure))
     _, note = take(scan, least, config)
     for message in (note, *doubts(scan, config)):
         if message:
             yield Warned(message=message)
     yield StageStarted(message="Reconstructing from all projections")
     # A study that is gone on with does not make it again.
-    full_steps = _noting(bench.full_steps(bench.judged, should_stop), store.say)
+    full_steps = _noting(context.full_steps(context.judged, should_stop), store.say)
     path, seconds = yield from full_steps
     full = io.read(path)
-    judge = yield from judge_steps(bench, full, reference, should_stop)
-    row = full_row(bench, judge, seconds)
-    whole = Taken(scan.n_angles)
+    judge = yield from judge_steps(context, full, reference, should_stop)
+    row = full_row(context, judge, seconds)
+    whole = ScanSubset(scan.n_angles)
     store.keep_reference(judge_pictures(judge, config))
     if reference is not None:
         voxels = np.asarray(full.data)
@@ -211,17 +217,20 @@ def _whole_steps(
         store.keep_pictures(whole, FULL, pictures)
     else:
         store.keep_pictures(whole, FULL, judge_pictures(judge, config))
-    return bench, judge, row
+    return context, judge, row
 
 
 def _cells_steps(
-    bench: Bench, judge: Reference, store: StudyStore, should_stop: ShouldStop
+    context: StudyContext,
+    judge: StudyReference,
+    store: StudyStore,
+    should_stop: ShouldStop,
 ) -> Generator[Step, None, list[dict[str, Any]]]:
     """Every cell that is not finished yet; a cell that fails ends no study."""
-    config = bench.config
+    config = context.config
     cells = [
-        Cell(bench, taken, name)
-        for taken in all_taken(config, bench.scan.n_angles)
+        Cell(context, subset, name)
+        for subset in all_subsets(config, context.scan.n_angles)
         for name in config.algorithms
     ]
     rows = []
@@ -232,11 +241,11 @@ def _cells_steps(
         )
         if should_stop():
             raise Cancelled(stopped)
-        row = store.row(cell.taken, cell.name)
-        if row is None or _is_of_another_lesson(row, cell):
-            title = module_of(cell.name).TITLE
+        row = store.row(cell.subset, cell.name)
+        if row is None or _is_outdated(row, cell):
+            title = find_algorithm(cell.name).title
             yield StageStarted(
-                message=f"{i} of {len(cells)}: {title}, {cell.taken.title}"
+                message=f"{i} of {len(cells)}: {title}, {cell.subset.title}"
             )
             try:
                 row = yield from _cell_steps(cell, title, judge, store, should_stop)
@@ -244,18 +253,20 @@ def _cells_steps(
                 raise Cancelled(stopped) from stop
             if "failed" in row:
                 yield Warned(
-                    message=f"{title} from {cell.taken.title} failed: {row['failed']}"
+                    message=f"{title} from {cell.subset.title} failed: {row['failed']}"
                 )
         rows.append(row)
         yield CellDone(i, len(cells), row=row)
-        last = i == len(cells) or cells[i].taken != cell.taken
+        last = i == len(cells) or cells[i].subset != cell.subset
         if last and not any("failed" in r for r in rows):
             shutil.rmtree(cell.folder, ignore_errors=True)
     return rows
 
 
-def _is_of_another_lesson(row: dict[str, Any], cell: Cell) -> bool:
-    """Whether a network learned from other parts of the projections than asked for.
+def _is_outdated(row: dict[str, Any], cell: Cell) -> bool:
+    """Whether a finished cell has to be computed again.
+
+    Its network learned from other parts of the projections than asked for.
 
     Or it was made by an earlier release, of pairs that share noise, or with settings
     that were chosen by a reconstruction that is blurred itself.
@@ -265,30 +276,33 @@ def _is_of_another_lesson(row: dict[str, Any], cell: Cell) -> bool:
         return False
     if settings.get("method") == "noise2inverse":
         # Which did not say so had four.
-        wanted = number_of_parts(cell.taken.projections, cell.bench.config.splits)
+        wanted = number_of_parts(cell.subset.projections, cell.context.config.splits)
         return bool(settings.get("parts", 4) != wanted)
     if settings.keys() & {"learned_from", "tuned_on"}:
         return False
     if "method" in settings:
         return True
-    candidates = getattr(module_of(cell.name), "CANDIDATES", ())
-    return bool(cell.left_open(candidates))
+    return bool(free_settings(cell, find_algorithm(cell.name).candidates))
 
 
 def _cell_steps(
-    cell: Cell, title: str, judge: Reference, store: StudyStore, should_stop: ShouldStop
+    cell: Cell,
+    title: str,
+    judge: StudyReference,
+    store: StudyStore,
+    should_stop: ShouldStop,
 ) -> Generator[Step, None, dict[str, Any]]:
     """Reconstruct and judge one cell, and keep it."""
     row: dict[str, Any] = {
-        "projections": cell.taken.projections,
-        "exposure": cell.taken.exposure,
+        "projections": cell.subset.projections,
+        "exposure": cell.subset.exposure,
         "algorithm": cell.name,
         "title": title,
     }
     try:
-        outcome = yield from module_of(cell.name).reconstruct_steps(cell, should_stop)
+        outcome = yield from _outcome_steps(cell, should_stop)
         figures, pictures = yield from judged_steps(
-            outcome.voxels, judge, cell.bench.config, should_stop
+            outcome.voxels, judge, cell.context.config, should_stop
         )
     except (Cancelled, StillWrittenError):
         raise
@@ -302,3 +316,20 @@ def _cell_steps(
     }
     store.keep(row, pictures)
     return row
+
+
+def _outcome_steps(
+    cell: Cell, should_stop: ShouldStop
+) -> Generator[Step, None, Outcome]:
+    """Reconstruct the judged rows of a cell by its algorithm."""
+    algorithm = find_algorithm(cell.name)
+    if isinstance(algorithm, Classical):
+        name, candidates = algorithm.algorithm, algorithm.candidates
+        return (yield from classical_steps(cell, name, candidates, should_stop))
+    if isinstance(algorithm, Learned):
+        method, settings = algorithm.method, algorithm.settings
+        return (yield from learned_steps(cell, method, settings, should_stop))
+    steps: Generator[Step, None, Outcome] = algorithm.module.reconstruct_steps(
+        cell, should_stop
+    )
+    return (yield from steps)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from napari_geosr.operations.reconstruct import (
 )
 from napari_geosr.operations.reconstruct.continued import left_unfinished
 from napari_geosr.operations.study.config import StudyConfig
-from napari_geosr.operations.study.taken import Taken, take, to_learn_on
+from napari_geosr.operations.study.subset import ScanSubset, take
 
 Rows = tuple[int, int]
 Voxels = npt.NDArray[np.float32]
@@ -53,7 +51,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class StudyContext:
     """What all cells of a study share.
 
     Attributes
@@ -166,101 +164,20 @@ class Bench:
 class Cell:
     """What is taken of the scan, and one algorithm."""
 
-    bench: Bench
-    taken: Taken
+    context: StudyContext
+    subset: ScanSubset
     name: str
 
     @property
     def folder(self) -> Path:
         """For what cells of the same projections and exposure share."""
-        return self.bench.folder / self.taken.label
+        return self.context.folder / self.subset.label
 
     @property
     def options(self) -> dict[str, Any]:
         """Settings that the person gave for this algorithm."""
-        return dict(self.bench.config.options.get(self.name, {}))
+        return dict(self.context.config.options.get(self.name, {}))
 
     def scan(self) -> Projections:
         """What is taken of the whole scan."""
-        return take(self.bench.scan, self.taken, self.bench.config)[0]
-
-    def lesson_steps(
-        self, rows: Rows, should_stop: ShouldStop
-    ) -> Generator[Step, None, tuple[Path, Path, str]]:
-        """Reconstruct rows of what networks learn on.
-
-        Returns
-        -------
-        source, target : Path
-            What is given, and what shall be made of it.
-        made_of : str
-            What the target is, in a few words.
-        """
-        bench = self.bench
-        given, wanted, made_of = to_learn_on(bench.scan, self.taken, bench.config)
-        name = f"{rows[0]}-{rows[1]}.ome.tif"
-        path = self.folder / f"given-{name}"
-        source, _ = yield from bench.kept_steps(given, rows, path, should_stop)
-        if wanted is bench.scan:
-            target, _ = yield from bench.full_steps(rows, should_stop)
-        else:
-            path = self.folder / f"wanted-{name}"
-            target, _ = yield from bench.kept_steps(wanted, rows, path, should_stop)
-        return source, target, made_of
-
-    def left_open(
-        self, candidates: Sequence[Mapping[str, Any]]
-    ) -> list[Mapping[str, Any]]:
-        """Settings that the study chooses from: nobody gave them."""
-        if not self.bench.config.tune:
-            return []
-        given = self.options.keys()
-        return [settings for settings in candidates if not given & settings.keys()]
-
-    def classical_steps(
-        self,
-        algorithm: str,
-        candidates: Sequence[Mapping[str, Any]],
-        should_stop: ShouldStop,
-    ) -> Generator[Step, None, Outcome]:
-        """Reconstruct the judged rows by an algorithm of `tomography.algorithms`.
-
-        Parameters
-        ----------
-        candidates : sequence of mapping
-            Settings, ascending, of which one is chosen; see
-            `napari_geosr.operations.study.tuning`.
-        """
-        bench, scan = self.bench, self.scan()
-        settings, tuned_on = self.options, {}
-        left = self.left_open(candidates)
-        if left:
-            from napari_geosr.operations.study.tuning import tuned_steps
-
-            chosen, made_of = yield from tuned_steps(self, algorithm, left, should_stop)
-            settings, tuned_on = {**chosen, **settings}, {"tuned_on": made_of}
-        path = self.folder / "few-judged.ome.tif"
-        if algorithm != "fbp" or settings:
-            # What was left by a study with other settings is not taken for this one's.
-            text = json.dumps(settings, sort_keys=True)
-            digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-            path = self.folder / f"{self.name}-{digest}.ome.tif"
-        path, seconds = yield from bench.kept_steps(
-            scan,
-            bench.judged,
-            path,
-            should_stop,
-            algorithm=algorithm,
-            options=settings,
-        )
-        voxels = bench.cropped(io.read(path).data)
-        settings |= tuned_on
-        return Outcome(voxels, seconds, settings=settings)
-
-    def learned_steps(
-        self, method: str, settings: Mapping[str, Any], should_stop: ShouldStop
-    ) -> Generator[Step, None, Outcome]:
-        """Train, and restore; see `napari_geosr.operations.study.training`."""
-        from napari_geosr.operations.study.training import learned_steps
-
-        return learned_steps(self, method, settings, should_stop)
+        return take(self.context.scan, self.subset, self.context.config)[0]

@@ -8,10 +8,9 @@ from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.operations.inputs import COMMAS, numbers_from
-from napari_geosr.operations.memory_setting import MemoryBudget
+from napari_geosr.operations.inputs import COMMAS, MemoryBudget, numbers_from
 from napari_geosr.operations.reconstruct.inputs import AxisColumn
-from napari_geosr.operations.study.algorithms import ALGORITHMS, checked_options
+from napari_geosr.operations.study.algorithms import algorithm_names, checked_options
 from napari_geosr.operations.train.scans import CountsPerPhoton, Parts
 from napari_geosr.tomography.filters import FilterName
 from napari_geosr.tomography.preparation_config import NotFinite, StripeRemoval
@@ -39,13 +38,9 @@ _LATE = (
 _SHORTEST, _LONGEST = 0.001, 0.9
 
 
-def _known_algorithms() -> list[str]:
-    return [name.replace("_", "-") for name in ALGORITHMS.names()]
-
-
 def _variants(word: str) -> list[str]:
     """An algorithm, or all that begin with its name: tomogan has two critics."""
-    known = _known_algorithms()
+    known = algorithm_names()
     if word in known:
         return [word]
     return [name for name in known if name.startswith(f"{word}-")] or [word]
@@ -230,7 +225,7 @@ class StudyConfig(Config):
     @field_validator("algorithms")
     @classmethod
     def _check_algorithms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = _known_algorithms()
+        known = algorithm_names()
         unknown = [name for name in value if name not in known]
         if unknown or not value:
             what = f"{unknown[0]!r} is not known" if unknown else "give one at least"

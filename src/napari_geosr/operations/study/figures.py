@@ -9,7 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.operations.study.taken import Taken, is_over_exposure, share_text
+from napari_geosr.operations.study.subset import (
+    ScanSubset,
+    is_over_exposure,
+    share_text,
+)
 
 Theme = Literal["light", "dark"]
 Picture = npt.NDArray[np.uint8]
@@ -112,16 +116,16 @@ def curves_over(
         What they are over.
     """
     mine = [row for row in rows if row["algorithm"] in names]
-    exposures = sorted({Taken.of(row).exposure for row in mine}, reverse=True)
+    exposures = sorted({ScanSubset.of(row).exposure for row in mine}, reverse=True)
     over_exposure = is_over_exposure(mine)
     curves: dict[tuple[str, int], list[tuple[float, Mapping[str, Any]]]] = {}
     for name in names:
         for row in (r for r in mine if r["algorithm"] == name):
-            taken = Taken.of(row)
+            subset = ScanSubset.of(row)
             if over_exposure:
-                key, x = (name, 0), 100 * taken.exposure
+                key, x = (name, 0), 100 * subset.exposure
             else:
-                key, x = (name, exposures.index(taken.exposure)), taken.projections
+                key, x = (name, exposures.index(subset.exposure)), subset.projections
             curves.setdefault(key, []).append((x, row))
     ordered = {
         key: sorted(line, key=lambda point: point[0])
@@ -163,24 +167,24 @@ def volumes_png(
 
     ink, paper = _INK[theme], _PAPER[theme]
     shown = [row for row in rows if row["algorithm"] in names]
-    takens = list(dict.fromkeys(map(Taken.of, shown)))
-    across = min(3, len(takens))
-    down = -(-len(takens) // across)
+    subsets = list(dict.fromkeys(map(ScanSubset.of, shown)))
+    across = min(3, len(subsets))
+    down = -(-len(subsets) // across)
     figure = Figure(
         figsize=(11, 0.6 + 2.6 * down), dpi=110, layout="constrained", facecolor=paper
     )
     canvas: Any = FigureCanvasAgg(figure)
     panels: Any = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    for axes in panels.ravel()[len(takens) :]:
+    for axes in panels.ravel()[len(subsets) :]:
         axes.set_visible(False)
-    for axes, taken in zip(panels.ravel(), takens, strict=False):
+    for axes, subset in zip(panels.ravel(), subsets, strict=False):
         axes.set_facecolor(paper)
         axes.stairs(
             true, _edges(len(true), per_decade), fill=True, color=ink, alpha=0.2
         )
         for i, name in enumerate(names):
             for row in shown:
-                if (Taken.of(row), row["algorithm"]) != (taken, name):
+                if (ScanSubset.of(row), row["algorithm"]) != (subset, name):
                     continue
                 values = row["pore_volume_counts"]
                 axes.stairs(
@@ -191,7 +195,7 @@ def volumes_png(
                     label=str(row["title"]),
                 )
         axes.set_xscale("log")
-        axes.set_title(taken.title, color=ink, fontsize=9.5)
+        axes.set_title(subset.title, color=ink, fontsize=9.5)
         _frame(axes, ink)
     if true:
         panels[0, 0].set_ylim(top=2 * max(true))

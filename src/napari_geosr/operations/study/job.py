@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -29,10 +29,9 @@ from napari_geosr.operations.reconstruct.inputs import (
     ProjectionsInput,
     open_projections,
 )
+from napari_geosr.operations.study import CellDone, study_steps
 from napari_geosr.operations.study.config import StudyConfig
-
-if TYPE_CHECKING:
-    pass
+from napari_geosr.operations.study.setup import check_study, shape_of
 
 OPERATION = "study projections"
 #: Folder of the study in that of its job.
@@ -104,8 +103,6 @@ class StudyJob(Config):
         GeoSRError
             With one sentence.
         """
-        from napari_geosr.operations.study.setup import check_study, shape_of
-
         scan, reference, mask = self.data.open()
         check_study(scan, self.settings)
         shape_of(scan, reference, mask)
@@ -149,8 +146,6 @@ def study_job_steps(
     GeoSRError
         With one sentence; finished cells are kept.
     """
-    from napari_geosr.operations.study import CellDone, study_steps
-
     scan, reference, mask = job.data.open()
     steps = study_steps(
         scan,

@@ -12,7 +12,10 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import ShouldStop, Step, counted
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure import quality
 from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.porosity import measure_steps
+from napari_geosr.measure.segment import phase_mask
 from napari_geosr.operations.study.config import StudyConfig
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ _LIGHT = (0.7, -0.5, -0.5)
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class StudyReference:
     """What every reconstruction is compared with.
 
     Attributes
@@ -65,8 +68,6 @@ def measured_steps(
     volume: Volume, sample: Mask | None, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, PorosityReport]:
     """Measure the pores by the rules of the study."""
-    from napari_geosr.measure.porosity import measure_steps
-
     rules = PorosityConfig(
         threshold=config.threshold, phase=config.phase, min_voxels=config.min_voxels
     )
@@ -78,7 +79,7 @@ def measured_steps(
 
 def reference_steps(
     volume: Volume, sample: Mask | None, config: StudyConfig, should_stop: ShouldStop
-) -> Generator[Step, None, Reference]:
+) -> Generator[Step, None, StudyReference]:
     """Measure what others are compared with."""
     report = yield from measured_steps(volume, sample, config, should_stop)
     voxels = np.asarray(volume.data)
@@ -86,12 +87,12 @@ def reference_steps(
     low = inside <= report.threshold
     contrast = float(abs(inside[~low].mean() - inside[low].mean()))
     black, white = (float(v) for v in np.percentile(inside, _LEVELS))
-    return Reference(volume, sample, report, contrast, (black, white))
+    return StudyReference(volume, sample, report, contrast, (black, white))
 
 
 def judged_steps(
     voxels: npt.NDArray[np.float32],
-    reference: Reference,
+    reference: StudyReference,
     config: StudyConfig,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[dict[str, Any], dict[str, Picture]]]:
@@ -99,8 +100,6 @@ def judged_steps(
 
     Figures are what JSON can hold; pictures are ``slice`` and ``pores``.
     """
-    from napari_geosr.measure import quality
-
     volume = reference.volume.replace(data=voxels, source=None)
     report = yield from measured_steps(volume, reference.sample, config, should_stop)
     true = reference.report
@@ -111,7 +110,7 @@ def judged_steps(
     sample = reference.sample
     inside = (slice(None),) if sample is None else (sample,)
     figures = {
-        **own_figures(report),
+        **measured_figures(report),
         "porosity_error": quality.relative_error(report.porosity, true.porosity),
         "pores_per_mm3_error": quality.relative_error(
             report.pore_count, true.pore_count
@@ -127,7 +126,7 @@ def judged_steps(
     return plain, pictures
 
 
-def own_figures(report: PorosityReport) -> dict[str, Any]:
+def measured_figures(report: PorosityReport) -> dict[str, Any]:
     """What was measured in one volume."""
     components = report.pore_count + report.small_pore_count
     density = None
@@ -157,8 +156,6 @@ def pore_mask(
     voxels: npt.NDArray[Any], threshold: float, sample: Mask | None, config: StudyConfig
 ) -> Mask:
     """Voxels that are pore."""
-    from napari_geosr.measure.segment import phase_mask
-
     pores: Mask = phase_mask(voxels, threshold, config.phase)
     return pores if sample is None else pores & sample
 
@@ -175,10 +172,8 @@ def _finite(value: Any) -> Any:
 
 
 def _ssim(
-    voxels: npt.NDArray[Any], truth: npt.NDArray[Any], reference: Reference
+    voxels: npt.NDArray[Any], truth: npt.NDArray[Any], reference: StudyReference
 ) -> float | None:
-    from napari_geosr.measure import quality
-
     if min(voxels.shape[1:]) < _SSIM_WINDOW:
         return None
     planes = np.unique(np.linspace(0, len(voxels) - 1, _SSIM_PLANES).astype(int))

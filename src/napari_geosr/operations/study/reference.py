@@ -10,14 +10,16 @@ import numpy as np
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ShouldStop, Step, Warned
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.envelope import envelope_steps
+from napari_geosr.measure.hull import left_out_of_hull
 from napari_geosr.operations.measure.grey_levels import one_volume
-from napari_geosr.operations.study.cell import Bench, Rows
+from napari_geosr.operations.study.cell import Rows, StudyContext
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.judge import (
     Mask,
-    Reference,
+    StudyReference,
     grey_slice,
-    own_figures,
+    measured_figures,
     pore_mask,
     reference_steps,
     rendered,
@@ -32,31 +34,31 @@ _MUCH, _OF_POROSITY, _LITTLE = 0.1, 0.4, 0.01
 
 
 def judge_steps(
-    bench: Bench,
+    context: StudyContext,
     full: Volume,
     reference: Volume | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, Reference]:
+) -> Generator[Step, None, StudyReference]:
     """What is compared with, in the judged rows."""
     against = full
     if reference is not None:
-        rows = slice(*bench.judged)
+        rows = slice(*context.judged)
         truth = np.asarray(one_volume(reference).data[rows], np.float32)
         against = full.replace(data=truth, name=reference.name)
     sample = yield from sample_steps(
-        bench, bench.judged, lambda: _there(against), should_stop
+        context, context.judged, lambda: _there(against), should_stop
     )
-    if bench.mask is not None and sample is not None and not sample.any():
-        first, stop = bench.judged
+    if context.mask is not None and sample is not None and not sample.any():
+        first, stop = context.judged
         raise VolumeError(
-            f"The mask {bench.mask.title} is empty in the judged rows {first} … "
+            f"The mask {context.mask.title} is empty in the judged rows {first} … "
             f"{stop - 1}. Mark the sample with non-zero voxels."
         )
-    return (yield from reference_steps(against, sample, bench.config, should_stop))
+    return (yield from reference_steps(against, sample, context.config, should_stop))
 
 
 def sample_steps(
-    bench: Bench,
+    context: StudyContext,
     rows: Rows,
     slices: Callable[[], Generator[Step, None, Volume]],
     should_stop: ShouldStop,
@@ -71,14 +73,14 @@ def sample_steps(
         Gives these rows, to find it in where neither a mask nor a place was given.
     """
     sample: Mask | None = None
-    if bench.mask is not None:
-        sample = np.asarray(one_volume(bench.mask).data[slice(*rows)]) != 0
-    elif bench.config.sample == "circle":
-        shape = rows[1] - rows[0], bench.size, bench.size
-        sample = np.broadcast_to(circle(bench.size), shape)
-    elif bench.config.sample == "auto":
+    if context.mask is not None:
+        sample = np.asarray(one_volume(context.mask).data[slice(*rows)]) != 0
+    elif context.config.sample == "circle":
+        shape = rows[1] - rows[0], context.size, context.size
+        sample = np.broadcast_to(circle(context.size), shape)
+    elif context.config.sample == "auto":
         volume = yield from slices()
-        sample = yield from _found_steps(volume, bench.config, should_stop)
+        sample = yield from _found_steps(volume, context.config, should_stop)
     return sample
 
 
@@ -98,9 +100,6 @@ def _found_steps(
     volume: Volume, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, Mask]:
     """Where pores are looked for, in all reconstructions alike."""
-    from napari_geosr.measure.envelope import envelope_steps
-    from napari_geosr.measure.hull import left_out_of_hull
-
     found = yield from reference_steps(volume, None, config, should_stop)
     solid = ~pore_mask(np.asarray(volume.data), found.report.threshold, None, config)
     seen = circle(volume.shape[-1])
@@ -121,14 +120,16 @@ def _found_steps(
     return inside
 
 
-def judge_pictures(judge: Reference, config: StudyConfig) -> dict[str, Any]:
+def judge_pictures(judge: StudyReference, config: StudyConfig) -> dict[str, Any]:
     """Slice and pores of the reference."""
     voxels = np.asarray(judge.volume.data)
     pores = pore_mask(voxels, judge.report.threshold, judge.sample, config)
     return {"slice": grey_slice(voxels, judge.levels), "pores": rendered(pores)}
 
 
-def full_row(bench: Bench, judge: Reference, seconds: float) -> dict[str, Any]:
+def full_row(
+    context: StudyContext, judge: StudyReference, seconds: float
+) -> dict[str, Any]:
     """The row of the whole scan, compared with itself."""
     zero = dict.fromkeys(
         (
@@ -140,11 +141,11 @@ def full_row(bench: Bench, judge: Reference, seconds: float) -> dict[str, Any]:
         0.0,
     )
     return {
-        "projections": bench.scan.n_angles,
+        "projections": context.scan.n_angles,
         "exposure": 1.0,
         "algorithm": FULL,
         "title": "Full reconstruction (FBP)",
-        **own_figures(judge.report),
+        **measured_figures(judge.report),
         **zero,
         "dice": 1.0,
         "psnr": None,

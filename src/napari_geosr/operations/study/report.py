@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.projections import Projections
 from napari_geosr.io import atomic
+from napari_geosr.measure.html import STYLE, png_source
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.figures import (
     Picture,
@@ -19,33 +20,44 @@ from napari_geosr.operations.study.figures import (
     volumes_png,
 )
 from napari_geosr.operations.study.judge import VOLUMES_PER_DECADE
-from napari_geosr.operations.study.taken import Taken, all_taken, share_text
+from napari_geosr.operations.study.result import StudySummary
+from napari_geosr.operations.study.subset import ScanSubset, all_subsets, share_text
 
-if TYPE_CHECKING:
-    from napari_geosr.operations.study.result import Studied
-    from napari_geosr.operations.study.store import StudyStore
-
+PicturesOf = Callable[[ScanSubset, str], Mapping[str, Picture]]
 #: Rows of pictures, at most.
 _SHOWN = 5
 
 
 def write_report(
-    done: Studied,
-    store: StudyStore,
+    done: StudySummary,
     scan: Projections,
     config: StudyConfig,
     record: Mapping[str, Any],
+    pictures: PicturesOf,
+    reference_pictures: Mapping[str, Picture],
 ) -> None:
-    """Write ``report.html``."""
-    from napari_geosr.measure.html import STYLE, png_source
+    """Write ``report.html``.
 
+    Parameters
+    ----------
+    record : mapping
+        Provenance, shown at the end.
+    pictures : callable
+        Gives the pictures of a cell, by ``slice`` and ``pores``, from its subset of the
+        scan and the name of its algorithm.
+    reference_pictures : mapping
+        The same of what cells are compared with.
+    """
     shorter = min(config.exposure) < 1
     how = "How few projections" + (", how short an exposure" if shorter else "")
     title = f"{how}: {scan.name}"
     names = list(config.algorithms)
     themes: tuple[Theme, Theme] = ("light", "dark")
     curves = [curves_png(done.rows, names, t, config.tolerance) for t in themes]
-    slices, pores = (_pictures(done, store, config, scan, k) for k in _KINDS)
+    slices, pores = (
+        _pictures(done, config, scan, kind, pictures, reference_pictures.get(kind))
+        for kind in _KINDS
+    )
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -78,12 +90,10 @@ def write_report(
         f"<details><summary>Record</summary><pre>{escape(text)}</pre></details>"
         "</body></html>\n"
     )
-    atomic.write_text(store.files["html"], "\n".join(parts), overwrite=True)
+    atomic.write_text(done.files["html"], "\n".join(parts), overwrite=True)
 
 
 def _in_both_themes(alt: str, pictures: Sequence[bytes]) -> str:
-    from napari_geosr.measure.html import png_source
-
     light, dark = map(png_source, pictures)
     return (
         '<figure><picture><source media="(prefers-color-scheme: dark)" '
@@ -91,21 +101,21 @@ def _in_both_themes(alt: str, pictures: Sequence[bytes]) -> str:
     )
 
 
-def _maps(done: Studied, config: StudyConfig) -> list[str]:
+def _maps(done: StudySummary, config: StudyConfig) -> list[str]:
     """Porosity errors by exposure and projections, where both were tried."""
     if min(len(config.counts), len(config.exposure)) < 2:
         return []
     parts = ["<h2>Porosity error by exposure and projections</h2>"]
     for name in config.algorithms:
         mine = [row for row in done.rows if row["algorithm"] == name]
-        rows = {Taken.of(row): row for row in mine}
+        rows = {ScanSubset.of(row): row for row in mine}
         if name == "fbp":  # the whole scan, which is no cell
-            rows[Taken.of(done.rows[0])] = done.rows[0]
+            rows[ScanSubset.of(done.rows[0])] = done.rows[0]
         body = []
         for exposure in config.exposure:
             line = [share_text(exposure)]
             for count in config.counts:
-                row = rows.get(Taken(count, exposure), {})
+                row = rows.get(ScanSubset(count, exposure), {})
                 error = row.get("porosity_error")
                 right = error is not None and abs(error) <= config.tolerance
                 line.append(percent(error) + (" ✓" if right else ""))
@@ -116,7 +126,9 @@ def _maps(done: Studied, config: StudyConfig) -> list[str]:
     return parts
 
 
-def _volumes(done: Studied, names: Sequence[str], themes: Sequence[Theme]) -> list[str]:
+def _volumes(
+    done: StudySummary, names: Sequence[str], themes: Sequence[Theme]
+) -> list[str]:
     """Histograms; nothing where all cells are of a release that kept none."""
     key = "pore_volume_counts"
     rows = [row for row in done.rows if row.get(key) and row["algorithm"] in names]
@@ -132,7 +144,7 @@ def _volumes(done: Studied, names: Sequence[str], themes: Sequence[Theme]) -> li
     ]
 
 
-def _said(done: Studied) -> list[str]:
+def _said(done: StudySummary) -> list[str]:
     """What a person should bear in mind of these figures."""
     items = "".join(f"<li>{escape(text)}</li>" for text in done.warnings)
     return [f"<ul>{items}</ul>"] if items else []
@@ -147,7 +159,7 @@ def _settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         own = ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in known.items())
         by = "; ".join(f"{word} {text}" for word, text in found.items() if text)
         if own or by:
-            table.append([Taken.of(row).short, str(row["title"]), own, by])
+            table.append([ScanSubset.of(row).short, str(row["title"]), own, by])
     if not table:
         return []
     head = ("Projections", "Algorithm", "Settings", "Learned")
@@ -216,12 +228,12 @@ def percent(value: float | None) -> str:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     if "failed" in row:
-        first = [Taken.of(row).short, str(row["title"]), "failed"]
+        first = [ScanSubset.of(row).short, str(row["title"]), "failed"]
         return first + [""] * (len(_HEAD) - len(first))
     density = row["pores_per_mm3"]
     seconds = f"{row['seconds']:.1f} s"
     return [
-        Taken.of(row).short,
+        ScanSubset.of(row).short,
         str(row["title"]),
         f"{100 * row['porosity']:.2f} %",
         percent(row["porosity_error"]),
@@ -252,10 +264,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _saved(done: Studied, scan: Projections) -> list[list[str]]:
+def _saved(done: StudySummary, scan: Projections) -> list[list[str]]:
     return [
         [
-            Taken.of(row).short,
+            ScanSubset.of(row).short,
             f"× {row['time_factor']:.3g} less",
             f"× {row['data_factor']:.3g} less",
             number(row["hours"]),
@@ -285,16 +297,16 @@ def _factors(config: StudyConfig) -> str:
     )
 
 
-def _cards(done: Studied, config: StudyConfig, scan: Projections) -> str:
+def _cards(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
     cards = []
     titles = {row["algorithm"]: row["title"] for row in done.rows}
     for name in config.algorithms:
         least = done.least[name]
         text = "none of these"
         if least is not None:
-            taken = Taken.of(least)
-            at = taken.short.removeprefix(str(taken.projections))
-            text = f"{taken.projections} of {scan.n_angles}{at}"
+            subset = ScanSubset.of(least)
+            at = subset.short.removeprefix(str(subset.projections))
+            text = f"{subset.projections} of {scan.n_angles}{at}"
         cards.append(
             f'<div class="card"><span>{escape(str(titles[name]))}: porosity within '
             f"{100 * config.tolerance:g} % from</span><b>{escape(text)}</b></div>"
@@ -302,7 +314,7 @@ def _cards(done: Studied, config: StudyConfig, scan: Projections) -> str:
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def _how(done: Studied, config: StudyConfig, scan: Projections) -> str:
+def _how(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
     words = {
         "step": "taken step by step: the other projections are left out",
         "continuous": "taken while the sample turns: each is the mean over its angles, "
@@ -340,34 +352,41 @@ def _how(done: Studied, config: StudyConfig, scan: Projections) -> str:
 
 
 def _pictures(
-    done: Studied, store: StudyStore, config: StudyConfig, scan: Projections, kind: str
+    done: StudySummary,
+    config: StudyConfig,
+    scan: Projections,
+    kind: str,
+    pictures: PicturesOf,
+    reference: Picture | None,
 ) -> bytes:
     """Slices or pores: a row for what was taken, a column for each algorithm."""
     titles = {row["algorithm"]: str(row["title"]) for row in done.rows}
 
-    def picture(taken: Taken, name: str) -> Picture | None:
-        return store.pictures(taken, name).get(kind)
+    def picture(subset: ScanSubset, name: str) -> Picture | None:
+        return pictures(subset, name).get(kind)
 
-    first = [("reference", store.reference_pictures().get(kind))]
+    first = [("reference", reference)]
     if done.reference["is_truth"]:
-        first[0] = ("truth", first[0][1])
-        first.append((f"FBP {scan.n_angles}", picture(Taken(scan.n_angles), "full")))
+        first[0] = ("truth", reference)
+        first.append(
+            (f"FBP {scan.n_angles}", picture(ScanSubset(scan.n_angles), "full"))
+        )
     table = [
-        [(f"{titles[n]} {taken.short}", picture(taken, n)) for n in config.algorithms]
-        for taken in _spread(all_taken(config, scan.n_angles))
+        [(f"{titles[n]} {subset.short}", picture(subset, n)) for n in config.algorithms]
+        for subset in _spread(all_subsets(config, scan.n_angles))
     ]
     return table_png([first, *table])
 
 
-def _spread(takens: Sequence[Taken]) -> Sequence[Taken]:
+def _spread(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
     """As many as are shown, the first and the last among them."""
-    n = len(takens)
+    n = len(subsets)
     if n <= _SHOWN:
-        return takens
-    return [takens[round(i * (n - 1) / (_SHOWN - 1))] for i in range(_SHOWN)]
+        return subsets
+    return [subsets[round(i * (n - 1) / (_SHOWN - 1))] for i in range(_SHOWN)]
 
 
-def terminal_table(done: Studied) -> Any:
+def terminal_table(done: StudySummary) -> Any:
     """The main figures as a table of rich: errors, but for the porosity itself."""
     from rich.markup import escape
     from rich.table import Table

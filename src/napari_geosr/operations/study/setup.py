@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,19 @@ from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     prepare_steps,
 )
+from napari_geosr.operations.reconstruct.continued import scan_entry_steps
 from napari_geosr.operations.reconstruct.fewer_views import why_no_counts
-from napari_geosr.operations.reconstruct.scan_identity import scan_entry_steps
-from napari_geosr.operations.study.algorithms import module_of
-from napari_geosr.operations.study.cell import Bench
+from napari_geosr.operations.study.algorithms import Algorithm, find_algorithm
+from napari_geosr.operations.study.cell import StudyContext
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.store import StudyStore
-from napari_geosr.operations.study.taken import (
-    all_taken,
-    check_taken,
+from napari_geosr.operations.study.subset import (
+    all_subsets,
+    check_subsets,
     is_target_noisier,
-    said_of_photons,
+    photon_note,
 )
+from napari_geosr.tomography.flat_fields import incident_counts
 
 #: Rows between those that are trained on and those that are judged: a network sees two
 #: slices on each side.
@@ -44,8 +45,8 @@ def check_study(scan: Projections, config: StudyConfig) -> None:
             f"{scan.title} is a {scan.geometry}-beam scan: studies are of parallel "
             "beams, whose rows are independent. Give a parallel-beam scan."
         )
-    check_taken(scan, config)
-    learned = [name for name in config.algorithms if module_of(name).LEARNS]
+    check_subsets(scan, config)
+    learned = [name for name in config.algorithms if find_algorithm(name).method]
     if learned and scan.n_rows < _LEAST_ROWS:
         rows = "1 row" if scan.n_rows == 1 else f"{scan.n_rows} rows"
         raise ConfigError(
@@ -57,9 +58,9 @@ def check_study(scan: Projections, config: StudyConfig) -> None:
 def doubts(scan: Projections, config: StudyConfig) -> list[str]:
     """What is to be said of learning from pairs out of one scan."""
     paired = [
-        module
-        for module in map(module_of, config.algorithms)
-        if module.LEARNS and module.METHOD != "noise2inverse"
+        algorithm
+        for algorithm in map(find_algorithm, config.algorithms)
+        if algorithm.method not in (None, "noise2inverse")
     ]
     said = []
     if paired and (what := why_no_counts(scan)):
@@ -72,13 +73,13 @@ def doubts(scan: Projections, config: StudyConfig) -> list[str]:
     # Of shorter exposures it is said when they are taken.
     quick = config.acquisition == "continuous" and config.light == "one"
     shorter = quick or min(config.exposure) < 1
-    if paired and not shorter and (note := said_of_photons(scan, config)):
+    if paired and not shorter and (note := photon_note(scan, config)):
         said.append(note)
-    adversarial = [module for module in paired if module.METHOD == "tomogan"]
+    adversarial = [one for one in paired if one.method == "tomogan"]
     noisier = [
-        taken.title
-        for taken in all_taken(config, scan.n_angles)
-        if is_target_noisier(scan, taken, config)
+        subset.title
+        for subset in all_subsets(config, scan.n_angles)
+        if is_target_noisier(scan, subset, config)
     ]
     if adversarial and noisier:
         said.append(
@@ -88,8 +89,8 @@ def doubts(scan: Projections, config: StudyConfig) -> list[str]:
     return said
 
 
-def _titles(modules: list[Any]) -> str:
-    return ", ".join(module.TITLE for module in modules)
+def _titles(algorithms: Sequence[Algorithm]) -> str:
+    return ", ".join(algorithm.title for algorithm in algorithms)
 
 
 def shape_of(
@@ -133,14 +134,14 @@ def record_steps(
     return {**record, "inputs": inputs}
 
 
-def bench_steps(
+def context_steps(
     scan: Projections,
     config: StudyConfig,
     store: StudyStore,
     shape: tuple[int, int, int],
     mask: Volume | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, Bench]:
+) -> Generator[Step, None, StudyContext]:
     """Find the axis and the beam for all."""
     wanted = ReconstructConfig.create(
         filter=config.filter,
@@ -160,7 +161,7 @@ def bench_steps(
     n = scan.n_rows
     half = n // 2
     small = n < _LEAST_ROWS
-    return Bench(
+    return StudyContext(
         scan=_with_beam(scan),
         config=config,
         reconstruction=wanted.model_copy(update=found),
@@ -178,8 +179,6 @@ def _with_beam(scan: Projections) -> Projections:
     So that the beam is that of the whole scan in all cells, and of a part of the light
     where they have a part of it.
     """
-    from napari_geosr.tomography.flat_fields import incident_counts
-
     if scan.flats is not None or scan.is_line_integrals:
         return scan
     beam = np.full((1, *scan.shape[1:]), incident_counts(scan), np.float32)

@@ -18,12 +18,18 @@ import numpy.typing as npt
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
-from napari_geosr.operations.reconstruct.scan_identity import differences, identity_of
-from napari_geosr.operations.study.cell import Bench
+from napari_geosr.operations.reconstruct.continued import differences, identity_of
+from napari_geosr.operations.study.cell import StudyContext
 from napari_geosr.operations.study.config import StudyConfig
-from napari_geosr.operations.study.result import Studied
-from napari_geosr.operations.study.savings import computing, fewest, least, savings
-from napari_geosr.operations.study.taken import Taken, as_taken
+from napari_geosr.operations.study.report import write_report
+from napari_geosr.operations.study.result import (
+    StudySummary,
+    computing,
+    fewest,
+    least,
+    savings,
+)
+from napari_geosr.operations.study.subset import ScanSubset, effective_settings
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -56,7 +62,7 @@ COLUMNS = {
     "failed": "",
 }
 #: What pictures of the reference are kept as.
-_REFERENCE = Taken(0), "reference"
+_REFERENCE = ScanSubset(0), "reference"
 Pictures = Mapping[str, npt.NDArray[np.uint8]]
 
 
@@ -140,11 +146,11 @@ class StudyStore:
     def _check(self, overwrite: bool) -> None:
         """Refuse a folder of something else; say whether the study is new."""
         before = self._before()
-        taken = [path.name for path in self._own if path.exists()]
-        if before is None and taken:
+        present = [path.name for path in self._own if path.exists()]
+        if before is None and present:
             raise FileError(
-                f"{self.folder} holds {' and '.join(taken)}, but no study: a study has "
-                "folders of these names itself. Choose another folder."
+                f"{self.folder} holds {' and '.join(present)}, but no study: a study "
+                "has folders of these names itself. Choose another folder."
             )
         changed = [] if before is None else _changed(before, self._essential)
         if changed and not overwrite:
@@ -218,39 +224,41 @@ class StudyStore:
         text = json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False)
         atomic.write_text(self.files["json"], text + "\n", overwrite=True)
 
-    def row(self, taken: Taken, name: str) -> dict[str, Any] | None:
+    def row(self, subset: ScanSubset, name: str) -> dict[str, Any] | None:
         """The row of a finished cell; None if it is not finished."""
-        path = self.cells / f"{taken.label}-{name}.json"
+        path = self.cells / f"{subset.label}-{name}.json"
         try:
             row = dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return None
         # Cells of earlier releases do not say that the exposure was the whole one.
-        return {"exposure": taken.exposure, **row}
+        return {"exposure": subset.exposure, **row}
 
     def keep(self, row: Mapping[str, Any], pictures: Pictures) -> None:
         """Keep a finished cell; its row is last, so it is there whole or not."""
-        taken, name = Taken.of(row), str(row["algorithm"])
-        self.keep_pictures(taken, name, pictures)
+        subset, name = ScanSubset.of(row), str(row["algorithm"])
+        self.keep_pictures(subset, name, pictures)
         text = json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False)
-        path = self.cells / f"{taken.label}-{name}.json"
+        path = self.cells / f"{subset.label}-{name}.json"
         atomic.write_text(path, text, overwrite=True)
 
-    def keep_pictures(self, taken: Taken, name: str, pictures: Pictures) -> None:
+    def keep_pictures(self, subset: ScanSubset, name: str, pictures: Pictures) -> None:
         """Keep the pictures of a cell."""
         stream = BytesIO()
         arrays: dict[str, Any] = dict(pictures)
         np.savez_compressed(stream, **arrays)
-        path = self.cells / f"{taken.label}-{name}.npz"
+        path = self.cells / f"{subset.label}-{name}.npz"
         atomic.write_bytes(path, stream.getvalue(), overwrite=True)
 
     def keep_reference(self, pictures: Pictures) -> None:
         """Keep the pictures of what others are compared with."""
         self.keep_pictures(*_REFERENCE, pictures)
 
-    def pictures(self, taken: Taken, name: str) -> dict[str, npt.NDArray[np.uint8]]:
+    def pictures(
+        self, subset: ScanSubset, name: str
+    ) -> dict[str, npt.NDArray[np.uint8]]:
         """Pictures of a cell; empty if there are none."""
-        path = self.cells / f"{taken.label}-{name}.npz"
+        path = self.cells / f"{subset.label}-{name}.npz"
         try:
             with np.load(path) as kept:
                 return {key: kept[key] for key in kept.files}
@@ -283,29 +291,27 @@ class StudyStore:
     def finish(
         self,
         rows: Sequence[dict[str, Any]],
-        bench: Bench,
+        context: StudyContext,
         reference: Mapping[str, Any],
         truth: Volume | None,
         warnings: Sequence[str] = (),
-    ) -> Studied:
+    ) -> StudySummary:
         """Write table, JSON and report."""
-        from napari_geosr.operations.study.report import write_report
-
-        scan, config = bench.scan, bench.config
-        taken = as_taken(scan, config)
-        first, end = bench.judged
+        scan, config = context.scan, context.config
+        settings = effective_settings(scan, config)
+        first, end = context.judged
         judged = (end - first) / scan.n_rows
         rows = [{**row, **computing(row, config, judged)} for row in rows]
-        done = Studied(
+        done = StudySummary(
             rows=rows,
             reference={
                 "name": "full reconstruction" if truth is None else truth.name,
                 "is_truth": truth is not None,
                 **reference,
             },
-            savings=savings(scan, taken),
-            fewest=fewest(rows, taken, scan.n_angles),
-            least=least(rows, taken, scan.n_angles),
+            savings=savings(scan, settings),
+            fewest=fewest(rows, settings, scan.n_angles),
+            least=least(rows, settings, scan.n_angles),
             files=dict(self.files),
             warnings=tuple(dict.fromkeys([*self.said, *warnings])),
         )
@@ -321,7 +327,14 @@ class StudyStore:
             }
         )
         atomic.write_text(self.files["csv"], table_text(rows), overwrite=True)
-        write_report(done, self, scan, taken, self._record)
+        write_report(
+            done,
+            scan,
+            settings,
+            self._record,
+            self.pictures,
+            self.reference_pictures(),
+        )
         return done
 
 

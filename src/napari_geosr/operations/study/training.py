@@ -13,8 +13,18 @@ from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.steps import ShouldStop, Step, counted
 from napari_geosr.io import atomic
+from napari_geosr.learning.methods import config_class
+from napari_geosr.models import bundle
+from napari_geosr.operations import train
 from napari_geosr.operations.reconstruct.fewer_views import splits
-from napari_geosr.operations.study.cell import Bench, Cell, Outcome, Voxels
+from napari_geosr.operations.restore import (
+    RestoreConfig,
+    restore_average_steps,
+    restore_steps,
+)
+from napari_geosr.operations.study.cell import Cell, Outcome, Rows, StudyContext, Voxels
+from napari_geosr.operations.study.subset import training_pair
+from napari_geosr.operations.train.job import TrainJob
 
 
 def learned_steps(
@@ -30,15 +40,15 @@ def learned_steps(
     settings : mapping
         Of the method, beside those that all methods of the study share.
     """
-    bench = cell.bench
-    if bench.taught is None:
+    context = cell.context
+    if context.taught is None:
         raise ConfigError(
-            f"{bench.scan.title} has {bench.scan.n_rows} rows: too few to train "
+            f"{context.scan.title} has {context.scan.n_rows} rows: too few to train "
             "on one half and judge the other. Choose algorithms that do not learn."
         )
     if method == "noise2inverse":
-        k = bench.config.splits
-        joined = bench.reconstruction.full_turn == "join"
+        k = context.config.splits
+        joined = context.reconstruction.full_turn == "join"
         parts = [(p.name, p.scan) for p in splits(cell.scan(), k, joined=joined)]
     else:
         parts = [("few", cell.scan())]
@@ -46,7 +56,9 @@ def learned_steps(
     judged: list[Path] = []
     for name, part in parts:
         path = cell.folder / f"{name}-judged.ome.tif"
-        path, took = yield from bench.kept_steps(part, bench.judged, path, should_stop)
+        path, took = yield from context.kept_steps(
+            part, context.judged, path, should_stop
+        )
         judged.append(path)
         seconds += took
     roles: dict[str, Any] = {}
@@ -55,18 +67,20 @@ def learned_steps(
         taught: list[Path] = []
         for name, part in parts:
             path = cell.folder / f"{name}-taught.ome.tif"
-            path, _ = yield from bench.kept_steps(part, bench.taught, path, should_stop)
+            path, _ = yield from context.kept_steps(
+                part, context.taught, path, should_stop
+            )
             taught.append(path)
         roles["source"] = tuple(taught)
     else:
-        steps = cell.lesson_steps(bench.taught, should_stop)
+        steps = _pair_steps(cell, context.taught, should_stop)
         source, target, made_of = yield from steps
         learned = {"learned_from": made_of}
         roles |= {"source": (source,), "target": (target,)}
     model, training = yield from _train(
         cell, method, {**settings, **cell.options, **roles}, should_stop
     )
-    voxels, took = yield from _restore(bench, model, judged, should_stop)
+    voxels, took = yield from _restore(context, model, judged, should_stop)
     return Outcome(
         voxels,
         seconds + took,
@@ -78,21 +92,43 @@ def learned_steps(
             **cell.options,
             "steps": training.get("steps"),
             "parameters": training.get("parameters"),
-            "model": str(model.relative_to(bench.models.parent)),
+            "model": str(model.relative_to(context.models.parent)),
         },
     )
+
+
+def _pair_steps(
+    cell: Cell, rows: Rows, should_stop: ShouldStop
+) -> Generator[Step, None, tuple[Path, Path, str]]:
+    """Reconstruct rows of what networks learn on.
+
+    Returns
+    -------
+    source, target : Path
+        What is given, and what shall be made of it.
+    made_of : str
+        What the target is, in a few words.
+    """
+    context = cell.context
+    given, wanted, made_of = training_pair(context.scan, cell.subset, context.config)
+    name = f"{rows[0]}-{rows[1]}.ome.tif"
+    path = cell.folder / f"given-{name}"
+    source, _ = yield from context.kept_steps(given, rows, path, should_stop)
+    if wanted is context.scan:
+        target, _ = yield from context.full_steps(rows, should_stop)
+    else:
+        path = cell.folder / f"wanted-{name}"
+        target, _ = yield from context.kept_steps(wanted, rows, path, should_stop)
+    return source, target, made_of
 
 
 def _train(
     cell: Cell, method: str, settings: Mapping[str, Any], should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Path, dict[str, Any]]]:
     """Train, or go on where it was stopped: the bundle, and how it went."""
-    from napari_geosr.models import bundle
-    from napari_geosr.operations.train import TrainJob, config_class, train_steps
-
-    config, name = cell.bench.config, f"{cell.name}-{cell.taken.label}"
-    kept = cell.bench.models / name
-    if not (kept.exists() and _learned_from(kept, settings["source"][0])):
+    config, name = cell.context.config, f"{cell.name}-{cell.subset.label}"
+    kept = cell.context.models / name
+    if not (kept.exists() and _is_trained_on(kept, settings["source"][0])):
         source = io.read(settings["source"][0])
         shared = {
             "name": name,
@@ -107,7 +143,7 @@ def _train(
         job = TrainJob(method=method, training=training).with_absolute_paths()
         # Other parts, or another target, are another training.
         folder = f"{name}-{len(settings['source'])}"
-        steps = train_steps(
+        steps = train.train_steps(
             job,
             cell.folder / "training" / folder,
             should_stop=should_stop,
@@ -125,32 +161,24 @@ def _train(
     return kept, {**how, "parameters": card.n_parameters}
 
 
-def _learned_from(model: Path, source: Path) -> bool:
-    """Whether a kept model knows this kind of lesson; earlier releases gave others."""
-    from napari_geosr.models import bundle
-
+def _is_trained_on(model: Path, source: Path) -> bool:
+    """Whether a kept model learned from such files; earlier releases gave others."""
     inputs = bundle.load(model).card.provenance.get("inputs") or {}
     given = str((inputs.get("source 1") or {}).get("path", ""))
     return Path(given).name == source.name
 
 
 def _restore(
-    bench: Bench, model: Path, paths: Sequence[Path], should_stop: ShouldStop
+    context: StudyContext, model: Path, paths: Sequence[Path], should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Voxels, float]]:
     """Restore the judged rows: voxels and seconds."""
     import time
 
-    from napari_geosr.operations.restore import (
-        RestoreConfig,
-        restore_average_steps,
-        restore_steps,
-    )
-
     config = RestoreConfig(
         model=str(model),
-        device=bench.config.device,
-        threads=bench.config.threads,
-        memory=bench.config.memory,
+        device=context.config.device,
+        threads=context.config.threads,
+        memory=context.config.memory,
     )
     volumes = [io.read(path) for path in paths]
     begun = time.monotonic()

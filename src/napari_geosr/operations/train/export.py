@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches
     from napari_geosr.learning.trainer import Trainer
     from napari_geosr.networks.spec import NetworkSpec
-    from napari_geosr.operations.train import TrainJob
     from napari_geosr.operations.train.adapt.run import Adaptation
+    from napari_geosr.operations.train.job import TrainJob
 
 _SIMULATED_CHECKSUMS = 2
 

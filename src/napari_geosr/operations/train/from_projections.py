@@ -19,6 +19,7 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step, Warned, counted, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import config_class
+from napari_geosr.operations import train
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.reconstruct.fewer_views import (
     MOST_LIGHT,
@@ -33,20 +34,20 @@ from napari_geosr.operations.reconstruct.fewer_views import (
     why_no_counts,
 )
 from napari_geosr.operations.reconstruct.inputs import open_projections
-from napari_geosr.operations.reconstruct.parts import (
-    TOLD,
-    joined_before,
-    parts_steps,
-    preview_of,
-    settings_for_all_steps,
-)
 from napari_geosr.operations.restore import (
     RestoreConfig,
     Restored,
     restore_average_steps,
     restore_steps,
 )
-from napari_geosr.operations.train import TrainJob, train_steps
+from napari_geosr.operations.train.job import TrainJob
+from napari_geosr.operations.train.parts import (
+    TOLD,
+    joined_before,
+    parts_steps,
+    preview_of,
+    settings_for_all_steps,
+)
 from napari_geosr.operations.train.scans import (
     METHODS_FROM_PROJECTIONS,
     ScansConfig,
@@ -292,13 +293,13 @@ def train_from_projections_steps(
     except Cancelled:
         return None  # finished slices are kept beside their files
     yield from preview_of(places[0][1], job.training.preview_slice)
-    train = job.train_job(folder, parts)
-    model = yield from train_steps(
-        train,
+    training = job.train_job(folder, parts)
+    model = yield from train.train_steps(
+        training,
         folder,
         should_stop=should_stop,
         keep_unfinished=keep_unfinished,
-        opened=train.check(),
+        opened=training.check(),
     )
     if model is not None and job.scans.restore is not None:
         # Who asked for the model as it is wants the volume of it.

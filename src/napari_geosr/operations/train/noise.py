@@ -1,4 +1,9 @@
-"""The noise of the scans that a network bounded by the noise learns from."""
+"""The noise of the scans to learn from: its strength, and whether voxels share it.
+
+Blind-spot methods guess a voxel from its neighbours: noise that they share is guessed
+as well. Reconstructions by filtered back-projection, interpolated images and cameras
+that bin their pixels have such noise.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,50 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.noise import estimate_noise
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
-    from napari_geosr.core.volume import Volume
     from napari_geosr.learning.method import Method
     from napari_geosr.learning.patches import Patches
+
+
+#: Correlation from which blind-spot training visibly begins to copy noise.
+NOTEWORTHY = 0.1
+
+
+def correlated_noise(volume: Volume, method: str, along: str = "xyz") -> str:
+    """Say that the noise of a scan is correlated, or nothing.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes ZYX or YX.
+    method : str
+        What the method is called.
+    along : str
+        Axes along which the method takes noise as independent.
+
+    Returns
+    -------
+    str
+        One sentence with the correlation along each of these axes; empty where it is
+        small, or there is no noise to speak of.
+    """
+    found = estimate_noise(volume)
+    figures = {a: r for a, r in found.correlation.items() if a in along}
+    correlated = max(map(abs, figures.values()), default=0.0) >= NOTEWORTHY
+    if found.level == 0 or not correlated:
+        return ""
+    shown = ", ".join(f"{axis.upper()} {figures[axis]:.2f}" for axis in sorted(figures))
+    return (
+        f"The noise of {volume.title} is correlated between neighbouring voxels "
+        f"({shown}; 0 is independent): {method} takes such noise for structure and "
+        "keeps it. Training on two scans (noise2noise) or on parts of the projections "
+        "(noise2inverse) is not affected."
+    )
+
 
 Noises = dict[str, list["Noise"]]
 
@@ -33,8 +76,6 @@ def measured_steps(
         If sources and targets have different grey scales: a change of scale cannot be
         bounded by the noise.
     """
-    from napari_geosr.measure.noise import estimate_noise
-
     if patches.grey["source"] != patches.grey[method.output_role]:
         raise ConfigError(
             "Sources and targets have different grey scales, and a network bounded by "

@@ -177,7 +177,7 @@ def _start_steps(
     # Here, in the worker: the dock opens without all that trains.
     from napari_geosr.gui.train.start import Plan, start_steps
     from napari_geosr.jobs.naming import taken_names
-    from napari_geosr.operations.train.adapt.settings import METHOD
+    from napari_geosr.operations.train.adapt import METHOD
     from napari_geosr.operations.train.fine_tune import fine_tune_settings
     from napari_geosr.operations.train.name import proposed_name
 

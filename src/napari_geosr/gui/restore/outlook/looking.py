@@ -21,7 +21,7 @@ from napari_geosr.operations.restore.ranking import rank_steps
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
-    from napari_geosr.operations.restore import Prepared
+    from napari_geosr.operations.restore import PreparedRestoration
     from napari_geosr.operations.restore.outlook import Outlook
     from napari_geosr.operations.restore.ranking import Ranking
 
@@ -64,7 +64,7 @@ class Looking(QObject):
         super().__init__(parent)
         self._volume: Volume | None = None
         self._wants_ranking = self._was_asked = self._looks_first = False
-        self._prepared: Prepared | None = None
+        self._prepared: PreparedRestoration | None = None
         self._has_looked = True
         self._noise: Noise | None = None
         self._is_paused = False
@@ -91,7 +91,7 @@ class Looking(QObject):
         self._wants_ranking, self._was_asked = rank and volume is not None, False
         self.set_prepared(None)
 
-    def set_prepared(self, prepared: Prepared | None) -> None:
+    def set_prepared(self, prepared: PreparedRestoration | None) -> None:
         """Look at this run, or at none."""
         self._prepared, self._has_looked = prepared, prepared is None
         self._stop()
@@ -155,7 +155,7 @@ class Looking(QObject):
             )
             return
         assert prepared is not None
-        ready: Prepared = prepared
+        ready: PreparedRestoration = prepared
         self._start(
             what,
             lambda stop: outlook_steps(ready, noise=noise, should_stop=stop),
@@ -168,7 +168,7 @@ class Looking(QObject):
         what: str,
         make_steps: MakeSteps[T],
         on_result: Callable[[T], None],
-        of: Volume | Prepared,
+        of: Volume | PreparedRestoration,
     ) -> None:
         self._busy = what
         self._run = Run(
@@ -192,7 +192,7 @@ class Looking(QObject):
         self._noise = ranking.noise
         self.ranked.emit(ranking)
 
-    def _on_looked(self, outlook: Outlook, prepared: Prepared) -> None:
+    def _on_looked(self, outlook: Outlook, prepared: PreparedRestoration) -> None:
         if prepared is not self._prepared:
             return
         self._has_looked, self._looks_first = True, False
@@ -200,7 +200,9 @@ class Looking(QObject):
         self.looked.emit(outlook)
         self.lookEnded.emit()
 
-    def _on_error(self, error: Exception, what: str, of: Volume | Prepared) -> None:
+    def _on_error(
+        self, error: Exception, what: str, of: Volume | PreparedRestoration
+    ) -> None:
         if isinstance(error, Cancelled):
             return
         if what == "look":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.operations.restore import Prepared
+    from napari_geosr.operations.restore import PreparedRestoration
     from napari_geosr.operations.restore.outlook import Outlook
     from napari_geosr.operations.restore.ranking import Ranking
 
@@ -108,7 +108,7 @@ class OutlookPanel(QWidget):
         self.removed_button.set_ready(None, None)
 
     def set_ready(
-        self, source: Image, on_screen: Callable[[], Prepared], edge: int
+        self, source: Image, on_screen: Callable[[], PreparedRestoration], edge: int
     ) -> None:
         """Look at a prepared run, and offer to show what it removes.
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.operations.restore import Prepared
+    from napari_geosr.operations.restore import PreparedRestoration
 
 #: Contrast limits of the removed part, in standard deviations of the noise.
 _LIMIT = 4.0
@@ -61,7 +61,7 @@ class RemovedButton(QPushButton):
         self.setShortcut("Alt+Shift+R")
         self._viewer = viewer
         self._source: weakref.ref[Image] | None = None
-        self._on_screen: Callable[[], Prepared] | None = None
+        self._on_screen: Callable[[], PreparedRestoration] | None = None
         self._edge: int | None = None
         self._layer: weakref.ref[Image] | None = None
         self._run: Run | None = None
@@ -71,7 +71,7 @@ class RemovedButton(QPushButton):
     def set_ready(
         self,
         source: Image | None,
-        on_screen: Callable[[], Prepared] | None,
+        on_screen: Callable[[], PreparedRestoration] | None,
         edge: int | None = None,
     ) -> None:
         """Offer it for a prepared run on `source`; with None, do not.
@@ -118,7 +118,9 @@ class RemovedButton(QPushButton):
             description=f"What is removed from {source.name}",
         )
 
-    def _on_removed(self, source: Image, prepared: Prepared, volume: Volume) -> None:
+    def _on_removed(
+        self, source: Image, prepared: PreparedRestoration, volume: Volume
+    ) -> None:
         if source not in self._viewer.layers:
             return
         limit = _contrast(volume, prepared)
@@ -160,7 +162,7 @@ class RemovedButton(QPushButton):
         self.setEnabled(True)
 
 
-def _contrast(volume: Volume, prepared: Prepared) -> float:
+def _contrast(volume: Volume, prepared: PreparedRestoration) -> float:
     """Grey value at which the colours end: some standard deviations of the noise."""
     outlook = prepared.outlook
     noise = prepared.noise or (None if outlook is None else outlook.noise)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_geosr.learning import losses
 from napari_geosr.learning.losses.terms import Scales
 
 if TYPE_CHECKING:
@@ -35,12 +36,10 @@ def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
     """
     import torch
 
-    from napari_geosr.learning.losses.morphology import soft_skeleton
-
     with torch.no_grad():
         truth = (wanted > 0.5).to(phase.dtype)
-        true_lines = soft_skeleton(truth, scales.radius)
-    lines = soft_skeleton(phase, scales.radius)
+        true_lines = losses.morphology.soft_skeleton(truth, scales.radius)
+    lines = losses.morphology.soft_skeleton(phase, scales.radius)
     precise = _share(lines, truth)
     complete = _share(true_lines, phase)
     return (1 - 2 * precise * complete / (precise + complete)).mean()

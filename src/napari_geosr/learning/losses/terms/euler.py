@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_geosr.learning import losses
 from napari_geosr.learning.losses.terms import Scales
 
 if TYPE_CHECKING:
@@ -35,15 +36,12 @@ def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
     import torch
     from torch.nn import functional
 
-    from napari_geosr.learning.losses.boxes import box_sums
-    from napari_geosr.learning.losses.euler import euler_density
-
-    error = euler_density(phase) - euler_density(wanted)
+    error = losses.euler.euler_density(phase) - losses.euler.euler_density(wanted)
     # Without the first corners there is one for each voxel: what is cut by the border
     # counts there in one of two patches that touch.
     for axis in range(2, error.ndim):
         error = error.narrow(axis, 1, error.shape[axis] - 1)
     voxels = math.prod(min(scales.window, n) for n in error.shape[2:])
-    difference = box_sums(error, scales.window)
+    difference = losses.boxes.box_sums(error, scales.window)
     error = functional.huber_loss(difference, torch.zeros_like(difference))
     return error / math.sqrt(voxels)

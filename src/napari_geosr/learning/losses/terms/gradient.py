@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_geosr.learning import losses
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -18,6 +20,4 @@ WEIGHT = 0.2
 
 def loss(output: Tensor, target: Tensor) -> Tensor:
     """See :func:`napari_geosr.learning.losses.pixel.gradient_difference`."""
-    from napari_geosr.learning.losses.pixel import gradient_difference
-
-    return gradient_difference(output, target)
+    return losses.pixel.gradient_difference(output, target)

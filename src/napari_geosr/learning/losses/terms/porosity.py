@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_geosr.learning import losses
 from napari_geosr.learning.losses.terms import Scales
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
     """
     import torch
 
-    from napari_geosr.learning.losses.boxes import box_means
-
     error = phase - wanted
     edges = {max(2, scales.window // n) for n in (1, 2, 4)}
-    found = [box_means(error, edge).abs().mean() for edge in sorted(edges)]
+    found = [losses.boxes.box_means(error, edge).abs().mean() for edge in sorted(edges)]
     return torch.stack(found).mean() / scales.spread

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_geosr.learning import losses
 from napari_geosr.learning.losses.terms import Scales
 
 if TYPE_CHECKING:
@@ -38,11 +39,15 @@ def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
     """
     import torch
 
-    from napari_geosr.learning.losses.morphology import dilated, soft_skeleton
-
     with torch.no_grad():
         truth = (wanted > 0.5).to(phase.dtype)
-        tube = dilated(soft_skeleton(truth, scales.radius)) * wanted * truth
+        tube = (
+            losses.morphology.dilated(
+                losses.morphology.soft_skeleton(truth, scales.radius)
+            )
+            * wanted
+            * truth
+        )
     present = torch.minimum(phase / wanted.clamp(min=0.5), torch.ones_like(phase))
     missing = (tube * (1 - present)).flatten(1).sum(dim=1)
     return (missing / (tube.flatten(1).sum(dim=1) + _VOXEL)).mean()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_geosr.learning import losses
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -15,6 +17,4 @@ WEIGHT = 1.0
 
 def loss(output: Tensor, target: Tensor) -> Tensor:
     """See :func:`napari_geosr.learning.losses.pixel.ssim`."""
-    from napari_geosr.learning.losses.pixel import ssim
-
-    return ssim(output, target)
+    return losses.pixel.ssim(output, target)

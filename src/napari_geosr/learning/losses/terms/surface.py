@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_geosr.learning import losses
 from napari_geosr.learning.losses.terms import Scales
 
 if TYPE_CHECKING:
@@ -40,9 +41,7 @@ def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
     """
     import torch
 
-    from napari_geosr.learning.losses.morphology import signed_depth
-
     with torch.no_grad():
-        true_depth = signed_depth(wanted, DEPTH)
-    error = (signed_depth(phase, DEPTH) - true_depth).abs().mean()
+        true_depth = losses.morphology.signed_depth(wanted, DEPTH)
+    error = (losses.morphology.signed_depth(phase, DEPTH) - true_depth).abs().mean()
     return error / (2 * DEPTH * scales.spread)

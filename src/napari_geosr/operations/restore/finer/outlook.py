@@ -31,10 +31,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.runner import restore_region
+from napari_geosr.networks import tell_noise
 from napari_geosr.operations.restore.finer.places import Place, places
 from napari_geosr.operations.restore.finer.sharpness import Choice, fit_sharpness
 
@@ -83,7 +86,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class FinerOutlook:
     """What can be expected of a super-resolution model on a scan.
 
     Attributes
@@ -167,7 +170,7 @@ def sr_outlook_steps(
     seed: int = 0,
     machine: Machine | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Outlook]:
+) -> Generator[Step, None, FinerOutlook]:
     """Estimate the gain of a super-resolution model over cubic interpolation.
 
     Parameters
@@ -192,7 +195,7 @@ def sr_outlook_steps(
 
     Returns
     -------
-    Outlook
+    FinerOutlook
 
     Raises
     ------
@@ -228,7 +231,9 @@ def sr_outlook_steps(
     return _outlook(own, coarse, ratios, excess, model.card.training.blur)
 
 
-def sr_outlook(volume: Volume, model: Model, noise: Noise, **settings: Any) -> Outlook:
+def sr_outlook(
+    volume: Volume, model: Model, noise: Noise, **settings: Any
+) -> FinerOutlook:
     """:func:`sr_outlook_steps` to its end."""
     return run_to_end(sr_outlook_steps(volume, model, noise, **settings))
 
@@ -383,14 +388,11 @@ class _Trial:
 
     def prepare(self, parts: Sequence[_Part], noise: Noise) -> None:
         """Tell the network noise and sharpness of parts, as before a restoration."""
-        from napari_geosr.networks import tell_noise
-        from napari_geosr.networks._consistent import Consistent, Sharpness
-
         values = np.concatenate([part.given.ravel() for part in parts])
         std = float(values.std(dtype=np.float64)) or 1.0
         self.statistics = _Pooled(float(values.mean(dtype=np.float64)), std)
         tell_noise(self.network, noise.standardised(self.statistics.mean, std))
-        layer = self.network if isinstance(self.network, Consistent) else None
+        layer = self.network if isinstance(self.network, networks.Consistent) else None
         plain = self.network if layer is None else layer.network
         pairs = [(part.given, self.run(part.given, plain)) for part in parts]
         fit = fit_sharpness(pairs, self.factors, noise)
@@ -398,12 +400,10 @@ class _Trial:
         if layer is not None:
             auto = self.choice == "auto" and fit.is_explained
             keep = self.choice == "object" or auto
-            layer.set_sharpness(Sharpness(fit.excess, keep))
+            layer.set_sharpness(networks.Sharpness(fit.excess, keep))
 
     def run(self, values: FloatArray, network: Any = None) -> FloatArray:
         """What the model (or another network) makes of a part."""
-        from napari_geosr.inference.runner import restore_region
-
         found = restore_region(
             self.network if network is None else network,
             values,
@@ -420,11 +420,10 @@ class _Trial:
         """The same by cubic interpolation."""
         import torch
 
-        from napari_geosr.networks._upsampling import cubic_kernel, interpolated
-
         factor = max(self.factors)
         planes = torch.from_numpy(values.reshape(-1, 1, *values.shape[-self.ndim :]))
-        fine = interpolated(planes, cubic_kernel(factor, self.ndim).float(), factor)
+        kernel = networks.cubic_kernel(factor, self.ndim).float()
+        fine = networks.interpolated(planes, kernel, factor)
         shape = [n * f for n, f in zip(values.shape, self.factors, strict=True)]
         return np.asarray(fine.numpy().reshape(shape), np.float32)
 
@@ -495,7 +494,7 @@ def _outlook(
     details: Sequence[tuple[float, float]],
     excess: float,
     trained: tuple[float, float] | None,
-) -> Outlook:
+) -> FinerOutlook:
     """Gain over all parts, with the spread between them (jackknife)."""
     detail = np.array(details, np.float64)
 
@@ -515,7 +514,7 @@ def _outlook(
         others = [gain([j for j in range(n) if j != i]) for i in range(n)]
         spread = _NINETY * math.sqrt((n - 1) * float(np.var(others)))
     low, high = math.hypot(spread, BELOW), math.hypot(spread, ABOVE)
-    return Outlook(value, (value - low, value + high), excess, trained, n)
+    return FinerOutlook(value, (value - low, value + high), excess, trained, n)
 
 
 def _left(rho: float, n: int) -> float:

@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.runner import restore_region
+from napari_geosr.measure.redegrade import blur_reach, blurred_means
 from napari_geosr.operations.restore.finer.places import places
 
 if TYPE_CHECKING:
     from torch import nn
 
     from napari_geosr.inference.windows import Standardisation
-    from napari_geosr.networks._consistent import Sharpness
 
 FloatArray = npt.NDArray[np.float32]
 #: What a person may choose.
@@ -43,7 +45,7 @@ _BOXES, _EDGE = 3, {2: 96, 3: 24}
 
 
 @dataclass(frozen=True)
-class Fit:
+class SharpnessFit:
     """How a network's results compare with the scan.
 
     Attributes
@@ -76,7 +78,7 @@ def sharpness_steps(
     budget: int = 2 * 10**9,
     threads: int | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, tuple[Sharpness, ...]]:
+) -> Generator[Step, None, tuple[networks.Sharpness, ...]]:
     """Measure the sharpness of results for all data-consistency layers in a network.
 
     Parameters
@@ -103,11 +105,8 @@ def sharpness_steps(
     Cancelled
         If `should_stop` says so.
     """
-    from napari_geosr.inference.runner import restore_region
-    from napari_geosr.networks._consistent import Consistent, Sharpness
-
-    layers = [m for m in network.modules() if isinstance(m, Consistent)]
-    found: list[Sharpness] = []
+    layers = [m for m in network.modules() if isinstance(m, networks.Consistent)]
+    found: list[networks.Sharpness] = []
     if layers:
         yield StageStarted(message="Comparing the sharpness of the result and the scan")
     for layer in layers:
@@ -131,15 +130,13 @@ def sharpness_steps(
         factors = (1,) * (len(volume.axes) - n) + layer.spec.upscale_factor
         fit = fit_sharpness(pairs, factors, noise)
         keep = choice == "object" or (choice == "auto" and fit.is_explained)
-        layer.set_sharpness(Sharpness(fit.excess, keep))
+        layer.set_sharpness(networks.Sharpness(fit.excess, keep))
         found.append(layer.sharpness)
     return tuple(found)
 
 
 def agreement(network: nn.Module) -> list[dict[str, Any]]:
     """For records: how results were made to agree with the scan; empty if not."""
-    from napari_geosr.networks._consistent import Consistent
-
     return [
         {
             "bound": layer.bound,
@@ -147,7 +144,7 @@ def agreement(network: nn.Module) -> list[dict[str, Any]]:
             "as_sharp_as": "object" if layer.sharpness.keep else "scan",
         }
         for layer in network.modules()
-        if isinstance(layer, Consistent)
+        if isinstance(layer, networks.Consistent)
     ]
 
 
@@ -155,7 +152,7 @@ def fit_sharpness(
     pairs: Iterable[tuple[FloatArray, npt.NDArray[Any]]],
     factors: tuple[int, ...],
     noise: Noise,
-) -> Fit:
+) -> SharpnessFit:
     """Find the blur after which results agree best with the scan.
 
     Parameters
@@ -167,14 +164,12 @@ def fit_sharpness(
 
     Returns
     -------
-    Fit
+    SharpnessFit
         With 0 and 0 if there are no pairs.
     """
-    from napari_geosr.measure.redegrade import blur_reach, blurred_means
-
     flat = [(_deep(scan), _deep(result)) for scan, result in pairs]
     if not flat:
-        return Fit(0.0, 0.0)
+        return SharpnessFit(0.0, 0.0)
     full = (1,) * (3 - len(factors)) + factors
     # Along axes that stay as they are, there is no blur to be found.
     axes = [float(f > 1) for f in full]
@@ -201,9 +196,9 @@ def fit_sharpness(
     sure = noise.interval[0] / noise.level if noise.level and noise.interval[1] else 1.0
     varied = float(np.mean([scan.var(dtype=np.float64) for scan, _ in flat])) - level
     if varied <= 0:  # nothing but noise: no edge is known to be too sharp
-        return Fit(0.0, 0.0)
+        return SharpnessFit(0.0, 0.0)
     unexplained = max(0.0, float(power[best]) - sure**2 * level)
-    return Fit(_BLURS[best], float(np.sqrt(unexplained / varied)))
+    return SharpnessFit(_BLURS[best], float(np.sqrt(unexplained / varied)))
 
 
 def _deep(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -11,13 +11,15 @@ import numpy.typing as npt
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop
+from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
+from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.redegrade import blur_reach, blurred_means
 from napari_geosr.measure.removed import Piece
 
 if TYPE_CHECKING:
     from napari_geosr.inference.risk.evaluation import Sample
     from napari_geosr.inference.risk.stein import CellMeans
-    from napari_geosr.operations.restore.preparation import Prepared
+    from napari_geosr.operations.restore.preparation import PreparedRestoration
 
 Array = npt.NDArray[np.float64]
 
@@ -26,7 +28,7 @@ _BLURS = (0.0, 0.35, 0.6, 0.85, 1.1)
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class BlockResults:
     """Sample blocks of a scan and what the model made of them.
 
     Attributes
@@ -48,7 +50,9 @@ class Looked:
     cells: CellMeans | None
 
 
-def look(prepared: Prepared, noise: Noise, n: int, should_stop: ShouldStop) -> Looked:
+def look(
+    prepared: PreparedRestoration, noise: Noise, n: int, should_stop: ShouldStop
+) -> BlockResults:
     """Run a model on blocks of the scan, and again with a little more of its noise.
 
     Parameters
@@ -63,8 +67,6 @@ def look(prepared: Prepared, noise: Noise, n: int, should_stop: ShouldStop) -> L
     Cancelled
         If `should_stop` says so.
     """
-    from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
-
     sample = draw_sample(prepared.volume.data, noise, n=n)
     results: list[Array] = []
     cells: CellMeans | None = None
@@ -92,15 +94,13 @@ def look(prepared: Prepared, noise: Noise, n: int, should_stop: ShouldStop) -> L
             seen, inner = _seen(scan, result, prepared.factors)
             valid = valid & inner
         pieces.append(Piece(scan, seen, valid))
-    return Looked(sample, results, pieces, cells)
+    return BlockResults(sample, results, pieces, cells)
 
 
 def restored(
-    prepared: Prepared, window: Array, core: Any, should_stop: ShouldStop
+    prepared: PreparedRestoration, window: Array, core: Any, should_stop: ShouldStop
 ) -> Array:
     """What the model makes of the core of a window; of several members the mean."""
-    from napari_geosr.inference.runner import restore_region
-
     found = restore_region(
         prepared.network,
         window,

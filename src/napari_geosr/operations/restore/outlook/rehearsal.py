@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from napari_geosr.core.noise import Noise
+from napari_geosr.inference.risk.probes import level_map, noise_like
 from napari_geosr.measure.quality import pore_volumes
 
 if TYPE_CHECKING:
@@ -99,8 +99,6 @@ def rehearse(restore: Restore, sample: Sample, noise: Noise) -> Rehearsal:
     Cancelled
         If `restore` does.
     """
-    from napari_geosr.inference.risk.probes import level_map, noise_like
-
     rng = np.random.default_rng(_SEED)
     width = best_width(sample)
     truths, results, before, after = [], [], 0.0, 0.0
@@ -132,9 +130,8 @@ def _test_pores(
 
     Where most of the scan is dark they are bright spots, which is said first.
     """
+    from scipy import ndimage
     from skimage.filters import threshold_otsu
-
-    from napari_geosr.inference.risk.probes import level_map, noise_like
 
     blocks = sample.blocks[:_BLOCKS]
     known = [smoothed(block.window, width) for block in blocks]
@@ -174,6 +171,8 @@ def _balls(
     solid: npt.NDArray[np.bool_], core: tuple[slice, ...], rng: np.random.Generator
 ) -> Iterator[tuple[npt.NDArray[np.intp], ...]]:
     """Voxels of balls (in an image discs) that lie apart from each other in solid."""
+    from scipy import ndimage
+
     room = ndimage.distance_transform_edt(solid)
     for radius in _RADII:
         inside = np.zeros(solid.shape, bool)
@@ -224,6 +223,8 @@ def best_width(sample: Sample) -> float:
 
 def smoothed(window: Array, width: float) -> Array:
     """A window under a Gaussian of `width` voxels."""
+    from scipy import ndimage
+
     if width == 0:
         return window
     found: Array = ndimage.gaussian_filter(window, width)

@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_geosr.core.model_words import MODALITIES
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.core.vocabulary import MODALITIES
 from napari_geosr.operations.restore.outlook.verdict import Level
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.measure.removed import Removed
     from napari_geosr.models.card import ModelCard
-    from napari_geosr.operations.restore.finer.outlook import Outlook as FinerOutlook
+    from napari_geosr.operations.restore.finer.outlook import FinerOutlook
     from napari_geosr.operations.restore.outlook.rehearsal import Rehearsal
 
 #: Expected gains below are harm, in dB.
@@ -68,24 +68,24 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Said:
+class Finding:
     """A sentence and how grave it is."""
 
     level: Level
     sentence: str
 
 
-def harms(facts: Facts) -> Iterator[Said]:
+def harms(facts: Facts) -> Iterator[Finding]:
     """What makes the result worse than the scan, gravest first."""
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.card.upscale_factor > 1:
         # The expected gain may be some dB off: only what is beyond doubt is harm.
         if facts.finer is not None and facts.finer.interval[1] < 0:
-            yield Said("harmful", facts.finer.sentence)
+            yield Finding("harmful", facts.finer.sentence)
         return
     if noise.level == 0:
         if removed.change > MOST_CHANGE:
-            yield Said(
+            yield Finding(
                 "harmful",
                 f"{_no_noise(noise)}, but {name} would change the scan by "
                 f"{_percent(removed.change)} of the contrast: structure would be lost. "
@@ -94,7 +94,7 @@ def harms(facts: Facts) -> Iterator[Said]:
         return
     gain = facts.gain
     if gain is not None and gain[0] < LEAST_GAIN:
-        yield Said(
+        yield Finding(
             "harmful",
             f"{name} is expected to make this scan worse by {-gain[0]:.1f} dB "
             f"({_interval(gain)}; noise {_percent(noise.relative)} of the contrast). "
@@ -103,7 +103,7 @@ def harms(facts: Facts) -> Iterator[Said]:
     if facts.rehearsal is not None:
         wrong = wrong_pores(name, facts.rehearsal)
         if wrong:
-            yield Said("harmful", wrong)
+            yield Finding("harmful", wrong)
 
 
 def wrong_pores(name: str, found: Rehearsal) -> str:
@@ -121,19 +121,19 @@ def wrong_pores(name: str, found: Rehearsal) -> str:
     )
 
 
-def cautions(facts: Facts) -> Iterator[Said]:
+def cautions(facts: Facts) -> Iterator[Finding]:
     """What a person should look at in the result."""
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.finer is not None and facts.finer.gain < 0 <= facts.finer.interval[1]:
-        yield Said("caution", facts.finer.sentence)
+        yield Finding("caution", facts.finer.sentence)
     if facts.unjudged:
-        yield Said(
+        yield Finding(
             "caution",
             "The result could not be compared with cubic interpolation before the run "
             f"({facts.unjudged}).",
         )
     if not noise.is_measured:
-        yield Said(
+        yield Finding(
             "caution",
             f"{_no_noise(noise)}, so "
             + (
@@ -144,14 +144,14 @@ def cautions(facts: Facts) -> Iterator[Said]:
         )
     if noise.level > 0:
         for sentence in noise.doubts:
-            yield Said("caution", sentence)
+            yield Finding("caution", sentence)
     found = noise.correlation.values()
     if (
         facts.finer is not None
         and noise.relative > _DOUBTFUL_LEVEL
         and min(found, default=0) > _DOUBTFUL_CORRELATION
     ):
-        yield Said(
+        yield Finding(
             "caution",
             f"The noise was measured as {_percent(noise.relative)} of the contrast and "
             "correlated along every axis: fine structure may have been mistaken for "
@@ -159,19 +159,19 @@ def cautions(facts: Facts) -> Iterator[Said]:
         )
     if noise.level > 0:
         if removed.level > MOST_LEVEL:
-            yield Said(
+            yield Finding(
                 "caution",
                 f"More would be removed than noise: {removed.level:.2f} times its "
                 "level.",
             )
         if removed.coarser > MOST_COARSER:
-            yield Said(
+            yield Finding(
                 "caution",
                 "What would be removed is coarser than the noise: structure may be "
                 "among it.",
             )
         if removed.has_places:
-            yield Said(
+            yield Finding(
                 "caution",
                 "Some of what would be removed stands out of the noise, by up to "
                 f"{removed.strongest:.0f} standard deviations: look at it.",
@@ -180,19 +180,19 @@ def cautions(facts: Facts) -> Iterator[Said]:
         yield from _lost_pores(facts)
     gain = facts.gain
     if gain is not None and gain[0] >= LEAST_GAIN > gain[1]:
-        yield Said(
+        yield Finding(
             "caution",
             f"{name} may not improve this scan: expected gain {gain[0]:+.1f} dB "
             f"({_interval(gain)}).",
         )
 
 
-def _lost_pores(facts: Facts) -> Iterator[Said]:
+def _lost_pores(facts: Facts) -> Iterator[Finding]:
     found = facts.rehearsal
     if found is None or found.limit is None or found.limit < found.large:
         return
     objects = found.objects
-    yield Said(
+    yield Finding(
         "caution",
         f"Small {objects} are not reliable in the result: in a test with noise like "
         f"that of this scan, {facts.name} showed {found.found[found.limit]:.0%} of "
@@ -201,27 +201,27 @@ def _lost_pores(facts: Facts) -> Iterator[Said]:
     )
 
 
-def _range(facts: Facts) -> Iterator[Said]:
+def _range(facts: Facts) -> Iterator[Finding]:
     trained = facts.card.training.noise
     if trained is None:
         return
     low, high = trained
     level = facts.noise.relative
     if level > _OUTSIDE * high:
-        yield Said(
+        yield Finding(
             "caution",
             f"The noise is {_percent(level)} of the contrast, and {facts.name} was "
             f"trained up to {_percent(high)}.",
         )
     elif level < low / _OUTSIDE and facts.bound is None:
-        yield Said(
+        yield Finding(
             "caution",
             f"The noise is {_percent(level)} of the contrast, and {facts.name} was "
             f"trained from {_percent(low)} up: it may smooth too much.",
         )
 
 
-def imaging(card: ModelCard, volume: Volume) -> Iterator[Said]:
+def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:
     """Whether the voxels are of a size that the model's way of imaging has."""
     if not card.modalities or not volume.has_physical_size:
         return
@@ -229,7 +229,7 @@ def imaging(card: ModelCard, volume: Volume) -> Iterator[Said]:
     known = [_EDGES[name] for name in card.modalities if name in _EDGES]
     if known and not any(low <= edge <= high for low, high in known):
         kinds = " or ".join(MODALITIES[name] for name in card.modalities)
-        yield Said(
+        yield Finding(
             "caution",
             f"{card.name} is for {kinds}, and voxels of "
             f"{min(volume.voxel_size):.3g} {volume.unit} are unusual for that. Check "

@@ -18,14 +18,22 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
+from napari_geosr.inference.risk.stein import estimate, variance_range
+from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.measure.redegrade import blurred_means
+from napari_geosr.measure.removed import describe
+from napari_geosr.operations.restore.finer.outlook import Machine, sr_outlook_steps
 from napari_geosr.operations.restore.outlook import rules
+from napari_geosr.operations.restore.outlook.looking import look, restored
+from napari_geosr.operations.restore.outlook.rehearsal import rehearse
 from napari_geosr.operations.restore.outlook.verdict import Level, Outlook
+from napari_geosr.operations.restore.preview import preview_steps
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.inference.risk.stein import CellMeans
-    from napari_geosr.operations.restore.finer.outlook import Outlook as FinerOutlook
-    from napari_geosr.operations.restore.preparation import Prepared
+    from napari_geosr.operations.restore.finer.outlook import FinerOutlook
+    from napari_geosr.operations.restore.preparation import PreparedRestoration
 
 #: Blocks that are looked at.
 _BLOCKS = 5
@@ -35,7 +43,7 @@ _GRAVITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
 
 
 def outlook_steps(
-    prepared: Prepared,
+    prepared: PreparedRestoration,
     region: tuple[slice, ...] | None = None,
     *,
     noise: Noise | None = None,
@@ -49,7 +57,7 @@ def outlook_steps(
 
     Parameters
     ----------
-    prepared : Prepared
+    prepared : PreparedRestoration
         From :func:`napari_geosr.operations.restore.prepare_steps`.
     region : tuple of slice, optional
         Where to show what is removed, in voxels of the input.
@@ -79,8 +87,11 @@ def outlook_steps(
 
 
 def looked_steps(
-    prepared: Prepared, *, strict: bool = False, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, Prepared]:
+    prepared: PreparedRestoration,
+    *,
+    strict: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, PreparedRestoration]:
     """Look before a run, and tell what was found.
 
     Parameters
@@ -95,7 +106,7 @@ def looked_steps(
 
     Returns
     -------
-    Prepared
+    PreparedRestoration
         With its `outlook`.
 
     Raises
@@ -123,7 +134,7 @@ def _without(words: str, told: tuple[str, ...]) -> str:
 
 
 def removed_steps(
-    prepared: Prepared,
+    prepared: PreparedRestoration,
     region: tuple[slice, ...],
     *,
     should_stop: ShouldStop = never_stop,
@@ -137,9 +148,6 @@ def removed_steps(
     Volume
         The scan minus the result, in grey values.
     """
-    from napari_geosr.measure.redegrade import blurred_means
-    from napari_geosr.operations.restore import preview_steps
-
     volume = prepared.volume
     shown = yield from preview_steps(prepared, region, should_stop=should_stop)
     scan = np.asarray(volume.data[region], np.float32)
@@ -165,13 +173,8 @@ def removed_steps(
 
 
 def _outlook(
-    prepared: Prepared, noise: Noise | None, should_stop: ShouldStop
+    prepared: PreparedRestoration, noise: Noise | None, should_stop: ShouldStop
 ) -> Outlook:
-    from napari_geosr.measure.noise import estimate_noise
-    from napari_geosr.measure.removed import describe
-    from napari_geosr.operations.restore.outlook.looking import look, restored
-    from napari_geosr.operations.restore.outlook.rehearsal import rehearse
-
     volume = prepared.volume
     try:
         found = prepared.noise or noise or estimate_noise(volume)
@@ -220,7 +223,7 @@ def _outlook(
     )
 
 
-def _said(prepared: Prepared, facts: rules.Facts) -> Iterator[rules.Said]:
+def _said(prepared: PreparedRestoration, facts: rules.Facts) -> Iterator[rules.Finding]:
     """All that is to be said, the gravest first."""
     is_same = facts.bound is not None and facts.noise.level == 0
     found = list(rules.harms(facts))
@@ -228,18 +231,16 @@ def _said(prepared: Prepared, facts: rules.Facts) -> Iterator[rules.Said]:
     found += rules.imaging(facts.card, prepared.volume)
     if prepared.verdict.level != "ok" and not is_same:
         likeness = " ".join(prepared.verdict.reasons)
-        found.append(rules.Said("caution", likeness))
+        found.append(rules.Finding("caution", likeness))
     if not found:
-        found = [rules.Said("ok", rules.all_is_well(facts))]
+        found = [rules.Finding("ok", rules.all_is_well(facts))]
     yield from found
 
 
 def _over_cubic(
-    prepared: Prepared, noise: Noise, should_stop: ShouldStop
+    prepared: PreparedRestoration, noise: Noise, should_stop: ShouldStop
 ) -> tuple[FinerOutlook | None, str]:
     """What a finer result gains over interpolation; or why that cannot be said."""
-    from napari_geosr.operations.restore.finer.outlook import Machine, sr_outlook_steps
-
     if not prepared.model.card.has_weights:
         return None, ""  # it is an interpolation
     try:
@@ -260,7 +261,9 @@ def _over_cubic(
     return found, ""
 
 
-def _by_likeness(prepared: Prepared, noise: Noise | None, why: str) -> Outlook:
+def _by_likeness(
+    prepared: PreparedRestoration, noise: Noise | None, why: str
+) -> Outlook:
     """What can be said where nothing can be measured."""
     verdict = prepared.verdict
     reasons = tuple(part for part in (why, *verdict.reasons) if part)
@@ -271,8 +274,6 @@ def _by_likeness(prepared: Prepared, noise: Noise | None, why: str) -> Outlook:
 
 
 def _gain(cells: CellMeans, noise: Noise) -> tuple[float, float, float]:
-    from napari_geosr.inference.risk.stein import estimate, variance_range
-
     found = estimate(cells, variance_range(noise))
     return found.gain, *found.interval
 

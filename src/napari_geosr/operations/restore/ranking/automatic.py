@@ -12,6 +12,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE as NO_MEMBERS
+from napari_geosr.models.distribution import Verdict
 from napari_geosr.operations.restore.preparation import RestoreConfig
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
 from napari_geosr.operations.restore.ranking.rank import rank_steps
@@ -63,8 +64,6 @@ def unchanged_steps(
 
     Voxels keep their values and their type.
     """
-    from napari_geosr.models.distribution import Verdict
-
     if not is_series(volume):
         volume = volume.select()
     if config.uncertainty != NO_MEMBERS:

@@ -17,10 +17,19 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.device import pick_device
+from napari_geosr.inference.intensity import scan_steps
+from napari_geosr.inference.risk.evaluation import draw_sample
+from napari_geosr.inference.risk.stein import common_scale, estimate, variance_range
+from napari_geosr.measure.noise import noise_steps
+from napari_geosr.models import zoo
+from napari_geosr.models.bundle import Model
+from napari_geosr.operations.restore.outlook.rehearsal import rehearse
+from napari_geosr.operations.restore.outlook.rules import wrong_pores
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
 from napari_geosr.operations.restore.ranking.result import Ranked, Ranking, decide
 from napari_geosr.operations.restore.ranking.tune import (
-    Bench,
+    TrialSetup,
     for_axes,
     is_tunable,
     tuned,
@@ -29,7 +38,6 @@ from napari_geosr.operations.restore.scale import scaled
 
 if TYPE_CHECKING:
     from napari_geosr.inference.risk.stein import CellMeans
-    from napari_geosr.models.bundle import Model
 
 #: Title of the candidate that changes nothing.
 LEAVE = "Leave the scan as it is"
@@ -79,12 +87,6 @@ def rank_steps(
     Cancelled
         If `should_stop` says so.
     """
-    from napari_geosr.inference.device import pick_device
-    from napari_geosr.inference.intensity import scan_steps
-    from napari_geosr.inference.risk.evaluation import draw_sample
-    from napari_geosr.inference.risk.stein import common_scale
-    from napari_geosr.measure.noise import noise_steps
-
     began = time.monotonic()
     config = RankConfig() if config is None else config
     volume = volume.select()
@@ -107,14 +109,14 @@ def rank_steps(
         volume.data, noise, second=None if second is None else second.data
     )
     device = pick_device(config.device)
-    bench = Bench(sample, statistics, noise, device, config.threads, should_stop)
+    setup = TrialSetup(sample, statistics, noise, device, config.threads, should_stop)
     yield StageStarted(0, len(models), message="Comparing models")
     tried = []
     for i, model in enumerate(models):
         if should_stop():
             raise Cancelled("The ranking was cancelled.")
         try:
-            tried.append(_tried(model, volume, bench))
+            tried.append(_tried(model, volume, setup))
         except Cancelled:
             raise
         except GeoSRError as error:
@@ -127,7 +129,7 @@ def rank_steps(
     rows.append(_left_alone(rows, noise))
     rows.sort(key=lambda row: row.error)
     yield StageStarted(message="Rehearsing the best model")
-    rows = _without_harm(rows, volume, bench, skipped)
+    rows = _without_harm(rows, volume, setup, skipped)
     return _ranking(rows, noise, skipped, began)
 
 
@@ -142,9 +144,6 @@ def _candidates(
     volume: Volume, config: RankConfig
 ) -> tuple[list[Model], dict[str, str]]:
     """Models to compare, and those that do not fit with the reason."""
-    from napari_geosr.models import zoo
-    from napari_geosr.models.bundle import Model
-
     if config.models:
         named = [zoo.find(name) for name in config.models]
         for model in named:
@@ -180,7 +179,7 @@ def _unfit(model: Model, volume: Volume, modality: str | None) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _Trial:
+class _Candidate:
     """A candidate, a filter with its strength, and what it does to the sample."""
 
     model: Model
@@ -188,25 +187,22 @@ class _Trial:
     strength: float | None = None
 
 
-def _tried(model: Model, volume: Volume, bench: Bench) -> _Trial:
+def _tried(model: Model, volume: Volume, setup: TrialSetup) -> _Candidate:
     card = model.card
     model = for_axes(model, volume)
     strength = None
     if is_tunable(model):
-        model, cells = tuned(model, bench)
+        model, cells = tuned(model, setup)
         strength = float(model.card.network_kwargs["strength"])
     else:
-        cells = bench.cells(model, scaled(bench.statistics, card, volume))
-    return _Trial(model, cells, strength)
+        cells = setup.cells(model, scaled(setup.statistics, card, volume))
+    return _Candidate(model, cells, strength)
 
 
 def _without_harm(
-    rows: list[Ranked], volume: Volume, bench: Bench, skipped: dict[str, str]
+    rows: list[Ranked], volume: Volume, setup: TrialSetup, skipped: dict[str, str]
 ) -> list[Ranked]:
     """Rows in their order, less those in front that invent or lose pores."""
-    from napari_geosr.operations.restore.outlook.rehearsal import rehearse
-    from napari_geosr.operations.restore.outlook.rules import wrong_pores
-
     kept = list(rows)
     for row in rows:
         if row.model is None or not row.is_clearly_better:
@@ -215,9 +211,9 @@ def _without_harm(
             break  # a filter has no notion of pores
         card = row.model.card
         found = rehearse(
-            bench.restorer(row.model, scaled(bench.statistics, card, volume)),
-            bench.sample,
-            bench.noise,
+            setup.restorer(row.model, scaled(setup.statistics, card, volume)),
+            setup.sample,
+            setup.noise,
         )
         wrong = wrong_pores(row.name, found)
         if not wrong:
@@ -227,9 +223,7 @@ def _without_harm(
     return kept
 
 
-def _ranked(tried: _Trial, noise: Noise, scale: float) -> Ranked:
-    from napari_geosr.inference.risk.stein import estimate, variance_range
-
+def _ranked(tried: _Candidate, noise: Noise, scale: float) -> Ranked:
     found = estimate(tried.cells, variance_range(noise), scale)
     card = tried.model.card
     return Ranked(

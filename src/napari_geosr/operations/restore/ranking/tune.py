@@ -12,6 +12,11 @@ import numpy as np
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
+from napari_geosr.inference.runner import restore_region
+from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.networks import tell_noise
+from napari_geosr.networks.classical import FILTERS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +33,7 @@ BUDGET = 2 << 30
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class TrialSetup:
     """What every candidate is tried on, and with."""
 
     sample: Sample
@@ -42,8 +47,6 @@ class Bench:
         self, model: Model, statistics: IntensityStatistics | None = None, n: int = 100
     ) -> CellMeans:
         """What a model does to the first `n` blocks, as a run over the scan would."""
-        from napari_geosr.inference.risk.evaluation import evaluate
-
         scale = self.statistics if statistics is None else statistics
         network = self._network(model, scale)
         return evaluate(
@@ -58,8 +61,6 @@ class Bench:
 
     def restorer(self, model: Model, statistics: IntensityStatistics) -> Restore:
         """What a model makes of the core of a window, as a run over the scan would."""
-        from napari_geosr.inference.runner import restore_region
-
         network = self._network(model, statistics)
 
         def restore(window: Array, core: tuple[slice, ...]) -> Array:
@@ -79,8 +80,6 @@ class Bench:
 
     def _network(self, model: Model, scale: IntensityStatistics) -> nn.Module:
         """The network of a model that was told the noise."""
-        from napari_geosr.networks import tell_noise
-
         network = model.restorer()
         tell_noise(network, self.noise.standardised(scale.input_mean, scale.input_std))
         return network
@@ -100,26 +99,24 @@ def for_axes(model: Model, volume: Volume) -> Model:
     return model.with_settings(ndim=len(volume.axes))
 
 
-def tuned(model: Model, bench: Bench) -> tuple[Model, CellMeans]:
+def tuned(model: Model, setup: TrialSetup) -> tuple[Model, CellMeans]:
     """A filter with the best of its strengths, and what it then does to the sample.
 
     Strengths are compared on a few blocks, downhill from the middle one, and the best
     is refined by a parabola.
     """
-    from napari_geosr.networks.classical import FILTERS
-
     strengths: tuple[float, ...] = FILTERS.load(model.card.network).STRENGTHS
     risks: dict[float, float] = {}
 
     def risk(strength: float) -> float:
         if strength not in risks:
-            cells = bench.cells(model.with_settings(strength=strength), n=_FEW)
+            cells = setup.cells(model.with_settings(strength=strength), n=_FEW)
             risks[strength] = cells.mean(cells.risks())
         return risks[strength]
 
     best = refined(strengths, downhill(strengths, risk), risk)
     chosen = model.with_settings(strength=best)
-    return chosen, bench.cells(chosen)
+    return chosen, setup.cells(chosen)
 
 
 def downhill(strengths: tuple[float, ...], risk: Callable[[float], float]) -> int:
@@ -181,9 +178,6 @@ def tune_steps(
         it returns the scan.
     noise : Noise
     """
-    from napari_geosr.inference.risk.evaluation import draw_sample
-    from napari_geosr.measure.noise import estimate_noise
-
     if noise is None:
         yield StageStarted(message="Measuring the noise")
         noise = estimate_noise(volume)
@@ -193,8 +187,8 @@ def tune_steps(
     elif is_tunable(fitted):
         yield StageStarted(message=f"Finding the best strength of {model.card.name}")
         sample = draw_sample(volume.data, noise)
-        bench = Bench(sample, statistics, noise, device, threads, should_stop)
-        chosen, cells = tuned(fitted, bench)
+        setup = TrialSetup(sample, statistics, noise, device, threads, should_stop)
+        chosen, cells = tuned(fitted, setup)
         harmful = cells.mean(cells.risks()) >= cells.mean(cells.left_alone())
         fitted = chosen.with_settings(strength=0.0) if harmful else chosen
     if factor != 1.0:

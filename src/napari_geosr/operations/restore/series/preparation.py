@@ -25,8 +25,10 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.noise import noise_steps
+from napari_geosr.operations.restore.outlook import looked_steps
 from napari_geosr.operations.restore.preparation import (
-    Prepared,
+    PreparedRestoration,
     RestoreConfig,
     doubts,
     prepare_steps,
@@ -57,15 +59,15 @@ class PreparedSeries:
     """
 
     plan: SeriesPlan
-    channels: Mapping[int | None, Prepared]
+    channels: Mapping[int | None, PreparedRestoration]
 
     @property
-    def first(self) -> Prepared:
+    def first(self) -> PreparedRestoration:
         """What was found of the first channel."""
         return self.channels[self.plan.channels[0]]
 
     @property
-    def whole(self) -> Prepared:
+    def whole(self) -> PreparedRestoration:
         """The series as one: its volume has all axes; statistics of the first channel.
 
         For what all channels share: model, settings, device, factors and types.
@@ -118,7 +120,7 @@ class PreparedSeries:
         }
         return replace(self, channels=channels)
 
-    def at(self, point: Point) -> Prepared:
+    def at(self, point: Point) -> PreparedRestoration:
         """What a run over one point needs."""
         return replace(self.channels[point.channel], volume=self.plan.at(point))
 
@@ -153,7 +155,7 @@ def prepare_series_steps(
         As :func:`~napari_geosr.operations.restore.prepare_steps`, with the channel.
     """
     plan = SeriesPlan(volume)
-    found: dict[int | None, Prepared] = {}
+    found: dict[int | None, PreparedRestoration] = {}
     said: dict[str, list[int | None]] = {}
     for channel in plan.channels:
         steps = prepare_steps(
@@ -185,7 +187,6 @@ def _changing_noise(
     points = [point for point in plan.points if point.channel == channel]
     if noise is None or len(points) < 2:
         return ""
-    from napari_geosr.measure.noise import noise_steps
 
     levels = {plan.typical(channel): noise.level}
     for point in (points[0], points[-1]):
@@ -211,9 +212,9 @@ def _changing_noise(
 def channel_steps(
     plan: SeriesPlan,
     channel: int | None,
-    steps: Generator[Step, None, Prepared],
+    steps: Generator[Step, None, PreparedRestoration],
     said: dict[str, list[int | None]],
-) -> Generator[Step, None, Prepared]:
+) -> Generator[Step, None, PreparedRestoration]:
     """Steps and errors about one channel, which they name; returns the result.
 
     Warnings are kept in `said`, for :func:`told_of_channels`.
@@ -263,3 +264,39 @@ def _refuse_mixture(series: PreparedSeries) -> None:
             f"for one result, not these ({names}). Name one model for all, or restore "
             "the channels one by one (--channel)."
         )
+
+
+def looked_series_steps(
+    series: PreparedSeries,
+    *,
+    strict: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, PreparedSeries]:
+    """Look before a run, and tell what was found of each channel.
+
+    Parameters
+    ----------
+    strict : bool
+        Whether a run that would do more harm than good to a channel is refused.
+
+    Returns
+    -------
+    PreparedSeries
+        With the outlooks.
+
+    Raises
+    ------
+    ModelError
+        If `strict`, and the outlook of a channel is harmful.
+    """
+    plan = series.plan
+    found: dict[int | None, PreparedRestoration] = {}
+    said: dict[str, list[int | None]] = {}
+    for channel in plan.channels:
+        steps = looked_steps(
+            series.at(plan.typical(channel)), strict=strict, should_stop=should_stop
+        )
+        looked = yield from channel_steps(plan, channel, steps, said)
+        found[channel] = replace(series.channels[channel], outlook=looked.outlook)
+    yield from told_of_channels(plan, said)
+    return replace(series, channels=found)

@@ -19,23 +19,23 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.runner import estimate
 from napari_geosr.operations.restore.continued import Box, KeptPart
 from napari_geosr.operations.restore.preparation import RestoreConfig
 from napari_geosr.operations.restore.run import (
-    Filled,
     Restored,
+    TileProgress,
     Work,
     chosen_backend,
     fill_tiles,
     work_steps,
 )
-from napari_geosr.operations.restore.series.looking import looked_series_steps
-from napari_geosr.operations.restore.series.plan import Point
+from napari_geosr.operations.restore.series.plan import Point, targets_at
 from napari_geosr.operations.restore.series.preparation import (
     PreparedSeries,
+    looked_series_steps,
     prepare_series_steps,
 )
-from napari_geosr.operations.restore.series.views import targets_at
 from napari_geosr.operations.restore.targets import Targets
 
 if TYPE_CHECKING:
@@ -105,8 +105,6 @@ def run_series_steps(
 
 def estimate_series_steps(series: PreparedSeries) -> Generator[Step, None, Estimate]:
     """Say how long a run will take and how much memory."""
-    from napari_geosr.inference.runner import estimate
-
     yield StageStarted(message="Estimating time and memory")
     prepared = series.first
     one: Estimate = estimate(
@@ -178,9 +176,9 @@ class SeriesWork(Work):
         first: tuple[slice, ...] | None,
         kept: KeptPart | None,
         should_stop: ShouldStop,
-    ) -> Generator[Step, None, Filled]:
+    ) -> Generator[Step, None, TileProgress]:
         """Run the tiles of one point after the other."""
-        progress = _Progress(self.series, kept)
+        progress = _SeriesProgress(self.series, kept)
         backends = _Backends(self.series, kept)
         shape = targets.result.array.shape[self.series.plan.n_leading :]
         whole = tuple(slice(0, int(n)) for n in shape)
@@ -217,7 +215,7 @@ class SeriesWork(Work):
 
 
 @dataclass
-class _Progress:
+class _SeriesProgress:
     """How far the points of a series are, and how it went."""
 
     series: PreparedSeries
@@ -245,8 +243,8 @@ class _Progress:
         ]
 
     def told(
-        self, tiles: Generator[Step, None, Filled], point: Point, done: int
-    ) -> Generator[Step, None, Filled]:
+        self, tiles: Generator[Step, None, TileProgress], point: Point, done: int
+    ) -> Generator[Step, None, TileProgress]:
         """Steps of one point as steps of the series; what holds for all, once."""
         n = len(self.finished)
         axes = len(point.index)
@@ -268,7 +266,7 @@ class _Progress:
                     yield Warned(message=_about(point, step.message))
         return iterator.result
 
-    def add(self, point: Point, filled: Filled, whole: Box) -> None:
+    def add(self, point: Point, filled: TileProgress, whole: Box) -> None:
         """Note what a run over a point gave; a finished one is a single box."""
         self.finished[point] = [whole] if filled.complete else list(filled.places)
         if filled.summary is not None:
@@ -277,7 +275,7 @@ class _Progress:
 
     def result(
         self, backend: Mapping[str, Any], *, complete: bool, error: Any = None
-    ) -> Filled:
+    ) -> TileProgress:
         """Everything together, with boxes in all axes."""
         places = [
             (*(slice(i, i + 1) for i in point.index), *box)
@@ -285,7 +283,7 @@ class _Progress:
             for box in boxes
         ]
         summary = _sum_of(self._summaries)
-        return Filled(summary, complete, places, error, backend)
+        return TileProgress(summary, complete, places, error, backend)
 
 
 class _Backends:

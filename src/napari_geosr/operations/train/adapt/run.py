@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, TrainingProgress
+from napari_geosr.models import zoo
 from napari_geosr.models.card import FigureRow
 from napari_geosr.operations.train.adapt.watch import Gain, RiskWatch, gain_over
 
@@ -63,8 +64,6 @@ class Adaptation:
 
     def kept_instead(self, config: TrainingConfig) -> Path | None:
         """The model that was to be adapted, where that is as good; else None."""
-        from napari_geosr.models import zoo
-
         if self.is_better or getattr(config, "always_write", False):
             return None
         assert config.from_model is not None

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.learning import losses
 from napari_geosr.models.card import FigureRow
 
 Array = np.ndarray[Any, Any]
@@ -73,7 +74,5 @@ def _otsu_dice(images: Sequence[Array], truth: Array) -> float:
 def _dice(found: Array, target: Array, labels: int) -> float:
     import torch
 
-    from napari_geosr.learning.losses.labels import mean_dice
-
     one, other = (torch.from_numpy(np.ascontiguousarray(a)) for a in (found, target))
-    return mean_dice(one, other, labels)
+    return losses.labels.mean_dice(one, other, labels)

@@ -8,15 +8,19 @@ look like targets as a whole, not whether structures are right: read them as suc
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.steps import Step
 from napari_geosr.models.card import FigureRow
-
-if TYPE_CHECKING:
-    from napari_geosr.operations.train.figures import Judge, Rows
+from napari_geosr.models.distribution import signature
+from napari_geosr.operations.train.figures.blocks import (
+    blocks_text,
+    judged_scenes,
+    validation_block,
+)
+from napari_geosr.operations.train.figures.evaluator import Evaluator, Rows, enlarge
 
 Array = np.ndarray[Any, Any]
 
@@ -27,7 +31,7 @@ _LEVELS = (np.arange(2000) + 0.5) / 2000
 
 
 def unpaired_steps(
-    judge: Judge, sigmas: Sequence[float]
+    evaluator: Evaluator, sigmas: Sequence[float]
 ) -> Generator[Step, None, Rows]:
     """Distances of input, best Gaussian filter and model to the targets.
 
@@ -38,20 +42,13 @@ def unpaired_steps(
     """
     from scipy.ndimage import gaussian_filter
 
-    from napari_geosr.operations.train.figures import enlarge
-    from napari_geosr.operations.train.figures.blocks import (
-        blocks_text,
-        judged_scenes,
-        validation_block,
-    )
-
-    patches, factor = judge.patches, judge.trainer.method.upscale_factor
+    patches, factor = evaluator.patches, evaluator.trainer.method.upscale_factor
     given, n_given = judged_scenes(patches, "source")
     wanted, n_wanted = judged_scenes(patches, "target")
     sources = [validation_block(s, patches, "source", len(given)) for s in given]
     targets = [validation_block(s, patches, "target", len(wanted)) for s in wanted]
     shapes = [_finer(s.shape, factor, patches.config.ndim) for s in sources]
-    restored = yield from judge.restored(sources, shapes)
+    restored = yield from evaluator.restored(sources, shapes)
     edge = min(_EDGE, *(n for block in restored + targets for n in block.shape[-2:]))
 
     def distances(blocks: Sequence[Array]) -> tuple[float, float]:
@@ -71,7 +68,7 @@ def unpaired_steps(
     if factor == 1:
         found = {}
         for sigma in sigmas:
-            judge.stop_if_asked()
+            evaluator.stop_if_asked()
             found[sigma] = distances([gaussian_filter(s, sigma) for s in sources])
         best = min(found, key=lambda s: found[s][1])
         rows[f"Gaussian {best:g}"] = found[best]
@@ -108,8 +105,6 @@ def spectrum_distance(
 
     Contrast plays no role: both are brought to the same spread first.
     """
-    from napari_geosr.models.distribution import signature
-
     one, other = (signature(_patches(several, edge)) for several in (blocks, targets))
     if one is None or other is None:  # the same everywhere: no power at all
         return float("inf") if (one is None) != (other is None) else 0.0

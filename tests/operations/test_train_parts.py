@@ -17,11 +17,11 @@ from napari_geosr.operations.reconstruct.fewer_views import (
     fewer_views,
     thinned,
 )
-from napari_geosr.operations.reconstruct.parts import (
+from napari_geosr.operations.train.from_projections import ScansConfig
+from napari_geosr.operations.train.parts import (
     parts_steps,
     settings_for_all_steps,
 )
-from napari_geosr.operations.train.from_projections import ScansConfig
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.steps import Step
     from napari_geosr.learning.method import Batch, Method
     from napari_geosr.learning.patches import Patches
-    from napari_geosr.operations.train.figures import Judge, Rows
+    from napari_geosr.operations.train.figures.evaluator import Evaluator, Rows
 
 #: Patches of the blocks kept apart that figures are computed from.
 _PATCHES = 8
@@ -31,7 +31,9 @@ _PATCHES = 8
 _JUDGE = 5
 
 
-def own_steps(judge: Judge, sigmas: Sequence[float]) -> Generator[Step, None, Rows]:
+def self_supervised_steps(
+    evaluator: Evaluator, sigmas: Sequence[float]
+) -> Generator[Step, None, Rows]:
     """PSNR on voxels that were hidden, of input, best Gaussian filter and model.
 
     None where the method has no such measure.
@@ -41,15 +43,15 @@ def own_steps(judge: Judge, sigmas: Sequence[float]) -> Generator[Step, None, Ro
     sigmas : sequence of float
         Widths of the filter that are tried, in voxels.
     """
-    method = judge.trainer.method
+    method = evaluator.trainer.method
     if not method.judged_on:
         return ()
-    batches = _batches(method, judge.patches.kept_apart())
+    batches = _batches(method, evaluator.patches.kept_apart())
     seen = [b.get("target", b["source"]).numpy().ravel() for b in batches]
     span = float(np.ptp(np.percentile(np.concatenate(seen), (1, 99)))) or 1.0
 
     def psnr(network: Any, device: str = "cpu") -> float:
-        error = _error(method, network, batches, device, judge.stop_if_asked)
+        error = _error(method, network, batches, device, evaluator.stop_if_asked)
         return float(10 * np.log10(span**2 / max(error, 1e-12)))
 
     n = method.config.ndim
@@ -57,13 +59,13 @@ def own_steps(judge: Judge, sigmas: Sequence[float]) -> Generator[Step, None, Ro
     best = max(found, key=lambda s: found[s])
     rows = {"input": psnr(smoothing(0, n)), f"Gaussian {best:g}": found[best]}
     try:
-        rows["model"] = psnr(judge.trainer.average, judge.device)
+        rows["model"] = psnr(evaluator.trainer.average, evaluator.device)
     except (MemoryError, RuntimeError) as error:
-        if judge.device == "cpu" or not is_out_of_memory(error):
+        if evaluator.device == "cpu" or not is_out_of_memory(error):
             raise
     if "model" not in rows:  # outside the handler, which holds the failed tensors
-        yield judge.to_processor()
-        rows["model"] = psnr(judge.trainer.average)
+        yield evaluator.to_processor()
+        rows["model"] = psnr(evaluator.trainer.average)
     where = f"{method.judged_on} of the validation block"
     return tuple(
         FigureRow(test_set=where, method=name, psnr=round(value, 3))

@@ -31,12 +31,12 @@ from napari_geosr.operations.reconstruct import (
     reconstruct_steps,
 )
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
-from napari_geosr.operations.reconstruct.continued import left_unfinished
-from napari_geosr.operations.reconstruct.fewer_views import ScanPart
-from napari_geosr.operations.reconstruct.scan_identity import (
+from napari_geosr.operations.reconstruct.continued import (
     differences,
+    left_unfinished,
     scan_entry_steps,
 )
+from napari_geosr.operations.reconstruct.fewer_views import ScanPart
 
 if TYPE_CHECKING:
     from napari_geosr.learning.config import TrainingConfig

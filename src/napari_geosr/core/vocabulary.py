@@ -9,7 +9,7 @@ Task = Literal["denoise", "super-resolution", "translate", "segment"]
 #: How images are made.
 Modality = Literal["ct", "fluorescence", "light", "electron", "mri", "photo"]
 #: Whose a model is: it comes with the package, or lies in the person's own folder.
-Whose = Literal["bundled", "own"]
+ModelOrigin = Literal["bundled", "own"]
 
 #: What people call them.
 TASKS: dict[Task, str] = {

@@ -20,7 +20,7 @@ from napari_geosr.operations.study.config import StudyConfig
 
 
 @dataclass(frozen=True)
-class Taken:
+class ScanSubset:
     """So many projections, each exposed for a share of the time.
 
     Attributes
@@ -34,7 +34,7 @@ class Taken:
     exposure: float = 1.0
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Taken:
+    def of(cls, row: Mapping[str, Any]) -> ScanSubset:
         """What a row of a study is of; earlier releases knew whole exposures alone."""
         return cls(int(row["projections"]), float(row.get("exposure", 1.0)))
 
@@ -58,7 +58,7 @@ class Taken:
         return f"{self.projections} projections{at}"
 
 
-class Lesson(NamedTuple):
+class TrainingPair(NamedTuple):
     """What something is learned on.
 
     Attributes
@@ -87,11 +87,11 @@ def share_text(share: float) -> str:
 
 def is_over_exposure(rows: Iterable[Mapping[str, Any]]) -> bool:
     """Whether figures are to be drawn over the exposure: nothing else was changed."""
-    takens = {Taken.of(row) for row in rows}
-    return len({t.projections for t in takens}) == 1 < len(takens)
+    subsets = {ScanSubset.of(row) for row in rows}
+    return len({t.projections for t in subsets}) == 1 < len(subsets)
 
 
-def all_taken(config: StudyConfig, n_angles: int | None = None) -> list[Taken]:
+def all_subsets(config: StudyConfig, n_angles: int | None = None) -> list[ScanSubset]:
     """What a study takes, by number of projections and exposure, the longest first.
 
     Parameters
@@ -100,14 +100,14 @@ def all_taken(config: StudyConfig, n_angles: int | None = None) -> list[Taken]:
         Of the whole scan, which is no cell of its study.
     """
     return [
-        Taken(count, exposure)
+        ScanSubset(count, exposure)
         for count in config.counts
         for exposure in config.exposure
         if (count, exposure) != (n_angles, 1.0)
     ]
 
 
-def check_taken(scan: Projections, config: StudyConfig) -> None:
+def check_subsets(scan: Projections, config: StudyConfig) -> None:
     """Refuse what cannot be taken of a scan.
 
     Raises
@@ -118,7 +118,7 @@ def check_taken(scan: Projections, config: StudyConfig) -> None:
     n = scan.n_angles
     shorter = min(config.exposure) < 1
     most = n if shorter else n - 1
-    if max(config.counts) > most or not all_taken(config, n):
+    if max(config.counts) > most or not all_subsets(config, n):
         raise ConfigError(
             f"{scan.title} has {n} projections, and {max(config.counts)} were asked "
             f"for. Choose numbers {'up to' if shorter else 'below'} {n} (--counts)."
@@ -131,7 +131,7 @@ def check_taken(scan: Projections, config: StudyConfig) -> None:
 
 
 def take(
-    scan: Projections, taken: Taken, config: StudyConfig
+    scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> tuple[Projections, str]:
     """The scan that was taken so, and what is to be said of it.
 
@@ -140,11 +140,13 @@ def take(
     ProjectionsError
         If there are not so many projections, or a shorter exposure cannot be told.
     """
-    exposed, note = _exposed(scan, taken, config, rest=False)
-    return fewer_views(exposed, taken.projections, config.acquisition), note
+    exposed, note = _exposed(scan, subset, config, rest=False)
+    return fewer_views(exposed, subset.projections, config.acquisition), note
 
 
-def to_learn_on(scan: Projections, taken: Taken, config: StudyConfig) -> Lesson:
+def training_pair(
+    scan: Projections, subset: ScanSubset, config: StudyConfig
+) -> TrainingPair:
     """What networks are given while they learn, and what they shall make of it.
 
     Of one object, in all of its views, with noise of its own: of the views taken, the
@@ -153,36 +155,40 @@ def to_learn_on(scan: Projections, taken: Taken, config: StudyConfig) -> Lesson:
     the papers, which share noise.
     """
     if why_no_counts(scan):
-        return Lesson(take(scan, taken, config)[0], scan, _WHOLE)
-    share = min(_share(scan, taken, config), MOST_LIGHT)
+        return TrainingPair(take(scan, subset, config)[0], scan, _WHOLE)
+    share = min(_share(scan, subset, config), MOST_LIGHT)
     given = _thinned(scan, share, config, rest=False)
     left = light_left_over(
         scan,
         share,
-        taken.projections,
+        subset.projections,
         config.acquisition,
         seed=config.seed,
         counts_per_photon=config.counts_per_photon,
     )
-    few = fewer_views(given, taken.projections, config.acquisition)
-    return Lesson(few, left, _LIGHT)
+    few = fewer_views(given, subset.projections, config.acquisition)
+    return TrainingPair(few, left, _LIGHT)
 
 
-def said_of_photons(scan: Projections, config: StudyConfig) -> str:
+def photon_note(scan: Projections, config: StudyConfig) -> str:
     """What is to be said where photons of whole exposures are shared out."""
     if why_no_counts(scan):
         return ""
     return _new_notes(_thinned(scan, MOST_LIGHT, config, rest=False), scan)
 
 
-def is_target_noisier(scan: Projections, taken: Taken, config: StudyConfig) -> bool:
+def is_target_noisier(
+    scan: Projections, subset: ScanSubset, config: StudyConfig
+) -> bool:
     """Whether what networks shall make has less light than what they are given."""
-    share = min(_share(scan, taken, config), MOST_LIGHT)
-    part = taken.projections / scan.n_angles if config.acquisition == "step" else 1.0
+    share = min(_share(scan, subset, config), MOST_LIGHT)
+    part = subset.projections / scan.n_angles if config.acquisition == "step" else 1.0
     return 1 - part + part / (1 - share) > 1 / (part * share)
 
 
-def to_tune_on(scan: Projections, taken: Taken, config: StudyConfig) -> Lesson:
+def tuning_pair(
+    scan: Projections, subset: ScanSubset, config: StudyConfig
+) -> TrainingPair:
     """What settings are tried on, and what their results are compared with.
 
     Of one object with independent noise: noise that both share would be called right,
@@ -192,20 +198,20 @@ def to_tune_on(scan: Projections, taken: Taken, config: StudyConfig) -> Lesson:
     networks; where there are no counts, some views of those taken are.
     """
     n, step = scan.n_angles, config.acquisition == "step"
-    if step and 2 * taken.projections <= n:
-        source = take(scan, taken, config)[0]
-        return Lesson(source, other_views(scan, taken.projections), _VIEWS)
+    if step and 2 * subset.projections <= n:
+        source = take(scan, subset, config)[0]
+        return TrainingPair(source, other_views(scan, subset.projections), _VIEWS)
     if not why_no_counts(scan):
-        return to_learn_on(scan, taken, config)
+        return training_pair(scan, subset, config)
     if step:
-        fewer = max(min(taken.projections, n - n // 4), 2)
-        return Lesson(fewer_views(scan, fewer), other_views(scan, fewer), _VIEWS)
+        fewer = max(min(subset.projections, n - n // 4), 2)
+        return TrainingPair(fewer_views(scan, fewer), other_views(scan, fewer), _VIEWS)
     half, other = scan.every(2), scan.every(2, 1)
-    count = min(taken.projections, half.n_angles)
-    return Lesson(fewer_views(half, count, config.acquisition), other, _VIEWS)
+    count = min(subset.projections, half.n_angles)
+    return TrainingPair(fewer_views(half, count, config.acquisition), other, _VIEWS)
 
 
-def as_taken(scan: Projections, config: StudyConfig) -> StudyConfig:
+def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
     """The settings with the light that views have, where another was asked for."""
     if _is_quick(config) and why_no_counts(scan):
         return config.model_copy(update={"light": "all"})
@@ -213,13 +219,13 @@ def as_taken(scan: Projections, config: StudyConfig) -> StudyConfig:
 
 
 def _exposed(
-    scan: Projections, taken: Taken, config: StudyConfig, *, rest: bool
+    scan: Projections, subset: ScanSubset, config: StudyConfig, *, rest: bool
 ) -> tuple[Projections, str]:
     """The scan with a part of its light, and a note where that is not as asked for."""
-    share = _share(scan, taken, config)
+    share = _share(scan, subset, config)
     if share >= 1:
         return scan, ""
-    if taken.exposure == 1 and (what := why_no_counts(scan)):
+    if subset.exposure == 1 and (what := why_no_counts(scan)):
         return scan, (
             f"The scan holds {what} and no counts, so the views of continuous scans "
             "have the light of all projections that they are the mean of (light: all)."
@@ -233,10 +239,10 @@ def _new_notes(made: Projections, scan: Projections) -> str:
     return " ".join(n for n in made.metadata.get("notes", ()) if n not in known)
 
 
-def _share(scan: Projections, taken: Taken, config: StudyConfig) -> float:
+def _share(scan: Projections, subset: ScanSubset, config: StudyConfig) -> float:
     """Of the light of the views that are taken or averaged."""
-    quick = taken.projections / scan.n_angles if _is_quick(config) else 1.0
-    return taken.exposure * quick
+    quick = subset.projections / scan.n_angles if _is_quick(config) else 1.0
+    return subset.exposure * quick
 
 
 def _is_quick(config: StudyConfig) -> bool:

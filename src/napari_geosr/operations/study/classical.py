@@ -1,7 +1,12 @@
-"""Choose the settings of a classical algorithm by views that it was not given."""
+"""A cell of a study whose algorithm is classical; its settings are tuned.
+
+They are chosen by views that the algorithm was not given.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,12 +19,14 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step, counted
 from napari_geosr.core.volume import ArrayLike, Volume
+from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.reconstruct import ReadyScan, prepare_steps
 from napari_geosr.operations.reconstruct.rows import in_bands
-from napari_geosr.operations.study.cell import Bench, Cell, Rows
+from napari_geosr.operations.study.cell import Cell, Outcome, Rows, StudyContext
 from napari_geosr.operations.study.judge import Mask
 from napari_geosr.operations.study.reference import circle, sample_steps
-from napari_geosr.operations.study.taken import to_tune_on
+from napari_geosr.operations.study.subset import tuning_pair
+from napari_geosr.tomography.algorithms.fbp import Config, reconstruct_slices
 from napari_geosr.tomography.preprocess import Prepared
 
 if TYPE_CHECKING:
@@ -31,7 +38,55 @@ if TYPE_CHECKING:
 _ROWS = 8
 
 
-def tuned_steps(
+def classical_steps(
+    cell: Cell,
+    algorithm: str,
+    candidates: Sequence[Mapping[str, Any]],
+    should_stop: ShouldStop,
+) -> Generator[Step, None, Outcome]:
+    """Reconstruct the judged rows by an algorithm of `tomography.algorithms`.
+
+    Parameters
+    ----------
+    candidates : sequence of mapping
+        Settings, ascending, of which one is chosen where a person gave none.
+    """
+    context, scan = cell.context, cell.scan()
+    settings, tuned_on = cell.options, {}
+    free = free_settings(cell, candidates)
+    if free:
+        chosen, made_of = yield from _tuned_steps(cell, algorithm, free, should_stop)
+        settings, tuned_on = {**chosen, **settings}, {"tuned_on": made_of}
+    path = cell.folder / "few-judged.ome.tif"
+    if algorithm != "fbp" or settings:
+        # What was left by a study with other settings is not taken for this one's.
+        text = json.dumps(settings, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        path = cell.folder / f"{cell.name}-{digest}.ome.tif"
+    path, seconds = yield from context.kept_steps(
+        scan,
+        context.judged,
+        path,
+        should_stop,
+        algorithm=algorithm,
+        options=settings,
+    )
+    voxels = context.cropped(io.read(path).data)
+    settings |= tuned_on
+    return Outcome(voxels, seconds, settings=settings)
+
+
+def free_settings(
+    cell: Cell, candidates: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Settings that the study chooses from: nobody gave them."""
+    if not cell.context.config.tune:
+        return []
+    given = cell.options.keys()
+    return [settings for settings in candidates if not given & settings.keys()]
+
+
+def _tuned_steps(
     cell: Cell,
     algorithm: str,
     candidates: Sequence[Mapping[str, Any]],
@@ -58,22 +113,22 @@ def tuned_steps(
     made_of : str
         What candidates were compared with, in a few words.
     """
-    bench = cell.bench
+    context = cell.context
     # Views that were left out tell it without the reference, so on any rows.
-    first, stop = bench.taught or bench.judged
+    first, stop = context.taught or context.judged
     n = min(_ROWS, stop - first)
     start = (first + stop - n) // 2
     rows = (start, start + n)
-    source, target, made_of = to_tune_on(bench.scan, cell.taken, bench.config)
+    source, target, made_of = tuning_pair(context.scan, cell.subset, context.config)
     source, target = (_loaded(s, rows, should_stop) for s in (source, target))
-    measured = yield from _measured_steps(bench, target, rows, algorithm, should_stop)
+    measured = yield from _measured_steps(context, target, rows, algorithm, should_stop)
     errors: dict[int, float] = {}
 
     def error_steps(i: int) -> Generator[Step, None, float]:
         if not 0 <= i < len(candidates):
             return np.inf
         if i not in errors:
-            slices = yield from bench.in_memory_steps(
+            slices = yield from context.in_memory_steps(
                 source,
                 (0, n),
                 should_stop,
@@ -101,7 +156,7 @@ class _Measured:
         In the size of the study.
     """
 
-    bench: Bench
+    context: StudyContext
     ready: ReadyScan
     sinogram: Tensor
     geometry: ParallelGeometry
@@ -111,9 +166,7 @@ class _Measured:
         """Mean squared difference in the sample, with a share of noise."""
         import torch
 
-        from napari_geosr.inference.compute import exact_settings
         from napari_geosr.physics.projector import project
-        from napari_geosr.tomography.algorithms.fbp import Config, reconstruct_slices
 
         total = 0.0
         with exact_settings(self.ready.config.threads), torch.no_grad():
@@ -125,7 +178,7 @@ class _Measured:
                 made = project(volume, self.geometry)
                 left = self.sinogram[i : i + 1].to(made) - made
                 off = reconstruct_slices(_sharp(left), self.geometry, Config())
-                there = self.bench.cropped(off.cpu().numpy())[0, inside]
+                there = self.context.cropped(off.cpu().numpy())[0, inside]
                 total += float(np.square(there, dtype=np.float64).sum())
         return total / max(1, int(self.inside.sum()))
 
@@ -145,7 +198,7 @@ def _sharp(sinogram: Tensor) -> Tensor:
 
 
 def _measured_steps(
-    bench: Bench,
+    context: StudyContext,
     target: Projections,
     rows: Rows,
     algorithm: str,
@@ -162,24 +215,24 @@ def _measured_steps(
     """
     import torch
 
-    inside = yield from _inside_steps(bench, rows, should_stop)
-    config = bench.config_for((0, target.n_rows), algorithm=algorithm)
+    inside = yield from _inside_steps(context, rows, should_stop)
+    config = context.config_for((0, target.n_rows), algorithm=algorithm)
     ready = yield from counted(prepare_steps(target, config, should_stop=should_stop))
     prepared = Prepared(ready.scan, ready.config.preparation(), ready.incident)
     lines, _ = prepared.rows(0, target.n_rows)
     sinogram, geometry = ready.sinogram(lines)
     tensor = torch.from_numpy(np.ascontiguousarray(sinogram))
-    return _Measured(bench, ready, tensor, geometry, inside)
+    return _Measured(context, ready, tensor, geometry, inside)
 
 
 def _inside_steps(
-    bench: Bench, rows: Rows, should_stop: ShouldStop
+    context: StudyContext, rows: Rows, should_stop: ShouldStop
 ) -> Generator[Step, None, Mask]:
     """The sample in rows; where none is found, what all projections see."""
     first, stop = rows
     volume: Volume | None = None
-    if bench.mask is None and bench.config.sample == "auto":
-        path, _ = yield from bench.full_steps(rows, should_stop)
+    if context.mask is None and context.config.sample == "auto":
+        path, _ = yield from context.full_steps(rows, should_stop)
         volume = io.read(path)
 
     def slices() -> Generator[Step, None, Volume]:
@@ -188,13 +241,13 @@ def _inside_steps(
         return volume
 
     inside: Mask | None = None
-    steps = sample_steps(bench, rows, slices, should_stop)
+    steps = sample_steps(context, rows, slices, should_stop)
     with suppress(VolumeError):
         # What is to be said of the sample is said of the judged rows.
         inside = yield from counted(steps)
     if inside is None or not inside.any():
-        shape = (stop - first, bench.size, bench.size)
-        inside = np.broadcast_to(circle(bench.size), shape)
+        shape = (stop - first, context.size, context.size)
+        inside = np.broadcast_to(circle(context.size), shape)
     return inside
 
 

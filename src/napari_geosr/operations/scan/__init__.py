@@ -1,1 +1,0 @@
-"""What there is to know of a scan before anything is made of it."""

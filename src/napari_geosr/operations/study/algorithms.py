@@ -1,0 +1,184 @@
+"""Algorithms that a study compares: the table, and those of other packages.
+
+No torch here: settings are checked by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.learning import methods
+from napari_geosr.tomography import algorithms
+
+#: Entry points of other packages. Each names a module with ``TITLE`` (what people call
+#: it), ``LEARNS`` (whether it is trained on the lower rows), ``ALGORITHM`` (of
+#: `tomography.algorithms`) or ``METHOD`` (of `learning.methods`), whose settings it
+#: takes, and ``reconstruct_steps(cell, should_stop)``, which returns an
+#: `operations.study.cell.Outcome`. It may have ``CANDIDATES``: settings to tune.
+GROUP = "napari_geosr.study_algorithms"
+
+
+@dataclass(frozen=True)
+class Classical:
+    """An algorithm of `tomography.algorithms`.
+
+    Attributes
+    ----------
+    title : str
+        What people call it.
+    algorithm : str
+        Its name there.
+    candidates : tuple of mapping
+        Settings, ascending, of which a study chooses one by its error on projections
+        that were not used; none where there is nothing to choose.
+    """
+
+    title: str
+    algorithm: str
+    candidates: tuple[Mapping[str, Any], ...] = ()
+    #: Of learned algorithms alone.
+    method: ClassVar[None] = None
+
+    def config_class(self) -> type[Config]:
+        """Class of its settings."""
+        return algorithms.config_class(self.algorithm)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A method of `learning.methods`, trained on the lower rows.
+
+    Attributes
+    ----------
+    title : str
+        What people call it.
+    method : str
+        Its name there.
+    settings : mapping
+        Of the method, beside those that all methods of a study share.
+    """
+
+    title: str
+    method: str
+    settings: Mapping[str, Any]
+    candidates: ClassVar[tuple[Mapping[str, Any], ...]] = ()
+
+    def config_class(self) -> type[Config]:
+        """Class of its settings."""
+        return methods.config_class(self.method)
+
+
+@dataclass(frozen=True)
+class ThirdParty:
+    """An algorithm that another package brings; see `GROUP`."""
+
+    module: Any
+
+    @property
+    def title(self) -> str:
+        return str(self.module.TITLE)
+
+    @property
+    def method(self) -> str | None:
+        return str(self.module.METHOD) if self.module.LEARNS else None
+
+    @property
+    def candidates(self) -> tuple[Mapping[str, Any], ...]:
+        return tuple(getattr(self.module, "CANDIDATES", ()))
+
+    def config_class(self) -> type[Config]:
+        """Class of its settings."""
+        if self.module.LEARNS:
+            return methods.config_class(self.module.METHOD)
+        return algorithms.config_class(self.module.ALGORITHM)
+
+
+Algorithm = Classical | Learned | ThirdParty
+
+
+def _iterations(*numbers: int) -> tuple[Mapping[str, Any], ...]:
+    return tuple({"iterations": n} for n in numbers)
+
+
+#: By the name that people type.
+ALGORITHMS: Mapping[str, Algorithm] = {
+    # Nothing to tune: it is what the others are compared with.
+    "fbp": Classical("FBP", "fbp"),
+    "sirt": Classical("SIRT", "sirt", _iterations(5, 10, 20, 40, 80, 160, 320, 640)),
+    "cgls": Classical("CGLS", "cgls", _iterations(2, 5, 10, 20, 40, 80)),
+    "tv": Classical(
+        "TV",
+        "tv",
+        tuple({"weight": w} for w in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
+    ),
+    # From few projections to what all give.
+    "msdnet": Learned("MSDNet", "supervised", {"network": "msdnet"}),
+    # As published, and with the critic of Wasserstein.
+    "tomogan-js": Learned("TomoGAN (JS)", "tomogan", {"distance": "jensen-shannon"}),
+    "tomogan-w": Learned("TomoGAN (W)", "tomogan", {"distance": "wasserstein"}),
+    # Parts of the few projections teach each other; no other projection is seen.
+    "noise2inverse": Learned("Noise2Inverse", "noise2inverse", {"network": "msdnet"}),
+}
+
+
+@cache
+def _third_parties() -> Mapping[str, str]:
+    """Modules of other packages, by the name that people type."""
+    found = {p.name.replace("_", "-"): p.module for p in entry_points(group=GROUP)}
+    for name in found.keys() & ALGORITHMS.keys():
+        raise ConfigError(
+            f"Two algorithms of a study are called {name!r}: one of napari-geosr and "
+            f"{found[name]}. Uninstall the package that brings the latter."
+        )
+    return found
+
+
+def algorithm_names() -> list[str]:
+    """Names of all algorithms, as people type them, in alphabetical order."""
+    return sorted([*ALGORITHMS, *_third_parties()])
+
+
+def find_algorithm(name: str) -> Algorithm:
+    """The algorithm of this name; underscores may stand for hyphens.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or its module cannot be imported.
+    """
+    key = name.replace("_", "-")
+    if key in ALGORITHMS:
+        return ALGORITHMS[key]
+    modules = _third_parties()
+    if key not in modules:
+        raise ConfigError(
+            f"There is no algorithm of a study {name!r}. Known: "
+            f"{', '.join(algorithm_names())}."
+        )
+    try:
+        return ThirdParty(import_module(modules[key]))
+    except ImportError as error:
+        raise ConfigError(
+            f"The algorithm of a study {name!r} cannot be used: its module "
+            f"{modules[key]} cannot be imported ({error}). Install again the package "
+            "that brings it."
+        ) from error
+
+
+def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that a person gave an algorithm, in their own types.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such algorithm, it has no such setting, or a value is bad.
+    """
+    kind = find_algorithm(name).config_class()
+    return kind.create(**options).model_dump(mode="json", include=set(options))

@@ -1,0 +1,209 @@
+"""A training as a job: its settings, what is checked before it, its volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.config import Config, load_yaml
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.labels import check_labels
+from napari_geosr.learning.methods import METHODS, config_class
+from napari_geosr.learning.pairs import check_shapes
+from napari_geosr.networks import NETWORKS
+from napari_geosr.operations.inputs import InputConfig, open_to_learn
+from napari_geosr.operations.models import catalogue
+from napari_geosr.operations.train.checks import (
+    check_contents,
+    check_country,
+    check_different,
+    check_slices,
+    finer_targets,
+)
+from napari_geosr.physics.simulated import is_simulated, open_simulated
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.learning.method import Method
+
+
+class TrainJob(Config):
+    """All that a training job needs to be done, here or elsewhere."""
+
+    method: str
+    """Name of the learning method."""
+    training: TrainingConfig
+    """Settings of the method."""
+    reading: InputConfig = InputConfig()
+    """How the files are opened."""
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> TrainJob:
+        """Validate what ``config.yaml`` held, with the method's own settings."""
+        values = dict(values)
+        kind = config_class(str(values.get("method", "")))
+        training = kind.from_mapping(values.get("training") or {})
+        reading = InputConfig.from_mapping(values.get("reading") or {})
+        return cls(method=values["method"], training=training, reading=reading)
+
+    @classmethod
+    def from_yaml_file(cls, path: Path, method: str) -> TrainJob:
+        """Read a job's ``config.yaml``, or settings of `method` alone.
+
+        Raises
+        ------
+        ConfigError
+            If the file is bad, or made for another method.
+        """
+        try:
+            values = load_yaml(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ConfigError) as error:
+            raise ConfigError(
+                f"{path} is not a readable YAML config: {error}"
+            ) from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} holds no settings: a mapping was expected.")
+        values.pop("schema_version", None)
+        if "training" not in values:
+            values = {"method": method, "training": values}
+        if values.get("method") != method:
+            raise ConfigError(
+                f"{path} holds settings of {values.get('method')!r}, not of {method!r}."
+            )
+        return cls.from_values(values)
+
+    def with_absolute_paths(self) -> TrainJob:
+        """Return the job with paths that hold in any working folder."""
+        roles = {
+            name: tuple(
+                path if is_simulated(path) else path.expanduser().resolve()
+                for path in value
+            )
+            for name in type(self.training).model_fields
+            if isinstance(value := getattr(self.training, name), tuple)
+            and value
+            and all(isinstance(path, Path) for path in value)
+        }
+        start = {"from_model": _found_anywhere(self.training.from_model)}
+        training = self.training.model_copy(update=roles | start)
+        return self.model_copy(update={"training": training})
+
+    def check_settings(self) -> None:
+        """Refuse settings that are wrong whatever is in the files; opens none.
+
+        Raises
+        ------
+        ConfigError
+            With one sentence.
+        """
+        METHODS.load(self.method).Method.check(self.training)
+        check_country(self.training.country)
+
+    def check(self) -> dict[str, list[Volume]]:
+        """Refuse what can be seen to be wrong before a process is started.
+
+        Returns
+        -------
+        dict of str to list of Volume
+            What was opened for it, by role, for :func:`train_steps`.
+
+        Raises
+        ------
+        GeoSRError
+            With one sentence.
+        """
+        self.check_settings()
+        method = METHODS.load(self.method).Method(self.training)
+        method.network_kwargs()  # settings that the network has not got
+        volumes = open_roles(self, method)
+        if method.one_object:
+            check_different(volumes["source"])
+        check_slices(self.training, volumes["source"])
+        if method.paired and "target" in volumes:
+            self._check_pairs(method, volumes)
+        check_contents(volumes)
+        if method.labels > 1:
+            check_labels(volumes["target"], method.labels)
+        return volumes
+
+    def _check_pairs(
+        self, method: Method, volumes: Mapping[str, Sequence[Volume]]
+    ) -> None:
+        for source, target in zip(volumes["source"], volumes["target"], strict=True):
+            if source.source is not None and source.source == target.source:
+                raise ConfigError(
+                    f"{source.title} is source and target: the same file has the same "
+                    "noise, so there is nothing to learn from it."
+                )
+            ndim = self.training.ndim
+            try:
+                check_shapes(source, target, method.upscale_factor, ndim)
+            except VolumeError as error:
+                how = finer_targets(self.method, self.training, source, target)
+                raise VolumeError(f"{error} {how}".strip()) from error
+
+    def to_values(self) -> dict[str, Any]:
+        """What :meth:`from_values` reads."""
+        return {
+            "operation": "train",
+            "method": self.method,
+            "training": self.training.model_dump(mode="json"),
+            "reading": self.reading.model_dump(mode="json"),
+        }
+
+
+def _found_anywhere(model: str | None) -> str | None:
+    """The name of a known model as it is, the path of another one made absolute."""
+    if not model or model in {entry.name for entry in catalogue.list_models()}:
+        return model
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.exists() else model
+
+
+def roles(method: str) -> tuple[str, ...]:
+    """Return the sets of volumes that a method reads, such as ``source``."""
+    names: tuple[str, ...] = METHODS.load(method).Method.roles
+    return names
+
+
+def networks() -> list[str]:
+    """Return the names of the networks that can be trained."""
+    return NETWORKS.names()
+
+
+def open_roles(job: TrainJob, method: Method | type[Method]) -> dict[str, list[Volume]]:
+    """Open the volumes of every role, lazily.
+
+    ``simulated:KIND:FIRST-LAST`` in place of a path stands for as many volumes.
+
+    Raises
+    ------
+    ConfigError
+        If the volumes of paired roles are not as many.
+    GeoSRError
+        If one cannot be opened.
+    """
+    opened = {
+        role: [
+            volume
+            for path in getattr(job.training, role)
+            for volume in _open(path, job)
+        ]
+        for role in method.roles
+    }
+    counts = {role: len(volumes) for role, volumes in opened.items()}
+    if method.paired and len(set(counts.values())) > 1:
+        listed = " and ".join(f"{n} {role} volumes" for role, n in counts.items())
+        raise ConfigError(
+            f"There are {listed}: each source needs its target, in the same order."
+        )
+    return opened
+
+
+def _open(path: Path, job: TrainJob) -> list[Volume]:
+    if is_simulated(path):
+        return open_simulated(path)
+    flat = job.training.dimensions == "2D"
+    return [open_to_learn(path, job.reading, flat=flat)]

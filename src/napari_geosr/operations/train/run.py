@@ -1,0 +1,249 @@
+"""A training run: from opened volumes to a model bundle, with checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
+from napari_geosr.core.steps import (
+    JudgingStarted,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+)
+from napari_geosr.inference.device import pick_device
+from napari_geosr.learning import checkpoint
+from napari_geosr.learning.architecture import remark_on
+from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.energy import Meter
+from napari_geosr.learning.methods import METHODS
+from napari_geosr.learning.pairs import check_pair
+from napari_geosr.learning.patches import Patches
+from napari_geosr.learning.preview import SlicePreview
+from napari_geosr.learning.trainer import Trainer
+from napari_geosr.models import zoo
+from napari_geosr.networks import all_settings
+from napari_geosr.operations.train.adapt.run import adapting_steps
+from napari_geosr.operations.train.checks import (
+    check_slices,
+    doubts_of_reading,
+)
+from napari_geosr.operations.train.export import export_steps
+from napari_geosr.operations.train.inputs import note_inputs, refuse_other_inputs
+from napari_geosr.operations.train.job import TrainJob, open_roles
+from napari_geosr.operations.train.noise import correlated_noise, measured_steps
+from napari_geosr.physics.simulated import is_simulated
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.learning.method import Method
+    from napari_geosr.operations.train.adapt.run import Adaptation
+
+
+_CHECKPOINTS = "checkpoints"
+
+
+def train_steps(
+    job: TrainJob,
+    folder: Path,
+    *,
+    should_stop: ShouldStop = never_stop,
+    keep_unfinished: Callable[[], bool] = lambda: False,
+    opened: Mapping[str, list[Volume]] | None = None,
+) -> Generator[Step, None, Path | None]:
+    """Train, with checkpoints and the result in `folder`, or go on where it stopped.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``checkpoints/`` and, at the end, ``result/NAME`` with the bundle.
+    keep_unfinished : callable
+        Asked when `should_stop` ended it: whether to judge the model and write the
+        bundle all the same.
+    opened : mapping of str to list of Volume, optional
+        What :meth:`TrainJob.check` has opened, so that it is not opened twice.
+
+    Returns
+    -------
+    Path or None
+        Of the bundle; None if `should_stop` ended it before the last step, or while the
+        model was judged: the same call then trains to the last step, if that was not
+        done, and judges anew.
+
+    Raises
+    ------
+    GeoSRError
+        With one sentence; what was learned up to then is in the last checkpoint.
+    """
+    device = pick_device(job.training.device)
+    yield StageStarted(message="Opening the data")
+    method: Method = METHODS.load(job.method).Method(job.training)
+    method.check(job.training)
+    opened = opened or open_roles(job, method)
+    patches = yield from _patches_steps(job, method, folder, opened)
+
+    meter = Meter(job.training.country)
+    trainer = Trainer(
+        method,
+        patches,
+        folder / _CHECKPOINTS,
+        _preview(patches, method),
+        device,
+        meter.watts,
+    )
+    if not trainer.resume() and job.training.from_model:
+        trainer.start_from(_weights_of(job.training, method))
+        if remark := remark_on(trainer.average):
+            yield Warned(message=f"{job.training.from_model}: {remark}")
+    writes = trainer.accelerator.is_main_process
+    if writes:
+        note_inputs(folder, opened)
+        meter.go_on(folder / "energy.json", trainer.step)
+    adaptation: Adaptation | None = None
+    with meter:
+        if method.stops_by_risk:
+            start = _weights_of(job.training, method)
+            adaptation = yield from adapting_steps(trainer, start, should_stop)
+            finished = adaptation.finished
+        else:
+            finished = yield from trainer.run(should_stop)
+    if not writes or not (finished or (trainer.step and keep_unfinished())):
+        return None
+    if adaptation is not None and finished:
+        kept = adaptation.kept_instead(job.training)
+        if kept is not None:
+            yield Warned(message=adaptation.why_kept(job.training))
+            return kept
+    yield JudgingStarted(message="Judging the model")
+    result = folder / "result" / job.training.name
+    steps = export_steps(
+        result,
+        job,
+        trainer,
+        patches,
+        meter,
+        opened,
+        adaptation if finished else None,
+        # Who asked for the model as it is wants it judged.
+        should_stop=lambda: should_stop() and not keep_unfinished(),
+    )
+    path: Path | None = None
+    with suppress(Cancelled):  # the last checkpoint is there: resumed, it judges anew
+        path = yield from steps
+    return path
+
+
+def _patches_steps(
+    job: TrainJob,
+    method: Method,
+    folder: Path,
+    opened: Mapping[str, list[Volume]],
+) -> Generator[Step, None, Patches]:
+    """Look at the data and say what should be known."""
+    if (folder / _CHECKPOINTS / checkpoint.FILE).exists():
+        refuse_other_inputs(folder, opened)
+    for sentence in doubts_of_reading(opened):
+        yield Warned(message=sentence)
+    for sentence in check_slices(job.training, opened["source"]):
+        yield Warned(message=sentence)
+    volumes = method.scenes(opened)
+    yield from _check_pairs(method, volumes)
+    for sentence in method.look(volumes):
+        yield Warned(message=sentence)
+    if along := method.independent_noise_along():
+        for volume in volumes["source"]:
+            if sentence := correlated_noise(volume, job.method, along):
+                yield Warned(message=sentence)
+    patches = Patches(
+        volumes,
+        job.training,
+        paired=method.paired,
+        factors={"target": method.upscale_factor},
+        one_object=method.one_object,
+        labels=method.label_roles,
+    )
+    scale = method.grey_scale()
+    if scale is not None:
+        patches.grey = dict.fromkeys(patches.grey, scale)
+    _check_grey_scales(job.training, patches, method)
+    if method.wants_noise:
+        noises = yield from measured_steps(method, volumes, patches)
+        patches.tell(noises)
+    return patches
+
+
+def _preview(patches: Patches, method: Method) -> SlicePreview:
+    return SlicePreview(
+        patches,
+        "source",
+        patches.grey[method.output_role],
+        method.upscale_factor,
+        method.config.preview_slice,
+        labels=method.labels > 1,
+    )
+
+
+def _check_pairs(
+    method: Method, volumes: Mapping[str, Sequence[Volume]]
+) -> Generator[Step, None, None]:
+    if not (method.paired and "target" in volumes):
+        return
+
+    for source, target in zip(volumes["source"], volumes["target"], strict=True):
+        if is_simulated(source.name):
+            continue  # in place by construction; in strong noise a shift is measured
+        ndim, factor = method.config.ndim, method.upscale_factor
+        # Two labels are dark and bright, or the other way round; more have no order.
+        found = check_pair(source, target, factor, ndim, alike=method.labels <= 2)
+        for warning in found.warnings:
+            yield Warned(message=warning)
+
+
+def _check_grey_scales(
+    config: TrainingConfig, patches: Patches, method: Method
+) -> None:
+    if config.normalisation == "stored" or method.labels > 1:
+        return
+    if patches.grey["source"] != patches.grey[method.output_role]:
+        raise ConfigError(
+            "Sources and targets have different grey scales, so the model must keep "
+            "both: set normalisation to stored."
+        )
+
+
+def _weights_of(config: TrainingConfig, method: Method) -> dict[str, Any]:
+    """Weights to start from; of the very network, or training would begin with noise.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its network differs.
+    """
+    assert config.from_model is not None
+    try:
+        model = zoo.find(config.from_model)
+        weights: dict[str, Any] = method.starting_weights(model)
+    except ModelError as error:
+        raise ModelError(f"The model to start from: {error}") from error
+    card = model.card
+    theirs = {
+        "network": card.network,
+        **all_settings(card.network, card.network_kwargs),
+    }
+    ours = {"network": config.network, **method.network_kwargs()}
+    differ = sorted(
+        k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k)
+    )
+    if differ:
+        listed = ", ".join(f"{k} {theirs.get(k)} (here {ours.get(k)})" for k in differ)
+        raise ModelError(
+            f"The model to start from, {model.card.name}, has another network: "
+            f"{listed}. Leave the network's settings out to take over those of the "
+            "model."
+        )
+    return weights
