@@ -356,13 +356,15 @@ def _assemble(
         path.parent.mkdir(parents=True, exist_ok=True)
     with io.create(
         path,
-        shape=ready.shape,
-        dtype=np.float32,
-        axes="ZYX",
-        voxel_size=ready.voxel_size,
-        unit=ready.scan.unit,
-        origin=ready.origin,
-        provenance=(*ready.given.provenance, record),
+        io.OutputSpec(
+            shape=ready.shape,
+            dtype=np.float32,
+            axes="ZYX",
+            voxel_size=ready.voxel_size,
+            unit=ready.scan.unit,
+            origin=ready.origin,
+            provenance=(*ready.given.provenance, record),
+        ),
         overwrite=True,
     ) as output:
         for rows, slices in blocks.kept():

@@ -313,12 +313,14 @@ class _Pair:
         grid = self.grids[key]
         return io.create(
             files[key],
-            shape=grid.shape,
-            dtype=np.float32 if key == "high" else self._low_dtype(),
-            axes=self.low.axes,
-            voxel_size=tuple(grid.voxel_size.tolist()),
-            unit=self.low.unit,
-            origin=tuple(grid.origin.tolist()),
+            io.OutputSpec(
+                shape=grid.shape,
+                dtype=np.float32 if key == "high" else self._low_dtype(),
+                axes=self.low.axes,
+                voxel_size=tuple(grid.voxel_size.tolist()),
+                unit=self.low.unit,
+                origin=tuple(grid.origin.tolist()),
+            ),
             overwrite=overwrite,
         )
 

@@ -161,11 +161,13 @@ class Degraded:
         kept = kept and dtype.itemsize <= 4
         return io.create(
             files[key],
-            shape=grid.shape,
-            dtype=dtype if kept else np.float32,
-            axes=self.high.axes,
-            voxel_size=tuple(grid.voxel_size.tolist()),
-            unit=self.high.unit,
-            origin=tuple(grid.origin.tolist()),
+            io.OutputSpec(
+                shape=grid.shape,
+                dtype=dtype if kept else np.float32,
+                axes=self.high.axes,
+                voxel_size=tuple(grid.voxel_size.tolist()),
+                unit=self.high.unit,
+                origin=tuple(grid.origin.tolist()),
+            ),
             overwrite=overwrite,
         )

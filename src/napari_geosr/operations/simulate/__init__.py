@@ -281,14 +281,16 @@ class _Run:
         air = (detector_columns(size, self.scan) - size) / 2 * self.voxel
         return io.create(
             path,
-            shape=self.structure.shape,
-            dtype=np.float32 if key == "truth" else np.uint8,
-            axes="ZYX",
-            voxel_size=(self.voxel,) * 3,
-            unit=self.config.unit,
-            origin=(0.0, air, air),
+            io.OutputSpec(
+                shape=self.structure.shape,
+                dtype=np.float32 if key == "truth" else np.uint8,
+                axes="ZYX",
+                voxel_size=(self.voxel,) * 3,
+                unit=self.config.unit,
+                origin=(0.0, air, air),
+                kind="image" if key == "truth" else "labels",
+            ),
             overwrite=overwrite,
-            kind="image" if key == "truth" else "labels",
         )
 
     def add(self, start: int, stop: int, volumes: dict[str, Any]) -> None:
