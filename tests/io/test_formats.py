@@ -41,6 +41,7 @@ SPEC = {
 
 def bring(monkeypatch: pytest.MonkeyPatch, **modules: str) -> None:
     """Let entry points name these modules as formats."""
+
     def entry_points(group: str) -> list[EntryPoint]:
         ours = group == "napari_geosr.formats"
         return [EntryPoint(n, m, group) for n, m in modules.items()] if ours else []
@@ -174,7 +175,7 @@ def test_one_that_cannot_be_imported_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bring(monkeypatch, broken="no_such_module_here")
-    with caplog.at_level(logging.WARNING, "napari_geosr.io.formats"):
+    with caplog.at_level(logging.WARNING, "napari_geosr.core.registry"):
         known = [each.title for each in formats()]
     assert known == ["TIFF", "OME-Zarr", "HDF5", "raw", "NIfTI", "picture"]
     (message,) = caplog.messages

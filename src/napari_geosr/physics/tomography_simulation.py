@@ -19,6 +19,7 @@ import numpy.typing as npt
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
+from napari_geosr.core.version import __version__
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scan_config import ScanConfig
@@ -297,8 +298,6 @@ class _Detector:
         self, counts: npt.NDArray[Any], truth: Mapping[str, Any]
     ) -> Projections:
         """The scan as it would come out of a file."""
-        from napari_geosr import __version__
-
         config = self.config
         beam = self.flat_gain * np.float32(config.photons)
         record = {

@@ -19,6 +19,7 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled, ConfigError, EngineError, GeoSRError
 from napari_geosr.inference import compute
+from napari_geosr.inference.backends.agreement import NotConvertible, agree, differences
 from napari_geosr.inference.memory import network_spec
 
 if TYPE_CHECKING:
@@ -35,10 +36,6 @@ AUTO: Setting = "auto"
 TORCH: Setting = "torch"
 OPENVINO: Setting = "openvino"
 
-#: Differences from torch that are accepted, in standard deviations of the volume: of
-#: the worst voxel and root mean square. Rounding in another order gives up to 1e-5 and
-#: 1e-6; arithmetic in 16 bits, which must not pass, several percent.
-MOST_DIFFERENCE, MOST_RMS = 1e-3, 1e-4
 #: Bytes that openvino takes whatever the window: its import, the graph and its kernels
 #: took 20 to 56 MB. A window took less than the memory model says of torch.
 FIXED_BYTES = 64 * 10**6
@@ -46,10 +43,6 @@ FIXED_BYTES = 64 * 10**6
 WORTHWHILE_SECONDS = 60.0
 #: `auto` needs a gain that is more than the scatter of short timings.
 WORTHWHILE_SPEED = 1.05
-
-
-class NotConvertible(Exception):  # noqa: N818  # auto takes torch then
-    """A network that a backend cannot compute; the message says why."""
 
 
 def installed() -> bool:
@@ -74,24 +67,6 @@ def check_available(setting: Setting, device: str) -> None:
             "The backend openvino is not installed. Install it (pip install "
             '"napari-geosr[openvino]"), or choose --backend torch.'
         )
-
-
-def differences(theirs: Array, ours: Array) -> tuple[float, float]:
-    """Largest and root-mean-square difference; infinite where shapes differ."""
-    if theirs.shape != ours.shape:
-        return math.inf, math.inf
-    largest, squares = 0.0, 0.0
-    for a, b in zip(theirs, ours, strict=True):  # a part at a time: tiles are large
-        part = np.abs(a - b)
-        # Not max(): it would lose a NaN.
-        largest = float(np.maximum(largest, part.max()))
-        squares += float(np.square(part, out=part).sum(dtype=np.float64))
-    return largest, math.sqrt(squares / ours.size)
-
-
-def agree(largest: float, rms: float) -> bool:
-    """Whether differences are those of rounding; not so for NaN."""
-    return largest <= MOST_DIFFERENCE and rms <= MOST_RMS
 
 
 class Timed:

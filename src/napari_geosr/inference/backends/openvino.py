@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.inference.backends import NotConvertible, agree, differences
+from napari_geosr.inference.backends.agreement import NotConvertible, agree, differences
 from napari_geosr.inference.memory import network_spec, probe_window
 from napari_geosr.networks._mixed_scale import plain_layers
 

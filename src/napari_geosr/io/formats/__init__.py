@@ -16,25 +16,21 @@ Examples
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from napari_geosr.core import registry
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.registry import Registry
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.io.output import Output
     from napari_geosr.io.spec import OutputPaths, OutputSpec
 
-FORMATS = registry.Registry(
-    "napari_geosr.io.formats", "napari_geosr.formats", "file format"
-)
+FORMATS = Registry("napari_geosr.io.formats", "napari_geosr.formats", "file format")
 
 
 @dataclass(frozen=True)
@@ -123,19 +119,7 @@ class WritableFormat(Format):
 
 def formats() -> tuple[Format, ...]:
     """All formats, in the order of their ranks; looked up once."""
-    return _load(registry.entry_points)
-
-
-@cache
-def _load(look: Callable[..., Any]) -> tuple[Format, ...]:
-    """Load the modules; keyed by what finds entry points, which tests replace."""
-    found: list[Format] = []
-    for name in FORMATS.names():
-        try:
-            found.append(FORMATS.load(name).FORMAT)
-        except ConfigError as error:
-            # One of another package must not keep the others from being read.
-            logging.getLogger(__name__).warning("%s", error)
+    found: list[Format] = [module.FORMAT for module in FORMATS.load_all()]
     return tuple(sorted(found, key=lambda each: each.rank))
 
 
