@@ -13,7 +13,7 @@ import pytest
 
 from napari_geosr.cli import models as commands
 from napari_geosr.cli.app import run
-from napari_geosr.core import model_words
+from napari_geosr.core import vocabulary
 from napari_geosr.models import zoo
 from napari_geosr.operations.models import catalogue
 
@@ -71,7 +71,7 @@ def test_models_are_listed_by_what_they_are_for(
 
 @pytest.mark.parametrize(
     ("flag", "words"),
-    [("task", model_words.TASKS), ("modality", model_words.MODALITIES)],
+    [("task", vocabulary.TASKS), ("modality", vocabulary.MODALITIES)],
 )
 def test_the_flags_know_all_that_have_words(flag: str, words: dict[str, str]) -> None:
     hint = get_type_hints(commands.list_models)[flag]
@@ -94,7 +94,7 @@ def test_help_names_all_formats_without_their_libraries(command: str) -> None:
     words = {
         "import": ["CAREamics", "BioImage.IO", "spandrel"],
         "export": ["bioimageio (.zip)", "onnx (.onnx)"],
-        "list": [*model_words.TASKS, *model_words.MODALITIES],
+        "list": [*vocabulary.TASKS, *vocabulary.MODALITIES],
     }
     for word in words[command]:
         assert word in done.stdout

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLineEdit, QSpi
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.listed import Listed
+from napari_geosr.core.name_choices import Listed
 from napari_geosr.gui.kit.form import AUTOMATIC, ConfigForm
 from napari_geosr.operations.restore import RestoreConfig
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json, Overwrite
-from napari_geosr.core.model_words import Modality, Task
+from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.models.exporting import about_formats
 from napari_geosr.operations.models.importing import about_sources

@@ -25,7 +25,7 @@ from napari_geosr.core.steps import ShouldStop, Step, TileDone, Warned, never_st
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
 from napari_geosr.inference.backends import FIXED_BYTES, Choice, FirstTile, Timed
-from napari_geosr.inference.growth import GrowthMeter
+from napari_geosr.inference.memory_growth import GrowthMeter
 from napari_geosr.inference.memory import (
     Buffers,
     CostModel,
@@ -35,7 +35,7 @@ from napari_geosr.inference.memory import (
     tile_peak,
 )
 from napari_geosr.inference.pipeline import Pipeline
-from napari_geosr.inference.stores import held_bytes, kept_small
+from napari_geosr.inference.store_caches import held_bytes, kept_small
 from napari_geosr.inference.tile_choice import (
     SECONDS_PER_TILE,
     TileChoice,

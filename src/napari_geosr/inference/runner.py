@@ -15,7 +15,7 @@ from napari_geosr.inference import compute
 from napari_geosr.inference.backends import Choice
 from napari_geosr.inference.memory import Buffers, measure_cost, network_spec
 from napari_geosr.inference.run import Run, RunSummary
-from napari_geosr.inference.stores import Promise, share
+from napari_geosr.inference.store_caches import Promise, share
 from napari_geosr.inference.tile_choice import choose_tile
 from napari_geosr.inference.tile_memory import TileMemory
 from napari_geosr.inference.tiling import clip_box, lay_out

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.model_words import Modality, Task
+from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.models.calibration import SpreadCalibration
 
 #: Of the card's layout; a card of a later version is refused.

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from napari_geosr.core.errors import ModelError
-from napari_geosr.core.model_words import Whose
+from napari_geosr.core.vocabulary import Whose
 from napari_geosr.io import atomic
 from napari_geosr.models import bundle
 from napari_geosr.models.bundle import CARD_FILE, Model

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ProjectionsError
-from napari_geosr.core.turn import Arc
+from napari_geosr.core.angles import Arc
 
 FloatArray = npt.NDArray[np.float64]
 

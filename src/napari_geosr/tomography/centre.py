@@ -10,7 +10,7 @@ import numpy.typing as npt
 from napari_geosr.core.errors import Cancelled, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, never_stop
-from napari_geosr.core.turn import along_turn
+from napari_geosr.core.angles import along_turn
 from napari_geosr.tomography.centre_config import CentreConfig
 from napari_geosr.tomography.centre_scores import (
     WedgeScore,

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.config import Config, load_yaml
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.listed import Listed
+from napari_geosr.core.name_choices import Listed
 from napari_geosr.gui.kit.names_edit import NamesEdit
 
 #: Shown for a setting that is left to us.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.listed import Listed
+from napari_geosr.core.name_choices import Listed
 from napari_geosr.learning.losses.terms import TERMS, describe
 
 #: What stands beside losses of edges where no other loss of grey values is given.

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ModelError
-from napari_geosr.core.model_words import Modality, Task
+from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.models.foreign import Source, careamics, scales
 from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, Reference, name_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from napari_geosr.core.model_words import Modality, Task
+from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.models.card import Normalisation
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import ConfigError, ModelError
-from napari_geosr.core.model_words import Task
+from napari_geosr.core.vocabulary import Task
 from napari_geosr.models.card import Normalisation
 from napari_geosr.models.foreign import Source, tensors
 from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, name_of

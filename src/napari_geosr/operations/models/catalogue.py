@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from napari_geosr.core.model_words import Whose
+from napari_geosr.core.vocabulary import Whose
 from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
 

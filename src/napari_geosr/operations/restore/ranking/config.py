@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.model_words import Modality
+from napari_geosr.core.vocabulary import Modality
 from napari_geosr.operations.inputs import COMMAS
 
 #: Name that stands for the model that the ranking chooses.
