@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.formats import ReadOptions, WritableFormat
+from napari_geosr.io.formats import ReadOptions, WritableFileFormat
 from napari_geosr.io.output import Output
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.suffixes import stem_of
@@ -39,7 +39,7 @@ class NpyOutput(Output):
         self.array = None
 
 
-class NpyFormat(WritableFormat):
+class NpyFormat(WritableFileFormat):
     title = "NumPy"
     suffixes = (".npy",)
     file_types = {"NumPy array": (".npy",)}  # noqa: RUF012

@@ -20,7 +20,7 @@ from napari_geosr.core import registry
 from napari_geosr.core.errors import FileError
 from napari_geosr.io.formats import (
     ReadOptions,
-    WritableFormat,
+    WritableFileFormat,
     format_of,
     format_that_reads,
     format_that_writes,
@@ -82,7 +82,7 @@ def test_each_format_owns_its_suffixes(one: Any) -> None:
     for suffix in one.suffixes:
         assert suffix == suffix.lower()
         assert format_of(Path(f"Scan{suffix.upper()}")) is one
-    if isinstance(one, WritableFormat):
+    if isinstance(one, WritableFileFormat):
         written = [s for suffixes in one.file_types.values() for s in suffixes]
         assert set(written) <= set(one.suffixes)
         assert all(format_that_writes(Path(f"a{s}")) is one for s in written)
@@ -165,7 +165,7 @@ def test_a_dialog_offers_it() -> None:
     offered = {
         name: suffixes
         for each in formats()
-        if isinstance(each, WritableFormat)
+        if isinstance(each, WritableFileFormat)
         for name, suffixes in each.file_types.items()
     }
     assert list(offered) == ["OME-TIFF", "ImageJ TIFF", "OME-Zarr", "NumPy array"]

@@ -204,7 +204,10 @@ def steps_around(angles: Angles) -> bool:
     line = np.polyfit(np.arange(n), np.concatenate([[0.0], np.cumsum(steps)]), 1)
     step = abs(float(line[0]))
     turn = n * step
-    if turn < 360 - _TURN_TOLERANCE - _PHASE_TOLERANCE * step or step > _WIDEST_STEP_DEGREES:
+    if (
+        turn < 360 - _TURN_TOLERANCE - _PHASE_TOLERANCE * step
+        or step > _WIDEST_STEP_DEGREES
+    ):
         return False
     if np.quantile(np.abs(steps - line[0]), _MOST_VIEWS) > _ENCODER_TOLERANCE * step:
         return False

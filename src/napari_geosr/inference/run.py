@@ -24,8 +24,7 @@ from napari_geosr.core.errors import (
 from napari_geosr.core.steps import ShouldStop, Step, TileDone, Warned, never_stop
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
-from napari_geosr.inference.backends import FIXED_BYTES, Choice, FirstTile, Timed
-from napari_geosr.inference.memory_growth import GrowthMeter
+from napari_geosr.inference.backends import FIXED_BYTES, Choice, FirstTile, TimedForward
 from napari_geosr.inference.memory import (
     Buffers,
     CostModel,
@@ -34,6 +33,7 @@ from napari_geosr.inference.memory import (
     network_spec,
     tile_peak,
 )
+from napari_geosr.inference.memory_growth import GrowthMeter
 from napari_geosr.inference.pipeline import Pipeline
 from napari_geosr.inference.store_caches import held_bytes, kept_small
 from napari_geosr.inference.tile_choice import (
@@ -103,7 +103,7 @@ class RunSummary:
     peak_bytes: int = 0
 
 
-class Run:
+class TiledRun:
     """One run over a volume, or over a region of it.
 
     See :func:`napari_geosr.inference.runner.restore_tiles` for the parameters. With
@@ -432,7 +432,7 @@ class Run:
     ) -> Generator[Step, None, tuple[Array, int | None]]:
         """As :meth:`_restore` for the tile by which the backend is chosen."""
         assert self.choice is not None
-        clock = Timed(self.network)
+        clock = TimedForward(self.network)
         ours, grew_by = self._restore(tile, block, clock)
         # Or what torch left free would hide what the other backend takes.
         compute.release_memory(self.device)
@@ -472,7 +472,7 @@ class Run:
         )
 
     def _restore(
-        self, tile: Tile, block: Array, clock: Timed | None = None
+        self, tile: Tile, block: Array, clock: TimedForward | None = None
     ) -> tuple[Array, int | None]:
         """The core's values; of the first tile also the growth that it caused."""
         first = self.n_done == self.n_kept and self.n_retries == 0

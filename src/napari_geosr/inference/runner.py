@@ -14,8 +14,8 @@ from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
 from napari_geosr.inference.backends import Choice
 from napari_geosr.inference.memory import Buffers, measure_cost, network_spec
-from napari_geosr.inference.run import Run, RunSummary
-from napari_geosr.inference.store_caches import Promise, share
+from napari_geosr.inference.run import RunSummary, TiledRun
+from napari_geosr.inference.store_caches import PlannedArray, share
 from napari_geosr.inference.tile_choice import choose_tile
 from napari_geosr.inference.tile_memory import TileMemory
 from napari_geosr.inference.tiling import clip_box, lay_out
@@ -133,7 +133,7 @@ def restore_tiles(
     ConfigError, VolumeError, ModelError, FileError, EngineError
         If settings, input, model, storage or the network fail. Never `RuntimeError`.
     """
-    run = Run(
+    run = TiledRun(
         network,
         source,
         target,
@@ -179,11 +179,11 @@ def choose_output(
     memory = share(budget) // spec.n_outputs
     spread = None
     if spec.n_outputs > 1:
-        spread = Promise(layout.output_shape, np.dtype(np.float32), memory)
-    run = Run(
+        spread = PlannedArray(layout.output_shape, np.dtype(np.float32), memory)
+    run = TiledRun(
         network,
         source,
-        Promise(layout.output_shape, np.dtype(dtype), memory),
+        PlannedArray(layout.output_shape, np.dtype(dtype), memory),
         spread=spread,
         statistics=statistics,
         budget=budget,
@@ -231,7 +231,7 @@ def restore_region(
         (part.stop - part.start) * s for part, s in zip(box, layout.scale, strict=True)
     )
     target = np.empty(shape[3 - layout.ndim :], compute.network_dtype(network))
-    run = Run(
+    run = TiledRun(
         network,
         source,
         target,

@@ -22,7 +22,7 @@ _MOST = 176 << 20
 
 
 @dataclass(frozen=True)
-class Promise:
+class PlannedArray:
     """A result of which only the form is known yet."""
 
     shape: tuple[int, ...]

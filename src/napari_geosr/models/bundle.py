@@ -91,12 +91,12 @@ class Model:
         """
         from napari_geosr.networks import wants_noise
         from napari_geosr.networks._bound import NoiseBound
-        from napari_geosr.networks._consistent import Consistent
+        from napari_geosr.networks._consistent import ConsistentUpscaling
 
         network, bound = self.network(), self.card.noise_bound
         if self.card.data_consistency:
             if self._restorer is None:
-                self._restorer = Consistent(network)
+                self._restorer = ConsistentUpscaling(network)
             return self._restorer
         if bound is None or wants_noise(network):
             return network

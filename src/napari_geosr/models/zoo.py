@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from napari_geosr.core.errors import ModelError
-from napari_geosr.core.vocabulary import Whose
+from napari_geosr.core.vocabulary import ModelOrigin
 from napari_geosr.io import atomic
 from napari_geosr.models import bundle
 from napari_geosr.models.bundle import CARD_FILE, Model
@@ -46,7 +46,7 @@ class ZooEntry:
     bundled: bool
 
     @property
-    def whose(self) -> Whose:
+    def whose(self) -> ModelOrigin:
         """What lists say of it: whether it is bundled, or the person's own."""
         return "bundled" if self.bundled else "own"
 

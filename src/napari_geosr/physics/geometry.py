@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.angles import Arc
+from napari_geosr.core.errors import ProjectionsError
 
 FloatArray = npt.NDArray[np.float64]
 

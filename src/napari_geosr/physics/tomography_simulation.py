@@ -37,7 +37,7 @@ _FLATS, _DARKS, _GAINS = 2**32, 2**32 + 1, 2**32 + 2
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class PorousSample:
     """A porous cylinder that fits into its slices, with its exact porosity.
 
     Attributes
@@ -60,7 +60,7 @@ class Sample:
     porosity_at_half: float
 
 
-def cylinder_sample(phantom: Phantom, margin: float = 2.0) -> Sample:
+def cylinder_sample(phantom: Phantom, margin: float = 2.0) -> PorousSample:
     """Cut a cylinder out of a phantom with square slices, as turned samples are [1]_.
 
     Parameters
@@ -87,7 +87,7 @@ def cylinder_sample(phantom: Phantom, margin: float = 2.0) -> Sample:
     covered = np.clip(radius - distance + 0.5, 0, 1).astype(np.float32)
     inside = np.broadcast_to(distance <= radius - 1, phantom.mask.shape)
     pores = phantom.mask & inside
-    return Sample(
+    return PorousSample(
         attenuation=(1 - phantom.fraction) * covered,
         pores=pores,
         inside=inside,

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.angles import (
     SAME_PLACE_STEPS,
     arc_degrees,
@@ -15,6 +14,7 @@ from napari_geosr.core.angles import (
     distinct_angles,
     steps_around,
 )
+from napari_geosr.core.errors import ProjectionsError
 
 FloatArray = npt.NDArray[np.float32]
 Angles = npt.NDArray[np.float64]

@@ -20,7 +20,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.worker import Run
 from napari_geosr.gui.layers.export import may_replace
 from napari_geosr.gui.writers import volume_from_data
-from napari_geosr.io.formats import WritableFormat, formats, write_suffixes
+from napari_geosr.io.formats import WritableFileFormat, formats, write_suffixes
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.operations.restore import spread_path
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FILTERS = {
     f"{name} ({' '.join(f'*{suffix}' for suffix in suffixes)})": suffixes
     for each in formats()
-    if isinstance(each, WritableFormat)
+    if isinstance(each, WritableFileFormat)
     for name, suffixes in each.file_types.items()
 }
 _USUAL = next(iter(FILTERS))

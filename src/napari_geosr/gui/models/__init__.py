@@ -22,8 +22,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.core.vocabulary import TASKS
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
+from napari_geosr.core.vocabulary import TASKS
 from napari_geosr.gui.kit.labelled import button
 from napari_geosr.gui.kit.list_tree import list_tree
 from napari_geosr.gui.kit.notify import MessageRow

@@ -15,8 +15,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.core.vocabulary import MODALITIES, TASKS
 from napari_geosr.core.units import PIXEL
+from napari_geosr.core.vocabulary import MODALITIES, TASKS
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.labelled import combo
 from napari_geosr.gui.kit.lifetime import Connections

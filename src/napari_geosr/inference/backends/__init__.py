@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from napari_geosr.inference.backends.openvino import Converted
+    from napari_geosr.inference.backends.openvino import ConvertedNetwork
 
     Forward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -69,7 +69,7 @@ def check_available(setting: Setting, device: str) -> None:
         )
 
 
-class Timed:
+class TimedForward:
     """A forward that knows how long its calls took."""
 
     def __init__(self, forward: Forward) -> None:
@@ -95,7 +95,7 @@ class FirstTile:
     ----------
     ours : ndarray
         Its values, still standardised.
-    torch : Timed
+    torch : TimedForward
         The network's calls.
     again : callable
         Computes the same tile by another forward.
@@ -106,7 +106,7 @@ class FirstTile:
     """
 
     ours: Array
-    torch: Timed
+    torch: TimedForward
     again: Callable[[Forward], Array]
     n_left: int
     room: float
@@ -137,7 +137,7 @@ class Choice:
         self.setting, self.threads, self.n_runs = setting, threads, n_runs
         self.name: str = ""
         self.forward: Forward | None = None
-        self._converted: Converted | None = None
+        self._converted: ConvertedNetwork | None = None
         self._facts: dict[str, Any] = {}
         if setting == TORCH:
             self._take_torch()
@@ -204,7 +204,7 @@ class Choice:
         if self.setting == AUTO and tile.room < FIXED_BYTES:
             raise NotConvertible("the memory of the run leaves no room for it")
         converted = _converted(network, self.threads)
-        forward = Timed(converted)
+        forward = TimedForward(converted)
         try:
             theirs = tile.again(forward)
             if forward.n_calls == 1:  # kernels for a new shape are made in its call
@@ -254,7 +254,7 @@ def openvino_version() -> str:
         return "unknown"
 
 
-def _converted(network: nn.Module, threads: int | None) -> Converted:
+def _converted(network: nn.Module, threads: int | None) -> ConvertedNetwork:
     """The network as openvino computes it.
 
     Raises

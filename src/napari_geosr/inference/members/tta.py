@@ -17,7 +17,7 @@ from napari_geosr.inference.memory import network_spec
 from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
-    from napari_geosr.inference.members import Question
+    from napari_geosr.inference.members import EnsembleInputs
     from napari_geosr.inference.members._welford import Members
 
 TITLE = "flips and turns"
@@ -54,7 +54,7 @@ def symmetries(spec: NetworkSpec, voxel_size: tuple[float, ...]) -> list[Symmetr
     ]
 
 
-def make(question: Question) -> Members:
+def make(question: EnsembleInputs) -> Members:
     """Members for the first model.
 
     Raises

@@ -1,8 +1,8 @@
 """File formats of volumes: one file each, found by its suffix.
 
 A format is a module here, or one that an entry point of the group
-``napari_geosr.formats`` names. It has an object ``FORMAT``, a `Format` or a
-`WritableFormat`; no library of its own is imported at module level, as messages and
+``napari_geosr.formats`` names. It has an object ``FORMAT``, a `FileFormat` or a
+`WritableFileFormat`; no library of its own is imported at module level, as messages and
 dialogs list all formats.
 
 Examples
@@ -10,7 +10,7 @@ Examples
 >>> from pathlib import Path
 >>> format_of(Path("scan.ome.tif")).title
 'TIFF'
->>> [found.title for found in formats() if isinstance(found, WritableFormat)]
+>>> [found.title for found in formats() if isinstance(found, WritableFileFormat)]
 ['TIFF', 'OME-Zarr']
 """
 
@@ -56,7 +56,7 @@ class ReadOptions:
     offset: int = 0
 
 
-class Format(ABC):
+class FileFormat(ABC):
     """A file format that can be read.
 
     Attributes
@@ -101,7 +101,7 @@ class Format(ABC):
         return [self.read(path, ReadOptions())]
 
 
-class WritableFormat(Format):
+class WritableFileFormat(FileFormat):
     """A file format that can be written as well.
 
     Attributes
@@ -117,16 +117,16 @@ class WritableFormat(Format):
         """Begin a file at ``paths.temporary``; `spec` was checked."""
 
 
-def formats() -> tuple[Format, ...]:
+def formats() -> tuple[FileFormat, ...]:
     """All formats, in the order of their ranks; looked up once."""
-    found: list[Format] = [module.FORMAT for module in FORMATS.load_all()]
+    found: list[FileFormat] = [module.FORMAT for module in FORMATS.load_all()]
     return tuple(sorted(found, key=lambda each: each.rank))
 
 
 @cache
-def _by_suffix(known: tuple[Format, ...]) -> dict[str, Format]:
+def _by_suffix(known: tuple[FileFormat, ...]) -> dict[str, FileFormat]:
     """The format of each suffix, long suffixes first; the first format has it."""
-    found: dict[str, Format] = {}
+    found: dict[str, FileFormat] = {}
     for each in known:
         for suffix in each.suffixes:
             found.setdefault(suffix, each)
@@ -142,7 +142,7 @@ def write_suffixes() -> tuple[str, ...]:
     """Suffixes of files that can be written, the longest of each format first."""
     listed: list[str] = []
     for each in formats():
-        if isinstance(each, WritableFormat):
+        if isinstance(each, WritableFileFormat):
             own = [s for suffixes in each.file_types.values() for s in suffixes]
             listed += sorted(own, key=len, reverse=True)
     return tuple(dict.fromkeys(listed))
@@ -159,13 +159,15 @@ def known_suffix(name: str) -> str | None:
     return next((s for s in _by_suffix(formats()) if lower.endswith(s)), None)
 
 
-def format_of(path: Path) -> Format | None:
+def format_of(path: Path) -> FileFormat | None:
     """The format that the suffix of `path` stands for, whether or not it exists."""
     suffix = known_suffix(path.name)
     return None if suffix is None else _by_suffix(formats())[suffix]
 
 
-def format_that_reads(path: Path, options: ReadOptions | None = None) -> Format | None:
+def format_that_reads(
+    path: Path, options: ReadOptions | None = None
+) -> FileFormat | None:
     """The format of an existing file or folder; None if it is of none.
 
     The suffix decides; where it does not, formats are asked one by one.
@@ -177,10 +179,10 @@ def format_that_reads(path: Path, options: ReadOptions | None = None) -> Format 
     return next((each for each in formats() if each.accepts(path, given)), None)
 
 
-def format_that_writes(path: Path) -> WritableFormat | None:
+def format_that_writes(path: Path) -> WritableFileFormat | None:
     """The format that `path` is written in, by its suffix; None if by none."""
     found = format_of(path)
-    if not isinstance(found, WritableFormat):
+    if not isinstance(found, WritableFileFormat):
         return None
     return found if known_suffix(path.name) in write_suffixes() else None
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_geosr.io.formats import Format, ReadOptions
+from napari_geosr.io.formats import FileFormat, ReadOptions
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 
-class Hdf5Format(Format):
+class Hdf5Format(FileFormat):
     """Read through h5py; `io/projections.py` reads projections from such files."""
 
     title = "HDF5"

@@ -13,7 +13,7 @@ from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import EAGER_BYTES, finish
 from napari_geosr.io.asking import ask_voxel_size
-from napari_geosr.io.formats import Format, ReadOptions
+from napari_geosr.io.formats import FileFormat, ReadOptions
 from napari_geosr.io.lazy import decoding
 from napari_geosr.io.suffixes import stem_of
 
@@ -98,7 +98,7 @@ class _Proxy:
         return np.asarray(self.proxy[key])
 
 
-class NiftiFormat(Format):
+class NiftiFormat(FileFormat):
     """Its header says the axes: those given are of no use."""
 
     title = "NIfTI"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_geosr.io.formats import ReadOptions, WritableFormat
+from napari_geosr.io.formats import ReadOptions, WritableFileFormat
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _METADATA_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 
 
-class OmeZarrFormat(WritableFormat):
+class OmeZarrFormat(WritableFileFormat):
     """A folder of chunks, at several resolutions."""
 
     title = "OME-Zarr"

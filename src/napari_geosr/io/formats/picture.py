@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.formats import Format, ReadOptions
+from napari_geosr.io.formats import FileFormat, ReadOptions
 from napari_geosr.io.lazy import decoding
 from napari_geosr.io.suffixes import looks_like, stem_of, suffix_of
 
@@ -57,7 +57,7 @@ def read_picture(path: Path) -> Volume:
     )
 
 
-class PictureFormat(Format):
+class PictureFormat(FileFormat):
     """PNG, JPEG and BMP, told apart by their first bytes."""
 
     title = "picture"

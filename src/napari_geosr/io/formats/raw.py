@@ -13,7 +13,7 @@ from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import arrangement, finish
 from napari_geosr.io.asking import unnamed_axis
-from napari_geosr.io.formats import Format, ReadOptions
+from napari_geosr.io.formats import FileFormat, ReadOptions
 from napari_geosr.io.mapping import map_file
 from napari_geosr.io.suffixes import stem_of
 
@@ -84,7 +84,7 @@ def read_raw(
     return volume if axes is not None else unnamed_axis(volume, final)
 
 
-class RawFormat(Format):
+class RawFormat(FileFormat):
     """Any file whose shape and type are given is read as raw, whatever its suffix."""
 
     title = "raw"

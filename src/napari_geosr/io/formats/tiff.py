@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_geosr.io.formats import ReadOptions, WritableFormat
+from napari_geosr.io.formats import ReadOptions, WritableFileFormat
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari_geosr.io.spec import OutputPaths, OutputSpec
 
 
-class TiffFormat(WritableFormat):
+class TiffFormat(WritableFileFormat):
     """Read through tifffile; written so that voxels can be filled in any order."""
 
     title = "TIFF"

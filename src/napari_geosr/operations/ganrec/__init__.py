@@ -43,7 +43,7 @@ from napari_geosr.operations.reconstruct.record import record_steps
 from napari_geosr.operations.reconstruct.rows import in_bands
 from napari_geosr.operations.reconstruct.scan_identity import differences, identity_of
 from napari_geosr.tomography.iterations import ignore
-from napari_geosr.tomography.preprocess import Prepared
+from napari_geosr.tomography.preprocess import LineIntegrals
 
 if TYPE_CHECKING:
     from napari_geosr.learning.energy import Meter
@@ -131,7 +131,7 @@ class _Blocks:
 
         self.config, self.ready, self.meter = config, ready, meter
         self.checkpoints, self.slices = folder / "checkpoints", folder / "slices"
-        self.prepared = Prepared(
+        self.prepared = LineIntegrals(
             in_bands(ready.scan, max(ready.band_rows(), config.together)),
             ready.config.preparation(),
             ready.incident,

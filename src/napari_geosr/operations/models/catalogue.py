@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from napari_geosr.core.vocabulary import Whose
 from napari_geosr.core.units import convert_length
+from napari_geosr.core.vocabulary import ModelOrigin
 from napari_geosr.core.volume import Volume
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Wanted:
         ).casefold()
         # "own" is also a part of "unknown" and "down".
         return all(
-            word == entry.whose if word in get_args(Whose) else word in text
+            word == entry.whose if word in get_args(ModelOrigin) else word in text
             for word in self.words.casefold().split()
         )
 

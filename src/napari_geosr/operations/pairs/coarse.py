@@ -21,8 +21,8 @@ from napari_geosr.operations.pairs.quality import times
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.degradations import (
     DEGRADATIONS,
+    ContrastLevels,
     DegradationConfig,
-    GreyLevels,
 )
 from napari_geosr.physics.sampling import area_downsample
 from napari_geosr.registration.sampled import Grid, finite
@@ -74,7 +74,7 @@ class Degraded:
         factors: tuple[int, ...],
         config: DegradeConfig,
         imaging: DegradationConfig,
-        levels: GreyLevels,
+        levels: ContrastLevels,
     ) -> None:
         self.high, self.factors, self.imaging = high, factors, imaging
         fine = Grid.of(high)

@@ -24,9 +24,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.angles import SAME_PLACE_STEPS, along_turn, distinct_places
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.angles import SAME_PLACE_STEPS, along_turn, distinct_places
 from napari_geosr.operations.reconstruct.derived_views import (
     LeftOverLight,
     MeanViews,

@@ -37,7 +37,7 @@ from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.structures import STRUCTURES, Balls, Structure
 from napari_geosr.physics.tomography_simulation import (
-    Sample,
+    PorousSample,
     cylinder_sample,
     detector_columns,
     simulate_scan,
@@ -232,7 +232,7 @@ def _too_dense(made: Balls, wanted: dict[str, Any]) -> str:
     )
 
 
-def _cut(structure: Structure, start: int, stop: int) -> Sample:
+def _cut(structure: Structure, start: int, stop: int) -> PorousSample:
     """Slices of the cylinder; those outside of the sample's height have no solid."""
     fraction = structure.block(start, stop)
     return cylinder_sample(Phantom(fraction, fraction >= 0.5, "structure"))

@@ -12,7 +12,7 @@ import numpy as np
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import ShouldStop, Step, counted
+from napari_geosr.core.steps import ShouldStop, Step, recount
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.operations.reconstruct import ReadyScan, prepare_steps
 from napari_geosr.operations.reconstruct.rows import in_bands
@@ -20,7 +20,7 @@ from napari_geosr.operations.study.cell import Bench, Cell, Rows
 from napari_geosr.operations.study.judge import Mask
 from napari_geosr.operations.study.reference import circle, sample_steps
 from napari_geosr.operations.study.taken import to_tune_on
-from napari_geosr.tomography.preprocess import Prepared
+from napari_geosr.tomography.preprocess import LineIntegrals
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -164,8 +164,8 @@ def _measured_steps(
 
     inside = yield from _inside_steps(bench, rows, should_stop)
     config = bench.config_for((0, target.n_rows), algorithm=algorithm)
-    ready = yield from counted(prepare_steps(target, config, should_stop=should_stop))
-    prepared = Prepared(ready.scan, ready.config.preparation(), ready.incident)
+    ready = yield from recount(prepare_steps(target, config, should_stop=should_stop))
+    prepared = LineIntegrals(ready.scan, ready.config.preparation(), ready.incident)
     lines, _ = prepared.rows(0, target.n_rows)
     sinogram, geometry = ready.sinogram(lines)
     tensor = torch.from_numpy(np.ascontiguousarray(sinogram))
@@ -191,7 +191,7 @@ def _inside_steps(
     steps = sample_steps(bench, rows, slices, should_stop)
     with suppress(VolumeError):
         # What is to be said of the sample is said of the judged rows.
-        inside = yield from counted(steps)
+        inside = yield from recount(steps)
     if inside is None or not inside.any():
         shape = (stop - first, bench.size, bench.size)
         inside = np.broadcast_to(circle(bench.size), shape)

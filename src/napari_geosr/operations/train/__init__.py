@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.method import Method
     from napari_geosr.learning.patches import Patches
-    from napari_geosr.learning.preview import SlicePreview
+    from napari_geosr.learning.preview import TrainingPreview
     from napari_geosr.models.bundle import Model as BundledModel
     from napari_geosr.operations.train.adapt.run import Adaptation
 
@@ -357,10 +357,10 @@ def _patches_steps(
     return patches
 
 
-def _preview(patches: Patches, method: Method) -> SlicePreview:
-    from napari_geosr.learning.preview import SlicePreview
+def _preview(patches: Patches, method: Method) -> TrainingPreview:
+    from napari_geosr.learning.preview import TrainingPreview
 
-    return SlicePreview(
+    return TrainingPreview(
         patches,
         "source",
         patches.grey[method.output_role],

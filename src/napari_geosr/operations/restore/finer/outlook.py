@@ -384,13 +384,13 @@ class _Trial:
     def prepare(self, parts: Sequence[_Part], noise: Noise) -> None:
         """Tell the network noise and sharpness of parts, as before a restoration."""
         from napari_geosr.networks import tell_noise
-        from napari_geosr.networks._consistent import Consistent, Sharpness
+        from napari_geosr.networks._consistent import ConsistentUpscaling, Sharpness
 
         values = np.concatenate([part.given.ravel() for part in parts])
         std = float(values.std(dtype=np.float64)) or 1.0
         self.statistics = _Pooled(float(values.mean(dtype=np.float64)), std)
         tell_noise(self.network, noise.standardised(self.statistics.mean, std))
-        layer = self.network if isinstance(self.network, Consistent) else None
+        layer = self.network if isinstance(self.network, ConsistentUpscaling) else None
         plain = self.network if layer is None else layer.network
         pairs = [(part.given, self.run(part.given, plain)) for part in parts]
         fit = fit_sharpness(pairs, self.factors, noise)

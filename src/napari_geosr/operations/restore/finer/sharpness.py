@@ -82,7 +82,8 @@ def sharpness_steps(
     Parameters
     ----------
     network : nn.Module
-        With `napari_geosr.networks._consistent.Consistent` layers in it; they are told.
+        With `napari_geosr.networks._consistent.ConsistentUpscaling` layers in it; they
+        are told.
     volume : Volume
         The scan, of spatial axes.
     statistics : Standardisation
@@ -104,9 +105,9 @@ def sharpness_steps(
         If `should_stop` says so.
     """
     from napari_geosr.inference.runner import restore_region
-    from napari_geosr.networks._consistent import Consistent, Sharpness
+    from napari_geosr.networks._consistent import ConsistentUpscaling, Sharpness
 
-    layers = [m for m in network.modules() if isinstance(m, Consistent)]
+    layers = [m for m in network.modules() if isinstance(m, ConsistentUpscaling)]
     found: list[Sharpness] = []
     if layers:
         yield StageStarted(message="Comparing the sharpness of the result and the scan")
@@ -138,7 +139,7 @@ def sharpness_steps(
 
 def agreement(network: nn.Module) -> list[dict[str, Any]]:
     """For records: how results were made to agree with the scan; empty if not."""
-    from napari_geosr.networks._consistent import Consistent
+    from napari_geosr.networks._consistent import ConsistentUpscaling
 
     return [
         {
@@ -147,7 +148,7 @@ def agreement(network: nn.Module) -> list[dict[str, Any]]:
             "as_sharp_as": "object" if layer.sharpness.keep else "scan",
         }
         for layer in network.modules()
-        if isinstance(layer, Consistent)
+        if isinstance(layer, ConsistentUpscaling)
     ]
 
 

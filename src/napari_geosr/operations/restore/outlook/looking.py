@@ -15,7 +15,7 @@ from napari_geosr.measure.redegrade import blur_reach, blurred_means
 from napari_geosr.measure.removed import Piece
 
 if TYPE_CHECKING:
-    from napari_geosr.inference.risk.evaluation import Sample
+    from napari_geosr.inference.risk.evaluation import EvaluationSample
     from napari_geosr.inference.risk.stein import CellMeans
     from napari_geosr.operations.restore.preparation import Prepared
 
@@ -31,7 +31,7 @@ class Looked:
 
     Attributes
     ----------
-    sample : Sample
+    sample : EvaluationSample
         The blocks.
     results : sequence of ndarray
         What the model made of the core of each, on its own grid, in grey values.
@@ -42,7 +42,7 @@ class Looked:
         no noise.
     """
 
-    sample: Sample
+    sample: EvaluationSample
     results: Sequence[Array]
     pieces: Sequence[Piece]
     cells: CellMeans | None

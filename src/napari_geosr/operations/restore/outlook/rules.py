@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_geosr.core.vocabulary import MODALITIES
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.core.vocabulary import MODALITIES
 from napari_geosr.operations.restore.outlook.verdict import Level
 
 if TYPE_CHECKING:
