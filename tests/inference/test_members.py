@@ -131,7 +131,7 @@ def test_the_order_of_tiles_changes_nothing(make_network, statistics_of, rng):
     members = made("tta", [model_of(network)], statistics)
     one = filled(members, array, statistics, (1, 7, 7))
     last = (slice(2, 3), slice(15, 20), slice(15, 20))
-    other = filled(members, array, statistics, (1, 7, 7), first=last)
+    other = filled(members, array, statistics, (1, 7, 7), priority_region=last)
     for a, b in zip(one, other, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -212,14 +212,18 @@ class TiledRun:
 
     def plan(
         self,
-        first: Sequence[slice] | None = None,
+        priority_region: Sequence[slice] | None = None,
         tile: Sequence[int] | None = None,
-        rather: Sequence[int] | None = None,
+        preferred_tile: Sequence[int] | None = None,
     ) -> TilePlan:
-        """Tiles of the least work, or of size `tile`, or of `rather` if that fits."""
+        """Tiles of the least work, or of size `tile`, or of `preferred_tile` if that fits."""
         if tile is not None:
             fixed = plan(
-                self.source.shape, self.spec, tile, box=self.region, first=first
+                self.source.shape,
+                self.spec,
+                tile,
+                box=self.region,
+                priority_region=priority_region,
             )
             self.choice = weigh_tile(
                 self.layout, fixed.box, fixed.tile, self.cost, self.buffers
@@ -227,8 +231,10 @@ class TiledRun:
             return fixed
         most = self.tile_memory.most_voxels(memory_key(self.network, self.device))
         self.cost = measure_cost(self.network, self.device)
-        self.choice = self._fitting(rather, most) or self._choose(self.budget, most)
-        return self._tiles(first)
+        self.choice = self._fitting(preferred_tile, most) or self._choose(
+            self.budget, most
+        )
+        return self._tiles(priority_region)
 
     def _fitting(
         self, tile: Sequence[int] | None, most: int | None
@@ -281,10 +287,14 @@ class TiledRun:
             box=self.region,
         )
 
-    def _tiles(self, first: Sequence[slice] | None) -> TilePlan:
+    def _tiles(self, priority_region: Sequence[slice] | None) -> TilePlan:
         assert self.choice is not None
         return plan(
-            self.source.shape, self.spec, self.choice.tile, box=self.region, first=first
+            self.source.shape,
+            self.spec,
+            self.choice.tile,
+            box=self.region,
+            priority_region=priority_region,
         )
 
     def steps(

@@ -64,13 +64,13 @@ def restore_tiles(
     budget: int,
     device: str = "cpu",
     nonfinite: NonFinite = "mean",
-    first: Sequence[slice] | None = None,
+    priority_region: Sequence[slice] | None = None,
     threads: int | None = None,
     should_stop: ShouldStop = never_stop,
     tile_memory: TileMemory | None = None,
     tile: Sequence[int] | None = None,
     finished: Sequence[Sequence[slice]] = (),
-    rather: Sequence[int] | None = None,
+    preferred_tile: Sequence[int] | None = None,
     spread: Any = None,
     backend: Choice | None = None,
 ) -> Generator[Step, None, RunSummary]:
@@ -92,7 +92,7 @@ def restore_tiles(
     nonfinite : {"mean", "zero", "refuse"}
         What the network sees in place of NaN and infinite voxels. A floating target
         is NaN there; an integer one gets what the network makes of them.
-    first : sequence of slice, optional
+    priority_region : sequence of slice, optional
         Input voxels on screen: their tiles come first.
     threads : int, optional
         For computing on the processor; all cores but one by default.
@@ -103,7 +103,7 @@ def restore_tiles(
     finished : sequence of sequence of slice
         Boxes of `target` that hold their values already, as ``TileDone.slices`` of an
         earlier run: tiles within one of them are left as they are.
-    rather : sequence of int, optional
+    preferred_tile : sequence of int, optional
         Core size to take if it fits the budget: that of the earlier run.
     spread : array-like, optional
         Of the target's shape, floating: takes the standard deviations of a network of
@@ -147,7 +147,8 @@ def restore_tiles(
         spread=spread,
         backend=backend,
     )
-    return (yield from run.steps(run.plan(first, tile, rather), finished))
+    plan = run.plan(priority_region, tile, preferred_tile)
+    return (yield from run.steps(plan, finished))
 
 
 def choose_output(
