@@ -216,7 +216,7 @@ class TiledRun:
         tile: Sequence[int] | None = None,
         preferred_tile: Sequence[int] | None = None,
     ) -> TilePlan:
-        """Tiles of the least work, or of size `tile`, or of `preferred_tile` if that fits."""
+        """Tiles of the least work, or of `tile`, or of `preferred_tile` if it fits."""
         if tile is not None:
             fixed = plan(
                 self.source.shape,
@@ -231,9 +231,8 @@ class TiledRun:
             return fixed
         most = self.tile_memory.most_voxels(memory_key(self.network, self.device))
         self.cost = measure_cost(self.network, self.device)
-        self.choice = self._fitting(preferred_tile, most) or self._choose(
-            self.budget, most
-        )
+        fitting = self._fitting(preferred_tile, most)
+        self.choice = fitting or self._choose(self.budget, most)
         return self._tiles(priority_region)
 
     def _fitting(

@@ -82,7 +82,7 @@ def spread(
     return tuple(sigma * plane / size for size in voxel_size)
 
 
-class Noise:
+class ReconstructionNoise:
     """The noise of each slice."""
 
     def __init__(
@@ -101,6 +101,10 @@ class Noise:
     ) -> npt.NDArray[np.float32]:
         """The plane as it is scanned."""
         return plane + self.noise.plane(index)
+
+
+#: The name by which the registry finds it.
+Noise = ReconstructionNoise
 
 
 def adopted(measured: ImagingEstimate, levels: ContrastLevels) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def spread(
     return along + across if len(voxel_size) == 3 else across
 
 
-class Noise:
+class PhotonNoise:
     """Photons and read-out of each plane, over the level where there is no light."""
 
     def __init__(
@@ -94,6 +94,10 @@ class Noise:
         light = (plane - np.float32(self.dark)) / np.float32(self.light)
         seen = poisson_gaussian_noise(light, config.photons, config.read_noise, rng)
         return seen * np.float32(self.light) + np.float32(self.dark)
+
+
+#: The name by which the registry finds it.
+Noise = PhotonNoise
 
 
 def adopted(measured: ImagingEstimate, levels: ContrastLevels) -> dict[str, Any]:
