@@ -35,7 +35,7 @@ from napari_geosr.inference.memory import (
 )
 from napari_geosr.inference.memory_growth import GrowthMeter
 from napari_geosr.inference.pipeline import Pipeline
-from napari_geosr.inference.store_caches import held_bytes, kept_small
+from napari_geosr.inference.store_caches import held_bytes, limited_caches
 from napari_geosr.inference.tile_choice import (
     SECONDS_PER_TILE,
     TileChoice,
@@ -383,7 +383,7 @@ class TiledRun:
             return nullcontext()
         stack = ExitStack()
         for target in (self.target, *([] if self.spread is None else [self.spread])):
-            stack.enter_context(kept_small(self.source, target, self.budget))
+            stack.enter_context(limited_caches(self.source, target, self.budget))
         return stack
 
     def _allocator(self) -> AbstractContextManager[None]:

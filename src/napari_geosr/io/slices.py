@@ -15,8 +15,8 @@ from napari_geosr.core.questions import voxel_size_question, with_voxel_size_que
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import finish
-from napari_geosr.io.asking import unnamed_axis
 from napari_geosr.io.formats import format_of
+from napari_geosr.io.reader_questions import unnamed_axis
 from napari_geosr.io.reading import read_file
 
 #: Headers checked when a folder is opened; of more slices, an even sample.

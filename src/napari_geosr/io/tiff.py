@@ -21,14 +21,14 @@ from napari_geosr.io.arrangement import (
     channel_names,
     finish,
 )
-from napari_geosr.io.asking import (
+from napari_geosr.io.lazy import VoxelSource, decoding
+from napari_geosr.io.mapping import map_file
+from napari_geosr.io.reader_questions import (
     ask_voxel_size,
     frame_interval,
     stored_letters,
     unnamed_axis,
 )
-from napari_geosr.io.lazy import VoxelSource, decoding
-from napari_geosr.io.mapping import map_file
 from napari_geosr.io.stamp import Stamp, stored_axes
 from napari_geosr.io.suffixes import looks_like, stem_of
 from napari_geosr.io.tiff_checks import check_page_chain, check_segments

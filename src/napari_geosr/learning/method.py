@@ -206,9 +206,9 @@ class Method:
     def output(self, batch: Batch) -> Tensor:
         """What the network makes of ``batch["source"]``, told the noise of each patch.
 
-        See `napari_geosr.learning.told_noise`.
+        See `napari_geosr.learning.noise_input`.
         """
-        from napari_geosr.learning.told_noise import restored
+        from napari_geosr.learning.noise_input import restored
 
         return restored(self.modules[self.result], batch)
 

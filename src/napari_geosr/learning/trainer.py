@@ -560,7 +560,7 @@ class Trainer:
     def _validate(self) -> float:
         """Mean validation loss of the averaged network on fixed patches."""
         trained = self.method.modules[self.method.result]
-        kept_apart = self.patches.kept_apart()
+        held_out = self.patches.held_out()
         self.method.modules[self.method.result] = self.average
         for module in self.method.modules.values():
             module.eval()
@@ -570,7 +570,7 @@ class Trainer:
                 torch.manual_seed(self.config.seed)
                 for i in range(_VALIDATION_BATCHES):
                     rng = np.random.default_rng([self.config.seed, i, _VALIDATE])
-                    sample = self.method.draw(kept_apart, rng)
+                    sample = self.method.draw(held_out, rng)
                     named = self.method.validate(self.batches.on_device([sample]))
                     total.append(next(iter(named.values())))
         finally:

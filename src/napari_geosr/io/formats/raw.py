@@ -12,9 +12,9 @@ import numpy as np
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import arrangement, finish
-from napari_geosr.io.asking import unnamed_axis
 from napari_geosr.io.formats import FileFormat, ReadOptions
 from napari_geosr.io.mapping import map_file
+from napari_geosr.io.reader_questions import unnamed_axis
 from napari_geosr.io.suffixes import stem_of
 
 

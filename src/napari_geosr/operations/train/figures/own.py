@@ -44,7 +44,7 @@ def own_steps(judge: Judge, sigmas: Sequence[float]) -> Generator[Step, None, Ro
     method = judge.trainer.method
     if not method.judged_on:
         return ()
-    batches = _batches(method, judge.patches.kept_apart())
+    batches = _batches(method, judge.patches.held_out())
     seen = [b.get("target", b["source"]).numpy().ravel() for b in batches]
     span = float(np.ptp(np.percentile(np.concatenate(seen), (1, 99)))) or 1.0
 
