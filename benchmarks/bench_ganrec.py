@@ -22,7 +22,7 @@ from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import cylinder_sample, simulate_scan
 from napari_geosr.tomography.algorithms import config_class, reconstruct_slices
-from napari_geosr.tomography.preprocess import Prepared
+from napari_geosr.tomography.preprocess import LineIntegrals
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
         geometry = ParallelGeometry(
             scan.angles, scan.n_columns, truth["centre"], size=size
         )
-        sinogram = torch.from_numpy(Prepared(scan).rows(3, 4)[0])
+        sinogram = torch.from_numpy(LineIntegrals(scan).rows(3, 4)[0])
         circle = circle_of(geometry, "cpu")
 
         def psnr(

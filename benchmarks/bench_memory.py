@@ -84,12 +84,14 @@ def child(
         )
         with io.create(
             Path(folder) / f"out{suffix}",
-            shape=shape,
-            dtype="float32",
-            origin=(0, 0, 0),
-            tile=tile,
-            memory=memory,
-            **space,
+            io.OutputSpec(
+                shape=shape,
+                dtype="float32",
+                origin=(0, 0, 0),
+                tile=tile,
+                memory=memory,
+                **space,
+            ),
         ) as output:
             restore_region(
                 network,

@@ -145,13 +145,15 @@ def shard_writes(folder: Path, shape: tuple[int, ...]) -> bool:
 
     with io.create(
         folder / "tiles.ome.zarr",
-        shape=shape,
-        dtype=np.uint16,
-        axes="ZYX",
-        voxel_size=(1, 1, 1),
-        unit="µm",
-        origin=(0, 0, 0),
-        multiscale=False,
+        io.OutputSpec(
+            shape=shape,
+            dtype=np.uint16,
+            axes="ZYX",
+            voxel_size=(1, 1, 1),
+            unit="µm",
+            origin=(0, 0, 0),
+            multiscale=False,
+        ),
     ) as output:
         block = np.ones(TILE, np.uint16)
         for key in tiles(shape, 0):

@@ -40,7 +40,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.models import zoo
 from napari_geosr.networks import tell_noise
-from napari_geosr.networks._consistent import Consistent, Sharpness
+from napari_geosr.networks._consistent import ConsistentUpscaling, Sharpness
 from napari_geosr.networks._upsampling import cubic_kernel, interpolated
 from napari_geosr.operations.restore.finer.outlook import sr_outlook
 from napari_geosr.operations.restore.finer.sharpness import sharpness_steps
@@ -130,7 +130,7 @@ def measured(
             ("as the object", Sharpness(chosen.excess, keep=True)),
             ("auto", chosen),
         ):
-            made = Consistent(Known(model.network().spec, y))
+            made = ConsistentUpscaling(Known(model.network().spec, y))
             tell_noise(made, noise.standardised(scale.mean, scale.std))
             made.set_sharpness(sharpness)
             found[name] = made(x)
@@ -195,7 +195,7 @@ def spread_table(args: argparse.Namespace) -> Iterator[str]:
                 y = model.network()(seen)
                 rest = seen - functional.avg_pool3d(y, factor)
                 steps = y + functional.interpolate(rest, scale_factor=factor)
-                smooth = Consistent(Known(model.network().spec, y))(seen)
+                smooth = ConsistentUpscaling(Known(model.network().spec, y))(seen)
             cells = [
                 f"{psnr(v[0, 0].numpy() * std + mean, truth):.1f} dB"
                 for v in (y, steps, smooth)

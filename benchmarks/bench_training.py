@@ -23,7 +23,7 @@ from napari_geosr.core.steps import CheckpointSaved, PreviewReady
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.patches import Patches
-from napari_geosr.learning.preview import SlicePreview
+from napari_geosr.learning.preview import TrainingPreview
 from napari_geosr.learning.trainer import Trainer
 
 SHAPE = (64, 256, 256)
@@ -40,7 +40,7 @@ def trainer(paths: list[Path], steps: int, preview: bool) -> Trainer:
         role: [io.read(p) for p in getattr(config, role)] for role in method.roles
     }
     patches = Patches(volumes, config)
-    shown = SlicePreview(patches, "source", patches.grey["source"], 1, None)
+    shown = TrainingPreview(patches, "source", patches.grey["source"], 1, None)
     return Trainer(method, patches, None, shown if preview else None)
 
 

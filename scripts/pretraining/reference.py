@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.models.card import Reference, TrainingData
+from napari_geosr.models.card import TrainingData, TrainingStatistic
 from napari_geosr.models.distribution import Signature, distance, draw_sample, signature
 from napari_geosr.physics.simulated import open_simulated
 
@@ -60,10 +60,10 @@ def _rounded(rows: list[Any]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(round(float(v), 3) for v in row) for row in rows)
 
 
-def _reference(rows: tuple[tuple[float, ...], ...]) -> Reference:
+def _reference(rows: tuple[tuple[float, ...], ...]) -> TrainingStatistic:
     values = np.array(rows)
     mean, sd = _rounded([values.mean(axis=0), values.std(axis=0)])
-    return Reference(mean=mean, sd=sd)
+    return TrainingStatistic(mean=mean, sd=sd)
 
 
 def _spread(values: list[float]) -> tuple[float, float]:

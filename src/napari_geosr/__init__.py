@@ -7,8 +7,9 @@ napari does for every installed plugin at start) costs next to nothing.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.version import __version__
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore import restore, restore_with_uncertainty
     from napari_geosr.operations.restore.consistency import check_consistency
     from napari_geosr.operations.train import train
-
-try:
-    __version__ = version("napari-geosr")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
 
 _LOCATIONS = {
     "PorosityReport": "napari_geosr.measure.report",

@@ -11,7 +11,7 @@ import pytest
 
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import Cancelled, FileError
-from napari_geosr.core.steps import StageStarted, run_to_end
+from napari_geosr.core.steps import StageStarted
 from napari_geosr.core.volume import Volume
 
 
@@ -39,10 +39,10 @@ def test_huge_files_are_hashed_in_samples(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "_WHOLE_FILE_BYTES", 1000)
     path = tmp_path / "big.raw"
     path.write_bytes(bytes(2 << 20))
-    first = provenance.file_checksum(path)
+    first = provenance.checksum(path)
     assert first.startswith("sha256-sampled:")
     path.write_bytes(bytes((2 << 20) - 1) + b"\x01")
-    assert provenance.file_checksum(path) != first
+    assert provenance.checksum(path) != first
 
 
 def test_arrays_and_folders_have_checksums_that_see_changes(tmp_path):
@@ -62,32 +62,40 @@ def large(tmp_path, monkeypatch):
     """A file of five steps, last changed a while ago; the times that it is read."""
     monkeypatch.setattr(provenance, "_BLOCK", 1000)
     path = tmp_path / "scan.raw"
-    path.write_bytes(bytes(5 * provenance._BLOCKS_PER_STEP * 1000))
+    path.write_bytes(bytes(5 * provenance._BLOCKS_PER_REPORT * 1000))
     os.utime(path, (1e9, 1e9))
     return path
 
 
-def test_the_checksum_of_a_large_file_comes_in_steps(large):
-    steps = []
-    found = run_to_end(provenance.checksum_steps(large), steps.append)
-    assert isinstance(steps[0], StageStarted)
-    assert [s.done / s.total for s in steps[1:]] == [0.2, 0.4, 0.6, 0.8, 1.0]
+def test_the_checksum_of_a_large_file_reports_its_progress(large):
+    seen = []
+    found = provenance.checksum(large, on_progress=lambda *done: seen.append(done))
+    assert [done / total for done, total in seen] == [0.2, 0.4, 0.6, 0.8, 1.0]
     digest = hashlib.sha256(large.read_bytes()).hexdigest()
     assert found == f"sha256:{digest}"
-    steps = []
-    again = run_to_end(provenance.checksum_steps(large), steps.append)
-    assert (again, steps) == (found, [])
+    seen = []
+    again = provenance.checksum(large, on_progress=lambda *done: seen.append(done))
+    assert (again, seen) == (found, [])
     content = bytearray(large.read_bytes())
     content[-1] = 7
     large.write_bytes(content)
-    assert provenance.file_checksum(large) != f"sha256:{digest}"
+    assert provenance.checksum(large) != f"sha256:{digest}"
 
 
 def test_a_file_that_changed_just_now_is_read_again(large):
     """Its clock may not tell the next change apart."""
     os.utime(large)
-    provenance.file_checksum(large)
-    assert len(list(provenance.checksum_steps(large))) > 1
+    provenance.checksum(large)
+    seen = []
+    provenance.checksum(large, on_progress=lambda *done: seen.append(done))
+    assert len(seen) > 1
+
+
+def test_people_are_told_while_a_large_file_is_read(large):
+    volume = Volume(np.zeros((2, 3)), "YX", source=large)
+    (started,) = provenance.describe_steps(volume)
+    assert isinstance(started, StageStarted)
+    assert list(provenance.describe_steps(volume)) == []
 
 
 def test_a_checksum_can_be_stopped(large):

@@ -10,7 +10,7 @@ from napari_geosr.core.steps import (
     TargetReady,
     TileDone,
     Warned,
-    counted,
+    recount,
     run_to_end,
 )
 
@@ -63,10 +63,10 @@ def test_an_inner_run_is_counted_in_blocks():
         return "made"
 
     seen = []
-    assert run_to_end(counted(inner()), seen.append) == "made"
+    assert run_to_end(recount(inner()), seen.append) == "made"
     assert seen == [BlockDone(0, 9), BlockDone(1, 4), BlockDone(2, 4)]
     told = []
-    assert run_to_end(counted(inner(), StageStarted, Warned), told.append) == "made"
+    assert run_to_end(recount(inner(), StageStarted, Warned), told.append) == "made"
     assert told[:2] == [StageStarted(message="Reading"), Warned(message="Dark")]
     assert told[2:] == [BlockDone(1, 4), BlockDone(2, 4)]
 
@@ -81,7 +81,7 @@ def test_an_inner_run_that_is_counted_is_closed():
         finally:
             closed.append(True)
 
-    steps = counted(inner())
+    steps = recount(inner())
     assert next(steps) == BlockDone(1, 2)
     steps.close()
     assert closed

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLineEdit, QSpi
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.listed import Listed
+from napari_geosr.core.name_choices import NameChoices
 from napari_geosr.gui.kit.form import AUTOMATIC, ConfigForm
 from napari_geosr.operations.restore import RestoreConfig
 
@@ -103,9 +103,9 @@ def test_skipped_fields_come_from_elsewhere(qtbot):
 
 
 class Losses(Config):
-    parts: Annotated[str, Listed(lambda: {"l1": "grey values", "euler": "parts"})] = (
-        Field("l1", title="Parts", description="P.")
-    )
+    parts: Annotated[
+        str, NameChoices(lambda: {"l1": "grey values", "euler": "parts"})
+    ] = Field("l1", title="Parts", description="P.")
 
 
 def test_listed_names_are_typed_or_ticked_and_keep_their_weights(qtbot):

@@ -10,7 +10,7 @@ import pytest
 
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.inference.members import KINDS, Question, make_members
+from napari_geosr.inference.members import KINDS, EnsembleInputs, make_members
 from napari_geosr.inference.members.tta import symmetries
 from napari_geosr.inference.memory import count_storage, measure_cost
 from napari_geosr.inference.receptive_field import check_spec
@@ -35,7 +35,7 @@ def model_of(network, name="a", **card):
 
 
 def made(kind, models, statistics, voxel_size=(1.0, 1.0, 1.0), n=None):
-    return make_members(kind, Question(models, voxel_size, statistics, n))
+    return make_members(kind, EnsembleInputs(models, voxel_size, statistics, n))
 
 
 def filled(members, array, statistics, tile, **more):
@@ -131,7 +131,7 @@ def test_the_order_of_tiles_changes_nothing(make_network, statistics_of, rng):
     members = made("tta", [model_of(network)], statistics)
     one = filled(members, array, statistics, (1, 7, 7))
     last = (slice(2, 3), slice(15, 20), slice(15, 20))
-    other = filled(members, array, statistics, (1, 7, 7), first=last)
+    other = filled(members, array, statistics, (1, 7, 7), priority_region=last)
     for a, b in zip(one, other, strict=True):
         np.testing.assert_array_equal(a, b)
 

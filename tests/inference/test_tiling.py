@@ -75,7 +75,9 @@ def test_reflect_is_numpys(n, before, after):
 
 def test_tiles_on_screen_come_first():
     spec = NetworkSpec("YX", (2, 2), (1, 1), (1, 1))
-    tiles = plan((9, 40, 40), spec, (1, 20, 20), first=np.s_[5:6, 25:40, 0:40]).tiles
+    tiles = plan(
+        (9, 40, 40), spec, (1, 20, 20), priority_region=np.s_[5:6, 25:40, 0:40]
+    ).tiles
     assert [t.core[0].start for t in tiles[:3]] == [5, 5, 0]
     assert {t.core[1].start for t in tiles[:2]} == {20}
     assert len(tiles) == 9 * 4

@@ -84,14 +84,16 @@ def test_a_zarr_without_room_for_coarser_levels(
     volume = Volume(np.zeros((2, 3, 4), np.float32), "ZYX", (1.0,) * 3, "µm", name="v")
     with io.create(
         out,
-        shape=volume.shape,
-        dtype=np.float32,
-        axes="ZYX",
-        voxel_size=volume.voxel_size,
-        unit="µm",
-        origin=volume.origin,
-        provenance=(),
-        multiscale=True,
+        io.OutputSpec(
+            shape=volume.shape,
+            dtype=np.float32,
+            axes="ZYX",
+            voxel_size=volume.voxel_size,
+            unit="µm",
+            origin=volume.origin,
+            provenance=(),
+            multiscale=True,
+        ),
     ) as output:
         output.array[...] = volume.data
     assert "No space left" in output.note

@@ -43,7 +43,7 @@ def test_suffixes(name: str, suffix: str, stem: str) -> None:
 
 
 def test_every_writable_suffix_is_readable() -> None:
-    assert set(io.WRITE_SUFFIXES) <= set(io.READ_SUFFIXES)
+    assert set(io.write_suffixes()) <= set(io.read_suffixes())
 
 
 def test_one_axis_may_be_chosen_and_the_other_kept(

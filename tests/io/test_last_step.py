@@ -38,7 +38,7 @@ def test_a_full_disk_costs_coarser_levels_alone(
 ) -> None:
     path = tmp_path / "out.ome.zarr"
     monkeypatch.setattr(ZarrOutput, "_reduce", full)
-    with io.create(path, **_SPEC) as output:
+    with io.create(path, io.OutputSpec(**_SPEC)) as output:
         output.array[...] = 3
         output.provenance = ({"complete": True},)
     assert "coarser levels" in output.note
@@ -58,7 +58,7 @@ def test_a_file_that_cannot_be_completed_is_kept(
     monkeypatch.setattr(kind, "complete", full)
 
     def run() -> None:
-        with io.create(tmp_path / f"out{suffix}", **_SPEC) as output:
+        with io.create(tmp_path / f"out{suffix}", io.OutputSpec(**_SPEC)) as output:
             output.array[...] = 3
 
     with pytest.raises(FileError, match=r"disk.*full.*kept as out\.incomplete"):
@@ -73,7 +73,7 @@ def test_a_folder_that_allows_no_rename_keeps_the_file(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run() -> None:
-        with io.create(tmp_path / f"out{suffix}", **_SPEC) as output:
+        with io.create(tmp_path / f"out{suffix}", io.OutputSpec(**_SPEC)) as output:
             output.array[...] = 3
             for name in ("link", "replace"):
                 monkeypatch.setattr(os, name, refuse)
@@ -98,7 +98,8 @@ def test_an_unfinished_zarr_is_kept_on_a_full_disk(
 
     def run() -> None:
         with io.create(
-            tmp_path / "out.ome.zarr", **spec, provenance=[{"complete": False}]
+            tmp_path / "out.ome.zarr",
+            io.OutputSpec(**spec, provenance=[{"complete": False}]),
         ) as output:
             n = output.block_shape[0]
             assert n == 8
@@ -130,7 +131,7 @@ def test_an_error_of_the_source_is_none_of_the_target(
     assert "could not be written" not in str(e.value)
 
     def run() -> None:
-        with io.create(tmp_path / "out.tif", **_SPEC):
+        with io.create(tmp_path / "out.tif", io.OutputSpec(**_SPEC)):
             raise OSError(errno.EIO, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output") as bare:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.io.lazy import Arranged, LazyArray, Mapped, arrange
+from napari_geosr.io.lazy import ArrangedSource, LazyArray, MappedSource, arrange
 
 PATH = Path("a.tif")
 
@@ -86,7 +86,7 @@ def test_errors_of_the_decoder_name_the_file() -> None:
     def fail(_: Any) -> Any:
         raise ZeroDivisionError("division by zero")
 
-    lazy = LazyArray(Mapped(np.zeros((3, 3)), fail), Path("bad.tif"), (1, 3))
+    lazy = LazyArray(MappedSource(np.zeros((3, 3)), fail), Path("bad.tif"), (1, 3))
     with pytest.raises(FileError, match=r"bad\.tif is damaged.*division by zero"):
         lazy[0]
 
@@ -101,7 +101,7 @@ def test_to_dask() -> None:
 @pytest.mark.parametrize("order", [(2, 0), (0, None, 2), (None, 2, 0)])
 def test_arranged_like_arrange(order: tuple[int | None, ...]) -> None:
     array = np.arange(12).reshape(3, 1, 4)
-    lazy = LazyArray(Arranged(array, order), PATH, [2] * len(order))
+    lazy = LazyArray(ArrangedSource(array, order), PATH, [2] * len(order))
     np.testing.assert_array_equal(np.asarray(lazy), arrange(array, order))
 
 

@@ -85,7 +85,9 @@ def test_transformations_of_the_whole_come_last(tmp_path: Path) -> None:
 
 def test_written_levels_lie_in_place(tmp_path: Path) -> None:
     ramp = np.broadcast_to(np.arange(520.0), (3, 300, 520)).astype(np.float32)
-    with io.create(tmp_path / "a.zarr", shape=ramp.shape, dtype="f4", **SPEC) as output:
+    with io.create(
+        tmp_path / "a.zarr", io.OutputSpec(shape=ramp.shape, dtype="f4", **SPEC)
+    ) as output:
         output.array[...] = ramp
     levels = read_levels(tmp_path / "a.zarr")
     assert [v.shape for v in levels] == [(3, 300, 520), (3, 150, 260), (3, 75, 130)]
@@ -115,7 +117,8 @@ def test_labels_are_never_averaged(tmp_path: Path) -> None:
     labels = np.random.default_rng(0).choice([0, 5, 900], (2, 400, 300))
     shape, dtype = labels.shape, np.uint16
     with io.create(
-        tmp_path / "a.zarr", shape=shape, dtype=dtype, kind="labels", **SPEC
+        tmp_path / "a.zarr",
+        io.OutputSpec(shape=shape, dtype=dtype, kind="labels", **SPEC),
     ) as output:
         output.array[...] = labels
     coarse = np.asarray(read_levels(tmp_path / "a.zarr")[1].data)
@@ -124,7 +127,8 @@ def test_labels_are_never_averaged(tmp_path: Path) -> None:
 
 def test_no_levels_when_not_wanted(tmp_path: Path) -> None:
     with io.create(
-        tmp_path / "a.zarr", shape=(2, 600, 600), dtype="u1", multiscale=False, **SPEC
+        tmp_path / "a.zarr",
+        io.OutputSpec(shape=(2, 600, 600), dtype="u1", multiscale=False, **SPEC),
     ) as output:
         output.array[0] = 3
     assert len(read_levels(tmp_path / "a.zarr")) == 1
@@ -255,11 +259,9 @@ def test_an_output_for_tiles_is_written_once_in_little_memory(
     tile, memory = (14, 36, 50), 2 << 20
     with io.create(
         tmp_path / "a.ome.zarr",
-        shape=voxels.shape,
-        dtype=voxels.dtype,
-        tile=tile,
-        memory=memory,
-        **SPEC,
+        io.OutputSpec(
+            shape=voxels.shape, dtype=voxels.dtype, tile=tile, memory=memory, **SPEC
+        ),
     ) as output:
         assert output.array.held_bytes <= memory
         for start in np.ndindex(3, 4, 3):
@@ -274,7 +276,9 @@ def test_an_output_for_tiles_is_written_once_in_little_memory(
 
 def test_stopping_early_writes_only_what_was_begun(tmp_path: Path) -> None:
     shape = (64, 600, 600)
-    with io.create(tmp_path / "a.zarr", shape=shape, dtype="f4", **SPEC) as output:
+    with io.create(
+        tmp_path / "a.zarr", io.OutputSpec(shape=shape, dtype="f4", **SPEC)
+    ) as output:
         box = (slice(3, 9), slice(100, 300), slice(10, 40))
         output.array[box] = 2
         output.blank([box])

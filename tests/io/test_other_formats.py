@@ -97,7 +97,7 @@ def test_nifti(
     suffix: str, lazy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if lazy:
-        monkeypatch.setattr("napari_geosr.io.nifti.EAGER_BYTES", 0)
+        monkeypatch.setattr("napari_geosr.io.formats.nifti.EAGER_BYTES", 0)
     voxels = np.arange(2 * 3 * 4 * 5, dtype=np.int16).reshape(2, 3, 4, 5)
     affine = np.diag([0.5, 1.5, 2.5, 1.0])
     affine[:3, 3] = 1, 2, 3

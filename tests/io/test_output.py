@@ -38,7 +38,7 @@ def test_filled_in_any_order(
 ) -> None:
     voxels = rng.random((6, 20, 30), dtype=np.float32)
     path = tmp_path / f"out{suffix}"
-    with io.create(path, **_SPEC, provenance=[{"step": 1}]) as output:
+    with io.create(path, io.OutputSpec(**_SPEC, provenance=[{"step": 1}])) as output:
         assert output.array.shape == voxels.shape
         for z in (4, 0, 2):
             for y in (15, 0, 5, 10):
@@ -64,7 +64,7 @@ def test_failure_leaves_nothing_and_keeps_the_old(
     path = io.write(old, tmp_path / f"out{suffix}")
 
     def fail() -> None:
-        with io.create(path, **_SPEC, overwrite=True) as output:
+        with io.create(path, io.OutputSpec(**_SPEC), overwrite=True) as output:
             output.array[0] = 1
             raise error
 
@@ -82,7 +82,7 @@ def test_incomplete_is_kept_when_asked(
     path = tmp_path / f"out{suffix}"
 
     def run() -> None:
-        with io.create(path, **_SPEC) as output:
+        with io.create(path, io.OutputSpec(**_SPEC)) as output:
             output.array[0:2, :15] = 7
             output.blank([(slice(0, 2), slice(0, 15), slice(0, 30))])
             output.provenance = ({"complete": False},)
@@ -127,7 +127,7 @@ def test_target_that_appears_meanwhile_is_not_replaced(
     path = tmp_path / f"out{suffix}"
 
     def run() -> None:
-        with io.create(path, **_SPEC) as output:
+        with io.create(path, io.OutputSpec(**_SPEC)) as output:
             output.array[...] = 1
             path.write_text("someone else's")
 
@@ -149,7 +149,7 @@ def test_little_disk_space_is_told_before(
     )
     with (
         pytest.raises(FileError, match=r"needs 14\.4 kB.*has 5 kB left"),
-        io.create(tmp_path / f"out{suffix}", **_SPEC),
+        io.create(tmp_path / f"out{suffix}", io.OutputSpec(**_SPEC)),
     ):
         pytest.fail("must not start")
     assert names(tmp_path) == []
@@ -162,7 +162,7 @@ def test_disk_full_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def run() -> None:
-        with io.create(tmp_path / "out.ome.zarr", **_SPEC) as output:
+        with io.create(tmp_path / "out.ome.zarr", io.OutputSpec(**_SPEC)) as output:
             monkeypatch.setattr(zarr.Array, "__setitem__", full)
             output.array[...] = 1
 
@@ -180,7 +180,7 @@ def test_disk_full_when_the_tiff_is_reserved(
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with (
         pytest.raises(FileError, match="disk.*full"),
-        io.create(tmp_path / "out.tif", **_SPEC),
+        io.create(tmp_path / "out.tif", io.OutputSpec(**_SPEC)),
     ):
         pytest.fail("must not start")
     assert names(tmp_path) == []
@@ -195,8 +195,8 @@ def test_killed_before_the_rename_leaves_the_old_file(
     code = f"""
 import os
 from napari_geosr import io
-import napari_geosr.io.output as output
-output.move_into_place = lambda *args: os._exit(9)
+import napari_geosr.io.writing as writing
+writing.move_into_place = lambda *args: os._exit(9)
 volume = io.read({str(path)!r})
 volume = volume.replace(data=volume.data[:] * 0, source=None)
 io.write(volume, {str(path)!r}, overwrite=True)
@@ -205,11 +205,13 @@ io.write(volume, {str(path)!r}, overwrite=True)
     assert done.returncode == 9
     np.testing.assert_array_equal(np.asarray(io.read(path).data), old.data)
     (left,) = (p.name for p in tmp_path.iterdir() if p != path)
-    with io.create(path, **_SPEC, overwrite=True) as output:
+    with io.create(path, io.OutputSpec(**_SPEC), overwrite=True) as output:
         assert left in output.note
         assert "Delete it" in output.note
     io.write(old, tmp_path / f"out.of{suffix}")
-    with io.create(tmp_path / f"out.of{suffix}", **_SPEC, overwrite=True) as output:
+    with io.create(
+        tmp_path / f"out.of{suffix}", io.OutputSpec(**_SPEC), overwrite=True
+    ) as output:
         assert output.note == ""
 
 
@@ -240,12 +242,14 @@ def test_contradictions_are_told_before(tmp_path: Path) -> None:
     for change in ({"axes": "YX"}, {"voxel_size": (1, 0, 1)}, {"shape": (0, 2, 3)}):
         with (
             pytest.raises(VolumeError),
-            io.create(tmp_path / "a.tif", **(_SPEC | change)),
+            io.create(tmp_path / "a.tif", io.OutputSpec(**_SPEC | change)),
         ):
             pytest.fail("must not start")
     with (
         pytest.raises(VolumeError, match="provenance"),
-        io.create(tmp_path / "a.tif", **_SPEC, provenance=[{"a": object()}]),
+        io.create(
+            tmp_path / "a.tif", io.OutputSpec(**_SPEC, provenance=[{"a": object()}])
+        ),
     ):
         pytest.fail("must not start")
     assert names(tmp_path) == []
@@ -280,7 +284,7 @@ def fill(name, depth):
     place = dict(axes="ZYX", voxel_size=(1, 1, 1), unit="mm", origin=(0, 0, 0))
     shape = (depth, 1024, 1024)
     path = {str(tmp_path)!r} + name
-    with io.create(path, shape=shape, dtype="u1", **place) as out:
+    with io.create(path, io.OutputSpec(shape=shape, dtype="u1", **place)) as out:
         for z in range(0, depth, 8):
             out.array[z : z + 8] = z
     return io.read(path)

@@ -191,12 +191,14 @@ def test_large_files_are_bigtiff(
     volume = make_volume()
     with io.create(
         tmp_path / "big.tif",
-        shape=volume.shape,
-        dtype=volume.dtype,
-        axes="ZYX",
-        voxel_size=volume.voxel_size,
-        unit="µm",
-        origin=volume.origin,
+        io.OutputSpec(
+            shape=volume.shape,
+            dtype=volume.dtype,
+            axes="ZYX",
+            voxel_size=volume.voxel_size,
+            unit="µm",
+            origin=volume.origin,
+        ),
     ) as output:
         output.array[...] = volume.data
         assert "4 GB" in output.note

@@ -19,8 +19,8 @@ from napari_geosr.learning.methods.adapt import (
     hidden_neighbours,
     photon_skewness,
 )
+from napari_geosr.learning.noise_input import as_arrays
 from napari_geosr.learning.recorruption import STRENGTH, recorrupted
-from napari_geosr.learning.told_noise import as_arrays
 from napari_geosr.physics.correlated_noise import noise_like
 
 

@@ -67,7 +67,7 @@ def test_a_patch_comes_from_its_side_of_the_split(
 ) -> None:
     volume = ramp((24, 40, 48))
     patches = Patches({"source": [volume]}, config(dimensions=dimensions))
-    given = patches.kept_apart() if validation else patches
+    given = patches.held_out() if validation else patches
     drawn = given.draw(np.random.default_rng(seed), ["source"])["source"]
     values = np.rint(patches.grey["source"].restore(drawn).astype(np.float64))
     axis = patches.scenes[0].split.axis

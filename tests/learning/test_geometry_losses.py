@@ -20,11 +20,16 @@ from napari_geosr.learning.losses.morphology import (
     signed_depth,
     soft_skeleton,
 )
-from napari_geosr.learning.losses.terms import TERMS, Scales, describe, needs_radius
+from napari_geosr.learning.losses.terms import (
+    TERMS,
+    GeometryScales,
+    describe,
+    needs_radius,
+)
 from napari_geosr.learning.target_loss import SoftPhase
 
 GEOMETRY = [n for n in TERMS.names() if TERMS.load(n).KIND == "geometry"]
-SCALES = Scales(window=4, radius=2)
+SCALES = GeometryScales(window=4, radius=2)
 
 
 def batch(mask: npt.ArrayLike) -> Tensor:
@@ -33,7 +38,7 @@ def batch(mask: npt.ArrayLike) -> Tensor:
 
 
 def loss(name: str, phase: Tensor, wanted: Tensor, **scales: Any) -> Tensor:
-    found: Tensor = TERMS.load(name).loss(phase, wanted, Scales(**scales))
+    found: Tensor = TERMS.load(name).loss(phase, wanted, GeometryScales(**scales))
     return found
 
 

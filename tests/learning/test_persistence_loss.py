@@ -14,9 +14,9 @@ from torch import Tensor
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.learning.losses import choice
 from napari_geosr.learning.losses.choice import parse_losses
-from napari_geosr.learning.losses.terms import Scales, persistence
+from napari_geosr.learning.losses.terms import GeometryScales, persistence
 
-SCALES = Scales(window=16, radius=1)
+SCALES = GeometryScales(window=16, radius=1)
 
 
 def soft(values: npt.ArrayLike) -> Tensor:

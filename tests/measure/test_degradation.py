@@ -10,7 +10,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.measure.degradation import degradation_steps
 from napari_geosr.physics import fluorescence
 from napari_geosr.physics.blur import gaussian_blur
-from napari_geosr.physics.degradations import GreyLevels, ct, fluo
+from napari_geosr.physics.degradations import ContrastLevels, ct, fluo
 from napari_geosr.physics.phantoms import bicontinuous
 from napari_geosr.physics.sampling import area_downsample, coarse_scan
 
@@ -27,7 +27,7 @@ def fine() -> np.ndarray:
 def scanned(fine: np.ndarray, blur: float, noise: float, seed: int = 0) -> np.ndarray:
     coarse = GAIN * coarse_scan(fine, FACTOR, blur) + OFFSET
     config = ct.Config(noise=noise / 0.6, grey_gain=GAIN, seed=seed)
-    grain = ct.Noise(config, GreyLevels(0.2, 0.8, 0.6), coarse.shape[1:])
+    grain = ct.Noise(config, ContrastLevels(0.2, 0.8, 0.6), coarse.shape[1:])
     return np.stack([grain.add(plane, z) for z, plane in enumerate(coarse)])
 
 
@@ -61,7 +61,7 @@ def test_blur_and_noise_of_fluorescence_are_found():
     rng = np.random.default_rng(3)
     light = gaussian_blur(fluorescence.random_phantom((48, 192, 192), rng), 1.0)
     fine = (100 + 1000 * light).astype(np.float32)
-    levels = GreyLevels(100.0, float(np.percentile(fine, 99.5)), 1.0)
+    levels = ContrastLevels(100.0, float(np.percentile(fine, 99.5)), 1.0)
     config = fluo.Config(blur=0.7, photons=60, read_noise=2.0, grey_gain=2.0)
     spread = fluo.spread(config, (1.0, 1.0, 1.0), None)
     clean = 2 * area_downsample(gaussian_blur(fine, [2 * s for s in spread]), 2)

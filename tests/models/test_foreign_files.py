@@ -110,11 +110,11 @@ def test_another_package_brings_a_format_in_one_file(
     toy = ModuleType("toy_format")
     given: list[Any] = []
 
-    def read(source: foreign.Source, channel: int | None) -> str:
+    def read(source: foreign.ModelSource, channel: int | None) -> str:
         given.append((source.path, channel))
         return "a draft"
 
-    def recognises(source: foreign.Source) -> bool:
+    def recognises(source: foreign.ModelSource) -> bool:
         known = source.suffix == ".pth" and "toy" in source.tensors
         return known or source.suffix == ".toy"
 
@@ -146,7 +146,7 @@ def test_formats_say_what_they_are(name: str) -> None:
     module = foreign.FORMATS.load(name)
     assert module.ABOUT in foreign.about()
     assert all(end.startswith(".") and end.islower() for end in module.SUFFIXES)
-    assert not module.recognises(foreign.Source("./picture.png"))
+    assert not module.recognises(foreign.ModelSource("./picture.png"))
 
 
 def test_what_is_no_model_is_refused_in_words(tmp_path: Path) -> None:
@@ -196,8 +196,8 @@ def checkpoint(
 ) -> dict[str, Any]:
     """What CAREamics saves, with a small network."""
     torch.manual_seed(0)
-    settings = unet.Settings.create(num_channels_init=2, depth=2, **shape)
-    network = unet.UNet(settings)
+    settings = unet.UNetSettings.create(num_channels_init=2, depth=2, **shape)
+    network = unet.CareamicsUNet(settings)
     for parameter in network.parameters():
         nn.init.normal_(parameter, 0, 0.3)
     model = {"architecture": "UNet", "dropout": 0.0, **settings.model_dump()}

@@ -15,7 +15,7 @@ from napari_geosr.networks import build_network
 from napari_geosr.networks._consistent import (
     BOUND,
     LARGEST_EXCESS,
-    Consistent,
+    ConsistentUpscaling,
     Sharpness,
     _noise_of_parts,
     _smoothed,
@@ -48,8 +48,8 @@ class Anything(nn.Module):
 
 def layer(
     network: nn.Module, excess: float = 0.0, keep: bool = False, **settings_: float
-) -> Consistent:
-    made = Consistent(network, **settings_)
+) -> ConsistentUpscaling:
+    made = ConsistentUpscaling(network, **settings_)
     made.set_sharpness(Sharpness(excess, keep))
     return made
 
@@ -111,7 +111,7 @@ def test_grey_phases_do_not_collapse(dtype):
     phases = torch.linspace(-1, 1, 5, dtype=dtype)
     x = phases.repeat_interleave(6)[None, None, None].expand(1, 1, 12, 30)
     plain = Anything(2, 2, "phases")
-    network = Consistent(plain)
+    network = ConsistentUpscaling(plain)
     network.set_noise(Noise(level=0.02, contrast=2.0))
     with torch.no_grad():
         seen, before = network.averaged(network(x)), network.averaged(plain(x))
@@ -128,7 +128,7 @@ def test_noise_alone_is_hardly_put_back():
             return torch.zeros_like(super().forward(x))
 
     x = 0.3 * scan_of(3, 5).repeat(1, 1, 3, 3, 3)
-    network = Consistent(Truth(3, 2))
+    network = ConsistentUpscaling(Truth(3, 2))
     network.set_noise(Noise(level=0.3, contrast=2.0))
     with torch.no_grad():
         y = network(x)
@@ -168,11 +168,11 @@ def test_spreading_is_the_same_along_every_axis(ndim):
     turned = spread(x.transpose(-1, -2), parabola_weights(2)).transpose(-1, -2)
     assert fine.shape[2:] == tuple(2 * n for n in x.shape[2:])
     torch.testing.assert_close(fine, turned)
-    torch.testing.assert_close(Consistent(Anything(ndim, 2)).averaged(fine), x)
+    torch.testing.assert_close(ConsistentUpscaling(Anything(ndim, 2)).averaged(fine), x)
 
 
 def test_the_level_follows_the_grey_value():
-    network = Consistent(Anything(2, 2))
+    network = ConsistentUpscaling(Anything(2, 2))
     noise = Noise(2.0, 9.0, greys=(-1.0, 0.5, 2.0), levels=(1.0, 3.0, 2.0))
     network.set_noise(noise)
     grey = torch.linspace(-2, 3, 21, dtype=torch.float64)[None, None, None]
@@ -197,7 +197,7 @@ def test_a_sharp_result_is_compared_after_the_blur():
     plain = Anything(2, 2, "phases")
     with torch.no_grad():
         sharp = plain(x)
-        seen = Consistent(plain).averaged(blurred(sharp, 0.5 * 2))
+        seen = ConsistentUpscaling(plain).averaged(blurred(sharp, 0.5 * 2))
 
         class Known(Anything):
             def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -211,9 +211,9 @@ def test_a_sharp_result_is_compared_after_the_blur():
 
 def test_refuses_what_is_no_upscaling():
     with pytest.raises(ConfigError, match="finer"):
-        Consistent(build_network("msdnet"))
+        ConsistentUpscaling(build_network("msdnet"))
     with pytest.raises(ConfigError, match="positive"):
-        Consistent(Anything(2, 2), bound=0)
+        ConsistentUpscaling(Anything(2, 2), bound=0)
     with pytest.raises(ConfigError, match="deviation"):
         Sharpness(-0.1)
 
@@ -234,7 +234,7 @@ def test_reach_is_as_declared(ndim, keep):
 
 def test_neighbouring_planes_are_context_alone():
     made = build_network("light_sr", ndim=2, adjacent_slices=5, features=2, blocks=1)
-    network = Consistent(made)
+    network = ConsistentUpscaling(made)
     x = torch.randn(1, 5, 9, 9)
     with torch.no_grad():
         seen = network.averaged(network(x))

@@ -146,8 +146,8 @@ SHAPES = [
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_careamics_unet_is_exact_in_tiles(shape: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    settings = careamics.Settings.create(num_channels_init=2, **shape)
-    inner = careamics.UNet(settings)
+    settings = careamics.UNetSettings.create(num_channels_init=2, **shape)
+    inner = careamics.CareamicsUNet(settings)
     for name, parameter in inner.named_parameters():
         if name.endswith("bias"):
             nn.init.constant_(parameter, 0.3)  # else all rectifiers may be shut
@@ -175,10 +175,10 @@ def test_the_careamics_unet_is_exact_in_tiles(shape: dict[str, Any]) -> None:
 
 
 def test_channels_that_go_apart_stay_apart() -> None:
-    settings = careamics.Settings.create(
+    settings = careamics.UNetSettings.create(
         num_channels_init=2, in_channels=2, num_classes=2, depth=1
     )
-    network = careamics.UNet(settings).eval()
+    network = careamics.CareamicsUNet(settings).eval()
     x = torch.rand(1, 2, 8, 8)
     other = x.clone()
     other[:, 1] += 1

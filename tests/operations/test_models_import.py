@@ -42,11 +42,11 @@ def take(source: Path | str, **options: Any) -> tuple[Imported, list[str]]:
     return found, notes
 
 
-def checkpoint(path: Path, seed: int = 0, **shape: Any) -> unet.UNet:
+def checkpoint(path: Path, seed: int = 0, **shape: Any) -> unet.CareamicsUNet:
     """A checkpoint as CAREamics saves it; its network."""
     torch.manual_seed(seed)
-    settings = unet.Settings.create(num_channels_init=4, depth=1, **shape)
-    network = unet.UNet(settings)
+    settings = unet.UNetSettings.create(num_channels_init=4, depth=1, **shape)
+    network = unet.CareamicsUNet(settings)
     content = {
         "state_dict": {f"model.{k}": t for k, t in network.state_dict().items()},
         "hyper_parameters": {

@@ -11,7 +11,7 @@ import torch
 
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.patches import Scene
-from napari_geosr.learning.preview import SlicePreview
+from napari_geosr.learning.preview import TrainingPreview
 from napari_geosr.learning.splits import Split
 from napari_geosr.learning.statistics import GreyScale
 from napari_geosr.operations.train.figures.blocks import validation_block
@@ -50,7 +50,7 @@ def patches_of(factor: int, ndim: int, shape: tuple[int, ...]) -> Any:
 )
 def test_the_slice_that_is_shown(factor: int, ndim: int, slab: int, edge: int) -> None:
     patches = patches_of(factor, ndim, (40, 500, 600))
-    preview = SlicePreview(patches, "source", AS_IT_IS, factor, None)
+    preview = TrainingPreview(patches, "source", AS_IT_IS, factor, None)
     depth = (slab,) if ndim == 3 else ()
     assert preview.input.shape == (1, 1, *depth, edge, edge)
 

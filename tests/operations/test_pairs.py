@@ -14,9 +14,9 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.operations.pairs import PairsConfig, pairs, pairs_steps
 from napari_geosr.operations.pairs.quality import laid_over_steps, report_lines
 from napari_geosr.physics.sampling import area_downsample
-from napari_geosr.registration.align import Aligned
+from napari_geosr.registration.align import Alignment
 from napari_geosr.registration.figures import correlation
-from napari_geosr.registration.sampled import Grid, Sampled, copy_steps
+from napari_geosr.registration.sampled import Grid, SampledVolume, copy_steps
 from napari_geosr.registration.transform import Transform, identity
 
 FILES = {"low.ome.tif", "high.ome.tif", "overlay.png", "pairs.json"}
@@ -81,7 +81,9 @@ def test_a_pair_beyond_the_part_that_was_aligned_is_read(first, part, moved, coa
     copy = run_to_end(copy_steps(low, (coarser,) * 3, here))
     found = identity(3)
     begin = Transform(found.matrix, found.shift + np.array([0.0, 0.0, moved]))
-    aligned = Aligned(begin, found, "offset", None, copy, Sampled(data, Grid.of(low)))
+    aligned = Alignment(
+        begin, found, "offset", None, copy, SampledVolume(data, Grid.of(low))
+    )
     box = (slice(12, 50), slice(10, 50), slice(0, 50))
     laid = run_to_end(laid_over_steps(aligned, low, box))
     assert laid.low.shape == laid.after.shape == laid.before.shape == laid.grid.shape

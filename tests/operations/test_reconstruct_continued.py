@@ -27,7 +27,7 @@ from napari_geosr.core.errors import (
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import TileDone, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import output
+from napari_geosr.io import writing as io_writing
 from napari_geosr.io.projections import write_projections
 from napari_geosr.io.suffixes import incomplete_path
 from napari_geosr.operations.reconstruct import (
@@ -233,7 +233,9 @@ def test_a_killed_run_loses_little(scan, tmp_path, monkeypatch, suffix):
     entry = {"rows": [], "pid": 2**22 + 1, "host": socket.gethostname()}
     journal_of(begun).write_text(json.dumps(entry), encoding="utf-8")
     told = []
-    monkeypatch.setattr(output, "_of_leftovers", lambda left: told.extend(left) or "")
+    monkeypatch.setattr(
+        io_writing, "_of_leftovers", lambda left: told.extend(left) or ""
+    )
     unfinished = find_unfinished(out)
     result, after = run(given, out=out, unfinished=unfinished)
     assert told == []
@@ -251,7 +253,8 @@ def writing(tmp_path, monkeypatch):
     out = tmp_path / "v.tif"
     history = [{"operation": "reconstruct"}]
     with io.create(
-        out, shape=(4, 8, 8), dtype=np.float32, provenance=history, **place
+        out,
+        io.OutputSpec(shape=(4, 8, 8), dtype=np.float32, provenance=history, **place),
     ) as output:
         journal = Journal(output)
         other = SimpleNamespace(getpid=lambda: -1)

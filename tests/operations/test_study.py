@@ -198,7 +198,7 @@ from napari_geosr.operations.study import cell as study_cells
 
 reconstruct_blocks._FIRST_ROWS, reconstruct_blocks._GROWTH = 2, 1
 reconstruct_continued._INTERVAL = 0.0
-counted, cells = study_cells.counted, []
+counted, cells = study_cells.recount, []
 
 def killed(steps, *told):
     def of_two_blocks():  # of the second cell
@@ -213,7 +213,7 @@ def killed(steps, *told):
 
     return counted(of_two_blocks(), *told)
 
-study_cells.counted = killed
+study_cells.recount = killed
 config = StudyConfig.from_yaml(sys.argv[3])
 scan = read_projections(sys.argv[1], centre=19.5)
 for step in study_steps(scan, sys.argv[2], config):

@@ -12,8 +12,8 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.degradations import (
     DEGRADATIONS,
-    GreyLevels,
-    Measured,
+    ContrastLevels,
+    ImagingEstimate,
     blur_in_plane,
     config_class,
     ct,
@@ -28,7 +28,7 @@ from napari_geosr.physics.noise_spectrum import (
 )
 from napari_geosr.physics.sampling import area_downsample
 
-LEVELS = GreyLevels(dark=10.0, bright=210.0, contrast=120.0)
+LEVELS = ContrastLevels(dark=10.0, bright=210.0, contrast=120.0)
 
 
 def planes(noise, count: int) -> np.ndarray:
@@ -121,7 +121,7 @@ def test_a_resolution_in_line_pairs_is_that_of_the_whole_system():
 
 
 def test_what_was_measured_becomes_settings():
-    measured = Measured(
+    measured = ImagingEstimate(
         blur=0.6,
         gain=2.0,
         offset=5.0,

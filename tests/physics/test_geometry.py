@@ -15,6 +15,7 @@ from napari_geosr.physics.geometry import (
     ParallelGeometry,
 )
 from napari_geosr.physics.projector import project
+from napari_geosr.physics.rays import rays_of
 
 FAN: dict[str, Any] = {"source_distance": 40, "detector_distance": 20}
 
@@ -112,7 +113,7 @@ def test_keys_tell_geometries_apart() -> None:
 
 def test_rays_run_from_source_to_detector() -> None:
     geometry = FanGeometry(np.arange(0, 360, 7.0), 9, 3.2, 15, 0.8, **FAN)
-    rays = geometry.rays
+    rays = rays_of(geometry)
     h, middle = geometry.voxel_size, 7
     for angle, degrees in enumerate(geometry.angles):
         turn = np.deg2rad(degrees)
@@ -133,7 +134,7 @@ def test_rays_run_from_source_to_detector() -> None:
 def test_runs_cover_every_ray_once() -> None:
     geometry = FanGeometry([0, 40, 50, 90], 41, size=20, **FAN)
     covered = np.zeros((4, 41), int)
-    for angle, first, stop, along_y in geometry.rays.runs:
+    for angle, first, stop, along_y in rays_of(geometry).runs:
         covered[angle, first:stop] += 1
-        assert (geometry.rays.along_y[angle, first:stop] == along_y).all()
+        assert (rays_of(geometry).along_y[angle, first:stop] == along_y).all()
     assert (covered == 1).all()

@@ -8,7 +8,7 @@ import pytest
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.provenance import array_checksum
 from napari_geosr.physics import simulated
-from napari_geosr.physics.simulated import Cache, Kind, open_simulated
+from napari_geosr.physics.simulated import Cache, ObjectKind, open_simulated
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         made.append(number)
         return simulated.fluo(number)
 
-    monkeypatch.setitem(simulated.KINDS, "fluo", Kind(simulate, 3))
+    monkeypatch.setitem(simulated.KINDS, "fluo", ObjectKind(simulate, 3))
     monkeypatch.setattr(simulated, "_cache", Cache())
     return made
 

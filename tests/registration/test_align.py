@@ -11,7 +11,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.physics.sampling import area_downsample
 from napari_geosr.registration import itk
 from napari_geosr.registration.align import align_steps
-from napari_geosr.registration.sampled import Grid, Sampled
+from napari_geosr.registration.sampled import Grid, SampledVolume
 from napari_geosr.registration.search import search_steps
 from napari_geosr.registration.transform import turn_in_plane
 
@@ -77,10 +77,10 @@ def test_a_quarter_turn_is_searched_for(scene):
         scene.high.voxel_size,
         "µm",
     )
-    small = Sampled(
+    small = SampledVolume(
         area_downsample(turned.data, 8), Grid.of(turned).coarsened((8, 8, 8))
     )
-    large = Sampled(
+    large = SampledVolume(
         area_downsample(scene.low.data, 2), Grid.of(scene.low).coarsened((2, 2, 2))
     )
     found = run_to_end(search_steps(large, small, degrees=180.0))
@@ -93,8 +93,8 @@ def test_a_quarter_turn_is_searched_for(scene):
 
 def test_what_shows_something_else_correlates_little(scene, rng):
     noise = rng.normal(size=(20, 20, 20)).astype(np.float32)
-    small = Sampled(noise, Grid((20,) * 3, np.full(3, 8.0), np.zeros(3)))
-    large = Sampled(scene.low.data, Grid.of(scene.low))
+    small = SampledVolume(noise, Grid((20,) * 3, np.full(3, 8.0), np.zeros(3)))
+    large = SampledVolume(scene.low.data, Grid.of(scene.low))
     found = run_to_end(search_steps(large, small))
     assert abs(found[0].correlation) < 0.2
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from napari_geosr.core.angles import covered_degrees
 from napari_geosr.core.errors import ProjectionsError
-from napari_geosr.core.turn import covered_degrees
 from napari_geosr.physics.geometry import ConeGeometry, FanGeometry
 from napari_geosr.tomography.algorithms import reconstruct_slices, require_geometry
 from napari_geosr.tomography.fan_weights import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_geosr.core.angles import is_full_turn
 from napari_geosr.core.errors import ProjectionsError
-from napari_geosr.core.turn import is_full_turn
 from napari_geosr.tomography.full_turn import fold_full_turn, join
 
 

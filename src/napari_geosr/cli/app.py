@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 from pydantic import ValidationError
 
-from napari_geosr import __version__
 from napari_geosr.core.config import explain
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.version import __version__
 
 _HELP = """Restore microscopy and CT volumes and measure their pores, without a display.
 

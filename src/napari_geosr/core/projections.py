@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.angles import Arc, arc_degrees, is_full_turn, missing_arcs
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.selection import select
-from napari_geosr.core.turn import Arc, arc_degrees, is_full_turn, missing_arcs
 from napari_geosr.core.units import PIXEL, require_unit
 from napari_geosr.core.volume import ArrayLike
 

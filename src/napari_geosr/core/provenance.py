@@ -8,7 +8,7 @@ import platform
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,49 +17,45 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled, FileError
 from napari_geosr.core.steps import (
-    BlockDone,
     ShouldStop,
     StageStarted,
     Step,
     never_stop,
     run_to_end,
 )
+from napari_geosr.core.version import __version__
 from napari_geosr.core.volume import Volume
 
 #: Files up to this size are hashed whole; above it, a sample of blocks is hashed.
 _WHOLE_FILE_BYTES = 2 * 10**9
 _BLOCK = 1 << 20
-#: A step is yielded after so many blocks: a fifth of a second.
-_BLOCKS_PER_STEP = 64
+#: Progress is reported after this many blocks, about every fifth of a second.
+_BLOCKS_PER_REPORT = 64
 
 
-#: Checksums of large files that were read lately, with what told that they are so.
+#: Checksums of large files that were read lately, by what tells that they are the same.
 _known: OrderedDict[tuple[Any, ...], str] = OrderedDict()
 _MOST_KNOWN = 32
 #: A file that changed so lately may change again within the same tick of its clock.
 _SETTLED_SECONDS = 2.0
 
 
-def file_checksum(path: Path) -> str:
-    """``sha256:…`` of a file; ``sha256-sampled:…`` of spread blocks if huge."""
-    return run_to_end(checksum_steps(path))
-
-
-def checksum_steps(
-    path: Path, *, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, str]:
-    """Find the checksum of a file as :func:`file_checksum` does, but in steps.
+def checksum(
+    path: Path,
+    should_stop: ShouldStop = never_stop,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> str:
+    """``sha256:…`` of a file; ``sha256-sampled:…`` of spread blocks if huge.
 
     A large file that has not changed since is not read again.
 
-    Yields
-    ------
-    Step
-        `StageStarted` and `BlockDone` for large files.
-
-    Returns
-    -------
-    str
+    Parameters
+    ----------
+    path : Path
+    should_stop : callable
+        Asked before every block of 1 MiB.
+    on_progress : callable, optional
+        Called with the number of blocks that were read, and of all, from time to time.
 
     Raises
     ------
@@ -67,25 +63,8 @@ def checksum_steps(
         If `should_stop` says so.
     """
     key = _state(path)
-    if key not in _known:
-        checksum = yield from _read_steps(path, should_stop)
-        large = path.stat().st_size > _BLOCKS_PER_STEP * _BLOCK
-        changed = path.stat().st_mtime
-        if not large or time.time() - changed < _SETTLED_SECONDS or key != _state(path):
-            return checksum
-        _known[key] = checksum
-        while len(_known) > _MOST_KNOWN:
-            _known.popitem(last=False)
-    return _known[key]
-
-
-def _state(path: Path) -> tuple[Any, ...]:
-    known = path.stat()
-    changed = known.st_mtime_ns, known.st_ctime_ns
-    return str(path.resolve()), known.st_ino, known.st_size, *changed
-
-
-def _read_steps(path: Path, should_stop: ShouldStop) -> Generator[Step, None, str]:
+    if key in _known:
+        return _known[key]
     size = path.stat().st_size
     digest = hashlib.sha256()
     whole = size <= _WHOLE_FILE_BYTES
@@ -94,19 +73,32 @@ def _read_steps(path: Path, should_stop: ShouldStop) -> Generator[Step, None, st
     else:
         positions = np.linspace(0, size - _BLOCK, 512).astype(np.int64)
         digest.update(str(size).encode())
-    n = len(positions)
-    if n > _BLOCKS_PER_STEP:
-        yield StageStarted(0, n, message="Taking the checksum of the input")
     with path.open("rb") as stream:
         for i, position in enumerate(positions):
             if should_stop():
                 raise Cancelled("Stopped before the first tile.")
             stream.seek(int(position))
             digest.update(stream.read(_BLOCK))
-            if (i + 1) % _BLOCKS_PER_STEP == 0:
-                yield BlockDone(i + 1, n)
-    kind = "sha256" if whole else "sha256-sampled"
-    return f"{kind}:{digest.hexdigest()}"
+            if on_progress is not None and (i + 1) % _BLOCKS_PER_REPORT == 0:
+                on_progress(i + 1, len(positions))
+    found = f"{'sha256' if whole else 'sha256-sampled'}:{digest.hexdigest()}"
+    settled = time.time() - path.stat().st_mtime >= _SETTLED_SECONDS
+    if is_large(path) and settled and key == _state(path):
+        _known[key] = found
+        while len(_known) > _MOST_KNOWN:
+            _known.popitem(last=False)
+    return found
+
+
+def is_large(path: Path) -> bool:
+    """Whether reading a file for its checksum may take noticeable time."""
+    return path.stat().st_size > _BLOCKS_PER_REPORT * _BLOCK
+
+
+def _state(path: Path) -> tuple[Any, ...]:
+    known = path.stat()
+    changed = known.st_mtime_ns, known.st_ctime_ns
+    return str(path.resolve()), known.st_ino, known.st_size, *changed
 
 
 def folder_checksum(path: Path, should_stop: ShouldStop = never_stop) -> str:
@@ -154,11 +146,13 @@ def describe_steps(
     source = volume.source
     try:
         if source is not None and source.is_file():
-            checksum = yield from checksum_steps(source, should_stop=should_stop)
+            if is_large(source) and _state(source) not in _known:
+                yield StageStarted(message="Taking the checksum of the input")
+            found = checksum(source, should_stop)
         elif source is not None and source.is_dir():
-            checksum = folder_checksum(source, should_stop)
+            found = folder_checksum(source, should_stop)
         else:
-            checksum = array_checksum(volume.data)
+            found = array_checksum(volume.data)
     except OSError as error:
         raise FileError(
             f"{volume.title} cannot be read ({error.strerror or error}). Check that "
@@ -172,7 +166,7 @@ def describe_steps(
         "dtype": str(volume.dtype),
         "voxel_size": list(volume.voxel_size),
         "unit": volume.unit,
-        "checksum": checksum,
+        "checksum": found,
     }
 
 
@@ -209,8 +203,6 @@ def record_steps(
     FileError
         If an input's file cannot be read.
     """
-    from napari_geosr import __version__
-
     described = {}
     for key, volume in inputs.items():
         described[key] = yield from describe_steps(volume, should_stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,6 +19,21 @@ from napari_geosr.core.errors import ConfigError
 def _brought(look: Callable[..., Iterable[EntryPoint]], group: str) -> list[EntryPoint]:
     """What third parties bring; looked up once, as it takes 10 ms in a full venv."""
     return list(look(group=group))
+
+
+@cache
+def _importable(
+    look: Callable[..., Iterable[EntryPoint]], registry: Registry
+) -> tuple[Any, ...]:
+    """All modules that can be imported; `look` is what they were found with."""
+    found = []
+    for name in registry.names():
+        try:
+            found.append(registry.load(name))
+        except ConfigError as error:
+            # One of another package must not keep the others from being used.
+            logging.getLogger(__name__).warning("%s", error)
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -97,3 +113,7 @@ class Registry:
                 f"{modules[name]} cannot be imported ({error}). Install again the "
                 "package that brings it."
             ) from error
+
+    def load_all(self) -> tuple[Any, ...]:
+        """All modules, by alphabet, imported once; one that cannot be is logged."""
+        return _importable(entry_points, self)

@@ -133,7 +133,7 @@ def run_to_end(
     return iterator.result
 
 
-def counted(
+def recount(
     steps: Generator[Step, None, T], *told: type[Step]
 ) -> Generator[Step, None, T]:
     """Steps of an inner run, for an outer one that counts in other units.

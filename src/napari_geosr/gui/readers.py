@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.gui.layers import METADATA, geometry, layer_metadata
-from napari_geosr.io.suffixes import PICTURE, RAW, READ_SUFFIXES, TIFF, ZARR, suffix_of
+from napari_geosr.io.formats import format_of, format_that_reads
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 LayerData = tuple[Any, dict[str, Any], str]
 Reader = Callable[[Any], list[LayerData]]
-_ZARR_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _THREE_COLOURS = ("red", "green", "blue")
 
 
@@ -30,7 +29,7 @@ def get_reader(path: str | list[str]) -> Reader | None:
     if not paths:
         return None
     if len(paths) > 1:
-        slices = all(suffix_of(p) in (*TIFF, *PICTURE) for p in paths)
+        slices = all(_may_be_slice(p) for p in paths)
         return read_layers if slices and not any(p.is_dir() for p in paths) else None
     return read_layers if _is_ours(paths[0]) else None
 
@@ -38,10 +37,15 @@ def get_reader(path: str | list[str]) -> Reader | None:
 def _is_ours(path: Path) -> bool:
     if not path.is_dir():
         # A raw file does not say its shape: napari has no place to ask for it.
-        return suffix_of(path) in READ_SUFFIXES and suffix_of(path) not in RAW
-    if suffix_of(path) in ZARR or any((path / m).exists() for m in _ZARR_MARKS):
-        return True
-    return any(suffix_of(p) in (*TIFF, *PICTURE) for p in path.iterdir())
+        found = format_of(path)
+        return found is not None and found.states_shape
+    whole = format_that_reads(path) is not None
+    return whole or any(_may_be_slice(p) for p in path.iterdir())
+
+
+def _may_be_slice(path: Path) -> bool:
+    found = format_of(path)
+    return found is not None and found.may_be_slice
 
 
 def read_layers(path: str | list[str]) -> list[LayerData]:
@@ -65,10 +69,9 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
     one = Path(path[0] if isinstance(path, list) else path)
     if is_projections(one):
         return _views(one)
-    if one.is_dir() and suffix_of(one) in ZARR:
-        from napari_geosr.io.ome_zarr import read_levels
-
-        return _layers(read_levels(one))
+    found = format_of(one)
+    if found is not None and found.is_folder and one.is_dir():
+        return _layers(found.read_levels(one))
     return _layers([io.read(one)])
 
 

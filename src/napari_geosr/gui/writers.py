@@ -100,7 +100,7 @@ def _samples_to_channels(data: Any, axes: str) -> tuple[Any, str]:
 
 def _narrowed(volume: Volume) -> Volume:
     """The labels as 32-bit integers, lazily; unchanged if one would not fit."""
-    from napari_geosr.io.lazy import LazyArray, Mapped
+    from napari_geosr.io.lazy import LazyArray, MappedSource
 
     low = high = 0
     for i in range(volume.shape[0]):
@@ -109,6 +109,6 @@ def _narrowed(volume: Volume) -> Volume:
     bounds = np.iinfo(np.int32)
     if low < bounds.min or high > bounds.max:
         return volume
-    source = Mapped(volume.data, lambda labels: labels.astype(np.int32), np.int32)
+    source = MappedSource(volume.data, lambda labels: labels.astype(np.int32), np.int32)
     chunks = (1,) * (len(volume.shape) - 2) + volume.shape[-2:]
     return volume.replace(data=LazyArray(source, Path(volume.name), chunks))

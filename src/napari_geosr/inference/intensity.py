@@ -103,7 +103,7 @@ def scan_steps(
     if n_total == 0:
         raise VolumeError(f"The volume of shape {tuple(source.shape)} holds no voxels.")
     blocks = list(_blocks(tuple(source.shape), sample_above))
-    sums = _Sums()
+    sums = _IntensitySums()
     for done, block in enumerate(blocks, start=1):
         if should_stop():
             raise Cancelled("Stopped while the grey values were read.")
@@ -125,7 +125,7 @@ def _blocks(shape: tuple[int, ...], sample_above: int) -> Iterator[tuple[slice, 
         yield (slice(start, min(n, start + n_together)),)
 
 
-class _Sums:
+class _IntensitySums:
     """Running count, mean and sum of squared deviations (Chan et al. 1983)."""
 
     def __init__(self) -> None:

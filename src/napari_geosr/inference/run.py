@@ -24,8 +24,7 @@ from napari_geosr.core.errors import (
 from napari_geosr.core.steps import ShouldStop, Step, TileDone, Warned, never_stop
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
-from napari_geosr.inference.backends import FIXED_BYTES, Choice, FirstTile, Timed
-from napari_geosr.inference.growth import GrowthMeter
+from napari_geosr.inference.backends import FIXED_BYTES, Choice, FirstTile, TimedForward
 from napari_geosr.inference.memory import (
     Buffers,
     CostModel,
@@ -34,8 +33,9 @@ from napari_geosr.inference.memory import (
     network_spec,
     tile_peak,
 )
+from napari_geosr.inference.memory_growth import GrowthMeter
 from napari_geosr.inference.pipeline import Pipeline
-from napari_geosr.inference.stores import held_bytes, kept_small
+from napari_geosr.inference.store_caches import held_bytes, limited_caches
 from napari_geosr.inference.tile_choice import (
     SECONDS_PER_TILE,
     TileChoice,
@@ -103,7 +103,7 @@ class RunSummary:
     peak_bytes: int = 0
 
 
-class Run:
+class TiledRun:
     """One run over a volume, or over a region of it.
 
     See :func:`napari_geosr.inference.runner.restore_tiles` for the parameters. With
@@ -212,14 +212,18 @@ class Run:
 
     def plan(
         self,
-        first: Sequence[slice] | None = None,
+        priority_region: Sequence[slice] | None = None,
         tile: Sequence[int] | None = None,
-        rather: Sequence[int] | None = None,
+        preferred_tile: Sequence[int] | None = None,
     ) -> TilePlan:
-        """Tiles of the least work, or of size `tile`, or of `rather` if that fits."""
+        """Tiles of the least work, or of `tile`, or of `preferred_tile` if it fits."""
         if tile is not None:
             fixed = plan(
-                self.source.shape, self.spec, tile, box=self.region, first=first
+                self.source.shape,
+                self.spec,
+                tile,
+                box=self.region,
+                priority_region=priority_region,
             )
             self.choice = weigh_tile(
                 self.layout, fixed.box, fixed.tile, self.cost, self.buffers
@@ -227,8 +231,9 @@ class Run:
             return fixed
         most = self.tile_memory.most_voxels(memory_key(self.network, self.device))
         self.cost = measure_cost(self.network, self.device)
-        self.choice = self._fitting(rather, most) or self._choose(self.budget, most)
-        return self._tiles(first)
+        fitting = self._fitting(preferred_tile, most)
+        self.choice = fitting or self._choose(self.budget, most)
+        return self._tiles(priority_region)
 
     def _fitting(
         self, tile: Sequence[int] | None, most: int | None
@@ -281,10 +286,14 @@ class Run:
             box=self.region,
         )
 
-    def _tiles(self, first: Sequence[slice] | None) -> TilePlan:
+    def _tiles(self, priority_region: Sequence[slice] | None) -> TilePlan:
         assert self.choice is not None
         return plan(
-            self.source.shape, self.spec, self.choice.tile, box=self.region, first=first
+            self.source.shape,
+            self.spec,
+            self.choice.tile,
+            box=self.region,
+            priority_region=priority_region,
         )
 
     def steps(
@@ -374,7 +383,7 @@ class Run:
             return nullcontext()
         stack = ExitStack()
         for target in (self.target, *([] if self.spread is None else [self.spread])):
-            stack.enter_context(kept_small(self.source, target, self.budget))
+            stack.enter_context(limited_caches(self.source, target, self.budget))
         return stack
 
     def _allocator(self) -> AbstractContextManager[None]:
@@ -432,7 +441,7 @@ class Run:
     ) -> Generator[Step, None, tuple[Array, int | None]]:
         """As :meth:`_restore` for the tile by which the backend is chosen."""
         assert self.choice is not None
-        clock = Timed(self.network)
+        clock = TimedForward(self.network)
         ours, grew_by = self._restore(tile, block, clock)
         # Or what torch left free would hide what the other backend takes.
         compute.release_memory(self.device)
@@ -472,7 +481,7 @@ class Run:
         )
 
     def _restore(
-        self, tile: Tile, block: Array, clock: Timed | None = None
+        self, tile: Tile, block: Array, clock: TimedForward | None = None
     ) -> tuple[Array, int | None]:
         """The core's values; of the first tile also the growth that it caused."""
         first = self.n_done == self.n_kept and self.n_retries == 0

@@ -14,8 +14,8 @@ from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
 from napari_geosr.inference.backends import Choice
 from napari_geosr.inference.memory import Buffers, measure_cost, network_spec
-from napari_geosr.inference.run import Run, RunSummary
-from napari_geosr.inference.stores import Promise, share
+from napari_geosr.inference.run import RunSummary, TiledRun
+from napari_geosr.inference.store_caches import PlannedArray, share
 from napari_geosr.inference.tile_choice import choose_tile
 from napari_geosr.inference.tile_memory import TileMemory
 from napari_geosr.inference.tiling import clip_box, lay_out
@@ -64,13 +64,13 @@ def restore_tiles(
     budget: int,
     device: str = "cpu",
     nonfinite: NonFinite = "mean",
-    first: Sequence[slice] | None = None,
+    priority_region: Sequence[slice] | None = None,
     threads: int | None = None,
     should_stop: ShouldStop = never_stop,
     tile_memory: TileMemory | None = None,
     tile: Sequence[int] | None = None,
     finished: Sequence[Sequence[slice]] = (),
-    rather: Sequence[int] | None = None,
+    preferred_tile: Sequence[int] | None = None,
     spread: Any = None,
     backend: Choice | None = None,
 ) -> Generator[Step, None, RunSummary]:
@@ -92,7 +92,7 @@ def restore_tiles(
     nonfinite : {"mean", "zero", "refuse"}
         What the network sees in place of NaN and infinite voxels. A floating target
         is NaN there; an integer one gets what the network makes of them.
-    first : sequence of slice, optional
+    priority_region : sequence of slice, optional
         Input voxels on screen: their tiles come first.
     threads : int, optional
         For computing on the processor; all cores but one by default.
@@ -103,7 +103,7 @@ def restore_tiles(
     finished : sequence of sequence of slice
         Boxes of `target` that hold their values already, as ``TileDone.slices`` of an
         earlier run: tiles within one of them are left as they are.
-    rather : sequence of int, optional
+    preferred_tile : sequence of int, optional
         Core size to take if it fits the budget: that of the earlier run.
     spread : array-like, optional
         Of the target's shape, floating: takes the standard deviations of a network of
@@ -133,7 +133,7 @@ def restore_tiles(
     ConfigError, VolumeError, ModelError, FileError, EngineError
         If settings, input, model, storage or the network fail. Never `RuntimeError`.
     """
-    run = Run(
+    run = TiledRun(
         network,
         source,
         target,
@@ -147,7 +147,8 @@ def restore_tiles(
         spread=spread,
         backend=backend,
     )
-    return (yield from run.steps(run.plan(first, tile, rather), finished))
+    plan = run.plan(priority_region, tile, preferred_tile)
+    return (yield from run.steps(plan, finished))
 
 
 def choose_output(
@@ -179,11 +180,11 @@ def choose_output(
     memory = share(budget) // spec.n_outputs
     spread = None
     if spec.n_outputs > 1:
-        spread = Promise(layout.output_shape, np.dtype(np.float32), memory)
-    run = Run(
+        spread = PlannedArray(layout.output_shape, np.dtype(np.float32), memory)
+    run = TiledRun(
         network,
         source,
-        Promise(layout.output_shape, np.dtype(dtype), memory),
+        PlannedArray(layout.output_shape, np.dtype(dtype), memory),
         spread=spread,
         statistics=statistics,
         budget=budget,
@@ -231,7 +232,7 @@ def restore_region(
         (part.stop - part.start) * s for part, s in zip(box, layout.scale, strict=True)
     )
     target = np.empty(shape[3 - layout.ndim :], compute.network_dtype(network))
-    run = Run(
+    run = TiledRun(
         network,
         source,
         target,

@@ -181,7 +181,7 @@ def plan(
     tile: Sequence[int],
     *,
     box: Sequence[slice] | None = None,
-    first: Sequence[slice] | None = None,
+    priority_region: Sequence[slice] | None = None,
 ) -> TilePlan:
     """Cut `box` (the whole by default) into tiles of size `tile`.
 
@@ -193,7 +193,7 @@ def plan(
         Core size along Z, Y, X (Y, X for an image); rounded up to the stride.
     box : sequence of slice, optional
         Input voxels to restore.
-    first : sequence of slice, optional
+    priority_region : sequence of slice, optional
         Input voxels that the person looks at: tiles touching them come first.
     """
     layout = lay_out(shape, spec)
@@ -209,8 +209,8 @@ def plan(
         for y in pieces[1]
         for x in pieces[2]
     ]
-    if first is not None:
-        seen = clip_box(layout, first)
+    if priority_region is not None:
+        seen = clip_box(layout, priority_region)
         tiles.sort(key=lambda tile: not _touch(tile.core, seen))
     return TilePlan(layout, target, core, tuple(tiles), _factor(layout, target, pieces))
 

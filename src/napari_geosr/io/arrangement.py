@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import AXES
-from napari_geosr.io.lazy import Arranged, LazyArray, arrange
+from napari_geosr.io.lazy import ArrangedSource, LazyArray, arrange
 
 #: Decoded size up to which what cannot be mapped is read, and so verified, at once.
 EAGER_BYTES = 32 * 1024**2
@@ -106,7 +106,7 @@ def finish(
             return data.astype(data.dtype.newbyteorder("="))
         source, order = data, list(range(data.ndim))
         chunks = (1,) * (data.ndim - 2) + data.shape[-2:]
-    arranged = Arranged(source, order)
+    arranged = ArrangedSource(source, order)
     blocks = tuple(1 if i is None else chunks[i] for i in order)
     lazy = LazyArray(arranged, path, blocks)
     # A time point or a channel of a dask array is lazy again; ours would be read.

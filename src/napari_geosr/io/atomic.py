@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
-from napari_geosr.io.suffixes import ZARR, is_zarr_folder, suffix_of
+from napari_geosr.io.formats import format_of, is_volume_folder
 
 #: What a disk that has no room left says (a quota counts as a disk).
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -61,10 +61,10 @@ def remove(path: Path) -> None:
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise `FileError` if `path` exists and may not be replaced.
 
-    A folder may be replaced only where it is a zarr and a zarr takes its place.
+    A folder may be replaced only where it is a volume, such as a zarr, and another one
+    takes its place.
     """
-    is_ours = suffix_of(path) in ZARR and is_zarr_folder(path)
-    if path.is_dir() and not is_ours:
+    if path.is_dir() and not _is_replaceable(path):
         raise FileError(
             f"{path} is a folder, and no OME-Zarr that could be replaced. Choose "
             "another name."
@@ -74,6 +74,11 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
             f"{path} exists already. Choose another name, or allow overwriting "
             "(--overwrite)."
         )
+
+
+def _is_replaceable(folder: Path) -> bool:
+    named = format_of(folder)
+    return named is not None and named.is_folder and is_volume_folder(folder)
 
 
 def patiently(action: Callable[[], T]) -> T:

@@ -24,7 +24,7 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.units import MILLIMETRES, PIXEL, parse_unit
 from napari_geosr.io.angles import GivenAngles, stored_in
 from napari_geosr.io.hdf5_items import Dataset, open_item, text_of
-from napari_geosr.io.lazy import Arranged, LazyArray
+from napari_geosr.io.lazy import ArrangedSource, LazyArray
 from napari_geosr.io.suffixes import stem_of
 
 #: Attribute of the file with what Data Exchange has no place for.
@@ -108,7 +108,7 @@ def lazy_frames(found: Any, name: str, path: Path) -> LazyArray:
     source: Any = Dataset(path, name, found)
     if sorted(order) == [0, 1, 2] and order != [0, 1, 2]:
         stored = [order.index(axis) for axis in range(3)]
-        source = Arranged(source, stored)
+        source = ArrangedSource(source, stored)
         chunks = tuple(chunks[i] for i in stored)
     return LazyArray(source, path, chunks)
 

@@ -14,7 +14,6 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import arrangement, finish
-from napari_geosr.io.asking import ask_voxel_size, stored_letters, unnamed_axis
 from napari_geosr.io.hdf5_items import (
     MAX_DEPTH,
     Dataset,
@@ -25,6 +24,11 @@ from napari_geosr.io.hdf5_items import (
     walk,
 )
 from napari_geosr.io.lazy import decoding
+from napari_geosr.io.reader_questions import (
+    ask_voxel_size,
+    stored_letters,
+    unnamed_axis,
+)
 from napari_geosr.io.suffixes import stem_of
 
 _MAX_LISTED = 8

@@ -21,7 +21,7 @@ Slices = tuple[slice, ...]
 DEFAULT_CACHE_BYTES = 128 * 1024**2
 
 
-class Source(Protocol):
+class VoxelSource(Protocol):
     """What decodes voxels: a tuple of slices (step 1) in, an array out."""
 
     @property
@@ -93,7 +93,7 @@ def as_slices(key: Any, shape: tuple[int, ...]) -> tuple[Slices, tuple[Any, ...]
 
 
 class LazyArray:
-    """An array-like over a `Source`, with a small cache of decoded blocks.
+    """An array-like over a `VoxelSource`, with a small cache of decoded blocks.
 
     Reading a rectangle decodes the block-aligned hull of what is not cached in one
     call, so that neighbouring tiles with halos do not decode a block again. Safe to
@@ -101,7 +101,7 @@ class LazyArray:
 
     Parameters
     ----------
-    source : Source
+    source : VoxelSource
         Decodes a rectangle.
     path : Path
         Named in errors.
@@ -113,7 +113,7 @@ class LazyArray:
 
     def __init__(
         self,
-        source: Source,
+        source: VoxelSource,
         path: Path,
         chunks: Sequence[int],
         cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -259,19 +259,19 @@ class LazyArray:
             self._cached_bytes -= old.nbytes
 
 
-class Arranged:
-    """A `Source` with its axes reordered, axes of length one dropped or added.
+class ArrangedSource:
+    """A `VoxelSource` with its axes reordered, axes of length one dropped or added.
 
     Parameters
     ----------
-    source : Source
+    source : VoxelSource
         What is rearranged.
     order : sequence of int or None
         The axis of `source` behind each axis of the result; None for a new axis of
         length one. Axes of `source` left out must have length one.
     """
 
-    def __init__(self, source: Source, order: Sequence[int | None]) -> None:
+    def __init__(self, source: VoxelSource, order: Sequence[int | None]) -> None:
         self.source = source
         self.order = tuple(order)
         self.shape = tuple(1 if i is None else source.shape[i] for i in self.order)
@@ -287,11 +287,11 @@ class Arranged:
         return arranged
 
 
-class Mapped:
-    """A `Source` whose voxels go through `function` as they are read."""
+class MappedSource:
+    """A `VoxelSource` whose voxels go through `function` as they are read."""
 
     def __init__(
-        self, source: Source, function: Callable[[Any], Any], dtype: Any = None
+        self, source: VoxelSource, function: Callable[[Any], Any], dtype: Any = None
     ) -> None:
         self.source = source
         self.function = function
@@ -303,7 +303,7 @@ class Mapped:
 
 
 def arrange(array: Any, order: Sequence[int | None]) -> Any:
-    """Reorder the axes of a numpy array as :class:`Arranged` does, without a copy."""
+    """Reorder the axes of a numpy array like `ArrangedSource`, without a copy."""
     kept = [i for i in order if i is not None]
     dropped = tuple(i for i in range(array.ndim) if i not in kept)
     moved = array.transpose(kept + list(dropped))

@@ -18,8 +18,12 @@ from napari_geosr.io.arrangement import (
     finish,
     restore_singletons,
 )
-from napari_geosr.io.asking import ask_voxel_size, stored_letters, unnamed_axis
 from napari_geosr.io.lazy import decoding
+from napari_geosr.io.reader_questions import (
+    ask_voxel_size,
+    stored_letters,
+    unnamed_axis,
+)
 from napari_geosr.io.stamp import KEY, Stamp, from_dict
 from napari_geosr.io.suffixes import stem_of
 

@@ -16,6 +16,7 @@ from napari_geosr.io.atomic import asked_for, explained, remove
 from napari_geosr.io.chunking import SHARD_BYTES, chunk_shapes, fitted_shapes
 from napari_geosr.io.lazy import Slices, as_slices
 from napari_geosr.io.output import Output, blocks
+from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import KEY, Stamp
 from napari_geosr.io.suffixes import stem_of
 
@@ -154,24 +155,17 @@ class ShardBuffer:
 class ZarrOutput(Output):
     """A zarr v3 group that grows; coarser levels are made when it is complete."""
 
-    def __init__(
-        self,
-        path: Path,
-        temporary: Path,
-        stamp: Stamp,
-        dtype: np.dtype[Any],
-        multiscale: bool,
-        tile: Sequence[int] | None = None,
-        memory: int | None = None,
-    ) -> None:
+    def __init__(self, paths: OutputPaths, spec: OutputSpec) -> None:
         import zarr
 
-        super().__init__(path, temporary, stamp)
+        super().__init__(paths, spec)
+        stamp, tile, memory = self.stamp, spec.tile, spec.memory
+        dtype: np.dtype[Any] = np.dtype(spec.dtype)
         self.dtype = dtype
         # What was never written is told from what is zero, where that is possible.
         self.fill = np.nan if dtype.kind == "f" else 0
-        self.multiscale = multiscale
-        self.group = zarr.open_group(temporary, mode="w-", zarr_format=3)
+        self.multiscale = spec.multiscale
+        self.group = zarr.open_group(self.temporary, mode="w-", zarr_format=3)
         self._write_attributes([(1,) * len(stamp.shape)], stamp)
         buffer, self.shard_bytes = _BUFFER_BYTES, SHARD_BYTES
         if memory is not None:
@@ -190,7 +184,7 @@ class ZarrOutput(Output):
             min(s, n) for s, n in zip(shards, stamp.shape, strict=True)
         )
         level = self._add_level(0, stamp.shape, *shapes)
-        self.array = ShardBuffer(level, shards, buffer, self.fill, path)
+        self.array = ShardBuffer(level, shards, buffer, self.fill, self.path)
 
     def _add_level(
         self,

@@ -18,9 +18,10 @@ from napari_geosr.core.questions import (
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import read
 from napari_geosr.io.angles import GivenAngles
-from napari_geosr.io.lazy import Arranged, LazyArray
+from napari_geosr.io.formats import slice_suffixes
+from napari_geosr.io.lazy import ArrangedSource, LazyArray
 from napari_geosr.io.slices import read_slices
-from napari_geosr.io.suffixes import PICTURE, TIFF, suffix_of
+from napari_geosr.io.suffixes import suffix_of
 
 #: How names of flat and dark fields begin, in a folder with projections.
 _FLAT_NAMES = ("flat", "white")
@@ -115,7 +116,7 @@ def _as_sinogram(views: Volume, path: Path) -> Any:
     """(angle, column) as (angle, 1, column)."""
     if isinstance(views.data, np.ndarray):
         return views.data[:, None, :]
-    source = Arranged(views.data, [0, None, 1])
+    source = ArrangedSource(views.data, [0, None, 1])
     return LazyArray(source, path, (1, 1, views.shape[-1]))
 
 
@@ -139,7 +140,7 @@ def _frames(path: Path, views: Volume) -> Any:
 
 def _read_folder(path: Path) -> tuple[Volume, dict[str, Volume]]:
     """Views of a folder, and the flat and dark fields among its files."""
-    images = (*TIFF, *PICTURE)
+    images = slice_suffixes()
     files = [
         p
         for p in path.iterdir()

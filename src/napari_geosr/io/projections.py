@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,20 @@ from napari_geosr.core.questions import (
 )
 from napari_geosr.core.units import PIXEL
 from napari_geosr.io.angles import GivenAngles, stored_in
+from napari_geosr.io.formats import slice_suffixes
+from napari_geosr.io.formats.hdf5 import FORMAT as HDF5
 from napari_geosr.io.hdf5_items import opened
 from napari_geosr.io.lazy import decoding
-from napari_geosr.io.suffixes import HDF5, PICTURE, TIFF, looks_like, suffix_of
+from napari_geosr.io.reading import check_readable
+from napari_geosr.io.suffixes import looks_like, suffix_of
 
 #: What projections can be written as.
 PROJECTION_SUFFIXES = (".h5", ".hdf5")
+
+
+def projection_suffixes() -> tuple[str, ...]:
+    """Suffixes of files that may hold projections: HDF5, and all kinds of images."""
+    return (*HDF5.suffixes, *slice_suffixes())
 
 
 def read_projections(
@@ -91,7 +98,7 @@ def read_projections(
     given = Path(text).expanduser()
     wanted = GivenAngles(angles, angle_range, endpoint, angle_unit)
     _check_there(given)
-    if suffix_of(given) in HDF5 and given.is_file():
+    if suffix_of(given) in HDF5.suffixes and given.is_file():
         if flats is not None or darks is not None:
             raise ConfigError(
                 f"{given.name} is an HDF5 file, which holds its own flat and dark "
@@ -108,17 +115,10 @@ def read_projections(
 def _check_there(path: Path) -> None:
     if any(c in path.name for c in "*?[") and not path.exists():
         return
-    if not path.exists():
-        raise FileError(f"{path} does not exist. Check the name and the folder.")
-    if not os.access(path, os.R_OK):
-        raise FileError(
-            f"{path} may not be read by you. Ask its owner for permission to read it."
-        )
+    check_readable(path)
     if path.is_dir():
         return
-    if path.stat().st_size == 0:
-        raise FileError(f"{path.name} is empty (0 bytes). Copy or export it again.")
-    if suffix_of(path) not in (*HDF5, *TIFF, *PICTURE):
+    if suffix_of(path) not in projection_suffixes():
         raise FileError(
             f"{path.name} holds no projections that can be read ({looks_like(path)}). "
             "Supported: Data Exchange and NXtomo (.h5, .hdf5, .nxs), TIFF and folders "
@@ -236,7 +236,7 @@ def _may_be_line_integrals(found: Projections) -> bool:
 def is_projections(path: str | Path) -> bool:
     """Whether an HDF5 file holds projections; cheap, and false for any other file."""
     given = Path(path)
-    if suffix_of(given) not in HDF5 or not given.is_file():
+    if suffix_of(given) not in HDF5.suffixes or not given.is_file():
         return False
     from napari_geosr.io.nxtomo import detectors
 

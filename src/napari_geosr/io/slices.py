@@ -15,8 +15,9 @@ from napari_geosr.core.questions import voxel_size_question, with_voxel_size_que
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import finish
-from napari_geosr.io.asking import unnamed_axis
-from napari_geosr.io.suffixes import PICTURE, TIFF, suffix_of
+from napari_geosr.io.formats import format_of
+from napari_geosr.io.reader_questions import unnamed_axis
+from napari_geosr.io.reading import read_file
 
 #: Headers checked when a folder is opened; of more slices, an even sample.
 _MAX_CHECKED = 300
@@ -60,14 +61,8 @@ def read_glob(pattern: Path, *, axes: str | None = None) -> Volume:
 
 
 def _family(path: Path) -> str:
-    suffix = suffix_of(path)
-    return "TIFF" if suffix in TIFF else "picture" if suffix in PICTURE else ""
-
-
-def _read_one(path: Path) -> Volume:
-    from napari_geosr.io import read
-
-    return read(path)
+    found = format_of(path)
+    return found.title if found is not None and found.may_be_slice else ""
 
 
 def read_slices(
@@ -81,7 +76,7 @@ def read_slices(
         If a slice is damaged, or differs in shape or type from the first.
     """
     ordered = sorted(files, key=natural_key)
-    first = _read_one(ordered[0])
+    first = read_file(ordered[0])
     if len(ordered) == 1:
         return first
     if first.axes not in ("YX", "CYX"):
@@ -155,7 +150,7 @@ def _gaps(files: Sequence[Path]) -> list[str]:
 
 
 def _matching(path: Path, first: Volume, first_path: Path) -> Volume:
-    one = _read_one(path)
+    one = read_file(path)
     if one.shape != first.shape or one.dtype != first.dtype:
         raise FileError(
             f"{path.name} is {' × '.join(map(str, one.shape))} {one.dtype}, but "

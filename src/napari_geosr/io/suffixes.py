@@ -1,20 +1,11 @@
-"""Which suffixes are read and written, and what a file's first bytes say it is."""
+"""Names of files with their suffixes, and what a file's first bytes say it is."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-TIFF = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".btf", ".tf8", ".lsm")
-ZARR = (".ome.zarr", ".zarr")
-HDF5 = (".hdf5", ".h5", ".nxs", ".nx5", ".hdf")
-RAW = (".raw", ".bin", ".dat")
-NIFTI = (".nii.gz", ".nii")
-PICTURE = (".png", ".jpg", ".jpeg", ".bmp")
+from napari_geosr.io.formats import known_suffix
 
-READ_SUFFIXES = (*TIFF, *ZARR, *HDF5, *RAW, *NIFTI, *PICTURE)
-WRITE_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".ome.zarr", ".zarr")
-
-_ZARR_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _BEGINNINGS = (
     (b"II*\x00", "a TIFF file"),
     (b"MM\x00*", "a TIFF file"),
@@ -34,11 +25,7 @@ _BEGINNINGS = (
 
 def suffix_of(path: Path) -> str:
     """The known suffix of `path` (the longest that fits), else its last one."""
-    name = path.name.lower()
-    for suffix in (*READ_SUFFIXES, *WRITE_SUFFIXES):
-        if name.endswith(suffix):
-            return suffix
-    return path.suffix.lower()
+    return known_suffix(path.name) or path.suffix.lower()
 
 
 def stem_of(path: Path) -> str:
@@ -56,11 +43,6 @@ def sibling_path(path: Path, ending: str) -> Path:
     """A file that belongs to `path`: ``STEM_ENDING.SUFFIX`` beside it."""
     stem = stem_of(path)
     return path.with_name(f"{stem}_{ending}{path.name[len(stem) :]}")
-
-
-def is_zarr_folder(path: Path) -> bool:
-    """Whether a folder has the metadata of a zarr."""
-    return any((path / mark).exists() for mark in _ZARR_MARKS)
 
 
 def looks_like(path: Path) -> str:

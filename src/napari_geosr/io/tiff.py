@@ -21,14 +21,14 @@ from napari_geosr.io.arrangement import (
     channel_names,
     finish,
 )
-from napari_geosr.io.asking import (
+from napari_geosr.io.lazy import VoxelSource, decoding
+from napari_geosr.io.mapping import map_file
+from napari_geosr.io.reader_questions import (
     ask_voxel_size,
     frame_interval,
     stored_letters,
     unnamed_axis,
 )
-from napari_geosr.io.lazy import Source, decoding
-from napari_geosr.io.mapping import map_file
 from napari_geosr.io.stamp import Stamp, stored_axes
 from napari_geosr.io.suffixes import looks_like, stem_of
 from napari_geosr.io.tiff_checks import check_page_chain, check_segments
@@ -249,7 +249,9 @@ def _format(tif: Any, series: Any) -> str:
     return f"{kind}{big}{packed}"
 
 
-def _source(tif: Any, series: Any, path: Path) -> tuple[Source, str, tuple[int, ...]]:
+def _source(
+    tif: Any, series: Any, path: Path
+) -> tuple[VoxelSource, str, tuple[int, ...]]:
     """The voxels of a series as stored, their axes, and what decodes as a block."""
     from napari_geosr.io.tiff_colours import colour_map, inverted
 
@@ -294,7 +296,7 @@ def _check_ratio(page: Any, path: Path) -> None:
 
 
 class Pages:
-    """A `Source` that decodes the pages of a TIFF series, one by one."""
+    """A `VoxelSource` that decodes the pages of a TIFF series, one by one."""
 
     def __init__(self, series: Any, path: Path) -> None:
         self.shape = tuple(int(n) for n in series.shape)

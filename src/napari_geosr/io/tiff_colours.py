@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
-from napari_geosr.io.lazy import Mapped
+from napari_geosr.io.lazy import MappedSource
 
 _MAX_PALETTE_BYTES = 1 << 30
 
@@ -25,7 +25,7 @@ def inverted(source: Any, dtype: np.dtype[Any]) -> Any:
 
     if type(source) is np.ndarray:
         return invert(source)
-    return Mapped(source, invert)
+    return MappedSource(source, invert)
 
 
 def colour_map(

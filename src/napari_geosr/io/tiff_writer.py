@@ -7,7 +7,6 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,6 +16,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.io.lazy import Slices
 from napari_geosr.io.mapping import MappedFile, map_file
 from napari_geosr.io.output import Output
+from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import KEY, Stamp, stored_axes
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.tiff_metadata import escaped
@@ -65,12 +65,11 @@ def choose_layout(
 class TiffOutput(Output):
     """A TIFF or BigTIFF file whose voxels are contiguous and memory-mapped."""
 
-    def __init__(
-        self, path: Path, temporary: Path, stamp: Stamp, dtype: np.dtype[Any]
-    ) -> None:
-        super().__init__(path, temporary, stamp)
-        nbytes = math.prod(stamp.shape) * dtype.itemsize
-        self.bigtiff = nbytes >= BIGTIFF_BYTES
+    def __init__(self, paths: OutputPaths, spec: OutputSpec) -> None:
+        super().__init__(paths, spec)
+        path, stamp = paths.final, self.stamp
+        dtype: np.dtype[Any] = np.dtype(spec.dtype)
+        self.bigtiff = spec.nbytes >= BIGTIFF_BYTES
         suffix = suffix_of(path)
         self.layout = choose_layout(path.name, suffix, dtype, stamp.shape)
         if suffix in (".tif", ".tiff") and self.layout != "imagej":

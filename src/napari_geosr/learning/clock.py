@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
-
-import psutil
-import torch
 
 from napari_geosr.core.steps import TrainingProgress
-
-if TYPE_CHECKING:
-    from napari_geosr.learning.trainer import Trainer
 
 #: Seconds between two reports, and between two previews at least.
 _REPORT_SECONDS = 0.5
@@ -21,11 +14,20 @@ _SHARE = 0.05
 
 
 class Clock:
-    """When to report, to preview, and how long it will still take."""
+    """When to report, to preview, and how long it will still take.
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.first_step = trainer.step
+    Parameters
+    ----------
+    step : int
+        The step at which it begins to count.
+    steps : int
+        Of the whole training.
+    batch_size : int
+        Images of a step.
+    """
+
+    def __init__(self, step: int, steps: int, batch_size: int) -> None:
+        self.first_step, self.steps, self.batch_size = step, steps, batch_size
         self.began = self.last_report = time.monotonic()
         self.sums: dict[str, float] = {}
         #: Steps noted since the last report, and of them those that had each loss.
@@ -35,7 +37,6 @@ class Clock:
         #: Seconds of the last preview, and of all since it began.
         self.preview_seconds = self.all_previews = 0.0
         self.last_preview = self.began
-        self._memory = psutil.Process()
 
     def start(self) -> None:
         """Count from now on; what the first preview took is known, but not counted."""
@@ -68,31 +69,39 @@ class Clock:
         self.all_previews += seconds
         self.last_preview = time.monotonic()
 
-    def report(self, now: float) -> TrainingProgress:
-        """Sum up what was noted since the last report, and begin anew."""
-        trainer = self.trainer
+    def report(
+        self, now: float, step: int, rate: float, memory: int, watts: float | None
+    ) -> TrainingProgress:
+        """Sum up what was noted since the last report, and start the next one.
+
+        Parameters
+        ----------
+        now : float
+            Seconds of the monotonic clock.
+        step : int
+            Steps done by now.
+        rate : float
+            Learning rate.
+        memory : int
+            Bytes that the training holds.
+        watts : float, optional
+            The power that the machine takes, if it is measured.
+        """
         losses = {name: s / self.counts[name] for name, s in self.sums.items()}
         if self.validation is not None:
             losses["validation"] = self.validation
-        per_step = (now - self.began) / max(1, trainer.step - self.first_step)
-        speed = (
-            self.counted * trainer.config.batch_size / max(now - self.last_report, 1e-6)
-        )
+        per_step = (now - self.began) / max(1, step - self.first_step)
+        speed = self.counted * self.batch_size / max(now - self.last_report, 1e-6)
         self.sums, self.counted, self.validation = {}, 0, None
         self.counts = {}
         self.last_report = now
         return TrainingProgress(
-            trainer.step,
-            trainer.steps,
+            step,
+            self.steps,
             losses=losses,
-            learning_rate=trainer.rate(),
+            learning_rate=rate,
             images_per_second=speed,
-            seconds_left=per_step * (trainer.steps - trainer.step),
-            memory=self._held(),
-            watts=trainer.watts(),
+            seconds_left=per_step * (self.steps - step),
+            memory=memory,
+            watts=watts,
         )
-
-    def _held(self) -> int:
-        if self.trainer.accelerator.device.type == "cuda":
-            return int(torch.cuda.memory_reserved())
-        return int(self._memory.memory_info().rss)

@@ -64,7 +64,7 @@ class Meter:
         self.country = country
         self.method = _NOTHING
         self._keep: Path | None = None
-        self._before = self._sums = _Sums()
+        self._before = self._sums = _EnergySums()
         self._tracker: Any = None
         self._began = 0.0
         self._watts: float | None = None
@@ -83,7 +83,7 @@ class Meter:
             Of the training, where this process begins.
         """
         self._keep = keep
-        self._before = self._sums = _kept(keep) or _Sums(first_step=step)
+        self._before = self._sums = _kept(keep) or _EnergySums(first_step=step)
 
     def __enter__(self) -> Meter:
         self._began = time.monotonic()
@@ -150,7 +150,7 @@ class Meter:
     def _add(self, energy: float | None, carbon: float | None) -> None:
         """Bring the sums up to now; without figures those noted last stay."""
         before, now = self._before, self._sums
-        self._sums = _Sums(
+        self._sums = _EnergySums(
             before.first_step,
             before.seconds + time.monotonic() - self._began,
             _sum(before.kilowatt_hours, energy, now.kilowatt_hours),
@@ -185,7 +185,7 @@ class Meter:
 
 
 @dataclass(frozen=True)
-class _Sums:
+class _EnergySums:
     """What a job has taken since `first_step`."""
 
     first_step: int = 0
@@ -199,12 +199,12 @@ def _failed(error: Exception) -> str:
     return f"not measured: codecarbon failed ({type(error).__name__}: {error})"
 
 
-def _kept(path: Path | None) -> _Sums | None:
+def _kept(path: Path | None) -> _EnergySums | None:
     """The sums of the processes before, where they are kept and not damaged."""
     if path is None:
         return None
     try:
-        return _Sums(**json.loads(path.read_text(encoding="utf-8")))
+        return _EnergySums(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -15,7 +15,7 @@ from napari_geosr.learning.architecture import (
     network_kwargs,
 )
 from napari_geosr.learning.config import TrainingConfig
-from napari_geosr.learning.told_noise import restored
+from napari_geosr.learning.noise_input import restored
 from napari_geosr.networks import build_network
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class Method:
     def output(self, batch: Batch) -> Tensor:
         """What the network makes of ``batch["source"]``, told the noise of each patch.
 
-        See `napari_geosr.learning.told_noise`.
+        See `napari_geosr.learning.noise_input`.
         """
         return restored(self.modules[self.result], batch)
 

@@ -15,9 +15,9 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.augment import Turn
 from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.noise_input import as_arrays
 from napari_geosr.learning.splits import Split, split
 from napari_geosr.learning.statistics import GreyScale, grey_scale
-from napari_geosr.learning.told_noise import as_arrays
 from napari_geosr.physics.simulated import is_simulated
 
 Array = np.ndarray[Any, Any]
@@ -73,8 +73,8 @@ class Patches:
         rng = np.random.default_rng([config.seed, 1])
         self.scenes = self._scenes(volumes, paired, rng)
         if one_object:
-            kept_apart = self.scenes[0].split
-            self.scenes = [replace(s, split=kept_apart) for s in self.scenes]
+            held_out = self.scenes[0].split
+            self.scenes = [replace(s, split=held_out) for s in self.scenes]
         self.grey = self._grey_scales(
             {r: v for r, v in volumes.items() if r not in labels}
         )
@@ -183,7 +183,7 @@ class Patches:
             told.append(replace(scene, noises=scaled))
         self.scenes = told
 
-    def kept_apart(self) -> Patches:
+    def held_out(self) -> Patches:
         """The same volumes, drawn from the blocks that are kept for validation."""
         other = copy.copy(self)
         other.validation = True
@@ -212,7 +212,7 @@ class Patches:
             Near the ends of a volume some are the same.
 
         Where the noise is known (:meth:`tell`) that of the role with context is added,
-        as `napari_geosr.learning.told_noise` says.
+        as `napari_geosr.learning.noise_input` says.
         """
         scenes = [s for s in self.scenes if roles[0] in s.volumes]
         scene = scenes[int(rng.integers(len(scenes)))]

@@ -23,7 +23,7 @@ _BINS = 256
 
 
 @dataclass(frozen=True)
-class Phases:
+class GreyPhases:
     """Dark and bright, parted by Otsu's threshold over all targets together.
 
     Attributes
@@ -49,13 +49,13 @@ class Phases:
         """Voxels of `phase`, bool."""
         return (values <= self.threshold) == (phase == "dark")
 
-    def standardised(self, grey: GreyScale) -> Phases:
+    def standardised(self, grey: GreyScale) -> GreyPhases:
         """The same in the grey values that losses see."""
 
         def scaled(value: float) -> float:
             return (value - grey.mean) / grey.std
 
-        return Phases(
+        return GreyPhases(
             scaled(self.threshold),
             scaled(self.dark),
             scaled(self.bright),
@@ -63,7 +63,7 @@ class Phases:
         )
 
 
-def phases_of(targets: Sequence[Volume]) -> Phases:
+def phases_of(targets: Sequence[Volume]) -> GreyPhases:
     """Find the phases of up to 16 targets, by up to 64 planes of each.
 
     Where Otsu's criterion is best the threshold is midway between the means of the
@@ -94,10 +94,10 @@ def phases_of(targets: Sequence[Volume]) -> Phases:
     is_dark = values <= threshold_otsu(values, nbins=_BINS)
     dark, bright = float(values[is_dark].mean()), float(values[~is_dark].mean())
     threshold = (dark + bright) / 2
-    return Phases(threshold, dark, bright, float((values <= threshold).mean()))
+    return GreyPhases(threshold, dark, bright, float((values <= threshold).mean()))
 
 
-def widest_radius(targets: Sequence[Volume], phases: Phases, phase: Phase) -> int:
+def widest_radius(targets: Sequence[Volume], phases: GreyPhases, phase: Phase) -> int:
     """Erosions by face neighbours until nothing of `phase` is left in some planes.
 
     Less one, so that the middle of the widest part remains: what its centre line needs.

@@ -18,7 +18,7 @@ EDGE, _FINE_EDGE = 384, 768
 _SLAB, _LEAST_SLAB = 16, 8
 
 
-class SlicePreview:
+class TrainingPreview:
     """Restores one slice of the first source with the network as it is.
 
     Parameters

@@ -34,13 +34,13 @@ from napari_geosr.learning.losses.choice import (
 )
 from napari_geosr.learning.losses.terms import (
     TERMS,
-    Scales,
+    GeometryScales,
     describe,
     needs_radius,
     with_radius,
 )
 from napari_geosr.learning.method import Batch, Losses, Method, Updater
-from napari_geosr.learning.phases import Phases, phases_of, widest_radius
+from napari_geosr.learning.phases import GreyPhases, phases_of, widest_radius
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -174,8 +174,8 @@ class TargetLoss:
         #: Done of all steps, 0 … 1.
         self.progress = 0.0
         self.soft_phase: SoftPhase | None = None
-        self.scales = Scales(config.window, config.radius or 1)
-        self._phases: Phases | None = None
+        self.scales = GeometryScales(config.window, config.radius or 1)
+        self._phases: GreyPhases | None = None
         self._radius: int | None = None
 
     def check_patch(self, edge: Sequence[int]) -> None:
@@ -241,7 +241,9 @@ class TargetLoss:
         self.soft_phase = SoftPhase(found.threshold, sign * softness)
         radius = self.config.radius or self._radius or 1
         spread = math.sqrt(found.dark_share * (1 - found.dark_share))
-        self.scales = Scales(self.config.window, radius, max(spread, _LEAST_SPREAD))
+        self.scales = GeometryScales(
+            self.config.window, radius, max(spread, _LEAST_SPREAD)
+        )
 
     def go_to(self, loop: Updater) -> None:
         """Take the weights of the step that the training is at."""

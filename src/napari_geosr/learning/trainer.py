@@ -10,11 +10,12 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import psutil
 import torch
 from torch import nn
 
@@ -25,10 +26,11 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
+    TrainingProgress,
     Warned,
     never_stop,
 )
-from napari_geosr.learning import checkpoint, linear_start, snapshot
+from napari_geosr.learning import checkpoint, linear_start
 from napari_geosr.learning.accelerator import make_accelerator, precision_on
 from napari_geosr.learning.batches import Batches
 from napari_geosr.learning.clock import Clock
@@ -36,7 +38,13 @@ from napari_geosr.learning.method import Batch, Losses, Method
 from napari_geosr.learning.parts import FAILURES, in_parts, is_out_of_memory, length_of
 from napari_geosr.learning.patches import Patches
 from napari_geosr.learning.processes import Processes
+from napari_geosr.learning.resume import (
+    check_fixed_settings,
+    fixed_settings,
+    not_finite,
+)
 from napari_geosr.networks import tell_noise
+from napari_geosr.networks.spec import SupportsTrainingDtype
 
 _VALIDATION_BATCHES = 4
 #: Beside seed and step, so that no other numbers are drawn with the same.
@@ -137,8 +145,8 @@ class Trainer:
         """On a processor autocast gains little; the MSD-net has a way of its own."""
         if self.config.precision == "bfloat16":
             for module in self.method.modules.values():
-                if hasattr(module, "training_dtype"):
-                    setattr(module, "training_dtype", torch.bfloat16)  # noqa: B010
+                if isinstance(module, SupportsTrainingDtype):
+                    module.training_dtype = torch.bfloat16
 
     def _prepare(self) -> None:
         device = self.accelerator.device
@@ -166,12 +174,71 @@ class Trainer:
         state = None if self.folder is None else checkpoint.load(self.folder)
         if state is None:
             return False
-        snapshot.put_back(self, state)
+        self.load_state_dict(state)
         return True
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on; its keys stand in checkpoints."""
+        modules = self._unwrapped()
+        return {
+            "modules": {name: m.state_dict() for name, m in modules.items()},
+            "average": self.average.state_dict(),
+            "optimisers": {n: o.state_dict() for n, o in self.optimisers.items()},
+            "step": self.step,
+            "seconds": self.seconds,
+            "parts": self.parts,
+            "method": self.method.state(),
+            "settings": fixed_settings(self.config, self.patches.scenes),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the state that :meth:`state_dict` gave.
+
+        Raises
+        ------
+        TrainingError
+            If it is of other settings.
+        """
+        now = fixed_settings(self.config, self.patches.scenes)
+        check_fixed_settings(self.config, now, state.get("settings", {}))
+        try:
+            for name, module in self._unwrapped().items():
+                module.load_state_dict(state["modules"][name])
+            self.average.load_state_dict(state["average"])
+            for name, optimiser in self.optimisers.items():
+                optimiser.load_state_dict(state["optimisers"][name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise TrainingError(
+                "The checkpoint does not fit these settings: network or method were "
+                "changed. Start again in another folder."
+            ) from error
+        self.method.restore_state(state["method"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.first_step = self.step
+        self.parts = state["parts"]
+
+    def _unwrapped(self) -> dict[str, nn.Module]:
+        """The method's modules, without what several processes need around them."""
+        unwrap = self.accelerator.unwrap_model
+        return {name: unwrap(m) for name, m in self.method.modules.items()}
+
     def start_from(self, weights: dict[str, torch.Tensor]) -> None:
-        """Begin with the weights of a trained model."""
-        snapshot.start_from(self, weights)
+        """Begin with the weights of a trained model.
+
+        Raises
+        ------
+        TrainingError
+            If they are of another network.
+        """
+        network = self._unwrapped()[self.method.result]
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise TrainingError(
+                "The model to start from has another network than these settings. Set "
+                "network, dimensions and adjacent slices to those of the model."
+            ) from error
+        self.average.load_state_dict(network.state_dict())
 
     def save(self) -> Path | None:
         """Write a checkpoint; only the main process does.
@@ -181,12 +248,12 @@ class Trainer:
         TrainingError
             If weights are no numbers; the checkpoint before stays.
         """
-        odd = snapshot.odd_weights(self)
-        if odd:
-            raise self._no_number(f"A weight of {odd}")
+        damaged = not_finite({**self.method.modules, "average": self.average})
+        if damaged is not None:
+            raise self._no_number(f"A weight of {damaged}")
         if self.folder is None or not self.accelerator.is_main_process:
             return None
-        return checkpoint.save(self.folder, snapshot.take(self))
+        return checkpoint.save(self.folder, self.state_dict())
 
     # The loop
 
@@ -217,7 +284,7 @@ class Trainer:
             return (yield from self._train(should_stop))
 
     def _train(self, should_stop: ShouldStop) -> Generator[Step, None, bool]:
-        clock = Clock(self)
+        clock = Clock(self.step, self.steps, self.config.batch_size)
         if self.step < self.steps:
             yield from self._preview(clock)  # before there is anything to be slowed
             clock.start()
@@ -241,17 +308,24 @@ class Trainer:
                     yield Warned(message=message)
             now = time.monotonic()
             if clock.report_is_due(now):
-                yield clock.report(now)
+                yield self._report(clock, now)
             if clock.preview_is_due(now):
                 yield from self._preview(clock)
             if now - last_save >= self.config.checkpoint_seconds:
                 yield CheckpointSaved(self.step, self.steps, self.save())
                 last_save = time.monotonic()
         if clock.counted:
-            yield clock.report(time.monotonic())
+            yield self._report(clock, time.monotonic())
         yield CheckpointSaved(self.step, self.steps, self.save())
         yield from self._preview(clock)
         return self.step >= self.steps
+
+    def _report(self, clock: Clock, now: float) -> TrainingProgress:
+        if self.accelerator.device.type == "cuda":
+            memory = int(torch.cuda.memory_reserved())
+        else:
+            memory = int(psutil.Process().memory_info().rss)
+        return clock.report(now, self.step, self.rate(), memory, self.watts())
 
     def _preview(self, clock: Clock) -> Iterator[Step]:
         """A preview; where there is no memory for it the training goes on without."""
@@ -486,7 +560,7 @@ class Trainer:
     def _validate(self) -> float:
         """Mean validation loss of the averaged network on fixed patches."""
         trained = self.method.modules[self.method.result]
-        kept_apart = self.patches.kept_apart()
+        held_out = self.patches.held_out()
         self.method.modules[self.method.result] = self.average
         for module in self.method.modules.values():
             module.eval()
@@ -496,7 +570,7 @@ class Trainer:
                 torch.manual_seed(self.config.seed)
                 for i in range(_VALIDATION_BATCHES):
                     rng = np.random.default_rng([self.config.seed, i, _VALIDATE])
-                    sample = self.method.draw(kept_apart, rng)
+                    sample = self.method.draw(held_out, rng)
                     named = self.method.validate(self.batches.on_device([sample]))
                     total.append(next(iter(named.values())))
         finally:

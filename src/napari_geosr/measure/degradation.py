@@ -23,7 +23,7 @@ from napari_geosr.measure.spectrum_fit import (
     fit_spectrum,
 )
 from napari_geosr.measure.window_spectrum import WindowSpectrum
-from napari_geosr.physics.degradations import Measured
+from napari_geosr.physics.degradations import ImagingEstimate
 from napari_geosr.physics.noise_spectrum import (
     frequencies,
 )
@@ -52,7 +52,7 @@ def degradation_steps(
     shapes: Sequence[str] = tuple(SHAPES),
     name: str = "the low-resolution scan",
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Measured]:
+) -> Generator[Step, None, ImagingEstimate]:
     """Estimate how a coarse scan came about.
 
     Parameters
@@ -77,7 +77,7 @@ def degradation_steps(
 
     Returns
     -------
-    Measured
+    ImagingEstimate
 
     Raises
     ------
@@ -110,7 +110,7 @@ def degradation_steps(
     gain = math.sqrt(best.contrast)
     variance = _mean_power(best, spectrum.edge)
     slope, intercept = _variance_line(low, variance)
-    return Measured(
+    return ImagingEstimate(
         blur=best.blur,
         gain=gain,
         offset=mean_low - gain * mean_high,

@@ -93,7 +93,7 @@ class Model:
         network, bound = self.network(), self.card.noise_bound
         if self.card.data_consistency:
             if self._restorer is None:
-                self._restorer = networks.Consistent(network)
+                self._restorer = networks.ConsistentUpscaling(network)
             return self._restorer
         if bound is None or wants_noise(network):
             return network

@@ -57,7 +57,7 @@ class Normalisation(Config):
         return self
 
 
-class Reference(Config):
+class TrainingStatistic(Config):
     """A figure of training volumes: its mean and spread over them."""
 
     mean: tuple[float, ...]
@@ -66,7 +66,7 @@ class Reference(Config):
     """Standard deviation over training volumes."""
 
     @model_validator(mode="after")
-    def _check(self) -> Reference:
+    def _check(self) -> TrainingStatistic:
         if len(self.mean) != len(self.sd):
             raise ValueError("mean and sd must have the same length")
         return self
@@ -87,7 +87,7 @@ class TrainingData(Config):
     """Standard deviation of the noise in units of the contrast; None: unknown."""
     blur: tuple[float, float] | None = None
     """Standard deviation of the point-spread function, in voxels of the input."""
-    intensity_quantiles: Reference | None = None
+    intensity_quantiles: TrainingStatistic | None = None
     """Percentiles 1, 5, 25, 50, 75, 95, 99 of standardised training volumes; None,
     here and below: nothing is known of them, as of models that others made."""
     intensity_distance: tuple[float, float] | None = None
@@ -95,7 +95,7 @@ class TrainingData(Config):
     median and 99th percentile over training volumes."""
     examples: tuple[tuple[float, ...], ...] = ()
     """Percentiles of some training volumes."""
-    spectrum: Reference | None = None
+    spectrum: TrainingStatistic | None = None
     """Logarithm of the in-plane power of standardised volumes, by radial frequency."""
     spectrum_distance: tuple[float, float] | None = None
     """As `intensity_distance`, for spectra."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.volume import Volume
-from napari_geosr.models.card import Reference, TrainingData
+from napari_geosr.models.card import TrainingData, TrainingStatistic
 from napari_geosr.models.distribution import (
     Signature,
     distance,
@@ -112,10 +112,10 @@ def _rows(rows: Sequence[Any]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(round(float(v), 3) for v in row) for row in rows)
 
 
-def _reference(rows: tuple[tuple[float, ...], ...]) -> Reference:
+def _reference(rows: tuple[tuple[float, ...], ...]) -> TrainingStatistic:
     values = np.array(rows)
     mean, sd = _rows([values.mean(axis=0), values.std(axis=0)])
-    return Reference(mean=mean, sd=sd)
+    return TrainingStatistic(mean=mean, sd=sd)
 
 
 def _spread(rows: tuple[tuple[float, ...], ...]) -> tuple[float, float]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
     from napari_geosr.networks import foreign
     from napari_geosr.networks._bound import NoiseBound
-    from napari_geosr.networks._consistent import Consistent, Sharpness
+    from napari_geosr.networks._consistent import ConsistentUpscaling, Sharpness
     from napari_geosr.networks._mixed_scale import plain_layers
     from napari_geosr.networks._noise_map import level_map
     from napari_geosr.networks._upsampling import cubic_kernel, interpolated
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FOREIGN",
     "NETWORKS",
-    "Consistent",
+    "ConsistentUpscaling",
     "NoiseBound",
     "Sharpness",
     "all_settings",
@@ -55,7 +55,7 @@ __getattr__, _, _ = lazy_loader.attach(
     submodules=["foreign"],
     submod_attrs={
         "_bound": ["NoiseBound"],
-        "_consistent": ["Consistent", "Sharpness"],
+        "_consistent": ["ConsistentUpscaling", "Sharpness"],
         "_mixed_scale": ["plain_layers"],
         "_noise_map": ["level_map"],
         "_upsampling": ["cubic_kernel", "interpolated"],

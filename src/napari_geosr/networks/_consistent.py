@@ -87,7 +87,7 @@ class Sharpness:
             )
 
 
-class Consistent(nn.Module):
+class ConsistentUpscaling(nn.Module):
     """An upscaling network with a data-consistency layer behind it.
 
     Parameters

@@ -37,7 +37,7 @@ from napari_geosr.networks.resnet import crop_to, merge_voxels, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
 #: Channels beside the scan: level, and correlation along Z, Y and X.
-TOLD = 1 + len(_noise_map.AXES)
+NOISE_CHANNELS = 1 + len(_noise_map.AXES)
 
 
 class NetworkConfig(PlanesConfig):
@@ -67,7 +67,7 @@ def parameter_count(config: NetworkConfig) -> int:
         return count
     n, k, f = config.ndim, 3**config.ndim, config.features
     merged = 2**n
-    head = (k * (config.adjacent_slices * merged + TOLD) + 1) * f
+    head = (k * (config.adjacent_slices * merged + NOISE_CHANNELS) + 1) * f
     block = 2 * (k * f + 1) * f
     coarse = 2 * (k * 2 * f + 1) * 2 * f
     down = (merged * f + 1) * 2 * f
@@ -85,7 +85,7 @@ def _other(config: NetworkConfig) -> tuple[Any, Any]:
     kind = module.NetworkConfig
     values = {**kind.training_defaults, "residual": False, "ndim": config.ndim}
     values["adjacent_slices"] = config.adjacent_slices
-    return module, kind.create(**values, extra_channels=TOLD)
+    return module, kind.create(**values, extra_channels=NOISE_CHANNELS)
 
 
 def _before(config: NetworkConfig) -> int:
@@ -117,7 +117,7 @@ class MergedBody(nn.Module):
         super().__init__()
         n, f = config.ndim, config.features
         conv = nn.Conv3d if n == 3 else nn.Conv2d
-        channels = config.adjacent_slices * 2**n + TOLD
+        channels = config.adjacent_slices * 2**n + NOISE_CHANNELS
         self.head = conv(channels, f, 3, padding=1)
         self.before = nn.Sequential(*(_Block(conv, f) for _ in range(_before(config))))
         self.down = conv(f, 2 * f, 2, stride=2)
@@ -142,7 +142,7 @@ class MergedBody(nn.Module):
 
         Parameters
         ----------
-        told : Tensor of shape (N, TOLD, …)
+        told : Tensor of shape (N, NOISE_CHANNELS, …)
             Level and correlations at every voxel.
         """
         padded = pad_to(x, self.stride)

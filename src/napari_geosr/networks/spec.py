@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from napari_geosr.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@runtime_checkable
+class SupportsTrainingDtype(Protocol):
+    """A network that computes in another floating-point type while it is trained.
+
+    Attributes
+    ----------
+    training_dtype : torch.dtype or None
+        None: the type of its weights.
+    """
+
+    training_dtype: torch.dtype | None
 
 
 @dataclass(frozen=True)

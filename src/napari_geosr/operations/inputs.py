@@ -13,7 +13,7 @@ from napari_geosr.core.config import Config, parse_bytes
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.units import require_unit
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.suffixes import is_zarr_folder
+from napari_geosr.io.formats import is_volume_folder
 
 
 def _as_text(value: object) -> object:
@@ -229,7 +229,7 @@ def refuse_own_source(volume: Volume, *outputs: str | Path) -> None:
     for out in outputs:
         target = Path(out).expanduser().resolve()
         # Folders in a folder of slices are not looked into.
-        inside = target.parents if is_zarr_folder(source) else target.parents[:1]
+        inside = target.parents if is_volume_folder(source) else target.parents[:1]
         if source == target or source in inside:
             raise FileError(
                 f"{out} is the input, or lies in it, and the input stays as it is. "

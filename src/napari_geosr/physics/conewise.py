@@ -14,7 +14,7 @@ from torch import Tensor
 
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.physics.geometry import ConeGeometry
-from napari_geosr.physics.rays import row_heights
+from napari_geosr.physics.rays import rays_of, row_heights
 from napari_geosr.physics.taps import chunk_length, linear_taps
 
 
@@ -36,7 +36,7 @@ def backproject(sinogram: Tensor, geometry: ConeGeometry) -> Tensor:
 
 def _steps(geometry: ConeGeometry) -> Any:
     """Length of every ray between two planes (angle, column, row)."""
-    rays = geometry.rays
+    rays = rays_of(geometry)
     h = geometry.voxel_size
     rise = row_heights(geometry) * rays.depth_slope[..., None] * h
     return np.sqrt(rays.step[..., None] ** 2 + rise**2)
@@ -45,7 +45,7 @@ def _steps(geometry: ConeGeometry) -> Any:
 def _lines(geometry: ConeGeometry) -> tuple[Any, Any, Any]:
     if geometry.size < 2:
         raise ProjectionsError("A cone beam needs slices of at least 2 × 2 voxels.")
-    r = geometry.rays
+    r = rays_of(geometry)
     parts = (r.offset, r.slope, r.depth_offset, r.depth_slope)
     return np.stack(parts, axis=-1), r.along_y, row_heights(geometry)
 

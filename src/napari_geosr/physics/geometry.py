@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.angles import Arc
 from napari_geosr.core.errors import ProjectionsError
-from napari_geosr.core.turn import Arc
-
-if TYPE_CHECKING:
-    from napari_geosr.physics.rays import Rays
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -114,13 +110,6 @@ class ParallelGeometry:
     def sinogram_shape(self) -> tuple[int, ...]:
         """Shape of the projections of it."""
         return (self.n_angles, self.n_columns)
-
-    @cached_property
-    def rays(self) -> Rays:
-        """Where every ray runs; worked out when first asked for."""
-        from napari_geosr.physics.rays import trace
-
-        return trace(self)
 
     @property
     def key(self) -> tuple[Hashable, ...]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,18 @@ class Rays:
     runs: npt.NDArray[np.int32]
     depth_offset: Floats
     depth_slope: Floats
+
+
+#: The rays of geometries in use: worked out once, and forgotten with the geometry.
+_known: WeakKeyDictionary[ParallelGeometry, Rays] = WeakKeyDictionary()
+
+
+def rays_of(geometry: ParallelGeometry) -> Rays:
+    """Where every ray of a geometry runs; worked out when first asked for."""
+    found = _known.get(geometry)
+    if found is None:
+        found = _known[geometry] = trace(geometry)
+    return found
 
 
 def trace(geometry: ParallelGeometry) -> Rays:

@@ -39,7 +39,7 @@ _BLOB_SEED, _FINE_SEED = 20_306, 20_307
 
 
 @dataclass(frozen=True)
-class Kind:
+class ObjectKind:
     """A kind of object.
 
     Attributes
@@ -258,21 +258,21 @@ def fluo_coarse(number: int) -> tuple[FloatArray, FloatArray]:
 
 _OBJECT = ("", "-object")
 KINDS = {
-    "ct-scan": Kind(ct_scan, 8),
-    "fluo": Kind(fluo, 3),
-    "foam-scan": Kind(foam_scan, 12, endings=_OBJECT, shape=(24, 128, 128)),
-    "blob-scan": Kind(blob_scan, 12, endings=_OBJECT, shape=(24, 128, 128)),
-    "fine-scan": Kind(fine_scan, 12, endings=_OBJECT, shape=(24, 128, 128)),
-    "foam-coarse": Kind(
+    "ct-scan": ObjectKind(ct_scan, 8),
+    "fluo": ObjectKind(fluo, 3),
+    "foam-scan": ObjectKind(foam_scan, 12, endings=_OBJECT, shape=(24, 128, 128)),
+    "blob-scan": ObjectKind(blob_scan, 12, endings=_OBJECT, shape=(24, 128, 128)),
+    "fine-scan": ObjectKind(fine_scan, 12, endings=_OBJECT, shape=(24, 128, 128)),
+    "foam-coarse": ObjectKind(
         foam_coarse, endings=_OBJECT, shape=(48, 48, 48), finer=(2, 2, 2)
     ),
-    "foam-coarse-4": Kind(
+    "foam-coarse-4": ObjectKind(
         foam_coarse_4, endings=_OBJECT, shape=(32, 32, 32), finer=(4, 4, 4)
     ),
-    "bone-coarse-8": Kind(
+    "bone-coarse-8": ObjectKind(
         bone_coarse_8, endings=_OBJECT, shape=(20, 20, 20), finer=(8, 8, 8)
     ),
-    "fluo-coarse": Kind(
+    "fluo-coarse": ObjectKind(
         fluo_coarse, 3, endings=_OBJECT, shape=(12, 64, 64), finer=(1, 2, 2)
     ),
 }

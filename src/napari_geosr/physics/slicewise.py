@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from napari_geosr.physics.geometry import ParallelGeometry
+from napari_geosr.physics.rays import rays_of
 from napari_geosr.physics.taps import chunk_length, linear_taps
 
 #: Slices that one pass over the rays serves, side by side in memory.
@@ -62,7 +63,7 @@ def _project_loops(slices: Any, geometry: ParallelGeometry) -> Any:
     from napari_geosr.physics import joseph_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 
-    rays, n, batch = geometry.rays, geometry.size, slices.shape[-1]
+    rays, n, batch = rays_of(geometry), geometry.size, slices.shape[-1]
     both = np.zeros((2, n, n + loops.LEFT + loops.RIGHT, batch), np.float32)
     both[0, :, loops.LEFT : -loops.RIGHT] = slices.swapaxes(0, 1)
     both[1, :, loops.LEFT : -loops.RIGHT] = slices
@@ -80,7 +81,7 @@ def _spread_loops(sinogram: Any, geometry: ParallelGeometry) -> Any:
     from napari_geosr.physics import joseph_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 
-    rays, n, batch = geometry.rays, geometry.size, sinogram.shape[-1]
+    rays, n, batch = rays_of(geometry), geometry.size, sinogram.shape[-1]
     both = np.zeros((2, n, n + loops.LEFT + loops.RIGHT, batch), np.float32)
     values = sinogram * rays.step[..., None]
     lines = (rays.runs, rays.offset, rays.slope)
@@ -95,7 +96,7 @@ def _spread_loops(sinogram: Any, geometry: ParallelGeometry) -> Any:
 def project_tensors(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
     """:func:`project` with tensor operations alone, on any device."""
     pixels = volume.reshape(len(volume), -1).T.contiguous()
-    step = _ray_tensor(geometry.rays.step, volume)
+    step = _ray_tensor(rays_of(geometry).step, volume)
     out = torch.empty((step.numel(), len(volume)), device=volume.device)
     for part, index, weight in _taps(geometry, volume):
         out[part] = torch.nn.functional.embedding_bag(
@@ -107,7 +108,7 @@ def project_tensors(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
 
 def backproject_tensors(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
     """:func:`backproject` with tensor operations alone, on any device."""
-    step = _ray_tensor(geometry.rays.step, sinogram)
+    step = _ray_tensor(rays_of(geometry).step, sinogram)
     values = sinogram.reshape(len(sinogram), -1).T * step[:, None]
     out = torch.zeros((geometry.size**2, len(sinogram)), device=sinogram.device)
     for part, index, weight in _taps(geometry, sinogram):
@@ -120,7 +121,7 @@ def _taps(
     geometry: ParallelGeometry, like: Tensor
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Chunks of rays with the pixels each one sees: places and weights (ray, 2 N)."""
-    n, rays = geometry.size, geometry.rays
+    n, rays = geometry.size, rays_of(geometry)
     offset, slope = _ray_tensor(rays.offset, like), _ray_tensor(rays.slope, like)
     along_y = _ray_tensor(rays.along_y, like)
     along = torch.arange(n, device=like.device)

@@ -34,7 +34,7 @@ _POINTS_PER_SPACING = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Phases:
+class MultiphaseSolid:
     """A solid of several grey phases, pores among them.
 
     Attributes
@@ -222,7 +222,7 @@ def several_phases(
     greys: tuple[float, ...] = (0.0, 0.45, 0.7, 1.0),
     size: float = 12.0,
     seed: int = 0,
-) -> Phases:
+) -> MultiphaseSolid:
     """Grains of several phases, as minerals in a rock; the first phase are pores [2]_.
 
     Grains are the cells of random points, each all of one phase. A voxel that the
@@ -276,7 +276,9 @@ def several_phases(
     phase = _phases_of(np.bincount(first.reshape(-1), minlength=n), shares, rng)
     values = np.asarray(greys, np.float32)
     grey = inside * values[phase[first]] + (1 - inside) * values[phase[other]]
-    return Phases(grey, phase[first].astype(np.uint8), tuple(float(g) for g in greys))
+    return MultiphaseSolid(
+        grey, phase[first].astype(np.uint8), tuple(float(g) for g in greys)
+    )
 
 
 def _phases_of(

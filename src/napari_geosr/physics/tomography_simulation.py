@@ -19,6 +19,7 @@ import numpy.typing as npt
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
+from napari_geosr.core.version import __version__
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scan_config import ScanConfig
@@ -36,7 +37,7 @@ _FLATS, _DARKS, _GAINS = 2**32, 2**32 + 1, 2**32 + 2
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class PorousSample:
     """A porous cylinder that fits into its slices, with its exact porosity.
 
     Attributes
@@ -59,7 +60,7 @@ class Sample:
     porosity_at_half: float
 
 
-def cylinder_sample(phantom: Phantom, margin: float = 2.0) -> Sample:
+def cylinder_sample(phantom: Phantom, margin: float = 2.0) -> PorousSample:
     """Cut a cylinder out of a phantom with square slices, as turned samples are [1]_.
 
     Parameters
@@ -86,7 +87,7 @@ def cylinder_sample(phantom: Phantom, margin: float = 2.0) -> Sample:
     covered = np.clip(radius - distance + 0.5, 0, 1).astype(np.float32)
     inside = np.broadcast_to(distance <= radius - 1, phantom.mask.shape)
     pores = phantom.mask & inside
-    return Sample(
+    return PorousSample(
         attenuation=(1 - phantom.fraction) * covered,
         pores=pores,
         inside=inside,
@@ -297,8 +298,6 @@ class _Detector:
         self, counts: npt.NDArray[Any], truth: Mapping[str, Any]
     ) -> Projections:
         """The scan as it would come out of a file."""
-        from napari_geosr import __version__
-
         config = self.config
         beam = self.flat_gain * np.float32(config.photons)
         record = {

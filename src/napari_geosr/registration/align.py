@@ -14,8 +14,8 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.registration import itk
-from napari_geosr.registration.itk import Refined, TransformKind
-from napari_geosr.registration.sampled import Box, Grid, Sampled, copy_steps
+from napari_geosr.registration.itk import Refinement, TransformKind
+from napari_geosr.registration.sampled import Box, Grid, SampledVolume, copy_steps
 from napari_geosr.registration.search import Candidate, search_steps
 from napari_geosr.registration.transform import Transform, corners, identity
 
@@ -34,7 +34,7 @@ _WORTH = 0.85
 
 
 @dataclass(frozen=True, eq=False)
-class Aligned:
+class Alignment:
     """Where a small volume lies in a large one.
 
     Attributes
@@ -47,7 +47,7 @@ class Aligned:
         ``"offset"``.
     correlation : float or None
         Normalised, at the place that a search found.
-    low, high : Sampled
+    low, high : SampledVolume
         The copies that were compared; `low` is a part of the large volume.
     """
 
@@ -55,8 +55,8 @@ class Aligned:
     transform: Transform
     how: str
     correlation: float | None
-    low: Sampled
-    high: Sampled
+    low: SampledVolume
+    high: SampledVolume
 
 
 def align_steps(
@@ -68,7 +68,7 @@ def align_steps(
     search_angle: float = 10.0,
     kind: TransformKind = "rigid",
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Aligned]:
+) -> Generator[Step, None, Alignment]:
     """Find where `high` lies in `low`.
 
     Parameters
@@ -92,7 +92,7 @@ def align_steps(
 
     Returns
     -------
-    Aligned
+    Alignment
 
     Raises
     ------
@@ -123,7 +123,7 @@ def align_steps(
         lifted = Transform.around(np.eye(n), there.centre, here.centre)
         starts = [lifted if start == "centres" else identity(n)]
     yield StageStarted(message="Aligning by mutual information")
-    best: tuple[Transform, Sampled, Refined] | None = None
+    best: tuple[Transform, SampledVolume, Refinement] | None = None
     for begin in starts if len(starts) > 1 else []:
         part = yield from _part(low, there, begin, should_stop)
         tried = yield from itk.refine_steps(
@@ -133,12 +133,12 @@ def align_steps(
             best = begin, part, tried
     if best is None:
         part = yield from _part(low, there, starts[0], should_stop)
-        best = starts[0], part, Refined(starts[0], -math.inf)
+        best = starts[0], part, Refinement(starts[0], -math.inf)
     begin, part, tried = best
     refined = yield from itk.refine_steps(
         part, small, tried.transform, kind, should_stop=should_stop
     )
-    return Aligned(begin, refined.transform, how, correlation, part, small)
+    return Alignment(begin, refined.transform, how, correlation, part, small)
 
 
 def _corner(grid: Grid) -> npt.NDArray[np.float64]:
@@ -157,7 +157,7 @@ def _refined_factors(low: Grid, high: Grid) -> tuple[int, ...]:
 
 def _part(
     low: Volume, high: Grid, start: Transform, should_stop: ShouldStop
-) -> Generator[Step, None, Sampled]:
+) -> Generator[Step, None, SampledVolume]:
     """The part of the large volume around the small one, with some margin."""
     box = _around(Grid.of(low), high, start)
     voxels = math.prod(s.stop - s.start for s in box)
@@ -188,14 +188,14 @@ def _around(low: Grid, high: Grid, start: Transform) -> Box:
 
 
 def _search(
-    low: Volume, small: Sampled, degrees: float, should_stop: ShouldStop
+    low: Volume, small: SampledVolume, degrees: float, should_stop: ShouldStop
 ) -> Generator[Step, None, list[Candidate]]:
     factors = _search_factors(Grid.of(low), small.grid)
     yield StageStarted(message="Reading the low-resolution scan")
     large = yield from copy_steps(low, factors, should_stop=should_stop)
     ratio = np.floor(large.grid.voxel_size / small.grid.voxel_size + 0.01)
     again = tuple(int(max(1, r)) for r in np.minimum(ratio, small.grid.shape))
-    coarse = Sampled(_means(small.data, again), small.grid.coarsened(again))
+    coarse = SampledVolume(_means(small.data, again), small.grid.coarsened(again))
     yield StageStarted(message="Searching for the high-resolution scan in the other")
     found = yield from search_steps(
         large, coarse, degrees=degrees, should_stop=should_stop

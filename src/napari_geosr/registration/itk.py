@@ -22,7 +22,7 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled, ConfigError, EngineError, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
-from napari_geosr.registration.sampled import Sampled
+from napari_geosr.registration.sampled import SampledVolume
 from napari_geosr.registration.transform import Transform
 
 TransformKind = Literal["translation", "rigid", "similarity"]
@@ -41,7 +41,7 @@ _FIRST_MOVE, _LAST_MOVE = 1.0, 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Refined:
+class Refinement:
     """Where the search for the best agreement ended.
 
     Attributes
@@ -71,19 +71,19 @@ def require() -> None:
 
 
 def refine_steps(
-    low: Sampled,
-    high: Sampled,
+    low: SampledVolume,
+    high: SampledVolume,
     start: Transform,
     kind: TransformKind = "rigid",
     *,
     quick: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Refined]:
+) -> Generator[Step, None, Refinement]:
     """Move the small volume until it shares most information with the large one [1]_.
 
     Parameters
     ----------
-    low, high : Sampled
+    low, high : SampledVolume
         The large volume and the small one, with about the same voxel size. What of the
         small one lies outside of the large one does not count.
     start : Transform
@@ -100,7 +100,7 @@ def refine_steps(
 
     Returns
     -------
-    Refined
+    Refinement
 
     Raises
     ------
@@ -119,19 +119,19 @@ def refine_steps(
     levels = [level for level in _LEVELS if level[0] == 1 or large_enough]
     if quick:
         levels = levels[:1]
-    found = Refined(start, -math.inf)
+    found = Refinement(start, -math.inf)
     for done, (shrink, blur) in enumerate(levels, 1):
         centre = high.grid.centre / length
         way = _itk_transform(kind, found.transform, centre, length)
         method = _method(high, shrink, blur)
         method.SetInitialTransform(way, True)
         metric = _run(method, fixed, moving, should_stop)
-        found = Refined(_our_transform(way, centre, length), -metric)
+        found = Refinement(_our_transform(way, centre, length), -metric)
         yield BlockDone(done, len(levels))
     return found
 
 
-def _method(high: Sampled, shrink: int, blur: float) -> Any:
+def _method(high: SampledVolume, shrink: int, blur: float) -> Any:
     import SimpleITK
 
     method = SimpleITK.ImageRegistrationMethod()
@@ -185,7 +185,7 @@ def _run(method: Any, fixed: Any, moving: Any, should_stop: ShouldStop) -> float
     return float(method.GetMetricValue())
 
 
-def _image(sampled: Sampled, length: float) -> Any:
+def _image(sampled: SampledVolume, length: float) -> Any:
     import SimpleITK
 
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(sampled.data))

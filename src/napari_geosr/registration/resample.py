@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.volume import Volume
 from napari_geosr.physics.blur import gaussian_blur
-from napari_geosr.registration.sampled import Box, Grid, Sampled, finite
+from napari_geosr.registration.sampled import Box, Grid, SampledVolume, finite
 from napari_geosr.registration.transform import Transform, corners
 
 FloatArray = npt.NDArray[np.float32]
@@ -73,7 +73,7 @@ class Resampling:
         block = finite(self.source, key)
         if blur.any():
             block = gaussian_blur(block, blur.tolist())
-        sampled = Sampled(block, Grid.of(self.source).cut(key))
+        sampled = SampledVolume(block, Grid.of(self.source).cut(key))
         return sampled.on(grid, self.to_source, order=_ORDER)
 
     def read_voxels(self, box: Box) -> int:

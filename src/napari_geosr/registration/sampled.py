@@ -95,7 +95,7 @@ class Grid:
 
 
 @dataclass(frozen=True, eq=False)
-class Sampled:
+class SampledVolume:
     """Grey values on a grid, in memory."""
 
     data: FloatArray
@@ -142,7 +142,7 @@ def copy_steps(
     box: Box | None = None,
     *,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Sampled]:
+) -> Generator[Step, None, SampledVolume]:
     """Read a volume once, slab by slab, and keep means over blocks of voxels.
 
     Parameters
@@ -161,7 +161,7 @@ def copy_steps(
 
     Returns
     -------
-    Sampled
+    SampledVolume
 
     Raises
     ------
@@ -193,7 +193,7 @@ def copy_steps(
             f"{volume.title} has one grey value only: there is nothing to align. Check "
             "that it is the right file."
         )
-    return Sampled(data, grid)
+    return SampledVolume(data, grid)
 
 
 def finite(volume: Volume, key: Any) -> FloatArray:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
-from napari_geosr.registration.sampled import Grid, Sampled, inside
+from napari_geosr.registration.sampled import Grid, SampledVolume, inside
 from napari_geosr.registration.transform import Transform, corners, turn_in_plane
 
 #: Part of the smaller volume that must lie in the other one.
@@ -47,8 +47,8 @@ class Candidate:
 
 
 def search_steps(
-    low: Sampled,
-    high: Sampled,
+    low: SampledVolume,
+    high: SampledVolume,
     *,
     degrees: float = 0.0,
     most: int = 3,
@@ -58,7 +58,7 @@ def search_steps(
 
     Parameters
     ----------
-    low, high : Sampled
+    low, high : SampledVolume
         The large volume and the small one, with about the same voxel size.
     degrees : float
         Largest angle around the first axis (in images, in the plane) that is tried.
@@ -107,7 +107,7 @@ def _angles(small: Grid, degrees: float) -> npt.NDArray[np.float64]:
 class _Finder:
     """Fourier transforms of the large volume, taken once."""
 
-    def __init__(self, low: Sampled, small: Grid) -> None:
+    def __init__(self, low: SampledVolume, small: Grid) -> None:
         from scipy import fft
 
         self.grid = low.grid
@@ -139,7 +139,9 @@ class _Finder:
 
         return fft.irfftn(one * np.conj(other), self.full).astype(np.float64)
 
-    def candidates(self, high: Sampled, degrees: float, most: int) -> list[Candidate]:
+    def candidates(
+        self, high: SampledVolume, degrees: float, most: int
+    ) -> list[Candidate]:
         """The best places at one angle."""
         turn = turn_in_plane(degrees, len(self.grid.shape))
         shown, mask, first = self._turned(high, turn)
@@ -165,7 +167,7 @@ class _Finder:
         return found
 
     def _turned(
-        self, high: Sampled, turn: npt.NDArray[np.float64]
+        self, high: SampledVolume, turn: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], Any]:
         """The small volume turned, on the voxels of the large one, around zero."""
         half = high.grid.extent / 2

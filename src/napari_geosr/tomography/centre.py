@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.angles import along_turn
 from napari_geosr.core.errors import Cancelled, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, never_stop
-from napari_geosr.core.turn import along_turn
 from napari_geosr.tomography.centre_config import CentreConfig
 from napari_geosr.tomography.centre_scores import (
     WedgeScore,
@@ -18,7 +18,7 @@ from napari_geosr.tomography.centre_scores import (
     vertex,
 )
 from napari_geosr.tomography.preparation_config import PreparationConfig
-from napari_geosr.tomography.preprocess import Prepared
+from napari_geosr.tomography.preprocess import LineIntegrals
 
 __all__ = ["Centre", "CentreConfig", "find_centre"]
 
@@ -105,7 +105,7 @@ def find_centre(
         paired = projections.is_full_turn and _nearest_miss(thinned).min() <= _OPPOSITE
         method = "opposite" if paired else "wedge"
     first, last = _rows(projections, config)
-    sinogram, _ = Prepared(thinned, preparation).rows(first, last)
+    sinogram, _ = LineIntegrals(thinned, preparation).rows(first, last)
     if should_stop():
         raise Cancelled("Stopped before the rotation centre was found.")
     low, high = _range(projections, config)

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.angles import distinct_angles, is_wedge
 from napari_geosr.core.errors import ProjectionsError
-from napari_geosr.core.turn import distinct_angles, is_wedge
 
 if TYPE_CHECKING:
     from torch import Tensor

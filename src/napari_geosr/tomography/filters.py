@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.turn import Arc, distinct_angles, gaps_between
+from napari_geosr.core.angles import Arc, distinct_angles, gaps_between
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.errors import ProjectionsError
-from napari_geosr.core.turn import (
-    SAME_PART,
+from napari_geosr.core.angles import (
+    SAME_PLACE_STEPS,
     arc_degrees,
     closes_turn,
     distinct_angles,
     steps_around,
 )
+from napari_geosr.core.errors import ProjectionsError
 
 FloatArray = npt.NDArray[np.float32]
 Angles = npt.NDArray[np.float64]
@@ -73,7 +73,7 @@ def fold_full_turn(
             "leave too wide a gap; to join the halves of a full turn 360 are needed."
         )
     places, views = _around(sinogram, angles)
-    same = SAME_PART * 360 / len(angles)
+    same = SAME_PLACE_STEPS * 360 / len(angles)
     half = _first_of_each(np.sort(np.mod(places, 180)), same, 180)
     near = _seen_from(views, places, half)
     far = _seen_from(views, places, half + 180)
@@ -86,7 +86,7 @@ def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
     places, inverse, _ = distinct_angles(angles - angles.min(), 360.0)
     places = places[inverse]
     order = np.argsort(places, kind="stable")
-    same = SAME_PART * 360 / len(angles)
+    same = SAME_PLACE_STEPS * 360 / len(angles)
     firsts = _first_of_each(places[order], same, 360)
     if len(firsts) == len(angles):
         return places[order], sinogram[:, order]

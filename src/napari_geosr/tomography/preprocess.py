@@ -97,7 +97,7 @@ class ClippingReport:
         return [*lines, *self.notes]
 
 
-class Prepared:
+class LineIntegrals:
     """Line integrals of projections, computed when they are asked for.
 
     Parameters
@@ -298,7 +298,7 @@ def beam_without_sample(
 
 def line_integrals(
     projections: Projections, config: PreparationConfig | None = None
-) -> Prepared:
+) -> LineIntegrals:
     """Line integrals of projections, block of rows by block of rows; nothing is read.
 
     Parameters
@@ -307,7 +307,7 @@ def line_integrals(
         Counts with flat and dark fields, or line integrals.
     config : PreparationConfig, optional
     """
-    return Prepared(projections, config)
+    return LineIntegrals(projections, config)
 
 
 def prepare_rows(
@@ -316,5 +316,5 @@ def prepare_rows(
     stop: int,
     config: PreparationConfig | None = None,
 ) -> tuple[FloatArray, ClippingReport]:
-    """Line integrals of some detector rows; see :meth:`Prepared.rows`."""
-    return Prepared(projections, config).rows(start, stop)
+    """Line integrals of some detector rows; see :meth:`LineIntegrals.rows`."""
+    return LineIntegrals(projections, config).rows(start, stop)

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.config import Config, load_yaml
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.listed import Listed
+from napari_geosr.core.name_choices import NameChoices
 from napari_geosr.gui.kit.names_edit import NamesEdit
 
 #: Shown for a setting that is left to us.
@@ -38,7 +38,7 @@ class ConfigForm(QWidget):
     config_type : type of Config
         The fields to show. A field may be a bool, a number, a text, a `Literal`, a
         `Literal` or a number, a mapping (typed as YAML), or any of these or None; a
-        text that is `Listed` names is typed, or chosen in a menu.
+        text that is `NameChoices` names is typed, or chosen in a menu.
     skip : sequence of str
         Fields that the dock shows elsewhere.
     choices : mapping
@@ -132,7 +132,7 @@ class _Editor:
             self._entries = {"yes": True, "no": False}
         if self._entries and self._optional:
             self._entries = {AUTOMATIC: None} | self._entries
-        listed = [m for m in field.metadata if isinstance(m, Listed)]
+        listed = [m for m in field.metadata if isinstance(m, NameChoices)]
         self.widget: Any
         if listed:
             self.widget = NamesEdit(listed[0].names)

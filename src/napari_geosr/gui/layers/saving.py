@@ -20,7 +20,8 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.worker import Run
 from napari_geosr.gui.layers.export import may_replace
 from napari_geosr.gui.writers import volume_from_data
-from napari_geosr.io.suffixes import WRITE_SUFFIXES, suffix_of
+from napari_geosr.io.formats import WritableFileFormat, formats, write_suffixes
+from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.operations.restore import spread_path
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 
 #: Filters of the dialog and the suffixes of each, the usual one first.
 FILTERS = {
-    "OME-TIFF (*.ome.tif *.ome.tiff)": (".ome.tif", ".ome.tiff"),
-    "ImageJ TIFF (*.tif *.tiff)": (".tif", ".tiff"),
-    "OME-Zarr (*.ome.zarr *.zarr)": (".ome.zarr", ".zarr"),
+    f"{name} ({' '.join(f'*{suffix}' for suffix in suffixes)})": suffixes
+    for each in formats()
+    if isinstance(each, WritableFileFormat)
+    for name, suffixes in each.file_types.items()
 }
 _USUAL = next(iter(FILTERS))
 
@@ -168,7 +170,7 @@ def with_suffix_of(path: Path, chosen: str) -> Path:
     """Give `path` the suffix of the filter `chosen`, where it says another format."""
     suffixes = FILTERS.get(chosen, FILTERS[_USUAL])
     suffix = suffix_of(path)
-    known = suffix in WRITE_SUFFIXES
+    known = suffix in write_suffixes()
     if suffix in suffixes or (known and suffixes == FILTERS[_USUAL]):
         return path
     stem = path.name[: -len(suffix)] if known else path.name

@@ -19,14 +19,15 @@ from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.layers.projections import PROJECTIONS, view_of
 from napari_geosr.gui.layers.scan_views import read_scans_later
 from napari_geosr.gui.reconstruct.steps import open_steps
-from napari_geosr.io.suffixes import HDF5, PICTURE, TIFF, ZARR, suffix_of
+from napari_geosr.io.formats import format_of
+from napari_geosr.io.projections import projection_suffixes
 from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
 
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
 
-_SUFFIXES = " ".join(f"*{suffix}" for suffix in (*HDF5, *TIFF, *PICTURE))
+_SUFFIXES = " ".join(f"*{suffix}" for suffix in projection_suffixes())
 _FILTER = f"Projections ({_SUFFIXES});;All files (*)"
 
 
@@ -211,6 +212,7 @@ def _images_of(layer: Layer) -> Path | None:
     if path is None or "helper" in record or record.get("provenance"):
         return None
     found = Path(path)
-    suffix = suffix_of(found)
-    images = found.is_dir() and suffix not in ZARR
-    return found if images or suffix in (*TIFF, *PICTURE) else None
+    kind = format_of(found)
+    if found.is_dir():
+        return None if kind is not None and kind.is_folder else found
+    return found if kind is not None and kind.may_be_slice else None

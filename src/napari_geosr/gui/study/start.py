@@ -15,7 +15,7 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.latest import newest_job_steps
 from napari_geosr.gui.layers.projections import OpenedScan
-from napari_geosr.io.lazy import LazyArray, Mapped
+from napari_geosr.io.lazy import LazyArray, MappedSource
 from napari_geosr.jobs import local
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
@@ -166,7 +166,9 @@ def _writable(volume: Volume) -> Volume:
     wide = volume.dtype.kind in "iu" and volume.dtype.itemsize > 4
     if volume.dtype.kind != "b" and not wide:
         return volume.replace(metadata={})
-    marked = Mapped(volume.data, lambda part: (part != 0).astype(np.uint8), np.uint8)
+    marked = MappedSource(
+        volume.data, lambda part: (part != 0).astype(np.uint8), np.uint8
+    )
     chunks = (1,) * (len(volume.shape) - 2) + volume.shape[-2:]
     data = LazyArray(marked, Path(volume.name), chunks)
     return volume.replace(data=data, metadata={})

@@ -19,13 +19,14 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled, ConfigError, EngineError, GeoSRError
 from napari_geosr.inference import compute
+from napari_geosr.inference.backends.agreement import NotConvertible, agree, differences
 from napari_geosr.inference.memory import network_spec
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from napari_geosr.inference.backends.openvino import Converted
+    from napari_geosr.inference.backends.openvino import ConvertedNetwork
 
     Forward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -35,10 +36,6 @@ AUTO: Setting = "auto"
 TORCH: Setting = "torch"
 OPENVINO: Setting = "openvino"
 
-#: Differences from torch that are accepted, in standard deviations of the volume: of
-#: the worst voxel and root mean square. Rounding in another order gives up to 1e-5 and
-#: 1e-6; arithmetic in 16 bits, which must not pass, several percent.
-MOST_DIFFERENCE, MOST_RMS = 1e-3, 1e-4
 #: Bytes that openvino takes whatever the window: its import, the graph and its kernels
 #: took 20 to 56 MB. A window took less than the memory model says of torch.
 FIXED_BYTES = 64 * 10**6
@@ -46,10 +43,6 @@ FIXED_BYTES = 64 * 10**6
 WORTHWHILE_SECONDS = 60.0
 #: `auto` needs a gain that is more than the scatter of short timings.
 WORTHWHILE_SPEED = 1.05
-
-
-class NotConvertible(Exception):  # noqa: N818  # auto takes torch then
-    """A network that a backend cannot compute; the message says why."""
 
 
 def installed() -> bool:
@@ -76,25 +69,7 @@ def check_available(setting: Setting, device: str) -> None:
         )
 
 
-def differences(theirs: Array, ours: Array) -> tuple[float, float]:
-    """Largest and root-mean-square difference; infinite where shapes differ."""
-    if theirs.shape != ours.shape:
-        return math.inf, math.inf
-    largest, squares = 0.0, 0.0
-    for a, b in zip(theirs, ours, strict=True):  # a part at a time: tiles are large
-        part = np.abs(a - b)
-        # Not max(): it would lose a NaN.
-        largest = float(np.maximum(largest, part.max()))
-        squares += float(np.square(part, out=part).sum(dtype=np.float64))
-    return largest, math.sqrt(squares / ours.size)
-
-
-def agree(largest: float, rms: float) -> bool:
-    """Whether differences are those of rounding; not so for NaN."""
-    return largest <= MOST_DIFFERENCE and rms <= MOST_RMS
-
-
-class Timed:
+class TimedForward:
     """A forward that knows how long its calls took."""
 
     def __init__(self, forward: Forward) -> None:
@@ -120,7 +95,7 @@ class FirstTile:
     ----------
     ours : ndarray
         Its values, still standardised.
-    torch : Timed
+    torch : TimedForward
         The network's calls.
     again : callable
         Computes the same tile by another forward.
@@ -131,7 +106,7 @@ class FirstTile:
     """
 
     ours: Array
-    torch: Timed
+    torch: TimedForward
     again: Callable[[Forward], Array]
     n_left: int
     room: float
@@ -162,7 +137,7 @@ class Choice:
         self.setting, self.threads, self.n_runs = setting, threads, n_runs
         self.name: str = ""
         self.forward: Forward | None = None
-        self._converted: Converted | None = None
+        self._converted: ConvertedNetwork | None = None
         self._facts: dict[str, Any] = {}
         if setting == TORCH:
             self._take_torch()
@@ -229,7 +204,7 @@ class Choice:
         if self.setting == AUTO and tile.room < FIXED_BYTES:
             raise NotConvertible("the memory of the run leaves no room for it")
         converted = _converted(network, self.threads)
-        forward = Timed(converted)
+        forward = TimedForward(converted)
         try:
             theirs = tile.again(forward)
             if forward.n_calls == 1:  # kernels for a new shape are made in its call
@@ -279,7 +254,7 @@ def openvino_version() -> str:
         return "unknown"
 
 
-def _converted(network: nn.Module, threads: int | None) -> Converted:
+def _converted(network: nn.Module, threads: int | None) -> ConvertedNetwork:
     """The network as openvino computes it.
 
     Raises

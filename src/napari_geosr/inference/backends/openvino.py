@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.inference.backends import NotConvertible, agree, differences
+from napari_geosr.inference.backends.agreement import NotConvertible, agree, differences
 from napari_geosr.inference.memory import network_spec, probe_window
 from napari_geosr.networks._mixed_scale import plain_layers
 
@@ -28,7 +28,7 @@ _TRIALS = ((1, 2, 3), (4, 1, 2))
 _POLL_MS = 50
 
 
-class Converted:
+class ConvertedNetwork:
     """Called like the network, by one thread at a time.
 
     Parameters
@@ -70,7 +70,7 @@ class Converted:
 
 def convert(
     network: nn.Module, threads: int, interrupt: Callable[[], None] = lambda: None
-) -> Converted:
+) -> ConvertedNetwork:
     """Convert a network as it is now, with the noise that it was told.
 
     It takes windows of any size. On small windows of sizes other than that of the trace
@@ -106,7 +106,7 @@ def convert(
             "ENABLE_CPU_PINNING": False,  # other programs want their cores as well
         }
         compiled = openvino.Core().compile_model(model, "CPU", settings)
-        converted = Converted(compiled, interrupt)
+        converted = ConvertedNetwork(compiled, interrupt)
         for more in _TRIALS:
             size = tuple(
                 n + k * s for n, k, s in zip(base, more, spec.stride, strict=False)

@@ -30,7 +30,7 @@ KINDS = Registry(
 
 
 @dataclass(frozen=True)
-class Question:
+class EnsembleInputs:
     """What members are made for.
 
     Attributes
@@ -89,7 +89,7 @@ def load(kind: str) -> Any:
     return KINDS.load(kind)
 
 
-def make_members(kind: str, question: Question) -> Members:
+def make_members(kind: str, question: EnsembleInputs) -> Members:
     """A network that runs all members on a window and gives mean and deviation.
 
     Raises

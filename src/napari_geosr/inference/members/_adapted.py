@@ -12,7 +12,7 @@ from napari_geosr.models.bundle import Model
 from napari_geosr.networks import tell_noise
 
 
-class Adapted(nn.Module):
+class AdaptedNetwork(nn.Module):
     """A model's network on windows of a run: its own planes and its own grey scale.
 
     Parameters

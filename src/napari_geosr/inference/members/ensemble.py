@@ -14,7 +14,7 @@ from napari_geosr.inference.memory import network_spec
 from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
-    from napari_geosr.inference.members import Question
+    from napari_geosr.inference.members import EnsembleInputs
     from napari_geosr.inference.members._welford import Members
     from napari_geosr.models.bundle import Model
 
@@ -23,7 +23,7 @@ HELP = "models of the same task, e.g. trained from other seeds"
 NEEDS_OTHERS = True
 
 
-def make(question: Question) -> Members:
+def make(question: EnsembleInputs) -> Members:
     """One member a model.
 
     Raises
@@ -31,7 +31,7 @@ def make(question: Question) -> Members:
     ConfigError
         If the models do not do the same, or one is given twice.
     """
-    from napari_geosr.inference.members._adapted import Adapted
+    from napari_geosr.inference.members._adapted import AdaptedNetwork
     from napari_geosr.inference.members._welford import Members
 
     first, *others = question.models
@@ -54,7 +54,7 @@ def make(question: Question) -> Members:
     specs = [network_spec(model.restorer()) for model in question.models]
     spec = _spec_of(specs)
     members = [
-        Adapted(model, question.statistics, spec.adjacent_slices)
+        AdaptedNetwork(model, question.statistics, spec.adjacent_slices)
         for model in question.models
     ]
     return Members(members, spec, [model.card.name for model in question.models])

@@ -8,15 +8,16 @@ runs the network and turns the result back.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.inference.members._symmetry import Symmetry
 from napari_geosr.inference.memory import network_spec
 from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
-    from napari_geosr.inference.members import Question
+    from napari_geosr.inference.members import EnsembleInputs
     from napari_geosr.inference.members._welford import Members
 
 TITLE = "flips and turns"
@@ -27,35 +28,6 @@ NEEDS_OTHERS = False
 _USUAL = 8
 #: Edges of a pixel that differ by less are the same.
 _SQUARE = 1e-3
-
-
-@dataclass(frozen=True)
-class Symmetry:
-    """One way to lay a window: first mirror, then turn, then upside down.
-
-    Attributes
-    ----------
-    quarter_turns : int
-        Of the planes, 0 to 3.
-    mirrored : bool
-        Columns from right to left.
-    upside_down : bool
-        Planes from last to first.
-    """
-
-    quarter_turns: int
-    mirrored: bool
-    upside_down: bool
-
-    def __str__(self) -> str:
-        words = []
-        if self.mirrored:
-            words.append("mirrored")
-        if self.quarter_turns:
-            words.append(f"turned by {90 * self.quarter_turns}°")
-        if self.upside_down:
-            words.append("upside down")
-        return ", ".join(words) or "as it is"
 
 
 def symmetries(spec: NetworkSpec, voxel_size: tuple[float, ...]) -> list[Symmetry]:
@@ -82,7 +54,7 @@ def symmetries(spec: NetworkSpec, voxel_size: tuple[float, ...]) -> list[Symmetr
     ]
 
 
-def make(question: Question) -> Members:
+def make(question: EnsembleInputs) -> Members:
     """Members for the first model.
 
     Raises
@@ -90,7 +62,7 @@ def make(question: Question) -> Members:
     ConfigError
         If more are wanted than there are.
     """
-    from napari_geosr.inference.members._laid import Laid
+    from napari_geosr.inference.members._symmetry_view import SymmetryView
     from napari_geosr.inference.members._welford import Members
 
     network = question.models[0].restorer()
@@ -104,7 +76,7 @@ def make(question: Question) -> Members:
             f"members (--uncertainty-members) to at most {len(known)}."
         )
     chosen = known[:n]
-    members = [Laid(network, symmetry) for symmetry in chosen]
+    members = [SymmetryView(network, symmetry) for symmetry in chosen]
     return Members(members, _spec_of(spec, chosen), [str(s) for s in chosen])
 
 

@@ -34,7 +34,7 @@ _SEED = 20_813
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class EvaluationSample:
     """Sample blocks of a scan, with the probes that all denoisers get alike.
 
     Attributes
@@ -53,9 +53,9 @@ class Sample:
     variances: Sequence[FloatArray]
     seconds: Sequence[FloatArray] = ()
 
-    def first(self, n: int) -> Sample:
+    def first(self, n: int) -> EvaluationSample:
         """The first `n` blocks alone."""
-        return Sample(
+        return EvaluationSample(
             self.blocks[:n], self.probes[:n], self.variances[:n], self.seconds[:n]
         )
 
@@ -67,7 +67,7 @@ def draw_sample(
     second: ArrayLike | None = None,
     n: int = N_BLOCKS,
     seed: int = _SEED,
-) -> Sample:
+) -> EvaluationSample:
     """Draw blocks of a scan and probes like its noise; the same ones every time.
 
     Parameters
@@ -98,12 +98,12 @@ def draw_sample(
             "The two scans have no part in which both hold values: nothing can be "
             "compared. Choose a second scan that covers the same place."
         )
-    return Sample(checked, probes, variances, seconds)
+    return EvaluationSample(checked, probes, variances, seconds)
 
 
 def evaluate(
     network: nn.Module,
-    sample: Sample,
+    sample: EvaluationSample,
     statistics: Standardisation,
     *,
     device: str = "cpu",

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.listed import Listed
+from napari_geosr.core.name_choices import NameChoices
 from napari_geosr.learning.losses.terms import TERMS, describe
 
 #: What stands beside losses of edges where no other loss of grey values is given.
@@ -106,5 +106,5 @@ def _checked(text: str) -> str:
 
 #: The field of a config.
 LossNames = Annotated[
-    str, BeforeValidator(_one_text), AfterValidator(_checked), Listed(describe)
+    str, BeforeValidator(_one_text), AfterValidator(_checked), NameChoices(describe)
 ]

@@ -8,8 +8,8 @@ it needs at module level:
 ``SUFFIXES``
     Of its files, small and with their dots.
 ``recognises(source) -> bool``
-    Whether a :class:`Source` is of this format: by its suffix, then files of weights by
-    what they hold, ``source.tensors``.
+    Whether a :class:`ModelSource` is of this format: by its suffix, then files of
+    weights by what they hold, ``source.tensors``.
 ``read(source, channel) -> Draft``
     The network with what is known of it (`draft.Draft`); `channel` is the one of the
     result that is wanted, or None. Raises `ModelError` where it cannot be had.
@@ -50,7 +50,7 @@ _GRAPH = ".onnx"
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """What a person gave: a file, a folder, an address or an identifier.
 
     Attributes
@@ -108,7 +108,7 @@ def read(
     Cancelled
         If `should_stop` said so.
     """
-    given = Source(source, should_stop)
+    given = ModelSource(source, should_stop)
     refusal: ModelError | None = None
     for module in _modules():
         try:
@@ -143,7 +143,7 @@ def _modules() -> Iterator[Any]:
     yield from sorted(found, key=lambda module: getattr(module, "FALLBACK", False))
 
 
-def _unknown(given: Source) -> ModelError:
+def _unknown(given: ModelSource) -> ModelError:
     if given.suffix == _GRAPH:
         return ModelError(
             f"{given.path} is a graph that does not say how grey values are scaled for "

@@ -20,8 +20,8 @@ from napari_geosr import networks
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.vocabulary import Modality, Task
-from napari_geosr.models.foreign import Source, careamics, scales
-from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, Reference, name_of
+from napari_geosr.models.foreign import ModelSource, careamics, scales
+from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, ReferenceImage, name_of
 from napari_geosr.models.foreign.package_files import (
     DESCRIPTIONS,
     array_of,
@@ -65,14 +65,14 @@ _DEPARTS = (
 _Tensors = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
-def recognises(source: Source) -> bool:
+def recognises(source: ModelSource) -> bool:
     """Whether it is a package on the disk, or can be the address or name of one."""
     if source.path.exists():
         return is_package(source.path)
     return not source.is_path
 
 
-def read(source: Source, channel: int | None) -> Draft:
+def read(source: ModelSource, channel: int | None) -> Draft:
     """Take the network of a package, see :func:`draft`."""
     here = source.path.exists()
     text = str(source.path) if here else source.text
@@ -414,9 +414,9 @@ def _test_tensors(description: Any) -> _Tensors | None:
 def _reference(
     tensors: _Tensors | None,
     config: NetworkConfig,
-    scale: scales.Scales,
+    scale: scales.GreyScaling,
     pre: Sequence[scales.Operation],
-) -> Reference | None:
+) -> ReferenceImage | None:
     """What a restoration has to make of the package's test.
 
     None where a restoration does something else with it: colours are given as grey, and
@@ -433,7 +433,9 @@ def _reference(
     result = scales.result_here(scale, pre, given, expected[:1, k : k + 1])
     if result is None:
         return None
-    return Reference(given[0, 0], result[0, 0], _DEPARTS if scale.like_input else "")
+    return ReferenceImage(
+        given[0, 0], result[0, 0], _DEPARTS if scale.like_input else ""
+    )
 
 
 def _test(

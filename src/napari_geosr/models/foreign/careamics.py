@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.models.card import Normalisation
-from napari_geosr.models.foreign import Source, tensors
+from napari_geosr.models.foreign import ModelSource, tensors
 from napari_geosr.models.foreign.draft import Draft, name_of
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ _METHODS = {
 }
 
 
-def recognises(source: Source) -> bool:
+def recognises(source: ModelSource) -> bool:
     """Whether it is a file of weights with what CAREamics saves beside them."""
     return source.suffix in SUFFIXES and is_checkpoint(source.tensors)
 
 
-def read(source: Source, channel: int | None) -> Draft:
+def read(source: ModelSource, channel: int | None) -> Draft:
     """Take the network of a checkpoint, which has one channel."""
     del channel
     return draft(source.path, source.tensors)
@@ -101,7 +101,7 @@ def draft(path: Path, found: Mapping[str, Any]) -> Draft:
     )
 
 
-def shape_of(model: Mapping[str, Any], where: str) -> format_.Settings:
+def shape_of(model: Mapping[str, Any], where: str) -> format_.UNetSettings:
     """Settings of the U-Net from those of a CAREamics model.
 
     Raises
@@ -111,12 +111,12 @@ def shape_of(model: Mapping[str, Any], where: str) -> format_.Settings:
     """
     from napari_geosr.networks.foreign_formats import careamics as format_
 
-    known = format_.Settings.model_fields
+    known = format_.UNetSettings.model_fields
     architecture = str(model.get("architecture", "UNet"))
     if architecture != "UNet":
         raise ModelError(f"{where}: the network {architecture} cannot be imported.")
     try:
-        shape = format_.Settings.create(
+        shape = format_.UNetSettings.create(
             **{k: v for k, v in model.items() if k in known}
         )
     except ConfigError as error:
@@ -131,7 +131,7 @@ def shape_of(model: Mapping[str, Any], where: str) -> format_.Settings:
     return shape
 
 
-def config_of(shape: format_.Settings) -> networks.foreign.NetworkConfig:
+def config_of(shape: format_.UNetSettings) -> networks.foreign.NetworkConfig:
     """The adapter's config for a U-Net of this shape."""
     return networks.foreign.NetworkConfig(
         format="careamics",

@@ -28,7 +28,7 @@ def _nothing(_network: nn.Module) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class ReferenceImage:
     """An image and what a restoration has to make of it.
 
     Attributes
@@ -62,7 +62,7 @@ class Draft:
     check : callable
         Raises `ModelError` unless the network it is given reproduces the reference
         result that came with the model, or that its own library computes.
-    reference : Reference or None
+    reference : ReferenceImage or None
         What a restoration with the bundle that is kept has to give.
     remarks : tuple of str
         Sentences for the card on what is done to fit it to volumes.
@@ -86,7 +86,7 @@ class Draft:
     remarks: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[nn.Module], None] = _nothing
-    reference: Reference | None = None
+    reference: ReferenceImage | None = None
 
 
 def name_of(text: str) -> str:

@@ -28,7 +28,7 @@ _DAMAGED = (
 
 
 @dataclass(frozen=True)
-class Graph:
+class OnnxGraph:
     """A graph that can be computed.
 
     Attributes
@@ -41,12 +41,12 @@ class Graph:
         Of the input's axes; None where any size is taken.
     """
 
-    settings: format_.Settings
+    settings: format_.GraphConfig
     weights: dict[str, Tensor]
     sizes: tuple[int | None, ...]
 
 
-def read_graph(path: Path) -> Graph:
+def read_graph(path: Path) -> OnnxGraph:
     """Read an ONNX file.
 
     Raises
@@ -71,7 +71,7 @@ def read_graph(path: Path) -> Graph:
     except Exception as error:  # protobuf's and onnx's own
         reason = " ".join(str(error).split())[:120]
         raise ModelError(f"{path} is not a readable ONNX file ({reason}).") from error
-    reader = _Reader(model, path)
+    reader = _OnnxReader(model, path)
     try:
         return reader.graph()
     except ModelError:
@@ -81,7 +81,7 @@ def read_graph(path: Path) -> Graph:
         raise reader.refused(f"it is damaged ({reason})") from error
 
 
-class _Reader:
+class _OnnxReader:
     """Short names for all values, tensors apart from whole numbers."""
 
     def __init__(self, model: Any, path: Path) -> None:
@@ -90,7 +90,7 @@ class _Reader:
         self.weights: dict[str, Tensor] = {}
         self.constants: dict[str, tuple[str, tuple[int, ...], tuple[Any, ...]]] = {}
 
-    def graph(self) -> Graph:
+    def graph(self) -> OnnxGraph:
         """Read all of it."""
         from onnx import numpy_helper
 
@@ -119,7 +119,7 @@ class _Reader:
             raise self.refused(f"it uses {', '.join(unknown)}")
         opsets = [o.version for o in self.model.opset_import if o.domain in _DOMAINS]
         try:
-            settings = format_.Settings.create(
+            settings = format_.GraphConfig.create(
                 input=self.name(inputs[0].name),
                 output=self.name(graph.output[0].name),
                 opset=max(opsets, default=0),
@@ -131,7 +131,7 @@ class _Reader:
             raise self.refused(str(error).rstrip(".")) from error
         shape = inputs[0].type.tensor_type.shape.dim
         sizes = tuple(d.dim_value if d.HasField("dim_value") else None for d in shape)
-        return Graph(settings, self.weights, sizes)
+        return OnnxGraph(settings, self.weights, sizes)
 
     def refused(self, why: str) -> ModelError:
         """The error for a graph that cannot be computed here."""

@@ -30,7 +30,7 @@ BACK_REMARK = (
 
 
 @dataclass(frozen=True)
-class Scales:
+class GreyScaling:
     """How grey values reach the network and come back.
 
     Attributes
@@ -55,7 +55,7 @@ class Scales:
 
 def scales_of(
     before: Sequence[Operation], after: Sequence[Operation], *, restores: bool
-) -> Scales:
+) -> GreyScaling:
     """Translate what a package does.
 
     Parameters
@@ -95,7 +95,7 @@ def scales_of(
     own = {"mean": first.mean, "std": first.std} if first.kind == "stored" else {}
     if first.percentiles is not None:
         own["percentiles"] = first.percentiles  # type: ignore[assignment]
-    return Scales(
+    return GreyScaling(
         Normalisation.create(kind=first.kind, **own, **output),
         tuple(first.by_value),
         tuple(last),
@@ -106,7 +106,7 @@ def scales_of(
 
 
 def result_here(
-    scale: Scales, before: Sequence[Operation], given: Array, result: Array
+    scale: GreyScaling, before: Sequence[Operation], given: Array, result: Array
 ) -> Array | None:
     """A package's result in the grey values that are restored here.
 

@@ -11,7 +11,7 @@ from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.core.vocabulary import Task
 from napari_geosr.models.card import Normalisation
-from napari_geosr.models.foreign import Source, tensors
+from napari_geosr.models.foreign import ModelSource, tensors
 from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, name_of
 from napari_geosr.models.foreign.tensors import some_names, state_in
 
@@ -35,12 +35,12 @@ _DENOISER_REMARK = (
 )
 
 
-def recognises(source: Source) -> bool:
+def recognises(source: ModelSource) -> bool:
     """Whether it is a file of weights, of whatever network."""
     return source.suffix in SUFFIXES
 
 
-def read(source: Source, channel: int | None) -> Draft:
+def read(source: ModelSource, channel: int | None) -> Draft:
     """Recognise the network; of several channels the mean is taken."""
     del channel
     return draft(source.path, source.tensors)

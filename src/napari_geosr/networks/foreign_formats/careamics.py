@@ -36,7 +36,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-class Settings(Config):
+class UNetSettings(Config):
     """Shape of the U-Net, by the names that CAREamics has for it."""
 
     conv_dims: Literal[2, 3] = 2
@@ -63,10 +63,10 @@ class Settings(Config):
     """After the last layer."""
 
 
-class _Block(nn.Module):
+class _ConvBlock(nn.Module):
     """Two convolutions, each with batch norm (where used) and ReLU."""
 
-    def __init__(self, s: Settings, n_in: int, n_out: int, between: int) -> None:
+    def __init__(self, s: UNetSettings, n_in: int, n_out: int, between: int) -> None:
         super().__init__()
         groups = _groups(s)
         conv: Any = nn.Conv3d if s.conv_dims == 3 else nn.Conv2d
@@ -117,7 +117,7 @@ class _BlurredMaxima(nn.Module):
 
 
 class _Encoder(nn.Module):
-    def __init__(self, s: Settings) -> None:
+    def __init__(self, s: UNetSettings) -> None:
         super().__init__()
         pool: nn.Module
         if s.n2v2:
@@ -128,17 +128,17 @@ class _Encoder(nn.Module):
         n_in = s.in_channels
         for level in range(s.depth):
             n_out = s.num_channels_init * 2**level * _groups(s)
-            blocks += [_Block(s, n_in, n_out, n_out), pool]
+            blocks += [_ConvBlock(s, n_in, n_out, n_out), pool]
             n_in = n_out
         self.encoder_blocks = nn.ModuleList(blocks)
 
 
 class _Decoder(nn.Module):
-    def __init__(self, s: Settings) -> None:
+    def __init__(self, s: UNetSettings) -> None:
         super().__init__()
         width = s.num_channels_init * _groups(s)
         deepest = width * 2 ** (s.depth - 1)
-        self.bottleneck = _Block(s, deepest, deepest, 2 * deepest)
+        self.bottleneck = _ConvBlock(s, deepest, deepest, 2 * deepest)
         mode = "trilinear" if s.conv_dims == 3 else "bilinear"
         up = nn.Upsample(scale_factor=2, mode=mode)
         blocks: list[nn.Module] = []
@@ -146,14 +146,17 @@ class _Decoder(nn.Module):
             n = width * 2**level
             n_in = n if s.n2v2 and level == 0 else 2 * n
             n_out = n if level == 0 else n // 2
-            blocks += [up, _Block(s, n_in, n_out, n_out if level == 0 else 2 * n_out)]
+            blocks += [
+                up,
+                _ConvBlock(s, n_in, n_out, n_out if level == 0 else 2 * n_out),
+            ]
         self.decoder_blocks = nn.ModuleList(blocks)
 
 
-class UNet(nn.Module):
+class CareamicsUNet(nn.Module):
     """The U-Net; sizes have to be multiples of ``2 ** depth``."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: UNetSettings) -> None:
         super().__init__()
         s = self.settings = settings
         self.encoder, self.decoder = _Encoder(s), _Decoder(s)
@@ -184,12 +187,12 @@ class UNet(nn.Module):
         return y
 
 
-def build(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> UNet:
+def build(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> CareamicsUNet:
     """Build the U-Net; the weights are loaded afterwards."""
-    return UNet(Settings.from_mapping(settings))
+    return CareamicsUNet(UNetSettings.from_mapping(settings))
 
 
-def _groups(settings: Settings) -> int:
+def _groups(settings: UNetSettings) -> int:
     return settings.in_channels if settings.independent_channels else 1
 
 

@@ -30,7 +30,7 @@ _DTYPES = {
 }
 
 
-class Settings(Config):
+class GraphConfig(Config):
     """A graph."""
 
     input: str
@@ -48,10 +48,10 @@ class Settings(Config):
     """Whole numbers: type, shape and values by name. Others are weights."""
 
 
-class Graph(nn.Module):
+class GraphNetwork(nn.Module):
     """Computes the nodes one after the other; the weights are its parameters."""
 
-    def __init__(self, settings: Settings, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, settings: GraphConfig, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.settings = settings
         for name, tensor in weights.items():
@@ -84,7 +84,7 @@ class Graph(nn.Module):
         return result
 
 
-def build(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Graph:
+def build(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GraphNetwork:
     """Build the graph; the weights are loaded afterwards.
 
     Raises
@@ -92,9 +92,9 @@ def build(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Graph:
     ConfigError
         If an operator is unknown or a value is used before it is there.
     """
-    graph = Settings.from_mapping(settings)
+    graph = GraphConfig.from_mapping(settings)
     check(graph, list(weights))
-    return Graph(graph, weights)
+    return GraphNetwork(graph, weights)
 
 
 def unknown_operators(names: Sequence[str]) -> list[str]:
@@ -102,7 +102,7 @@ def unknown_operators(names: Sequence[str]) -> list[str]:
     return sorted(set(names) - OPERATORS.keys())
 
 
-def check(graph: Settings, weights: Sequence[str]) -> None:
+def check(graph: GraphConfig, weights: Sequence[str]) -> None:
     """Raise `ConfigError` unless every value is there before it is used."""
     unknown = unknown_operators([node[0] for node in graph.nodes])
     if unknown:
@@ -121,7 +121,7 @@ def check(graph: Settings, weights: Sequence[str]) -> None:
         raise ConfigError(f"nothing gives the graph's output {graph.output!r}.")
 
 
-def _last_use(settings: Settings) -> dict[int, list[str]]:
+def _last_use(settings: GraphConfig) -> dict[int, list[str]]:
     """Values that nobody takes after a node, by the node's number."""
     last: dict[str, int] = {}
     for i, (_, takes, gives, _) in enumerate(settings.nodes):

@@ -45,7 +45,7 @@ from napari_geosr.operations.reconstruct.rows import in_bands
 from napari_geosr.operations.reconstruct.run import record_steps
 from napari_geosr.operations.train.parts import require_one_process
 from napari_geosr.tomography.iterations import ignore
-from napari_geosr.tomography.preprocess import Prepared
+from napari_geosr.tomography.preprocess import LineIntegrals
 
 if TYPE_CHECKING:
     from napari_geosr.learning.sinogram_fit import SinogramFit
@@ -128,7 +128,7 @@ class _Blocks:
     ) -> None:
         self.config, self.ready, self.meter = config, ready, meter
         self.checkpoints, self.slices = folder / "checkpoints", folder / "slices"
-        self.prepared = Prepared(
+        self.prepared = LineIntegrals(
             in_bands(ready.scan, max(ready.band_rows(), config.together)),
             ready.config.preparation(),
             ready.incident,
@@ -349,13 +349,15 @@ def _assemble(
         path.parent.mkdir(parents=True, exist_ok=True)
     with io.create(
         path,
-        shape=ready.shape,
-        dtype=np.float32,
-        axes="ZYX",
-        voxel_size=ready.voxel_size,
-        unit=ready.scan.unit,
-        origin=ready.origin,
-        provenance=(*ready.given.provenance, record),
+        io.OutputSpec(
+            shape=ready.shape,
+            dtype=np.float32,
+            axes="ZYX",
+            voxel_size=ready.voxel_size,
+            unit=ready.scan.unit,
+            origin=ready.origin,
+            provenance=(*ready.given.provenance, record),
+        ),
         overwrite=True,
     ) as output:
         for rows, slices in blocks.kept():

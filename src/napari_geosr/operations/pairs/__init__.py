@@ -54,7 +54,7 @@ from napari_geosr.operations.pairs.quality import (
     warnings_of,
 )
 from napari_geosr.registration import itk
-from napari_geosr.registration.align import Aligned, align_steps
+from napari_geosr.registration.align import Alignment, align_steps
 from napari_geosr.registration.grey_match import GreyMatch, match_grey_values
 from napari_geosr.registration.overlap import common_box
 from napari_geosr.registration.resample import Resampling
@@ -198,7 +198,9 @@ def pairs(low: Volume, high: Volume, out: str | Path, **settings: Any) -> Pairs:
     return run_to_end(steps)
 
 
-def _box(low: Volume, high: Volume, aligned: Aligned, factors: tuple[int, ...]) -> Box:
+def _box(
+    low: Volume, high: Volume, aligned: Alignment, factors: tuple[int, ...]
+) -> Box:
     """What both scans show, in voxels of the low resolution.
 
     Raises
@@ -218,7 +220,7 @@ def _box(low: Volume, high: Volume, aligned: Aligned, factors: tuple[int, ...]) 
     return box
 
 
-def _described(aligned: Aligned) -> dict[str, Any]:
+def _described(aligned: Alignment) -> dict[str, Any]:
     """The transform, and how far the refinement moved the middle."""
     middle = aligned.high.grid.centre
     moved = aligned.transform.apply(middle) - aligned.start.apply(middle)
@@ -264,7 +266,7 @@ class _Pair:
         high: Volume,
         box: Box,
         factors: tuple[int, ...],
-        aligned: Aligned,
+        aligned: Alignment,
         match: GreyMatch,
     ) -> None:
         self.low, self.high, self.box = low, high, box
@@ -313,12 +315,14 @@ class _Pair:
         grid = self.grids[key]
         return io.create(
             files[key],
-            shape=grid.shape,
-            dtype=np.float32 if key == "high" else self._low_dtype(),
-            axes=self.low.axes,
-            voxel_size=tuple(grid.voxel_size.tolist()),
-            unit=self.low.unit,
-            origin=tuple(grid.origin.tolist()),
+            io.OutputSpec(
+                shape=grid.shape,
+                dtype=np.float32 if key == "high" else self._low_dtype(),
+                axes=self.low.axes,
+                voxel_size=tuple(grid.voxel_size.tolist()),
+                unit=self.low.unit,
+                origin=tuple(grid.origin.tolist()),
+            ),
             overwrite=overwrite,
         )
 

@@ -21,8 +21,8 @@ from napari_geosr.operations.pairs.quality import times
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.degradations import (
     DEGRADATIONS,
+    ContrastLevels,
     DegradationConfig,
-    GreyLevels,
 )
 from napari_geosr.physics.sampling import area_downsample
 from napari_geosr.registration.sampled import Grid, finite
@@ -74,7 +74,7 @@ class DegradedScan:
         factors: tuple[int, ...],
         config: DegradeConfig,
         imaging: DegradationConfig,
-        levels: GreyLevels,
+        levels: ContrastLevels,
     ) -> None:
         self.high, self.factors, self.imaging = high, factors, imaging
         fine = Grid.of(high)
@@ -161,11 +161,13 @@ class DegradedScan:
         kept = kept and dtype.itemsize <= 4
         return io.create(
             files[key],
-            shape=grid.shape,
-            dtype=dtype if kept else np.float32,
-            axes=self.high.axes,
-            voxel_size=tuple(grid.voxel_size.tolist()),
-            unit=self.high.unit,
-            origin=tuple(grid.origin.tolist()),
+            io.OutputSpec(
+                shape=grid.shape,
+                dtype=dtype if kept else np.float32,
+                axes=self.high.axes,
+                voxel_size=tuple(grid.voxel_size.tolist()),
+                unit=self.high.unit,
+                origin=tuple(grid.origin.tolist()),
+            ),
             overwrite=overwrite,
         )

@@ -47,8 +47,8 @@ from napari_geosr.operations.pairs.measured import levels_of, measure_steps
 from napari_geosr.operations.pairs.picture import side_by_side_png
 from napari_geosr.physics.degradations import (
     DEGRADATIONS,
-    GreyLevels,
-    Measured,
+    ContrastLevels,
+    ImagingEstimate,
 )
 
 __all__ = ["DegradeConfig", "degrade", "degrade_steps"]
@@ -107,9 +107,9 @@ def degrade_steps(
     factors = config.factors(len(whole.axes), factor)
     high = cropped(whole, factors)
     yield StageStarted(message="Looking at the grey values")
-    levels: GreyLevels = levels_of(high)
+    levels: ContrastLevels = levels_of(high)
     said = not_trained(factor)
-    measured: Measured | None = None
+    measured: ImagingEstimate | None = None
     adopted: dict[str, Any] = {}
     if like is not None:
         measured = yield from measure_steps(
@@ -204,7 +204,7 @@ def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:
 
 
 def _doubts(
-    measured: Measured, high: Volume, like: Volume, factors: tuple[int, ...]
+    measured: ImagingEstimate, high: Volume, like: Volume, factors: tuple[int, ...]
 ) -> list[str]:
     said = []
     one, other = matching(like, high)
@@ -230,7 +230,7 @@ def _doubts(
     ]
 
 
-def _shown(measured: Measured) -> dict[str, Any]:
+def _shown(measured: ImagingEstimate) -> dict[str, Any]:
     return {
         "blur": measured.blur,
         "noise": measured.noise,

@@ -17,7 +17,11 @@ from napari_geosr.measure.degradation import (
     degradation_steps,
 )
 from napari_geosr.operations.pairs.config import DegradeConfig
-from napari_geosr.physics.degradations import DEGRADATIONS, GreyLevels, Measured
+from napari_geosr.physics.degradations import (
+    DEGRADATIONS,
+    ContrastLevels,
+    ImagingEstimate,
+)
 from napari_geosr.registration.sampled import finite
 
 FloatArray = npt.NDArray[np.float32]
@@ -31,7 +35,7 @@ _FINE_VOXELS, _COARSE_VOXELS = 1 << 23, 1 << 22
 _SHAPES = {"ct": ("white", "reconstruction", "smooth"), "fluo": ("white",)}
 
 
-def levels_of(high: Volume) -> GreyLevels:
+def levels_of(high: Volume) -> ContrastLevels:
     """Grey values of background and bright structures, and the contrast of phases.
 
     Raises
@@ -53,7 +57,7 @@ def levels_of(high: Volume) -> GreyLevels:
     threshold = threshold_otsu(values)
     upper = values > threshold
     contrast = float(values[upper].mean() - values[~upper].mean())
-    return GreyLevels(dark, bright, contrast)
+    return ContrastLevels(dark, bright, contrast)
 
 
 def _planes(volume: Volume) -> list[FloatArray]:
@@ -76,7 +80,7 @@ def measure_steps(
     factors: tuple[int, ...],
     config: DegradeConfig,
     should_stop: ShouldStop,
-) -> Generator[Step, None, Measured]:
+) -> Generator[Step, None, ImagingEstimate]:
     """Measure blur, noise and grey scale of `like`.
 
     Raises

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.volume import Volume
-from napari_geosr.registration.align import Aligned
+from napari_geosr.registration.align import Alignment
 from napari_geosr.registration.figures import (
     BlockShift,
     block_shifts,
@@ -110,7 +110,7 @@ class AlignedScans:
 
 
 def laid_over_steps(
-    aligned: Aligned, low: Volume, box: Box, *, should_stop: ShouldStop = never_stop
+    aligned: Alignment, low: Volume, box: Box, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, AlignedScans]:
     """Lay both copies on one grid.
 
@@ -201,7 +201,7 @@ def pair_quality(laid: AlignedScans, box: Grid, high: Grid, low: Grid) -> PairQu
     )
 
 
-def warnings_of(quality: PairQuality, aligned: Aligned) -> list[str]:
+def warnings_of(quality: PairQuality, aligned: Alignment) -> list[str]:
     """What a person should know before training with the pair, in plain words."""
     said = []
     shift, largest = quality.shift, quality.largest_shift

@@ -30,7 +30,7 @@ from napari_geosr.operations.reconstruct.scan import (
     ready_scan,
 )
 from napari_geosr.tomography.iterations import ignore
-from napari_geosr.tomography.preprocess import Prepared, beam_without_sample
+from napari_geosr.tomography.preprocess import LineIntegrals, beam_without_sample
 
 __all__ = [
     "ProjectionsInput",
@@ -190,7 +190,7 @@ def reconstruct_slice(
     known = given_centre(float(centre), "given")
     ready = ready_scan(projections, scan, config, known, device, 0, incident)
     at = ready.slice_of(row)
-    sinogram, _ = Prepared(scan, preparation, incident).rows(
+    sinogram, _ = LineIntegrals(scan, preparation, incident).rows(
         *ready.detector_rows((at, at + 1))
     )
     slices = reconstruct_rows(ready, sinogram, should_stop, ignore, (at, at + 1))

@@ -20,7 +20,7 @@ from napari_geosr.operations.reconstruct.rows import PreparedRows, in_bands
 from napari_geosr.operations.reconstruct.scan import ReadyScan
 from napari_geosr.tomography.engines import reconstruct_slices
 from napari_geosr.tomography.iterations import Iteration, OnIteration
-from napari_geosr.tomography.preprocess import ClippingReport, Prepared
+from napari_geosr.tomography.preprocess import ClippingReport, LineIntegrals
 
 Slices = npt.NDArray[np.float32]
 Rows = tuple[int, int]
@@ -84,7 +84,7 @@ def block_steps(
     """
     most = ready.most_rows()
     prepared = PreparedRows(
-        Prepared(
+        LineIntegrals(
             in_bands(ready.scan, ready.band_rows(), should_stop),
             ready.config.preparation(),
             ready.incident,

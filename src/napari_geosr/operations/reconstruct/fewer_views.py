@@ -24,9 +24,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.angles import SAME_PLACE_STEPS, along_turn, distinct_places
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.turn import SAME_PART, along_turn, distinct_places
 from napari_geosr.operations.reconstruct.derived_views import (
     LeftOverLight,
     MeanViews,
@@ -382,7 +382,7 @@ def _along_directions(scan: Projections, k: int) -> npt.NDArray[np.intp]:
     one side alone, a part may have all of its views from one side.
     """
     order, turned = _along_angles(scan), along_turn(scan.angles)
-    same = SAME_PART * 360 / scan.n_angles
+    same = SAME_PLACE_STEPS * 360 / scan.n_angles
     places = np.mod(np.round(turned - turned.min(), 6) + same, 180)[order]
     by_direction = np.argsort(places, kind="stable")
     places, order = places[by_direction], order[by_direction]

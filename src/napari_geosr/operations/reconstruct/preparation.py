@@ -14,7 +14,7 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
 )
-from napari_geosr.core.turn import closes_turn, covered_degrees, distinct_places
+from napari_geosr.core.angles import closes_turn, covered_degrees, distinct_places
 from napari_geosr.inference.device import pick_device
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.scan import (

@@ -24,7 +24,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_slice
 from napari_geosr.tomography.centre import Centre, find_centre
 from napari_geosr.tomography.preparation_config import PreparationConfig
-from napari_geosr.tomography.preprocess import Prepared, beam_without_sample
+from napari_geosr.tomography.preprocess import LineIntegrals, beam_without_sample
 
 #: Share of the free memory that line integrals kept for the next slice may take.
 _KEPT_SHARE = 0.2
@@ -59,7 +59,9 @@ class KeptRow:
 
     key: tuple[Any, ...] = ()
     scan: Projections | None = None
-    _prepared: tuple[tuple[Any, ...], Prepared] | None = field(default=None, repr=False)
+    _prepared: tuple[tuple[Any, ...], LineIntegrals] | None = field(
+        default=None, repr=False
+    )
 
     def get(
         self, scan: Projections, config: ReconstructConfig, row: int
@@ -79,7 +81,7 @@ class KeptRow:
         if self._prepared is None or self._prepared[0] != about:
             preparation = config.preparation()
             incident = beam_without_sample(scan, preparation)
-            self._prepared = about, Prepared(used, preparation, incident)
+            self._prepared = about, LineIntegrals(used, preparation, incident)
         first = 0 if whole else row
         sinogram, _ = self._prepared[1].rows(first, first + n)
         lines: npt.NDArray[np.float32] = np.ascontiguousarray(sinogram.swapaxes(0, 1))

@@ -11,7 +11,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import ArrayLike
-from napari_geosr.tomography.preprocess import ClippingReport, Prepared
+from napari_geosr.tomography.preprocess import ClippingReport, LineIntegrals
 
 #: Bytes read between two looks at whether to stop.
 _PIECE = 32 * 1024**2
@@ -101,13 +101,13 @@ class PreparedRows:
 
     Parameters
     ----------
-    prepared : Prepared
+    prepared : LineIntegrals
         Whose rows do not depend on each other.
     overlapping : bool
         Keep the rows of a call for those that the next one asks for again.
     """
 
-    def __init__(self, prepared: Prepared, *, overlapping: bool) -> None:
+    def __init__(self, prepared: LineIntegrals, *, overlapping: bool) -> None:
         self.prepared = prepared
         self.overlapping = overlapping
         self._kept: npt.NDArray[np.float32] | None = None

@@ -250,15 +250,17 @@ def _target(
         return
     with io.create(
         out,
-        shape=ready.shape,
-        dtype=np.float32,
-        axes="ZYX",
-        voxel_size=ready.voxel_size,
-        unit=ready.scan.unit,
-        origin=ready.origin,
-        provenance=history,
+        io.OutputSpec(
+            shape=ready.shape,
+            dtype=np.float32,
+            axes="ZYX",
+            voxel_size=ready.voxel_size,
+            unit=ready.scan.unit,
+            origin=ready.origin,
+            provenance=history,
+            tile=(_chunk_depth(ready), ready.size, ready.size),
+        ),
         overwrite=overwrite,
-        tile=(_chunk_depth(ready), ready.size, ready.size),
         continues=part,
     ) as file:
         yield file.array, file

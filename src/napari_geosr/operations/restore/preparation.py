@@ -424,7 +424,7 @@ def _all_members(
                 f"The model {model.card.name!r} gives labels, and labels have no mean "
                 "and no deviation: leave the uncertainty out."
             )
-    question = members.Question(
+    question = members.EnsembleInputs(
         models, volume.voxel_size, statistics, config.uncertainty_members
     )
     return members.make_members(config.uncertainty, question)

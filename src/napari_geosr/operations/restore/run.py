@@ -372,11 +372,11 @@ def fill_tiles(
         device=prepared.device,
         budget=prepared.budget,
         nonfinite=prepared.config.nonfinite,
-        first=first,
+        priority_region=first,
         threads=prepared.config.threads,
         should_stop=should_stop,
         finished=() if kept is None else kept.places,
-        rather=None if kept is None else kept.tile,
+        preferred_tile=None if kept is None else kept.tile,
         spread=None if targets.spread is None else targets.spread.array,
         backend=backend,
     )

@@ -127,18 +127,20 @@ def open_targets(
             file = stack.enter_context(
                 io.create(
                     path,
-                    shape=volume.shape,
-                    dtype=volume.dtype,
-                    axes=volume.axes,
-                    voxel_size=volume.voxel_size,
-                    unit=volume.unit,
-                    origin=volume.origin,
-                    provenance=volume.provenance,
-                    kind=str(volume.metadata.get("kind", "image")),
+                    io.OutputSpec(
+                        shape=volume.shape,
+                        dtype=volume.dtype,
+                        axes=volume.axes,
+                        voxel_size=volume.voxel_size,
+                        unit=volume.unit,
+                        origin=volume.origin,
+                        provenance=volume.provenance,
+                        kind=str(volume.metadata.get("kind", "image")),
+                        tile=tile,
+                        memory=memory,
+                        channels=volume.metadata.get("channels", ()),
+                    ),
                     overwrite=overwrite,
-                    tile=tile,
-                    memory=memory,
-                    channels=volume.metadata.get("channels", ()),
                 )
             )
             made.append(Target(volume.replace(data=file.array), file, path))

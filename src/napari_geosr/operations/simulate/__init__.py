@@ -37,7 +37,7 @@ from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.structures import STRUCTURES, Balls, Structure
 from napari_geosr.physics.tomography_simulation import (
-    Sample,
+    PorousSample,
     cylinder_sample,
     detector_columns,
     simulate_scan,
@@ -234,7 +234,7 @@ def _too_dense(made: Balls, wanted: dict[str, Any]) -> str:
     )
 
 
-def _cut(structure: Structure, start: int, stop: int) -> Sample:
+def _cut(structure: Structure, start: int, stop: int) -> PorousSample:
     """Slices of the cylinder; those outside of the sample's height have no solid."""
     fraction = structure.block(start, stop)
     return cylinder_sample(Phantom(fraction, fraction >= 0.5, "structure"))
@@ -283,14 +283,16 @@ class _SimulatedScan:
         air = (detector_columns(size, self.scan) - size) / 2 * self.voxel
         return io.create(
             path,
-            shape=self.structure.shape,
-            dtype=np.float32 if key == "truth" else np.uint8,
-            axes="ZYX",
-            voxel_size=(self.voxel,) * 3,
-            unit=self.config.unit,
-            origin=(0.0, air, air),
+            io.OutputSpec(
+                shape=self.structure.shape,
+                dtype=np.float32 if key == "truth" else np.uint8,
+                axes="ZYX",
+                voxel_size=(self.voxel,) * 3,
+                unit=self.config.unit,
+                origin=(0.0, air, air),
+                kind="image" if key == "truth" else "labels",
+            ),
             overwrite=overwrite,
-            kind="image" if key == "truth" else "labels",
         )
 
     def add(self, start: int, stop: int, volumes: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import ShouldStop, Step, Warned, counted
+from napari_geosr.core.steps import ShouldStop, Step, Warned, recount
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.reconstruct import (
@@ -119,7 +119,7 @@ class StudyContext:
             )
             # What is to be said of the scan is said once, of the whole one.
             told = (Warned,) if scan is self.scan else ()
-            done = yield from counted(steps, *told)
+            done = yield from recount(steps, *told)
             if not done.complete:
                 raise Cancelled("Stopped while projections were reconstructed.")
         record = io.read(path).provenance[-1]
@@ -132,7 +132,7 @@ class StudyContext:
         steps = reconstruct_steps(
             scan, self.config_for(rows, **changes), should_stop=should_stop
         )
-        done = yield from counted(steps)
+        done = yield from recount(steps)
         if not done.complete:
             raise Cancelled("Stopped while projections were reconstructed.")
         return done.volume

@@ -17,7 +17,7 @@ import numpy as np
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import ShouldStop, Step, counted
+from napari_geosr.core.steps import ShouldStop, Step, recount
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.reconstruct import ReadyScan, prepare_steps
@@ -27,7 +27,7 @@ from napari_geosr.operations.study.judge import Mask
 from napari_geosr.operations.study.reference import circle, sample_steps
 from napari_geosr.operations.study.subset import tuning_pair
 from napari_geosr.tomography.algorithms.fbp import Config, reconstruct_slices
-from napari_geosr.tomography.preprocess import Prepared
+from napari_geosr.tomography.preprocess import LineIntegrals
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -217,8 +217,8 @@ def _measured_steps(
 
     inside = yield from _inside_steps(context, rows, should_stop)
     config = context.config_for((0, target.n_rows), algorithm=algorithm)
-    ready = yield from counted(prepare_steps(target, config, should_stop=should_stop))
-    prepared = Prepared(ready.scan, ready.config.preparation(), ready.incident)
+    ready = yield from recount(prepare_steps(target, config, should_stop=should_stop))
+    prepared = LineIntegrals(ready.scan, ready.config.preparation(), ready.incident)
     lines, _ = prepared.rows(0, target.n_rows)
     sinogram, geometry = ready.sinogram(lines)
     tensor = torch.from_numpy(np.ascontiguousarray(sinogram))
@@ -244,7 +244,7 @@ def _inside_steps(
     steps = sample_steps(context, rows, slices, should_stop)
     with suppress(VolumeError):
         # What is to be said of the sample is said of the judged rows.
-        inside = yield from counted(steps)
+        inside = yield from recount(steps)
     if inside is None or not inside.any():
         shape = (stop - first, context.size, context.size)
         inside = np.broadcast_to(circle(context.size), shape)

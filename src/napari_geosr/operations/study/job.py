@@ -20,8 +20,8 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     Warned,
-    counted,
     never_stop,
+    recount,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import open_volume
@@ -156,7 +156,7 @@ def study_job_steps(
         should_stop=should_stop,
     )
     try:
-        done = yield from counted(steps, CellDone, *_TOLD)
+        done = yield from recount(steps, CellDone, *_TOLD)
     except Cancelled:
         return None
     return done.files["html"]

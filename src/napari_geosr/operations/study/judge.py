@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.steps import ShouldStop, Step, counted
+from napari_geosr.core.steps import ShouldStop, Step, recount
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import quality
 from napari_geosr.measure.config import PorosityConfig
@@ -74,7 +74,7 @@ def measured_steps(
     steps = measure_steps(
         volume, rules, mask=sample, keep_labels=False, should_stop=should_stop
     )
-    return (yield from counted(steps))
+    return (yield from recount(steps))
 
 
 def reference_steps(

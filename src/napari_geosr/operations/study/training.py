@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError
-from napari_geosr.core.steps import ShouldStop, Step, counted
+from napari_geosr.core.steps import ShouldStop, Step, recount
 from napari_geosr.io import atomic
 from napari_geosr.learning.methods import config_class
 from napari_geosr.models import bundle
@@ -149,7 +149,7 @@ def _train(
             should_stop=should_stop,
             opened=job.check(),
         )
-        made = yield from counted(steps)
+        made = yield from recount(steps)
         if made is None:
             raise Cancelled("Stopped in a training; its last checkpoint is kept.")
         with atomic.explained(kept):
@@ -186,7 +186,7 @@ def _restore(
         steps = restore_average_steps(volumes, config, should_stop=should_stop)
     else:
         steps = restore_steps(volumes[0], config, should_stop=should_stop)
-    done = yield from counted(steps)
+    done = yield from recount(steps)
     if not done.complete:
         raise Cancelled("Stopped while a model restored slices.")
     return np.asarray(done.volume.data), time.monotonic() - begun

@@ -16,7 +16,7 @@ from napari_geosr import io
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import ShouldStop, Step, Warned, counted, never_stop
+from napari_geosr.core.steps import ShouldStop, Step, Warned, never_stop, recount
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import config_class
 from napari_geosr.operations import train
@@ -307,7 +307,7 @@ def train_from_projections_steps(
         try:
             made = [p.wanted if isinstance(p, ScanPair) else p for p in parts]
             paths = [path_of(folder, part) for part in made]
-            yield from counted(_restore_steps(job, paths, model, stop), *TOLD)
+            yield from recount(_restore_steps(job, paths, model, stop), *TOLD)
         except Cancelled:
             model = None
     return model

@@ -8,7 +8,8 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_geosr.io.suffixes import READ_SUFFIXES, stem_of, suffix_of
+from napari_geosr.io.formats import known_suffix
+from napari_geosr.io.suffixes import stem_of
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.physics.simulated import is_simulated
 
@@ -52,7 +53,7 @@ def _in_letters(source: str | Path) -> str:
     if is_simulated(path):
         stem = str(source).split(":")[1]  # of simulated:ct-scan:0-127 the kind
     else:  # what follows the dot of a folder scan_0.5um is no suffix
-        stem = stem_of(path) if suffix_of(path) in READ_SUFFIXES else path.name
+        stem = stem_of(path) if known_suffix(path.name) else path.name
     plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     kept = re.sub(r"[^a-z0-9._]+", "-", plain.lower())
     return kept.strip("-._")[:_LONGEST].rstrip("-._")

@@ -23,7 +23,7 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     Warned,
-    counted,
+    recount,
 )
 from napari_geosr.io import atomic
 from napari_geosr.operations.reconstruct import (
@@ -147,7 +147,7 @@ def parts_steps(
             unfinished=left_unfinished(path),
             should_stop=should_stop,
         )
-        done = yield from counted(steps, *TOLD)
+        done = yield from recount(steps, *TOLD)
         if not done.complete:
             raise Cancelled(f"Stopped in reconstruction {i + 1} of {len(places)}.")
 

@@ -24,7 +24,7 @@ from napari_geosr.learning.energy import Meter
 from napari_geosr.learning.methods import METHODS
 from napari_geosr.learning.pairs import check_pair
 from napari_geosr.learning.patches import Patches
-from napari_geosr.learning.preview import SlicePreview
+from napari_geosr.learning.preview import TrainingPreview
 from napari_geosr.learning.trainer import Trainer
 from napari_geosr.models import zoo
 from napari_geosr.networks import all_settings
@@ -177,8 +177,8 @@ def _patches_steps(
     return patches
 
 
-def _preview(patches: Patches, method: Method) -> SlicePreview:
-    return SlicePreview(
+def _preview(patches: Patches, method: Method) -> TrainingPreview:
+    return TrainingPreview(
         patches,
         "source",
         patches.grey[method.output_role],

@@ -80,7 +80,7 @@ class DegradationConfig(Config):
 
 
 @dataclass(frozen=True)
-class GreyLevels:
+class ContrastLevels:
     """Grey values of the high-resolution scan that noise is measured by.
 
     Attributes
@@ -97,7 +97,7 @@ class GreyLevels:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ImagingEstimate:
     """What was measured of a real coarse scan, against a fine one of the same material.
 
     Attributes

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from napari_geosr.physics.degradations import (
+    ContrastLevels,
     DegradationConfig,
-    GreyLevels,
-    Measured,
+    ImagingEstimate,
     blur_in_plane,
 )
 from napari_geosr.physics.noise_spectrum import (
@@ -82,11 +82,11 @@ def spread(
     return tuple(sigma * plane / size for size in voxel_size)
 
 
-class Noise:
+class ReconstructionNoise:
     """The noise of each slice."""
 
     def __init__(
-        self, config: Config, levels: GreyLevels, shape: tuple[int, int]
+        self, config: Config, levels: ContrastLevels, shape: tuple[int, int]
     ) -> None:
         spectrum: Any = config.noise_spectrum
         if not spectrum:
@@ -103,7 +103,11 @@ class Noise:
         return plane + self.noise.plane(index)
 
 
-def adopted(measured: Measured, levels: GreyLevels) -> dict[str, Any]:
+#: The name by which the registry finds it.
+Noise = ReconstructionNoise
+
+
+def adopted(measured: ImagingEstimate, levels: ContrastLevels) -> dict[str, Any]:
     """Settings that make what was measured."""
     return {
         "blur": measured.blur,

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from napari_geosr.physics.degradations import (
+    ContrastLevels,
     DegradationConfig,
-    GreyLevels,
-    Measured,
+    ImagingEstimate,
     blur_in_plane,
 )
 from napari_geosr.physics.noise import poisson_gaussian_noise
@@ -74,11 +74,11 @@ def spread(
     return along + across if len(voxel_size) == 3 else across
 
 
-class Noise:
+class PhotonNoise:
     """Photons and read-out of each plane, over the level where there is no light."""
 
     def __init__(
-        self, config: Config, levels: GreyLevels, shape: tuple[int, int]
+        self, config: Config, levels: ContrastLevels, shape: tuple[int, int]
     ) -> None:
         self.config = config
         ends = (levels.dark * config.grey_gain, levels.bright * config.grey_gain)
@@ -96,7 +96,11 @@ class Noise:
         return seen * np.float32(self.light) + np.float32(self.dark)
 
 
-def adopted(measured: Measured, levels: GreyLevels) -> dict[str, Any]:
+#: The name by which the registry finds it.
+Noise = PhotonNoise
+
+
+def adopted(measured: ImagingEstimate, levels: ContrastLevels) -> dict[str, Any]:
     """Settings that make what was measured: blur, grey scale, photons, read-out."""
     ends = [g * measured.gain + measured.offset for g in (levels.dark, levels.bright)]
     dark, light = min(ends), abs(ends[1] - ends[0])

@@ -21,9 +21,9 @@ A module offers, without importing torch at module level:
 ``loss``
     ``loss(output, target)`` in standard deviations of the training data; of geometry
     ``loss(phase, wanted, scales)``: the soft maps of the phase in the output and in the
-    target, 0 … 1, and the :class:`Scales`. Tensors are (N, 1, [Z,] Y, X); the result is
-    a mean over the batch, so that a batch worked through in parts gives the same
-    gradient, and nothing, or nearly, where both are the same.
+    target, 0 … 1, and the :class:`GeometryScales`. Tensors are (N, 1, [Z,] Y, X); the
+    result is a mean over the batch, so that a batch worked through in parts gives the
+    same gradient, and zero, or nearly, where both are the same.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TERMS = Registry(
 
 
 @dataclass(frozen=True)
-class Scales:
+class GeometryScales:
     """At which scales geometry is compared; lengths in voxels of the target.
 
     Attributes
@@ -77,7 +77,7 @@ def titles() -> dict[str, str]:
 
 
 def needs_radius(module: Any) -> bool:
-    """Whether a loss looks along centre lines, as far as ``Scales.radius``."""
+    """Whether a loss looks along centre lines, as far as ``GeometryScales.radius``."""
     return bool(getattr(module, "NEEDS_RADIUS", False))
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_geosr.learning import losses
-from napari_geosr.learning.losses.terms import Scales
+from napari_geosr.learning.losses.terms import GeometryScales
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ WEIGHT = 0.1
 _VOXEL = 1.0
 
 
-def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
+def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     """1 - clDice, the mean over the samples; skeletons by ``scales.radius`` erosions.
 
     The target's phase is taken hard, as skeletons of soft maps reach over the walls.

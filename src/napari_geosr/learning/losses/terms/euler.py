@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_geosr.learning import losses
-from napari_geosr.learning.losses.terms import Scales
+from napari_geosr.learning.losses.terms import GeometryScales
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ KIND = "geometry"
 WEIGHT = 0.3
 
 
-def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
+def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     """Mean over boxes of ``d² / 2``, or ``|d| - 1/2`` above 1, of the difference d.
 
     Over the root of the voxels of a box, as that is how the number of things in it

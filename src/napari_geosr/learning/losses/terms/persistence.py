@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_geosr.learning.losses.terms import Scales
+from napari_geosr.learning.losses.terms import GeometryScales
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +38,7 @@ REQUIRES = ("gudhi", "topology")
 _LEAST = 0.05
 
 
-def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
+def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     """Squared distance of features to those of the target, mean over (N,).
 
     Their sum is over the root of the number of voxels, as is that of ``euler``. Voxels

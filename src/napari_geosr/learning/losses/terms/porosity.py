@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_geosr.learning import losses
-from napari_geosr.learning.losses.terms import Scales
+from napari_geosr.learning.losses.terms import GeometryScales
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,7 @@ KIND = "geometry"
 WEIGHT = 0.5
 
 
-def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
+def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     """Mean absolute difference of local porosity, over boxes of three sizes.
 
     In units of ``scales.spread``. Boxes have edges of ``scales.window``, half and a

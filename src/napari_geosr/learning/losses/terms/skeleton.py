@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_geosr.learning import losses
-from napari_geosr.learning.losses.terms import Scales
+from napari_geosr.learning.losses.terms import GeometryScales
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ WEIGHT = 0.3
 _VOXEL = 1.0
 
 
-def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
+def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     """Share of the target's thickened skeleton that the output misses, mean over (N,).
 
     What the target's own soft map has less than 1 there is not missed.

@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_geosr.learning import losses
-from napari_geosr.learning.losses.terms import Scales
+from napari_geosr.learning.losses.terms import GeometryScales
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ WEIGHT = 0.5
 DEPTH = 4
 
 
-def loss(phase: Tensor, wanted: Tensor, scales: Scales) -> Tensor:
+def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     """Mean absolute difference of signed distances over ``2 · DEPTH`` voxels.
 
     A flat wall shifted by some voxels gives the share of the volume in between, in

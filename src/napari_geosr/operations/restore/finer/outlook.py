@@ -392,7 +392,11 @@ class _Trial:
         std = float(values.std(dtype=np.float64)) or 1.0
         self.statistics = _Pooled(float(values.mean(dtype=np.float64)), std)
         tell_noise(self.network, noise.standardised(self.statistics.mean, std))
-        layer = self.network if isinstance(self.network, networks.Consistent) else None
+        layer = (
+            self.network
+            if isinstance(self.network, networks.ConsistentUpscaling)
+            else None
+        )
         plain = self.network if layer is None else layer.network
         pairs = [(part.given, self.run(part.given, plain)) for part in parts]
         fit = fit_sharpness(pairs, self.factors, noise)

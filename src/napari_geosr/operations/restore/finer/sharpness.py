@@ -105,7 +105,9 @@ def sharpness_steps(
     Cancelled
         If `should_stop` says so.
     """
-    layers = [m for m in network.modules() if isinstance(m, networks.Consistent)]
+    layers = [
+        m for m in network.modules() if isinstance(m, networks.ConsistentUpscaling)
+    ]
     found: list[networks.Sharpness] = []
     if layers:
         yield StageStarted(message="Comparing the sharpness of the result and the scan")
@@ -144,7 +146,7 @@ def agreement(network: nn.Module) -> list[dict[str, Any]]:
             "as_sharp_as": "object" if layer.sharpness.keep else "scan",
         }
         for layer in network.modules()
-        if isinstance(layer, networks.Consistent)
+        if isinstance(layer, networks.ConsistentUpscaling)
     ]
 
 

@@ -17,7 +17,7 @@ from napari_geosr.measure.redegrade import blur_reach, blurred_means
 from napari_geosr.measure.removed import Piece
 
 if TYPE_CHECKING:
-    from napari_geosr.inference.risk.evaluation import Sample
+    from napari_geosr.inference.risk.evaluation import EvaluationSample
     from napari_geosr.inference.risk.stein import CellMeans
     from napari_geosr.operations.restore.preparation import PreparedRestoration
 
@@ -33,7 +33,7 @@ class BlockResults:
 
     Attributes
     ----------
-    sample : Sample
+    sample : EvaluationSample
         The blocks.
     results : sequence of ndarray
         What the model made of the core of each, on its own grid, in grey values.
@@ -44,7 +44,7 @@ class BlockResults:
         no noise.
     """
 
-    sample: Sample
+    sample: EvaluationSample
     results: Sequence[Array]
     pieces: Sequence[Piece]
     cells: CellMeans | None

@@ -21,7 +21,7 @@ from napari_geosr.inference.risk.probes import level_map, noise_like
 from napari_geosr.measure.quality import pore_volumes
 
 if TYPE_CHECKING:
-    from napari_geosr.inference.risk.evaluation import Sample
+    from napari_geosr.inference.risk.evaluation import EvaluationSample
 
 Array = npt.NDArray[np.float64]
 Restore = Callable[[Array, tuple[slice, ...]], Array]
@@ -82,14 +82,14 @@ class Rehearsal:
         return max(lost) if lost else None
 
 
-def rehearse(restore: Restore, sample: Sample, noise: Noise) -> Rehearsal:
+def rehearse(restore: Restore, sample: EvaluationSample, noise: Noise) -> Rehearsal:
     """Run a model on known blocks with noise like that of the scan.
 
     Parameters
     ----------
     restore : callable
         Gives what the model makes of the core of a window, both in grey values.
-    sample : Sample
+    sample : EvaluationSample
         Blocks of the scan.
     noise : Noise
         Of the scan.
@@ -124,7 +124,7 @@ def rehearse(restore: Restore, sample: Sample, noise: Noise) -> Rehearsal:
 
 
 def _test_pores(
-    restore: Restore, sample: Sample, noise: Noise, width: float
+    restore: Restore, sample: EvaluationSample, noise: Noise, width: float
 ) -> tuple[bool, dict[int, float]]:
     """Put pores of known sizes into the solid; the share that is found, by size.
 
@@ -200,7 +200,7 @@ def _ball(radius: float, ndim: int) -> npt.NDArray[np.intp]:
     return found
 
 
-def best_width(sample: Sample) -> float:
+def best_width(sample: EvaluationSample) -> float:
     """Width of the Gaussian with the least expected error on the blocks."""
     best, least = 0.0, math.inf
     for width in _WIDTHS:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_geosr.inference.intensity import IntensityStatistics
-    from napari_geosr.inference.risk.evaluation import Sample
+    from napari_geosr.inference.risk.evaluation import EvaluationSample
     from napari_geosr.inference.risk.stein import CellMeans
     from napari_geosr.models.bundle import Model
     from napari_geosr.operations.restore.outlook.rehearsal import Array, Restore
@@ -36,7 +36,7 @@ BUDGET = 2 << 30
 class TrialSetup:
     """What every candidate is tried on, and with."""
 
-    sample: Sample
+    sample: EvaluationSample
     statistics: IntensityStatistics
     noise: Noise
     device: str = "cpu"

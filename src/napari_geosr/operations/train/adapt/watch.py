@@ -11,7 +11,11 @@ import numpy as np
 
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.inference.intensity import IntensityStatistics
-from napari_geosr.inference.risk.evaluation import Sample, draw_sample, evaluate
+from napari_geosr.inference.risk.evaluation import (
+    EvaluationSample,
+    draw_sample,
+    evaluate,
+)
 from napari_geosr.inference.risk.stein import CellMeans, decibels
 from napari_geosr.models.training_data import Part
 from napari_geosr.networks import tell_noise
@@ -32,7 +36,7 @@ _BLOCKS = 6
 class _Watched:
     """The sample of one scan, with what the network is told of its noise."""
 
-    sample: Sample
+    sample: EvaluationSample
     noise: Noise
     statistics: IntensityStatistics
 

@@ -46,7 +46,7 @@ def self_supervised_steps(
     method = evaluator.trainer.method
     if not method.judged_on:
         return ()
-    batches = _batches(method, evaluator.patches.kept_apart())
+    batches = _batches(method, evaluator.patches.held_out())
     seen = [b.get("target", b["source"]).numpy().ravel() for b in batches]
     span = float(np.ptp(np.percentile(np.concatenate(seen), (1, 99)))) or 1.0
 

@@ -1,4 +1,4 @@
-"""Angles as places on a turn: where a scan begins and ends, what is seen twice."""
+"""Angles of projections: gaps, missing wedges, full turns and opposite views."""
 
 from __future__ import annotations
 
@@ -12,34 +12,56 @@ Indices = npt.NDArray[np.intp]
 #: Where it begins, and how wide it is, in degrees.
 Arc = tuple[float, float]
 
-#: Angles closer than this, in degrees, are one view taken several times.
-_SAME = 1e-6
-#: A gap between angles wider than both of these is no step but a missing wedge.
+#: In degrees. Angles closer than this are one view that was taken several times: far
+#: below what a rotation stage can resolve, far above rounding in double precision.
+_SAME_ANGLE = 1e-6
+
+# A gap between angles that is wider than both of these is a missing wedge, not a step.
+#: In degrees. This decides in dense scans, where a few dropped views are not a wedge.
 _WEDGE_DEGREES = 10.0
+#: In steps (the median gap). This decides where steps are wider than 2°.
 _WEDGE_STEPS = 5.0
-#: Degrees by which a full turn may be incomplete, one step of the rotation added.
+
+#: In degrees. How much a full turn may lack, one step of the rotation added.
 _TURN_TOLERANCE = 5.0
-#: In parts of a step: how far opposite views may miss each other, how much steps may
-#: vary where a turn is evenly divided, and how many views (a part of them) have to.
-_MISS, _UNEVEN, _MOST = 0.25, 0.15, 0.9
-#: Views nearer than this part of the mean step are from one place.
-SAME_PART = 0.1
-#: A gap of so many steps does not begin a scan: angles are uneven.
-_BEGINS = 1.5
-#: Views that were taken one after the other around a turn: how many there are at least,
-#: and, in parts of a step, how much steps may vary as the encoder is noisy, how wide a
-#: gap may be, and how far later turns may be out of step with the first.
-_LEAST_VIEWS, _NOISE, _WIDEST_GAP, _OUT_OF_STEP = 12, 0.85, 2.5, 0.25
-#: Degrees of a step around: views of golden angles are farther from one another.
-_WIDEST_STEP = 60.0
+
+# Views taken in pairs from opposite sides.
+#: In steps. How far an opposite view may lie from exactly half a turn away; at half a
+#: step every view would lie opposite to some other.
+_OPPOSITE_TOLERANCE = 0.25
+#: In steps. How much steps may vary where a turn is evenly divided.
+_EVEN_STEP_TOLERANCE = 0.15
+#: A fraction. How many of the views have to meet these tolerances; the others may be
+#: where the scan begins and ends.
+_MOST_VIEWS = 0.9
+
+#: In mean steps. Views nearer to each other than this are of one place on the turn.
+SAME_PLACE_STEPS = 0.1
+#: In mean steps. A scan does not begin after a narrower gap: the angles are uneven.
+_START_GAP_STEPS = 1.5
+
+# Views taken one after the other around a turn, with the noise of the encoder.
+#: Number of views: fewer are too few to tell a rotation from chance.
+_FEWEST_VIEWS = 12
+#: In steps. How much steps may vary in `_MOST_VIEWS` of them: that quantile is 0.58 for
+#: normal noise of each angle (standard deviation 0.25 steps), and 0.68 for even noise
+#: within half a step.
+_ENCODER_TOLERANCE = 0.85
+#: In steps. How wide the widest gap may be with such noise.
+_WIDEST_GAP_STEPS = 2.5
+#: In steps. How far later turns may be out of step with the first.
+_PHASE_TOLERANCE = 0.25
+#: In degrees. Wider steps are no rotation: views of golden angles are 111° or more
+#: apart.
+_WIDEST_STEP_DEGREES = 60.0
 
 
 def distinct_angles(angles: Angles, period: float) -> tuple[Angles, Indices, Indices]:
     """Angles in a period from low to high; which each one is, how often each came."""
-    turned = np.round(np.mod(angles, period) / _SAME).astype(np.int64)
-    turned %= round(period / _SAME)
+    turned = np.round(np.mod(angles, period) / _SAME_ANGLE).astype(np.int64)
+    turned %= round(period / _SAME_ANGLE)
     places, inverse, counts = np.unique(turned, return_inverse=True, return_counts=True)
-    return (places * _SAME).astype(np.float64), inverse, counts
+    return (places * _SAME_ANGLE).astype(np.float64), inverse, counts
 
 
 def is_wedge(gaps: Angles, step: float) -> npt.NDArray[np.bool_]:
@@ -138,7 +160,7 @@ def along_turn(angles: Angles) -> Angles:
     gaps = np.diff(places, append=360.0)
     widest = int(np.argmax(gaps))
     begin = 0.0
-    if widest < len(places) - 1 and gaps[widest] > _BEGINS * 360 / len(places):
+    if widest < len(places) - 1 and gaps[widest] > _START_GAP_STEPS * 360 / len(places):
         begin = float(places[widest + 1])
     wanted = low + begin + np.mod(places - begin, 360.0)[inverse]
     found: Angles = angles + 360.0 * np.round((wanted - angles) / 360.0)
@@ -159,7 +181,7 @@ def closes_turn(angles: Angles, steps: float = 1.0) -> bool:
     if len(gaps) < 3:
         return False
     step = float(gaps[:-1].mean())
-    return bool(gaps[-1] < max(step + _TURN_TOLERANCE, steps * step + _SAME))
+    return bool(gaps[-1] < max(step + _TURN_TOLERANCE, steps * step + _SAME_ANGLE))
 
 
 def steps_around(angles: Angles) -> bool:
@@ -176,21 +198,24 @@ def steps_around(angles: Angles) -> bool:
         In degrees, in the order of recording; either way around.
     """
     n = len(angles)
-    if n < _LEAST_VIEWS:
+    if n < _FEWEST_VIEWS:
         return False
     steps = np.mod(np.diff(angles) + 180, 360) - 180
     line = np.polyfit(np.arange(n), np.concatenate([[0.0], np.cumsum(steps)]), 1)
     step = abs(float(line[0]))
     turn = n * step
-    if turn < 360 - _TURN_TOLERANCE - _OUT_OF_STEP * step or step > _WIDEST_STEP:
+    if (
+        turn < 360 - _TURN_TOLERANCE - _PHASE_TOLERANCE * step
+        or step > _WIDEST_STEP_DEGREES
+    ):
         return False
-    if np.quantile(np.abs(steps - line[0]), _MOST) > _NOISE * step:
+    if np.quantile(np.abs(steps - line[0]), _MOST_VIEWS) > _ENCODER_TOLERANCE * step:
         return False
     a_turn = 360 / step
-    if abs(a_turn - round(a_turn)) * (turn / 360 - 1) > _OUT_OF_STEP:
+    if abs(a_turn - round(a_turn)) * (turn / 360 - 1) > _PHASE_TOLERANCE:
         return False
     widest = float(_gaps(angles, 360.0).max())
-    return widest < max(step + _TURN_TOLERANCE, _WIDEST_GAP * step)
+    return widest < max(step + _TURN_TOLERANCE, _WIDEST_GAP_STEPS * step)
 
 
 def has_opposites(angles: Angles) -> bool:
@@ -203,13 +228,13 @@ def has_opposites(angles: Angles) -> bool:
     places, _, _ = distinct_angles(angles, 360.0)
     gaps = np.diff(places, append=places[0] + 360)
     step = 360 / len(places)
-    if np.quantile(np.abs(gaps - step), _MOST) <= _UNEVEN * step:
+    if np.quantile(np.abs(gaps - step), _MOST_VIEWS) <= _EVEN_STEP_TOLERANCE * step:
         return True
     closed = np.concatenate([places[-1:] - 360, places, places[:1] + 360])
     wanted = np.mod(places + 180, 360)
     after = np.clip(np.searchsorted(closed, wanted), 1, len(closed) - 1)
     miss = np.minimum(closed[after] - wanted, wanted - closed[after - 1])
-    return bool(np.quantile(np.abs(miss), _MOST) <= _MISS * step)
+    return bool(np.quantile(np.abs(miss), _MOST_VIEWS) <= _OPPOSITE_TOLERANCE * step)
 
 
 def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
@@ -230,7 +255,7 @@ def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
     turned = along_turn(angles)
     places = np.mod(np.round(turned - turned.min(), 6), period)
     order = np.argsort(places, kind="stable")
-    same = SAME_PART * 360 / len(angles)
+    same = SAME_PLACE_STEPS * 360 / len(angles)
     kept = [int(order[0])]
     for view in order[1:].tolist():
         low, high = places[kept[0]] - same, places[kept[-1]] + same

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_geosr.core.turn import (
+from napari_geosr.core.angles import (
     along_turn,
     arc_degrees,
     closes_turn,

@@ -22,7 +22,7 @@ _MOST = 176 << 20
 
 
 @dataclass(frozen=True)
-class Promise:
+class PlannedArray:
     """A result of which only the form is known yet."""
 
     shape: tuple[int, ...]
@@ -36,14 +36,14 @@ def share(budget: int) -> int:
 
 
 def held_bytes(array: Any, budget: int) -> int:
-    """Bytes that `array` will hold in :func:`kept_small`."""
+    """Bytes that `array` will hold in :func:`limited_caches`."""
     if isinstance(array, np.memmap) and not isinstance(array, MappedFile):
         return MappedFile.held_bytes  # the runner gives its pages back
     return min(int(getattr(array, "held_bytes", 0)), share(budget))
 
 
 @contextmanager
-def kept_small(source: Any, target: Any, budget: int) -> Iterator[None]:
+def limited_caches(source: Any, target: Any, budget: int) -> Iterator[None]:
     """Make caches and buffers no larger than their share; as before when left."""
     before = []
     for array, name in ((source, "cache_bytes"), (target, "buffer_bytes")):

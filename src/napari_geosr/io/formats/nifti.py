@@ -12,8 +12,9 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import EAGER_BYTES, finish
-from napari_geosr.io.asking import ask_voxel_size
+from napari_geosr.io.formats import FileFormat, ReadOptions
 from napari_geosr.io.lazy import decoding
+from napari_geosr.io.reader_questions import ask_voxel_size
 from napari_geosr.io.suffixes import stem_of
 
 
@@ -95,3 +96,17 @@ class _Proxy:
 
     def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
         return np.asarray(self.proxy[key])
+
+
+class NiftiFormat(FileFormat):
+    """Its header says the axes: those given are of no use."""
+
+    title = "NIfTI"
+    suffixes = (".nii.gz", ".nii")
+    rank = 50
+
+    def read(self, path: Path, options: ReadOptions) -> Volume:
+        return read_nifti(path)
+
+
+FORMAT = NiftiFormat()

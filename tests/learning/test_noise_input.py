@@ -13,8 +13,8 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.methods.noise2noise import Config
+from napari_geosr.learning.noise_input import as_arrays, restored
 from napari_geosr.learning.patches import Patches
-from napari_geosr.learning.told_noise import as_arrays, restored
 from napari_geosr.networks import build_network, tell_noise
 from napari_geosr.networks._bound import NoiseBound
 

@@ -12,8 +12,9 @@ import numpy as np
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import arrangement, finish
-from napari_geosr.io.asking import unnamed_axis
+from napari_geosr.io.formats import FileFormat, ReadOptions
 from napari_geosr.io.mapping import map_file
+from napari_geosr.io.reader_questions import unnamed_axis
 from napari_geosr.io.suffixes import stem_of
 
 
@@ -81,3 +82,28 @@ def read_raw(
         metadata={"format": "raw"},
     )
     return volume if axes is not None else unnamed_axis(volume, final)
+
+
+class RawFormat(FileFormat):
+    """Any file whose shape and type are given is read as raw, whatever its suffix."""
+
+    title = "raw"
+    suffixes = (".raw", ".bin", ".dat")
+    rank = 40
+    states_shape = False
+
+    def accepts(self, path: Path, options: ReadOptions) -> bool:
+        described = options.shape is not None and options.dtype is not None
+        return described and path.is_file()
+
+    def read(self, path: Path, options: ReadOptions) -> Volume:
+        return read_raw(
+            path,
+            shape=options.shape,
+            dtype=options.dtype,
+            offset=options.offset,
+            axes=options.axes,
+        )
+
+
+FORMAT = RawFormat()

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from napari_geosr.core.noise import Noise
-from napari_geosr.inference.members.tta import Symmetry
+from napari_geosr.inference.members._symmetry import Symmetry
 from napari_geosr.inference.memory import network_spec
 from napari_geosr.networks import tell_noise
 
 
-class Laid(nn.Module):
-    """A network on a window laid otherwise; its output lies as the window did."""
+class SymmetryView(nn.Module):
+    """A network on a mirrored or turned window; its output is turned back."""
 
     def __init__(self, network: nn.Module, symmetry: Symmetry) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.formats import FileFormat, ReadOptions
 from napari_geosr.io.lazy import decoding
 from napari_geosr.io.suffixes import looks_like, stem_of, suffix_of
 
@@ -54,3 +55,18 @@ def read_picture(path: Path) -> Volume:
         source=path,
         metadata={"format": kind},
     )
+
+
+class PictureFormat(FileFormat):
+    """PNG, JPEG and BMP, told apart by their first bytes."""
+
+    title = "picture"
+    suffixes = (".png", ".jpg", ".jpeg", ".bmp")
+    rank = 60
+    may_be_slice = True
+
+    def read(self, path: Path, options: ReadOptions) -> Volume:
+        return read_picture(path)
+
+
+FORMAT = PictureFormat()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Listed:
-    """Says of a text field (``Annotated[str, Listed(…)]``) that it lists names.
+class NameChoices:
+    """Says of a text field (``Annotated[str, NameChoices(…)]``) that it lists names.
 
     Attributes
     ----------

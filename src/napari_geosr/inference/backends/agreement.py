@@ -1,0 +1,37 @@
+"""Whether another backend computes what the network does, but for rounding."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+#: Differences from torch that are accepted, in standard deviations of the volume: of
+#: the worst voxel and root mean square. Rounding in another order gives up to 1e-5 and
+#: 1e-6; arithmetic in 16 bits, which must not pass, several percent.
+MOST_DIFFERENCE, MOST_RMS = 1e-3, 1e-4
+
+
+class NotConvertible(Exception):  # noqa: N818  # auto takes torch then
+    """A network that a backend cannot compute; the message says why."""
+
+
+def differences(theirs: Array, ours: Array) -> tuple[float, float]:
+    """Largest and root-mean-square difference; infinite where shapes differ."""
+    if theirs.shape != ours.shape:
+        return math.inf, math.inf
+    largest, squares = 0.0, 0.0
+    for a, b in zip(theirs, ours, strict=True):  # a part at a time: tiles are large
+        part = np.abs(a - b)
+        # Not max(): it would lose a NaN.
+        largest = float(np.maximum(largest, part.max()))
+        squares += float(np.square(part, out=part).sum(dtype=np.float64))
+    return largest, math.sqrt(squares / ours.size)
+
+
+def agree(largest: float, rms: float) -> bool:
+    """Whether differences are those of rounding; not so for NaN."""
+    return largest <= MOST_DIFFERENCE and rms <= MOST_RMS

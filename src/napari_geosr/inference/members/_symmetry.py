@@ -1,0 +1,34 @@
+"""Mirror images and turns of a window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """One way to lay a window: first mirror, then turn, then upside down.
+
+    Attributes
+    ----------
+    quarter_turns : int
+        Of the planes, 0 to 3.
+    mirrored : bool
+        Columns from right to left.
+    upside_down : bool
+        Planes from last to first.
+    """
+
+    quarter_turns: int
+    mirrored: bool
+    upside_down: bool
+
+    def __str__(self) -> str:
+        words = []
+        if self.mirrored:
+            words.append("mirrored")
+        if self.quarter_turns:
+            words.append(f"turned by {90 * self.quarter_turns}°")
+        if self.upside_down:
+            words.append("upside down")
+        return ", ".join(words) or "as it is"

@@ -1,0 +1,54 @@
+"""One file in, in whatever format it is; and why it cannot be read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.formats import ReadOptions, format_that_reads, read_suffixes
+from napari_geosr.io.suffixes import looks_like, suffix_of
+
+_ARCHIVES = (".zip", ".gz", ".7z", ".tar", ".rar", ".bz2", ".xz")
+
+
+def check_readable(path: Path) -> None:
+    """Raise `FileError` if `path` is not there, may not be read, or is empty."""
+    if not path.exists():
+        raise FileError(f"{path} does not exist. Check the name and the folder.")
+    if not os.access(path, os.R_OK):
+        raise FileError(
+            f"{path} may not be read by you. Ask its owner for permission to read it."
+        )
+    if not path.is_dir() and path.stat().st_size == 0:
+        raise FileError(f"{path.name} is empty (0 bytes). Copy or export it again.")
+
+
+def read_file(path: Path, options: ReadOptions | None = None) -> Volume:
+    """Read the volume that one file is, or one folder of a format of folders.
+
+    Raises
+    ------
+    FileError
+        If there is no such file, or it is damaged or no image volume.
+    """
+    check_readable(path)
+    given = options or ReadOptions()
+    found = format_that_reads(path, given)
+    if found is None:
+        raise _unsupported(path)
+    return found.read(path, given)
+
+
+def _unsupported(path: Path) -> FileError:
+    known = ", ".join(s for s in read_suffixes() if s.count(".") == 1)
+    if suffix_of(path) in _ARCHIVES:
+        return FileError(
+            f"{path.name} is an archive, not an image volume. Unpack it first and open "
+            "the file inside."
+        )
+    return FileError(
+        f"{path.name} is not an image volume that can be read ({looks_like(path)}). "
+        f"Supported: {known} and folders of slices."
+    )

@@ -1,0 +1,223 @@
+"""Volumes out: into any format that can be written, whole files or none."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from napari_geosr.core.errors import ConfigError, FileError, GeoSRError
+from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.atomic import (
+    check_folder,
+    explained,
+    leftovers,
+    move_into_place,
+    refuse_existing,
+    remove,
+    temporary_sibling,
+)
+from napari_geosr.io.formats import format_that_writes, write_suffixes
+from napari_geosr.io.output import Output, copy_blocks
+from napari_geosr.io.spec import OutputPaths, OutputSpec
+from napari_geosr.io.suffixes import incomplete_path, stem_of, suffix_of
+
+
+def check_output(path: str | Path, overwrite: bool = False, nbytes: int = 0) -> Path:
+    """Find out early whether `path` can be written.
+
+    Raises
+    ------
+    FileError
+        If it exists and `overwrite` is false, it is a folder but no OME-Zarr, its
+        suffix is unknown, its folder is missing or not writable, or the disk has less
+        than `nbytes` left.
+    """
+    target = Path(path).expanduser()
+    if format_that_writes(target) is None:
+        raise FileError(
+            f"{target.name} has no suffix that can be written. Use one of: "
+            f"{', '.join(write_suffixes())}."
+        )
+    check_folder(target, nbytes)
+    refuse_existing(target, overwrite)
+    return target
+
+
+@contextmanager
+def create(
+    path: str | Path,
+    spec: OutputSpec,
+    *,
+    overwrite: bool = False,
+    continues: Path | None = None,
+) -> Iterator[Output]:
+    """Make a file to be filled block by block; it appears at `path` when complete.
+
+    Parameters
+    ----------
+    path : str or Path
+        The suffix tells the format: one of `write_suffixes`.
+    spec : OutputSpec
+        Shape, type, geometry and history of the volume, and how it will be written.
+    overwrite : bool
+        Whether an existing file is replaced (only once the new one is complete).
+    continues : Path, optional
+        The leftover of a killed run that this one resumes: not reported as one to be
+        deleted.
+
+    Yields
+    ------
+    Output
+        Its `array` takes disjoint writes from one thread.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written or the disk is full.
+    VolumeError
+        If `spec` contradicts itself.
+    """
+    spec = spec.checked(Path(path).name)
+    target = check_output(path, overwrite, spec.nbytes)
+    suffix = suffix_of(target)
+    left = [part for part in leftovers(target, suffix) if part != continues]
+    temporary = temporary_sibling(target, suffix)
+    written_as = format_that_writes(target)
+    assert written_as is not None  # `check_output` has refused other suffixes
+    try:
+        with explained(target):
+            paths = OutputPaths(target, temporary, incomplete_path(target))
+            output = written_as.output(paths, spec)
+        output.note = " ".join(filter(None, (output.note, _of_leftovers(left))))
+    except BaseException:
+        remove(temporary)
+        raise
+    try:
+        try:
+            yield output
+        except BaseException:
+            if output.is_kept_incomplete:
+                _save_unfinished(output)
+            else:
+                output.close()
+            raise
+        if output.is_kept_incomplete:
+            _save_unfinished(output)
+        else:
+            _finish(output, overwrite)
+    finally:
+        if not output.is_left_in_place:
+            remove(temporary)
+
+
+def write(
+    volume: Volume,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    kind: str | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Path:
+    """Write a volume atomically, block by block; a lazy one is never loaded whole.
+
+    Parameters
+    ----------
+    volume : Volume
+    path : str or Path
+        The suffix tells the format: one of `write_suffixes`.
+    overwrite : bool
+    kind : str, optional
+        ``"image"`` or ``"labels"``; by default what the volume's metadata say, or an
+        image.
+    should_stop : callable
+        Asked before every block.
+
+    Returns
+    -------
+    Path
+        Where it was written.
+
+    Raises
+    ------
+    FileError
+        As in :func:`create`.
+    Cancelled
+        If it was to stop; nothing is left at `path` that was not there before.
+    """
+    target = Path(path).expanduser()
+    if volume.source is not None and _same(volume.source, target) and volume.is_lazy:
+        raise ConfigError(
+            f"{volume.name!r} is read from {target} while it is written. Write to "
+            "another name."
+        )
+    spec = OutputSpec.like(volume, **({} if kind is None else {"kind": kind}))
+    with create(target, spec, overwrite=overwrite) as output:
+        copy_blocks(volume.data, output, should_stop)
+    return target
+
+
+def _same(source: Path, target: Path) -> bool:
+    return target.exists() and source.exists() and source.samefile(target)
+
+
+def _of_leftovers(left: Sequence[Path]) -> str:
+    """A sentence; they are not removed, as another run may still fill them."""
+    if not left:
+        return ""
+    names = ", ".join(path.name for path in left)
+    return (
+        f"{left[0].parent} holds what an earlier run did not finish: {names}. Delete "
+        "it, unless a run still writes there."
+    )
+
+
+def _save_unfinished(output: Output) -> None:
+    """Keep the unfinished file, if need be without what could not be written."""
+    try:
+        output.complete(pyramid=False)
+    except (OSError, GeoSRError):  # a full disk, as a rule: less is on it already
+        output.close()
+    with explained(output.incomplete_path):
+        move_into_place(output.temporary, output.incomplete_path, True)
+
+
+def _finish(output: Output, overwrite: bool) -> None:
+    """Complete the file and give it its name; a failure here costs no voxel.
+
+    Raises
+    ------
+    FileError
+        Saying where the file is kept instead.
+    """
+    try:
+        with explained(output.path):
+            output.complete(pyramid=True)
+    except Exception as error:
+        output.close()
+        kept = _move_aside(output, output.incomplete_path)
+        raise FileError(f"{error} What was written is kept as {kept.name}.") from error
+    try:
+        with explained(output.path):
+            move_into_place(output.temporary, output.path, overwrite)
+    except FileError as error:
+        kept = _move_aside(output, _free_name(output.path))
+        raise FileError(f"{error} The finished file is kept as {kept.name}.") from error
+
+
+def _move_aside(output: Output, path: Path) -> Path:
+    """Rename to `path`, or leave the file where it is if that fails, too."""
+    try:
+        move_into_place(output.temporary, path, True)
+    except (OSError, FileError):
+        output.is_left_in_place = True
+        return output.temporary
+    return path
+
+
+def _free_name(path: Path) -> Path:
+    """The first of ``STEM.2.SUFFIX``, ``STEM.3.SUFFIX``, … that is not taken."""
+    names = (f"{stem_of(path)}.{n}{suffix_of(path)}" for n in itertools.count(2))
+    return next(p for p in map(path.with_name, names) if not p.exists())
