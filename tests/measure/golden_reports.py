@@ -1,7 +1,7 @@
 """Small scans, and all that a person or a program reads of their measurement.
 
-``python tests/measure/golden_reports.py`` writes the texts of today to ``golden/``; only
-for a change that people are meant to see.
+``python tests/measure/golden_reports.py`` writes the texts of today to ``golden/``;
+only for a change that people are meant to see.
 """
 
 from __future__ import annotations

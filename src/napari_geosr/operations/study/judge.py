@@ -65,12 +65,12 @@ def measured_steps(
     volume: Volume, sample: Mask | None, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, PorosityReport]:
     """Measure the pores by the rules of the study."""
-    from napari_geosr.measure.porosity import measure_steps
+    from napari_geosr.measure.porosity import porosity_steps
 
     rules = PorosityConfig(
         threshold=config.threshold, phase=config.phase, min_voxels=config.min_voxels
     )
-    steps = measure_steps(
+    steps = porosity_steps(
         volume, rules, mask=sample, keep_labels=False, should_stop=should_stop
     )
     return (yield from counted(steps))
