@@ -31,7 +31,7 @@ class HasFigures(Protocol):
         """Whether an image was measured."""
 
 
-class FigureRow(NamedTuple):
+class StatisticRow(NamedTuple):
     """A figure of several volumes: its label, texts and differences, and a tool tip."""
 
     label: str
@@ -42,7 +42,7 @@ class FigureRow(NamedTuple):
 
 def figure_rows(
     reports: Sequence[HasFigures], *, reference: int = 0
-) -> Iterator[FigureRow]:
+) -> Iterator[StatisticRow]:
     """Rows with one text per report, and one difference to the reference each.
 
     Lengths share one unit in a row, chosen by the size of the reference's value.
@@ -67,7 +67,7 @@ def figure_rows(
         if row.compares:
             differences = _differences(values, reference)
         label = _words(row.title, figures)
-        yield FigureRow(label, texts, differences, _words(row.help, figures))
+        yield StatisticRow(label, texts, differences, _words(row.help, figures))
 
 
 def table_rows(

@@ -81,12 +81,12 @@ class Pores:
     @cached_property
     def voxels(self) -> IntArray:
         """Number of voxels."""
-        return np.ascontiguousarray(self.sums[:, column.COUNT])
+        return self.sums[:, column.COUNT].copy()
 
     @cached_property
     def size(self) -> FloatArray:
         """Volume (flat: area) in the unit of length cubed (squared)."""
-        size: FloatArray = self.voxels * self.geometry.voxel_volume
+        size = np.asarray(self.voxels * self.geometry.voxel_volume, np.float64)
         return size
 
     @cached_property
@@ -102,7 +102,7 @@ class Pores:
     @cached_property
     def surface(self) -> FloatArray:
         """Surface area (flat: perimeter) without what the border cuts."""
-        return np.ascontiguousarray(self.boundary[:, column.SURFACE])
+        return self.boundary[:, column.SURFACE].copy()
 
     @cached_property
     def euler_number(self) -> IntArray:

@@ -53,16 +53,18 @@ def volume_statistics(*, flat: bool) -> list[VolumeStatistic]:
 
 
 def _of_kind(kind: type[Kind], flat: bool) -> list[Kind]:
-    found = _loaded(tuple(STATISTICS.names()))
+    found = _loaded(tuple(STATISTICS.modules().items()))
     fitting = [s for s in found if isinstance(s, kind) and s.flat in (None, flat)]
     _refuse_twice(s.name for s in fitting)
     return sorted(fitting, key=lambda statistic: statistic.order)
 
 
 @cache
-def _loaded(names: tuple[str, ...]) -> tuple[PoreStatistic | VolumeStatistic, ...]:
+def _loaded(
+    modules: tuple[tuple[str, str], ...],
+) -> tuple[PoreStatistic | VolumeStatistic, ...]:
     found: list[PoreStatistic | VolumeStatistic] = []
-    for name in names:
+    for name, _ in modules:
         module = STATISTICS.load(name)
         offered = getattr(module, "STATISTICS", None)
         if offered is None:

@@ -26,7 +26,7 @@ from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.remarks import looks_like_labels
 from napari_geosr.measure.report import PorosityReport
-from napari_geosr.measure.rows import FigureRow
+from napari_geosr.measure.rows import StatisticRow
 from napari_geosr.measure.rows import figure_rows as rows_of
 from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.operations.measure.deviation import (
@@ -305,7 +305,7 @@ def _refuse_mixed_axes(volumes: Mapping[str, Volume]) -> None:
     )
 
 
-def figure_rows(reports: Mapping[str, PorosityReport]) -> list[FigureRow]:
+def figure_rows(reports: Mapping[str, PorosityReport]) -> list[StatisticRow]:
     """Rows for people: label, a text per report, a difference to the first each."""
     return list(rows_of(list(reports.values())))
 
