@@ -24,8 +24,9 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.crofton import PAIR_BITS, code_table, pair_weights
 from napari_geosr.measure.kernels import cells, runs
 from napari_geosr.measure.kernels.columns import new_boundary, new_table
-from napari_geosr.measure.porosity import measure_steps
-from napari_geosr.measure.table import Geometry, Table, pore_table
+from napari_geosr.measure.porosity import porosity_steps
+from napari_geosr.measure.sums import Geometry, Pores, Table
+from napari_geosr.measure.table import pore_table
 
 SIDE = 192
 GEOMETRY = Geometry((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), "µm", False)
@@ -69,9 +70,7 @@ def full_table(labels: np.ndarray) -> Table:
     boundary = new_boundary(n)
     runs.sweep_runs(labels, 0, rows)
     sweep_boundary(labels, rows, boundary)
-    raw = RawTable(rows[1:], boundary[1:], np.arange(n + 1, dtype=np.uint32))
-    table, _ = pore_table(raw, np.ones(n, bool), GEOMETRY)
-    return table
+    return pore_table(Pores(rows[1:], boundary[1:], GEOMETRY))
 
 
 def sweep_boundary(
@@ -271,11 +270,11 @@ def _peak(n_planes: int) -> int:
     config = PorosityConfig(threshold=0.5, phase="bright")
     source = LazyFoam(n_planes)
     warm = Volume(source[:32], "ZYX")
-    run_to_end(measure_steps(warm, config, keep_labels=False))
+    run_to_end(porosity_steps(warm, config, keep_labels=False))
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
     volume = Volume(source, "ZYX")
-    run_to_end(measure_steps(volume, config, keep_labels=False))
+    run_to_end(porosity_steps(volume, config, keep_labels=False))
     return _status("VmHWM") - before
 
 

@@ -11,7 +11,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.blocks import RawTable, SlabLabeller
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.porosity import measure_steps
+from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.report import PorosityReport
 
 
@@ -55,7 +55,9 @@ def measure(data: Any, axes: str = "ZYX", **settings: Any) -> PorosityReport:
         if k in settings
     }
     volume = Volume(data, axes, **fields)
-    report = run_to_end(measure_steps(volume, PorosityConfig.create(**settings), **run))
+    report = run_to_end(
+        porosity_steps(volume, PorosityConfig.create(**settings), **run)
+    )
     assert isinstance(report, PorosityReport)
     return report
 

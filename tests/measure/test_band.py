@@ -37,7 +37,7 @@ def measured(mean, spread, factor=None, nominal=None, mask=None, **settings):
     config = PorosityConfig(**({"threshold": 0.1, "min_voxels": 2} | settings))
     deviation = Deviation(spread, factor, nominal)
     return run_to_end(
-        porosity.measure_steps(volume, config, mask=mask, deviation=deviation)
+        porosity.porosity_steps(volume, config, mask=mask, deviation=deviation)
     )
 
 
@@ -132,7 +132,7 @@ def test_people_see_the_band(mean, spread):
     assert "Porosity spread (±1 std)" in dict(summary_rows(plain))
     assert "Pores per mm³ within it" not in dict(summary_rows(plain))
     none = run_to_end(
-        porosity.measure_steps(
+        porosity.porosity_steps(
             Volume(mean, "ZYX", (2.0,) * 3, "µm"), PorosityConfig(threshold=0.1)
         )
     )

@@ -10,7 +10,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import StageStarted
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.porosity import measure_steps
+from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.segment import threshold_value
 
 
@@ -115,6 +115,6 @@ def test_an_empty_mask_is_named(rng) -> None:
 
 def test_finding_the_sample_is_said_once(rng) -> None:
     volume = Volume(porous(rng), "ZYX")
-    steps = measure_steps(volume, PorosityConfig(sample_mask="auto"))
+    steps = porosity_steps(volume, PorosityConfig(sample_mask="auto"))
     stages = [step.message for step in steps if isinstance(step, StageStarted)]
     assert stages.count("Finding the sample") == 1

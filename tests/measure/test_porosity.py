@@ -15,7 +15,7 @@ from napari_geosr.core.steps import BlockDone, Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import blocks
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.porosity import measure_steps
+from napari_geosr.measure.porosity import porosity_steps
 
 RADII = (9, 10, 12)
 CENTRES = ((16, 16, 16), (16, 45, 20), (45, 45, 45))
@@ -180,7 +180,7 @@ def test_nan_is_neither_pore_nor_sample(spheres) -> None:
     ],
 )
 def test_hopeless_volumes_are_refused_after_one_look(value, threshold, match) -> None:
-    steps = measure_steps(
+    steps = porosity_steps(
         Volume(np.full((8, 32, 32), value, np.float32), "ZYX", name="pores.tif"),
         PorosityConfig(threshold=threshold),
     )
@@ -238,7 +238,7 @@ def test_progress_and_cancelling(monkeypatch) -> None:
     monkeypatch.setattr(blocks, "SLAB_VOXELS", 5 * 34 * 38)
     volume = Volume(foam(2), "ZYX")
     steps: list[Step] = []
-    report = run_to_end(measure_steps(volume), steps.append)
+    report = run_to_end(porosity_steps(volume), steps.append)
     counted = [(s.done, s.total) for s in steps if isinstance(s, BlockDone)]
     assert counted == [(i, 18) for i in range(1, 19)]
     assert report.pore_count > 0
@@ -251,7 +251,7 @@ def test_progress_and_cancelling(monkeypatch) -> None:
             return n > limit
 
         with pytest.raises(Cancelled):
-            list(measure_steps(volume, should_stop=should_stop))
+            list(porosity_steps(volume, should_stop=should_stop))
 
 
 def test_uncertainty_brackets_the_porosity(rng: np.random.Generator) -> None:

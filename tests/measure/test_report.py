@@ -15,17 +15,13 @@ from pore_shapes import ellipsoid, measure, scan
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.measure import export
-from napari_geosr.measure.report import (
-    PorosityReport,
-    size_histogram,
-    summary_rows,
-)
-from napari_geosr.measure.rows import (
+from napari_geosr.measure.number_text import (
     difference_text,
     number_text,
     percent_text,
-    table_rows,
 )
+from napari_geosr.measure.report import PorosityReport, size_histogram
+from napari_geosr.measure.rows import summary_rows, table_rows
 
 
 @pytest.fixture(scope="module")

@@ -138,8 +138,9 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
     table = Table("", box=None)
     for name in [*names, *(["change"] if compared else [])]:
         table.add_column(name, overflow="fold")
-    for label, texts, differences in figure_rows(reports):
-        table.add_row(label, *texts, *(differences[1:] if compared else []))
+    for row in figure_rows(reports):
+        changes = row.differences[1:] if compared else []
+        table.add_row(row.label, *row.texts, *changes)
     Console().print(table, highlight=False)
     if compared:  # as in the dock and on the page
         print("change: second volume against the first, relative to the first")

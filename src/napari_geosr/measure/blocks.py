@@ -233,7 +233,8 @@ class SlabLabeller:
         rows = column.new_table(n)
         boundary = column.new_boundary(n)
         for ids, table, part in self._parts:
-            joining.merge_rows(table, part, row_of[ids], rows, boundary)
+            target = row_of[ids]
+            joining.merge_rows(table, part, target, column.MERGE_RULES, rows, boundary)
         for pairs, weights in self._contacts:
             # Two parts that face each other were each given a surface there; where
             # they are one pore, there is none.

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.report import PorosityReport
-from napari_geosr.measure.rows import number_text, table_rows
+from napari_geosr.measure.rows import table_rows
 
 #: The name of the column that all others are compared with; else the first.
 _TRUTH = "truth"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,8 @@ from napari_geosr.measure.reliability.threshold import shifted_thresholds
 from napari_geosr.measure.remarks import has_one_phase, remarks
 from napari_geosr.measure.report import PorosityReport, build_report
 from napari_geosr.measure.segment import phase_mask, threshold_of
-from napari_geosr.measure.table import Geometry
+from napari_geosr.measure.sums import Geometry, Pores, Totals
+from napari_geosr.measure.table import pore_table
 
 #: Part of the free memory that label and mask arrays of ours may take.
 _MEMORY_SHARE = 0.5
@@ -65,7 +66,7 @@ class SampleCounts:
 
 
 @dataclass
-class _Progress:
+class _SweepProgress:
     total: int
     done: int = 0
 
@@ -76,7 +77,7 @@ class _Progress:
 
 
 @dataclass
-class _Run:
+class _PorosityRun:
     """One measurement: what its stages share."""
 
     source: Any
@@ -138,7 +139,7 @@ class _Run:
         return pores, sample
 
 
-def measure_steps(
+def porosity_steps(
     volume: Volume,
     config: PorosityConfig | None = None,
     *,
@@ -204,7 +205,7 @@ def measure_steps(
         yield Warned(message=message)
     keeps = run.target is not None
     sweeps = 2 + keeps + (deviation is not None)
-    progress = _Progress(len(run.slabs) * sweeps)
+    progress = _SweepProgress(len(run.slabs) * sweeps)
     yield StageStarted(0, progress.total, message="Reading the grey values")
     histogram = yield from _histogram(run, progress)
     dtype = np.dtype(run.source.dtype)
@@ -252,19 +253,27 @@ def measure_steps(
             )
             yield Warned(message=warnings[-1])
     labels = run.target.array if isinstance(run.target, _AsStack) else run.target
-    return build_report(
-        raw,
+    pores = Pores.of(raw, run.geometry)
+    totals = Totals(
+        pores,
         large,
-        run.geometry,
-        config,
-        counts=asdict(run.counts),
+        pore_table(pores.select(large)),
+        sample_voxels=counts.sample,
+        pore_voxels=counts.pores,
+        pore_voxels_low=counts.at_low,
+        pore_voxels_high=counts.at_high,
+        nonfinite_voxels=histogram.n_nonfinite,
         threshold=threshold,
-        grey=histogram,
-        shape=volume.spatial_shape,
+        band=found,
+    )
+    return build_report(
+        totals,
+        config,
         name=volume.name,
+        shape=volume.spatial_shape,
+        grey=histogram,
         labels=labels,
         warnings=tuple(warnings),
-        band=found,
         noise=noise,
     )
 
@@ -297,7 +306,7 @@ def _prepare(
     target: Any,
     keep_labels: bool,
     should_stop: ShouldStop,
-) -> tuple[_Run, list[str]]:
+) -> tuple[_PorosityRun, list[str]]:
     """Check everything that can be checked before a voxel is read."""
     check_real(volume.dtype, volume.name)
     if 0 in volume.shape:
@@ -348,7 +357,7 @@ def _prepare(
     )
     source = _as_stack(volume.data)
     thickness = slab_thickness(source, _as_stack(target))
-    run = _Run(
+    run = _PorosityRun(
         source,
         volume.name,
         config,
@@ -361,7 +370,9 @@ def _prepare(
     return run, warnings
 
 
-def _histogram(run: _Run, progress: _Progress) -> Generator[Step, None, GreyHistogram]:
+def _histogram(
+    run: _PorosityRun, progress: _SweepProgress
+) -> Generator[Step, None, GreyHistogram]:
     steps = histogram_steps(
         run.source,
         thickness=run.thickness,
@@ -378,7 +389,7 @@ def _histogram(run: _Run, progress: _Progress) -> Generator[Step, None, GreyHist
 
 
 def _threshold_inside(
-    run: _Run, whole: GreyHistogram, threshold: float
+    run: _PorosityRun, whole: GreyHistogram, threshold: float
 ) -> Generator[Step, None, tuple[GreyHistogram, float]]:
     """Histogram and threshold from the voxels of the automatic sample mask alone.
 
@@ -409,7 +420,7 @@ def _threshold_inside(
 
 
 def _envelope(
-    run: _Run, threshold: float
+    run: _PorosityRun, threshold: float
 ) -> Generator[Step, None, tuple[np.ndarray, EnvelopeFit]]:
     """The automatic sample mask, and how it lies in the material."""
     yield StageStarted(message="Finding the sample")
@@ -431,7 +442,10 @@ def _envelope(
 
 
 def _label(
-    run: _Run, threshold: float, band: tuple[float, float], progress: _Progress
+    run: _PorosityRun,
+    threshold: float,
+    band: tuple[float, float],
+    progress: _SweepProgress,
 ) -> Generator[Step, None, RawTable]:
     labeller = SlabLabeller(
         run.shape,
@@ -452,11 +466,11 @@ def _label(
 
 
 def _find_band(
-    run: _Run,
+    run: _PorosityRun,
     deviation: Deviation,
     threshold: float,
     large: np.ndarray,
-    progress: _Progress,
+    progress: _SweepProgress,
 ) -> Generator[Step, None, Band]:
     counter = BandCounter(
         run.source,
@@ -483,7 +497,7 @@ def _is_view(block: np.ndarray, target: Any) -> bool:
 
 
 def _renumber(
-    run: _Run, raw: RawTable, large: np.ndarray, progress: _Progress
+    run: _PorosityRun, raw: RawTable, large: np.ndarray, progress: _SweepProgress
 ) -> Generator[Step, None, None]:
     """Give the pores that count the labels 1..n, and the others 0."""
     from napari_geosr.measure.kernels import joining

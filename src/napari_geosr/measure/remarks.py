@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram
-from napari_geosr.measure.rows import number_text
+from napari_geosr.measure.number_text import number_text
 
 #: A phase of fewer voxels than this share is more likely a few odd voxels.
 _HARDLY_ANY = 5e-4

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 
-from napari_geosr.core.units import MILLIMETRES, PIXEL
+from napari_geosr.core.units import PIXEL
 from napari_geosr.measure.band import Band
-from napari_geosr.measure.blocks import RawTable
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram
-from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.number_text import unit_text
 from napari_geosr.measure.reliability.noise_check import NoiseCheck
 from napari_geosr.measure.rows import summary_rows
-from napari_geosr.measure.table import Geometry, Table, pore_table
-
-__all__ = [
-    "Histogram",
-    "PorosityReport",
-    "build_report",
-    "size_histogram",
-    "summary_rows",
-]
+from napari_geosr.measure.statistic import SETTINGS_ORDER, VolumeStatistic
+from napari_geosr.measure.statistics import volume_statistics
+from napari_geosr.measure.sums import Table, Totals, quantiles_of
+from napari_geosr.measure.table import column_units
 
 _GREY_BINS = 256
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -47,6 +41,25 @@ class Histogram:
         }
 
 
+class FigureAttribute(Generic[Value]):
+    """A figure of a report as an attribute with a type."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, report: None, owner: type) -> FigureAttribute[Value]: ...
+    @overload
+    def __get__(self, report: PorosityReport, owner: type) -> Value: ...
+    def __get__(
+        self, report: PorosityReport | None, owner: type
+    ) -> FigureAttribute[Value] | Value:
+        if report is None:
+            return self
+        value: Value = report.figures[self._name]
+        return value
+
+
 @dataclass(frozen=True, eq=False)
 class PorosityReport:
     """Porosity statistics of one volume or image.
@@ -57,6 +70,9 @@ class PorosityReport:
 
     Attributes
     ----------
+    figures : mapping
+        Every figure of the whole volume by the name of its statistic, in the order of
+        the JSON file. The common ones are attributes, too:
     porosity : float
         Pore voxels ÷ sample voxels, pores of every size.
     porosity_low, porosity_high : float
@@ -98,14 +114,6 @@ class PorosityReport:
     """
 
     name: str
-    porosity: float
-    porosity_low: float
-    porosity_high: float
-    counted_porosity: float
-    pore_count: int
-    small_pore_count: int
-    pores_per_mm3: float | None
-    pores_per_mm2: float | None
     unit: str
     voxel_size: tuple[float, ...]
     shape: tuple[int, ...]
@@ -114,19 +122,7 @@ class PorosityReport:
     phase: str
     min_voxels: int
     connectivity: int
-    sample_voxels: int
-    pore_voxels: int
-    small_pore_voxels: int
-    nonfinite_voxels: int
-    open_porosity: float
-    closed_porosity: float
-    sample_size: float | None
-    pore_size: float | None
-    surface_area: float | None
-    specific_surface_area: float | None
-    perimeter: float | None
-    specific_perimeter: float | None
-    euler_number: int
+    figures: Mapping[str, Any]
     table: Table = field(repr=False)
     units: dict[str, str] = field(repr=False)
     labels: Any = field(repr=False)
@@ -135,6 +131,30 @@ class PorosityReport:
     warnings: tuple[str, ...] = ()
     band: Band | None = None
     noise: NoiseCheck | None = None
+
+    porosity = FigureAttribute[float]()
+    porosity_low = FigureAttribute[float]()
+    porosity_high = FigureAttribute[float]()
+    #: Half of what the porosity changes when the threshold moves.
+    threshold_sensitivity = FigureAttribute[float]()
+    #: Earlier name of `threshold_sensitivity`; it is not an uncertainty.
+    porosity_uncertainty = FigureAttribute[float]()
+    counted_porosity = FigureAttribute[float]()
+    open_porosity = FigureAttribute[float]()
+    closed_porosity = FigureAttribute[float]()
+    pore_count = FigureAttribute[int]()
+    small_pore_count = FigureAttribute[int]()
+    pores_per_mm3 = FigureAttribute[float | None]()
+    pores_per_mm2 = FigureAttribute[float | None]()
+    sample_voxels = FigureAttribute[int]()
+    pore_voxels = FigureAttribute[int]()
+    small_pore_voxels = FigureAttribute[int]()
+    nonfinite_voxels = FigureAttribute[int]()
+    surface_area = FigureAttribute[float | None]()
+    specific_surface_area = FigureAttribute[float | None]()
+    perimeter = FigureAttribute[float | None]()
+    specific_perimeter = FigureAttribute[float | None]()
+    euler_number = FigureAttribute[int]()
 
     @property
     def is_flat(self) -> bool:
@@ -147,29 +167,27 @@ class PorosityReport:
         return "area" if self.is_flat else "volume"
 
     @property
+    def sample_size(self) -> float | None:
+        """Volume (image: area) of the sample; None where the voxel size is unknown."""
+        size: float | None = self.figures[f"sample_{self.size_column}"]
+        return size
+
+    @property
+    def pore_size(self) -> float | None:
+        """Volume (image: area) of all pores; None where the voxel size is unknown."""
+        size: float | None = self.figures[f"pore_{self.size_column}"]
+        return size
+
+    @property
     def has_physical_size(self) -> bool:
         """Whether the voxel size is known in a unit of length."""
         return self.unit != PIXEL
 
     @property
-    def threshold_sensitivity(self) -> float:
-        """Half of what the porosity changes when the threshold moves."""
-        return (self.porosity_high - self.porosity_low) / 2
-
-    @property
-    def porosity_uncertainty(self) -> float:
-        """Earlier name of `threshold_sensitivity`; it is not an uncertainty."""
-        return self.threshold_sensitivity
-
-    @property
     def density_band(self) -> tuple[float, float] | None:
         """Fewest and most pores per mm³ (image: mm²) of the band."""
-        band, size = self.band, self.sample_size
-        if band is None or band.pore_count is None or size is None:
-            return None
-        size *= MILLIMETRES[self.unit] ** (2 if self.is_flat else 3)
-        low, high = band.pore_count
-        return low / size, high / size
+        ends = self.figures[f"pores_per_mm{2 if self.is_flat else 3}_band"]
+        return None if ends is None else (ends[0], ends[1])
 
     def summary_lines(self) -> list[str]:
         """Lines ``label: value unit`` for people."""
@@ -177,49 +195,15 @@ class PorosityReport:
 
     def quantiles(self, name: str) -> dict[str, float | None]:
         """Mean, 10th, 50th and 90th percentile and maximum of a column of the table."""
-        values = self.table[name].astype(np.float64)
-        if not len(values):
-            return dict.fromkeys(("mean", "p10", "median", "p90", "max"))
-        p10, median, p90 = np.percentile(values, [10, 50, 90])
-        return {
-            "mean": float(values.mean()),
-            "p10": float(p10),
-            "median": float(median),
-            "p90": float(p90),
-            "max": float(values.max()),
-        }
+        return quantiles_of(self.table[name])
 
     def to_json_dict(self) -> dict[str, Any]:
         """Figures without table and labels, JSON-serialisable; never NaN."""
-        power = {1: "", 2: "²", 3: "³"}
-        length = self.unit if self.has_physical_size else None
-
-        def unit(exponent: int) -> str | None:
-            """The unit of length to a power; None when it is unknown."""
-            return None if length is None else f"{length}{power[exponent]}"
-
-        def physical(name: str) -> dict[str, float | None]:
-            """Quantiles of a column, or None for each when the unit is unknown."""
-            values = self.quantiles(name)
-            return values if length is not None else dict.fromkeys(values)
-
-        size = self.size_column
+        statistics = [s for s in volume_statistics(flat=self.is_flat) if s.in_json]
+        before = [s for s in statistics if s.order < SETTINGS_ORDER]
         return {
             "name": self.name,
-            "porosity": self.porosity,
-            "porosity_low": self.porosity_low,
-            "porosity_high": self.porosity_high,
-            "threshold_sensitivity": self.threshold_sensitivity,
-            # The name that reports had before, for whom reads them by it.
-            "porosity_uncertainty": self.threshold_sensitivity,
-            **self._band_to_json(),
-            "counted_porosity": self.counted_porosity,
-            "open_porosity": self.open_porosity,
-            "closed_porosity": self.closed_porosity,
-            "pore_count": self.pore_count,
-            "small_pore_count": self.small_pore_count,
-            "pores_per_mm3": self.pores_per_mm3,
-            "pores_per_mm2": self.pores_per_mm2,
+            **self._figures_to_json(before),
             "unit": self.unit,
             "voxel_size": list(self.voxel_size),
             "shape": list(self.shape),
@@ -228,41 +212,25 @@ class PorosityReport:
             "phase": self.phase,
             "min_voxels": self.min_voxels,
             "connectivity": self.connectivity,
-            "sample_voxels": self.sample_voxels,
-            "pore_voxels": self.pore_voxels,
-            "small_pore_voxels": self.small_pore_voxels,
-            "nonfinite_voxels": self.nonfinite_voxels,
-            f"sample_{size}": self.sample_size,
-            f"pore_{size}": self.pore_size,
-            f"{size}_unit": unit(2 if self.is_flat else 3),
-            "surface_area": self.surface_area,
-            "surface_area_unit": None if self.is_flat else unit(2),
-            "specific_surface_area": self.specific_surface_area,
-            "perimeter": self.perimeter,
-            "specific_perimeter": self.specific_perimeter,
-            "specific_unit": None if length is None else f"1/{length}",
-            "euler_number": self.euler_number,
-            "pore_size_voxels": self.quantiles("voxels"),
-            f"pore_{size}_quantiles": physical(size),
-            f"mean_{size}": physical(size)["mean"],
-            f"median_{size}": physical(size)["median"],
-            "equivalent_diameter": physical("equivalent_diameter"),
+            **self._figures_to_json(statistics[len(before) :]),
             "histogram": self.histogram.to_json_dict(),
             "noise": None if self.noise is None else self.noise.to_json_dict(),
             "warnings": list(self.warnings),
         }
 
-    def _band_to_json(self) -> dict[str, Any]:
-        band, density = self.band, self.density_band
-        ends = None if band is None else band.porosity
-        pores = None if density is None else list(density)
-        return {
-            "porosity_band": None if ends is None else list(ends),
-            "porosity_band_nominal": None if band is None else band.nominal,
-            "porosity_band_factor": None if band is None else band.factor,
-            "porosity_spread": None if band is None else band.spread,
-            f"pores_per_mm{2 if self.is_flat else 3}_band": pores,
-        }
+    def _figures_to_json(self, statistics: list[VolumeStatistic]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for statistic in statistics:
+            value = self.figures[statistic.name]
+            if statistic.power and not self.has_physical_size:
+                value = dict.fromkeys(value) if isinstance(value, dict) else None
+            values[statistic.name] = value
+            if statistic.unit_key:  # after the last figure that names it
+                unit = values.pop(statistic.unit_key, None)
+                if value is not None:
+                    unit = unit_text(self.unit, statistic.power)
+                values[statistic.unit_key] = unit
+        return values
 
 
 def size_histogram(values: np.ndarray, unit: str, n_bins: int) -> Histogram:
@@ -279,90 +247,48 @@ def size_histogram(values: np.ndarray, unit: str, n_bins: int) -> Histogram:
 
 
 def build_report(
-    raw: RawTable,
-    keep: np.ndarray,
-    geometry: Geometry,
+    totals: Totals,
     config: PorosityConfig,
     *,
-    counts: Mapping[str, int],
-    threshold: float,
-    grey: GreyHistogram,
-    shape: tuple[int, ...],
     name: str,
+    shape: tuple[int, ...],
+    grey: GreyHistogram,
     labels: Any,
     warnings: tuple[str, ...],
-    band: Band | None = None,
     noise: NoiseCheck | None = None,
 ) -> PorosityReport:
-    """Put the figures together.
+    """Evaluate every statistic of what the sweep found.
 
-    Parameters
-    ----------
-    raw : RawTable
-        Pores of every size.
-    keep : ndarray of bool
-        Which of them count.
-    counts : mapping
-        ``sample``, ``pores``, ``at_low`` and ``at_high``: voxels.
+    Raises
+    ------
+    ConfigError
+        If a statistic of another package cannot be used.
     """
-    table, units = pore_table(raw, keep, geometry)
+    geometry, table = totals.geometry, totals.table
+    units = column_units(geometry)
     size = "area" if geometry.flat else "volume"
-    voxels = raw.rows[:, column.COUNT]
-    n_sample, n_pores = counts["sample"], counts["pores"]
-    n_small = int(voxels[~keep].sum())
-    n_open = int(voxels[raw.rows[:, column.TOUCHES] != 0].sum())
-    known = geometry.unit != PIXEL
-    sample_size = n_sample * geometry.voxel_volume if known else None
-    surface = float(math.fsum(raw.surface)) if known else None
-    density = None
-    if sample_size is not None:
-        millimetre = MILLIMETRES[geometry.unit] ** (2 if geometry.flat else 3)
-        density = int(keep.sum()) / (sample_size * millimetre)
-    per_size = None
-    if surface is not None and sample_size is not None:
-        per_size = surface / sample_size
-    moved = sorted((counts["at_low"], counts["at_high"], n_pores))
     grey_counts, grey_edges = grey.rebinned(_GREY_BINS)
-    flat, solid = geometry.flat, not geometry.flat
+    rule = config.threshold
     return PorosityReport(
         name=name,
-        porosity=n_pores / n_sample,
-        porosity_low=moved[0] / n_sample,
-        porosity_high=moved[2] / n_sample,
-        counted_porosity=(n_pores - n_small) / n_sample,
-        pore_count=int(keep.sum()),
-        small_pore_count=int((~keep).sum()),
-        pores_per_mm3=density if solid else None,
-        pores_per_mm2=density if flat else None,
         unit=geometry.unit,
         voxel_size=geometry.voxel_size[-len(shape) :],
         shape=shape,
-        threshold=threshold,
-        threshold_rule=(
-            config.threshold if isinstance(config.threshold, str) else "manual"
-        ),
+        threshold=totals.threshold,
+        threshold_rule=rule if isinstance(rule, str) else "manual",
         phase=config.phase,
         min_voxels=config.min_voxels,
         connectivity=config.connectivity,
-        sample_voxels=n_sample,
-        pore_voxels=n_pores,
-        small_pore_voxels=n_small,
-        nonfinite_voxels=grey.n_nonfinite,
-        open_porosity=n_open / n_sample,
-        closed_porosity=(n_pores - n_open) / n_sample,
-        sample_size=sample_size,
-        pore_size=n_pores * geometry.voxel_volume if known else None,
-        surface_area=surface if solid else None,
-        specific_surface_area=per_size if solid else None,
-        perimeter=surface if flat else None,
-        specific_perimeter=per_size if flat else None,
-        euler_number=int(raw.euler_number.sum()),
+        figures={
+            statistic.name: statistic.function(totals)
+            for statistic in volume_statistics(flat=geometry.flat)
+        },
         table=table,
         units=units,
         labels=labels,
         histogram=size_histogram(table[size], units[size], config.histogram_bins),
         grey_histogram=Histogram(grey_counts, grey_edges),
         warnings=warnings,
-        band=band,
+        band=totals.band,
         noise=noise,
     )

@@ -1,188 +1,107 @@
-"""Reports as rows of text for people: sensible digits and units, differences."""
+"""Figures of one or several volumes as rows of text, with their differences."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.measure.number_text import NOTHING, difference_text, number_text
+from napari_geosr.measure.statistic import Figures, Row, VolumeStatistic, Words
+from napari_geosr.measure.statistics import volume_statistics
 
-if TYPE_CHECKING:
-    from napari_geosr.measure.report import PorosityReport
-
-#: What stands where there is no value.
-NOTHING = "–"
 _POWERS = {-3: "⁻³", -2: "⁻²", -1: "⁻¹", 1: "", 2: "²", 3: "³"}
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 #: Units that values are shown in, small to large.
 _SHOWN_UNITS = ("nm", "µm", "mm", "m")
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One quantity: how it is called, and its value in a report.
+class HasFigures(Protocol):
+    """What rows are made of: a `napari_geosr.measure.report.PorosityReport`."""
 
-    `power` is that of the length it contains (3 for a volume), with the value in the
-    report's unit; 0 for pure numbers.
-    """
+    @property
+    def figures(self) -> Figures:
+        """Values by the name of their statistic."""
+
+    @property
+    def unit(self) -> str:
+        """Unit of length of the values."""
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether an image was measured."""
+
+
+class StatisticRow(NamedTuple):
+    """A figure of several volumes: its label, texts and differences, and a tool tip."""
 
     label: str
-    value: Callable[[PorosityReport], float | None]
-    power: int = 0
-    suffix: str = ""
-    compares: bool = True
+    texts: list[str]
+    differences: list[str]
+    help: str
 
 
-def number_text(value: float) -> str:
-    """Three significant digits; integers whole up to a million."""
-    if not math.isfinite(value):
-        return NOTHING
-    if value < 0:
-        return f"\N{MINUS SIGN}{number_text(-value)}"
-    if float(value).is_integer() and value < 10**6:
-        return f"{int(value):,}".replace(",", "\u202f")
-    if not 1e-3 <= value < 10**6:
-        mantissa, exponent = f"{value:.2e}".split("e")
-        return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
-    if value >= 1000:
-        whole = round(value, 2 - math.floor(math.log10(abs(value))))
-        return f"{int(whole):,}".replace(",", "\u202f")
-    text = f"{value:#.3g}"
-    return text.rstrip(".")
-
-
-def percent_text(fraction: float) -> str:
-    """A fraction as a percentage with three significant digits."""
-    return f"{100 * fraction:.3g} %"
-
-
-def difference_text(before: float | None, after: float | None) -> str:
-    """Relative change from `before` to `after`, signed."""
-    if before is None or after is None or not before:
-        return NOTHING
-    change = 100 * (after - before) / abs(before)
-    if abs(change) < 0.05:
-        return "0.0 %"
-    digits = 0 if abs(change) >= 99.5 else 1
-    return f"{change:+.{digits}f} %".replace("-", "\N{MINUS SIGN}")
-
-
-def figures_for(report: PorosityReport) -> tuple[Figure, ...]:
-    """What is shown of a volume or, with areas for volumes, of an image."""
-    size = report.size_column
-    power, measure = (2, "mm²") if report.is_flat else (3, "mm³")
-    per_size = "perimeter" if report.is_flat else "surface area"
-    density = "pores_per_mm2" if report.is_flat else "pores_per_mm3"
-    specific = f"specific_{per_size.replace(' ', '_')}"
-
-    def quantile(column: str, which: str) -> Callable[[PorosityReport], float | None]:
-        """A function that takes one quantile of a column from a report."""
-        return lambda r: r.quantiles(column)[which]
-
-    return (
-        Figure("Pores", lambda r: r.pore_count),
-        Figure(f"Pores per {measure}", lambda r: getattr(r, density)),
-        Figure(f"Mean pore {size}", quantile(size, "mean"), power),
-        Figure(f"Median pore {size}", quantile(size, "median"), power),
-        Figure(f"Largest pore {size}", quantile(size, "max"), power),
-        Figure("Mean equivalent diameter", quantile("equivalent_diameter", "mean"), 1),
-        Figure(f"Specific {per_size}", lambda r: getattr(r, specific), -1),
-        Figure("Euler number", lambda r: r.euler_number),
-        Figure(
-            "Smaller pores (not counted)",
-            lambda r: r.small_pore_count,
-        ),
-        Figure("Threshold", lambda r: r.threshold, compares=False),
-    )
-
-
-def table_rows(
-    reports: Sequence[PorosityReport], *, reference: int = 0
-) -> list[tuple[str, list[str], list[str]]]:
-    """Rows of (label, one text per report, one difference to the reference each).
+def figure_rows(
+    reports: Sequence[HasFigures], *, reference: int = 0
+) -> Iterator[StatisticRow]:
+    """Rows with one text per report, and one difference to the reference each.
 
     Lengths share one unit in a row, chosen by the size of the reference's value.
     """
-    rows: list[tuple[str, list[str], list[str]]] = []
-    for label, name in (
-        ("Porosity", "porosity"),
-        ("Open porosity", "open_porosity"),
-        ("Closed porosity", "closed_porosity"),
-    ):
-        values = [float(getattr(report, name)) for report in reports]
-        texts = [percent_text(value) for value in values]
-        rows.append((label, texts, _differences([*values], reference)))
-    below = [_sensitivity_row(reports)]
-    if any(report.band is not None for report in reports):
-        below += _band_rows(reports)
-    rows[1:1] = below
-    for figure in figures_for(reports[reference]):
-        if reports[reference].is_flat != all(r.is_flat for r in reports):
+    figures = [report.figures for report in reports]
+    units = [report.unit for report in reports]
+    flat = reports[reference].is_flat
+    # Sections of pores have no figures in common with whole pores but fractions.
+    comparable = all(report.is_flat == flat for report in reports)
+    for statistic, row in _rows(flat=flat):
+        if row.text is None and not comparable:
             continue
-        row = _row(figure, reports, reference)
-        if row is not None:
-            rows.append(row)
-    return rows
-
-
-def _sensitivity_row(
-    reports: Sequence[PorosityReport],
-) -> tuple[str, list[str], list[str]]:
-    """The porosity at both shifted thresholds; not an error of the measurement."""
-    ends = [(report.porosity_low, report.porosity_high) for report in reports]
-    texts = [
-        "no change" if low == high else f"{_between((low, high), 100)} %"
-        for low, high in ends
-    ]
-    return "Threshold sensitivity (±5 %)", texts, [""] * len(reports)
-
-
-def band_title(report: PorosityReport) -> str:
-    """How often, or how far, the band of a report reaches: ``90 %``, ``±2 std``."""
-    assert report.band is not None
-    if report.band.nominal is not None:
-        return f"{100 * report.band.nominal:g} %"
-    return f"±{report.band.factor or 1:g} std"
-
-
-def _band_rows(
-    reports: Sequence[PorosityReport],
-) -> list[tuple[str, list[str], list[str]]]:
-    """What porosity and pores per volume may be; deviations of others are not known."""
-    title = next(band_title(r) for r in reports if r.band is not None)
-    ends: list[tuple[float, float] | None] = []
-    for report in reports:
-        band = report.band
-        if band is None or band.porosity is not None:
-            ends.append(None if band is None else band.porosity)
+        values = [_value(statistic, row, of_one) for of_one in figures]
+        if all(value is None for value in values):
+            continue
+        differences = [""] * len(values)
+        if row.text is None:
+            values, suffix = _in_one_unit(values, units, statistic.power, reference)
+            texts = [_number(value, suffix) for value in values]
         else:
-            low, high = report.porosity - band.spread, report.porosity + band.spread
-            ends.append((max(0.0, low), min(1.0, high)))
-    texts = [NOTHING if e is None else f"{_between(e, 100)} %" for e in ends]
-    nothing = [""] * len(reports)
-    banded = any(r.band is not None and r.band.porosity is not None for r in reports)
-    # Without a band that is known to hold the truth it is the spread, and called so.
-    name = "Porosity band" if banded else "Porosity spread"
-    rows = [(f"{name} ({title})", texts, nothing)]
-    if any(report.density_band is not None for report in reports):
-        size = "mm²" if reports[0].is_flat else "mm³"
-        texts = [
-            NOTHING if (d := r.density_band) is None else _between(d) for r in reports
-        ]
-        rows.append((f"Pores per {size} within it", texts, nothing))
-    return rows
+            texts = [NOTHING if v is None else row.text(v) for v in values]
+        if row.compares:
+            differences = _differences(values, reference)
+        label = _words(row.title, figures)
+        yield StatisticRow(label, texts, differences, _words(row.help, figures))
 
 
-def _between(ends: tuple[float, float], times: float = 1.0) -> str:
-    """Both ends with as many digits as tell them apart."""
-    low, high = (times * end for end in ends)
-    if times == 1.0 and (low == high or min(low, high) >= 1000):
-        return f"{number_text(low)} to {number_text(high)}"
-    width = high - low
-    digits = 1 if width <= 0 else min(4, max(0, 1 - math.floor(math.log10(width))))
-    return f"{low:.{digits}f} to {high:.{digits}f}"
+def table_rows(
+    reports: Sequence[HasFigures], *, reference: int = 0
+) -> list[tuple[str, list[str], list[str]]]:
+    """Rows of (label, one text per report, one difference to the reference each)."""
+    return [
+        (row.label, row.texts, row.differences)
+        for row in figure_rows(reports, reference=reference)
+    ]
+
+
+def summary_rows(report: HasFigures) -> list[tuple[str, str]]:
+    """Rows of (label, value with unit) for people."""
+    return [(row.label, row.texts[0]) for row in figure_rows([report])]
+
+
+def _rows(*, flat: bool) -> list[tuple[VolumeStatistic, Row]]:
+    found = [(s, s.row) for s in volume_statistics(flat=flat) if s.row is not None]
+    return sorted(found, key=lambda pair: pair[1].order)
+
+
+def _value(statistic: VolumeStatistic, row: Row, figures: Figures) -> Any:
+    if statistic.name not in figures:  # an image among volumes
+        return None
+    return figures[statistic.name] if row.value is None else row.value(figures)
+
+
+def _words(words: Words, figures: Sequence[Figures]) -> str:
+    return words if isinstance(words, str) else words(figures)
+
+
+def _number(value: float | None, suffix: str) -> str:
+    return NOTHING if value is None else f"{number_text(value)} {suffix}".rstrip()
 
 
 def _differences(values: Sequence[float | None], reference: int) -> list[str]:
@@ -192,30 +111,12 @@ def _differences(values: Sequence[float | None], reference: int) -> list[str]:
     ]
 
 
-def _row(
-    figure: Figure, reports: Sequence[PorosityReport], reference: int
-) -> tuple[str, list[str], list[str]] | None:
-    values = [figure.value(report) for report in reports]
-    if all(value is None for value in values):
-        return None
-    units = [report.unit for report in reports]
-    suffix = figure.suffix
-    if figure.power:
-        values, suffix = _in_one_unit(values, units, figure.power, reference)
-    texts = [
-        NOTHING if value is None else f"{number_text(value)} {suffix}".rstrip()
-        for value in values
-    ]
-    differences = (
-        _differences(values, reference) if figure.compares else [""] * len(values)
-    )
-    return figure.label, texts, differences
-
-
 def _in_one_unit(
     values: Sequence[float | None], units: Sequence[str], power: int, reference: int
 ) -> tuple[list[float | None], str]:
     """Values of a length to `power` in a unit that suits the reference's."""
+    if power == 0:
+        return list(values), ""
     known = [
         v is not None and u in MILLIMETRES for v, u in zip(values, units, strict=True)
     ]
@@ -237,8 +138,3 @@ def _in_one_unit(
     factor = MILLIMETRES[unit] ** power
     shown = [None if v is None else v / factor for v in millimetres]
     return shown, f"{unit}{_POWERS[power]}"
-
-
-def summary_rows(report: PorosityReport) -> list[tuple[str, str]]:
-    """Rows of (label, value with unit) for people."""
-    return [(label, texts[0]) for label, texts, _ in table_rows([report])]

@@ -14,6 +14,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.gui.layers import METADATA, add_labels_result, geometry
 from napari_geosr.gui.layers.position import in_layer_units, position_of
+from napari_geosr.operations import measure
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -24,21 +25,6 @@ if TYPE_CHECKING:
 
 #: The colouring that gives every pore a colour of its own.
 BY_LABEL = "label"
-#: Columns worth a colour scale, in the order in which they are offered.
-COLOUR_COLUMNS = (
-    "volume",
-    "area",
-    "equivalent_diameter",
-    "sphericity",
-    "circularity",
-    "elongation",
-    "flatness",
-    "euler_number",
-    "surface_area",
-    "touches_border",
-)
-#: Sizes span decades, so their colours follow the logarithm.
-_LOGARITHMIC = {"volume", "area", "equivalent_diameter", "surface_area"}
 _COLORMAP = "viridis"
 #: Key of the checksum of what we put into a layer.
 _CHECKSUM = "labels_checksum"
@@ -161,7 +147,7 @@ def colour_columns(report: PorosityReport) -> list[str]:
     """Columns that the pores of `report` can be coloured by."""
     if not 0 < report.pore_count <= MOST_COLOURED:
         return [BY_LABEL]
-    return [*(name for name in COLOUR_COLUMNS if name in report.table), BY_LABEL]
+    return [*measure.colour_columns(report), BY_LABEL]
 
 
 def colormap_by(report: PorosityReport, column: str) -> Any:
@@ -175,7 +161,7 @@ def colormap_by(report: PorosityReport, column: str) -> Any:
     if column not in colour_columns(report) or column == BY_LABEL:
         return label_colormap()
     values = report.table[column].astype(np.float64)
-    if column in _LOGARITHMIC:
+    if measure.colour_columns(report)[column]:
         values = np.log(np.where(values > 0, values, np.nan))
     known = np.isfinite(values)
     low, high = (0.0, 1.0)

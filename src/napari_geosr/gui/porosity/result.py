@@ -31,26 +31,6 @@ if TYPE_CHECKING:
     from napari_geosr.measure.report import PorosityReport
 
 
-#: What the figures mean, by their label without what stands in brackets.
-HELP = {
-    "Porosity": "Pore voxels ÷ sample voxels, pores of every size.",
-    "Threshold sensitivity": "Porosity with the threshold moved down and up by "
-    "5 % of the contrast: how much it depends on the threshold. Not an uncertainty of "
-    "the measurement; noise is not in it.",
-    "Porosity band": "Porosity when all voxels move together by so many standard "
-    "deviations of the restoration as were calibrated for its model.",
-    "Porosity spread": "Porosity when all voxels move together by one standard "
-    "deviation of the restoration, which was not calibrated: no promise.",
-    "Pores per mm³ within it": "Fewest and most pores at its ends and in its middle.",
-    "Open porosity": "Part of the porosity in pores that reach the border.",
-    "Closed porosity": "Part of the porosity in pores that do not reach the border.",
-    "Pores": "Number of pores that are not smaller than the smallest pore.",
-    "Mean equivalent diameter": "Of balls (in 2D: discs) as large as the pores.",
-    "Specific surface area": "Surface of the pores ÷ volume of the sample.",
-    "Euler number": "Pores − tunnels + enclosed solid; very negative: well connected.",
-    "Threshold": "Grey value between pore and solid.",
-    "Smaller pores": "Left out of counts and table, but part of the porosity.",
-}
 #: Least heights of the figures and of the table of pores.
 _LEAST_FIGURES, _LEAST_TABLE = 60, 90
 
@@ -79,18 +59,18 @@ class FiguresTable(QWidget):
             self._add(0, 0, "(change below)", "Second against first image.")
             for column, name in enumerate(reports, start=1):
                 self._add(0, column, name, name, elide=True, bold=True)
-        for i, (label, texts, changes) in enumerate(figure_rows(reports), start=1):
-            help_text = HELP.get(label.split(" (")[0], label)
-            title, shown = label.split(" (")[0], texts
+        for i, row in enumerate(figure_rows(reports), start=1):
+            help_text = row.help or row.label
+            title, shown = row.label.split(" (")[0], row.texts
             if several:
-                title, shown = _unit_to_label(_short(label), texts)
+                title, shown = _unit_to_label(_short(row.label), row.texts)
                 shown = [
                     f"{text}\n{_change(change)}" if change else text
-                    for text, change in zip(shown, changes, strict=True)
+                    for text, change in zip(shown, row.differences, strict=True)
                 ]
             self._add(i, 0, title, help_text, elide=not several)
             for column, text in enumerate(shown, start=1):
-                self._add(i, column, text, help_text, bold=label == "Porosity")
+                self._add(i, column, text, help_text, bold=row.label == "Porosity")
         # One report: the labels take what is left. Two: the values share it.
         for column in range(3):
             self._grid.setColumnStretch(column, int(several == bool(column)))

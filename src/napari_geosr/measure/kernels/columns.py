@@ -1,18 +1,52 @@
-"""Numbers of the columns in the two tables that the compiled sweeps fill."""
+"""Columns of the two tables that the compiled sweeps fill, and how blocks are merged.
+
+The rows of one pore in two blocks become one row, each column by its own rule.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-COUNT, SUM_Z, SUM_Y, SUM_X = 0, 1, 2, 3
-SUM_ZZ, SUM_YY, SUM_XX, SUM_ZY, SUM_ZX, SUM_YX = 4, 5, 6, 7, 8, 9
-MIN_Z, MIN_Y, MIN_X, MAX_Z, MAX_Y, MAX_X = 10, 11, 12, 13, 14, 15
-FIRST, TOUCHES = 16, 17
-N_COLUMNS = 18
+#: Rules: the sum, the smaller value, the larger value, or 1 where one of both is.
+ADD, LOWEST, HIGHEST, EITHER = range(4)
 
-# The table of what the boundary of a pore gives: small, as it is hit most often.
-# Eight times the Euler number is a whole number, so it is exact as a float.
-SURFACE, EULER8 = 0, 1
+_rules: list[int] = []
+
+
+def _column(rule: int) -> int:
+    """The number of a new column of the table of sums."""
+    _rules.append(rule)
+    return len(_rules) - 1
+
+
+# Numbers and order are fixed: `runs.axis_lengths` takes neighbours by their distance.
+COUNT = _column(ADD)
+SUM_Z = _column(ADD)
+SUM_Y = _column(ADD)
+SUM_X = _column(ADD)
+SUM_ZZ = _column(ADD)
+SUM_YY = _column(ADD)
+SUM_XX = _column(ADD)
+SUM_ZY = _column(ADD)
+SUM_ZX = _column(ADD)
+SUM_YX = _column(ADD)
+MIN_Z = _column(LOWEST)
+MIN_Y = _column(LOWEST)
+MIN_X = _column(LOWEST)
+MAX_Z = _column(HIGHEST)
+MAX_Y = _column(HIGHEST)
+MAX_X = _column(HIGHEST)
+#: Index of the first voxel in the flattened volume: the order of labels.
+FIRST = _column(LOWEST)
+TOUCHES = _column(EITHER)
+N_COLUMNS = len(_rules)
+MERGE_RULES = np.array(_rules)
+
+# The table of what the boundary of a pore gives: small, as it is hit most often. Its
+# columns are sums. Eight times the Euler number is a whole number, so it is exact as a
+# float.
+SURFACE = 0
+EULER8 = 1
 N_BOUNDARY_COLUMNS = 2
 
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from napari_geosr.measure.kernels.columns import (
+    ADD,
     COUNT,
-    FIRST,
-    MAX_X,
-    MAX_Y,
-    MAX_Z,
-    MIN_X,
-    MIN_Y,
-    MIN_Z,
+    EITHER,
+    LOWEST,
     N_BOUNDARY_COLUMNS,
-    TOUCHES,
 )
 from napari_geosr.measure.kernels.compiled import compiled
 
@@ -105,25 +100,32 @@ def merge_rows(
     table: np.ndarray,
     boundary: np.ndarray,
     target: np.ndarray,
+    rules: np.ndarray,
     merged: np.ndarray,
     merged_boundary: np.ndarray,
 ) -> None:
-    """Add the rows of `table` to rows ``target[i]`` of `merged`, in place."""
+    """Merge the rows of `table` into rows ``target[i]`` of `merged`, in place.
+
+    `rules` are `MERGE_RULES`, one for each column.
+    """
     for i in range(target.size):
         t = target[i]
         if t == 0:
             continue
-        merged[t, TOUCHES] |= table[i, TOUCHES]
-        if table[i, COUNT]:
-            # A row without voxels has no box: it holds nothing but zeros.
-            is_new = merged[t, COUNT] == 0
-            for column in range(MIN_Z):
-                merged[t, column] += table[i, column]
-            for column in (MIN_Z, MIN_Y, MIN_X, FIRST):
-                if is_new or table[i, column] < merged[t, column]:
-                    merged[t, column] = table[i, column]
-            for column in (MAX_Z, MAX_Y, MAX_X):
-                merged[t, column] = max(merged[t, column], table[i, column])
+        # A row without voxels has no box: but for the border it holds nothing.
+        has_voxels = table[i, COUNT] > 0
+        is_new = merged[t, COUNT] == 0
+        for column in range(rules.size):
+            rule, value = rules[column], table[i, column]
+            if rule == ADD:
+                merged[t, column] += value
+            elif rule == EITHER:
+                merged[t, column] |= value
+            elif has_voxels:
+                old = merged[t, column]
+                wins = value < old if rule == LOWEST else value > old
+                if is_new or wins:
+                    merged[t, column] = value
         for column in range(N_BOUNDARY_COLUMNS):
             merged_boundary[t, column] += boundary[i, column]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from napari_geosr.measure.noise.basis import Array
-from napari_geosr.measure.noise.sample import Sample
+from napari_geosr.measure.noise.sample import NoiseSample
 
 #: Grey values of the histogram, and rounds of its deconvolution.
 _BINS, _ROUNDS = 256, 400
@@ -18,7 +18,7 @@ _STRONG = 0.12
 
 
 def noise_free_contrast(
-    sample: Sample, level: Callable[[Array], Array], lags: Sequence[float]
+    sample: NoiseSample, level: Callable[[Array], Array], lags: Sequence[float]
 ) -> float:
     """Distance between the 2nd and 98th percentile of the scan without its noise.
 
@@ -29,7 +29,7 @@ def noise_free_contrast(
 
     Parameters
     ----------
-    sample : Sample
+    sample : NoiseSample
     level : callable
         Standard deviation of the noise at grey values.
     lags : sequence of float

@@ -22,7 +22,7 @@ _ROUNDS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class NoiseCurve:
     """Variance at ascending grey values, linear in between and constant beyond."""
 
     greys: Array
@@ -43,7 +43,7 @@ class Curve:
         return tuple(greys[kept].tolist()), tuple(levels[kept].tolist())
 
 
-def fit_curve(greys: Array, variances: Array, doubts: Array) -> Curve:
+def fit_curve(greys: Array, variances: Array, doubts: Array) -> NoiseCurve:
     """Fit a variance to classes of grey values: constant, a line, or convex.
 
     Counting noise and a camera's own add up to a line; reconstructed slices may have
@@ -59,7 +59,7 @@ def fit_curve(greys: Array, variances: Array, doubts: Array) -> Curve:
     variances, doubts = variances[first], doubts[first]
     width = float(places[-1] - places[0])
     if not variances.max() > 0 or width == 0:
-        return Curve(places, np.full(len(places), float(variances.min())))
+        return NoiseCurve(places, np.full(len(places), float(variances.min())))
     up = np.maximum(places - places[0], 0) / width
     third, last = (places[0] + width * part for part in (1 / 3, 2 / 3))
     line = [np.ones(len(places)), up, 1 - up]
@@ -77,7 +77,7 @@ def fit_curve(greys: Array, variances: Array, doubts: Array) -> Curve:
     fitted = best[1]
     if np.ptp(fitted) <= _ZERO * variances.max():
         fitted = np.full(len(places), min(float(fitted[0]), float(most.min())))
-    return Curve(places, np.minimum(fitted, most))
+    return NoiseCurve(places, np.minimum(fitted, most))
 
 
 def _fitted(matrix: Array, variances: Array, doubts: Array) -> tuple[float, Array]:

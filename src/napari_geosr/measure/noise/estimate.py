@@ -15,7 +15,7 @@ from napari_geosr.measure.noise.contrast import noise_free_contrast
 from napari_geosr.measure.noise.curve import fit_curve
 from napari_geosr.measure.noise.quiet import Quiet, find_quiet
 from napari_geosr.measure.noise.remarks import doubts, remarks
-from napari_geosr.measure.noise.sample import Sample, rescaled, sample_steps
+from napari_geosr.measure.noise.sample import NoiseSample, rescaled, sample_steps
 
 #: Half width of the interval, as a part of the level: at best, and per unit of the
 #: doubt about the surest class of grey values.
@@ -112,7 +112,7 @@ def _is_structure(quiet: Quiet) -> bool:
 
 
 def _noise(
-    volume: Volume, sample: Sample, quiet: Quiet | None, repeated: bool
+    volume: Volume, sample: NoiseSample, quiet: Quiet | None, repeated: bool
 ) -> Noise:
     source = "repeat" if repeated else "scan"
     names = "zyx" if volume.axes == "ZYX" and volume.shape[0] > 1 else "yx"

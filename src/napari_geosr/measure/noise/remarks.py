@@ -6,7 +6,7 @@ import numpy as np
 
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.quiet import Quiet
-from napari_geosr.measure.noise.sample import Sample
+from napari_geosr.measure.noise.sample import NoiseSample
 
 #: Fewer blocks than this give a rough estimate.
 _FEW_BLOCKS = 200
@@ -20,7 +20,7 @@ _MUCH_CLIPPED = 0.05
 
 def remarks(
     volume: Volume,
-    sample: Sample,
+    sample: NoiseSample,
     quiet: Quiet | None,
     upper: float,
     structured: bool,
@@ -85,7 +85,7 @@ def remarks(
     return tuple(found)
 
 
-def doubts(sample: Sample, quiet: Quiet | None, coarse: bool) -> tuple[str, ...]:
+def doubts(sample: NoiseSample, quiet: Quiet | None, coarse: bool) -> tuple[str, ...]:
     """What should be known by whoever sees the level alone."""
     found = []
     if sample.clipped > _MUCH_CLIPPED and quiet is not None:
@@ -95,7 +95,7 @@ def doubts(sample: Sample, quiet: Quiet | None, coarse: bool) -> tuple[str, ...]
     return tuple(found)
 
 
-def _clipped(sample: Sample) -> str:
+def _clipped(sample: NoiseSample) -> str:
     return (
         f"{sample.clipped:.1%} of the voxels are clipped at an end of the grey scale. "
         "They were excluded from the estimate, and noise elsewhere may be stronger "

@@ -50,7 +50,7 @@ _CONSTANT = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class NoiseSample:
     """Blocks of a scan without those that cannot be used.
 
     Attributes
@@ -86,8 +86,8 @@ class Sample:
 
 def sample_steps(
     volume: Volume, second: Volume | None = None, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, Sample | None]:
-    """Read blocks of a scan, window by window; ends in the `Sample`.
+) -> Generator[Step, None, NoiseSample | None]:
+    """Read blocks of a scan, window by window; ends in the `NoiseSample`.
 
     With a second scan of the same object, the blocks are those of the difference,
     divided by √2, at the mean grey values of the two.
@@ -110,7 +110,7 @@ def sample_steps(
     return _sorted_out(volume, blocks, np.concatenate(repeats) if repeats else None)
 
 
-def rescaled(sample: Sample) -> tuple[Sample, float]:
+def rescaled(sample: NoiseSample) -> tuple[NoiseSample, float]:
     """The sample in units in which squares neither overflow nor vanish, and the unit.
 
     Grey values of a usual size stay as they are, to the last bit.
@@ -196,7 +196,7 @@ def _blocks(volume: Volume, box: Box, edges: Edges, corners: Any) -> FloatArray:
     return np.asarray(sliding_window_view(values, edges)[corners])
 
 
-def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> Sample:
+def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
     """Leave out what says nothing about noise, and count it."""
     known = np.isfinite(blocks)
     if repeats is not None:
@@ -239,7 +239,7 @@ def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> Sample:
             )
     inner = kept - kept.mean((1, 2, 3), keepdims=True)
     extreme = not _SMALL <= highest - lowest <= _LARGE
-    return Sample(
+    return NoiseSample(
         blocks=inner if extreme else inner.astype(np.float32),
         greys=greys,
         values=blocks,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from napari_geosr.measure.rows import number_text
+from napari_geosr.measure.number_text import number_text
 
 #: So many objects of one voxel, and such a part of all objects, are no accident.
 _MANY, _MOST = 500, 0.5

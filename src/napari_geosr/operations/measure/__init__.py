@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +22,13 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.porosity import measure_steps as engine_steps
+from napari_geosr.measure.number_text import number_text
+from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.remarks import looks_like_labels
-from napari_geosr.measure.rows import number_text as text_of
-from napari_geosr.measure.rows import table_rows
+from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.rows import StatisticRow
+from napari_geosr.measure.rows import figure_rows as rows_of
+from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.operations.measure.deviation import (
     align_deviation,
     is_deviation,
@@ -37,8 +40,16 @@ from napari_geosr.operations.measure.pore_size import same_smallest_pore
 from napari_geosr.operations.scan import open_questions
 from napari_geosr.operations.storage import array_for
 
-if TYPE_CHECKING:
-    from napari_geosr.measure.report import PorosityReport
+__all__ = [
+    "MeasureConfig",
+    "colour_columns",
+    "compare_steps",
+    "figure_rows",
+    "measure_porosity",
+    "measure_record",
+    "measure_steps",
+    "number_text",
+]
 
 MeasureConfig = PorosityConfig
 
@@ -87,7 +98,7 @@ def measure_steps(
         If `should_stop` says so.
     """
     volume = one_volume(volume)
-    config, remarks = _mind_the_kind(volume, config)
+    config, remarks = _settings_for_kind(volume, config)
     if mask is None:
         _refuse_unfinished_integers(volume)
     spread = None
@@ -101,7 +112,7 @@ def measure_steps(
     sample = None if mask is None else align_mask(mask, volume)
     if keep_labels and labels_target is None:
         labels_target = array_for(volume.shape, np.dtype(np.uint32))
-    report = yield from engine_steps(
+    report = yield from porosity_steps(
         volume,
         config,
         mask=sample,
@@ -110,7 +121,7 @@ def measure_steps(
         keep_labels=keep_labels,
         should_stop=should_stop,
     )
-    if mask is None and (lost := _lost_mask(volume, report)):
+    if mask is None and (lost := _lost_voxels(volume, report)):
         remarks.append(lost)
         yield Warned(message=lost)
     if remarks:
@@ -118,7 +129,7 @@ def measure_steps(
     return report
 
 
-def _mind_the_kind(
+def _settings_for_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
     """Labels are pores already; an unfinished restoration is half a volume."""
@@ -162,7 +173,7 @@ def _refuse_unfinished_integers(volume: Volume) -> None:
         )
 
 
-def _lost_mask(volume: Volume, report: PorosityReport) -> str:
+def _lost_voxels(volume: Volume, report: PorosityReport) -> str:
     """Voxels that the scan did not have are grey values in some restorations of it."""
     missing = 0
     for entry in volume.provenance:
@@ -294,16 +305,17 @@ def _refuse_mixed_axes(volumes: Mapping[str, Volume]) -> None:
     )
 
 
-def figure_rows(
-    reports: Mapping[str, PorosityReport],
-) -> list[tuple[str, list[str], list[str]]]:
+def figure_rows(reports: Mapping[str, PorosityReport]) -> list[StatisticRow]:
     """Rows for people: label, a text per report, a difference to the first each."""
-    return table_rows(list(reports.values()))
+    return list(rows_of(list(reports.values())))
 
 
-def number_text(value: float) -> str:
-    """A number for people: three significant digits, integers whole."""
-    return text_of(value)
+def colour_columns(report: PorosityReport) -> dict[str, bool]:
+    """Columns that pores can be coloured by, and whether on a logarithmic scale."""
+    statistics = pore_statistics(flat=report.is_flat)
+    found = [(s.name, s.colour) for s in statistics if s.colour is not None]
+    found.sort(key=lambda pair: pair[1].order)
+    return {name: colour.logarithmic for name, colour in found}
 
 
 def measure_record(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, cast
 
+from napari_geosr.core.angles import closes_turn, covered_degrees, distinct_places
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     CentreFound,
@@ -14,7 +15,6 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
 )
-from napari_geosr.core.angles import closes_turn, covered_degrees, distinct_places
 from napari_geosr.inference.device import pick_device
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.scan import (

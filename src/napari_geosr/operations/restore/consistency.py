@@ -22,7 +22,7 @@ from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
     from napari_geosr.measure.consistency import Consistency, Fault
-    from napari_geosr.measure.consistency_places import Place
+    from napari_geosr.measure.consistency.places import MismatchRegion
 
 #: What is said where the check has no sentences.
 NOTHING_FOUND = (
@@ -65,7 +65,7 @@ class Checked:
     sentences: tuple[str, ...]
     path: Path | None = None
 
-    def position(self, place: Place) -> tuple[float, ...]:
+    def position(self, place: MismatchRegion) -> tuple[float, ...]:
         """Where a place lies, in the unit of the volume."""
         volume = self.residual
         index = place.index[-len(volume.shape) :]

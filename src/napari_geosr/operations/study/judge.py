@@ -14,7 +14,7 @@ from napari_geosr.core.steps import ShouldStop, Step, recount
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import quality
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.porosity import measure_steps
+from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.operations.study.config import StudyConfig
 
@@ -71,7 +71,7 @@ def measured_steps(
     rules = PorosityConfig(
         threshold=config.threshold, phase=config.phase, min_voxels=config.min_voxels
     )
-    steps = measure_steps(
+    steps = porosity_steps(
         volume, rules, mask=sample, keep_labels=False, should_stop=should_stop
     )
     return (yield from recount(steps))

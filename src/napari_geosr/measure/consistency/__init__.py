@@ -4,8 +4,8 @@ The restored volume is blurred and averaged to the voxels of the scan. What the 
 beside that, the residual, should be noise. Where it is more, something was added that
 the scan does not show, or taken away that it shows. A result that is wrong all over
 leaves a residual that is much alike everywhere: that is held against the scan itself,
-by how far it shows what the result shows (`consistency_slope`), and by its own noise
-(`consistency_noise`). Nothing here knows the truth: what the scan cannot show, such as
+by how far it shows what the result shows (`slope`), and by its own noise
+(`noise`). Nothing here knows the truth: what the scan cannot show, such as
 the shape of a pore within a voxel, cannot be checked.
 """
 
@@ -28,9 +28,9 @@ from napari_geosr.core.steps import (
     Step,
     never_stop,
 )
-from napari_geosr.measure.consistency_noise import Windows, excess, windows
-from napari_geosr.measure.consistency_places import Place, places
-from napari_geosr.measure.consistency_slope import SlopeSums
+from napari_geosr.measure.consistency.noise import Windows, excess, windows
+from napari_geosr.measure.consistency.places import MismatchRegion, places
+from napari_geosr.measure.consistency.slope import SlopeSums
 from napari_geosr.measure.redegrade import (
     TRUNCATE,
     Box,
@@ -122,7 +122,7 @@ class Consistency:
         Smoothed residuals beyond so many standard deviations count as places.
     flagged_voxels : int
         Beyond the limit.
-    places : tuple of Place
+    places : tuple of MismatchRegion
         Strongest first; empty if more than 200 000 voxels are flagged.
     """
 
@@ -138,7 +138,7 @@ class Consistency:
     blur: tuple[float, ...]
     limit: float
     flagged_voxels: int
-    places: tuple[Place, ...]
+    places: tuple[MismatchRegion, ...]
 
     @property
     def is_consistent(self) -> bool:
@@ -167,7 +167,7 @@ class Consistency:
 
 
 @dataclass
-class _Sums:
+class _ResidualSums:
     """What the sweep adds up."""
 
     slope: SlopeSums
@@ -183,7 +183,7 @@ class _Sums:
 
 
 @dataclass(frozen=True)
-class _Noise:
+class _ResidualNoise:
     """Noise level over grey value, and that of the smoothed residual."""
 
     blur: tuple[float, float, float]
@@ -233,7 +233,7 @@ def consistency_steps(
     outer = tuple(a + b for a, b in zip(reach, blur_reach(noise.blur), strict=True))
     boxes = pair.boxes(outer)
     limit = math.sqrt(2 * math.log(max(2, math.prod(pair.shape)))) + _MARGIN
-    sums = _Sums(SlopeSums(pair.shape))
+    sums = _ResidualSums(SlopeSums(pair.shape))
     yield StageStarted(0, len(boxes), message="Comparing with the scan")
     for done, box in enumerate(boxes, start=1):
         if should_stop():
@@ -265,7 +265,7 @@ def _estimate(
     widths: tuple[float, float, float],
     name: str,
     should_stop: ShouldStop,
-) -> _Noise:
+) -> _ResidualNoise:
     """Blur and noise, from some boxes of the volume."""
     widest = max(_BLURS)
     reach = tuple(
@@ -296,7 +296,7 @@ def _estimate(
         centres, levels = list((edges[1:] + edges[:-1]) / 2), found
     overall = _spread(rest)
     least = max(_LEAST_NOISE * float(np.median(levels)), float(np.finfo("f4").tiny))
-    noise = _Noise(
+    noise = _ResidualNoise(
         blur,
         np.array(centres),
         np.maximum(levels, least),
@@ -352,7 +352,7 @@ def _smoothed(
     scan: FloatArray,
     again: FloatArray,
     widths: tuple[float, float, float],
-    noise: _Noise,
+    noise: _ResidualNoise,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The residual in units of the noise, smoothed; what edges explain of it.
 
@@ -386,9 +386,9 @@ def _sweep(
     box: Box,
     reach: Sequence[int],
     widths: tuple[float, float, float],
-    noise: _Noise,
+    noise: _ResidualNoise,
     limit: float,
-    sums: _Sums,
+    sums: _ResidualSums,
 ) -> FloatArray:
     """Add a box to the sums; its residual."""
     from scipy import ndimage
@@ -435,7 +435,7 @@ def _sweep(
     return np.asarray(rest, np.float32)
 
 
-def _result(sums: _Sums, noise: _Noise, limit: float) -> Consistency:
+def _result(sums: _ResidualSums, noise: _ResidualNoise, limit: float) -> Consistency:
     n = max(1, sums.n)
     a, b, aa, bb, ab = sums.pairs / max(1, sums.n_pairs)
     slope = sums.slope.slope()

@@ -15,7 +15,7 @@ _TOGETHER = 2.0
 
 
 @dataclass(frozen=True)
-class Place:
+class MismatchRegion:
     """A spot where the result does not fit the scan.
 
     Attributes
@@ -38,7 +38,7 @@ class Place:
 
 def places(
     spots: Sequence[npt.NDArray[np.int64]], values: Sequence[FloatArray]
-) -> tuple[Place, ...]:
+) -> tuple[MismatchRegion, ...]:
     """Flagged voxels that lie together, strongest place first.
 
     Parameters
@@ -66,7 +66,7 @@ def places(
         mine = np.flatnonzero(labels == label)
         peak = mine[np.abs(strength[mine]).argmax()]
         found.append(
-            Place(
+            MismatchRegion(
                 index=tuple(int(i) for i in where[peak]),
                 voxels=len(mine),
                 strength=float(abs(strength[peak])),

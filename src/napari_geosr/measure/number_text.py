@@ -1,0 +1,65 @@
+"""Numbers, fractions, ranges and differences as text for people."""
+
+from __future__ import annotations
+
+import math
+
+#: What stands where there is no value.
+NOTHING = "–"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_POWERS = {1: "", 2: "²", 3: "³"}
+
+
+def number_text(value: float) -> str:
+    """Three significant digits; integers whole up to a million."""
+    if not math.isfinite(value):
+        return NOTHING
+    if value < 0:
+        return f"\N{MINUS SIGN}{number_text(-value)}"
+    if float(value).is_integer() and value < 10**6:
+        return f"{int(value):,}".replace(",", "\u202f")
+    if not 1e-3 <= value < 10**6:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+    if value >= 1000:
+        whole = round(value, 2 - math.floor(math.log10(abs(value))))
+        return f"{int(whole):,}".replace(",", "\u202f")
+    text = f"{value:#.3g}"
+    return text.rstrip(".")
+
+
+def percent_text(fraction: float) -> str:
+    """A fraction as a percentage with three significant digits."""
+    return f"{100 * fraction:.3g} %"
+
+
+def percent_range_text(ends: tuple[float, float]) -> str:
+    """A range of fractions as percentages."""
+    return f"{range_text(ends, 100)} %"
+
+
+def range_text(ends: tuple[float, float], times: float = 1.0) -> str:
+    """Both ends with as many digits as tell them apart."""
+    low, high = (times * end for end in ends)
+    if times == 1.0 and (low == high or min(low, high) >= 1000):
+        return f"{number_text(low)} to {number_text(high)}"
+    width = high - low
+    digits = 1 if width <= 0 else min(4, max(0, 1 - math.floor(math.log10(width))))
+    return f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def difference_text(before: float | None, after: float | None) -> str:
+    """Relative change from `before` to `after`, signed."""
+    if before is None or after is None or not before:
+        return NOTHING
+    change = 100 * (after - before) / abs(before)
+    if abs(change) < 0.05:
+        return "0.0 %"
+    digits = 0 if abs(change) >= 99.5 else 1
+    return f"{change:+.{digits}f} %".replace("-", "\N{MINUS SIGN}")
+
+
+def unit_text(length: str, power: int) -> str:
+    """A unit of length to a power as files name it: ``µm³``, ``1/µm``."""
+    text = f"{length}{_POWERS[abs(power)]}"
+    return f"1/{text}" if power < 0 else text

@@ -1,0 +1,87 @@
+"""Statistics of pores, one a file, found by file name.
+
+A statistic's module offers ``STATISTICS``, a tuple of `PoreStatistic` (a column of the
+pore table) and `VolumeStatistic` (a figure of the whole volume), both of
+`napari_geosr.measure.statistic`. Their functions take what the one sweep over the
+volume found: `Pores`, the sums of each pore, or `Totals` (`napari_geosr.measure.sums`);
+they read no voxel. Table, CSV and JSON files, HTML page, dock and colours are made from
+them.
+
+The sums, each with how those of two blocks are merged, are the columns of
+`napari_geosr.measure.kernels.columns`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import TypeVar
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.registry import Registry
+from napari_geosr.measure.statistic import PoreStatistic, VolumeStatistic
+
+STATISTICS = Registry(
+    package="napari_geosr.measure.statistics",
+    group="napari_geosr.statistics",
+    noun="statistic",
+)
+Kind = TypeVar("Kind", PoreStatistic, VolumeStatistic)
+
+
+def pore_statistics(*, flat: bool) -> list[PoreStatistic]:
+    """Columns of the table of a volume, or of an image, in their order.
+
+    Raises
+    ------
+    ConfigError
+        If a module of another package cannot be imported or offers no statistics, or
+        if two statistics have the same name.
+    """
+    return _of_kind(PoreStatistic, flat)
+
+
+def volume_statistics(*, flat: bool) -> list[VolumeStatistic]:
+    """Figures of a volume, or of an image, in the order of the JSON file.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`pore_statistics`.
+    """
+    return _of_kind(VolumeStatistic, flat)
+
+
+def _of_kind(kind: type[Kind], flat: bool) -> list[Kind]:
+    found = _loaded(tuple(STATISTICS.modules().items()))
+    fitting = [s for s in found if isinstance(s, kind) and s.flat in (None, flat)]
+    _refuse_twice(s.name for s in fitting)
+    return sorted(fitting, key=lambda statistic: statistic.order)
+
+
+@cache
+def _loaded(
+    modules: tuple[tuple[str, str], ...],
+) -> tuple[PoreStatistic | VolumeStatistic, ...]:
+    found: list[PoreStatistic | VolumeStatistic] = []
+    for name, _ in modules:
+        module = STATISTICS.load(name)
+        offered = getattr(module, "STATISTICS", None)
+        if offered is None:
+            raise ConfigError(
+                f"The statistic {name!r} cannot be used: its module {module.__name__} "
+                "has no STATISTICS. Update or uninstall the package that brings it."
+            )
+        found += offered
+    return tuple(found)
+
+
+def _refuse_twice(names: Iterable[str]) -> None:
+    known: set[str] = set()
+    for name in names:
+        if name in known:
+            raise ConfigError(
+                f"Two statistics are called {name!r}. Uninstall the package that "
+                "brings one of them."
+            )
+        known.add(name)

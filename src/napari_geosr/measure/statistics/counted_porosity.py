@@ -1,0 +1,15 @@
+"""Counted porosity: the porosity from pores that are large enough to count."""
+
+from __future__ import annotations
+
+from napari_geosr.measure.statistic import VolumeStatistic
+from napari_geosr.measure.sums import Totals
+
+
+def counted_porosity(totals: Totals) -> float:
+    """Voxels of pores of at least the smallest size ÷ sample voxels."""
+    counted = totals.pore_voxels - totals.small_pore_voxels
+    return counted / totals.sample_voxels
+
+
+STATISTICS = (VolumeStatistic("counted_porosity", counted_porosity, order=70),)

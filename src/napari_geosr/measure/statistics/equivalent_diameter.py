@@ -1,0 +1,46 @@
+"""Equivalent diameter: of the sphere (image: circle) as large as the pore."""
+
+from __future__ import annotations
+
+from napari_geosr.measure.statistic import (
+    Colour,
+    PoreStatistic,
+    Row,
+    VolumeStatistic,
+)
+from napari_geosr.measure.sums import FloatArray, Pores, Totals
+
+NAME = "equivalent_diameter"
+
+
+def equivalent_diameter(pores: Pores) -> FloatArray:
+    """Diameter of the sphere (image: circle) of each pore's volume (area)."""
+    return pores.equivalent_diameter
+
+
+def quantiles(totals: Totals) -> dict[str, float | None]:
+    """Quantiles of the diameters."""
+    return totals.quantiles(NAME)
+
+
+STATISTICS = (
+    PoreStatistic(
+        NAME,
+        equivalent_diameter,
+        power=1,
+        order=30,
+        colour=Colour(logarithmic=True, order=20),
+    ),
+    VolumeStatistic(
+        NAME,
+        quantiles,
+        power=1,
+        order=360,
+        row=Row(
+            "Mean equivalent diameter",
+            order=120,
+            value=lambda figures: figures[NAME]["mean"],
+            help="Of balls (in 2D: discs) as large as the pores.",
+        ),
+    ),
+)

@@ -1,0 +1,36 @@
+"""Euler number: pores − tunnels + enclosed solid, of each pore and of all."""
+
+from __future__ import annotations
+
+from napari_geosr.measure.statistic import (
+    Colour,
+    PoreStatistic,
+    Row,
+    VolumeStatistic,
+)
+from napari_geosr.measure.sums import IntArray, Pores, Totals
+
+
+def of_each(pores: Pores) -> IntArray:
+    """Euler number of each pore."""
+    return pores.euler_number
+
+
+def of_all(totals: Totals) -> int:
+    """Euler number of all pores, every size; nothing lies around the volume."""
+    return int(totals.pores.euler_number.sum())
+
+
+STATISTICS = (
+    PoreStatistic("euler_number", of_each, order=70, colour=Colour(order=60)),
+    VolumeStatistic(
+        "euler_number",
+        of_all,
+        order=310,
+        row=Row(
+            "Euler number",
+            order=140,
+            help="Pores − tunnels + enclosed solid; very negative: well connected.",
+        ),
+    ),
+)

@@ -1,0 +1,14 @@
+"""Voxels that are NaN or infinite: neither pore nor sample."""
+
+from __future__ import annotations
+
+from napari_geosr.measure.statistic import VolumeStatistic
+from napari_geosr.measure.sums import Totals
+
+
+def nonfinite_voxels(totals: Totals) -> int:
+    """Number of such voxels."""
+    return totals.nonfinite_voxels
+
+
+STATISTICS = (VolumeStatistic("nonfinite_voxels", nonfinite_voxels, order=240),)

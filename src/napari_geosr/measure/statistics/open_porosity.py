@@ -1,0 +1,51 @@
+"""Open and closed porosity: of pores that do, and do not, reach the border.
+
+The border is that of the volume or of the sample. Pores of every size; the two add up
+to the porosity.
+"""
+
+from __future__ import annotations
+
+from napari_geosr.measure.number_text import percent_text
+from napari_geosr.measure.statistic import Row, VolumeStatistic
+from napari_geosr.measure.sums import Totals
+
+
+def open_porosity(totals: Totals) -> float:
+    """Voxels of pores that reach the border ÷ sample voxels."""
+    return _open_voxels(totals) / totals.sample_voxels
+
+
+def closed_porosity(totals: Totals) -> float:
+    """Voxels of pores that do not reach the border ÷ sample voxels."""
+    return (totals.pore_voxels - _open_voxels(totals)) / totals.sample_voxels
+
+
+def _open_voxels(totals: Totals) -> int:
+    return int(totals.pores.voxels[totals.pores.touches_border].sum())
+
+
+STATISTICS = (
+    VolumeStatistic(
+        "open_porosity",
+        open_porosity,
+        order=80,
+        row=Row(
+            "Open porosity",
+            order=50,
+            text=percent_text,
+            help="Part of the porosity in pores that reach the border.",
+        ),
+    ),
+    VolumeStatistic(
+        "closed_porosity",
+        closed_porosity,
+        order=90,
+        row=Row(
+            "Closed porosity",
+            order=60,
+            text=percent_text,
+            help="Part of the porosity in pores that do not reach the border.",
+        ),
+    ),
+)

@@ -1,0 +1,25 @@
+"""Number of pores that count: of at least the smallest size."""
+
+from __future__ import annotations
+
+from napari_geosr.measure.statistic import Row, VolumeStatistic
+from napari_geosr.measure.sums import Totals
+
+
+def pore_count(totals: Totals) -> int:
+    """Number of pores."""
+    return totals.pore_count
+
+
+STATISTICS = (
+    VolumeStatistic(
+        "pore_count",
+        pore_count,
+        order=100,
+        row=Row(
+            "Pores",
+            order=70,
+            help="Number of pores that are not smaller than the smallest pore.",
+        ),
+    ),
+)

@@ -1,0 +1,28 @@
+"""Pore density: pores that count per mm³ (image: mm²) of the sample."""
+
+from __future__ import annotations
+
+from napari_geosr.measure.statistic import Row, VolumeStatistic
+from napari_geosr.measure.sums import Totals
+
+
+def pores_per_mm3(totals: Totals) -> float | None:
+    """Pores per mm³; None for an image, and where the voxel size is unknown."""
+    flat = totals.geometry.flat
+    return None if flat else totals.per_millimetre(totals.pore_count)
+
+
+def pores_per_mm2(totals: Totals) -> float | None:
+    """Pores per mm²; None for a volume, and where the voxel size is unknown."""
+    flat = totals.geometry.flat
+    return totals.per_millimetre(totals.pore_count) if flat else None
+
+
+STATISTICS = (
+    VolumeStatistic(
+        "pores_per_mm3", pores_per_mm3, order=120, row=Row("Pores per mm³", order=80)
+    ),
+    VolumeStatistic(
+        "pores_per_mm2", pores_per_mm2, order=130, row=Row("Pores per mm²", order=80)
+    ),
+)

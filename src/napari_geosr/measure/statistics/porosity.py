@@ -1,0 +1,27 @@
+"""Porosity: pore voxels ÷ sample voxels, pores of every size."""
+
+from __future__ import annotations
+
+from napari_geosr.measure.number_text import percent_text
+from napari_geosr.measure.statistic import Row, VolumeStatistic
+from napari_geosr.measure.sums import Totals
+
+
+def porosity(totals: Totals) -> float:
+    """Fraction of the sample that is pore."""
+    return totals.pore_voxels / totals.sample_voxels
+
+
+STATISTICS = (
+    VolumeStatistic(
+        "porosity",
+        porosity,
+        order=10,
+        row=Row(
+            "Porosity",
+            order=10,
+            text=percent_text,
+            help="Pore voxels ÷ sample voxels, pores of every size.",
+        ),
+    ),
+)

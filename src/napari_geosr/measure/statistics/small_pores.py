@@ -1,0 +1,33 @@
+"""Pores below the smallest size: in the porosity, but not in counts and table."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_geosr.measure.statistic import Row, VolumeStatistic
+from napari_geosr.measure.sums import Totals
+
+
+def small_pore_count(totals: Totals) -> int:
+    """Number of small pores."""
+    return int(np.count_nonzero(~totals.counted))
+
+
+def small_pore_voxels(totals: Totals) -> int:
+    """Voxels of small pores."""
+    return totals.small_pore_voxels
+
+
+STATISTICS = (
+    VolumeStatistic(
+        "small_pore_count",
+        small_pore_count,
+        order=110,
+        row=Row(
+            "Smaller pores (not counted)",
+            order=150,
+            help="Left out of counts and table, but part of the porosity.",
+        ),
+    ),
+    VolumeStatistic("small_pore_voxels", small_pore_voxels, order=230),
+)

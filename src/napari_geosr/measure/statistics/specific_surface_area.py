@@ -1,0 +1,48 @@
+"""Specific surface area: surface of the pores ÷ volume of the sample.
+
+Of an image: specific perimeter, perimeter of the pores ÷ area of the sample.
+"""
+
+from __future__ import annotations
+
+from napari_geosr.measure.statistic import Row, VolumeStatistic
+from napari_geosr.measure.sums import Totals
+
+
+def specific_surface_area(totals: Totals) -> float | None:
+    """None for an image, and where the voxel size is unknown."""
+    return None if totals.geometry.flat else _specific(totals)
+
+
+def specific_perimeter(totals: Totals) -> float | None:
+    """None for a volume, and where the voxel size is unknown."""
+    return _specific(totals) if totals.geometry.flat else None
+
+
+def _specific(totals: Totals) -> float | None:
+    surface, size = totals.surface, totals.sample_size
+    return None if surface is None or size is None else surface / size
+
+
+STATISTICS = (
+    VolumeStatistic(
+        "specific_surface_area",
+        specific_surface_area,
+        power=-1,
+        unit_key="specific_unit",
+        order=280,
+        row=Row(
+            "Specific surface area",
+            order=130,
+            help="Surface of the pores ÷ volume of the sample.",
+        ),
+    ),
+    VolumeStatistic(
+        "specific_perimeter",
+        specific_perimeter,
+        power=-1,
+        unit_key="specific_unit",
+        order=300,
+        row=Row("Specific perimeter", order=130),
+    ),
+)

@@ -1,0 +1,41 @@
+"""Sphericity (image: circularity): 1 for a ball (disc), less for any other shape.
+
+Sphericity is the surface of the ball of the same volume ÷ the pore's surface;
+circularity is 4π × area ÷ perimeter². Both are NaN where the border cuts the pore.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from napari_geosr.measure.statistic import Colour, PoreStatistic
+from napari_geosr.measure.sums import FloatArray, Pores, ratio
+
+
+def sphericity(pores: Pores) -> FloatArray:
+    """Sphericity of each pore."""
+    ball = math.pi * pores.equivalent_diameter**2
+    return _at_most_one(pores, ratio(ball, pores.surface))
+
+
+def circularity(pores: Pores) -> FloatArray:
+    """Circularity of each pore."""
+    return _at_most_one(pores, ratio(4 * math.pi * pores.size, pores.surface**2))
+
+
+def _at_most_one(pores: Pores, values: FloatArray) -> FloatArray:
+    values[pores.touches_border] = np.nan
+    # Digital surfaces of tiny pores come out below a ball's; none is rounder.
+    return np.minimum(values, 1.0)
+
+
+STATISTICS = (
+    PoreStatistic(
+        "sphericity", sphericity, flat=False, order=50, colour=Colour(order=30)
+    ),
+    PoreStatistic(
+        "circularity", circularity, flat=True, order=50, colour=Colour(order=30)
+    ),
+)

@@ -1,0 +1,41 @@
+"""Surface area (image: perimeter), without what the border of the volume cuts.
+
+By Crofton's formula over 13 directions, see `napari_geosr.measure.crofton`.
+"""
+
+from __future__ import annotations
+
+from napari_geosr.measure.statistic import Colour, PoreStatistic, VolumeStatistic
+from napari_geosr.measure.sums import FloatArray, Pores, Totals
+
+
+def surface(pores: Pores) -> FloatArray:
+    """Surface area (image: perimeter) of each pore."""
+    return pores.surface
+
+
+def surface_area(totals: Totals) -> float | None:
+    """Of all pores; None for an image, and where the voxel size is unknown."""
+    return None if totals.geometry.flat else totals.surface
+
+
+def perimeter(totals: Totals) -> float | None:
+    """Of all pores; None for a volume, and where the voxel size is unknown."""
+    return totals.surface if totals.geometry.flat else None
+
+
+STATISTICS = (
+    PoreStatistic(
+        "surface_area",
+        surface,
+        power=2,
+        flat=False,
+        order=40,
+        colour=Colour(logarithmic=True, order=70),
+    ),
+    PoreStatistic("perimeter", surface, power=1, flat=True, order=40),
+    VolumeStatistic(
+        "surface_area", surface_area, power=2, unit_key="surface_area_unit", order=270
+    ),
+    VolumeStatistic("perimeter", perimeter, power=1, order=290),
+)

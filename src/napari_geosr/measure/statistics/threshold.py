@@ -1,0 +1,29 @@
+"""Threshold: the grey value between pore and solid.
+
+In the JSON file it stands among the settings.
+"""
+
+from __future__ import annotations
+
+from napari_geosr.measure.statistic import Row, VolumeStatistic
+from napari_geosr.measure.sums import Totals
+
+
+def threshold(totals: Totals) -> float:
+    """Dark pores: at or below; bright pores: above."""
+    return totals.threshold
+
+
+STATISTICS = (
+    VolumeStatistic(
+        "threshold",
+        threshold,
+        in_json=False,
+        row=Row(
+            "Threshold",
+            order=160,
+            compares=False,
+            help="Grey value between pore and solid.",
+        ),
+    ),
+)

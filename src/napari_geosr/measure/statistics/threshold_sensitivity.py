@@ -1,0 +1,58 @@
+"""Threshold sensitivity: the porosity with the threshold moved by ±5 % of the contrast.
+
+The contrast is the distance between the mean grey values of the two phases. It says how
+much the porosity depends on the threshold; it is not an uncertainty of the measurement,
+as noise and artefacts are not in it.
+"""
+
+from __future__ import annotations
+
+from napari_geosr.measure.number_text import percent_range_text
+from napari_geosr.measure.statistic import Row, VolumeStatistic
+from napari_geosr.measure.sums import Totals
+
+
+def lowest(totals: Totals) -> float:
+    """The lowest porosity of the three thresholds."""
+    return _sorted_voxels(totals)[0] / totals.sample_voxels
+
+
+def highest(totals: Totals) -> float:
+    """The highest porosity of the three thresholds."""
+    return _sorted_voxels(totals)[2] / totals.sample_voxels
+
+
+def half_width(totals: Totals) -> float:
+    """Half of what the porosity changes."""
+    return (highest(totals) - lowest(totals)) / 2
+
+
+def _sorted_voxels(totals: Totals) -> list[int]:
+    return sorted((totals.pore_voxels_low, totals.pore_voxels_high, totals.pore_voxels))
+
+
+def _text(ends: tuple[float, float]) -> str:
+    return "no change" if ends[0] == ends[1] else percent_range_text(ends)
+
+
+STATISTICS = (
+    VolumeStatistic("porosity_low", lowest, order=20),
+    VolumeStatistic("porosity_high", highest, order=30),
+    VolumeStatistic(
+        "threshold_sensitivity",
+        half_width,
+        order=40,
+        row=Row(
+            "Threshold sensitivity (±5 %)",
+            order=20,
+            value=lambda figures: (figures["porosity_low"], figures["porosity_high"]),
+            text=_text,
+            compares=False,
+            help="Porosity with the threshold moved down and up by 5 % of the "
+            "contrast: how much it depends on the threshold. Not an uncertainty of "
+            "the measurement; noise is not in it.",
+        ),
+    ),
+    # Its name in reports of earlier versions, for programs that read them.
+    VolumeStatistic("porosity_uncertainty", half_width, order=50),
+)

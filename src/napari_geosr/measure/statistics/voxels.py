@@ -1,0 +1,34 @@
+"""Sizes in voxels: of each pore, of all pores and of the sample."""
+
+from __future__ import annotations
+
+from napari_geosr.measure.statistic import PoreStatistic, VolumeStatistic
+from napari_geosr.measure.sums import IntArray, Pores, Totals
+
+
+def voxels(pores: Pores) -> IntArray:
+    """Voxels of each pore."""
+    return pores.voxels
+
+
+def sample_voxels(totals: Totals) -> int:
+    """Voxels of the sample, pores included."""
+    return totals.sample_voxels
+
+
+def pore_voxels(totals: Totals) -> int:
+    """Voxels of all pores, every size."""
+    return totals.pore_voxels
+
+
+def quantiles(totals: Totals) -> dict[str, float | None]:
+    """Quantiles of the pores' sizes in voxels."""
+    return totals.quantiles("voxels")
+
+
+STATISTICS = (
+    PoreStatistic("voxels", voxels, unit="voxel", order=10),
+    VolumeStatistic("sample_voxels", sample_voxels, order=210),
+    VolumeStatistic("pore_voxels", pore_voxels, order=220),
+    VolumeStatistic("pore_size_voxels", quantiles, order=320),
+)

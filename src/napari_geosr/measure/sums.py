@@ -1,0 +1,225 @@
+"""What the one sweep over a volume found: what statistics are functions of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.units import MILLIMETRES, PIXEL
+from napari_geosr.measure.band import Band
+from napari_geosr.measure.blocks import RawTable
+from napari_geosr.measure.kernels import columns as column
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+#: Columns of the pore table by name, each of shape (n,).
+Table = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Voxel size, origin and unit along Z, Y, X; `flat` for a single image.
+
+    In a flat geometry the Z edge is 1 and plays no part.
+    """
+
+    voxel_size: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    unit: str
+    flat: bool
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume (flat: area) of a voxel in `unit` cubed (squared)."""
+        return math.prod(self.voxel_size[1:] if self.flat else self.voxel_size)
+
+    @property
+    def has_physical_size(self) -> bool:
+        """Whether the voxel size is known in a unit of length."""
+        return self.unit != PIXEL
+
+
+@dataclass(frozen=True, eq=False)
+class Pores:
+    """Sums of the sweep for some pores, one row each.
+
+    Attributes
+    ----------
+    sums : ndarray of shape (n, N_COLUMNS), int64
+        Columns as numbered in `napari_geosr.measure.kernels.columns`.
+    boundary : ndarray of shape (n, N_BOUNDARY_COLUMNS), float64
+        As numbered there, too.
+    geometry : Geometry
+    """
+
+    sums: IntArray
+    boundary: FloatArray
+    geometry: Geometry
+
+    @classmethod
+    def of(cls, raw: RawTable, geometry: Geometry) -> Pores:
+        """All pores of a labelled volume."""
+        return cls(raw.rows, raw.boundary, geometry)
+
+    def __len__(self) -> int:
+        return len(self.sums)
+
+    def select(self, keep: BoolArray) -> Pores:
+        """The pores where `keep` is true."""
+        if keep.all():
+            return self
+        return Pores(self.sums[keep], self.boundary[keep], self.geometry)
+
+    # What more than one statistic needs is worked out once. Copies of single columns,
+    # so that a table of them does not hold on to all sums.
+
+    @cached_property
+    def voxels(self) -> IntArray:
+        """Number of voxels."""
+        return self.sums[:, column.COUNT].copy()
+
+    @cached_property
+    def size(self) -> FloatArray:
+        """Volume (flat: area) in the unit of length cubed (squared)."""
+        size = np.asarray(self.voxels * self.geometry.voxel_volume, np.float64)
+        return size
+
+    @cached_property
+    def equivalent_diameter(self) -> FloatArray:
+        """Diameter of the sphere (flat: circle) of the same size."""
+        diameter: FloatArray = (
+            np.sqrt(4 * self.size / math.pi)
+            if self.geometry.flat
+            else np.cbrt(6 * self.size / math.pi)
+        )
+        return diameter
+
+    @cached_property
+    def surface(self) -> FloatArray:
+        """Surface area (flat: perimeter) without what the border cuts."""
+        return self.boundary[:, column.SURFACE].copy()
+
+    @cached_property
+    def euler_number(self) -> IntArray:
+        """Euler number; nothing lies around the volume."""
+        return self.boundary[:, column.EULER8].astype(np.int64) // 8
+
+    @cached_property
+    def touches_border(self) -> BoolArray:
+        """Whether a face lies at the border of the volume or of the sample."""
+        return self.sums[:, column.TOUCHES].astype(bool)
+
+    @cached_property
+    def axis_lengths(self) -> FloatArray:
+        """Standard deviations along the principal axes, longest first, shape (n, 3)."""
+        from napari_geosr.measure.kernels import runs
+
+        edges = np.array(self.geometry.voxel_size)
+        if self.geometry.flat:
+            edges[0] = 0.0
+        return runs.axis_lengths(self.sums, edges)
+
+
+@dataclass(frozen=True, eq=False)
+class Totals:
+    """What the sweep found in the whole volume.
+
+    Attributes
+    ----------
+    pores : Pores
+        Of every size.
+    counted : ndarray of bool
+        Which of them are large enough to count.
+    table : dict of ndarray
+        Columns of those that count.
+    sample_voxels, pore_voxels, nonfinite_voxels : int
+    pore_voxels_low, pore_voxels_high : int
+        Pore voxels with the threshold moved down and up.
+    threshold : float
+    band : Band or None
+        What the porosity may be, where the deviations of a restoration are known.
+    """
+
+    pores: Pores
+    counted: BoolArray
+    table: Table
+    sample_voxels: int
+    pore_voxels: int
+    pore_voxels_low: int
+    pore_voxels_high: int
+    nonfinite_voxels: int
+    threshold: float
+    band: Band | None = None
+    _quantiles: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+    @property
+    def geometry(self) -> Geometry:
+        """Voxel size and unit."""
+        return self.pores.geometry
+
+    @cached_property
+    def pore_count(self) -> int:
+        """Number of pores that are large enough."""
+        return int(self.counted.sum())
+
+    @cached_property
+    def small_pore_voxels(self) -> int:
+        """Voxels of pores that are too small to count."""
+        return int(self.pores.voxels[~self.counted].sum())
+
+    @cached_property
+    def surface(self) -> float | None:
+        """Surface area (flat: perimeter) of all pores; None in pixels."""
+        if not self.geometry.has_physical_size:
+            return None
+        return float(math.fsum(self.pores.surface))
+
+    @property
+    def sample_size(self) -> float | None:
+        """Volume (flat: area) of the sample; None in pixels."""
+        return self.size_of(self.sample_voxels)
+
+    def size_of(self, n_voxels: int) -> float | None:
+        """Volume (flat: area) of a number of voxels; None in pixels."""
+        geometry = self.geometry
+        return n_voxels * geometry.voxel_volume if geometry.has_physical_size else None
+
+    def per_millimetre(self, count: float) -> float | None:
+        """A number per mm³ (flat: mm²) of the sample; None in pixels."""
+        if self.sample_size is None:
+            return None
+        power = 2 if self.geometry.flat else 3
+        return count / (self.sample_size * MILLIMETRES[self.geometry.unit] ** power)
+
+    def quantiles(self, name: str) -> dict[str, float | None]:
+        """Mean, 10th, 50th and 90th percentile and maximum of a column of the table."""
+        if name not in self._quantiles:
+            self._quantiles[name] = quantiles_of(self.table[name])
+        return self._quantiles[name]
+
+
+def quantiles_of(values: np.ndarray) -> dict[str, float | None]:
+    """Mean, 10th, 50th and 90th percentile and maximum; None for each of no values."""
+    values = values.astype(np.float64)
+    if not len(values):
+        return dict.fromkeys(("mean", "p10", "median", "p90", "max"))
+    p10, median, p90 = np.percentile(values, [10, 50, 90])
+    return {
+        "mean": float(values.mean()),
+        "p10": float(p10),
+        "median": float(median),
+        "p90": float(p90),
+        "max": float(values.max()),
+    }
+
+
+def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Quotients; NaN where the denominator is not positive."""
+    result = np.full(len(numerator), np.nan)
+    np.divide(numerator, denominator, out=result, where=denominator > 0)
+    return result

@@ -1,0 +1,70 @@
+"""Figures, tool tips, columns and colours of the porosity dock stay as they are."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from porosity_helpers import physical, scan
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel
+
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.porosity.result import PorosityResult
+from napari_geosr.operations.measure import measure_porosity
+
+GOLDEN = Path(__file__).parent / "golden" / "porosity_texts.json"
+
+
+def texts_of(result: PorosityResult) -> dict[str, object]:
+    """What a person can read in the dock's result."""
+    grid = result.figures.layout()
+    widgets = [grid.itemAt(i).widget() for i in range(grid.count())]
+    figures = [[w.text(), w.toolTip()] for w in widgets if isinstance(w, QLabel)]
+    model = result.table.pores
+    roles = (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole)
+    heads = [
+        [model.headerData(i, Qt.Orientation.Horizontal, role) for role in roles]
+        for i in range(model.columnCount())
+    ]
+    cells = [model.data(model.index(0, i)) for i in range(model.columnCount())]
+    colours = [result.colour.itemText(i) for i in range(result.colour.count())]
+    return {"figures": figures, "heads": heads, "cells": cells, "colours": colours}
+
+
+def image(**fields) -> Volume:
+    return Volume(scan().data[8], "YX", name="image", **fields)
+
+
+def measured(case: str) -> dict:
+    """Reports of a case by the name of their column."""
+    flat = {"voxel_size": (2.0, 2.0), "unit": "µm"}
+    if case == "band":
+        deviation = physical().replace(data=0 * scan().data + 30)
+        settings = {"uncertainty": deviation, "band_factor": 1.5}
+        return {"scan": measure_porosity(physical(), **settings)}
+    volumes = {
+        "volume": [physical()],
+        "pixel": [scan()],
+        "image": [image(**flat)],
+        "compared": [physical(), physical(name="other", noise=30)],
+    }[case]
+    return {volume.name: measure_porosity(volume) for volume in volumes}
+
+
+CASES = ("volume", "pixel", "image", "band", "compared")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_texts_stay(case: str, qtbot) -> None:
+    result = PorosityResult()
+    qtbot.addWidget(result)
+    result.set_reports(measured(case))
+    found = json.loads(json.dumps(texts_of(result)))
+    if "WRITE_GOLDEN" in os.environ:  # for a change that people are meant to see
+        known = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+        text = json.dumps(known | {case: found}, indent=0, ensure_ascii=False)
+        GOLDEN.write_text(text + "\n", encoding="utf-8")
+    assert found == json.loads(GOLDEN.read_text(encoding="utf-8"))[case]
