@@ -20,8 +20,7 @@ from napari_geosr.core import registry
 from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.steps import Warned
 from napari_geosr.gui import models
-from napari_geosr.gui.kit.notify import MessageRow, details
-from napari_geosr.gui.kit.outcomes import Outcomes
+from napari_geosr.gui.kit.notify import MessageRow, Outcomes, details
 from napari_geosr.gui.kit.places import MODELS, RESTORE, open_dock
 from napari_geosr.models import zoo
 

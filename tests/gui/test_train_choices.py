@@ -8,10 +8,10 @@ import pytest
 from train_helpers import TRAIN, noisy_scans, opened, set_small
 
 from napari_geosr.gui import train as train_dock
-from napari_geosr.gui.kit.estimate_words import estimate_text
 from napari_geosr.gui.kit.remembered import remember
+from napari_geosr.gui.kit.words import estimate_text
 from napari_geosr.gui.train import questions as answers
-from napari_geosr.gui.train.memory import MethodMemory
+from napari_geosr.gui.train.method_settings import MethodMemory
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.operations.train import config_class
 

@@ -23,11 +23,9 @@ from napari_geosr.core.steps import Step
 from napari_geosr.gui.jobs.compare import JobCompare
 from napari_geosr.gui.jobs.resume_offer import ResumeOffer
 from napari_geosr.gui.jobs.view import JobView
-from napari_geosr.gui.kit.labelled import button
-from napari_geosr.gui.kit.list_tree import list_tree
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.places import TRAIN, SharedPlace, open_dock
-from napari_geosr.gui.kit.scrolling import fill_with_scrolling
+from napari_geosr.gui.kit.widgets import button, fill_with_scrolling, list_tree
 from napari_geosr.gui.kit.worker import Run
 from napari_geosr.gui.layers import unwrapped
 from napari_geosr.jobs import index

@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_geosr.core.errors import ConfigError, GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.labelled import button
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
+from napari_geosr.gui.kit.widgets import button
 from napari_geosr.gui.kit.worker import Run
 from napari_geosr.gui.layers import (
     METADATA,
@@ -22,9 +22,9 @@ from napari_geosr.gui.layers import (
     helper_metadata,
     volume_from_layer,
 )
+from napari_geosr.gui.layers.camera import remove_in_place
 from napari_geosr.gui.layers.curtain import CompareBox
 from napari_geosr.gui.layers.data_row import can_be_learned_from
-from napari_geosr.gui.layers.kept_point import remove_in_place
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.restore import (

@@ -21,7 +21,7 @@ from napari_geosr.gui.layers import (
     geometry,
     volume_from_layer,
 )
-from napari_geosr.gui.layers.kept_point import remove_in_place
+from napari_geosr.gui.layers.camera import remove_in_place
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -13,9 +13,9 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.gui.jobs.resume_with import ResumeWith
 from napari_geosr.gui.kit.elided import ElidedLabel
-from napari_geosr.gui.kit.labelled import button, small_button, text_label
 from napari_geosr.gui.kit.loss_plot import LossPlot
 from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.widgets import button, small_button, text_label
 
 
 class JobWidgets(QWidget):

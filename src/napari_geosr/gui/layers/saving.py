@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QWidget
 
 from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.worker import Run
-from napari_geosr.gui.layers.export import may_replace
 from napari_geosr.gui.writers import volume_from_data
 from napari_geosr.io.suffixes import WRITE_SUFFIXES, suffix_of
 from napari_geosr.operations.restore import spread_path
@@ -185,3 +184,16 @@ def _refuse_source(target: Path, source: Path | None) -> None:
             f"{target} is the image that was restored, or lies in it, and it stays as "
             "it is. Choose another name or folder for the result."
         )
+
+
+def may_replace(parent: QWidget, folder: Path, names: list[str]) -> bool:
+    """Ask whether these files may be replaced; 'no' is the default."""
+    box = QMessageBox.StandardButton
+    answer = QMessageBox.question(
+        parent,
+        "Replace files?",
+        f"{folder} already holds:\n" + "\n".join(names) + "\n\nReplace them?",
+        box.Yes | box.No,
+        box.No,
+    )
+    return bool(answer == box.Yes)

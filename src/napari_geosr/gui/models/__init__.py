@@ -24,13 +24,10 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.model_words import TASKS
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
-from napari_geosr.gui.kit.labelled import button
-from napari_geosr.gui.kit.list_tree import list_tree
-from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.outcomes import Outcomes
+from napari_geosr.gui.kit.notify import MessageRow, Outcomes
 from napari_geosr.gui.kit.places import RESTORE, SharedPlace, open_dock
-from napari_geosr.gui.kit.scrolling import fill_with_scrolling
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
+from napari_geosr.gui.kit.widgets import button, fill_with_scrolling, list_tree
 from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.gui.layers import unwrapped
 from napari_geosr.gui.models.box import card_html, text_label

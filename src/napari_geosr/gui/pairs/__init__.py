@@ -16,14 +16,15 @@ from napari_geosr.core.steps import StageStarted, Step, Warned
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.notify import show_error
-from napari_geosr.gui.kit.places import SharedPlace
+from napari_geosr.gui.kit.places import TRAIN, SharedPlace, open_dock
 from napari_geosr.gui.kit.remembered import recall, remember
 from napari_geosr.gui.kit.worker import Run
 from napari_geosr.gui.layers import unwrapped
-from napari_geosr.gui.pairs.handing import train_with
+from napari_geosr.gui.layers.data_row import DataRow
 from napari_geosr.gui.pairs.layers import by_voxel_size, show_pair
 from napari_geosr.gui.pairs.steps import Built, Wanted, build_steps, free_folder
 from napari_geosr.gui.pairs.widgets import ONE, TWO, PairsWidgets
+from napari_geosr.gui.train import questions as answers
 from napari_geosr.operations.pairs.config import DegradeConfig, PairsConfig
 from napari_geosr.operations.pairs.words import report_lines
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     import napari.viewer
 
     from napari_geosr.gui.layers.data_row import DataRow
+    from napari_geosr.operations.pairs import Pairs
+
 
 #: What one pair is about, and not how a person likes to build them.
 _NOT_KEPT = {"offset": None, "upscale_factor": None}
@@ -307,3 +310,30 @@ def _part(row: DataRow) -> Path | Volume:
     if len(parts) > 1:
         raise ConfigError(f"{row.name}: choose one file, not {len(parts)}.")
     return parts[0]
+
+
+_METHOD = "supervised"
+
+
+def train_with(viewer: napari.viewer.Viewer, pairs: Pairs) -> Any:
+    """Open the Train dock and choose the files of a pair; return the dock."""
+    report = pairs.report
+    factor = int(report["upscale_factor"])
+    is_flat = report["dimensions"] == "2D" or len(report["low"]["shape"]) == 2
+    questions = answers.questions()
+    index = answers.find(questions, _METHOD, "finer" if factor > 1 else "")
+    dock = open_dock(viewer, TRAIN)
+    dock.have.setCurrentIndex(index)
+    dock.method.setCurrentText(_METHOD)
+    settings: dict[str, Any] = {"dimensions": "2D"} if is_flat else {}
+    if factor > 1:
+        settings = {
+            "upscale_factor": factor,
+            "network": "light_sr",
+            "dimensions": "2D" if is_flat else "3D",
+        }
+    dock.settings.adopt(settings)
+    rows = {row.name: row for row in dock.findChildren(DataRow)}
+    for name, key in zip(questions[index].names, ("low", "high"), strict=True):
+        rows[name].set_files((pairs.files[key],))
+    return dock

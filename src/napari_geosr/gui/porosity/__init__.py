@@ -17,9 +17,8 @@ from napari_geosr.gui.layers import (
     unwrapped,
     volume_from_layer,
 )
-from napari_geosr.gui.layers.export import export_dialog
 from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
-from napari_geosr.gui.porosity.measuring import Measured, measured_steps
+from napari_geosr.gui.porosity.measuring import Measured, export_dialog, measured_steps
 from napari_geosr.gui.porosity.pore_layers import made_before, pick_with
 from napari_geosr.gui.porosity.pores_shown import PoresShown
 from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.gui.layers.saving import may_replace
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.operations.measure import (
     MeasureConfig,
     compare_steps,
     measure_record,
 )
+from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.grey_levels import histogram_steps
 
 if TYPE_CHECKING:
@@ -119,3 +123,59 @@ def without_voxels(volume: Volume) -> Volume:
     """Give a volume of the same shape, type and place that takes no memory."""
     nothing = np.zeros((), volume.dtype)
     return volume.replace(data=np.broadcast_to(nothing, volume.shape))
+
+
+#: The file that a person names; the others lie beside it under the same stem.
+_SUFFIX = "_report.html"
+
+
+def export_dialog(
+    parent: QWidget,
+    measured: Measured,
+) -> Callable[[ShouldStop], Generator[Step, None, Path]] | None:
+    """Ask for folder and name, and whether to replace files that are there.
+
+    Returns
+    -------
+    callable or None
+        Steps that write the files and return their folder; None if the person changed
+        their mind.
+    """
+    chosen = ask_where(parent, next(iter(measured.reports)))
+    if chosen is None:
+        return None
+    stem = chosen.name.removesuffix(".html").removesuffix("_report")
+    files = report_files.plan(chosen.parent, list(measured.reports), stem=stem)
+    existing = [path.name for path in files.values() if path.exists()]
+    if existing and not may_replace(parent, chosen.parent, existing):
+        return None
+
+    def steps(should_stop: ShouldStop) -> Generator[Step, None, Path]:
+        """Write the report's files."""
+        yield StageStarted(message="Writing the report")
+        report_files.check(files, overwrite=True)
+        report_files.write(
+            files,
+            measured.volumes,
+            measured.reports,
+            measured.config,
+            # As it was when it was measured: the file may be another one by now.
+            record=measured.record,
+        )
+        return chosen.parent
+
+    return steps
+
+
+def ask_where(parent: QWidget, name: str) -> Path | None:
+    """Ask for the report's name; the files' names start with it."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    chosen, _ = QFileDialog.getSaveFileName(
+        parent,
+        "Export figures and table as…",
+        f"{safe}{_SUFFIX}",
+        "Report: CSV, JSON, PNG and HTML (*.html)",
+        # All files are asked about together below.
+        options=QFileDialog.Option.DontConfirmOverwrite,
+    )
+    return Path(chosen) if chosen else None

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.units import PIXEL
-from napari_geosr.gui.kit.duration import duration
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.notify import show_error
 from napari_geosr.gui.kit.places import POROSITY, SharedPlace, open_dock
 from napari_geosr.gui.kit.remembered import recall, remember
+from napari_geosr.gui.kit.words import duration
 from napari_geosr.gui.layers import unwrapped
 from napari_geosr.gui.layers.projections import (
     OpenedScan,

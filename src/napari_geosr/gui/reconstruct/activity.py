@@ -23,14 +23,13 @@ from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.gui.reconstruct.coarse_slice import CoarseSlice
 from napari_geosr.gui.reconstruct.ready import is_ready, ready_steps
-from napari_geosr.gui.reconstruct.slice_preview import SlicePreview
+from napari_geosr.gui.reconstruct.slice_preview import SlicePreview, ViewsAside
 from napari_geosr.gui.reconstruct.steps import (
     Kept,
     centre_steps,
     slice_steps,
     volume_steps,
 )
-from napari_geosr.gui.reconstruct.views_aside import ViewsAside
 from napari_geosr.gui.reconstruct.volume_layer import VolumeLayer
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 

@@ -11,8 +11,8 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.gui.kit.labelled import add_row, button, form_layout, text_label
 from napari_geosr.gui.kit.places import JOBS, open_dock
+from napari_geosr.gui.kit.widgets import add_row, button, form_layout, text_label
 from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.gui.layers import METADATA, add_image_result, layer_metadata
 from napari_geosr.gui.layers.camera import fit_camera, is_in_view

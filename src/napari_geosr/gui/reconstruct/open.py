@@ -11,9 +11,8 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.labelled import button, small_button
 from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.section import Section
+from napari_geosr.gui.kit.widgets import Section, button, small_button
 from napari_geosr.gui.kit.worker import Run
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.layers.projections import PROJECTIONS, view_of

@@ -14,10 +14,15 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.labelled import add_row, button, form_layout, text_label
 from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.scrolling import fill_with_scrolling
-from napari_geosr.gui.kit.section import Section
+from napari_geosr.gui.kit.widgets import (
+    Section,
+    add_row,
+    button,
+    fill_with_scrolling,
+    form_layout,
+    text_label,
+)
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.projections import shows_projections
 from napari_geosr.gui.layers.saving import SaveButton

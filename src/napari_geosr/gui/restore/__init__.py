@@ -12,11 +12,11 @@ from qtpy.QtGui import QGuiApplication
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.gui.kit.duration import duration
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.notify import show_error
 from napari_geosr.gui.kit.places import POROSITY, SharedPlace, open_dock
 from napari_geosr.gui.kit.remembered import recall, remember
+from napari_geosr.gui.kit.words import duration
 from napari_geosr.gui.layers import (
     are_labels,
     chosen_position,

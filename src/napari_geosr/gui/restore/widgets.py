@@ -19,8 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.scrolling import fill_with_scrolling
-from napari_geosr.gui.kit.section import Section
+from napari_geosr.gui.kit.widgets import Section, fill_with_scrolling
 from napari_geosr.gui.layers import holds_deviations, is_helper
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox

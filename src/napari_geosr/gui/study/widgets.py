@@ -16,14 +16,14 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.labelled import (
+from napari_geosr.gui.kit.widgets import (
+    Section,
     add_row,
     button,
     form_layout,
     small_button,
     text_label,
 )
-from napari_geosr.gui.kit.section import Section
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.study.result import StudyResult
 from napari_geosr.operations.study.config import StudyConfig

@@ -16,11 +16,11 @@ from qtpy.QtWidgets import QFileDialog
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeError
 from napari_geosr.core.steps import StageStarted, Step
-from napari_geosr.gui.kit.estimate_words import estimate_text
-from napari_geosr.gui.kit.labelled import add_row
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.places import JOBS, SharedPlace, open_dock
 from napari_geosr.gui.kit.remembered import recall, remember
+from napari_geosr.gui.kit.widgets import add_row
+from napari_geosr.gui.kit.words import estimate_text
 from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.gui.layers import unwrapped
 from napari_geosr.gui.layers.data_row import DataRow, missing, suggest

@@ -17,17 +17,17 @@ from qtpy.QtWidgets import (
 from napari_geosr.gui.jobs.resume_offer import ResumeOffer
 from napari_geosr.gui.jobs.view import JobView
 from napari_geosr.gui.kit.elided import ElidedLabel
-from napari_geosr.gui.kit.labelled import (
+from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.widgets import (
+    Section,
     add_row,
     button,
     combo,
+    fill_with_scrolling,
     form_layout,
     small_button,
     text_label,
 )
-from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.scrolling import fill_with_scrolling
-from napari_geosr.gui.kit.section import Section
 from napari_geosr.gui.train.method_settings import MethodSettings
 
 if TYPE_CHECKING:

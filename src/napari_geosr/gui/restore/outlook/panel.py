@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QMessageBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.restore.outlook.adapt_button import AdaptButton
 from napari_geosr.gui.restore.outlook.looking import Looking
-from napari_geosr.gui.restore.outlook.questions import run_anyway
 from napari_geosr.gui.restore.outlook.removed_button import RemovedButton
+from napari_geosr.operations.restore.outlook import Outlook
 from napari_geosr.operations.restore.ranking import NONE
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore import Prepared
     from napari_geosr.operations.restore.outlook import Outlook
     from napari_geosr.operations.restore.ranking import Ranking
+
 
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "harm"}
 _FIND, _FINDING = "Find the best for this scan", "Comparing models…"
@@ -174,3 +175,18 @@ class OutlookPanel(QWidget):
 
 
 __all__ = ["NONE", "OutlookPanel"]
+
+
+def run_anyway(model: str, outlook: Outlook, parent: QWidget | None) -> bool:
+    """Ask whether to restore although the result is expected to be worse."""
+    box = QMessageBox(parent)
+    box.setIcon(QMessageBox.Icon.Warning)
+    box.setWindowTitle(f"Restore with {model}?")
+    box.setAccessibleName(box.windowTitle())
+    box.setText(outlook.sentence)
+    box.setInformativeText("The scan itself is kept as it is.")
+    anyway = box.addButton("&Run anyway", QMessageBox.ButtonRole.AcceptRole)
+    cancel = box.addButton(QMessageBox.StandardButton.Cancel)
+    box.setDefaultButton(cancel)
+    box.exec()
+    return box.clickedButton() is anyway

@@ -20,7 +20,7 @@ from napari_geosr.gui.layers import (
     layer_metadata,
     place_over,
 )
-from napari_geosr.gui.layers.kept_point import point_kept
+from napari_geosr.gui.layers.camera import point_kept
 from napari_geosr.gui.restore.preview import region_on_screen
 from napari_geosr.operations.restore.outlook import removed_steps
 

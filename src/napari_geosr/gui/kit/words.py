@@ -1,10 +1,20 @@
-"""What an estimate says to people. No Qt here."""
+"""Durations and estimates in words. No Qt here."""
 
 from __future__ import annotations
 
 from napari_geosr.core.config import format_bytes
-from napari_geosr.gui.kit.duration import duration
 from napari_geosr.jobs.estimate import TrainingEstimate
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words with sensible digits: ``"12 s"``, ``"3 min"``, ``"2.5 h"``."""
+    if seconds < 1:
+        return "less than 1 s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 def estimate_text(estimate: TrainingEstimate) -> str:
