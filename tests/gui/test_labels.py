@@ -12,7 +12,7 @@ from napari_geosr import train
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.preview import JobPreview
 from napari_geosr.gui.layers import saving as _saving
-from napari_geosr.gui.train import questions as answers
+from napari_geosr.gui.train import scenarios
 from napari_geosr.io import read, write
 from napari_geosr.physics.phantoms import sphere_foam
 
@@ -53,7 +53,7 @@ def test_the_train_dock_learns_from_a_labels_layer(viewer, qtbot, foam, tmp_path
     scan_layer = viewer.add_image(scan, name="scan", **PLACE)
     labels_layer = viewer.add_labels(pores, name="pores", **PLACE)
     dock = opened(viewer, TRAIN)
-    question = answers.find(answers.questions(), "supervised", "labels")
+    question = scenarios.find(scenarios.training_scenarios(), "supervised", "labels")
     dock.have.setCurrentIndex(question)
     assert dock.settings.values()["labels"] == 2
     editor = dock.settings.form.editor("labels")
@@ -72,7 +72,9 @@ def test_the_train_dock_learns_from_a_labels_layer(viewer, qtbot, foam, tmp_path
     qtbot.waitUntil(lambda: dock.name.text().endswith("-tuned"), timeout=30_000)
     assert dock.plan().settings["labels"] == 2
     # Other questions take images alone.
-    dock.have.setCurrentIndex(answers.find(answers.questions(), "noise2noise"))
+    dock.have.setCurrentIndex(
+        scenarios.find(scenarios.training_scenarios(), "noise2noise")
+    )
     assert not dock._rows["target"].accepts(labels_layer)
 
 
@@ -82,13 +84,13 @@ def test_the_restore_dock_adds_a_labels_layer(
     source = viewer.add_image(foam[0], name="scan", **PLACE)
     dock = opened(viewer, RESTORE)
     dock.model_box.open_model(model)
-    with qtbot.waitSignal(dock._restoring.ready, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.ready, timeout=60_000):
         pass
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
         dock.preview_button.click()
     [preview] = [la for la in viewer.layers if "preview" in la.name]
     assert isinstance(preview, Labels)
-    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
         dock.run_button.click()
     [result] = [la for la in viewer.layers if isinstance(la, Labels)]
     np.testing.assert_array_equal(result.scale, source.scale)
@@ -112,9 +114,9 @@ def test_the_restore_dock_adds_a_labels_layer(
 def test_a_preview_changes_its_kind_with_the_model(viewer, qtbot, foam, model):
     viewer.add_image(foam[0], name="scan", **PLACE)
     dock = opened(viewer, RESTORE)
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
         dock.preview_button.click()
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
         dock.model_box.open_model(model)
     kinds = [type(la) for la in viewer.layers]
     assert kinds == [Image, Labels]

@@ -22,8 +22,8 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QWidget
 
 from napari_geosr.gui.kit.remembered import recall
-from napari_geosr.gui.layers import export as _export
 from napari_geosr.gui.layers import geometry
+from napari_geosr.gui.porosity import measuring as _export
 from napari_geosr.operations import storage
 from napari_geosr.operations.measure import MeasureConfig
 

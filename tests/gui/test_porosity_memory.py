@@ -12,7 +12,7 @@ from porosity_helpers import ORIGIN, SIZE, add, measure, open_dock, physical
 
 from napari_geosr import io
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.layers import export as _export
+from napari_geosr.gui.porosity import measuring as _export
 from napari_geosr.gui.porosity.measuring import without_voxels
 
 

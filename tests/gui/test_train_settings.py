@@ -20,10 +20,11 @@ from train_helpers import JOBS, TRAIN, noisy_scans, opened, set_small
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.jobs import start as _train_start
+from napari_geosr.gui.jobs.start import TrainingPlan
 from napari_geosr.gui.kit.remembered import settings_path
-from napari_geosr.gui.train import questions as answers
-from napari_geosr.gui.train import start as _train_start
-from napari_geosr.gui.train.start import Plan, is_its_file, new_folder
+from napari_geosr.gui.train import scenarios
+from napari_geosr.jobs.data import is_its_file, new_folder
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainJob, needs, roles
@@ -35,7 +36,7 @@ def viewer(make_napari_viewer):
 
 
 def test_every_method_answers_a_question():
-    found = answers.questions()
+    found = scenarios.training_scenarios()
     assert {m for q in found for m in q.methods} == set(needs())
     for question in found:
         for method in question.methods:
@@ -99,7 +100,7 @@ def test_the_window_does_not_wait_for_the_check(viewer, qtbot, tmp_path, monkeyp
         threads.append(threading.current_thread())
         raise ConfigError("No such thing.")
 
-    monkeypatch.setattr(Plan, "check", check)
+    monkeypatch.setattr(TrainingPlan, "check", check)
     for button in (dock.start_button, dock.estimate_button):
         button.click()
         qtbot.waitUntil(lambda: dock.start_button.isEnabled(), timeout=10_000)
@@ -122,21 +123,22 @@ def test_a_few_steps_tell_time_and_memory(viewer, qtbot, tmp_path):
     assert "outdated" in dock.estimate.text()
 
 
-def test_an_estimate_that_has_just_come_is_outdated_as_well(viewer, tmp_path):
+def test_an_estimate_that_has_just_come_is_outdated_as_well(
+    viewer, tmp_path, monkeypatch
+):
     # Its worker signals its end a little later.
     noisy_scans(viewer)
     dock = opened(viewer, TRAIN)
     set_small(dock, steps=10, folder=tmp_path)
     begun = []
-    dock._begin = lambda _steps, on_result, _on_error: begun.append(on_result)
+    start = lambda _what, _steps, on_result, **_how: begun.append(on_result)  # noqa: E731
+    monkeypatch.setattr(dock.activity, "start", start)
     dock.estimate_button.click()
-    dock._run = object()
     assert "timing" in dock.estimate.text()
     begun[0](TrainingEstimate(seconds=60.0, memory=10**8, steps=5))
     assert "timed on" in dock.estimate.text()
     dock.steps.setValue(50)
     assert "outdated" in dock.estimate.text()
-    dock._run = None
 
 
 def test_settings_come_back(viewer, qtbot, tmp_path):
@@ -155,7 +157,7 @@ def test_settings_come_back(viewer, qtbot, tmp_path):
     assert again.steps.value() == 77
     assert again.settings.form.values()["learning_rate"] == 0.005
     assert again.settings.form.values()["network_options"] == {"dilations": [1, 2]}
-    assert again._folder == tmp_path
+    assert again.folder.path == tmp_path
     # The same file drives the command line.
     kept = TrainJob.from_yaml_file(settings_path("train_noise2noise"), "noise2noise")
     assert (kept.training.steps, kept.training.learning_rate) == (77, 0.005)
@@ -238,7 +240,7 @@ def test_it_fits_small_screens(viewer, qtbot):
 def test_every_question_has_methods_with_forms(viewer):
     viewer.layers.selection = set(noisy_scans(viewer))
     dock = opened(viewer, TRAIN)
-    for index, question in enumerate(answers.questions()):
+    for index, question in enumerate(scenarios.training_scenarios()):
         dock.have.setCurrentIndex(index)
         for method in question.methods:
             dock.method.setCurrentText(method)

@@ -10,21 +10,22 @@ import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.labelled import button
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.widgets import button
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
     helper_metadata,
     volume_from_layer,
 )
+from napari_geosr.gui.layers.camera import remove_in_place
 from napari_geosr.gui.layers.curtain import CompareBox
 from napari_geosr.gui.layers.data_row import can_be_learned_from
-from napari_geosr.gui.layers.kept_point import remove_in_place
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.restore import (
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 _HELPER = "comparison"
 
 
-class JobCompare(QWidget):
+class JobComparison(QWidget):
     """Restores one slice with the models of two jobs and compares the results.
 
     A job that still trains takes part with its last preview.
@@ -59,7 +60,7 @@ class JobCompare(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._jobs: tuple[Path, ...] = ()
-        self._run: Run | None = None
+        self._run: BackgroundTask | None = None
         self.button = button(
             "Com&pare both on this slice",
             "Restore the slice on screen with both models, a layer each; a job that "
@@ -121,7 +122,7 @@ class JobCompare(QWidget):
             axis = layer.ndim - 3
             place = plane_on_screen(self._viewer, layer, axis, volume.shape[0])
         self.button.setEnabled(False)
-        self._run = Run(
+        self._run = BackgroundTask(
             lambda stop: compare_steps(volume, place, jobs, stop),
             owner=self,
             on_result=lambda found: self._show(layer, found),
@@ -201,8 +202,6 @@ def compare_steps(
 
 
 def _preview(job: JobFolder, status: JobStatus) -> Volume:
-    from napari_geosr import io
-
     if not job.preview.is_file():
         raise JobError(f"{status.name} has made neither a model nor a preview yet.")
     volume = io.read(job.preview)

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
+from napari_geosr import io
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
     add_result,
     geometry,
     volume_from_layer,
 )
-from napari_geosr.gui.layers.kept_point import remove_in_place
+from napari_geosr.gui.layers.camera import remove_in_place
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -50,7 +51,7 @@ class JobPreview(QObject):
         self._path: Path | None = None
         self._name = ""
         self._sources: tuple[Path, ...] = ()
-        self._run: Run | None = None
+        self._run: BackgroundTask | None = None
         self._shown = self._wanted = -1
         self._dismissed = False
         self._source: weakref.ref[Image] | None = None
@@ -88,7 +89,7 @@ class JobPreview(QObject):
         ):
             return
         path = self._path
-        self._run = Run(
+        self._run = BackgroundTask(
             lambda _stop: _read(path),
             owner=self,
             on_result=lambda volume: self._show(path, step, volume),
@@ -161,8 +162,6 @@ def _file_of(layer: Layer) -> Path | None:
 
 
 def _read(path: Path) -> Generator[Step, None, Volume]:
-    from napari_geosr import io
-
     yield from ()
     volume = io.read(path)
     return volume.replace(data=np.asarray(volume.data))

@@ -9,14 +9,13 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.labelled import button
-from napari_geosr.gui.kit.section import Section
+from napari_geosr.gui.kit.widgets import Section, button
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import read_job
 from napari_geosr.jobs.settings import CHANGEABLE
 
 
-class ResumeWith(Section):
+class ResumeSettings(Section):
     """Opens under its title with what the job's config says at that moment.
 
     Signals

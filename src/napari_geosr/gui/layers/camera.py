@@ -1,7 +1,9 @@
-"""The camera on one layer: whether all of it is seen, and moved so that it is."""
+"""What is on screen: the camera on one layer, and the slice while layers change."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +13,7 @@ from napari_geosr.gui.layers.position import Floats, unit_factors
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
+
 
 #: Of the canvas that a picture fills; as napari does it.
 _FILLED = 0.95
@@ -56,3 +59,23 @@ def _box(viewer: ViewerModel, layer: Layer) -> tuple[Floats, Floats] | None:
     low, high = layer.extent.world * factors
     half = np.abs(layer.scale * factors) / 2
     return (low - half)[shown], (high + half)[shown]
+
+
+@contextmanager
+def point_kept(viewer: ViewerModel) -> Iterator[None]:
+    """Go back to the slice that was shown, whatever happens to the layers meanwhile.
+
+    Where the finest layer goes, the steps of a slider become longer and fewer. napari
+    (0.9) first cuts the slider's old number of steps to the new maximum, and takes that
+    for a wish: the viewer goes to another slice, often the last.
+    """
+    point = viewer.dims.point
+    yield
+    if viewer.dims.ndim == len(point):
+        viewer.dims.point = point
+
+
+def remove_in_place(viewer: ViewerModel, layer: Layer) -> None:
+    """Take a layer away and stay on the slice that is shown."""
+    with point_kept(viewer):
+        viewer.layers.remove(layer)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QWidget
 
+from napari_geosr import io
 from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.worker import Run
-from napari_geosr.gui.layers.export import may_replace
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.writers import volume_from_data
 from napari_geosr.io.formats import WritableFileFormat, formats, write_suffixes
 from napari_geosr.io.suffixes import suffix_of
@@ -60,7 +60,7 @@ class SaveButton(QPushButton):
         self._layer: weakref.ref[Layer] | None = None
         self._spread: weakref.ref[Layer] | None = None
         self._source: Path | None = None
-        self._run: Run | None = None
+        self._run: BackgroundTask | None = None
         self.clicked.connect(self.save)
         self.setVisible(False)
 
@@ -103,7 +103,7 @@ class SaveButton(QPushButton):
             self.failed.emit(error)
             return
         self.setEnabled(False)
-        self._run = Run(
+        self._run = BackgroundTask(
             _steps(volumes, target),
             owner=self,
             on_result=self.saved.emit,
@@ -130,8 +130,6 @@ def _steps(
 ) -> Callable[[ShouldStop], Generator[Step, None, Path]]:
     def steps(should_stop: ShouldStop) -> Generator[Step, None, Path]:
         """Write the volumes."""
-        from napari_geosr import io
-
         for path, (volume, kind) in volumes.items():
             yield StageStarted(message=f"Saving {path.name}")
             # The dialog has asked already whether a file may be replaced.
@@ -187,3 +185,16 @@ def _refuse_source(target: Path, source: Path | None) -> None:
             f"{target} is the image that was restored, or lies in it, and it stays as "
             "it is. Choose another name or folder for the result."
         )
+
+
+def may_replace(parent: QWidget, folder: Path, names: list[str]) -> bool:
+    """Ask whether these files may be replaced; 'no' is the default."""
+    box = QMessageBox.StandardButton
+    answer = QMessageBox.question(
+        parent,
+        "Replace files?",
+        f"{folder} already holds:\n" + "\n".join(names) + "\n\nReplace them?",
+        box.Yes | box.No,
+        box.No,
+    )
+    return bool(answer == box.Yes)

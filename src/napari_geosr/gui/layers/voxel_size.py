@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QLocale, Qt, Signal
@@ -17,23 +19,26 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr import io
 from napari_geosr.core.questions import VoxelSizeQuestion, voxel_size_question
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.gui.kit.notify import sentence
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
+    finest,
     has_physical_size,
     set_voxel_size,
     spatial_ndim,
 )
-from napari_geosr.gui.layers.file_says import Said, question_to_file
-from napari_geosr.gui.layers.place import place_of_layer
+from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.position import index_on_screen, position_of
 
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
+
 
 _UNITS = ("nm", "µm", "mm", "cm")
 
@@ -61,7 +66,7 @@ class VoxelSizeRow(QWidget):
         self._layer: weakref.ref[Layer] | None = None
         self._n = 3
         self._touched: set[int] = set()
-        self._asking: Run | None = None
+        self._asking: BackgroundTask | None = None
         self.question = QLabel()
         self.question.setWordWrap(True)
         self._say("Voxel size unknown. Edges Z, Y, X:")
@@ -125,7 +130,7 @@ class VoxelSizeRow(QWidget):
         self._n = spatial_ndim(layer)
         self.edges[0].setVisible(self._n == 3)
         axes = "Z, Y, X" if self._n == 3 else "Y, X"
-        sizes = place_of_layer(layer).voxel_size
+        sizes = geometry_of_layer(layer).voxel_size
         asked = voxel_size_question(layer.metadata.get(METADATA, {}).get("info", {}))
         if asked is not None and len(asked.voxel_size) == self._n:
             self._ask_again(asked, axes)
@@ -172,10 +177,10 @@ class VoxelSizeRow(QWidget):
         """Look in a worker what the file says that another reader left out."""
         steps = question_to_file(layer)
         if steps is not None:
-            self._asking = Run(
+            self._asking = BackgroundTask(
                 steps,
                 owner=self,
-                on_result=self._on_said,
+                on_result=self._on_stored,
                 # A file that only the other reader understands: the question stays.
                 on_error=lambda error: self.question.setToolTip(sentence(error)),
                 on_finished=self._stop_asking,
@@ -186,16 +191,16 @@ class VoxelSizeRow(QWidget):
             self._asking.detach()
             self._asking = None
 
-    def _on_said(self, said: Said | None) -> None:
+    def _on_stored(self, stored: StoredVoxelSize | None) -> None:
         """Fill in what the file says, unless the person was quicker."""
-        if said is None or any(edge.text() for edge in self.edges):
+        if stored is None or any(edge.text() for edge in self.edges):
             return
-        if said.question is not None:
-            self._ask_again(said.question, "Z, Y, X" if self._n == 3 else "Y, X")
+        if stored.question is not None:
+            self._ask_again(stored.question, "Z, Y, X" if self._n == 3 else "Y, X")
             return
-        self._fill(said.voxel_size, said.unit)
+        self._fill(stored.voxel_size, stored.unit)
         self._say(
-            f"The file says {said}. Click Set to use it:",
+            f"The file says {stored}. Click Set to use it:",
             "The reader that opened the file left its voxel size out.",
         )
 
@@ -260,3 +265,56 @@ def _show_slice(
             place[axis] = at
             point = position_of(viewer, layer, place)[axis]
             viewer.dims.set_point(axis + first, float(point))
+
+
+_OURS = "napari-geosr"
+
+
+@dataclass(frozen=True)
+class StoredVoxelSize:
+    """The voxel size along the layer's spatial axes, or a question about it."""
+
+    voxel_size: tuple[float, ...]
+    unit: str
+    question: VoxelSizeQuestion | None = None
+
+    def __str__(self) -> str:
+        return " × ".join(f"{size:.4g}" for size in self.voxel_size) + f" {self.unit}"
+
+
+def question_to_file(
+    layer: Layer,
+) -> Callable[[ShouldStop], Generator[Step, None, StoredVoxelSize | None]] | None:
+    """Give the steps that read what the layer's file says, for a worker.
+
+    They return None where the file does not say, or holds other voxels than the layer.
+    They may raise `FileError`.
+
+    Returns
+    -------
+    callable or None
+        None where the layer has no file, or our own reader has asked it already.
+    """
+    origin = layer.source
+    path = origin.path
+    asked = origin.reader_plugin == _OURS or METADATA in layer.metadata
+    if path is None or origin.parent is not None or asked:
+        return None
+    n = spatial_ndim(layer)
+    shape = tuple(finest(layer).shape[-n:])
+
+    def steps(
+        _should_stop: ShouldStop,
+    ) -> Generator[Step, None, StoredVoxelSize | None]:
+        """Read voxel size and unit from the file, if it has the layer's shape."""
+        yield StageStarted(message="Reading the voxel size")
+        volume = io.read(path)
+        same = len(volume.voxel_size) == n and volume.shape[-n:] == shape
+        stored = None
+        if same and volume.has_physical_size:
+            stored = StoredVoxelSize(volume.voxel_size, volume.unit)
+        elif same and (asked := voxel_size_question(volume.metadata)) is not None:
+            stored = StoredVoxelSize(asked.voxel_size, asked.unit, asked)
+        return stored
+
+    return steps

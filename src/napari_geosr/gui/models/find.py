@@ -18,8 +18,8 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.vocabulary import MODALITIES, TASKS
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.labelled import combo
 from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.widgets import combo
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.operations.models.catalogue import ModelFilter
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _PAUSE = 150
 
 
-class ModelsFind(QWidget):
+class ModelSearch(QWidget):
     """A search box and three choices.
 
     Signals

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_origin
 
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
-from napari_geosr.gui.kit.elided import ElidedLabel
+from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.labelled import (
+from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.widgets import (
+    FolderRow,
+    Section,
     add_row,
     button,
     combo,
+    fill_with_scrolling,
     form_layout,
-    small_button,
+    progress_bar,
     text_label,
 )
-from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.scrolling import fill_with_scrolling
-from napari_geosr.gui.kit.section import Section
 from napari_geosr.gui.layers.data_row import DataRow
-from napari_geosr.gui.pairs.imaging import ImagingBox
-from napari_geosr.operations.pairs.config import PairsConfig
+from napari_geosr.operations.pairs.config import (
+    PairsConfig,
+    imaging_class,
+    imaging_titles,
+)
 
 if TYPE_CHECKING:
     import napari.viewer
+
 
 TWO = "A low- and a high-resolution scan of one object"
 ONE = "A high-resolution scan alone"
@@ -34,13 +40,12 @@ _ALIGNING = ("start", "offset", "transform")
 _RARE = ("search_angle", "intensity", "memory")
 
 
-class PairsWidgets(QWidget):
+class PairsWidgets(Dock):
     """Everything that is seen of the dock."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.setMinimumWidth(300)
-        self._make_inputs(viewer)
+        super().__init__(viewer)
+        self._make_inputs(self._viewer)
         self._make_settings()
         self._make_actions()
         self._lay_out()
@@ -73,14 +78,7 @@ class PairsWidgets(QWidget):
             self.rare,
             tool_tip="Angles that are searched, grey values, memory.",
         )
-        self.folder_label = ElidedLabel("")
-        self.folder_label.setAccessibleName("Folder for pairs")
-        self.folder_button = small_button(
-            "…",
-            "Choose the folder for pairs",
-            "Choose where the folders of pairs are made",
-            "Alt+Shift+U",
-        )
+        self.folder = FolderRow("pairs")
 
     def _make_actions(self) -> None:
         self.build_button = button(
@@ -89,13 +87,8 @@ class PairsWidgets(QWidget):
         )
         self.build_button.setDefault(True)
         self.cancel_button = button("&Cancel", "Stop; no file is left.")
-        self.progress = QProgressBar()
-        self.progress.setAccessibleName("Progress")
-        self.progress.setToolTip("Progress of what runs now.")
-        self.progress.setTextVisible(False)
-        self.progress.setMaximumHeight(10)
+        self.progress = progress_bar("Progress", "Progress of what runs now.")
         self.progress_label = text_label("Progress in words", "What runs now.")
-        self.message = MessageRow()
         self.figures = text_label(
             "How good the pair is", "Figures of the pair; all are in pairs.json."
         )
@@ -122,12 +115,7 @@ class PairsWidgets(QWidget):
         ):
             add_row(self._data, title, row, row.combo)
         place = form_layout()
-        folder = QWidget()
-        line = QHBoxLayout(folder)
-        line.setContentsMargins(0, 0, 0, 0)
-        line.addWidget(self.folder_label, 1)
-        line.addWidget(self.folder_button)
-        add_row(place, "Folder", folder, self.folder_button)
+        add_row(place, "Folder", self.folder, self.folder.button)
         actions, results = QHBoxLayout(), QHBoxLayout()
         actions.addWidget(self.build_button, 1)
         actions.addWidget(self.cancel_button, 1)
@@ -173,3 +161,74 @@ class PairsWidgets(QWidget):
 
 def _all_but(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in PairsConfig.model_fields if name not in names)
+
+
+class ImagingBox(QWidget):
+    """Lists the kinds of imaging; keeps what was set for each.
+
+    Signals
+    -------
+    changed
+        Another kind was chosen, or a setting of it.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.combo = combo("Imaging", "What the low-resolution scan is taken with.")
+        for name, title in imaging_titles().items():
+            self.combo.addItem(title, name)
+        self.form: ConfigForm | None = None
+        self._values: dict[str, dict[str, Any]] = {}
+        self._shown = ""
+        row = form_layout()
+        add_row(row, "&Imaging", self.combo)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.addLayout(row)
+        self._show()
+        self.combo.currentIndexChanged.connect(self._on_chosen)
+
+    def kind(self) -> str:
+        """Return the kind chosen."""
+        return str(self.combo.currentData())
+
+    def options(self) -> dict[str, Any]:
+        """Return what was changed from the default: the rest may be measured."""
+        assert self.form is not None
+        defaults = imaging_class(self.kind())().model_dump()
+        given = self.form.values()
+        return {k: v for k, v in given.items() if v != defaults[k]}
+
+    def set_kind(self, kind: str, options: dict[str, Any]) -> None:
+        """Show a kind, if it is listed, with settings."""
+        index = self.combo.findData(kind)
+        if index < 0:
+            return
+        self.combo.setCurrentIndex(index)
+        assert self.form is not None
+        self.form.set_values(options)
+
+    def _on_chosen(self, _index: int) -> None:
+        self._show()
+        self.changed.emit()
+
+    def _show(self) -> None:
+        name = self.kind()
+        if self.form is not None:
+            self._values[self._shown] = self.form.values()
+            self._column.removeWidget(self.form)
+            self.form.hide()
+            self.form.deleteLater()
+        kind = imaging_class(name)
+        lists = [
+            field
+            for field, known in kind.model_fields.items()
+            if get_origin(known.annotation) is tuple
+        ]
+        self.form = ConfigForm(kind, skip=lists)
+        self.form.set_values(self._values.get(name, {}))
+        self.form.changed.connect(self.changed)
+        self._column.addWidget(self.form)
+        self._shown = name

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.gui.layers.saving import may_replace
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.operations.measure import (
     MeasureConfig,
     compare_steps,
     measure_record,
 )
+from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.grey_levels import histogram_steps
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Measured:
+class PoreMeasurement:
     """A measurement as the dock keeps it: what was measured, how, and what came out.
 
     The volumes know their names, axes and places but hold no voxels, so that removing
@@ -52,7 +56,7 @@ class Measured:
     into: dict[str, weakref.ref[Labels]] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
 
-    def without_labels(self) -> Measured:
+    def without_labels(self) -> PoreMeasurement:
         """The same, but for the labels, which the layers hold from now on."""
         reports = {key: replace(r, labels=None) for key, r in self.reports.items()}
         return replace(self, reports=reports)
@@ -75,7 +79,7 @@ def measured_steps(
     earlier: Mapping[str, Sequence[weakref.ref[Labels]]],
     should_stop: ShouldStop,
     deviation: Volume | None = None,
-) -> Generator[Step, None, Measured]:
+) -> Generator[Step, None, PoreMeasurement]:
     """Measure, and do all that the window need not wait for.
 
     `earlier` are the layers that earlier measurements of each volume were shown in;
@@ -89,15 +93,15 @@ def measured_steps(
     record = measure_record(volumes, config)
     known = {key: without_voxels(v) for key, v in volumes.items()}
     tables = {key: pore_layers.features(r) for key, r in reports.items()}
-    measured = Measured(known, config, reports, record, tables)
+    measured = PoreMeasurement(known, config, reports, record, tables)
     return _with_layers(measured, earlier, should_stop)
 
 
 def _with_layers(
-    measured: Measured,
+    measured: PoreMeasurement,
     earlier: Mapping[str, Sequence[weakref.ref[Labels]]],
     should_stop: ShouldStop,
-) -> Measured:
+) -> PoreMeasurement:
     """Find which layer may take the labels of each report: none changed by hand."""
     checksums, into, kept = {}, {}, []
     for key, report in measured.reports.items():
@@ -119,3 +123,59 @@ def without_voxels(volume: Volume) -> Volume:
     """Give a volume of the same shape, type and place that takes no memory."""
     nothing = np.zeros((), volume.dtype)
     return volume.replace(data=np.broadcast_to(nothing, volume.shape))
+
+
+#: The file that a person names; the others lie beside it under the same stem.
+_SUFFIX = "_report.html"
+
+
+def export_dialog(
+    parent: QWidget,
+    measured: PoreMeasurement,
+) -> Callable[[ShouldStop], Generator[Step, None, Path]] | None:
+    """Ask for folder and name, and whether to replace files that are there.
+
+    Returns
+    -------
+    callable or None
+        Steps that write the files and return their folder; None if the person changed
+        their mind.
+    """
+    chosen = ask_where(parent, next(iter(measured.reports)))
+    if chosen is None:
+        return None
+    stem = chosen.name.removesuffix(".html").removesuffix("_report")
+    files = report_files.plan(chosen.parent, list(measured.reports), stem=stem)
+    existing = [path.name for path in files.values() if path.exists()]
+    if existing and not may_replace(parent, chosen.parent, existing):
+        return None
+
+    def steps(should_stop: ShouldStop) -> Generator[Step, None, Path]:
+        """Write the report's files."""
+        yield StageStarted(message="Writing the report")
+        report_files.check(files, overwrite=True)
+        report_files.write(
+            files,
+            measured.volumes,
+            measured.reports,
+            measured.config,
+            # As it was when it was measured: the file may be another one by now.
+            record=measured.record,
+        )
+        return chosen.parent
+
+    return steps
+
+
+def ask_where(parent: QWidget, name: str) -> Path | None:
+    """Ask for the report's name; the files' names start with it."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    chosen, _ = QFileDialog.getSaveFileName(
+        parent,
+        "Export figures and table as…",
+        f"{safe}{_SUFFIX}",
+        "Report: CSV, JSON, PNG and HTML (*.html)",
+        # All files are asked about together below.
+        options=QFileDialog.Option.DontConfirmOverwrite,
+    )
+    return Path(chosen) if chosen else None

@@ -9,7 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.labelled import add_row, combo, form_layout
+from napari_geosr.gui.kit.widgets import add_row, combo, form_layout
 from napari_geosr.operations.reconstruct.config import (
     SHARED_SETTINGS,
     ReconstructConfig,

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.gui.kit.form import AUTOMATIC
-from napari_geosr.gui.kit.labelled import text_label
+from napari_geosr.gui.kit.widgets import text_label
 
 #: Columns to either side that the slider reaches, and its steps in a column.
 _REACH, _STEPS = 20, 10

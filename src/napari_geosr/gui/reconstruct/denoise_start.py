@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr import io
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.jobs.latest import newest_job_steps
+from napari_geosr.gui.jobs.latest import latest_job_steps
 from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.jobs import local
+from napari_geosr.jobs.data import new_folder
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
+from napari_geosr.operations.reconstruct.preview import contrast
+from napari_geosr.operations.train.from_projections import ProjectionsTrainJob
 from napari_geosr.operations.train.scans import OF_A_RECONSTRUCTION, ScansConfig
 
 METHOD = "noise2inverse"
@@ -99,10 +103,6 @@ def denoise_steps(
         With one sentence; nothing is left then.
     """
     yield StageStarted(message="Looking at the projections")
-    # Here, in the worker: the dock opens without all that trains.
-    from napari_geosr.gui.train.start import new_folder
-    from napari_geosr.operations.train.from_projections import ProjectionsTrainJob
-
     name = str(training["name"])
     folder = new_folder(parent, name)
     made: JobFolder | None = None
@@ -122,8 +122,8 @@ def denoise_steps(
 
 
 def find_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
-    """Find the newest job that denoises the scan of a file: see `newest_job_steps`."""
-    return newest_job_steps(path, lambda job: job.method == METHOD, _scan_denoised)
+    """Find the newest job that denoises the scan of a file: see `latest_job_steps`."""
+    return latest_job_steps(path, lambda job: job.method == METHOD, _scan_denoised)
 
 
 def _scan_denoised(settings: dict[str, Any]) -> Any:
@@ -146,9 +146,6 @@ def denoised_file(job: Path) -> Path:
 
 def read_steps(path: Path) -> Generator[Step, None, tuple[Volume, tuple[float, float]]]:
     """Open a denoised volume, and return it with limits of its contrast."""
-    from napari_geosr import io
-    from napari_geosr.operations.reconstruct.preview import contrast
-
     yield StageStarted(message=f"Opening {path.name}")
     volume = io.read(path)
     middle = volume.shape[0] // 2

@@ -17,7 +17,7 @@ from napari_geosr.gui.layers import (
     place_over,
     spatial_ndim,
 )
-from napari_geosr.gui.layers.kept_point import point_kept, remove_in_place
+from napari_geosr.gui.layers.camera import point_kept, remove_in_place
 from napari_geosr.gui.layers.position import indices_at, plane_on_screen, unit_factors
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.kit.labelled import add_row, combo, form_layout
+from napari_geosr.gui.kit.widgets import add_row, combo, form_layout
 from napari_geosr.gui.study.plot import FIGURES, StudyPlot
 from napari_geosr.operations.study.subset import ScanSubset
 

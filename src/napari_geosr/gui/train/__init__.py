@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from platformdirs import user_data_path
 from pydantic import Field, ValidationError
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFileDialog
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeError
 from napari_geosr.core.steps import StageStarted, Step
-from napari_geosr.gui.kit.estimate_words import estimate_text
-from napari_geosr.gui.kit.labelled import add_row
-from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.places import JOBS, SharedPlace, open_dock
-from napari_geosr.gui.kit.remembered import recall, remember
-from napari_geosr.gui.kit.worker import MakeSteps, Run
-from napari_geosr.gui.layers import unwrapped
+from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
+from napari_geosr.gui.kit.places import JOBS, open_dock
+from napari_geosr.gui.kit.widgets import add_row
+from napari_geosr.gui.kit.words import estimate_text
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers.data_row import DataRow, missing, suggest
 from napari_geosr.gui.layers.position import plane_on_screen
-from napari_geosr.gui.train import questions as answers
+from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.method_settings import ABOVE, TUNED, tune_steps
-from napari_geosr.gui.train.start import Plan, start_steps, time_steps
 from napari_geosr.gui.train.widgets import NO_ESTIMATE, TrainWidgets
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
@@ -37,8 +32,6 @@ from napari_geosr.operations.train.name import proposed_name
 
 if TYPE_CHECKING:
     import napari.viewer
-
-T = TypeVar("T")
 
 _OUTDATED = "Estimate: outdated, as something was changed since"
 _TIMING = "Estimate: timing a few steps…"
@@ -66,22 +59,18 @@ class TrainDock(TrainWidgets):
         Given by napari.
     """
 
+    settings_name = "train"
+
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        viewer = unwrapped(napari_viewer)
-        self._questions = answers.questions()
-        super().__init__(viewer, [question.text for question in self._questions])
-        SharedPlace(self)
-        self._viewer = viewer
-        self._run: Run | None = None
+        self._scenarios = scenarios.training_scenarios()
+        super().__init__(napari_viewer, [scenario.text for scenario in self._scenarios])
         self._rows: dict[str, DataRow] = {}
         self._used: list[weakref.ref[Any]] = []
         self._gone = ""
         self._revision = 0
         self._taken: set[str] = set()
-        self._naming: Run | None = None
-        self._folder = user_data_path("napari-geosr", appauthor=False) / "jobs"
-        self._show_busy(False)
-        self._show_folder()
+        self._naming: BackgroundTask | None = None
+        self.show_busy("")
         self._connect()
         self._recall()
         self._list_names()
@@ -89,7 +78,6 @@ class TrainDock(TrainWidgets):
     def _connect(self) -> None:
         self.have.currentIndexChanged.connect(self._on_have)
         self.method.currentIndexChanged.connect(self._on_method)
-        self.folder_button.clicked.connect(self._on_folder)
         self.estimate_button.clicked.connect(self._on_estimate)
         self.start_button.clicked.connect(self._on_start)
         self.cancel_button.clicked.connect(self._on_cancel)
@@ -103,31 +91,27 @@ class TrainDock(TrainWidgets):
         self._suggesting.setSingleShot(True)
         self._suggesting.timeout.connect(self._suggest)
         events = self._viewer.layers.events
-        connections = Connections(self)
-        connections.connect(events.inserted, self._on_layers)
-        connections.connect(events.removed, self._on_removed)
+        self.connections.connect(events.inserted, self._on_layers)
+        self.connections.connect(events.removed, self._on_removed)
 
     # Choices
 
     def _recall(self) -> None:
-        try:
-            choices = recall("train", TrainChoices)
-        except ConfigError as error:
-            choices = TrainChoices()
+        choices, error = self.recall(TrainChoices)
+        if error is not None:
             self.message.show_error(error)
         if choices.folder is not None:
-            self._folder = choices.folder
-            self._show_folder()
-        index = answers.find(self._questions, choices.method, choices.use)
+            self.folder.set_path(choices.folder)
+        index = scenarios.find(self._scenarios, choices.method, choices.use)
         self.have.setCurrentIndex(index)
         self._on_have(index)
-        if choices.method in self._questions[index].methods:
+        if choices.method in self._scenarios[index].methods:
             self.method.setCurrentText(choices.method)
 
     def _on_have(self, index: int) -> None:
         self.method.blockSignals(True)
         self.method.clear()
-        self.method.addItems(list(self._questions[index].methods))
+        self.method.addItems(list(self._scenarios[index].methods))
         self.method.blockSignals(False)
         self._on_method()
 
@@ -136,26 +120,26 @@ class TrainDock(TrainWidgets):
         need = needs()[method]
         self.need.setText(f"Needs {need}.")
         self._make_rows(method)
-        question = self._questions[self.have.currentIndex()]
+        scenario = self._scenarios[self.have.currentIndex()]
         self.settings.show_method(
-            method, question.use, question.defaults.get(method, {})
+            method, scenario.use, scenario.defaults.get(method, {})
         )
         self._on_settings()
 
     def _make_rows(self, method: str) -> None:
         """One row for each set of volumes that the method reads."""
-        question = self._questions[self.have.currentIndex()]
+        scenario = self._scenarios[self.have.currentIndex()]
         while self._data.rowCount():
             self._data.removeRow(0)
         self._rows = {}
         for i, role in enumerate(roles(method)):
-            name = question.names[i] if i < len(question.names) else role.capitalize()
+            name = scenario.names[i] if i < len(scenario.names) else role.capitalize()
             row = DataRow(
                 self._viewer,
                 name,
                 keys=_KEYS[i],
-                several=question.several and i == 0,
-                labels=question.use == "labels" and role == "target",
+                several=scenario.several and i == 0,
+                labels=scenario.use == "labels" and role == "target",
             )
             row.changed.connect(self._on_settings)
             add_row(self._data, name, row, row.combo)
@@ -164,7 +148,7 @@ class TrainDock(TrainWidgets):
 
     def fine_tune(self, job: Path) -> None:
         """Fill the dock for a training that starts from the model of a job."""
-        if self._run is not None:
+        if self.activity.busy:
             self.message.show_message("Wait for what is being prepared, or cancel it.")
             return
         try:
@@ -175,16 +159,18 @@ class TrainDock(TrainWidgets):
         except GeoSRError as error:
             self.message.show_error(error)
             return
-        self._begin(
+        self.activity.start(
+            "read",
             lambda _stop: tune_steps(bundle, values.get("method")),
             partial(self._on_tuning, values),
-            self._on_error,
+            on_step=self._on_step,
+            on_error=self._on_error,
         )
 
     def _on_tuning(self, values: dict[str, Any], settings: dict[str, Any]) -> None:
         method = str(values.get("method"))
         use = "labels" if "labels" in settings else ""
-        self.have.setCurrentIndex(answers.find(self._questions, method, use))
+        self.have.setCurrentIndex(scenarios.find(self._scenarios, method, use))
         self.method.setCurrentText(method)
         training = dict(values.get("training", {}))
         name = str(training.pop("name", "mine"))
@@ -219,22 +205,6 @@ class TrainDock(TrainWidgets):
             "warning",
         )
 
-    def _on_folder(self) -> None:
-        path = QFileDialog.getExistingDirectory(
-            self, "Folder for jobs", str(self._folder)
-        )
-        if path:
-            self.set_folder(Path(path))
-
-    def set_folder(self, path: Path) -> None:
-        """Make the folders of jobs in `path` from now on."""
-        self._folder = path
-        self._show_folder()
-
-    def _show_folder(self) -> None:
-        self.folder_label.setText(str(self._folder))
-        self.folder_label.setToolTip(str(self._folder))
-
     def _on_settings(self, *_: object) -> None:
         """An estimate and a complaint hold for the settings that they were about."""
         self._revision += 1
@@ -250,7 +220,7 @@ class TrainDock(TrainWidgets):
 
     def _list_names(self) -> None:
         """Look, in a worker, which names models and trainings have already."""
-        self._naming = Run(
+        self._naming = BackgroundTask(
             lambda _stop: _names_steps(), owner=self, on_result=self._on_names
         )
 
@@ -269,7 +239,7 @@ class TrainDock(TrainWidgets):
 
     # Actions
 
-    def plan(self) -> Plan:
+    def plan(self) -> TrainingPlan:
         """Return what would be trained now.
 
         Raises
@@ -291,7 +261,7 @@ class TrainDock(TrainWidgets):
             if len(set(map(id, layers))) < len(layers):
                 names = " and ".join(row.name.lower() for row in self._rows.values())
                 raise ConfigError(f"Choose two different layers as {names}.")
-            plan = Plan(method, settings, data)
+            plan = TrainingPlan(method, settings, data)
         except GeoSRError as error:
             self._complain(error)
             raise
@@ -331,26 +301,30 @@ class TrainDock(TrainWidgets):
         plan = self._checked_plan()
         if plan is None:
             return
-        folder, revision = self._folder, self._revision
+        folder, revision = self.folder.path, self._revision
         self.estimate.setText(_TIMING)
-        self._begin(
+        self.activity.start(
+            "estimate",
             lambda stop: time_steps(plan, folder, should_stop=stop),
             partial(self._on_estimated, revision),
-            self._on_not_estimated,
+            on_step=self._on_step,
+            on_error=self._on_not_estimated,
         )
 
     def _on_start(self) -> None:
         plan = self._checked_plan()
         if plan is None:
             return
-        folder, name = self._folder, str(plan.settings["name"])
-        self._begin(
+        folder, name = self.folder.path, str(plan.settings["name"])
+        self.activity.start(
+            "start",
             lambda stop: start_steps(plan, folder, name, should_stop=stop),
             partial(self._on_started, plan, self.settings.is_named),
-            self._on_not_started,
+            on_step=self._on_step,
+            on_error=self._on_not_started,
         )
 
-    def _on_started(self, plan: Plan, named: bool, job: Path) -> None:
+    def _on_started(self, plan: TrainingPlan, named: bool, job: Path) -> None:
         self._watch_job(job)
         self._list_names()
         try:
@@ -358,14 +332,14 @@ class TrainDock(TrainWidgets):
         except GeoSRError as error:
             self.message.show_error(error)
 
-    def _remember(self, plan: Plan, named: bool = True) -> None:
-        use = self._questions[self.have.currentIndex()].use
-        choices = TrainChoices(method=plan.method, use=use, folder=self._folder)
-        remember("train", choices)
+    def _remember(self, plan: TrainingPlan, named: bool = True) -> None:
+        use = self._scenarios[self.have.currentIndex()].use
+        choices = TrainChoices(method=plan.method, use=use, folder=self.folder.path)
+        self.remember(choices)
         kept = {k: v for k, v in plan.settings.items() if k != "name" or named}
         self.settings.keep(kept)
 
-    def _checked_plan(self) -> Plan | None:
+    def _checked_plan(self) -> TrainingPlan | None:
         self.message.clear()
         self.data_message.clear()
         self.settings_message.clear()
@@ -377,33 +351,12 @@ class TrainDock(TrainWidgets):
         except GeoSRError:
             return None  # said beside the field
 
-    def _begin(
-        self,
-        make_steps: MakeSteps[T],
-        on_result: Callable[[T], None],
-        on_error: Callable[[Exception], None],
-    ) -> None:
-        self._show_busy(True)
-        self._run = Run(
-            make_steps,
-            owner=self,
-            on_step=self._on_step,
-            on_result=on_result,
-            on_error=on_error,
-            on_finished=self._on_finished,
-        )
-
     def _on_cancel(self) -> None:
-        if self._run is not None:
-            self._run.cancel()
+        self.activity.cancel()
 
     def _on_step(self, step: Step) -> None:
         if isinstance(step, StageStarted):
             self.message.show_message(f"{step.message}…")
-
-    def _on_finished(self) -> None:
-        self._run = None
-        self._show_busy(False)
 
     def _on_estimated(self, revision: int, estimate: TrainingEstimate) -> None:
         self.message.clear()
@@ -438,7 +391,8 @@ class TrainDock(TrainWidgets):
     def _on_jobs(self) -> None:
         open_dock(self._viewer, JOBS)
 
-    def _show_busy(self, busy: bool) -> None:
+    def show_busy(self, what: str) -> None:
+        busy = bool(what)
         self.cancel_button.setVisible(busy)
         self.estimate_button.setVisible(not busy)
         self.start_button.setEnabled(not busy)

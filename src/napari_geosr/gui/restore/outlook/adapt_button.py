@@ -11,9 +11,14 @@ from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.gui.jobs.start import TrainingPlan, start_steps
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.jobs.words import steps_of
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.jobs.naming import taken_names
+from napari_geosr.operations.train.adapt import METHOD
+from napari_geosr.operations.train.fine_tune import fine_tune_settings
+from napari_geosr.operations.train.name import proposed_name
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -58,7 +63,7 @@ class AdaptButton(QPushButton):
         self.setToolTip(_TIP.format(self.minutes))
         self._volume: Volume | None = None
         self._model = ""
-        self._run: Run | None = None
+        self._run: BackgroundTask | None = None
         self._watch: JobWatch | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(_PAUSE)
@@ -105,7 +110,7 @@ class AdaptButton(QPushButton):
             return
         volume, model, folder = self._volume, self._model, self.folder
         minutes = self.minutes
-        self._run = Run(
+        self._run = BackgroundTask(
             lambda stop: _start_steps(volume, model, minutes, folder, stop),
             owner=self,
             on_step=self._on_step,
@@ -174,14 +179,7 @@ def _start_steps(
     volume: Volume, model: str, minutes: float, folder: Path, stop: Any
 ) -> Any:
     """Start the job and return its folder."""
-    # Here, in the worker: the dock opens without all that trains.
-    from napari_geosr.gui.train.start import Plan, start_steps
-    from napari_geosr.jobs.naming import taken_names
-    from napari_geosr.operations.train.adapt import METHOD
-    from napari_geosr.operations.train.fine_tune import fine_tune_settings
-    from napari_geosr.operations.train.name import proposed_name
-
     name = proposed_name(METHOD, [volume.name], taken_names())
     settings = fine_tune_settings(model, METHOD) | {"name": name, "minutes": minutes}
-    plan = Plan(METHOD, settings, {"source": (volume,)})
+    plan = TrainingPlan(METHOD, settings, {"source": (volume,)})
     yield from start_steps(plan, folder, name, should_stop=stop)

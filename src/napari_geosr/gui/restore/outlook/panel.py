@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QMessageBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.restore.outlook.activity import OutlookActivity
 from napari_geosr.gui.restore.outlook.adapt_button import AdaptButton
-from napari_geosr.gui.restore.outlook.looking import Looking
-from napari_geosr.gui.restore.outlook.questions import run_anyway
 from napari_geosr.gui.restore.outlook.removed_button import RemovedButton
-from napari_geosr.operations.restore.ranking import NONE
+from napari_geosr.operations.restore.outlook import Outlook
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore import PreparedRestoration
     from napari_geosr.operations.restore.outlook import Outlook
     from napari_geosr.operations.restore.ranking import Ranking
+
 
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "harm"}
 _FIND, _FINDING = "Find the best for this scan", "Comparing models…"
@@ -58,7 +58,7 @@ class OutlookPanel(QWidget):
         )
         self.removed_button = RemovedButton(viewer)
         self.adapt_button = AdaptButton()
-        self.looking = Looking(self)
+        self.activity = OutlookActivity(self)
         self._outlook: Outlook | None = None
         self._ranking: Ranking | None = None
         self._approved: set[tuple[int, str]] = set()
@@ -73,13 +73,13 @@ class OutlookPanel(QWidget):
         ):
             layout.addWidget(widget)
         self.removed_button.failed.connect(self.failed.emit)
-        self.looking.looked.connect(self._on_looked)
-        self.looking.ranked.connect(self._on_ranked)
-        self.looking.failed.connect(self.failed.emit)
-        self.looking.missed.connect(
+        self.activity.looked.connect(self._on_looked)
+        self.activity.ranked.connect(self._on_ranked)
+        self.activity.failed.connect(self.failed.emit)
+        self.activity.missed.connect(
             lambda text: self.verdict.show_message(text, "warning")
         )
-        self.looking.busyChanged.connect(self._on_busy)
+        self.activity.busyChanged.connect(self._on_busy)
         self._has_scan = False
 
     @property
@@ -98,13 +98,13 @@ class OutlookPanel(QWidget):
         self._source_id = id(source)
         self._has_scan = volume is not None
         self.find_button.setEnabled(self._has_scan)
-        self.looking.set_volume(volume, rank=True)
+        self.activity.set_volume(volume, rank=True)
 
     def set_not_ready(self) -> None:
         """Say nothing: layer, model or settings changed."""
         self._outlook = None
         self.verdict.clear()
-        self.looking.set_prepared(None)
+        self.activity.set_prepared(None)
         self.removed_button.set_ready(None, None)
 
     def set_ready(
@@ -124,11 +124,11 @@ class OutlookPanel(QWidget):
         else:
             self.verdict.show_message(" ".join(prepared.verdict.reasons), "warning")
         self.removed_button.set_ready(source, on_screen, edge)
-        self.looking.set_prepared(prepared)
+        self.activity.set_prepared(prepared)
 
     def leave_it(self) -> None:
         """Say why the scan is best left as it is, or that nothing will be run."""
-        self.looking.set_prepared(None)
+        self.activity.set_prepared(None)
         self.removed_button.set_ready(None, None)
         ranking = self._ranking
         if ranking is not None and ranking.leaves_it:
@@ -173,4 +173,16 @@ class OutlookPanel(QWidget):
         self.find_button.setEnabled(self._has_scan and not ranks)
 
 
-__all__ = ["NONE", "OutlookPanel"]
+def run_anyway(model: str, outlook: Outlook, parent: QWidget | None) -> bool:
+    """Ask whether to restore although the result is expected to be worse."""
+    box = QMessageBox(parent)
+    box.setIcon(QMessageBox.Icon.Warning)
+    box.setWindowTitle(f"Restore with {model}?")
+    box.setAccessibleName(box.windowTitle())
+    box.setText(outlook.sentence)
+    box.setInformativeText("The scan itself is kept as it is.")
+    anyway = box.addButton("&Run anyway", QMessageBox.ButtonRole.AcceptRole)
+    cancel = box.addButton(QMessageBox.StandardButton.Cancel)
+    box.setDefaultButton(cancel)
+    box.exec()
+    return box.clickedButton() is anyway

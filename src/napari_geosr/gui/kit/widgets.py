@@ -1,0 +1,242 @@
+"""Widgets that docks are made of: buttons, labels, rows, sections, lists.
+
+None is without an accessible name and a tool tip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_data_path
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QTreeWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.gui.kit.elided import ElidedLabel
+
+
+def button(text: str, tool_tip: str) -> QPushButton:
+    """A button as wide as there is room."""
+    made = QPushButton(text)
+    made.setToolTip(tool_tip)
+    made.setAccessibleName(text.replace("&", ""))
+    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return made
+
+
+def small_button(text: str, name: str, tool_tip: str, shortcut: str) -> QToolButton:
+    """A button of a letter or two, with a shortcut."""
+    made = QToolButton()
+    made.setText(text)
+    made.setShortcut(shortcut)
+    made.setAccessibleName(name)
+    made.setToolTip(f"{tool_tip} ({shortcut}).")
+    return made
+
+
+def text_label(name: str, tool_tip: str, text: str = "") -> Any:
+    """A text of several lines."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setAccessibleName(name)
+    label.setToolTip(tool_tip)
+    return label
+
+
+def combo(name: str, tool_tip: str) -> QComboBox:
+    """A choice that need not be as wide as its longest entry."""
+    made = QComboBox()
+    made.setAccessibleName(name)
+    made.setToolTip(tool_tip)
+    made.setSizeAdjustPolicy(
+        QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+    )
+    made.setMinimumContentsLength(8)
+    return made
+
+
+def form_layout() -> QFormLayout:
+    """Rows of labels and widgets that grow."""
+    form = QFormLayout()
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    return form
+
+
+def add_row(
+    form: QFormLayout, title: str, widget: QWidget, buddy: QWidget | None = None
+) -> None:
+    """Add a row whose label names `buddy`, the widget itself by default."""
+    label = QLabel(title)
+    buddy = buddy or widget
+    label.setBuddy(buddy)
+    label.setToolTip(buddy.toolTip())
+    label.setAccessibleName(f"Label of {buddy.accessibleName()}")
+    form.addRow(label, widget)
+
+
+def fill_with_scrolling(dock: QWidget, inner: QWidget) -> QScrollArea:
+    """Put `inner` into a scroll area that fills `dock`, and return the area."""
+    scroll = QScrollArea()
+    scroll.setWidgetResizable(True)
+    scroll.setFrameShape(QFrame.Shape.NoFrame)
+    scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    scroll.setWidget(inner)
+    outer = QVBoxLayout(dock)
+    outer.setContentsMargins(0, 0, 0, 0)
+    outer.addWidget(scroll)
+    return scroll
+
+
+def progress_bar(name: str, tool_tip: str) -> QProgressBar:
+    """A thin bar without a text."""
+    bar = QProgressBar()
+    bar.setAccessibleName(name)
+    bar.setToolTip(tool_tip)
+    bar.setTextVisible(False)
+    bar.setMaximumHeight(10)
+    return bar
+
+
+class FolderRow(QWidget):
+    """The folder that new folders are made in, and a button to choose another.
+
+    Parameters
+    ----------
+    what : str
+        What is kept there, e.g. ``"jobs"``: also its name among the plugin's data.
+    text, shortcut : str
+        Of the button.
+    """
+
+    def __init__(
+        self, what: str, *, text: str = "…", shortcut: str = "Alt+Shift+U"
+    ) -> None:
+        super().__init__()
+        self._title = f"Folder for {what}"
+        self.label = ElidedLabel("")
+        self.label.setAccessibleName(self._title)
+        self.button = small_button(
+            text,
+            f"Choose the folder for {what}",
+            f"Choose where the folders of {what} are made",
+            shortcut,
+        )
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.label, 1)
+        row.addWidget(self.button)
+        self.button.clicked.connect(self._on_clicked)
+        self.set_path(user_data_path("napari-geosr", appauthor=False) / what)
+
+    @property
+    def path(self) -> Path:
+        """The folder that is chosen."""
+        return self._path
+
+    def set_path(self, path: Path) -> None:
+        """Choose another folder."""
+        self._path = path
+        self.label.setText(str(path))
+        self.label.setToolTip(str(path))
+
+    def _on_clicked(self) -> None:
+        text = QFileDialog.getExistingDirectory(self, self._title, str(self._path))
+        if text:
+            self.set_path(Path(text))
+
+
+class Section(QWidget):
+    """A title to click and, below it, a widget that is hidden while closed.
+
+    superqt's ``QCollapsible`` fixes the content's height when it opens, which cuts
+    texts that wrap anew when the dock changes its width.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        content: QWidget,
+        *,
+        tool_tip: str,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.content = content
+        self.button = QToolButton()
+        self.button.setText(title)
+        self.button.setCheckable(True)
+        self.button.setAutoRaise(True)
+        self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.button.setArrowType(Qt.ArrowType.RightArrow)
+        self.button.setSizePolicy(
+            QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed
+        )
+        self.button.setToolTip(tool_tip)
+        self.button.setAccessibleName(title.replace("&", ""))
+        self.button.toggled.connect(self._on_toggled)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.button)
+        layout.addWidget(content)
+        content.setVisible(False)
+
+    def set_open(self, is_open: bool) -> None:
+        """Unfold the section, or fold it."""
+        self.button.setChecked(is_open)
+
+    def _on_toggled(self, is_open: bool) -> None:
+        arrow = Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow
+        self.button.setArrowType(arrow)
+        self.content.setVisible(is_open)
+
+
+def list_tree(
+    columns: Sequence[str], name: str, tip: str, *, heights: tuple[int, int]
+) -> QTreeWidget:
+    """Make an empty list.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Their titles.
+    name, tip : str
+        Accessible name, tool tip.
+    heights : (int, int)
+        Least and most, in pixels.
+    """
+    tree = QTreeWidget()
+    tree.setHeaderLabels(list(columns))
+    tree.setRootIsDecorated(False)
+    tree.setUniformRowHeights(True)
+    tree.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+    tree.setAccessibleName(name)
+    tree.setToolTip(tip)
+    header = tree.header()
+    header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+    for column in range(1, len(columns)):
+        header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+    header.setStretchLastSection(False)
+    tree.setMinimumHeight(heights[0])
+    tree.setMaximumHeight(heights[1])
+    return tree
