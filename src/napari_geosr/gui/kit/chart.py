@@ -31,8 +31,10 @@ _COLORS = (
 _KEY_WIDTH = 20
 #: Least room between two labels of an axis, in pixels.
 _LABEL_GAP = 6
-#: Pixels by which labels may stand out over the ends of an axis: there is room for them.
+#: Pixels by which labels may stand out over the ends of an axis: any number.
 _OVER_ENDS = 1000
+#: Room for ticks, and below their labels, in pixels.
+_BELOW = 8
 _RESTYLED = (
     QEvent.Type.PaletteChange,
     QEvent.Type.StyleChange,
@@ -108,7 +110,7 @@ class Legend(QWidget):
         self._columns, self._elide = columns, elide
         self._labels: list[tuple[QLabel, ElidedLabel]] = []
         self._grid = QGridLayout(self)
-        self._grid.setContentsMargins(4, 0, 4, 0)
+        self._grid.setContentsMargins(3, 0, 0, 0)
         self._grid.setHorizontalSpacing(5)
         self._grid.setVerticalSpacing(0)
         for column in range(columns):
@@ -304,7 +306,7 @@ class Chart(QWidget):
             [[(x, text if i in shown else "") for i, (x, text) in enumerate(labels)]]
         )
         self._style(axis)
-        axis.setHeight(metrics.height() + 5)
+        axis.setHeight(metrics.height() + _BELOW)
 
     def _label_left(self, labels: Sequence[tuple[float, str]], least: str = "") -> None:
         """Label the vertical axis, which is at least as wide as the text `least`."""
@@ -339,8 +341,9 @@ class Chart(QWidget):
             self.refresh()
 
     def _set_label_size(self) -> None:
-        """Let words be as large as numbers: napari's labels are larger than other text."""
-        self.setStyleSheet(f"QLabel {{ font-size: {self.fontInfo().pixelSize()}px }}")
+        """Let words be as large as numbers: napari's labels are larger."""
+        size = self.fontInfo().pixelSize()
+        self.setStyleSheet(f"QLabel {{ font-size: {size}px; padding: 0px }}")
 
     def showEvent(self, event: Any) -> None:
         """Draw in the colours that the window has given."""

@@ -21,6 +21,7 @@ class ElidedLabel(QElidingLabel):
     ) -> None:
         super().__init__(text, parent)
         self.setElideMode(mode)
+        self.setIndent(0)
         self.setMinimumWidth(30)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
 

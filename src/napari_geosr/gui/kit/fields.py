@@ -1,8 +1,8 @@
 """Widgets of magicgui for the fields of a config.
 
 magicgui has a widget for most annotations. Own are only those that it lacks: spin boxes
-that may be left open (superqt's, which it takes for integers, know neither a special text
-nor a suffix), menus that can be typed into, mappings, and lists of names with a menu.
+that may be left open (superqt's, which it takes for integers, know neither a special
+text nor a suffix), menus that can be typed into, mappings, and lists of names.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
 
 
 def show(widget: ValueWidget[Any], value: Any) -> None:
-    """Show `value` as far as the widget can: settings of another version may not fit."""
+    """Show `value` as far as the widget can: that of another version may not fit."""
     if isinstance(widget, RangedWidget) and value is not None:
         value = min(max(value, widget.min), widget.max)
     elif isinstance(widget, ComboBox) and value not in widget.choices:
@@ -210,7 +210,7 @@ class EditableChoiceField(ValueWidget[Any]):
     suggestions : sequence of str
         Offered where there are no choices.
     kind : type
-        What else is typed; a text that is no number stays one, for validation to refuse.
+        What else is typed; a text that is no number is left to validation.
     """
 
     def __init__(

@@ -18,8 +18,8 @@ __all__ = ["AUTOMATIC", "ConfigForm"]
 class ConfigForm(QWidget):
     """One row per field of a config, with its title, default, bounds and help text.
 
-    The widgets are magicgui's; the rows are Qt's own, as magicgui's containers stack boxes
-    and docks line up the labels of several forms and put rows between.
+    The widgets are magicgui's; the rows are Qt's own, as magicgui's containers stack
+    boxes, and docks line up the labels of several forms and put rows between.
 
     Parameters
     ----------

@@ -183,10 +183,14 @@ class HistogramView(Chart):
         low, high = self.range()
         ticks = log_ticks(low, high) if self._log_x else linear_ticks(low, high)
         labels = [(float(self._along(tick)), tick_text(tick)) for tick in ticks]
-        # Half a label may stand out at either end.
-        width = self.fontMetrics().horizontalAdvance
-        beside = [max(_MARGIN, width(text) / 2 + 1) for _, text in labels]
-        left, right = (beside[0], beside[-1]) if beside else (_MARGIN, _MARGIN)
+        # A label near an end of the axis stands out over it.
+        first, last = (float(self._along(end)) for end in (low, high))
+        per_unit = self.width() / ((last - first) or 1.0)
+        left = right = float(_MARGIN)
+        for place, text in labels:
+            half = self.fontMetrics().horizontalAdvance(text) / 2 + 1
+            left = max(left, half - (place - first) * per_unit)
+            right = max(right, half - (last - place) * per_unit)
         self._set_margins(left, 4, right)
         self._label_bottom(labels)
 

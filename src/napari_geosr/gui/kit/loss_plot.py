@@ -254,4 +254,5 @@ def curve_pen(line: Line, text: QColor) -> QPen:
 def _alone(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Which points are known while those before and after them are not."""
     known = np.pad(np.isfinite(values), 1)
-    return known[1:-1] & ~known[:-2] & ~known[2:]
+    alone: np.ndarray[Any, Any] = known[1:-1] & ~known[:-2] & ~known[2:]
+    return alone
