@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from napari.qt import get_stylesheet
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_geosr.gui.kit.chart import Legend, linear_ticks, log_ticks, tick_text
@@ -73,13 +72,13 @@ def test_pores_are_marked_on_their_side_of_the_threshold(view, qtbot, dark):
     qtbot.wait(20)
     picture = view.grab().toImage()
     seen = [
-        picture.pixelColor(round(view.x_of(value)), view.height() // 3)
+        picture.pixelColor(round(view.x_of(value)), view.height() // 2).name()
         for value in (50, 150)
     ]
-    assert seen == [QColor(BLUE), QColor(RED)][:: 1 if dark else -1]
+    assert seen == [BLUE, RED][:: 1 if dark else -1]
     view.set_threshold(None, dark=dark)
     picture = view.grab().toImage()
-    assert picture.pixelColor(view.width() // 4, view.height() // 3) == QColor(RED)
+    assert picture.pixelColor(view.width() // 4, view.height() // 2).name() == RED
 
 
 def test_places_and_values_belong_together(view, qtbot):

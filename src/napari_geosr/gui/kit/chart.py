@@ -235,6 +235,7 @@ class Chart(QWidget):
         plot.viewport().setAutoFillBackground(False)
         plot.setMinimumSize(0, 0)
         plot.hideButtons()
+        plot.setAntialiasing(True)
         plot.setMouseEnabled(False, False)
         plot.disableAutoRange()
         plot.getViewBox().sigResized.connect(self._on_plot_resized)

@@ -59,7 +59,7 @@ class ConfigForm(QWidget):
             title = field.title or name.replace("_", " ").capitalize()
             widget = field_widget(field, (choices or {}).get(name, ()))
             widget.tooltip = field.description or title
-            widget.changed.connect(self._on_changed)
+            widget.changed.connect(self._on_changed, check_nargs=False)
             self._fields[name] = widget
             self._add_row(name, title, widget.native)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QPoint, QPointF, Qt, Signal
 from qtpy.QtGui import QBrush, QColor, QLinearGradient, QPen
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QGraphicsPathItem, QWidget
 
 from napari_geosr.gui.kit.chart import (
     Chart,
@@ -161,20 +161,22 @@ class HistogramView(Chart):
             padding=0,
         )
         for i, (bars, counts) in enumerate(zip(self._series, heights, strict=True)):
-            curve = load_pyqtgraph().PlotCurveItem(
-                self._along(np.asarray(bars.edges, float)),
-                counts,
-                stepMode="center",
-                antialias=True,
-                pen=line_pen(self.text_color, 0.75)
-                if i == 0
-                else line_pen(self.text_color, style=Qt.PenStyle.DashLine),
-            )
+            outline = QGraphicsPathItem(self._outline(bars, counts))
+            outline.setPen(line_pen(self.text_color, style=Qt.PenStyle.DashLine))
             if i == 0:
-                curve.setFillLevel(0.0)
-                curve.setBrush(self._brush())
-                self._filled = curve
-            self.plot.addItem(curve)
+                outline.setPen(line_pen(self.text_color, 0.75))
+                outline.setBrush(self._brush())
+                self._filled = outline
+            self.plot.addItem(outline)
+
+    def _outline(self, bars: Bars, heights: np.ndarray[Any, Any]) -> Any:
+        """A path over all bars.
+
+        pyqtgraph's own filled steps are made of pieces, between which lines are seen.
+        """
+        x = np.repeat(self._along(np.asarray(bars.edges, float)), 2)
+        y = np.concatenate([[0.0], np.repeat(heights, 2), [0.0]])
+        return load_pyqtgraph().arrayToQPath(x, y)
 
     def _brush(self) -> QBrush:
         return QBrush(QColor(self._colors.marked))
