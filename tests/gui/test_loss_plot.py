@@ -11,8 +11,7 @@ from skimage.color import rgb2lab
 
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.jobs.words import curves_of
-from napari_geosr.gui.kit.loss_plot import Line, LossPlot
-from napari_geosr.gui.kit.loss_scale import LossScale
+from napari_geosr.gui.kit.loss_plot import Line, LossPlot, LossScale, curve_pen
 from napari_geosr.jobs.folder import JobFolder
 
 #: Machado, Oliveira and Fernandes 2009 (doi:10.1109/TVCG.2009.113), severity 1.
@@ -34,10 +33,8 @@ _LOSSES = ("cycle", "adversarial", "identity", "critic_target", "critic_source")
 
 @pytest.mark.parametrize("eyes", _SEEN)
 @pytest.mark.parametrize("text", ["#f0f1f2", "#3b3a39"])
-def test_curves_are_told_apart(qtbot, text, eyes):
-    plot = LossPlot()
-    qtbot.addWidget(plot)
-    pens = [plot._pen(Line("", [1], [1], i), QColor(text)) for i in range(7)]
+def test_curves_are_told_apart(text, eyes):
+    pens = [curve_pen(Line("", [1], [1], i), QColor(text)) for i in range(7)]
     rgb = np.array([pen.color().getRgbF()[:3] for pen in pens])
     linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     seen = np.clip(linear @ np.transpose(_SEEN[eyes]), 0, 1)
@@ -62,6 +59,11 @@ def test_every_loss_of_a_run_has_its_colour_and_its_words(tmp_path):
     assert validation.color == colors["there and back"]
 
 
+def drawn(plot):
+    """The items of a chart: curves, and the points that stand alone."""
+    return plot.plot.getPlotItem().listDataItems()
+
+
 def painted_at(path, x):
     """Heights at which a path crosses or touches a column of the picture."""
     found = [path.elementAt(i) for i in range(path.elementCount())]
@@ -78,16 +80,18 @@ def test_losses_below_zero_are_drawn_and_said(qtbot):
     values = [2.0, 0.5, 0.0, -0.5, -8.0]
     plot.set_lines([Line("critic", [1, 2, 3, 4, 5], values)], 5)
     assert plot.n_points() == 5
-    heights = plot._ys(np.array(values))
-    assert (np.diff(heights) > 0).all()  # Qt counts downwards
-    rect = plot._rect()
-    assert rect.top() < heights.min() < heights.max() < rect.bottom()
+    (curve,) = drawn(plot)
+    steps, heights = curve.getData()
+    assert steps.tolist() == [1, 2, 3, 4, 5]
+    assert (np.diff(heights) < 0).all()
+    low, high = plot.plot.viewRange()[1]
+    assert low < heights.min() < heights.max() < high
     assert "critic -8 at step 5" in plot.accessibleDescription()
     assert "both sides of 0" in plot.accessibleDescription()
     plot.resize(300, 150)
     plot.grab()
     plot.set_lines([Line("critic", [1], [0.0])], 5)
-    assert np.isfinite(plot._ys(0.0))
+    assert np.isfinite(drawn(plot)[0].getData()[1]).all()
     plot.set_lines([Line("loss", [1, 2], [3.0, 0.2])], 5)
     assert "The axis is logarithmic." in plot.accessibleDescription()
 
@@ -117,12 +121,12 @@ def test_what_is_no_number_is_a_gap(qtbot, tmp_path):
     qtbot.addWidget(plot)
     plot.resize(300, 150)
     plot.set_lines(curves_of(watch), 8)
-    ((_, x, y),) = plot._lines
-    assert np.isnan(y).tolist() == [not np.isfinite(v) for v in losses]
-    path = plot._path(x, y)
-    between = plot._xs([0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5])
-    crossed = [bool(painted_at(path, at)) for at in between]
+    curve, alone = drawn(plot)
+    assert np.isnan(curve.getData()[1]).tolist() == [not np.isfinite(v) for v in losses]
+    path = curve.curve.getPath()
+    crossed = [bool(painted_at(path, at)) for at in np.arange(0.5, 7)]
     assert crossed == [True, False, False, False, False, True, False]
+    assert alone.getData()[0].tolist() == [3]  # a single point is seen too
     assert "no number at step 7" in plot.accessibleDescription()
     plot.grab()
     plot.set_lines([Line("loss", [1], [float("nan")])], 8)

@@ -57,13 +57,13 @@ def test_of_a_padded_scan_the_threshold_of_the_sample_is_drawn(viewer, qtbot, me
     dock.settings.method.setCurrentText(method)
     wait_for_levels(dock, qtbot)
     whole = dock.settings.threshold
-    counts = sum(bars.counts.sum() for bars in dock.settings.histogram._series)
+    counts = sum(bars.counts.sum() for bars in dock.settings.histogram.series)
     dock.settings.sample.set_layer(mask)
     assert dock.settings.threshold is None
     wait_for_levels(dock, qtbot)
     drawn = dock.settings.threshold
     assert drawn != pytest.approx(whole, abs=2)
-    inside = sum(bars.counts.sum() for bars in dock.settings.histogram._series)
+    inside = sum(bars.counts.sum() for bars in dock.settings.histogram.series)
     assert inside == pytest.approx(mask.data.sum(), rel=1e-3)
     assert counts == pytest.approx(mask.data.size, rel=1e-3)
     measure(dock, qtbot)

@@ -157,8 +157,7 @@ def test_curves_of_one_algorithm_share_a_colour(qtbot):
     plot.set_rows(rows, "dice")
     assert list(plot.curves()) == ["FBP", "FBP at 10 %", "TV", "TV at 10 %"]
     assert plot.curves()["TV at 10 %"] == [(30, 0.03), (60, 0.06)]
-    colors = ("#000000", "#ff0000")
-    pens = {title: plot._pen(title, colors) for title in plot.curves()}
+    pens = {title: plot.pen(title) for title in plot.curves()}
     assert pens["TV"].color() == pens["TV at 10 %"].color() != pens["FBP"].color()
     assert pens["FBP"].style() == pens["TV"].style() != pens["TV at 10 %"].style()
     plot.set_rows([r for r in rows if r["projections"] == 30], "dice", None, True)

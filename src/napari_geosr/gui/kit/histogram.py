@@ -1,8 +1,4 @@
-"""Histograms in the docks: grey values with the threshold, and pore volumes.
-
-Painted with Qt: a first drawing by matplotlib costs 0.8 s of importing and more than
-50 ms of the event loop, and a dragged line needs a new picture for every mouse move.
-"""
+"""Histograms in the docks: grey values with the threshold, and pore volumes."""
 
 from __future__ import annotations
 
@@ -12,11 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QPainter, QPainterPath, QPen
-from qtpy.QtWidgets import QSizePolicy, QWidget
+from qtpy.QtCore import QPoint, QPointF, Qt, Signal
+from qtpy.QtGui import QBrush, QColor, QLinearGradient, QPen
+from qtpy.QtWidgets import QGraphicsPathItem, QWidget
 
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+from napari_geosr.gui.kit.chart import (
+    Chart,
+    Legend,
+    line_pen,
+    linear_ticks,
+    load_pyqtgraph,
+    log_ticks,
+    tick_text,
+)
+
+#: Least room beside the axis, in pixels.
+_MARGIN = 6
+#: A key moves the threshold by this share of the range.
+_KEY_STEP = 0.01
 
 
 @dataclass(frozen=True)
@@ -37,37 +46,7 @@ class PlotColors:
     marked: str
 
 
-def linear_ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """Round numbers between `low` and `high`, about `wanted` of them."""
-    span = high - low
-    if not span > 0:
-        return [low]
-    rough = span / wanted
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
-
-
-def log_ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Powers of ten between `low` and `high`, both greater than zero."""
-    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    stride = max(1, math.ceil((last - first + 1) / most))
-    return [10.0**power for power in range(first, last + 1, stride)]
-
-
-def tick_text(value: float) -> str:
-    """A tick for people: ``250``, ``0.02``, ``10⁵``."""
-    if value and not 1e-3 <= abs(value) < 1e5:
-        power = math.floor(math.log10(abs(value)) + 1e-9)
-        lead = value / 10.0**power
-        front = "" if math.isclose(lead, 1) else f"{lead:.3g}·"
-        return f"{front}10{str(power).translate(_SUPERSCRIPTS)}"
-    return f"{value:.6g}"
-
-
-class HistogramView(QWidget):
+class HistogramView(Chart):
     """One filled histogram, and a second one as an outline over it.
 
     Parameters
@@ -86,36 +65,41 @@ class HistogramView(QWidget):
         root: bool = False,
         height: int = 110,
     ) -> None:
-        super().__init__(parent)
-        self._log_x, self._root, self._height = log_x, root, height
+        self._log_x, self._root = log_x, root
         self._series: tuple[Bars, ...] = ()
         self._colors = PlotColors("#808080", "#808080", "#808080")
-        self.x_title = ""
-        self.empty_text = ""
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-
-    def sizeHint(self) -> QSize:
-        return QSize(300, self._height)
-
-    def minimumSizeHint(self) -> QSize:
-        return QSize(120, self._height)
+        super().__init__(parent, height=height)
+        self._legend = Legend(2, Qt.TextElideMode.ElideMiddle)
+        self._title = self._title_label()
+        self._title.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._rows.insertWidget(0, self._legend)
+        self._rows.addWidget(self._title)
+        self.refresh()
 
     def set_colors(self, colors: PlotColors) -> None:
         """Draw in `colors` from now on."""
         self._colors = colors
-        self.update()
+        self.refresh()
 
     def set_series(self, series: Sequence[Bars], x_title: str) -> None:
         """Show one or more histograms; none clears the picture."""
         self._series = tuple(s for s in series if s.counts.sum() > 0)
-        self.x_title = x_title
-        self.setAccessibleDescription(self._describe())
-        self.update()
+        self._title.setText(x_title)
+        self.refresh()
 
     @property
     def series(self) -> tuple[Bars, ...]:
         """The histograms that are shown."""
         return self._series
+
+    @property
+    def x_title(self) -> str:
+        """What the horizontal axis is."""
+        return str(self._title.text())
+
+    @property
+    def text_color(self) -> QColor:
+        return QColor(self._colors.text)
 
     def range(self) -> tuple[float, float]:
         """Lowest and highest edge of all series."""
@@ -124,6 +108,28 @@ class HistogramView(QWidget):
         low = min(float(s.edges[0]) for s in self._series)
         return low, max(float(s.edges[-1]) for s in self._series)
 
+    def x_of(self, value: float) -> float:
+        """Horizontal place of a value, in widget pixels."""
+        self._plot_width()  # lays out what was not shown yet
+        place = QPointF(self._along(value), 0)
+        there = self.plot.mapFromScene(self.plot.getViewBox().mapViewToScene(place))
+        return float(self.plot.mapTo(self, there).x())
+
+    def value_at(self, x: float) -> float:
+        """Value at a horizontal place in widget pixels, within the range."""
+        self._plot_width()
+        scene = self.plot.mapToScene(self.plot.mapFrom(self, QPoint(round(x), 0)))
+        along = float(self.plot.getViewBox().mapSceneToView(scene).x())
+        low, high = self.range()
+        return min(max(10.0**along if self._log_x else along, low), high)
+
+    def _along(self, values: Any) -> Any:
+        """Where values lie on the axis of the plot."""
+        return np.log10(np.maximum(values, 1e-300)) if self._log_x else values
+
+    def _is_empty(self) -> bool:
+        return not self._series
+
     def _describe(self) -> str:
         if not self._series:
             return self.empty_text
@@ -131,121 +137,64 @@ class HistogramView(QWidget):
         n = int(self._series[0].counts.sum())
         return f"{n} values of {self.x_title} from {low:.4g} to {high:.4g}"
 
-    def _plot_rect(self) -> QRectF:
-        metrics = self.fontMetrics()
-        below = 2 * metrics.height() + 4
-        above = metrics.height() + 2 if len(self._series) > 1 else 4
-        return QRectF(
-            6, above, max(self.width() - 12, 10), max(self.height() - below - above, 10)
+    def refresh(self) -> None:
+        several = len(self._series) > 1
+        dashed = line_pen(self.text_color, style=Qt.PenStyle.DashLine)
+        marks = [QColor(self._colors.marked), *[dashed] * (len(self._series) - 1)]
+        keys = [
+            (mark, bars.name) for mark, bars in zip(marks, self._series, strict=False)
+        ]
+        self._legend.set_keys(keys if several else [])
+        self._title.setVisible(bool(self._series))
+        super().refresh()
+
+    def _draw(self) -> None:
+        self.plot.hideAxis("left")
+        low, high = (float(self._along(end)) for end in self.range())
+        heights = [
+            np.sqrt(s.counts) if self._root else s.counts.astype(float)
+            for s in self._series
+        ]
+        self.plot.setRange(
+            xRange=(low, high),
+            yRange=(0.0, max(float(h.max()) for h in heights)),
+            padding=0,
         )
-
-    def x_of(self, value: float) -> float:
-        """Horizontal place of a value, in widget pixels."""
-        low, high = self.range()
-        rect = self._plot_rect()
-        if self._log_x:
-            low, high, value = (
-                math.log(low),
-                math.log(high),
-                math.log(max(value, 1e-300)),
-            )
-        span = (high - low) or 1.0
-        return float(rect.left() + rect.width() * (value - low) / span)
-
-    def value_at(self, x: float) -> float:
-        """Value at a horizontal place in widget pixels, within the range."""
-        low, high = self.range()
-        rect = self._plot_rect()
-        share = float(min(max((x - rect.left()) / rect.width(), 0.0), 1.0))
-        if self._log_x:
-            return math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
-        return low + share * (high - low)
-
-    def _path(self, bars: Bars, highest: float, *, closed: bool) -> QPainterPath:
-        rect = self._plot_rect()
-        heights = bars.counts.astype(float)
-        if self._root:
-            heights = np.sqrt(heights)
-        ys = rect.bottom() - rect.height() * heights / highest
-        path = QPainterPath(QPointF(self.x_of(float(bars.edges[0])), rect.bottom()))
-        for i, y in enumerate(ys):
-            path.lineTo(self.x_of(float(bars.edges[i])), float(y))
-            path.lineTo(self.x_of(float(bars.edges[i + 1])), float(y))
-        path.lineTo(self.x_of(float(bars.edges[-1])), rect.bottom())
-        if closed:
-            path.closeSubpath()
-        return path
-
-    def paintEvent(self, event: Any) -> None:
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        text = QColor(self._colors.text)
-        painter.setPen(text)
-        if not self._series:
-            painter.drawText(
-                self.rect(),
-                Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap,
-                self.empty_text,
-            )
-            painter.end()
-            return
-        highest = max(float(s.counts.max()) for s in self._series)
-        highest = math.sqrt(highest) if self._root else highest
-        first = self._path(self._series[0], highest, closed=True)
-        self._paint_filled(painter, first)
-        painter.strokePath(first, QPen(text, 0.75))
-        for bars in self._series[1:]:
-            pen = QPen(text, 1.5, Qt.PenStyle.DashLine)
-            painter.strokePath(self._path(bars, highest, closed=False), pen)
-        self._paint_axis(painter, text)
-        self._paint_legend(painter, text)
-        self._paint_over(painter, text)
-        painter.end()
-
-    def _paint_filled(self, painter: QPainter, path: QPainterPath) -> None:
-        painter.fillPath(path, QColor(self._colors.marked))
-
-    def _paint_over(self, painter: QPainter, text: QColor) -> None:
-        """Paint what comes on top; nothing here."""
-
-    def _paint_axis(self, painter: QPainter, text: QColor) -> None:
-        rect, metrics = self._plot_rect(), self.fontMetrics()
-        low, high = self.range()
-        painter.setPen(QPen(text, 1))
-        painter.drawLine(rect.bottomLeft(), rect.bottomRight())
-        ticks = log_ticks(low, high) if self._log_x else linear_ticks(low, high)
-        right = -1e9
-        for tick in ticks:
-            x, word = self.x_of(tick), tick_text(tick)
-            width = metrics.horizontalAdvance(word)
-            left = min(max(x - width / 2, 0), self.width() - width)
-            painter.drawLine(QPointF(x, rect.bottom()), QPointF(x, rect.bottom() + 3))
-            if left < right + 6:
-                continue
-            right = left + width
-            painter.drawText(QPointF(left, rect.bottom() + 3 + metrics.ascent()), word)
-        painter.drawText(
-            QRectF(0, self.height() - metrics.height(), self.width(), metrics.height()),
-            Qt.AlignmentFlag.AlignCenter,
-            metrics.elidedText(self.x_title, Qt.TextElideMode.ElideRight, self.width()),
-        )
-
-    def _paint_legend(self, painter: QPainter, text: QColor) -> None:
-        if len(self._series) < 2:
-            return
-        metrics = self.fontMetrics()
-        room = self.width() // len(self._series) - 30
-        x, y = 6.0, metrics.height() / 2
-        for i, bars in enumerate(self._series):
+        for i, (bars, counts) in enumerate(zip(self._series, heights, strict=True)):
+            outline = QGraphicsPathItem(self._outline(bars, counts))
+            outline.setPen(line_pen(self.text_color, style=Qt.PenStyle.DashLine))
             if i == 0:
-                painter.fillRect(QRectF(x, y - 4, 16, 8), QColor(self._colors.marked))
-            else:
-                painter.setPen(QPen(text, 1.5, Qt.PenStyle.DashLine))
-                painter.drawLine(QPointF(x, y), QPointF(x + 16, y))
-            painter.setPen(text)
-            word = metrics.elidedText(bars.name, Qt.TextElideMode.ElideMiddle, room)
-            painter.drawText(QPointF(x + 20, metrics.ascent()), word)
-            x += 30 + metrics.horizontalAdvance(word)
+                outline.setPen(line_pen(self.text_color, 0.75))
+                outline.setBrush(self._brush())
+                self._filled = outline
+            self.plot.addItem(outline)
+
+    def _outline(self, bars: Bars, heights: np.ndarray[Any, Any]) -> Any:
+        """A path over all bars.
+
+        pyqtgraph's own filled steps are made of pieces, between which lines are seen.
+        """
+        x = np.repeat(self._along(np.asarray(bars.edges, float)), 2)
+        y = np.concatenate([[0.0], np.repeat(heights, 2), [0.0]])
+        return load_pyqtgraph().arrayToQPath(x, y)
+
+    def _brush(self) -> QBrush:
+        return QBrush(QColor(self._colors.marked))
+
+    def _label_axes(self) -> None:
+        low, high = self.range()
+        ticks = log_ticks(low, high) if self._log_x else linear_ticks(low, high)
+        labels = [(float(self._along(tick)), tick_text(tick)) for tick in ticks]
+        # A label near an end of the axis stands out over it.
+        first, last = (float(self._along(end)) for end in (low, high))
+        per_unit = self.width() / ((last - first) or 1.0)
+        left = right = float(_MARGIN)
+        for place, text in labels:
+            half = self.fontMetrics().horizontalAdvance(text) / 2 + 1
+            left = max(left, half - (place - first) * per_unit)
+            right = max(right, half - (last - place) * per_unit)
+        self._set_margins(left, 4, right)
+        self._label_bottom(labels)
 
 
 class ThresholdView(HistogramView):
@@ -260,9 +209,11 @@ class ThresholdView(HistogramView):
     thresholdMoved = Signal(float)
 
     def __init__(self, parent: QWidget | None = None, *, height: int = 96) -> None:
-        super().__init__(parent, root=True, height=height)
         self._threshold: float | None = None
         self._dark = True
+        self._line: Any = None
+        self._word: Any = None
+        super().__init__(parent, root=True, height=height)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setCursor(Qt.CursorShape.SplitHCursor)
 
@@ -275,7 +226,8 @@ class ThresholdView(HistogramView):
         """Draw the line at `value`; grey values of pores lie below it if `dark`."""
         self._threshold, self._dark = value, dark
         self.setAccessibleDescription(self._describe())
-        self.update()
+        if self._is_drawn:
+            self._place_line()
 
     def _describe(self) -> str:
         text = super()._describe()
@@ -283,36 +235,68 @@ class ThresholdView(HistogramView):
             text += f"; threshold {self._threshold:.6g}"
         return text
 
-    def _paint_filled(self, painter: QPainter, path: QPainterPath) -> None:
-        if self._threshold is None:
-            painter.fillPath(path, QColor(self._colors.bars))
-            return
-        x = self.x_of(self._threshold)
-        left = QRectF(0, 0, x, self.height())
-        right = QRectF(x, 0, self.width() - x, self.height())
-        for part, pores in ((left, self._dark), (right, not self._dark)):
-            color = self._colors.marked if pores else self._colors.bars
-            painter.save()
-            painter.setClipRect(part)
-            painter.fillPath(path, QColor(color))
-            painter.restore()
+    def _draw(self) -> None:
+        super()._draw()
+        pyqtgraph = load_pyqtgraph()
+        pen = line_pen(self.text_color, 2)
+        self._line = pyqtgraph.InfiniteLine(angle=90, movable=False, pen=pen)
+        self._word = pyqtgraph.TextItem("pores", self.text_color)
+        self._word.setFont(self.font())
+        for item in (self._line, self._word):
+            self.plot.addItem(item)
+        self._show_focus()
 
-    def _paint_over(self, painter: QPainter, text: QColor) -> None:
-        if self._threshold is None:
+    def _label_axes(self) -> None:
+        super()._label_axes()
+        self._place_line()
+
+    def _place_line(self) -> None:
+        """Put the line, its word and the border of the two colours in their places."""
+        self._filled.setBrush(self._brush())
+        value = self._threshold
+        self._line.setVisible(value is not None)
+        self._word.setVisible(False)
+        if value is None:
             return
-        rect = self._plot_rect()
-        x = min(max(self.x_of(self._threshold), rect.left()), rect.right())
-        painter.setPen(QPen(text, 2))
-        painter.drawLine(QPointF(x, rect.top()), QPointF(x, rect.bottom()))
-        word = "pores"
-        metrics = self.fontMetrics()
-        width = metrics.horizontalAdvance(word)
-        left = x - width - 6 if self._dark else x + 6
-        if 0 <= left <= self.width() - width:
-            painter.drawText(QPointF(left, rect.top() + metrics.ascent()), word)
-        if self.hasFocus():
-            painter.setPen(QPen(text, 1, Qt.PenStyle.DotLine))
-            painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
+        low, high = self.range()
+        value = min(max(value, low), high)
+        self._line.setValue(value)
+        room = self._plot_width() * (value - low if self._dark else high - value)
+        width = self.fontMetrics().horizontalAdvance(self._word.toPlainText())
+        self._word.setVisible(room / ((high - low) or 1.0) >= width + _MARGIN)
+        self._word.setAnchor((1.0 if self._dark else 0.0, 0.0))
+        self._word.setPos(value, self.plot.viewRange()[1][1])
+
+    def _brush(self) -> QBrush:
+        """One colour up to the threshold, another one from there."""
+        bars, marked = QColor(self._colors.bars), QColor(self._colors.marked)
+        if self._threshold is None:
+            return QBrush(bars)
+        low, high = self.range()
+        share = min(max((self._threshold - low) / ((high - low) or 1.0), 0.0), 1.0)
+        below, above = (marked, bars) if self._dark else (bars, marked)
+        gradient = QLinearGradient(low, 0.0, high, 0.0)
+        gradient.setColorAt(0.0, below)
+        gradient.setColorAt(share, below)
+        gradient.setColorAt(min(math.nextafter(share, 2.0) + 1e-9, 1.0), above)
+        gradient.setColorAt(1.0, above if share < 1 else below)
+        return QBrush(gradient)
+
+    def _show_focus(self) -> None:
+        border = QPen(self.text_color, 1, Qt.PenStyle.DotLine)
+        self.plot.getViewBox().setBorder(border if self.hasFocus() else None)
+
+    def focusInEvent(self, event: Any) -> None:
+        """Show that keys move the line."""
+        super().focusInEvent(event)
+        if self._is_drawn:
+            self._show_focus()
+
+    def focusOutEvent(self, event: Any) -> None:
+        """Show that keys go elsewhere."""
+        super().focusOutEvent(event)
+        if self._is_drawn:
+            self._show_focus()
 
     def mousePressEvent(self, event: Any) -> None:
         """Move the line to where the plot is pressed."""
@@ -327,7 +311,8 @@ class ThresholdView(HistogramView):
     def keyPressEvent(self, event: Any) -> None:
         """Move the line by a hundredth of the range with the arrow keys."""
         low, high = self.range()
-        step = {Qt.Key.Key_Left: -0.01, Qt.Key.Key_Right: 0.01}.get(event.key())
+        ways = {Qt.Key.Key_Left: -_KEY_STEP, Qt.Key.Key_Right: _KEY_STEP}
+        step = ways.get(event.key())
         if step is None or self._threshold is None:
             super().keyPressEvent(event)
             return

@@ -1,7 +1,4 @@
-"""Loss curves while a network trains, several runs over each other.
-
-Painted with Qt, as the histograms are: a live curve is drawn anew twice a second.
-"""
+"""Loss curves while a network trains, several runs over each other."""
 
 from __future__ import annotations
 
@@ -11,22 +8,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QPainter, QPainterPath, QPen
-from qtpy.QtWidgets import QSizePolicy, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor, QPen
+from qtpy.QtWidgets import QWidget
 
-from napari_geosr.gui.kit.histogram import tick_text
-from napari_geosr.gui.kit.loss_scale import LossScale
-
-#: Colours of curves, after that of the text, on dark and on light: told apart by
-#: colour-blind people too, which a test measures. Those on dark after Okabe and Ito.
-_COLORS = (
-    ("#56B4E9", "#F5793A", "#00C08B", "#E9A8D0", "#F0E442", "#7F8CFF"),
-    ("#11456D", "#74370F", "#09845C", "#DC23B3", "#A87602", "#3908D4"),
+from napari_geosr.gui.kit.chart import (
+    Chart,
+    Legend,
+    curve_colors,
+    line_pen,
+    linear_ticks,
+    log_ticks,
+    tick_text,
 )
+
 _DASHES = (Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine)
 #: Points drawn per curve at most; the losses of more steps are averaged.
 _POINTS = 400
+#: The vertical axis is at least as wide as this, so that it stays while losses change.
+_WIDEST = "0.005"
+#: Of the largest value: what is nearer to zero is drawn in proportion.
+_LINEAR_SHARE = 0.01
+#: Ticks on one side of zero.
+_MOST_TICKS = 2
 
 
 @dataclass(frozen=True)
@@ -71,38 +75,95 @@ def last_text(line: Line) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "no number"
 
 
-def curve_colors(text: QColor) -> tuple[str, ...]:
-    """Colours of curves beside text of this colour: that of the text is the first."""
-    return (text.name(), *_COLORS[text.lightness() < 128])
+@dataclass(frozen=True)
+class LossScale:
+    """Where losses stand on the axis: logarithmic, on both sides of zero if need be.
+
+    pyqtgraph's logarithmic axis knows no values below zero.
+
+    Attributes
+    ----------
+    low, high : float
+        Ends of the axis.
+    linear : float
+        0 on a logarithmic axis. Else the axis is in proportion up to about this
+        distance from zero, and logarithmic on both sides of it (an inverse hyperbolic
+        sine), as the losses of critics are below zero as well.
+    """
+
+    low: float
+    high: float
+    linear: float = 0.0
+
+    @classmethod
+    def of(cls, curves: Sequence[np.ndarray[Any, Any]]) -> LossScale:
+        """The axis on which all finite values of `curves` can be seen."""
+        values = np.concatenate([np.asarray(curve, float) for curve in curves])
+        values = values[np.isfinite(values)]
+        low, high = float(values.min()), float(values.max())
+        if low > 0:
+            # At least a factor of two, so that noise does not fill the picture.
+            middle = math.sqrt(low) * math.sqrt(high)
+            return cls(min(low / 1.05, middle / 1.45), max(high * 1.05, middle * 1.45))
+        most = max(-low, high) or 1.0
+        room = 0.05 * most
+        return cls(low - room, max(high, 0.0) + room, _LINEAR_SHARE * most)
+
+    @property
+    def name(self) -> str:
+        """What kind of axis it is, in words."""
+        return "logarithmic" if not self.linear else "logarithmic on both sides of 0"
+
+    def shares(self, values: Any) -> Any:
+        """Heights of `values` between the ends of the axis, 0 … 1; NaN stays NaN."""
+        bottom, top = self._along(self.low), self._along(self.high)
+        return (self._along(values) - bottom) / (top - bottom)
+
+    def ticks(self) -> list[float]:
+        """A few values to be named."""
+        if not self.linear:
+            ticks = log_ticks(self.low, self.high)
+            if len(ticks) < 2:
+                ticks = linear_ticks(self.low, self.high, 3)
+            return [t for t in ticks if self.low <= t <= self.high]
+        above, below = self._powers(self.high), self._powers(-self.low)
+        return [-t for t in reversed(below)] + [0.0] + above
+
+    def _powers(self, end: float) -> list[float]:
+        if end <= 2 * self.linear:
+            return []
+        return log_ticks(2 * self.linear, end, _MOST_TICKS)
+
+    def _along(self, values: Any) -> Any:
+        values = np.asarray(values, float)
+        return np.arcsinh(values / self.linear) if self.linear else np.log(values)
 
 
-class LossPlot(QWidget):
+class LossPlot(Chart):
     """Losses over steps, with a legend below."""
 
     def __init__(self, parent: QWidget | None = None, *, height: int = 150) -> None:
-        super().__init__(parent)
-        self._height = height
         self._lines: list[tuple[Line, Any, Any]] = []
         self.scale = LossScale(0.1, 1.0)
         self._total = 1
-        self.empty_text = "The curves appear with the first steps."
+        super().__init__(
+            parent,
+            height=height,
+            empty_text="The curves appear with the first steps.",
+        )
+        self._legend = Legend(2, Qt.TextElideMode.ElideMiddle)
+        self._rows.addWidget(self._legend)
         self.setAccessibleName("Loss curves")
         self.setToolTip(
             "Loss on the training data (line) and on the block kept apart (dashed); "
             "lower is better. Where only the dashed one rises, stop."
         )
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-
-    def sizeHint(self) -> QSize:
-        return QSize(300, self._full_height())
-
-    def minimumSizeHint(self) -> QSize:
-        return QSize(120, self._full_height())
+        self.refresh()
 
     def _full_height(self) -> int:
         """With room for each further row of the legend."""
-        more = (self._legend_rows() - 1) * self.fontMetrics().height()
-        return int(self._height + more)
+        more = max(0, math.ceil(len(self._keys()) / 2) - 1)
+        return int(self._height + more * self.fontMetrics().height())
 
     def set_lines(self, lines: Sequence[Line], total: int) -> None:
         """Show `lines` over ``0 … total`` steps."""
@@ -111,9 +172,7 @@ class LossPlot(QWidget):
         values = [y for _, _, y in self._lines]
         self.scale = LossScale.of(values) if values else LossScale(0.1, 1.0)
         self._total = max(total, 1)
-        self.setAccessibleDescription(self._describe())
-        self.updateGeometry()
-        self.update()
+        self.refresh()
 
     def names(self) -> list[str]:
         """Names of the curves that are shown."""
@@ -122,6 +181,9 @@ class LossPlot(QWidget):
     def n_points(self) -> int:
         """Points of all curves."""
         return sum(len(line.values) for line, _, _ in self._lines)
+
+    def _is_empty(self) -> bool:
+        return not self._lines
 
     def _describe(self) -> str:
         if not self._lines:
@@ -132,27 +194,6 @@ class LossPlot(QWidget):
         ]
         return f"{'; '.join(said)}. The axis is {self.scale.name}."
 
-    def _pen(self, line: Line, text: QColor) -> QPen:
-        colors = curve_colors(text)
-        pen = QPen(QColor(colors[line.color % len(colors)]), 1.5)
-        pen.setStyle(_DASHES[line.dashed])
-        return pen
-
-    def _rect(self) -> QRectF:
-        metrics = self.fontMetrics()
-        words = ("0.005", *(tick_text(tick) for tick in self.scale.ticks()))
-        left = max(metrics.horizontalAdvance(word) for word in words) + 8
-        below = metrics.height() * (1 + self._legend_rows()) + 8
-        return QRectF(
-            left,
-            metrics.height() / 2,
-            max(self.width() - left - 8, 10),
-            max(self.height() - below - metrics.height() / 2, 10),
-        )
-
-    def _legend_rows(self) -> int:
-        return max(1, math.ceil(len(self._keys()) / 2))
-
     def _keys(self) -> list[tuple[Line, str]]:
         """Lines of the legend with their texts."""
         named = [line for line, _, _ in self._lines if line.name]
@@ -160,74 +201,58 @@ class LossPlot(QWidget):
         nameless = [line for line, _, _ in self._lines if not line.name]
         return keys + [(line, "validation") for line in nameless[:1]]
 
-    def paintEvent(self, event: Any) -> None:
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        text = self.palette().windowText().color()
-        painter.setPen(text)
-        if not self._lines:
-            painter.drawText(
-                self.rect(),
-                Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap,
-                self.empty_text,
+    def refresh(self) -> None:
+        text = self.text_color
+        self._legend.set_keys(
+            [(curve_pen(line, text), word) for line, word in self._keys()]
+        )
+        super().refresh()
+
+    def _draw(self) -> None:
+        self.plot.setRange(xRange=(0, self._total), yRange=(0, 1), padding=0)
+        for line, steps, values in self._lines:
+            pen = curve_pen(line, self.text_color)
+            heights = self.scale.shares(values)
+            self.plot.plot(
+                steps,
+                heights,
+                pen=pen,
+                connect="finite",
+                antialias=True,
+                name=line.name,
             )
-        else:
-            self._paint_axes(painter, text)
-            for line, x, y in self._lines:
-                painter.strokePath(self._path(x, y), self._pen(line, text))
-            self._paint_legend(painter, text)
-        painter.end()
+            alone = _alone(heights)
+            if alone.any():  # no line leads to a point between two gaps
+                self.plot.plot(
+                    steps[alone],
+                    heights[alone],
+                    pen=None,
+                    symbol="o",
+                    symbolSize=3,
+                    symbolPen=None,
+                    symbolBrush=pen.color(),
+                )
 
-    def _xs(self, steps: Any) -> Any:
-        rect = self._rect()
-        return rect.left() + rect.width() * np.asarray(steps) / self._total
+    def _label_axes(self) -> None:
+        width = self.fontMetrics().horizontalAdvance
+        total = str(self._total)
+        self._set_margins(0, self.fontMetrics().height() / 2, width(total) / 2 + 2)
+        ticks = self.scale.ticks()
+        self._label_left(
+            [(float(self.scale.shares(tick)), tick_text(tick)) for tick in ticks],
+            _WIDEST,
+        )
+        self._label_bottom([(0.0, "step 0"), (float(self._total), total)])
 
-    def _ys(self, values: Any) -> Any:
-        rect = self._rect()
-        return rect.bottom() - rect.height() * self.scale.shares(values)
 
-    def _path(self, steps: Any, values: Any) -> QPainterPath:
-        xs, ys = self._xs(steps), self._ys(values)
-        known = np.isfinite(ys)
-        path = QPainterPath()
-        for i in np.flatnonzero(known):
-            point = QPointF(float(xs[i]), float(ys[i]))
-            if i > 0 and known[i - 1]:
-                path.lineTo(point)
-                continue
-            path.moveTo(point)
-            if i + 1 == len(ys) or not known[i + 1]:  # a single point is seen too
-                path.addEllipse(point, 1.5, 1.5)
-        return path
+def curve_pen(line: Line, text: QColor) -> QPen:
+    """The pen of a curve beside text of this colour."""
+    colors = curve_colors(text)
+    return line_pen(colors[line.color % len(colors)], style=_DASHES[line.dashed])
 
-    def _paint_axes(self, painter: QPainter, text: QColor) -> None:
-        rect, metrics = self._rect(), self.fontMetrics()
-        painter.setPen(QPen(text, 1))
-        painter.drawLine(rect.topLeft(), rect.bottomLeft())
-        painter.drawLine(rect.bottomLeft(), rect.bottomRight())
-        for tick in self.scale.ticks():
-            y = float(self._ys(tick))
-            word = tick_text(tick)
-            painter.drawLine(QPointF(rect.left() - 3, y), QPointF(rect.left(), y))
-            left = rect.left() - 5 - metrics.horizontalAdvance(word)
-            painter.drawText(QPointF(left, y + metrics.ascent() / 2 - 1), word)
-        base = rect.bottom() + metrics.ascent() + 3
-        painter.drawText(QPointF(rect.left(), base), "step 0")
-        last = str(self._total)
-        right = rect.right() - metrics.horizontalAdvance(last)
-        painter.drawText(QPointF(right, base), last)
 
-    def _paint_legend(self, painter: QPainter, text: QColor) -> None:
-        metrics = self.fontMetrics()
-        half = self.width() / 2
-        top = self.height() - metrics.height() * self._legend_rows()
-        for i, (line, word) in enumerate(self._keys()):
-            x, y = half * (i % 2) + 4, top + metrics.height() * (i // 2)
-            middle = y + metrics.height() / 2
-            painter.setPen(self._pen(line, text))
-            painter.drawLine(QPointF(x, middle), QPointF(x + 20, middle))
-            painter.setPen(text)
-            word = metrics.elidedText(
-                word, Qt.TextElideMode.ElideMiddle, int(half) - 32
-            )
-            painter.drawText(QPointF(x + 25, y + metrics.ascent()), word)
+def _alone(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Which points are known while those before and after them are not."""
+    known = np.pad(np.isfinite(values), 1)
+    alone: np.ndarray[Any, Any] = known[1:-1] & ~known[:-2] & ~known[2:]
+    return alone

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.gui.kit.widgets import add_row, combo, form_layout
-from napari_geosr.gui.study.plot import FIGURES, StudyPlot
+from napari_geosr.gui.study.plot import METRICS, StudyPlot
 from napari_geosr.operations.study.subset import ScanSubset
 
 _COLUMNS = (
@@ -37,8 +37,8 @@ class StudyResult(QWidget):
         self._tolerance = 0.0
         self._over_exposure = False
         self.which = combo("Curves", "The figure that is drawn.")
-        for name, figure in FIGURES.items():
-            self.which.addItem(figure.title, name)
+        for name, metric in METRICS.items():
+            self.which.addItem(metric.title, name)
         self.plot = StudyPlot()
         self.table = QTreeWidget()
         self.table.setHeaderLabels([title for title, _ in _COLUMNS])

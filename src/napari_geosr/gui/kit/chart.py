@@ -1,0 +1,358 @@
+"""What the charts of the docks share: a plot of pyqtgraph, ticks, a legend, the theme.
+
+pyqtgraph draws; labels are Qt's own widgets, which napari's theme styles and which
+shorten their text where a dock is narrow. Importing pyqtgraph takes 0.1 s, so a thread
+does it when the first chart is made, and no plot is made before there is something to
+draw: a dock opens as fast as without.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QPainter, QPen, QPixmap
+from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_geosr.gui.kit.elided import ElidedLabel
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+#: Colours of curves, after that of the text, on dark and on light: told apart by
+#: colour-blind people too, which a test measures. Those on dark after Okabe and Ito.
+_COLORS = (
+    ("#56B4E9", "#F5793A", "#00C08B", "#E9A8D0", "#F0E442", "#7F8CFF"),
+    ("#11456D", "#74370F", "#09845C", "#DC23B3", "#A87602", "#3908D4"),
+)
+#: Width of the line or box before a text of the legend, in pixels.
+_KEY_WIDTH = 20
+#: Least room between two labels of an axis, in pixels.
+_LABEL_GAP = 6
+#: Pixels by which labels may stand out over the ends of an axis: any number.
+_OVER_ENDS = 1000
+#: Room for ticks, and below their labels, in pixels.
+_BELOW = 8
+_RESTYLED = (
+    QEvent.Type.PaletteChange,
+    QEvent.Type.StyleChange,
+    QEvent.Type.FontChange,
+)
+
+
+def load_pyqtgraph() -> Any:
+    """Import pyqtgraph, or wait until the thread that imports it is done."""
+    import pyqtgraph
+
+    return pyqtgraph
+
+
+@cache
+def _load_in_thread() -> None:
+    threading.Thread(target=load_pyqtgraph, name="load pyqtgraph", daemon=True).start()
+
+
+def linear_ticks(low: float, high: float, wanted: int = 4) -> list[float]:
+    """Round numbers between `low` and `high`, about `wanted` of them."""
+    span = high - low
+    if not span > 0:
+        return [low]
+    rough = span / wanted
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Powers of ten between `low` and `high`, both greater than zero."""
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    stride = max(1, math.ceil((last - first + 1) / most))
+    return [10.0**power for power in range(first, last + 1, stride)]
+
+
+def tick_text(value: float) -> str:
+    """A tick for people: ``250``, ``0.02``, ``10⁵``."""
+    if value and not 1e-3 <= abs(value) < 1e5:
+        power = math.floor(math.log10(abs(value)) + 1e-9)
+        lead = value / 10.0**power
+        front = "" if math.isclose(lead, 1) else f"{lead:.3g}·"
+        return f"{front}10{str(power).translate(_SUPERSCRIPTS)}"
+    return f"{value:.6g}"
+
+
+def curve_colors(text: QColor) -> tuple[str, ...]:
+    """Colours of curves beside text of this colour: that of the text is the first."""
+    return (text.name(), *_COLORS[text.lightness() < 128])
+
+
+def line_pen(
+    color: QColor | str,
+    width: float = 1.5,
+    style: Qt.PenStyle = Qt.PenStyle.SolidLine,
+) -> QPen:
+    """A pen whose width is in pixels, whatever the axes are."""
+    pen = QPen(QColor(color), width, style)
+    pen.setCosmetic(True)
+    return pen
+
+
+class Legend(QWidget):
+    """Lines or boxes with their texts, in columns of one width."""
+
+    def __init__(
+        self, columns: int, elide: Qt.TextElideMode, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._columns, self._elide = columns, elide
+        self._labels: list[tuple[QLabel, ElidedLabel]] = []
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(3, 0, 0, 0)
+        self._grid.setHorizontalSpacing(5)
+        self._grid.setVerticalSpacing(0)
+        for column in range(columns):
+            self._grid.setColumnStretch(2 * column + 1, 1)
+
+    def set_keys(self, keys: Sequence[tuple[QPen | QColor, str]]) -> None:
+        """Show a line for each pen, a box for each colour, and the text of each."""
+        while len(self._labels) > len(keys):
+            for label in self._labels.pop():
+                self._grid.removeWidget(label)
+                label.deleteLater()
+        while len(self._labels) < len(keys):
+            self._add()
+        for (picture, label), (mark, text) in zip(self._labels, keys, strict=True):
+            picture.setPixmap(self._picture(mark))
+            label.setText(text)
+            label.setFixedHeight(self.fontMetrics().height())
+        self.setVisible(bool(keys))
+
+    def texts(self) -> list[str]:
+        """The texts as they are, not shortened."""
+        return [label.text() for _, label in self._labels]
+
+    def _add(self) -> None:
+        row, column = divmod(len(self._labels), self._columns)
+        picture, label = QLabel(), ElidedLabel(mode=self._elide)
+        self._grid.addWidget(picture, row, 2 * column)
+        self._grid.addWidget(label, row, 2 * column + 1)
+        self._labels.append((picture, label))
+
+    def _picture(self, mark: QPen | QColor) -> QPixmap:
+        height, ratio = self.fontMetrics().height(), self.devicePixelRatioF()
+        picture = QPixmap(round(_KEY_WIDTH * ratio), round(height * ratio))
+        picture.setDevicePixelRatio(ratio)
+        picture.fill(Qt.GlobalColor.transparent)
+        painter = QPainter(picture)
+        if isinstance(mark, QColor):
+            painter.fillRect(QRectF(0, height / 2 - 4, _KEY_WIDTH - 4, 8), mark)
+        else:
+            painter.setPen(mark)
+            painter.drawLine(QPointF(0, height / 2), QPointF(_KEY_WIDTH, height / 2))
+        painter.end()
+        return picture
+
+
+class Chart(QWidget):
+    """A plot that is looked at only: no zooming, and the wheel scrolls the dock.
+
+    A class of its own says what is drawn (`_draw`), how the axes are labelled
+    (`_label_axes`) and what a screen reader says (`_describe`).
+
+    Parameters
+    ----------
+    height : int
+        In pixels, with one row of the legend.
+    empty_text : str
+        Shown while there is nothing to draw.
+    """
+
+    _is_made = False  # Qt tells of changes before __init__ is through
+
+    def __init__(
+        self, parent: QWidget | None = None, *, height: int, empty_text: str = ""
+    ) -> None:
+        super().__init__(parent)
+        self._height = height
+        self._plot: Any = None
+        self._is_drawn = False
+        self._drawn_in: QColor | None = None
+        self._empty = QLabel(empty_text)
+        self._empty.setWordWrap(True)
+        self._empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._rows = QVBoxLayout(self)
+        self._rows.setContentsMargins(0, 0, 0, 0)
+        self._rows.setSpacing(0)
+        self._rows.addWidget(self._empty, 1)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._set_label_size()
+        self._is_made = True
+        _load_in_thread()
+
+    def sizeHint(self) -> QSize:
+        return QSize(300, self._full_height())
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(120, self._full_height())
+
+    def hasHeightForWidth(self) -> bool:
+        return False  # though there are labels in it
+
+    def _full_height(self) -> int:
+        return self._height
+
+    def _title_label(self) -> ElidedLabel:
+        """A line of text as wide as the chart."""
+        label = ElidedLabel(mode=Qt.TextElideMode.ElideRight)
+        label.setFixedHeight(self.fontMetrics().height())
+        return label
+
+    @property
+    def empty_text(self) -> str:
+        """Shown while there is nothing to draw."""
+        return str(self._empty.text())
+
+    @empty_text.setter
+    def empty_text(self, text: str) -> None:
+        self._empty.setText(text)
+
+    @property
+    def plot(self) -> Any:
+        """The `pyqtgraph.PlotWidget`, made when it is first needed."""
+        if self._plot is None:
+            self._plot = self._make_plot()
+            self._rows.insertWidget(self._rows.indexOf(self._empty), self._plot, 1)
+        return self._plot
+
+    def _make_plot(self) -> Any:
+        plot = load_pyqtgraph().PlotWidget(self, background=None, enableMenu=False)
+        plot.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        plot.setCacheMode(plot.CacheModeFlag.CacheNone)  # of another theme's background
+        plot.viewport().setAutoFillBackground(False)
+        plot.setMinimumSize(0, 0)
+        plot.hideButtons()
+        plot.setAntialiasing(True)
+        plot.setMouseEnabled(False, False)
+        plot.disableAutoRange()
+        plot.getViewBox().sigResized.connect(self._on_plot_resized)
+        for side in ("left", "bottom"):
+            plot.getAxis(side).setStyle(
+                tickLength=3, tickTextOffset=2, hideOverlappingLabels=_OVER_ENDS
+            )
+        return plot
+
+    @property
+    def text_color(self) -> QColor:
+        """Colour of axes and words."""
+        return self.palette().windowText().color()
+
+    def refresh(self) -> None:
+        """Draw again, as there is something else to show, or other colours."""
+        self._drawn_in = self.text_color
+        self.setAccessibleDescription(self._describe())
+        is_empty = self._is_empty()
+        self._is_drawn = False
+        self._empty.setVisible(is_empty)
+        if is_empty:
+            if self._plot is not None:
+                self._plot.clear()
+                self._plot.hide()
+        else:
+            self.plot.clear()
+            self.plot.show()
+            self._draw()
+            self._is_drawn = True
+            self._label_axes()
+        self.updateGeometry()
+
+    def _is_empty(self) -> bool:
+        raise NotImplementedError
+
+    def _draw(self) -> None:
+        raise NotImplementedError
+
+    def _label_axes(self) -> None:
+        raise NotImplementedError
+
+    def _describe(self) -> str:
+        raise NotImplementedError
+
+    def _label_bottom(
+        self, labels: Sequence[tuple[float, str]], *, ends_first: bool = False
+    ) -> None:
+        """Label the horizontal axis, as far as there is room: no text over another."""
+        axis, metrics = self.plot.getAxis("bottom"), self.fontMetrics()
+        low, high = self.plot.viewRange()[0]
+        per_unit = self._plot_width() / ((high - low) or 1.0)
+        order = list(range(len(labels)))
+        if ends_first and order:
+            order = list(dict.fromkeys([0, order[-1], *order]))
+        taken: list[tuple[float, float]] = []
+        shown: set[int] = set()
+        for i in order:
+            width = metrics.horizontalAdvance(labels[i][1])
+            middle = (labels[i][0] - low) * per_unit
+            start, stop = middle - width / 2, middle + width / 2
+            if all(
+                start >= right + _LABEL_GAP or stop <= left - _LABEL_GAP
+                for left, right in taken
+            ):
+                taken.append((start, stop))
+                shown.add(i)
+        axis.setTicks(
+            [[(x, text if i in shown else "") for i, (x, text) in enumerate(labels)]]
+        )
+        self._style(axis)
+        axis.setHeight(metrics.height() + _BELOW)
+
+    def _label_left(self, labels: Sequence[tuple[float, str]], least: str = "") -> None:
+        """Label the vertical axis, which is at least as wide as the text `least`."""
+        axis, metrics = self.plot.getAxis("left"), self.fontMetrics()
+        axis.setTicks([list(labels)])
+        self._style(axis)
+        texts = [least, *(text for _, text in labels)]
+        axis.setWidth(max(metrics.horizontalAdvance(text) for text in texts) + 8)
+
+    def _style(self, axis: Any) -> None:
+        pen = QPen(self.text_color, 1)
+        axis.setPen(pen)
+        axis.setTextPen(pen)
+        axis.setTickPen(pen)
+        axis.setTickFont(self.font())
+
+    def _set_margins(self, left: float, top: float, right: float) -> None:
+        """Room around the axes, in pixels."""
+        self.plot.getPlotItem().layout.setContentsMargins(left, top, right, 1)
+
+    def _plot_width(self) -> float:
+        """Width between the ends of the horizontal axis, in pixels."""
+        self.plot.getPlotItem().layout.activate()
+        return max(float(self.plot.getViewBox().width()), 1.0)
+
+    def changeEvent(self, event: Any) -> None:
+        """Draw in the colours and the font of another theme."""
+        super().changeEvent(event)
+        if self._is_made and event.type() in _RESTYLED:
+            if event.type() == QEvent.Type.FontChange:
+                self._set_label_size()
+            self.refresh()
+
+    def _set_label_size(self) -> None:
+        """Let words be as large as numbers: napari's labels are larger."""
+        size = self.fontInfo().pixelSize()
+        self.setStyleSheet(f"QLabel {{ font-size: {size}px; padding: 0px }}")
+
+    def showEvent(self, event: Any) -> None:
+        """Draw in the colours that the window has given."""
+        super().showEvent(event)
+        if self._drawn_in != self.text_color:
+            self.refresh()
+
+    def _on_plot_resized(self, _box: Any) -> None:
+        """Label the axes as there is room."""
+        if self._is_drawn:
+            self._label_axes()

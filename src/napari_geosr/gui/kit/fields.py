@@ -1,0 +1,365 @@
+"""Widgets of magicgui for the fields of a config.
+
+magicgui has a widget for most annotations. Own are only those that it lacks: spin boxes
+that may be left open (superqt's, which it takes for integers, know neither a special
+text nor a suffix), menus that can be typed into, mappings, and lists of names.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+from annotated_types import Ge, Gt, Le, Lt
+
+# magicgui has no public name for the base of a Qt widget of one's own.
+from magicgui.backends._qtpy.widgets import QBaseRangedWidget, QBaseValueWidget
+from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, create_widget
+from magicgui.widgets.bases import RangedWidget, ValueWidget
+from pydantic.fields import FieldInfo
+from qtpy.QtCore import QLocale, Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QHBoxLayout,
+    QLineEdit,
+    QMenu,
+    QSpinBox,
+    QToolButton,
+    QWidget,
+)
+
+from napari_geosr.core.config import load_yaml
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.name_choices import NameChoices
+
+#: Shown for a setting that is left to us.
+AUTOMATIC = "automatic"
+#: Ends of a number without bounds.
+_FAR = 1e9
+#: Digits after the point of numbers, and the smallest step between two of them.
+_DECIMALS = 6
+
+
+def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidget[Any]:
+    """Make the widget of a field, which shows its default.
+
+    Parameters
+    ----------
+    field : FieldInfo
+        Its annotation may be a bool, a number, a text, a `Literal`, a `Literal` or a
+        number, a mapping, or any of these or None. Bounds and `NameChoices` are
+        metadata.
+    suggestions : sequence of str
+        For a text: offered in a menu that can be typed into.
+
+    Returns
+    -------
+    ValueWidget
+        Its `value` is what a person set, not validated; None where an optional one is
+        left open. `changed` is emitted when it is another, for text when editing ends.
+    """
+    members = _members(field.annotation)
+    optional = type(None) in members
+    literals = [c for m in members if get_origin(m) is Literal for c in get_args(m)]
+    kinds = [m for m in members if m is not type(None) and get_origin(m) is not Literal]
+    kind: Any = kinds[0] if kinds else None
+    listed = [m for m in field.metadata if isinstance(m, NameChoices)]
+    widget: ValueWidget[Any]
+    if listed:
+        widget = NamesField(listed[0].names)
+    elif kind is None:
+        widget = ChoiceField(choices=literals, nullable=optional)
+    elif kind is bool and optional:
+        widget = ChoiceField(choices=[("yes", True), ("no", False)], nullable=True)
+    elif literals or suggestions:
+        widget = EditableChoiceField(literals, suggestions, kind, nullable=optional)
+    elif kind is bool:
+        widget = create_widget(annotation=bool)
+    elif kind in (int, float):
+        low, high = _bounds(field, kind, optional)
+        made = IntegerField if kind is int else NumberField
+        widget = made(min=low, max=high, nullable=optional)
+    elif dict in (kind, get_origin(kind)):
+        widget = MappingField()
+    else:
+        widget = TextField(nullable=optional)
+    show(widget, field.get_default(call_default_factory=True))
+    return widget
+
+
+def show(widget: ValueWidget[Any], value: Any) -> None:
+    """Show `value` as far as the widget can: that of another version may not fit."""
+    if isinstance(widget, RangedWidget) and value is not None:
+        value = min(max(value, widget.min), widget.max)
+    elif isinstance(widget, ComboBox) and value not in widget.choices:
+        return
+    elif isinstance(widget, CheckBox):
+        value = bool(value)
+    widget.value = value
+
+
+class ChoiceField(ComboBox):
+    """A menu of values, above them ``automatic`` where there need be none."""
+
+    null_string = AUTOMATIC
+
+    def _post_init(self) -> None:
+        super()._post_init()
+        _narrow(self.native)
+
+
+class _NumberMixin:
+    """Shows ``automatic`` below the lowest value where there need be none."""
+
+    native: Any
+    _nullable: bool
+
+    def _post_init(self) -> None:
+        super()._post_init()  # type: ignore[misc]
+        self.native.setLocale(QLocale(QLocale.Language.C))
+        self.native.setKeyboardTracking(False)
+        if isinstance(self.native, QDoubleSpinBox):
+            self.native.setDecimals(_DECIMALS)
+        if self._nullable:
+            self.native.setSpecialValueText(AUTOMATIC)
+
+    def get_value(self) -> Any:
+        value = self.native.value()
+        return None if self._nullable and value == self.native.minimum() else value
+
+    def set_value(self, value: Any) -> None:
+        self.native.setValue(self.native.minimum() if value is None else value)
+
+    def _on_value_change(self, value: Any = None) -> None:
+        super()._on_value_change(self.get_value())  # type: ignore[misc]
+
+
+class NumberField(_NumberMixin, FloatSpinBox):
+    """A number; the larger it is, the larger are the steps."""
+
+
+class _QtIntegerBox(QBaseRangedWidget):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(QSpinBox, **kwargs)
+
+    def _pre_set_hook(self, value: Any) -> int:
+        return int(value)
+
+
+class IntegerField(_NumberMixin, RangedWidget[Any]):
+    """A whole number."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(widget_type=_QtIntegerBox, step=1, **kwargs)
+
+
+class TextField(LineEdit):
+    """A text, which has changed when editing it ends rather than with every key."""
+
+    def _post_init(self) -> None:
+        # Without ValueWidget's own, which listens to each key.
+        super(ValueWidget, self)._post_init()
+        self.native.editingFinished.connect(self._on_edited)
+        if self._nullable:
+            self.native.setPlaceholderText(AUTOMATIC)
+
+    def _on_edited(self) -> None:
+        self.changed.emit(self.value)
+
+    def get_value(self) -> Any:
+        text = self.native.text().strip()
+        return None if self._nullable and not text else text
+
+    def set_value(self, value: Any) -> None:
+        self.native.setText("" if value is None else str(value))
+
+
+class MappingField(TextField):
+    """A mapping, typed as YAML without its braces: ``depth: 8, dilations: [1, 2]``."""
+
+    def get_value(self) -> Any:
+        text = self.native.text().strip()
+        try:
+            return load_yaml(f"{{{text}}}")
+        except ConfigError:
+            return text  # validation refuses it, and says which setting it is
+
+    def set_value(self, value: Any) -> None:
+        flow = yaml.safe_dump(value or {}, default_flow_style=True, width=10**6)
+        self.native.setText(flow.strip()[1:-1])
+
+
+class _QtEditableMenu(QBaseValueWidget):
+    def __init__(self, **kwargs: Any) -> None:
+        names = ("currentText", "setCurrentText", "currentTextChanged")
+        super().__init__(QComboBox, *names, **kwargs)
+        self._qwidget.setEditable(True)
+        _narrow(self._qwidget)
+
+
+class EditableChoiceField(ValueWidget[Any]):
+    """A menu that can be typed into: choices that are meant, or suggestions.
+
+    Parameters
+    ----------
+    choices : sequence
+        Values of their own, beside what `kind` allows.
+    suggestions : sequence of str
+        Offered where there are no choices.
+    kind : type
+        What else is typed; a text that is no number is left to validation.
+    """
+
+    def __init__(
+        self,
+        choices: Sequence[Any],
+        suggestions: Sequence[str],
+        kind: type,
+        **kwargs: Any,
+    ) -> None:
+        self._choices, self._kind = choices, kind
+        super().__init__(widget_type=_QtEditableMenu, **kwargs)
+        self.native.addItems([str(c) for c in choices] or list(suggestions))
+
+    def _on_value_change(self, value: Any = None) -> None:
+        self.changed.emit(self.value)
+
+    def get_value(self) -> Any:
+        text = self.native.currentText().strip()
+        for choice in self._choices:
+            if str(choice) == text:
+                return choice
+        if not text and self._nullable:
+            return None
+        return _number(text) if self._kind in (int, float) else text
+
+    def set_value(self, value: Any) -> None:
+        self.native.setCurrentText("" if value is None else str(value))
+
+
+class NamesEdit(QWidget):
+    """Shows ``one,two:0.3``; typed, or ticked in the menu, which keeps the weights.
+
+    Attributes
+    ----------
+    names : callable
+        Gives the names with a line about each; called when the menu opens.
+
+    Signals
+    -------
+    edited
+        A person changed the text, or it was set.
+    """
+
+    edited = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.names: Callable[[], Mapping[str, str]] = dict
+        self.line = QLineEdit()
+        self.line.setMinimumWidth(80)
+        self.line.editingFinished.connect(self.edited)
+        self.menu = QMenu(self)
+        self.menu.aboutToShow.connect(self._fill)
+        self.button = QToolButton()
+        self.button.setArrowType(Qt.ArrowType.DownArrow)
+        self.button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.button.setMenu(self.menu)
+        self.button.setAccessibleName("Choose from a list")
+        self.button.setToolTip("Choose from a list what there is.")
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.line, stretch=1)
+        layout.addWidget(self.button)
+        self.setFocusProxy(self.line)
+
+    def text(self) -> str:
+        """The names and weights as they stand there."""
+        return str(self.line.text())
+
+    def setText(self, text: str) -> None:
+        """Show other names and weights."""
+        if text != self.line.text():
+            self.line.setText(text)
+            self.edited.emit()
+
+    def _fill(self) -> None:
+        """Offer what there is, with a tick at what is chosen."""
+        self.menu.clear()
+        chosen = {_name(part) for part in self._parts()}
+        for name, about in self.names().items():
+            action = self.menu.addAction(f"{name}: {about}")
+            action.setCheckable(True)
+            action.setChecked(name in chosen)
+            action.toggled.connect(partial(self._choose, name))
+
+    def _choose(self, name: str, wanted: bool) -> None:
+        kept = [part for part in self._parts() if _name(part) != name]
+        self.setText(",".join([*kept, name] if wanted else kept))
+
+    def _parts(self) -> list[str]:
+        parts = (part.strip() for part in self.line.text().split(","))
+        return [part for part in parts if part]
+
+
+class _QtNames(QBaseValueWidget):
+    def __init__(self, names: Callable[[], Mapping[str, str]], **kwargs: Any) -> None:
+        super().__init__(NamesEdit, "text", "setText", "edited", **kwargs)
+        self._qwidget.names = names
+
+
+class NamesField(ValueWidget[str]):
+    """Names from a list, some with a weight."""
+
+    def __init__(self, names: Callable[[], Mapping[str, str]], **kwargs: Any) -> None:
+        super().__init__(
+            widget_type=_QtNames, backend_kwargs={"names": names}, **kwargs
+        )
+
+    def _on_value_change(self, value: Any = None) -> None:
+        self.changed.emit(self.value)
+
+
+def _name(part: str) -> str:
+    return part.partition(":")[0].strip()
+
+
+def _narrow(menu: QComboBox) -> None:
+    """Let a long entry not make the dock wider."""
+    menu.setMinimumContentsLength(8)
+    menu.setSizeAdjustPolicy(
+        QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+    )
+
+
+def _members(annotation: Any) -> list[Any]:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [m for part in get_args(annotation) for m in _members(part)]
+    return [annotation]
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _bounds(field: FieldInfo, kind: type, optional: bool) -> tuple[Any, Any]:
+    """Lowest and highest value; below the lowest, one that means ``automatic``."""
+    low, high = -_FAR, _FAR
+    gap = 1 if kind is int else 10.0**-_DECIMALS
+    for bound in field.metadata:
+        if isinstance(bound, Ge):
+            low = float(bound.ge)  # type: ignore[arg-type]
+        elif isinstance(bound, Gt):
+            low = float(bound.gt) + gap  # type: ignore[arg-type]
+        elif isinstance(bound, Le):
+            high = float(bound.le)  # type: ignore[arg-type]
+        elif isinstance(bound, Lt):
+            high = float(bound.lt) - gap  # type: ignore[arg-type]
+    return kind(low - gap if optional else low), kind(high)
