@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from napari_geosr.core.units import convert_length
 from napari_geosr.io.atomic import write_bytes, write_text
 from napari_geosr.measure.html import page
 from napari_geosr.measure.report import PorosityReport
@@ -154,8 +155,6 @@ def histogram_png(
 def _sizes_in_one_unit(
     reports: Mapping[str, PorosityReport],
 ) -> tuple[dict[str, np.ndarray], str]:
-    from napari_geosr.core.units import convert_length
-
     first = next(iter(reports.values()))
     size = first.size_column
     if not all(r.has_physical_size and r.size_column == size for r in reports.values()):

@@ -54,7 +54,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Removed:
+class RemovedPart:
     """How the removed part compares with the noise of the scan.
 
     Attributes
@@ -96,7 +96,7 @@ class Removed:
         return self.strongest > self.limit
 
 
-def describe(pieces: Sequence[Piece], noise: Noise) -> Removed:
+def describe(pieces: Sequence[Piece], noise: Noise) -> RemovedPart:
     """Compare what was removed with the noise of the scan.
 
     Parameters
@@ -138,7 +138,7 @@ def describe(pieces: Sequence[Piece], noise: Noise) -> Removed:
         for axis, value in correlation.items()
     ]
     voxels = max(1.0, voxels)
-    return Removed(
+    return RemovedPart(
         change=_ratio(math.sqrt(squares / voxels), noise.contrast),
         level=_ratio(math.sqrt(squares), math.sqrt(sizes)),
         correlation=correlation,

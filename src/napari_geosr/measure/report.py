@@ -159,7 +159,7 @@ class PorosityReport:
     @property
     def is_flat(self) -> bool:
         """Whether an image was measured: areas and perimeters."""
-        return "area" in self.table
+        return all(n == 1 for n in self.shape[:-2])
 
     @property
     def size_column(self) -> str:

@@ -13,7 +13,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.basis import energies
 from napari_geosr.measure.noise.contrast import noise_free_contrast
 from napari_geosr.measure.noise.curve import fit_curve
-from napari_geosr.measure.noise.quiet import Quiet, find_quiet
+from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.remarks import doubts, remarks
 from napari_geosr.measure.noise.sample import NoiseSample, rescaled, sample_steps
 
@@ -104,7 +104,7 @@ def noise_steps(
     return found if unit == 1 else found.standardised(0, 1 / unit)
 
 
-def _is_structure(quiet: Quiet) -> bool:
+def _is_structure(quiet: QuietBlocks) -> bool:
     """Whether even the quietest blocks vary as structure does, and not as noise."""
     misfit = quiet.spectrum.deviance - 1 / quiet.blocks
     differing = float(quiet.doubts.min()) > _DIFFERING
@@ -112,7 +112,7 @@ def _is_structure(quiet: Quiet) -> bool:
 
 
 def _noise(
-    volume: Volume, sample: NoiseSample, quiet: Quiet | None, repeated: bool
+    volume: Volume, sample: NoiseSample, quiet: QuietBlocks | None, repeated: bool
 ) -> Noise:
     source = "repeat" if repeated else "scan"
     names = "zyx" if volume.axes == "ZYX" and volume.shape[0] > 1 else "yx"

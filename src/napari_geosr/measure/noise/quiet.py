@@ -43,7 +43,7 @@ _ROUNDS = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Quiet:
+class QuietBlocks:
     """Noise of the quietest blocks.
 
     Attributes
@@ -66,7 +66,7 @@ class Quiet:
 
 def find_quiet(
     energy: FloatArray, greys: Array, *, fraction: float = _QUIETEST
-) -> Quiet | None:
+) -> QuietBlocks | None:
     """Measure the noise of the quietest blocks.
 
     Parameters
@@ -80,14 +80,14 @@ def find_quiet(
 
     Returns
     -------
-    Quiet or None
+    QuietBlocks or None
         None where the quietest blocks do not vary at all.
     """
     classes = _classes(greys)
     places = np.array([greys[one].mean() for one in classes])
     noise = np.ones(energy.shape[1:])
     spectrum: Spectrum | None = None
-    quiet: Quiet | None = None
+    quiet: QuietBlocks | None = None
     for _ in range(_ROUNDS):
         found = [_quietest(energy[one], noise, fraction) for one in classes]
         energies = np.stack([one.energy for one in found])
@@ -109,7 +109,7 @@ def find_quiet(
             return quiet
         noise = spectrum.noise
         parts = [noise_and_structure(one, noise) for one in energies]
-        quiet = Quiet(
+        quiet = QuietBlocks(
             greys=places,
             variances=np.array([variance for variance, _ in parts]),
             doubts=_doubts(np.array([share for _, share in parts]), scatter),

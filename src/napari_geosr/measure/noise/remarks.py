@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.noise.quiet import Quiet
+from napari_geosr.measure.noise.quiet import QuietBlocks
 from napari_geosr.measure.noise.sample import NoiseSample
 
 #: Fewer blocks than this give a rough estimate.
@@ -21,7 +21,7 @@ _MUCH_CLIPPED = 0.05
 def remarks(
     volume: Volume,
     sample: NoiseSample,
-    quiet: Quiet | None,
+    quiet: QuietBlocks | None,
     upper: float,
     structured: bool,
     coarse: bool,
@@ -85,7 +85,9 @@ def remarks(
     return tuple(found)
 
 
-def doubts(sample: NoiseSample, quiet: Quiet | None, coarse: bool) -> tuple[str, ...]:
+def doubts(
+    sample: NoiseSample, quiet: QuietBlocks | None, coarse: bool
+) -> tuple[str, ...]:
     """What should be known by whoever sees the level alone."""
     found = []
     if sample.clipped > _MUCH_CLIPPED and quiet is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,12 +23,6 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.number_text import number_text
-from napari_geosr.measure.porosity import porosity_steps
-from napari_geosr.measure.remarks import looks_like_labels
-from napari_geosr.measure.report import PorosityReport
-from napari_geosr.measure.rows import StatisticRow
-from napari_geosr.measure.rows import figure_rows as rows_of
-from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.operations.measure.deviation import (
     align_deviation,
     is_deviation,
@@ -39,6 +33,10 @@ from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.pore_size import same_smallest_pore
 from napari_geosr.operations.scan import open_questions
 from napari_geosr.operations.storage import array_for
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.measure.rows import StatisticRow
 
 __all__ = [
     "MeasureConfig",
@@ -97,6 +95,9 @@ def measure_steps(
     Cancelled
         If `should_stop` says so.
     """
+    # The engine is 50 modules, which would hold up the opening of a dock.
+    from napari_geosr.measure.porosity import porosity_steps
+
     volume = one_volume(volume)
     config, remarks = _settings_for_kind(volume, config)
     if mask is None:
@@ -133,6 +134,8 @@ def _settings_for_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
     """Labels are pores already; an unfinished restoration is half a volume."""
+    from napari_geosr.measure.remarks import looks_like_labels
+
     remarks = open_questions(volume)
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
@@ -307,11 +310,15 @@ def _refuse_mixed_axes(volumes: Mapping[str, Volume]) -> None:
 
 def figure_rows(reports: Mapping[str, PorosityReport]) -> list[StatisticRow]:
     """Rows for people: label, a text per report, a difference to the first each."""
-    return list(rows_of(list(reports.values())))
+    from napari_geosr.measure import rows
+
+    return list(rows.figure_rows(list(reports.values())))
 
 
 def colour_columns(report: PorosityReport) -> dict[str, bool]:
     """Columns that pores can be coloured by, and whether on a logarithmic scale."""
+    from napari_geosr.measure.statistics import pore_statistics
+
     statistics = pore_statistics(flat=report.is_flat)
     found = [(s.name, s.colour) for s in statistics if s.colour is not None]
     found.sort(key=lambda pair: pair[1].order)

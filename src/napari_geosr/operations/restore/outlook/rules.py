@@ -19,7 +19,7 @@ from napari_geosr.operations.restore.outlook.verdict import Level
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
-    from napari_geosr.measure.removed import Removed
+    from napari_geosr.measure.removed import RemovedPart
     from napari_geosr.models.card import ModelCard
     from napari_geosr.operations.restore.finer.outlook import FinerOutlook
     from napari_geosr.operations.restore.outlook.rehearsal import Rehearsal
@@ -54,7 +54,7 @@ class Facts:
 
     card: ModelCard
     noise: Noise
-    removed: Removed
+    removed: RemovedPart
     gain: tuple[float, float, float] | None = None
     rehearsal: Rehearsal | None = None
     finer: FinerOutlook | None = None
