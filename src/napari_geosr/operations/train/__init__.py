@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.config import Config, load_yaml
-from napari_geosr.core.errors import Cancelled, ConfigError, ModelError, VolumeError
+from napari_geosr.core.errors import (
+    Cancelled,
+    ConfigError,
+    FileError,
+    ModelError,
+    VolumeError,
+)
 from napari_geosr.core.steps import (
     JudgingStarted,
     ShouldStop,
@@ -24,7 +30,7 @@ from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.labels import check_labels
 from napari_geosr.learning.loss_titles import loss_title
 from napari_geosr.learning.methods import METHODS, config_class, needs
-from napari_geosr.operations.inputs import InputConfig, open_to_learn
+from napari_geosr.operations.inputs import InputConfig, open_to_learn, to_learn
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.train.checks import (
     check_contents,
@@ -36,6 +42,7 @@ from napari_geosr.operations.train.checks import (
 from napari_geosr.operations.train.correlated_noise import correlated_noise
 from napari_geosr.operations.train.fine_tune import OF_THE_NETWORK, fine_tune_settings
 from napari_geosr.operations.train.finer import finer_targets
+from napari_geosr.operations.train.in_memory import is_in_memory, name_in_memory
 from napari_geosr.operations.train.inputs import note_inputs, refuse_other_inputs
 from napari_geosr.operations.train.name import proposed_name
 from napari_geosr.operations.train.noise import measured_steps
@@ -118,7 +125,9 @@ class TrainJob(Config):
         """Return the job with paths that hold in any working folder."""
         roles = {
             name: tuple(
-                path if is_simulated(path) else path.expanduser().resolve()
+                path
+                if is_simulated(path) or is_in_memory(path)
+                else path.expanduser().resolve()
                 for path in value
             )
             for name in type(self.training).model_fields
@@ -141,8 +150,15 @@ class TrainJob(Config):
         METHODS.load(self.method).Method.check(self.training)
         check_country(self.training.country)
 
-    def check(self) -> dict[str, list[Volume]]:
+    def check(
+        self, in_memory: Mapping[Path, Volume] | None = None
+    ) -> dict[str, list[Volume]]:
         """Refuse what can be seen to be wrong before a process is started.
+
+        Parameters
+        ----------
+        in_memory : mapping of Path to Volume, optional
+            Volumes that were given themselves, by their entry in the settings.
 
         Returns
         -------
@@ -157,7 +173,7 @@ class TrainJob(Config):
         self.check_settings()
         method = METHODS.load(self.method).Method(self.training)
         method.network_kwargs()  # settings that the network has not got
-        volumes = open_roles(self, method)
+        volumes = open_roles(self, method, in_memory)
         if method.one_object:
             check_different(volumes["source"])
         check_slices(self.training, volumes["source"])
@@ -370,8 +386,14 @@ def _preview(patches: Patches, method: Method) -> SlicePreview:
     )
 
 
-def train(method: str, folder: str | Path, **settings: Any) -> BundledModel:
-    """Train a model and return it; interrupted, the same call goes on where it was.
+def train(
+    method: str,
+    folder: str | Path,
+    *,
+    in_memory: Mapping[Path, Volume] | None = None,
+    **settings: Any,
+) -> BundledModel:
+    """Train a model and return it; interrupted, the same call resumes the training.
 
     Parameters
     ----------
@@ -379,6 +401,9 @@ def train(method: str, folder: str | Path, **settings: Any) -> BundledModel:
         A name that :func:`needs` lists.
     folder : str or Path
         Gets checkpoints and the model's bundle.
+    in_memory : mapping of Path to Volume, optional
+        Volumes that were given themselves, by their entry in ``source`` or ``target``
+        (`in_memory.entry_for`).
     **settings
         Fields of the method's config: ``source``, ``target``, ``steps``, …; without a
         ``name`` the model is called after the method and the first source.
@@ -401,16 +426,21 @@ def train(method: str, folder: str | Path, **settings: Any) -> BundledModel:
         name = proposed_name(method, training.source)
         training = training.model_copy(update={"name": name})
     job = TrainJob(method=method, training=training).with_absolute_paths()
-    steps = train_steps(job, Path(folder), opened=job.check())
+    steps = train_steps(job, Path(folder), opened=job.check(in_memory))
     path = run_to_end(steps)
     assert path is not None  # as nobody stops it
     return bundle.load(path)
 
 
-def open_roles(job: TrainJob, method: Method | type[Method]) -> dict[str, list[Volume]]:
+def open_roles(
+    job: TrainJob,
+    method: Method | type[Method],
+    in_memory: Mapping[Path, Volume] | None = None,
+) -> dict[str, list[Volume]]:
     """Open the volumes of every role, lazily.
 
-    ``simulated:KIND:FIRST-LAST`` in place of a path stands for as many volumes.
+    ``simulated:KIND:FIRST-LAST`` in place of a path stands for as many volumes, and
+    ``memory:NAME`` for one of `in_memory`.
 
     Raises
     ------
@@ -423,7 +453,7 @@ def open_roles(job: TrainJob, method: Method | type[Method]) -> dict[str, list[V
         role: [
             volume
             for path in getattr(job.training, role)
-            for volume in _open(path, job)
+            for volume in _open(path, job, in_memory or {})
         ]
         for role in method.roles
     }
@@ -436,10 +466,17 @@ def open_roles(job: TrainJob, method: Method | type[Method]) -> dict[str, list[V
     return opened
 
 
-def _open(path: Path, job: TrainJob) -> list[Volume]:
+def _open(path: Path, job: TrainJob, in_memory: Mapping[Path, Volume]) -> list[Volume]:
     if is_simulated(path):
         return open_simulated(path)
     flat = job.training.dimensions == "2D"
+    if path in in_memory:
+        return [to_learn(in_memory[path], job.reading, flat=flat)]
+    if is_in_memory(path):
+        raise FileError(
+            f"{name_in_memory(path)!r} was given in memory and is not in a file. Train "
+            "in Python with the same volume, or save it and give its path."
+        )
     return [open_to_learn(path, job.reading, flat=flat)]
 
 
