@@ -484,8 +484,10 @@ def _checked_array(array: Any, name: str) -> Any:
             f"{name!r} has shape {tuple(data.shape)}; an image has two axes and a "
             "volume three to five, none of them empty."
         )
-    if isinstance(data, np.ndarray):
-        data = np.asarray(data, kind.newbyteorder("="))  # torch knows no other order
+    if isinstance(data, np.ma.MaskedArray):
+        data = data.data
+    if isinstance(data, np.ndarray) and not kind.isnative:
+        data = data.astype(kind.newbyteorder("="))  # torch knows no other order
     return data
 
 
