@@ -200,8 +200,8 @@ class PorosityReport:
         """
         import pandas as pd
 
-        labels = pd.RangeIndex(1, self.pore_count + 1, name="label")
-        table = pd.DataFrame(self.table, index=labels)
+        table = pd.DataFrame(self.table)
+        table.index = pd.RangeIndex(1, len(table) + 1, name="label")
         table.attrs["units"] = dict(self.units)
         return table
 
