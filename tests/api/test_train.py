@@ -87,3 +87,9 @@ def test_a_time_series_in_memory_is_learned_from_as_one_of_a_file(rng):
 def test_an_unknown_setting_is_told(scans, tmp_path):
     with pytest.raises(ConfigError, match="'stepps'.*'steps'"):
         geosr.train("noise2void", tmp_path / "job", scans[0], stepps=3)
+
+
+def test_the_same_voxels_are_not_learned_from_twice(scans, tmp_path):
+    with pytest.raises(ConfigError, match="'target' is given twice"):
+        geosr.train("noise2noise", tmp_path / "job", scans[0], scans[0], **SMALL)
+    assert not (tmp_path / "job").exists()

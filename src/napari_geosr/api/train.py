@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from napari_geosr.api.arrays import VolumeLike, as_volume
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.train import train as train_on_files
 from napari_geosr.operations.train.in_memory import entry_for
@@ -201,6 +202,11 @@ def _entries(
     """What stands in the settings for the data of a role.
 
     What is in memory is added to `volumes`, by its entry.
+
+    Raises
+    ------
+    VolumeError, ConfigError
+        If something is no volume, or given twice.
     """
     several = given if isinstance(given, list | tuple) else [given]
     entries = []
@@ -211,6 +217,11 @@ def _entries(
         number = f" {i + 1}" if len(several) > 1 else ""
         of_array = None if isinstance(each, Volume) else axes
         volume = as_volume(cast(VolumeLike, each), of_array, name=f"{role}{number}")
+        if any(volume.data is other.data for other in volumes.values()):
+            raise ConfigError(
+                f"{volume.title} is given twice: the same voxels have the same noise, "
+                "so there is nothing to learn from it. Give another scan."
+            )
         entries.append(entry_for(volume, volumes))
         volumes[entries[-1]] = volume
     return tuple(entries)
