@@ -32,6 +32,17 @@ def modules_after(code: str) -> set[str]:
 def test_importing_the_package_loads_nothing_heavy():
     loaded = modules_after("import napari_geosr")
     assert loaded.isdisjoint(HEAVY), loaded & set(HEAVY)
+    assert loaded.isdisjoint({"numpy", "pydantic"})
+
+
+def test_the_list_of_public_functions_loads_no_torch():
+    code = (
+        "import napari_geosr as geosr\n"
+        "for name in geosr.__all__: getattr(geosr, name)\n"
+        "assert 'ct-denoise' in repr(geosr.list_models())"
+    )
+    loaded = modules_after(code)
+    assert loaded.isdisjoint({"torch", *QT}), loaded & {"torch", *QT}
 
 
 def test_readers_and_model_lists_load_no_torch():

@@ -63,6 +63,15 @@ class Projections:
     ------
     ProjectionsError
         If the parts do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_geosr import Projections
+    >>> counts = np.full((180, 4, 64), 1000, "u2")
+    >>> scan = Projections(counts, np.arange(180.0), pixel_size=(5, 5), unit="µm")
+    >>> scan.n_angles, scan.every(2).n_angles
+    (180, 90)
     """
 
     data: ArrayLike

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
-from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.display import html_figure, one_line
+from napari_geosr.core.errors import ConfigError, GeoSRError, VolumeError
 from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
 from napari_geosr.core.units import MILLIMETRES, PIXEL, require_unit
 
@@ -19,6 +21,10 @@ AXES = "TCZYX"
 SPATIAL_AXES = "ZYX"
 #: Below it, and above its inverse, volumes and their inverses leave float64.
 _SMALLEST_EDGE = 1e-60
+#: Axes of a plain array by their number, where nobody says more; readers do the same.
+_USUAL_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
+#: Lengths of an axis of colours.
+_COLOURS = (3, 4)
 #: What a person chooses along the axes that are not in space.
 _WORDS = {"T": "time", "C": "channel"}
 
@@ -72,6 +78,20 @@ class Volume:
     ------
     VolumeError
         If the parts do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_geosr import Volume
+    >>> scan = Volume(np.zeros((8, 64, 64), "f4"), "ZYX", (2.0, 1.0, 1.0), "µm")
+    >>> scan
+    <Volume 'volume': Z 8 × Y 64 × X 64, voxel size 2 × 1 × 1 µm, float32, 131 kB>
+    >>> np.asarray(scan).shape
+    (8, 64, 64)
+
+    See Also
+    --------
+    Volume.from_array : the same from an array alone
     """
 
     data: ArrayLike
@@ -117,6 +137,119 @@ class Volume:
                 f"{self.name!r} has voxel size {self.voxel_size} {self.unit}, which is "
                 "too small or too large to compute with. Check voxel size and unit."
             )
+
+    @classmethod
+    def from_array(
+        cls,
+        array: Any,
+        voxel_size: float | Sequence[float] | None = None,
+        unit: str | None = None,
+        axes: str | None = None,
+        name: str = "array",
+    ) -> Volume:
+        """Make a volume of a plain array, which is neither copied nor read.
+
+        Parameters
+        ----------
+        array : array-like
+            numpy, dask or zarr array, or nested lists, of real numbers and two to five
+            axes.
+        voxel_size : float or sequence of float, optional
+            Edge lengths of a voxel along Z, Y, X (or Y, X), or one number for all.
+            Ones by default.
+        unit : str, optional
+            Unit of length of `voxel_size`, such as ``"µm"`` (or ``"um"``). Without one
+            it is ``"pixel"``, and there are no physical figures.
+        axes : str, optional
+            One letter of ``"TCZYX"`` for each axis of the array, in its order, e.g.
+            ``"TYX"`` or ``"YXC"``. By default ``"YX"``, ``"ZYX"``, ``"TZYX"`` or
+            ``"TCZYX"``, by the number of axes.
+        name : str
+            What messages and results call it.
+
+        Returns
+        -------
+        Volume
+            With its axes in the order T, C, Z, Y, X.
+
+        Raises
+        ------
+        VolumeError, ConfigError
+            If the array cannot be an image or a volume, or the axes, voxel size or
+            unit do not fit it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from napari_geosr import Volume
+        >>> Volume.from_array(np.zeros((16, 32, 32), "u1"), voxel_size=1.5, unit="um")
+        <Volume 'array': Z 16 × Y 32 × X 32, voxel size 1.5 µm, uint8, 16.4 kB>
+        >>> Volume.from_array(np.zeros((32, 48, 3), "u1"), axes="YXC", name="photo")
+        <Volume 'photo': C 3 × Y 32 × X 48, voxel size unknown, uint8, 4.61 kB>
+        """
+        data = _checked_array(array, name)
+        letters = _usual_axes(data, name) if axes is None else axes.upper()
+        ordered = "".join(a for a in AXES if a in letters)
+        if len(letters) != len(data.shape) or sorted(letters) != sorted(ordered):
+            raise VolumeError(
+                f"{name!r} has {len(data.shape)} array axes {tuple(data.shape)}; axes "
+                f"{axes!r} do not fit. Give one letter of T, C, Z, Y, X for each, such "
+                "as 'ZYX'."
+            )
+        if letters != ordered:
+            order = [letters.index(a) for a in ordered]
+            data = _sliceable(data).transpose(order)
+        sizes = (voxel_size,) if isinstance(voxel_size, int | float) else voxel_size
+        return cls(data, ordered, name=name).with_geometry(sizes, unit)
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> np.ndarray[Any, Any]:
+        """Give the voxels as a numpy array; those of a lazy volume are read."""
+        data = self.data
+        if not isinstance(data, np.ndarray):
+            if copy is False:
+                raise ValueError(
+                    f"The voxels of {self.title} are not in memory: they have to be "
+                    "copied to become an array."
+                )
+            data, copy = np.asarray(data[(slice(None),) * len(self.axes)]), None
+        return np.array(data, dtype, copy=copy, subok=False)
+
+    def __repr__(self) -> str:
+        return one_line(
+            self.name,
+            dict(zip(self.axes, self.shape, strict=True)),
+            self.voxel_size if self.has_physical_size else None,
+            self.unit,
+            self.dtype,
+            self.nbytes,
+            lazy=self.is_lazy,
+        )
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the middle slice, and what the volume is."""
+        try:
+            plane, caption = self._middle_slice()
+        except (OSError, GeoSRError) as error:
+            plane, caption = None, f"The middle slice cannot be read: {error}"
+        return html_figure(repr(self), plane, caption)
+
+    def _middle_slice(self) -> tuple[np.ndarray[Any, Any] | None, str]:
+        """The slice in the middle, of the middle time point and first channel."""
+        if 0 in self.shape:
+            return None, "no voxels"
+        key: list[Any] = [slice(None)] * len(self.axes)
+        chosen = []
+        for letter, at in (
+            ("T", self.length("T") // 2),
+            ("C", 0),
+            ("Z", self.length("Z") // 2),
+        ):
+            if letter in self.axes:
+                key[self.axes.index(letter)] = at
+                chosen.append(f"{letter} = {at}")
+        return np.asarray(self.data[tuple(key)]), ", ".join(chosen)
 
     @property
     def title(self) -> str:
@@ -310,6 +443,72 @@ class Volume:
             origin=origin,
             metadata=with_voxel_size_question(self.metadata, None),
         )
+
+
+def _checked_array(array: Any, name: str) -> Any:
+    """The array as one that a volume can hold.
+
+    Raises
+    ------
+    VolumeError
+        If it is none of two to five axes and real numbers.
+    """
+    if isinstance(array, str | bytes | Path):
+        raise VolumeError(
+            f"{str(array)!r} is a path, not an array: open it first, with read()."
+        )
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise VolumeError(
+            f"{name!r} has masked voxels. Give them a value first: array.filled(…)."
+        )
+    data = array
+    try:
+        if not isinstance(array, ArrayLike):
+            data = np.asarray(array)
+        kind = np.dtype(data.dtype)
+    except (TypeError, ValueError, RuntimeError):
+        try:  # the types of torch are not those of numpy, its arrays may be
+            data = np.asarray(array)
+            kind = data.dtype
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise VolumeError(
+                f"{name!r} is no array of numbers, but a {type(array).__name__}."
+            ) from error
+    if kind.kind not in "biuf":
+        raise VolumeError(
+            f"{name!r} holds values of type {kind}; images and volumes are made of "
+            "real numbers."
+        )
+    if len(data.shape) not in _USUAL_AXES or 0 in data.shape:
+        raise VolumeError(
+            f"{name!r} has shape {tuple(data.shape)}; an image has two axes and a "
+            "volume three to five, none of them empty."
+        )
+    if isinstance(data, np.ma.MaskedArray):
+        data = data.data
+    if isinstance(data, np.ndarray) and not kind.isnative:
+        data = data.astype(kind.newbyteorder("="))  # torch knows no other order
+    return data
+
+
+def _usual_axes(data: Any, name: str) -> str:
+    """Axes by their number, where the last is not one of colours.
+
+    Raises
+    ------
+    VolumeError
+        If it may be.
+    """
+    shape = tuple(data.shape)
+    last = len(shape) > 2 and shape[-1] in _COLOURS and min(shape[-3:-1]) > _COLOURS[-1]
+    if last and np.dtype(data.dtype).kind == "u":
+        colours = "TZYX"[-len(shape) + 1 :] + "C"
+        raise VolumeError(
+            f"{name!r} has shape {shape} and may be a picture in colours. Say what its "
+            f"axes are: axes={colours!r} for colours, or "
+            f"axes={_USUAL_AXES[len(shape)]!r}."
+        )
+    return _USUAL_AXES[len(shape)]
 
 
 def _sliceable(data: Any) -> Any:

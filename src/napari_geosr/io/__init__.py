@@ -75,6 +75,15 @@ def read(
     ------
     FileError
         If there is no such file, or it is damaged or no image volume.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tifffile
+    >>> import napari_geosr as geosr
+    >>> tifffile.imwrite("stack.tif", np.zeros((8, 32, 32), "u1"))
+    >>> geosr.read("stack.tif", voxel_size=(2, 1, 1), unit="µm")
+    <Volume 'stack': Z 8 × Y 32 × X 32, voxel size 2 × 1 × 1 µm, uint8, 8.19 kB...>
     """
     text, inner = str(path), dataset
     if "::" in text and not Path(text).exists():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, overload
+from html import escape
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from napari_geosr.measure.statistic import SETTINGS_ORDER, VolumeStatistic
 from napari_geosr.measure.statistics import volume_statistics
 from napari_geosr.measure.sums import Table, Totals, quantiles_of
 from napari_geosr.measure.table import column_units
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _GREY_BINS = 256
 Value = TypeVar("Value")
@@ -192,6 +196,42 @@ class PorosityReport:
     def summary_lines(self) -> list[str]:
         """Lines ``label: value unit`` for people."""
         return [f"{label}: {text}" for label, text in summary_rows(self)]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The table of the counted pores as a pandas DataFrame.
+
+        Returns
+        -------
+        DataFrame
+            One row per pore, indexed by its label; ``attrs["units"]`` has the unit of
+            each column.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import napari_geosr as geosr
+        >>> image = np.full((16, 16, 16), 200, "u1")
+        >>> image[4:8, 4:8, 4:8] = 50
+        >>> table = geosr.measure_porosity(image).to_dataframe()
+        >>> table["voxels"].to_dict()
+        {1: 64}
+        """
+        import pandas as pd
+
+        table = pd.DataFrame(self.table)
+        table.index = pd.RangeIndex(1, len(table) + 1, name="label")
+        table.attrs["units"] = dict(self.units)
+        return table
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the summary as a table, and the warnings."""
+        rows = "".join(
+            f'<tr><th style="text-align: left">{escape(label)}</th>'
+            f"<td>{escape(text)}</td></tr>"
+            for label, text in summary_rows(self)
+        )
+        warnings = "".join(f"<p>{escape(text)}</p>" for text in self.warnings)
+        return f"<table><caption>{escape(self.name)}</caption>{rows}</table>{warnings}"
 
     def quantiles(self, name: str) -> dict[str, float | None]:
         """Mean, 10th, 50th and 90th percentile and maximum of a column of the table."""

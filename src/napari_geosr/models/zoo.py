@@ -45,6 +45,9 @@ class ZooEntry:
     card: ModelCard
     bundled: bool
 
+    def __repr__(self) -> str:
+        return f"<ZooEntry {self.name!r}: {self.card.task}, {self.where}>"
+
     @property
     def whose(self) -> ModelOrigin:
         """What lists say of it: whether it is bundled, or the person's own."""

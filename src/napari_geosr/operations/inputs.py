@@ -158,7 +158,11 @@ def open_to_learn(
         If the file cannot be opened, or a channel or time point must be chosen.
     """
     config = config or InputConfig()
-    volume = io.read(path, **config.reading())
+    return to_learn(io.read(path, **config.reading()), config, flat=flat)
+
+
+def to_learn(volume: Volume, config: InputConfig, *, flat: bool) -> Volume:
+    """Choose what is learned from an opened volume; see :func:`open_to_learn`."""
     is_series = volume.axes in ("TYX", "TCYX") and volume.shape[0] > 1
     if not is_series or config.time is not None:
         return volume.select(time=config.time, channel=config.channel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from napari_geosr.operations.train.job import TrainJob, networks, open_roles, ro
 from napari_geosr.operations.train.name import proposed_name
 
 if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
     from napari_geosr.models.bundle import Model
     from napari_geosr.operations.train.run import train_steps
 
@@ -37,8 +39,14 @@ __all__ = [
 ]
 
 
-def train(method: str, folder: str | Path, **settings: Any) -> Model:
-    """Train a model and return it; interrupted, the same call goes on where it was.
+def train(
+    method: str,
+    folder: str | Path,
+    *,
+    in_memory: Mapping[Path, Volume] | None = None,
+    **settings: Any,
+) -> Model:
+    """Train a model and return it; interrupted, the same call resumes the training.
 
     Parameters
     ----------
@@ -46,6 +54,9 @@ def train(method: str, folder: str | Path, **settings: Any) -> Model:
         A name that :func:`needs` lists.
     folder : str or Path
         Gets checkpoints and the model's bundle.
+    in_memory : mapping of Path to Volume, optional
+        Volumes that were given themselves, by their entry in ``source`` or ``target``
+        (`in_memory.entry_for`).
     **settings
         Fields of the method's config: ``source``, ``target``, ``steps``, …; without a
         ``name`` the model is called after the method and the first source.
@@ -68,7 +79,7 @@ def train(method: str, folder: str | Path, **settings: Any) -> Model:
         name = proposed_name(method, training.source)
         training = training.model_copy(update={"name": name})
     job = TrainJob(method=method, training=training).with_absolute_paths()
-    steps = train_steps(job, Path(folder), opened=job.check())
+    steps = train_steps(job, Path(folder), opened=job.check(in_memory))
     path = run_to_end(steps)
     assert path is not None  # as nobody stops it
     return bundle.load(path)

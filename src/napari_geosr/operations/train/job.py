@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.config import Config, load_yaml
-from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.errors import ConfigError, FileError, VolumeError
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.labels import check_labels
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.pairs import check_shapes
 from napari_geosr.networks import NETWORKS
-from napari_geosr.operations.inputs import InputConfig, open_to_learn
+from napari_geosr.operations.inputs import InputConfig, open_to_learn, to_learn
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.train.checks import (
     check_contents,
@@ -22,6 +22,7 @@ from napari_geosr.operations.train.checks import (
     check_slices,
     finer_targets,
 )
+from napari_geosr.operations.train.in_memory import is_in_memory, name_in_memory
 from napari_geosr.physics.simulated import is_simulated, open_simulated
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ class TrainJob(Config):
         """Return the job with paths that hold in any working folder."""
         roles = {
             name: tuple(
-                path if is_simulated(path) else path.expanduser().resolve()
+                path
+                if is_simulated(path) or is_in_memory(path)
+                else path.expanduser().resolve()
                 for path in value
             )
             for name in type(self.training).model_fields
@@ -101,8 +104,15 @@ class TrainJob(Config):
         METHODS.load(self.method).Method.check(self.training)
         check_country(self.training.country)
 
-    def check(self) -> dict[str, list[Volume]]:
+    def check(
+        self, in_memory: Mapping[Path, Volume] | None = None
+    ) -> dict[str, list[Volume]]:
         """Refuse what can be seen to be wrong before a process is started.
+
+        Parameters
+        ----------
+        in_memory : mapping of Path to Volume, optional
+            Volumes that were given themselves, by their entry in the settings.
 
         Returns
         -------
@@ -117,7 +127,7 @@ class TrainJob(Config):
         self.check_settings()
         method = METHODS.load(self.method).Method(self.training)
         method.network_kwargs()  # settings that the network has not got
-        volumes = open_roles(self, method)
+        volumes = open_roles(self, method, in_memory)
         if method.one_object:
             check_different(volumes["source"])
         check_slices(self.training, volumes["source"])
@@ -173,10 +183,15 @@ def networks() -> list[str]:
     return NETWORKS.names()
 
 
-def open_roles(job: TrainJob, method: Method | type[Method]) -> dict[str, list[Volume]]:
+def open_roles(
+    job: TrainJob,
+    method: Method | type[Method],
+    in_memory: Mapping[Path, Volume] | None = None,
+) -> dict[str, list[Volume]]:
     """Open the volumes of every role, lazily.
 
-    ``simulated:KIND:FIRST-LAST`` in place of a path stands for as many volumes.
+    ``simulated:KIND:FIRST-LAST`` in place of a path stands for as many volumes, and
+    ``memory:NAME`` for one of `in_memory`.
 
     Raises
     ------
@@ -189,7 +204,7 @@ def open_roles(job: TrainJob, method: Method | type[Method]) -> dict[str, list[V
         role: [
             volume
             for path in getattr(job.training, role)
-            for volume in _open(path, job)
+            for volume in _open(path, job, in_memory or {})
         ]
         for role in method.roles
     }
@@ -202,8 +217,15 @@ def open_roles(job: TrainJob, method: Method | type[Method]) -> dict[str, list[V
     return opened
 
 
-def _open(path: Path, job: TrainJob) -> list[Volume]:
+def _open(path: Path, job: TrainJob, in_memory: Mapping[Path, Volume]) -> list[Volume]:
     if is_simulated(path):
         return open_simulated(path)
     flat = job.training.dimensions == "2D"
+    if path in in_memory:
+        return [to_learn(in_memory[path], job.reading, flat=flat)]
+    if is_in_memory(path):
+        raise FileError(
+            f"{name_in_memory(path)!r} was given in memory and is not in a file. Train "
+            "in Python with the same volume, or save it and give its path."
+        )
     return [open_to_learn(path, job.reading, flat=flat)]

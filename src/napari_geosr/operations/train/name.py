@@ -11,6 +11,7 @@ from typing import Any
 from napari_geosr.io.formats import known_suffix
 from napari_geosr.io.suffixes import stem_of
 from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.operations.train.in_memory import is_in_memory, name_in_memory
 from napari_geosr.physics.simulated import is_simulated
 
 #: What a config is called where nobody named it.
@@ -52,6 +53,8 @@ def _in_letters(source: str | Path) -> str:
     path = Path(source)
     if is_simulated(path):
         stem = str(source).split(":")[1]  # of simulated:ct-scan:0-127 the kind
+    elif is_in_memory(path):
+        stem = name_in_memory(path)
     else:  # what follows the dot of a folder scan_0.5um is no suffix
         stem = stem_of(path) if known_suffix(path.name) else path.name
     plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()

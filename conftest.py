@@ -1,0 +1,18 @@
+"""Examples in docstrings run in an empty folder, without the person's own models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _folder_of_an_example(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not isinstance(request.node, pytest.DoctestItem):
+        return
+    folder: Path = request.getfixturevalue("tmp_path")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder / "data"))

@@ -1,0 +1,52 @@
+"""Check a restored volume against its scan."""
+
+from __future__ import annotations
+
+from napari_geosr.api.arrays import VolumeLike, as_volume
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.operations.restore.consistency import Checked, consistency_steps
+
+
+def check_consistency(scan: VolumeLike, result: VolumeLike) -> Checked:
+    """Compare a restored volume with the scan that it was made from.
+
+    The result is blurred and averaged like the scan; what noise does not explain of
+    the difference is reported.
+
+    Parameters
+    ----------
+    scan : Volume or array
+        What was restored, shape (Z, Y, X) or (Y, X).
+    result : Volume or array
+        Of the same place. Its voxels are as large as those of the scan, or smaller by
+        a whole number.
+
+    Returns
+    -------
+    Checked
+        With the `residual` as a volume, its `figures`, and `sentences` on what noise
+        does not explain.
+
+    Raises
+    ------
+    VolumeError
+        If the two do not show the same place on fitting grids.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_geosr as geosr
+    >>> rng = np.random.default_rng(0)
+    >>> true = np.zeros((16, 48, 48), "f4")
+    >>> true[:, 16:32, 16:32] = 100
+    >>> scan = true + rng.normal(0, 5, true.shape).astype("f4")
+    >>> geosr.check_consistency(scan, true).sentences
+    ()
+    >>> made_up = true.copy()
+    >>> made_up[6:10, 36:44, 36:44] = 100
+    >>> geosr.check_consistency(scan, made_up).sentences[0][:43]
+    'In one place the result does not fit the sc'
+    """
+    seen = as_volume(scan, name="scan")
+    made = as_volume(result, name="result", like=seen)
+    return run_to_end(consistency_steps(seen, made))

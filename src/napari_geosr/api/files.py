@@ -1,0 +1,69 @@
+"""Write volumes to files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_geosr import io
+from napari_geosr.api.arrays import VolumeLike, as_volume
+from napari_geosr.core.steps import ShouldStop, never_stop
+
+
+def write(
+    volume: VolumeLike,
+    path: str | Path,
+    *,
+    axes: str | None = None,
+    overwrite: bool = False,
+    kind: str | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Path:
+    """Write a volume block by block; a lazy one is never loaded whole.
+
+    Parameters
+    ----------
+    volume : Volume or array
+        Two to five axes, any real dtype.
+    path : str or Path
+        The suffix tells the format, e.g. ``.ome.tif``, ``.tif``, ``.ome.zarr`` or
+        ``.h5``. The file appears there when it is complete.
+    axes : str, optional
+        Meaning of the axes of a plain array, e.g. ``"TYX"``.
+    overwrite : bool
+        Whether an existing file is replaced.
+    kind : str, optional
+        ``"image"`` or ``"labels"``; by default what the volume's metadata say, or an
+        image.
+    should_stop : callable
+        Asked before every block.
+
+    Returns
+    -------
+    Path
+        Where it was written.
+
+    Raises
+    ------
+    FileError
+        If the file exists and `overwrite` is false, its format is not known, or it
+        cannot be written.
+    Cancelled
+        If `should_stop` says so; nothing new is left at `path`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_geosr as geosr
+    >>> volume = geosr.Volume.from_array(np.zeros((8, 32, 32)), 0.5, "mm")
+    >>> print(geosr.write(volume, "zeros.ome.tif"))
+    zeros.ome.tif
+    >>> geosr.read("zeros.ome.tif").voxel_size
+    (0.5, 0.5, 0.5)
+    """
+    return io.write(
+        as_volume(volume, axes),
+        path,
+        overwrite=overwrite,
+        kind=kind,
+        should_stop=should_stop,
+    )

@@ -1,0 +1,106 @@
+"""Measure the pores of volumes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from napari_geosr.api.arrays import VolumeLike, as_volume
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.operations.measure import MeasureConfig, measure_steps
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.report import PorosityReport
+
+
+def measure_porosity(
+    volume: VolumeLike,
+    mask: VolumeLike | None = None,
+    *,
+    uncertainty: VolumeLike | None = None,
+    axes: str | None = None,
+    threshold: Literal["otsu", "multi-otsu", "li", "triangle"] | float = "otsu",
+    phase: Literal["dark", "bright"] = "dark",
+    min_voxels: int = 8,
+    connectivity: Literal[6, 26] = 26,
+    sample_mask: Literal["none", "auto"] = "none",
+    mask_closing: int = 5,
+    histogram_bins: int = 20,
+    band_factor: float | None = None,
+) -> PorosityReport:
+    """Measure the pores of a volume or an image.
+
+    Parameters
+    ----------
+    volume : Volume or array
+        Shape (Z, Y, X) or (Y, X), any real dtype.
+    mask : Volume or array, optional
+        The sample: every voxel that is not zero. A volume may have other voxels than
+        `volume`, it is then looked up by position; an array of the same shape lies
+        where `volume` does.
+    uncertainty : Volume, optional
+        Deviation that :func:`restore_with_uncertainty` returned with `volume`: the
+        porosity gets a band.
+    axes : str, optional
+        Meaning of the axes of a plain array, ``"ZYX"`` or ``"YX"`` by default.
+    threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
+        Rule that finds the grey value between pore and solid, or that value.
+    phase : {"dark", "bright"}
+        Dark pores are at or below the threshold, bright pores above it.
+    min_voxels : int
+        Smaller pores are not counted or listed, but stay part of the porosity.
+    connectivity : {6, 26}
+        Neighbours that join pore voxels; in images 4 and 8.
+    sample_mask : {"none", "auto"}
+        ``"none"``: the whole volume is sample; ``"auto"``: the envelope of the largest
+        solid.
+    mask_closing : int
+        Openings up to twice this width, in voxels, belong to the automatic mask.
+    histogram_bins : int
+        Number of logarithmic bins of the histogram of pore sizes.
+    band_factor : float, optional
+        Half width of the band in deviations; by default as calibrated for the model.
+
+    Returns
+    -------
+    PorosityReport
+        Porosity, number of pores per mm³, one row per pore (`to_dataframe`), and the
+        label of every voxel.
+
+    Raises
+    ------
+    ConfigError, VolumeError
+        With one sentence saying what is wrong and what to do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_geosr as geosr
+    >>> solid = np.full((20, 40, 40), 200, "u1")
+    >>> solid[4:10, 5:15, 5:15] = solid[4:10, 25:35, 25:35] = 50
+    >>> scan = geosr.Volume.from_array(solid, voxel_size=10.0, unit="µm")
+    >>> report = geosr.measure_porosity(scan)
+    >>> report.porosity, report.pore_count
+    (0.0375, 2)
+    >>> report.to_dataframe()["volume"].tolist()
+    [600000.0, 600000.0]
+    """
+    config = MeasureConfig.create(
+        threshold=threshold,
+        phase=phase,
+        min_voxels=min_voxels,
+        connectivity=connectivity,
+        sample_mask=sample_mask,
+        mask_closing=mask_closing,
+        histogram_bins=histogram_bins,
+        band_factor=band_factor,
+    )
+    measured = as_volume(volume, axes)
+    steps = measure_steps(
+        measured,
+        config,
+        None if mask is None else as_volume(mask, name="mask", like=measured),
+        deviation=None
+        if uncertainty is None
+        else as_volume(uncertainty, name="uncertainty", like=measured),
+    )
+    return run_to_end(steps)

@@ -1,0 +1,108 @@
+"""Build training pairs of low and high resolution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from napari_geosr.api.arrays import VolumeLike, as_volume
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.operations.pairs import Pairs, PairsConfig, pairs_steps
+
+
+def build_pairs(
+    low: VolumeLike,
+    high: VolumeLike,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    upscale_factor: int | None = None,
+    dimensions: Literal["3D", "2D"] = "3D",
+    memory: str | None = None,
+    start: Literal["search", "centres", "positions"] = "search",
+    offset: tuple[float, ...] | None = None,
+    search_angle: float = 10.0,
+    transform: Literal["translation", "rigid", "similarity"] = "rigid",
+    intensity: Literal["linear", "histogram", "none"] = "linear",
+) -> Pairs:
+    """Align a low- and a high-resolution scan of one object, and write them as a pair.
+
+    The low-resolution scan is cut to what both show; the other one is resampled onto
+    its voxels, each divided by the upscale factor. Needs SimpleITK
+    (``pip install "napari-geosr[registration]"``).
+
+    Parameters
+    ----------
+    low, high : Volume or array
+        Shape (Z, Y, X) or (Y, X), of any voxel sizes and units of length. Plain arrays
+        have no voxel size: give the `upscale_factor`, or volumes.
+    out : path
+        Folder for the files; made if missing.
+    overwrite : bool
+        Whether files of an earlier pair are replaced.
+    upscale_factor : int, optional
+        Voxels of the high resolution per voxel of the low one along an axis; by
+        default from the voxel sizes.
+    dimensions : {"3D", "2D"}
+        ``"2D"``: only Y and X become finer, for networks that work on slices.
+    memory : str, optional
+        Memory for voxels, e.g. ``"4GB"``; by default a part of what is free.
+    start : {"search", "centres", "positions"}
+        Where the high-resolution scan lies at first: searched for in the whole
+        low-resolution scan, centre on centre, or as the origins say.
+    offset : tuple of float, optional
+        In place of `start`: from the first corner of the low-resolution scan to that
+        of the other, as (Z, Y, X) in the unit of the former.
+    search_angle : float
+        Largest rotation around Z that the search tries, in degrees to either side.
+    transform : {"translation", "rigid", "similarity"}
+        What the alignment may change: shift; rotation, too; scale, too.
+    intensity : {"linear", "histogram", "none"}
+        How the grey values of the high-resolution scan are matched to the other's.
+
+    Returns
+    -------
+    Pairs
+        Paths of the `files`, a `report` on how well the scans fit, and `layers` to
+        look at.
+
+    Raises
+    ------
+    ConfigError
+        If SimpleITK is not installed, or a setting does not fit the scans.
+    VolumeError
+        If the scans do not overlap, or voxels are missing.
+    FileError
+        If a file exists and `overwrite` is false, or cannot be written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_geosr as geosr
+    >>> rng = np.random.default_rng(0)
+    >>> coarse = rng.random((8, 8, 8)).repeat(6, 0).repeat(6, 1).repeat(6, 2)
+    >>> high = geosr.Volume.from_array(coarse.astype("f4"), voxel_size=1.0, unit="µm")
+    >>> means = high.data.reshape(24, 2, 24, 2, 24, 2).mean((1, 3, 5))
+    >>> low = geosr.Volume.from_array(means, voxel_size=2.0, unit="µm")
+    >>> pair = geosr.build_pairs(low, high, "pair", start="centres")
+    >>> pair.report["upscale_factor"], sorted(pair.files)
+    (2, ['high', 'low', 'picture', 'report'])
+    """
+    config = PairsConfig.create(
+        upscale_factor=upscale_factor,
+        dimensions=dimensions,
+        memory=memory,
+        start=start,
+        offset=offset,
+        search_angle=search_angle,
+        transform=transform,
+        intensity=intensity,
+    )
+    steps = pairs_steps(
+        as_volume(low, name="low"),
+        as_volume(high, name="high"),
+        out,
+        config,
+        overwrite=overwrite,
+    )
+    return run_to_end(steps)

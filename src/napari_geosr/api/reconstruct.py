@@ -1,0 +1,163 @@
+"""Reconstruct volumes from projections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_steps
+
+
+def reconstruct(
+    projections: Projections | str | Path,
+    *,
+    algorithm: str = "fbp",
+    filter: Literal["ramp", "shepp-logan", "cosine", "hamming", "hann"]  # noqa: A002
+    | None = None,
+    iterations: int | None = None,
+    nonnegative: bool | None = None,
+    options: Mapping[str, Any] | None = None,
+    centre: Literal["auto"] | float = "auto",
+    every: int = 1,
+    rows: tuple[int, ...] | None = None,
+    size: int | None = None,
+    full_turn: Literal["auto", "join", "keep"] = "auto",
+    engine: Literal["own", "astra"] = "own",
+    device: str = "auto",
+    memory: str | None = None,
+    threads: int | None = None,
+    frames: Literal["mean", "median"] = "mean",
+    incident: float | None = None,
+    minimum_transmission: float = 1e-4,
+    saturation: float | None = None,
+    nonfinite: Literal["refuse", "fill"] = "refuse",
+    zingers: float = 0.0,
+    stripes: Literal["none", "sorting", "filtering", "large", "dead", "all"] = "none",
+    stripe_size: int = 21,
+    large_stripe_size: int = 61,
+    stripe_contrast: float = 3.0,
+) -> Volume:
+    """Reconstruct a volume from the projections of a tomographic scan.
+
+    Parameters
+    ----------
+    projections : Projections or path
+        A Data Exchange or NXtomo HDF5 file, a TIFF stack or a folder of projections;
+        or `Projections` made of arrays.
+    algorithm : str
+        ``"fbp"`` (``"fdk"`` for cone beams), ``"sirt"``, ``"cgls"`` or ``"tv"``. The
+        iterative ones do better with few projections.
+    filter : {"ramp", "shepp-logan", "cosine", "hamming", "hann"}, optional
+        Filter of fbp and fdk; the ramp by default, the sharpest.
+    iterations : int, optional
+        Number of iterations of sirt, cgls and tv.
+    nonnegative : bool, optional
+        Set negative attenuation to zero; by default as the algorithm does it.
+    options : mapping, optional
+        Further settings of the algorithm, such as the weight of tv.
+    centre : "auto" or float
+        Column of the rotation axis (0: the middle of the first column); by default as
+        the file says, or found from the projections.
+    every : int
+        Use every n-th projection.
+    rows : tuple of int, optional
+        First detector row and end; by default all.
+    size : int, optional
+        Edge of the slices in voxels; by default the width that the detector saw.
+    full_turn : {"auto", "join", "keep"}
+        Scans over 360°: join opposite projections side by side, or keep them.
+    engine : {"own", "astra"}
+        Library that computes; ``"astra"`` needs the ASTRA toolbox.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+    memory : str, optional
+        Memory the run may take, e.g. ``"4GB"``; by default a part of what is free.
+    threads : int, optional
+        CPU threads; by default the number of cores minus one.
+    frames : {"mean", "median"}
+        How flat and dark fields are averaged.
+    incident : float, optional
+        Counts without sample, where there are no flat fields; by default from the
+        brightest part of the projections.
+    minimum_transmission : float
+        Smaller values are clipped to it before taking the logarithm.
+    saturation : float, optional
+        Counts of a saturated pixel; by default the largest integer of the file's type.
+    nonfinite : {"refuse", "fill"}
+        NaN in projections: raise `ProjectionsError`, or interpolate between columns.
+    zingers : float
+        Replace pixels brighter than this multiple of the noise by the median around
+        them; 8 is usual, 0 leaves them.
+    stripes : {"none", "sorting", "filtering", "large", "dead", "all"}
+        Stripes to remove from sinograms, which become rings in slices.
+    stripe_size, large_stripe_size : int
+        Width of the median filter for narrow and wide stripes, in columns.
+    stripe_contrast : float
+        Contrast above which a wide stripe is removed; lower values find more.
+
+    Returns
+    -------
+    Volume
+        float32, shape (Z, Y, X): attenuation per unit of the voxel size, one slice for
+        every detector row, X along the detector's columns at angle zero.
+
+    Raises
+    ------
+    FileError, ProjectionsError, ConfigError, DeviceMemoryError
+        With one sentence saying what is wrong and what to do.
+
+    Examples
+    --------
+    A disk seen from 60 angles, as line integrals:
+
+    >>> import numpy as np
+    >>> import napari_geosr as geosr
+    >>> angles = np.arange(60) * 3.0
+    >>> column = np.arange(64) - 31.5
+    >>> row = 0.02 * np.sqrt(np.clip(20.0**2 - column**2, 0, None))
+    >>> scan = geosr.Projections(
+    ...     np.tile(row, (60, 2, 1)), angles, is_line_integrals=True
+    ... )
+    >>> volume = geosr.reconstruct(scan, centre=31.5)
+    >>> volume.shape
+    (2, 64, 64)
+    >>> round(float(np.mean(volume.data[:, 28:36, 28:36])), 3)
+    0.01
+    """
+    if not isinstance(projections, Projections | str | Path):
+        raise ProjectionsError(
+            f"Angles and flat fields are not known of a {type(projections).__name__}: "
+            "give a path, or Projections(array, angles, flats, darks)."
+        )
+    config = ReconstructConfig.create(
+        algorithm=algorithm,
+        filter=filter,
+        iterations=iterations,
+        nonnegative=nonnegative,
+        options=dict(options or {}),
+        centre=centre,
+        every=every,
+        rows=rows,
+        size=size,
+        full_turn=full_turn,
+        engine=engine,
+        device=device,
+        memory=memory,
+        threads=threads,
+        frames=frames,
+        incident=incident,
+        minimum_transmission=minimum_transmission,
+        saturation=saturation,
+        nonfinite=nonfinite,
+        zingers=zingers,
+        stripes=stripes,
+        stripe_size=stripe_size,
+        large_stripe_size=large_stripe_size,
+        stripe_contrast=stripe_contrast,
+    )
+    return run_to_end(reconstruct_steps(projections, config)).volume

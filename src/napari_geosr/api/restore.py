@@ -1,0 +1,210 @@
+"""Denoise and super-resolve volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+from napari_geosr.api.arrays import VolumeLike, as_volume, as_volumes
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore import (
+    RestoreConfig,
+    restore_average_steps,
+    restore_steps,
+)
+
+
+def restore(
+    volume: VolumeLike | Sequence[VolumeLike],
+    model: str = "ct-denoise",
+    *,
+    axes: str | None = None,
+    device: str = "auto",
+    memory: str | None = None,
+    output_dtype: Literal["float32", "input"] = "float32",
+    nonfinite: Literal["mean", "zero", "refuse"] = "mean",
+    threads: int | None = None,
+    backend: Literal["auto", "torch", "openvino"] = "auto",
+    strength: float = 1.0,
+    sharpness: Literal["auto", "scan", "object"] = "auto",
+    uncertainty: str = "none",
+    uncertainty_members: int | None = None,
+    ensemble_with: tuple[str, ...] = (),
+) -> Volume:
+    """Restore a volume (denoise or super-resolve) with a model.
+
+    Parameters
+    ----------
+    volume : Volume or array, or sequence of them
+        Shape (Z, Y, X) or (Y, X), any real dtype. With a time or channel axis, every
+        time point of every channel is restored by itself, with the grey-value
+        statistics of its channel over all time points. A sequence holds scans of the
+        same object, such as the sub-reconstructions of Noise2Inverse: the result is
+        the mean of what the model makes of each.
+    model : str
+        Name of a model (:func:`list_models`) or path of a model bundle. ``"auto"``
+        takes the model with the smallest expected error on this scan, or returns the
+        scan where no model is expected to improve it.
+    axes : str, optional
+        Meaning of the axes of a plain array, e.g. ``"TYX"``; by default ``"YX"``,
+        ``"ZYX"`` or ``"TZYX"``.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+    memory : str, optional
+        Memory the run may take, e.g. ``"4GB"``; by default a part of what is free.
+    output_dtype : {"float32", "input"}
+        Type of the result: float32, or the input's own integer type, rounded and
+        clipped. Labels are always integers.
+    nonfinite : {"mean", "zero", "refuse"}
+        What the model sees in place of NaN and infinite voxels, which stay NaN in the
+        result; ``"refuse"`` raises `VolumeError` instead.
+    threads : int, optional
+        CPU threads; by default the number of cores minus one.
+    backend : {"auto", "torch", "openvino"}
+        Library that computes on the CPU.
+    strength : float
+        Noise to remove, relative to the level measured in the scan, from 0 (return the
+        scan) to 2. For models that are bounded by the noise.
+    sharpness : {"auto", "scan", "object"}
+        Of a super-resolved result: as sharp as the scan, or as the model makes the
+        object; ``"auto"`` takes the latter where it explains the scan.
+    uncertainty : str
+        ``"none"``, ``"tta"`` or ``"ensemble"``. The result is then the mean over the
+        members; :func:`restore_with_uncertainty` also returns their deviation.
+    uncertainty_members : int, optional
+        Number of flips and turns for ``"tta"``, 2 to 16; by default 8.
+    ensemble_with : tuple of str
+        Further models for ``"ensemble"``, of the same task and upscale factor.
+
+    Returns
+    -------
+    Volume
+        float32 unless `output_dtype` says otherwise, with the input's axes. Voxel size
+        and origin follow the model's upscale factor.
+
+    Raises
+    ------
+    ConfigError, ModelError, VolumeError, DeviceMemoryError
+        With one sentence saying what is wrong and what to do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_geosr as geosr
+    >>> rng = np.random.default_rng(0)
+    >>> noisy = rng.normal(100, 10, (8, 48, 48)).astype("f4")
+    >>> restored = geosr.restore(noisy)
+    >>> restored
+    <Volume 'array · ct-denoise': Z 8 × Y 48 × X 48, voxel size unknown, float32, ...>
+    >>> bool(np.std(restored) < 0.5 * np.std(noisy))
+    True
+
+    A super-resolved volume has more voxels in the same place:
+
+    >>> scan = geosr.Volume.from_array(noisy, voxel_size=2.0, unit="µm")
+    >>> geosr.restore(scan, "cubic-x2").shape
+    (16, 96, 96)
+    """
+    config = RestoreConfig.create(
+        model=model,
+        device=device,
+        memory=memory,
+        output_dtype=output_dtype,
+        nonfinite=nonfinite,
+        threads=threads,
+        backend=backend,
+        strength=strength,
+        sharpness=sharpness,
+        uncertainty=uncertainty,
+        uncertainty_members=uncertainty_members,
+        ensemble_with=ensemble_with,
+    )
+    if isinstance(volume, list | tuple):
+        steps = restore_average_steps(as_volumes(volume, axes), config)
+    else:
+        one = cast(VolumeLike, volume)  # arrays are no sequences
+        steps = restore_steps(as_volume(one, axes), config)
+    return run_to_end(steps).volume
+
+
+def restore_with_uncertainty(
+    volume: VolumeLike,
+    model: str = "ct-denoise",
+    uncertainty: str = "tta",
+    *,
+    axes: str | None = None,
+    device: str = "auto",
+    memory: str | None = None,
+    output_dtype: Literal["float32", "input"] = "float32",
+    nonfinite: Literal["mean", "zero", "refuse"] = "mean",
+    threads: int | None = None,
+    backend: Literal["auto", "torch", "openvino"] = "auto",
+    strength: float = 1.0,
+    sharpness: Literal["auto", "scan", "object"] = "auto",
+    uncertainty_members: int | None = None,
+    ensemble_with: tuple[str, ...] = (),
+) -> tuple[Volume, Volume]:
+    """Restore a volume several times and return the mean and the deviation.
+
+    Parameters
+    ----------
+    volume : Volume or array
+        Shape (Z, Y, X) or (Y, X), or a time series or channels of them.
+    model : str
+        Name of a model or path of a model bundle.
+    uncertainty : str
+        ``"tta"``: the model on flips and quarter turns of the volume; ``"ensemble"``:
+        the model and those of `ensemble_with`.
+    axes : str, optional
+        Meaning of the axes of a plain array.
+    device, memory, output_dtype, nonfinite, threads, backend, strength, sharpness
+        As in :func:`restore`.
+    uncertainty_members : int, optional
+        Number of flips and turns for ``"tta"``, 2 to 16; by default 8. A member takes
+        as long as a plain run.
+    ensemble_with : tuple of str
+        Further models for ``"ensemble"``, of the same task and upscale factor.
+
+    Returns
+    -------
+    mean, deviation : Volume
+        Equal in shape and position. The deviation is the standard deviation (n - 1) in
+        the grey values of the mean; ``docs/trust.md`` says how it relates to errors.
+
+    Raises
+    ------
+    ConfigError, ModelError, VolumeError, DeviceMemoryError
+        With one sentence saying what is wrong and what to do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_geosr as geosr
+    >>> noisy = np.random.default_rng(0).normal(100, 10, (32, 32)).astype("f4")
+    >>> mean, deviation = geosr.restore_with_uncertainty(noisy, uncertainty_members=2)
+    >>> mean.shape == deviation.shape == (32, 32)
+    True
+    >>> bool(np.min(deviation) >= 0)
+    True
+    """
+    if uncertainty == "none":
+        raise ConfigError("Choose a kind of uncertainty: 'tta' or 'ensemble'.")
+    config = RestoreConfig.create(
+        model=model,
+        device=device,
+        memory=memory,
+        output_dtype=output_dtype,
+        nonfinite=nonfinite,
+        threads=threads,
+        backend=backend,
+        strength=strength,
+        sharpness=sharpness,
+        uncertainty=uncertainty,
+        uncertainty_members=uncertainty_members,
+        ensemble_with=ensemble_with,
+    )
+    restored = run_to_end(restore_steps(as_volume(volume, axes), config))
+    assert restored.spread is not None
+    return restored.volume, restored.spread

@@ -1,0 +1,162 @@
+"""Simulate scans of samples whose porosity is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.operations.simulate import SimulateConfig, Simulated, simulate_steps
+
+
+def simulate(
+    structure: Literal["foam", "blobs", "bone", "lacunae"],
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    projections: int = 500,
+    angle_range: float = 180.0,
+    first_angle: float = 0.0,
+    sub_angles: int = 1,
+    photons: float = 1e4,
+    noise: bool = True,
+    absorption: float = 1.5,
+    columns: int | None = None,
+    centre_offset: float = 0.0,
+    blur: float = 0.0,
+    gain: float = 0.02,
+    rings: float = 0.0,
+    dead_columns: float = 0.0,
+    zingers: float = 0.0,
+    dark: float = 100.0,
+    read_noise: float = 2.0,
+    flats: int = 10,
+    darks: int = 10,
+    seed: int = 0,
+    size: int = 256,
+    rows: int | None = None,
+    porosity: float | None = None,
+    radius: tuple[float, ...] | None = None,
+    gap: float | None = None,
+    voxel_size: float | None = None,
+    unit: str = "µm",
+    continuous: bool = False,
+    threads: int | None = None,
+) -> Simulated:
+    """Simulate the scan of a porous cylinder whose porosity is known exactly.
+
+    Parameters
+    ----------
+    structure : {"foam", "blobs", "bone", "lacunae"}
+        Shape of the pores.
+    out : path
+        Folder for the files; made if missing.
+    overwrite : bool
+        Whether files of an earlier simulation are replaced.
+    projections : int
+        Number of projections.
+    angle_range, first_angle : float
+        In degrees. Projections are evenly spaced over the range; its end is not one of
+        them.
+    sub_angles : int
+        Angles averaged in one exposure: 1 where the sample stands still, 5 or more
+        where it turns.
+    photons : float
+        Counts of a pixel without sample in one projection.
+    noise : bool
+        Whether photons are counted; otherwise every value is its mean.
+    absorption : float
+        Largest line integral of the sample.
+    columns : int, optional
+        Detector columns; by default those that see the whole slice and some air.
+    centre_offset : float
+        Distance of the rotation axis from the middle of the detector, in columns.
+    blur : float
+        Standard deviation of the detector's Gaussian point-spread function, in pixels.
+    gain : float
+        Standard deviation of the gains of the pixels.
+    rings : float
+        Standard deviation of what flat fields get wrong of a gain.
+    dead_columns, zingers : float
+        Shares of dead detector columns and of pixels hit by a flash.
+    dark, read_noise : float
+        Counts without beam, and the standard deviation that the camera adds.
+    flats, darks : int
+        Number of flat and dark fields.
+    seed : int
+        The same seed gives the same scan.
+    size : int
+        Edge of the slices in voxels.
+    rows : int, optional
+        Number of slices; by default `size`.
+    porosity : float, optional
+        Approximate porosity; by default 0.3 for foam, 0.2 for blobs, 0.75 for bone and
+        0.01 for lacunae. The exact value is in the result.
+    radius : tuple of float, optional
+        Smallest and largest radius of the pores in voxels.
+    gap : float, optional
+        Smallest wall between two spheres of a foam, in voxels; 1 by default.
+    voxel_size : float, optional
+        Edge of a voxel; by default 10 µm (bone 20 µm, lacunae 1 µm).
+    unit : str
+        Unit of length of `voxel_size`.
+    continuous : bool
+        Whether the sample turns during the exposures, which blurs the projections.
+    threads : int, optional
+        CPU threads. The result does not depend on it.
+
+    Returns
+    -------
+    Simulated
+        `files` (projections, true attenuation, sample mask, JSON) and `truth`, what is
+        known of the sample.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such structure, or the settings make none.
+    FileError
+        If a file exists and `overwrite` is false, or cannot be written.
+
+    Examples
+    --------
+    >>> import napari_geosr as geosr
+    >>> scan = geosr.simulate("blobs", "scan", size=32, rows=4, projections=30)
+    >>> round(scan.truth["porosity"], 1)
+    0.2
+    >>> geosr.read(scan.files["truth"])
+    <Volume 'truth': Z 4 × Y 32 × X 32, voxel size 10 µm, float32, 16.4 kB...>
+    >>> geosr.reconstruct(scan.files["projections"], centre=scan.truth["centre"]).shape
+    (4, 40, 40)
+    """
+    config = SimulateConfig.create(
+        projections=projections,
+        angle_range=angle_range,
+        first_angle=first_angle,
+        sub_angles=sub_angles,
+        photons=photons,
+        noise=noise,
+        absorption=absorption,
+        columns=columns,
+        centre_offset=centre_offset,
+        blur=blur,
+        gain=gain,
+        rings=rings,
+        dead_columns=dead_columns,
+        zingers=zingers,
+        dark=dark,
+        read_noise=read_noise,
+        flats=flats,
+        darks=darks,
+        seed=seed,
+        size=size,
+        rows=rows,
+        porosity=porosity,
+        radius=radius,
+        gap=gap,
+        voxel_size=voxel_size,
+        unit=unit,
+        continuous=continuous,
+        threads=threads,
+    )
+    return run_to_end(simulate_steps(structure, out, config, overwrite=overwrite))

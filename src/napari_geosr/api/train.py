@@ -1,0 +1,227 @@
+"""Train models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+from napari_geosr.api.arrays import VolumeLike, as_volume
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.train import train as train_on_files
+from napari_geosr.operations.train.in_memory import entry_for
+
+if TYPE_CHECKING:
+    from napari_geosr.models.bundle import Model
+
+#: What is learned from: paths, volumes and arrays.
+TrainingData: TypeAlias = "VolumeLike | str | Path | Sequence[VolumeLike | str | Path]"
+
+
+def train(
+    method: str,
+    folder: str | Path,
+    source: TrainingData = (),
+    target: TrainingData = (),
+    *,
+    axes: str | None = None,
+    name: str | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    patch: int | None = None,
+    dimensions: Literal["2D", "2.5D", "3D"] | None = None,
+    adjacent_slices: int | None = None,
+    network: str | None = None,
+    layers: int | None = None,
+    width: int | None = None,
+    network_options: dict[str, Any] | None = None,
+    learning_rate: float | None = None,
+    final_rate: float | None = None,
+    warm_up: int | None = None,
+    averaging: float | None = None,
+    gradient_clip: float | None = None,
+    augment: bool | None = None,
+    sampling: Literal["uniform", "structure"] | None = None,
+    normalisation: Literal["stored", "volume"] | None = None,
+    validation: float | None = None,
+    validate_every: int | None = None,
+    from_model: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] | None = None,
+    threads: int | None = None,
+    checkpoint_seconds: float | None = None,
+    preview_slice: int | None = None,
+    country: str | None = None,
+    licence: str | None = None,
+    **method_settings: Any,
+) -> Model:
+    """Train a model and return it; if it was interrupted, the same call resumes it.
+
+    Settings that are None have the default of the method.
+
+    Parameters
+    ----------
+    method : str
+        Learning method, e.g. ``"noise2void"`` or ``"supervised"``; ``napari-geosr
+        train --list`` lists them.
+    folder : str or Path
+        Gets the checkpoints and the model's bundle.
+    source : Volume, array or path, or sequence of them
+        Volumes to learn from: in memory, or files, folders of slices and OME-Zarr.
+    target : Volume, array or path, or sequence of them
+        What the sources should become, in their order.
+    axes : str, optional
+        Meaning of the axes of plain arrays, e.g. ``"TYX"``.
+    name : str, optional
+        Name of the model: small letters, digits, ``-`` and ``_``. By default made of
+        the method and the first source.
+    steps : int, optional
+        Updates of the network's weights.
+    batch_size, patch : int, optional
+        Patches in each step, and their edge in voxels.
+    dimensions : {"2D", "2.5D", "3D"}, optional
+        Single slices, slices with their neighbours, or whole volumes.
+    adjacent_slices : int, optional
+        Slices that a 2.5D network sees at once; an odd number.
+    network : str, optional
+        Architecture: ``"msdnet"``, ``"unet"``, ``"light_sr"``, …
+    layers, width : int, optional
+        Depth of the network and maps per layer.
+    network_options : dict, optional
+        Further settings of the network.
+    learning_rate, final_rate : float, optional
+        Adam's learning rate at the start, and the share of it at the end.
+    warm_up : int, optional
+        Steps in which the learning rate rises.
+    averaging : float, optional
+        Decay of the moving average of the weights.
+    gradient_clip : float, optional
+        Largest norm of the gradient in a step.
+    augment : bool, optional
+        Whether patches are turned and mirrored.
+    sampling : {"uniform", "structure"}, optional
+        Patches from everywhere, or more often where there is structure.
+    normalisation : {"stored", "volume"}, optional
+        Grey scale of the training data, or of each volume that is restored.
+    validation : float, optional
+        Share of each volume that is held out, as a block, to evaluate the model.
+    validate_every : int, optional
+        Steps between validations.
+    from_model : str, optional
+        Name or path of a model that the training starts from (fine-tuning).
+    seed : int, optional
+        The same seed gives the same model.
+    device : str, optional
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+    precision : {"auto", "float32", "bfloat16"}, optional
+        Of the computation; ``"auto"``: bfloat16 on a GPU.
+    threads : int, optional
+        CPU threads.
+    checkpoint_seconds : float, optional
+        Most seconds of work that a crash costs.
+    preview_slice : int, optional
+        Slice of the first source that previews show.
+    country : str, optional
+        Country of the electricity (ISO code of three letters), for CO2eq.
+    licence : str, optional
+        Licence of the model.
+    **method_settings
+        Settings that only this method has, such as ``labels`` of ``"supervised"``;
+        ``napari-geosr train METHOD --help`` lists them.
+
+    Returns
+    -------
+    Model
+        To restore with: ``restore(volume, str(model.path))``.
+
+    Raises
+    ------
+    ConfigError, FileError, VolumeError, TrainingError, DeviceMemoryError
+        With one sentence saying what is wrong and what to do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_geosr as geosr
+    >>> rng = np.random.default_rng(0)
+    >>> noisy = rng.normal(100, 10, (8, 32, 32)).astype("f4")
+    >>> model = geosr.train(
+    ...     "noise2void", "job", noisy, steps=2, batch_size=1, patch=16, layers=2
+    ... )
+    >>> model.card.name, model.card.task
+    ('noise2void-source', 'denoise')
+    >>> geosr.restore(noisy, str(model.path)).shape
+    (8, 32, 32)
+    """
+    shared: dict[str, Any] = {
+        "name": name,
+        "steps": steps,
+        "batch_size": batch_size,
+        "patch": patch,
+        "dimensions": dimensions,
+        "adjacent_slices": adjacent_slices,
+        "network": network,
+        "layers": layers,
+        "width": width,
+        "network_options": network_options,
+        "learning_rate": learning_rate,
+        "final_rate": final_rate,
+        "warm_up": warm_up,
+        "averaging": averaging,
+        "gradient_clip": gradient_clip,
+        "augment": augment,
+        "sampling": sampling,
+        "normalisation": normalisation,
+        "validation": validation,
+        "validate_every": validate_every,
+        "from_model": from_model,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "threads": threads,
+        "checkpoint_seconds": checkpoint_seconds,
+        "preview_slice": preview_slice,
+        "country": country,
+        "licence": licence,
+    }
+    settings = {key: value for key, value in shared.items() if value is not None}
+    volumes: dict[Path, Volume] = {}
+    for role, given in (("source", source), ("target", target)):
+        if entries := _entries(given, role, axes, volumes):
+            settings[role] = entries
+    return train_on_files(
+        method, folder, in_memory=volumes, **settings, **method_settings
+    )
+
+
+def _entries(
+    given: TrainingData, role: str, axes: str | None, volumes: dict[Path, Volume]
+) -> tuple[Path, ...]:
+    """What stands in the settings for the data of a role.
+
+    What is in memory is added to `volumes`, by its entry.
+
+    Raises
+    ------
+    VolumeError, ConfigError
+        If something is no volume, or given twice.
+    """
+    several = given if isinstance(given, list | tuple) else [given]
+    entries = []
+    for i, each in enumerate(several):
+        if isinstance(each, str | Path):
+            entries.append(Path(each))
+            continue
+        number = f" {i + 1}" if len(several) > 1 else ""
+        of_array = None if isinstance(each, Volume) else axes
+        volume = as_volume(cast(VolumeLike, each), of_array, name=f"{role}{number}")
+        if any(volume.data is other.data for other in volumes.values()):
+            raise ConfigError(
+                f"{volume.title} is given twice: the same voxels have the same noise, "
+                "so there is nothing to learn from it. Give another scan."
+            )
+        entries.append(entry_for(volume, volumes))
+        volumes[entries[-1]] = volume
+    return tuple(entries)

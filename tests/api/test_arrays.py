@@ -1,0 +1,130 @@
+"""Verbs take plain arrays as they take volumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+
+import napari_geosr as geosr
+from napari_geosr.api.arrays import as_volume
+from napari_geosr.core.errors import ConfigError, ProjectionsError, VolumeError
+from napari_geosr.core.volume import Volume
+
+
+@pytest.fixture
+def noisy(rng) -> np.ndarray:
+    return rng.normal(100, 10, (6, 32, 32)).astype(np.float32)
+
+
+def test_an_array_is_restored_as_its_volume_is(noisy):
+    result = geosr.restore(noisy, threads=1)
+    assert isinstance(result, Volume)
+    assert result.unit == "pixel"
+    assert result.voxel_size == (1.0, 1.0, 1.0)
+    expected = geosr.restore(Volume(noisy, "ZYX"), threads=1)
+    assert np.array_equal(np.asarray(result), np.asarray(expected))
+
+
+@pytest.mark.parametrize("make", [da.from_array, zarr.array], ids=["dask", "zarr"])
+def test_lazy_arrays_are_arrays(noisy, make):
+    result = geosr.restore(make(noisy), "cubic-x2", threads=1)
+    assert np.array_equal(result, geosr.restore(noisy, "cubic-x2", threads=1))
+
+
+def test_the_axes_of_an_array_may_be_told(noisy):
+    series = geosr.restore(noisy, "gaussian", axes="TYX", threads=1)
+    assert series.axes == "TYX"
+    turned = geosr.restore(noisy.transpose(2, 1, 0), "gaussian", axes="XYZ", threads=1)
+    plain = geosr.restore(noisy, "gaussian", threads=1)
+    assert np.array_equal(np.asarray(turned), np.asarray(plain))
+    with pytest.raises(ConfigError, match="plain arrays.*axes 'ZYX'"):
+        geosr.restore(Volume(noisy, "ZYX"), axes="TYX")
+
+
+def test_a_list_of_arrays_is_several_scans_of_one_object(noisy, rng):
+    again = noisy + rng.normal(0, 1, noisy.shape).astype(np.float32)
+    mean = geosr.restore([noisy, again], "ct-denoise", threads=1)
+    alone = [geosr.restore(scan, threads=1).data for scan in (noisy, again)]
+    np.testing.assert_allclose(mean.data, np.mean(alone, axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["scan.tif", Path("scan.tif"), None, 3, {}, np.zeros(5), [[1], [2, 3]]],
+    ids=str,
+)
+def test_what_is_no_volume_is_refused_in_a_sentence(wrong):
+    for verb in (geosr.restore, geosr.measure_porosity):
+        with pytest.raises(VolumeError) as error:
+            verb(wrong)
+        assert str(error.value).endswith(".")
+
+
+def test_a_path_is_told_to_be_opened():
+    with pytest.raises(VolumeError, match=r"'scan\.tif' is a path.*read\(\)"):
+        geosr.restore("scan.tif")
+
+
+def test_a_companion_lies_where_its_volume_does(noisy):
+    scan = Volume(noisy, "ZYX", (2.0, 1.0, 1.0), "µm", (5.0, 0.0, 0.0))
+    inside = as_volume(np.ones((6, 32, 32), bool), like=scan)
+    assert (inside.voxel_size, inside.unit) == (scan.voxel_size, "µm")
+    assert inside.origin == scan.origin
+    other = as_volume(np.ones((3, 32, 32), bool), like=scan)
+    assert other.unit == "pixel"
+
+
+def test_a_mask_and_a_reference_may_be_arrays(noisy):
+    data = np.full((8, 20, 20), 200, np.uint8)
+    data[2:6, 4:10, 4:10] = 20
+    scan = Volume(data, "ZYX", (2.0, 2.0, 2.0), "µm", (7.0, 0.0, 0.0))
+    mask = np.zeros(data.shape, np.uint8)
+    mask[:, :12] = 1
+    report = geosr.measure_porosity(scan, mask)
+    assert report.sample_voxels == mask.sum()
+    assert report.porosity == pytest.approx(4 * 6 * 6 / mask.sum())
+
+
+def test_a_result_that_is_an_array_lies_where_its_scan_does(rng):
+    true = np.zeros((12, 32, 32), np.float32)
+    true[:, 8:20, 8:20] = 100
+    noisy = true + rng.normal(0, 5, true.shape).astype(np.float32)
+    scan = Volume(noisy, "ZYX", (2.0, 2.0, 2.0), "µm", (7.0, 0.0, 0.0))
+    checked = geosr.check_consistency(scan, true)
+    assert checked.residual.origin == scan.origin
+    assert checked.figures.is_consistent
+
+
+def test_the_deviation_of_arrays_makes_a_band(rng):
+    data = np.full((8, 24, 24), 200.0, np.float32)
+    data[2:6, 4:14, 4:14] = 100
+    noisy = data + rng.normal(0, 10, data.shape).astype(np.float32)
+    mean, deviation = geosr.restore_with_uncertainty(
+        noisy, uncertainty_members=2, threads=1
+    )
+    report = geosr.measure_porosity(mean, uncertainty=deviation)
+    assert report.band is not None
+
+
+def test_projections_need_their_angles():
+    with pytest.raises(ProjectionsError, match="Projections\\(array, angles"):
+        geosr.reconstruct(np.zeros((8, 2, 16)))
+
+
+def test_an_array_is_written_with_its_axes(tmp_path, noisy):
+    path = geosr.write(noisy, tmp_path / "series.ome.tif", axes="TYX")
+    found = geosr.read(path)
+    assert found.axes == "TYX"
+    assert np.array_equal(np.asarray(found), noisy)
+
+
+def test_a_simulation_is_repeated_on_request(tmp_path):
+    small = {"size": 16, "rows": 2, "projections": 4}
+    first = geosr.simulate("blobs", tmp_path / "new", **small)
+    again = geosr.simulate("blobs", tmp_path / "new", overwrite=True, seed=1, **small)
+    assert first.files == again.files
+    assert first.truth["porosity"] != again.truth["porosity"]

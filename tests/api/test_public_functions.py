@@ -1,0 +1,151 @@
+"""The list of public functions: whole, documented, with settings of their configs."""
+
+from __future__ import annotations
+
+import collections.abc
+import doctest
+import inspect
+import re
+import sys
+import types
+import typing
+from typing import Any, Literal
+
+import pytest
+
+import napari_geosr as geosr
+from napari_geosr.core.config import Config
+from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.operations.measure import MeasureConfig
+from napari_geosr.operations.models.catalogue import ModelFilter
+from napari_geosr.operations.pairs import PairsConfig
+from napari_geosr.operations.reconstruct import ReconstructConfig
+from napari_geosr.operations.restore import RestoreConfig
+from napari_geosr.operations.simulate import SimulateConfig
+
+PUBLIC = [name for name in geosr.__all__ if name != "__version__"]
+FUNCTIONS = [name for name in PUBLIC if inspect.isfunction(getattr(geosr, name))]
+#: Every verb with settings: its config, and the settings that the verb has otherwise.
+SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
+    "build_pairs": (PairsConfig, set()),
+    "compare": (
+        MeasureConfig,
+        {"sample_mask", "mask_closing", "histogram_bins", "band_factor"},
+    ),
+    "measure_porosity": (MeasureConfig, set()),
+    "reconstruct": (ReconstructConfig, set()),
+    "restore": (RestoreConfig, set()),
+    "restore_with_uncertainty": (RestoreConfig, {"uncertainty"}),
+    "simulate": (SimulateConfig, set()),
+    "train": (TrainingConfig, {"source", "target"}),
+}
+
+
+def test_the_list_is_what_is_promised():
+    promised = """read write Volume restore restore_with_uncertainty measure_porosity
+        reconstruct compare simulate build_pairs train list_models load_model
+        Projections PorosityReport check_consistency __version__"""
+    assert sorted(geosr.__all__) == sorted(promised.split())
+    assert sorted(dir(geosr)) == sorted(PUBLIC)
+    with pytest.raises(AttributeError, match="napari_geosr"):
+        geosr.absent  # noqa: B018
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_everything_public_has_an_example(name):
+    found = doctest.DocTestFinder().find(getattr(geosr, name), name)
+    assert any(test.examples for test in found)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_argument_is_documented(name):
+    function = getattr(geosr, name)
+    arguments = {
+        f"{'**' if p.kind is p.VAR_KEYWORD else ''}{p.name}"
+        for p in inspect.signature(function).parameters.values()
+    }
+    text = inspect.getdoc(function) or ""
+    assert "Returns\n-------" in text
+    parts = re.split(r"\n\n([A-Z][a-z]+)\n-+\n", text)
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    if len(arguments) < 3 and "Parameters" not in sections:
+        return
+    heads = re.findall(r"^(\S.*)$", sections["Parameters"], re.MULTILINE)
+    documented = {n for head in heads for n in head.split(" : ")[0].split(", ")}
+    assert documented == arguments
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_in_the_signature_are_those_of_the_config(name):
+    config, otherwise = SETTINGS[name]
+    function = getattr(geosr, name)
+    module = sys.modules[function.__module__]
+    parameters = inspect.signature(function).parameters
+    for field, info in config.model_fields.items():
+        if field in otherwise:
+            continue
+        parameter = parameters[field]
+        annotation = eval(parameter.annotation, vars(module))
+        assert choices(info.annotation) <= choices(annotation), field
+        default = info.get_default(call_default_factory=True)
+        if name == "train" or default == {}:  # the method's own; nothing mutable
+            default = None
+        assert parameter.default == default, field
+    assert otherwise <= config.model_fields.keys()
+
+
+def test_settings_of_the_list_of_models_are_those_of_its_filter():
+    parameters = inspect.signature(geosr.list_models).parameters
+    fields = inspect.signature(ModelFilter).parameters
+    assert {p.name: p.default for p in parameters.values()} == {
+        p.name: p.default for p in fields.values()
+    }
+
+
+def choices(annotation: Any) -> set[Any]:
+    """The types and values that an annotation allows."""
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return set().union(*map(choices, typing.get_args(annotation)))
+    if origin is Literal:
+        return set(typing.get_args(annotation))
+    if origin is collections.abc.Mapping:
+        return {dict[typing.get_args(annotation)]}
+    return {annotation}
+
+
+class Told(Exception):  # noqa: N818
+    """Ends a verb when its settings are known."""
+
+
+#: The data that each verb needs, and a value of its own for every setting.
+DATA: dict[str, tuple[Any, ...]] = {
+    "build_pairs": ([[0, 1]], [[0, 1]], "out"),
+    "compare": ([[0, 1]], [[0, 1]]),
+    "measure_porosity": ([[0, 1]],),
+    "reconstruct": ("scan.h5",),
+    "restore": ([[0, 1]],),
+    "restore_with_uncertainty": ([[0, 1]],),
+    "simulate": ("foam", "out"),
+    "train": ("noise2void", "job"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_reaches_the_config(name, monkeypatch):
+    config, otherwise = SETTINGS[name]
+    told: dict[str, Any] = {}
+
+    def create(*_: Any, in_memory: Any = None, **values: Any) -> None:
+        told.update(values)
+        raise Told
+
+    function = getattr(geosr, name)
+    if name == "train":
+        monkeypatch.setattr(sys.modules[function.__module__], "train_on_files", create)
+    else:
+        monkeypatch.setattr(config, "create", create)
+    given = {field: {field: 1} for field in config.model_fields.keys() - otherwise}
+    with pytest.raises(Told):
+        function(*DATA[name], **given)
+    assert {field: told[field] for field in given} == given
