@@ -17,6 +17,7 @@ from napari_geosr.learning import trainer as trainer_module
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.patches import Patches
 from napari_geosr.learning.trainer import Trainer
+from napari_geosr.networks.spec import SupportsTrainingDtype
 from napari_geosr.operations.train import train
 
 
@@ -254,3 +255,34 @@ def test_a_device_that_is_not_there_is_said(noisy_pair: Any, tmp_path: Path) -> 
             target=[noisy_pair.second],
             device="cuda:1",
         )
+
+
+def test_checkpoints_keep_their_keys_and_are_taken_as_they_are(
+    build_trainer: Any,
+) -> None:
+    """Those of earlier releases lack the settings, and are taken all the same."""
+    trained = build_trainer("noise2noise", steps=2)
+    list(trained.run())
+    state = trained.state_dict()
+    assert list(state) == [
+        *("modules", "average", "optimisers", "step", "seconds", "parts"),
+        *("method", "settings"),
+    ]
+    assert list(state["settings"]) == [
+        *("seed", "validation", "augment", "sampling", "patch", "roles"),
+    ]
+    del state["settings"]
+    resumed = build_trainer("noise2noise", steps=4)
+    resumed.load_state_dict({**state, "parts": 2})
+    assert (resumed.step, resumed.first_step, resumed.parts) == (2, 2, 2)
+    for name, weights in trained.average.state_dict().items():
+        assert torch.equal(weights, resumed.average.state_dict()[name])
+
+
+def test_networks_that_train_in_another_type_are_told(build_trainer: Any) -> None:
+    settings = {"layers": 3, "precision": "bfloat16"}
+    told = build_trainer("noise2noise", network="msdnet", **settings)
+    assert told.method.modules["network"].training_dtype is torch.bfloat16
+    assert isinstance(told.method.modules["network"], SupportsTrainingDtype)
+    other = build_trainer("noise2noise", network="resnet", precision="bfloat16")
+    assert not isinstance(other.method.modules["network"], SupportsTrainingDtype)

@@ -134,19 +134,19 @@ def run_to_end(
 
 
 def recount(
-    steps: Generator[Step, None, T], *told: type[Step]
+    steps: Generator[Step, None, T], *passed_on: type[Step]
 ) -> Generator[Step, None, T]:
     """Steps of an inner run, for an outer one that counts in other units.
 
-    How far the inner run is becomes `BlockDone`. Steps of the kinds in `told` are
-    passed on; a stage among them loses its numbers, which are not those of the outer
-    run. Nothing else is told. The result is that of the inner run.
+    Progress of the inner run becomes `BlockDone`. Steps of the kinds in `passed_on`
+    stay what they are, but for the numbers of a stage, which are not those of the outer
+    run. All other steps are dropped. The result is that of the inner run.
     """
     with StepIterator(steps) as iterator:
         for step in iterator:
-            if isinstance(step, StageStarted) and isinstance(step, told):
+            if isinstance(step, StageStarted) and isinstance(step, passed_on):
                 yield replace(step, done=0, total=0)
-            elif isinstance(step, told):
+            elif isinstance(step, passed_on):
                 yield step
             elif step.total:
                 yield BlockDone(step.done, step.total)
