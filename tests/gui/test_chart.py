@@ -90,7 +90,7 @@ def test_places_and_values_belong_together(view, qtbot):
     places = [logarithmic.x_of(10.0**power) for power in range(1, 7)]
     assert np.diff(places) == pytest.approx(np.diff(places)[0], abs=2)
     assert logarithmic.value_at(places[2]) == pytest.approx(1e3, rel=0.05)
-    assert axis_texts(logarithmic, "bottom")[-1] == "10⁶"
+    assert axis_texts(logarithmic, "bottom") == ["10", "1000", "10⁵"]
     assert "pore volume" in logarithmic.accessibleDescription()
 
 

@@ -25,6 +25,8 @@ from napari_geosr.operations.study.subset import ScanSubset, share_text
 _HEIGHT = 150
 #: Diameter of a point, in pixels.
 _DOT = 5
+#: Of the span of the counts, free on either side, so that whole points are seen.
+_DOT_ROOM = 0.012
 #: Of exposures, the longest first.
 _LINES = (
     Qt.PenStyle.SolidLine,
@@ -185,12 +187,9 @@ class StudyPlot(Chart):
     def _draw(self) -> None:
         counts = self._counts()
         first, last = counts[0], counts[-1]
-        if first == last:  # in the middle
-            first, last = first - 1, last + 1
-        self.plot.setRange(xRange=(first, last), yRange=self._span(), padding=0)
-        # Points at the ends are seen as a whole.
-        self.plot.getViewBox().setFlag(
-            self.plot.getViewBox().GraphicsItemFlag.ItemClipsChildrenToShape, False
+        room = _DOT_ROOM * (last - first) or 1.0
+        self.plot.setRange(
+            xRange=(first - room, last + room), yRange=self._span(), padding=0
         )
         self._draw_lines()
         for title, points in self._curves.items():
