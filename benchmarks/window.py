@@ -94,7 +94,7 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
             wait(0.05)
     with Gaps() as found["open the Restore dock"]:
         _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, RESTORE)
-    restoring = dock._restoring
+    restoring = dock.activity
     ready: list[Any] = []
     previewed: list[Any] = []
     restoring.ready.connect(lambda *said: ready.append(said))

@@ -217,7 +217,7 @@ def open_pairs(viewer, folder: Path) -> QWidget:
 
     two_scans(viewer)
     dock = open_dock(viewer, "Build training pairs")
-    dock.set_folder(folder)
+    dock.folder.set_path(folder)
     wait(until=lambda: dock.low.layer() is viewer.layers["part"])
     dock.build_button.click()
     wait(until=lambda: not dock.figures.isHidden())

@@ -37,12 +37,12 @@ def approving(monkeypatch):
 @pytest.fixture(autouse=True)
 def looking(request, monkeypatch):
     """Restore docks rank and look in the tests of ``outlook/`` alone: it takes long."""
-    from napari_geosr.gui.restore.outlook.looking import Looking
+    from napari_geosr.gui.restore.outlook.activity import OutlookActivity
 
     if "outlook" in Path(request.path).parts:
         return
-    monkeypatch.setattr(Looking, "_next", lambda _: "")
-    monkeypatch.setattr(Looking, "has_looked", property(lambda _: True))
+    monkeypatch.setattr(OutlookActivity, "_next", lambda _: "")
+    monkeypatch.setattr(OutlookActivity, "has_looked", property(lambda _: True))
 
 
 @pytest.fixture(autouse=True)

@@ -27,12 +27,12 @@ if moment != "prepare":
     getattr(dock, moment + "_button").click()
 
 def watch():
-    if dock._restoring.busy != moment:
+    if dock.activity.busy != moment:
         return
-    if moment == "run" and dock._restoring.target() is None:
+    if moment == "run" and dock.activity.target() is None:
         return
     timer.stop()
-    print("closing during", dock._restoring.busy, flush=True)
+    print("closing during", dock.activity.busy, flush=True)
     global began
     began = time.perf_counter()
     viewer.close()

@@ -67,11 +67,11 @@ def test_the_dock_shows_it_until_the_sharp_one_is_there(
     shown = []
 
     def note(tried, is_coarse):
-        layer = dock._reconstructing.preview.layer
+        layer = dock.activity.preview.layer
         shown.append((is_coarse, layer.data.shape[-1], dock.estimate.text()))
         assert layer.extent.world[1][-1] < 60 * PIXEL[1]
 
-    dock._reconstructing.previewed.connect(note)
+    dock.activity.previewed.connect(note)
     dock.preview_button.click()
     qtbot.waitUntil(lambda: len(shown) == 2, timeout=60_000)
     idle(dock, qtbot)
@@ -80,4 +80,4 @@ def test_the_dock_shows_it_until_the_sharp_one_is_there(
     assert coarse * 2 <= sharp
     assert said.startswith("A coarse slice")
     assert "coarse" not in dock.estimate.text()
-    assert dock._reconstructing.known_centre() is not None
+    assert dock.activity.known_centre() is not None

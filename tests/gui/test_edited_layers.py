@@ -24,14 +24,14 @@ def test_a_run_uses_the_statistics_of_what_is_there_now(viewer, qtbot, rng):
     _, dock = viewer.window.add_plugin_dock_widget(
         "napari-geosr", "Restore (denoise, super-resolve)"
     )
-    with qtbot.waitSignal(dock._restoring.ready, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.ready, timeout=60_000):
         pass
     layer.data *= 1000
     layer.data += 5000
-    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
         dock.run_button.click()
     expected = restore(volume_from_layer(layer), "ct-denoise").data
-    found = dock._restoring.target().data
+    found = dock.activity.target().data
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 

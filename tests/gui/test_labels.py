@@ -82,13 +82,13 @@ def test_the_restore_dock_adds_a_labels_layer(
     source = viewer.add_image(foam[0], name="scan", **PLACE)
     dock = opened(viewer, RESTORE)
     dock.model_box.open_model(model)
-    with qtbot.waitSignal(dock._restoring.ready, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.ready, timeout=60_000):
         pass
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
         dock.preview_button.click()
     [preview] = [la for la in viewer.layers if "preview" in la.name]
     assert isinstance(preview, Labels)
-    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
         dock.run_button.click()
     [result] = [la for la in viewer.layers if isinstance(la, Labels)]
     np.testing.assert_array_equal(result.scale, source.scale)
@@ -112,9 +112,9 @@ def test_the_restore_dock_adds_a_labels_layer(
 def test_a_preview_changes_its_kind_with_the_model(viewer, qtbot, foam, model):
     viewer.add_image(foam[0], name="scan", **PLACE)
     dock = opened(viewer, RESTORE)
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
         dock.preview_button.click()
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
         dock.model_box.open_model(model)
     kinds = [type(la) for la in viewer.layers]
     assert kinds == [Image, Labels]

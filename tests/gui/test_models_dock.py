@@ -54,7 +54,7 @@ def choose(dock, name: str) -> None:
 
 
 def idle(dock) -> bool:
-    return dock._run is None and dock._listing is None
+    return not dock.activity.busy and not dock._listing.busy
 
 
 def bundle_zip(path: Path) -> Path:

@@ -53,14 +53,14 @@ def scans(viewer, foam):
 
 def opened(viewer, tmp_path):
     _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
-    dock.set_folder(tmp_path / "pairs")
+    dock.folder.set_path(tmp_path / "pairs")
     return dock
 
 
 def built(dock, qtbot):
     dock.build_button.click()
-    assert dock._run is not None, dock.data_message.text
-    qtbot.waitUntil(lambda: dock._run is None, timeout=120_000)
+    assert dock.activity.busy, dock.data_message.text
+    qtbot.waitUntil(lambda: not dock.activity.busy, timeout=120_000)
 
 
 def shows_the_pair_alone(viewer, low, scans) -> np.ndarray:
@@ -214,7 +214,7 @@ def test_it_stops_and_leaves_nothing(viewer, scans, tmp_path, qtbot):
     dock.build_button.click()
     qtbot.waitUntil(lambda: "earching" in dock.progress_label.text(), timeout=30_000)
     dock.cancel_button.click()
-    qtbot.waitUntil(lambda: dock._run is None, timeout=30_000)
+    qtbot.waitUntil(lambda: not dock.activity.busy, timeout=30_000)
     assert "Cancelled" in dock.message.text
     assert not (tmp_path / "pairs").exists()
     assert len(viewer.layers) == 2

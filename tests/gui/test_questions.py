@@ -177,7 +177,7 @@ def test_the_restore_dock_refuses_frames_until_they_are_called_slices(
     )
     qtbot.waitUntil(lambda: not dock.frames.isHidden(), timeout=60_000)
     qtbot.waitUntil(lambda: "mix points in time" in dock.message.text, timeout=60_000)
-    with qtbot.waitSignal(dock._restoring.ready, timeout=300_000):
+    with qtbot.waitSignal(dock.activity.ready, timeout=300_000):
         dock.frames.slices_button.click()
     assert dock.frames.isHidden()
     assert "mix points in time" not in dock.message.text

@@ -43,7 +43,7 @@ def made():
 
 
 def preview(dock, qtbot):
-    with qtbot.waitSignal(dock._reconstructing.previewed, timeout=60_000) as shown:
+    with qtbot.waitSignal(dock.activity.previewed, timeout=60_000) as shown:
         dock.preview_button.click()
     idle(dock, qtbot)
     return shown.args[0]
@@ -61,7 +61,7 @@ def test_the_axis_is_found(viewer, qtbot, path, made):
     assert "60 projections over 180°" in dock.facts.text()
     assert "3 × 2 µm" in dock.facts.text()
     assert dock.centre.value() is None
-    with qtbot.waitSignal(dock._reconstructing.centreFound, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.centreFound, timeout=60_000):
         dock.centre.find_button.click()
     idle(dock, qtbot)
     assert dock.centre.value() == pytest.approx(axis_of(made), abs=0.3)
@@ -90,7 +90,7 @@ def test_a_slice_is_previewed_in_its_place(viewer, qtbot, path):
     before = camera.center, camera.zoom
     dock.row.setValue(4)
     tried = preview(dock, qtbot)
-    layer = dock._reconstructing.preview.layer
+    layer = dock.activity.preview.layer
     assert layer in viewer.layers
     assert not sinogram.visible
     # The whole slice is seen.
@@ -104,7 +104,7 @@ def test_a_slice_is_previewed_in_its_place(viewer, qtbot, path):
     assert viewer.dims.point[1] == pytest.approx(4 * PIXEL[0])
     assert str(layer.units[0]) == "micrometer"
     assert "6 slices" in dock.estimate.text()
-    known = dock._reconstructing.known_centre()
+    known = dock.activity.known_centre()
     whole = reconstruct(path, centre=known.column, threads=1)
     np.testing.assert_allclose(tried.volume.data[0], whole.data[4], atol=1e-6)
     dock.preview_button.click()
@@ -116,7 +116,7 @@ def test_a_slice_is_previewed_in_its_place(viewer, qtbot, path):
 def test_the_preview_follows_slider_axis_and_settings(viewer, qtbot, path):
     dock = opened(viewer, path)
     preview(dock, qtbot)
-    layer = dock._reconstructing.preview.layer
+    layer = dock.activity.preview.layer
     for change in (
         lambda: viewer.dims.set_point(1, 4 * PIXEL[0]),
         lambda: dock.row.setValue(5),
@@ -125,10 +125,10 @@ def test_the_preview_follows_slider_axis_and_settings(viewer, qtbot, path):
         lambda: dock.algorithm.combo.setCurrentIndex(1),
     ):
         before = np.array(layer.data)
-        with qtbot.waitSignal(dock._reconstructing.previewed, timeout=60_000):
+        with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
             change()
         idle(dock, qtbot)
-        assert dock._reconstructing.preview.layer is layer
+        assert dock.activity.preview.layer is layer
         assert not np.array_equal(before, layer.data)
     assert dock.row.value() == 5
     assert layer.translate[0] == pytest.approx(5 * PIXEL[0])
@@ -138,7 +138,7 @@ def test_the_latest_of_many_wishes_is_shown(viewer, qtbot, path):
     dock = opened(viewer, path)
     preview(dock, qtbot)
     shown = []
-    dock._reconstructing.previewed.connect(lambda tried, _: shown.append(tried))
+    dock.activity.previewed.connect(lambda tried, _: shown.append(tried))
     for value in range(40):
         dock.centre.slider.setValue(value)
         qtbot.wait(2)
@@ -151,7 +151,7 @@ def test_the_latest_of_many_wishes_is_shown(viewer, qtbot, path):
 
 def test_the_volume_is_reconstructed(viewer, qtbot, path):
     dock = opened(viewer, path)
-    with qtbot.waitSignal(dock._reconstructing.finished, timeout=60_000) as finished:
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000) as finished:
         dock.run_button.click()
     layer, done, _ = finished.args
     idle(dock, qtbot)
@@ -184,10 +184,10 @@ def test_the_volume_is_reconstructed(viewer, qtbot, path):
 def test_the_volume_takes_the_layer_of_the_preview(viewer, qtbot, path):
     dock = opened(viewer, path)
     preview(dock, qtbot)
-    shown = dock._reconstructing.preview.layer
+    shown = dock.activity.preview.layer
     assert is_helper(shown)
     zoom = viewer.scene.camera.zoom
-    with qtbot.waitSignal(dock._reconstructing.finished, timeout=60_000) as finished:
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000) as finished:
         dock.run_button.click()
     idle(dock, qtbot)
     layer, done, _ = finished.args
@@ -200,7 +200,7 @@ def test_the_volume_takes_the_layer_of_the_preview(viewer, qtbot, path):
     assert viewer.scene.camera.zoom == zoom
     # Another preview is a layer of its own.
     preview(dock, qtbot)
-    assert dock._reconstructing.preview.layer is not layer
+    assert dock.activity.preview.layer is not layer
     assert layer in viewer.layers
 
 
@@ -210,7 +210,7 @@ def test_a_run_that_fails_leaves_no_preview(viewer, qtbot, path):
     dock.form.set_values({"memory": "1k"})
     dock.form.changed.emit()
     idle(dock, qtbot)
-    with qtbot.waitSignal(dock._reconstructing.failed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.failed, timeout=60_000):
         dock.run_button.click()
     idle(dock, qtbot)
     assert "memory" in dock.message.text
@@ -223,7 +223,7 @@ def test_a_run_stopped_before_its_first_slice_leaves_nothing(viewer, qtbot, path
     dock.algorithm.combo.setCurrentIndex(dock.algorithm.combo.findData("sirt"))
     dock.algorithm.form.set_values({"iterations": 100_000})
     dock.algorithm.form.changed.emit()
-    working = dock._reconstructing
+    working = dock.activity
     before = list(viewer.layers)
     with qtbot.waitSignal(working.stopped, timeout=60_000):
         dock.run_button.click()
@@ -240,7 +240,7 @@ def test_what_was_stopped_is_kept_where_going_on_is_stopped_too(viewer, qtbot, p
     """Before the first step of the second run, as while the first one's is loaded."""
     dock = opened(viewer, path)
     dock.centre.set_value(29.5)
-    working = dock._reconstructing
+    working = dock.activity
     with qtbot.waitSignal(working.finished, timeout=60_000) as finished:
         dock.run_button.click()
     idle(dock, qtbot)
@@ -290,7 +290,7 @@ def test_what_was_stopped_is_gone_on_with(viewer, qtbot, tmp_path, monkeypatch):
     dock.algorithm.combo.setCurrentIndex(index)
     dock.algorithm.form.set_values({"iterations": 20})
     dock.algorithm.form.changed.emit()
-    working = dock._reconstructing
+    working = dock.activity
     with (
         monkeypatch.context() as patched,
         qtbot.waitSignal(working.finished, timeout=60_000) as finished,

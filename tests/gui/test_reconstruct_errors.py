@@ -19,7 +19,7 @@ def viewer(make_napari_viewer):
 
 def failed(dock, qtbot, what) -> str:
     """What is said after `what` failed; nothing runs any more, nothing is raised."""
-    with qtbot.waitSignal(dock._reconstructing.failed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.failed, timeout=60_000):
         what()
     idle(dock, qtbot)
     text = dock.message.text
@@ -107,7 +107,7 @@ def test_nan_is_refused_and_may_be_filled(viewer, qtbot, tmp_path):
     assert "NaN" in failed(dock, qtbot, dock.preview_button.click)
     assert "NaN" in failed(dock, qtbot, dock.run_button.click)
     dock.form.set_values({"nonfinite": "fill"})
-    with qtbot.waitSignal(dock._reconstructing.finished, timeout=60_000) as finished:
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000) as finished:
         dock.run_button.click()
     assert finished.args[1].complete
 
@@ -124,7 +124,7 @@ def test_settings_that_do_not_fit_are_said_at_once(viewer, qtbot, tmp_path):
     dock.form.changed.emit()
     assert "rows" in dock.message.text
     dock.run_button.click()
-    assert dock._reconstructing.busy == ""
+    assert dock.activity.busy == ""
     assert "rows" in dock.message.text
 
 

@@ -54,7 +54,7 @@ def test_noise2inverse_gives_a_denoised_volume(viewer, qtbot, path, tmp_path):
     qtbot.waitUntil(lambda: not job.status().is_alive, timeout=150_000)
     assert job.status().state == "done", (job.path / "log.txt").read_text()
     qtbot.waitUntil(lambda: box.open_button.isVisibleTo(dock), timeout=10_000)
-    qtbot.waitUntil(lambda: box._run is None)
+    qtbot.waitUntil(lambda: not box.activity.busy)
     before = len(viewer.layers)
     qtbot.waitUntil(box.open_button.isEnabled)
     box.open_button.click()
@@ -85,7 +85,7 @@ def test_a_denoised_volume_comes_into_view(viewer):
 
 def test_a_bad_name_is_refused(viewer, qtbot, path, tmp_path):
     dock = opened(viewer, path)
-    qtbot.waitUntil(lambda: dock.denoise._run is None, timeout=30_000)
+    qtbot.waitUntil(lambda: not dock.denoise.activity.busy, timeout=30_000)
     dock.denoise.folder = tmp_path
     dock.denoise.name.setText("Not A Name")
     with qtbot.waitSignal(dock.denoise.failed, timeout=60_000):

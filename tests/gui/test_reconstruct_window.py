@@ -28,7 +28,7 @@ def running(dock, qtbot):
     dock.centre.set_value(25.0)
     dock.algorithm.combo.setCurrentIndex(dock.algorithm.combo.findData("tv"))
     dock.algorithm.form.set_values(SLOW)
-    working = dock._reconstructing
+    working = dock.activity
     dock.run_button.click()
     qtbot.waitUntil(lambda: working.target() is not None, timeout=60_000)
     return working
@@ -38,7 +38,7 @@ def test_the_window_goes_on(viewer, qtbot, tmp_path):
     path = scan_file(tmp_path, n=256, rows=8, angles=180)
     viewer.open(str(path), plugin=PLUGIN)
     _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
-    working = dock._reconstructing
+    working = dock.activity
     with Turns() as finding, qtbot.waitSignal(working.centreFound, timeout=120_000):
         dock.centre.find_button.click()
     idle(dock, qtbot)
@@ -62,7 +62,7 @@ def test_the_result_may_be_removed_while_it_is_filled(viewer, qtbot, path):
 
 def test_the_projections_may_be_removed(viewer, qtbot, path):
     dock = opened(viewer, path)
-    with qtbot.waitSignal(dock._reconstructing.previewed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
         dock.preview_button.click()
     viewer.layers.remove(dock.layer_combo.layer())
     qtbot.waitUntil(lambda: dock.opened() is None)
@@ -85,7 +85,7 @@ def test_a_stopped_run_ends_before_its_last_iteration(viewer, qtbot, path):
 def test_a_destroyed_dock_ends_its_run(viewer, qtbot, path):
     dock = opened(viewer, path)
     working = running(dock, qtbot)
-    control = working._run.control
+    control = working._task.control
     viewer.window.remove_dock_widget(dock)
     dock.deleteLater()
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
@@ -109,7 +109,7 @@ moment = sys.argv[1]
 getattr(dock, moment + "_button").click()
 
 def watch():
-    working = dock._reconstructing
+    working = dock.activity
     if working.busy != moment:
         return
     if moment == "run" and working.target() is None:
@@ -133,7 +133,7 @@ import time
 import napari
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QWidget
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 
 def compiles(_should_stop):
     time.sleep(4)
@@ -143,7 +143,7 @@ def compiles(_should_stop):
 viewer = napari.Viewer()
 dock = QWidget()
 viewer.window.add_dock_widget(dock)
-run = Run(compiles, owner=dock)
+run = BackgroundTask(compiles, owner=dock)
 QTimer.singleShot(100, viewer.close)
 napari.run()
 print("ended:", run.control.ended.is_set(), flush=True)

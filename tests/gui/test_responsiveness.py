@@ -19,7 +19,7 @@ def viewer(make_napari_viewer, rng):
 
 def test_the_window_goes_on(viewer, qtbot):
     _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
-    restoring = dock._restoring
+    restoring = dock.activity
     with Turns() as preparing, qtbot.waitSignal(restoring.ready, timeout=120_000):
         pass
     assert preparing.count > 10

@@ -56,7 +56,7 @@ def test_from_opened_stack_to_result_with_one_click(viewer, qtbot, scan):
     source = viewer.add_image(scan, name="scan", colormap="viridis", **PLACE)
     source.contrast_limits = (20, 120)
     dock = opened(viewer)
-    with qtbot.waitSignal(dock._restoring.ready, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.ready, timeout=60_000):
         pass
     assert dock.layer_combo.layer() is source
     assert dock.model_box.model() == "ct-denoise"
@@ -64,7 +64,7 @@ def test_from_opened_stack_to_result_with_one_click(viewer, qtbot, scan):
     assert "on CPU" in dock.estimate.text() or "on CUDA" in dock.estimate.text()
     assert dock.verdict.text
 
-    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
         dock.run_button.click()
     result = layer_named(viewer, "scan · ct-denoise")
     np.testing.assert_array_equal(result.scale, source.scale)
@@ -93,7 +93,7 @@ def test_the_preview_follows_the_slider_in_its_place(viewer, qtbot, scan):
     source = viewer.add_image(scan, name="scan", **PLACE)
     dock = opened(viewer)
     viewer.dims.set_current_step(0, 4)
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
         dock.preview_button.click()
     preview = layer_named(viewer, "preview")
     assert preview.data.shape == (1, 60, 80)
@@ -101,7 +101,7 @@ def test_the_preview_follows_the_slider_in_its_place(viewer, qtbot, scan):
     assert preview.scale == pytest.approx(source.scale)
     assert preview.units == source.units
     assert viewer.layers.selection.active is source
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=30_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=30_000):
         viewer.dims.set_current_step(0, 5)
         viewer.dims.set_current_step(0, 9)
     assert preview.translate[0] == pytest.approx(28.0)
@@ -118,15 +118,15 @@ def test_super_resolution_lies_over_the_original(viewer, qtbot, scan):
     dock = opened(viewer)
     dock.model_box.set_model("foam-sr-x2")
     viewer.dims.set_current_step(0, 4)
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
         dock.preview_button.click()
     preview = layer_named(viewer, "preview")
     assert preview.data.shape == (2, 48, 60)
     assert preview.scale == pytest.approx((1.0, 0.25, 0.25))
     assert preview.translate == pytest.approx((17.5, 19.875, 29.875))
-    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
         dock.run_button.click()
-    result = dock._restoring.target()
+    result = dock.activity.target()
     assert result.data.shape == (24, 48, 60)
     for which in (0, 1):
         edge = (2 * which - 1) / 2
@@ -152,9 +152,9 @@ def test_of_a_turned_series_what_is_on_screen_is_restored(viewer, qtbot, scan):
     viewer.dims.set_point(0, 2)
     dock = opened(viewer)
     choose(dock.extent, "The one on screen")
-    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
         dock.run_button.click()
-    result = dock._restoring.target()
+    result = dock.activity.target()
     assert result.metadata["geosr"]["position"] == {"time": 2}
     assert result.data.shape == (6, 24, 30)
     for corner in ((0, 0, 0), (5, 3, 20)):
@@ -179,10 +179,10 @@ def test_layers_that_go_end_the_run(viewer, qtbot, scan):
     dock = opened(viewer)
     for doomed in ("result", "source"):
         dock.run_button.click()
-        qtbot.waitUntil(lambda: dock._restoring.target() is not None, timeout=60_000)
-        target = dock._restoring.target()
+        qtbot.waitUntil(lambda: dock.activity.target() is not None, timeout=60_000)
+        target = dock.activity.target()
         viewer.layers.remove(target if doomed == "result" else source)
-        qtbot.waitUntil(lambda: dock._restoring.busy != "run", timeout=10_000)
+        qtbot.waitUntil(lambda: dock.activity.busy != "run", timeout=10_000)
         del target
     assert not dock.run_button.isEnabled() or dock.layer_combo.layer() is not source
     assert "Error" not in dock.message.text
@@ -206,7 +206,7 @@ def test_unknown_voxel_sizes_and_unfit_layers(viewer, qtbot, scan):
     assert parse_unit(str(layer.units[0])) == "µm"
     flat = viewer.add_image(np.full((5, 9, 9), 7.0), name="flat", **PLACE)
     dock.layer_combo.set_layer(flat)
-    with qtbot.waitSignal(dock._restoring.failed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.failed, timeout=60_000):
         dock.run_button.click()
     assert dock.message.text.startswith("Error: ")
     assert not dock.message.details_button.isHidden()

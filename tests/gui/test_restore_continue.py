@@ -28,7 +28,7 @@ def dock(viewer, rng):
 def run(dock, qtbot, *, stop: bool):
     """Press the button; give the layer, and how many tiles were there at first."""
     shown: list[int] = []
-    restoring = dock._restoring
+    restoring = dock.activity
     restoring.progressed.connect(
         lambda stage, done, _: shown.append(done) if stage == "tiles" else None
     )
@@ -73,4 +73,4 @@ def test_after_a_change_it_begins_anew(viewer, qtbot, dock):
     assert dock.run_button.text() == CONTINUE[0]
     viewer.layers.remove(layer)
     assert dock.run_button.text() == RUN[0]
-    assert dock._restoring.unfinished() is None
+    assert dock.activity.unfinished() is None

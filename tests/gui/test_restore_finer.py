@@ -67,9 +67,9 @@ def test_both_layers_show_the_same_place(
     source = viewer.add_image(data, name="scan", **PLACE)
     dock = open_dock(viewer, RESTORE)
     dock.use_model(own)
-    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
         dock.run_button.click()
-    result = dock._restoring.target()
+    result = dock.activity.target()
     factors = (1,) * (3 - ndim) + (factor,) * ndim
     assert result in viewer.layers
     assert result.data.shape == tuple(np.multiply(SHAPE, factors))
@@ -92,16 +92,16 @@ def test_a_run_after_a_preview_stays_where_it_was(make_napari_viewer, qtbot) -> 
     dock.use_model(finer)
     point = 40.0  # more steps of the previews than there are slices
     viewer.dims.set_point(0, point)
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=20_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=20_000):
         dock.preview_button.click()
-    preview = dock._restoring._preview.layer
+    preview = dock.activity._preview.layer
     assert viewer.dims.point[0] == pytest.approx(point, abs=4)
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=20_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=20_000):
         dock.use_model(fine)
     assert preview.scale == pytest.approx(source.scale / 2)
     assert viewer.dims.point[0] == pytest.approx(point, abs=4)
-    with qtbot.waitSignal(dock._restoring.finished, timeout=20_000):
+    with qtbot.waitSignal(dock.activity.finished, timeout=20_000):
         dock.run_button.click()
     assert preview not in viewer.layers
-    assert dock._restoring.target().scale == pytest.approx(source.scale / 2)
+    assert dock.activity.target().scale == pytest.approx(source.scale / 2)
     assert viewer.dims.point[0] == pytest.approx(point, abs=4)

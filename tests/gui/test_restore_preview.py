@@ -24,9 +24,9 @@ def previewed(viewer, qtbot, source):
         "napari-geosr", "Restore (denoise, super-resolve)"
     )
     dock.layer_combo.set_layer(source)
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
         dock.preview_button.click()
-    return dock, dock._restoring._preview.layer
+    return dock, dock.activity._preview.layer
 
 
 @pytest.mark.parametrize("below", [True, False])
@@ -50,9 +50,9 @@ def test_the_preview_of_the_next_layer_follows(viewer, qtbot, scan):
     other = viewer.add_image(scan + 1, name="other", **PLACE)
     source = viewer.add_image(scan, name="scan", **PLACE)
     dock, first = previewed(viewer, qtbot, source)
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
         viewer.layers.remove(source)
-    preview = dock._restoring._preview.layer
+    preview = dock.activity._preview.layer
     assert preview is not first
     assert list(viewer.layers) == [other, preview]
     assert preview.name.startswith("other")
@@ -67,10 +67,10 @@ def test_all_layers_can_go_at_once(viewer, qtbot, scan, how):
     else:
         viewer.layers.select_all()
         viewer.layers.remove_selected()
-    qtbot.waitUntil(lambda: not dock._restoring._tidying.isActive())
+    qtbot.waitUntil(lambda: not dock.activity._tidying.isActive())
     assert not viewer.layers
     # What is left of the preview is no obstacle to the next one.
     viewer.add_image(scan, name="again", **PLACE)
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
         pass
-    assert dock._restoring._preview.layer in viewer.layers
+    assert dock.activity._preview.layer in viewer.layers

@@ -37,10 +37,10 @@ def test_a_run_wished_for_goes_with_its_layer(viewer, qtbot, scan):
     dock.run_button.click()
     viewer.layers.remove(source)
     other = viewer.add_image(scan, name="other", **PLACE)
-    with qtbot.waitSignal(dock._restoring.ready, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.ready, timeout=60_000):
         pass
     qtbot.wait(300)
-    assert dock._restoring.busy == ""
+    assert dock.activity.busy == ""
     assert list(viewer.layers) == [other]
 
 
@@ -48,11 +48,11 @@ def test_what_a_run_warned_of_is_still_there_at_its_end(viewer, qtbot, scan):
     scan[:, :, 20:] = np.nan
     viewer.add_image(scan, name="masked", **PLACE)
     dock = opened(viewer)
-    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
         dock.run_button.click()
     assert "Done in" in dock.message.text
     assert "1440 NaN" in dock.message.text
-    assert np.isnan(dock._restoring.target().data[:, :, 20:]).all()
+    assert np.isnan(dock.activity.target().data[:, :, 20:]).all()
 
 
 def test_a_result_is_saved_whole_and_measured_beside(
@@ -72,7 +72,7 @@ def test_a_result_is_saved_whole_and_measured_beside(
     source.metadata["geosr"] = {"source": file}
     dock = opened(viewer)
     assert dock.save_button.isHidden()
-    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000):
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
         dock.run_button.click()
     assert not dock.save_button.isHidden()
     assert dock.save_button.parentWidget().minimumSizeHint().width() <= 300
@@ -80,7 +80,7 @@ def test_a_result_is_saved_whole_and_measured_beside(
         dock.save_button.click()
     assert asked == [str(tmp_path / "my_scan_ct-denoise.ome.tif")]
     assert "Saved as" in dock.message.text
-    result = dock._restoring.target()
+    result = dock.activity.target()
     saved = io.read(tmp_path / "a.ome.tif")
     assert (saved.voxel_size, saved.unit) == (PLACE["scale"], "µm")
     assert saved.origin == PLACE["translate"]
@@ -145,9 +145,9 @@ def test_a_run_belongs_to_its_source_also_when_that_goes(
     dock = opened(viewer)
     dock.layer_combo.set_layer(source)
     dock.run_button.click()
-    qtbot.waitUntil(lambda: dock._restoring.target() is not None, timeout=60_000)
-    result = dock._restoring.target()
-    with qtbot.waitSignal(dock._restoring.finished, timeout=30_000) as finished:
+    qtbot.waitUntil(lambda: dock.activity.target() is not None, timeout=60_000)
+    result = dock.activity.target()
+    with qtbot.waitSignal(dock.activity.finished, timeout=30_000) as finished:
         viewer.layers.remove(source)
     assert not finished.args[1].complete
     qtbot.waitUntil(lambda: dock.layer_combo.layer() is not source)
@@ -168,18 +168,18 @@ def test_a_stopped_result_is_told_from_a_complete_one_by_its_name(viewer, qtbot,
     for how in ("stopped", "renamed by hand and stopped", "complete"):
         if how == "complete":
             viewer.layers["a"].data = scan
-        with qtbot.waitSignal(dock._restoring.finished, timeout=60_000) as finished:
+        with qtbot.waitSignal(dock.activity.finished, timeout=60_000) as finished:
             dock.run_button.click()
             if how != "complete":
                 qtbot.waitUntil(
-                    lambda: dock._restoring.target() is not None, timeout=60_000
+                    lambda: dock.activity.target() is not None, timeout=60_000
                 )
                 if "renamed" in how:
-                    dock._restoring.target().name = "mine"
+                    dock.activity.target().name = "mine"
                 dock.cancel_button.click()
         assert finished.args[1].complete == (how == "complete")
         qtbot.waitUntil(dock.run_button.isEnabled)  # the worker ends after its result
-        dock._restoring._target = None
+        dock.activity._target = None
     names = [layer.name for layer in viewer.layers]
     assert names == ["a", "a · ct-denoise (unfinished)", "mine", "a · ct-denoise"]
     assert dock.save_button._layer() is viewer.layers["a · ct-denoise"]
@@ -188,9 +188,9 @@ def test_a_stopped_result_is_told_from_a_complete_one_by_its_name(viewer, qtbot,
 def test_a_complete_result_keeps_the_name_that_a_person_gave_it(viewer, qtbot, scan):
     viewer.add_image(np.tile(scan, (4, 4, 4)), name="a", **PLACE)
     dock = opened(viewer)
-    with qtbot.waitSignal(dock._restoring.finished, timeout=60_000) as finished:
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000) as finished:
         dock.run_button.click()
-        qtbot.waitUntil(lambda: dock._restoring.target() is not None, timeout=60_000)
-        dock._restoring.target().name = "mine"
+        qtbot.waitUntil(lambda: dock.activity.target() is not None, timeout=60_000)
+        dock.activity.target().name = "mine"
     assert finished.args[1].complete
     assert finished.args[0].name == "mine"

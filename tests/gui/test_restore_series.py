@@ -48,9 +48,9 @@ def choose(combo: QComboBox, text: str) -> None:
 
 
 def run(dock, qtbot):
-    with qtbot.waitSignal(dock._restoring.finished, timeout=120_000):
+    with qtbot.waitSignal(dock.activity.finished, timeout=120_000):
         dock.run_button.click()
-    return dock._restoring.target()
+    return dock.activity.target()
 
 
 def test_all_time_points_are_restored_into_one_layer(viewer, qtbot, series):
@@ -101,14 +101,14 @@ def test_only_the_one_on_screen(viewer, qtbot, series):
 def test_the_preview_is_the_point_on_screen_as_the_run_gives_it(viewer, qtbot, series):
     dock = opened(viewer)
     viewer.dims.set_point(0, 16)
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=120_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=120_000):
         dock.preview_button.setChecked(True)
-    ready = dock._restoring._ready
+    ready = dock.activity._ready
     shown = [np.array(preview(viewer).data)]
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=120_000):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=120_000):
         viewer.dims.set_point(0, 10)
     shown.append(np.array(preview(viewer).data))
-    assert dock._restoring._ready is ready  # statistics of the series, read once
+    assert dock.activity._ready is ready  # statistics of the series, read once
     whole = run(dock, qtbot).data
     np.testing.assert_array_equal(shown[0], whole[2])
     np.testing.assert_array_equal(shown[1], whole[0])
@@ -124,7 +124,7 @@ def test_what_was_stopped_is_continued_wherever_the_slider_is(
 ):
     whole = restore(volume_from_layer(series, whole=True), "ct-denoise").data
     dock = opened(viewer)
-    restoring = dock._restoring
+    restoring = dock.activity
     from napari_geosr.operations.restore.series import run as operation
 
     fill, filled = operation.fill_tiles, []
@@ -152,7 +152,7 @@ def test_deviations_have_the_same_axes(viewer, qtbot, series):
     combo.setCurrentIndex(combo.findData("tta"))
     dock.uncertainty.members.setValue(2)
     result = run(dock, qtbot)
-    spread = dock._restoring.spread()
+    spread = dock.activity.spread()
     assert spread.data.shape == result.data.shape == (4, 48, 56)
     np.testing.assert_allclose(spread.scale, series.scale)
     np.testing.assert_allclose(spread.translate, series.translate)
@@ -195,13 +195,13 @@ def test_the_command_says_the_same(viewer, qtbot, series, tmp_path):
 
 def test_another_strength_is_that_of_the_series(viewer, qtbot, series):
     dock = opened(viewer)
-    with qtbot.waitSignal(dock._restoring.ready, timeout=120_000):
+    with qtbot.waitSignal(dock.activity.ready, timeout=120_000):
         dock.model_box.set_model("porous-denoise")
     config = dock.config()
     assert config.strength == 1
-    with qtbot.waitSignal(dock._restoring.ready, timeout=120_000):
-        dock._restoring.set_config(config.model_copy(update={"strength": 0.0}))
-    ready = dock._restoring._ready
+    with qtbot.waitSignal(dock.activity.ready, timeout=120_000):
+        dock.activity.set_config(config.model_copy(update={"strength": 0.0}))
+    ready = dock.activity._ready
     prepared = ready.at({"time": 1})
     assert prepared.config.strength == 0
     assert ready.prepared.config.strength == 0
@@ -209,7 +209,7 @@ def test_another_strength_is_that_of_the_series(viewer, qtbot, series):
 
 def test_what_is_removed_is_that_of_the_point_on_screen(viewer, qtbot, series):
     dock = opened(viewer)
-    with qtbot.waitSignal(dock._restoring.ready, timeout=120_000):
+    with qtbot.waitSignal(dock.activity.ready, timeout=120_000):
         pass
     viewer.dims.set_point(0, 16)
     button = dock.outlook.removed_button

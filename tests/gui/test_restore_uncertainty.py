@@ -74,14 +74,12 @@ def choose(dock, kind: str) -> None:
 
 
 def finished(dock, qtbot, *, stop: bool = False):
-    with qtbot.waitSignal(dock._restoring.finished, timeout=120_000) as signal:
+    with qtbot.waitSignal(dock.activity.finished, timeout=120_000) as signal:
         dock.run_button.click()
         if stop:
-            qtbot.waitUntil(
-                lambda: dock._restoring.target() is not None, timeout=60_000
-            )
+            qtbot.waitUntil(lambda: dock.activity.target() is not None, timeout=60_000)
             dock.cancel_button.click()
-    qtbot.waitUntil(lambda: dock._restoring.busy == "", timeout=30_000)
+    qtbot.waitUntil(lambda: dock.activity.busy == "", timeout=30_000)
     return signal.args[1]
 
 
@@ -97,7 +95,7 @@ def test_a_second_layer_holds_the_deviations(
     dock.uncertainty.members.setValue(4)
     restored = finished(dock, qtbot)
     assert restored.complete
-    result, spread = dock._restoring.target(), dock._restoring.spread()
+    result, spread = dock.activity.target(), dock.activity.spread()
     assert [layer.name for layer in viewer.layers] == [
         "scan",
         "scan · one",
@@ -143,13 +141,13 @@ def test_a_stopped_run_goes_on_in_both_layers(viewer, qtbot, scan, models, monke
     dock = opened(viewer, models[0])
     choose(dock, "tta")
     assert not finished(dock, qtbot, stop=True).complete
-    layers = dock._restoring.target(), dock._restoring.spread()
+    layers = dock.activity.target(), dock.activity.spread()
     reached = [np.isfinite(layer.data) for layer in layers]
     np.testing.assert_array_equal(*reached)
     assert 0 < reached[0].mean() < 1
     before = [np.where(reached[0], layer.data, 0) for layer in layers]
     assert finished(dock, qtbot).complete
-    assert (dock._restoring.target(), dock._restoring.spread()) == layers
+    assert (dock.activity.target(), dock.activity.spread()) == layers
     assert len(viewer.layers) == 3
     for layer, kept in zip(layers, before, strict=True):
         assert np.isfinite(layer.data).all()
@@ -170,7 +168,7 @@ def test_several_models_are_ticked_and_remembered(viewer, qtbot, scan, models):
     listed["two"].setCheckState(Qt.CheckState.Checked)
     assert dock.config().ensemble_with == (models[1],)
     assert finished(dock, qtbot).complete
-    facts = dock._restoring.spread().metadata["geosr"]["provenance"][-1]["uncertainty"]
+    facts = dock.activity.spread().metadata["geosr"]["provenance"][-1]["uncertainty"]
     assert facts["members"] == ["one", "two"]
     again = opened(viewer, models[0])
     assert again.config().uncertainty == "ensemble"
@@ -188,7 +186,7 @@ def test_a_painted_pore_is_marked(viewer, qtbot, scan, models):
     assert dock.check_button.isHidden()
     finished(dock, qtbot)
     assert not dock.check_button.isHidden()
-    result = dock._restoring.target()
+    result = dock.activity.target()
     clean = np.full_like(scan, 100)
     clean[1:5, 10:20, 12:26] = 40
     for painted in (False, True):
@@ -225,7 +223,7 @@ def test_the_records_can_be_kept_in_files(viewer, qtbot, scan, models):
     dock = opened(viewer, models[0])
     choose(dock, "tta")
     finished(dock, qtbot)
-    for layer in (dock._restoring.target(), dock._restoring.spread()):
+    for layer in (dock.activity.target(), dock.activity.spread()):
         json.dumps(layer.metadata["geosr"]["provenance"])
 
 
@@ -246,7 +244,7 @@ def test_the_window_goes_on_while_the_contrast_is_found(
     finished(dock, qtbot)
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
-    spread = dock._restoring.spread()
+    spread = dock.activity.spread()
     assert spread.contrast_limits[1] == pytest.approx(look(spread.data))
 
 

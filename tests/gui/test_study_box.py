@@ -66,9 +66,9 @@ def study_of(viewer, path, qtbot, folder, **settings):
     dock = opened(viewer, path)
     dock.centre.set_value(26.3)
     box = dock.study
-    box.set_folder(folder)
+    box.folder.set_path(folder)
     dock.study_section.set_open(True)
-    qtbot.waitUntil(lambda: box._run is None, timeout=30_000)
+    qtbot.waitUntil(lambda: not box.activity.busy, timeout=30_000)
     above = {"counts": "10, 20", "algorithms": "fbp"}
     box.above.set_values(above | settings)
     box.more.set_values({"tune": False, "sample": "circle", "min_voxels": 1})
@@ -214,7 +214,7 @@ def test_more_numbers_are_added_and_other_settings_start_anew(
 ):
     _, box = study_of(viewer, path, qtbot, tmp_path)
     box.start_button.click()
-    qtbot.waitUntil(lambda: len(started) == 1 and not box._run, timeout=60_000)
+    qtbot.waitUntil(lambda: len(started) == 1 and not box.activity.busy, timeout=60_000)
     first = JobFolder(started[0])
     finish_cell(first, 10, porosity=0.2, porosity_error=0.1)
     (first.path / "result" / "report.html").write_text("")
@@ -222,14 +222,14 @@ def test_more_numbers_are_added_and_other_settings_start_anew(
     qtbot.waitUntil(lambda: box.start_button.isEnabled(), timeout=10_000)
     box.above.set_values({"counts": "10, 20, 30"})
     box.start_button.click()
-    qtbot.waitUntil(lambda: len(started) == 2 and not box._run, timeout=60_000)
+    qtbot.waitUntil(lambda: len(started) == 2 and not box.activity.busy, timeout=60_000)
     assert started[1] == first.path
     assert first.values()["settings"]["counts"] == [10, 20, 30]
     assert first.status().can_resume
     assert box.result.table.topLevelItemCount() == 1
     box.more.set_values({"threshold": "li"})
     box.start_button.click()
-    qtbot.waitUntil(lambda: len(started) == 3 and not box._run, timeout=60_000)
+    qtbot.waitUntil(lambda: len(started) == 3 and not box.activity.busy, timeout=60_000)
     assert started[2] == tmp_path / "discs-2"
     assert first.values()["settings"]["threshold"] == "otsu"
 

@@ -48,9 +48,9 @@ def test_from_layers_to_a_restored_scan(viewer, qtbot, tmp_path):
     restore = next(w for n, w in names.items() if "Restore" in n)
     qtbot.waitUntil(lambda: "mine" in restore.model_box.model(), timeout=10_000)
     assert "chosen in the Restore dock" in view.message.text
-    with qtbot.waitSignal(restore._restoring.ready, timeout=60_000):
+    with qtbot.waitSignal(restore.activity.ready, timeout=60_000):
         restore.layer_combo.set_layer(first)
-    with qtbot.waitSignal(restore._restoring.finished, timeout=60_000):
+    with qtbot.waitSignal(restore.activity.finished, timeout=60_000):
         restore.run_button.click()
     assert any("first · mine" in layer.name for layer in viewer.layers)
 

@@ -122,21 +122,22 @@ def test_a_few_steps_tell_time_and_memory(viewer, qtbot, tmp_path):
     assert "outdated" in dock.estimate.text()
 
 
-def test_an_estimate_that_has_just_come_is_outdated_as_well(viewer, tmp_path):
+def test_an_estimate_that_has_just_come_is_outdated_as_well(
+    viewer, tmp_path, monkeypatch
+):
     # Its worker signals its end a little later.
     noisy_scans(viewer)
     dock = opened(viewer, TRAIN)
     set_small(dock, steps=10, folder=tmp_path)
     begun = []
-    dock._begin = lambda _steps, on_result, _on_error: begun.append(on_result)
+    start = lambda _what, _steps, on_result, **_how: begun.append(on_result)  # noqa: E731
+    monkeypatch.setattr(dock.activity, "start", start)
     dock.estimate_button.click()
-    dock._run = object()
     assert "timing" in dock.estimate.text()
     begun[0](TrainingEstimate(seconds=60.0, memory=10**8, steps=5))
     assert "timed on" in dock.estimate.text()
     dock.steps.setValue(50)
     assert "outdated" in dock.estimate.text()
-    dock._run = None
 
 
 def test_settings_come_back(viewer, qtbot, tmp_path):
@@ -155,7 +156,7 @@ def test_settings_come_back(viewer, qtbot, tmp_path):
     assert again.steps.value() == 77
     assert again.settings.form.values()["learning_rate"] == 0.005
     assert again.settings.form.values()["network_options"] == {"dilations": [1, 2]}
-    assert again._folder == tmp_path
+    assert again.folder.path == tmp_path
     # The same file drives the command line.
     kept = TrainJob.from_yaml_file(settings_path("train_noise2noise"), "noise2noise")
     assert (kept.training.steps, kept.training.learning_rate) == (77, 0.005)

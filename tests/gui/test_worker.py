@@ -16,7 +16,7 @@ from napari_geosr.core.steps import (
     TileDone,
 )
 from napari_geosr.gui.kit.lifetime import when_destroyed
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 
 
 class Heard:
@@ -25,7 +25,7 @@ class Heard:
     def __init__(self, qtbot, make_steps, **more) -> None:
         self.steps, self.results, self.errors, self.finished = [], [], [], 0
         self.threads = set()
-        self.run = Run(
+        self.run = BackgroundTask(
             make_steps,
             on_step=self._on_step,
             on_result=self.results.append,

@@ -56,7 +56,7 @@ def opened(viewer, path: Path | None = None):
 
 def idle(dock, qtbot) -> None:
     """Wait until nothing runs and nothing is wanted."""
-    working = dock._reconstructing
+    working = dock.activity
     qtbot.waitUntil(
         lambda: working.busy == "" and not working._timer.isActive(), timeout=60_000
     )

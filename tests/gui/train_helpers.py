@@ -38,7 +38,7 @@ def set_small(dock, *, steps: int, name: str = "mine", folder=None, **more):
     dock.steps.setValue(steps)
     dock.name.setText(name)
     if folder is not None:
-        dock.set_folder(folder)
+        dock.folder.set_path(folder)
 
 
 def preview_layer(viewer):

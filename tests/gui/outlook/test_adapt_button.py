@@ -24,7 +24,7 @@ def dock(make_napari_viewer, rng, qtbot, tmp_path) -> RestoreDock:
     )
     button = dock.outlook.adapt_button
     button.folder, button.minutes = tmp_path / "jobs", 0.1
-    dock.outlook.looking.set_volume(None, rank=False)
+    dock.outlook.activity.set_volume(None, rank=False)
     return dock
 
 

@@ -48,7 +48,7 @@ def opened(viewer) -> RestoreDock:
 def settled(dock, qtbot) -> None:
     """Wait until nothing is left to find out about the scan."""
     qtbot.waitUntil(
-        lambda: not dock._restoring.busy and dock.outlook.looking.is_settled,
+        lambda: not dock.activity.busy and dock.outlook.activity.is_settled,
         timeout=_LONG,
     )
 
@@ -105,9 +105,9 @@ def test_a_clean_scan_is_left_as_it_is_and_harm_is_asked_about(
     monkeypatch.setattr(panel, "run_anyway", answer)
     dock.run_button.click()
     assert asked == ["free"]
-    assert dock._restoring.target() is None
+    assert dock.activity.target() is None
     for _ in range(2):  # asked once more, then never again
-        with qtbot.waitSignal(dock._restoring.finished, timeout=_LONG):
+        with qtbot.waitSignal(dock.activity.finished, timeout=_LONG):
             dock.run_button.click()
     assert len(asked) == 2
 
@@ -149,13 +149,13 @@ def test_the_strength_changes_the_preview_without_preparing_again(
     assert not dock.strength.isEnabled()
     dock.model_box.set_model("foam-denoise")
     assert dock.strength.isEnabled()
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=_LONG):
+    with qtbot.waitSignal(dock.activity.previewed, timeout=_LONG):
         dock.preview_button.click()
-    preview = dock._restoring._preview.layer
+    preview = dock.activity._preview.layer
     first = np.array(preview.data)
     busy = []
-    dock._restoring.busyChanged.connect(busy.append)
-    with qtbot.waitSignal(dock._restoring.previewed, timeout=_LONG):
+    dock.activity.busyChanged.connect(busy.append)
+    with qtbot.waitSignal(dock.activity.previewed, timeout=_LONG):
         dock.strength.slider.setValue(0)
     assert dock.config().strength == 0
     assert "prepare" not in busy
@@ -202,6 +202,6 @@ def test_a_run_waits_until_what_the_model_does_was_looked_at(
     dock.run_button.click()
     qtbot.waitUntil(lambda: bool(asked), timeout=_LONG)
     assert asked == ["free"]
-    assert dock._restoring.target() is None
+    assert dock.activity.target() is None
     assert dock.message.text == ""
     assert dock.verdict.text.startswith("Harmful")

@@ -23,11 +23,10 @@ from napari_geosr.core.steps import Step
 from napari_geosr.gui.jobs.compare import JobCompare
 from napari_geosr.gui.jobs.resume_offer import ResumeOffer
 from napari_geosr.gui.jobs.view import JobView
-from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.places import TRAIN, SharedPlace, open_dock
+from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.places import TRAIN, open_dock
 from napari_geosr.gui.kit.widgets import button, fill_with_scrolling, list_tree
-from napari_geosr.gui.kit.worker import Run
-from napari_geosr.gui.layers import unwrapped
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
@@ -39,7 +38,7 @@ _PAUSE = 2000
 _PATH = Qt.ItemDataRole.UserRole
 
 
-class JobsDock(QWidget):
+class JobsDock(Dock):
     """Lists the jobs that are known on this machine.
 
     Parameters
@@ -49,14 +48,10 @@ class JobsDock(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        SharedPlace(self)
-        self._viewer = unwrapped(napari_viewer)
-        self._listing: Run | None = None
+        super().__init__(napari_viewer)
+        self._listing = Activity(self)
         self._known: dict[str, JobStatus] = {}
-        self._removing: Run | None = None
         self._chosen = False
-        self.setMinimumWidth(300)
         self._make_widgets()
         self._lay_out()
         self.tree.itemSelectionChanged.connect(self._on_selected)
@@ -67,6 +62,8 @@ class JobsDock(QWidget):
         self.view.stateChanged.connect(self._on_state)
         self.view.fineTune.connect(self._on_tune)
         self.compare.failed.connect(self.message.show_error)
+        self.activity.idle.connect(self.refresh)
+        self._listing.idle.connect(self._on_listing_idle)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.refresh)
@@ -90,7 +87,6 @@ class JobsDock(QWidget):
             "Add a job by its folder: one that was moved, or made elsewhere.",
         )
         self.train_button = button("&Train…", "Open the Train dock.")
-        self.message = MessageRow()
         self.offer = ResumeOffer(self)
         self.view = JobView(self._viewer)
         self.compare = JobCompare(self._viewer)
@@ -116,17 +112,15 @@ class JobsDock(QWidget):
 
     def refresh(self) -> None:
         """List the jobs again, in a worker."""
-        if self._listing is None:
-            self._listing = Run(
+        if not self._listing.busy:
+            self._listing.start(
+                "list",
                 lambda _stop: _list_steps(),
-                owner=self,
-                on_result=self._on_listed,
+                self._on_listed,
                 on_error=self.message.show_error,
-                on_finished=self._on_list_finished,
             )
 
-    def _on_list_finished(self) -> None:
-        self._listing = None
+    def _on_listing_idle(self) -> None:
         self._timer.start(_PAUSE)
 
     def _on_listed(self, jobs: list[JobStatus]) -> None:
@@ -199,7 +193,7 @@ class JobsDock(QWidget):
 
     def _on_remove(self) -> None:
         items = self.tree.selectedItems()
-        if len(items) != 1 or self._removing is not None:
+        if len(items) != 1 or self.activity.busy:
             return
         path = Path(items[0].data(0, _PATH))
         text = (
@@ -216,16 +210,11 @@ class JobsDock(QWidget):
         if answer != buttons.Yes:
             return
         self.message.clear()
-        self._removing = Run(
+        self.activity.start(
+            "remove",
             lambda _stop: _forget_steps(path) if gone else _remove_steps(path),
-            owner=self,
             on_error=self.message.show_error,
-            on_finished=self._on_removed,
         )
-
-    def _on_removed(self) -> None:
-        self._removing = None
-        self.refresh()
 
     def _on_add(self) -> None:
         path = QFileDialog.getExistingDirectory(self, "Folder of a job")

@@ -15,7 +15,7 @@ from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
 from napari_geosr.gui.kit.widgets import button
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
@@ -59,7 +59,7 @@ class JobCompare(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._jobs: tuple[Path, ...] = ()
-        self._run: Run | None = None
+        self._run: BackgroundTask | None = None
         self.button = button(
             "Com&pare both on this slice",
             "Restore the slice on screen with both models, a layer each; a job that "
@@ -121,7 +121,7 @@ class JobCompare(QWidget):
             axis = layer.ndim - 3
             place = plane_on_screen(self._viewer, layer, axis, volume.shape[0])
         self.button.setEnabled(False)
-        self._run = Run(
+        self._run = BackgroundTask(
             lambda stop: compare_steps(volume, place, jobs, stop),
             owner=self,
             on_result=lambda found: self._show(layer, found),

@@ -14,7 +14,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
     add_result,
@@ -50,7 +50,7 @@ class JobPreview(QObject):
         self._path: Path | None = None
         self._name = ""
         self._sources: tuple[Path, ...] = ()
-        self._run: Run | None = None
+        self._run: BackgroundTask | None = None
         self._shown = self._wanted = -1
         self._dismissed = False
         self._source: weakref.ref[Image] | None = None
@@ -88,7 +88,7 @@ class JobPreview(QObject):
         ):
             return
         path = self._path
-        self._run = Run(
+        self._run = BackgroundTask(
             lambda _stop: _read(path),
             owner=self,
             on_result=lambda volume: self._show(path, step, volume),

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QToolButton, QWidge
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.notify import show_error
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
@@ -51,7 +51,7 @@ class ResumeOffer(QWidget):
         self.button.clicked.connect(self._on_resume)
         self.later.clicked.connect(self.hide)
         self.setVisible(False)
-        self._run: Run | None = Run(
+        self._run: BackgroundTask | None = BackgroundTask(
             lambda _stop: _list_steps(), owner=self, on_result=self._on_listed
         )
 

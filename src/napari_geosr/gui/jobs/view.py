@@ -21,7 +21,7 @@ from napari_geosr.gui.jobs.words import (
     steps_of,
 )
 from napari_geosr.gui.kit.closing import closing_of
-from napari_geosr.gui.models.handing import ModelHanding
+from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.jobs import local
 from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.jobs.kinds import FIT_NETWORKS, MAKE_MODELS, result_word
@@ -61,7 +61,7 @@ class JobView(JobWidgets):
         self._state = ""
         self._warned = 0
         self.preview = JobPreview(viewer, self)
-        self.handing = ModelHanding(viewer, self)
+        self.handover = ModelHandover(viewer, self)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._look)
@@ -79,8 +79,8 @@ class JobView(JobWidgets):
         self.show_preview.toggled.connect(self._on_show_preview)
         self.folder_button.clicked.connect(self._on_folder)
         self.preview.failed.connect(self.message.show_error)
-        self.handing.done.connect(lambda text: self.message.show_message(text, "ok"))
-        self.handing.failed.connect(self.message.show_error)
+        self.handover.done.connect(lambda text: self.message.show_message(text, "ok"))
+        self.handover.failed.connect(self.message.show_error)
 
     # Which job
 
@@ -186,7 +186,7 @@ class JobView(JobWidgets):
 
     def _on_use(self) -> None:
         if self._watch is not None and self._watch.status.result is not None:
-            self.handing.use(self._watch.status.result)
+            self.handover.use(self._watch.status.result)
 
     def _on_tune(self) -> None:
         if self._watch is not None:

@@ -161,8 +161,8 @@ class MessageRow(QWidget):
 _KINDS = ("error", "warning", "info", "ok")
 
 
-class Outcomes:
-    """Collects what runs end with and shows all of it, failures first.
+class MessageLog:
+    """Collects what several runs end with, and shows all of it, failures first.
 
     Parameters
     ----------

@@ -6,16 +6,21 @@ None is without an accessible name and a tool tip.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from platformdirs import user_data_path
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
+    QFileDialog,
     QFormLayout,
     QFrame,
+    QHBoxLayout,
     QHeaderView,
     QLabel,
+    QProgressBar,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -24,6 +29,8 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+
+from napari_geosr.gui.kit.elided import ElidedLabel
 
 
 def button(text: str, tool_tip: str) -> QPushButton:
@@ -98,6 +105,64 @@ def fill_with_scrolling(dock: QWidget, inner: QWidget) -> QScrollArea:
     outer.setContentsMargins(0, 0, 0, 0)
     outer.addWidget(scroll)
     return scroll
+
+
+def progress_bar(name: str, tool_tip: str) -> QProgressBar:
+    """A thin bar without a text."""
+    bar = QProgressBar()
+    bar.setAccessibleName(name)
+    bar.setToolTip(tool_tip)
+    bar.setTextVisible(False)
+    bar.setMaximumHeight(10)
+    return bar
+
+
+class FolderRow(QWidget):
+    """The folder that new folders are made in, and a button to choose another.
+
+    Parameters
+    ----------
+    what : str
+        What is kept there, e.g. ``"jobs"``: also its name among the plugin's data.
+    text, shortcut : str
+        Of the button.
+    """
+
+    def __init__(
+        self, what: str, *, text: str = "…", shortcut: str = "Alt+Shift+U"
+    ) -> None:
+        super().__init__()
+        self._title = f"Folder for {what}"
+        self.label = ElidedLabel("")
+        self.label.setAccessibleName(self._title)
+        self.button = small_button(
+            text,
+            f"Choose the folder for {what}",
+            f"Choose where the folders of {what} are made",
+            shortcut,
+        )
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.label, 1)
+        row.addWidget(self.button)
+        self.button.clicked.connect(self._on_clicked)
+        self.set_path(user_data_path("napari-geosr", appauthor=False) / what)
+
+    @property
+    def path(self) -> Path:
+        """The folder that is chosen."""
+        return self._path
+
+    def set_path(self, path: Path) -> None:
+        """Choose another folder."""
+        self._path = path
+        self.label.setText(str(path))
+        self.label.setToolTip(str(path))
+
+    def _on_clicked(self) -> None:
+        text = QFileDialog.getExistingDirectory(self, self._title, str(self._path))
+        if text:
+            self.set_path(Path(text))
 
 
 class Section(QWidget):

@@ -119,7 +119,7 @@ def _register(owner: QObject, control: Control) -> None:
     controls[:] = [c for c in controls if not c.ended.is_set()] + [control]
 
 
-class Run:
+class BackgroundTask:
     """A running operation: cancel it, or ask whether it still runs.
 
     Callbacks are called on the main thread; none is called after :meth:`detach`, nor

@@ -11,6 +11,7 @@ import numpy as np
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers.place import place_of_layer
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.layers.questions.record import doubts_of
@@ -24,14 +25,6 @@ if TYPE_CHECKING:
 METADATA = "geosr"
 #: napari (pint) spelling of our units, where it differs.
 _PINT = {"µm": "um", "Å": "angstrom", "in": "inch"}
-
-
-def unwrapped(thing: Any) -> Any:
-    """Give the viewer or layer behind the proxy that napari hands to plugins.
-
-    Each access makes a new proxy, so neither identity nor weak references hold.
-    """
-    return getattr(thing, "__wrapped__", thing)
 
 
 def volume_from_layer(

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import Cancelled, GeoSRError, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
     helper_metadata,
@@ -61,7 +61,7 @@ class CompareBox(QWidget):
         self._pair: tuple[weakref.ref[Image], weakref.ref[Image]] | None = None
         self._curtain: Image | None = None
         self._linked = False
-        self._run: Run | None = None
+        self._run: BackgroundTask | None = None
         self.curtain_button = _toggle(
             "C&urtain", "Show the source left of the slider and the result right of it."
         )
@@ -230,7 +230,7 @@ class CompareBox(QWidget):
             **same_place(result),
         }
         self.difference_button.setEnabled(False)
-        self._run = Run(
+        self._run = BackgroundTask(
             lambda should_stop: difference_steps(before, after, should_stop),
             owner=self,
             on_result=lambda found: self._add_difference(found, options),

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QWidget
 from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.writers import volume_from_data
 from napari_geosr.io.suffixes import WRITE_SUFFIXES, suffix_of
 from napari_geosr.operations.restore import spread_path
@@ -57,7 +57,7 @@ class SaveButton(QPushButton):
         self._layer: weakref.ref[Layer] | None = None
         self._spread: weakref.ref[Layer] | None = None
         self._source: Path | None = None
-        self._run: Run | None = None
+        self._run: BackgroundTask | None = None
         self.clicked.connect(self.save)
         self.setVisible(False)
 
@@ -100,7 +100,7 @@ class SaveButton(QPushButton):
             self.failed.emit(error)
             return
         self.setEnabled(False)
-        self._run = Run(
+        self._run = BackgroundTask(
             _steps(volumes, target),
             owner=self,
             on_result=self.saved.emit,

@@ -23,7 +23,7 @@ from napari_geosr.core.questions import VoxelSizeQuestion, voxel_size_question
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.gui.kit.notify import sentence
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
     finest,
@@ -65,7 +65,7 @@ class VoxelSizeRow(QWidget):
         self._layer: weakref.ref[Layer] | None = None
         self._n = 3
         self._touched: set[int] = set()
-        self._asking: Run | None = None
+        self._asking: BackgroundTask | None = None
         self.question = QLabel()
         self.question.setWordWrap(True)
         self._say("Voxel size unknown. Edges Z, Y, X:")
@@ -176,7 +176,7 @@ class VoxelSizeRow(QWidget):
         """Look in a worker what the file says that another reader left out."""
         steps = question_to_file(layer)
         if steps is not None:
-            self._asking = Run(
+            self._asking = BackgroundTask(
                 steps,
                 owner=self,
                 on_result=self._on_said,

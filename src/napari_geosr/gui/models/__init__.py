@@ -24,12 +24,13 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.model_words import TASKS
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
-from napari_geosr.gui.kit.notify import MessageRow, Outcomes
-from napari_geosr.gui.kit.places import RESTORE, SharedPlace, open_dock
+from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.notify import MessageLog
+from napari_geosr.gui.kit.places import RESTORE, open_dock
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
 from napari_geosr.gui.kit.widgets import button, fill_with_scrolling, list_tree
-from napari_geosr.gui.kit.worker import MakeSteps, Run
-from napari_geosr.gui.layers import unwrapped
+from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.gui.models.box import card_html, text_label
 from napari_geosr.gui.models.find import ModelsFind
 from napari_geosr.operations.models import catalogue
@@ -49,7 +50,7 @@ T = TypeVar("T")
 _NAME = Qt.ItemDataRole.UserRole
 
 
-class ModelsDock(QWidget):
+class ModelsDock(Dock):
     """Lists the models at hand; shows the card of the one that is chosen.
 
     Parameters
@@ -59,17 +60,13 @@ class ModelsDock(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        SharedPlace(self)
-        self._viewer = unwrapped(napari_viewer)
+        super().__init__(napari_viewer)
         self._entries: dict[str, ZooEntry] = {}
         self._damaged: dict[str, str] = {}
-        self._listing: Run | None = None
+        self._listing = Activity(self)
         self._again = False
-        self._run: Run | None = None
         self._waiting: list[str] = []
         self._choose_next = ""
-        self.setMinimumWidth(300)
         self.setAcceptDrops(True)
         self._make_widgets()
         self._lay_out()
@@ -81,7 +78,9 @@ class ModelsDock(QWidget):
         self.export_button.clicked.connect(self._on_export)
         self.remove_button.clicked.connect(self._on_remove)
         self.cancel_button.clicked.connect(self._on_cancel)
-        self._show_busy("")
+        self.activity.idle.connect(self._import_next)
+        self._listing.idle.connect(self._on_listing_idle)
+        self.show_busy("")
         self.refresh()
 
     def _make_widgets(self) -> None:
@@ -113,8 +112,7 @@ class ModelsDock(QWidget):
         self.remove_button = button(
             "&Remove…", "Delete this model of your own; asks first."
         )
-        self.message = MessageRow()
-        self._outcomes = Outcomes(self.message)
+        self._log = MessageLog(self.message)
         self.bar = QProgressBar()
         self.bar.setRange(0, 0)
         self.bar.setAccessibleName("At work")
@@ -156,19 +154,17 @@ class ModelsDock(QWidget):
 
     def refresh(self) -> None:
         """Look for models again, in a worker."""
-        if self._listing is not None:
+        if self._listing.busy:
             self._again = True
             return
-        self._listing = Run(
+        self._listing.start(
+            "list",
             lambda _stop: _list_steps(),
-            owner=self,
-            on_result=self._on_listed,
+            self._on_listed,
             on_error=self.message.show_error,
-            on_finished=self._on_list_finished,
         )
 
-    def _on_list_finished(self) -> None:
-        self._listing = None
+    def _on_listing_idle(self) -> None:
         if self._again:
             self._again = False
             self.refresh()
@@ -241,7 +237,7 @@ class ModelsDock(QWidget):
 
     def _enable(self) -> None:
         entry = self._entries.get(self.chosen())
-        idle = self._run is None
+        idle = not self.activity.busy
         own = (entry is not None and not entry.bundled) or (
             entry is None and bool(self.chosen())
         )
@@ -249,9 +245,9 @@ class ModelsDock(QWidget):
         self.export_button.setEnabled(idle and entry is not None)
         self.remove_button.setEnabled(idle and own)
 
-    def _show_busy(self, stage: str) -> None:
-        self.stage.setText(stage)
-        self.busy.setVisible(bool(stage))
+    def show_busy(self, what: str) -> None:
+        self.stage.setText(what)
+        self.busy.setVisible(bool(what))
         self._enable()
 
     def _start(
@@ -262,15 +258,13 @@ class ModelsDock(QWidget):
         about: str = "",
     ) -> None:
         self._notes: list[str] = []
-        self._run = Run(
+        self.activity.start(
+            stage,
             make_steps,
-            owner=self,
+            on_result,
             on_step=self._on_step,
-            on_result=on_result,
-            on_error=partial(self._outcomes.add_error, about=about),
-            on_finished=self._on_finished,
+            on_error=partial(self._log.add_error, about=about),
         )
-        self._show_busy(stage)
 
     def _on_step(self, step: Step) -> None:
         if isinstance(step, StageStarted):
@@ -278,15 +272,9 @@ class ModelsDock(QWidget):
         elif isinstance(step, Warned):
             self._notes.append(step.message)
 
-    def _on_finished(self) -> None:
-        self._run = None
-        self._show_busy("")
-        self._import_next()
-
     def _on_cancel(self) -> None:
         self._waiting.clear()
-        if self._run is not None:
-            self._run.cancel()
+        self.activity.cancel()
 
     def _on_use(self) -> None:
         entry = self._entries.get(self.chosen())
@@ -322,8 +310,8 @@ class ModelsDock(QWidget):
         if not sources:
             return
         self._waiting += sources
-        if self._run is None:
-            self._outcomes.clear()
+        if not self.activity.busy:
+            self._log.clear()
             self._import_next()
 
     def _import_next(self) -> None:
@@ -340,13 +328,13 @@ class ModelsDock(QWidget):
     def _on_imported(self, found: Any) -> None:
         notes = " ".join(self._notes)
         kind = "warning" if notes else "ok"
-        self._outcomes.add(f"{found.name} is among your models. {notes}".strip(), kind)
+        self._log.add(f"{found.name} is among your models. {notes}".strip(), kind)
         self._choose_next = found.name
         self.refresh()
 
     def _on_export(self) -> None:
         entry = self._entries.get(self.chosen())
-        if entry is None or self._run is not None:
+        if entry is None or self.activity.busy:
             return
         known = formats()
         filters = {
@@ -369,7 +357,7 @@ class ModelsDock(QWidget):
                 kind = meant[0]
             else:
                 out = out.with_name(out.name + known[kind].suffix)
-        self._outcomes.clear()
+        self._log.clear()
         self._start(
             lambda stop: _export_steps(str(entry.path), kind, out, stop),
             self._on_exported,
@@ -378,7 +366,7 @@ class ModelsDock(QWidget):
 
     def _on_exported(self, found: Any) -> None:
         notes = " ".join(self._notes)
-        self._outcomes.add(
+        self._log.add(
             f"{found.path}: the same piece gives the same as here but for "
             f"{found.difference:.1g}. {notes}".strip(),
             "warning" if notes else "ok",
@@ -386,7 +374,7 @@ class ModelsDock(QWidget):
 
     def _on_remove(self) -> None:
         name = self.chosen()
-        if not name or self._run is not None:
+        if not name or self.activity.busy:
             return
         buttons = QMessageBox.StandardButton
         answer = QMessageBox.question(
@@ -397,13 +385,13 @@ class ModelsDock(QWidget):
             buttons.No,
         )
         if answer == buttons.Yes:
-            self._outcomes.clear()
+            self._log.clear()
             self._start(
                 lambda _stop: _remove_steps(name), self._on_removed, f"Removing {name}"
             )
 
     def _on_removed(self, path: Path) -> None:
-        self._outcomes.add(f"{path} is removed.", "ok")
+        self._log.add(f"{path} is removed.", "ok")
         self.refresh()
 
     # Dropped files

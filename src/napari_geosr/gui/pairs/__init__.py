@@ -5,21 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from platformdirs import user_data_path
 from pydantic import Field
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFileDialog
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
+from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step, Warned
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.notify import show_error
-from napari_geosr.gui.kit.places import TRAIN, SharedPlace, open_dock
-from napari_geosr.gui.kit.remembered import recall, remember
-from napari_geosr.gui.kit.worker import Run
-from napari_geosr.gui.layers import unwrapped
+from napari_geosr.gui.kit.places import TRAIN, open_dock
 from napari_geosr.gui.layers.data_row import DataRow
 from napari_geosr.gui.pairs.layers import by_voxel_size, show_pair
 from napari_geosr.gui.pairs.steps import Built, Wanted, build_steps, free_folder
@@ -57,25 +50,21 @@ class PairsDock(PairsWidgets):
         Given by napari.
     """
 
+    settings_name = "pairs"
+
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        viewer = unwrapped(napari_viewer)
-        super().__init__(viewer)
-        SharedPlace(self)
-        self._viewer = viewer
-        self._run: Run | None = None
+        super().__init__(napari_viewer)
         self._warnings: list[str] = []
         self._built: Built | None = None
         self._layers: dict[str, Any] = {}
         self._over: Any = None
-        self._folder = user_data_path("napari-geosr", appauthor=False) / "pairs"
         self._show_result(None)
-        self._show_busy(False)
+        self.show_busy("")
         self._connect()
         self._recall()
 
     def _connect(self) -> None:
         self.have.currentTextChanged.connect(self._on_have)
-        self.folder_button.clicked.connect(self._on_folder)
         self.build_button.clicked.connect(self._on_build)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.blink_button.toggled.connect(self._on_blink)
@@ -83,25 +72,21 @@ class PairsDock(PairsWidgets):
         self._suggesting = QTimer(self)
         self._suggesting.setSingleShot(True)
         self._suggesting.timeout.connect(self._suggest)
-        connections = Connections(self)
+        self.activity.idle.connect(self._on_idle)
         events = self._viewer.layers.events
-        connections.connect(events.inserted, self._on_layers)
-        connections.connect(events.removed, self._on_removed)
+        self.connections.connect(events.inserted, self._on_layers)
+        self.connections.connect(events.removed, self._on_removed)
 
     # Choices
 
     def _recall(self) -> None:
-        try:
-            choices = recall("pairs", PairsChoices)
-            aligning = recall("pairs_aligned", PairsConfig)
-            degrading = recall("pairs_degraded", DegradeConfig)
-        except ConfigError as error:
-            choices, aligning = PairsChoices(), PairsConfig()
-            degrading = DegradeConfig()
+        choices, error = self.recall(PairsChoices)
+        aligning, error_aligning = self.recall(PairsConfig, "aligned")
+        degrading, error_degrading = self.recall(DegradeConfig, "degraded")
+        if error := error or error_aligning or error_degrading:
             self.message.show_error(error)
         if choices.folder is not None:
-            self._folder = choices.folder
-        self._show_folder()
+            self.folder.set_path(choices.folder)
         for form in (self.shared, self.aligning, self.rare):
             form.set_values(aligning.model_dump())
         self.imaging.set_kind(degrading.degrade, dict(degrading.options))
@@ -134,22 +119,6 @@ class PairsDock(PairsWidgets):
         for row, layer in zip(rows[::-1], (layers[-1], layers[0]), strict=False):
             if not row.touched and row.layer() is not layer:
                 row.combo.set_layer(layer)
-
-    def _on_folder(self) -> None:
-        path = QFileDialog.getExistingDirectory(
-            self, "Folder for pairs", str(self._folder)
-        )
-        if path:
-            self.set_folder(Path(path))
-
-    def set_folder(self, path: Path) -> None:
-        """Make the folders of pairs in `path` from now on."""
-        self._folder = path
-        self._show_folder()
-
-    def _show_folder(self) -> None:
-        self.folder_label.setText(str(self._folder))
-        self.folder_label.setToolTip(str(self._folder))
 
     def config(self) -> PairsConfig | DegradeConfig:
         """Return the settings as they are now.
@@ -190,7 +159,7 @@ class PairsDock(PairsWidgets):
             like = _part(self.like)
         name = high.stem if isinstance(high, Path) else high.name
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
-        folder = free_folder(self._folder, safe.strip("_") or "pair")
+        folder = free_folder(self.folder.path, safe.strip("_") or "pair")
         return Wanted(high, low, like, config, folder)
 
     # Actions
@@ -207,30 +176,27 @@ class PairsDock(PairsWidgets):
             return
         self._show_result(None)
         self._over = (self.low if self.is_aligned() else self.high).layer()
-        self._show_busy(True)
-        self._run = Run(
+        self.activity.start(
+            "build",
             lambda stop: build_steps(wanted, stop),
-            owner=self,
+            self._on_built,
             on_step=self._on_step,
-            on_result=self._on_built,
-            on_error=self._on_error,
-            on_finished=self._on_finished,
+            on_error=self.show_failure,
             description=f"Building {wanted.folder.name}",
         )
 
     def _remember(self, config: PairsConfig | DegradeConfig) -> None:
         have = TWO if isinstance(config, PairsConfig) else ONE
-        remember("pairs", PairsChoices(have=have, folder=self._folder))
+        self.remember(PairsChoices(have=have, folder=self.folder.path))
         kept = config.model_copy(
             update={k: v for k, v in _NOT_KEPT.items() if hasattr(config, k)}
         )
         aligned = isinstance(config, PairsConfig)
-        remember("pairs_aligned" if aligned else "pairs_degraded", kept)
+        self.remember(kept, "aligned" if aligned else "degraded")
 
     def _on_cancel(self) -> None:
         self.progress_label.setText("Stopping…")
-        if self._run is not None:
-            self._run.cancel()
+        self.activity.cancel()
 
     def _on_blink(self, before: bool) -> None:
         """Show the high-resolution scan before it was aligned, or after."""
@@ -263,15 +229,8 @@ class PairsDock(PairsWidgets):
         kind = "warning" if self._warnings else "ok"
         self.message.show_message(" ".join([said, *self._warnings]), kind)
 
-    def _on_error(self, error: Exception) -> None:
-        self.message.show_error(error)
-        if not self.isVisible() and not isinstance(error, Cancelled):
-            show_error(error, self)
-
-    def _on_finished(self) -> None:
-        self._run = None
+    def _on_idle(self) -> None:
         self._over = None
-        self._show_busy(False)
 
     def _show_result(self, built: Built | None) -> None:
         self._built = built
@@ -289,7 +248,8 @@ class PairsDock(PairsWidgets):
         self.blink_button.setEnabled(is_aligned)
         self.blink_button.setVisible(is_aligned)
 
-    def _show_busy(self, busy: bool) -> None:
+    def show_busy(self, what: str) -> None:
+        busy = bool(what)
         self.build_button.setEnabled(not busy)
         self.cancel_button.setVisible(busy)
         self.progress.setVisible(busy)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_origin
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
-from napari_geosr.gui.kit.elided import ElidedLabel
+from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import (
+    FolderRow,
     Section,
     add_row,
     button,
     combo,
     fill_with_scrolling,
     form_layout,
-    small_button,
+    progress_bar,
     text_label,
 )
 from napari_geosr.gui.layers.data_row import DataRow
@@ -39,12 +40,11 @@ _ALIGNING = ("start", "offset", "transform")
 _RARE = ("search_angle", "intensity", "memory")
 
 
-class PairsWidgets(QWidget):
+class PairsWidgets(Dock):
     """Everything that is seen of the dock."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.setMinimumWidth(300)
+        super().__init__(viewer)
         self._make_inputs(viewer)
         self._make_settings()
         self._make_actions()
@@ -78,14 +78,7 @@ class PairsWidgets(QWidget):
             self.rare,
             tool_tip="Angles that are searched, grey values, memory.",
         )
-        self.folder_label = ElidedLabel("")
-        self.folder_label.setAccessibleName("Folder for pairs")
-        self.folder_button = small_button(
-            "…",
-            "Choose the folder for pairs",
-            "Choose where the folders of pairs are made",
-            "Alt+Shift+U",
-        )
+        self.folder = FolderRow("pairs")
 
     def _make_actions(self) -> None:
         self.build_button = button(
@@ -94,13 +87,8 @@ class PairsWidgets(QWidget):
         )
         self.build_button.setDefault(True)
         self.cancel_button = button("&Cancel", "Stop; no file is left.")
-        self.progress = QProgressBar()
-        self.progress.setAccessibleName("Progress")
-        self.progress.setToolTip("Progress of what runs now.")
-        self.progress.setTextVisible(False)
-        self.progress.setMaximumHeight(10)
+        self.progress = progress_bar("Progress", "Progress of what runs now.")
         self.progress_label = text_label("Progress in words", "What runs now.")
-        self.message = MessageRow()
         self.figures = text_label(
             "How good the pair is", "Figures of the pair; all are in pairs.json."
         )
@@ -127,12 +115,7 @@ class PairsWidgets(QWidget):
         ):
             add_row(self._data, title, row, row.combo)
         place = form_layout()
-        folder = QWidget()
-        line = QHBoxLayout(folder)
-        line.setContentsMargins(0, 0, 0, 0)
-        line.addWidget(self.folder_label, 1)
-        line.addWidget(self.folder_button)
-        add_row(place, "Folder", folder, self.folder_button)
+        add_row(place, "Folder", self.folder, self.folder.button)
         actions, results = QHBoxLayout(), QHBoxLayout()
         actions.addWidget(self.build_button, 1)
         actions.addWidget(self.cancel_button, 1)

@@ -7,16 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.histogram import PlotColors
-from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.places import SharedPlace
-from napari_geosr.gui.kit.remembered import recall, remember
-from napari_geosr.gui.kit.worker import Run
-from napari_geosr.gui.layers import (
-    holds_deviations,
-    unwrapped,
-    volume_from_layer,
-)
+from napari_geosr.gui.layers import holds_deviations, volume_from_layer
 from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
 from napari_geosr.gui.porosity.measuring import Measured, export_dialog, measured_steps
 from napari_geosr.gui.porosity.pore_layers import made_before, pick_with
@@ -33,27 +26,24 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
 
-_NAME = "porosity"
-
 
 class PorosityDock(PorosityWidgets):
     """Threshold, label and measure pores; show them in table, histogram and picture."""
 
+    settings_name = "porosity"
+
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        napari_viewer = unwrapped(napari_viewer)
         super().__init__(napari_viewer)
-        SharedPlace(self)
-        self._measuring: Run | None = None
-        self._exporting: Run | None = None
+        self._exporting = Activity(self)
         self._measured_at: Key = ()
         self._measured: Measured | None = None
         self._sources: dict[str, weakref.ref[Layer]] = {}
         self._removed = ""
         self._farewell = ""
         self._complains = False
-        self.levels = LevelsReader(napari_viewer, self)
-        self.pores = PoresShown(napari_viewer, self.result, self)
-        self.preview = ThresholdPreview(napari_viewer, self)
+        self.levels = LevelsReader(self._viewer, self)
+        self.pores = PoresShown(self._viewer, self.result, self)
+        self.preview = ThresholdPreview(self._viewer, self)
         self._connect()
         self._recall()
         self._on_theme()
@@ -74,20 +64,20 @@ class PorosityDock(PorosityWidgets):
         self.cancel_button.clicked.connect(self.cancel)
         self.pores.picked.connect(lambda: self.tabs.setCurrentIndex(1))
         result.exportRequested.connect(self.export)
-        self._connections = Connections(self)
+        self._exporting.idle.connect(lambda: self.result.export.setEnabled(True))
+        self.activity.idle.connect(self._on_idle)
         events = self._viewer.layers.events
-        self._connections.connect(events.removed, self._on_removed)
-        self._connections.connect(events.inserted, self._on_inserted)
-        self._connections.connect(self._viewer.events.theme, self._on_theme)
-        self._connections.connect(self._viewer.dims.events.ndisplay, self._on_ndisplay)
-        self._connections.add_to(
+        self.connections.connect(events.removed, self._on_removed)
+        self.connections.connect(events.inserted, self._on_inserted)
+        self.connections.connect(self._viewer.events.theme, self._on_theme)
+        self.connections.connect(self._viewer.dims.events.ndisplay, self._on_ndisplay)
+        self.connections.add_to(
             self._viewer.mouse_drag_callbacks, pick_with(weakref.ref(self.pores))
         )
 
     def _recall(self) -> None:
-        try:
-            config = recall(_NAME, MeasureConfig)
-        except GeoSRError as error:
+        config, error = self.recall(MeasureConfig)
+        if error is not None:
             self.message.show_error(error)
             return
         if not isinstance(config.threshold, str):
@@ -211,8 +201,7 @@ class PorosityDock(PorosityWidgets):
     @property
     def is_running(self) -> bool:
         """Whether a measurement is running."""
-        run = self._measuring
-        return run is not None and run.is_running
+        return bool(self.activity.busy)
 
     def measure(self) -> None:
         """Measure the chosen image, and the one to compare it with."""
@@ -233,7 +222,7 @@ class PorosityDock(PorosityWidgets):
                 None if chosen is None else volume_from_layer(chosen, self._viewer)
                 for chosen in (mask_layer, self.settings.deviation.layer())
             )
-            remember(_NAME, config)
+            self.remember(config)
         except GeoSRError as error:
             self.message.show_error(error)
             return
@@ -246,26 +235,25 @@ class PorosityDock(PorosityWidgets):
             if chosen is not None
         }
         earlier = {name: made_before(self._viewer, name) for name in volumes}
-        self._measuring = Run(
+        self.activity.start(
+            "measure",
             lambda should_stop: measured_steps(
                 volumes, config, mask, earlier, should_stop, deviation
             ),
-            owner=self,
+            self._on_measured,
             on_step=self._on_step,
-            on_result=self._on_measured,
             on_error=self._on_error,
-            on_finished=self._on_finished,
             description="Measuring pores",
         )
-        self._show_running(True)
 
     def cancel(self) -> None:
         """Ask the measurement to stop."""
-        if self._measuring is not None:
-            self._measuring.cancel()
+        if self.is_running:
+            self.activity.cancel()
             self.progress.setFormat("Stopping…")
 
-    def _show_running(self, running: bool) -> None:
+    def show_busy(self, what: str) -> None:
+        running = bool(what)
         self.measure_button.setEnabled(
             not running and self.settings.image.layer() is not None
         )
@@ -286,9 +274,7 @@ class PorosityDock(PorosityWidgets):
             self.progress.setRange(0, step.total)
             self.progress.setValue(step.done)
 
-    def _on_finished(self) -> None:
-        self._measuring = None
-        self._show_running(False)
+    def _on_idle(self) -> None:
         self._update_preview()
         self.levels.look()
 
@@ -350,12 +336,8 @@ class PorosityDock(PorosityWidgets):
         if steps is None:
             return
         self.result.export.setEnabled(False)
-        self._exporting = Run(
-            steps,
-            owner=self,
-            on_result=self._on_exported,
-            on_error=self.message.show_error,
-            on_finished=lambda: self.result.export.setEnabled(True),
+        self._exporting.start(
+            "export", steps, self._on_exported, on_error=self.message.show_error
         )
 
     def _on_exported(self, folder: Any) -> None:

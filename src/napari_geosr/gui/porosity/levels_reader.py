@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import chosen_position, volume_from_layer
 from napari_geosr.gui.layers.contents import contents_key, is_unfinished
 from napari_geosr.gui.porosity.measuring import levels_steps
@@ -55,7 +55,7 @@ class LevelsReader(QObject):
         self._strokes: weakref.WeakKeyDictionary[Layer, int] = (
             weakref.WeakKeyDictionary()
         )
-        self._run: Run | None = None
+        self._run: BackgroundTask | None = None
         self._known: weakref.WeakKeyDictionary[Layer, tuple[Key, GreyLevels]] = (
             weakref.WeakKeyDictionary()
         )
@@ -145,7 +145,7 @@ class LevelsReader(QObject):
             self.levelsRead.emit(known[1])
             return
         reference, sample = weakref.ref(layer), self._sample()
-        self._run = Run(
+        self._run = BackgroundTask(
             lambda should_stop: levels_steps(volume, sample, should_stop),
             owner=self,
             on_result=lambda levels: self._on_levels(reference, key, levels),

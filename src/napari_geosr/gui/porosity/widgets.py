@@ -13,10 +13,9 @@ from qtpy.QtWidgets import (
     QTabWidget,
     QToolButton,
     QVBoxLayout,
-    QWidget,
 )
 
-from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.porosity.result import PorosityResult
 from napari_geosr.gui.porosity.settings import PorositySettings
 
@@ -26,15 +25,14 @@ if TYPE_CHECKING:
 _LEAST_HEIGHT = 330
 
 
-class PorosityWidgets(QWidget):
+class PorosityWidgets(Dock):
     """Everything that is seen of the Porosity dock."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self._viewer = viewer
+        super().__init__(viewer)
+        self.setMinimumWidth(0)  # tabs and table scroll
         self.settings = PorositySettings(viewer)
         self.result = PorosityResult()
-        self.message = MessageRow()
         self._make_buttons()
         self._lay_out()
 

@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING, Any
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.units import PIXEL
-from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.notify import show_error
-from napari_geosr.gui.kit.places import POROSITY, SharedPlace, open_dock
-from napari_geosr.gui.kit.remembered import recall, remember
+from napari_geosr.gui.kit.lifetime import unwrapped
+from napari_geosr.gui.kit.places import POROSITY, open_dock
 from napari_geosr.gui.kit.words import duration
-from napari_geosr.gui.layers import unwrapped
 from napari_geosr.gui.layers.projections import (
     OpenedScan,
     opened_scan,
     row_on_screen,
     show_row,
 )
-from napari_geosr.gui.reconstruct.activity import Reconstructing
+from napari_geosr.gui.reconstruct.activity import ReconstructActivity
 from napari_geosr.gui.reconstruct.widgets import (
     CONTINUE,
     NO_ESTIMATE,
@@ -49,19 +46,22 @@ class ReconstructDock(ReconstructWidgets):
         Given by napari.
     """
 
+    settings_name = "reconstruct"
+    activity: ReconstructActivity
+
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        viewer = unwrapped(napari_viewer)
-        super().__init__(viewer)
-        SharedPlace(self)
+        super().__init__(napari_viewer)
         self._began: tuple[float, int] | None = None
         self._result: weakref.ref[Image] | None = None
         self._warnings: list[str] = []
-        self._reconstructing = Reconstructing(viewer, self)
         remark = self._recall()
         self._connect()
         self._on_layer_chosen()
         if remark:
             self.message.show_message(remark, "warning")
+
+    def _make_activity(self) -> ReconstructActivity:
+        return ReconstructActivity(self._viewer, self)
 
     def _connect(self) -> None:
         self.open.opened.connect(self._on_opened)
@@ -75,41 +75,33 @@ class ReconstructDock(ReconstructWidgets):
         self.cancel_button.clicked.connect(self._on_cancel)
         self.measure_button.clicked.connect(self._on_measure)
         self.save_button.saved.connect(self._on_saved)
-        self.save_button.failed.connect(self._on_failed)
+        self.save_button.failed.connect(self.show_failure)
         self.denoise.wanted.connect(self._on_denoise)
-        self.denoise.failed.connect(self._on_failed)
+        self.denoise.failed.connect(self.show_failure)
         self.denoise.said.connect(lambda text: self.message.show_message(text, "ok"))
         self.study.wanted.connect(self._on_study)
-        self.study.failed.connect(self._on_failed)
+        self.study.failed.connect(self.show_failure)
         self.study.said.connect(self.message.show_message)
-        working = self._reconstructing
-        working.busyChanged.connect(self._show_busy)
+        working = self.activity
         working.centreFound.connect(self._on_centre)
         working.progressed.connect(self._on_progress)
         working.warned.connect(self._on_warned)
-        working.failed.connect(self._on_failed)
         working.previewed.connect(self._on_previewed)
         working.stopped.connect(self._on_stopped)
         working.finished.connect(self._on_finished)
-        connections = Connections(self)
-        connections.connect(self._viewer.dims.events.point, self._on_moved)
-        connections.connect(self._viewer.layers.events.removed, self._on_removed)
-        selected = self._viewer.layers.selection.events
-        connections.connect(selected.active, self._on_active)
+        layers = self._viewer.layers
+        self.connections.connect(self._viewer.dims.events.point, self._on_moved)
+        self.connections.connect(layers.events.removed, self._on_removed)
+        self.connections.connect(layers.selection.events.active, self._on_active)
 
     # Choices
 
     def _recall(self) -> str:
-        try:
-            config = recall("reconstruct", ReconstructConfig)
-            remark = ""
-        except ConfigError as error:
-            config = ReconstructConfig()
-            remark = f"Default settings are used. {error}"
+        config, error = self.recall(ReconstructConfig)
         self.algorithm.set_config(config)
         self.above.set_values(config.model_dump())
         self.form.set_values(config.model_dump())
-        return remark
+        return "" if error is None else f"Default settings are used. {error}"
 
     def config(self) -> ReconstructConfig:
         """Return the settings as they are now.
@@ -119,7 +111,7 @@ class ReconstructDock(ReconstructWidgets):
         ConfigError
             If one of them is wrong.
         """
-        column, known = self.centre.value(), self._reconstructing.known_centre()
+        column, known = self.centre.value(), self.activity.known_centre()
         if (
             column is not None
             and known is not None
@@ -147,11 +139,11 @@ class ReconstructDock(ReconstructWidgets):
 
     def _on_layer_chosen(self) -> None:
         opened = self.opened()
-        if opened is self._reconstructing.opened() and opened is not None:
+        if opened is self.activity.opened() and opened is not None:
             return
         self._show_result(None)
         self.estimate.setText(NO_ESTIMATE)
-        self._reconstructing.set_scan(opened)
+        self.activity.set_scan(opened)
         self.denoise.set_scan(opened)
         self.study.set_scan(opened)
         if opened is None:
@@ -174,9 +166,9 @@ class ReconstructDock(ReconstructWidgets):
             self.row.setRange(0, scan.n_rows - 1)
             self.row.setValue(row_on_screen(self._viewer, self.layer_combo.layer()))
             self.row.blockSignals(False)
-            self._reconstructing.set_row(self.row.value())
+            self.activity.set_row(self.row.value())
         self._on_settings()
-        self._show_busy(self._reconstructing.busy)
+        self.show_busy(self.activity.busy)
 
     def _on_settings(self) -> None:
         try:
@@ -184,14 +176,14 @@ class ReconstructDock(ReconstructWidgets):
         except ConfigError as error:
             self.message.show_error(error)
             return
-        if self._reconstructing.set_config(config):
+        if self.activity.set_config(config):
             self.estimate.setText(NO_ESTIMATE)
         self._name_run_button()
 
     # The slice on screen
 
     def _on_row(self, row: int) -> None:
-        self._reconstructing.set_row(row)
+        self.activity.set_row(row)
         layer = self.layer_combo.layer()
         if layer is not None:
             show_row(self._viewer, layer, row)
@@ -204,27 +196,24 @@ class ReconstructDock(ReconstructWidgets):
         self.row.blockSignals(True)
         self.row.setValue(row)
         self.row.blockSignals(False)
-        self._reconstructing.set_row(row)
+        self.activity.set_row(row)
 
     # Actions
 
     def _on_find(self) -> None:
         self.message.clear()
-        self._reconstructing.find_centre()
+        self.activity.find_centre()
 
     def _on_preview(self, wanted: bool) -> None:
         if wanted:
             self.message.clear()
-        self._reconstructing.set_preview(wanted)
+        self.activity.set_preview(wanted)
 
     def _on_run(self) -> None:
         try:
             config = self.config()
             # Axis and rows are of this scan alone.
-            remember(
-                "reconstruct",
-                config.model_copy(update={"centre": "auto", "rows": None}),
-            )
+            self.remember(config.model_copy(update={"centre": "auto", "rows": None}))
         except GeoSRError as error:
             self.message.show_error(error)
             return
@@ -232,14 +221,14 @@ class ReconstructDock(ReconstructWidgets):
         self._warnings = []
         self._show_result(None)
         self._began = None
-        self._reconstructing.set_config(config)
-        self._reconstructing.run()
+        self.activity.set_config(config)
+        self.activity.run()
         self.preview_button.setChecked(False)
 
     def _on_cancel(self) -> None:
         self.progress_label.setText("Stopping…")
         self.preview_button.setChecked(False)
-        self._reconstructing.cancel()
+        self.activity.cancel()
 
     def _on_measure(self) -> None:
         layer = None if self._result is None else self._result()
@@ -260,7 +249,7 @@ class ReconstructDock(ReconstructWidgets):
         opened = self.opened()
         if opened is None:
             return
-        known = self._reconstructing.known_centre()
+        known = self.activity.known_centre()
         self.message.clear()
         try:
             start(opened, self.config(), None if known is None else known.column)
@@ -269,9 +258,9 @@ class ReconstructDock(ReconstructWidgets):
 
     # What comes back
 
-    def _show_busy(self, what: str) -> None:
+    def show_busy(self, what: str) -> None:
         running = what == "run"
-        has_scan = self._reconstructing.opened() is not None
+        has_scan = self.activity.opened() is not None
         self.preview_button.setEnabled(has_scan and not running)
         self.run_button.setEnabled(has_scan and not running)
         self.cancel_button.setEnabled(what not in ("", "loading"))
@@ -289,7 +278,7 @@ class ReconstructDock(ReconstructWidgets):
 
     def _name_run_button(self) -> None:
         """Run, or go on with what was stopped."""
-        unfinished = self._reconstructing.unfinished()
+        unfinished = self.activity.unfinished()
         text, tip = RUN
         if unfinished is not None:
             text, tip = CONTINUE[0], CONTINUE[1].format(unfinished.name)
@@ -307,7 +296,7 @@ class ReconstructDock(ReconstructWidgets):
             self.centre.set_value(round(centre.column, 2))
 
     def _on_previewed(self, tried: SliceTried, is_coarse: bool) -> None:
-        opened = self._reconstructing.opened()
+        opened = self.activity.opened()
         assert opened is not None
         text = _estimate(opened.scan, tried, is_coarse)
         if is_coarse:
@@ -333,18 +322,16 @@ class ReconstructDock(ReconstructWidgets):
         self.progress_label.setText(text)
 
     def _on_warned(self, text: str) -> None:
-        opened = self._reconstructing.opened()
+        opened = self.activity.opened()
         if opened is not None and text in opened.scan.metadata.get("remarks", ()):
             return  # said when the scan was chosen, and nothing to worry about
         if text not in self._warnings:
             self._warnings.append(text)
         self.message.show_message(" ".join(self._warnings), "warning")
 
-    def _on_failed(self, error: Exception) -> None:
+    def show_failure(self, error: Exception) -> None:
         self.preview_button.setChecked(False)
-        self.message.show_error(error)
-        if not self.isVisible():
-            show_error(error, self)
+        super().show_failure(error)
 
     def _on_finished(self, layer: Image, done: Any, seconds: float) -> None:
         warnings, self._warnings = self._warnings, []
@@ -363,7 +350,7 @@ class ReconstructDock(ReconstructWidgets):
         self._show_result(layer, measurable=done.complete)
 
     def _on_stopped(self) -> None:
-        unfinished = self._reconstructing.target()
+        unfinished = self.activity.target()
         self.message.show_message(
             "Stopped before the first slice was finished: nothing is kept."
             if unfinished is None
@@ -374,7 +361,7 @@ class ReconstructDock(ReconstructWidgets):
     def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:
         """Offer what can be done with the result; with None, nothing."""
         self._result = None if layer is None else weakref.ref(layer)
-        opened = self._reconstructing.opened()
+        opened = self.activity.opened()
         self.save_button.set_layer(layer, None if opened is None else opened.path)
         self.measure_button.setVisible(layer is not None and measurable)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_data_path
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.places import JOBS, open_dock
 from napari_geosr.gui.kit.widgets import add_row, button, form_layout, text_label
-from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.gui.layers import METADATA, add_image_result, layer_metadata
 from napari_geosr.gui.layers.camera import fit_camera, is_in_view
 from napari_geosr.gui.layers.projections import OpenedScan
@@ -29,8 +28,6 @@ from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
 if TYPE_CHECKING:
     import napari.viewer
-
-T = TypeVar("T")
 
 #: Milliseconds between two looks at the job.
 _PAUSE = 1000
@@ -65,7 +62,7 @@ class DenoiseBox(QWidget):
     ) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._run: Run | None = None
+        self.activity = Activity(self)
         self.folder = user_data_path("napari-geosr", appauthor=False) / "jobs"
         self.job: Path | None = None
         self.name = QLineEdit("denoised")
@@ -92,6 +89,8 @@ class DenoiseBox(QWidget):
         self.start_button.clicked.connect(self.wanted)
         self.jobs_button.clicked.connect(self._on_jobs)
         self.open_button.clicked.connect(self._on_open)
+        self.activity.busyChanged.connect(self._show_busy)
+        self.activity.failed.connect(self.failed)
         self._show_job(None)
 
     def _lay_out(self) -> None:
@@ -115,8 +114,8 @@ class DenoiseBox(QWidget):
         self._show_job(None)
         self.start_button.setEnabled(opened is not None)
         path = None if opened is None else opened.path
-        if path is not None and self._run is None:
-            self._begin(lambda _stop: find_steps(path), self._on_found)
+        if path is not None and not self.activity.busy:
+            self.activity.start("find", lambda _stop: find_steps(path), self._on_found)
 
     def start(
         self,
@@ -125,7 +124,7 @@ class DenoiseBox(QWidget):
         column: float | None,
     ) -> None:
         """Make the job and start it; the Jobs dock shows it."""
-        if self._run is not None:
+        if self.activity.busy:
             return
         training: dict[str, Any] = {
             "name": self.name.text().strip(),
@@ -135,26 +134,16 @@ class DenoiseBox(QWidget):
         }
         parts, folder = self.parts.value(), self.folder
         splits: int | str = "auto" if parts == _AUTO else parts
-        self._begin(
+        self.activity.start(
+            "start",
             lambda stop: denoise_steps(
                 opened, config, column, training, splits, folder, stop
             ),
             self._on_started,
         )
 
-    def _begin(self, make_steps: MakeSteps[T], on_result: Callable[[T], None]) -> None:
-        self._run = Run(
-            make_steps,
-            owner=self,
-            on_result=on_result,
-            on_error=self.failed.emit,
-            on_finished=self._on_finished,
-        )
-        self.start_button.setEnabled(False)
-
-    def _on_finished(self) -> None:
-        self._run = None
-        self.start_button.setEnabled(True)
+    def _show_busy(self, what: str) -> None:
+        self.start_button.setEnabled(not what)
 
     def _on_found(self, status: JobStatus | None) -> None:
         if status is not None and self.job is None:
@@ -203,14 +192,14 @@ class DenoiseBox(QWidget):
             self._timer.setInterval(4 * _PAUSE)  # it may be resumed in the Jobs dock
 
     def _on_open(self) -> None:
-        if self.job is None or self._run is not None:
+        if self.job is None or self.activity.busy:
             return
         try:
             path = denoised_file(self.job)
         except GeoSRError as error:
             self.failed.emit(error)
             return
-        self._begin(lambda _stop: read_steps(path), self._on_opened)
+        self.activity.start("open", lambda _stop: read_steps(path), self._on_opened)
 
     def _on_opened(self, opened: tuple[Any, tuple[float, float]]) -> None:
         volume, limits = opened

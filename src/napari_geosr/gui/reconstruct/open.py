@@ -13,7 +13,7 @@ from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import Section, button, small_button
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.layers.projections import PROJECTIONS, view_of
 from napari_geosr.gui.layers.scan_views import read_scans_later
@@ -48,7 +48,7 @@ class OpenProjections(QWidget):
     ) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._run: Run | None = None
+        self._run: BackgroundTask | None = None
         self._was_asked = False  # a person has chosen a file
         self.path: Path | None = None
         self.file_button = button(
@@ -139,7 +139,7 @@ class OpenProjections(QWidget):
             self._on_error(error)
             return
         assert isinstance(reading, ProjectionsInput)
-        self._run = Run(
+        self._run = BackgroundTask(
             lambda stop: open_steps(path, reading, stop),
             owner=self,
             on_result=self._on_opened,

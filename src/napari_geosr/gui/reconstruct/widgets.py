@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
-    QProgressBar,
     QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import (
     Section,
     add_row,
     button,
     fill_with_scrolling,
     form_layout,
+    progress_bar,
     text_label,
 )
 from napari_geosr.gui.layers.combo import LayerCombo
@@ -52,13 +52,11 @@ CONTINUE = (
 )
 
 
-class ReconstructWidgets(QWidget):
+class ReconstructWidgets(Dock):
     """Everything that is seen of the Reconstruct dock."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self._viewer = viewer
-        self.setMinimumWidth(300)
+        super().__init__(viewer)
         self._make_inputs(viewer)
         self._make_actions()
         self._make_sections(viewer)
@@ -101,13 +99,8 @@ class ReconstructWidgets(QWidget):
             "From the slice that was previewed last.",
             NO_ESTIMATE,
         )
-        self.progress = QProgressBar()
-        self.progress.setAccessibleName("Progress")
-        self.progress.setToolTip("Progress of what runs now.")
-        self.progress.setTextVisible(False)
-        self.progress.setMaximumHeight(10)
+        self.progress = progress_bar("Progress", "Progress of what runs now.")
         self.progress_label = text_label("Progress in words", "What runs now.")
-        self.message = MessageRow()
         self.save_button = SaveButton("&Save result…")
         self.measure_button = button(
             "&Measure porosity…", "Open the Porosity dock with the reconstructed layer."

@@ -12,21 +12,17 @@ from qtpy.QtGui import QGuiApplication
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.notify import show_error
-from napari_geosr.gui.kit.places import POROSITY, SharedPlace, open_dock
-from napari_geosr.gui.kit.remembered import recall, remember
+from napari_geosr.gui.kit.places import POROSITY, open_dock
 from napari_geosr.gui.kit.words import duration
 from napari_geosr.gui.layers import (
     are_labels,
     chosen_position,
     part_of_file,
     provenance_of,
-    unwrapped,
     volume_from_layer,
 )
-from napari_geosr.gui.models.handing import ModelHanding
-from napari_geosr.gui.restore.activity import Restoring
+from napari_geosr.gui.models.handover import ModelHandover
+from napari_geosr.gui.restore.activity import RestoreActivity
 from napari_geosr.gui.restore.ready import Ready, preview_edge
 from napari_geosr.gui.restore.widgets import CONTINUE, RUN, RestoreWidgets
 from napari_geosr.operations.restore import RestoreConfig, reproduce
@@ -49,10 +45,11 @@ class RestoreDock(RestoreWidgets):
         Given by napari.
     """
 
+    settings_name = "restore"
+    activity: RestoreActivity
+
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        napari_viewer = unwrapped(napari_viewer)
         super().__init__(napari_viewer)
-        SharedPlace(self)
         self._tiles_began: tuple[float, int] | None = None
         self._result: weakref.ref[Image] | None = None
         self._usable: weakref.ref[Image] | None = None  # the layer, if it can be run on
@@ -63,70 +60,64 @@ class RestoreDock(RestoreWidgets):
         self._run_timer = QTimer(self)
         self._run_timer.setSingleShot(True)
         self._run_timer.timeout.connect(self._run_after_look)
-        self._restoring = Restoring(napari_viewer, self)
-        self._handing = ModelHanding(napari_viewer, self)
-        self._show_busy("")
+        self._handover = ModelHandover(self._viewer, self)
+        self.show_busy("")
         remark = self._recall()
         self._connect()
         self._on_layer_chosen()
         if remark:
             self.message.show_message(remark, "warning")
 
+    def _make_activity(self) -> RestoreActivity:
+        return RestoreActivity(self._viewer, self)
+
     def _connect(self) -> None:
         self.layer_combo.layerChanged.connect(self._on_layer_chosen)
         self.model_box.modelChanged.connect(self._on_model)
         self.uncertainty.changed.connect(self._on_settings)
         self.extent.changed.connect(self._on_extent)
-        self.model_box.failed.connect(self._on_failed)
+        self.model_box.failed.connect(self.show_failure)
         self.form.changed.connect(self._on_settings)
         self.strength.changed.connect(self._on_settings)
         self.outlook.ranked.connect(self._on_ranked)
         self.outlook.find_button.clicked.connect(self._on_find)
-        self.outlook.failed.connect(self._on_failed)
+        self.outlook.failed.connect(self.show_failure)
         adapt = self.outlook.adapt_button
         adapt.told.connect(self.message.show_message)
         adapt.kept.connect(lambda text: self.message.show_message(text, "ok"))
         adapt.clicked.connect(self._on_adapting)
         adapt.adapted.connect(self._on_adapted)
-        adapt.failed.connect(self._on_failed)
-        self._handing.done.connect(lambda text: self.message.show_message(text, "ok"))
-        self.outlook.looking.lookEnded.connect(self._on_look_ended)
-        self._handing.failed.connect(self._on_failed)
+        adapt.failed.connect(self.show_failure)
+        self._handover.done.connect(lambda text: self.message.show_message(text, "ok"))
+        self.outlook.activity.lookEnded.connect(self._on_look_ended)
+        self._handover.failed.connect(self.show_failure)
         self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
         self.frames.answered.connect(lambda _layer: self._on_layer_chosen())
-        self.preview_button.toggled.connect(self._restoring.set_preview)
+        self.preview_button.toggled.connect(self.activity.set_preview)
         self.run_button.clicked.connect(self._on_run)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.measure_button.clicked.connect(self._on_measure)
         self.copy_command.clicked.connect(self._on_copy_command)
         self.copy_python.clicked.connect(self._on_copy_python)
         self.save_button.saved.connect(self._on_saved)
-        self.save_button.failed.connect(self._on_failed)
-        self.compare.failed.connect(self._on_failed)
-        self.check_button.failed.connect(self._on_failed)
+        self.save_button.failed.connect(self.show_failure)
+        self.compare.failed.connect(self.show_failure)
+        self.check_button.failed.connect(self.show_failure)
         self.check_button.checked_result.connect(self._on_checked)
-        restoring = self._restoring
-        restoring.busyChanged.connect(self._show_busy)
-        restoring.ready.connect(self._on_ready)
-        restoring.notReady.connect(self._on_not_ready)
-        restoring.progressed.connect(self._on_progress)
-        restoring.warned.connect(self._on_warned)
-        restoring.failed.connect(self._on_failed)
-        restoring.finished.connect(self._on_finished)
-        Connections(self).connect(
-            self._viewer.layers.events.removed, self._on_layer_removed
-        )
+        self.activity.ready.connect(self._on_ready)
+        self.activity.notReady.connect(self._on_not_ready)
+        self.activity.progressed.connect(self._on_progress)
+        self.activity.warned.connect(self._on_warned)
+        self.activity.finished.connect(self._on_finished)
+        removed = self._viewer.layers.events.removed
+        self.connections.connect(removed, self._on_layer_removed)
 
     # Choices
 
     def _recall(self) -> str:
         """Show the last session's settings; return what could not be had again."""
-        remark = ""
-        try:
-            config = recall("restore", RestoreConfig)
-        except ConfigError as error:
-            config = RestoreConfig()
-            remark = f"Default settings are used. {error}"
+        config, error = self.recall(RestoreConfig)
+        remark = "" if error is None else f"Default settings are used. {error}"
         self.form.set_values(config.model_dump())
         try:
             self.model_box.set_model(config.model)
@@ -167,7 +158,7 @@ class RestoreDock(RestoreWidgets):
         GeoSRError
             If it cannot be opened, does not fit the layer, or a run is on.
         """
-        if self._restoring.busy == "run":
+        if self.activity.busy == "run":
             raise ConfigError(
                 f"{path.name} is kept, but the Restore dock is at work. Choose the "
                 "model there when it is done."
@@ -192,7 +183,7 @@ class RestoreDock(RestoreWidgets):
             except GeoSRError as error:
                 self.message.show_error(error)
                 layer = None
-        if layer is not self._restoring.source():
+        if layer is not self.activity.source():
             self.model_box.set_by_hand(False)
         self.model_box.set_volume(volume)
         self.voxel_size.set_layer(layer)
@@ -202,10 +193,10 @@ class RestoreDock(RestoreWidgets):
         self._volume = volume
         self._offer_adapting(volume)
         self.outlook.set_scan(volume, layer)
-        self._restoring.set_source(layer)
+        self.activity.set_source(layer)
         self._on_extent()
         self._on_settings()
-        self._show_busy(self._restoring.busy)
+        self.show_busy(self.activity.busy)
 
     def _on_model(self) -> None:
         self._runs_after_look = False
@@ -216,7 +207,7 @@ class RestoreDock(RestoreWidgets):
         self._on_settings()
 
     def _on_extent(self) -> None:
-        self._restoring.set_extent(self._all_points())
+        self.activity.set_extent(self._all_points())
 
     def _all_points(self) -> bool:
         """Whether the layer is a series of which all is to be restored."""
@@ -225,14 +216,14 @@ class RestoreDock(RestoreWidgets):
     def _on_settings(self) -> None:
         leaves = self.model_box.model() == NONE
         layer = None if leaves or self._usable is None else self._usable()
-        if layer is not self._restoring.source():
-            self._restoring.set_source(layer)
-        self._show_busy(self._restoring.busy)
+        if layer is not self.activity.source():
+            self.activity.set_source(layer)
+        self.show_busy(self.activity.busy)
         if leaves:
             self.outlook.leave_it()
             return
         try:
-            self._restoring.set_config(self.config())
+            self.activity.set_config(self.config())
         except ConfigError as error:
             self.message.show_error(error)
 
@@ -240,27 +231,27 @@ class RestoreDock(RestoreWidgets):
         self.model_box.set_volume(volume_from_layer(layer, self._viewer))
         if self.outlook.ranking is not None:  # voxels are the same, whatever their size
             self.model_box.set_ranking(self.outlook.ranking, propose=False)
-        self._restoring.reconsider()
+        self.activity.reconsider()
 
     # Actions
 
     def _on_run(self) -> None:
         try:
             config = self.config()
-            remember("restore", config)
+            self.remember(config)
         except GeoSRError as error:
             self.message.show_error(error)
             return
         self.model_box.set_by_hand(True)
-        if not (self._restoring.is_ready and self.outlook.looking.has_looked):
+        if not (self.activity.is_ready and self.outlook.activity.has_looked):
             # What it does is asked about before it is done.
             self._runs_after_look = True
             self.message.show_message("Looking at what the model does before the run…")
             self.cancel_button.setEnabled(True)
-            self._restoring.set_config(config)
-            if not (self._restoring.is_ready or self._restoring.busy):
-                self._restoring.reconsider()
-            self.outlook.looking.look_first()
+            self.activity.set_config(config)
+            if not (self.activity.is_ready or self.activity.busy):
+                self.activity.reconsider()
+            self.outlook.activity.look_first()
             return
         card = self.model_box.card()
         name = config.model if card is None else card.name
@@ -270,8 +261,8 @@ class RestoreDock(RestoreWidgets):
         self._show_result(None)
         self._tiles_began = None
         self.preview_button.setChecked(False)
-        self._restoring.set_config(config)
-        self._restoring.run()
+        self.activity.set_config(config)
+        self.activity.run()
 
     def _on_look_ended(self) -> None:
         if self._runs_after_look:
@@ -285,16 +276,16 @@ class RestoreDock(RestoreWidgets):
 
     def _on_find(self) -> None:
         self.model_box.set_by_hand(False)  # whatever is proposed is wanted
-        self.outlook.looking.find()
+        self.outlook.activity.find()
 
     def _on_cancel(self) -> None:
         if self._runs_after_look:
             self._runs_after_look = False
             self.message.clear()
-            self._show_busy(self._restoring.busy)
+            self.show_busy(self.activity.busy)
         self.progress_label.setText("Stopping…")
         self.preview_button.setChecked(False)
-        self._restoring.cancel()
+        self.activity.cancel()
 
     def _on_measure(self) -> None:
         layer = None if self._result is None else self._result()
@@ -352,7 +343,7 @@ class RestoreDock(RestoreWidgets):
     def _on_adapted(self, bundle: Path) -> None:
         """Choose the adapted model if its scan is still the one that is shown."""
         of = None if self._adapted_to is None else self._adapted_to()
-        self._handing.use(bundle, lambda: of is self.layer_combo.layer())
+        self._handover.use(bundle, lambda: of is self.layer_combo.layer())
 
     def _offer_adapting(self, volume: Volume | None) -> None:
         """Offer to adapt the chosen model, where it has weights and denoises."""
@@ -379,7 +370,7 @@ class RestoreDock(RestoreWidgets):
             f"{format_bytes(ready.result_bytes)} for the result"
             + ("" if ready.series is None else f" of {ready.series.plan.words}")
         )
-        source = self._restoring.source()
+        source = self.activity.source()
         if source is not None:
             # Of a series the point on screen is looked at.
             self.outlook.set_ready(
@@ -387,13 +378,13 @@ class RestoreDock(RestoreWidgets):
                 lambda: ready.at(chosen_position(source, self._viewer)),
                 preview_edge(ready),
             )
-        if self._runs_after_look and self.outlook.looking.has_looked:
+        if self._runs_after_look and self.outlook.activity.has_looked:
             self._run_timer.start()
 
-    def _show_busy(self, what: str) -> None:
+    def show_busy(self, what: str) -> None:
         running = what == "run"
-        self.outlook.looking.set_paused(bool(what))
-        has_layer = self._restoring.source() is not None
+        self.outlook.activity.set_paused(bool(what))
+        has_layer = self.activity.source() is not None
         self.preview_button.setEnabled(has_layer and not running)
         self.run_button.setEnabled(has_layer and not running)
         self._name_run_button()
@@ -409,7 +400,7 @@ class RestoreDock(RestoreWidgets):
 
     def _name_run_button(self) -> None:
         """Run, or go on with what was stopped."""
-        unfinished = self._restoring.unfinished()
+        unfinished = self.activity.unfinished()
         text, tip = RUN
         if unfinished is not None:
             text, tip = CONTINUE[0], CONTINUE[1].format(unfinished.name)
@@ -441,12 +432,10 @@ class RestoreDock(RestoreWidgets):
         self._warnings.append(text)
         self.message.show_message(text, "warning")
 
-    def _on_failed(self, error: Exception) -> None:
+    def show_failure(self, error: Exception) -> None:
         self._runs_after_look = False
         self.preview_button.setChecked(False)
-        self.message.show_error(error)
-        if not self.isVisible():
-            show_error(error, self)
+        super().show_failure(error)
 
     def _on_finished(self, layer: Image, restored: Any, seconds: float) -> None:
         warnings, self._warnings = self._warnings, []
@@ -458,7 +447,7 @@ class RestoreDock(RestoreWidgets):
             self.message.show_message(
                 "Stopped. The finished tiles are kept; Continue restores the others."
             )
-        source = self._restoring.run_source()
+        source = self.activity.run_source()
         # Labels lie over the scan as they are: there are no grey values to compare.
         grey = not are_labels(restored.volume)
         self._show_result(layer, measurable=restored.complete and grey)
@@ -471,8 +460,8 @@ class RestoreDock(RestoreWidgets):
         """Offer what can be done with the result; with None, nothing."""
         self._result = None if layer is None else weakref.ref(layer)
         self.check_button.set_pair(None, None)
-        spread = None if layer is None else self._restoring.spread()
-        self.save_button.set_layer(layer, self._restoring.run_file, spread)
+        spread = None if layer is None else self.activity.spread()
+        self.save_button.set_layer(layer, self.activity.run_file, spread)
         self.measure_button.setVisible(layer is not None and measurable)
 
     def _on_checked(self, words: str, fits: bool) -> None:

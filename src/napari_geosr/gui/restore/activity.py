@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import (
-    StageStarted,
     Step,
     TargetReady,
     TileDone,
     Warned,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.activity import PREVIEW, Activity, Key
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.gui.layers import (
     METADATA,
     add_result,
@@ -56,14 +54,12 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Labels, Layer
 
-T = TypeVar("T")
-
-#: Wait so long after the last move of a slider before a preview starts.
-_DEBOUNCE_MS = 120
+#: What runs, beside previews.
+PREPARE, RUN = "prepare", "run"
 
 
-class Restoring(QObject):
-    """Runs at most one operation at a time for one dock; the latest wish wins.
+class RestoreActivity(Activity):
+    """Prepares, previews and restores for one dock, one after the other.
 
     Attributes
     ----------
@@ -72,32 +68,22 @@ class Restoring(QObject):
 
     Signals
     -------
-    busyChanged : str
-        What runs now: ``""``, ``"prepare"``, ``"preview"`` or ``"run"``.
     ready : Ready
         The layer and the model fit; estimate and verdict are known.
     notReady
         Layer, model or settings changed: estimate and verdict hold no more.
-    progressed : str, int, int
-        What is done, and how much of how much.
-    warned : str
-        Something the person should know.
-    failed : object
-        The error that ended an operation.
     previewed
         The preview layer shows what is on screen.
     finished : object, object, float
         The result layer, the `Restored`, and the seconds that it took.
     """
 
-    busyChanged = Signal(str)
     ready = Signal(object)
     notReady = Signal()
-    progressed = Signal(str, int, int)
-    warned = Signal(str)
-    failed = Signal(object)
     previewed = Signal()
     finished = Signal(object, object, float)
+
+    _debounce = 120
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
         super().__init__(parent)
@@ -107,16 +93,11 @@ class Restoring(QObject):
         self._wants_all = False
         self._ready: Ready | None = None
         self._says_ready = False  # since the last change
-        self._attempted_key: tuple[Any, ...] | None = None
-        self._failed_key: tuple[Any, ...] | None = None
         self._preview = PreviewLayer(viewer)
-        self._preview_key: tuple[Any, ...] | None = None
+        self._preview_key: Key | None = None
         self._preview_edge = PREVIEW_EDGES[0]
         self._previewing: tuple[Region, dict[str, int]] = ((), {})
-        self._wants_preview = self._wants_run = False
-        self._busy = ""
-        self._run: Run | None = None
-        self._run_key: tuple[Any, ...] | None = None
+        self._run_key: Key | None = None
         self._stopped: Volume | None = None  # what the last run left, if stopped
         self._run_of: weakref.ref[Image] | None = None
         self.run_file: Path | None = None
@@ -125,11 +106,6 @@ class Restoring(QObject):
         self._restored_from: dict[str, Any] = {}
         self._name_given = ""  # to the target, which a person may rename
         self._refreshers: list[Refresher] = []
-        self._began = 0.0
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_DEBOUNCE_MS)
-        self._timer.timeout.connect(self._advance)
         # Of a layer that goes: the list must not change while it changes.
         self._tidying = QTimer(self)
         self._tidying.setSingleShot(True)
@@ -146,11 +122,6 @@ class Restoring(QObject):
             connections.connect(emitter, slot)
 
     # What a person asks for.
-
-    @property
-    def busy(self) -> str:
-        """What runs now: ``""``, ``"prepare"``, ``"preview"`` or ``"run"``."""
-        return self._busy
 
     @property
     def is_ready(self) -> bool:
@@ -188,7 +159,7 @@ class Restoring(QObject):
         The last run was stopped, its layer is there, and nothing was changed since.
         """
         layer, target = self.source(), self.target()
-        if self._stopped is None or layer is None or self._busy == "run":
+        if self._stopped is None or layer is None or self._busy == RUN:
             return None
         if target is None or target not in self._viewer.layers:
             return None
@@ -204,7 +175,7 @@ class Restoring(QObject):
     def set_source(self, layer: Image | None) -> None:
         """Choose the layer to restore."""
         if layer is not self.source():
-            self._wants_run = False  # that was a wish for the other layer
+            self._wishes.discard(RUN)  # that was a wish for the other layer
         self._source = None if layer is None else weakref.ref(layer)
         self._changed()
 
@@ -226,46 +197,33 @@ class Restoring(QObject):
 
     def set_preview(self, wanted: bool) -> None:
         """Keep a restored copy of what is on screen up to date, or take it away."""
-        self._wants_preview = wanted
         if wanted:
-            self._failed_key = None
-            self._timer.start(0)
+            self._wish(PREVIEW)
             return
+        self._wishes.discard(PREVIEW)
         self._preview.remove()
         self._preview_key = None
-        if self._busy == "preview":
+        if self._busy == PREVIEW:
             self.cancel()
 
     def run(self) -> None:
         """Restore the whole layer, or what an unfinished run left of it."""
-        self._wants_run = True
-        self._failed_key = None
-        if self._busy == "preview":
+        self._wish(RUN)
+        if self._busy == PREVIEW:
             self.cancel(keep_wishes=True)
-        self._timer.start(0)
-
-    def cancel(self, *, keep_wishes: bool = False) -> None:
-        """Stop at the next tile; what is finished stays."""
-        if not keep_wishes:
-            self._wants_run = False
-            if self._busy == "prepare":
-                self._failed_key = self._attempted_key
-        if self._run is not None:
-            self._run.cancel()
 
     # What happens, one operation after the other.
 
     def _changed(self) -> None:
-        self._failed_key = None
-        if self._busy in ("prepare", "preview"):
+        if self._busy in (PREPARE, PREVIEW):
             self.cancel(keep_wishes=True)
         self._says_ready = False
         self.notReady.emit()
-        self._timer.start(_DEBOUNCE_MS)
+        super()._changed()
 
     def _on_moved(self, _event: Any = None) -> None:
-        if self._wants_preview and self._busy != "run":
-            self._timer.start(_DEBOUNCE_MS)
+        if PREVIEW in self._wishes and self._busy != RUN:
+            self._timer.start(self._debounce)
 
     def _on_removed(self, event: Any) -> None:
         layer: Layer = event.value
@@ -278,7 +236,7 @@ class Restoring(QObject):
             self._ready = None  # it holds the layer's data
         if layer is self.target():
             self._stopped = self._spread.stopped = None  # and this the result's
-        if self._busy == "run":
+        if self._busy == RUN:
             if layer in (self.run_source(), self.target()):
                 self.cancel()
         elif layer is self.source():
@@ -291,7 +249,7 @@ class Restoring(QObject):
             self._preview.remove()
             self._preview_key = None
 
-    def _key(self, layer: Image) -> tuple[Any, ...]:
+    def _key(self, layer: Image) -> Key:
         """Build what statistics, verdict and estimate depend on."""
         place = place_of_layer(layer)
         return (
@@ -303,59 +261,41 @@ class Restoring(QObject):
             self._config,
         )
 
-    def _advance(self) -> None:
-        """Start whatever is wanted next, if nothing runs."""
+    def _look_again(self) -> None:
+        layer = self._usable_source()
+        if layer is not None and self._busy == PREVIEW and self._is_outdated(layer):
+            self.cancel(keep_wishes=True)
+
+    def _usable_source(self) -> Image | None:
         layer = self.source()
-        if layer is None or layer not in self._viewer.layers:
-            return
-        if self._busy:
-            if self._busy == "preview" and self._is_outdated(layer):
-                self.cancel(keep_wishes=True)
-            return
-        try:
-            key = self._attempted_key = self._key(layer)
-            if self._ready is not None and self._ready.key != key:
-                other = restrengthened(self._ready, key)
-                if other is not None:
-                    self._say_ready(other)
-            if self._ready is None or self._ready.key != key:
-                if key != self._failed_key:
-                    self._start_prepare(layer, key)
-                return
-            if not self._says_ready:  # something was changed, and changed back
-                self._say_ready(self._ready)
-            if self._wants_run:
-                self._start_run(layer, self._ready)
-            elif self._wants_preview:
-                self._start_preview(layer, self._ready)
-        except GeoSRError as error:
-            self._on_error(error)
+        return layer if layer is not None and layer in self._viewer.layers else None
 
-    def _start(
-        self,
-        what: str,
-        make_steps: MakeSteps[T],
-        on_result: Callable[[T], None],
-        **more: Any,
-    ) -> None:
-        self._busy = what
-        self._run = Run(
-            make_steps,
-            owner=self,
-            on_step=more.get("on_step", self._on_step),
-            on_result=on_result,
-            on_error=self._on_error,
-            on_finished=self._on_finished,
-            description=more.get("description", ""),
-        )
-        self.busyChanged.emit(what)
+    def _start_next(self) -> None:
+        layer = self._usable_source()
+        if layer is None:
+            return
+        key = self._attempted_key = self._key(layer)
+        if self._ready is not None and self._ready.key != key:
+            other = restrengthened(self._ready, key)
+            if other is not None:
+                self._say_ready(other)
+        if self._ready is None or self._ready.key != key:
+            if key != self._failed_key:
+                self._start_prepare(layer, key)
+            return
+        if not self._says_ready:  # something was changed, and changed back
+            self._say_ready(self._ready)
+        if RUN in self._wishes:
+            self._start_run(layer, self._ready)
+        elif PREVIEW in self._wishes:
+            self._start_preview(layer, self._ready)
 
-    def _start_prepare(self, layer: Image, key: tuple[Any, ...]) -> None:
+    def _start_prepare(self, layer: Image, key: Key) -> None:
         self._ready = None
         config = self._config
         volume = volume_from_layer(layer, self._viewer, whole=self._wants_all)
-        self._start(
-            "prepare",
+        self.start(
+            PREPARE,
             lambda should_stop: ready_steps(volume, config, should_stop),
             lambda result: self._on_prepared(Ready(key, *result)),
         )
@@ -378,8 +318,8 @@ class Restoring(QObject):
             return
         self._previewing = region, position
         shown = named(ready.at(position), layer)
-        self._start(
-            "preview",
+        self.start(
+            PREVIEW,
             lambda stop: operation.preview_steps(shown, region, should_stop=stop),
             lambda volume: self._on_previewed(volume, layer, key),
         )
@@ -393,7 +333,7 @@ class Restoring(QObject):
         return region, chosen_position(layer, self._viewer)
 
     def _on_previewed(self, volume: Volume, layer: Image, key: Any) -> None:
-        if not self._wants_preview or layer not in self._viewer.layers:
+        if PREVIEW not in self._wishes or layer not in self._viewer.layers:
             return
         if not self._is_outdated(layer):
             self._preview_key = key
@@ -401,13 +341,12 @@ class Restoring(QObject):
             self.previewed.emit()
 
     def _start_run(self, layer: Image, ready: Ready) -> None:
-        self._wants_run = False
+        self._wishes.discard(RUN)
         self._preview.remove()
         self._preview_key = None
         first = region_on_screen(layer, self._viewer)
         position = chosen_position(layer, self._viewer)
         make_steps = run_of(ready, layer, first, position)
-        self._began = time.monotonic()
         stopped = stopped_spread = None
         if self.unfinished() is not None:
             stopped, stopped_spread = self._stopped, self._spread.stopped
@@ -423,8 +362,8 @@ class Restoring(QObject):
             self._restored_from["position"] = position
         else:
             self._restored_from["series"] = True
-        self._start(
-            "run",
+        self.start(
+            RUN,
             lambda stop: with_highest(
                 make_steps(
                     unfinished=stopped,
@@ -487,21 +426,10 @@ class Restoring(QObject):
         self.finished.emit(target, restored, time.monotonic() - self._began)
 
     def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.progressed.emit(step.message, 0, 0)
-        elif isinstance(step, Warned) and self._busy == "run":
-            self.warned.emit(step.message)
-        elif step.total:
-            self.progressed.emit("", step.done, step.total)
-
-    def _on_error(self, error: Exception) -> None:
-        if isinstance(error, Cancelled):
-            return
-        self._wants_run = self._wants_preview = False
-        self._failed_key = self._attempted_key
-        self.failed.emit(error)
+        if isinstance(step, Warned) and self._busy != RUN:
+            return  # it will be said when it matters
+        super()._on_step(step)
 
     def _on_finished(self) -> None:
-        self._busy, self._run, self._refreshers = "", None, []
-        self.busyChanged.emit("")
-        self._timer.start(0)
+        self._refreshers = []
+        super()._on_finished()

@@ -11,7 +11,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
@@ -63,7 +63,7 @@ class CheckButton(QPushButton):
         self.setShortcut("Alt+Shift+C")
         self._viewer = viewer
         self._pair: tuple[weakref.ref[Image], weakref.ref[Image]] | None = None
-        self._run: Run | None = None
+        self._run: BackgroundTask | None = None
         self.clicked.connect(self.check)
         self.setVisible(False)
 
@@ -91,7 +91,7 @@ class CheckButton(QPushButton):
             self.failed.emit(error)
             return
         self.setEnabled(False)
-        self._run = Run(
+        self._run = BackgroundTask(
             lambda stop: consistency_steps(scan, restored, should_stop=stop),
             owner=self,
             # Those compared now: another pair may be set until they are.

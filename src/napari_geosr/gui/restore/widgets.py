@@ -10,16 +10,15 @@ from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QPushButton,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.widgets import Section, fill_with_scrolling
+from napari_geosr.gui.kit.widgets import Section, fill_with_scrolling, progress_bar
 from napari_geosr.gui.layers import holds_deviations, is_helper
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
@@ -48,13 +47,11 @@ CONTINUE = (
 )
 
 
-class RestoreWidgets(QWidget):
+class RestoreWidgets(Dock):
     """Everything that is seen of the Restore dock."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self._viewer = viewer
-        self.setMinimumWidth(300)
+        super().__init__(viewer)
         self._make_widgets()
         self._lay_out()
 
@@ -71,7 +68,6 @@ class RestoreWidgets(QWidget):
         self.strength = StrengthSlider()
         self.outlook = OutlookPanel(viewer)
         self.verdict = self.outlook.verdict
-        self.message = MessageRow()
         self.estimate = QLabel("Estimate: –")
         self.estimate.setWordWrap(True)
         self.estimate.setAccessibleName("Estimate of time and memory")
@@ -86,11 +82,7 @@ class RestoreWidgets(QWidget):
         self.cancel_button = _button(
             "&Cancel", "Stop within a second; finished tiles are kept."
         )
-        self.progress = QProgressBar()
-        self.progress.setAccessibleName("Progress")
-        self.progress.setToolTip("Progress of what runs now.")
-        self.progress.setTextVisible(False)
-        self.progress.setMaximumHeight(10)
+        self.progress = progress_bar("Progress", "Progress of what runs now.")
         self.progress_label = QLabel()
         self.progress_label.setWordWrap(True)
         self.progress_label.setAccessibleName("Progress in words")

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
-from platformdirs import user_data_path
 from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QFileDialog, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.kit.places import JOBS, open_dock
-from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.gui.layers import is_helper, volume_from_layer
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.projections import OpenedScan
@@ -32,8 +30,6 @@ from napari_geosr.operations.study.config import StudyConfig
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
-
-T = TypeVar("T")
 
 #: Milliseconds between two looks at the job.
 _PAUSE = 700
@@ -65,16 +61,17 @@ class StudyBox(StudyWidgets):
     ) -> None:
         super().__init__(viewer, _may_be_chosen, FROM_DOCK, parent)
         self._viewer = viewer
-        self._run: Run | None = None
+        self.activity = Activity(self)
         self._scan: OpenedScan | None = None
         self._sought: Path | None = None
         self._watch: StudyWatch | None = None
         self._was_alive = False
-        self.set_folder(user_data_path("napari-geosr", appauthor=False) / "studies")
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._look)
-        self.folder_button.clicked.connect(self._on_folder)
+        self.activity.busyChanged.connect(self._show)
+        self.activity.failed.connect(self.failed)
+        self.activity.idle.connect(self._on_idle)
         self.start_button.clicked.connect(self.wanted)
         self.pause_button.clicked.connect(self._on_pause)
         self.resume_button.clicked.connect(self._on_resume)
@@ -96,7 +93,7 @@ class StudyBox(StudyWidgets):
     def is_running(self) -> bool:
         """Whether the study that is shown runs, waits for its turn, or is begun."""
         alive = self._watch is not None and self._watch.status.is_alive
-        return alive or self._run is not None
+        return alive or bool(self.activity.busy)
 
     def set_scan(self, opened: OpenedScan | None) -> None:
         """Show the newest study of another scan; what runs goes on by itself."""
@@ -108,9 +105,10 @@ class StudyBox(StudyWidgets):
     def _seek(self) -> None:
         """Look for the newest study of the scan, as soon as nothing else runs."""
         path = self._sought
-        if path is not None and self._run is None:
+        if path is not None and not self.activity.busy:
             self._sought = None
-            self._begin(
+            self.activity.start(
+                "find",
                 lambda _stop: find_steps(path),
                 lambda status: self._on_found(path, status),
             )
@@ -149,8 +147,9 @@ class StudyBox(StudyWidgets):
             self.failed.emit(error)
             return
         plan = StudyPlan(opened, config, reference, mask)
-        folder, before = self.folder, self.job
-        self._begin(
+        folder, before = self.folder.path, self.job
+        self.activity.start(
+            "start",
             lambda stop: start_steps(plan, folder, before, stop),
             lambda job: self._on_started(opened, job),
         )
@@ -160,18 +159,7 @@ class StudyBox(StudyWidgets):
         layer = combo.layer()
         return None if layer is None else volume_from_layer(layer, self._viewer)
 
-    def _begin(self, make_steps: MakeSteps[T], on_result: Callable[[T], None]) -> None:
-        self._run = Run(
-            make_steps,
-            owner=self,
-            on_result=on_result,
-            on_error=self.failed.emit,
-            on_finished=self._on_finished,
-        )
-        self._show()
-
-    def _on_finished(self) -> None:
-        self._run = None
+    def _on_idle(self) -> None:
         self._seek()
         self._look()
 
@@ -239,7 +227,7 @@ class StudyBox(StudyWidgets):
                 "Stopped. What is finished is kept; Go on adds to it.", "info"
             )
 
-    def _show(self) -> None:
+    def _show(self, _what: str = "") -> None:
         watch, running = self._watch, self.is_running
         alive = watch is not None and watch.status.is_alive
         self.start_button.setEnabled(self._scan is not None and not running)
@@ -251,7 +239,7 @@ class StudyBox(StudyWidgets):
         self.progress.setVisible(alive)
         for widget in (self.above, self.factors, self.more, self.reference, self.mask):
             widget.setEnabled(not running)
-        self.folder_button.setEnabled(not running)
+        self.folder.button.setEnabled(not running)
         self.result.setVisible(watch is not None and bool(watch.rows))
         if watch is None:
             self.stage.setText("")
@@ -304,19 +292,6 @@ class StudyBox(StudyWidgets):
         jobs = open_dock(self._viewer, JOBS)
         if self.job is not None:
             jobs.show_job(self.job)
-
-    def _on_folder(self) -> None:
-        text = QFileDialog.getExistingDirectory(
-            self, "Folder for studies", str(self.folder)
-        )
-        if text:
-            self.set_folder(Path(text))
-
-    def set_folder(self, path: Path) -> None:
-        """Make the folders of studies in `path` from now on."""
-        self.folder = path
-        self.folder_label.setText(str(path))
-        self.folder_label.setToolTip(str(path))
 
     def _on_report(self) -> None:
         if self.report is not None:

@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import (
     QCheckBox,
     QGridLayout,
-    QHBoxLayout,
-    QProgressBar,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.widgets import (
+    FolderRow,
     Section,
     add_row,
     button,
     form_layout,
-    small_button,
+    progress_bar,
     text_label,
 )
 from napari_geosr.gui.layers.combo import LayerCombo
@@ -95,14 +93,7 @@ class StudyWidgets(QWidget):
         )
 
     def _make_actions(self) -> None:
-        self.folder_label = ElidedLabel("")
-        self.folder_label.setAccessibleName("Folder for studies")
-        self.folder_button = small_button(
-            "Folder…",
-            "Choose the folder for studies",
-            "Choose where the folders of studies are made",
-            "Alt+Shift+F",
-        )
+        self.folder = FolderRow("studies", text="Folder…", shortcut="Alt+Shift+F")
         self.start_button = button(
             "Start study",
             "Start; with other numbers or algorithms alone, what the study before has "
@@ -132,11 +123,9 @@ class StudyWidgets(QWidget):
         self.open_report.setToolTip(
             "Show the report in the web browser as soon as it is there (Alt+Shift+R)."
         )
-        self.progress = QProgressBar()
-        self.progress.setAccessibleName("Progress of the study")
-        self.progress.setToolTip("Reconstructions that are judged, of all.")
-        self.progress.setTextVisible(False)
-        self.progress.setMaximumHeight(10)
+        self.progress = progress_bar(
+            "Progress of the study", "Reconstructions that are judged, of all."
+        )
         self.stage = text_label("What the study does", "What the study does now.")
         self.result = StudyResult()
 
@@ -162,10 +151,7 @@ class StudyWidgets(QWidget):
             ),
         ):
             column.addWidget(Section(title, form, tool_tip=tip))
-        place = QHBoxLayout()
-        place.addWidget(self.folder_label, 1)
-        place.addWidget(self.folder_button)
-        column.addLayout(place)
+        column.addWidget(self.folder)
         column.addWidget(self.open_report)
         buttons = QGridLayout()
         buttons.addWidget(self.start_button, 0, 0)

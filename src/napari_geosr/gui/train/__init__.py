@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from platformdirs import user_data_path
 from pydantic import Field, ValidationError
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFileDialog
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeError
 from napari_geosr.core.steps import StageStarted, Step
-from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.places import JOBS, SharedPlace, open_dock
-from napari_geosr.gui.kit.remembered import recall, remember
+from napari_geosr.gui.kit.places import JOBS, open_dock
 from napari_geosr.gui.kit.widgets import add_row
 from napari_geosr.gui.kit.words import estimate_text
-from napari_geosr.gui.kit.worker import MakeSteps, Run
-from napari_geosr.gui.layers import unwrapped
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers.data_row import DataRow, missing, suggest
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.train import questions as answers
@@ -37,8 +32,6 @@ from napari_geosr.operations.train.name import proposed_name
 
 if TYPE_CHECKING:
     import napari.viewer
-
-T = TypeVar("T")
 
 _OUTDATED = "Estimate: outdated, as something was changed since"
 _TIMING = "Estimate: timing a few steps…"
@@ -66,22 +59,18 @@ class TrainDock(TrainWidgets):
         Given by napari.
     """
 
+    settings_name = "train"
+
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        viewer = unwrapped(napari_viewer)
         self._questions = answers.questions()
-        super().__init__(viewer, [question.text for question in self._questions])
-        SharedPlace(self)
-        self._viewer = viewer
-        self._run: Run | None = None
+        super().__init__(napari_viewer, [question.text for question in self._questions])
         self._rows: dict[str, DataRow] = {}
         self._used: list[weakref.ref[Any]] = []
         self._gone = ""
         self._revision = 0
         self._taken: set[str] = set()
-        self._naming: Run | None = None
-        self._folder = user_data_path("napari-geosr", appauthor=False) / "jobs"
-        self._show_busy(False)
-        self._show_folder()
+        self._naming: BackgroundTask | None = None
+        self.show_busy("")
         self._connect()
         self._recall()
         self._list_names()
@@ -89,7 +78,6 @@ class TrainDock(TrainWidgets):
     def _connect(self) -> None:
         self.have.currentIndexChanged.connect(self._on_have)
         self.method.currentIndexChanged.connect(self._on_method)
-        self.folder_button.clicked.connect(self._on_folder)
         self.estimate_button.clicked.connect(self._on_estimate)
         self.start_button.clicked.connect(self._on_start)
         self.cancel_button.clicked.connect(self._on_cancel)
@@ -103,21 +91,17 @@ class TrainDock(TrainWidgets):
         self._suggesting.setSingleShot(True)
         self._suggesting.timeout.connect(self._suggest)
         events = self._viewer.layers.events
-        connections = Connections(self)
-        connections.connect(events.inserted, self._on_layers)
-        connections.connect(events.removed, self._on_removed)
+        self.connections.connect(events.inserted, self._on_layers)
+        self.connections.connect(events.removed, self._on_removed)
 
     # Choices
 
     def _recall(self) -> None:
-        try:
-            choices = recall("train", TrainChoices)
-        except ConfigError as error:
-            choices = TrainChoices()
+        choices, error = self.recall(TrainChoices)
+        if error is not None:
             self.message.show_error(error)
         if choices.folder is not None:
-            self._folder = choices.folder
-            self._show_folder()
+            self.folder.set_path(choices.folder)
         index = answers.find(self._questions, choices.method, choices.use)
         self.have.setCurrentIndex(index)
         self._on_have(index)
@@ -164,7 +148,7 @@ class TrainDock(TrainWidgets):
 
     def fine_tune(self, job: Path) -> None:
         """Fill the dock for a training that starts from the model of a job."""
-        if self._run is not None:
+        if self.activity.busy:
             self.message.show_message("Wait for what is being prepared, or cancel it.")
             return
         try:
@@ -175,10 +159,12 @@ class TrainDock(TrainWidgets):
         except GeoSRError as error:
             self.message.show_error(error)
             return
-        self._begin(
+        self.activity.start(
+            "read",
             lambda _stop: tune_steps(bundle, values.get("method")),
             partial(self._on_tuning, values),
-            self._on_error,
+            on_step=self._on_step,
+            on_error=self._on_error,
         )
 
     def _on_tuning(self, values: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -219,22 +205,6 @@ class TrainDock(TrainWidgets):
             "warning",
         )
 
-    def _on_folder(self) -> None:
-        path = QFileDialog.getExistingDirectory(
-            self, "Folder for jobs", str(self._folder)
-        )
-        if path:
-            self.set_folder(Path(path))
-
-    def set_folder(self, path: Path) -> None:
-        """Make the folders of jobs in `path` from now on."""
-        self._folder = path
-        self._show_folder()
-
-    def _show_folder(self) -> None:
-        self.folder_label.setText(str(self._folder))
-        self.folder_label.setToolTip(str(self._folder))
-
     def _on_settings(self, *_: object) -> None:
         """An estimate and a complaint hold for the settings that they were about."""
         self._revision += 1
@@ -250,7 +220,7 @@ class TrainDock(TrainWidgets):
 
     def _list_names(self) -> None:
         """Look, in a worker, which names models and trainings have already."""
-        self._naming = Run(
+        self._naming = BackgroundTask(
             lambda _stop: _names_steps(), owner=self, on_result=self._on_names
         )
 
@@ -331,23 +301,27 @@ class TrainDock(TrainWidgets):
         plan = self._checked_plan()
         if plan is None:
             return
-        folder, revision = self._folder, self._revision
+        folder, revision = self.folder.path, self._revision
         self.estimate.setText(_TIMING)
-        self._begin(
+        self.activity.start(
+            "estimate",
             lambda stop: time_steps(plan, folder, should_stop=stop),
             partial(self._on_estimated, revision),
-            self._on_not_estimated,
+            on_step=self._on_step,
+            on_error=self._on_not_estimated,
         )
 
     def _on_start(self) -> None:
         plan = self._checked_plan()
         if plan is None:
             return
-        folder, name = self._folder, str(plan.settings["name"])
-        self._begin(
+        folder, name = self.folder.path, str(plan.settings["name"])
+        self.activity.start(
+            "start",
             lambda stop: start_steps(plan, folder, name, should_stop=stop),
             partial(self._on_started, plan, self.settings.is_named),
-            self._on_not_started,
+            on_step=self._on_step,
+            on_error=self._on_not_started,
         )
 
     def _on_started(self, plan: Plan, named: bool, job: Path) -> None:
@@ -360,8 +334,8 @@ class TrainDock(TrainWidgets):
 
     def _remember(self, plan: Plan, named: bool = True) -> None:
         use = self._questions[self.have.currentIndex()].use
-        choices = TrainChoices(method=plan.method, use=use, folder=self._folder)
-        remember("train", choices)
+        choices = TrainChoices(method=plan.method, use=use, folder=self.folder.path)
+        self.remember(choices)
         kept = {k: v for k, v in plan.settings.items() if k != "name" or named}
         self.settings.keep(kept)
 
@@ -377,33 +351,12 @@ class TrainDock(TrainWidgets):
         except GeoSRError:
             return None  # said beside the field
 
-    def _begin(
-        self,
-        make_steps: MakeSteps[T],
-        on_result: Callable[[T], None],
-        on_error: Callable[[Exception], None],
-    ) -> None:
-        self._show_busy(True)
-        self._run = Run(
-            make_steps,
-            owner=self,
-            on_step=self._on_step,
-            on_result=on_result,
-            on_error=on_error,
-            on_finished=self._on_finished,
-        )
-
     def _on_cancel(self) -> None:
-        if self._run is not None:
-            self._run.cancel()
+        self.activity.cancel()
 
     def _on_step(self, step: Step) -> None:
         if isinstance(step, StageStarted):
             self.message.show_message(f"{step.message}…")
-
-    def _on_finished(self) -> None:
-        self._run = None
-        self._show_busy(False)
 
     def _on_estimated(self, revision: int, estimate: TrainingEstimate) -> None:
         self.message.clear()
@@ -438,7 +391,8 @@ class TrainDock(TrainWidgets):
     def _on_jobs(self) -> None:
         open_dock(self._viewer, JOBS)
 
-    def _show_busy(self, busy: bool) -> None:
+    def show_busy(self, what: str) -> None:
+        busy = bool(what)
         self.cancel_button.setVisible(busy)
         self.estimate_button.setVisible(not busy)
         self.start_button.setEnabled(not busy)

@@ -15,7 +15,7 @@ from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.remembered import recall, remember
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.train import config_class, networks
 from napari_geosr.operations.train.fine_tune import OF_THE_NETWORK, fine_tune_settings
@@ -128,7 +128,7 @@ class MethodSettings(QWidget):
         super().__init__(parent)
         self._name, self._steps = name, steps
         self._memory = MethodMemory()
-        self._reading: Run | None = None
+        self._reading: BackgroundTask | None = None
         self._key = self._proposed = ""
         self.method = ""
         self.form: Any = None
@@ -281,7 +281,7 @@ class MethodSettings(QWidget):
         if not name or self.form.editor(_FROM).findText(name) < 0:
             return
         method = self.method
-        self._reading = Run(
+        self._reading = BackgroundTask(
             lambda _stop: tune_steps(name, method),
             owner=self,
             on_result=self._on_network,

@@ -16,16 +16,16 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.gui.jobs.resume_offer import ResumeOffer
 from napari_geosr.gui.jobs.view import JobView
-from napari_geosr.gui.kit.elided import ElidedLabel
+from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import (
+    FolderRow,
     Section,
     add_row,
     button,
     combo,
     fill_with_scrolling,
     form_layout,
-    small_button,
     text_label,
 )
 from napari_geosr.gui.train.method_settings import MethodSettings
@@ -38,7 +38,7 @@ NO_ESTIMATE = "Estimate: –"
 _MARGIN = 8
 
 
-class TrainWidgets(QWidget):
+class TrainWidgets(Dock):
     """The parts of the Train dock, laid out; see `napari_geosr.gui.train`.
 
     Parameters
@@ -48,8 +48,7 @@ class TrainWidgets(QWidget):
     """
 
     def __init__(self, viewer: napari.viewer.Viewer, questions: list[str]) -> None:
-        super().__init__()
-        self.setMinimumWidth(300)
+        super().__init__(viewer)
         self._make_widgets(viewer, questions)
         self._lay_out()
 
@@ -76,14 +75,7 @@ class TrainWidgets(QWidget):
         for inner in self.steps.findChildren(QLineEdit):
             inner.setAccessibleName("Steps")
             inner.setToolTip(self.steps.toolTip())
-        self.folder_label = ElidedLabel("")
-        self.folder_label.setAccessibleName("Folder for jobs")
-        self.folder_button = small_button(
-            "…",
-            "Choose the folder for jobs",
-            "Choose where the folders of jobs are made",
-            "Alt+Shift+U",
-        )
+        self.folder = FolderRow("jobs")
         self.settings_message = MessageRow(shortcut="Alt+Shift+L")
         self.estimate = text_label(
             "Estimate of time and memory",
@@ -101,7 +93,6 @@ class TrainWidgets(QWidget):
         self.cancel_button = button("&Cancel", "Stop estimating or preparing.")
         self.jobs_button = button("&Jobs…", "Open the list of all trainings.")
         self.jobs_button.setAccessibleName("Jobs")
-        self.message = MessageRow()
         self.offer = ResumeOffer(self)
         self.view = JobView(viewer)
         self.settings = MethodSettings(self.name, self.steps)
@@ -122,12 +113,7 @@ class TrainWidgets(QWidget):
         naming = form_layout()
         add_row(naming, "Model &name", self.name)
         add_row(naming, "S&teps", self.steps)
-        folder = QWidget()
-        row = QHBoxLayout(folder)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.folder_label, 1)
-        row.addWidget(self.folder_button)
-        add_row(naming, "Folder", folder, self.folder_button)
+        add_row(naming, "Folder", self.folder, self.folder.button)
         actions = QHBoxLayout()
         for action in (self.estimate_button, self.start_button, self.cancel_button):
             actions.addWidget(action, 1)

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.questions import UNNAMED_AXIS, TimeSeriesQuestion
 from napari_geosr.core.steps import StageStarted, Step
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.layers.questions.record import call_frames, call_slices
 from napari_geosr.operations.scan.questions import frames_question
@@ -39,7 +39,7 @@ class FramesRow(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._layer: weakref.ref[Layer] | None = None
-        self._looking: Run | None = None
+        self._looking: BackgroundTask | None = None
         self.question = QLabel()
         self.question.setWordWrap(True)
         self.question.setAccessibleName("Are the planes slices or frames?")
@@ -89,7 +89,7 @@ class FramesRow(QWidget):
             return  # several time points, or nothing that a dock takes
         if UNNAMED_AXIS not in volume.metadata:
             return
-        self._looking = Run(
+        self._looking = BackgroundTask(
             lambda _should_stop: _look(volume),
             owner=self,
             on_result=self._on_looked,

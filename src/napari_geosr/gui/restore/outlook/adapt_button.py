@@ -13,7 +13,7 @@ from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.jobs.words import steps_of
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -58,7 +58,7 @@ class AdaptButton(QPushButton):
         self.setToolTip(_TIP.format(self.minutes))
         self._volume: Volume | None = None
         self._model = ""
-        self._run: Run | None = None
+        self._run: BackgroundTask | None = None
         self._watch: JobWatch | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(_PAUSE)
@@ -105,7 +105,7 @@ class AdaptButton(QPushButton):
             return
         volume, model, folder = self._volume, self._model, self.folder
         minutes = self.minutes
-        self._run = Run(
+        self._run = BackgroundTask(
             lambda stop: _start_steps(volume, model, minutes, folder, stop),
             owner=self,
             on_step=self._on_step,

@@ -9,11 +9,10 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QMessageBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.restore.outlook.activity import OutlookActivity
 from napari_geosr.gui.restore.outlook.adapt_button import AdaptButton
-from napari_geosr.gui.restore.outlook.looking import Looking
 from napari_geosr.gui.restore.outlook.removed_button import RemovedButton
 from napari_geosr.operations.restore.outlook import Outlook
-from napari_geosr.operations.restore.ranking import NONE
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.restore import Prepared
-    from napari_geosr.operations.restore.outlook import Outlook
     from napari_geosr.operations.restore.ranking import Ranking
 
 
@@ -59,7 +57,7 @@ class OutlookPanel(QWidget):
         )
         self.removed_button = RemovedButton(viewer)
         self.adapt_button = AdaptButton()
-        self.looking = Looking(self)
+        self.activity = OutlookActivity(self)
         self._outlook: Outlook | None = None
         self._ranking: Ranking | None = None
         self._approved: set[tuple[int, str]] = set()
@@ -74,13 +72,13 @@ class OutlookPanel(QWidget):
         ):
             layout.addWidget(widget)
         self.removed_button.failed.connect(self.failed.emit)
-        self.looking.looked.connect(self._on_looked)
-        self.looking.ranked.connect(self._on_ranked)
-        self.looking.failed.connect(self.failed.emit)
-        self.looking.missed.connect(
+        self.activity.looked.connect(self._on_looked)
+        self.activity.ranked.connect(self._on_ranked)
+        self.activity.failed.connect(self.failed.emit)
+        self.activity.missed.connect(
             lambda text: self.verdict.show_message(text, "warning")
         )
-        self.looking.busyChanged.connect(self._on_busy)
+        self.activity.busyChanged.connect(self._on_busy)
         self._has_scan = False
 
     @property
@@ -99,13 +97,13 @@ class OutlookPanel(QWidget):
         self._source_id = id(source)
         self._has_scan = volume is not None
         self.find_button.setEnabled(self._has_scan)
-        self.looking.set_volume(volume, rank=True)
+        self.activity.set_volume(volume, rank=True)
 
     def set_not_ready(self) -> None:
         """Say nothing: layer, model or settings changed."""
         self._outlook = None
         self.verdict.clear()
-        self.looking.set_prepared(None)
+        self.activity.set_prepared(None)
         self.removed_button.set_ready(None, None)
 
     def set_ready(
@@ -125,11 +123,11 @@ class OutlookPanel(QWidget):
         else:
             self.verdict.show_message(" ".join(prepared.verdict.reasons), "warning")
         self.removed_button.set_ready(source, on_screen, edge)
-        self.looking.set_prepared(prepared)
+        self.activity.set_prepared(prepared)
 
     def leave_it(self) -> None:
         """Say why the scan is best left as it is, or that nothing will be run."""
-        self.looking.set_prepared(None)
+        self.activity.set_prepared(None)
         self.removed_button.set_ready(None, None)
         ranking = self._ranking
         if ranking is not None and ranking.leaves_it:
@@ -172,9 +170,6 @@ class OutlookPanel(QWidget):
         self.find_button.setText(_FINDING if ranks else _FIND)
         self.find_button.setShortcut(_FIND_KEY)  # lost with the old text
         self.find_button.setEnabled(self._has_scan and not ranks)
-
-
-__all__ = ["NONE", "OutlookPanel"]
 
 
 def run_anyway(model: str, outlook: Outlook, parent: QWidget | None) -> bool:

@@ -12,7 +12,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
@@ -64,7 +64,7 @@ class RemovedButton(QPushButton):
         self._on_screen: Callable[[], Prepared] | None = None
         self._edge: int | None = None
         self._layer: weakref.ref[Image] | None = None
-        self._run: Run | None = None
+        self._run: BackgroundTask | None = None
         self.clicked.connect(self.show_removed)
         self.setVisible(False)
 
@@ -109,7 +109,7 @@ class RemovedButton(QPushButton):
             self.failed.emit(error)
             return
         self.setEnabled(False)
-        self._run = Run(
+        self._run = BackgroundTask(
             lambda stop: removed_steps(ready, region, should_stop=stop),
             owner=self,
             on_result=partial(self._on_removed, source, ready),

@@ -6,16 +6,14 @@ a person asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
-from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.notify import sentence
-from napari_geosr.gui.kit.worker import MakeSteps, Run
 from napari_geosr.operations.restore.outlook import outlook_steps
 from napari_geosr.operations.restore.ranking import rank_steps
 
@@ -25,13 +23,11 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.outlook import Outlook
     from napari_geosr.operations.restore.ranking import Ranking
 
-T = TypeVar("T")
-
-#: Pause before looking, so that quick changes of settings start nothing.
-_PAUSE_MS = 150
+#: What runs.
+RANK, LOOK = "rank", "look"
 
 
-class Looking(QObject):
+class OutlookActivity(Activity):
     """Ranks the models for a scan once, and looks at what the chosen one does.
 
     Signals
@@ -40,25 +36,19 @@ class Looking(QObject):
         What the prepared run would do.
     ranked : Ranking
         The models in the order of their expected errors on the scan.
-    busyChanged : str
-        ``"rank"``, ``"look"`` or ``""``.
-    told : str
-        What is done now, in a few words.
     lookEnded
         The prepared run was looked at, or that failed.
     missed : str
         What could not be found out, and why.
-    failed : object
-        The error that ended a ranking that was asked for.
     """
 
     looked = Signal(object)
     ranked = Signal(object)
-    busyChanged = Signal(str)
-    told = Signal(str)
     lookEnded = Signal()
     missed = Signal(str)
-    failed = Signal(object)
+
+    # So that quick changes of settings start nothing.
+    _debounce = _rest = 150
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
@@ -68,17 +58,6 @@ class Looking(QObject):
         self._has_looked = True
         self._noise: Noise | None = None
         self._is_paused = False
-        self._busy = ""
-        self._run: Run | None = None
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_PAUSE_MS)
-        self._timer.timeout.connect(self._advance)
-
-    @property
-    def busy(self) -> str:
-        """What runs now: ``""``, ``"rank"`` or ``"look"``."""
-        return self._busy
 
     @property
     def is_settled(self) -> bool:
@@ -94,8 +73,8 @@ class Looking(QObject):
     def set_prepared(self, prepared: Prepared | None) -> None:
         """Look at this run, or at none."""
         self._prepared, self._has_looked = prepared, prepared is None
-        self._stop()
-        self._timer.start()
+        self.cancel()
+        self._changed()
 
     @property
     def has_looked(self) -> bool:
@@ -108,8 +87,8 @@ class Looking(QObject):
             return
         # Of a run that is still being prepared: when it is.
         self._looks_first = True
-        if self._busy == "rank":
-            self._stop()
+        if self._busy == RANK:
+            self.cancel()
         self._timer.start(0)
 
     def find(self) -> None:
@@ -124,66 +103,40 @@ class Looking(QObject):
             return
         self._is_paused = paused
         if paused:
-            self._stop()
+            self.cancel()
         else:
-            self._timer.start()
-
-    def _stop(self) -> None:
-        if self._run is not None:
-            self._run.cancel()
+            self._changed()
 
     def _next(self) -> str:
         if self._is_paused:
             return ""
         if self._wants_ranking and not (self._looks_first and not self._has_looked):
-            return "rank"
-        return "" if self._has_looked else "look"
+            return RANK
+        return "" if self._has_looked else LOOK
 
-    def _advance(self) -> None:
+    def _start_next(self) -> None:
         what = self._next()
-        if self._run is not None or not what:
+        if not what:
             return
         volume, prepared, noise = self._volume, self._prepared, self._noise
-        if what == "rank":
+        if what == RANK:
             assert volume is not None
             scan: Volume = volume
-            self._start(
+            self.start(
                 what,
                 lambda stop: rank_steps(scan, None, stop, noise=noise),
                 lambda found: self._on_ranked(found, scan),
-                scan,
+                on_error=lambda error: self._on_not_ranked(error, scan),
             )
             return
         assert prepared is not None
         ready: Prepared = prepared
-        self._start(
+        self.start(
             what,
             lambda stop: outlook_steps(ready, noise=noise, should_stop=stop),
             lambda found: self._on_looked(found, ready),
-            ready,
+            on_error=lambda error: self._on_not_looked(error, ready),
         )
-
-    def _start(
-        self,
-        what: str,
-        make_steps: MakeSteps[T],
-        on_result: Callable[[T], None],
-        of: Volume | Prepared,
-    ) -> None:
-        self._busy = what
-        self._run = Run(
-            make_steps,
-            owner=self,
-            on_step=self._on_step,
-            on_result=on_result,
-            on_error=lambda error: self._on_error(error, what, of),
-            on_finished=self._on_finished,
-        )
-        self.busyChanged.emit(what)
-
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.told.emit(step.message)
 
     def _on_ranked(self, ranking: Ranking, volume: Volume) -> None:
         if volume is not self._volume:
@@ -200,16 +153,15 @@ class Looking(QObject):
         self.looked.emit(outlook)
         self.lookEnded.emit()
 
-    def _on_error(self, error: Exception, what: str, of: Volume | Prepared) -> None:
-        if isinstance(error, Cancelled):
+    def _on_not_looked(self, error: Exception, prepared: Prepared) -> None:
+        if isinstance(error, Cancelled) or prepared is not self._prepared:
             return
-        if what == "look":
-            if of is self._prepared:
-                self._has_looked, self._looks_first = True, False
-                self.missed.emit(f"What the model does is not known: {sentence(error)}")
-                self.lookEnded.emit()
-            return
-        if of is not self._volume:
+        self._has_looked, self._looks_first = True, False
+        self.missed.emit(f"What the model does is not known: {sentence(error)}")
+        self.lookEnded.emit()
+
+    def _on_not_ranked(self, error: Exception, volume: Volume) -> None:
+        if isinstance(error, Cancelled) or volume is not self._volume:
             return
         was_asked, self._wants_ranking = self._was_asked, False
         self._was_asked = False
@@ -217,8 +169,3 @@ class Looking(QObject):
             self.failed.emit(error)
         else:
             self.missed.emit(f"The models could not be compared: {error}")
-
-    def _on_finished(self) -> None:
-        self._busy, self._run = "", None
-        self.busyChanged.emit("")
-        self._timer.start()

@@ -11,14 +11,14 @@ from qtpy.QtCore import QObject, Signal
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.places import RESTORE, open_dock
-from napari_geosr.gui.kit.worker import Run
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.operations.models import catalogue
 
 if TYPE_CHECKING:
     import napari.viewer
 
 
-class ModelHanding(QObject):
+class ModelHandover(QObject):
     """Keeps a model among the person's own and chooses it in the Restore dock.
 
     Signals
@@ -35,7 +35,7 @@ class ModelHanding(QObject):
     def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._run: Run | None = None
+        self._run: BackgroundTask | None = None
 
     def use(self, bundle: Path, wanted: Callable[[], bool] = lambda: True) -> None:
         """Keep the bundle and choose it; a copy is made in a worker.
@@ -47,7 +47,7 @@ class ModelHanding(QObject):
         """
         if self._run is not None:
             return
-        self._run = Run(
+        self._run = BackgroundTask(
             lambda _stop: _adopt_steps(bundle),
             owner=self,
             on_result=lambda kept: self._choose(kept) if wanted() else self._say(kept),

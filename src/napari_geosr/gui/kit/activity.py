@@ -1,0 +1,173 @@
+"""One operation at a time, and what comes after it: the engine of every dock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.gui.kit.worker import BackgroundTask, MakeSteps
+
+T = TypeVar("T")
+
+#: What a result depends on: two equal keys give the same result.
+Key = tuple[Any, ...]
+#: The operation that a button of its own switches on and off: *Cancel* leaves it on.
+PREVIEW = "preview"
+
+
+class Activity(QObject):
+    """Runs at most one operation at a time for its owner; the latest wish wins.
+
+    As it is, it starts what :meth:`start` is given. A subclass that starts operations
+    by itself keeps what a person asked for in `_wishes` and overrides `_start_next`,
+    which is called when nothing runs and something may have changed.
+
+    Signals
+    -------
+    busyChanged : str
+        Name of the operation that runs now; empty when it has ended.
+    progressed : str, int, int
+        What is done, and how much of how much.
+    warned : str
+        Something that the person should know.
+    failed : object
+        The error that ended an operation.
+    idle
+        An operation has ended, and another one may be started.
+    """
+
+    busyChanged = Signal(str)
+    progressed = Signal(str, int, int)
+    warned = Signal(str)
+    failed = Signal(object)
+    idle = Signal()
+
+    #: Milliseconds from the last change of a setting to the operation that it needs.
+    _debounce: ClassVar[int] = 0
+    #: Milliseconds from the end of an operation to the next one.
+    _rest: ClassVar[int] = 0
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._busy = ""
+        self._task: BackgroundTask | None = None
+        self._began = 0.0
+        self._wishes: set[str] = set()
+        self._attempted_key: Key | None = None
+        self._failed_key: Key | None = None
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._advance)
+
+    @property
+    def busy(self) -> str:
+        """Name of the operation that runs now; empty while nothing runs."""
+        return self._busy
+
+    def start(
+        self,
+        what: str,
+        make_steps: MakeSteps[T],
+        on_result: Callable[[T], None] | None = None,
+        *,
+        on_step: Callable[[Step], None] | None = None,
+        on_error: Callable[[Exception], None] | None = None,
+        description: str = "",
+    ) -> None:
+        """Start an operation in a worker; nothing else may run.
+
+        Parameters
+        ----------
+        what : str
+            Its name, as `busy` gives it.
+        make_steps : callable
+            Makes the generator of its steps, which returns the result.
+        on_result, on_step, on_error : callable, optional
+            Called on the main thread; by default steps and errors become signals.
+        description : str
+            Title of a progress bar in napari's window; none without a title.
+        """
+        assert not self._busy, f"{self._busy} runs"
+        self._busy = what
+        self._began = time.monotonic()
+        self._task = BackgroundTask(
+            make_steps,
+            owner=self,
+            on_step=on_step or self._on_step,
+            on_result=on_result,
+            on_error=on_error or self._on_error,
+            on_finished=self._on_finished,
+            description=description,
+        )
+        self.busyChanged.emit(what)
+
+    def cancel(self, *, keep_wishes: bool = False) -> None:
+        """Stop at the next step; what is finished stays.
+
+        Parameters
+        ----------
+        keep_wishes : bool
+            Start again what is still wished for.
+        """
+        if not keep_wishes:
+            self._wishes &= {PREVIEW}
+            self._failed_key = self._attempted_key
+        if self._task is not None:
+            self._task.cancel()
+
+    # What is wished for
+
+    def _wish(self, what: str) -> None:
+        """Start an operation as soon as possible, also where it failed before."""
+        self._wishes.add(what)
+        self._failed_key = None
+        self._timer.start(0)
+
+    def _changed(self) -> None:
+        """Start over when nothing has changed for a while."""
+        self._failed_key = None
+        self._timer.start(self._debounce)
+
+    # What happens, one operation after the other
+
+    def _advance(self) -> None:
+        if self._busy:
+            self._look_again()
+            return
+        try:
+            self._start_next()
+        except GeoSRError as error:
+            self._on_error(error)
+
+    def _look_again(self) -> None:
+        """Cancel what runs, if it is not wanted any more."""
+
+    def _start_next(self) -> None:
+        """Start what is wanted next, if anything is."""
+
+    def _on_step(self, step: Step) -> None:
+        if isinstance(step, StageStarted):
+            self.progressed.emit(step.message, 0, 0)
+        elif isinstance(step, Warned):
+            self.warned.emit(step.message)
+        elif step.total:
+            self.progressed.emit("", step.done, step.total)
+
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, Cancelled):
+            return
+        self._wishes.clear()
+        self._failed_key = self._attempted_key
+        self.failed.emit(error)
+
+    def _on_finished(self) -> None:
+        self._busy, self._task = "", None
+        self.busyChanged.emit("")
+        self.idle.emit()
+        if not self._busy:
+            self._timer.start(self._rest)
