@@ -205,6 +205,87 @@ def test_napari_ends_well_and_the_training_goes_on(tmp_path):
     assert job.status().state == "cancelled"
 
 
+CLOSE_SCRIPT = """
+import os, socket, sys
+import napari, numpy as np, psutil
+from napari._qt import qt_main_window
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication, QMenu
+from napari_geosr.gui.kit import closing
+from napari_geosr.jobs import index
+from napari_geosr.jobs.folder import JobFolder
+
+folder, way = sys.argv[1:]
+job = JobFolder.create(folder, {"operation": "train", "method": "noise2noise",
+                                "training": {}}, name="foam")
+job.set_state("running", started=psutil.Process().create_time(), pid=os.getpid(),
+              host=socket.gethostname(), done=5, total=9)
+index.register(job)
+answers = ["stay", "pause"]
+
+def ask(jobs, parent):
+    print("asked", [job.status().name for job in jobs], flush=True)
+    return answers.pop(0)
+
+def napari_asks(*_args, **_how):
+    print("napari asked", flush=True)
+    raise SystemExit(3)
+
+closing.ask = ask
+qt_main_window.ConfirmCloseDialog = napari_asks
+viewer = napari.Viewer()
+viewer.add_image(np.zeros((4, 8, 8)))
+_, dock = viewer.window.add_plugin_dock_widget("napari-geosr", "Jobs")
+window = viewer.window._qt_window
+
+def close():
+    if way == "button":
+        window.windowHandle().close()  # what the button of its frame does
+        return
+    (action,) = {
+        action
+        for menu in window.findChildren(QMenu)
+        for action in menu.actions()
+        if action.text().replace("&", "") == way
+    }
+    window.activateWindow()
+    QApplication.activeWindow = lambda: window
+    action.trigger()
+
+def watch():
+    if dock.view.state != "running":
+        return
+    if len(answers) == 2:
+        close()
+        print("stays", window.isVisible(), repr(job.requested()), flush=True)
+    elif answers:
+        close()
+        timer.stop()
+
+timer = QTimer()
+timer.timeout.connect(watch)
+timer.start(50)
+napari.run()
+print("ended", job.requested(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["button", "Close Window", "Exit"])
+def test_napari_asks_about_a_job_in_our_words_and_closes(tmp_path, way):
+    command = [sys.executable, "-X", "faulthandler", "-c", CLOSE_SCRIPT]
+    done = subprocess.run(
+        [*command, str(tmp_path / "foam"), way],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
+    lines = [line for line in done.stdout.splitlines() if line]
+    assert lines == ["asked ['foam']", "stays True ''", "asked ['foam']", "ended pause"]
+
+
 def test_nothing_is_asked_when_nothing_runs(viewer, qtbot, running, monkeypatch):
     closing = watching(viewer, qtbot, running)
     running.set_state("done")

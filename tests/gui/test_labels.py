@@ -12,7 +12,7 @@ from napari_geosr import train
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.preview import JobPreview
 from napari_geosr.gui.layers import saving as _saving
-from napari_geosr.gui.train import questions as answers
+from napari_geosr.gui.train import scenarios
 from napari_geosr.io import read, write
 from napari_geosr.physics.phantoms import sphere_foam
 
@@ -53,7 +53,7 @@ def test_the_train_dock_learns_from_a_labels_layer(viewer, qtbot, foam, tmp_path
     scan_layer = viewer.add_image(scan, name="scan", **PLACE)
     labels_layer = viewer.add_labels(pores, name="pores", **PLACE)
     dock = opened(viewer, TRAIN)
-    question = answers.find(answers.questions(), "supervised", "labels")
+    question = scenarios.find(scenarios.training_scenarios(), "supervised", "labels")
     dock.have.setCurrentIndex(question)
     assert dock.settings.values()["labels"] == 2
     editor = dock.settings.form.editor("labels")
@@ -72,7 +72,9 @@ def test_the_train_dock_learns_from_a_labels_layer(viewer, qtbot, foam, tmp_path
     qtbot.waitUntil(lambda: dock.name.text().endswith("-tuned"), timeout=30_000)
     assert dock.plan().settings["labels"] == 2
     # Other questions take images alone.
-    dock.have.setCurrentIndex(answers.find(answers.questions(), "noise2noise"))
+    dock.have.setCurrentIndex(
+        scenarios.find(scenarios.training_scenarios(), "noise2noise")
+    )
     assert not dock._rows["target"].accepts(labels_layer)
 
 

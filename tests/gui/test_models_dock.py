@@ -20,7 +20,7 @@ from napari_geosr.core import registry
 from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.steps import Warned
 from napari_geosr.gui import models
-from napari_geosr.gui.kit.notify import MessageRow, Outcomes, details
+from napari_geosr.gui.kit.notify import MessageLog, MessageRow, details
 from napari_geosr.gui.kit.places import MODELS, RESTORE, open_dock
 from napari_geosr.models import zoo
 
@@ -233,7 +233,7 @@ def test_who_cancels_several_files_imports_none_of_those_left(
 def test_a_fault_that_names_no_file_is_said_of_one(qtbot):
     row = MessageRow()
     qtbot.addWidget(row)
-    outcomes = Outcomes(row)
+    outcomes = MessageLog(row)
     outcomes.add("one is among your models.", "ok")
     outcomes.add_error(ModelError("It is too large."), "a.pth")
     outcomes.add_error(ModelError("b.pth is too large."), "b.pth")

@@ -10,7 +10,7 @@ from napari.layers import Image, Labels
 from napari_geosr.core.units import convert_length, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui import layers as _layers
-from napari_geosr.gui.layers.place import place_of_layer
+from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.position import (
     index_on_screen,
     indices_at,
@@ -75,7 +75,7 @@ def test_results_lie_over_their_source(viewer, kind):
         moved = np.subtract(corner, (2, 1, 0))
         np.testing.assert_allclose(in_micrometres(preview, moved), expected, rtol=1e-9)
     # A voxel keeps its volume.
-    place = place_of_layer(source)
+    place = geometry_of_layer(source)
     corners = [in_micrometres(source, c) for c in np.eye(3)]
     edges = np.subtract(corners, in_micrometres(source, (0, 0, 0)))
     assert convert_length(1, place.unit, "µm") ** 3 * np.prod(
@@ -88,7 +88,7 @@ def test_a_stretched_layer_has_larger_voxels():
     layer = Image(np.zeros((2, 3, 4)), scale=(1, 2, 3), affine=affine, units="um")
     volume = _layers.volume_from_layer(layer)
     assert (volume.voxel_size, volume.unit) == ((2, 6, 12), "µm")
-    assert place_of_layer(layer).is_upright
+    assert geometry_of_layer(layer).is_upright
 
 
 @pytest.mark.parametrize("kind", ["plain", "moved", "stretched"])

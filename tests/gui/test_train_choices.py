@@ -10,7 +10,7 @@ from train_helpers import TRAIN, noisy_scans, opened, set_small
 from napari_geosr.gui import train as train_dock
 from napari_geosr.gui.kit.remembered import remember
 from napari_geosr.gui.kit.words import estimate_text
-from napari_geosr.gui.train import questions as answers
+from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.method_settings import MethodMemory
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.operations.train import config_class
@@ -57,9 +57,9 @@ def test_what_another_method_refuses_stays_behind():
 def test_settings_of_one_use_stay_there(viewer):
     noisy_scans(viewer)
     dock = opened(viewer, TRAIN)
-    questions = answers.questions()
-    plain = answers.find(questions, "supervised")
-    finer = answers.find(questions, "supervised", "finer")
+    questions = scenarios.training_scenarios()
+    plain = scenarios.find(questions, "supervised")
+    finer = scenarios.find(questions, "supervised", "finer")
     assert plain != finer
     dock.have.setCurrentIndex(plain)
     before = dock.settings.values()
@@ -121,11 +121,13 @@ def test_a_name_is_proposed_after_method_and_data(viewer, qtbot, tmp_path, monke
     assert name() == "noise2noise-first-2"
     dock._rows["source"].set_files((tmp_path / "Rock 7.ome.tif",))
     assert name() == "noise2noise-rock-7"
-    question = answers.find(answers.questions(), "noise2void")
+    question = scenarios.find(scenarios.training_scenarios(), "noise2void")
     dock.have.setCurrentIndex(question)
     assert name() == "noise2void-first"
     dock.name.setText("foam")
-    dock.have.setCurrentIndex(answers.find(answers.questions(), "noise2noise"))
+    dock.have.setCurrentIndex(
+        scenarios.find(scenarios.training_scenarios(), "noise2noise")
+    )
     dock._rows["source"].set_files((tmp_path / "other.tif",))
     assert name() == "noise2noise-other"
     dock.have.setCurrentIndex(question)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from train_helpers import TRAIN, opened
 
-from napari_geosr.gui.train import questions as answers
+from napari_geosr.gui.train import scenarios
 
 
 @pytest.fixture
@@ -43,7 +43,9 @@ def test_so_it_is_of_all_layers_selected(viewer, rng):
         for name in ("first", "second")
     )
     dock = opened(viewer, TRAIN)
-    dock.have.setCurrentIndex(answers.find(answers.questions(), "noise2inverse"))
+    dock.have.setCurrentIndex(
+        scenarios.find(scenarios.training_scenarios(), "noise2inverse")
+    )
     row = dock._rows["source"]
     viewer.layers.selection = {first, second}
     text = row.part.text()

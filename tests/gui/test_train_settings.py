@@ -21,9 +21,9 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.remembered import settings_path
-from napari_geosr.gui.train import questions as answers
+from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train import start as _train_start
-from napari_geosr.gui.train.start import Plan, is_its_file, new_folder
+from napari_geosr.gui.train.start import TrainingPlan, is_its_file, new_folder
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainJob, needs, roles
@@ -35,7 +35,7 @@ def viewer(make_napari_viewer):
 
 
 def test_every_method_answers_a_question():
-    found = answers.questions()
+    found = scenarios.training_scenarios()
     assert {m for q in found for m in q.methods} == set(needs())
     for question in found:
         for method in question.methods:
@@ -99,7 +99,7 @@ def test_the_window_does_not_wait_for_the_check(viewer, qtbot, tmp_path, monkeyp
         threads.append(threading.current_thread())
         raise ConfigError("No such thing.")
 
-    monkeypatch.setattr(Plan, "check", check)
+    monkeypatch.setattr(TrainingPlan, "check", check)
     for button in (dock.start_button, dock.estimate_button):
         button.click()
         qtbot.waitUntil(lambda: dock.start_button.isEnabled(), timeout=10_000)
@@ -239,7 +239,7 @@ def test_it_fits_small_screens(viewer, qtbot):
 def test_every_question_has_methods_with_forms(viewer):
     viewer.layers.selection = set(noisy_scans(viewer))
     dock = opened(viewer, TRAIN)
-    for index, question in enumerate(answers.questions()):
+    for index, question in enumerate(scenarios.training_scenarios()):
         dock.have.setCurrentIndex(index)
         for method in question.methods:
             dock.method.setCurrentText(method)

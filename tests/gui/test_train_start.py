@@ -12,7 +12,7 @@ from napari_geosr.core.errors import GeoSRError, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.train import start as _train_start
-from napari_geosr.gui.train.start import Plan, start_steps, time_steps
+from napari_geosr.gui.train.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.jobs.folder import JobFolder
 
 SMALL = {"layers": 3, "width": 2, "batch_size": 2, "patch": 24, "steps": 5}
@@ -25,7 +25,7 @@ def plan(rng):
         for name in ("first", "second")
     ]
     data = {"source": (scans[0],), "target": (scans[1],)}
-    return Plan("noise2noise", {**SMALL, "name": "mine", "device": "cpu"}, data)
+    return TrainingPlan("noise2noise", {**SMALL, "name": "mine", "device": "cpu"}, data)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_two_that_start_at_once_get_a_folder_each(plan, begun, tmp_path):
 
 def test_what_fails_leaves_nothing_of_its_own_only(plan, tmp_path, monkeypatch):
     theirs = JobFolder.create(tmp_path / "mine", {"operation": "train"}, name="mine")
-    bad = Plan(plan.method, {**plan.settings, "network": "magic"}, plan.data)
+    bad = TrainingPlan(plan.method, {**plan.settings, "network": "magic"}, plan.data)
     with pytest.raises(GeoSRError, match="magic"):
         run_to_end(start_steps(bad, tmp_path, "mine"))
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
@@ -96,7 +96,7 @@ def test_layers_of_nothing_are_refused_before_anything_is_written(
     plan, tmp_path, value
 ):
     empty = Volume(np.full((4, 32, 32), value, np.float32), "ZYX", name="empty")
-    bad = Plan(plan.method, plan.settings, {**plan.data, "target": (empty,)})
+    bad = TrainingPlan(plan.method, plan.settings, {**plan.data, "target": (empty,)})
     for steps in (start_steps(bad, tmp_path, "mine"), time_steps(bad, tmp_path)):
         with pytest.raises(VolumeError, match="'empty'"):
             run_to_end(steps)
@@ -118,11 +118,11 @@ def test_an_estimate_does_not_need_the_slice_on_screen(plan, tmp_path, monkeypat
     ]
     data = {role: (part,) for role, part in zip(plan.data, deep, strict=True)}
     settings = {**plan.settings, "preview_slice": 239}
-    run_to_end(time_steps(Plan(plan.method, settings, data), tmp_path))
+    run_to_end(time_steps(TrainingPlan(plan.method, settings, data), tmp_path))
     assert seen == [None]
     settings["preview_slice"] = 240
     with pytest.raises(GeoSRError, match="no preview slice 240"):
-        run_to_end(time_steps(Plan(plan.method, settings, data), tmp_path))
+        run_to_end(time_steps(TrainingPlan(plan.method, settings, data), tmp_path))
 
 
 @pytest.mark.parametrize("in_file", ["source", "target", None])
@@ -150,11 +150,11 @@ def test_an_estimate_cuts_the_same_box_of_what_belongs_together(
             path = io.write(volume, tmp_path / f"{role}.tif")
             volume = path if factors[1] > 1 else volume.replace(source=path)
         data[role] = (volume,)
-    plan = Plan("supervised", {**SMALL, "device": "cpu"}, data)
+    plan = TrainingPlan("supervised", {**SMALL, "device": "cpu"}, data)
     if factors != (1, 1, 1):
         depth = "2D" if factors[0] == 1 else "3D"
         more = {"upscale_factor": 2, "dimensions": depth, "network": "light_sr"}
-        plan = Plan("supervised", {**plan.settings, **more}, data)
+        plan = TrainingPlan("supervised", {**plan.settings, **more}, data)
     run_to_end(time_steps(plan, tmp_path / "jobs"))
     edge = 3 * SMALL["patch"]
     assert seen["source"].shape == (9, edge, edge)

@@ -12,7 +12,7 @@ from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
 
-def newest_job_steps(
+def latest_job_steps(
     path: Path,
     is_kind: Callable[[JobStatus], bool],
     projections_of: Callable[[dict[str, Any]], Any],

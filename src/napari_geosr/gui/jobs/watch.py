@@ -18,7 +18,7 @@ _WISHES = ("queued", "running", "finishing")
 
 
 @dataclass
-class Curve:
+class LossCurve:
     """One kind of loss over the steps; NaN where it was no number."""
 
     steps: list[int] = field(default_factory=list)
@@ -38,7 +38,7 @@ class JobWatch:
 
     Attributes
     ----------
-    curves : dict of str to Curve
+    curves : dict of str to LossCurve
         Losses by name; ``"validation"`` among them.
     progress : dict
         The last ``progress`` event.
@@ -52,7 +52,7 @@ class JobWatch:
 
     def __init__(self, path: str | Path) -> None:
         self.folder = JobFolder(path)
-        self.curves: dict[str, Curve] = {}
+        self.curves: dict[str, LossCurve] = {}
         self.progress: dict[str, Any] = {}
         self.preview_step = -1
         self.warnings: list[str] = []
@@ -83,7 +83,7 @@ class JobWatch:
             self.progress = event
             for name, value in event.get("losses", {}).items():
                 known = value if math.isfinite(value) else math.nan
-                self.curves.setdefault(name, Curve()).add(event["step"], known)
+                self.curves.setdefault(name, LossCurve()).add(event["step"], known)
         elif kind == "preview":
             self.preview_step = int(event["step"])
         elif kind == "warning":

@@ -1,14 +1,15 @@
-"""Tell once that trainings go on when their dock, or the window, is closed."""
+"""Tell once that jobs go on when their dock, or the window, is closed."""
 
 from __future__ import annotations
 
-import weakref
 from pathlib import Path
 from typing import Any
 
+from napari._app_model import get_app_model
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent, QObject, QTimer
-from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox, QWidget
+from qtpy.QtGui import QAction
+from qtpy.QtWidgets import QApplication, QMainWindow, QMenu, QMessageBox, QWidget
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.gui.kit.places import dock_of
@@ -16,14 +17,19 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import FIT_NETWORKS
 
 _CLOSE, _PAUSE, _STAY = "close", "pause", "stay"
+#: Commands of napari that close a window, and whether they close all.
+_COMMANDS = {
+    "napari.window.file.close_dialog": False,
+    "napari.window.file.quit_dialog": True,
+}
 
 
 class Closing(QObject):
     """Watches a window, and its docks, for being closed while jobs run.
 
-    A job is spoken of once: when its dock is closed in a notification, else in a
-    question when the window is, in place of napari's own; also by *File ▸ Close
-    Window* and *File ▸ Exit*, which closes all windows and asks for all of them.
+    A person is told of a job once: in a notification when its dock is closed, else in a
+    question when the window is, in place of napari's own. An event filter sees the
+    window's button; for *Close Window* and *Exit* of the File menu see `CloseCommand`.
     """
 
     def __init__(self, window: QMainWindow) -> None:
@@ -31,32 +37,11 @@ class Closing(QObject):
         self._jobs: set[Path] = set()
         self._docks: set[int] = set()
         window.installEventFilter(self)
-        self._answer_menu(window)
-
-    def _answer_menu(self, window: Any) -> None:
-        """Ask where napari would, for *Close Window* and *Exit* of its menu.
-
-        Qt tells these from the close of a script by nothing: napari calls its window's
-        ``close`` with ``confirm_need``.
-        """
-        its, mine = weakref.ref(window), weakref.ref(self)
-
-        def close(*args: Any, **kwargs: Any) -> Any:
-            window: Any = its()
-            closing = mine()
-            if closing is not None and kwargs.get("confirm_need"):
-                answer = closing.ask(everywhere=bool(kwargs.get("quit_app")))
-                if answer == _STAY:
-                    return None
-                if answer:  # napari would ask a second time
-                    kwargs["confirm_need"] = False
-            return type(window).close(window, *args, **kwargs)
-
-        window.close = close
 
     def watch(self, job: Path, widget: QWidget) -> None:
         """Speak of `job`, which `widget` shows, if it runs at the end."""
         self._jobs.add(job)
+        _ask_before_commands(self.parent())
         dock = dock_of(widget)
         if dock is not None and id(dock) not in self._docks:
             self._docks.add(id(dock))
@@ -96,7 +81,7 @@ class Closing(QObject):
             return False
         event.ignore()
         if answer != _STAY:
-            # Anew, and not as a person's wish: napari would ask a second time.
+            # From a script, as it seems: napari would ask a second time.
             window: Any = self.parent()
             QTimer.singleShot(0, window.close)
         return True
@@ -123,6 +108,59 @@ class Closing(QObject):
             for job in jobs.values():
                 job.request("pause")
         return answer
+
+
+class CloseCommand(QObject):
+    """Asks about running jobs before *Close Window* or *Exit* of the File menu.
+
+    napari asks its own question when such a command is run, before Qt sends a Close
+    event that a filter would see. So the command is run from here, after our question.
+
+    Parameters
+    ----------
+    action : QAction
+        The entry of the menu; napari has one for all windows.
+    quits : bool
+        Whether it closes all windows: then the jobs of all are asked about.
+    """
+
+    def __init__(self, action: QAction, *, quits: bool) -> None:
+        super().__init__(action)
+        self._quits = quits
+        action.triggered.disconnect()
+        action.triggered.connect(self._on_triggered)
+
+    def _on_triggered(self, _checked: bool = False) -> None:
+        closing = self._closing()
+        answer = "" if closing is None else closing.ask(everywhere=self._quits)
+        if answer == _STAY:
+            return
+        if closing is None or not answer:
+            command: Any = self.parent().objectName()
+            get_app_model().commands.execute_command(command).result()
+            return
+        window: Any = closing.parent()
+        # Without napari's question: this one was answered.
+        window.close(quit_app=self._quits, confirm_need=False)
+
+    def _closing(self) -> Closing | None:
+        """What watches the window in front; to end napari, any that is watched."""
+        active = QApplication.activeWindow()
+        found = _all_closings()
+        if active is not None:
+            for closing in found:
+                if closing.parent() is active:
+                    return closing
+        return found[0] if found and self._quits else None
+
+
+def _ask_before_commands(window: Any) -> None:
+    """Ask before the commands of napari's menus that close windows, from now on."""
+    for menu in window.findChildren(QMenu):
+        for action in menu.actions():
+            quits = _COMMANDS.get(action.objectName())
+            if quits is not None and action.findChild(CloseCommand) is None:
+                CloseCommand(action, quits=quits)
 
 
 def closing_of(widget: QWidget) -> Closing | None:

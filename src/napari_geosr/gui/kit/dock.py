@@ -11,7 +11,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.lifetime import Connections, unwrapped
 from napari_geosr.gui.kit.notify import MessageRow, show_error
-from napari_geosr.gui.kit.places import SharedPlace
+from napari_geosr.gui.kit.places import DockTabifier
 from napari_geosr.gui.kit.remembered import recall, remember
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Dock(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer: napari.viewer.Viewer = unwrapped(napari_viewer)
-        SharedPlace(self)
+        DockTabifier(self)
         self.setMinimumWidth(_LEAST_WIDTH)
         self.message = MessageRow()
         self.connections = Connections(self)

@@ -33,7 +33,7 @@ def open_dock(viewer: napari.viewer.Viewer, name: str) -> Any:
     return getattr(widget, "native", widget)
 
 
-class SharedPlace(QObject):
+class DockTabifier(QObject):
     """Makes a new dock a tab of ours that is there, as soon as it is docked.
 
     napari stacks docks, and the lower one is then too low to be used. Where a person
@@ -81,7 +81,7 @@ class SharedPlace(QObject):
     def _is_newer_than(self, widget: QWidget) -> bool:
         """Whether `widget` is one of ours that was opened before."""
         theirs = widget.findChild(
-            SharedPlace, options=Qt.FindChildOption.FindDirectChildrenOnly
+            DockTabifier, options=Qt.FindChildOption.FindDirectChildrenOnly
         )
         return theirs is not None and theirs.number < self.number
 

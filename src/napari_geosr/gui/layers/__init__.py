@@ -12,7 +12,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import unwrapped
-from napari_geosr.gui.layers.place import place_of_layer
+from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.layers.questions.record import doubts_of
 from napari_geosr.operations.measure.deviation import is_deviation
@@ -50,7 +50,7 @@ def volume_from_layer(
             f"Layer {layer.name!r} is RGB; one grey-level volume is needed. Use "
             "'Split RGB' in its context menu and choose one channel."
         )
-    place = place_of_layer(layer)
+    place = geometry_of_layer(layer)
     record = layer.metadata.get(METADATA, {})
     volume = Volume(
         finest(layer),
@@ -78,7 +78,7 @@ def finest(layer: Layer) -> Any:
 
 def chosen_position(layer: Layer, viewer: ViewerModel) -> dict[str, int]:
     """Time point and channel on screen, for those axes that the layer has."""
-    axes, shape = place_of_layer(layer).axes, finest(layer).shape
+    axes, shape = geometry_of_layer(layer).axes, finest(layer).shape
     choice = {}
     for letter, word in (("T", "time"), ("C", "channel")):
         if letter in axes:
@@ -151,7 +151,7 @@ def geometry(volume: Volume) -> dict[str, Any]:
 
 def place_over(layer: Layer) -> dict[str, Any]:
     """What else a layer made from `layer` needs to lie over it, with its `geometry`."""
-    return {"affine": place_of_layer(layer).affine}
+    return {"affine": geometry_of_layer(layer).affine}
 
 
 def series_over(volume: Volume, layer: Layer) -> dict[str, Any]:
@@ -188,19 +188,19 @@ def layer_metadata(volume: Volume) -> dict[str, Any]:
 
 def has_physical_size(layer: Layer) -> bool:
     """Whether the layer's spatial axes carry a physical unit."""
-    return place_of_layer(layer).unit != PIXEL
+    return geometry_of_layer(layer).unit != PIXEL
 
 
 def spatial_ndim(layer: Layer) -> int:
     """How many of the layer's axes are Z, Y or X (2 or 3)."""
-    return len(place_of_layer(layer).voxel_size)
+    return len(geometry_of_layer(layer).voxel_size)
 
 
 def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> None:
     """Give a layer the voxel size that a person typed; its origin moves with it."""
     n = len(voxel_size)
     ratio = np.ones(layer.ndim)
-    ratio[-n:] = np.divide(voxel_size, place_of_layer(layer).voxel_size)
+    ratio[-n:] = np.divide(voxel_size, geometry_of_layer(layer).voxel_size)
     stretch = np.diag([*ratio, 1.0])
     affine = stretch @ layer.affine.affine_matrix @ np.linalg.inv(stretch)
     scale, translate = layer.scale * ratio, layer.translate * ratio

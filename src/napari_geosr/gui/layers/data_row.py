@@ -27,7 +27,7 @@ from napari_geosr.gui.layers import (
     volume_from_layer,
 )
 from napari_geosr.gui.layers.combo import LayerCombo
-from napari_geosr.gui.layers.place import place_of_layer
+from napari_geosr.gui.layers.place import geometry_of_layer
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -256,7 +256,7 @@ def part_on_screen(layer: Layer, viewer: napari.viewer.Viewer) -> str:
     if getattr(layer, "rgb", False):
         return ""
     try:
-        axes, position = place_of_layer(layer).axes, chosen_position(layer, viewer)
+        axes, position = geometry_of_layer(layer).axes, chosen_position(layer, viewer)
     except VolumeError:
         return ""  # which is said when it is to be read
     sizes = dict(zip(axes, finest(layer).shape, strict=True))

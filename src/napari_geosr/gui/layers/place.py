@@ -21,7 +21,7 @@ _NEGLIGIBLE = 1e-12
 
 
 @dataclass(frozen=True)
-class Place:
+class LayerGeometry:
     """Axes and place in space of a layer.
 
     Attributes
@@ -49,7 +49,7 @@ class Place:
         return np.array_equal(self.affine, np.eye(len(self.affine)))
 
 
-def place_of_layer(layer: Layer) -> Place:
+def geometry_of_layer(layer: Layer) -> LayerGeometry:
     """Give the place of a layer.
 
     Raises
@@ -70,7 +70,7 @@ def place_of_layer(layer: Layer) -> Place:
     return place_of(attributes, layer.ndim)
 
 
-def place_of(attributes: Mapping[str, Any], ndim: int) -> Place:
+def place_of(attributes: Mapping[str, Any], ndim: int) -> LayerGeometry:
     """Give the place that a layer's attributes say, as in a layer data tuple.
 
     Parameters
@@ -103,7 +103,9 @@ def place_of(attributes: Mapping[str, Any], ndim: int) -> Place:
         upright = np.diag([*size, 1.0])
         upright[:-1, -1] = origin
         affine = matrix @ np.linalg.inv(upright)
-    return Place(axes, tuple(map(float, size)), tuple(map(float, origin)), unit, affine)
+    return LayerGeometry(
+        axes, tuple(map(float, size)), tuple(map(float, origin)), unit, affine
+    )
 
 
 def axes_of(attributes: Mapping[str, Any], ndim: int) -> str:

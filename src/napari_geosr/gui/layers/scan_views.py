@@ -59,7 +59,7 @@ class ScanView:
         self.planes = planes
         self.shape = planes.shape
         self.dtype: np.dtype[Any] = np.dtype(planes.projections.dtype)
-        self._reader: _Reader | None = None
+        self._reader: _ScanReader | None = None
         self._is_drawn = False
 
     @property
@@ -97,7 +97,7 @@ class ScanView:
     def read_later(self, layer: Layer) -> None:
         """Have what is drawn of `layer`, whose data this is, read in a thread."""
         if self._reader is None and not self.planes.are_in_memory:
-            self._reader = _Reader(self.planes, layer)
+            self._reader = _ScanReader(self.planes, layer)
             # napari enters this where it reads to draw, and nowhere else. No part of
             # its interface: a release without it waits for the file, as for any layer.
             drawing: Any = layer._slicing_state
@@ -150,7 +150,7 @@ class _Reading(threading.Thread):
             self.ended.set()
 
 
-class _Reader(QObject):
+class _ScanReader(QObject):
     """Reads planes for one layer, one after the other; the latest wish wins.
 
     It lives as long as the view, and knows the layer weakly.

@@ -8,7 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QWidget
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.gui.layers.place import place_of_layer
+from napari_geosr.gui.layers.place import geometry_of_layer
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -80,7 +80,7 @@ class SeriesChoice(QComboBox):
 def point_axes(layer: Layer) -> str:
     """Which of T and C a layer has; "" if its axes cannot be understood."""
     try:
-        axes = place_of_layer(layer).axes
+        axes = geometry_of_layer(layer).axes
     except VolumeError:
         return ""
     return "".join(letter for letter in "TC" if letter in axes)

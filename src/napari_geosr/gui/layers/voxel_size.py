@@ -31,7 +31,7 @@ from napari_geosr.gui.layers import (
     set_voxel_size,
     spatial_ndim,
 )
-from napari_geosr.gui.layers.place import place_of_layer
+from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.position import index_on_screen, position_of
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class VoxelSizeRow(QWidget):
         self._n = spatial_ndim(layer)
         self.edges[0].setVisible(self._n == 3)
         axes = "Z, Y, X" if self._n == 3 else "Y, X"
-        sizes = place_of_layer(layer).voxel_size
+        sizes = geometry_of_layer(layer).voxel_size
         asked = voxel_size_question(layer.metadata.get(METADATA, {}).get("info", {}))
         if asked is not None and len(asked.voxel_size) == self._n:
             self._ask_again(asked, axes)
@@ -179,7 +179,7 @@ class VoxelSizeRow(QWidget):
             self._asking = BackgroundTask(
                 steps,
                 owner=self,
-                on_result=self._on_said,
+                on_result=self._on_stored,
                 # A file that only the other reader understands: the question stays.
                 on_error=lambda error: self.question.setToolTip(sentence(error)),
                 on_finished=self._stop_asking,
@@ -190,16 +190,16 @@ class VoxelSizeRow(QWidget):
             self._asking.detach()
             self._asking = None
 
-    def _on_said(self, said: Said | None) -> None:
+    def _on_stored(self, stored: StoredVoxelSize | None) -> None:
         """Fill in what the file says, unless the person was quicker."""
-        if said is None or any(edge.text() for edge in self.edges):
+        if stored is None or any(edge.text() for edge in self.edges):
             return
-        if said.question is not None:
-            self._ask_again(said.question, "Z, Y, X" if self._n == 3 else "Y, X")
+        if stored.question is not None:
+            self._ask_again(stored.question, "Z, Y, X" if self._n == 3 else "Y, X")
             return
-        self._fill(said.voxel_size, said.unit)
+        self._fill(stored.voxel_size, stored.unit)
         self._say(
-            f"The file says {said}. Click Set to use it:",
+            f"The file says {stored}. Click Set to use it:",
             "The reader that opened the file left its voxel size out.",
         )
 
@@ -270,7 +270,7 @@ _OURS = "napari-geosr"
 
 
 @dataclass(frozen=True)
-class Said:
+class StoredVoxelSize:
     """The voxel size along the layer's spatial axes, or a question about it."""
 
     voxel_size: tuple[float, ...]
@@ -283,7 +283,7 @@ class Said:
 
 def question_to_file(
     layer: Layer,
-) -> Callable[[ShouldStop], Generator[Step, None, Said | None]] | None:
+) -> Callable[[ShouldStop], Generator[Step, None, StoredVoxelSize | None]] | None:
     """Give the steps that read what the layer's file says, for a worker.
 
     They return None where the file does not say, or holds other voxels than the layer.
@@ -302,18 +302,20 @@ def question_to_file(
     n = spatial_ndim(layer)
     shape = tuple(finest(layer).shape[-n:])
 
-    def steps(_should_stop: ShouldStop) -> Generator[Step, None, Said | None]:
+    def steps(
+        _should_stop: ShouldStop,
+    ) -> Generator[Step, None, StoredVoxelSize | None]:
         """Read voxel size and unit from the file, if it has the layer's shape."""
         from napari_geosr import io
 
         yield StageStarted(message="Reading the voxel size")
         volume = io.read(path)
         same = len(volume.voxel_size) == n and volume.shape[-n:] == shape
-        said = None
+        stored = None
         if same and volume.has_physical_size:
-            said = Said(volume.voxel_size, volume.unit)
+            stored = StoredVoxelSize(volume.voxel_size, volume.unit)
         elif same and (asked := voxel_size_question(volume.metadata)) is not None:
-            said = Said(asked.voxel_size, asked.unit, asked)
-        return said
+            stored = StoredVoxelSize(asked.voxel_size, asked.unit, asked)
+        return stored
 
     return steps

@@ -15,9 +15,14 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.places import TRAIN, open_dock
 from napari_geosr.gui.layers.data_row import DataRow
 from napari_geosr.gui.pairs.layers import by_voxel_size, show_pair
-from napari_geosr.gui.pairs.steps import Built, Wanted, build_steps, free_folder
+from napari_geosr.gui.pairs.steps import (
+    BuiltPair,
+    PairRequest,
+    build_steps,
+    free_folder,
+)
 from napari_geosr.gui.pairs.widgets import ONE, TWO, PairsWidgets
-from napari_geosr.gui.train import questions as answers
+from napari_geosr.gui.train import scenarios
 from napari_geosr.operations.pairs.config import DegradeConfig, PairsConfig
 from napari_geosr.operations.pairs.words import report_lines
 
@@ -55,7 +60,7 @@ class PairsDock(PairsWidgets):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self._warnings: list[str] = []
-        self._built: Built | None = None
+        self._built: BuiltPair | None = None
         self._layers: dict[str, Any] = {}
         self._over: Any = None
         self._show_result(None)
@@ -137,7 +142,7 @@ class PairsDock(PairsWidgets):
             **shared, degrade=self.imaging.kind(), options=self.imaging.options()
         )
 
-    def wanted(self) -> Wanted:
+    def request(self) -> PairRequest:
         """Return what would be built now.
 
         Raises
@@ -160,7 +165,7 @@ class PairsDock(PairsWidgets):
         name = high.stem if isinstance(high, Path) else high.name
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
         folder = free_folder(self.folder.path, safe.strip("_") or "pair")
-        return Wanted(high, low, like, config, folder)
+        return PairRequest(high, low, like, config, folder)
 
     # Actions
 
@@ -169,8 +174,8 @@ class PairsDock(PairsWidgets):
         self.data_message.clear()
         self._warnings = []
         try:
-            wanted = self.wanted()
-            self._remember(wanted.config)
+            request = self.request()
+            self._remember(request.config)
         except GeoSRError as error:
             self.data_message.show_error(error)
             return
@@ -178,11 +183,11 @@ class PairsDock(PairsWidgets):
         self._over = (self.low if self.is_aligned() else self.high).layer()
         self.activity.start(
             "build",
-            lambda stop: build_steps(wanted, stop),
+            lambda stop: build_steps(request, stop),
             self._on_built,
             on_step=self._on_step,
             on_error=self.show_failure,
-            description=f"Building {wanted.folder.name}",
+            description=f"Building {request.folder.name}",
         )
 
     def _remember(self, config: PairsConfig | DegradeConfig) -> None:
@@ -221,7 +226,7 @@ class PairsDock(PairsWidgets):
             self.progress.setRange(0, step.total)
             self.progress.setValue(step.done)
 
-    def _on_built(self, built: Built) -> None:
+    def _on_built(self, built: BuiltPair) -> None:
         over = self._over if self._over in self._viewer.layers else None
         self._layers = show_pair(self._viewer, built, over)
         self._show_result(built)
@@ -232,7 +237,7 @@ class PairsDock(PairsWidgets):
     def _on_idle(self) -> None:
         self._over = None
 
-    def _show_result(self, built: Built | None) -> None:
+    def _show_result(self, built: BuiltPair | None) -> None:
         self._built = built
         is_aligned = built is not None and "before" in built.layers
         if built is None:
@@ -280,8 +285,8 @@ def train_with(viewer: napari.viewer.Viewer, pairs: Pairs) -> Any:
     report = pairs.report
     factor = int(report["upscale_factor"])
     is_flat = report["dimensions"] == "2D" or len(report["low"]["shape"]) == 2
-    questions = answers.questions()
-    index = answers.find(questions, _METHOD, "finer" if factor > 1 else "")
+    known = scenarios.training_scenarios()
+    index = scenarios.find(known, _METHOD, "finer" if factor > 1 else "")
     dock = open_dock(viewer, TRAIN)
     dock.have.setCurrentIndex(index)
     dock.method.setCurrentText(_METHOD)
@@ -294,6 +299,6 @@ def train_with(viewer: napari.viewer.Viewer, pairs: Pairs) -> Any:
         }
     dock.settings.adopt(settings)
     rows = {row.name: row for row in dock.findChildren(DataRow)}
-    for name, key in zip(questions[index].names, ("low", "high"), strict=True):
+    for name, key in zip(known[index].names, ("low", "high"), strict=True):
         rows[name].set_files((pairs.files[key],))
     return dock

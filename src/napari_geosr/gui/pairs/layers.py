@@ -17,8 +17,8 @@ from napari_geosr.gui.layers import (
     place_over,
 )
 from napari_geosr.gui.layers.data_row import can_be_learned_from
-from napari_geosr.gui.layers.place import place_of_layer
-from napari_geosr.gui.pairs.steps import Built
+from napari_geosr.gui.layers.place import geometry_of_layer
+from napari_geosr.gui.pairs.steps import BuiltPair
 from napari_geosr.operations.pairs.picture import HIGH_COLOUR, LOW_COLOUR
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _PAIR = "pair"
 
 
 def show_pair(
-    viewer: napari.viewer.Viewer, built: Built, over: Layer | None
+    viewer: napari.viewer.Viewer, built: BuiltPair, over: Layer | None
 ) -> dict[str, Image]:
     """Add a pair over the low-resolution scan, or the high-resolution one.
 
@@ -91,7 +91,7 @@ def by_voxel_size(viewer: napari.viewer.Viewer) -> list[Any]:
         if is_of_pair(layer):
             continue
         try:
-            place = place_of_layer(layer)
+            place = geometry_of_layer(layer)
         except VolumeError:
             continue
         unit = MILLIMETRES.get(place.unit, 1.0)

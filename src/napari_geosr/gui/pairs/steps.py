@@ -21,7 +21,7 @@ _CONTRAST = (0.5, 99.5)
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class PairRequest:
     """A pair to be built.
 
     Attributes
@@ -44,7 +44,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class PairLayer:
     """A layer to be: a volume, and a contrast that fits it."""
 
     volume: Volume
@@ -52,21 +52,21 @@ class Shown:
 
 
 @dataclass(frozen=True, eq=False)
-class Built:
+class BuiltPair:
     """A pair, and its layers by what they are: ``low``, ``before``, ``high``."""
 
     pairs: Pairs
-    layers: dict[str, Shown]
+    layers: dict[str, PairLayer]
 
 
 def build_steps(
-    wanted: Wanted, should_stop: ShouldStop
-) -> Generator[Step, None, Built]:
+    request: PairRequest, should_stop: ShouldStop
+) -> Generator[Step, None, BuiltPair]:
     """Build the pair.
 
     Returns
     -------
-    Built
+    BuiltPair
 
     Raises
     ------
@@ -79,33 +79,33 @@ def build_steps(
     from napari_geosr.operations.pairs import pairs_steps
     from napari_geosr.operations.pairs.degraded import degrade_steps
 
-    high, config = _opened(wanted.high), wanted.config
+    high, config = _opened(request.high), request.config
     if isinstance(config, PairsConfig):
-        assert wanted.low is not None
+        assert request.low is not None
         steps = pairs_steps(
-            _opened(wanted.low),
+            _opened(request.low),
             high,
-            wanted.folder,
+            request.folder,
             config,
             should_stop=should_stop,
         )
     else:
         steps = degrade_steps(
             high,
-            wanted.folder,
+            request.folder,
             config,
-            like=None if wanted.like is None else _opened(wanted.like),
+            like=None if request.like is None else _opened(request.like),
             should_stop=should_stop,
         )
     done = yield from steps
     layers = {key: _shown(io.read(done.files[key])) for key in ("low", "high")}
     if isinstance(config, PairsConfig) and "before" in done.layers:
         limits = layers["high"].limits
-        layers["before"] = Shown(done.layers["before"], limits)
+        layers["before"] = PairLayer(done.layers["before"], limits)
         if config.intensity != "none":
             # Grey values are the same in both: so must be what is bright and dark.
-            layers["low"] = Shown(layers["low"].volume, limits)
-    return Built(done, layers)
+            layers["low"] = PairLayer(layers["low"].volume, limits)
+    return BuiltPair(done, layers)
 
 
 def _opened(part: Path | Volume) -> Volume:
@@ -114,11 +114,11 @@ def _opened(part: Path | Volume) -> Volume:
     return open_high(part) if isinstance(part, Path) else part
 
 
-def _shown(volume: Volume) -> Shown:
+def _shown(volume: Volume) -> PairLayer:
     middle = volume.data if volume.axes == "YX" else volume.data[volume.shape[0] // 2]
     values = np.asarray(middle[:], np.float32)
     low, high = (float(v) for v in np.percentile(values, _CONTRAST))
-    return Shown(volume, (low, high) if low < high else (low, low + 1))
+    return PairLayer(volume, (low, high) if low < high else (low, low + 1))
 
 
 def free_folder(parent: Path, name: str) -> Path:

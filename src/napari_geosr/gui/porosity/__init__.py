@@ -11,7 +11,11 @@ from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.histogram import PlotColors
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
 from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
-from napari_geosr.gui.porosity.measuring import Measured, export_dialog, measured_steps
+from napari_geosr.gui.porosity.measuring import (
+    PoreMeasurement,
+    export_dialog,
+    measured_steps,
+)
 from napari_geosr.gui.porosity.pore_layers import made_before, pick_with
 from napari_geosr.gui.porosity.pores_shown import PoresShown
 from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview
@@ -36,7 +40,7 @@ class PorosityDock(PorosityWidgets):
         super().__init__(napari_viewer)
         self._exporting = Activity(self)
         self._measured_at: Key = ()
-        self._measured: Measured | None = None
+        self._measured: PoreMeasurement | None = None
         self._sources: dict[str, weakref.ref[Layer]] = {}
         self._removed = ""
         self._farewell = ""
@@ -289,7 +293,7 @@ class PorosityDock(PorosityWidgets):
         elif not self.message.text:
             self.message.show_message("Cancelled; nothing was changed.")
 
-    def _on_measured(self, measured: Measured) -> None:
+    def _on_measured(self, measured: PoreMeasurement) -> None:
         """Show what was found. The layers may have gone meanwhile."""
         self._measured = measured.without_labels()
         self._show_used(next(iter(measured.reports.values())).threshold)

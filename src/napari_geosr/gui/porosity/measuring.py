@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Measured:
+class PoreMeasurement:
     """A measurement as the dock keeps it: what was measured, how, and what came out.
 
     The volumes know their names, axes and places but hold no voxels, so that removing
@@ -56,7 +56,7 @@ class Measured:
     into: dict[str, weakref.ref[Labels]] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
 
-    def without_labels(self) -> Measured:
+    def without_labels(self) -> PoreMeasurement:
         """The same, but for the labels, which the layers hold from now on."""
         reports = {key: replace(r, labels=None) for key, r in self.reports.items()}
         return replace(self, reports=reports)
@@ -79,7 +79,7 @@ def measured_steps(
     earlier: Mapping[str, Sequence[weakref.ref[Labels]]],
     should_stop: ShouldStop,
     deviation: Volume | None = None,
-) -> Generator[Step, None, Measured]:
+) -> Generator[Step, None, PoreMeasurement]:
     """Measure, and do all that the window need not wait for.
 
     `earlier` are the layers that earlier measurements of each volume were shown in;
@@ -93,15 +93,15 @@ def measured_steps(
     record = measure_record(volumes, config)
     known = {key: without_voxels(v) for key, v in volumes.items()}
     tables = {key: pore_layers.features(r) for key, r in reports.items()}
-    measured = Measured(known, config, reports, record, tables)
+    measured = PoreMeasurement(known, config, reports, record, tables)
     return _with_layers(measured, earlier, should_stop)
 
 
 def _with_layers(
-    measured: Measured,
+    measured: PoreMeasurement,
     earlier: Mapping[str, Sequence[weakref.ref[Labels]]],
     should_stop: ShouldStop,
-) -> Measured:
+) -> PoreMeasurement:
     """Find which layer may take the labels of each report: none changed by hand."""
     checksums, into, kept = {}, {}, []
     for key, report in measured.reports.items():
@@ -131,7 +131,7 @@ _SUFFIX = "_report.html"
 
 def export_dialog(
     parent: QWidget,
-    measured: Measured,
+    measured: PoreMeasurement,
 ) -> Callable[[ShouldStop], Generator[Step, None, Path]] | None:
     """Ask for folder and name, and whether to replace files that are there.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Labels, Layer
 
-    from napari_geosr.gui.porosity.measuring import Measured
+    from napari_geosr.gui.porosity.measuring import PoreMeasurement
     from napari_geosr.gui.porosity.result import PorosityResult
 
 
@@ -36,7 +36,7 @@ class PoresShown(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self._result = result
-        self._measured: Measured | None = None
+        self._measured: PoreMeasurement | None = None
         self._layers: dict[str, weakref.ref[Labels]] = {}
         self._sources: dict[str, weakref.ref[Layer]] = {}
         result.labelChosen.connect(self.go_to)
@@ -45,7 +45,7 @@ class PoresShown(QObject):
         result.onlySelectedChanged.connect(self._on_only_selected)
 
     def show(
-        self, measured: Measured, sources: Mapping[str, weakref.ref[Layer]]
+        self, measured: PoreMeasurement, sources: Mapping[str, weakref.ref[Layer]]
     ) -> None:
         """Add the labels that were measured over the layers that they were found in."""
         self._measured, self._sources = measured.without_labels(), dict(sources)

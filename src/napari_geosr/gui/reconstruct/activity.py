@@ -20,9 +20,9 @@ from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.gui.reconstruct.coarse_slice import CoarseSlice
 from napari_geosr.gui.reconstruct.ready import is_ready, ready_steps
-from napari_geosr.gui.reconstruct.slice_preview import SlicePreview, ViewsAside
+from napari_geosr.gui.reconstruct.slice_preview import HiddenViews, SlicePreviewLayer
 from napari_geosr.gui.reconstruct.steps import (
-    Kept,
+    PreparedRows,
     centre_steps,
     slice_steps,
     volume_steps,
@@ -75,9 +75,9 @@ class ReconstructActivity(Activity):
         self._config = ReconstructConfig()
         self._row = 0
         self._known: tuple[OpenedScan, Centre] | None = None
-        self._kept: Kept = {}
-        self._views = ViewsAside(viewer)
-        self.preview = SlicePreview(viewer, self._views)
+        self._kept: PreparedRows = {}
+        self._views = HiddenViews(viewer)
+        self.preview = SlicePreviewLayer(viewer, self._views)
         self._shown_key: Key | None = None
         self._not_loaded: set[str] = set()  # algorithms that could not be
         self._run_of: OpenedScan | None = None

@@ -12,9 +12,10 @@ import numpy as np
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.jobs.latest import newest_job_steps
+from napari_geosr.gui.jobs.latest import latest_job_steps
 from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.jobs import local
+from napari_geosr.jobs.data import new_folder
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.train.scans import OF_A_RECONSTRUCTION, ScansConfig
@@ -100,7 +101,6 @@ def denoise_steps(
     """
     yield StageStarted(message="Looking at the projections")
     # Here, in the worker: the dock opens without all that trains.
-    from napari_geosr.gui.train.start import new_folder
     from napari_geosr.operations.train.from_projections import ProjectionsTrainJob
 
     name = str(training["name"])
@@ -122,8 +122,8 @@ def denoise_steps(
 
 
 def find_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
-    """Find the newest job that denoises the scan of a file: see `newest_job_steps`."""
-    return newest_job_steps(path, lambda job: job.method == METHOD, _scan_denoised)
+    """Find the newest job that denoises the scan of a file: see `latest_job_steps`."""
+    return latest_job_steps(path, lambda job: job.method == METHOD, _scan_denoised)
 
 
 def _scan_denoised(settings: dict[str, Any]) -> Any:

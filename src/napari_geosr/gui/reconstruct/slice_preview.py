@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct.preview import SliceTried
 
 
-class ViewsAside:
+class HiddenViews:
     """Hides projections and sinograms, which would lie over slices.
 
     They are other pictures of another size, so the camera moves from one to the other:
@@ -67,13 +67,13 @@ class ViewsAside:
         self.forget()
 
 
-class SlicePreview:
+class SlicePreviewLayer:
     """One layer that always shows the last slice that was tried.
 
     Views of scans are put aside meanwhile.
     """
 
-    def __init__(self, viewer: ViewerModel, views: ViewsAside) -> None:
+    def __init__(self, viewer: ViewerModel, views: HiddenViews) -> None:
         self._viewer = viewer
         self._views = views
         self.layer: Image | None = None

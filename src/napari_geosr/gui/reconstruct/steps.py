@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 #: What one slice leaves for the next; made in the worker.
-Kept = dict[str, "KeptRow"]
+PreparedRows = dict[str, "KeptRow"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def slice_steps(
     config: ReconstructConfig,
     row: int,
     known: Centre | None,
-    kept: Kept,
+    kept: PreparedRows,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, SliceTried]:
     """Reconstruct the slice of one row; `CoarseSlice` first where that takes long."""

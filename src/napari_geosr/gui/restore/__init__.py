@@ -23,7 +23,7 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.gui.restore.activity import RestoreActivity
-from napari_geosr.gui.restore.ready import Ready, preview_edge
+from napari_geosr.gui.restore.ready import ReadyRun, preview_edge
 from napari_geosr.gui.restore.widgets import CONTINUE, RUN, RestoreWidgets
 from napari_geosr.operations.restore import RestoreConfig, reproduce
 from napari_geosr.operations.restore.ranking import NONE
@@ -361,7 +361,7 @@ class RestoreDock(RestoreWidgets):
     def _on_ranked(self, ranking: Ranking) -> None:
         self.model_box.set_ranking(ranking)
 
-    def _on_ready(self, ready: Ready) -> None:
+    def _on_ready(self, ready: ReadyRun) -> None:
         estimate = ready.estimate
         device = ready.prepared.device.upper()
         self.estimate.setText(

@@ -29,7 +29,7 @@ from napari_geosr.gui.layers import (
     volume_from_layer,
 )
 from napari_geosr.gui.layers.contents import contents_key
-from napari_geosr.gui.layers.place import place_of_layer
+from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.questions.record import is_answered
 from napari_geosr.gui.layers.refresh import Refresher
 from napari_geosr.gui.restore.preview import (
@@ -39,7 +39,7 @@ from napari_geosr.gui.restore.preview import (
     region_on_screen,
 )
 from napari_geosr.gui.restore.ready import (
-    Ready,
+    ReadyRun,
     named,
     preview_edge,
     ready_steps,
@@ -68,7 +68,7 @@ class RestoreActivity(Activity):
 
     Signals
     -------
-    ready : Ready
+    ready : ReadyRun
         The layer and the model fit; estimate and verdict are known.
     notReady
         Layer, model or settings changed: estimate and verdict hold no more.
@@ -91,7 +91,7 @@ class RestoreActivity(Activity):
         self._source: weakref.ref[Image] | None = None
         self._config = RestoreConfig()
         self._wants_all = False
-        self._ready: Ready | None = None
+        self._ready: ReadyRun | None = None
         self._says_ready = False  # since the last change
         self._preview = PreviewLayer(viewer)
         self._preview_key: Key | None = None
@@ -251,7 +251,7 @@ class RestoreActivity(Activity):
 
     def _key(self, layer: Image) -> Key:
         """Build what statistics, verdict and estimate depend on."""
-        place = place_of_layer(layer)
+        place = geometry_of_layer(layer)
         return (
             id(layer),
             contents_key(layer),
@@ -297,20 +297,20 @@ class RestoreActivity(Activity):
         self.start(
             PREPARE,
             lambda should_stop: ready_steps(volume, config, should_stop),
-            lambda result: self._on_prepared(Ready(key, *result)),
+            lambda result: self._on_prepared(ReadyRun(key, *result)),
         )
 
-    def _on_prepared(self, ready: Ready) -> None:
+    def _on_prepared(self, ready: ReadyRun) -> None:
         layer = self.source()
         if layer is not None and self._key(layer) == ready.key:
             self._preview_edge = preview_edge(ready)
             self._say_ready(ready)
 
-    def _say_ready(self, ready: Ready) -> None:
+    def _say_ready(self, ready: ReadyRun) -> None:
         self._ready, self._says_ready = ready, True
         self.ready.emit(ready)
 
-    def _start_preview(self, layer: Image, ready: Ready) -> None:
+    def _start_preview(self, layer: Image, ready: ReadyRun) -> None:
         region, position = self._on_screen(layer)
         places = ((part.start, part.stop) for part in region)
         key = (id(ready), *position.items(), *places)
@@ -340,7 +340,7 @@ class RestoreActivity(Activity):
             self._preview.show(volume, layer)
             self.previewed.emit()
 
-    def _start_run(self, layer: Image, ready: Ready) -> None:
+    def _start_run(self, layer: Image, ready: ReadyRun) -> None:
         self._wishes.discard(RUN)
         self._preview.remove()
         self._preview_key = None

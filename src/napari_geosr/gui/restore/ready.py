@@ -32,7 +32,7 @@ _PREVIEW_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class Ready:
+class ReadyRun:
     """A prepared restoration, its estimate, and what it was prepared for.
 
     Attributes
@@ -65,7 +65,7 @@ class Ready:
         return int(n_voxels * card.upscale_factor ** len(card.axes) * itemsize)
 
 
-def preview_edge(ready: Ready) -> int:
+def preview_edge(ready: ReadyRun) -> int:
     """Choose how large a preview may be so that it comes within seconds.
 
     A network on volumes computes the planes within its halo as well: far more voxels
@@ -85,13 +85,13 @@ def preview_edge(ready: Ready) -> int:
     return PREVIEW_EDGES[-1]
 
 
-def restrengthened(ready: Ready, key: tuple[Any, ...]) -> Ready | None:
+def restrengthened(ready: ReadyRun, key: tuple[Any, ...]) -> ReadyRun | None:
     """The same for another strength, if that is all that changed; else None.
 
     Parameters
     ----------
     key : tuple
-        What is wanted, as `Ready.key`; its last part are the settings.
+        What is wanted, as `ReadyRun.key`; its last part are the settings.
     """
     *before, was = ready.key
     *now, wanted = key
@@ -115,7 +115,7 @@ def named(prepared: Prepared, layer: Image) -> Prepared:
 
 
 def run_of(
-    ready: Ready, layer: Image, first: Region, position: Mapping[str, int]
+    ready: ReadyRun, layer: Image, first: Region, position: Mapping[str, int]
 ) -> Callable[..., Generator[Step, None, Restored]]:
     """Give what restores the whole layer, with what is on screen first.
 

@@ -13,10 +13,11 @@ import numpy as np
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.jobs.latest import newest_job_steps
+from napari_geosr.gui.jobs.latest import latest_job_steps
 from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.io.lazy import LazyArray, Mapped
 from napari_geosr.jobs import local
+from napari_geosr.jobs.data import is_its_file, new_folder
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
 from napari_geosr.operations.study.config import StudyConfig
@@ -66,9 +67,6 @@ def start_steps(
         With one sentence; nothing is left then.
     """
     yield StageStarted(message="Looking at the projections")
-    # Here, in the worker: the dock opens without all that trains.
-    from napari_geosr.gui.train.start import new_folder
-
     if before is not None:
         folder = JobFolder(before)
         job = _job(plan, before / _DATA, should_stop, may_write=False)
@@ -142,7 +140,6 @@ def _file_of(
 ) -> Path | None:
     """The file that holds a layer's volume: its own, or one that is written here."""
     from napari_geosr import io
-    from napari_geosr.gui.train.start import is_its_file
 
     if volume.source is not None and is_its_file(volume, should_stop):
         return volume.source.resolve()
@@ -173,8 +170,8 @@ def _writable(volume: Volume) -> Volume:
 
 
 def find_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
-    """Find the newest study of the scan of a file: see `newest_job_steps`."""
-    return newest_job_steps(path, lambda job: job.operation == OPERATION, _scan_studied)
+    """Find the newest study of the scan of a file: see `latest_job_steps`."""
+    return latest_job_steps(path, lambda job: job.operation == OPERATION, _scan_studied)
 
 
 def _scan_studied(settings: dict[str, Any]) -> Any:

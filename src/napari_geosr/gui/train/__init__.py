@@ -20,9 +20,9 @@ from napari_geosr.gui.kit.words import estimate_text
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers.data_row import DataRow, missing, suggest
 from napari_geosr.gui.layers.position import plane_on_screen
-from napari_geosr.gui.train import questions as answers
+from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.method_settings import ABOVE, TUNED, tune_steps
-from napari_geosr.gui.train.start import Plan, start_steps, time_steps
+from napari_geosr.gui.train.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.gui.train.widgets import NO_ESTIMATE, TrainWidgets
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
@@ -62,8 +62,8 @@ class TrainDock(TrainWidgets):
     settings_name = "train"
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        self._questions = answers.questions()
-        super().__init__(napari_viewer, [question.text for question in self._questions])
+        self._scenarios = scenarios.training_scenarios()
+        super().__init__(napari_viewer, [scenario.text for scenario in self._scenarios])
         self._rows: dict[str, DataRow] = {}
         self._used: list[weakref.ref[Any]] = []
         self._gone = ""
@@ -102,16 +102,16 @@ class TrainDock(TrainWidgets):
             self.message.show_error(error)
         if choices.folder is not None:
             self.folder.set_path(choices.folder)
-        index = answers.find(self._questions, choices.method, choices.use)
+        index = scenarios.find(self._scenarios, choices.method, choices.use)
         self.have.setCurrentIndex(index)
         self._on_have(index)
-        if choices.method in self._questions[index].methods:
+        if choices.method in self._scenarios[index].methods:
             self.method.setCurrentText(choices.method)
 
     def _on_have(self, index: int) -> None:
         self.method.blockSignals(True)
         self.method.clear()
-        self.method.addItems(list(self._questions[index].methods))
+        self.method.addItems(list(self._scenarios[index].methods))
         self.method.blockSignals(False)
         self._on_method()
 
@@ -120,26 +120,26 @@ class TrainDock(TrainWidgets):
         need = needs()[method]
         self.need.setText(f"Needs {need}.")
         self._make_rows(method)
-        question = self._questions[self.have.currentIndex()]
+        scenario = self._scenarios[self.have.currentIndex()]
         self.settings.show_method(
-            method, question.use, question.defaults.get(method, {})
+            method, scenario.use, scenario.defaults.get(method, {})
         )
         self._on_settings()
 
     def _make_rows(self, method: str) -> None:
         """One row for each set of volumes that the method reads."""
-        question = self._questions[self.have.currentIndex()]
+        scenario = self._scenarios[self.have.currentIndex()]
         while self._data.rowCount():
             self._data.removeRow(0)
         self._rows = {}
         for i, role in enumerate(roles(method)):
-            name = question.names[i] if i < len(question.names) else role.capitalize()
+            name = scenario.names[i] if i < len(scenario.names) else role.capitalize()
             row = DataRow(
                 self._viewer,
                 name,
                 keys=_KEYS[i],
-                several=question.several and i == 0,
-                labels=question.use == "labels" and role == "target",
+                several=scenario.several and i == 0,
+                labels=scenario.use == "labels" and role == "target",
             )
             row.changed.connect(self._on_settings)
             add_row(self._data, name, row, row.combo)
@@ -170,7 +170,7 @@ class TrainDock(TrainWidgets):
     def _on_tuning(self, values: dict[str, Any], settings: dict[str, Any]) -> None:
         method = str(values.get("method"))
         use = "labels" if "labels" in settings else ""
-        self.have.setCurrentIndex(answers.find(self._questions, method, use))
+        self.have.setCurrentIndex(scenarios.find(self._scenarios, method, use))
         self.method.setCurrentText(method)
         training = dict(values.get("training", {}))
         name = str(training.pop("name", "mine"))
@@ -239,7 +239,7 @@ class TrainDock(TrainWidgets):
 
     # Actions
 
-    def plan(self) -> Plan:
+    def plan(self) -> TrainingPlan:
         """Return what would be trained now.
 
         Raises
@@ -261,7 +261,7 @@ class TrainDock(TrainWidgets):
             if len(set(map(id, layers))) < len(layers):
                 names = " and ".join(row.name.lower() for row in self._rows.values())
                 raise ConfigError(f"Choose two different layers as {names}.")
-            plan = Plan(method, settings, data)
+            plan = TrainingPlan(method, settings, data)
         except GeoSRError as error:
             self._complain(error)
             raise
@@ -324,7 +324,7 @@ class TrainDock(TrainWidgets):
             on_error=self._on_not_started,
         )
 
-    def _on_started(self, plan: Plan, named: bool, job: Path) -> None:
+    def _on_started(self, plan: TrainingPlan, named: bool, job: Path) -> None:
         self._watch_job(job)
         self._list_names()
         try:
@@ -332,14 +332,14 @@ class TrainDock(TrainWidgets):
         except GeoSRError as error:
             self.message.show_error(error)
 
-    def _remember(self, plan: Plan, named: bool = True) -> None:
-        use = self._questions[self.have.currentIndex()].use
+    def _remember(self, plan: TrainingPlan, named: bool = True) -> None:
+        use = self._scenarios[self.have.currentIndex()].use
         choices = TrainChoices(method=plan.method, use=use, folder=self.folder.path)
         self.remember(choices)
         kept = {k: v for k, v in plan.settings.items() if k != "name" or named}
         self.settings.keep(kept)
 
-    def _checked_plan(self) -> Plan | None:
+    def _checked_plan(self) -> TrainingPlan | None:
         self.message.clear()
         self.data_message.clear()
         self.settings_message.clear()

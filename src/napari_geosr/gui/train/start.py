@@ -6,7 +6,6 @@ into the job's folder, so that the training outlives napari.
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 from collections.abc import Generator, Mapping
@@ -18,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
+from napari_geosr.core.errors import FileError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs import local
+from napari_geosr.jobs.data import is_its_file, new_folder
 from napari_geosr.jobs.estimate import TrainingEstimate, estimate_steps
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainingConfig, TrainJob, config_class
@@ -29,13 +29,11 @@ from napari_geosr.operations.train.checks import check_contents, check_slices
 
 #: Edge of the part of a layer that an estimate writes down, at least.
 _ESTIMATE_EDGE = 256
-#: Of a layer and its file that are compared at a time.
-_COMPARED_BYTES = 2**24
 Data = Mapping[str, tuple[Path | Volume, ...]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """A training to be started.
 
     Attributes
@@ -97,7 +95,7 @@ def _stand_in(part: Path | Volume) -> Path:
 
 
 def start_steps(
-    plan: Plan, parent: Path, name: str, *, should_stop: ShouldStop = never_stop
+    plan: TrainingPlan, parent: Path, name: str, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, Path]:
     """Make the job in a new folder of `parent`, named `name`, and start its process.
 
@@ -135,7 +133,7 @@ def start_steps(
 
 
 def time_steps(
-    plan: Plan, parent: Path, *, should_stop: ShouldStop = never_stop
+    plan: TrainingPlan, parent: Path, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, TrainingEstimate]:
     """Estimate time and memory of a plan, with files in `parent`, removed at the end.
 
@@ -163,38 +161,12 @@ def time_steps(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def new_folder(parent: Path, name: str) -> Path:
-    """Make ``parent/name``, or with a number, and return it: nobody else has it.
-
-    Raises
-    ------
-    FileError
-        If it cannot be made.
-    """
-    path, number = parent / name, 1
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            try:
-                path.mkdir()
-            except FileExistsError:
-                number += 1
-                path = parent / f"{name}-{number}"
-            else:
-                return path
-    except OSError as error:
-        raise FileError(
-            f"The job's folder {path} cannot be made: {error.strerror}. Choose "
-            "another folder."
-        ) from error
-
-
-def _plain(plan: Plan, paths: Mapping[str, tuple[Path, ...]]) -> dict[str, Any]:
+def _plain(plan: TrainingPlan, paths: Mapping[str, tuple[Path, ...]]) -> dict[str, Any]:
     return dict(plan.settings) | dict(paths)
 
 
 def _on_disk(
-    plan: Plan, folder: Path, should_stop: ShouldStop, edge: int | None = None
+    plan: TrainingPlan, folder: Path, should_stop: ShouldStop, edge: int | None = None
 ) -> Generator[Step, None, dict[str, tuple[Path, ...]]]:
     """Give every part of the data a path, writing what has none.
 
@@ -292,46 +264,3 @@ def _write(volume: Volume, path: Path, should_stop: ShouldStop) -> Path:
             "another folder."
         ) from error
     return io.write(volume, path, should_stop=should_stop)
-
-
-def is_its_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
-    """Whether the file that a layer came from holds the very volume that it shows.
-
-    Geometry and all voxels must agree: a layer may have been changed since, be a
-    channel or time point of its file, or have been given a voxel size.
-
-    Raises
-    ------
-    Cancelled
-        If `should_stop` says so.
-    """
-    from napari_geosr import io
-
-    if volume.source is None or volume.metadata:
-        return False
-    try:
-        file = io.read(volume.source)
-        same = (
-            file.axes == volume.axes
-            and file.shape == volume.shape
-            and file.dtype == volume.dtype
-            and file.unit == volume.unit
-            and np.allclose(file.voxel_size, volume.voxel_size, rtol=1e-6)
-        )
-        return same and _same_voxels(file.data, volume.data, should_stop)
-    except (FileError, VolumeError, ConfigError):
-        return False
-
-
-def _same_voxels(one: Any, other: Any, should_stop: ShouldStop) -> bool:
-    """Compare by slabs of some MB: neither may fit into memory."""
-    per_slice = max(1, math.prod(one.shape[1:]) * one.dtype.itemsize)
-    depth = max(1, _COMPARED_BYTES // per_slice)
-    for first in range(0, one.shape[0], depth):
-        if should_stop():
-            raise Cancelled("Cancelled.")
-        slab = slice(first, first + depth)
-        a, b = np.asarray(one[slab]), np.asarray(other[slab])
-        if not np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"):
-            return False
-    return True

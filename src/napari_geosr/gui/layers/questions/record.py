@@ -13,7 +13,7 @@ from napari_geosr.core.questions import (
     voxel_size_question,
 )
 from napari_geosr.core.units import PIXEL
-from napari_geosr.gui.layers.place import Place
+from napari_geosr.gui.layers.place import LayerGeometry
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -23,14 +23,14 @@ _ANSWERED = "geosr_axes"
 
 
 def doubts_of(
-    layer: Layer, place: Place, record: Mapping[str, Any] | None
+    layer: Layer, place: LayerGeometry, record: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Give what the metadata of the layer's volume should say of open questions.
 
     Parameters
     ----------
     layer : Layer
-    place : Place
+    place : LayerGeometry
         Of the layer.
     record : mapping or None
         Our record in the layer's metadata; None for a layer that is not ours.
@@ -53,7 +53,7 @@ def doubts_of(
     return found
 
 
-def _names_axes(layer: Layer, place: Place) -> bool:
+def _names_axes(layer: Layer, place: LayerGeometry) -> bool:
     labels = "".join(str(label).upper()[:1] for label in layer.axis_labels)
     return labels == place.axes
 

@@ -175,7 +175,7 @@ def _start_steps(
 ) -> Any:
     """Start the job and return its folder."""
     # Here, in the worker: the dock opens without all that trains.
-    from napari_geosr.gui.train.start import Plan, start_steps
+    from napari_geosr.gui.train.start import TrainingPlan, start_steps
     from napari_geosr.jobs.naming import taken_names
     from napari_geosr.operations.train.adapt.settings import METHOD
     from napari_geosr.operations.train.fine_tune import fine_tune_settings
@@ -183,5 +183,5 @@ def _start_steps(
 
     name = proposed_name(METHOD, [volume.name], taken_names())
     settings = fine_tune_settings(model, METHOD) | {"name": name, "minutes": minutes}
-    plan = Plan(METHOD, settings, {"source": (volume,)})
+    plan = TrainingPlan(METHOD, settings, {"source": (volume,)})
     yield from start_steps(plan, folder, name, should_stop=stop)

@@ -10,7 +10,7 @@ from napari_geosr.operations.train import needs, roles
 
 
 @dataclass(frozen=True)
-class Question:
+class TrainingScenario:
     """One answer to *What do you have?*.
 
     Attributes
@@ -36,38 +36,40 @@ class Question:
     use: str = ""
 
 
-_QUESTIONS = (
-    Question(
+_SCENARIOS = (
+    TrainingScenario(
         "Two noisy scans of the same object",
         ("noise2noise",),
         ("First scan", "Second scan"),
     ),
-    Question(
+    TrainingScenario(
         "A noisy scan and a clean one", ("supervised",), ("Noisy scan", "Clean scan")
     ),
-    Question(
+    TrainingScenario(
         "A scan and its labels (pore, solid, grain, …)",
         ("supervised",),
         ("Scan", "Labels"),
         defaults={"supervised": {"labels": 2}},
         use="labels",
     ),
-    Question(
+    TrainingScenario(
         "One noisy scan only", ("noise2void", "neighbor2neighbor"), ("Noisy scan",)
     ),
-    Question("A noisy scan, and a model to adapt to it", ("adapt",), ("Noisy scan",)),
-    Question(
+    TrainingScenario(
+        "A noisy scan, and a model to adapt to it", ("adapt",), ("Noisy scan",)
+    ),
+    TrainingScenario(
         "Several sub-reconstructions of one scan",
         ("noise2inverse",),
         ("Reconstructions",),
         several=True,
     ),
-    Question(
+    TrainingScenario(
         "Few- and many-projection (or short- and long-exposure) scans",
         ("tomogan", "supervised"),
         ("Few / short", "Many / long"),
     ),
-    Question(
+    TrainingScenario(
         "Low- and high-resolution scans that match",
         ("pix2pix", "supervised"),
         ("Low resolution", "High resolution"),
@@ -81,7 +83,7 @@ _QUESTIONS = (
         },
         use="finer",
     ),
-    Question(
+    TrainingScenario(
         "Two sets of images that do not match",
         ("cyclegan",),
         ("From", "To"),
@@ -90,7 +92,7 @@ _QUESTIONS = (
 )
 
 
-def questions() -> tuple[Question, ...]:
+def training_scenarios() -> tuple[TrainingScenario, ...]:
     """Return the answers that a method is at hand for, with those methods alone.
 
     Methods that are in none, such as those of other packages, come last under their own
@@ -98,19 +100,19 @@ def questions() -> tuple[Question, ...]:
     """
     known = needs()
     found = []
-    for question in _QUESTIONS:
-        methods = tuple(m for m in question.methods if m in known)
+    for scenario in _SCENARIOS:
+        methods = tuple(m for m in scenario.methods if m in known)
         if methods:
-            found.append(replace(question, methods=methods))
-    named = {m for question in _QUESTIONS for m in question.methods}
+            found.append(replace(scenario, methods=methods))
+    named = {m for scenario in _SCENARIOS for m in scenario.methods}
     for method in sorted(known.keys() - named):
         text = known[method][:1].upper() + known[method][1:]
         names = tuple(role.capitalize() for role in roles(method))
-        found.append(Question(text, (method,), names, several=True))
+        found.append(TrainingScenario(text, (method,), names, several=True))
     return tuple(found)
 
 
-def find(found: tuple[Question, ...], method: str, use: str = "") -> int:
+def find(found: tuple[TrainingScenario, ...], method: str, use: str = "") -> int:
     """Return the index of the answer that leads to `method`, for `use` if there is one.
 
     Zero where none does.

@@ -1,0 +1,84 @@
+"""The folder that a job gets, and whether its data need to be written into it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_geosr import io
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
+from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.volume import Volume
+
+#: Of a volume and its file that are compared at a time.
+_COMPARED_BYTES = 2**24
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make ``parent/name``, or with a number, and return it: nobody else has it.
+
+    Raises
+    ------
+    FileError
+        If it cannot be made.
+    """
+    path, number = parent / name, 1
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+            except FileExistsError:
+                number += 1
+                path = parent / f"{name}-{number}"
+            else:
+                return path
+    except OSError as error:
+        raise FileError(
+            f"The job's folder {path} cannot be made: {error.strerror}. Choose "
+            "another folder."
+        ) from error
+
+
+def is_its_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
+    """Whether the file that a layer came from holds the very volume that it shows.
+
+    Geometry and all voxels must agree: a layer may have been changed since, be a
+    channel or time point of its file, or have been given a voxel size.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so.
+    """
+    if volume.source is None or volume.metadata:
+        return False
+    try:
+        file = io.read(volume.source)
+        same = (
+            file.axes == volume.axes
+            and file.shape == volume.shape
+            and file.dtype == volume.dtype
+            and file.unit == volume.unit
+            and np.allclose(file.voxel_size, volume.voxel_size, rtol=1e-6)
+        )
+        return same and _same_voxels(file.data, volume.data, should_stop)
+    except (FileError, VolumeError, ConfigError):
+        return False
+
+
+def _same_voxels(one: Any, other: Any, should_stop: ShouldStop) -> bool:
+    """Compare by slabs of some MB: neither may fit into memory."""
+    per_slice = max(1, math.prod(one.shape[1:]) * one.dtype.itemsize)
+    depth = max(1, _COMPARED_BYTES // per_slice)
+    for first in range(0, one.shape[0], depth):
+        if should_stop():
+            raise Cancelled("Cancelled.")
+        slab = slice(first, first + depth)
+        a, b = np.asarray(one[slab]), np.asarray(other[slab])
+        if not np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"):
+            return False
+    return True
