@@ -206,7 +206,7 @@ def test_napari_ends_well_and_the_training_goes_on(tmp_path):
 
 
 CLOSE_SCRIPT = """
-import os, socket, sys
+import ctypes, os, socket, sys
 import napari, numpy as np, psutil
 from napari._qt import qt_main_window
 from qtpy.QtCore import QTimer
@@ -238,9 +238,29 @@ viewer.add_image(np.zeros((4, 8, 8)))
 _, dock = viewer.window.add_plugin_dock_widget("napari-geosr", "Jobs")
 window = viewer.window._qt_window
 
+class ClientMessage(ctypes.Structure):
+    _fields_ = [("type", ctypes.c_int), ("serial", ctypes.c_ulong),
+                ("send_event", ctypes.c_int), ("display", ctypes.c_void_p),
+                ("window", ctypes.c_ulong), ("message_type", ctypes.c_ulong),
+                ("format", ctypes.c_int), ("data", ctypes.c_long * 5),
+                ("padding", ctypes.c_long * 24)]
+
+def press_close_button():
+    # What a window manager sends; a close() of Qt is not told from a script's.
+    x = ctypes.CDLL("libX11.so.6")
+    x.XOpenDisplay.restype = ctypes.c_void_p
+    x.XInternAtom.restype = ctypes.c_ulong
+    display = ctypes.c_void_p(x.XOpenDisplay(None))
+    atom = lambda name: x.XInternAtom(display, name, 0)
+    target = ctypes.c_ulong(int(window.winId()))
+    event = ClientMessage(33, 0, 1, display, target, atom(b"WM_PROTOCOLS"), 32,
+                          (ctypes.c_long * 5)(atom(b"WM_DELETE_WINDOW")))
+    x.XSendEvent(display, target, 0, 0, ctypes.byref(event))
+    x.XCloseDisplay(display)
+
 def close():
     if way == "button":
-        window.windowHandle().close()  # what the button of its frame does
+        press_close_button()
         return
     (action,) = {
         action
@@ -257,10 +277,11 @@ def watch():
         return
     if len(answers) == 2:
         close()
-        print("stays", window.isVisible(), repr(job.requested()), flush=True)
+        timer.start(1000)  # the button's message comes by the display server
     elif answers:
-        close()
+        print("stays", window.isVisible(), repr(job.requested()), flush=True)
         timer.stop()
+        close()
 
 timer = QTimer()
 timer.timeout.connect(watch)
