@@ -11,8 +11,8 @@ from napari_geosr import io
 from napari_geosr.core.errors import GeoSRError, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.train import start as _train_start
-from napari_geosr.gui.train.start import TrainingPlan, start_steps, time_steps
+from napari_geosr.gui.jobs import start as _train_start
+from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.jobs.folder import JobFolder
 
 SMALL = {"layers": 3, "width": 2, "batch_size": 2, "patch": 24, "steps": 5}

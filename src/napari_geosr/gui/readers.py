@@ -6,7 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_geosr import io
 from napari_geosr.gui.layers import METADATA, geometry, layer_metadata
+from napari_geosr.io.lazy import LazyArray
+from napari_geosr.io.ome_zarr import read_levels
+from napari_geosr.io.projections import is_projections, read_projections
+from napari_geosr.io.slices import read_slices
 from napari_geosr.io.suffixes import PICTURE, RAW, READ_SUFFIXES, TIFF, ZARR, suffix_of
 
 if TYPE_CHECKING:
@@ -54,20 +59,13 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
     FileError
         One sentence for a person: what is wrong with which file, and what to do.
     """
-    from napari_geosr import io
-    from napari_geosr.io.projections import is_projections
-
     if isinstance(path, list) and len(path) > 1:
-        from napari_geosr.io.slices import read_slices
-
         files = [Path(p) for p in path]
         return _layers([read_slices(files, files[0].parent)])
     one = Path(path[0] if isinstance(path, list) else path)
     if is_projections(one):
         return _views(one)
     if one.is_dir() and suffix_of(one) in ZARR:
-        from napari_geosr.io.ome_zarr import read_levels
-
         return _layers(read_levels(one))
     return _layers([io.read(one)])
 
@@ -76,9 +74,9 @@ def _views(path: Path) -> list[LayerData]:
     """Projections and sinograms of a scan; the Reconstruct dock finds it by them."""
     from napari import current_viewer
 
+    # Here: they load Qt, which all other files can be read without.
     from napari_geosr.gui.layers.projections import OpenedScan, projection_layers
     from napari_geosr.gui.layers.scan_views import read_scans_later
-    from napari_geosr.io.projections import read_projections
 
     read_scans_later(current_viewer())
     return projection_layers(OpenedScan(read_projections(path)))
@@ -137,6 +135,4 @@ def _layer(levels: list[Volume], name: str, options: dict[str, Any]) -> LayerDat
 
 def _for_napari(data: Any) -> Any:
     """What napari slices best: numpy (also memory-mapped) or dask."""
-    from napari_geosr.io.lazy import LazyArray
-
     return data.to_dask() if isinstance(data, LazyArray) else data

@@ -11,6 +11,7 @@ from qtpy.QtCore import QCoreApplication, QEventLoop, QTimer
 
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import geometry, layer_metadata
+from napari_geosr.physics import samples
 
 LayerData = tuple[Any, dict[str, Any], str]
 _Pair = tuple[Volume, Volume]
@@ -31,14 +32,10 @@ def resolution_pair() -> list[LayerData]:
 
 
 def _noisy_foam() -> _Pair:
-    from napari_geosr.physics import samples
-
     return samples.noisy_foam()
 
 
 def _resolution_pair() -> _Pair:
-    from napari_geosr.physics import samples
-
     return samples.resolution_pair()
 
 

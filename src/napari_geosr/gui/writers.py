@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr import io
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.volume import AXES, Volume
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.layers.place import place_of
+from napari_geosr.io.lazy import LazyArray, Mapped
 
 
 def write_image(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:
@@ -43,8 +45,6 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
 
 
 def _write(path: str, volume: Volume, kind: str) -> list[str]:
-    from napari_geosr import io
-
     # napari has asked already whether a file may be replaced.
     return [str(io.write(volume, path, overwrite=True, kind=kind))]
 
@@ -100,8 +100,6 @@ def _samples_to_channels(data: Any, axes: str) -> tuple[Any, str]:
 
 def _narrowed(volume: Volume) -> Volume:
     """The labels as 32-bit integers, lazily; unchanged if one would not fit."""
-    from napari_geosr.io.lazy import LazyArray, Mapped
-
     low = high = 0
     for i in range(volume.shape[0]):
         part = np.asarray(volume.data[i])

@@ -10,6 +10,7 @@ import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
@@ -201,8 +202,6 @@ def compare_steps(
 
 
 def _preview(job: JobFolder, status: JobStatus) -> Volume:
-    from napari_geosr import io
-
     if not job.preview.is_file():
         raise JobError(f"{status.name} has made neither a model nor a preview yet.")
     volume = io.read(job.preview)

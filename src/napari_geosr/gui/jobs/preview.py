@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
+from napari_geosr import io
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import Step
 from napari_geosr.core.volume import Volume
@@ -161,8 +162,6 @@ def _file_of(layer: Layer) -> Path | None:
 
 
 def _read(path: Path) -> Generator[Step, None, Volume]:
-    from napari_geosr import io
-
     yield from ()
     volume = io.read(path)
     return volume.replace(data=np.asarray(volume.data))

@@ -1,4 +1,4 @@
-"""How long viewers, layers and widgets live, and what to do when a widget goes."""
+"""What to do when a widget goes, without keeping it, or the viewer, alive."""
 
 from __future__ import annotations
 
@@ -19,14 +19,6 @@ def when_destroyed(widget: QObject, function: Callable[[], None]) -> None:
     never be collected.
     """
     widget.destroyed.connect(weakref.finalize(widget, function))
-
-
-def unwrapped(thing: Any) -> Any:
-    """Give the viewer or layer behind the proxy that napari hands to plugins.
-
-    Each access makes a new proxy, so neither identity nor weak references hold.
-    """
-    return getattr(thing, "__wrapped__", thing)
 
 
 class Connections:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from napari_geosr.core.config import Config
+from napari_geosr.io.atomic import write_text
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -31,8 +32,6 @@ def recall(name: str, config_type: type[AnyConfig]) -> AnyConfig:
 
 def remember(name: str, config: Config) -> None:
     """Keep the settings of a dock for the next session."""
-    from napari_geosr.io.atomic import write_text
-
     path = settings_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, config.to_yaml(), overwrite=True)

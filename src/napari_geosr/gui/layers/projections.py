@@ -16,6 +16,7 @@ from napari_geosr.gui.layers import METADATA, geometry
 from napari_geosr.gui.layers.planes import Frames, Sinograms
 from napari_geosr.gui.layers.position import index_on_screen, position_of
 from napari_geosr.gui.layers.scan_views import ScanView
+from napari_geosr.operations.reconstruct.scan import magnification
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -130,8 +131,6 @@ def show_row(viewer: ViewerModel, layer: Layer, row: int) -> None:
 def _magnification(scan: Projections) -> float:
     if scan.geometry == "parallel":
         return 1.0
-    from napari_geosr.operations.reconstruct.scan import magnification
-
     return magnification(scan)
 
 

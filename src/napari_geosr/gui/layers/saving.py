@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QWidget
 
+from napari_geosr import io
 from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
@@ -127,8 +128,6 @@ def _steps(
 ) -> Callable[[ShouldStop], Generator[Step, None, Path]]:
     def steps(should_stop: ShouldStop) -> Generator[Step, None, Path]:
         """Write the volumes."""
-        from napari_geosr import io
-
         for path, (volume, kind) in volumes.items():
             yield StageStarted(message=f"Saving {path.name}")
             # The dialog has asked already whether a file may be replaced.

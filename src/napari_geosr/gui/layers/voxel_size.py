@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr import io
 from napari_geosr.core.questions import VoxelSizeQuestion, voxel_size_question
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.units import MILLIMETRES
@@ -306,8 +307,6 @@ def question_to_file(
         _should_stop: ShouldStop,
     ) -> Generator[Step, None, StoredVoxelSize | None]:
         """Read voxel size and unit from the file, if it has the layer's shape."""
-        from napari_geosr import io
-
         yield StageStarted(message="Reading the voxel size")
         volume = io.read(path)
         same = len(volume.voxel_size) == n and volume.shape[-n:] == shape

@@ -34,8 +34,12 @@ from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.gui.models.box import card_html, text_label
 from napari_geosr.gui.models.find import ModelsFind
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.models.exporting import formats
-from napari_geosr.operations.models.importing import about_sources, suffixes
+from napari_geosr.operations.models.exporting import export_steps, formats
+from napari_geosr.operations.models.importing import (
+    about_sources,
+    import_steps,
+    suffixes,
+)
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -435,8 +439,6 @@ def _remove_steps(name: str) -> Generator[Step, None, Path]:
 
 def _import_steps(source: str, stop: ShouldStop) -> Generator[Step, None, Imported]:
     load_torch_libraries()
-    from napari_geosr.operations.models.importing import import_steps
-
     return (yield from import_steps(source, should_stop=stop))
 
 
@@ -444,7 +446,5 @@ def _export_steps(
     name: str, kind: str, out: Path, stop: ShouldStop
 ) -> Generator[Step, None, Exported]:
     load_torch_libraries()
-    from napari_geosr.operations.models.exporting import export_steps
-
     # The dialog has asked whether a file is to be replaced.
     return (yield from export_steps(name, kind, out, overwrite=True, should_stop=stop))

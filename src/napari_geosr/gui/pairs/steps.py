@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_geosr import io
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.pairs import pairs_steps
 from napari_geosr.operations.pairs.config import DegradeConfig, PairsConfig
+from napari_geosr.operations.pairs.degraded import degrade_steps
+from napari_geosr.operations.pairs.inputs import open_high
 
 if TYPE_CHECKING:
     from napari_geosr.operations.pairs import Pairs
@@ -74,11 +78,6 @@ def build_steps(
         With one sentence; nothing is left then.
     """
     yield StageStarted(message="Opening the scans")
-    # Here, in the worker: the dock opens without all that aligns.
-    from napari_geosr import io
-    from napari_geosr.operations.pairs import pairs_steps
-    from napari_geosr.operations.pairs.degraded import degrade_steps
-
     high, config = _opened(request.high), request.config
     if isinstance(config, PairsConfig):
         assert request.low is not None
@@ -109,8 +108,6 @@ def build_steps(
 
 
 def _opened(part: Path | Volume) -> Volume:
-    from napari_geosr.operations.pairs.inputs import open_high
-
     return open_high(part) if isinstance(part, Path) else part
 
 

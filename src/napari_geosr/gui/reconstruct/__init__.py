@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.units import PIXEL
-from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.places import POROSITY, open_dock
+from napari_geosr.gui.kit.proxies import unwrapped
 from napari_geosr.gui.kit.words import duration
 from napari_geosr.gui.layers.projections import (
     OpenedScan,

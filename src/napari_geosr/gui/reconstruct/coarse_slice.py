@@ -16,7 +16,9 @@ import numpy as np
 
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.operations.reconstruct import reconstruct_slice
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
+from napari_geosr.operations.reconstruct.preview import SliceTried, contrast
 
 if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct.preview import SliceTried
@@ -72,9 +74,6 @@ def coarse_slice(
     column : float
         Of the rotation axis.
     """
-    from napari_geosr.operations.reconstruct import reconstruct_slice
-    from napari_geosr.operations.reconstruct.preview import SliceTried, contrast
-
     n = lines.n_columns // factor
     data: Any = np.asarray(lines.data)[..., : n * factor]
     wide = data.reshape(*data.shape[:2], n, factor).mean(axis=-1, dtype=np.float32)

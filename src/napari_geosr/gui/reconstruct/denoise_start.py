@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr import io
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
@@ -18,6 +19,8 @@ from napari_geosr.jobs import local
 from napari_geosr.jobs.data import new_folder
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
+from napari_geosr.operations.reconstruct.preview import contrast
+from napari_geosr.operations.train.from_projections import ProjectionsTrainJob
 from napari_geosr.operations.train.scans import OF_A_RECONSTRUCTION, ScansConfig
 
 METHOD = "noise2inverse"
@@ -100,9 +103,6 @@ def denoise_steps(
         With one sentence; nothing is left then.
     """
     yield StageStarted(message="Looking at the projections")
-    # Here, in the worker: the dock opens without all that trains.
-    from napari_geosr.operations.train.from_projections import ProjectionsTrainJob
-
     name = str(training["name"])
     folder = new_folder(parent, name)
     made: JobFolder | None = None
@@ -146,9 +146,6 @@ def denoised_file(job: Path) -> Path:
 
 def read_steps(path: Path) -> Generator[Step, None, tuple[Volume, tuple[float, float]]]:
     """Open a denoised volume, and return it with limits of its contrast."""
-    from napari_geosr import io
-    from napari_geosr.operations.reconstruct.preview import contrast
-
     yield StageStarted(message=f"Opening {path.name}")
     volume = io.read(path)
     middle = volume.shape[0] // 2

@@ -10,6 +10,7 @@ from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.gui.kit.warm_up import load_torch_libraries, without_collections
+from napari_geosr.operations.reconstruct import reconstruct, reconstruct_slice
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
 #: Algorithm and beam of what was made ready in this process.
@@ -56,17 +57,12 @@ def ready_steps(
 
 def _load(should_stop: ShouldStop) -> None:
     load_torch_libraries()
-    # Here, in a worker: the dock opens without all that computes.
-    import napari_geosr.operations.reconstruct.preview  # noqa: F401
-
     if should_stop():
         raise Cancelled("Cancelled.")
 
 
 def _try(config: ReconstructConfig, beam: str, should_stop: ShouldStop) -> None:
     """Reconstruct one slice, and several at once, of a few voxels."""
-    from napari_geosr.operations.reconstruct import reconstruct, reconstruct_slice
-
     scan = Projections(
         np.ones((_ANGLES, _ROWS, _COLUMNS), np.float32),
         np.arange(_ANGLES) * 360 / _ANGLES,

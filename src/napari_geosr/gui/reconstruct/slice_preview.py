@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from napari_geosr.gui.kit.lifetime import unwrapped
+from napari_geosr.gui.kit.proxies import unwrapped
 from napari_geosr.gui.layers import METADATA, add_image_result, geometry
 from napari_geosr.gui.layers.camera import fit_camera
 from napari_geosr.gui.layers.projections import opened_scan

@@ -28,11 +28,13 @@ from napari_geosr.gui.reconstruct.coarse_slice import (
     coarseness,
 )
 from napari_geosr.gui.reconstruct.ready import ready_steps
+from napari_geosr.operations.reconstruct import prepare_steps, preview, run_steps
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.inputs import (
     ProjectionsInput,
     open_projections,
 )
+from napari_geosr.operations.reconstruct.preview import contrast
 
 if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct import Reconstructed
@@ -67,9 +69,6 @@ def centre_steps(
     scan: Projections, config: ReconstructConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, Centre]:
     """Find the rotation axis."""
-    # Here and below: the dock opens without all that computes.
-    from napari_geosr.operations.reconstruct import preview
-
     return (yield from preview.centre_steps(scan, config, should_stop))
 
 
@@ -83,8 +82,6 @@ def slice_steps(
 ) -> Generator[Step, None, SliceTried]:
     """Reconstruct the slice of one row; `CoarseSlice` first where that takes long."""
     yield from ready_steps(config, scan.geometry, should_stop)
-    from napari_geosr.operations.reconstruct import preview
-
     row_kept = kept.setdefault("row", preview.KeptRow())
     factor = coarseness(scan, config)
     if factor > 1:
@@ -121,9 +118,6 @@ def volume_steps(
 ) -> Generator[Step, None, Reconstructed]:
     """Reconstruct all: as `run_steps`, and `LimitsFound` with the first slices."""
     yield from ready_steps(config, scan.geometry, should_stop)
-    from napari_geosr.operations.reconstruct import prepare_steps, run_steps
-    from napari_geosr.operations.reconstruct.preview import contrast
-
     ready = yield from prepare_steps(scan, config, known=known, should_stop=should_stop)
     steps = run_steps(ready, unfinished=unfinished, should_stop=should_stop)
     told = False

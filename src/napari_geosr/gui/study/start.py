@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
@@ -139,8 +140,6 @@ def _file_of(
     volume: Volume, path: Path, should_stop: ShouldStop, may_write: bool
 ) -> Path | None:
     """The file that holds a layer's volume: its own, or one that is written here."""
-    from napari_geosr import io
-
     if volume.source is not None and is_its_file(volume, should_stop):
         return volume.source.resolve()
     volume = _writable(volume)

@@ -14,6 +14,7 @@ from qtpy.QtCore import QTimer
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeError
 from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.gui.kit.places import JOBS, open_dock
 from napari_geosr.gui.kit.widgets import add_row
 from napari_geosr.gui.kit.words import estimate_text
@@ -22,7 +23,6 @@ from napari_geosr.gui.layers.data_row import DataRow, missing, suggest
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.method_settings import ABOVE, TUNED, tune_steps
-from napari_geosr.gui.train.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.gui.train.widgets import NO_ESTIMATE, TrainWidgets
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder

@@ -11,9 +11,14 @@ from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.gui.jobs.start import TrainingPlan, start_steps
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.jobs.words import steps_of
 from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.jobs.naming import taken_names
+from napari_geosr.operations.train.adapt.settings import METHOD
+from napari_geosr.operations.train.fine_tune import fine_tune_settings
+from napari_geosr.operations.train.name import proposed_name
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -174,13 +179,6 @@ def _start_steps(
     volume: Volume, model: str, minutes: float, folder: Path, stop: Any
 ) -> Any:
     """Start the job and return its folder."""
-    # Here, in the worker: the dock opens without all that trains.
-    from napari_geosr.gui.train.start import TrainingPlan, start_steps
-    from napari_geosr.jobs.naming import taken_names
-    from napari_geosr.operations.train.adapt.settings import METHOD
-    from napari_geosr.operations.train.fine_tune import fine_tune_settings
-    from napari_geosr.operations.train.name import proposed_name
-
     name = proposed_name(METHOD, [volume.name], taken_names())
     settings = fine_tune_settings(model, METHOD) | {"name": name, "minutes": minutes}
     plan = TrainingPlan(METHOD, settings, {"source": (volume,)})

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr import io
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
@@ -211,8 +212,6 @@ def _file_of(part: Path | Volume, should_stop: ShouldStop) -> Path | None:
 
 def _boxes(data: Data, edge: int) -> Data:
     """The middle of every part; that of a target shows the place of its source."""
-    from napari_geosr import io
-
     opened = {
         role: [io.read(p) if isinstance(p, Path) else p for p in parts]
         for role, parts in data.items()
@@ -254,8 +253,6 @@ def _box(volume: Volume, source: Volume | None, edge: int) -> tuple[slice, ...]:
 
 
 def _write(volume: Volume, path: Path, should_stop: ShouldStop) -> Path:
-    from napari_geosr import io
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
