@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 from napari_geosr.core.config import format_bytes
-from napari_geosr.jobs.estimate import TrainingEstimate
+
+if TYPE_CHECKING:
+    from napari_geosr.jobs.estimate import TrainingEstimate
 
 
 def duration(seconds: float) -> str:
@@ -15,6 +20,27 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+class TimeLeft:
+    """Tells how long a run will still take, from how fast it went so far."""
+
+    def __init__(self) -> None:
+        self._began: tuple[float, int] | None = None
+
+    def restart(self) -> None:
+        """Begin with another run."""
+        self._began = None
+
+    def text(self, done: int, total: int) -> str:
+        """Give ``", 3 min left"``; nothing before it can be told."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now, done
+        began, first = self._began
+        if done <= first:
+            return ""
+        return f", {duration((now - began) / (done - first) * (total - done))} left"
 
 
 def estimate_text(estimate: TrainingEstimate) -> str:

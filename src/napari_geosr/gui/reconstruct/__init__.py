@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.units import PIXEL
 from napari_geosr.gui.kit.places import POROSITY, open_dock
 from napari_geosr.gui.kit.proxies import unwrapped
-from napari_geosr.gui.kit.words import duration
+from napari_geosr.gui.kit.words import TimeLeft, duration
 from napari_geosr.gui.layers.projections import (
     OpenedScan,
     opened_scan,
@@ -51,7 +50,7 @@ class ReconstructDock(ReconstructWidgets):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
-        self._began: tuple[float, int] | None = None
+        self._time_left = TimeLeft()
         self._result: weakref.ref[Image] | None = None
         self._warnings: list[str] = []
         remark = self._recall()
@@ -220,7 +219,7 @@ class ReconstructDock(ReconstructWidgets):
         self.message.clear()
         self._warnings = []
         self._show_result(None)
-        self._began = None
+        self._time_left.restart()
         self.activity.set_config(config)
         self.activity.run()
         self.preview_button.setChecked(False)
@@ -311,15 +310,9 @@ class ReconstructDock(ReconstructWidgets):
             if stage:
                 self.progress_label.setText(f"{stage}…")
             return
-        now = time.monotonic()
-        if self._began is None:
-            self._began = now, done
-        began, first = self._began
-        text = f"{100 * done // max(total, 1)} % done"
-        if done > first:
-            left = (now - began) / (done - first) * (total - done)
-            text += f", {duration(left)} left"
-        self.progress_label.setText(text)
+        percent = 100 * done // max(total, 1)
+        left = self._time_left.text(done, total)
+        self.progress_label.setText(f"{percent} % done{left}")
 
     def _on_warned(self, text: str) -> None:
         opened = self.activity.opened()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from qtpy.QtGui import QGuiApplication
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.gui.kit.places import POROSITY, open_dock
-from napari_geosr.gui.kit.words import duration
+from napari_geosr.gui.kit.words import TimeLeft, duration
 from napari_geosr.gui.layers import (
     are_labels,
     chosen_position,
@@ -50,7 +49,7 @@ class RestoreDock(RestoreWidgets):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
-        self._tiles_began: tuple[float, int] | None = None
+        self._time_left = TimeLeft()
         self._result: weakref.ref[Image] | None = None
         self._usable: weakref.ref[Image] | None = None  # the layer, if it can be run on
         self._warnings: list[str] = []
@@ -259,7 +258,7 @@ class RestoreDock(RestoreWidgets):
         if not self.outlook.approves(config.model, name):
             return
         self._show_result(None)
-        self._tiles_began = None
+        self._time_left.restart()
         self.preview_button.setChecked(False)
         self.activity.set_config(config)
         self.activity.run()
@@ -418,15 +417,8 @@ class RestoreDock(RestoreWidgets):
             if stage:
                 self.progress_label.setText(stage)
             return
-        now = time.monotonic()
-        if self._tiles_began is None:
-            self._tiles_began = now, done
-        began, first = self._tiles_began
-        text = f"Tile {done} of {total}"
-        if done > first:
-            left = (now - began) / (done - first) * (total - done)
-            text += f", {duration(left)} left"
-        self.progress_label.setText(text)
+        left = self._time_left.text(done, total)
+        self.progress_label.setText(f"Tile {done} of {total}{left}")
 
     def _on_warned(self, text: str) -> None:
         self._warnings.append(text)
