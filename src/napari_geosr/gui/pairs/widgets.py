@@ -45,7 +45,7 @@ class PairsWidgets(Dock):
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
-        self._make_inputs(viewer)
+        self._make_inputs(self._viewer)
         self._make_settings()
         self._make_actions()
         self._lay_out()

@@ -31,7 +31,7 @@ class PorosityWidgets(Dock):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
         self.setMinimumWidth(0)  # tabs and table scroll
-        self.settings = PorositySettings(viewer)
+        self.settings = PorositySettings(self._viewer)
         self.result = PorosityResult()
         self._make_buttons()
         self._lay_out()

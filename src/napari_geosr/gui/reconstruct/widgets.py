@@ -57,9 +57,9 @@ class ReconstructWidgets(Dock):
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
-        self._make_inputs(viewer)
+        self._make_inputs(self._viewer)
         self._make_actions()
-        self._make_sections(viewer)
+        self._make_sections(self._viewer)
         self._lay_out()
 
     def _make_inputs(self, viewer: napari.viewer.Viewer) -> None:

@@ -49,7 +49,7 @@ class TrainWidgets(Dock):
 
     def __init__(self, viewer: napari.viewer.Viewer, questions: list[str]) -> None:
         super().__init__(viewer)
-        self._make_widgets(viewer, questions)
+        self._make_widgets(self._viewer, questions)
         self._lay_out()
 
     def _make_widgets(self, viewer: napari.viewer.Viewer, questions: list[str]) -> None:
