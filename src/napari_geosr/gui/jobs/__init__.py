@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.steps import Step
-from napari_geosr.gui.jobs.compare import JobCompare
+from napari_geosr.gui.jobs.compare import JobComparison
 from napari_geosr.gui.jobs.resume_offer import ResumeOffer
 from napari_geosr.gui.jobs.view import JobView
 from napari_geosr.gui.kit.activity import Activity
@@ -89,7 +89,7 @@ class JobsDock(Dock):
         self.train_button = button("&Train…", "Open the Train dock.")
         self.offer = ResumeOffer(self)
         self.view = JobView(self._viewer)
-        self.compare = JobCompare(self._viewer)
+        self.compare = JobComparison(self._viewer)
 
     def _lay_out(self) -> None:
         buttons = QHBoxLayout()

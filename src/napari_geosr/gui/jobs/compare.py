@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _HELPER = "comparison"
 
 
-class JobCompare(QWidget):
+class JobComparison(QWidget):
     """Restores one slice with the models of two jobs and compares the results.
 
     A job that still trains takes part with its last preview.

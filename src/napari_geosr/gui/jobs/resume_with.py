@@ -15,7 +15,7 @@ from napari_geosr.jobs.kinds import read_job
 from napari_geosr.jobs.settings import CHANGEABLE
 
 
-class ResumeWith(Section):
+class ResumeSettings(Section):
     """Opens under its title with what the job's config says at that moment.
 
     Signals

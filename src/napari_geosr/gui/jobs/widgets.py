@@ -11,7 +11,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.jobs.resume_with import ResumeWith
+from napari_geosr.gui.jobs.resume_with import ResumeSettings
 from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.loss_plot import LossPlot
 from napari_geosr.gui.kit.notify import MessageRow
@@ -46,7 +46,7 @@ class JobWidgets(QWidget):
         self.resume_button = button(
             "Resu&me", "Go on from the last checkpoint, in a process of its own."
         )
-        self.resume_with = ResumeWith()
+        self.resume_with = ResumeSettings()
         self.finish_button = button(
             "Stop and &keep the model",
             "Stop after the current step, and make a model of what was learned.",

@@ -32,7 +32,7 @@ from napari_geosr.gui.kit.warm_up import load_torch_libraries
 from napari_geosr.gui.kit.widgets import button, fill_with_scrolling, list_tree
 from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.gui.models.box import card_html, text_label
-from napari_geosr.gui.models.find import ModelsFind
+from napari_geosr.gui.models.find import ModelSearch
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.models.exporting import export_steps, formats
 from napari_geosr.operations.models.importing import (
@@ -88,7 +88,7 @@ class ModelsDock(Dock):
         self.refresh()
 
     def _make_widgets(self) -> None:
-        self.find = ModelsFind(self._viewer)
+        self.find = ModelSearch(self._viewer)
         self.tree = list_tree(
             ["Model", "Task", "×", "Where"],
             "Models",

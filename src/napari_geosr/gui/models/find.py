@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _PAUSE = 150
 
 
-class ModelsFind(QWidget):
+class ModelSearch(QWidget):
     """A search box and three choices.
 
     Signals

@@ -17,7 +17,7 @@ from napari_geosr.gui.porosity.measuring import (
     measured_steps,
 )
 from napari_geosr.gui.porosity.pore_layers import made_before, pick_with
-from napari_geosr.gui.porosity.pores_shown import PoresShown
+from napari_geosr.gui.porosity.pores_shown import PoreDisplay
 from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview
 from napari_geosr.gui.porosity.widgets import PorosityWidgets
 from napari_geosr.operations.measure import MeasureConfig
@@ -46,7 +46,7 @@ class PorosityDock(PorosityWidgets):
         self._farewell = ""
         self._complains = False
         self.levels = LevelsReader(self._viewer, self)
-        self.pores = PoresShown(self._viewer, self.result, self)
+        self.pores = PoreDisplay(self._viewer, self.result, self)
         self.preview = ThresholdPreview(self._viewer, self)
         self._connect()
         self._recall()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_geosr.gui.porosity.result import PorosityResult
 
 
-class PoresShown(QObject):
+class PoreDisplay(QObject):
     """Adds the layers of pores; leads from the table to the picture and back.
 
     Signals
