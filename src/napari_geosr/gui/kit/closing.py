@@ -37,11 +37,11 @@ class Closing(QObject):
         self._jobs: set[Path] = set()
         self._docks: set[int] = set()
         window.installEventFilter(self)
+        _ask_before_commands(window)
 
     def watch(self, job: Path, widget: QWidget) -> None:
         """Speak of `job`, which `widget` shows, if it runs at the end."""
         self._jobs.add(job)
-        _ask_before_commands(self.parent())
         dock = dock_of(widget)
         if dock is not None and id(dock) not in self._docks:
             self._docks.add(id(dock))
