@@ -21,9 +21,10 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs import start as _train_start
-from napari_geosr.gui.jobs.start import TrainingPlan, is_its_file, new_folder
+from napari_geosr.gui.jobs.start import TrainingPlan
 from napari_geosr.gui.kit.remembered import settings_path
 from napari_geosr.gui.train import scenarios
+from napari_geosr.jobs.data import is_its_file, new_folder
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainJob, needs, roles

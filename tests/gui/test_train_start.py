@@ -57,13 +57,12 @@ def test_two_that_start_at_once_get_a_folder_each(plan, begun, tmp_path):
     while steps:  # each does one step in turn
         for run in list(steps):
             try:
-                step = next(run)
-            except StopIteration:
+                next(run)
+            except StopIteration as end:
                 steps.remove(run)
-                continue
-            found.add(getattr(step, "result", None))
-    assert found - {None} == {tmp_path / "mine", tmp_path / "mine-2"}
-    assert all(JobFolder(path).is_certain() for path in found - {None})
+                found.add(end.value)
+    assert found == {tmp_path / "mine", tmp_path / "mine-2"}
+    assert all(JobFolder(path).is_certain() for path in found)
 
 
 def test_what_fails_leaves_nothing_of_its_own_only(plan, tmp_path, monkeypatch):
