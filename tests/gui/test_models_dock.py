@@ -183,8 +183,9 @@ def slow_and_noted(monkeypatch) -> threading.Event:
 
     def noted(source, stop):
         assert go_on.wait(30)
-        yield from steps(source, stop)
+        found = yield from steps(source, stop)
         yield Warned(message="It was noted.")
+        return found
 
     monkeypatch.setattr(models, "_import_steps", noted)
     return go_on

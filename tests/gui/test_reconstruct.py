@@ -18,7 +18,7 @@ from tomography_helpers import (
     scan_file,
 )
 
-from napari_geosr.core.steps import TileDone
+from napari_geosr.core.steps import StepIterator, TileDone
 from napari_geosr.gui.layers import is_helper
 from napari_geosr.gui.layers.projections import OpenedScan, projection_layers
 from napari_geosr.gui.reconstruct import activity as _reconstructing
@@ -274,14 +274,16 @@ def test_a_harmless_remark_is_no_caution(viewer):
 def held_after_the_first_tile(*arguments):
     """Steps of a run that is stopped before it ends, however slow the window is."""
     should_stop = arguments[-1]
-    for step in volume_steps(*arguments):
-        if not isinstance(step, TileDone):
+    with StepIterator(volume_steps(*arguments)) as iterator:
+        for step in iterator:
+            if not isinstance(step, TileDone):
+                yield step
+                continue
+            time.sleep(0.1)  # else it would be kept back, to be sent with the next
             yield step
-            continue
-        time.sleep(0.1)  # else it would be kept back, to be sent with the next
-        yield step
-        while not should_stop():
-            time.sleep(0.01)
+            while not should_stop():
+                time.sleep(0.01)
+    return iterator.result
 
 
 def test_what_was_stopped_is_gone_on_with(viewer, qtbot, tmp_path, monkeypatch):

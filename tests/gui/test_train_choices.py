@@ -133,7 +133,7 @@ def test_a_name_is_proposed_after_method_and_data(viewer, qtbot, tmp_path, monke
     dock.have.setCurrentIndex(question)
     assert name() == "foam"
     # What was proposed is not kept as if a person had given it.
-    plan = train_dock.Plan("noise2void", dock.settings.values(), {})
+    plan = train_dock.TrainingPlan("noise2void", dock.settings.values(), {})
     dock._remember(plan, named=False)
     again = type(dock)(viewer)
     qtbot.addWidget(again)

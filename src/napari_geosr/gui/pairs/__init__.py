@@ -212,7 +212,7 @@ class PairsDock(PairsWidgets):
 
     def _on_train(self) -> None:
         if self._built is not None:
-            train_with(self._viewer, self._built.pairs)
+            send_to_train(self._viewer, self._built.pairs)
 
     # What comes back
 
@@ -280,7 +280,7 @@ def _part(row: DataRow) -> Path | Volume:
 _METHOD = "supervised"
 
 
-def train_with(viewer: napari.viewer.Viewer, pairs: Pairs) -> Any:
+def send_to_train(viewer: napari.viewer.Viewer, pairs: Pairs) -> Any:
     """Open the Train dock and choose the files of a pair; return the dock."""
     report = pairs.report
     factor = int(report["upscale_factor"])

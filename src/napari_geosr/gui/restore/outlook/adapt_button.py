@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from platformdirs import user_data_path
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
-from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.gui.jobs.start import TrainingPlan, start_steps
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.jobs.words import steps_of
@@ -176,10 +177,10 @@ def _progress(watch: JobWatch) -> str:
 
 
 def _start_steps(
-    volume: Volume, model: str, minutes: float, folder: Path, stop: Any
-) -> Any:
+    volume: Volume, model: str, minutes: float, folder: Path, stop: ShouldStop
+) -> Generator[Step, None, Path]:
     """Start the job and return its folder."""
     name = proposed_name(METHOD, [volume.name], taken_names())
     settings = fine_tune_settings(model, METHOD) | {"name": name, "minutes": minutes}
     plan = TrainingPlan(METHOD, settings, {"source": (volume,)})
-    yield from start_steps(plan, folder, name, should_stop=stop)
+    return (yield from start_steps(plan, folder, name, should_stop=stop))
