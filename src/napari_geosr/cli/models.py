@@ -12,10 +12,10 @@ from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json, Overwrite
 from napari_geosr.core.units import require_unit
 from napari_geosr.core.vocabulary import Modality, Task
+from napari_geosr.operations import models
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.models.exporting import about_formats, export_steps
-from napari_geosr.operations.models.importing import about_sources, import_steps
+from napari_geosr.operations.models.formats import about_formats, about_sources
 from napari_geosr.operations.restore import ranking
 from napari_geosr.operations.restore.ranking.config import RankConfig
 
@@ -213,7 +213,7 @@ def import_models(
     of napari-geosr is copied.
     """
     found, notes = run_command(
-        lambda should_stop: import_steps(
+        lambda should_stop: models.import_steps(
             source, name=name, channel=channel, should_stop=should_stop
         ),
         stopping="stopping …",
@@ -252,7 +252,7 @@ def export_models(
         Name of a model in the zoo, or the path of a bundle.
     """
     found, notes = run_command(
-        lambda should_stop: export_steps(
+        lambda should_stop: models.export_steps(
             name, format, out, like=like, overwrite=overwrite, should_stop=should_stop
         ),
         stopping="stopping …",

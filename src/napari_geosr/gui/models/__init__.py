@@ -36,8 +36,7 @@ from napari_geosr.gui.layers import unwrapped
 from napari_geosr.gui.models.box import card_html, text_label
 from napari_geosr.gui.models.find import ModelsFind
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.models.exporting import formats
-from napari_geosr.operations.models.importing import about_sources, suffixes
+from napari_geosr.operations.models.formats import about_sources, formats, suffixes
 
 if TYPE_CHECKING:
     import napari.viewer
