@@ -8,7 +8,7 @@ from typing import Literal
 Task = Literal["denoise", "super-resolution", "translate", "segment"]
 #: How images are made.
 Modality = Literal["ct", "fluorescence", "light", "electron", "mri", "photo"]
-#: Whose a model is: it comes with the package, or lies in the person's own folder.
+#: Where a model comes from: the package, or the person's own folder.
 ModelOrigin = Literal["bundled", "own"]
 
 #: What people call them.
