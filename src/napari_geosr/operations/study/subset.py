@@ -35,7 +35,7 @@ class ScanSubset:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> ScanSubset:
-        """The subset that a row is about; earlier releases knew whole exposures alone."""
+        """The subset of a row; earlier releases knew whole exposures alone."""
         return cls(int(row["projections"]), float(row.get("exposure", 1.0)))
 
     @property
