@@ -82,6 +82,34 @@ def test_help_loads_no_torch():
     assert loaded.isdisjoint({"torch", "scipy", "skimage", "zarr", *QT})
 
 
+FACES = [
+    "napari_geosr.learning",
+    "napari_geosr.learning.losses",
+    "napari_geosr.networks",
+    "napari_geosr.operations.models",
+    "napari_geosr.operations.restore",
+    "napari_geosr.operations.restore.ranking",
+    "napari_geosr.operations.train",
+]
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_what_is_loaded_on_first_use_is_there(name: str):
+    package = import_module(name)
+    assert package.__all__
+    for public in package.__all__:
+        assert getattr(package, public) is not None
+
+
+def test_settings_of_a_restoration_load_no_engine():
+    code = (
+        "import sys, napari_geosr.operations.restore.config\n"
+        "found = [m for m in sys.modules if m.startswith('napari_geosr.inference.r')]\n"
+        "assert not found, found"
+    )
+    assert "torch" not in modules_after(code)
+
+
 def test_the_manifest_is_one_file():
     inside = ROOT / "src" / "napari_geosr" / "napari.yaml"
     assert inside.resolve() == (ROOT / "napari.yaml").resolve()

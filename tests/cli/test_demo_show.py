@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from napari_geosr.cli import demo
 from napari_geosr.cli.app import run
 from napari_geosr.core.steps import (
     Step,
 )
-from napari_geosr.operations import demo
 from napari_geosr.operations.demo import INPUTS, OUTPUTS, DemoResult
 
 

@@ -22,7 +22,8 @@ from napari_geosr.models.foreign import bioimageio
 from napari_geosr.models.foreign.scales import BACK_REMARK, apply
 from napari_geosr.networks import build_network
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.models.exporting import Exported, export_steps, formats
+from napari_geosr.operations.models.exporting import Exported, export_steps
+from napari_geosr.operations.models.formats import formats
 from napari_geosr.operations.models.importing import import_steps
 
 # bioimageio.spec leaves the closing of files to the garbage collector.

@@ -15,7 +15,7 @@ from napari_geosr.operations.reconstruct.inputs import (
     ProjectionsInput,
     open_projections,
 )
-from napari_geosr.operations.restore.preparation import RestoreConfig
+from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.train.scans import ScansConfig
 

@@ -12,11 +12,12 @@ from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json, Overwrite
 from napari_geosr.core.units import require_unit
 from napari_geosr.core.vocabulary import Modality, Task
+from napari_geosr.operations import models
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.models.exporting import about_formats, export_steps
-from napari_geosr.operations.models.importing import about_sources, import_steps
-from napari_geosr.operations.restore.ranking import RankConfig, rank_steps
+from napari_geosr.operations.models.formats import about_formats, about_sources
+from napari_geosr.operations.restore import ranking
+from napari_geosr.operations.restore.ranking.config import RankConfig
 
 if TYPE_CHECKING:
     from napari_geosr.models.zoo import ZooEntry
@@ -129,21 +130,23 @@ def rank_models(
 
     volume = open_volume(scan, reading)
     other = None if second is None else open_volume(second, reading)
-    ranking, warnings = run_command(
-        lambda should_stop: rank_steps(volume, config, should_stop, second=other),
+    ranked, warnings = run_command(
+        lambda should_stop: ranking.rank_steps(
+            volume, config, should_stop, second=other
+        ),
         stopping="stopping …",
     )
     if json:
-        print_json({**ranking.to_json_dict(), "warnings": warnings})
+        print_json({**ranked.to_json_dict(), "warnings": warnings})
         return 0
-    noise = ranking.noise
+    noise = ranked.noise
     low, high = (100 * end / (noise.contrast or 1.0) for end in noise.interval)
     level = f"{100 * noise.relative:.1f} % of the contrast"
     print(f"Noise: {level} ({low:.1f} to {high:.1f})")
-    Console().print(_ranking_table(ranking))
-    for name, reason in ranking.skipped.items():
+    Console().print(_ranking_table(ranked))
+    for name, reason in ranked.skipped.items():
         print(f"Not compared: {name} ({reason.rstrip('.')})")
-    print(ranking.why)
+    print(ranked.why)
     return 0
 
 
@@ -210,7 +213,7 @@ def import_models(
     of napari-geosr is copied.
     """
     found, notes = run_command(
-        lambda should_stop: import_steps(
+        lambda should_stop: models.import_steps(
             source, name=name, channel=channel, should_stop=should_stop
         ),
         stopping="stopping …",
@@ -249,7 +252,7 @@ def export_models(
         Name of a model in the zoo, or the path of a bundle.
     """
     found, notes = run_command(
-        lambda should_stop: export_steps(
+        lambda should_stop: models.export_steps(
             name, format, out, like=like, overwrite=overwrite, should_stop=should_stop
         ),
         stopping="stopping …",

@@ -20,26 +20,14 @@ from napari_geosr.cli.options import (
 )
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.io.suffixes import incomplete_path
+from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
-from napari_geosr.operations.restore import (
-    RestoreConfig,
-    Restored,
-    restore_average_steps,
-    restore_steps,
-    spread_path,
-)
-from napari_geosr.operations.restore.consistency import (
-    NOTHING_FOUND,
-    Checked,
-    consistency_steps,
-    refuse_check,
-    residual_path,
-)
-from napari_geosr.operations.restore.series.plan import refuse_series_check
+from napari_geosr.operations.restore.config import RestoreConfig
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
     from napari_geosr.core.volume import Volume
+    from napari_geosr.operations.restore import Checked, Restored
 
 
 def restore(
@@ -105,18 +93,19 @@ def restore(
         )
     io.check_output(out, overwrite=overwrite)
     if check_consistency:
-        refuse_check(average)
-        io.check_output(residual_path(out), overwrite=overwrite)
+        restoration.refuse_check(average)
+        io.check_output(restoration.residual_path(out), overwrite=overwrite)
     wanted = settings_from(RestoreConfig, config, settings)
     open_one = open_volume if average else open_series
     volumes = [open_one(path, reading) for path in (input, *others)]
     if check_consistency:
-        refuse_series_check(volumes[0])
+        restoration.refuse_series_check(volumes[0])
     unfinished: dict[str, Any] = {}
     if go_on:
         unfinished["unfinished"] = _unfinished(out, average)
         if wanted.uncertainty != "none":
-            unfinished["unfinished_spread"] = _unfinished(spread_path(out), average)
+            spread = restoration.spread_path(out)
+            unfinished["unfinished_spread"] = _unfinished(spread, average)
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, Restored]:
         more: dict[str, Any] = {
@@ -127,14 +116,14 @@ def restore(
             "should_stop": should_stop,
         }
         if average:
-            return restore_average_steps(volumes, wanted, **more)
-        return restore_steps(volumes[0], wanted, **unfinished, **more)
+            return restoration.restore_average_steps(volumes, wanted, **more)
+        return restoration.restore_steps(volumes[0], wanted, **unfinished, **more)
 
     def check_steps(should_stop: ShouldStop) -> Generator[Step, None, Checked]:
-        return consistency_steps(
+        return restoration.consistency_steps(
             volumes[0],
             result.volume,
-            out=residual_path(out),
+            out=restoration.residual_path(out),
             overwrite=overwrite,
             should_stop=should_stop,
         )
@@ -193,7 +182,7 @@ def _print_check(checked: Checked) -> None:
             f"± {found.slope_error:.2g} (a true result: 1)"
         )
     if not checked.sentences:
-        print(NOTHING_FOUND)
+        print(restoration.NOTHING_FOUND)
 
 
 def _describe(

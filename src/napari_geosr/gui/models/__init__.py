@@ -34,12 +34,7 @@ from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.gui.models.box import card_html, text_label
 from napari_geosr.gui.models.find import ModelSearch
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.models.exporting import export_steps, formats
-from napari_geosr.operations.models.importing import (
-    about_sources,
-    import_steps,
-    suffixes,
-)
+from napari_geosr.operations.models.formats import about_sources, formats, suffixes
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -439,6 +434,9 @@ def _remove_steps(name: str) -> Generator[Step, None, Path]:
 
 def _import_steps(source: str, stop: ShouldStop) -> Generator[Step, None, Imported]:
     load_torch_libraries()
+    # Here, in the worker: it needs torch.
+    from napari_geosr.operations.models.importing import import_steps
+
     return (yield from import_steps(source, should_stop=stop))
 
 
@@ -447,4 +445,6 @@ def _export_steps(
 ) -> Generator[Step, None, Exported]:
     load_torch_libraries()
     # The dialog has asked whether a file is to be replaced.
+    from napari_geosr.operations.models.exporting import export_steps
+
     return (yield from export_steps(name, kind, out, overwrite=True, should_stop=stop))

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.restore.uncertainty import NONE, go_together, kinds
+from napari_geosr.operations.restore.config import NONE, go_together, kinds
 
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard

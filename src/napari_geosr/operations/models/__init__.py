@@ -1,1 +1,22 @@
-"""The models that there are: to find, import and export them."""
+"""Models at hand: find, import, export and remove them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.models.exporting import Exported, export_steps
+    from napari_geosr.operations.models.importing import Imported, import_steps
+
+__all__ = ["Exported", "Imported", "export_steps", "import_steps"]
+
+# Loaded on first use: they run models.
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "exporting": ["Exported", "export_steps"],
+        "importing": ["Imported", "import_steps"],
+    },
+)

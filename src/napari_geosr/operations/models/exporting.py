@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,35 +35,6 @@ class Exported:
 
     path: Path
     difference: float
-
-
-@dataclass(frozen=True)
-class Format:
-    """A format as people see it.
-
-    Attributes
-    ----------
-    title, suffix : str
-    """
-
-    title: str
-    suffix: str
-
-
-def formats() -> dict[str, Format]:
-    """The formats that there are, by name; imports none of their libraries."""
-    found = {}
-    for name in EXPORTS.names():
-        # One of another package that cannot be imported is refused when it is chosen.
-        with suppress(ConfigError):
-            module = EXPORTS.load(name)
-            found[name] = Format(str(module.TITLE), str(module.SUFFIX))
-    return found
-
-
-def about_formats() -> str:
-    """Their names, and how files of each end, for a line of help."""
-    return ", ".join(f"{name} ({kind.suffix})" for name, kind in formats().items())
 
 
 def export_steps(

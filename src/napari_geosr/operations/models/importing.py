@@ -61,17 +61,6 @@ class Imported:
     card: ModelCard
 
 
-def about_sources() -> str:
-    """What can be imported beside bundles of ours, in words; imports no torch."""
-    *most, last = foreign.about()
-    return f"{', '.join(most)} or {last}"
-
-
-def suffixes() -> list[str]:
-    """Of files that can be imported; bundles of ours are zips."""
-    return list(dict.fromkeys([".zip", *foreign.suffixes()]))
-
-
 def import_steps(
     source: str | Path,
     *,
@@ -85,7 +74,7 @@ def import_steps(
     ----------
     source : str or Path
         A bundle of ours, or what `napari_geosr.models.foreign` knows; see
-        :func:`about_sources`.
+        :func:`~napari_geosr.operations.models.formats.about_sources`.
     name : str, optional
         What it is to be called; by default what the file or package is called.
     channel : int, optional

@@ -38,11 +38,9 @@ from napari_geosr.learning.mean_volume import mean_volume
 from napari_geosr.learning.methods.noise2inverse import inputs
 from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.outlook import looked_steps
-from napari_geosr.operations.restore.preparation import (
-    RestoreConfig,
-    prepare_steps,
-)
+from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.ranking import AUTO
 from napari_geosr.operations.restore.run import Restored, run_steps
 from napari_geosr.operations.storage import array_for

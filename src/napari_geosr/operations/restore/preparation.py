@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field, field_validator
 
-from napari_geosr.core.config import Config, parse_bytes
+from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
@@ -21,7 +20,7 @@ from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.models import zoo
 from napari_geosr.models.distribution import draw_sample, judge
 from napari_geosr.networks import tell_noise, wants_noise
-from napari_geosr.operations.inputs import COMMAS, MemoryBudget
+from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.finer.sharpness import sharpness_steps
 from napari_geosr.operations.restore.ranking.tune import tune_steps
 from napari_geosr.operations.restore.scale import (
@@ -45,101 +44,6 @@ _ROUNDING = 12**-0.5
 _FREE_SHARE = 0.6
 #: Steps between restored values that a person should know of, in standard deviations.
 _COARSE = 0.02
-
-
-class RestoreConfig(Config):
-    """Settings of a restoration."""
-
-    model: str = Field(
-        "ct-denoise",
-        title="Model",
-        description="Name of a model in the zoo, or the path of a model bundle; "
-        "auto: the one with the smallest expected error on this scan, or none.",
-    )
-    device: str = Field(
-        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
-    )
-    memory: MemoryBudget = None
-    output_dtype: Literal["float32", "input"] = Field(
-        "float32",
-        title="Output type",
-        description="float32, or the input's own integer type, rounded and clipped; "
-        "labels are always whole numbers.",
-    )
-    nonfinite: Literal["mean", "zero", "refuse"] = Field(
-        "mean",
-        title="NaN and Inf",
-        description="The model sees the mean or zero in their place; or refuse to run. "
-        "In the result they stay NaN.",
-    )
-    threads: int | None = Field(
-        None,
-        ge=1,
-        title="Threads",
-        description="CPU threads, at most as many as cores; by default cores - 1.",
-    )
-    backend: Literal["auto", "torch", "openvino"] = Field(
-        "auto",
-        title="Backend",
-        description="What computes on the CPU. Auto: openvino for long runs, where it "
-        "is installed, faster, and equal to torch on the first tile; else torch.",
-    )
-    strength: float = Field(
-        1.0,
-        ge=0,
-        le=2,
-        title="Strength",
-        description="How much noise to remove, relative to the level measured in the "
-        "scan: 0 returns the scan, 1 is the measured level. For models that are "
-        "bounded by the noise.",
-    )
-    sharpness: Literal["auto", "scan", "object"] = Field(
-        "auto",
-        title="Sharpness",
-        description="Of a super-resolved result: as sharp as the scan, on a finer "
-        "grid; or as sharp as the model makes the object. Auto: the latter only where "
-        "it explains the scan down to its noise.",
-    )
-    uncertainty: str = Field(
-        members.NONE,
-        title="Uncertainty",
-        description="none; tta: also a volume of standard deviations over flips and "
-        "quarter turns; ensemble: over several models.",
-    )
-    uncertainty_members: int | None = Field(
-        None,
-        ge=2,
-        le=16,
-        title="Members",
-        description="How many flips and turns: a member takes as long as a plain run; "
-        "by default 8, or as many as the voxels allow.",
-    )
-    ensemble_with: Annotated[tuple[str, ...], COMMAS] = Field(
-        (),
-        title="Together with",
-        description="Further models of an ensemble, of the same task and factor.",
-    )
-
-    @field_validator("uncertainty")
-    @classmethod
-    def _check_uncertainty(cls, value: str) -> str:
-        known = [members.NONE, *members.KINDS.names()]
-        if value not in known:
-            raise ValueError(f"one of {', '.join(map(repr, known))}")
-        return value
-
-    @field_validator("ensemble_with", mode="before")
-    @classmethod
-    def _read_names(cls, value: object) -> object:
-        """Take ``A,B`` for two names, as a command line gives them."""
-        words = [value] if isinstance(value, str) else value
-        if not isinstance(words, list | tuple):
-            return value
-        return tuple(
-            name.strip()
-            for word in words
-            for name in (word.split(",") if isinstance(word, str) else [word])
-        )
 
 
 @dataclass(frozen=True)

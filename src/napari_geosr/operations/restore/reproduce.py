@@ -11,8 +11,8 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.questions import AXES_GIVEN
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import stem_of
-from napari_geosr.operations.restore import RestoreConfig, spread_path
-from napari_geosr.operations.restore.uncertainty import NONE
+from napari_geosr.operations.restore.config import NONE, RestoreConfig
+from napari_geosr.operations.restore.targets import spread_path
 
 #: Stands for the input in texts about a layer that was never saved.
 _PLACEHOLDER = "INPUT.ome.tif"

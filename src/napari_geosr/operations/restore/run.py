@@ -25,6 +25,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.backends import Choice
 from napari_geosr.inference.compute import frugal_if_tight
 from napari_geosr.inference.runner import restore_tiles
+from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.continued import (
     KeptPart,
     boxes_for_the_record,
@@ -32,11 +33,7 @@ from napari_geosr.operations.restore.continued import (
     remove_unfinished,
 )
 from napari_geosr.operations.restore.finer.sharpness import agreement
-from napari_geosr.operations.restore.preparation import (
-    PreparedRestoration,
-    RestoreConfig,
-    doubts,
-)
+from napari_geosr.operations.restore.preparation import PreparedRestoration, doubts
 from napari_geosr.operations.restore.targets import (
     SPREAD,
     SPREAD_DTYPE,

@@ -1,6 +1,6 @@
-"""A cell of a study whose algorithm is classical; its settings are tuned.
+"""Cells of a study whose algorithm is classical: reconstruct, with tuned settings.
 
-They are chosen by views that the algorithm was not given.
+Settings are chosen by views that the algorithm was not given.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def classical_steps(
 def free_settings(
     cell: Cell, candidates: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """Settings that the study chooses from: nobody gave them."""
+    """The candidates that do not contradict the settings that a person gave."""
     if not cell.context.config.tune:
         return []
     given = cell.options.keys()

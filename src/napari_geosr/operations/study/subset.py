@@ -1,4 +1,4 @@
-"""What is taken of a whole scan in a cell of a study: projections, and their light."""
+"""The part of a scan that a cell of a study uses: projections and their exposure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_geosr.operations.study.config import StudyConfig
 
 @dataclass(frozen=True)
 class ScanSubset:
-    """So many projections, each exposed for a share of the time.
+    """A number of projections of a scan, each with a share of its exposure.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class ScanSubset:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> ScanSubset:
-        """What a row of a study is of; earlier releases knew whole exposures alone."""
+        """The subset of a row; earlier releases knew whole exposures alone."""
         return cls(int(row["projections"]), float(row.get("exposure", 1.0)))
 
     @property

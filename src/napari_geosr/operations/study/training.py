@@ -15,13 +15,9 @@ from napari_geosr.core.steps import ShouldStop, Step, recount
 from napari_geosr.io import atomic
 from napari_geosr.learning.methods import config_class
 from napari_geosr.models import bundle
-from napari_geosr.operations import train
+from napari_geosr.operations import restore, train
 from napari_geosr.operations.reconstruct.fewer_views import splits
-from napari_geosr.operations.restore import (
-    RestoreConfig,
-    restore_average_steps,
-    restore_steps,
-)
+from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.study.cell import Cell, Outcome, Rows, StudyContext, Voxels
 from napari_geosr.operations.study.subset import training_pair
 from napari_geosr.operations.train.job import TrainJob
@@ -183,9 +179,9 @@ def _restore(
     volumes = [io.read(path) for path in paths]
     begun = time.monotonic()
     if len(volumes) > 1:
-        steps = restore_average_steps(volumes, config, should_stop=should_stop)
+        steps = restore.restore_average_steps(volumes, config, should_stop=should_stop)
     else:
-        steps = restore_steps(volumes[0], config, should_stop=should_stop)
+        steps = restore.restore_steps(volumes[0], config, should_stop=should_stop)
     done = yield from recount(steps)
     if not done.complete:
         raise Cancelled("Stopped while a model restored slices.")

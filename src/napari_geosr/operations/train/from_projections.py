@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_geosr import io
 from napari_geosr.core.config import Config
@@ -19,7 +19,7 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step, Warned, never_stop, recount
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import config_class
-from napari_geosr.operations import train
+from napari_geosr.operations import restore, train
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.reconstruct.fewer_views import (
     MOST_LIGHT,
@@ -34,12 +34,7 @@ from napari_geosr.operations.reconstruct.fewer_views import (
     why_no_counts,
 )
 from napari_geosr.operations.reconstruct.inputs import open_projections
-from napari_geosr.operations.restore import (
-    RestoreConfig,
-    Restored,
-    restore_average_steps,
-    restore_steps,
-)
+from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.train.job import TrainJob
 from napari_geosr.operations.train.parts import (
     TOLD,
@@ -52,6 +47,9 @@ from napari_geosr.operations.train.scans import (
     METHODS_FROM_PROJECTIONS,
     ScansConfig,
 )
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.restore import Restored
 
 __all__ = [
     "METHODS_FROM_PROJECTIONS",
@@ -331,8 +329,8 @@ def _restore_steps(
         "should_stop": should_stop,
     }
     if job.method == "noise2inverse":
-        return (yield from restore_average_steps(volumes, config, **more))
-    return (yield from restore_steps(volumes[0], config, **more))
+        return (yield from restore.restore_average_steps(volumes, config, **more))
+    return (yield from restore.restore_steps(volumes[0], config, **more))
 
 
 def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from napari_geosr.operations.restore.ranking.config import AUTO, NONE, RankConfig
-from napari_geosr.operations.restore.ranking.rank import rank_steps
-from napari_geosr.operations.restore.ranking.result import Ranked, Ranking
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.restore.ranking.config import AUTO, NONE, RankConfig
+    from napari_geosr.operations.restore.ranking.rank import rank_steps
+    from napari_geosr.operations.restore.ranking.result import Ranked, Ranking
 
 __all__ = ["AUTO", "NONE", "RankConfig", "Ranked", "Ranking", "rank_steps"]
+
+# Loaded on first use, so that settings can be read without the rest.
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "config": ["AUTO", "NONE", "RankConfig"],
+        "rank": ["rank_steps"],
+        "result": ["Ranked", "Ranking"],
+    },
+)

@@ -13,7 +13,7 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, neve
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE as NO_MEMBERS
 from napari_geosr.models.distribution import Verdict
-from napari_geosr.operations.restore.preparation import RestoreConfig
+from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
 from napari_geosr.operations.restore.ranking.rank import rank_steps
 from napari_geosr.operations.restore.ranking.result import Ranking

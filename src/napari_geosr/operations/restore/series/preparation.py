@@ -26,10 +26,10 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import noise_steps
+from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.outlook import looked_steps
 from napari_geosr.operations.restore.preparation import (
     PreparedRestoration,
-    RestoreConfig,
     doubts,
     prepare_steps,
     with_strength,

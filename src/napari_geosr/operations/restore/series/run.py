@@ -20,8 +20,8 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import estimate
+from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.continued import Box, KeptPart
-from napari_geosr.operations.restore.preparation import RestoreConfig
 from napari_geosr.operations.restore.run import (
     Restored,
     TileProgress,
