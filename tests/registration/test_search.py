@@ -83,3 +83,30 @@ def test_candidates_are_places_and_not_neighbours() -> None:
     for candidate, place in zip(found, places, strict=True):
         np.testing.assert_allclose(corner(candidate), place, atol=1.01)
     assert found[0].correlation > found[1].correlation > 0.7
+
+
+def test_what_begins_before_the_large_image_is_found() -> None:
+    whole = texture(7, (60, 90))
+    large, small = whole[8:, 10:70], whole[:24, 4:28]  # 16 of 24 rows, 18 columns
+    found = run_to_end(search_steps(sampled(large), sampled(small)))
+    np.testing.assert_allclose(corner(found[0]), (-8, -6), atol=1e-6)
+    assert found[0].correlation == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("degrees", [-8.0, 8.0])
+def test_the_sense_of_a_rotation(degrees: float) -> None:
+    """Positive from Y towards X: what lay along Y then leans towards X."""
+    large = texture(8, (90, 90), smooth=3.0)
+    a = np.deg2rad(degrees)
+    # Positions in the small image, around its middle, and where they lie in the large.
+    matrix = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
+    middle, goes_to = np.array([19.5, 19.5]), np.array([40.0, 50.0])
+    small = ndimage.affine_transform(
+        large, matrix, offset=goes_to - matrix @ middle, output_shape=(40, 40), order=1
+    )
+    steps = search_steps(sampled(large), sampled(small), degrees=8.0)
+    (best, *_) = run_to_end(steps)
+    np.testing.assert_allclose(best.transform.matrix, matrix, atol=0.03)
+    np.testing.assert_allclose(best.transform.apply(middle), goes_to, atol=1.0)
+    along_y = best.transform.matrix @ [1.0, 0.0]
+    assert np.sign(along_y[1]) == np.sign(degrees)
