@@ -4,7 +4,7 @@ The changes are in ``mutations.py`` beside this file. Each is made in a copy of 
 tree, never in the tree itself; then the test files that should notice are run. A
 change that none of them notices survives: a promise that nobody checks.
 
-    python scripts/mutate.py                  # all: about ten minutes on two quiet cores
+    python scripts/mutate.py                  # all: about ten minutes
     python scripts/mutate.py --only wedge-steps band-half
     python scripts/mutate.py --check          # are the texts still there? (seconds)
     python scripts/mutate.py --list

@@ -168,7 +168,7 @@ MUTATIONS = (
         "sample = finite if sample is None else sample & finite",
         "sample = finite if sample is None else sample | finite",
         "what is outside the mask counts as sample",
-        ("tests/measure/test_odd_voxels.py", *_PORES),
+        ("tests/measure/test_envelope.py", "tests/measure/test_odd_voxels.py"),
     ),
     Mutation(
         "pores-in-sample",

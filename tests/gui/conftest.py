@@ -7,6 +7,7 @@ import functools
 import gc
 import os
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -37,8 +38,9 @@ HEAVY = ("torch", "numba", "skimage", "zarr", "dask.array", "pandas", "napari")
 @pytest.fixture(scope="session", autouse=True)
 def heavy_modules_stay():
     """Checks for leaked viewers collect all garbage: without what stays anyway."""
-    for name in HEAVY:
-        import_module(name)
+    with warnings.catch_warnings(action="ignore"):
+        for name in HEAVY:
+            import_module(name)
     gc.collect()
     gc.freeze()
 

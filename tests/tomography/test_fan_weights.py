@@ -181,9 +181,7 @@ def test_an_axis_beside_the_detector_is_refused() -> None:
         ray_weights(fan(np.arange(0, 360, 1.0), 84, -4.0))
 
 
-def test_an_uneven_angle_of_a_full_turn_counts_half_the_gap_to_both_neighbours() -> (
-    None
-):
+def test_an_uneven_angle_counts_half_the_gap_to_both_neighbours() -> None:
     # By hand: gaps of 20, 40, 60, 80, 80 and 80 degrees around the turn.
     angles = np.array([0.0, 20, 60, 120, 200, 280])
     expected = np.array([50.0, 30, 50, 70, 80, 80])
