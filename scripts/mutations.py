@@ -611,14 +611,6 @@ MUTATIONS = (
         _SEARCH,
     ),
     Mutation(
-        "no-contrast-floor",
-        "registration/search.py",
-        "floor = 1e-4 * count * self.spread**2",
-        "floor = 1e-14 * count * self.spread**2",
-        "rounding in flat places is taken for a match",
-        _SEARCH,
-    ),
-    Mutation(
         "most-overlap",
         "registration/search.py",
         "_LEAST_OVERLAP = 0.5",
