@@ -330,10 +330,11 @@ def test_closing_it_at_work_is_safe(viewer, qtbot, dock, own, tmp_path):
     assert run.is_running
     with qtbot.captureExceptions() as raised:
         viewer.window.remove_dock_widget(dock)
-        qtbot.waitUntil(run.control.stop.is_set, timeout=10_000)
         qtbot.waitUntil(run.control.ended.is_set, timeout=60_000)
+        qtbot.waitUntil(lambda: not run.is_running, timeout=60_000)
         qtbot.wait(50)
     assert raised == []
     # It was stopped in time, or came whole; nothing in between.
-    for left in own.glob("[!.]*"):
+    assert {path.name for path in own.glob("*")} <= {"mine"}
+    for left in own.glob("*"):
         assert bundle.verify(left).name == "mine"
