@@ -13,6 +13,7 @@ from napari_geosr.core.angles import (
     closes_turn,
     covered_degrees,
     is_full_turn,
+    missing_arcs,
 )
 
 GOLDEN = 90 * (np.sqrt(5) - 1)
@@ -136,3 +137,57 @@ def test_directions_that_are_covered_twice_count_once():
     bow_tie = np.r_[0.0:45.0, 225.0:270.0]
     assert covered_degrees(bow_tie) == pytest.approx(90)
     assert covered_degrees(np.r_[0.0:45.0, 180.0:225.0], 180.0) == pytest.approx(45)
+
+
+@pytest.mark.parametrize(
+    ("step", "wide", "is_missing"),
+    [
+        # Five steps: more than that is no step of an uneven scan any more.
+        (4.0, 19.6, False),
+        (4.0, 20.4, True),
+        (10.0, 49.0, False),
+        (10.0, 51.0, True),
+        # Ten degrees at least, however small the steps are.
+        (0.5, 9.8, False),
+        (0.5, 10.2, True),
+    ],
+)
+def test_a_gap_is_a_missing_wedge_beyond_five_steps_and_ten_degrees(
+    step, wide, is_missing
+):
+    angles = np.arange(0.0, 180.0 - wide + step / 4, step)
+    angles *= (180.0 - wide) / angles[-1]  # the gap over 180 degrees is `wide`
+    step = angles[1]
+    covered = 180.0 - wide + step if is_missing else 180.0
+    assert covered_degrees(angles, 180.0) == pytest.approx(covered)
+    arcs = missing_arcs(angles, 180.0)
+    assert len(arcs) == is_missing
+    for begin, width in arcs:
+        assert begin == pytest.approx(180.0 - wide + step / 2)
+        assert width == pytest.approx(wide - step)
+
+
+@pytest.mark.parametrize(
+    ("n", "off", "is_full"),
+    [
+        # The encoder's noise, in steps, that views opposite each other may have.
+        (60, 0.2, True),
+        (60, 0.45, False),
+    ],
+)
+def test_opposite_views_miss_each_other_by_a_part_of_a_step(n, off, is_full):
+    places = np.arange(n) * 180 / n
+    # Pairs in any order, uneven within half a turn; the other half is off by a part.
+    places = places + np.where(np.arange(n) % 3 == 0, 0.4, 0.0) * 180 / n
+    step = 360 / (2 * n)
+    pairs = np.concatenate([places, places + 180 + off * step])
+    order = np.random.default_rng(1).permutation(2 * n)
+    assert is_full_turn(pairs[order]) is is_full
+
+
+@pytest.mark.parametrize(("n", "is_full"), [(12, True), (11, False)])
+def test_a_dozen_views_in_steps_make_a_turn(n, is_full):
+    # So uneven that it is known only from the order in which they were taken.
+    noise = np.resize([0.3, -0.3, 0.1, -0.2, 0.25], n)
+    angles = (np.arange(n) + noise) * 360 / n
+    assert is_full_turn(angles) is is_full

@@ -133,3 +133,15 @@ def test_select_reads_nothing():
     assert data.read == []
     assert np.asarray(chosen.data[2]).shape == (5, 6)
     assert data.read
+
+
+def test_images_of_a_time_series_are_slices_at_their_place():
+    data = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    series = Volume(data, "TCYX", (0.5, 0.25), "µm", (10.0, -20.0))
+    slices = series.as_slices(channel=1)
+    assert slices.axes == "ZYX"
+    np.testing.assert_array_equal(np.asarray(slices.data), data[:, 1])
+    # A step in time has no length: the first slice lies at zero, as far apart as rows.
+    assert slices.origin == (0.0, 10.0, -20.0)
+    assert slices.voxel_size == (0.5, 0.5, 0.25)
+    assert slices.unit == "µm"

@@ -41,7 +41,9 @@ def start(scan, out):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_asked_to_stop_it_keeps_the_finished_part(scan, tmp_path, number):
     out = tmp_path / "result.ome.tif"
     process = start(scan, out)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import gc
 import os
 import sys
+import warnings
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -26,6 +31,39 @@ def pytest_collection_modifyitems(config, items):
         )
 
 
+#: What docks import sooner or later, in the order of who needs whom.
+HEAVY = ("torch", "numba", "skimage", "zarr", "dask.array", "pandas", "napari")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heavy_modules_stay():
+    """Checks for leaked viewers collect all garbage: without what stays anyway."""
+    with warnings.catch_warnings(action="ignore"):
+        for name in HEAVY:
+            import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def manifests_are_parsed_once():
+    """Every viewer reads the manifests of all plugins again, a quarter of its time."""
+    from npe2.manifest import _bases
+
+    if not hasattr(_bases, "_load_yaml_no_duplicates"):  # private: it may go
+        yield
+        return
+    parse = functools.lru_cache(_bases._load_yaml_no_duplicates)
+
+    def parsed(stream):
+        text = stream if isinstance(stream, (str, bytes)) else stream.read()
+        return copy.deepcopy(parse(text))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_bases, "_load_yaml_no_duplicates", parsed)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def approving(monkeypatch):
     """Runs that are expected to do harm are approved: nobody is there to be asked."""
@@ -46,8 +84,8 @@ def looking(request, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path_factory, monkeypatch):
+def own_folders(new_folder, monkeypatch):
     """Settings and caches of a test stay in its own folder."""
-    home = tmp_path_factory.mktemp("home")
+    home = new_folder()
     for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(home / name.lower()))

@@ -45,7 +45,14 @@ print(f"ended in {time.perf_counter() - began:.2f} s", flush=True)
 """
 
 
-@pytest.mark.parametrize("moment", ["prepare", "preview", "run"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("prepare", marks=pytest.mark.slow),
+        pytest.param("preview", marks=pytest.mark.slow),
+        "run",
+    ],
+)
 def test_the_window_closes_in_the_middle(moment):
     began = time.perf_counter()
     done = subprocess.run(

@@ -22,7 +22,7 @@ from napari_geosr.core.steps import Warned
 from napari_geosr.gui import models
 from napari_geosr.gui.kit.notify import MessageLog, MessageRow, details
 from napari_geosr.gui.kit.places import MODELS, RESTORE, open_dock
-from napari_geosr.models import zoo
+from napari_geosr.models import bundle, zoo
 
 
 @pytest.fixture
@@ -324,7 +324,17 @@ def test_formats_of_other_packages_are_offered(
     assert "*.toy" in asked[1]
 
 
-def test_closing_it_at_work_is_safe(viewer, qtbot, dock, tmp_path):
+def test_closing_it_at_work_is_safe(viewer, qtbot, dock, own, tmp_path):
     dock.import_models([str(bundle_zip(tmp_path / "packed.zip"))])
-    viewer.window.remove_dock_widget(dock)
-    qtbot.wait(50)
+    run = dock._run
+    assert run.is_running
+    with qtbot.captureExceptions() as raised:
+        viewer.window.remove_dock_widget(dock)
+        qtbot.waitUntil(run.control.ended.is_set, timeout=60_000)
+        qtbot.waitUntil(lambda: not run.is_running, timeout=60_000)
+        qtbot.wait(50)
+    assert raised == []
+    # It was stopped in time, or came whole; nothing in between.
+    assert {path.name for path in own.glob("*")} <= {"mine"}
+    for left in own.glob("*"):
+        assert bundle.verify(left).name == "mine"

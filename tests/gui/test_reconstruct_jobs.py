@@ -29,6 +29,7 @@ def path(tmp_path_factory):
     return scan_file(tmp_path_factory.mktemp("scan"), rows=12)
 
 
+@pytest.mark.slow
 def test_noise2inverse_gives_a_denoised_volume(viewer, qtbot, path, tmp_path):
     dock = opened(viewer, path)
     dock.centre.set_value(26.3)

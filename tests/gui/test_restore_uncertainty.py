@@ -224,7 +224,11 @@ def test_the_records_can_be_kept_in_files(viewer, qtbot, scan, models):
     choose(dock, "tta")
     finished(dock, qtbot)
     for layer in (dock.activity.target(), dock.activity.spread()):
-        json.dumps(layer.metadata["geosr"]["provenance"])
+        records = layer.metadata["geosr"]["provenance"]
+        kept = json.loads(json.dumps(records))
+        assert json.dumps(kept) == json.dumps(records)
+        assert (kept[-1]["operation"], kept[-1]["complete"]) == ("restore", True)
+        assert kept[-1]["uncertainty"]["kind"] == "tta"
 
 
 def test_the_window_goes_on_while_the_contrast_is_found(

@@ -65,6 +65,7 @@ def started(viewer, qtbot, folder, *, steps: int):
     return dock
 
 
+@pytest.mark.slow
 def test_a_training_outlives_the_window(make_napari_viewer, qtbot, tmp_path):
     viewer = make_napari_viewer(show=True)
     dock = started(viewer, qtbot, tmp_path, steps=20_000)

@@ -156,3 +156,19 @@ def test_chunks_that_a_tile_touches_count():
     more = chunked.bytes(layout, size, window) - plain.bytes(layout, size, window)
     # 1 plane may touch 2 chunks, 52 rows 3 of 4, 52 columns 2 of 2; read and packed.
     assert more == 2 * 4 * (2 * 4) * (3 * 32) * (2 * 64)
+
+
+@pytest.mark.parametrize("nbytes", [50_000_000, 60_000_000, 5 * 10**9])
+@pytest.mark.parametrize("at_once", [math.inf, 20_000.0])
+def test_the_largest_window_just_fits(nbytes, at_once):
+    cost = CostModel(
+        base=1000.0,
+        slope=300.0,
+        safety=1.5,
+        fixed=48_000_000,
+        at_once=at_once,
+        beyond=2,
+    )
+    most = cost.most_voxels(nbytes)
+    assert cost.peak(most) <= nbytes
+    assert cost.peak(most + 2) > nbytes

@@ -23,6 +23,7 @@ from napari_geosr.core.steps import (
     Warned,
     run_to_end,
 )
+from napari_geosr.inference.memory import measure_cost
 from napari_geosr.inference.runner import estimate, restore_region, restore_tiles
 
 GB = 10**9
@@ -319,3 +320,72 @@ def test_importing_the_engine_loads_no_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def grown(monkeypatch):
+    """Say how much the first tile grew the process, and who is asked for pages."""
+    from contextlib import nullcontext
+
+    from napari_geosr.inference import compute
+    from napari_geosr.inference import run as run_module
+
+    class Told:
+        growth = 0
+        frugal: list = []  # noqa: RUF012
+
+        def __init__(self, device):
+            pass
+
+        def stop(self):
+            return self.growth
+
+    def frugal(device):
+        Told.frugal.append(device)
+        return nullcontext()
+
+    Told.frugal = []
+    monkeypatch.setattr(run_module, "GrowthMeter", Told)
+    monkeypatch.setattr(compute, "frugal_allocator", frugal)
+    return Told
+
+
+@pytest.mark.parametrize(
+    ("times", "is_smaller"), [(0.5, False), (1.0, False), (1.05, False), (1.8, True)]
+)
+def test_the_first_tile_makes_the_others_smaller_if_it_broke_the_budget(
+    make_network, statistics_of, rng, grown, times, is_smaller
+):
+    network = make_network("conv", slices=3)
+    source = rng.normal(size=(12, 128, 128)).astype("float32")
+    statistics = statistics_of(source)
+    expected, target = np.zeros_like(source), np.zeros_like(source)
+    cost = measure_cost(network)
+    fixed, settings = cost.peak(0), {"rather": (6, 128, 128), "threads": 1}
+    whole = run(network, source, expected, statistics, **settings)
+    planned = run_to_end(whole)
+    assert planned.n_tiles == 2
+    # Room for a tenth more than the tiles are thought to take.
+    budget = int(planned.peak_bytes + 0.1 * (planned.peak_bytes - fixed))
+    grown.growth = int(fixed + times * (cost.peak(128 * 128) - fixed))
+    steps = []
+    summary = run_to_end(
+        run(network, source, target, statistics, budget=budget, **settings),
+        steps.append,
+    )
+    assert summary.n_retries == 0
+    np.testing.assert_allclose(target, expected, atol=1e-4)
+    shapes = [s.array.shape for s in steps if isinstance(s, TileDone)]
+    halves = [(6, 64, 128)] * 2 if is_smaller else [(6, 128, 128)]
+    assert shapes == [(6, 128, 128), *halves]
+
+
+@pytest.mark.parametrize(("times", "is_frugal"), [(2.4, True), (2.6, False)])
+def test_pages_are_returned_at_once_only_where_the_budget_is_tight(
+    parts, grown, times, is_frugal
+):
+    tile = (2, 16, 31)
+    peak = run_to_end(run(*parts, tile=tile)).peak_bytes
+    assert grown.frugal == []
+    run_to_end(run(*parts, tile=tile, budget=int(times * peak)))
+    assert grown.frugal == ["cpu"] * is_frugal

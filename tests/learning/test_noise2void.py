@@ -245,3 +245,22 @@ def test_the_one_voxel_that_is_left_is_found(rng: np.random.Generator) -> None:
     every = np.argwhere(blind)
     values = _one_of(patch, blind, every, np.array((0, 5, 5)), rng)
     assert (values == patch[1, 0, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("axis", "turns"),
+    [("x", False), ("y", False), ("none", True), ("cross", True), ("z", True)],
+)
+def test_noise_along_one_axis_is_never_turned_into_the_other(
+    axis: str, turns: bool
+) -> None:
+    """What is the same along Y stays so, or a hidden line would hide nothing."""
+    columns = np.random.default_rng(0).normal(size=48)
+    stripes = np.broadcast_to(columns, (24, 48, 48)).copy()
+    method, patches = make(stripes, mask_axis=axis, mask_length=3, augment=True)
+    rng = np.random.default_rng(1)
+    targets = [method.draw(patches, rng)["target"][0] for _ in range(24)]
+    turned = [bool(np.ptp(t, axis=0).max() > 1e-6) for t in targets]
+    assert any(turned) is turns
+    if turns:
+        assert not all(turned)

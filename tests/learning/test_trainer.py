@@ -286,3 +286,55 @@ def test_networks_that_train_in_another_type_are_told(build_trainer: Any) -> Non
     assert isinstance(told.method.modules["network"], SupportsTrainingDtype)
     other = build_trainer("noise2noise", network="resnet", precision="bfloat16")
     assert not isinstance(other.method.modules["network"], SupportsTrainingDtype)
+
+
+def test_a_resumed_training_keeps_the_parts_that_fit(
+    noisy_pair: Any, tmp_path: Path
+) -> None:
+    """Or memory would run out again, and be said again, after every resume."""
+
+    def hungry(trainer: Trainer) -> Trainer:
+        loss = trainer.method.loss
+
+        def wants_more(batch: Any) -> Any:
+            if len(batch["source"]) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return loss(batch)
+
+        trainer.method.loss = wants_more
+        return trainer
+
+    first = hungry(make(noisy_pair, tmp_path))
+    assert any(isinstance(s, Warned) for s in finish(first, stop_at=2))
+    second = hungry(make(noisy_pair, tmp_path))
+    assert second.resume()
+    assert second.parts == first.parts == 4
+    assert not any(isinstance(s, Warned) for s in finish(second))
+
+
+def test_no_two_uses_of_random_numbers_are_seeded_alike(
+    noisy_pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples, validation and torch draw from streams of their own at every step."""
+    import sys
+
+    seeds: dict[str, set[tuple[int, ...]]] = {}
+
+    def noting(original: Any) -> Any:
+        def noted(entropy: Any = None, *more: Any) -> Any:
+            if isinstance(entropy, list):
+                # Zeros at the end of a seed count for nothing in numpy.
+                padded = tuple((entropy + [0] * 4)[:4])
+                caller = sys._getframe(1).f_code.co_qualname
+                seeds.setdefault(caller, set()).add(padded)
+            return original(entropy, *more)
+
+        return noted
+
+    trainer = make(noisy_pair, steps=5, validate_every=1)
+    monkeypatch.setattr(np.random, "default_rng", noting(np.random.default_rng))
+    monkeypatch.setattr(np.random, "SeedSequence", noting(np.random.SeedSequence))
+    finish(trainer)
+    assert len(seeds) >= 3
+    drawn = [seed for found in seeds.values() for seed in found]
+    assert len(drawn) == len(set(drawn)), seeds

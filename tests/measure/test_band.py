@@ -95,6 +95,9 @@ def test_voxels_without_a_deviation_are_said(mean, spread):
     assert any(
         "6 voxels of 'v' have no standard deviation" in w for w in report.warnings
     )
+    inside = np.ones(SHAPE, bool)
+    inside[1, :2, 1:] = False  # two of the six are left in the sample
+    assert measured(mean, spread, 1.0, mask=inside).band.missing_voxels == 2
 
 
 def test_what_is_no_deviation_is_refused(mean, spread):

@@ -63,3 +63,21 @@ def test_refusals() -> None:
         run_to_end(
             envelope_steps(np.ones((3, 4, 5), bool), 2, should_stop=lambda: True)
         )
+
+
+def test_voxels_that_are_no_numbers_are_no_solid() -> None:
+    """Outside the circle that was reconstructed a slice may be NaN: air, as it were."""
+    body = ellipsoid((40, 48, 48), (20, 24, 24), 14)
+    pore = ellipsoid((40, 48, 48), (20, 24, 24), 5)
+    data = scan(~body | pore).astype(np.float32)
+    y, x = np.ogrid[:48, :48]
+    seen = np.hypot(y - 23.5, x - 23.5) < 23
+    air = measure(data, sample_mask="auto")
+    assert air.sample_voxels == body.sum()
+    missing = measure(np.where(seen, data, np.float32(np.nan)), sample_mask="auto")
+    assert missing.sample_voxels == body.sum()
+    assert missing.porosity == pytest.approx(pore.sum() / body.sum())
+    # Nor inside: a hole of them belongs to neither pores nor sample.
+    data[20, 24, 34:36] = np.nan
+    holed = measure(data, sample_mask="auto")
+    assert holed.sample_voxels == body.sum() - 2

@@ -94,7 +94,13 @@ def test_settings_of_the_least_error_on_rows_that_are_not_judged(
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "count"), [("cgls", 50), ("sirt", 50), ("tv", 50), ("cgls", 85)]
+    ("algorithm", "count"),
+    [
+        ("cgls", 85),
+        pytest.param("cgls", 50, marks=pytest.mark.slow),
+        pytest.param("sirt", 50, marks=pytest.mark.slow),
+        pytest.param("tv", 50, marks=pytest.mark.slow),
+    ],
 )
 def test_the_settings_chosen_are_those_nearest_to_the_truth(
     foam, tmp_path, algorithm, count

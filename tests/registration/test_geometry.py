@@ -120,3 +120,13 @@ def test_coarser_voxels_are_means():
     means = data[3:57, 3:57, 3:57].reshape(18, 3, 18, 3, 18, 3).mean(axis=(1, 3, 5))
     assert np.corrcoef(found.ravel(), means.ravel())[0, 1] > 0.97
     assert found.std() == pytest.approx(means.std(), rel=0.15)
+
+
+def test_a_turn_in_the_plane_goes_from_y_towards_x():
+    z, y, x = np.eye(3)
+    turn = turn_in_plane(90.0, 3)
+    np.testing.assert_allclose(turn @ y, x, atol=1e-12)
+    np.testing.assert_allclose(turn @ x, -y, atol=1e-12)
+    np.testing.assert_allclose(turn @ z, z, atol=1e-12)
+    half = np.sqrt(0.5)
+    np.testing.assert_allclose(turn_in_plane(45.0, 2) @ [1, 0], [half, half])

@@ -179,3 +179,14 @@ def test_what_cannot_be_right_is_refused(angles: Any, says: str, name: str) -> N
 def test_an_axis_beside_the_detector_is_refused() -> None:
     with pytest.raises(ProjectionsError, match=r"column -4 is not on the detector"):
         ray_weights(fan(np.arange(0, 360, 1.0), 84, -4.0))
+
+
+def test_an_uneven_angle_counts_half_the_gap_to_both_neighbours() -> None:
+    # By hand: gaps of 20, 40, 60, 80, 80 and 80 degrees around the turn.
+    angles = np.array([0.0, 20, 60, 120, 200, 280])
+    expected = np.array([50.0, 30, 50, 70, 80, 80])
+    for begin in (0.0, -77.0, 400.0):
+        order = [3, 0, 5, 1, 4, 2]
+        found = arc_of(begin + angles[order])
+        assert found.is_full_turn
+        np.testing.assert_allclose(found.shares, expected[order], atol=1e-4)

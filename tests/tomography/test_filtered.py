@@ -233,3 +233,18 @@ def test_filtering_a_constant_keeps_the_mean_of_its_taps() -> None:
     filtered = filter_rows(torch.ones(1, 2001), "ramp", 1.0)
     assert abs(float(filtered[0, 1000])) < 3e-4
     assert abs(float(filter_rows(torch.ones(1, 201), "hann", 2.0, "edge").max())) < 3e-4
+
+
+@pytest.mark.parametrize("begin", [0.0, 170.0, -400.0])
+def test_an_uneven_angle_counts_half_the_gap_to_both_neighbours(begin: float) -> None:
+    # By hand, around half a turn: gaps of 10, 20, 30, 40, 40 and 40 degrees.
+    angles = np.array([0.0, 10, 30, 60, 100, 140])
+    expected = np.array([25.0, 15, 25, 35, 40, 40])
+    order = [3, 0, 5, 1, 4, 2]
+    found = np.rad2deg(angle_weights(begin + angles))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    shuffled = np.rad2deg(angle_weights(begin + angles[order]))
+    np.testing.assert_allclose(shuffled, expected[order], atol=1e-4)
+    opposite = angles + np.array([0, 180, 0, 360, 180, 0])
+    found = np.rad2deg(angle_weights(begin + opposite))
+    np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -37,6 +37,7 @@ def test_only_denoisers_with_weights_are_offered_for_adapting(dock):
         assert not button.isEnabled(), other
 
 
+@pytest.mark.slow
 def test_an_adaptation_ends_in_a_better_model_or_says_why_not(dock, qtbot):
     dock.model_box.set_model("ct-denoise")
     button, found = dock.outlook.adapt_button, []

@@ -87,7 +87,8 @@ CASES = [
     ("axes", "shape", "model", "dtype"),
     [
         *[(*case, "float32") for case in CASES],
-        *[(*case, "uint16") for case in (CASES[0], CASES[4])],
+        (*CASES[0], "uint16"),
+        pytest.param(*CASES[4], "uint16", marks=pytest.mark.slow),
     ],
 )
 def test_a_series_gives_what_its_points_give(axes, shape, model, dtype):
@@ -218,8 +219,16 @@ def test_what_is_on_screen_comes_first():
     assert list(dict.fromkeys(starts)) == [2, 0, 1, 3]
 
 
-@pytest.mark.parametrize("suffix", [".tif", ".ome.tif", ".ome.zarr"])
-@pytest.mark.parametrize(("axes", "shape", "model"), CASES[2:6])
+@pytest.mark.parametrize(
+    ("axes", "shape", "model", "suffix"),
+    [
+        # Super-resolution takes long, and is written as anything else.
+        pytest.param(*case, suffix, marks=[pytest.mark.slow] * is_slow)
+        for case in CASES[2:6]
+        for suffix in (".tif", ".ome.tif", ".ome.zarr")
+        for is_slow in (case[2] == "foam-sr-x2" and suffix != ".ome.tif",)
+    ],
+)
 def test_a_file_has_all_axes_and_its_place(tmp_path, axes, shape, model, suffix):
     volume = series(axes, shape)
     source = io.write(volume, tmp_path / "in.ome.tif")

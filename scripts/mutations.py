@@ -1,0 +1,661 @@
+"""The changes that ``mutate.py`` makes: what stands where, and who should notice.
+
+A change names code by its text, which has to be in the file once. Where a line was
+rewritten, `old` and `new` follow; where a file was moved, the text is looked for in all
+of ``src``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One change.
+
+    Attributes
+    ----------
+    name : str
+        For ``--only``.
+    file : str
+        From ``src/napari_geosr``.
+    old, new : str
+        What stands there, and what is put in its place.
+    why : str
+        What would be wrong for a user.
+    tests : tuple of str
+        Files of tests that should notice, from the root.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    why: str
+    tests: tuple[str, ...]
+
+
+_TILES = ("tests/inference/test_tiling.py", "tests/inference/test_exactness.py")
+_ODD = ("tests/inference/test_missing_voxels.py", "tests/inference/test_runner.py")
+_RUNNER = ("tests/inference/test_runner.py",)
+_MEMORY = ("tests/inference/test_memory.py",)
+_SHORT_OF_MEMORY = ("tests/faults/test_out_of_memory.py",)
+_PORES = ("tests/measure/test_porosity.py", "tests/measure/test_report.py")
+_SHIFT = ("tests/measure/reliability/test_threshold_shift.py",)
+_BAND = ("tests/measure/test_band.py",)
+_FBP = ("tests/tomography/test_filtered.py",)
+_FAN = ("tests/tomography/test_fan_weights.py",)
+_TURN = ("tests/core/test_turn.py",)
+_VOLUME = ("tests/core/test_volume.py",)
+_TIFF = ("tests/io/test_tiff_metadata.py", "tests/io/test_round_trip.py")
+_GRIDS = ("tests/registration/test_geometry.py",)
+_SEARCH = ("tests/registration/test_search.py",)
+_TRAINER = ("tests/learning/test_trainer.py",)
+_RESUME = ("tests/learning/test_resume.py",)
+_N2V = ("tests/learning/test_noise2void.py",)
+
+MUTATIONS = (
+    # Tiles and their halo
+    Mutation(
+        "halo-before",
+        "inference/tiling.py",
+        "a = max(0, start - halo)",
+        "a = max(0, start - halo + 1)",
+        "seams: a tile is read one voxel too short at its begin",
+        _TILES,
+    ),
+    Mutation(
+        "halo-after",
+        "inference/tiling.py",
+        "b = min(end, _up(stop, stride) + halo)",
+        "b = min(end, _up(stop, stride) + halo - 1)",
+        "seams: a tile is read one voxel too short at its end",
+        _TILES,
+    ),
+    Mutation(
+        "halo-to-stride",
+        "inference/tiling.py",
+        "halo=_size(_up(h, s) for h, s in zip(halo, stride, strict=True))",
+        "halo=_size(h // s * s for h, s in zip(halo, stride, strict=True))",
+        "seams: the halo of a strided network is rounded down",
+        _TILES,
+    ),
+    Mutation(
+        "whole-or-nothing",
+        "inference/tiling.py",
+        "    if spec.local:\n",
+        "    if True:\n",
+        "a network that sees the whole is run tile by tile",
+        (*_TILES, "tests/inference/test_runner.py"),
+    ),
+    Mutation(
+        "least-window",
+        "inference/tiling.py",
+        "missing = max(0, layout.minimum[axis] - (b - a))",
+        "missing = 0",
+        "windows smaller than a network takes",
+        _TILES,
+    ),
+    Mutation(
+        "split-on-grid",
+        "inference/tiling.py",
+        "window = window_along(layout, axis, a // stride * stride, b)",
+        "window = window_along(layout, axis, a, b)",
+        "halves of a tile off the grid of the stride",
+        (*_TILES, *_SHORT_OF_MEMORY),
+    ),
+    Mutation(
+        "split-longest",
+        "inference/tiling.py",
+        "key=lambda a: -lengths[a]",
+        "key=lambda a: lengths[a]",
+        "tiles are halved along their shortest edge, which saves little memory",
+        (*_RUNNER, *_TILES),
+    ),
+    Mutation(
+        "reflection",
+        "inference/tiling.py",
+        "period = 2 * (n - 1)",
+        "period = 2 * n",
+        "padding repeats the edge",
+        _TILES,
+    ),
+    Mutation(
+        "seen-first",
+        "inference/tiling.py",
+        "tiles.sort(key=lambda tile: not _touch(tile.core, seen))",
+        "tiles.sort(key=lambda tile: _touch(tile.core, seen))",
+        "what is on screen comes last",
+        _TILES,
+    ),
+    Mutation(
+        "place-of-a-region",
+        "inference/tiling.py",
+        "slice((c.start - o) * s, (c.stop - o) * s)",
+        "slice((c.start - o) * s, (c.stop - o) * s - o)",
+        "a region's tiles are written beside their place",
+        (*_TILES, *_RUNNER),
+    ),
+    Mutation(
+        "span-of-padding",
+        "inference/tiling.py",
+        "stop = layout.padded[axis]",
+        "stop = layout.shape[axis]",
+        "the cost of a run is told wrong",
+        _TILES,
+    ),
+    # Masks and voxels that are no numbers
+    Mutation(
+        "nonfinite-stands-for",
+        "inference/windows.py",
+        'value = self.statistics.mean if self.nonfinite == "mean" else 0.0',
+        'value = self.statistics.mean if self.nonfinite != "mean" else 0.0',
+        "the network sees zeros in place of missing voxels",
+        _ODD,
+    ),
+    Mutation(
+        "nonfinite-stays",
+        "inference/run.py",
+        "self.writer.blank(values, missing)",
+        "pass",
+        "missing voxels become invented grey values",
+        _ODD,
+    ),
+    Mutation(
+        "sample-and-finite",
+        "measure/porosity.py",
+        "sample = finite if sample is None else sample & finite",
+        "sample = finite if sample is None else sample | finite",
+        "what is outside the mask counts as sample",
+        ("tests/measure/test_envelope.py", "tests/measure/test_odd_voxels.py"),
+    ),
+    Mutation(
+        "pores-in-sample",
+        "measure/porosity.py",
+        "        if sample is not None:\n            pores &= sample\n        counts.s",
+        "        counts.s",
+        "air around the sample counts as pores",
+        ("tests/measure/test_odd_voxels.py", *_PORES),
+    ),
+    Mutation(
+        "nan-is-solid",
+        "measure/porosity.py",
+        "solid[slab] &= np.isfinite(block)",
+        "pass",
+        "the automatic sample mask takes in what was not reconstructed",
+        ("tests/measure/test_envelope.py",),
+    ),
+    # Porosity, its range and its band
+    Mutation(
+        "five-percent",
+        "measure/reliability/threshold.py",
+        "SENSITIVITY = 0.05",
+        "SENSITIVITY = 0.06",
+        "the published ± 5 % are ± 6 %",
+        _SHIFT,
+    ),
+    Mutation(
+        "half-gap",
+        "measure/reliability/threshold.py",
+        "gap = histogram.is_integer or following",
+        "gap = following",
+        "the range of integer scans depends on where in a gap the threshold is",
+        _SHIFT,
+    ),
+    Mutation(
+        "range-to-both-sides",
+        "measure/reliability/threshold.py",
+        "return float(middle - shift), float(middle + shift)",
+        "return float(middle), float(middle + shift)",
+        "the range is of one side alone",
+        _SHIFT,
+    ),
+    Mutation(
+        "least-pore",
+        "measure/porosity.py",
+        "large = voxels >= config.min_voxels",
+        "large = voxels > config.min_voxels",
+        "pores of the smallest size are not counted",
+        _PORES,
+    ),
+    Mutation(
+        "threshold-itself",
+        "measure/segment.py",
+        'block <= bound if phase == "dark" else block > bound',
+        'block < bound if phase == "dark" else block > bound',
+        "voxels at the threshold are no pores",
+        ("tests/measure/test_segment.py", *_PORES),
+    ),
+    Mutation(
+        "diameter",
+        "measure/table.py",
+        "diameter = np.cbrt(6 * size / math.pi)",
+        "diameter = np.cbrt(4 * size / math.pi)",
+        "equivalent diameters are wrong",
+        _PORES,
+    ),
+    Mutation(
+        "cut-pores",
+        "measure/table.py",
+        "roundness[touches] = np.nan",
+        "pass",
+        "pores that the border cuts get a sphericity",
+        _PORES,
+    ),
+    Mutation(
+        "elongation",
+        "measure/table.py",
+        "_ratio(axis_lengths[:, 1], axis_lengths[:, 0])",
+        "_ratio(axis_lengths[:, 0], axis_lengths[:, 1])",
+        "elongation is upside down",
+        _PORES,
+    ),
+    Mutation(
+        "band-half",
+        "measure/band.py",
+        "spread=abs(share[-1.0] - share[1.0]) / 2",
+        "spread=abs(share[-1.0] - share[1.0])",
+        "the ± of the porosity is twice as wide",
+        _BAND,
+    ),
+    Mutation(
+        "band-side",
+        "measure/band.py",
+        'sign = 1.0 if phase == "dark" else -1.0',
+        'sign = -1.0 if phase == "dark" else 1.0',
+        "a band is calibrated to the wrong side",
+        _BAND,
+    ),
+    Mutation(
+        "band-quantile",
+        "measure/band.py",
+        "at = round((1 - porosity) * len(moves))",
+        "at = round(porosity * len(moves))",
+        "a band is calibrated to the porosity of the solid",
+        _BAND,
+    ),
+    Mutation(
+        "band-missing",
+        "measure/band.py",
+        "missing = sample & ~np.isfinite(deviation)",
+        "missing = ~np.isfinite(deviation)",
+        "voxels outside the sample are said to have no deviation",
+        _BAND,
+    ),
+    # Filtered back-projection
+    Mutation(
+        "ramp",
+        "tomography/filters.py",
+        "taps[odd] = -1 / (np.pi * n[odd]) ** 2",
+        "taps[odd] = -1 / (np.pi * n[odd] + 0.1) ** 2",
+        "grey values are no attenuation",
+        _FBP,
+    ),
+    Mutation(
+        "hamming",
+        "tomography/filters.py",
+        "0.54 + 0.46 * np.cos",
+        "0.5 + 0.5 * np.cos",
+        "hamming is hann",
+        _FBP,
+    ),
+    Mutation(
+        "circular-filter",
+        "tomography/filters.py",
+        "length = fft.next_fast_len(2 * n, real=True)",
+        "length = fft.next_fast_len(n, real=True)",
+        "the filter wraps around the detector",
+        _FBP,
+    ),
+    Mutation(
+        "edge-padding",
+        "tomography/filters.py",
+        "torch.roll(wide, -before, dims=-1)",
+        "torch.roll(wide, before, dims=-1)",
+        "a repeated edge lies on the wrong side",
+        _FBP,
+    ),
+    Mutation(
+        "pixel-of-the-filter",
+        "tomography/filters.py",
+        "filter_response(name, length) / pixel_size",
+        "filter_response(name, length) * pixel_size",
+        "attenuation is not per unit of length",
+        _FBP,
+    ),
+    Mutation(
+        "uneven-angles",
+        "tomography/filters.py",
+        "(gaps + np.roll(gaps, 1)) / 2",
+        "(gaps + np.roll(gaps, -1)) / 2",
+        "uneven angles are weighted by their neighbours' gaps",
+        _FBP,
+    ),
+    Mutation(
+        "same-angle-twice",
+        "tomography/filters.py",
+        "(share / counts)[inverse]",
+        "share[inverse]",
+        "angles taken twice count twice",
+        _FBP,
+    ),
+    Mutation(
+        "uneven-fan",
+        "tomography/fan_weights.py",
+        "(gaps + np.roll(gaps, 1)) / 2, 360.0",
+        "(gaps + np.roll(gaps, -1)) / 2, 360.0",
+        "uneven angles of a fan are weighted by their neighbours' gaps",
+        _FAN,
+    ),
+    Mutation(
+        "short-scan",
+        "tomography/fan_weights.py",
+        "return float(180 + 2 * np.abs(fan_angles(geometry)).max())",
+        "return float(180 + np.abs(fan_angles(geometry)).max())",
+        "fans over too short an arc are reconstructed",
+        _FAN,
+    ),
+    # Angles
+    Mutation(
+        "wedge-steps",
+        "core/turn.py",
+        "_WEDGE_STEPS = 5.0",
+        "_WEDGE_STEPS = 2.0",
+        "wide steps of an uneven scan are taken for a missing wedge",
+        _TURN,
+    ),
+    Mutation(
+        "wedge-degrees",
+        "core/turn.py",
+        "_WEDGE_DEGREES = 10.0",
+        "_WEDGE_DEGREES = 5.0",
+        "a few views that were lost are taken for a missing wedge",
+        _TURN,
+    ),
+    Mutation(
+        "opposite-views",
+        "core/turn.py",
+        "_MISS, _UNEVEN, _MOST = 0.25,",
+        "_MISS, _UNEVEN, _MOST = 0.5,",
+        "views that happen to fill a turn are taken for opposite ones",
+        _TURN,
+    ),
+    Mutation(
+        "least-views",
+        "core/turn.py",
+        "_OUT_OF_STEP = 12,",
+        "_OUT_OF_STEP = 6,",
+        "a handful of views is taken for a turn",
+        _TURN,
+    ),
+    Mutation(
+        "begin-of-a-turn",
+        "core/turn.py",
+        "_BEGINS = 1.5",
+        "_BEGINS = 150.0",
+        "a half turn over zero is torn apart",
+        _TURN,
+    ),
+    # Voxel size and origin
+    Mutation(
+        "origin-of-fine-voxels",
+        "core/volume.py",
+        "o - (s - 1) / (2 * s) * v",
+        "o + (s - 1) / (2 * s) * v",
+        "super-resolved volumes lie beside the scan",
+        _VOLUME,
+    ),
+    Mutation(
+        "origin-of-a-series",
+        "core/volume.py",
+        "origin=(0.0, *image.origin)",
+        "origin=(1.0, *image.origin)",
+        "a time series as slices lies beside its place",
+        _VOLUME,
+    ),
+    Mutation(
+        "imagej-resolution",
+        "io/tiff_metadata.py",
+        "space.size[axis] = 1 / resolution",
+        "space.size[axis] = resolution",
+        "voxel sizes of ImageJ files are upside down",
+        _TIFF,
+    ),
+    Mutation(
+        "inches",
+        "io/tiff_metadata.py",
+        "25400.0 / (resolution * inch)",
+        "2540.0 / (resolution * inch)",
+        "voxel sizes from resolution tags are ten times too small",
+        _TIFF,
+    ),
+    Mutation(
+        "centroid",
+        "measure/table.py",
+        "geometry.origin[i] + mean * geometry.voxel_size[i]",
+        "mean * geometry.voxel_size[i]",
+        "pores lie beside their place",
+        _PORES,
+    ),
+    Mutation(
+        "coarse-grid",
+        "registration/sampled.py",
+        "first = self.origin + (factor - 1) / 2 * self.voxel_size",
+        "first = self.origin + factor / 2 * self.voxel_size",
+        "aligned scans are off by half a voxel",
+        _GRIDS,
+    ),
+    Mutation(
+        "cut-grid",
+        "registration/sampled.py",
+        "self.origin + start * self.voxel_size)",
+        "self.origin)",
+        "a part of a scan is where the whole begins",
+        _GRIDS,
+    ),
+    # Resuming
+    Mutation(
+        "resume-parts",
+        "learning/snapshot.py",
+        'trainer.parts = state["parts"]',
+        "pass",
+        "memory runs out again after a resume",
+        _TRAINER,
+    ),
+    Mutation(
+        "resume-optimiser",
+        "learning/snapshot.py",
+        'optimiser.load_state_dict(state["optimisers"][name])',
+        "pass",
+        "a resumed training gives other weights",
+        _RESUME,
+    ),
+    Mutation(
+        "resume-average",
+        "learning/snapshot.py",
+        'trainer.average.load_state_dict(state["average"])',
+        "pass",
+        "a resumed training gives other weights",
+        _RESUME,
+    ),
+    Mutation(
+        "resume-step",
+        "learning/snapshot.py",
+        'trainer.step, trainer.seconds = state["step"], state["seconds"]',
+        'trainer.step, trainer.seconds = 0, state["seconds"]',
+        "a resumed training begins again",
+        _RESUME,
+    ),
+    Mutation(
+        "resume-settings",
+        "learning/snapshot.py",
+        '_OF_THE_DATA = ("seed", ',
+        "_OF_THE_DATA = (",
+        "a training is resumed with other patches",
+        _RESUME,
+    ),
+    Mutation(
+        "seed-streams",
+        "learning/trainer.py",
+        "_VALIDATE, _TORCH = 3, 4",
+        "_VALIDATE, _TORCH = 0, 0",
+        "validation and torch draw from the same stream",
+        _TRAINER,
+    ),
+    Mutation(
+        "resume-restore-input",
+        "operations/restore/continued.py",
+        '"another input": (inputs.get("input") or {}).get("checksum"),',
+        "",
+        "a restoration is resumed with another scan",
+        ("tests/operations/test_restore_continued.py",),
+    ),
+    Mutation(
+        "resume-rows",
+        "operations/reconstruct/continued.py",
+        "found[-1] = (found[-1][0], stop)",
+        "found[-1] = (found[-1][0], stop + 1)",
+        "a resumed reconstruction leaves out a row",
+        ("tests/operations/test_reconstruct_continued.py",),
+    ),
+    Mutation(
+        "resume-tiles",
+        "inference/run.py",
+        "b.start <= p.start and p.stop <= b.stop",
+        "b.start <= p.start or p.stop <= b.stop",
+        "a resumed restoration leaves out tiles",
+        ("tests/operations/test_restore_continued.py",),
+    ),
+    # Memory
+    Mutation(
+        "first-tile",
+        "inference/run.py",
+        "return peak > self.budget",
+        "return peak < self.budget",
+        "the first tile teaches nothing, or the wrong thing",
+        _RUNNER,
+    ),
+    Mutation(
+        "frugal-allocator",
+        "inference/run.py",
+        "_USUAL_EXCESS * self.choice.peak_bytes <= self.budget",
+        "_USUAL_EXCESS * self.choice.peak_bytes >= self.budget",
+        "the budget is broken by what the C library keeps",
+        _RUNNER,
+    ),
+    Mutation(
+        "count-of-retries",
+        "inference/run.py",
+        "self.n_retries += 1",
+        "self.n_retries += 0",
+        "a size that worked is not remembered",
+        _SHORT_OF_MEMORY,
+    ),
+    Mutation(
+        "safety",
+        "inference/memory.py",
+        "return self.fixed + self.safety * self.counted(n_voxels)",
+        "return self.fixed + self.counted(n_voxels)",
+        "a measured excess of memory is left out",
+        _MEMORY,
+    ),
+    Mutation(
+        "largest-window",
+        "inference/memory.py",
+        "counted = (nbytes - self.fixed) / self.safety - self.base",
+        "counted = (nbytes + self.fixed) / self.safety - self.base",
+        "speed is measured on windows that do not fit",
+        _MEMORY,
+    ),
+    Mutation(
+        "buffers",
+        "inference/memory.py",
+        "(self.depth + 1) * self.network",
+        "self.depth * self.network",
+        "one block that waits is not counted",
+        _MEMORY,
+    ),
+    Mutation(
+        "memory-for-a-month",
+        "inference/tile_memory.py",
+        "time.time() - when > _FORGET_AFTER_SECONDS",
+        "time.time() - when < _FORGET_AFTER_SECONDS",
+        "sizes that worked are forgotten at once",
+        _SHORT_OF_MEMORY,
+    ),
+    # Noise2void
+    Mutation(
+        "axes-of-line-masks",
+        "learning/methods/noise2void.py",
+        'self.config.mask_axis in ("none", "z", "cross")',
+        'self.config.mask_axis in ("none", "z", "cross", "x", "y")',
+        "noise along one axis is learned along the other",
+        _N2V,
+    ),
+    Mutation(
+        "hidden-share",
+        "learning/methods/noise2void.py",
+        "settings.masked / 100",
+        "settings.masked / 50",
+        "twice as many voxels are hidden as was asked for",
+        _N2V,
+    ),
+    # Registration
+    Mutation(
+        "contrast-floor",
+        "registration/search.py",
+        "floor = 1e-4 * count * self.spread**2",
+        "floor = 1e-1 * count * self.spread**2",
+        "places of little contrast are never found",
+        _SEARCH,
+    ),
+    Mutation(
+        "most-overlap",
+        "registration/search.py",
+        "_LEAST_OVERLAP = 0.5",
+        "_LEAST_OVERLAP = 0.95",
+        "scans that overlap in part are not found",
+        _SEARCH,
+    ),
+    Mutation(
+        "least-overlap",
+        "registration/search.py",
+        "_LEAST_OVERLAP = 0.5",
+        "_LEAST_OVERLAP = 0.05",
+        "a few voxels in a corner are taken for a match",
+        _SEARCH,
+    ),
+    Mutation(
+        "forget-the-neighbourhood",
+        "registration/search.py",
+        "score[np.ix_(*near)] = 0",
+        "score[place] = 0",
+        "candidates are all one place",
+        _SEARCH,
+    ),
+    Mutation(
+        "shift-back",
+        "registration/search.py",
+        "p if p < n else p - f",
+        "p",
+        "places before the first voxel are found at the end",
+        _SEARCH,
+    ),
+    Mutation(
+        "way-back",
+        "registration/transform.py",
+        "return Transform(back, -back @ self.shift)",
+        "return Transform(back, back @ self.shift)",
+        "the way back leads elsewhere",
+        _GRIDS,
+    ),
+    Mutation(
+        "sense-of-rotation",
+        "registration/transform.py",
+        "    angle = math.radians(degrees)\n",
+        "    angle = -math.radians(degrees)\n",
+        "a rotation goes the wrong way around",
+        (*_SEARCH, *_GRIDS),
+    ),
+)

@@ -1,0 +1,84 @@
+"""What ``--help`` says of every command, as text that later releases must say as well.
+
+``python tests/golden/help_texts.py`` writes it anew, where a change was meant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+STORED = Path(__file__).with_name("help.txt")
+#: Columns of the terminal that the text is made for.
+WIDTH = 100
+#: Lines between the texts of two commands.
+_MARK = "=" * 20
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Words of every command and subcommand, the program itself first."""
+    from napari_geosr.cli.app import build_app
+
+    found: list[tuple[str, ...]] = []
+
+    def walk(app: Any, words: tuple[str, ...]) -> None:
+        found.append(words)
+        for name in sorted(app):
+            if not name.startswith("-"):
+                walk(app[name], (*words, name))
+
+    walk(build_app(), ())
+    return found
+
+
+def help_of(words: tuple[str, ...]) -> str:
+    """What a command says of itself in a terminal of `WIDTH` columns, without colours.
+
+    It is the same in all versions of Python: neither argparse nor its wording is used.
+    """
+    from napari_geosr.cli.app import run
+
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert run([*words, "--help"]) == 0, words
+    # Without the frames around tables, which are more than half of the bytes.
+    text = re.sub("[\u2500-\u257f]+ ?", "", said.getvalue())
+    lines = [line.rstrip() for line in text.splitlines()]
+    return "\n".join(lines).strip() + "\n"
+
+
+def words_alone(text: str) -> list[str]:
+    """The words of a help text, without line breaks of the terminal."""
+    return text.split()
+
+
+def write(texts: dict[tuple[str, ...], str]) -> str:
+    """All texts as one file."""
+    begin = f"cyclopts {version('cyclopts')}\n"
+    return begin + "".join(
+        f"{_MARK}\nnapari-geosr {' '.join(words)}".rstrip() + f"\n{_MARK}\n{text}"
+        for words, text in texts.items()
+    )
+
+
+def read(text: str) -> tuple[str, dict[tuple[str, ...], str]]:
+    """The version of cyclopts that a file was written with, and its texts."""
+    begin, *parts = text.split(f"{_MARK}\n")
+    names = [tuple(name.split()[1:]) for name in parts[::2]]
+    return begin.split()[1], dict(zip(names, parts[1::2], strict=True))
+
+
+def main() -> None:
+    """Write the texts of this release."""
+    os.environ.update(COLUMNS=str(WIDTH), NO_COLOR="1", TERM="dumb")
+    texts = {words: help_of(words) for words in commands()}
+    STORED.write_text(write(texts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
