@@ -11,17 +11,6 @@ import pytest
 import napari_geosr
 
 ROOT = Path(napari_geosr.__file__).parent
-#: Imports that still close a circle: each is to go, none may be added.
-KNOWN = {
-    ("measure.rows", "measure.report"),
-    ("operations.restore.outlook.steps", "operations.restore"),
-    ("operations.study.cell", "operations.study.training"),
-    ("operations.study.cell", "operations.study.tuning"),
-    ("operations.study.report", "operations.study.store"),
-    ("operations.train.export", "operations.train"),
-    ("operations.train.figures.own", "operations.train.figures"),
-    ("operations.train.figures.unpaired", "operations.train.figures"),
-}
 
 
 def import_graph(root: Path) -> nx.DiGraph:
@@ -65,29 +54,13 @@ def circles(graph: nx.DiGraph) -> list[list[str]]:
     return sorted(sorted(group) for group in groups if len(group) > 1)
 
 
-def known_imports() -> set[tuple[str, str]]:
-    return {(f"napari_geosr.{a}", f"napari_geosr.{b}") for a, b in KNOWN}
-
-
 @pytest.fixture(scope="module")
 def whole() -> nx.DiGraph:
     return import_graph(ROOT)
 
 
 def test_no_module_imports_itself_by_way_of_others(whole: nx.DiGraph) -> None:
-    graph = whole.copy()
-    graph.remove_edges_from(known_imports())
-    assert circles(graph) == []
-
-
-@pytest.mark.parametrize("known", sorted(known_imports()), ids=" -> ".join)
-def test_what_is_known_is_still_there(
-    known: tuple[str, str], whole: nx.DiGraph
-) -> None:
-    """An import that closes no circle any more is taken out of `KNOWN`."""
-    graph = whole.copy()
-    graph.remove_edges_from(known_imports() - {known})
-    assert any({*known} <= {*group} for group in circles(graph))
+    assert circles(whole) == []
 
 
 @pytest.mark.parametrize(

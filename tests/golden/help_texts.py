@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import re
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,14 @@ def read(text: str) -> tuple[str, dict[tuple[str, ...], str]]:
 
 
 def main() -> None:
-    """Write the texts of this release."""
+    """Write the texts of this release, or print them with ``--print``."""
     os.environ.update(COLUMNS=str(WIDTH), NO_COLOR="1", TERM="dumb")
-    texts = {words: help_of(words) for words in commands()}
-    STORED.write_text(write(texts), encoding="utf-8")
+    os.environ.pop("FORCE_COLOR", None)
+    text = write({words: help_of(words) for words in commands()})
+    if "--print" in sys.argv:
+        sys.stdout.buffer.write(text.encode())
+    else:
+        STORED.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
