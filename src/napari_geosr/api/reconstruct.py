@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_steps
 
@@ -21,7 +21,7 @@ def reconstruct(
     | None = None,
     iterations: int | None = None,
     nonnegative: bool | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: AnyMapping | None = None,
     centre: Literal["auto"] | float = "auto",
     every: int = 1,
     rows: tuple[int, ...] | None = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from napari_geosr.api.arrays import VolumeLike, as_volume
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.train import train as train_on_files
 from napari_geosr.operations.train.in_memory import entry_for
@@ -35,7 +36,7 @@ def train(
     network: str | None = None,
     layers: int | None = None,
     width: int | None = None,
-    network_options: dict[str, Any] | None = None,
+    network_options: AnyDict | None = None,
     learning_rate: float | None = None,
     final_rate: float | None = None,
     warm_up: int | None = None,
@@ -155,7 +156,7 @@ def train(
     >>> geosr.restore(noisy, str(model.path)).shape
     (8, 32, 32)
     """
-    shared: dict[str, Any] = {
+    shared: AnyDict = {
         "name": name,
         "steps": steps,
         "batch_size": batch_size,

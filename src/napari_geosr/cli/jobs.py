@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -17,6 +17,7 @@ from napari_geosr.cli.options import Json
 from napari_geosr.cli.run_jobs import run_here
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import TrainingProgress, Warned, never_stop
+from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.index import STATE_WORDS, find
 from napari_geosr.jobs.kinds import MAKE_MODELS, result_word
@@ -234,14 +235,14 @@ def _cut(text: str, room: int | None = _LONGEST_NAME, *, at_end: bool = True) ->
     return f"{text[: room - 1]}…" if at_end else f"…{text[1 - room :]}"
 
 
-def _values(status: JobStatus) -> dict[str, Any]:
+def _values(status: JobStatus) -> AnyDict:
     values = asdict(status)
     values["path"] = str(status.path)
     values["result"] = None if status.result is None else str(status.result)
     return values
 
 
-def _last_progress(folder: JobFolder) -> dict[str, Any]:
+def _last_progress(folder: JobFolder) -> AnyDict:
     events, _ = folder.events()
     progress = [e for e in events if e.get("event") == "progress"]
     return progress[-1] if progress else {}
@@ -258,7 +259,7 @@ def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, 
             yield Warned(message=str(event["message"]))
 
 
-def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[dict[str, Any]]:
+def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:
     """What happened and what happens, until the job ends."""
     offset = 0
     while not should_stop():

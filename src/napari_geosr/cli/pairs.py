@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_origin
+from typing import TYPE_CHECKING, Annotated, get_origin
 
 from cyclopts import Parameter
 from pydantic import Field, create_model
@@ -13,6 +13,7 @@ from napari_geosr.cli.console import MakeSteps, print_json, run_command
 from napari_geosr.cli.options import AS_FLAGS, Json, Overwrite, SettingsPath
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.pairs import pairs_steps
 from napari_geosr.operations.pairs.config import (
     DegradeConfig,
@@ -34,7 +35,7 @@ def _imaging_flags() -> type[Config]:
 
     What is a list of numbers is set in a file of settings (``options``).
     """
-    fields: dict[str, Any] = {
+    fields: AnyDict = {
         name: (
             Annotated[kind | None, Parameter(negative="")],
             Field(None, title=title, description=help_),
@@ -117,7 +118,7 @@ def pairs(
 pairs.__annotations__["imaging"] = Annotated[_imaging_flags() | None, AS_FLAGS]
 
 
-def _kept(kind: type[Config], path: Path | None) -> dict[str, Any]:
+def _kept(kind: type[Config], path: Path | None) -> AnyDict:
     if path is None:
         return {}
     return kind.from_yaml(path).model_dump(exclude_unset=True)

@@ -17,6 +17,7 @@ from napari_geosr.cli.options import (
     SettingsPath,
 )
 from napari_geosr.core.config import Config
+from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.reconstruct import (
     find_unfinished,
     open_projections,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 def _algorithm_flags() -> type[Config]:
     """A flag for each setting that only some algorithms have, third parties' too."""
-    fields: dict[str, Any] = {
+    fields: AnyDict = {
         name: (
             Annotated[kind | None, Parameter(negative="")],
             Field(None, title=title, description=help_),
@@ -119,7 +120,7 @@ def _settings(
     """Settings of the file, overruled by flags; those of the algorithm with them."""
     options = {} if special is None else special.model_dump(exclude_none=True)
     given = {} if config is None else config.model_dump(exclude_unset=True)
-    kept: dict[str, Any] = {}
+    kept: AnyDict = {}
     if path is not None:
         kept = ReconstructFields.from_yaml(path).model_dump(exclude_unset=True)
     if given.get("algorithm", kept.get("algorithm")) != kept.get("algorithm"):

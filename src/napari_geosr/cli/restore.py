@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -19,6 +19,7 @@ from napari_geosr.cli.options import (
     settings_from,
 )
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.io.suffixes import incomplete_path
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
@@ -100,7 +101,7 @@ def restore(
     volumes = [open_one(path, reading) for path in (input, *others)]
     if check_consistency:
         restoration.refuse_series_check(volumes[0])
-    unfinished: dict[str, Any] = {}
+    unfinished: AnyDict = {}
     if go_on:
         unfinished["unfinished"] = _unfinished(out, average)
         if wanted.uncertainty != "none":
@@ -108,7 +109,7 @@ def restore(
             unfinished["unfinished_spread"] = _unfinished(spread, average)
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, Restored]:
-        more: dict[str, Any] = {
+        more: AnyDict = {
             "out": out,
             "overwrite": overwrite,
             "look": True,

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import Json
 from napari_geosr.core.steps import Warned
+from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import local
 from napari_geosr.jobs.index import list_jobs
 from napari_geosr.jobs.kinds import result_word
@@ -127,7 +128,7 @@ def _at_once(
     return (yield from run_steps(folder, should_stop=should_stop))
 
 
-def _say(json: bool, values: dict[str, Any], text: str) -> int:
+def _say(json: bool, values: AnyDict, text: str) -> int:
     if json:
         print_json(values)
     else:

@@ -13,6 +13,7 @@ from napari_geosr.cli.options import AS_FLAGS, Json, SettingsPath
 from napari_geosr.cli.run_jobs import HOW_TO_RUN, start
 from napari_geosr.core.config import load_yaml
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import register
 from napari_geosr.jobs.naming import taken_names
@@ -101,7 +102,7 @@ def _new_job(
     """Make the folder of a job from flags and a file of settings."""
     kind = config_class(method)
     given = {} if config is None else config.model_dump(exclude_unset=True)
-    kept: dict[str, Any] = {}
+    kept: AnyDict = {}
     if settings is not None:
         saved = TrainJob.from_yaml_file(settings, method)
         kept = without_no_name(saved.training.model_dump(exclude_unset=True))
@@ -134,7 +135,7 @@ def ganrec(
 ) -> int:
     """Fit networks to the projections of one object: a volume, and no model."""
     given = {} if config is None else config.model_dump(exclude_unset=True)
-    kept: dict[str, Any] = {}
+    kept: AnyDict = {}
     if settings is not None:
         kept = _training_of(settings)
     values = {"training": kept | given}
@@ -154,7 +155,7 @@ ganrec.__annotations__ = {
 }
 
 
-def _training_of(settings: Path) -> dict[str, Any]:
+def _training_of(settings: Path) -> AnyDict:
     """The part of a job's ``config.yaml`` that says how to train."""
     try:
         values = load_yaml(settings.read_text(encoding="utf-8"))

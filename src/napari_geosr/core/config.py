@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyMapping
 
 SCHEMA_VERSION = 1
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -165,7 +166,7 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
 
 def explain(error: ValidationError) -> str:
     """Turn pydantic's report into one sentence for a person."""
-    parts: dict[str, list[Mapping[str, Any]]] = {}
+    parts: dict[str, list[AnyMapping]] = {}
     for item in error.errors(include_url=False):
         # Behind the name: places in a list, or pydantic's word for a part of a union.
         path = [str(p) for p in item["loc"] if not str(p).startswith("literal[")]
@@ -175,7 +176,7 @@ def explain(error: ValidationError) -> str:
     return "; ".join(_complaint(*part) for part in parts.items()) + "."
 
 
-def _complaint(where: str, items: Sequence[Mapping[str, Any]]) -> str:
+def _complaint(where: str, items: Sequence[AnyMapping]) -> str:
     """What is wrong with one setting; several reasons are those of a union."""
     reasons = []
     for item in items:

@@ -6,10 +6,10 @@ import math
 from base64 import b64encode
 from collections.abc import Mapping
 from html import escape
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from napari_geosr.core.types import AnyArray, AnyDType
 
 #: Longest name that is shown whole, in letters, with its quotes.
 _LONGEST_NAME = 40
@@ -24,7 +24,7 @@ def one_line(
     lengths: Mapping[str, int],
     voxel_size: tuple[float, ...] | None,
     unit: str,
-    dtype: np.dtype[Any],
+    dtype: AnyDType,
     nbytes: int,
     *,
     lazy: bool,
@@ -53,7 +53,7 @@ def one_line(
     return f"<Volume {shown}: {shape}, voxel size {size}, {dtype}, {memory}>"
 
 
-def html_figure(text: str, plane: npt.NDArray[Any] | None, caption: str) -> str:
+def html_figure(text: str, plane: AnyArray | None, caption: str) -> str:
     """A picture of `plane`, where there is one, beside `text`, as HTML."""
     picture = ""
     if plane is not None:
@@ -69,7 +69,7 @@ def html_figure(text: str, plane: npt.NDArray[Any] | None, caption: str) -> str:
     )
 
 
-def plane_png(plane: npt.NDArray[Any]) -> bytes:
+def plane_png(plane: AnyArray) -> bytes:
     """A small picture in grey of a plane (Y, X); what is not finite is black."""
     import imagecodecs
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -128,7 +128,7 @@ class Noise:
             interval=(self.interval[0] / std, self.interval[1] / std),
         )
 
-    def to_json_dict(self) -> dict[str, Any]:
+    def to_json_dict(self) -> AnyDict:
         """For records and ``--json``."""
         return {
             "level": self.level,

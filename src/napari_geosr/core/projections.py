@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from napari_geosr.core.angles import Arc, arc_degrees, is_full_turn, missing_arcs
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.selection import select
+from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.core.units import PIXEL, require_unit
 from napari_geosr.core.volume import ArrayLike
 
@@ -86,10 +87,10 @@ class Projections:
     detector_distance: float | None = None
     is_line_integrals: bool = False
     unseen: tuple[Arc, ...] = ()
-    provenance: tuple[Mapping[str, Any], ...] = ()
+    provenance: tuple[AnyMapping, ...] = ()
     name: str = "projections"
     source: Path | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: AnyMapping = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._check_data()
@@ -271,7 +272,7 @@ class Projections:
             )
         return self.subset(range(first, self.n_angles, k))
 
-    def subset(self, indices: Sequence[int] | npt.NDArray[Any]) -> Projections:
+    def subset(self, indices: Sequence[int] | AnyArray) -> Projections:
         """Take the projections with these indices, in this order; nothing is read."""
         chosen = np.asarray(indices, np.intp)
         bad = chosen[(chosen < 0) | (chosen >= self.n_angles)]

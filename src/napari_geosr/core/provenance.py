@@ -23,6 +23,7 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.version import __version__
 from napari_geosr.core.volume import Volume
 
@@ -135,7 +136,7 @@ def array_checksum(data: Any) -> str:
 
 def describe_steps(
     volume: Volume, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, dict[str, Any]]:
+) -> Generator[Step, None, AnyDict]:
     """Name, place, shape and checksum of an input.
 
     Raises
@@ -174,10 +175,10 @@ def record(
     operation: str,
     *,
     inputs: Mapping[str, Volume],
-    settings: Mapping[str, Any],
-    model: Mapping[str, Any] | None = None,
+    settings: AnyMapping,
+    model: AnyMapping | None = None,
     **more: Any,
-) -> dict[str, Any]:
+) -> AnyDict:
     """One JSON-serialisable record of a run of `operation`."""
     steps = record_steps(
         operation, inputs=inputs, settings=settings, model=model, **more
@@ -189,11 +190,11 @@ def record_steps(
     operation: str,
     *,
     inputs: Mapping[str, Volume],
-    settings: Mapping[str, Any],
-    model: Mapping[str, Any] | None = None,
+    settings: AnyMapping,
+    model: AnyMapping | None = None,
     should_stop: ShouldStop = never_stop,
     **more: Any,
-) -> Generator[Step, None, dict[str, Any]]:
+) -> Generator[Step, None, AnyDict]:
     """Make a record as :func:`record` does, in steps: large inputs take seconds.
 
     Raises
@@ -206,7 +207,7 @@ def record_steps(
     described = {}
     for key, volume in inputs.items():
         described[key] = yield from describe_steps(volume, should_stop)
-    entry: dict[str, Any] = {
+    entry: AnyDict = {
         "software": "napari-geosr",
         "version": __version__,
         "operation": operation,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike
 
 #: Planes left out between two wanted ones that are read along with them.
@@ -53,7 +54,7 @@ class Selection:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return np.asarray(self[...], dtype=dtype)
 
-    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+    def __getitem__(self, key: Any) -> AnyArray:
         parts = list(key) if isinstance(key, tuple) else [key]
         if Ellipsis in parts:
             at = parts.index(Ellipsis)
@@ -66,12 +67,10 @@ class Selection:
         low, high = (int(rows.min()), int(rows.max()) + 1) if rows.size else (0, 0)
         read = self._read(self.planes[np.atleast_1d(chosen)], low, high)
         first = 0 if chosen.ndim == 0 else slice(None)
-        voxels: npt.NDArray[Any] = read[first][..., rows - low, :][..., parts[2]]
+        voxels: AnyArray = read[first][..., rows - low, :][..., parts[2]]
         return voxels
 
-    def _read(
-        self, planes: npt.NDArray[np.intp], low: int, high: int
-    ) -> npt.NDArray[Any]:
+    def _read(self, planes: npt.NDArray[np.intp], low: int, high: int) -> AnyArray:
         out = np.empty((len(planes), high - low, self.shape[2]), self.dtype)
         if out.size == 0:
             return out

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-import numpy as np
+from napari_geosr.core.types import AnyArray
 
 ShouldStop = Callable[[], bool]
 
@@ -83,7 +83,7 @@ class TileDone(Step):
     """
 
     slices: tuple[slice, ...] = ()
-    array: np.ndarray[Any, Any] | None = field(default=None, repr=False)
+    array: AnyArray | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

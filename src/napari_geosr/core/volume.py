@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from napari_geosr.core.display import html_figure, one_line
 from napari_geosr.core.errors import ConfigError, GeoSRError, VolumeError
 from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
+from napari_geosr.core.types import AnyArray, AnyDType, AnyMapping
 from napari_geosr.core.units import MILLIMETRES, PIXEL, require_unit
 
 AXES = "TCZYX"
@@ -100,9 +101,9 @@ class Volume:
     unit: str = PIXEL
     origin: tuple[float, ...] = ()
     name: str = "volume"
-    provenance: tuple[Mapping[str, Any], ...] = ()
+    provenance: tuple[AnyMapping, ...] = ()
     source: Path | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: AnyMapping = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         axes = self.axes
@@ -204,7 +205,7 @@ class Volume:
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
-    ) -> np.ndarray[Any, Any]:
+    ) -> AnyArray:
         """Give the voxels as a numpy array; those of a lazy volume are read."""
         data = self.data
         if not isinstance(data, np.ndarray):
@@ -235,7 +236,7 @@ class Volume:
             plane, caption = None, f"The middle slice cannot be read: {error}"
         return html_figure(repr(self), plane, caption)
 
-    def _middle_slice(self) -> tuple[np.ndarray[Any, Any] | None, str]:
+    def _middle_slice(self) -> tuple[AnyArray | None, str]:
         """The slice in the middle, of the middle time point and first channel."""
         if 0 in self.shape:
             return None, "no voxels"
@@ -262,9 +263,9 @@ class Volume:
         return tuple(int(n) for n in self.data.shape)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> AnyDType:
         """Type of the voxels."""
-        dtype: np.dtype[Any] = np.dtype(self.data.dtype)
+        dtype: AnyDType = np.dtype(self.data.dtype)
         return dtype
 
     @property

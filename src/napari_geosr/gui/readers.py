@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr import io
+from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers import METADATA, geometry, layer_metadata
 from napari_geosr.io.formats import format_of, format_that_reads
 from napari_geosr.io.lazy import LazyArray
@@ -16,7 +17,7 @@ from napari_geosr.io.slices import read_slices
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
-LayerData = tuple[Any, dict[str, Any], str]
+LayerData = tuple[Any, AnyDict, str]
 Reader = Callable[[Any], list[LayerData]]
 _THREE_COLOURS = ("red", "green", "blue")
 
@@ -95,7 +96,7 @@ def _layers(levels: list[Volume]) -> list[LayerData]:
     n = first.shape[first.axes.index("C")]
     for c in range(n):
         # One layer for each channel: each can be restored and measured by itself.
-        options: dict[str, Any] = {"blending": "additive" if c else "translucent"}
+        options: AnyDict = {"blending": "additive" if c else "translucent"}
         if n == len(_THREE_COLOURS):
             options["colormap"] = _THREE_COLOURS[c]
         channel = [_channel(level, c) for level in levels]
@@ -116,7 +117,7 @@ def _channel(volume: Volume, channel: int) -> Volume:
     return volume.replace(data=volume.data[key], axes=volume.axes.replace("C", ""))
 
 
-def _layer(levels: list[Volume], name: str, options: dict[str, Any]) -> LayerData:
+def _layer(levels: list[Volume], name: str, options: AnyDict) -> LayerData:
     volume = levels[0]
     metadata = layer_metadata(volume)
     metadata[METADATA]["info"] = dict(volume.metadata)

@@ -9,11 +9,12 @@ from typing import Any
 
 from qtpy.QtCore import QCoreApplication, QEventLoop, QTimer
 
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import geometry, layer_metadata
 from napari_geosr.physics import samples
 
-LayerData = tuple[Any, dict[str, Any], str]
+LayerData = tuple[Any, AnyDict, str]
 _Pair = tuple[Volume, Volume]
 #: Milliseconds between two looks whether a sample is ready.
 _POLL_MS = 10

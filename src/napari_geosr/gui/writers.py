@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,14 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError, VolumeError
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import AXES, Volume
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.layers.place import place_of
 from napari_geosr.io.lazy import LazyArray, MappedSource
 
 
-def write_image(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:
+def write_image(path: str, data: Any, attributes: AnyMapping) -> list[str]:
     """Write an image layer; returns the path written.
 
     Parameters
@@ -36,7 +36,7 @@ def write_image(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str
     return _write(path, volume_from_data(data, attributes), kind="image")
 
 
-def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:
+def write_labels(path: str, data: Any, attributes: AnyMapping) -> list[str]:
     """Write a labels layer; 64-bit labels become 32-bit where none is larger."""
     volume = volume_from_data(data, attributes)
     if volume.dtype.kind in "iu" and volume.dtype.itemsize == 8:
@@ -49,7 +49,7 @@ def _write(path: str, volume: Volume, kind: str) -> list[str]:
     return [str(io.write(volume, path, overwrite=True, kind=kind))]
 
 
-def volume_from_data(data: Any, attributes: Mapping[str, Any]) -> Volume:
+def volume_from_data(data: Any, attributes: AnyMapping) -> Volume:
     """Give layer data and its attributes as a `Volume`, without copying voxels.
 
     Raises

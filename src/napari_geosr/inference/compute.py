@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_geosr.core.errors import (
     DeviceMemoryError,
     EngineError,
     GeoSRError,
     ModelError,
 )
+from napari_geosr.core.types import AnyArray
 from napari_geosr.inference.memory import is_out_of_memory, network_spec, probe_window
 from napari_geosr.inference.tiling import Layout, Tile
 
@@ -176,14 +175,14 @@ def interruptible(
 
 def restore_window(
     network: nn.Module,
-    block: np.ndarray[Any, Any],
+    block: AnyArray,
     tile: Tile,
     layout: Layout,
     device: str,
     threads: int | None,
     stop_if_asked: Callable[[], None] = lambda: None,
     forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
-) -> np.ndarray[Any, Any]:
+) -> AnyArray:
     """Restored core of one window.
 
     Parameters
@@ -229,7 +228,7 @@ def restore_window(
                     x = whole[i : i + n_channels][None].to(device)
                     y = _forward(network, x, layout, forward)
                     out[:, i].copy_(y[0][(slice(None), *crop[1:])])
-            values: np.ndarray[Any, Any] = out.numpy()
+            values: AnyArray = out.numpy()
             return values if n_outputs > 1 else values[0]
     except Exception as error:
         raise _explained(error, network, tile.window_shape) from error

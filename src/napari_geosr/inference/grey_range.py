@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyDType
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference.intensity import IntensityStatistics
 
@@ -16,9 +16,7 @@ from napari_geosr.inference.intensity import IntensityStatistics
 _MOST = 2**22
 
 
-def unit_range(
-    dtype: np.dtype[Any], statistics: IntensityStatistics
-) -> tuple[float, float]:
+def unit_range(dtype: AnyDType, statistics: IntensityStatistics) -> tuple[float, float]:
     """Grey values for 0 and 1, as programs for pictures have them.
 
     Bytes are divided by 255, values between 0 and 1 are left as they are; of all others

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike
 
 #: Above this many voxels an evenly spaced sample of planes is read.
@@ -133,7 +133,7 @@ class _IntensitySums:
         self.mean = self.squares = 0.0
         self.minimum, self.maximum = math.inf, -math.inf
 
-    def add(self, block: np.ndarray[Any, Any]) -> None:
+    def add(self, block: AnyArray) -> None:
         """Take in the voxels of one more block."""
         values = block.reshape(-1)
         if block.dtype.kind == "f":

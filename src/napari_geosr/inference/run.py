@@ -22,6 +22,7 @@ from napari_geosr.core.errors import (
     VolumeError,
 )
 from napari_geosr.core.steps import ShouldStop, Step, TileDone, Warned, never_stop
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
 from napari_geosr.inference.backends import FIXED_BYTES, Choice, FirstTile, TimedForward
@@ -61,7 +62,7 @@ from napari_geosr.inference.windows import (
 if TYPE_CHECKING:
     from torch import nn
 
-Array = np.ndarray[Any, Any]
+Array = AnyArray
 
 #: A preview that fits at this many bytes per voxel runs without measuring the network:
 #: of the input, or of the result, whichever is more.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
+from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
 from napari_geosr.inference.backends import Choice
@@ -154,7 +155,7 @@ def restore_tiles(
 def choose_output(
     network: nn.Module,
     source: ArrayLike,
-    dtype: np.dtype[Any],
+    dtype: AnyDType,
     *,
     statistics: Standardisation,
     budget: int,
@@ -208,7 +209,7 @@ def restore_region(
     threads: int | None = None,
     should_stop: ShouldStop = never_stop,
     tile_memory: TileMemory | None = None,
-) -> np.ndarray[Any, Any]:
+) -> AnyArray:
     """Restore a region, to the same numbers as a run over the whole volume.
 
     Reads the region and its halo alone. Parameters and errors are those of

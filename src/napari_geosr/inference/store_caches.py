@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.types import AnyDType
 from napari_geosr.io.mapping import MappedFile
 
 #: Of the budget for the input's cache, and as much for the result's buffer.
@@ -26,7 +27,7 @@ class PlannedArray:
     """A result of which only the form is known yet."""
 
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: AnyDType
     held_bytes: int
 
 

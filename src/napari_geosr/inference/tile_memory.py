@@ -9,7 +9,9 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.types import AnyDict
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +56,7 @@ class TileMemory:
         except OSError:
             return  # a full or read-only cache folder must not end a run
 
-    def _load(self) -> dict[str, Any]:
+    def _load(self) -> AnyDict:
         try:
             entries = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):

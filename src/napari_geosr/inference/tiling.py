@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyArray
 from napari_geosr.networks.spec import NetworkSpec
 
 Size = tuple[int, int, int]
@@ -267,13 +268,13 @@ def split(tile: Tile, layout: Layout) -> tuple[Tile, ...]:
     return ()
 
 
-def reflect(positions: np.ndarray[Any, Any], n: int) -> np.ndarray[Any, Any]:
+def reflect(positions: AnyArray, n: int) -> AnyArray:
     """Fold positions outside ``0 … n - 1`` back, without repeating the edge."""
     if n == 1:
         return np.zeros_like(positions)
     period = 2 * (n - 1)
-    folded: np.ndarray[Any, Any] = np.abs(positions) % period
-    inside: np.ndarray[Any, Any] = np.where(folded < n, folded, period - folded)
+    folded: AnyArray = np.abs(positions) % period
+    inside: AnyArray = np.where(folded < n, folded, period - folded)
     return inside
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from napari_geosr.core.errors import FileError, GeoSRError, VolumeError
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference.tiling import Box, Layout, Tile, reflect
 from napari_geosr.io.mapping import RELEASE_BYTES, release_pages
@@ -65,12 +66,10 @@ class WindowReader:
     def __post_init__(self) -> None:
         #: The planes last read, by Z, and the rows and columns they cover: neighbouring
         #: tiles of a 2.5D network share planes, and decoding them is slow.
-        self._planes: dict[int, np.ndarray[Any, Any]] = {}
+        self._planes: dict[int, AnyArray] = {}
         self._planes_at: tuple[slice, slice] | None = None
 
-    def read(
-        self, tile: Tile
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+    def read(self, tile: Tile) -> tuple[AnyArray, AnyArray | None]:
         """The tile's window and which voxels of its core were not finite.
 
         Returns
@@ -87,7 +86,7 @@ class WindowReader:
             indices.append(reflect(positions, layout.shape[axis]))
         block = np.empty([len(i) for i in indices], self.dtype)
         planes, rows, columns = self._core_of(tile)
-        missing: np.ndarray[Any, Any] | None = None
+        missing: AnyArray | None = None
         for part in self._parts(indices):
             raw = self._read([indices[0][part], *indices[1:]])
             bad = None
@@ -112,7 +111,7 @@ class WindowReader:
             release_pages(self.source)
         return block, missing
 
-    def _parts(self, indices: Sequence[np.ndarray[Any, Any]]) -> Iterator[slice]:
+    def _parts(self, indices: Sequence[AnyArray]) -> Iterator[slice]:
         """Planes to read at once: all, or few where every page read is resident."""
         n = len(indices[0])
         step = n
@@ -122,7 +121,7 @@ class WindowReader:
         for first in range(0, n, step):
             yield slice(first, min(n, first + step))
 
-    def _read(self, indices: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    def _read(self, indices: Sequence[AnyArray]) -> AnyArray:
         try:
             return self._gather(indices)
         except (GeoSRError, MemoryError):
@@ -133,9 +132,7 @@ class WindowReader:
                 f"failed: {error}. Check that the file is complete and reachable."
             ) from error
 
-    def _standardise(
-        self, raw: np.ndarray[Any, Any], bad: np.ndarray[Any, Any] | None
-    ) -> np.ndarray[Any, Any]:
+    def _standardise(self, raw: AnyArray, bad: AnyArray | None) -> AnyArray:
         mean, std = self.statistics.input_mean, self.statistics.input_std
         # Wide types lose digits if they become float32 before the mean is gone.
         wide = raw.dtype.itemsize > 4 or (
@@ -149,7 +146,7 @@ class WindowReader:
             block[bad] = (value - mean) / std
         return block.astype(self.dtype, copy=False)
 
-    def _gather(self, indices: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    def _gather(self, indices: Sequence[AnyArray]) -> AnyArray:
         if self.layout.ndim == 2:
             rows, columns = (_hull(i) for i in indices[1:])
             plane = np.asarray(self.source[rows, columns])
@@ -160,7 +157,7 @@ class WindowReader:
         raw = np.asarray(self.source[tuple(_hull(i) for i in indices)])
         return _take(raw, indices)
 
-    def _stack(self, indices: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    def _stack(self, indices: Sequence[AnyArray]) -> AnyArray:
         """Planes for a 2.5D network, those of the window before reused."""
         place = (_hull(indices[1]), _hull(indices[2]))
         wanted = [int(z) for z in indices[0]]
@@ -206,7 +203,7 @@ class ValueWriter:
     clipped: int = 0
     spread: Any = None
 
-    def write(self, tile: Tile, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def write(self, tile: Tile, values: AnyArray) -> AnyArray:
         """Scale `values` (Z, Y, X; changed in place), write and return them.
 
         With a `spread` they have a leading axis: means, then standard deviations.
@@ -237,9 +234,7 @@ class ValueWriter:
             values = values.astype(dtype, copy=False)
         return self._put(self.target, tile, values)
 
-    def _put(
-        self, target: Any, tile: Tile, values: np.ndarray[Any, Any]
-    ) -> np.ndarray[Any, Any]:
+    def _put(self, target: Any, tile: Tile, values: AnyArray) -> AnyArray:
         if self.layout.ndim == 2:
             values = values[0]
         try:
@@ -253,9 +248,7 @@ class ValueWriter:
             ) from error
         return values
 
-    def blank(
-        self, values: np.ndarray[Any, Any], missing: np.ndarray[Any, Any] | None
-    ) -> None:
+    def blank(self, values: AnyArray, missing: AnyArray | None) -> None:
         """Set NaN, in place, where the input had no value; integers have no NaN.
 
         A scan whose surroundings are NaN keeps them: they are no sample.
@@ -275,9 +268,7 @@ class ValueWriter:
         if np.dtype(self.target.dtype).kind == "f":
             self._blank(values, missing)
 
-    def _blank(
-        self, values: np.ndarray[Any, Any], missing: np.ndarray[Any, Any]
-    ) -> None:
+    def _blank(self, values: AnyArray, missing: AnyArray) -> None:
         sizes = [
             part
             for n, s in zip(missing.shape, self.layout.scale, strict=True)
@@ -291,13 +282,11 @@ class ValueWriter:
         return tile.output(self.layout, self.origin)[3 - self.layout.ndim :]
 
 
-def _hull(positions: np.ndarray[Any, Any]) -> slice:
+def _hull(positions: AnyArray) -> slice:
     return slice(int(positions.min()), int(positions.max()) + 1)
 
 
-def _take(
-    raw: np.ndarray[Any, Any], indices: Sequence[np.ndarray[Any, Any] | None]
-) -> np.ndarray[Any, Any]:
+def _take(raw: AnyArray, indices: Sequence[AnyArray | None]) -> AnyArray:
     """Pick voxels where reflection asks for more than the plain hull."""
     for axis, positions in enumerate(indices):
         if positions is None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.projections import Projections
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import MILLIMETRES, PIXEL, parse_unit
 from napari_geosr.io.angles import GivenAngles, stored_in
 from napari_geosr.io.hdf5_items import Dataset, open_item, text_of
@@ -62,12 +63,14 @@ def read_data_exchange(
         where = f"{path.name}, {prefix}/theta"
         stored = stored_in(open_item(file, f"{prefix}/theta", path), where)
     stamp = _stamp(file, path)
-    frames: dict[str, Any] = {}
+    frames: AnyDict = {}
     for word, name in (("flats", "data_white"), ("darks", "data_dark")):
         if name in group and group[name].size:
             inner = f"{prefix}/{name}".strip("/")
             frames[word] = lazy_frames(open_item(file, inner, path), inner, path)
     size, unit = _pixel_size(file)
+    place: AnyDict = {"pixel_size": size, "unit": unit}
+    place.update(stamp)
     metadata = {"format": "Data Exchange HDF5", "dataset": data}
     if "is_line_integrals" in stamp:
         metadata["written_by"] = "napari-geosr"
@@ -75,7 +78,7 @@ def read_data_exchange(
         data=array,
         angles=given.resolve(array.shape[0], path.name, stored),
         **frames,
-        **({"pixel_size": size, "unit": unit} | stamp),
+        **place,
         source=path,
         metadata=metadata,
     )
@@ -135,7 +138,7 @@ def pixel_size_in(group: Any) -> tuple[tuple[float, float], str]:
     return (1.0, 1.0), PIXEL
 
 
-def _stamp(file: Any, path: Path) -> dict[str, Any]:
+def _stamp(file: Any, path: Path) -> AnyDict:
     """What we wrote beside the format's own fields, as arguments of `Projections`."""
     try:
         stamp = json.loads(text_of(file.attrs.get(STAMP, "{}")))

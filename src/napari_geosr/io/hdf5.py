@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import arrangement, finish
@@ -66,7 +67,7 @@ def _volume(found: Any, name: str, path: Path, axes: str | None) -> Volume:
     order, final = arrangement(found.shape, letters, axes, path, notes)
     size, origin, unit = _space(found, order, final)
     chunks = found.chunks or (1,) * (found.ndim - 2) + found.shape[-2:]
-    metadata: dict[str, Any] = {"format": "HDF5", "dataset": name}
+    metadata: AnyDict = {"format": "HDF5", "dataset": name}
     if notes:
         metadata["notes"] = tuple(notes)
     volume = Volume(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyArray
 from napari_geosr.io.suffixes import looks_like
 
 #: Groups within groups that are followed.
@@ -51,7 +52,7 @@ class Dataset:
         self.dtype = np.dtype(found.dtype)
         self._lock = threading.Lock()
 
-    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+    def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
         import h5py
 
         with self._lock, h5py.File(self.path, "r") as file:

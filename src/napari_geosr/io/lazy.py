@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_geosr.core.errors import FileError, GeoSRError
+from napari_geosr.core.types import AnyArray, AnyDType
 
 Slices = tuple[slice, ...]
 #: Decoded blocks that one array keeps, at most.
@@ -121,13 +122,13 @@ class LazyArray:
         self.source = source
         self.path = path
         self.shape = tuple(int(n) for n in source.shape)
-        self.dtype: np.dtype[Any] = np.dtype(source.dtype).newbyteorder("=")
+        self.dtype: AnyDType = np.dtype(source.dtype).newbyteorder("=")
         pairs = zip(chunks, self.shape, strict=True)
         self.chunks = tuple(max(1, min(int(c), n)) for c, n in pairs)
         # Caches of dask's results outlive arrays: no other may ever have this name.
         self._token = uuid.uuid4().hex
         self._limit = int(cache_bytes)
-        self._cache: OrderedDict[tuple[int, ...], np.ndarray[Any, Any]] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, ...], AnyArray] = OrderedDict()
         self._cached_bytes = 0
         self._lock = threading.RLock()
 
@@ -168,9 +169,9 @@ class LazyArray:
     def __repr__(self) -> str:
         return f"LazyArray({self.path.name!r}, shape={self.shape}, dtype={self.dtype})"
 
-    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+    def __getitem__(self, key: Any) -> AnyArray:
         read, after = as_slices(key, self.shape)
-        voxels: np.ndarray[Any, Any] = self._read(read)[after]
+        voxels: AnyArray = self._read(read)[after]
         return voxels
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
@@ -192,13 +193,13 @@ class LazyArray:
             self, chunks=self.chunks, name=name, meta=meta, inline_array=True
         )
 
-    def _decode(self, key: Slices) -> np.ndarray[Any, Any]:
+    def _decode(self, key: Slices) -> AnyArray:
         with decoding(self.path):
             block = np.asarray(self.source[key])
-        native: np.ndarray[Any, Any] = block.astype(self.dtype, copy=False)
+        native: AnyArray = block.astype(self.dtype, copy=False)
         return native
 
-    def _read(self, key: Slices) -> np.ndarray[Any, Any]:
+    def _read(self, key: Slices) -> AnyArray:
         shape = tuple(s.stop - s.start for s in key)
         grid = [
             range(s.start // c, -(-s.stop // c)) if s.stop > s.start else range(0)
@@ -222,7 +223,7 @@ class LazyArray:
             out[tuple(place)] = block[tuple(part)]
         return out
 
-    def _blocks(self, grid: list[range]) -> dict[tuple[int, ...], np.ndarray[Any, Any]]:
+    def _blocks(self, grid: list[range]) -> dict[tuple[int, ...], AnyArray]:
         wanted = list(itertools.product(*grid))
         missing = [index for index in wanted if index not in self._cache]
         found = {}
@@ -248,7 +249,7 @@ class LazyArray:
                 self._keep(index, found[index])
         return found
 
-    def _keep(self, index: tuple[int, ...], block: np.ndarray[Any, Any]) -> None:
+    def _keep(self, index: tuple[int, ...], block: AnyArray) -> None:
         self._cache[index] = block
         self._cached_bytes += block.nbytes
         self._evict()
@@ -277,13 +278,13 @@ class ArrangedSource:
         self.shape = tuple(1 if i is None else source.shape[i] for i in self.order)
         self.dtype = source.dtype
 
-    def __getitem__(self, key: Slices) -> np.ndarray[Any, Any]:
+    def __getitem__(self, key: Slices) -> AnyArray:
         inner = [slice(0, 1)] * len(self.source.shape)
         for axis, part in zip(self.order, key, strict=True):
             if axis is not None:
                 inner[axis] = part
         voxels = np.asarray(self.source[tuple(inner)])
-        arranged: np.ndarray[Any, Any] = arrange(voxels, self.order)
+        arranged: AnyArray = arrange(voxels, self.order)
         return arranged
 
 

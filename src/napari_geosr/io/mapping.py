@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.types import AnyArray
+
 #: Touched bytes after which the pages of a mapping are given back.
 RELEASE_BYTES = 4 * 1024**2
 #: A page fault maps this much around it.
@@ -71,7 +73,7 @@ class MappedFile(np.memmap[Any, Any]):
         return plain[()] if return_scalar else plain
 
 
-def _pages_of(view: np.ndarray[Any, Any]) -> int:
+def _pages_of(view: AnyArray) -> int:
     """About how many bytes become resident when `view` is read."""
     if view.ndim < 2 or not view.size:
         return int(view.nbytes)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.io.stamp import Stamp
 
@@ -26,7 +26,7 @@ _TYPES = {"T": "time", "C": "channel"}
 
 def multiscale(
     stamp: Stamp, name: str, factors: Sequence[Sequence[int]], method: str
-) -> dict[str, Any]:
+) -> AnyDict:
     """One `multiscales` entry of version 0.5.
 
     Parameters
@@ -67,7 +67,7 @@ def multiscale(
     return {"name": name, "axes": axes, "datasets": datasets, "type": method}
 
 
-def find_multiscales(attributes: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def find_multiscales(attributes: AnyMapping) -> list[AnyMapping]:
     """The `multiscales` of a group's attributes: 0.5 under ``"ome"``, 0.4 on top."""
     ome = attributes.get("ome")
     block = ome if isinstance(ome, Mapping) else attributes
@@ -75,7 +75,7 @@ def find_multiscales(attributes: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [m for m in found if isinstance(m, Mapping)]
 
 
-def channel_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+def channel_names(attributes: AnyMapping) -> tuple[str, ...]:
     """Labels of the channels of a group, in its ``omero`` block; () without any."""
     ome = attributes.get("ome")
     block = ome if isinstance(ome, Mapping) else attributes
@@ -85,9 +85,7 @@ def channel_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(names) if any(names) else ()
 
 
-def omero(
-    names: Sequence[str], windows: Sequence[tuple[float, float]]
-) -> dict[str, Any]:
+def omero(names: Sequence[str], windows: Sequence[tuple[float, float]]) -> AnyDict:
     """The ``omero`` block, which has the names of channels and how to show them.
 
     Parameters
@@ -106,7 +104,7 @@ def omero(
     return {"channels": channels}
 
 
-def axes_of(entry: Mapping[str, Any], ndim: int) -> str:
+def axes_of(entry: AnyMapping, ndim: int) -> str:
     """Axis letters of a `multiscales` entry; "" where they are not T, C, Z, Y, X."""
     axes = entry.get("axes")
     if axes is None:  # versions before 0.3 had all five
@@ -118,7 +116,7 @@ def axes_of(entry: Mapping[str, Any], ndim: int) -> str:
 
 
 def geometry(
-    entry: Mapping[str, Any], level: int, axes: str
+    entry: AnyMapping, level: int, axes: str
 ) -> tuple[dict[str, float], dict[str, float], str]:
     """Voxel size, origin by axis letter, and unit of one level.
 
@@ -151,7 +149,7 @@ def geometry(
     return size, origin, unit
 
 
-def _unit(entry: Mapping[str, Any], axis: int) -> str:
+def _unit(entry: AnyMapping, axis: int) -> str:
     axes = entry.get("axes") or []
     item = axes[axis] if axis < len(axes) else {}
     text = item.get("unit") if isinstance(item, Mapping) else None

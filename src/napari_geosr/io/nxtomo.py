@@ -20,6 +20,7 @@ import numpy as np
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.selection import select
+from napari_geosr.core.types import AnyDict
 from napari_geosr.io.angles import GivenAngles, StoredAngles, stored_in
 from napari_geosr.io.data_exchange import lazy_frames, pixel_size_in
 from napari_geosr.io.hdf5_items import MAX_DEPTH, identity, open_item, text_of
@@ -95,7 +96,7 @@ def read_nxtomo(
         if stored.values.size == frames.shape[0]:
             values = stored.values[chosen[PROJECTION]]
             stored = StoredAngles(values, stored.unit, stored.where)
-    metadata: dict[str, Any] = {"format": "NXtomo", "dataset": data}
+    metadata: AnyDict = {"format": "NXtomo", "dataset": data}
     if stored is not None:
         metadata["notes"] = (f"The angles are those of {stored.where}.",)
         metadata["remarks"] = metadata["notes"]  # of them, those without a doubt

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import ngff
@@ -120,7 +121,7 @@ def _only_array(group: Any, path: Path, axes: str | None) -> Volume:
 def _volume(
     array: Any,
     path: Path,
-    entry: Mapping[str, Any],
+    entry: AnyMapping,
     stamp: Stamp | None,
     level: int,
     axes: str | None,
@@ -147,7 +148,7 @@ def _volume(
         )
         order, final = restore_singletons(order, final, shape, stored)
     spatial = [a for a in final if a in "ZYX"]
-    metadata: dict[str, Any] = {"format": f"zarr v{array.metadata.zarr_format}"}
+    metadata: AnyDict = {"format": f"zarr v{array.metadata.zarr_format}"}
     if entry:
         metadata = {"format": "OME-Zarr", "levels": len(entry["datasets"])}
     if stamp is not None and stamp.kind != "image":
@@ -182,7 +183,7 @@ class _Source:
         self.shape = tuple(int(n) for n in array.shape)
         self.dtype = np.dtype(array.dtype)
 
-    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+    def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
         return np.asarray(self.array[key])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
 from napari_geosr.io import ngff
 from napari_geosr.io.atomic import asked_for, explained, remove
 from napari_geosr.io.chunking import SHARD_BYTES, chunk_shapes, fitted_shapes
@@ -66,7 +67,7 @@ class ShardBuffer:
         self.dtype = np.dtype(array.dtype)
         self.ndim = len(self.shape)
         self.n_rewrites = 0
-        self._pending: OrderedDict[tuple[int, ...], np.ndarray[Any, Any]]
+        self._pending: OrderedDict[tuple[int, ...], AnyArray]
         self._pending = OrderedDict()
         self._given: dict[tuple[int, ...], int] = {}
         self._written: set[tuple[int, ...]] = set()
@@ -134,7 +135,7 @@ class ShardBuffer:
     def _flush_one(self, index: tuple[int, ...]) -> None:
         self._write(index, self._pending.pop(index))
 
-    def _write(self, index: tuple[int, ...], block: np.ndarray[Any, Any]) -> None:
+    def _write(self, index: tuple[int, ...], block: AnyArray) -> None:
         with explained(self.path):
             self.array[self._region(index)] = block
         self._written.add(index)
@@ -144,7 +145,7 @@ class ShardBuffer:
         for index in list(self._pending):
             self._flush_one(index)
 
-    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+    def __getitem__(self, key: Any) -> AnyArray:
         self.flush()
         return np.asarray(self.array[key])
 
@@ -160,7 +161,7 @@ class ZarrOutput(Output):
 
         super().__init__(paths, spec)
         stamp, tile, memory = self.stamp, spec.tile, spec.memory
-        dtype: np.dtype[Any] = np.dtype(spec.dtype)
+        dtype: AnyDType = np.dtype(spec.dtype)
         self.dtype = dtype
         # What was never written is told from what is zero, where that is possible.
         self.fill = np.nan if dtype.kind == "f" else 0
@@ -214,7 +215,7 @@ class ZarrOutput(Output):
         windows: Sequence[tuple[float, float]] = (),
     ) -> None:
         entry = ngff.multiscale(stamp, stem_of(self.path), factors, self._method())
-        ome: dict[str, Any] = {"version": ngff.VERSION, "multiscales": [entry]}
+        ome: AnyDict = {"version": ngff.VERSION, "multiscales": [entry]}
         if windows:
             ome["omero"] = ngff.omero(stamp.channels, windows)
         self.group.attrs.update({"ome": ome, KEY: stamp.to_dict()})
@@ -312,9 +313,7 @@ class ZarrOutput(Output):
         """Shards go out as they fill; nothing more to do."""
 
 
-def reduced(
-    fine: np.ndarray[Any, Any], step: tuple[int, ...], *, mean: bool
-) -> np.ndarray[Any, Any]:
+def reduced(fine: AnyArray, step: tuple[int, ...], *, mean: bool) -> AnyArray:
     """Reduce by `step` along each axis: the mean of each cell, or its first voxel.
 
     An odd last row stands for itself.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled, FileError
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.io.lazy import LazyArray, Slices
 from napari_geosr.io.mapping import release_pages
 from napari_geosr.io.spec import OutputPaths, OutputSpec
@@ -57,7 +58,7 @@ class Output(ABC):
         self.temporary = paths.temporary
         self.incomplete_path = paths.incomplete
         self.stamp = spec.stamp
-        self.provenance: tuple[Mapping[str, Any], ...] = self.stamp.provenance
+        self.provenance: tuple[AnyMapping, ...] = self.stamp.provenance
         #: Whether it is kept at `incomplete_path` when the context is left.
         self.is_kept_incomplete = False
         #: Whether it stays at `temporary`, as it could not be moved to another name.
@@ -131,7 +132,7 @@ def copy_blocks(
         output.release()
 
 
-def _read(source: Any, key: Slices) -> np.ndarray[Any, Any]:
+def _read(source: Any, key: Slices) -> AnyArray:
     try:
         return np.asarray(source[key])
     except OSError as error:

@@ -15,6 +15,7 @@ from napari_geosr.core.questions import (
     voxel_size_question,
     with_voxel_size_question,
 )
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import read
 from napari_geosr.io.angles import GivenAngles
@@ -68,7 +69,7 @@ def read_images(
             f"{path.name} has axes {', '.join(views.axes)} {views.shape}; projections "
             "are a stack of grey images, or one sinogram. Save them as such."
         )
-    frames: dict[str, Any] = {word: stack.data for word, stack in beside.items()}
+    frames: AnyDict = {word: stack.data for word, stack in beside.items()}
     for word, source in (("flats", flats), ("darks", darks)):
         if source is not None:
             frames[word] = _frames(Path(source).expanduser(), views)

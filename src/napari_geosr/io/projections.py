@@ -16,6 +16,7 @@ from napari_geosr.core.questions import (
     voxel_size_question,
     with_voxel_size_question,
 )
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL
 from napari_geosr.io.angles import GivenAngles, stored_in
 from napari_geosr.io.formats import slice_suffixes
@@ -170,7 +171,7 @@ def _with_words(
     line_integrals: bool | None,
 ) -> Projections:
     """Put in what the person said; note what had to be supposed."""
-    changes: dict[str, Any] = {}
+    changes: AnyDict = {}
     if unit is not None and pixel_size is None:
         raise ConfigError(f"A unit ({unit}) needs a pixel size as well.")
     if pixel_size is not None:
@@ -196,7 +197,7 @@ def _with_words(
     return found.replace(**changes) if changes else found
 
 
-def _asked_size(found: Projections) -> dict[str, Any]:
+def _asked_size(found: Projections) -> AnyDict:
     """What changes where the file's pixel size is implausible: it counts as unknown.
 
     Fan and cone beams keep it, as their distances are in the same unit; and what this
@@ -219,7 +220,7 @@ def _asked_size(found: Projections) -> dict[str, Any]:
     )
     metadata = with_voxel_size_question(found.metadata, None)
     metadata["notes"] = (*metadata.get("notes", ()), note)
-    changes: dict[str, Any] = {"metadata": metadata}
+    changes: AnyDict = {"metadata": metadata}
     if drops:
         changes |= {"pixel_size": (1.0, 1.0), "unit": PIXEL}
     return changes

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from napari_geosr.core.questions import (
     UNNAMED_AXIS,
@@ -12,6 +11,7 @@ from napari_geosr.core.questions import (
     reasons_against,
     with_voxel_size_question,
 )
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 
@@ -77,7 +77,7 @@ def stored_letters(order: Sequence[int | None], final: str) -> str:
     return "".join(places[i] for i in sorted(places))
 
 
-def frame_interval(metadata: Mapping[str, Any]) -> float | None:
+def frame_interval(metadata: AnyMapping) -> float | None:
     """Seconds between the frames of an ImageJ stack that gives no slice distance."""
     value = metadata.get("finterval")
     if not isinstance(value, int | float) or "spacing" in metadata:

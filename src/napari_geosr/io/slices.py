@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import finish
@@ -99,7 +100,7 @@ def read_slices(
     order: list[int | None] = [letters.index(a) for a in final]
     size, origin, notes = _geometry(first, letter)
     notes += _gaps(ordered)
-    metadata: dict[str, Any] = {"format": f"{len(ordered)} slices"}
+    metadata: AnyDict = {"format": f"{len(ordered)} slices"}
     if notes:
         metadata["notes"] = tuple(notes)
     asked = voxel_size_question(first.metadata)
@@ -169,7 +170,7 @@ class Stack:
         self.shape = (len(files), *first.shape)
         self.dtype = first.dtype
 
-    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+    def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
         inner = key[1:]
         out = np.empty([s.stop - s.start for s in key], dtype=self.dtype)
         for place, path in enumerate(self.files[key[0]]):

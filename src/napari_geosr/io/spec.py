@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import FileError, VolumeError
+from napari_geosr.core.types import AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.stamp import Stamp
 
@@ -57,7 +58,7 @@ class OutputSpec:
     voxel_size: Sequence[float]
     unit: str
     origin: Sequence[float]
-    provenance: Sequence[Mapping[str, Any]] = ()
+    provenance: Sequence[AnyMapping] = ()
     kind: str = "image"
     channels: Sequence[str] = ()
     multiscale: bool = True
@@ -144,7 +145,7 @@ class OutputSpec:
         return spec
 
 
-def stored_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
+def stored_dtype(dtype: npt.DTypeLike, name: str) -> AnyDType:
     """The dtype in the file for voxels of `dtype`: itself, or uint8 for bool.
 
     Raises
@@ -152,7 +153,7 @@ def stored_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
     FileError
         For what is no real number.
     """
-    wanted: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
+    wanted: AnyDType = np.dtype(dtype).newbyteorder("=")
     if wanted.kind == "b":
         return np.dtype(np.uint8)
     if wanted.kind not in "iuf" or wanted.itemsize > 8:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL, parse_unit
 
 KEY = "napari-geosr"
@@ -41,7 +41,7 @@ class Stamp:
     voxel_size: tuple[float, ...]
     unit: str
     origin: tuple[float, ...]
-    provenance: tuple[Mapping[str, Any], ...] = field(default=())
+    provenance: tuple[AnyMapping, ...] = field(default=())
     kind: str = "image"
     channels: tuple[str, ...] = ()
 
@@ -62,7 +62,7 @@ class Stamp:
         at = self.spatial_axes.find(axis)
         return default if at < 0 else values[at]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> AnyDict:
         """The stamp as what JSON can hold."""
         named = {"channels": list(self.channels)} if self.channels else {}
         return {
@@ -105,7 +105,7 @@ def parse(text: str | None) -> Stamp | None:
         return None
 
 
-def from_dict(block: Mapping[str, Any]) -> Stamp | None:
+def from_dict(block: AnyMapping) -> Stamp | None:
     """A stamp from the mapping of :meth:`Stamp.to_dict`; None when it is damaged."""
     try:
         unit = parse_unit(block["unit"])

@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import (
     EAGER_BYTES,
@@ -191,7 +192,7 @@ def _volume(tif: Any, series: Any, path: Path, axes: str | None) -> Volume:
     data = finish(source, order, chunks, path, final)
     spatial = "".join(a for a in final if a in "ZYX")
     voxel_size, origin = space.complete(spatial)
-    metadata: dict[str, Any] = {"format": _format(tif, series)}
+    metadata: AnyDict = {"format": _format(tif, series)}
     if space.stamp is not None and space.stamp.kind != "image":
         metadata["kind"] = space.stamp.kind
     own = () if space.stamp is None else space.stamp.channels
@@ -312,19 +313,19 @@ class Pages:
             )
         self._lock = threading.Lock()
 
-    def page(self, index: int) -> np.ndarray[Any, Any]:
+    def page(self, index: int) -> AnyArray:
         """Decode one page."""
         one = self._pages[index]
         file = one.parent.filehandle  # of a multi-file OME-TIFF: the page's own
         with self._lock, _quiet():
             file.open()
             try:
-                decoded: np.ndarray[Any, Any] = one.asarray()
+                decoded: AnyArray = one.asarray()
             finally:
                 file.close()
         return decoded.reshape(self._page_shape)
 
-    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+    def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
         leading = self.shape[: len(self.shape) - len(self._page_shape)]
         n = len(leading)
         out = np.empty([s.stop - s.start for s in key], dtype=self.dtype)

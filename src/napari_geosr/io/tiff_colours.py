@@ -9,12 +9,13 @@ import numpy as np
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyDType
 from napari_geosr.io.lazy import MappedSource
 
 _MAX_PALETTE_BYTES = 1 << 30
 
 
-def inverted(source: Any, dtype: np.dtype[Any]) -> Any:
+def inverted(source: Any, dtype: AnyDType) -> Any:
     """`source` with brightness growing upwards, for files in which white is zero."""
     if dtype.kind not in "bu":
         return source

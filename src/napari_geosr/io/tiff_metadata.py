@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.io import stamp as stamps
 from napari_geosr.io.stamp import Stamp
@@ -150,7 +151,7 @@ def unescaped(text: str) -> str:
     return re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), text)
 
 
-def from_imagej(page: Any, metadata: Mapping[str, Any], n_slices: int) -> PhysicalSpace:
+def from_imagej(page: Any, metadata: AnyMapping, n_slices: int) -> PhysicalSpace:
     """Voxel size and origin as ImageJ keeps them.
 
     ImageJ leaves `spacing` out of a stack's description when it is 1, and keeps the
@@ -237,7 +238,7 @@ def _converted(value: float, text: str, space: PhysicalSpace) -> float:
     return convert_length(value, str(unit), space.unit)
 
 
-def from_lsm(metadata: Mapping[str, Any]) -> PhysicalSpace:
+def from_lsm(metadata: AnyMapping) -> PhysicalSpace:
     """Voxel size of a Zeiss LSM file, which gives metres."""
     space = PhysicalSpace(unit="µm")
     for axis in "XYZ":

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyDict, AnyDType
 from napari_geosr.io.lazy import Slices
 from napari_geosr.io.mapping import MappedFile, map_file
 from napari_geosr.io.output import Output
@@ -38,9 +39,7 @@ _OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _INFO_TAG, _INFO_COUNTS_TAG = 50839, 50838
 
 
-def choose_layout(
-    name: str, suffix: str, dtype: np.dtype[Any], shape: Sequence[int]
-) -> str:
+def choose_layout(name: str, suffix: str, dtype: AnyDType, shape: Sequence[int]) -> str:
     """``"imagej"``, ``"ome"`` or ``"plain"``: the first that holds it without loss.
 
     Raises
@@ -68,7 +67,7 @@ class TiffOutput(Output):
     def __init__(self, paths: OutputPaths, spec: OutputSpec) -> None:
         super().__init__(paths, spec)
         path, stamp = paths.final, self.stamp
-        dtype: np.dtype[Any] = np.dtype(spec.dtype)
+        dtype: AnyDType = np.dtype(spec.dtype)
         self.bigtiff = spec.nbytes >= BIGTIFF_BYTES
         suffix = suffix_of(path)
         self.layout = choose_layout(path.name, suffix, dtype, stamp.shape)
@@ -88,7 +87,7 @@ class TiffOutput(Output):
     def _make(self, shape: tuple[int, ...], axes: str) -> MappedFile:
         import tifffile
 
-        options: dict[str, Any] = {"metadata": None}
+        options: AnyDict = {"metadata": None}
         if self.layout == "imagej":
             options = {
                 "imagej": True,
@@ -191,9 +190,9 @@ def _plain_description(stamp: Stamp) -> str:
     return json.dumps({**shape, **json.loads(stamp.to_json())})
 
 
-def _imagej_metadata(stamp: Stamp) -> dict[str, Any]:
+def _imagej_metadata(stamp: Stamp) -> AnyDict:
     """ImageJ's own words for voxel size, unit and origin, and our block as `Info`."""
-    metadata: dict[str, Any] = {
+    metadata: AnyDict = {
         "unit": escaped(stamp.unit),
         "Info": stamp.to_json(),
     }
@@ -206,7 +205,7 @@ def _imagej_metadata(stamp: Stamp) -> dict[str, Any]:
     return metadata
 
 
-def ome_xml(stamp: Stamp, dtype: np.dtype[Any]) -> bytes:
+def ome_xml(stamp: Stamp, dtype: AnyDType) -> bytes:
     """OME-XML (2016-06) of one image with its size, position and provenance."""
 
     def element(parent: Any, tag: str, **attributes: Any) -> Any:
@@ -218,7 +217,7 @@ def ome_xml(stamp: Stamp, dtype: np.dtype[Any]) -> bytes:
     root = ElementTree.Element("OME", {"xmlns": _OME_NAMESPACE, "Creator": KEY})
     image = element(root, "Image", ID="Image:0", Name="volume")
     sizes = {f"Size{a}": length.get(a, 1) for a in "XYZCT"}
-    physical: dict[str, Any] = {}
+    physical: AnyDict = {}
     for axis in reversed(stamp.spatial_axes):
         physical[f"PhysicalSize{axis}"] = repr(stamp.size_along(axis))
         physical[f"PhysicalSize{axis}Unit"] = stamp.unit

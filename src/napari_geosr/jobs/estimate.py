@@ -13,15 +13,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from napari_geosr.core.errors import Cancelled, GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import list_jobs
 from napari_geosr.jobs.run import run_steps
@@ -57,7 +57,7 @@ class TrainingEstimate:
 
 
 def estimate_steps(
-    values: Mapping[str, Any], *, should_stop: ShouldStop = never_stop
+    values: AnyMapping, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, TrainingEstimate]:
     """Time a few steps of the job that `values` describe.
 

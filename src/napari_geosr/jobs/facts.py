@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from napari_geosr.core.types import AnyDict, AnyMapping
 
 #: What a widget can show of a count, and the last second that a calendar knows.
 _MOST, _LATEST = 2**31 - 1, 2.0**37
@@ -19,7 +20,7 @@ _MOST, _LATEST = 2**31 - 1, 2.0**37
 _FIGURES = ("learning_rate", "images_per_second", "seconds_left", "memory", "watts")
 
 
-def mapping(text: str | bytes) -> dict[str, Any]:
+def mapping(text: str | bytes) -> AnyDict:
     """Parse a JSON object.
 
     Raises
@@ -46,7 +47,7 @@ def count(value: Any) -> int:
     return int(value) if _is_finite(value) and 0 <= value <= _MOST else 0
 
 
-def event(line: bytes) -> dict[str, Any] | None:
+def event(line: bytes) -> AnyDict | None:
     """Return the event of a line, or None where it lacks what its kind is to say."""
     try:
         found = mapping(line)
@@ -64,7 +65,7 @@ def event(line: bytes) -> dict[str, Any] | None:
     return found
 
 
-def _progress(found: Mapping[str, Any]) -> dict[str, Any] | None:
+def _progress(found: AnyMapping) -> AnyDict | None:
     total, losses = found.get("total", 0), found.get("losses", {})
     if not (_is_step(found.get("step")) and _is_step(total)):
         return None

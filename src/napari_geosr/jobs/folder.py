@@ -21,7 +21,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +33,7 @@ import yaml
 from napari_geosr.core import processes
 from napari_geosr.core.config import load_yaml
 from napari_geosr.core.errors import ConfigError, FileError, JobError
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.facts import moved
@@ -128,13 +129,13 @@ class JobFolder:
                 "`napari-geosr jobs list` shows the jobs that are known."
             )
         self._writing = threading.Lock()
-        self._written: dict[str, Any] = {}
+        self._written: AnyDict = {}
 
     @classmethod
     def create(
         cls,
         path: str | Path,
-        values: Mapping[str, Any],
+        values: AnyMapping,
         *,
         name: str,
         is_mine: bool = False,
@@ -169,7 +170,7 @@ class JobFolder:
 
     # What to do
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> AnyDict:
         """What ``config.yaml`` says, with paths in this folder where it lies now.
 
         Raises
@@ -188,10 +189,10 @@ class JobFolder:
             raise JobError(f"{path} was written by another release; start anew.")
         if not isinstance(values.get("training", {}), dict):
             raise JobError(f"{path}: training is no mapping of settings.")
-        found: dict[str, Any] = moved(values, self._place(), str(self.path))
+        found: AnyDict = moved(values, self._place(), str(self.path))
         return found
 
-    def replace_values(self, values: Mapping[str, Any]) -> None:
+    def replace_values(self, values: AnyMapping) -> None:
         """Replace what ``config.yaml`` says in one step; call it while holding.
 
         Raises
@@ -210,11 +211,11 @@ class JobFolder:
 
     # How far it is
 
-    def _facts(self) -> dict[str, Any]:
+    def _facts(self) -> AnyDict:
         """What ``job.json`` says; nothing where it cannot be read."""
         return self._facts_or_fault()[0]
 
-    def _facts_or_fault(self) -> tuple[dict[str, Any], str]:
+    def _facts_or_fault(self) -> tuple[AnyDict, str]:
         """What ``job.json`` says; or nothing, and why."""
         try:
             return self._read_facts(), ""
@@ -227,11 +228,11 @@ class JobFolder:
                 f"{self.path / 'result'}."
             )
 
-    def _read_facts(self) -> dict[str, Any]:
+    def _read_facts(self) -> AnyDict:
         path = self.path / _STATE_FILE
         return reading.mapping(atomic.patiently(path.read_bytes))
 
-    def _facts_to_keep(self) -> dict[str, Any]:
+    def _facts_to_keep(self) -> AnyDict:
         """What ``job.json`` says, for being written again.
 
         Raises
@@ -271,7 +272,7 @@ class JobFolder:
         """Give a sign of life; note facts, such as steps done, in the same step."""
         self._replace(facts)
 
-    def _replace(self, facts: Mapping[str, Any]) -> None:
+    def _replace(self, facts: AnyMapping) -> None:
         with self._writing:  # signs of life come from a thread of their own
             path = self.path / _STATE_FILE
             with atomic.explained(path):
@@ -289,7 +290,7 @@ class JobFolder:
         state: State = _state(facts) or "interrupted"
         if state in ALIVE and reading.count(facts.get("pid")) and not _lives(facts):
             state = "interrupted"
-        values, message = dict[str, Any](), str(facts.get("message", "")) or damaged
+        values, message = AnyDict(), str(facts.get("message", "")) or damaged
         try:
             values = self.values()
         except JobError as error:
@@ -420,9 +421,7 @@ class JobFolder:
         with atomic.explained(path), _for_appending(path) as stream:
             stream.write(line.encode() + b"\n")
 
-    def events(
-        self, offset: int = 0, most: int = -1
-    ) -> tuple[list[dict[str, Any]], int]:
+    def events(self, offset: int = 0, most: int = -1) -> tuple[list[AnyDict], int]:
         """Return the events from byte `offset` on, and where to go on next time.
 
         A line that is still being written is left for the next time; damaged and odd
@@ -465,7 +464,7 @@ def _for_appending(path: Path) -> Any:
     return stream
 
 
-def _yaml(values: Mapping[str, Any]) -> str:
+def _yaml(values: AnyMapping) -> str:
     return yaml.safe_dump(
         {"schema_version": SCHEMA_VERSION, **values},
         sort_keys=False,
@@ -473,14 +472,14 @@ def _yaml(values: Mapping[str, Any]) -> str:
     )
 
 
-def _state(facts: Mapping[str, Any]) -> State | None:
+def _state(facts: AnyMapping) -> State | None:
     """The state that facts name, if they do."""
     state = facts.get("state")
     known = isinstance(state, str) and state in _WRITTEN
     return cast("State", state) if known else None
 
 
-def _lives(facts: Mapping[str, Any]) -> bool:
+def _lives(facts: AnyMapping) -> bool:
     if facts.get("host") != socket.gethostname():
         return time.time() - reading.number(facts.get("updated")) < _SILENCE
     started = reading.number(facts.get("started"))

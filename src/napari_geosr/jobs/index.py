@@ -7,9 +7,9 @@ import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from napari_geosr.core.errors import FileError, JobError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.io import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.folder import JobFolder, JobStatus
@@ -106,7 +106,7 @@ def list_jobs() -> list[JobStatus]:
     return sorted(found, key=lambda status: -status.created)
 
 
-def _facts(entry: Path) -> dict[str, Any]:
+def _facts(entry: Path) -> AnyDict:
     """What an entry says of a job; those of earlier releases hold the path alone.
 
     Raises
@@ -122,7 +122,7 @@ def _facts(entry: Path) -> dict[str, Any]:
     return facts
 
 
-def _status(path: Path, facts: dict[str, Any]) -> JobStatus:
+def _status(path: Path, facts: AnyDict) -> JobStatus:
     try:
         return JobFolder(path).status()
     except JobError:

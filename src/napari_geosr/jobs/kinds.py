@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Protocol
 
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.core.types import AnyDict, AnyMapping
 
 
 class Job(Protocol):
@@ -16,7 +17,7 @@ class Job(Protocol):
     def check(self) -> Any:
         """Refuse what can be seen to be wrong before a process is started."""
 
-    def to_values(self) -> dict[str, Any]:
+    def to_values(self) -> AnyDict:
         """What ``config.yaml`` holds."""
 
 
@@ -46,7 +47,7 @@ def result_word(operation: str) -> str:
     return _MAKE_OTHERS.get(operation, "model")
 
 
-def read_job(values: Mapping[str, Any], where: Path) -> tuple[Job, RunSteps]:
+def read_job(values: AnyMapping, where: Path) -> tuple[Job, RunSteps]:
     """What the values of a ``config.yaml`` ask for, and how it is run.
 
     Raises

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari_geosr.core.errors import JobError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import read_job
 
@@ -51,5 +52,5 @@ def change_training(job: JobFolder, **changes: Any) -> None:
         job.append("settings", step=status.done, changed=changed)
 
 
-def _check(job: JobFolder, values: dict[str, Any]) -> None:
+def _check(job: JobFolder, values: AnyDict) -> None:
     read_job(values, job.path)

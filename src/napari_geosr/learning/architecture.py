@@ -8,10 +8,11 @@ that it is told).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, get_args
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.networks import NETWORKS
 
@@ -71,7 +72,7 @@ def check_network(config: TrainingConfig) -> None:
     _check_factor(config)
 
 
-def bound_of(network: str, kwargs: Mapping[str, Any]) -> float | None:
+def bound_of(network: str, kwargs: AnyMapping) -> float | None:
     """The multiple of the noise that bounds what a network changes; None: nothing."""
     if "bound" not in network_fields(network):
         return None
@@ -131,7 +132,7 @@ def in_words(values: list[str] | tuple[int, ...]) -> str:
     return f"{', '.join(front)} or {last}" if front else last
 
 
-def network_kwargs(config: TrainingConfig, **more: Any) -> dict[str, Any]:
+def network_kwargs(config: TrainingConfig, **more: Any) -> AnyDict:
     """Settings of the network: its defaults for training, then what a person chose.
 
     A network's ``NetworkConfig`` may say, as class variables, ``training_defaults`` (a
@@ -149,7 +150,7 @@ def network_kwargs(config: TrainingConfig, **more: Any) -> dict[str, Any]:
         If the network has no such setting, or the values do not fit.
     """
     kind = NETWORKS.load(config.network).NetworkConfig
-    values: dict[str, Any] = dict(getattr(kind, "training_defaults", {}))
+    values: AnyDict = dict(getattr(kind, "training_defaults", {}))
     values["ndim"] = config.ndim
     if config.planes > 1:
         values["adjacent_slices"] = config.planes
@@ -173,13 +174,11 @@ def network_kwargs(config: TrainingConfig, **more: Any) -> dict[str, Any]:
             f"The network {config.network!r} has no setting {', '.join(unknown)}. It "
             f"has: {', '.join(kind.model_fields)}."
         )
-    checked: dict[str, Any] = kind.create(**values).model_dump(mode="json")
+    checked: AnyDict = kind.create(**values).model_dump(mode="json")
     return checked
 
 
-def for_the_bundle(
-    network: nn.Module, kwargs: dict[str, Any]
-) -> tuple[nn.Module, dict[str, Any]]:
+def for_the_bundle(network: nn.Module, kwargs: AnyDict) -> tuple[nn.Module, AnyDict]:
     """The network as a model keeps it, and its settings.
 
     One that offers ``merged()`` is of another, lighter form while nobody trains it.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from napari_geosr.core.types import AnyArray
+
+Array = AnyArray
 
 
 class Turn:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyArray
 
-Array = np.ndarray[Any, Any]
+Array = AnyArray
 Places = npt.NDArray[np.intp]
 
 #: Voxels on either side from which values stand in: in planes, and in volumes.

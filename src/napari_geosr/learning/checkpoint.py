@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from napari_geosr.core.errors import TrainingError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.io import atomic
 
 FILE = "latest.pt"
 _SCHEMA = 1
 
 
-def save(folder: Path, state: dict[str, Any]) -> Path:
+def save(folder: Path, state: AnyDict) -> Path:
     """Replace the checkpoint in `folder`; on any failure the one before stays.
 
     Raises
@@ -35,7 +35,7 @@ def save(folder: Path, state: dict[str, Any]) -> Path:
     return path
 
 
-def load(folder: Path) -> dict[str, Any] | None:
+def load(folder: Path) -> AnyDict | None:
     """Return the state last saved in `folder`, or None; nothing in it is executed.
 
     Raises
@@ -51,7 +51,7 @@ def load(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: AnyDict = torch.load(path, map_location="cpu", weights_only=True)
     except (
         OSError,
         RuntimeError,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Parameter
 from pydantic import Field, field_validator, model_validator
 
 from napari_geosr.core.config import Config
+from napari_geosr.core.types import AnyDict
 from napari_geosr.networks import NETWORKS
 
 #: ``--source a.tif b.tif`` and ``--source scans/*.tif``.
@@ -82,12 +83,12 @@ class TrainingConfig(Config):
         title="Width",
         description="Maps per layer, or at the first level; by default its own.",
     )
-    network_options: Annotated[
-        dict[str, Any], Parameter(negative="", accepts_keys=True)
-    ] = Field(
-        default_factory=dict,
-        title="Network options",
-        description="Further settings of the network, e.g. dilations.",
+    network_options: Annotated[AnyDict, Parameter(negative="", accepts_keys=True)] = (
+        Field(
+            default_factory=dict,
+            title="Network options",
+            description="Further settings of the network, e.g. dilations.",
+        )
     )
     learning_rate: float = Field(
         1e-2, gt=0, le=1, title="Learning rate", description="Adam's, at the start."

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.io import atomic
 
 #: Where codecarbon keeps what it knows of each country's electricity.
@@ -171,7 +172,7 @@ class Meter:
         """Mean power between the last two measurements; None while it is not known."""
         return self._watts
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> AnyDict:
         """What the card keeps: sums over all processes that worked on the job."""
         return {
             "seconds": round(self._sums.seconds, 1),

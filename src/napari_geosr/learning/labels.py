@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.statistics import spread_planes
 
@@ -43,7 +43,7 @@ def check_labels(targets: Sequence[Volume], labels: int) -> list[str]:
     ]
 
 
-def wrong_label(values: np.ndarray[Any, Any], labels: int) -> str:
+def wrong_label(values: AnyArray, labels: int) -> str:
     """Words for the first value that is no label 0 … labels - 1; "" if there is none.
 
     Parameters
@@ -59,7 +59,7 @@ def wrong_label(values: np.ndarray[Any, Any], labels: int) -> str:
     return f"the value {values[outside][0]:g}" if outside.any() else ""
 
 
-def _advice(plane: np.ndarray[Any, Any]) -> str:
+def _advice(plane: AnyArray) -> str:
     found = np.unique(plane)
     if plane.dtype.kind == "f" and (found != np.rint(found)).any():
         return "Give a label image, or leave labels at 1 to learn grey values."

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
 
@@ -44,9 +45,9 @@ class _Mean:
         self.ndim = len(self.shape)
         self.dtype = np.dtype(np.float32)
 
-    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+    def __getitem__(self, key: Any) -> AnyArray:
         total = np.asarray(self._arrays[0][key], np.float64)
         for array in self._arrays[1:]:
             total = total + np.asarray(array[key], np.float64)
-        mean: np.ndarray[Any, Any] = (total / len(self._arrays)).astype(np.float32)
+        mean: AnyArray = (total / len(self._arrays)).astype(np.float32)
         return mean

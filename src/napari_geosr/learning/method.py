@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.learning.architecture import (
     bound_of,
     check_network,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.statistics import GreyScale
     from napari_geosr.models.bundle import Model
 
-Arrays = dict[str, "np.ndarray[Any, Any]"]
+Arrays = dict[str, "AnyArray"]
 Batch = dict[str, "Tensor"]
 Losses = dict[str, "Tensor"]
 
@@ -176,7 +177,7 @@ class Method:
     def prepare(self, patches: Patches) -> None:
         """Get to know what is learned from, before the first step."""
 
-    def network_kwargs(self) -> dict[str, Any]:
+    def network_kwargs(self) -> AnyDict:
         """Settings of the network that becomes the model, for its card."""
         more = (
             {"upscale_factor": self.upscale_factor} if self.upscale_factor > 1 else {}
@@ -217,11 +218,11 @@ class Method:
         network = build_network(self.config.network, **self.network_kwargs())
         return {self.result: network}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> AnyDict:
         """What the method remembers from step to step, for the checkpoint: tensors."""
         return {}
 
-    def restore_state(self, state: Mapping[str, Any]) -> None:
+    def restore_state(self, state: AnyMapping) -> None:
         """Go on with what :meth:`state` gave."""
 
     def intended_use(self) -> str:

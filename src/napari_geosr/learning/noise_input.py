@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr import networks
+from napari_geosr.core.types import AnyDict
 from napari_geosr.networks import wants_noise
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ POINTS = 16
 _AXES = ("z", "y", "x")
 
 
-def as_arrays(noise: Noise, *, swapped: bool = False) -> dict[str, Any]:
+def as_arrays(noise: Noise, *, swapped: bool = False) -> AnyDict:
     """The noise of a patch, for a sample.
 
     Parameters

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError, GeoSRError, VolumeError
 from napari_geosr.core.noise import Noise
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.augment import Turn
 from napari_geosr.learning.config import TrainingConfig
@@ -20,7 +21,7 @@ from napari_geosr.learning.splits import Split, split
 from napari_geosr.learning.statistics import GreyScale, grey_scale
 from napari_geosr.physics.simulated import is_simulated
 
-Array = np.ndarray[Any, Any]
+Array = AnyArray
 #: Places looked at for structure; one is drawn in proportion to its spread.
 _CANDIDATES = 4
 

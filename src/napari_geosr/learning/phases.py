@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.statistics import GreyScale, spread_planes
 
@@ -45,7 +46,7 @@ class GreyPhases:
         """Share of the voxels that are of `phase`."""
         return self.dark_share if phase == "dark" else 1 - self.dark_share
 
-    def mask(self, values: np.ndarray[Any, Any], phase: Phase) -> Any:
+    def mask(self, values: AnyArray, phase: Phase) -> Any:
         """Voxels of `phase`, bool."""
         return (values <= self.threshold) == (phase == "dark")
 

@@ -15,16 +15,17 @@ References
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.correlated_noise import noise_like
 
 if TYPE_CHECKING:
     from napari_geosr.learning.method import Arrays
 
-Array = np.ndarray[Any, Any]
+Array = AnyArray
 
 #: Strength of the noise added, in units of the scan's: more makes the input unlike the
 #: scan, less makes the target noisier.

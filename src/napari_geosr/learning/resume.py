@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import nn
 
 from napari_geosr.core.errors import TrainingError
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.patches import Scene
 from napari_geosr.physics.simulated import is_simulated
@@ -18,13 +18,13 @@ from napari_geosr.physics.simulated import is_simulated
 _OF_THE_DATA = ("seed", "validation", "augment", "sampling", "patch")
 
 
-def fixed_settings(config: TrainingConfig, scenes: Iterable[Scene]) -> dict[str, Any]:
+def fixed_settings(config: TrainingConfig, scenes: Iterable[Scene]) -> AnyDict:
     """What may not change until the end, as a checkpoint keeps it.
 
     Of files only how many there are: their place may change, and what is in them is
     compared elsewhere.
     """
-    found: dict[str, Any] = {n: getattr(config, n) for n in _OF_THE_DATA}
+    found: AnyDict = {n: getattr(config, n) for n in _OF_THE_DATA}
     roles: dict[str, list[str]] = {}
     for scene in scenes:
         for role, volume in scene.volumes.items():
@@ -34,7 +34,7 @@ def fixed_settings(config: TrainingConfig, scenes: Iterable[Scene]) -> dict[str,
 
 
 def check_fixed_settings(
-    config: TrainingConfig, now: Mapping[str, Any], before: Mapping[str, Any]
+    config: TrainingConfig, now: AnyMapping, before: AnyMapping
 ) -> None:
     """Compare with what a checkpoint keeps; those of earlier releases keep nothing.
 

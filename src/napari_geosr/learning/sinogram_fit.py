@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from napari_geosr.core.errors import Cancelled, TrainingError
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.types import AnyDict
 from napari_geosr.learning.critics import PatchCritic
 from napari_geosr.learning.losses.adversarial import (
     Distance,
@@ -252,7 +253,7 @@ class SinogramFit:
         scale = float((made * self.sinogram).sum()) / energy if energy else self.scale
         return found * scale
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> AnyDict:
         """Everything that the next iteration depends on."""
         return {
             "iteration": self.iteration,
@@ -262,7 +263,7 @@ class SinogramFit:
             "average": self.average,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: AnyDict) -> None:
         """Go on from what :meth:`state` gave.
 
         Raises

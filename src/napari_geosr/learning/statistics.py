@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from skimage.measure import block_reduce
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
 _MOST_PLANES = 64
@@ -22,7 +22,7 @@ class GreyScale:
     mean: float
     std: float
 
-    def standardise(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def standardise(self, values: AnyArray) -> AnyArray:
         """Grey values as float32 in standard deviations; NaN and Inf become 0."""
         # Wide types lose digits if they become float32 before the mean is gone.
         wide = np.asarray(values, np.float64)
@@ -32,7 +32,7 @@ class GreyScale:
             scaled[bad] = 0
         return scaled
 
-    def restore(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def restore(self, values: AnyArray) -> AnyArray:
         """Undo :meth:`standardise`."""
         return (values * np.float32(self.std) + np.float32(self.mean)).astype(
             np.float32
@@ -80,7 +80,7 @@ def grey_scale(
 
 def spread_planes(
     volume: Volume, block: tuple[int, int, int] = (1, 1, 1)
-) -> Iterator[np.ndarray[Any, Any]]:
+) -> Iterator[AnyArray]:
     """Read up to 64 planes, spread over the volume, or of means over blocks of it."""
     if volume.axes == "YX":
         yield _means(np.asarray(volume.data[:]), block[1:])
@@ -94,7 +94,7 @@ def spread_planes(
             yield _means(slab, (len(slab), *block[1:]))[0]
 
 
-def _means(values: np.ndarray[Any, Any], block: Sequence[int]) -> np.ndarray[Any, Any]:
+def _means(values: AnyArray, block: Sequence[int]) -> AnyArray:
     """Means over whole blocks; NaN where a block has one."""
     if all(n == 1 for n in block):
         return values

@@ -20,11 +20,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.losses.choice import (
     LossNames,
@@ -168,7 +169,7 @@ class TargetLoss:
     def __init__(self, config: TargetLossConfig) -> None:
         self.config = config
         self.weights = parse_losses(config.loss)
-        self._terms: dict[str, Any] = {name: TERMS.load(name) for name in self.weights}
+        self._terms: AnyDict = {name: TERMS.load(name) for name in self.weights}
         self._geometry = frozenset(config.geometry)
         self._is_one = len(names_in(config.loss)) == 1
         #: Done of all steps, 0 … 1.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
 )
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning import checkpoint, linear_start
 from napari_geosr.learning.accelerator import make_accelerator, precision_on
 from napari_geosr.learning.batches import Batches
@@ -105,7 +106,7 @@ class Trainer:
         self._tell_noise()
         self.average = copy.deepcopy(method.modules[method.result]).eval()
         self.average.requires_grad_(False)
-        self.optimisers: dict[str, Any] = {}
+        self.optimisers: AnyDict = {}
         #: Learning rates of the parameter groups, in multiples of the config's: that
         #: of a checkpoint may have been another.
         self._rates: dict[str, list[float]] = {}
@@ -177,7 +178,7 @@ class Trainer:
         self.load_state_dict(state)
         return True
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> AnyDict:
         """Everything that the next step depends on; its keys stand in checkpoints."""
         modules = self._unwrapped()
         return {
@@ -191,7 +192,7 @@ class Trainer:
             "settings": fixed_settings(self.config, self.patches.scenes),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: AnyMapping) -> None:
         """Take the state that :meth:`state_dict` gave.
 
         Raises

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import convert_length
 from napari_geosr.io.atomic import write_bytes, write_text
 from napari_geosr.measure.html import page
@@ -61,7 +62,7 @@ def _cells(values: np.ndarray) -> list[Any]:
 
 def write_json(
     path: str | Path,
-    values: PorosityReport | Mapping[str, Any],
+    values: PorosityReport | AnyMapping,
     *,
     overwrite: bool = False,
 ) -> Path:
@@ -173,7 +174,7 @@ def write_html(
     *,
     title: str = "Porosity",
     pictures: Mapping[str, bytes | Path] | None = None,
-    provenance: Sequence[Mapping[str, Any]] = (),
+    provenance: Sequence[AnyMapping] = (),
     overwrite: bool = False,
 ) -> Path:
     """Write one page that needs nothing else: figures side by side, histogram, record.

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyArray
 
 Mask = npt.NDArray[np.bool_]
-Array = npt.NDArray[Any]
+Array = AnyArray
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.measure.band import Band
 from napari_geosr.measure.config import PorosityConfig
@@ -36,7 +36,7 @@ class Histogram:
     edges: np.ndarray
     unit: str = ""
 
-    def to_json_dict(self) -> dict[str, Any]:
+    def to_json_dict(self) -> AnyDict:
         """The histogram as what JSON can hold."""
         return {
             "counts": [int(n) for n in self.counts],
@@ -126,7 +126,7 @@ class PorosityReport:
     phase: str
     min_voxels: int
     connectivity: int
-    figures: Mapping[str, Any]
+    figures: AnyMapping
     table: Table = field(repr=False)
     units: dict[str, str] = field(repr=False)
     labels: Any = field(repr=False)
@@ -237,7 +237,7 @@ class PorosityReport:
         """Mean, 10th, 50th and 90th percentile and maximum of a column of the table."""
         return quantiles_of(self.table[name])
 
-    def to_json_dict(self) -> dict[str, Any]:
+    def to_json_dict(self) -> AnyDict:
         """Figures without table and labels, JSON-serialisable; never NaN."""
         statistics = [s for s in volume_statistics(flat=self.is_flat) if s.in_json]
         before = [s for s in statistics if s.order < SETTINGS_ORDER]
@@ -258,8 +258,8 @@ class PorosityReport:
             "warnings": list(self.warnings),
         }
 
-    def _figures_to_json(self, statistics: list[VolumeStatistic]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
+    def _figures_to_json(self, statistics: list[VolumeStatistic]) -> AnyDict:
+        values: AnyDict = {}
         for statistic in statistics:
             value = self.figures[statistic.name]
             if statistic.power and not self.has_physical_size:

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ShouldStop, never_stop, run_to_end
+from napari_geosr.core.types import AnyDType
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram, histogram_steps
 
@@ -45,7 +46,7 @@ def threshold_value(
 def threshold_of(
     histogram: GreyHistogram,
     config: PorosityConfig,
-    dtype: np.dtype[Any],
+    dtype: AnyDType,
     *,
     name: str = "volume",
 ) -> float:

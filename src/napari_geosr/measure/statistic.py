@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.measure.number_text import unit_text
 from napari_geosr.measure.sums import Pores, Totals
 
 #: Values of a whole volume by the name of their statistic.
-Figures = Mapping[str, Any]
+Figures = AnyMapping
 #: A text, or a function of the figures of all volumes compared that gives it.
 Words = str | Callable[[Sequence[Figures]], str]
 #: Place of what does not ask for one: after everything that does.

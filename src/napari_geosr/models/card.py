@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.models.calibration import SpreadCalibration
 
@@ -172,7 +173,7 @@ class ModelCard(Config):
     """How it was learned; of models that others made: what with."""
     network: str
     """Name of the architecture in the registry."""
-    network_kwargs: dict[str, Any] = Field(default_factory=dict)
+    network_kwargs: AnyDict = Field(default_factory=dict)
     """Settings of the architecture; it has defaults for those that it got later."""
     axes: Literal["YX", "ZYX"]
     """What the network works on: planes or volumes."""
@@ -207,7 +208,7 @@ class ModelCard(Config):
     """Of the weights."""
     citation: str = ""
     """How to cite it."""
-    provenance: dict[str, Any] = Field(default_factory=dict)
+    provenance: AnyDict = Field(default_factory=dict)
     """How and with what it was made."""
     mixed_precision_error: float | None = Field(None, ge=0)
     """Largest change in bfloat16, in standard deviations of the output; None where it

@@ -12,13 +12,14 @@ written. What new trainings are to take instead stands in ``training_defaults``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.registry import Registry
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.networks.classical import FILTERS
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ NETWORKS = Registry(
 FOREIGN = "foreign"
 
 
-def all_settings(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def all_settings(name: str, kwargs: AnyMapping) -> AnyDict:
     """All settings of a network of which `kwargs`, those of a card, name some.
 
     Raises
@@ -92,7 +93,7 @@ def all_settings(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
             "model that napari-geosr trained."
         )
     config = NETWORKS.load(name).NetworkConfig.from_mapping(kwargs)
-    values: dict[str, Any] = config.model_dump(mode="json")
+    values: AnyDict = config.model_dump(mode="json")
     return values
 
 

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.networks.foreign_formats import FORMATS
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -56,7 +57,7 @@ class NetworkConfig(Config):
 
     format: str
     """Which of `foreign_formats` builds it."""
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: AnyDict = Field(default_factory=dict)
     """Of the format: the architecture and its shape, as plain values."""
     ndim: Literal[2, 3] = 2
     """Planes (2) or volumes (3)."""

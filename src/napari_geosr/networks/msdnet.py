@@ -8,11 +8,12 @@ References
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 
+from napari_geosr.core.types import AnyDict
 from napari_geosr.networks._mixed_scale import (
     MixedScale,
     MixedScaleConfig,
@@ -27,7 +28,7 @@ class NetworkConfig(MixedScaleConfig, ScoresConfig):
 
     layers_field: ClassVar[str] = "depth"
     width_field: ClassVar[str] = "width"
-    training_defaults: ClassVar[dict[str, Any]] = {
+    training_defaults: ClassVar[AnyDict] = {
         "depth": 12,
         "width": 8,
         "dilations": (1, 2, 4, 8),

@@ -15,12 +15,13 @@ References
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import nn
 
+from napari_geosr.core.types import AnyDict
 from napari_geosr.networks._mixed_scale import (
     MixedScale,
     MixedScaleConfig,
@@ -43,7 +44,7 @@ class NetworkConfig(MixedScaleConfig, UpscalingConfig):
     #: Where layers reach farther than the edge of the patches, together, the network
     #: learns what stands outside of them: with (1, 2, 3, 4) and patches of 12³ it was
     #: worse than interpolation.
-    training_defaults: ClassVar[dict[str, Any]] = {"dilations": (1, 2)}
+    training_defaults: ClassVar[AnyDict] = {"dilations": (1, 2)}
 
     depth: int = Field(8, ge=1, le=400)
     """Number of layers of the trunk."""

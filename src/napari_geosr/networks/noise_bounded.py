@@ -29,6 +29,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_geosr.core.noise import Noise
+from napari_geosr.core.types import AnyDict
 from napari_geosr.networks import _noise_map
 from napari_geosr.networks._noise_map import NoiseMap, bounded
 from napari_geosr.networks._planes import PlanesConfig
@@ -45,7 +46,7 @@ class NetworkConfig(PlanesConfig):
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"
-    training_defaults: ClassVar[dict[str, Any]] = {}
+    training_defaults: ClassVar[AnyDict] = {}
 
     body: Literal["merged", "msdnet", "unet"] = "merged"
     """What looks for the noise: residual blocks on merged pixels, or another network

@@ -16,13 +16,14 @@ References
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
+from napari_geosr.core.types import AnyDict
 from napari_geosr.networks._planes import PlanesConfig
 from napari_geosr.networks._upsampling import (
     cubic_kernel,
@@ -43,7 +44,7 @@ class NetworkConfig(PlanesConfig):
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"
-    training_defaults: ClassVar[dict[str, Any]] = {"features": 32, "blocks": 6}
+    training_defaults: ClassVar[AnyDict] = {"features": 32, "blocks": 6}
 
     upscale_factor: Literal[1, 2, 4, 8] = 1
     """Output voxels per input voxel along every axis."""

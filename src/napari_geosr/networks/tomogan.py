@@ -13,13 +13,14 @@ References
 from __future__ import annotations
 
 import itertools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
+from napari_geosr.core.types import AnyDict
 from napari_geosr.networks._planes import PlanesConfig
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
@@ -34,7 +35,7 @@ class NetworkConfig(PlanesConfig):
 
     width_field: ClassVar[str] = "width"
     #: A generator that starts as the identity needs a fraction of the steps.
-    training_defaults: ClassVar[dict[str, Any]] = {"residual": True}
+    training_defaults: ClassVar[AnyDict] = {"residual": True}
 
     width: int = Field(32, ge=1, le=128)
     """Maps at the first level, 32 in the paper; twice and four times that below."""

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -32,6 +32,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.networks._scores import ScoresConfig, likeliest
 from napari_geosr.networks._upsampling import CUBIC_REACH, cubic_kernel, interpolated
 from napari_geosr.networks.resnet import crop_to, pad_to
@@ -47,7 +48,7 @@ class NetworkConfig(ScoresConfig):
     layers_field: ClassVar[str] = "levels"
     width_field: ClassVar[str] = "features"
     #: Without the skip over all, trainings of few steps end decibels higher.
-    training_defaults: ClassVar[dict[str, Any]] = {
+    training_defaults: ClassVar[AnyDict] = {
         "levels": 2,
         "features": 24,
         "residual": False,

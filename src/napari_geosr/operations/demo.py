@@ -12,6 +12,7 @@ import numpy as np
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, FileError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.atomic import write_bytes
 from napari_geosr.measure import export
@@ -162,5 +163,5 @@ def overview(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> 
     return stream.getvalue()
 
 
-def _middle(volume: Volume) -> np.ndarray[Any, Any]:
+def _middle(volume: Volume) -> AnyArray:
     return np.asarray(volume.data[volume.shape[0] // 2], dtype=np.float32)

@@ -8,10 +8,10 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.device import device_name, free_memory, pick_device
 from napari_geosr.models import zoo
 
@@ -41,7 +41,7 @@ class Findings:
     sections: dict[str, dict[str, str]]
     advice: tuple[str, ...]
 
-    def to_json_dict(self) -> dict[str, Any]:
+    def to_json_dict(self) -> AnyDict:
         """Everything found as what JSON can hold."""
         return {**self.sections, "advice": list(self.advice)}
 

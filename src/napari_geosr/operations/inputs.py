@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from napari_geosr import io
 from napari_geosr.core.config import Config, parse_bytes
 from napari_geosr.core.errors import FileError, VolumeError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import require_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import is_volume_folder
@@ -108,7 +109,7 @@ class InputConfig(Config):
     def _check_unit(cls, value: str | None) -> str | None:
         return None if value is None else require_unit(value)
 
-    def reading(self) -> dict[str, Any]:
+    def reading(self) -> AnyDict:
         """The arguments for `napari_geosr.io.read`."""
         return self.model_dump(
             include=set(InputConfig.model_fields) - {"channel", "time"}

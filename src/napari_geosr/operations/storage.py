@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.types import AnyDType
 
 #: A result above this share of the free memory goes to disk instead.
 _RESULT_SHARE = 0.4
@@ -20,7 +21,7 @@ _RESULT_SHARE = 0.4
 _DAYS = 7
 
 
-def array_for(shape: tuple[int, ...], dtype: np.dtype[Any], fill: float = 0) -> Any:
+def array_for(shape: tuple[int, ...], dtype: AnyDType, fill: float = 0) -> Any:
     """An array to fill: numpy if it fits into memory, else a zarr in the cache.
 
     Parameters
@@ -36,7 +37,7 @@ def array_for(shape: tuple[int, ...], dtype: np.dtype[Any], fill: float = 0) -> 
     return cached_zarr(shape, dtype, fill)
 
 
-def cached_zarr(shape: tuple[int, ...], dtype: np.dtype[Any], fill: float = 0) -> Any:
+def cached_zarr(shape: tuple[int, ...], dtype: AnyDType, fill: float = 0) -> Any:
     """Create a zarr in the cache folder for a result too large for memory.
 
     It is removed when nobody holds the array any more, at the latest when the program

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.noise import poisson_gaussian_noise
 from napari_geosr.physics.sampling import area_downsample
@@ -142,9 +142,7 @@ def spots(shape: Shape, rng: np.random.Generator, *, number: int = 150) -> Float
     return _scaled(light)
 
 
-def _splat(
-    light: FloatArray, points: npt.NDArray[Any], weights: npt.NDArray[Any]
-) -> None:
+def _splat(light: FloatArray, points: AnyArray, weights: AnyArray) -> None:
     """Add points between voxels to the eight around each."""
     low = np.floor(points).astype(int)
     share = points - low

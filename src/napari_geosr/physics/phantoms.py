@@ -16,12 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyArray
 
 FloatArray = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
@@ -54,7 +54,7 @@ class Phantom:
         return float(self.fraction.mean(dtype=np.float64))
 
 
-def _phantom(fraction: npt.NDArray[Any], kind: str) -> Phantom:
+def _phantom(fraction: AnyArray, kind: str) -> Phantom:
     fraction = np.clip(fraction, 0, 1).astype(np.float32)
     return Phantom(fraction=fraction, mask=fraction >= 0.5, kind=kind)
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.physics import fluorescence, phantoms, scans, tubes
 from napari_geosr.physics.blur import gaussian_blur
@@ -303,7 +303,7 @@ class Cache:
             return made
 
 
-def _bytes(parts: tuple[npt.NDArray[Any], ...]) -> int:
+def _bytes(parts: tuple[AnyArray, ...]) -> int:
     return sum(part.nbytes for part in parts)
 
 

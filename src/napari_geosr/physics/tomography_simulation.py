@@ -9,7 +9,7 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
+from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.core.version import __version__
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.phantoms import Phantom
@@ -101,7 +102,7 @@ def simulate_scan(
     attenuation: FloatArray,
     config: ScanConfig | None = None,
     *,
-    truth: Mapping[str, Any] | None = None,
+    truth: AnyMapping | None = None,
     scale: float | None = None,
 ) -> Projections:
     """Scan a sample; see :func:`scan_steps`."""
@@ -113,7 +114,7 @@ def scan_steps(
     attenuation: FloatArray,
     config: ScanConfig | None = None,
     *,
-    truth: Mapping[str, Any] | None = None,
+    truth: AnyMapping | None = None,
     scale: float | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Projections]:
@@ -262,7 +263,7 @@ class _Detector:
         mean = weakened.reshape(n_z, len(views), k, n_columns).mean(axis=2)
         return np.ascontiguousarray(mean.transpose(1, 0, 2), np.float32)
 
-    def count(self, transmitted: FloatArray, view: int) -> npt.NDArray[Any]:
+    def count(self, transmitted: FloatArray, view: int) -> AnyArray:
         """One view as the detector counts it; random numbers belong to the view."""
         config = self.config
         if config.blur:
@@ -273,7 +274,7 @@ class _Detector:
 
     def _read_out(
         self, light: FloatArray, rng: np.random.Generator, zingers: bool = True
-    ) -> npt.NDArray[Any]:
+    ) -> AnyArray:
         config = self.config
         if not config.noise:
             return (light + np.float32(config.dark)).astype(np.float32)
@@ -286,7 +287,7 @@ class _Detector:
         highest = np.iinfo(self.dtype).max
         return np.clip(np.rint(counts), 0, highest).astype(self.dtype)
 
-    def _frames(self, n: int, light: FloatArray, stream: int) -> npt.NDArray[Any]:
+    def _frames(self, n: int, light: FloatArray, stream: int) -> AnyArray:
         seed = self.config.seed
         frames = [
             self._read_out(light, np.random.default_rng([seed, stream, i]), False)
@@ -294,9 +295,7 @@ class _Detector:
         ]
         return np.stack(frames)
 
-    def projections(
-        self, counts: npt.NDArray[Any], truth: Mapping[str, Any]
-    ) -> Projections:
+    def projections(self, counts: AnyArray, truth: AnyMapping) -> Projections:
         """The scan as it would come out of a file."""
         config = self.config
         beam = self.flat_gain * np.float32(config.photons)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.types import AnyDict
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.registration.figures import correlation
 
@@ -66,9 +67,9 @@ class GreyMatch:
         mapped += slope * (np.maximum(above, 0) - np.maximum(below, 0))
         return mapped.astype(np.float32)
 
-    def to_json_dict(self) -> dict[str, Any]:
+    def to_json_dict(self) -> AnyDict:
         """The mapping as what JSON can hold."""
-        values: dict[str, Any] = {
+        values: AnyDict = {
             "kind": self.kind,
             "low_blur": self.blur,
             "low_noise": self.noise,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.physics.sampling import area_downsample
 from napari_geosr.registration.transform import Transform
@@ -44,7 +45,7 @@ class Grid:
         size, origin = np.array(volume.voxel_size), np.array(volume.origin)
         return cls(volume.shape, size, origin)
 
-    def to_record(self) -> dict[str, Any]:
+    def to_record(self) -> AnyDict:
         """What a report keeps of it."""
         return {
             "shape": list(self.shape),

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
+from napari_geosr.core.types import AnyArray
 from napari_geosr.registration.sampled import Grid, SampledVolume, inside
 from napari_geosr.registration.transform import Transform, corners, turn_in_plane
 
@@ -127,13 +128,13 @@ class _Finder:
         self.squares = self._transformed(values**2)
         self.ones = self._transformed(np.ones(low.grid.shape, np.float32))
 
-    def _transformed(self, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def _transformed(self, data: AnyArray) -> AnyArray:
         from scipy import fft
 
-        found: npt.NDArray[Any] = fft.rfftn(data, self.full)
+        found: AnyArray = fft.rfftn(data, self.full)
         return found
 
-    def _sums(self, one: npt.NDArray[Any], other: npt.NDArray[Any]) -> Any:
+    def _sums(self, one: AnyArray, other: AnyArray) -> Any:
         """Sums of products at every shift, as float64."""
         from scipy import fft
 

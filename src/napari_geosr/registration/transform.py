@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from napari_geosr.core.types import AnyDict
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -68,7 +69,7 @@ class Transform:
         sine = math.sqrt(around[0, 1] ** 2 + around[0, 2] ** 2 + around[1, 2] ** 2) / 2
         return math.degrees(math.atan2(sine, cosine))
 
-    def to_json_dict(self) -> dict[str, Any]:
+    def to_json_dict(self) -> AnyDict:
         """The transform as what JSON can hold."""
         return {
             "matrix": self.matrix.tolist(),

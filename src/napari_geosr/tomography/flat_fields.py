@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.projections import Projections
+from napari_geosr.core.types import AnyArray
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -31,7 +31,7 @@ def transmission(
     *,
     frames: str = "mean",
     incident: float | None = None,
-) -> tuple[FloatArray, BoolArray, npt.NDArray[Any]]:
+) -> tuple[FloatArray, BoolArray, AnyArray]:
     """Part of the light that comes through, for some detector rows.
 
     Parameters

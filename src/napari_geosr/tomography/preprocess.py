@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.projections import Projections
+from napari_geosr.core.types import AnyArray
 from napari_geosr.tomography.flat_fields import incident_counts, transmission
 from napari_geosr.tomography.preparation_config import PreparationConfig
 from napari_geosr.tomography.repair import fill, remove_zingers
@@ -238,9 +238,7 @@ class LineIntegrals:
             notes.append("There are no dark fields; they were taken as zero.")
         return tuple(notes)
 
-    def _nonfinite(
-        self, counts: npt.NDArray[Any], start: int
-    ) -> npt.NDArray[np.bool_] | None:
+    def _nonfinite(self, counts: AnyArray, start: int) -> npt.NDArray[np.bool_] | None:
         """Where values are NaN or infinite, as (row, angle, column)."""
         if counts.dtype.kind != "f" or np.isfinite(counts).all():
             return None
@@ -268,7 +266,7 @@ class LineIntegrals:
                 "field). Check that these are the projections, and their dark fields."
             )
 
-    def _saturated(self, counts: npt.NDArray[Any]) -> int:
+    def _saturated(self, counts: AnyArray) -> int:
         level = self.config.saturation
         if level is None and counts.dtype.kind in "iu":
             level = float(np.iinfo(counts.dtype).max)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from napari_geosr.core.questions.voxel_size import VoxelSizeQuestion
+from napari_geosr.core.types import AnyDict, AnyMapping
 
 #: Key in the metadata of volumes and projections.
 VOXEL_SIZE_QUESTION = "voxel_size_question"
 
 
-def voxel_size_question(metadata: Mapping[str, Any]) -> VoxelSizeQuestion | None:
+def voxel_size_question(metadata: AnyMapping) -> VoxelSizeQuestion | None:
     """Give the open question about the voxel size, or None."""
     found = metadata.get(VOXEL_SIZE_QUESTION)
     return found if isinstance(found, VoxelSizeQuestion) else None
 
 
 def with_voxel_size_question(
-    metadata: Mapping[str, Any], question: VoxelSizeQuestion | None
-) -> dict[str, Any]:
+    metadata: AnyMapping, question: VoxelSizeQuestion | None
+) -> AnyDict:
     """Give `metadata` with `question`, or without one where it is None."""
     rest = {k: v for k, v in metadata.items() if k != VOXEL_SIZE_QUESTION}
     return rest if question is None else {**rest, VOXEL_SIZE_QUESTION: question}

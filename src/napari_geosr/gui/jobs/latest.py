@@ -8,6 +8,7 @@ from typing import Any
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import Step
+from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
@@ -15,7 +16,7 @@ from napari_geosr.jobs.folder import JobFolder, JobStatus
 def latest_job_steps(
     path: Path,
     is_kind: Callable[[JobStatus], bool],
-    projections_of: Callable[[dict[str, Any]], Any],
+    projections_of: Callable[[AnyDict], Any],
 ) -> Generator[Step, None, JobStatus | None]:
     """Find the newest job of one kind that is about the scan of a file.
 
@@ -38,7 +39,7 @@ def latest_job_steps(
     return None
 
 
-def _settings(status: JobStatus) -> dict[str, Any]:
+def _settings(status: JobStatus) -> AnyDict:
     """Nothing, where the folder of the job cannot be read."""
     try:
         return dict(JobFolder(status.path).values())

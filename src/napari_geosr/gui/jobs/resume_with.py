@@ -8,6 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.widgets import Section, button
 from napari_geosr.jobs.folder import JobFolder
@@ -38,7 +39,7 @@ class ResumeSettings(Section):
             parent=parent,
         )
         self._folder: JobFolder | None = None
-        self._shown: dict[str, Any] = {}
+        self._shown: AnyDict = {}
         self.form: ConfigForm | None = None
         self.resume_button = button(
             "&Go on with these",

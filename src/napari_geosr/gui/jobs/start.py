@@ -12,7 +12,6 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from napari_geosr import io
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs import local
 from napari_geosr.jobs.data import is_its_file, new_folder
@@ -47,7 +47,7 @@ class TrainingPlan:
     """
 
     method: str
-    settings: Mapping[str, Any]
+    settings: AnyMapping
     data: Data
 
     def training(self, paths: Mapping[str, tuple[Path, ...]]) -> Config:
@@ -162,7 +162,7 @@ def time_steps(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _plain(plan: TrainingPlan, paths: Mapping[str, tuple[Path, ...]]) -> dict[str, Any]:
+def _plain(plan: TrainingPlan, paths: Mapping[str, tuple[Path, ...]]) -> AnyDict:
     return dict(plan.settings) | dict(paths)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.gui.jobs.preview import JobPreview
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.jobs.widgets import JobWidgets
@@ -158,7 +159,7 @@ class JobView(JobWidgets):
         """Go on with the job as it is."""
         self._go_on({})
 
-    def _go_on(self, changes: Mapping[str, Any]) -> None:
+    def _go_on(self, changes: AnyMapping) -> None:
         """Go on with the job; from its last checkpoint on with other settings."""
         if self._watch is None:
             return

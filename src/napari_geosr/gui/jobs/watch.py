@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
 #: Bytes of events read at a time: some hundred lines.
@@ -53,7 +54,7 @@ class JobWatch:
     def __init__(self, path: str | Path) -> None:
         self.folder = JobFolder(path)
         self.curves: dict[str, LossCurve] = {}
-        self.progress: dict[str, Any] = {}
+        self.progress: AnyDict = {}
         self.preview_step = -1
         self.warnings: list[str] = []
         self.stage = ""
@@ -77,7 +78,7 @@ class JobWatch:
         self._insist()
         return False
 
-    def _note(self, event: dict[str, Any]) -> None:
+    def _note(self, event: AnyDict) -> None:
         kind = event.get("event")
         if kind == "progress":
             self.progress = event

@@ -10,6 +10,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QLineEdit, QSizePolicy, QWidget
 
 from napari_geosr.core.config import Config
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.fields import AUTOMATIC, field_widget, show
 
 __all__ = ["AUTOMATIC", "ConfigForm"]
@@ -83,11 +84,11 @@ class ConfigForm(QWidget):
         """Return the Qt widget of one field."""
         return self._fields[name].native
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> AnyDict:
         """Return what the person set, by field name, not yet validated."""
         return {name: widget.value for name, widget in self._fields.items()}
 
-    def set_values(self, values: Mapping[str, Any]) -> None:
+    def set_values(self, values: AnyMapping) -> None:
         """Show `values`; names that the form does not have are left out."""
         for name, value in values.items():
             if name in self._fields:

@@ -12,6 +12,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt, Signal
 from qtpy.QtGui import QBrush, QColor, QLinearGradient, QPen
 from qtpy.QtWidgets import QGraphicsPathItem, QWidget
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.kit.chart import (
     Chart,
     Legend,
@@ -32,8 +33,8 @@ _KEY_STEP = 0.01
 class Bars:
     """Counts between edges, and what they are counts of."""
 
-    counts: np.ndarray[Any, Any]
-    edges: np.ndarray[Any, Any]
+    counts: AnyArray
+    edges: AnyArray
     name: str = ""
 
 
@@ -169,7 +170,7 @@ class HistogramView(Chart):
                 self._filled = outline
             self.plot.addItem(outline)
 
-    def _outline(self, bars: Bars, heights: np.ndarray[Any, Any]) -> Any:
+    def _outline(self, bars: Bars, heights: AnyArray) -> Any:
         """A path over all bars.
 
         pyqtgraph's own filled steps are made of pieces, between which lines are seen.

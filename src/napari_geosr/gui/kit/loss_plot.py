@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QPen
 from qtpy.QtWidgets import QWidget
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.kit.chart import (
     Chart,
     Legend,
@@ -54,7 +55,7 @@ class Line:
     dashed: bool = False
 
 
-def thinned(line: Line) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def thinned(line: Line) -> tuple[AnyArray, AnyArray]:
     """Steps and values of a line as few points; what is no number stays a gap."""
     steps = np.asarray(line.steps, float)
     values = np.asarray(line.values, float)
@@ -96,7 +97,7 @@ class LossScale:
     linear: float = 0.0
 
     @classmethod
-    def of(cls, curves: Sequence[np.ndarray[Any, Any]]) -> LossScale:
+    def of(cls, curves: Sequence[AnyArray]) -> LossScale:
         """The axis on which all finite values of `curves` can be seen."""
         values = np.concatenate([np.asarray(curve, float) for curve in curves])
         values = values[np.isfinite(values)]
@@ -251,8 +252,8 @@ def curve_pen(line: Line, text: QColor) -> QPen:
     return line_pen(colors[line.color % len(colors)], style=_DASHES[line.dashed])
 
 
-def _alone(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _alone(values: AnyArray) -> AnyArray:
     """Which points are known while those before and after them are not."""
     known = np.pad(np.isfinite(values), 1)
-    alone: np.ndarray[Any, Any] = known[1:-1] & ~known[:-2] & ~known[2:]
+    alone: AnyArray = known[1:-1] & ~known[:-2] & ~known[2:]
     return alone

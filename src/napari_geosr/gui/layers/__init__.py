@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.proxies import unwrapped
@@ -92,7 +93,7 @@ def is_helper(layer: Layer) -> bool:
     return "helper" in layer.metadata.get(METADATA, {})
 
 
-def provenance_of(layer: Layer) -> tuple[Mapping[str, Any], ...]:
+def provenance_of(layer: Layer) -> tuple[AnyMapping, ...]:
     """Give the records of what was done to the layer's data; none if nobody knows."""
     return tuple(layer.metadata.get(METADATA, {}).get("provenance", ()))
 
@@ -102,12 +103,12 @@ def holds_deviations(layer: Layer) -> bool:
     return is_deviation(provenance_of(layer))
 
 
-def helper_metadata(what: str) -> dict[str, Any]:
+def helper_metadata(what: str) -> AnyDict:
     """Give the ``metadata`` that marks a layer as a helper of ours."""
     return {METADATA: {"helper": what}}
 
 
-def _source_file(layer: Layer, record: dict[str, Any]) -> Path | None:
+def _source_file(layer: Layer, record: AnyDict) -> Path | None:
     """The file that holds the layer's whole data, if we know one."""
     path = record.get("source")
     if path is None and not record and layer.source.parent is None:
@@ -115,7 +116,7 @@ def _source_file(layer: Layer, record: dict[str, Any]) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _dataset(record: dict[str, Any]) -> dict[str, Any]:
+def _dataset(record: AnyDict) -> AnyDict:
     info = record.get("info", {})
     return {"dataset": info["dataset"]} if "dataset" in info else {}
 
@@ -137,7 +138,7 @@ def part_of_file(
     return volume, part
 
 
-def geometry(volume: Volume) -> dict[str, Any]:
+def geometry(volume: Volume) -> AnyDict:
     """`scale`, `translate`, `units` and `axis_labels` for ``viewer.add_image``."""
     unit = _PINT.get(volume.unit, volume.unit)
     n_other = len(volume.axes) - len(volume.spatial_axes)
@@ -149,12 +150,12 @@ def geometry(volume: Volume) -> dict[str, Any]:
     }
 
 
-def place_over(layer: Layer) -> dict[str, Any]:
+def place_over(layer: Layer) -> AnyDict:
     """What else a layer made from `layer` needs to lie over it, with its `geometry`."""
     return {"affine": geometry_of_layer(layer).affine}
 
 
-def series_over(volume: Volume, layer: Layer) -> dict[str, Any]:
+def series_over(volume: Volume, layer: Layer) -> AnyDict:
     """Give the attributes that put a restored series over the `layer` it is made from.
 
     Along time and channels, which have no place in `volume`, all is as in the layer.
@@ -175,13 +176,13 @@ def series_over(volume: Volume, layer: Layer) -> dict[str, Any]:
     }
 
 
-def same_place(layer: Layer) -> dict[str, Any]:
+def same_place(layer: Layer) -> AnyDict:
     """Give the attributes that put an array of the same voxels where `layer` lies."""
     names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
     return {name: getattr(layer, name) for name in names}
 
 
-def layer_metadata(volume: Volume) -> dict[str, Any]:
+def layer_metadata(volume: Volume) -> AnyDict:
     """Give the record that a layer made from `volume` carries in its ``metadata``."""
     return {METADATA: {"provenance": list(volume.provenance), "source": volume.source}}
 
@@ -213,7 +214,7 @@ def add_image_result(
     viewer: ViewerModel, volume: Volume, like: Image | None, **kwargs: Any
 ) -> Image:
     """Add `volume` as an image layer over `like`, with its colours and contrast."""
-    options: dict[str, Any] = {"name": volume.name, "metadata": layer_metadata(volume)}
+    options: AnyDict = {"name": volume.name, "metadata": layer_metadata(volume)}
     if like is not None and not are_labels(volume):
         options["colormap"] = like.colormap
         options["contrast_limits"] = tuple(like.contrast_limits)

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import Cancelled, GeoSRError, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
@@ -238,9 +239,7 @@ class CompareBox(QWidget):
             on_finished=lambda: self.difference_button.setEnabled(True),
         )
 
-    def _add_difference(
-        self, found: tuple[Any, float], options: dict[str, Any]
-    ) -> None:
+    def _add_difference(self, found: tuple[Any, float], options: AnyDict) -> None:
         data, limit = found
         self._viewer.add_image(data, contrast_limits=(-limit, limit), **options)
 

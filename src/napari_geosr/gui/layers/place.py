@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.core.units import MILLIMETRES, PIXEL, convert_length, parse_unit
 from napari_geosr.core.volume import AXES, SPATIAL_AXES
 
@@ -41,7 +41,7 @@ class LayerGeometry:
     voxel_size: tuple[float, ...]
     origin: tuple[float, ...]
     unit: str
-    affine: np.ndarray[Any, Any]
+    affine: AnyArray
 
     @property
     def is_upright(self) -> bool:
@@ -70,7 +70,7 @@ def geometry_of_layer(layer: Layer) -> LayerGeometry:
     return place_of(attributes, layer.ndim)
 
 
-def place_of(attributes: Mapping[str, Any], ndim: int) -> LayerGeometry:
+def place_of(attributes: AnyMapping, ndim: int) -> LayerGeometry:
     """Give the place that a layer's attributes say, as in a layer data tuple.
 
     Parameters
@@ -108,7 +108,7 @@ def place_of(attributes: Mapping[str, Any], ndim: int) -> LayerGeometry:
     )
 
 
-def axes_of(attributes: Mapping[str, Any], ndim: int) -> str:
+def axes_of(attributes: AnyMapping, ndim: int) -> str:
     """Give the letters of a layer's axes: its labels if they are ours, or the usual."""
     labels = "".join(str(a).upper()[:1] for a in attributes.get("axis_labels") or ())
     ordered = "".join(letter for letter in AXES if letter in labels)
@@ -123,7 +123,7 @@ def axes_of(attributes: Mapping[str, Any], ndim: int) -> str:
     return _DEFAULT_AXES[ndim]
 
 
-def _matrix(attributes: Mapping[str, Any], ndim: int) -> np.ndarray[Any, Any]:
+def _matrix(attributes: AnyMapping, ndim: int) -> AnyArray:
     """The homogeneous matrix from voxels to the world, in the layer's own units."""
     from napari.utils.transforms import Affine
 
@@ -134,7 +134,7 @@ def _matrix(attributes: Mapping[str, Any], ndim: int) -> np.ndarray[Any, Any]:
         shear=attributes.get("shear"),
         ndim=ndim,
     )
-    matrix: np.ndarray[Any, Any] = np.asarray(own.affine_matrix, dtype=float)
+    matrix: AnyArray = np.asarray(own.affine_matrix, dtype=float)
     more = attributes.get("affine")
     if more is not None:
         more = np.asarray(getattr(more, "affine_matrix", more), dtype=float)

@@ -6,15 +6,15 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step
+from napari_geosr.core.types import AnyArray
 
 #: What is kept in memory of each, and what is read from the file at a time, in bytes.
 _KEPT_BYTES, _READ_BYTES = 64 * 2**20, 4 * 2**20
 
-Image = npt.NDArray[Any]
+Image = AnyArray
 Block = tuple[slice, ...]
 
 
@@ -74,7 +74,7 @@ class Planes:
         """
         raise NotImplementedError
 
-    def block(self, key: Block) -> npt.NDArray[Any]:
+    def block(self, key: Block) -> AnyArray:
         """Read a box of any size; nothing of it is kept."""
         raise NotImplementedError
 
@@ -112,7 +112,7 @@ class Frames(Planes):
         self._keep({plane: frame})
         return frame
 
-    def block(self, key: Block) -> npt.NDArray[Any]:
+    def block(self, key: Block) -> AnyArray:
         """Read a box of any size."""
         angle, one, row, column = key
         return np.asarray(self.projections[angle, row, column])[:, None][:, one]
@@ -150,7 +150,7 @@ class Sinograms(Planes):
         wanted: Image = band[plane - first]
         return wanted
 
-    def block(self, key: Block) -> npt.NDArray[Any]:
+    def block(self, key: Block) -> AnyArray:
         """Read a box of any size."""
         one, row, angle, column = key
         read = np.asarray(self.projections[angle, row, column])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.projections import Projections
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import METADATA, geometry
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-LayerData = tuple[Any, dict[str, Any], str]
+LayerData = tuple[Any, AnyDict, str]
 PROJECTIONS, SINOGRAM = "projections", "sinogram"
 
 #: Of scans with fewer rows, sinograms are shown at first: projections are lines.
@@ -43,7 +43,7 @@ class OpenedScan:
     """
 
     scan: Projections
-    reading: Mapping[str, Any] = field(default_factory=dict)
+    reading: AnyMapping = field(default_factory=dict)
 
     @property
     def path(self) -> Path | None:

@@ -29,13 +29,13 @@ from qtpy.QtWidgets import QApplication
 
 from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.gui.kit.lifetime import when_destroyed
 from napari_geosr.gui.kit.notify import show_error
 from napari_geosr.gui.layers.planes import Planes
 from napari_geosr.io.lazy import as_slices
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Layer
 
@@ -58,7 +58,7 @@ class ScanView:
     def __init__(self, planes: Planes) -> None:
         self.planes = planes
         self.shape = planes.shape
-        self.dtype: np.dtype[Any] = np.dtype(planes.projections.dtype)
+        self.dtype: AnyDType = np.dtype(planes.projections.dtype)
         self._reader: _ScanReader | None = None
         self._is_drawn = False
 
@@ -76,17 +76,17 @@ class ScanView:
     def __deepcopy__(self, memo: dict[int, Any]) -> ScanView:
         return ScanView(self.planes)  # for another layer, which is drawn by itself
 
-    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+    def __getitem__(self, key: Any) -> AnyArray:
         read, after = as_slices(key, self.shape)
         plane = read[self.planes.along]
         if plane.stop - plane.start == 1:
             whole = self._plane(plane.start)[None, None][:, :, read[2], read[3]]
         else:
             whole = self.planes.block(read)
-        found: npt.NDArray[Any] = whole[after]
+        found: AnyArray = whole[after]
         return found
 
-    def _plane(self, plane: int) -> npt.NDArray[Any]:
+    def _plane(self, plane: int) -> AnyArray:
         kept = self.planes.get(plane)
         if kept is None and self._is_drawn and self._reader is not None:
             kept = self._reader.ask(plane)
@@ -171,7 +171,7 @@ class _ScanReader(QObject):
         when_destroyed(self, partial(_stop, self._readings))
         QApplication.instance().aboutToQuit.connect(self._quit)
 
-    def ask(self, plane: int) -> npt.NDArray[Any]:
+    def ask(self, plane: int) -> AnyArray:
         """Give a plane if it is there within a blink, else a blank one, and read on."""
         self._wanted = plane
         if not self._readings and plane not in self._failed:

@@ -11,6 +11,7 @@ from qtpy.QtCore import QTimer
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.places import TRAIN, open_dock
 from napari_geosr.gui.layers.data_row import DataRow
@@ -61,7 +62,7 @@ class PairsDock(PairsWidgets):
         super().__init__(napari_viewer)
         self._warnings: list[str] = []
         self._built: BuiltPair | None = None
-        self._layers: dict[str, Any] = {}
+        self._layers: AnyDict = {}
         self._over: Any = None
         self._show_result(None)
         self.show_busy("")
@@ -290,7 +291,7 @@ def send_to_train(viewer: napari.viewer.Viewer, pairs: Pairs) -> Any:
     dock = open_dock(viewer, TRAIN)
     dock.have.setCurrentIndex(index)
     dock.method.setCurrentText(_METHOD)
-    settings: dict[str, Any] = {"dimensions": "2D"} if is_flat else {}
+    settings: AnyDict = {"dimensions": "2D"} if is_flat else {}
     if factor > 1:
         settings = {
             "upscale_factor": factor,

@@ -8,6 +8,7 @@ import numpy as np
 from napari.utils.colormaps import Colormap
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.gui.layers import (
     METADATA,
@@ -52,7 +53,7 @@ def show_pair(
         if key not in built.layers:
             continue
         shown = built.layers[key]
-        options: dict[str, Any] = {
+        options: AnyDict = {
             "name": f"{name}: {titles[key]}",
             "contrast_limits": shown.limits,
         }

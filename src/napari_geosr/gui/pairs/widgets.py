@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import TYPE_CHECKING, get_origin
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
+from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.notify import MessageRow
@@ -180,7 +181,7 @@ class ImagingBox(QWidget):
         for name, title in imaging_titles().items():
             self.combo.addItem(title, name)
         self.form: ConfigForm | None = None
-        self._values: dict[str, dict[str, Any]] = {}
+        self._values: dict[str, AnyDict] = {}
         self._shown = ""
         row = form_layout()
         add_row(row, "&Imaging", self.combo)
@@ -194,14 +195,14 @@ class ImagingBox(QWidget):
         """Return the kind chosen."""
         return str(self.combo.currentData())
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> AnyDict:
         """Return what was changed from the default: the rest may be measured."""
         assert self.form is not None
         defaults = imaging_class(self.kind())().model_dump()
         given = self.form.values()
         return {k: v for k, v in given.items() if v != defaults[k]}
 
-    def set_kind(self, kind: str, options: dict[str, Any]) -> None:
+    def set_kind(self, kind: str, options: AnyDict) -> None:
         """Show a kind, if it is listed, with settings."""
         index = self.combo.findData(kind)
         if index < 0:

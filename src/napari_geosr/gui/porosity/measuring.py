@@ -6,12 +6,13 @@ import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers.saving import may_replace
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.operations.measure import (
@@ -50,8 +51,8 @@ class PoreMeasurement:
     volumes: dict[str, Volume]
     config: MeasureConfig
     reports: dict[str, PorosityReport]
-    record: dict[str, Any]
-    features: dict[str, Any]
+    record: AnyDict
+    features: AnyDict
     checksums: dict[str, int] = field(default_factory=dict)
     into: dict[str, weakref.ref[Labels]] = field(default_factory=dict)
     kept: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop
+from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers import METADATA, add_labels_result, geometry
 from napari_geosr.gui.layers.position import in_layer_units, position_of
 from napari_geosr.operations import measure
@@ -60,9 +61,9 @@ def add_pores(
     viewer: ViewerModel,
     report: PorosityReport,
     volume: Volume,
-    record: dict[str, Any],
+    record: AnyDict,
     *,
-    place: dict[str, Any] | None = None,
+    place: AnyDict | None = None,
     table: Any = None,
     colour_by: str = BY_LABEL,
     visible: bool = True,

@@ -17,6 +17,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr.core.types import AnyArray
+
 LABEL = "label"
 
 
@@ -26,15 +28,15 @@ class PoreTableModel(QAbstractTableModel):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._names: list[str] = []
-        self._columns: dict[str, np.ndarray[Any, Any]] = {}
+        self._columns: dict[str, AnyArray] = {}
         self._units: Mapping[str, str] = {}
         self._order = np.zeros(0, np.int64)
-        self._row_of: np.ndarray[Any, Any] = np.zeros(0, np.int64)
+        self._row_of: AnyArray = np.zeros(0, np.int64)
         self._minimum = (LABEL, 0.0)
         self._sorted = (0, Qt.SortOrder.AscendingOrder)
 
     def set_table(
-        self, columns: Mapping[str, np.ndarray[Any, Any]], units: Mapping[str, str]
+        self, columns: Mapping[str, AnyArray], units: Mapping[str, str]
     ) -> None:
         """Show other pores; the filter is cleared, the sorting kept if it can be."""
         self.beginResetModel()
@@ -98,7 +100,7 @@ class PoreTableModel(QAbstractTableModel):
         return "\n".join(["\t".join(head), *rows])
 
     @property
-    def shown_labels(self) -> np.ndarray[Any, Any]:
+    def shown_labels(self) -> AnyArray:
         """Labels in the order of the rows."""
         return self._columns[LABEL][self._order] if self._names else self._order
 
@@ -228,7 +230,7 @@ class PoreTable(QTableView):
         self._quiet = False
 
     def set_table(
-        self, columns: Mapping[str, np.ndarray[Any, Any]], units: Mapping[str, str]
+        self, columns: Mapping[str, AnyArray], units: Mapping[str, str]
     ) -> None:
         """Show these pores; columns are as wide as their heads and some cells."""
         self._quiet = True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.layers import finest, helper_metadata, same_place
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.measure.grey_levels import preview_mask
@@ -46,7 +47,7 @@ class ThresholdedArray:
         self.threshold = 0.0
         self.config = MeasureConfig()
 
-    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+    def __getitem__(self, key: Any) -> AnyArray:
         block = np.asarray(self._data[key])
         mask = preview_mask(block, self.threshold, self.config)
         if self.sample is not None:
@@ -56,9 +57,7 @@ class ThresholdedArray:
             mask = mask & (np.asarray(part) != 0)
         return mask.view(np.uint8)
 
-    def __array__(
-        self, dtype: Any = None, copy: bool | None = None
-    ) -> np.ndarray[Any, Any]:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
         return np.asarray(self[(slice(None),) * self.ndim], dtype=dtype)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.widgets import add_row, combo, form_layout
 from napari_geosr.operations.reconstruct.config import (
@@ -37,7 +35,7 @@ class AlgorithmBox(QWidget):
             "projections.",
         )
         self.form: ConfigForm | None = None
-        self._values: dict[str, dict[str, Any]] = {}
+        self._values: dict[str, AnyDict] = {}
         self._shown = ""
         row = form_layout()
         add_row(row, "&Algorithm", self.combo)
@@ -74,15 +72,15 @@ class AlgorithmBox(QWidget):
         elif index >= 0:
             self.combo.setCurrentIndex(index)
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> AnyDict:
         """Return fields of `ReconstructConfig`: what was changed from the default."""
         name = self.algorithm()
         kind = settings_of(name)
         assert self.form is not None
         given = self.form.values()
-        defaults: Mapping[str, Any] = kind().model_dump()
+        defaults: AnyMapping = kind().model_dump()
         changed = {k: v for k, v in given.items() if v != defaults[k]}
-        found: dict[str, Any] = {"algorithm": name}
+        found: AnyDict = {"algorithm": name}
         found |= {k: v for k, v in changed.items() if k in SHARED_SETTINGS}
         options = {k: v for k, v in changed.items() if k not in SHARED_SETTINGS}
         return found | {"options": options}

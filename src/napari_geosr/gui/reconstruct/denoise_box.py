@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.places import JOBS, open_dock
 from napari_geosr.gui.kit.widgets import add_row, button, form_layout, text_label
@@ -126,7 +127,7 @@ class DenoiseBox(QWidget):
         """Make the job and start it; the Jobs dock shows it."""
         if self.activity.busy:
             return
-        training: dict[str, Any] = {
+        training: AnyDict = {
             "name": self.name.text().strip(),
             "steps": self.steps.value(),
             "device": config.device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.latest import latest_job_steps
 from napari_geosr.gui.layers.projections import OpenedScan
@@ -85,7 +86,7 @@ def denoise_steps(
     opened: OpenedScan,
     config: ReconstructConfig,
     column: float | None,
-    training: Mapping[str, Any],
+    training: AnyMapping,
     splits: int | str,
     parent: Path,
     should_stop: ShouldStop,
@@ -126,7 +127,7 @@ def find_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
     return latest_job_steps(path, lambda job: job.method == METHOD, _scan_denoised)
 
 
-def _scan_denoised(settings: dict[str, Any]) -> Any:
+def _scan_denoised(settings: AnyDict) -> Any:
     scans = settings.get("scans")
     if not isinstance(scans, dict) or not scans.get("restore"):
         return None

@@ -16,6 +16,7 @@ from napari_geosr.core.steps import (
     TileDone,
     Warned,
 )
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import PREVIEW, Activity, Key
 from napari_geosr.gui.kit.lifetime import Connections
@@ -103,7 +104,7 @@ class RestoreActivity(Activity):
         self.run_file: Path | None = None
         self._target: weakref.ref[Image | Labels] | None = None
         self._spread = SpreadLayer(viewer)
-        self._restored_from: dict[str, Any] = {}
+        self._restored_from: AnyDict = {}
         self._name_given = ""  # to the target, which a person may rename
         self._refreshers: list[Refresher] = []
         # Of a layer that goes: the list must not change while it changes.

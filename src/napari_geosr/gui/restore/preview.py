@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.layers import (
     METADATA,
     add_result,
@@ -79,7 +80,7 @@ def _part(start: int, stop: int, size: int, edge: int | None) -> slice:
     return slice(begin, begin + edge)
 
 
-def _corners(layer: Image, viewer: ViewerModel) -> np.ndarray[Any, Any]:
+def _corners(layer: Image, viewer: ViewerModel) -> AnyArray:
     """First and last voxel that is visible, per axis of the layer."""
     corners = np.asarray(layer.corner_pixels, dtype=float)
     if getattr(layer, "multiscale", False):

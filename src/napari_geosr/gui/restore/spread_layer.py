@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.steps import Step
+from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
@@ -57,7 +58,7 @@ class SpreadLayer:
         return layer is not None and layer.data is self.stopped.data
 
     def show(
-        self, volume: Volume, target: Layer, source: Image, facts: dict[str, Any]
+        self, volume: Volume, target: Layer, source: Image, facts: AnyDict
     ) -> Image:
         """Add the layer, unless a run goes on in it; `target` stays the active one.
 
@@ -84,7 +85,7 @@ class SpreadLayer:
         return layer
 
     def finish(
-        self, volume: Volume, facts: dict[str, Any], highest: float, *, complete: bool
+        self, volume: Volume, facts: AnyDict, highest: float, *, complete: bool
     ) -> None:
         """Give the layer the record and the contrast of what the run left.
 

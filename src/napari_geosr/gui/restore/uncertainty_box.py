@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtGui import QKeySequence
@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore.config import NONE, go_together, kinds
 
@@ -98,7 +99,7 @@ class UncertaintyBox(QWidget):
         self.others.itemChanged.connect(self._on_checked)
         self._show_kind()
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> AnyDict:
         """Return the fields of `RestoreConfig` that are chosen here."""
         kind, needs_others = self.combo.currentData(), self._needs_others()
         n = self.members.value() if kind != NONE and not needs_others else 1

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QPen
 from qtpy.QtWidgets import QWidget
 
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.gui.kit.chart import (
     Chart,
     Legend,
@@ -119,7 +119,7 @@ class StudyPlot(Chart):
 
     def set_rows(
         self,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Sequence[AnyMapping],
         name: str,
         tolerance: float | None = None,
         over_exposure: bool = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtCore import Qt
@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.gui.kit.widgets import add_row, combo, form_layout
 from napari_geosr.gui.study.plot import METRICS, StudyPlot
 from napari_geosr.operations.study.subset import ScanSubset
@@ -33,7 +34,7 @@ class StudyResult(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._rows: list[Mapping[str, Any]] = []
+        self._rows: list[AnyMapping] = []
         self._tolerance = 0.0
         self._over_exposure = False
         self.which = combo("Curves", "The figure that is drawn.")
@@ -67,7 +68,7 @@ class StudyResult(QWidget):
 
     def set_rows(
         self,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Sequence[AnyMapping],
         tolerance: float,
         over_exposure: bool = False,
     ) -> None:
@@ -100,7 +101,7 @@ class StudyResult(QWidget):
         self.plot.set_rows(self._rows, name, tolerance, self._over_exposure)
 
 
-def _texts(row: Mapping[str, Any]) -> list[str]:
+def _texts(row: AnyMapping) -> list[str]:
     """The cells of a row; a dash where nothing is known."""
     start = [ScanSubset.of(row).short, str(row["title"])]
     if "failed" in row:

@@ -13,6 +13,7 @@ import numpy as np
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.latest import latest_job_steps
 from napari_geosr.gui.layers.projections import OpenedScan
@@ -175,6 +176,6 @@ def find_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
     return latest_job_steps(path, lambda job: job.operation == OPERATION, _scan_studied)
 
 
-def _scan_studied(settings: dict[str, Any]) -> Any:
+def _scan_studied(settings: AnyDict) -> Any:
     data = settings.get("data")
     return data.get("projections") if isinstance(data, dict) else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.operations.study.config import StudyConfig
@@ -26,9 +26,9 @@ class StudyWatch:
 
     def __init__(self, path: Path) -> None:
         self._watch = JobWatch(path)
-        self._found: dict[tuple[ScanSubset, str], dict[str, Any]] = {}
+        self._found: dict[tuple[ScanSubset, str], AnyDict] = {}
         self.config = StudyConfig()
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[AnyDict] = []
         self._store = StudyStore(self.path / RESULT)
         self.read()
 
@@ -125,5 +125,5 @@ class StudyWatch:
         return f"{what} with the right porosity: {words}."
 
 
-def _taken(found: dict[str, Any] | int) -> ScanSubset:
+def _taken(found: AnyDict | int) -> ScanSubset:
     return ScanSubset(found) if isinstance(found, int) else ScanSubset.of(found)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
@@ -168,7 +169,7 @@ def _all_but(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in StudyConfig.model_fields if name not in names)
 
 
-def as_text(values: Mapping[str, Any]) -> dict[str, Any]:
+def as_text(values: AnyMapping) -> AnyDict:
     """Lists as a person types them."""
     return {
         name: ", ".join(map(str, value)) if isinstance(value, list | tuple) else value

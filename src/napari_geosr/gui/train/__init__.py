@@ -14,6 +14,7 @@ from qtpy.QtCore import QTimer
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeError
 from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.gui.kit.places import JOBS, open_dock
 from napari_geosr.gui.kit.widgets import add_row
@@ -167,7 +168,7 @@ class TrainDock(TrainWidgets):
             on_error=self._on_error,
         )
 
-    def _on_tuning(self, values: dict[str, Any], settings: dict[str, Any]) -> None:
+    def _on_tuning(self, values: AnyDict, settings: AnyDict) -> None:
         method = str(values.get("method"))
         use = "labels" if "labels" in settings else ""
         self.have.setCurrentIndex(scenarios.find(self._scenarios, method, use))

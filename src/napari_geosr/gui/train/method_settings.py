@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QLineEdit, QSpinBox, QVBoxLayout, QWidget
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.remembered import recall, remember
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
@@ -34,15 +35,13 @@ class MethodMemory:
     """
 
     def __init__(self) -> None:
-        self._values: dict[str, dict[str, Any]] = {}
+        self._values: dict[str, AnyDict] = {}
         self._by_hand: dict[str, set[str]] = {}
-        self._shown, self._start = "", dict[str, Any]()
-        self._carried: dict[str, Any] = {}
+        self._shown, self._start = "", AnyDict()
+        self._carried: AnyDict = {}
         self._network: Any = None
 
-    def enter(
-        self, key: str, kind: type[Config], start: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def enter(self, key: str, kind: type[Config], start: AnyMapping) -> AnyDict:
         """Return the values to show for a method.
 
         Parameters
@@ -68,11 +67,11 @@ class MethodMemory:
         self._shown, self._start = key, dict(values)
         return values
 
-    def begin(self, values: Mapping[str, Any]) -> None:
+    def begin(self, values: AnyMapping) -> None:
         """Say what is shown now without having been set by hand."""
         self._start = self._start | dict(values)
 
-    def leave(self, values: Mapping[str, Any]) -> None:
+    def leave(self, values: AnyMapping) -> None:
         """Note what is shown of the method entered last, as the person left it."""
         if not self._shown:
             return
@@ -84,9 +83,7 @@ class MethodMemory:
             self._network = values.get("network")
 
 
-def _is_valid(
-    kind: type[Config], values: Mapping[str, Any], name: str, value: Any
-) -> bool:
+def _is_valid(kind: type[Config], values: AnyMapping, name: str, value: Any) -> bool:
     try:
         kind.create(**{**values, name: value})
     except ConfigError:
@@ -138,7 +135,7 @@ class MethodSettings(QWidget):
         steps.valueChanged.connect(self._on_changed)
 
     def show_method(
-        self, method: str, use: str = "", defaults: Mapping[str, Any] | None = None
+        self, method: str, use: str = "", defaults: AnyMapping | None = None
     ) -> None:
         """Show the settings of a method as they were left, here or last time.
 
@@ -171,7 +168,7 @@ class MethodSettings(QWidget):
         self._memory.begin(self._entered())
         self._on_changed()
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> AnyDict:
         """What the person set, not yet validated; without the data.
 
         Where there is no name it is the one that is proposed.
@@ -194,7 +191,7 @@ class MethodSettings(QWidget):
         if is_free:
             self._name.setText(name)
 
-    def _entered(self) -> dict[str, Any]:
+    def _entered(self) -> AnyDict:
         """What the person set; a name that is only proposed is none."""
         above = {"name": self._own_name(), "steps": self._steps.value()}
         return dict(self.form.values()) | above
@@ -203,7 +200,7 @@ class MethodSettings(QWidget):
         name = str(self._name.text()).strip()
         return "" if name == self._proposed else name
 
-    def set_values(self, values: Mapping[str, Any]) -> None:
+    def set_values(self, values: AnyMapping) -> None:
         """Show `values`; fields that the method does not have are left out."""
         self.form.set_values(values)
         if "name" in values:
@@ -211,12 +208,12 @@ class MethodSettings(QWidget):
         if "steps" in values:
             self._steps.setValue(values["steps"])
 
-    def adopt(self, values: Mapping[str, Any]) -> None:
+    def adopt(self, values: AnyMapping) -> None:
         """Show `values` as this method's own, which are not taken to others."""
         self.set_values(values)
         self._memory.begin(self._entered())
 
-    def keep(self, values: Mapping[str, Any]) -> None:
+    def keep(self, values: AnyMapping) -> None:
         """Keep the settings for the next session, but not from what it started.
 
         Raises
@@ -289,16 +286,14 @@ class MethodSettings(QWidget):
             on_finished=self._on_read,
         )
 
-    def _on_network(self, found: Mapping[str, Any]) -> None:
+    def _on_network(self, found: AnyMapping) -> None:
         self.set_values({k: v for k, v in found.items() if k != _FROM})
 
     def _on_read(self) -> None:
         self._reading = None
 
 
-def tune_steps(
-    model: str | Path, method: str | None
-) -> Generator[Step, None, dict[str, Any]]:
+def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, AnyDict]:
     """Find the settings of a training that starts from a model.
 
     For a worker: it loads torch, as only the network's module knows all its settings.
@@ -308,7 +303,7 @@ def tune_steps(
     return fine_tune_settings(model, method)
 
 
-def _lasting(values: Mapping[str, Any]) -> dict[str, Any]:
+def _lasting(values: AnyMapping) -> AnyDict:
     """Settings that hold for a training of another day."""
     is_tuned = str(values.get("name", "")).endswith(TUNED)
     left_out = _NOT_KEPT | {"name"} if is_tuned else _NOT_KEPT

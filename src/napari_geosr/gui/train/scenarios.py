@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.operations.train import needs, roles
 
 
@@ -32,7 +32,7 @@ class TrainingScenario:
     methods: tuple[str, ...]
     names: tuple[str, ...]
     several: bool = False
-    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    defaults: Mapping[str, AnyMapping] = field(default_factory=dict)
     use: str = ""
 
 

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from napari_geosr.core.errors import Cancelled, ConfigError, EngineError, GeoSRError
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.inference import compute
 from napari_geosr.inference.backends.agreement import NotConvertible, agree, differences
 from napari_geosr.inference.memory import network_spec
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     Forward = Callable[[torch.Tensor], torch.Tensor]
 
-Array = np.ndarray[Any, Any]
+Array = AnyArray
 Setting = Literal["auto", "torch", "openvino"]
 AUTO: Setting = "auto"
 TORCH: Setting = "torch"
@@ -138,7 +137,7 @@ class Choice:
         self.name: str = ""
         self.forward: Forward | None = None
         self._converted: ConvertedNetwork | None = None
-        self._facts: dict[str, Any] = {}
+        self._facts: AnyDict = {}
         if setting == TORCH:
             self._take_torch()
 
@@ -147,7 +146,7 @@ class Choice:
         """What a run must set aside for a backend that it will take."""
         return FIXED_BYTES if OPENVINO in (self.setting, self.name) else 0
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> AnyDict:
         """For the record of a run."""
         undecided = OPENVINO if self.setting == OPENVINO else TORCH
         return {"name": self.name or undecided, **self._facts}

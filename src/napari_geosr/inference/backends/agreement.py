@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from napari_geosr.core.types import AnyArray
+
+Array = AnyArray
 
 #: Differences from torch that are accepted, in standard deviations of the volume: of
 #: the worst voxel and root mean square. Rounding in another order gives up to 1e-5 and

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import EAGER_BYTES, finish
@@ -94,7 +95,7 @@ class _Proxy:
         self.shape = shape
         self.dtype = dtype
 
-    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+    def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
         return np.asarray(self.proxy[key])
 
 

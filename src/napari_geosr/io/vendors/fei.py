@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.io.vendors.pixel import VendorPixel, positive, whole
 
 _TAGS = (34682, 34680)
@@ -32,6 +33,6 @@ def pixel(page: Any) -> VendorPixel | None:
     return None
 
 
-def _section(sections: Mapping[str, Any], name: Any) -> Mapping[str, Any]:
+def _section(sections: AnyMapping, name: Any) -> AnyMapping:
     section = sections.get(name)
     return section if isinstance(section, Mapping) else {}

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.io.vendors.pixel import VendorPixel, positive, whole
 
@@ -42,7 +43,7 @@ def pixel(page: Any) -> VendorPixel | None:
     return VendorPixel(metres, metres, _ORIGIN, columns)
 
 
-def _stored_columns(metadata: Mapping[str, Any]) -> int | None:
+def _stored_columns(metadata: AnyMapping) -> int | None:
     """Width of the image when it was stored: ``Store resolution = 1024 * 768``."""
     text = " ".join(str(part) for part in metadata.get("dp_image_store", ())[1:])
     found = re.match(r"\s*(\d+)\s*\*", text)

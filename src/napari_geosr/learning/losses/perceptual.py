@@ -28,13 +28,14 @@ import itertools
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 
 FeatureName = Literal["structure", "vgg19", "gradient"]
 
@@ -185,6 +186,6 @@ def _vgg19() -> nn.Module:
     if not digest.startswith(wanted):
         raise ConfigError(f"{path} is damaged: download it again from {url}.")
     network = models.vgg19(weights=None)
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state: AnyDict = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(state)
     return _VGGFeatures(network.features[:_VGG_LAYERS])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from cyclopts import Parameter
@@ -20,6 +20,7 @@ from pydantic import Field
 
 from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.learning.blind_spots import BlindSpots
 from napari_geosr.learning.config import SEVERAL, TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses
@@ -258,7 +259,7 @@ class Method(_Method):
             modules[self.result] = networks.NoiseBound(network, bound)
         return modules
 
-    def starting_weights(self, model: Model) -> dict[str, Any]:
+    def starting_weights(self, model: Model) -> AnyDict:
         """Those of the model within its bound."""
         return model.restorer().state_dict()
 

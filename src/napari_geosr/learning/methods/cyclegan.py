@@ -32,11 +32,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from napari_geosr import learning
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning.adversarial import Distance
 from napari_geosr.learning.architecture import network_kwargs
 from napari_geosr.learning.config import TrainingConfig
@@ -138,7 +139,7 @@ class Method(TranslationMethod):
         from torch import nn
 
         config, factor = self.config, self.upscale_factor
-        flat: dict[str, Any] = {"upscale_factor": 1}
+        flat: AnyDict = {"upscale_factor": 1}
         if config.dimensions == "2.5D":
             flat["dimensions"] = "2D"
         if factor > 1:
@@ -156,11 +157,11 @@ class Method(TranslationMethod):
         """Generators move together, and so do critics."""
         return {"generators": ("network", "backward"), "critics": CRITICS}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> AnyDict:
         """The images that the critics are reminded of."""
         return {name: pool.state() for name, pool in self.pools.items()}
 
-    def restore_state(self, state: Mapping[str, Any]) -> None:
+    def restore_state(self, state: AnyMapping) -> None:
         """Go on with the images of :meth:`state`."""
         for name, pool in self.pools.items():
             pool.restore(state[name])

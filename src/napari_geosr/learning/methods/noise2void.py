@@ -17,12 +17,13 @@ References
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.learning.blind_spots import BlindSpots, line_offsets
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses
@@ -103,7 +104,7 @@ class Method(_Method):
                 "3D, or --mask-axis to x, y, cross or none."
             )
 
-    def network_kwargs(self) -> dict[str, Any]:
+    def network_kwargs(self) -> AnyDict:
         """Settings of the network: without a skip from input to output by default.
 
         What stands in for a hidden voxel says next to nothing of it, so a network that

@@ -9,11 +9,12 @@ as far apart as they are. Or the target is a label image, and the model learns t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.learning import losses
 from napari_geosr.learning.architecture import (
     in_words,
@@ -105,9 +106,9 @@ class Method(TargetLossMethod):
             _check_for_labels(config)
         cls(config).check_window()
 
-    def network_kwargs(self) -> dict[str, Any]:
+    def network_kwargs(self) -> AnyDict:
         """Settings of the network, with the number of dilations and of labels."""
-        more: dict[str, Any] = {}
+        more: AnyDict = {}
         if self.config.dilations is not None:
             more["dilations"] = tuple(range(1, self.config.dilations + 1))
         if self.config.labels > 1:

@@ -28,6 +28,7 @@ from napari_geosr.core.steps import (
     Step,
     never_stop,
 )
+from napari_geosr.core.types import AnyArray
 from napari_geosr.measure.consistency.noise import Windows, excess, windows
 from napari_geosr.measure.consistency.places import MismatchRegion, places
 from napari_geosr.measure.consistency.slope import SlopeSums
@@ -457,7 +458,7 @@ def _result(sums: _ResidualSums, noise: _ResidualNoise, limit: float) -> Consist
     )
 
 
-def _spread(values: npt.NDArray[Any]) -> float:
+def _spread(values: AnyArray) -> float:
     """Standard deviation, from the median of absolute deviations."""
     if not len(values):
         return 0.0

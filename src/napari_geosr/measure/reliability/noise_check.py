@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from napari_geosr.core.steps import (
     StepIterator,
     never_stop,
 )
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.noise import noise_steps
@@ -48,7 +48,7 @@ class NoiseCheck:
     noise: Noise
     misclassified: Misclassification | None
 
-    def to_json_dict(self) -> dict[str, Any]:
+    def to_json_dict(self) -> AnyDict:
         """For reports."""
         found = self.misclassified
         return {

@@ -22,7 +22,7 @@ What builds the network again from the bundle that is kept is a file in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.core.registry import Registry
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.models.foreign.tensors import read_file
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class ModelSource:
         return of_a_file or self.text.startswith((".", "/", "~"))
 
     @cached_property
-    def tensors(self) -> Mapping[str, Any]:
+    def tensors(self) -> AnyMapping:
         """What a file of weights holds, by name; `ModelError` if it is none."""
         return read_file(self.path)
 

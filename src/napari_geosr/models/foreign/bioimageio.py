@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_geosr import networks
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.models.foreign import ModelSource, careamics, scales
 from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, ReferenceImage, name_of
@@ -62,7 +62,7 @@ _DEPARTS = (
     "The package gives its result the mean and the spread of its input; here it is "
     "scaled back as the input was scaled."
 )
-_Tensors = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+_Tensors = tuple[AnyArray, AnyArray]
 
 
 def recognises(source: ModelSource) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.models.card import Normalisation
 from napari_geosr.models.foreign import ModelSource, tensors
 from napari_geosr.models.foreign.draft import Draft, name_of
@@ -41,7 +42,7 @@ def read(source: ModelSource, channel: int | None) -> Draft:
     return draft(source.path, source.tensors)
 
 
-def is_checkpoint(found: Mapping[str, Any]) -> bool:
+def is_checkpoint(found: AnyMapping) -> bool:
     """Whether a file held what CAREamics saves."""
     settings = found.get("hyper_parameters")
     return (
@@ -51,7 +52,7 @@ def is_checkpoint(found: Mapping[str, Any]) -> bool:
     )
 
 
-def draft(path: Path, found: Mapping[str, Any]) -> Draft:
+def draft(path: Path, found: AnyMapping) -> Draft:
     """Take the network of a checkpoint.
 
     Raises
@@ -101,7 +102,7 @@ def draft(path: Path, found: Mapping[str, Any]) -> Draft:
     )
 
 
-def shape_of(model: Mapping[str, Any], where: str) -> format_.UNetSettings:
+def shape_of(model: AnyMapping, where: str) -> format_.UNetSettings:
     """Settings of the U-Net from those of a CAREamics model.
 
     Raises
@@ -150,7 +151,7 @@ def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _normalisation(data: Mapping[str, Any]) -> tuple[Normalisation, str]:
+def _normalisation(data: AnyMapping) -> tuple[Normalisation, str]:
     """How training data were scaled, and a sentence where that is not known."""
     given = data.get("normalization")
     scheme = given if isinstance(given, Mapping) else {}
@@ -190,9 +191,7 @@ _UNKNOWN = (
 )
 
 
-def _two(
-    values: Mapping[str, Any], names: tuple[str, str]
-) -> tuple[float, float] | None:
+def _two(values: AnyMapping, names: tuple[str, str]) -> tuple[float, float] | None:
     found = []
     for name in names:
         value = values.get(name)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy.typing as npt
-
+from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.models.card import Normalisation
 
@@ -42,8 +41,8 @@ class ReferenceImage:
         the two have to be the same.
     """
 
-    given: npt.NDArray[Any]
-    expected: npt.NDArray[Any]
+    given: AnyArray
+    expected: AnyArray
     departs: str = ""
 
 
@@ -84,7 +83,7 @@ class Draft:
     voxel_size: tuple[float, float] | None = None
     unit: str | None = None
     remarks: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: AnyMapping = field(default_factory=dict)
     check: Callable[[nn.Module], None] = _nothing
     reference: ReferenceImage | None = None
 

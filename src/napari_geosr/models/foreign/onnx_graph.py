@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.networks.foreign_formats import graph as format_
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class _OnnxReader:
         """Short name of a value."""
         return self.names.setdefault(name, f"v{len(self.names)}" if name else "")
 
-    def tensor(self, name: str, array: np.ndarray[Any, Any]) -> None:
+    def tensor(self, name: str, array: AnyArray) -> None:
         """Keep a tensor: a weight if it is floating, else whole numbers."""
         import torch
 
@@ -157,7 +157,7 @@ class _OnnxReader:
         values = tuple(array.reshape(-1).tolist())
         self.constants[short] = (array.dtype.name, tuple(array.shape), values)
 
-    def attributes(self, node: Any) -> dict[str, Any]:
+    def attributes(self, node: Any) -> AnyDict:
         """Attributes of a node; graphs inside of it are refused."""
         from onnx import AttributeProto, helper
 
@@ -171,7 +171,7 @@ class _OnnxReader:
             found[attribute.name] = value
         return found
 
-    def constant(self, name: str, attributes: Mapping[str, Any]) -> None:
+    def constant(self, name: str, attributes: AnyMapping) -> None:
         """Keep the value of a node that is one."""
         from onnx import TensorProto, numpy_helper
 
@@ -184,11 +184,11 @@ class _OnnxReader:
             array = np.array(value, np.int64 if whole else np.float32)
         self.tensor(name, array)
 
-    def plain(self, node: Any, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    def plain(self, node: Any, attributes: AnyMapping) -> AnyDict:
         """Attributes as numbers and texts."""
         from onnx import TensorProto, numpy_helper
 
-        found: dict[str, Any] = {}
+        found: AnyDict = {}
         for key, value in attributes.items():
             if isinstance(value, TensorProto):
                 array = numpy_helper.to_array(value).reshape(-1)

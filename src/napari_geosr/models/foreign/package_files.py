@@ -12,11 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.steps import ShouldStop
+from napari_geosr.core.types import AnyArray
 from napari_geosr.models.bundle import MAX_CARD_BYTES, MAX_WEIGHTS_BYTES
 from napari_geosr.models.foreign.download import download, is_address
 
@@ -142,11 +142,11 @@ def _bytes(entry: Any) -> bytes:
     return content
 
 
-def array_of(tensor: Any) -> npt.NDArray[Any]:
+def array_of(tensor: Any) -> AnyArray:
     """A test of the package, ``.npy`` without objects; `ModelError` if damaged."""
     content = io.BytesIO(_bytes(tensor))
     try:
-        array: npt.NDArray[Any] = np.lib.format.read_array(content, allow_pickle=False)
+        array: AnyArray = np.lib.format.read_array(content, allow_pickle=False)
         if array.dtype.kind not in "biuf":
             raise ValueError(array.dtype)
     except (ValueError, EOFError, MemoryError, OverflowError) as error:

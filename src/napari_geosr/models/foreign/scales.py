@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_geosr.core.errors import ModelError
+from napari_geosr.core.types import AnyArray
 from napari_geosr.models.card import Normalisation
 
-Array = npt.NDArray[Any]
+Array = AnyArray
 Operation = tuple[str, Any]
 
 _EPS = 1e-6

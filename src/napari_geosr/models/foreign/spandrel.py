@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.vocabulary import Task
 from napari_geosr.models.card import Normalisation
 from napari_geosr.models.foreign import ModelSource, tensors
@@ -46,7 +47,7 @@ def read(source: ModelSource, channel: int | None) -> Draft:
     return draft(source.path, source.tensors)
 
 
-def draft(path: Path, found: Mapping[str, Any]) -> Draft:
+def draft(path: Path, found: AnyMapping) -> Draft:
     """Recognise the network whose tensors a file held.
 
     Raises
@@ -107,7 +108,7 @@ def draft(path: Path, found: Mapping[str, Any]) -> Draft:
     )
 
 
-def recognised(path: Path, state: Mapping[str, Any]) -> Any:
+def recognised(path: Path, state: AnyMapping) -> Any:
     """The library's descriptor of a network for images.
 
     Raises

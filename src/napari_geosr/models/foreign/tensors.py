@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ModelError
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.models.bundle import MAX_WEIGHTS_BYTES
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _HOLDERS = (
 )
 
 
-def read_file(path: Path) -> dict[str, Any]:
+def read_file(path: Path) -> AnyDict:
     """Return what a file of weights holds: tensors by name, perhaps nested.
 
     Raises
@@ -132,7 +133,7 @@ def _is_torchscript(members: Sequence[zipfile.ZipInfo]) -> bool:
     return bool(parts & {"code", "constants.pkl"})
 
 
-def state_in(found: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
+def state_in(found: AnyMapping) -> tuple[dict[str, Tensor], str]:
     """Find the tensors in what a file held.
 
     Returns
@@ -178,7 +179,7 @@ def _holds(value: Any) -> bool:
     )
 
 
-def some_names(state: Mapping[str, Any]) -> str:
+def some_names(state: AnyMapping) -> str:
     """The first names of tensors, for a message."""
     names = list(state)
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -8,7 +8,7 @@ it is imported. Layers are in `_layers`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_geosr.core.errors import ModelError
+from napari_geosr.core.types import AnyMapping
 
 Value = Tensor | tuple[Tensor, ...]
 
@@ -41,7 +42,7 @@ class Call:
     """
 
     op: str
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: AnyMapping = field(default_factory=dict)
     opset: int = 18
     n_outputs: int = 1
     dtype: torch.dtype = torch.float32

@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_geosr.core.config import Config
+from napari_geosr.core.types import AnyMapping
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -187,7 +188,7 @@ class CareamicsUNet(nn.Module):
         return y
 
 
-def build(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> CareamicsUNet:
+def build(settings: AnyMapping, weights: Mapping[str, Tensor]) -> CareamicsUNet:
     """Build the U-Net; the weights are loaded afterwards."""
     return CareamicsUNet(UNetSettings.from_mapping(settings))
 

@@ -7,7 +7,7 @@ tensors. It is computed operator by operator, on any device, in any precision.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import Field
@@ -15,6 +15,7 @@ from torch import nn
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.networks.foreign_formats import _layers  # noqa: F401  # registers
 from napari_geosr.networks.foreign_formats._operators import OPERATORS, Call
 
@@ -39,7 +40,7 @@ class GraphConfig(Config):
     """Name of the one that it gives."""
     opset: int = Field(ge=9)
     """Version of the operators' meanings."""
-    nodes: tuple[tuple[str, tuple[str, ...], tuple[str, ...], dict[str, Any]], ...]
+    nodes: tuple[tuple[str, tuple[str, ...], tuple[str, ...], AnyDict], ...]
     """Operator, names of what it takes ("" for nothing), of what it gives, attributes;
     in an order in which they can be computed."""
     constants: dict[str, tuple[str, tuple[int, ...], tuple[int | bool, ...]]] = Field(
@@ -67,7 +68,7 @@ class GraphNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Compute the graph for ``(N, channels, [Z,] Y, X)``."""
         s = self.settings
-        known: dict[str, Any] = {**self.constants, **dict(self.named_parameters())}
+        known: AnyDict = {**self.constants, **dict(self.named_parameters())}
         known[s.input] = x
         for i, (op, takes, gives, attributes) in enumerate(s.nodes):
             if self.between_strips is not None:
@@ -84,7 +85,7 @@ class GraphNetwork(nn.Module):
         return result
 
 
-def build(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GraphNetwork:
+def build(settings: AnyMapping, weights: Mapping[str, Tensor]) -> GraphNetwork:
     """Build the graph; the weights are loaded afterwards.
 
     Raises

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyMapping
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +100,7 @@ class SpandrelNetwork(nn.Module):
         return y
 
 
-def build(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
+def build(settings: AnyMapping, weights: Mapping[str, Tensor]) -> nn.Module:
     """Build the architecture that `settings` names, of the shape of its tensors."""
     spandrel = library()
     name = str(settings.get("architecture"))

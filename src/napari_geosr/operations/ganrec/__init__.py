@@ -27,6 +27,7 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
 )
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.learning import checkpoint
@@ -123,7 +124,7 @@ class _Blocks:
         config: GanrecConfig,
         ready: ReadyScan,
         folder: Path,
-        record: Mapping[str, Any],
+        record: AnyMapping,
         meter: Meter,
     ) -> None:
         self.config, self.ready, self.meter = config, ready, meter
@@ -148,7 +149,7 @@ class _Blocks:
         self.iteration = 0 if self.state is None else int(self.state["iteration"])
         self.first = self.done
 
-    def _check(self, before: Mapping[str, Any]) -> None:
+    def _check(self, before: AnyMapping) -> None:
         """Refuse the checkpoint of another reconstruction."""
         scan = before["input"]
         if isinstance(scan, str):  # an earlier release kept the checksum alone
@@ -325,11 +326,11 @@ class _Clock:
 
 
 def _record(
-    record: Mapping[str, Any],
+    record: AnyMapping,
     job: GanrecJob,
     blocks: _Blocks,
-    figures: Mapping[str, Any],
-) -> dict[str, Any]:
+    figures: AnyMapping,
+) -> AnyDict:
     return {
         **record,
         "operation": OPERATION,
@@ -340,7 +341,7 @@ def _record(
 
 
 def _assemble(
-    ready: ReadyScan, blocks: _Blocks, path: Path, record: Mapping[str, Any]
+    ready: ReadyScan, blocks: _Blocks, path: Path, record: AnyMapping
 ) -> None:
     """Put the slices together to the volume; what they were kept in is removed."""
     import shutil

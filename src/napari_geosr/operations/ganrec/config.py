@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from napari_geosr import learning
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.operations.reconstruct.inputs import open_projections
 from napari_geosr.operations.train.checks import check_country
 from napari_geosr.operations.train.scans import ProjectionsConfig
@@ -126,12 +126,12 @@ class GanrecJob(Config):
     training: GanrecConfig
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> GanrecJob:
+    def from_values(cls, values: AnyMapping) -> GanrecJob:
         """Validate what ``config.yaml`` held."""
         made = GanrecConfig.from_mapping(values.get("training") or {})
         return cls(training=made.with_absolute_paths())
 
-    def to_values(self) -> dict[str, Any]:
+    def to_values(self) -> AnyDict:
         """What :meth:`from_values` reads."""
         return {
             "operation": OPERATION,

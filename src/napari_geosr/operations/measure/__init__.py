@@ -20,6 +20,7 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.number_text import number_text
@@ -325,9 +326,7 @@ def colour_columns(report: PorosityReport) -> dict[str, bool]:
     return {name: colour.logarithmic for name, colour in found}
 
 
-def measure_record(
-    volumes: Mapping[str, Volume], config: MeasureConfig
-) -> dict[str, Any]:
+def measure_record(volumes: Mapping[str, Volume], config: MeasureConfig) -> AnyDict:
     """Make the provenance record of a measurement, for the exported files."""
     return provenance.record(
         "measure", inputs=volumes, settings=config.model_dump(mode="json")

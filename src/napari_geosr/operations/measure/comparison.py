@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.quality import psnr, ssim
@@ -53,7 +54,7 @@ class Comparison:
     volume: PorosityReport = field(repr=False)
     reference: PorosityReport = field(repr=False)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> AnyDict:
         """All figures as what JSON can hold; `psnr` is None where it is infinite."""
         return {
             "psnr": self.psnr if math.isfinite(self.psnr) else None,
@@ -181,7 +182,7 @@ def _refuse_other_voxels(volume: Volume, reference: Volume) -> None:
         )
 
 
-def _finite(volume: Volume) -> np.ndarray[Any, Any]:
+def _finite(volume: Volume) -> AnyArray:
     values = np.asarray(volume)
     missing = values.size - int(np.count_nonzero(np.isfinite(values)))
     if missing:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.band import Deviation
 from napari_geosr.measure.config import PorosityConfig
 
 #: Records of what was done to a volume, the last one last.
-Provenance = Sequence[Mapping[str, Any]]
+Provenance = Sequence[AnyMapping]
 #: What records call the two volumes of a restoration.
 _MEAN, _DEVIATION = "mean", "standard deviation"
 #: What differs in the records of the two all the same.
 _OWN = ("uncertainty", "run", "complete", "finished", "error")
 
 
-def uncertainty_record(provenance: Provenance) -> dict[str, Any]:
+def uncertainty_record(provenance: Provenance) -> AnyDict:
     """What the restoration that made a volume noted on its members; empty if none."""
     record = _restoration(provenance)
     return dict(record.get("uncertainty") or {})
@@ -38,7 +38,7 @@ def belongs_to(deviation: Provenance, mean: Provenance) -> bool:
     if not is_deviation(deviation) or uncertainty_record(mean).get("this") != _MEAN:
         return False
 
-    def shared(record: Mapping[str, Any]) -> str:
+    def shared(record: AnyMapping) -> str:
         """What both volumes of one run say alike, as it is read from a file."""
         said = {key: value for key, value in record.items() if key not in _OWN}
         return json.dumps(said, sort_keys=True, default=str)
@@ -103,7 +103,7 @@ def refuse_factor_alone(config: PorosityConfig) -> None:
         )
 
 
-def _restoration(provenance: Provenance) -> Mapping[str, Any]:
+def _restoration(provenance: Provenance) -> AnyMapping:
     made = (e for e in reversed(provenance) if e.get("operation") == "restore")
     return next(made, {})
 

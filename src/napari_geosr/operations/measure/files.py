@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import export
 from napari_geosr.operations.inputs import refuse_own_source
@@ -104,7 +105,7 @@ def write(
     volumes: Mapping[str, Volume],
     reports: Mapping[str, PorosityReport],
     config: MeasureConfig,
-    record: Mapping[str, Any] | None = None,
+    record: AnyMapping | None = None,
     *,
     overwrite: bool = True,
 ) -> None:

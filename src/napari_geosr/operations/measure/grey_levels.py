@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import histogram_steps as engine_steps
@@ -40,7 +41,7 @@ class GreyLevels:
     """
 
     histogram: GreyHistogram
-    dtype: np.dtype[Any]
+    dtype: AnyDType
     name: str
     sampled: bool
 
@@ -54,9 +55,7 @@ class GreyLevels:
         """
         return threshold_of(self.histogram, config, self.dtype, name=self.name)
 
-    def bars(
-        self, n_bins: int = 160
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def bars(self, n_bins: int = 160) -> tuple[AnyArray, AnyArray]:
         """Counts and edges for a picture.
 
         The outermost 0.02 % of the values at either end are left out, so that a few
@@ -129,7 +128,7 @@ def histogram_steps(
 
 def _some_planes(
     volume: Volume, sample: Any, limit: int, should_stop: ShouldStop
-) -> np.ndarray[Any, Any]:
+) -> AnyArray:
     """Choose evenly spread planes, of those in which the sample is."""
     n = max(16, limit * volume.shape[0] // volume.nbytes)
     all_planes = np.arange(volume.shape[0])
@@ -142,20 +141,20 @@ def _some_planes(
         # Of an empty mask any planes do: the engine says that it is empty.
         all_planes = all_planes[held] if any(held) else all_planes
     chosen = np.linspace(0, len(all_planes) - 1, min(n, len(all_planes))).astype(int)
-    planes: np.ndarray[Any, Any] = all_planes[np.unique(chosen)]
+    planes: AnyArray = all_planes[np.unique(chosen)]
     return planes
 
 
 class _SomePlanes:
     """Some planes of a large volume, read when they are asked for."""
 
-    def __init__(self, data: Any, planes: np.ndarray[Any, Any]) -> None:
+    def __init__(self, data: Any, planes: AnyArray) -> None:
         self._data = data
         self._planes = planes
         self.shape = (len(planes), *data.shape[1:])
         self.dtype = data.dtype
 
-    def __getitem__(self, slab: slice) -> np.ndarray[Any, Any]:
+    def __getitem__(self, slab: slice) -> AnyArray:
         return np.stack([np.asarray(self._data[int(z)]) for z in self._planes[slab]])
 
 
@@ -172,11 +171,9 @@ def threshold_steps(
     return levels.threshold(config)
 
 
-def preview_mask(
-    plane: np.ndarray[Any, Any], threshold: float, config: PorosityConfig
-) -> np.ndarray[Any, Any]:
+def preview_mask(plane: AnyArray, threshold: float, config: PorosityConfig) -> AnyArray:
     """Pore voxels of one plane at a threshold, before small pores are dropped."""
-    mask: np.ndarray[Any, Any] = phase_mask(plane, threshold, config.phase)
+    mask: AnyArray = phase_mask(plane, threshold, config.phase)
     return mask
 
 

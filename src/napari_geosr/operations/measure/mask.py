@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import ArrayLike, Volume
 
@@ -22,16 +23,14 @@ class ResampledMask:
         For every axis, which voxel of `data` each voxel of the volume lies in.
     """
 
-    def __init__(
-        self, data: ArrayLike, index: tuple[np.ndarray[Any, Any], ...]
-    ) -> None:
+    def __init__(self, data: ArrayLike, index: tuple[AnyArray, ...]) -> None:
         self._data = data
         self._index = index
         self.shape = tuple(len(axis) for axis in index)
         self.ndim = len(index)
         self.dtype = np.dtype(bool)
 
-    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+    def __getitem__(self, key: Any) -> AnyArray:
         key = key if isinstance(key, tuple) else (key,)
         key += (slice(None),) * (self.ndim - len(key))
         wanted = [axis[part] for axis, part in zip(self._index, key, strict=True)]
@@ -43,7 +42,7 @@ class ResampledMask:
             slice(start, int(np.max(part)) + 1)
             for start, part in zip(starts, wanted, strict=True)
         )
-        block: np.ndarray[Any, Any] = np.asarray(self._data[box]) != 0
+        block: AnyArray = np.asarray(self._data[box]) != 0
         for axis in reversed(range(self.ndim)):
             block = np.take(block, wanted[axis] - starts[axis], axis=axis)
         return block

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import convert_length
 from napari_geosr.core.vocabulary import ModelOrigin
 from napari_geosr.core.volume import Volume
@@ -191,7 +192,7 @@ def fit(card: ModelCard, volume: Volume) -> Compatibility:
     return Compatibility(True)
 
 
-def summary(entry: ZooEntry) -> dict[str, Any]:
+def summary(entry: ZooEntry) -> AnyDict:
     """One model as a row of ``models list --json``."""
     card = entry.card
     return {

@@ -28,6 +28,7 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
+from napari_geosr.core.types import AnyArray, AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.pairs.config import PairsConfig
@@ -82,7 +83,7 @@ class Pairs:
     """
 
     files: Mapping[str, Path]
-    report: dict[str, Any]
+    report: AnyDict
     layers: Mapping[str, Volume] = field(default_factory=dict)
 
 
@@ -151,7 +152,7 @@ def pairs_steps(
     for text in said:
         yield Warned(message=text)
     made = _Pair(low, high, box, factors, aligned, match)
-    report: dict[str, Any] = {
+    report: AnyDict = {
         "upscale_factor": factor,
         "dimensions": config.dimensions,
         "unit": low.unit,
@@ -220,7 +221,7 @@ def _box(
     return box
 
 
-def _described(aligned: Alignment) -> dict[str, Any]:
+def _described(aligned: Alignment) -> AnyDict:
     """The transform, and how far the refinement moved the middle."""
     middle = aligned.high.grid.centre
     moved = aligned.transform.apply(middle) - aligned.start.apply(middle)
@@ -276,14 +277,14 @@ class _Pair:
         back = aligned.transform.inverse()
         self.resampling = Resampling(high, self.grids["high"], back)
 
-    def place(self, key: str) -> dict[str, Any]:
+    def place(self, key: str) -> AnyDict:
         """Shape and place of one of them, for the report."""
         return self.grids[key].to_record()
 
     def write(
         self,
         files: Mapping[str, Path],
-        record: Mapping[str, Any],
+        record: AnyMapping,
         memory: int,
         overwrite: bool,
         should_stop: ShouldStop,
@@ -326,13 +327,13 @@ class _Pair:
             overwrite=overwrite,
         )
 
-    def _low_dtype(self) -> np.dtype[Any]:
+    def _low_dtype(self) -> AnyDType:
         """That of the scan, or float32 for what OME-TIFF does not hold."""
         dtype = self.low.dtype
         small = dtype.kind in "iub" and dtype.itemsize <= 4
         return dtype if small else np.dtype(np.float32)
 
-    def _measured(self, coarse: Box) -> np.ndarray[Any, Any]:
+    def _measured(self, coarse: Box) -> AnyArray:
         """The grey values of the low-resolution scan."""
         key = tuple(
             slice(b.start + c.start, b.start + c.stop)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.pairs.config import DegradeConfig
 from napari_geosr.operations.pairs.inputs import millimetres
@@ -87,14 +88,14 @@ class DegradedScan:
             self.sigma[0] = 0.0  # slices stay as they are
         self.noise = module.Noise(imaging, levels, coarse.shape[-2:])
 
-    def place(self, key: str) -> dict[str, Any]:
+    def place(self, key: str) -> AnyDict:
         """Shape and place of one of them, for the report."""
         return self.grids[key].to_record()
 
     def write(
         self,
         files: Mapping[str, Path],
-        record: Mapping[str, Any],
+        record: AnyMapping,
         memory: int,
         overwrite: bool,
         should_stop: ShouldStop,
@@ -128,7 +129,7 @@ class DegradedScan:
         reach = 2 * math.ceil(_BLUR_REACH * self.sigma[0])
         return max(1, (memory // plane - reach) // self.factors[0])
 
-    def _fill(self, outputs: Mapping[str, Any], start: int, stop: int) -> None:
+    def _fill(self, outputs: AnyMapping, start: int, stop: int) -> None:
         first = self.factors[0]
         begin, end = start * first, stop * first
         reach = math.ceil(_BLUR_REACH * self.sigma[0])

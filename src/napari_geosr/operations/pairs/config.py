@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from napari_geosr.core.config import Config, parse_bytes
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import require_unit
 from napari_geosr.operations.inputs import COMMAS, InputConfig, numbers_from
 from napari_geosr.physics.degradations import (
@@ -190,7 +191,7 @@ class DegradeConfig(PairConfig):
         "ct", title="Imaging", description=f"One of {', '.join(DEGRADATIONS.names())}."
     )
     options: Annotated[
-        dict[str, Any], Parameter(negative="", accepts_keys=True, show=False)
+        AnyDict, Parameter(negative="", accepts_keys=True, show=False)
     ] = Field(
         default_factory=dict,
         title="Settings of the imaging",

@@ -25,6 +25,7 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.pairs import Pairs
@@ -110,7 +111,7 @@ def degrade_steps(
     levels: ContrastLevels = levels_of(high)
     said = not_trained(factor)
     measured: ImagingEstimate | None = None
-    adopted: dict[str, Any] = {}
+    adopted: AnyDict = {}
     if like is not None:
         measured = yield from measure_steps(
             high, matching(like, high)[0], factors, config, should_stop
@@ -121,7 +122,7 @@ def degrade_steps(
     for text in said:
         yield Warned(message=text)
     made = DegradedScan(high, factors, config, imaging, levels)
-    report: dict[str, Any] = {
+    report: AnyDict = {
         "upscale_factor": factor,
         "dimensions": config.dimensions,
         "unit": high.unit,
@@ -230,7 +231,7 @@ def _doubts(
     ]
 
 
-def _shown(measured: ImagingEstimate) -> dict[str, Any]:
+def _shown(measured: ImagingEstimate) -> AnyDict:
     return {
         "blur": measured.blur,
         "noise": measured.noise,

@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.inputs import refuse_own_source
@@ -99,7 +99,7 @@ def not_trained(factor: int) -> list[str]:
     ]
 
 
-def write_report(path: Path, values: Mapping[str, Any], *, overwrite: bool) -> None:
+def write_report(path: Path, values: AnyMapping, *, overwrite: bool) -> None:
     """Write the report as JSON."""
     text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     atomic.write_text(path, text, overwrite=overwrite)

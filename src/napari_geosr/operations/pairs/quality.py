@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.registration.align import Alignment
 from napari_geosr.registration.figures import (
@@ -67,7 +67,7 @@ class PairQuality:
         """The longest of them."""
         return max((found.length for found in self.shifts), default=None)
 
-    def to_json_dict(self) -> dict[str, Any]:
+    def to_json_dict(self) -> AnyDict:
         """The figures as what JSON can hold."""
         both = ("before", "after")
         return {
@@ -265,19 +265,19 @@ _SHAPES = {
 }
 
 
-def report_lines(report: Mapping[str, Any]) -> list[str]:
+def report_lines(report: AnyMapping) -> list[str]:
     """The figures of a pair, one line each."""
     lines = _of_degraded(report) if "degrade" in report else _of_aligned(report)
     return [*lines, _sizes(report)]
 
 
-def _sizes(report: Mapping[str, Any]) -> str:
+def _sizes(report: AnyMapping) -> str:
     shapes = (" × ".join(map(str, report[key]["shape"])) for key in ("low", "high"))
     low, high = shapes
     return f"Pair: {low} voxels, and {high} of the high resolution"
 
 
-def _of_aligned(report: Mapping[str, Any]) -> list[str]:
+def _of_aligned(report: AnyMapping) -> list[str]:
     quality, way, grey = (report[k] for k in ("quality", "transform", "grey_values"))
     shift = quality["residual_shift"]
     information = quality["mutual_information_bits"]
@@ -304,7 +304,7 @@ def _of_aligned(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _of_degraded(report: Mapping[str, Any]) -> list[str]:
+def _of_degraded(report: AnyMapping) -> list[str]:
     settings, measured = report["settings"], report["measured"]
     if measured is None:
         if settings.get("mtf10") is not None:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.inputs import MemoryBudget
 from napari_geosr.operations.reconstruct.inputs import AxisColumn, RowRange
 from napari_geosr.tomography.algorithms import ALGORITHMS, config_class
@@ -57,7 +58,7 @@ class SliceConfig(Config):
         "does it.",
     )
     options: Annotated[
-        dict[str, Any], Parameter(negative="", accepts_keys=True, show=False)
+        AnyDict, Parameter(negative="", accepts_keys=True, show=False)
     ] = Field(
         default_factory=dict,
         title="Options of the algorithm",
@@ -142,7 +143,7 @@ class ReconstructConfig(ReconstructFields):
         return PreparationConfig(**self.model_dump(include=names))
 
 
-def _fields_of(algorithm: str) -> dict[str, Any]:
+def _fields_of(algorithm: str) -> AnyDict:
     return dict(config_class(algorithm).model_fields)
 
 

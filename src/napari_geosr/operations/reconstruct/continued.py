@@ -14,7 +14,6 @@ import time
 import zlib
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from napari_geosr.core import processes, provenance
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.atomic import asked_for, leftovers, remove, write_text
 from napari_geosr.io.output import Output
@@ -137,7 +137,7 @@ def left_unfinished(out: Path) -> Volume | None:
         return None
 
 
-def _journal(partial: Path) -> dict[str, Any] | None:
+def _journal(partial: Path) -> AnyDict | None:
     try:
         entry = json.loads(journal_of(partial).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # there is none, or it was cut off
@@ -145,7 +145,7 @@ def _journal(partial: Path) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) and "rows" in entry else None
 
 
-def _still_runs(entry: Mapping[str, Any], journal: Path) -> bool:
+def _still_runs(entry: AnyMapping, journal: Path) -> bool:
     """Whether the run that wrote a journal goes on; never one of this process."""
     pid, started = entry.get("pid"), entry.get("started")
     if entry.get("host") != socket.gethostname():
@@ -161,7 +161,7 @@ def _still_runs(entry: Mapping[str, Any], journal: Path) -> bool:
     return journal.exists() and processes.runs_since(pid, journal.stat().st_mtime)
 
 
-def _of_a_killed_run(partial: Path, entry: Mapping[str, Any]) -> Volume:
+def _of_a_killed_run(partial: Path, entry: AnyMapping) -> Volume:
     try:
         volume = io.read(partial)
     except FileError as error:
@@ -201,7 +201,7 @@ def rows_of(kept: KeptPart) -> list[Rows]:
     return [(int(box[0].start), int(box[0].stop)) for box in kept.places]
 
 
-def centre_of(unfinished: Volume) -> dict[str, Any] | None:
+def centre_of(unfinished: Volume) -> AnyDict | None:
     """What the record of an unfinished run says of the rotation axis."""
     record = unfinished.provenance[-1] if unfinished.provenance else {}
     found = record.get("centre")
@@ -209,7 +209,7 @@ def centre_of(unfinished: Volume) -> dict[str, Any] | None:
 
 
 def kept_part(
-    unfinished: Volume, record: Mapping[str, Any], shape: tuple[int, ...]
+    unfinished: Volume, record: AnyMapping, shape: tuple[int, ...]
 ) -> KeptPart:
     """Find what of `unfinished` a run with this `record` need not do again.
 
@@ -239,11 +239,11 @@ def kept_part(
     return KeptPart(unfinished, places, None)
 
 
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def _differing(before: AnyMapping, now: AnyMapping) -> str:
     """What two runs differ in that would show in the result; "" if in nothing."""
     usual = ReconstructConfig().model_dump(mode="json")
 
-    def seen(record: Mapping[str, Any]) -> dict[str, Any]:
+    def seen(record: AnyMapping) -> AnyDict:
         # What an earlier release did not know is as by default.
         settings = {**usual, **(record.get("settings") or {})}
         return {
@@ -258,7 +258,7 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return next(iter(found), "")
 
 
-def _entry_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def _entry_of(record: AnyMapping) -> AnyMapping:
     return (record.get("inputs") or {}).get("input") or {}
 
 
@@ -287,7 +287,7 @@ _ASPECTS: Mapping[str, tuple[str, ...]] = {
 
 def scan_entry_steps(
     scan: Projections, should_stop: ShouldStop
-) -> Generator[Step, None, dict[str, Any]]:
+) -> Generator[Step, None, AnyDict]:
     """Describe a scan for a record, with checksums.
 
     Raises
@@ -325,13 +325,13 @@ def scan_entry_steps(
     return entry
 
 
-def identity_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of(entry: AnyMapping) -> AnyDict:
     """What of an entry says which scan it was, wherever its file lies now."""
     keys = [key for names in _ASPECTS.values() for key in names]
     return {key: entry[key] for key in keys if key in entry}
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(before: AnyMapping, now: AnyMapping) -> list[str]:
     """In words what two entries, or identities, of scans differ in; empty: nothing.
 
     What an earlier release did not write down cannot be compared.

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.selection import select
+from napari_geosr.core.types import AnyArray
 
 
 class _Derived:
@@ -23,7 +24,7 @@ class _Derived:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return np.asarray(self[:], dtype=dtype)
 
-    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+    def __getitem__(self, key: Any) -> AnyArray:
         parts = list(key) if isinstance(key, tuple) else [key]
         if Ellipsis in parts:
             at = parts.index(Ellipsis)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.projections import Projections
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import require_unit
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.inputs import COMMAS, numbers_from
@@ -188,7 +189,7 @@ class ProjectionsInput(Config):
     source_distance: SourceDistance = None
     detector_distance: DetectorDistance = None
 
-    def reading(self) -> dict[str, Any]:
+    def reading(self) -> AnyDict:
         """The arguments for `napari_geosr.io.projections.read_projections`."""
         return self.model_dump(exclude=set(_BEAM))
 

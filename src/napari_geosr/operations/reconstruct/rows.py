@@ -10,6 +10,7 @@ import numpy.typing as npt
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.tomography.preprocess import ClippingReport, LineIntegrals
 
@@ -44,7 +45,7 @@ class RowBands:
         self.ndim = 3
         self.n_read = 0
         self._start = 0
-        self._band: npt.NDArray[Any] | None = None
+        self._band: AnyArray | None = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return np.asarray(self.source[:, :, :], dtype=dtype)
@@ -64,7 +65,7 @@ class RowBands:
             band = self._read(start, max(stop, start + self.n_rows))
         return band[:, start - self._start : stop - self._start]
 
-    def _read(self, start: int, stop: int) -> npt.NDArray[Any]:
+    def _read(self, start: int, stop: int) -> AnyArray:
         self._band = None  # first give back its memory
         stop = min(stop, self.shape[1])
         n_frames, _, n_columns = self.shape

@@ -22,6 +22,7 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
 )
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import frugal_if_tight
 from napari_geosr.operations.reconstruct.blocks import BlockRun, Slices, block_steps
@@ -65,7 +66,7 @@ class Reconstructed:
 
     volume: Volume
     centre: Centre
-    summary: dict[str, Any]
+    summary: AnyDict
     path: Path | None = None
     complete: bool = True
 
@@ -178,7 +179,7 @@ class _BlockProgress:
     seconds: float
     error: GeoSRError | None = None
 
-    def for_the_record(self, ready: ReadyScan) -> dict[str, Any]:
+    def for_the_record(self, ready: ReadyScan) -> AnyDict:
         """What the provenance says of how the run went."""
         run = {
             "seconds": round(self.seconds, 3),
@@ -187,7 +188,7 @@ class _BlockProgress:
             "residual": self.run.residual,
             "preparation": asdict(self.run.report),
         }
-        record: dict[str, Any] = {"run": run, "complete": self.complete}
+        record: AnyDict = {"run": run, "complete": self.complete}
         if not self.complete:
             record["finished"] = boxes_of(self.rows, ready.shape)
         return record if self.error is None else {**record, "error": str(self.error)}
@@ -274,7 +275,7 @@ def _chunk_depth(ready: ReadyScan) -> int:
 
 def record_steps(
     ready: ReadyScan, should_stop: ShouldStop
-) -> Generator[Step, None, dict[str, Any]]:
+) -> Generator[Step, None, AnyDict]:
     """Make the record of the run; the input is read once for its checksum."""
     import torch
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from napari_geosr.core.config import Config, format_bytes, parse_bytes
 from napari_geosr.core.errors import DeviceMemoryError, ProjectionsError
 from napari_geosr.core.projections import Projections
+from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.device import free_memory
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.physics.geometry import ConeGeometry, FanGeometry, ParallelGeometry
@@ -263,7 +264,7 @@ def make_geometry(
     shape : tuple of int
         Rows, angles, columns.
     """
-    common: dict[str, Any] = {
+    common: AnyDict = {
         "angles": angles,
         "n_columns": shape[2],
         "centre": centre,

@@ -32,6 +32,7 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
 )
+from napari_geosr.core.types import AnyDType
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE
 from napari_geosr.learning.mean_volume import mean_volume
@@ -224,7 +225,7 @@ def _gist(said: str, name: str) -> str:
     return _FIGURE.sub("", said.replace(name, "")).split(". ")[0]
 
 
-def _rounded(values: Any, dtype: np.dtype[Any]) -> tuple[Any, int]:
+def _rounded(values: Any, dtype: AnyDType) -> tuple[Any, int]:
     """`values` as integers, and how many had to be clipped."""
     limits = np.iinfo(dtype)
     found, n_clipped = array_for(values.shape, dtype), 0

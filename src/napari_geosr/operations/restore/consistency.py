@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.steps import ShouldStop, Step, Warned, never_stop, run_to_end
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.measure.consistency import consistency_steps as engine_steps
@@ -74,7 +75,7 @@ class Checked:
             for o, i, v in zip(volume.origin, index, volume.voxel_size, strict=True)
         )
 
-    def to_json_dict(self) -> dict[str, Any]:
+    def to_json_dict(self) -> AnyDict:
         """The figures, and the strongest places, as JSON can hold them."""
         found = self.figures
         return {
@@ -223,7 +224,7 @@ class _Stack:
         self.dtype = array.dtype
         self.ndim = 3
 
-    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+    def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
         return np.asarray(self._array[key[1:]])[None]
 
 

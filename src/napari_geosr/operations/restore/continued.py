@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.atomic import remove
 from napari_geosr.io.output import COPY_BYTES, blocks
@@ -86,9 +87,9 @@ def boxes_for_the_record(places: Iterable[Box]) -> list[list[list[int]]]:
 
 def kept_part(
     unfinished: Volume,
-    record: Mapping[str, Any],
+    record: AnyMapping,
     shape: Sequence[int],
-    dtype: np.dtype[Any],
+    dtype: AnyDType,
 ) -> KeptPart:
     """Find what of `unfinished` a run with this `record` need not do again.
 
@@ -132,15 +133,15 @@ def kept_part(
     )
 
 
-def _backend(record: Mapping[str, Any]) -> str:
+def _backend(record: AnyMapping) -> str:
     """What computed a run; before there was a choice, torch."""
     return str((record.get("backend") or {}).get("name", "torch"))
 
 
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def _differing(before: AnyMapping, now: AnyMapping) -> str:
     """What two runs differ in that would show in the result; "" if in nothing."""
 
-    def seen(record: Mapping[str, Any]) -> dict[str, Any]:
+    def seen(record: AnyMapping) -> AnyDict:
         inputs = record.get("inputs") or {}
         settings = dict(record.get("settings") or {})
         grey = record.get("intensities") or {}

@@ -12,6 +12,7 @@ from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
+from napari_geosr.core.types import AnyDict, AnyDType
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import backends, members
 from napari_geosr.inference.device import free_memory, pick_device
@@ -104,7 +105,7 @@ class PreparedRestoration:
         return self.model.card.labels > 1
 
     @property
-    def output_dtype(self) -> np.dtype[Any]:
+    def output_dtype(self) -> AnyDType:
         """Type of the result: one byte for labels, else what the settings say."""
         if self.labels:
             return np.dtype(np.uint8)
@@ -112,7 +113,7 @@ class PreparedRestoration:
         return self.volume.dtype if keeps else np.dtype(np.float32)
 
     @property
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> AnyDict:
         """What the restored volume says of itself."""
         return {"kind": "labels"} if self.labels else {}
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.questions import AXES_GIVEN
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import stem_of
 from napari_geosr.operations.restore.config import NONE, RestoreConfig
@@ -106,9 +106,7 @@ def as_python(
     return _save_first(volume) + "\n".join(lines)
 
 
-def as_it_ran(
-    config: RestoreConfig, provenance: Sequence[Mapping[str, Any]]
-) -> RestoreConfig:
+def as_it_ran(config: RestoreConfig, provenance: Sequence[AnyMapping]) -> RestoreConfig:
     """`config` with the backend by name, if it is that of a result's last record.
 
     Where openvino did not come into question, that stays open.
@@ -131,7 +129,7 @@ def _source(volume: Volume) -> Path:
     return Path(_PLACEHOLDER) if volume.source is None else Path(volume.source)
 
 
-def _changed(config: Config) -> dict[str, Any]:
+def _changed(config: Config) -> AnyDict:
     """The settings that differ from their default, except the model's name."""
     fields = type(config).model_fields
     return {

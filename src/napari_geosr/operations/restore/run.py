@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +21,7 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
 )
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.backends import Choice
 from napari_geosr.inference.compute import frugal_if_tight
@@ -151,7 +152,7 @@ class Work:
         """The models and how often they run, for people."""
         return _models_text(self.prepared)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> AnyDict:
         """What the record says differently from that of a single volume."""
         return {}
 
@@ -228,7 +229,7 @@ def work_steps(
     )
 
 
-def _promised(prepared: PreparedRestoration, record: Mapping[str, Any]) -> list[Volume]:
+def _promised(prepared: PreparedRestoration, record: AnyMapping) -> list[Volume]:
     """What the result, and the deviations, will say of themselves; without voxels."""
     volume = prepared.volume
     n_spatial = len(volume.spatial_axes)
@@ -287,7 +288,7 @@ def _remove_parts(parts: Sequence[Volume | None], targets: Targets) -> None:
             remove_unfinished(part, target.path)
 
 
-def _calibration(prepared: PreparedRestoration) -> dict[str, Any] | None:
+def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
     """How far the deviations reach, by the card; None where that is not known."""
     card = prepared.model.card
     known = card.uncertainty
@@ -322,12 +323,12 @@ class TileProgress:
     complete: bool
     places: list[tuple[slice, ...]]
     error: GeoSRError | None = None
-    backend: Mapping[str, Any] | None = None
+    backend: AnyMapping | None = None
 
-    def for_the_record(self) -> dict[str, Any]:
+    def for_the_record(self) -> AnyDict:
         """What the provenance says of how the run went."""
         run = None if self.summary is None else asdict(self.summary)
-        record: dict[str, Any] = {"run": run, "complete": self.complete}
+        record: AnyDict = {"run": run, "complete": self.complete}
         if self.backend is not None:
             record["backend"] = dict(self.backend)
         if not self.complete:
@@ -415,12 +416,12 @@ def _remarks(
 
 def _record_steps(
     prepared: PreparedRestoration, should_stop: ShouldStop
-) -> Generator[Step, None, dict[str, Any]]:
+) -> Generator[Step, None, AnyDict]:
     """Make the record of the run; the input is read once more for its checksum."""
     import torch
 
     card = prepared.model.card
-    more: dict[str, Any] = {}
+    more: AnyDict = {}
     if prepared.has_spread:
         more["uncertainty"] = {
             "kind": prepared.config.uncertainty,
@@ -432,7 +433,7 @@ def _record_steps(
         more["noise"] = prepared.noise.to_json_dict()
     if prepared.ranking is not None:
         more["ranking"] = prepared.ranking.to_json_dict()
-    model: dict[str, Any] = {"name": card.name}
+    model: AnyDict = {"name": card.name}
     model["weights_sha256"] = card.weights_sha256
     if not card.has_weights:
         model["settings"] = card.network_kwargs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr import io
+from napari_geosr.core.types import AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import choose_output
 from napari_geosr.io.suffixes import sibling_path
@@ -53,9 +54,7 @@ class Target:
         """What is filled."""
         return self.volume.data
 
-    def close_with(
-        self, record: Mapping[str, Any], places: Sequence[Box] | None
-    ) -> None:
+    def close_with(self, record: AnyMapping, places: Sequence[Box] | None) -> None:
         """Put the record of the run in; keep a part if `places` of it are finished.
 
         `places` is None for a run that came to its end.
@@ -157,7 +156,7 @@ def _array(volume: Volume, kept: KeptPart | None) -> Any:
 
 
 def _laid_out(
-    prepared: PreparedRestoration, dtype: np.dtype[Any]
+    prepared: PreparedRestoration, dtype: AnyDType
 ) -> tuple[tuple[int, ...], int]:
     """Blocks in which files will be written, and memory that each may hold."""
     return choose_output(

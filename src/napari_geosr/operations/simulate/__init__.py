@@ -28,6 +28,7 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
+from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.io import atomic
 from napari_geosr.io.projections import write_projections
@@ -90,7 +91,7 @@ class Simulated:
     """
 
     files: dict[str, Path]
-    truth: dict[str, Any]
+    truth: AnyDict
 
 
 def simulate_steps(
@@ -218,7 +219,7 @@ def _unfinished_counts(folder: Path) -> Iterator[Path]:
         atomic.remove(path)
 
 
-def _too_dense(made: Balls, wanted: dict[str, Any]) -> str:
+def _too_dense(made: Balls, wanted: AnyDict) -> str:
     """That balls do not fill as much as was asked for, and what would."""
     low, high = wanted["radius"]
     gap, size = wanted["gap"], made.shape[-1]
@@ -295,7 +296,7 @@ class _SimulatedScan:
             overwrite=overwrite,
         )
 
-    def add(self, start: int, stop: int, volumes: dict[str, Any]) -> None:
+    def add(self, start: int, stop: int, volumes: AnyDict) -> None:
         """Make some slices, scan them and write them."""
         reach = int(np.ceil(_BLUR_REACH * self.scan.blur))
         low = max(0, start - reach)
@@ -330,7 +331,7 @@ class _SimulatedScan:
         self.angles = part.angles
         self.truth = part.provenance[-1]["truth"]
 
-    def facts(self, structure: str) -> dict[str, Any]:
+    def facts(self, structure: str) -> AnyDict:
         """What is known of the sample."""
         return {
             "structure": structure,
@@ -344,9 +345,9 @@ class _SimulatedScan:
             "centre": self.truth["centre"],
         }
 
-    def projections(self, structure: str, record: dict[str, Any]) -> Projections:
+    def projections(self, structure: str, record: AnyDict) -> Projections:
         """The whole scan, its counts still in their file."""
-        frames: dict[str, Any] = {
+        frames: AnyDict = {
             key: np.concatenate([getattr(p, key) for p in self.parts], axis=1)
             for key in ("flats", "darks")
         }

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL, require_unit
 from napari_geosr.operations.inputs import COMMAS, numbers_from
 from napari_geosr.physics.scan_config import ScanConfig
@@ -132,7 +133,7 @@ class SimulateConfig(ScanConfig):
         """Edge of a voxel in `unit`."""
         return self.voxel_size or DEFAULTS[structure][1]
 
-    def pores(self, structure: str) -> dict[str, Any]:
+    def pores(self, structure: str) -> AnyDict:
         """Arguments of the structure: porosity, radius, seed, of a foam the gap.
 
         Raises
@@ -141,7 +142,7 @@ class SimulateConfig(ScanConfig):
             If there is a gap, but no foam.
         """
         porosity, _, parts = DEFAULTS[structure]
-        gap: dict[str, Any] = {}
+        gap: AnyDict = {}
         if structure == "foam":
             gap["gap"] = FOAM_GAP if self.gap is None else self.gap
         elif self.gap is not None:

@@ -31,6 +31,7 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct import open_projections
 from napari_geosr.operations.reconstruct.continued import StillWrittenError
@@ -192,7 +193,7 @@ def _whole_steps(
     reference: Volume | None,
     mask: Volume | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, tuple[StudyContext, StudyReference, dict[str, Any]]]:
+) -> Generator[Step, None, tuple[StudyContext, StudyReference, AnyDict]]:
     """Reconstruct the whole scan: what cells share, are compared with; its own row."""
     yield StageStarted(message="Looking at the whole scan")
     context = yield from context_steps(scan, config, store, shape, mask, should_stop)
@@ -225,7 +226,7 @@ def _cells_steps(
     judge: StudyReference,
     store: StudyStore,
     should_stop: ShouldStop,
-) -> Generator[Step, None, list[dict[str, Any]]]:
+) -> Generator[Step, None, list[AnyDict]]:
     """Every cell that is not finished yet; a cell that fails ends no study."""
     config = context.config
     cells = [
@@ -263,7 +264,7 @@ def _cells_steps(
     return rows
 
 
-def _is_outdated(row: dict[str, Any], cell: Cell) -> bool:
+def _is_outdated(row: AnyDict, cell: Cell) -> bool:
     """Whether a finished cell has to be computed again.
 
     Its network learned from other parts of the projections than asked for.
@@ -291,9 +292,9 @@ def _cell_steps(
     judge: StudyReference,
     store: StudyStore,
     should_stop: ShouldStop,
-) -> Generator[Step, None, dict[str, Any]]:
+) -> Generator[Step, None, AnyDict]:
     """Reconstruct and judge one cell, and keep it."""
-    row: dict[str, Any] = {
+    row: AnyDict = {
         "projections": cell.subset.projections,
         "exposure": cell.subset.exposure,
         "algorithm": cell.name,

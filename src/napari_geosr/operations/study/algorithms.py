@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning import methods
 from napari_geosr.tomography import algorithms
 
@@ -42,7 +43,7 @@ class Classical:
 
     title: str
     algorithm: str
-    candidates: tuple[Mapping[str, Any], ...] = ()
+    candidates: tuple[AnyMapping, ...] = ()
     #: Of learned algorithms alone.
     method: ClassVar[None] = None
 
@@ -67,8 +68,8 @@ class Learned:
 
     title: str
     method: str
-    settings: Mapping[str, Any]
-    candidates: ClassVar[tuple[Mapping[str, Any], ...]] = ()
+    settings: AnyMapping
+    candidates: ClassVar[tuple[AnyMapping, ...]] = ()
 
     def config_class(self) -> type[Config]:
         """Class of its settings."""
@@ -90,7 +91,7 @@ class ThirdParty:
         return str(self.module.METHOD) if self.module.LEARNS else None
 
     @property
-    def candidates(self) -> tuple[Mapping[str, Any], ...]:
+    def candidates(self) -> tuple[AnyMapping, ...]:
         return tuple(getattr(self.module, "CANDIDATES", ()))
 
     def config_class(self) -> type[Config]:
@@ -103,7 +104,7 @@ class ThirdParty:
 Algorithm = Classical | Learned | ThirdParty
 
 
-def _iterations(*numbers: int) -> tuple[Mapping[str, Any], ...]:
+def _iterations(*numbers: int) -> tuple[AnyMapping, ...]:
     return tuple({"iterations": n} for n in numbers)
 
 
@@ -172,7 +173,7 @@ def find_algorithm(name: str) -> Algorithm:
         ) from error
 
 
-def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def checked_options(name: str, options: AnyMapping) -> AnyDict:
     """Settings that a person gave an algorithm, in their own types.
 
     Raises

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step, Warned, recount
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.reconstruct import (
@@ -47,7 +48,7 @@ class Outcome:
     voxels: Voxels
     seconds: float
     training_seconds: float = 0.0
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: AnyMapping = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +175,7 @@ class Cell:
         return self.context.folder / self.subset.label
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> AnyDict:
         """Settings that the person gave for this algorithm."""
         return dict(self.context.config.options.get(self.name, {}))
 

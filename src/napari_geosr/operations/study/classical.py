@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step, recount
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.reconstruct import ReadyScan, prepare_steps
@@ -41,7 +42,7 @@ _ROWS = 8
 def classical_steps(
     cell: Cell,
     algorithm: str,
-    candidates: Sequence[Mapping[str, Any]],
+    candidates: Sequence[AnyMapping],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Outcome]:
     """Reconstruct the judged rows by an algorithm of `tomography.algorithms`.
@@ -76,9 +77,7 @@ def classical_steps(
     return Outcome(voxels, seconds, settings=settings)
 
 
-def free_settings(
-    cell: Cell, candidates: Sequence[Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
+def free_settings(cell: Cell, candidates: Sequence[AnyMapping]) -> list[AnyMapping]:
     """The candidates that do not contradict the settings that a person gave."""
     if not cell.context.config.tune:
         return []
@@ -89,9 +88,9 @@ def free_settings(
 def _tuned_steps(
     cell: Cell,
     algorithm: str,
-    candidates: Sequence[Mapping[str, Any]],
+    candidates: Sequence[AnyMapping],
     should_stop: ShouldStop,
-) -> Generator[Step, None, tuple[dict[str, Any], str]]:
+) -> Generator[Step, None, tuple[AnyDict, str]]:
     """The candidate whose slices come nearest to measurements that it was not given.
 
     Slices are projected along views that were left out. What was measured there, less

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.inputs import COMMAS, MemoryBudget, numbers_from
 from napari_geosr.operations.reconstruct.inputs import AxisColumn
 from napari_geosr.operations.study.algorithms import algorithm_names, checked_options
@@ -122,7 +123,7 @@ class StudyConfig(Config):
         description="Choose the settings of classical algorithms by what they make of "
         "views that are left out.",
     )
-    options: dict[str, dict[str, Any]] = Field(
+    options: dict[str, AnyDict] = Field(
         default_factory=dict,
         title="Options",
         description="Settings by algorithm that replace tuned or default ones, e.g. "
@@ -234,14 +235,12 @@ class StudyConfig(Config):
 
     @field_validator("options")
     @classmethod
-    def _check_options(
-        cls, value: dict[str, dict[str, Any]]
-    ) -> dict[str, dict[str, Any]]:
+    def _check_options(cls, value: dict[str, AnyDict]) -> dict[str, AnyDict]:
         try:
             return {name: checked_options(name, value[name]) for name in value}
         except ConfigError as error:
             raise ValueError(str(error)) from error
 
-    def essential(self) -> dict[str, Any]:
+    def essential(self) -> AnyDict:
         """Settings that finished cells depend on."""
         return self.model_dump(mode="json", exclude=set(_LATE))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.operations.study.subset import (
     ScanSubset,
     is_over_exposure,
@@ -51,7 +52,7 @@ _LINEAR = 1.0
 
 
 def curves_png(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[AnyMapping],
     names: Sequence[str],
     theme: Theme,
     tolerance: float,
@@ -103,8 +104,8 @@ def curves_png(
 
 
 def curves_over(
-    rows: Sequence[Mapping[str, Any]], names: Sequence[str]
-) -> tuple[dict[tuple[str, int], list[tuple[float, Mapping[str, Any]]]], str]:
+    rows: Sequence[AnyMapping], names: Sequence[str]
+) -> tuple[dict[tuple[str, int], list[tuple[float, AnyMapping]]], str]:
     """Rows as curves: what they are drawn over, and the row, in its order.
 
     Returns
@@ -118,7 +119,7 @@ def curves_over(
     mine = [row for row in rows if row["algorithm"] in names]
     exposures = sorted({ScanSubset.of(row).exposure for row in mine}, reverse=True)
     over_exposure = is_over_exposure(mine)
-    curves: dict[tuple[str, int], list[tuple[float, Mapping[str, Any]]]] = {}
+    curves: dict[tuple[str, int], list[tuple[float, AnyMapping]]] = {}
     for name in names:
         for row in (r for r in mine if r["algorithm"] == name):
             subset = ScanSubset.of(row)
@@ -145,7 +146,7 @@ def curves_over(
 
 
 def volumes_png(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[AnyMapping],
     names: Sequence[str],
     true: Sequence[int],
     per_decade: int,
@@ -235,7 +236,7 @@ def _edges(n: int, per_decade: int) -> npt.NDArray[np.float64]:
 
 
 def _points(
-    line: Sequence[tuple[float, Mapping[str, Any]]],
+    line: Sequence[tuple[float, AnyMapping]],
     key: str,
     factor: float,
     absolute: bool,

@@ -5,9 +5,8 @@ No torch here: docks read it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -23,6 +22,7 @@ from napari_geosr.core.steps import (
     never_stop,
     recount,
 )
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import open_volume
 from napari_geosr.operations.reconstruct.inputs import (
@@ -77,7 +77,7 @@ class StudyJob(Config):
     settings: StudyConfig = StudyConfig()
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> StudyJob:
+    def from_values(cls, values: AnyMapping) -> StudyJob:
         """Validate what ``config.yaml`` held."""
         data = dict(values.get("data") or {})
         reading = ProjectionsInput.from_mapping(data.pop("reading", None) or {})
@@ -86,7 +86,7 @@ class StudyJob(Config):
             settings=StudyConfig.from_mapping(values.get("settings") or {}),
         )
 
-    def to_values(self) -> dict[str, Any]:
+    def to_values(self) -> AnyDict:
         """What :meth:`from_values` reads."""
         return {
             "operation": OPERATION,

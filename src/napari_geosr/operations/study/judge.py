@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import ShouldStop, Step, recount
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import quality
 from napari_geosr.measure.config import PorosityConfig
@@ -95,7 +96,7 @@ def judged_steps(
     reference: StudyReference,
     config: StudyConfig,
     should_stop: ShouldStop,
-) -> Generator[Step, None, tuple[dict[str, Any], dict[str, Picture]]]:
+) -> Generator[Step, None, tuple[AnyDict, dict[str, Picture]]]:
     """Compare, and return figures and pictures.
 
     Figures are what JSON can hold; pictures are ``slice`` and ``pores``.
@@ -126,7 +127,7 @@ def judged_steps(
     return plain, pictures
 
 
-def measured_figures(report: PorosityReport) -> dict[str, Any]:
+def measured_figures(report: PorosityReport) -> AnyDict:
     """What was measured in one volume."""
     components = report.pore_count + report.small_pore_count
     density = None
@@ -153,7 +154,7 @@ def volume_counts(voxels: npt.NDArray[np.float64]) -> list[int]:
 
 
 def pore_mask(
-    voxels: npt.NDArray[Any], threshold: float, sample: Mask | None, config: StudyConfig
+    voxels: AnyArray, threshold: float, sample: Mask | None, config: StudyConfig
 ) -> Mask:
     """Voxels that are pore."""
     pores: Mask = phase_mask(voxels, threshold, config.phase)
@@ -171,9 +172,7 @@ def _finite(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _ssim(
-    voxels: npt.NDArray[Any], truth: npt.NDArray[Any], reference: StudyReference
-) -> float | None:
+def _ssim(voxels: AnyArray, truth: AnyArray, reference: StudyReference) -> float | None:
     if min(voxels.shape[1:]) < _SSIM_WINDOW:
         return None
     planes = np.unique(np.linspace(0, len(voxels) - 1, _SSIM_PLANES).astype(int))
@@ -182,7 +181,7 @@ def _ssim(
     )
 
 
-def grey_slice(voxels: npt.NDArray[Any], levels: tuple[float, float]) -> Picture:
+def grey_slice(voxels: AnyArray, levels: tuple[float, float]) -> Picture:
     """The middle slice, or the middle of it, as a picture."""
     plane = np.asarray(voxels[len(voxels) // 2], np.float32)
     y, x = (max(0, (n - _PICTURE) // 2) for n in plane.shape)

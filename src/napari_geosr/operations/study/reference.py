@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ShouldStop, Step, Warned
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.envelope import envelope_steps
 from napari_geosr.measure.hull import left_out_of_hull
@@ -120,16 +120,14 @@ def _found_steps(
     return inside
 
 
-def judge_pictures(judge: StudyReference, config: StudyConfig) -> dict[str, Any]:
+def judge_pictures(judge: StudyReference, config: StudyConfig) -> AnyDict:
     """Slice and pores of the reference."""
     voxels = np.asarray(judge.volume.data)
     pores = pore_mask(voxels, judge.report.threshold, judge.sample, config)
     return {"slice": grey_slice(voxels, judge.levels), "pores": rendered(pores)}
 
 
-def full_row(
-    context: StudyContext, judge: StudyReference, seconds: float
-) -> dict[str, Any]:
+def full_row(context: StudyContext, judge: StudyReference, seconds: float) -> AnyDict:
     """The row of the whole scan, compared with itself."""
     zero = dict.fromkeys(
         (

@@ -9,6 +9,7 @@ from typing import Any
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.projections import Projections
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.io import atomic
 from napari_geosr.measure.html import STYLE, png_source
 from napari_geosr.operations.study.config import StudyConfig
@@ -32,7 +33,7 @@ def write_report(
     done: StudySummary,
     scan: Projections,
     config: StudyConfig,
-    record: Mapping[str, Any],
+    record: AnyMapping,
     pictures: PicturesOf,
     reference_pictures: Mapping[str, Picture],
 ) -> None:
@@ -150,7 +151,7 @@ def _said(done: StudySummary) -> list[str]:
     return [f"<ul>{items}</ul>"] if items else []
 
 
-def _settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _settings(rows: Sequence[AnyMapping]) -> list[str]:
     """What was chosen for each cell, and what it learned from."""
     table = []
     for row in rows:
@@ -226,7 +227,7 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:+.1f} %"
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def _cells(row: AnyMapping) -> list[str]:
     if "failed" in row:
         first = [ScanSubset.of(row).short, str(row["title"]), "failed"]
         return first + [""] * (len(_HEAD) - len(first))

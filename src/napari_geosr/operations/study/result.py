@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import Step
+from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.subset import ScanSubset, all_subsets
 
@@ -23,7 +23,7 @@ from napari_geosr.operations.study.subset import ScanSubset, all_subsets
 class CellDone(Step):
     """A cell is judged; `row` has its figures."""
 
-    row: dict[str, Any] = field(default_factory=dict)
+    row: AnyDict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class StudySummary:
         What is to be borne in mind.
     """
 
-    rows: list[dict[str, Any]]
-    reference: dict[str, Any]
-    savings: list[dict[str, Any]]
+    rows: list[AnyDict]
+    reference: AnyDict
+    savings: list[AnyDict]
     fewest: dict[str, int | None]
     least: dict[str, dict[str, float] | None]
     files: dict[str, Path]
@@ -62,7 +62,7 @@ class StudySummary:
 _HOUR = 3600.0
 
 
-def savings(scan: Projections, config: StudyConfig) -> list[dict[str, Any]]:
+def savings(scan: Projections, config: StudyConfig) -> list[AnyDict]:
     """What each number of projections and exposure needs, the whole scan first.
 
     Exposures are taken to be all of the time of a scan.
@@ -108,7 +108,7 @@ def savings(scan: Projections, config: StudyConfig) -> list[dict[str, Any]]:
 
 
 def computing(
-    row: dict[str, Any], config: StudyConfig, judged: float = 1.0
+    row: AnyDict, config: StudyConfig, judged: float = 1.0
 ) -> dict[str, float]:
     """Energy and CO2eq of the computer for the whole volume, training included.
 
@@ -127,7 +127,7 @@ def computing(
 
 
 def fewest(
-    rows: Sequence[dict[str, Any]], config: StudyConfig, n_angles: int
+    rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, int | None]:
     """Fewest projections from which on the porosity is right, by algorithm.
 
@@ -143,7 +143,7 @@ def fewest(
 
 
 def least(
-    rows: Sequence[dict[str, Any]], config: StudyConfig, n_angles: int
+    rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, dict[str, float] | None]:
     """Projections and exposure with the least light that give the right porosity.
 
@@ -159,7 +159,7 @@ def least(
 
 
 def _right(
-    rows: Sequence[dict[str, Any]], config: StudyConfig, n_angles: int
+    rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, list[ScanSubset]]:
     """What gives the right porosity, and so does all that was tried with more light."""
     found: dict[str, list[ScanSubset]] = {}

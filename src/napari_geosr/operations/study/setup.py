@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from napari_geosr.core import provenance
 from napari_geosr.core.errors import ConfigError, ProjectionsError, VolumeError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.reconstruct import (
@@ -119,7 +119,7 @@ def record_steps(
     reference: Volume | None,
     mask: Volume | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, dict[str, Any]]:
+) -> Generator[Step, None, AnyDict]:
     """What the study is of, with checksums."""
     given = {"reference": reference, "mask": mask}
     entry = yield from scan_entry_steps(scan, should_stop)

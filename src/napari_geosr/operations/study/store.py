@@ -10,12 +10,13 @@ from contextlib import suppress
 from functools import cached_property
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.reconstruct.continued import differences, identity_of
@@ -87,13 +88,13 @@ class StudyStore:
             "html": folder / "report.html",
         }
         self._is_new = self._made_folder = self._made_lock = False
-        self._record: Mapping[str, Any] = {}
-        self._essential: Mapping[str, Any] = {}
+        self._record: AnyMapping = {}
+        self._essential: AnyMapping = {}
 
     def begin(
         self,
-        record: Mapping[str, Any],
-        essential: Mapping[str, Any],
+        record: AnyMapping,
+        essential: AnyMapping,
         *,
         overwrite: bool,
     ) -> None:
@@ -200,7 +201,7 @@ class StudyStore:
         self.let_go()
         self._remove_folder()
 
-    def _before(self) -> dict[str, Any] | None:
+    def _before(self) -> AnyDict | None:
         """What the study in the folder depends on; None if there is none."""
         path = self.files["json"]
         if not path.exists():
@@ -214,7 +215,7 @@ class StudyStore:
                 "or remove the file."
             ) from error
 
-    def _write_json(self, values: Mapping[str, Any]) -> None:
+    def _write_json(self, values: AnyMapping) -> None:
         everything = {
             "schema_version": SCHEMA_VERSION,
             "essential": dict(self._essential),
@@ -224,7 +225,7 @@ class StudyStore:
         text = json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False)
         atomic.write_text(self.files["json"], text + "\n", overwrite=True)
 
-    def row(self, subset: ScanSubset, name: str) -> dict[str, Any] | None:
+    def row(self, subset: ScanSubset, name: str) -> AnyDict | None:
         """The row of a finished cell; None if it is not finished."""
         path = self.cells / f"{subset.label}-{name}.json"
         try:
@@ -234,7 +235,7 @@ class StudyStore:
         # Cells of earlier releases do not say that the exposure was the whole one.
         return {"exposure": subset.exposure, **row}
 
-    def keep(self, row: Mapping[str, Any], pictures: Pictures) -> None:
+    def keep(self, row: AnyMapping, pictures: Pictures) -> None:
         """Keep a finished cell; its row is last, so it is there whole or not."""
         subset, name = ScanSubset.of(row), str(row["algorithm"])
         self.keep_pictures(subset, name, pictures)
@@ -245,7 +246,7 @@ class StudyStore:
     def keep_pictures(self, subset: ScanSubset, name: str, pictures: Pictures) -> None:
         """Keep the pictures of a cell."""
         stream = BytesIO()
-        arrays: dict[str, Any] = dict(pictures)
+        arrays: AnyDict = dict(pictures)
         np.savez_compressed(stream, **arrays)
         path = self.cells / f"{subset.label}-{name}.npz"
         atomic.write_bytes(path, stream.getvalue(), overwrite=True)
@@ -290,9 +291,9 @@ class StudyStore:
 
     def finish(
         self,
-        rows: Sequence[dict[str, Any]],
+        rows: Sequence[AnyDict],
         context: StudyContext,
-        reference: Mapping[str, Any],
+        reference: AnyMapping,
         truth: Volume | None,
         warnings: Sequence[str] = (),
     ) -> StudySummary:
@@ -338,7 +339,7 @@ class StudyStore:
         return done
 
 
-def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
+def table_text(rows: Sequence[AnyMapping]) -> str:
     """The table as CSV, with units in its header; empty where nothing is known."""
     stream = StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -349,7 +350,7 @@ def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return stream.getvalue()
 
 
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _changed(before: AnyMapping, now: AnyMapping) -> list[str]:
     """What differs, in words; what an earlier release did not know is as by default."""
     theirs, ours = dict(before.get("inputs", now["inputs"])), dict(now["inputs"])
     known = {"checksum": theirs.pop("projections", ours["projections"])}
@@ -369,5 +370,5 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _checksums(record: Mapping[str, Any]) -> dict[str, str]:
+def _checksums(record: AnyMapping) -> dict[str, str]:
     return {key: value["checksum"] for key, value in record["inputs"].items()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.projections import Projections
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.operations.reconstruct.fewer_views import (
     MOST_LIGHT,
     fewer_views,
@@ -34,7 +35,7 @@ class ScanSubset:
     exposure: float = 1.0
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> ScanSubset:
+    def of(cls, row: AnyMapping) -> ScanSubset:
         """The subset of a row; earlier releases knew whole exposures alone."""
         return cls(int(row["projections"]), float(row.get("exposure", 1.0)))
 
@@ -85,7 +86,7 @@ def share_text(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def is_over_exposure(rows: Iterable[Mapping[str, Any]]) -> bool:
+def is_over_exposure(rows: Iterable[AnyMapping]) -> bool:
     """Whether figures are to be drawn over the exposure: nothing else was changed."""
     subsets = {ScanSubset.of(row) for row in rows}
     return len({t.projections for t in subsets}) == 1 < len(subsets)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.steps import ShouldStop, Step, recount
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io import atomic
 from napari_geosr.learning.methods import config_class
 from napari_geosr.models import bundle
@@ -24,7 +24,7 @@ from napari_geosr.operations.train.job import TrainJob
 
 
 def learned_steps(
-    cell: Cell, method: str, settings: Mapping[str, Any], should_stop: ShouldStop
+    cell: Cell, method: str, settings: AnyMapping, should_stop: ShouldStop
 ) -> Generator[Step, None, Outcome]:
     """Train by a method of `learning.methods`, and restore the judged rows.
 
@@ -57,8 +57,8 @@ def learned_steps(
         )
         judged.append(path)
         seconds += took
-    roles: dict[str, Any] = {}
-    learned: dict[str, Any] = {"learned_from": "each other", "parts": len(parts)}
+    roles: AnyDict = {}
+    learned: AnyDict = {"learned_from": "each other", "parts": len(parts)}
     if method == "noise2inverse":
         taught: list[Path] = []
         for name, part in parts:
@@ -119,8 +119,8 @@ def _pair_steps(
 
 
 def _train(
-    cell: Cell, method: str, settings: Mapping[str, Any], should_stop: ShouldStop
-) -> Generator[Step, None, tuple[Path, dict[str, Any]]]:
+    cell: Cell, method: str, settings: AnyMapping, should_stop: ShouldStop
+) -> Generator[Step, None, tuple[Path, AnyDict]]:
     """Train, or go on where it was stopped: the bundle, and how it went."""
     config, name = cell.context.config, f"{cell.name}-{cell.subset.label}"
     kept = cell.context.models / name

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning.energy import known_countries
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.statistics import grey_scale
@@ -169,7 +170,7 @@ def _depth(volume: Volume) -> int:
 
 
 #: Settings that belong to one network and fit no other, where they are not given.
-_OF_ONE_NETWORK: dict[str, Any] = {
+_OF_ONE_NETWORK: AnyDict = {
     "layers": None,
     "width": None,
     "dilations": None,
@@ -264,7 +265,7 @@ def _flags(
     return None
 
 
-def _in_words(changes: Mapping[str, Any]) -> str:
+def _in_words(changes: AnyMapping) -> str:
     """Settings as flags, and those that are not to be given any more."""
     flags = {name: f"--{name.replace('_', '-')}" for name in changes}
     given = [f"{flags[k]} {v}" for k, v in changes.items() if k not in _OF_ONE_NETWORK]
@@ -275,7 +276,7 @@ def _in_words(changes: Mapping[str, Any]) -> str:
 
 def _candidates(
     now: TrainingConfig, default: str, factor: int, dimensions: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[AnyDict]:
     """Settings to try, those nearest to what there is first."""
     for network in dict.fromkeys((now.network, default, *NETWORKS.names())):
         fields = type(now).model_fields if network != now.network else {}

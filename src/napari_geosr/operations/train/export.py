@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core import provenance
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
+from napari_geosr.core.types import AnyDict
 from napari_geosr.learning.architecture import for_the_bundle
 from napari_geosr.models import bundle
 from napari_geosr.models.card import FigureRow, ModelCard, Normalisation
@@ -131,7 +132,7 @@ def _finer(spec: NetworkSpec) -> str:
     return f" Gives voxels {factor} times finer along Y and X, as deep as they were."
 
 
-def _inputs(method: Method) -> dict[str, Any]:
+def _inputs(method: Method) -> AnyDict:
     """How many scans of one object are restored together, where it is not one."""
     if not method.one_object:
         return {}
@@ -170,7 +171,7 @@ def _record(
     opened: Mapping[str, Sequence[Volume]],
     meter: Meter,
     adaptation: Adaptation | None,
-) -> dict[str, Any]:
+) -> AnyDict:
     names = ("torch", "accelerate", "numpy")
     # Simulated volumes follow from their numbers: the checksums of a few are enough to
     # see that they come out the same elsewhere.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from napari_geosr.core.types import AnyDict
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.methods import config_class
 from napari_geosr.networks import all_settings
@@ -28,9 +28,7 @@ _HIGHEST_RATE = 2e-3
 _FOLLOW = {"ndim", "adjacent_slices", "upscale_factor", "out_channels"}
 
 
-def fine_tune_settings(
-    name_or_path: str | Path, method: str | None = None
-) -> dict[str, Any]:
+def fine_tune_settings(name_or_path: str | Path, method: str | None = None) -> AnyDict:
     """Return the fields of a training that starts from a model, network and all.
 
     Loads the network's module, and torch with it. The learning rate is one that does
@@ -55,7 +53,7 @@ def fine_tune_settings(
     # All of them: trainings have other defaults than those that a card means.
     found = all_settings(card.network, card.network_kwargs)
     options = {k: v for k, v in found.items() if k not in _FOLLOW}
-    settings: dict[str, Any] = {
+    settings: AnyDict = {
         "from_model": str(name_or_path),
         "learning_rate": _rate(method),
         "network": card.network,

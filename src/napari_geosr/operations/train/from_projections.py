@@ -8,7 +8,7 @@ stopped or killed goes on with the block of slices that it was at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step, Warned, never_stop, recount
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import config_class
 from napari_geosr.operations import restore, train
@@ -78,7 +79,7 @@ class ProjectionsTrainJob(Config):
 
     @classmethod
     def create_for(
-        cls, method: str, scans: ScansConfig, training: Mapping[str, Any]
+        cls, method: str, scans: ScansConfig, training: AnyMapping
     ) -> ProjectionsTrainJob:
         """Check settings of the method beside those of the scans.
 
@@ -102,7 +103,7 @@ class ProjectionsTrainJob(Config):
         return cls(method=method, scans=scans, training=made).with_absolute_paths()
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> ProjectionsTrainJob:
+    def from_values(cls, values: AnyMapping) -> ProjectionsTrainJob:
         """Validate what ``config.yaml`` held."""
         method = str(values.get("method", ""))
         # Jobs of earlier releases do not say so: they learned from the whole scan.
@@ -113,7 +114,7 @@ class ProjectionsTrainJob(Config):
             training.pop(role, None)
         return cls.create_for(method, scans, training)
 
-    def to_values(self) -> dict[str, Any]:
+    def to_values(self) -> AnyDict:
         """What :meth:`from_values` reads."""
         return {
             "operation": OPERATION,
@@ -323,7 +324,7 @@ def _restore_steps(
     config = RestoreConfig(
         model=str(model), device=job.training.device, threads=job.training.threads
     )
-    more: dict[str, Any] = {
+    more: AnyDict = {
         "out": job.scans.restore,
         "overwrite": job.scans.overwrite,
         "should_stop": should_stop,
@@ -344,7 +345,7 @@ def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
             "teach nothing. Take fewer (--counts, --every)."
         )
     whole = ScanPart("whole", f"the whole scan ({scan.n_angles} projections)", scan)
-    photons: dict[str, Any] = {
+    photons: AnyDict = {
         "seed": config.photon_seed,
         "counts_per_photon": config.counts_per_photon,
     }

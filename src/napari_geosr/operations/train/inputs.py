@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.provenance import array_checksum
+from napari_geosr.core.types import AnyDict
 from napari_geosr.io import atomic
 from napari_geosr.physics.simulated import is_simulated
 
@@ -83,7 +84,7 @@ def refuse_other_inputs(folder: Path, volumes: Volumes) -> None:
         )
 
 
-def _described(volumes: Volumes) -> dict[str, dict[str, Any]]:
+def _described(volumes: Volumes) -> dict[str, AnyDict]:
     return {
         f"{role} {i + 1}": {
             "name": volume.title,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.config import Config, load_yaml
 from napari_geosr.core.errors import ConfigError, FileError, VolumeError
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.labels import check_labels
 from napari_geosr.learning.methods import METHODS, config_class
@@ -41,7 +42,7 @@ class TrainJob(Config):
     """How the files are opened."""
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> TrainJob:
+    def from_values(cls, values: AnyMapping) -> TrainJob:
         """Validate what ``config.yaml`` held, with the method's own settings."""
         values = dict(values)
         kind = config_class(str(values.get("method", "")))
@@ -154,7 +155,7 @@ class TrainJob(Config):
                 how = finer_targets(self.method, self.training, source, target)
                 raise VolumeError(f"{error} {how}".strip()) from error
 
-    def to_values(self) -> dict[str, Any]:
+    def to_values(self) -> AnyDict:
         """What :meth:`from_values` reads."""
         return {
             "operation": "train",

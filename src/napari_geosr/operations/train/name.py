@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Any
 
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.formats import known_suffix
 from napari_geosr.io.suffixes import stem_of
 from napari_geosr.learning.config import TrainingConfig
@@ -43,7 +43,7 @@ def proposed_name(
     return found
 
 
-def without_no_name(values: Mapping[str, Any]) -> dict[str, Any]:
+def without_no_name(values: AnyMapping) -> AnyDict:
     """`values` of a config, without its default name: a file may hold that as well."""
     return {k: v for k, v in values.items() if (k, v) != ("name", NO_NAME)}
 

@@ -7,7 +7,7 @@ voxels and grey values are the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from napari_geosr.core.steps import (
     Warned,
     recount,
 )
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.io import atomic
 from napari_geosr.operations.reconstruct import (
     prepare_steps,
@@ -101,7 +102,7 @@ def joined_before(paths: Iterable[Path]) -> bool | None:
 
 def _record_of_steps(
     path: Path, scan: Projections, should_stop: ShouldStop
-) -> Generator[Step, None, Mapping[str, Any]]:
+) -> Generator[Step, None, AnyMapping]:
     """How a reconstruction was made; it must be of this scan."""
     record = io.read(path).provenance[-1]
     now = yield from scan_entry_steps(scan, should_stop)

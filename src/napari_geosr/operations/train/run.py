@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
 from napari_geosr.core.steps import (
@@ -16,6 +16,7 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
 )
+from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.device import pick_device
 from napari_geosr.learning import checkpoint
 from napari_geosr.learning.architecture import remark_on
@@ -216,7 +217,7 @@ def _check_grey_scales(
         )
 
 
-def _weights_of(config: TrainingConfig, method: Method) -> dict[str, Any]:
+def _weights_of(config: TrainingConfig, method: Method) -> AnyDict:
     """Weights to start from; of the very network, or training would begin with noise.
 
     Raises
@@ -227,7 +228,7 @@ def _weights_of(config: TrainingConfig, method: Method) -> dict[str, Any]:
     assert config.from_model is not None
     try:
         model = zoo.find(config.from_model)
-        weights: dict[str, Any] = method.starting_weights(model)
+        weights: AnyDict = method.starting_weights(model)
     except ModelError as error:
         raise ModelError(f"The model to start from: {error}") from error
     card = model.card

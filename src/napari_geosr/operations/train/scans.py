@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from pydantic import BeforeValidator, Field, field_validator
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.inputs import numbers_from
 from napari_geosr.operations.reconstruct.config import FullTurn, ReconstructConfig
 from napari_geosr.operations.reconstruct.inputs import (
@@ -154,7 +155,7 @@ class ProjectionsConfig(PreparationConfig):
 
     def with_absolute_paths(self) -> Any:
         """Return the settings with paths that hold in any working folder."""
-        found: dict[str, Any] = {
+        found: AnyDict = {
             name: value.expanduser().resolve()
             for name in type(self).model_fields
             if isinstance(value := getattr(self, name), Path)

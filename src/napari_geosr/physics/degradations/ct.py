@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
+from napari_geosr.core.types import AnyDict
 from napari_geosr.physics.degradations import (
     ContrastLevels,
     DegradationConfig,
@@ -107,7 +108,7 @@ class ReconstructionNoise:
 Noise = ReconstructionNoise
 
 
-def adopted(measured: ImagingEstimate, levels: ContrastLevels) -> dict[str, Any]:
+def adopted(measured: ImagingEstimate, levels: ContrastLevels) -> AnyDict:
     """Settings that make what was measured."""
     return {
         "blur": measured.blur,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from napari_geosr.core.types import AnyDict
 from napari_geosr.physics.degradations import (
     ContrastLevels,
     DegradationConfig,
@@ -100,11 +100,11 @@ class PhotonNoise:
 Noise = PhotonNoise
 
 
-def adopted(measured: ImagingEstimate, levels: ContrastLevels) -> dict[str, Any]:
+def adopted(measured: ImagingEstimate, levels: ContrastLevels) -> AnyDict:
     """Settings that make what was measured: blur, grey scale, photons, read-out."""
     ends = [g * measured.gain + measured.offset for g in (levels.dark, levels.bright)]
     dark, light = min(ends), abs(ends[1] - ends[0])
-    found: dict[str, Any] = {
+    found: AnyDict = {
         "blur": measured.blur,
         "grey_gain": measured.gain,
         "grey_offset": measured.offset,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.questions import (
     AXES_GIVEN,
@@ -12,6 +11,7 @@ from napari_geosr.core.questions import (
     UnnamedAxis,
     voxel_size_question,
 )
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.gui.layers.place import LayerGeometry
 
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 _ANSWERED = "geosr_axes"
 
 
-def doubts_of(
-    layer: Layer, place: LayerGeometry, record: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def doubts_of(layer: Layer, place: LayerGeometry, record: AnyMapping | None) -> AnyDict:
     """Give what the metadata of the layer's volume should say of open questions.
 
     Parameters
@@ -36,7 +34,7 @@ def doubts_of(
         Our record in the layer's metadata; None for a layer that is not ours.
     """
     info = {} if record is None else record.get("info", {})
-    found: dict[str, Any] = {}
+    found: AnyDict = {}
     question = voxel_size_question(info)
     if question is not None and place.unit == PIXEL:
         found[VOXEL_SIZE_QUESTION] = question

@@ -34,6 +34,7 @@ from typing import Any
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.registry import Registry
+from napari_geosr.core.types import AnyDict
 
 TERMS = Registry(
     package="napari_geosr.learning.losses.terms",
@@ -86,7 +87,7 @@ def with_radius() -> list[str]:
     return [name for name, module in _modules().items() if needs_radius(module)]
 
 
-def _modules() -> dict[str, Any]:
+def _modules() -> AnyDict:
     found = {}
     for name in TERMS.names():
         # One of another package that cannot be imported is refused when it is chosen.

@@ -35,6 +35,7 @@ from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.networks import tell_noise
@@ -146,7 +147,7 @@ class FinerOutlook:
             )
         return said
 
-    def to_json_dict(self) -> dict[str, Any]:
+    def to_json_dict(self) -> AnyDict:
         """For records and ``--json``."""
         return {
             "expected_gain_over_cubic_db": self.gain,

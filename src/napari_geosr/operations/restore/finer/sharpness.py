@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.redegrade import blur_reach, blurred_means
@@ -137,7 +138,7 @@ def sharpness_steps(
     return tuple(found)
 
 
-def agreement(network: nn.Module) -> list[dict[str, Any]]:
+def agreement(network: nn.Module) -> list[AnyDict]:
     """For records: how results were made to agree with the scan; empty if not."""
     return [
         {
@@ -151,7 +152,7 @@ def agreement(network: nn.Module) -> list[dict[str, Any]]:
 
 
 def fit_sharpness(
-    pairs: Iterable[tuple[FloatArray, npt.NDArray[Any]]],
+    pairs: Iterable[tuple[FloatArray, AnyArray]],
     factors: tuple[int, ...],
     noise: Noise,
 ) -> SharpnessFit:
@@ -203,5 +204,5 @@ def fit_sharpness(
     return SharpnessFit(_BLURS[best], float(np.sqrt(unexplained / varied)))
 
 
-def _deep(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _deep(values: AnyArray) -> AnyArray:
     return values.reshape((1,) * (3 - values.ndim) + values.shape)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from napari_geosr.core.noise import Noise
+from napari_geosr.core.types import AnyDict
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -61,9 +62,9 @@ class Outlook:
         """All sentences."""
         return " ".join((self.sentence, *self.reasons))
 
-    def to_json_dict(self) -> dict[str, Any]:
+    def to_json_dict(self) -> AnyDict:
         """For records and ``--json``."""
-        gain: dict[str, Any] | None = None
+        gain: AnyDict | None = None
         if self.gain is not None:
             low, high = self.gain[1:]
             # JSON has no infinity.

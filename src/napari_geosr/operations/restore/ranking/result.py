@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.noise import Noise
+from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.restore.ranking.config import NONE
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Ranked:
         low, high = self.interval
         return f"{_number(self.gain)} dB ({_number(low)} to {_number(high)})"
 
-    def to_json_dict(self) -> dict[str, Any]:
+    def to_json_dict(self) -> AnyDict:
         """For records and ``--json``; what is not finite is None."""
         return {
             "name": self.name,
@@ -112,7 +113,7 @@ class Ranking:
         """The row of a candidate."""
         return next(row for row in self.rows if row.name == name)
 
-    def to_json_dict(self) -> dict[str, Any]:
+    def to_json_dict(self) -> AnyDict:
         """For records and ``--json``."""
         return {
             "choice": self.choice,

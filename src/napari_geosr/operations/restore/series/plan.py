@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.lazy import LazyArray, Slices
 from napari_geosr.operations.restore.targets import Target, Targets
@@ -176,7 +177,7 @@ class _Planes:
         self.shape = (n_times * self.depth, rows, columns)
         self.dtype = np.dtype(data.dtype)
 
-    def __getitem__(self, key: Slices) -> np.ndarray[Any, Any]:
+    def __getitem__(self, key: Slices) -> AnyArray:
         planes, *plane = key
         parts = []
         start = planes.start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
 )
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import estimate
 from napari_geosr.operations.restore.config import RestoreConfig
@@ -131,7 +132,7 @@ class SeriesWork(Work):
     def models_text(self) -> str:
         return f"{super().models_text()}: {self.series.plan.words}"
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> AnyDict:
         """Statistics of each channel, and the points in their order."""
         plan = self.series.plan
         channels = []
@@ -274,7 +275,7 @@ class _SeriesProgress:
             self.tile = filled.summary.tile  # all points are alike
 
     def result(
-        self, backend: Mapping[str, Any], *, complete: bool, error: Any = None
+        self, backend: AnyMapping, *, complete: bool, error: Any = None
     ) -> TileProgress:
         """Everything together, with boxes in all axes."""
         places = [
@@ -303,12 +304,12 @@ class _Backends:
             self._choices[channel] = chosen_backend(config, self._kept, n_runs)
         return self._choices[channel]
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> AnyDict:
         """For the record: of the first channel, with the largest differences of all."""
         found = [choice.facts() for choice in self._choices.values()]
         if not found:
             return self.of(self._series.plan.channels[0]).facts()
-        worst: dict[str, Any] = {
+        worst: AnyDict = {
             key: max(each[key] for each in found if key in each)
             for key in ("largest_difference", "rms_difference")
             if key in found[0]

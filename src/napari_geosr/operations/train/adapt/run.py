@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, TrainingProgress
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.models import zoo
 from napari_geosr.models.card import FigureRow
 from napari_geosr.operations.train.adapt.watch import Gain, RiskWatch, gain_over
@@ -79,7 +80,7 @@ class Adaptation:
             "is. No model was written; --always-write writes it all the same."
         )
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> AnyDict:
         """For the record of a model."""
         assert self.gain is not None
         return {
@@ -108,7 +109,7 @@ def _check_noise(trainer: Trainer) -> None:
 
 
 def adapting_steps(
-    trainer: Trainer, start: Mapping[str, Any], should_stop: ShouldStop
+    trainer: Trainer, start: AnyMapping, should_stop: ShouldStop
 ) -> Generator[Step, None, Adaptation]:
     """Run a training, and leave its averaged network where the error was least.
 
@@ -156,11 +157,11 @@ class _Keeper:
         self.before: CellMeans | None = None
         self.best: CellMeans | None = None
         self.best_step = 0
-        self.weights: dict[str, Any] = {}
+        self.weights: AnyDict = {}
         self.misses = 0
         self.is_over = False
 
-    def look_at_start(self, start: Mapping[str, Any]) -> None:
+    def look_at_start(self, start: AnyMapping) -> None:
         """Estimate the error of the model that is adapted, and of a resumed one."""
         average = self.trainer.average
         now = {k: v.clone() for k, v in average.state_dict().items()}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.risk.evaluation import (
     EvaluationSample,
@@ -114,7 +115,7 @@ def _together(found: Sequence[CellMeans], stds: Sequence[float]) -> CellMeans:
         parts = zip(found, stds, strict=True)
         return np.concatenate([getattr(cells, name) / std**2 for cells, std in parts])
 
-    kept: dict[str, Any] = {}
+    kept: AnyDict = {}
     for field in fields(CellMeans):
         if field.name == "voxels":
             kept["voxels"] = np.concatenate([cells.voxels for cells in found])

@@ -6,11 +6,12 @@ On the device that it was trained on, tile by tile, as people will restore with 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
+from napari_geosr.core.types import AnyArray
 from napari_geosr.inference.compute import release_memory
 from napari_geosr.models.card import FigureRow
 from napari_geosr.operations.train.figures.blocks import (
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches, Scene
     from napari_geosr.learning.trainer import Trainer
 
-Array = np.ndarray[Any, Any]
+Array = AnyArray
 
 
 def judging_steps(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from napari_geosr.core.types import AnyArray
 
 if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches, Scene
 
-Array = np.ndarray[Any, Any]
+Array = AnyArray
 
 #: Voxels of all blocks of a role together, at most: figures take seconds.
 _MOST_VOXELS = 2**21

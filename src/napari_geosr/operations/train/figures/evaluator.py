@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from napari_geosr.core.steps import (
     Warned,
     never_stop,
 )
+from napari_geosr.core.types import AnyArray
 from napari_geosr.inference.compute import release_memory
 from napari_geosr.inference.device import free_memory
 from napari_geosr.inference.intensity import IntensityStatistics
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches
     from napari_geosr.learning.trainer import Trainer
 
-Array = np.ndarray[Any, Any]
+Array = AnyArray
 Rows = tuple[FigureRow, ...]
 
 #: Widths of the Gaussian filter that are tried, in voxels.

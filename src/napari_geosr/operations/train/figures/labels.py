@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.learning import losses
 from napari_geosr.models.card import FigureRow
 
-Array = np.ndarray[Any, Any]
+Array = AnyArray
 
 
 def label_figures(

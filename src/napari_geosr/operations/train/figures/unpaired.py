@@ -8,11 +8,11 @@ look like targets as a whole, not whether structures are right: read them as suc
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.steps import Step
+from napari_geosr.core.types import AnyArray
 from napari_geosr.models.card import FigureRow
 from napari_geosr.models.distribution import signature
 from napari_geosr.operations.train.figures.blocks import (
@@ -22,7 +22,7 @@ from napari_geosr.operations.train.figures.blocks import (
 )
 from napari_geosr.operations.train.figures.evaluator import Evaluator, Rows, enlarge
 
-Array = np.ndarray[Any, Any]
+Array = AnyArray
 
 #: Edge of the patches that spectra are computed from, as large as blocks allow.
 _EDGE = 64
