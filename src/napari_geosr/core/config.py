@@ -127,7 +127,7 @@ class Config(BaseModel):
             raise ConfigError(f"{path}: {error}") from error
 
 
-def _choices(annotation: Any) -> tuple[Any, ...]:
+def _choices(annotation: object) -> tuple[Any, ...]:
     """What a ``Literal`` allows, also one of several possible types."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)

@@ -142,7 +142,7 @@ class Volume:
     @classmethod
     def from_array(
         cls,
-        array: Any,
+        array: object,
         voxel_size: float | Sequence[float] | None = None,
         unit: str | None = None,
         axes: str | None = None,

@@ -138,6 +138,6 @@ def _layer(levels: list[Volume], name: str, options: AnyDict) -> LayerData:
     return whole, attributes, "image"
 
 
-def _for_napari(data: Any) -> Any:
+def _for_napari(data: object) -> Any:
     """What napari slices best: numpy (also memory-mapped) or dask."""
     return data.to_dask() if isinstance(data, LazyArray) else data

@@ -16,7 +16,7 @@ from napari_geosr.gui.layers.place import place_of
 from napari_geosr.io.lazy import LazyArray, MappedSource
 
 
-def write_image(path: str, data: Any, attributes: AnyMapping) -> list[str]:
+def write_image(path: str, data: object, attributes: AnyMapping) -> list[str]:
     """Write an image layer; returns the path written.
 
     Parameters
@@ -36,7 +36,7 @@ def write_image(path: str, data: Any, attributes: AnyMapping) -> list[str]:
     return _write(path, volume_from_data(data, attributes), kind="image")
 
 
-def write_labels(path: str, data: Any, attributes: AnyMapping) -> list[str]:
+def write_labels(path: str, data: object, attributes: AnyMapping) -> list[str]:
     """Write a labels layer; 64-bit labels become 32-bit where none is larger."""
     volume = volume_from_data(data, attributes)
     if volume.dtype.kind in "iu" and volume.dtype.itemsize == 8:

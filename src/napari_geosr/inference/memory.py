@@ -298,7 +298,7 @@ def _storage_meter(*, convolution_copies: bool) -> Any:
             if key in self.seen:
                 return
 
-            def gone(_: Any) -> None:
+            def gone(_: object) -> None:
                 """Count the storage as freed."""
                 self.seen.pop(key, None)
                 self.alive -= size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Estimate:
 def restore_tiles(
     network: nn.Module,
     source: ArrayLike,
-    target: Any,
+    target: object,
     *,
     statistics: Standardisation,
     budget: int,
@@ -72,7 +72,7 @@ def restore_tiles(
     tile: Sequence[int] | None = None,
     finished: Sequence[Sequence[slice]] = (),
     preferred_tile: Sequence[int] | None = None,
-    spread: Any = None,
+    spread: object = None,
     backend: Choice | None = None,
 ) -> Generator[Step, None, RunSummary]:
     """Restore `source` into `target`, with the same numbers as in one forward.

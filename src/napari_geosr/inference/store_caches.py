@@ -36,7 +36,7 @@ def share(budget: int) -> int:
     return min(_MOST, int(budget * _SHARE))
 
 
-def held_bytes(array: Any, budget: int) -> int:
+def held_bytes(array: object, budget: int) -> int:
     """Bytes that `array` will hold in :func:`limited_caches`."""
     if isinstance(array, np.memmap) and not isinstance(array, MappedFile):
         return MappedFile.held_bytes  # the runner gives its pages back

@@ -36,7 +36,7 @@ _PIXEL_SIZES = ("actual_pixel_size_{}", "pixel_size_{}", "{}_pixel_size")
 
 
 def read_data_exchange(
-    file: Any, path: Path, given: GivenAngles, data: str = "exchange/data"
+    file: object, path: Path, given: GivenAngles, data: str = "exchange/data"
 ) -> Projections:
     """Read the projections of an open file lazily.
 

@@ -103,7 +103,7 @@ def _check(found: Any, name: str, path: Path) -> None:
         )
 
 
-def _find(file: Any, path: Path) -> str:
+def _find(file: object, path: Path) -> str:
     """Path of the dataset that is meant when none is named."""
     default = _nexus_default(file)
     if default is not None:

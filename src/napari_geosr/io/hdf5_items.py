@@ -91,7 +91,7 @@ def walk(
                 yield f"{prefix}{name}", item
 
 
-def text_of(value: Any) -> str:
+def text_of(value: object) -> str:
     """Text of an attribute, which may be bytes."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 

@@ -292,7 +292,7 @@ class MappedSource:
     """A `VoxelSource` whose voxels go through `function` as they are read."""
 
     def __init__(
-        self, source: VoxelSource, function: Callable[[Any], Any], dtype: Any = None
+        self, source: VoxelSource, function: Callable[[Any], Any], dtype: object = None
     ) -> None:
         self.source = source
         self.function = function

@@ -89,7 +89,7 @@ def map_file(
     return MappedFile(path, dtype, mode, offset, tuple(shape))
 
 
-def release_pages(array: Any) -> None:
+def release_pages(array: object) -> None:
     """Let the system take back the memory of a memory-mapped array's pages.
 
     The voxels stay in the file; only the resident pages of this process shrink. Does

@@ -30,7 +30,7 @@ PROJECTION, FLAT, DARK = 0, 1, 2
 _LOOKS_LIKE_ANGLE = re.compile(r"theta|angle|rot|omega|phi", re.IGNORECASE)
 
 
-def detectors(file: Any) -> list[str]:
+def detectors(file: object) -> list[str]:
     """Paths of the groups that hold an ``image_key``; no frame is read."""
     return list(_keyed(file, "", 0, set()))
 

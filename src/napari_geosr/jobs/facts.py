@@ -88,11 +88,11 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def _is_step(value: Any) -> bool:
+def _is_step(value: object) -> bool:
     return isinstance(value, int) and _is_finite(value) and 0 <= value <= _MOST
 
 
-def moved(values: Any, old: str, new: str) -> Any:
+def moved(values: object, old: str, new: str) -> Any:
     """`values` with every path that lies in the folder `old` put into `new`.
 
     Parameters

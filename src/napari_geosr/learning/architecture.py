@@ -108,7 +108,7 @@ def _check_factor(config: TrainingConfig) -> None:
     )
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> Any:
     """Options of the network come from the command line as text."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 

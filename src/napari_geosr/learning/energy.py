@@ -103,10 +103,10 @@ class Meter:
         meter = self
 
         class Listener(BaseOutput):  # type: ignore[misc]
-            def live_out(self, total: Any, delta: Any) -> None:
+            def live_out(self, total: object, delta: object) -> None:
                 meter._note(total)
 
-            def out(self, total: Any, delta: Any) -> None:
+            def out(self, total: object, delta: object) -> None:
                 meter._note(total)
 
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)

@@ -49,7 +49,7 @@ class LinearEnd(Protocol):
         ...
 
 
-def begin(network: Any, batches: Batches, ndim: int) -> bool:
+def begin(network: object, batches: Batches, ndim: int) -> bool:
     """Fit the last layer of a fresh network to the first samples.
 
     Parameters

@@ -8,7 +8,7 @@ restored, so that it fits whatever a method has done to the patch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def restored(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     return found
 
 
-def _wants_noise(network: Any) -> bool:
+def _wants_noise(network: object) -> bool:
     """Filters stand in for networks where these are judged."""
     from torch import nn
 

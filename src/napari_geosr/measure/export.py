@@ -77,7 +77,7 @@ def write_json(
     return write_text(path, text + "\n", overwrite=overwrite)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, PorosityReport):
         return value.to_json_dict()
     if isinstance(value, np.generic):

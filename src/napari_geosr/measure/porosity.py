@@ -145,7 +145,7 @@ def porosity_steps(
     *,
     mask: ArrayLike | None = None,
     deviation: Deviation | None = None,
-    labels_target: Any = None,
+    labels_target: object = None,
     keep_labels: bool = True,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PorosityReport]:
@@ -492,7 +492,7 @@ def _find_band(
     return counter.result(porosity, int(large.sum()), run.config.min_voxels)
 
 
-def _is_view(block: np.ndarray, target: Any) -> bool:
+def _is_view(block: np.ndarray, target: object) -> bool:
     return isinstance(target, np.ndarray) and np.shares_memory(block, target)
 
 

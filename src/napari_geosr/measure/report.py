@@ -293,7 +293,7 @@ def build_report(
     name: str,
     shape: tuple[int, ...],
     grey: GreyHistogram,
-    labels: Any,
+    labels: object,
     warnings: tuple[str, ...],
     noise: NoiseCheck | None = None,
 ) -> PorosityReport:

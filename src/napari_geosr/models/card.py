@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -273,7 +273,7 @@ class ModelCard(Config):
         return self.n_parameters > 0
 
     @classmethod
-    def from_values(cls, values: Any) -> ModelCard:
+    def from_values(cls, values: object) -> ModelCard:
         """Validate what a card file held; raise `ConfigError` with one sentence.
 
         The schema version is looked at first: a later layout may fail anywhere.

@@ -136,5 +136,5 @@ def _taps(
         yield part, index.flatten(1), weight.flatten(1)
 
 
-def _ray_tensor(values: Any, like: Tensor) -> Tensor:
+def _ray_tensor(values: object, like: Tensor) -> Tensor:
     return torch.from_numpy(values).flatten().to(like.device)

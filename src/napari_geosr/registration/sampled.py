@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -197,7 +196,7 @@ def copy_steps(
     return SampledVolume(data, grid)
 
 
-def finite(volume: Volume, key: Any) -> FloatArray:
+def finite(volume: Volume, key: object) -> FloatArray:
     """Read a part of a volume as float32.
 
     Raises

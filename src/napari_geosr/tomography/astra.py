@@ -136,7 +136,7 @@ def _reconstruct(
     slices = astra.create_vol_geom(geometry.size, geometry.size)
     made: list[tuple[Any, int]] = []
 
-    def keep(module: Any, number: int) -> int:
+    def keep(module: object, number: int) -> int:
         made.append((module, number))
         return number
 

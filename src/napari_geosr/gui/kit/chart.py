@@ -346,13 +346,13 @@ class Chart(QWidget):
         size = self.fontInfo().pixelSize()
         self.setStyleSheet(f"QLabel {{ font-size: {size}px; padding: 0px }}")
 
-    def showEvent(self, event: Any) -> None:
+    def showEvent(self, event: object) -> None:
         """Draw in the colours that the window has given."""
         super().showEvent(event)
         if self._drawn_in != self.text_color:
             self.refresh()
 
-    def _on_plot_resized(self, _box: Any) -> None:
+    def _on_plot_resized(self, _box: object) -> None:
         """Label the axes as there is room."""
         if self._is_drawn:
             self._label_axes()

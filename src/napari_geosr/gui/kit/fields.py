@@ -91,7 +91,7 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
     return widget
 
 
-def show(widget: ValueWidget[Any], value: Any) -> None:
+def show(widget: ValueWidget[Any], value: object) -> None:
     """Show `value` as far as the widget can: that of another version may not fit."""
     if isinstance(widget, RangedWidget) and value is not None:
         value = min(max(value, widget.min), widget.max)
@@ -131,10 +131,10 @@ class _NumberMixin:
         value = self.native.value()
         return None if self._nullable and value == self.native.minimum() else value
 
-    def set_value(self, value: Any) -> None:
+    def set_value(self, value: object) -> None:
         self.native.setValue(self.native.minimum() if value is None else value)
 
-    def _on_value_change(self, value: Any = None) -> None:
+    def _on_value_change(self, value: object = None) -> None:
         super()._on_value_change(self.get_value())  # type: ignore[misc]
 
 
@@ -174,7 +174,7 @@ class TextField(LineEdit):
         text = self.native.text().strip()
         return None if self._nullable and not text else text
 
-    def set_value(self, value: Any) -> None:
+    def set_value(self, value: object) -> None:
         self.native.setText("" if value is None else str(value))
 
 
@@ -188,7 +188,7 @@ class MappingField(TextField):
         except ConfigError:
             return text  # validation refuses it, and says which setting it is
 
-    def set_value(self, value: Any) -> None:
+    def set_value(self, value: object) -> None:
         flow = yaml.safe_dump(value or {}, default_flow_style=True, width=10**6)
         self.native.setText(flow.strip()[1:-1])
 
@@ -225,7 +225,7 @@ class EditableChoiceField(ValueWidget[Any]):
         super().__init__(widget_type=_QtEditableMenu, **kwargs)
         self.native.addItems([str(c) for c in choices] or list(suggestions))
 
-    def _on_value_change(self, value: Any = None) -> None:
+    def _on_value_change(self, value: object = None) -> None:
         self.changed.emit(self.value)
 
     def get_value(self) -> Any:
@@ -237,7 +237,7 @@ class EditableChoiceField(ValueWidget[Any]):
             return None
         return _number(text) if self._kind in (int, float) else text
 
-    def set_value(self, value: Any) -> None:
+    def set_value(self, value: object) -> None:
         self.native.setCurrentText("" if value is None else str(value))
 
 
@@ -320,7 +320,7 @@ class NamesField(ValueWidget[str]):
             widget_type=_QtNames, backend_kwargs={"names": names}, **kwargs
         )
 
-    def _on_value_change(self, value: Any = None) -> None:
+    def _on_value_change(self, value: object = None) -> None:
         self.changed.emit(self.value)
 
 
@@ -336,7 +336,7 @@ def _narrow(menu: QComboBox) -> None:
     )
 
 
-def _members(annotation: Any) -> list[Any]:
+def _members(annotation: object) -> list[Any]:
     if get_origin(annotation) in (Union, types.UnionType):
         return [m for part in get_args(annotation) for m in _members(part)]
     return [annotation]

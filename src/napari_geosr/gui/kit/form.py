@@ -77,7 +77,7 @@ class ConfigForm(QWidget):
         label.setToolTip(editor.toolTip())
         label.setAccessibleName(f"Label of {title}")
 
-    def _on_changed(self, _value: Any) -> None:
+    def _on_changed(self, _value: object) -> None:
         self.changed.emit()
 
     def editor(self, name: str) -> QWidget:

@@ -287,13 +287,13 @@ class ThresholdView(HistogramView):
         border = QPen(self.text_color, 1, Qt.PenStyle.DotLine)
         self.plot.getViewBox().setBorder(border if self.hasFocus() else None)
 
-    def focusInEvent(self, event: Any) -> None:
+    def focusInEvent(self, event: object) -> None:
         """Show that keys move the line."""
         super().focusInEvent(event)
         if self._is_drawn:
             self._show_focus()
 
-    def focusOutEvent(self, event: Any) -> None:
+    def focusOutEvent(self, event: object) -> None:
         """Show that keys go elsewhere."""
         super().focusOutEvent(event)
         if self._is_drawn:

@@ -115,7 +115,7 @@ class LossScale:
         """What kind of axis it is, in words."""
         return "logarithmic" if not self.linear else "logarithmic on both sides of 0"
 
-    def shares(self, values: Any) -> Any:
+    def shares(self, values: object) -> Any:
         """Heights of `values` between the ends of the axis, 0 … 1; NaN stays NaN."""
         bottom, top = self._along(self.low), self._along(self.high)
         return (self._along(values) - bottom) / (top - bottom)
@@ -135,7 +135,7 @@ class LossScale:
             return []
         return log_ticks(2 * self.linear, end, _MOST_TICKS)
 
-    def _along(self, values: Any) -> Any:
+    def _along(self, values: object) -> Any:
         values = np.asarray(values, float)
         return np.arcsinh(values / self.linear) if self.linear else np.log(values)
 

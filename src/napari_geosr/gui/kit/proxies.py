@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def unwrapped(thing: Any) -> Any:
+def unwrapped(thing: object) -> Any:
     """Give the viewer or layer behind the proxy that napari hands to plugins.
 
     Each access makes a new proxy, so neither identity nor weak references hold.

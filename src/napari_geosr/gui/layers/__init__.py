@@ -242,7 +242,7 @@ def are_labels(volume: Volume) -> bool:
 
 
 def add_labels_result(
-    viewer: ViewerModel, labels: Any, volume: Volume, **kwargs: Any
+    viewer: ViewerModel, labels: object, volume: Volume, **kwargs: Any
 ) -> Labels:
     """Add an integer array as labels in the place of `volume`."""
     options = geometry(volume) | {"metadata": layer_metadata(volume)} | kwargs

@@ -45,7 +45,7 @@ def is_unfinished(layer: Layer) -> bool:
     return bool(provenance) and provenance[-1].get("complete") is False
 
 
-def _number(data: Any) -> int:
+def _number(data: object) -> int:
     """A number of an array that no other has."""
     known = _numbers.get(id(data))
     if known is not None and known[0]() is data:
@@ -57,7 +57,7 @@ def _number(data: Any) -> int:
     return number
 
 
-def _checksum(data: Any) -> int:
+def _checksum(data: object) -> int:
     """Of some rows of an array that can be changed in place; else 0."""
     if not isinstance(data, np.ndarray) or not data.size:
         return 0

@@ -147,7 +147,7 @@ class CompareBox(QWidget):
         if curtain is not None and curtain in self._viewer.layers:
             self._viewer.layers.remove(curtain)
 
-    def _draw(self, _event: Any = None) -> None:
+    def _draw(self, _event: object = None) -> None:
         pair = self.pair()
         if pair is None or not self.curtain_button.isChecked():
             return
@@ -171,7 +171,7 @@ class CompareBox(QWidget):
         key[axis] = slice(0, edge)
         return data[tuple(key)]
 
-    def _add_curtain(self, source: Image, part: Any) -> Image:
+    def _add_curtain(self, source: Image, part: object) -> Image:
         active = self._viewer.layers.selection.active
         curtain: Image = self._viewer.add_image(
             part,

@@ -173,7 +173,7 @@ class DataRow(QWidget):
         layer = self.layer()
         return [] if layer is None else [layer]
 
-    def _show_part(self, _event: Any = None) -> None:
+    def _show_part(self, _event: object = None) -> None:
         """Say which time point and channel are used, where there are several."""
         parts = [(la.name, part_on_screen(la, self._viewer)) for la in self._layers()]
         self.part.setText(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
@@ -115,9 +115,9 @@ class ModelSearch(QWidget):
         except (GeoSRError, AttributeError, TypeError):  # points, shapes, RGB
             return None
 
-    def _on_chosen(self, _value: Any = None) -> None:
+    def _on_chosen(self, _value: object = None) -> None:
         self.changed.emit()
 
-    def _on_layer(self, _event: Any = None) -> None:
+    def _on_layer(self, _event: object = None) -> None:
         if self.for_layer.isChecked():
             self.changed.emit()

@@ -107,7 +107,7 @@ class PairsDock(PairsWidgets):
         self.show_kind(self.is_aligned())
         self._suggest()
 
-    def _on_layers(self, _event: Any = None) -> None:
+    def _on_layers(self, _event: object = None) -> None:
         self._suggesting.start(0)
 
     def _on_removed(self, event: Any) -> None:

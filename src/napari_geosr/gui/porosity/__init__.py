@@ -149,7 +149,7 @@ class PorosityDock(PorosityWidgets):
     def _on_voxel_size(self, _layer: object) -> None:
         self._read_levels(self._volume(self.settings.image.layer()))
 
-    def _on_theme(self, event: Any = None) -> None:
+    def _on_theme(self, event: object = None) -> None:
         from napari.utils.theme import get_theme
 
         theme = get_theme(self._viewer.theme)
@@ -197,7 +197,7 @@ class PorosityDock(PorosityWidgets):
             volume_from_layer(layer, self._viewer),
         )
 
-    def _on_ndisplay(self, event: Any = None) -> None:
+    def _on_ndisplay(self, event: object = None) -> None:
         self._update_preview()
 
     # -- measuring --------------------------------------------------------------
@@ -344,5 +344,5 @@ class PorosityDock(PorosityWidgets):
             "export", steps, self._on_exported, on_error=self.message.show_error
         )
 
-    def _on_exported(self, folder: Any) -> None:
+    def _on_exported(self, folder: object) -> None:
         self.message.show_message(f"The report is in {folder}.", "ok")

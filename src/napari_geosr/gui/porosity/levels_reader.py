@@ -168,7 +168,7 @@ class LevelsReader(QObject):
         self._strokes[event.source] = self._strokes.get(event.source, 0) + 1
         self._on_drawn(event)
 
-    def _on_moved(self, event: Any = None) -> None:
+    def _on_moved(self, event: object = None) -> None:
         """Another time point or channel may be on screen: its threshold is another."""
         layer = self.layer()
         if layer is not None:

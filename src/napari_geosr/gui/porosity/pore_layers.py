@@ -64,7 +64,7 @@ def add_pores(
     record: AnyDict,
     *,
     place: AnyDict | None = None,
-    table: Any = None,
+    table: object = None,
     colour_by: str = BY_LABEL,
     visible: bool = True,
     into: Labels | None = None,

@@ -152,7 +152,7 @@ class PoreTableModel(QAbstractTableModel):
         return None
 
 
-def cell_text(value: Any) -> str:
+def cell_text(value: object) -> str:
     """A figure for people: integers whole, others with four significant digits."""
     if isinstance(value, np.bool_ | bool):
         return "yes" if value else "no"

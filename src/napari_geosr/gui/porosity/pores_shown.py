@@ -95,7 +95,7 @@ class PoreDisplay(QObject):
         if layer is not None:
             layer.selected_label = label
 
-    def pick(self, position: Any) -> None:
+    def pick(self, position: object) -> None:
         """Select the row of the pore under a position of the viewer."""
         layer = self.layer()
         if layer is None or not layer.visible:

@@ -234,7 +234,7 @@ class PorositySettings(QWidget):
         layout.addStretch(1)
         self._forms = [top, self.form.layout(), bottom]
 
-    def showEvent(self, event: Any) -> None:
+    def showEvent(self, event: object) -> None:
         """Line up the fields, now that the labels have the theme's font."""
         super().showEvent(event)
         _align(self._forms)

@@ -82,7 +82,11 @@ class ThresholdPreview(QObject):
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def show(
-        self, source: Image, threshold: float, config: MeasureConfig, sample: Any = None
+        self,
+        source: Image,
+        threshold: float,
+        config: MeasureConfig,
+        sample: object = None,
     ) -> None:
         """Show the pores of `source` at `threshold`; soon, if it is shown already.
 
@@ -109,7 +113,7 @@ class ThresholdPreview(QObject):
         if layer is not None:
             layer.visible = False
 
-    def hide(self, event: Any = None) -> None:
+    def hide(self, event: object = None) -> None:
         """Take the preview layer away."""
         self._timer.stop()
         source = None if self._source is None else self._source()
@@ -121,7 +125,7 @@ class ThresholdPreview(QObject):
         self._layer = self._source = self._array = None
 
     def _add(
-        self, source: Image, threshold: float, config: MeasureConfig, sample: Any
+        self, source: Image, threshold: float, config: MeasureConfig, sample: object
     ) -> None:
         array = ThresholdedArray(finest(source), sample)
         array.threshold, array.config = threshold, config

@@ -128,7 +128,7 @@ class ReconstructDock(ReconstructWidgets):
         """Return the scan chosen."""
         return opened_scan(self.layer_combo.layer())
 
-    def _on_active(self, _event: Any = None) -> None:
+    def _on_active(self, _event: object = None) -> None:
         if self.opened() is None:
             self.open.suggest(self._viewer.layers.selection.active)
 
@@ -187,7 +187,7 @@ class ReconstructDock(ReconstructWidgets):
         if layer is not None:
             show_row(self._viewer, layer, row)
 
-    def _on_moved(self, _event: Any = None) -> None:
+    def _on_moved(self, _event: object = None) -> None:
         layer = self.layer_combo.layer()
         if layer is None:
             return
@@ -358,7 +358,7 @@ class ReconstructDock(ReconstructWidgets):
         self.save_button.set_layer(layer, None if opened is None else opened.path)
         self.measure_button.setVisible(layer is not None and measurable)
 
-    def _on_saved(self, path: Any) -> None:
+    def _on_saved(self, path: object) -> None:
         self.message.show_message(f"Saved as {path}.", "ok")
 
     def _on_removed(self, event: Any) -> None:

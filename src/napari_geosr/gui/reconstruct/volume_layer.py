@@ -43,7 +43,7 @@ class VolumeLayer:
         layer = None if self._layer is None else self._layer()
         return layer if layer is not None and layer in self._viewer.layers else None
 
-    def unfinished(self, key: Any) -> Image | None:
+    def unfinished(self, key: object) -> Image | None:
         """Return the layer that a run of this `key` would fill further, if any.
 
         The last run was stopped, its layer is there, and nothing was changed since.
@@ -53,7 +53,7 @@ class VolumeLayer:
             return None
         return layer if layer.data is self._stopped.data else None
 
-    def begin(self, key: Any, spare: Image | None = None) -> Volume | None:
+    def begin(self, key: object, spare: Image | None = None) -> Volume | None:
         """Begin a run; return what an earlier one left for it.
 
         Parameters
@@ -146,7 +146,7 @@ class VolumeLayer:
             layer.name = done.volume.name
         return layer
 
-    def forget(self, layer: Any) -> bool:
+    def forget(self, layer: object) -> bool:
         """Let go of the voxels of a layer that is removed; whether it was this one."""
         if self._layer is None or layer is not self._layer():
             return False

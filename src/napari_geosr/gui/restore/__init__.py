@@ -459,7 +459,7 @@ class RestoreDock(RestoreWidgets):
     def _on_checked(self, words: str, fits: bool) -> None:
         self.message.show_message(words, "ok" if fits else "warning")
 
-    def _on_saved(self, path: Any) -> None:
+    def _on_saved(self, path: object) -> None:
         self.message.show_message(f"Saved as {path}.", "ok")
 
     def _on_layer_removed(self, event: Any) -> None:

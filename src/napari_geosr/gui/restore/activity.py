@@ -222,7 +222,7 @@ class RestoreActivity(Activity):
         self.notReady.emit()
         super()._changed()
 
-    def _on_moved(self, _event: Any = None) -> None:
+    def _on_moved(self, _event: object = None) -> None:
         if PREVIEW in self._wishes and self._busy != RUN:
             self._timer.start(self._debounce)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
@@ -114,5 +113,5 @@ def _texts(row: AnyMapping) -> list[str]:
     ]
 
 
-def _number(value: Any, form: str) -> str:
+def _number(value: object, form: str) -> str:
     return form.format(value) if isinstance(value, int | float) else "–"

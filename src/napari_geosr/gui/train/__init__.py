@@ -181,7 +181,7 @@ class TrainDock(TrainWidgets):
             f"Starts from {name}: choose the data, then press Start."
         )
 
-    def _on_layers(self, _event: Any = None) -> None:
+    def _on_layers(self, _event: object = None) -> None:
         self._suggesting.start(0)
 
     def _on_removed(self, event: Any) -> None:

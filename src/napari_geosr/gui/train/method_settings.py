@@ -83,7 +83,7 @@ class MethodMemory:
             self._network = values.get("network")
 
 
-def _is_valid(kind: type[Config], values: AnyMapping, name: str, value: Any) -> bool:
+def _is_valid(kind: type[Config], values: AnyMapping, name: str, value: object) -> bool:
     try:
         kind.create(**{**values, name: value})
     except ConfigError:

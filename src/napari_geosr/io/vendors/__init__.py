@@ -18,7 +18,7 @@ _READERS: tuple[Callable[[Any], VendorPixel | None], ...] = (
 )
 
 
-def vendor_pixel(page: Any) -> VendorPixel | None:
+def vendor_pixel(page: object) -> VendorPixel | None:
     """Give the pixel size that the microscope's own metadata hold.
 
     Parameters

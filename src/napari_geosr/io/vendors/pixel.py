@@ -55,7 +55,7 @@ def positive(value: Any) -> float | None:
     return number if math.isfinite(number) and number > 0 else None
 
 
-def whole(value: Any) -> int | None:
+def whole(value: object) -> int | None:
     """`value` as a whole number greater than zero, or None."""
     number = positive(value)
     return None if number is None else int(number)

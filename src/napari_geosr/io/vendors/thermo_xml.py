@@ -6,7 +6,6 @@ Phenom: ``<FeiImage><pixelWidth unit="um">0.05</pixelWidth>…``. Larger ones:
 
 from __future__ import annotations
 
-from typing import Any
 from xml.etree import ElementTree
 
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
@@ -20,7 +19,7 @@ _PLACES = (
 )
 
 
-def pixel(page: Any) -> VendorPixel | None:
+def pixel(page: object) -> VendorPixel | None:
     """Pixel size of a Thermo Fisher image with XML, or None."""
     text = text_of_tag(page, _TAG).strip("\x00 \r\n\t")
     if not text.startswith("<"):

@@ -52,7 +52,7 @@ def parse_losses(text: str) -> dict[str, float]:
     return weights
 
 
-def _check_there(name: str, module: Any) -> None:
+def _check_there(name: str, module: object) -> None:
     """Refuse a loss whose library is not installed."""
     needed, extra = getattr(module, "REQUIRES", (None, None))
     if needed is not None and find_spec(needed) is None:
@@ -86,7 +86,7 @@ def _weight(name: str, text: str) -> float:
     return weight
 
 
-def _one_text(given: Any) -> Any:
+def _one_text(given: object) -> Any:
     """A list, or a mapping of names to weights, as YAML may have it, as one text."""
     if isinstance(given, Mapping):
         return ",".join(f"{name}:{weight}" for name, weight in given.items())

@@ -399,7 +399,7 @@ def _citation(entry: Any) -> str:
     return f"{entry.text} doi:{doi}" if doi else str(entry.text)
 
 
-def _trained_on(description: Any) -> str:
+def _trained_on(description: object) -> str:
     data = getattr(description, "training_data", None)
     name = getattr(data, "name", None) or getattr(data, "id", None)
     return str(name) if name else "unknown: the package does not say"

@@ -73,7 +73,7 @@ def fetch(entries: Iterable[Any], folder: Path, should_stop: ShouldStop) -> None
             entry.source = path
 
 
-def described(given: Any, source: str) -> Any:
+def described(given: object, source: str) -> Any:
     """The library's description of a package.
 
     Parameters

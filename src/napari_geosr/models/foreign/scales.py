@@ -143,7 +143,7 @@ class _Before:
         self.percentiles: tuple[float, float] | None = None
         self.by_value: list[tuple[Any, ...]] = []
 
-    def add(self, name: str, kwargs: Any) -> None:
+    def add(self, name: str, kwargs: object) -> None:
         """Take in the next operation."""
         if name == "ensure_dtype":
             return
@@ -242,7 +242,7 @@ def apply(operations: Sequence[Operation], x: Array, reference: Array | None) ->
     return x
 
 
-def _axes(kwargs: Any, x: Array) -> tuple[int, ...]:
+def _axes(kwargs: object, x: Array) -> tuple[int, ...]:
     """All axes but those of batch and channel that are left out."""
     axes = getattr(kwargs, "axes", None)
     if axes is None:
@@ -280,7 +280,7 @@ def _like(x: Array, kwargs: Any, reference: Array | None) -> Array:
 
 
 def _pointwise(name: str) -> Callable[[Array, Any, Array | None], Array]:
-    def apply_one(x: Array, kwargs: Any, _reference: Array | None) -> Array:
+    def apply_one(x: Array, kwargs: object, _reference: Array | None) -> Array:
         """Do it value by value."""
         [operation] = _by_value(name, kwargs, "before or after")
         match operation:

@@ -171,7 +171,7 @@ def state_in(found: AnyMapping) -> tuple[dict[str, Tensor], str]:
     return tensors, holder
 
 
-def _holds(value: Any) -> bool:
+def _holds(value: object) -> bool:
     import torch
 
     return isinstance(value, Mapping) and any(

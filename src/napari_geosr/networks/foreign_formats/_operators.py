@@ -47,7 +47,7 @@ class Call:
     n_outputs: int = 1
     dtype: torch.dtype = torch.float32
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: object = None) -> Any:
         """An attribute, or its default."""
         return self.attributes.get(name, default)
 

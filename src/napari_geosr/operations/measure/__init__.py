@@ -59,7 +59,7 @@ def measure_steps(
     mask: Volume | None = None,
     *,
     deviation: Volume | None = None,
-    labels_target: Any = None,
+    labels_target: object = None,
     keep_labels: bool = True,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PorosityReport]:

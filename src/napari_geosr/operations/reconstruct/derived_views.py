@@ -61,7 +61,7 @@ class MeanViews(_Derived):
     """
 
     def __init__(
-        self, data: Any, groups: list[npt.NDArray[np.intp]], *, is_logarithm: bool
+        self, data: object, groups: list[npt.NDArray[np.intp]], *, is_logarithm: bool
     ) -> None:
         super().__init__(data, len(groups))
         self.groups, self.is_logarithm = groups, is_logarithm

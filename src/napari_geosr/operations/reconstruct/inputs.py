@@ -20,11 +20,11 @@ from napari_geosr.operations.inputs import COMMAS, numbers_from
 _TWO = Parameter(negative="", consume_multiple=True)
 
 
-def _numbers(value: Any) -> Any:
+def _numbers(value: object) -> Any:
     return numbers_from(value, float, "0,180")
 
 
-def _rows(value: Any) -> Any:
+def _rows(value: object) -> Any:
     return numbers_from(value, int, "100,120")
 
 

@@ -165,7 +165,7 @@ def _sizes(report: PorosityReport) -> npt.NDArray[np.float64]:
     return np.asarray(report.table["voxels"], np.float64)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> Any:
     """JSON has no infinity: what cannot be said is None."""
     if isinstance(value, float) and not math.isfinite(value):
         return None

@@ -137,5 +137,5 @@ def _of_folder(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return " × ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -77,7 +77,7 @@ def titles() -> dict[str, str]:
     return {name: str(module.TITLE) for name, module in _modules().items()}
 
 
-def needs_radius(module: Any) -> bool:
+def needs_radius(module: object) -> bool:
     """Whether a loss looks along centre lines, as far as ``GeometryScales.radius``."""
     return bool(getattr(module, "NEEDS_RADIUS", False))
 

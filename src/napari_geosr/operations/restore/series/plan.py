@@ -229,11 +229,11 @@ class PointView:
     def __getitem__(self, key: Any) -> Any:
         return self._array[self._whole(key)]
 
-    def _whole(self, key: Any) -> tuple[Any, ...]:
+    def _whole(self, key: object) -> tuple[Any, ...]:
         return (*self._index, *(key if isinstance(key, tuple) else (key,)))
 
 
-def view_at(array: Any, index: tuple[int, ...]) -> Any:
+def view_at(array: object, index: tuple[int, ...]) -> Any:
     """The part of `array` at `index` along its leading axes, to be filled."""
     return array[index] if isinstance(array, np.ndarray) else PointView(array, index)
 
