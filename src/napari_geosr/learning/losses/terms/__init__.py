@@ -30,7 +30,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.registry import Registry
