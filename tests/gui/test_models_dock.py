@@ -326,7 +326,7 @@ def test_formats_of_other_packages_are_offered(
 
 def test_closing_it_at_work_is_safe(viewer, qtbot, dock, own, tmp_path):
     dock.import_models([str(bundle_zip(tmp_path / "packed.zip"))])
-    run = dock._run
+    run = dock.activity._task
     assert run.is_running
     with qtbot.captureExceptions() as raised:
         viewer.window.remove_dock_widget(dock)

@@ -361,7 +361,7 @@ def test_the_first_tile_makes_the_others_smaller_if_it_broke_the_budget(
     statistics = statistics_of(source)
     expected, target = np.zeros_like(source), np.zeros_like(source)
     cost = measure_cost(network)
-    fixed, settings = cost.peak(0), {"rather": (6, 128, 128), "threads": 1}
+    fixed, settings = cost.peak(0), {"preferred_tile": (6, 128, 128), "threads": 1}
     whole = run(network, source, expected, statistics, **settings)
     planned = run_to_end(whole)
     assert planned.n_tiles == 2

@@ -32,8 +32,9 @@ def named_losses(path: Path) -> set[str]:
             keys: list[ast.expr | None] = []
             if isinstance(node, ast.Dict):
                 keys = list(node.keys)
-            elif isinstance(node, ast.Subscript) and ast.unparse(node.value) == (
-                "losses"
+            elif isinstance(node, ast.Subscript) and ast.unparse(node.value) in (
+                "losses",
+                "found",
             ):
                 keys = [node.slice]
             found |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}

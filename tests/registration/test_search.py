@@ -9,14 +9,14 @@ import pytest
 from scipy import ndimage
 
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.registration.sampled import Grid, Sampled
+from napari_geosr.registration.sampled import Grid, SampledVolume
 from napari_geosr.registration.search import Candidate, search_steps
 
 
-def sampled(data: np.ndarray, first: Sequence[float] = (0.0, 0.0)) -> Sampled:
+def sampled(data: np.ndarray, first: Sequence[float] = (0.0, 0.0)) -> SampledVolume:
     """An array with pixels of 1, its first one at `first`."""
     grid = Grid(data.shape, np.ones(data.ndim), np.array(first, float))
-    return Sampled(data.astype(np.float32), grid)
+    return SampledVolume(data.astype(np.float32), grid)
 
 
 def corner(found: Candidate) -> np.ndarray:

@@ -51,7 +51,9 @@ class Selection:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> AnyArray:
         return np.asarray(self[...], dtype=dtype)
 
     def __getitem__(self, key: Any) -> AnyArray:

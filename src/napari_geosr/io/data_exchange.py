@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from napari_geosr.io.angles import GivenAngles, stored_in
 from napari_geosr.io.hdf5_items import Dataset, open_item, text_of
 from napari_geosr.io.lazy import ArrangedSource, LazyArray
 from napari_geosr.io.suffixes import stem_of
+
+if TYPE_CHECKING:
+    import h5py
 
 #: Attribute of the file with what Data Exchange has no place for.
 STAMP = "napari-geosr"
@@ -116,13 +119,13 @@ def lazy_frames(found: Any, name: str, path: Path) -> LazyArray:
     return LazyArray(source, path, chunks)
 
 
-def _pixel_size(file: Any) -> tuple[tuple[float, float], str]:
+def _pixel_size(file: h5py.File) -> tuple[tuple[float, float], str]:
     """Height and width of a pixel where the detector's group says them with a unit."""
     group = file.get("measurement/instrument/detector")
     return pixel_size_in(group) if group is not None else ((1.0, 1.0), PIXEL)
 
 
-def pixel_size_in(group: Any) -> tuple[tuple[float, float], str]:
+def pixel_size_in(group: h5py.Group) -> tuple[tuple[float, float], str]:
     """Height and width of a pixel, and their unit, out of a detector's group."""
     for pattern in _PIXEL_SIZES:
         items = [group.get(pattern.format(axis)) for axis in "yx"]
@@ -138,7 +141,7 @@ def pixel_size_in(group: Any) -> tuple[tuple[float, float], str]:
     return (1.0, 1.0), PIXEL
 
 
-def _stamp(file: Any, path: Path) -> AnyDict:
+def _stamp(file: h5py.File, path: Path) -> AnyDict:
     """What we wrote beside the format's own fields, as arguments of `Projections`."""
     try:
         stamp = json.loads(text_of(file.attrs.get(STAMP, "{}")))
@@ -213,7 +216,7 @@ def _plain_errors() -> Iterator[None]:
         raise OSError(number, os.strerror(number)) from error
 
 
-def _copy(group: Any, name: str, array: Any) -> Any:
+def _copy(group: h5py.Group, name: str, array: Any) -> Any:
     shape, dtype = tuple(array.shape), np.dtype(array.dtype).newbyteorder("=")
     out = group.create_dataset(name, shape, dtype)
     plane = shape[1] * shape[2] * dtype.itemsize

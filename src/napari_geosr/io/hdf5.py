@@ -6,7 +6,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from napari_geosr.io.reader_questions import (
     unnamed_axis,
 )
 from napari_geosr.io.suffixes import stem_of
+
+if TYPE_CHECKING:
+    import h5py
 
 _MAX_LISTED = 8
 
@@ -136,7 +139,7 @@ def _find(file: object, path: Path) -> str:
     )
 
 
-def _nexus_default(file: Any) -> str | None:
+def _nexus_default(file: h5py.File) -> str | None:
     """What the `default` and `signal` attributes of NeXus point at."""
     group = file
     parts: list[str] = []

@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyArray
 from napari_geosr.io.suffixes import looks_like
+
+if TYPE_CHECKING:
+    import h5py
 
 #: Groups within groups that are followed.
 MAX_DEPTH = 12
@@ -67,7 +70,7 @@ def identity(item: Any) -> tuple[str, int]:
 
 
 def walk(
-    group: Any, prefix: str, missing: list[str], depth: int, seen: set[Any]
+    group: h5py.Group, prefix: str, missing: list[str], depth: int, seen: set[Any]
 ) -> Iterator[tuple[str, Any]]:
     """Datasets of numbers with an image's shape, through links, each group once."""
     import h5py
@@ -96,7 +99,7 @@ def text_of(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def open_item(file: Any, name: str, path: Path) -> Any:
+def open_item(file: h5py.File, name: str, path: Path) -> Any:
     """The dataset `name`; says which linked file is missing, or what there is."""
     import h5py
 

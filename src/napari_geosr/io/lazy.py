@@ -10,12 +10,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.types import AnyArray, AnyDType
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Slices = tuple[slice, ...]
 #: Decoded blocks that one array keeps, at most.
@@ -31,7 +34,7 @@ class VoxelSource(Protocol):
     @property
     def dtype(self) -> Any: ...
 
-    def __getitem__(self, key: Any, /) -> Any: ...
+    def __getitem__(self, key: Any, /) -> AnyArray: ...
 
 
 @contextmanager
@@ -174,7 +177,9 @@ class LazyArray:
         voxels: AnyArray = self._read(read)[after]
         return voxels
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> AnyArray:
         return np.asarray(self[...], dtype=dtype)
 
     def clear_cache(self) -> None:

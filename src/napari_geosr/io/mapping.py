@@ -5,11 +5,14 @@ from __future__ import annotations
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_geosr.core.types import AnyArray
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 #: Touched bytes after which the pages of a mapping are given back.
 RELEASE_BYTES = 4 * 1024**2
@@ -83,7 +86,11 @@ def _pages_of(view: AnyArray) -> int:
 
 
 def map_file(
-    path: Path, dtype: Any, mode: Any, offset: int, shape: Sequence[int]
+    path: Path,
+    dtype: npt.DTypeLike,
+    mode: Any,
+    offset: int,
+    shape: Sequence[int],
 ) -> MappedFile:
     """Map `shape` voxels of a file from byte `offset` on."""
     return MappedFile(path, dtype, mode, offset, tuple(shape))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from napari_geosr.io.data_exchange import lazy_frames, pixel_size_in
 from napari_geosr.io.hdf5_items import MAX_DEPTH, identity, open_item, text_of
 from napari_geosr.io.suffixes import stem_of
 
+if TYPE_CHECKING:
+    import h5py
+
 PROJECTION, FLAT, DARK = 0, 1, 2
 _LOOKS_LIKE_ANGLE = re.compile(r"theta|angle|rot|omega|phi", re.IGNORECASE)
 
@@ -35,7 +38,7 @@ def detectors(file: object) -> list[str]:
     return list(_keyed(file, "", 0, set()))
 
 
-def _keyed(group: Any, prefix: str, depth: int, seen: set[Any]) -> Iterator[str]:
+def _keyed(group: h5py.Group, prefix: str, depth: int, seen: set[Any]) -> Iterator[str]:
     import h5py
 
     key = identity(group)
@@ -54,7 +57,7 @@ def _keyed(group: Any, prefix: str, depth: int, seen: set[Any]) -> Iterator[str]
 
 
 def read_nxtomo(
-    file: Any, path: Path, given: GivenAngles, detector: str | None = None
+    file: h5py.File, path: Path, given: GivenAngles, detector: str | None = None
 ) -> Projections:
     """Read the scan of one detector lazily.
 
@@ -118,7 +121,7 @@ def _frames(frames: Any, chosen: Any) -> Any:
     return select(frames, chosen) if chosen.size else None
 
 
-def _choose(file: Any, path: Path) -> str:
+def _choose(file: h5py.File, path: Path) -> str:
     """The only detector with frames that are there."""
     names = detectors(file)
     there = [name for name in names if file.get(f"{name}/data") is not None]
@@ -138,7 +141,9 @@ def _choose(file: Any, path: Path) -> str:
     raise FileError(f"{path.name}: {names[0]} has no frames. Export the scan again.")
 
 
-def _angles(file: Any, path: Path, detector: str, frames: Any, n: int) -> StoredAngles:
+def _angles(
+    file: h5py.File, path: Path, detector: str, frames: Any, n: int
+) -> StoredAngles:
     """Angles where NXtomo has them, else among the coordinates of the same frames."""
     import h5py
 
@@ -175,7 +180,7 @@ def _standard_places(detector: str) -> Iterator[str]:
         yield f"{parent}/rotation_angle"
 
 
-def _coordinates(file: Any, detector: str, frames: Any) -> list[str]:
+def _coordinates(file: h5py.File, detector: str, frames: Any) -> list[str]:
     """Names like angles beside links to the same frames; the axis comes first."""
     entry = detector.split("/")[0]
     places: list[str] = []

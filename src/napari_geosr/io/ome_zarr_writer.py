@@ -7,7 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from napari_geosr.io.output import Output, blocks
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import KEY, Stamp
 from napari_geosr.io.suffixes import stem_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 #: A coarser level is added while the longest edge is above this.
 _SMALLEST_LEVEL = 256
@@ -149,7 +152,9 @@ class ShardBuffer:
         self.flush()
         return np.asarray(self.array[key])
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> AnyArray:
         return np.asarray(self[...], dtype=dtype)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ from napari_geosr.io.hdf5_items import opened
 from napari_geosr.io.lazy import decoding
 from napari_geosr.io.reading import check_readable
 from napari_geosr.io.suffixes import looks_like, suffix_of
+
+if TYPE_CHECKING:
+    import h5py
 
 #: What projections can be written as.
 PROJECTION_SUFFIXES = (".h5", ".hdf5")
@@ -153,7 +156,7 @@ def _read_hdf5(path: Path, dataset: str | None, given: GivenAngles) -> Projectio
     )
 
 
-def _inner_angles(file: Any, path: Path, given: GivenAngles) -> GivenAngles:
+def _inner_angles(file: h5py.File, path: Path, given: GivenAngles) -> GivenAngles:
     """Angles that are named as a dataset of the file itself."""
     name = given.angles
     if not isinstance(name, str) or Path(name).exists() or file.get(name) is None:

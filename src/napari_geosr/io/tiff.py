@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,9 @@ from napari_geosr.io.stamp import Stamp, stored_axes
 from napari_geosr.io.suffixes import looks_like, stem_of
 from napari_geosr.io.tiff_checks import check_page_chain, check_segments
 from napari_geosr.io.tiff_metadata import read_space
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 #: No codec makes a page smaller by more; a file that claims so is damaged.
 _IMPOSSIBLE_RATIO = 5000
@@ -115,7 +118,7 @@ def _damaged(path: Path, error: Exception) -> FileError:
     )
 
 
-def _choose_series(tif: Any, path: Path, dataset: str | None) -> Any:
+def _choose_series(tif: TiffFile, path: Path, dataset: str | None) -> Any:
     """The image to read; refuses to choose silently among images of unequal shape."""
     found = [s for s in tif.series if math.prod(s.shape) > 0]
     if not found:
@@ -141,7 +144,7 @@ def _choose_series(tif: Any, path: Path, dataset: str | None) -> Any:
     )
 
 
-def _check_dtype(series: Any, path: Path) -> None:
+def _check_dtype(series: TiffPageSeries, path: Path) -> None:
     dtype = series.dtype
     if dtype is None:
         raise FileError(
@@ -160,7 +163,7 @@ def _check_dtype(series: Any, path: Path) -> None:
         )
 
 
-def _is_stack_called_channels(series: Any) -> bool:
+def _is_stack_called_channels(series: TiffPageSeries) -> bool:
     """Whether a file for ImageJ calls the slices of a plain stack channels.
 
     Programs that write a 3D array without naming its axes produce such files; ImageJ
@@ -170,7 +173,9 @@ def _is_stack_called_channels(series: Any) -> bool:
     return sizes.get("C", 1) > _MOST_CHANNELS and not set("ZTS") & set(sizes)
 
 
-def _volume(tif: Any, series: Any, path: Path, axes: str | None) -> Volume:
+def _volume(
+    tif: TiffFile, series: TiffPageSeries, path: Path, axes: str | None
+) -> Volume:
     check_segments(tif, series, path)
     source, letters, chunks = _source(tif, series, path)
     notes: list[str] = []
@@ -217,7 +222,7 @@ def _volume(tif: Any, series: Any, path: Path, axes: str | None) -> Volume:
     return unnamed_axis(volume, stored_letters(order, final), interval=interval)
 
 
-def _names_depth(tif: Any, series: Any) -> bool:
+def _names_depth(tif: TiffFile, series: TiffPageSeries) -> bool:
     """Whether the file says that an axis is Z.
 
     ImageJ calls the planes of any stack slices; only a slice distance says more.
@@ -241,7 +246,7 @@ def _own_axes(
     return stored if same else None
 
 
-def _format(tif: Any, series: Any) -> str:
+def _format(tif: TiffFile, series: TiffPageSeries) -> str:
     kind = "ImageJ TIFF" if tif.is_imagej else "OME-TIFF" if tif.is_ome else "TIFF"
     kind = "LSM" if tif.is_lsm else kind
     big = ", BigTIFF" if tif.is_bigtiff else ""
@@ -251,7 +256,7 @@ def _format(tif: Any, series: Any) -> str:
 
 
 def _source(
-    tif: Any, series: Any, path: Path
+    tif: TiffFile, series: TiffPageSeries, path: Path
 ) -> tuple[VoxelSource, str, tuple[int, ...]]:
     """The voxels of a series as stored, their axes, and what decodes as a block."""
     from napari_geosr.io.tiff_colours import colour_map, inverted
@@ -286,7 +291,7 @@ def _source(
     return source, letters, chunks
 
 
-def _check_ratio(page: Any, path: Path) -> None:
+def _check_ratio(page: TiffPage, path: Path) -> None:
     """Refuse what would only fill the memory: a huge page out of a few bytes."""
     stored = sum(page.databytecounts)
     if page.nbytes > 1 << 28 and page.nbytes > stored * _IMPOSSIBLE_RATIO:
@@ -299,7 +304,7 @@ def _check_ratio(page: Any, path: Path) -> None:
 class Pages:
     """A `VoxelSource` that decodes the pages of a TIFF series, one by one."""
 
-    def __init__(self, series: Any, path: Path) -> None:
+    def __init__(self, series: TiffPageSeries, path: Path) -> None:
         self.shape = tuple(int(n) for n in series.shape)
         self.dtype = np.dtype(series.dtype)
         self._pages = list(series.pages)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import struct
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 #: Bytes of one value of each TIFF type.
 _TYPE_BYTES = dict(
@@ -26,7 +29,7 @@ def truncated(path: Path, needed: int, size: int) -> FileError:
     )
 
 
-def check_page_chain(tif: Any, path: Path) -> None:
+def check_page_chain(tif: TiffFile, path: Path) -> None:
     """Raise `FileError` if the chain of page directories leads out of the file.
 
     tifffile stops at such a place and gives the pages it has: a copy that broke off
@@ -76,7 +79,7 @@ def _check_values(
             raise truncated(path, place + length, size)
 
 
-def check_segments(tif: Any, series: Any, path: Path) -> None:
+def check_segments(tif: TiffFile, series: TiffPageSeries, path: Path) -> None:
     """Raise `FileError` unless all voxels of `series` lie inside the file.
 
     Raises
@@ -97,7 +100,7 @@ def check_segments(tif: Any, series: Any, path: Path) -> None:
         _check_page(page, path, size)
 
 
-def _check_page(page: Any, path: Path, size: int) -> None:
+def _check_page(page: TiffPage, path: Path, size: int) -> None:
     offsets = np.asarray(page.dataoffsets, dtype=np.float64)
     counts = np.asarray(page.databytecounts, dtype=np.float64)
     if page.compression == 1:

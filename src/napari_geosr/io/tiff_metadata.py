@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from napari_geosr.core.types import AnyMapping
@@ -14,6 +14,9 @@ from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.io import stamp as stamps
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.vendors import VendorPixel, vendor_pixel
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 #: Dots per inch that programs write when they know nothing: screens, printers, fax.
 _COMMON_DPI = (
@@ -118,7 +121,7 @@ def _finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _resolution(page: Any, name: str) -> float | None:
+def _resolution(page: TiffPage, name: str) -> float | None:
     """Pixels per unit from a resolution tag, or None."""
     tag = page.tags.get(name)
     if tag is None:
@@ -250,7 +253,7 @@ def from_lsm(metadata: AnyMapping) -> PhysicalSpace:
     return space
 
 
-def from_vendor(found: VendorPixel, page: Any) -> PhysicalSpace:
+def from_vendor(found: VendorPixel, page: TiffPage) -> PhysicalSpace:
     """Pixel size that a microscope's own metadata hold."""
     height, width, unit = found.in_unit()
     note = f"The pixel size is that of the {found.origin} metadata."
@@ -262,7 +265,7 @@ def from_vendor(found: VendorPixel, page: Any) -> PhysicalSpace:
     )
 
 
-def from_resolution_tags(page: Any) -> PhysicalSpace:
+def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
     """Pixel size from baseline tags, unless they hold a screen's or printer's dpi.
 
     Then a note says so: a scanner's pixels may truly be as large.
@@ -311,7 +314,7 @@ def is_common_dpi(dpi: float, *, metric: bool = False) -> bool:
     return any(math.isclose(dpi, common, rel_tol=2e-3) for common in _COMMON_DPI)
 
 
-def read_space(tif: Any, series: Any, n_slices: int) -> PhysicalSpace:
+def read_space(tif: TiffFile, series: TiffPageSeries, n_slices: int) -> PhysicalSpace:
     """The physical space of one series of an open `tifffile.TiffFile`."""
     page = series.keyframe
     if tif.is_ome and series.kind == "ome":

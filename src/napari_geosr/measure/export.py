@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from napari_geosr.core.units import convert_length
 from napari_geosr.io.atomic import write_bytes, write_text
 from napari_geosr.measure.html import page
 from napari_geosr.measure.report import PorosityReport
+
+if TYPE_CHECKING:
+    pass
 
 Theme = Literal["light", "dark"]
 _INK = {"light": "#222222", "dark": "#e6e6e6"}
@@ -120,7 +123,7 @@ def histogram_png(
 
     ink, paper = _INK[theme], _PAPER[theme]
     figure = Figure(figsize=(7.2, 3.8), dpi=130, layout="constrained", facecolor=paper)
-    canvas: Any = FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     axes: Any = figure.add_subplot(facecolor=paper)
     sizes, label = _sizes_in_one_unit(reports)
     filled = [values for values in sizes.values() if len(values)]

@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 #: Most bins a histogram has; halved by merging pairs when values leave the range.
 MAX_BINS = 1 << 17
@@ -177,7 +180,7 @@ class GreyHistogram:
         return counts.astype(np.int64), edges
 
 
-def check_real(dtype: Any, name: str) -> None:
+def check_real(dtype: npt.DTypeLike | None, name: str) -> None:
     """Raise `VolumeError` unless `dtype` holds real numbers."""
     if np.dtype(dtype).kind not in "biuf":
         raise VolumeError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.models.card import TrainingData, TrainingStatistic
 from napari_geosr.models.distribution import (
@@ -95,7 +96,7 @@ class Part:
         self.shape = tuple(_size(part) for part in box)
         self.dtype, self.ndim = data.dtype, len(box)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Any) -> AnyArray:
         key = key if isinstance(key, tuple) else (key,)
         key = key + (slice(None),) * (self.ndim - len(key))
         moved = []

@@ -138,7 +138,7 @@ def overview(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> 
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4 * len(volumes), 4.6), layout="constrained")
-    canvas: Any = FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     grid: Any = figure.subplots(1, len(volumes), squeeze=False)
     first = next(iter(volumes.values()))
     low, high = np.percentile(_middle(first), (0.5, 99.5))

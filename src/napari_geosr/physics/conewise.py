@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.geometry import ConeGeometry
 from napari_geosr.physics.rays import rays_of, row_heights
 from napari_geosr.physics.taps import chunk_length, linear_taps
@@ -58,7 +59,7 @@ def _room(geometry: ConeGeometry) -> Any:
     return np.zeros((2, n, n, depth), np.float32)
 
 
-def _project_loops(volume: Any, geometry: ConeGeometry) -> Any:
+def _project_loops(volume: AnyArray, geometry: ConeGeometry) -> AnyArray:
     from napari_geosr.physics import cone_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 
@@ -73,7 +74,7 @@ def _project_loops(volume: Any, geometry: ConeGeometry) -> Any:
     return np.ascontiguousarray(out.transpose(2, 0, 1))
 
 
-def _spread_loops(sinogram: Any, geometry: ConeGeometry) -> Any:
+def _spread_loops(sinogram: AnyArray, geometry: ConeGeometry) -> AnyArray:
     from napari_geosr.physics import cone_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 

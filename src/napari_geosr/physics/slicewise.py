@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.geometry import ParallelGeometry
 from napari_geosr.physics.rays import rays_of
 from napari_geosr.physics.taps import chunk_length, linear_taps
@@ -59,7 +60,7 @@ def _by_groups(
     return out
 
 
-def _project_loops(slices: Any, geometry: ParallelGeometry) -> Any:
+def _project_loops(slices: AnyArray, geometry: ParallelGeometry) -> AnyArray:
     from napari_geosr.physics import joseph_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 
@@ -77,7 +78,7 @@ def _project_loops(slices: Any, geometry: ParallelGeometry) -> Any:
     return out
 
 
-def _spread_loops(sinogram: Any, geometry: ParallelGeometry) -> Any:
+def _spread_loops(sinogram: AnyArray, geometry: ParallelGeometry) -> Any:
     from napari_geosr.physics import joseph_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 

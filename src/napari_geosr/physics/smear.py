@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.geometry import (
     ConeGeometry,
     FanGeometry,
@@ -72,7 +73,7 @@ def _turns(geometry: ParallelGeometry) -> tuple[Any, Any, Any, Any]:
     )
 
 
-def _loops(values: Any, geometry: ParallelGeometry) -> Any:
+def _loops(values: AnyArray, geometry: ParallelGeometry) -> AnyArray:
     from napari_geosr.physics import smear_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 
@@ -88,7 +89,7 @@ def _loops(values: Any, geometry: ParallelGeometry) -> Any:
     return out.transpose(2, 0, 1)
 
 
-def _cone_loops(values: Any, geometry: ConeGeometry) -> Any:
+def _cone_loops(values: AnyArray, geometry: ConeGeometry) -> AnyArray:
     from napari_geosr.physics import smear_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 

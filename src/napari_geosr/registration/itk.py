@@ -22,6 +22,7 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled, ConfigError, EngineError, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
+from napari_geosr.core.types import AnyArray
 from napari_geosr.registration.sampled import SampledVolume
 from napari_geosr.registration.transform import Transform
 
@@ -224,7 +225,7 @@ def _itk_transform(
     return found
 
 
-def _orthogonal(matrix: Any) -> Any:
+def _orthogonal(matrix: AnyArray) -> Any:
     """The nearest rotation times a scale: ITK refuses what rounding has bent."""
     left, sizes, right = np.linalg.svd(matrix)
     return left @ right * sizes.mean()

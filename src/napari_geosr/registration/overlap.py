@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.registration.sampled import Box, Grid
 from napari_geosr.registration.transform import Transform
 
@@ -66,7 +67,7 @@ def _half_spaces(low: Grid, high: Grid, to_high: Transform) -> tuple[Any, Any]:
     return normals / length[:, None], limits / length
 
 
-def _deepest(normals: Any, limits: Any, n: int) -> Any:
+def _deepest(normals: AnyArray, limits: AnyArray, n: int) -> Any:
     """The middle of the largest ball in it; None where there is no room."""
     from scipy.optimize import linprog
 
@@ -81,7 +82,7 @@ def _deepest(normals: Any, limits: Any, n: int) -> Any:
     return found.x
 
 
-def _widened(normals: Any, limits: Any, start: Any, n: int) -> Any:
+def _widened(normals: AnyArray, limits: AnyArray, start: AnyArray, n: int) -> Any:
     """Faces (low ones, then high ones) of the largest box."""
     from scipy.optimize import minimize
 
@@ -92,11 +93,11 @@ def _widened(normals: Any, limits: Any, start: Any, n: int) -> Any:
     faces = np.r_[start[:n] - half, start[:n] + half]
     size = max(1.0, float(start[-1]))
 
-    def volume(x: Any) -> float:
+    def volume(x: AnyArray) -> float:
         """Minus the logarithm of the volume."""
         return -float(np.log(np.maximum(x[n:] - x[:n], 1e-9)).sum())
 
-    def slope(x: Any) -> Any:
+    def slope(x: AnyArray) -> Any:
         """Its derivative."""
         inverse = 1 / np.maximum(x[n:] - x[:n], 1e-9)
         return np.r_[inverse, -inverse]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import QObject, Signal
@@ -27,6 +27,7 @@ from napari_geosr.gui.layers.camera import remove_in_place
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
+    from qtpy.QtCore import QEvent
 
 _HELPER = "training preview"
 
@@ -147,7 +148,7 @@ class JobPreview(QObject):
                 return layer
         return None
 
-    def _on_removed(self, event: Any) -> None:
+    def _on_removed(self, event: QEvent) -> None:
         layer: Layer = event.value
         if layer.metadata.get(METADATA, {}).get("job") == str(self._path):
             self._dismissed = True

@@ -12,13 +12,16 @@ import math
 import threading
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_geosr.gui.kit.elided import ElidedLabel
+
+if TYPE_CHECKING:
+    from qtpy.QtCore import QEvent
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 #: Colours of curves, after that of the text, on dark and on light: told apart by
@@ -233,6 +236,7 @@ class Chart(QWidget):
         plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         plot.setCacheMode(plot.CacheModeFlag.CacheNone)  # of another theme's background
         plot.viewport().setAutoFillBackground(False)
+        plot.viewport().setFocusPolicy(Qt.FocusPolicy.NoFocus)
         plot.setMinimumSize(0, 0)
         plot.hideButtons()
         plot.setAntialiasing(True)
@@ -333,7 +337,7 @@ class Chart(QWidget):
         self.plot.getPlotItem().layout.activate()
         return max(float(self.plot.getViewBox().width()), 1.0)
 
-    def changeEvent(self, event: Any) -> None:
+    def changeEvent(self, event: QEvent) -> None:
         """Draw in the colours and the font of another theme."""
         super().changeEvent(event)
         if self._is_made and event.type() in _RESTYLED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari._app_model import get_app_model
 from napari.utils.notifications import show_info
@@ -15,6 +15,9 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.gui.kit.places import dock_of
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import FIT_NETWORKS
+
+if TYPE_CHECKING:
+    from qtpy.QtCore import QEvent
 
 _CLOSE, _PAUSE, _STAY = "close", "pause", "stay"
 #: Commands of napari that close a window, and whether they close all.
@@ -47,7 +50,7 @@ class Closing(QObject):
             self._docks.add(id(dock))
             dock.installEventFilter(self)
 
-    def eventFilter(self, watched: Any, event: Any) -> bool:
+    def eventFilter(self, watched: Any, event: QEvent) -> bool:
         """Answer the end of a dock, and a person's wish to close the window."""
         if watched is self.parent():
             if event.type() == QEvent.Type.Close and event.spontaneous():
@@ -75,7 +78,7 @@ class Closing(QObject):
         if jobs:
             show_info(f"{_sentence(jobs)} The Jobs dock shows it again.")
 
-    def _on_close(self, event: Any) -> bool:
+    def _on_close(self, event: QEvent) -> bool:
         answer = self.ask()
         if not answer:
             return False

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QSizePolicy, QWidget
 from superqt import QElidingLabel
+
+if TYPE_CHECKING:
+    from qtpy.QtCore import QEvent
 
 
 class ElidedLabel(QElidingLabel):
@@ -25,7 +28,7 @@ class ElidedLabel(QElidingLabel):
         self.setMinimumWidth(30)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
 
-    def changeEvent(self, event: Any) -> None:
+    def changeEvent(self, event: QEvent) -> None:
         """Measure the text again in another font: superqt does when it is resized."""
         super().changeEvent(event)
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QPoint, QPointF, Qt, Signal
@@ -22,6 +22,9 @@ from napari_geosr.gui.kit.chart import (
     log_ticks,
     tick_text,
 )
+
+if TYPE_CHECKING:
+    from qtpy.QtCore import QEvent
 
 #: Least room beside the axis, in pixels.
 _MARGIN = 6
@@ -299,17 +302,17 @@ class ThresholdView(HistogramView):
         if self._is_drawn:
             self._show_focus()
 
-    def mousePressEvent(self, event: Any) -> None:
+    def mousePressEvent(self, event: QEvent) -> None:
         """Move the line to where the plot is pressed."""
         if event.button() == Qt.MouseButton.LeftButton and self._series:
             self._move_to(self.value_at(event.position().x()))
 
-    def mouseMoveEvent(self, event: Any) -> None:
+    def mouseMoveEvent(self, event: QEvent) -> None:
         """Let the line follow the mouse while it is pressed."""
         if event.buttons() & Qt.MouseButton.LeftButton and self._series:
             self._move_to(self.value_at(event.position().x()))
 
-    def keyPressEvent(self, event: Any) -> None:
+    def keyPressEvent(self, event: QEvent) -> None:
         """Move the line by a hundredth of the range with the arrow keys."""
         low, high = self.range()
         ways = {Qt.Key.Key_Left: -_KEY_STEP, Qt.Key.Key_Right: _KEY_STEP}

@@ -135,7 +135,7 @@ class LossScale:
             return []
         return log_ticks(2 * self.linear, end, _MOST_TICKS)
 
-    def _along(self, values: object) -> Any:
+    def _along(self, values: object) -> AnyArray:
         values = np.asarray(values, float)
         return np.arcsinh(values / self.linear) if self.linear else np.log(values)
 

@@ -33,6 +33,7 @@ from napari_geosr.gui.layers import (
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
+    from napari.utils.events import Event
 
 _LINKED = ("contrast_limits", "gamma", "colormap")
 _BLINK_MS = 600
@@ -259,7 +260,7 @@ class CompareBox(QWidget):
                 unlink_layers(layers, _LINKED)
         self._linked = False
 
-    def _on_removed(self, event: Any) -> None:
+    def _on_removed(self, event: Event) -> None:
         if event.value is self._curtain:
             self._curtain = None
             self.curtain_button.setChecked(False)

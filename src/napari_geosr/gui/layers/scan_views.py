@@ -36,8 +36,10 @@ from napari_geosr.gui.layers.planes import Planes
 from napari_geosr.io.lazy import as_slices
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Layer
+    from napari.utils.events import Event
 
 #: Seconds that drawing waits for a plane; after which a bar is shown; that an ending
 #: application waits for what is being read.
@@ -70,7 +72,9 @@ class ScanView:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> AnyArray:
         return np.asarray(self.planes.block(as_slices((), self.shape)[0]), dtype=dtype)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScanView:
@@ -118,7 +122,7 @@ def read_scans_later(viewer: ViewerModel | None) -> None:
         viewer.layers.events.inserted.connect(_on_inserted)
 
 
-def _on_inserted(event: Any) -> None:
+def _on_inserted(event: Event) -> None:
     view = event.value.data
     if isinstance(view, ScanView):
         view.read_later(event.value)

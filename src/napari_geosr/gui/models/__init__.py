@@ -38,6 +38,7 @@ from napari_geosr.operations.models.formats import about_sources, formats, suffi
 
 if TYPE_CHECKING:
     import napari.viewer
+    from qtpy.QtCore import QEvent
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.models.zoo import ZooEntry
@@ -404,7 +405,7 @@ class ModelsDock(Dock):
         event.acceptProposedAction()
 
 
-def _dropped(event: Any) -> list[str]:
+def _dropped(event: QEvent) -> list[str]:
     """Files and folders among what is dropped that may be models."""
     paths = [Path(url.toLocalFile()) for url in event.mimeData().urls()]
     known = suffixes()

@@ -29,6 +29,7 @@ from napari_geosr.operations.pairs.quality import report_lines
 
 if TYPE_CHECKING:
     import napari.viewer
+    from qtpy.QtCore import QEvent
 
     from napari_geosr.gui.layers.data_row import DataRow
     from napari_geosr.operations.pairs import Pairs
@@ -110,7 +111,7 @@ class PairsDock(PairsWidgets):
     def _on_layers(self, _event: object = None) -> None:
         self._suggesting.start(0)
 
-    def _on_removed(self, event: Any) -> None:
+    def _on_removed(self, event: QEvent) -> None:
         kept = self._layers.items()
         self._layers = {k: la for k, la in kept if la is not event.value}
         self.blink_button.setEnabled({"before", "high"} <= self._layers.keys())

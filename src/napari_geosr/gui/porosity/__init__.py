@@ -27,6 +27,7 @@ from napari_geosr.operations.measure.mask import align_mask
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
+    from qtpy.QtCore import QEvent
 
     from napari_geosr.core.volume import Volume
 
@@ -317,12 +318,12 @@ class PorosityDock(PorosityWidgets):
         if self._measured_at == self.levels.key():
             self.settings.show_used(threshold)
 
-    def _on_inserted(self, event: Any) -> None:
+    def _on_inserted(self, event: QEvent) -> None:
         """Standard deviations came: those of the image are chosen."""
         if holds_deviations(event.value):
             self.settings.choose_deviation()
 
-    def _on_removed(self, event: Any) -> None:
+    def _on_removed(self, event: QEvent) -> None:
         """A layer went: nobody waits for its figures any more."""
         running = [reference() for reference in self._sources.values()]
         if self.is_running and event.value in running:

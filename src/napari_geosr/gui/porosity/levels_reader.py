@@ -19,6 +19,7 @@ from napari_geosr.operations.measure.mask import align_mask
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
+    from napari.utils.events import Event
 
     from napari_geosr.core.volume import Volume
 
@@ -158,12 +159,12 @@ class LevelsReader(QObject):
         if self._shown and self.layer() is not None and self.key() != self._shown:
             self.outdated.emit()
 
-    def _on_drawn(self, event: Any) -> None:
+    def _on_drawn(self, event: Event) -> None:
         """Voxels may have changed: look again when that is over."""
         if event.source in (self.layer(), self.mask()):
             self._on_moved()
 
-    def _on_painted(self, event: Any) -> None:
+    def _on_painted(self, event: Event) -> None:
         """A stroke may be too small to be noticed in the voxels."""
         self._strokes[event.source] = self._strokes.get(event.source, 0) + 1
         self._on_drawn(event)

@@ -20,6 +20,7 @@ from napari_geosr.operations import measure
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
+    from napari.utils.events import Event
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.measure.report import PorosityReport
@@ -225,7 +226,7 @@ def pick_with(picker: weakref.ref[Any]) -> Any:
     A drag, which moves the picture, is no click.
     """
 
-    def pick(viewer: Any, event: Any) -> Generator[None, None, None]:
+    def pick(viewer: Any, event: Event) -> Generator[None, None, None]:
         """Follow one press of the mouse to its release."""
         position = tuple(event.position)
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
@@ -18,6 +18,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.types import AnyArray
+
+if TYPE_CHECKING:
+    from qtpy.QtCore import QEvent
 
 LABEL = "label"
 
@@ -274,7 +277,7 @@ class PoreTable(QTableView):
         if label is not None:
             self.select_label(label)
 
-    def keyPressEvent(self, event: Any) -> None:
+    def keyPressEvent(self, event: QEvent) -> None:
         """Copy the table with the usual keys."""
         if event.matches(QKeySequence.StandardKey.Copy):
             self.copy()

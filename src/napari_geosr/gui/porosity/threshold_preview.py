@@ -15,6 +15,7 @@ from napari_geosr.operations.measure.grey_levels import preview_mask
 
 if TYPE_CHECKING:
     import napari.viewer
+    import numpy.typing as npt
     from napari.layers import Image, Labels
 
 NAME = "pores (preview)"
@@ -57,7 +58,9 @@ class ThresholdedArray:
             mask = mask & (np.asarray(part) != 0)
         return mask.view(np.uint8)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> AnyArray:
         return np.asarray(self[(slice(None),) * self.ndim], dtype=dtype)
 
 

@@ -30,6 +30,7 @@ from napari_geosr.operations.reconstruct.config import ReconstructConfig
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
+    from qtpy.QtCore import QEvent
 
     from napari_geosr.core.projections import Projections
     from napari_geosr.operations.reconstruct.preview import SliceTried
@@ -361,7 +362,7 @@ class ReconstructDock(ReconstructWidgets):
     def _on_saved(self, path: object) -> None:
         self.message.show_message(f"Saved as {path}.", "ok")
 
-    def _on_removed(self, event: Any) -> None:
+    def _on_removed(self, event: QEvent) -> None:
         if self._result is not None and event.value is self._result():
             self._show_result(None)
         self._name_run_button()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
 
@@ -33,6 +33,7 @@ from napari_geosr.operations.reconstruct.config import ReconstructConfig
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
+    from napari.utils.events import Event
 
     from napari_geosr.operations.reconstruct import Reconstructed
     from napari_geosr.operations.reconstruct.preview import SliceTried
@@ -158,7 +159,7 @@ class ReconstructActivity(Activity):
 
     # What happens, one operation after the other.
 
-    def _on_removed(self, event: Any) -> None:
+    def _on_removed(self, event: Event) -> None:
         layer = event.value
         if layer is self.preview.layer:
             self.preview.layer = None

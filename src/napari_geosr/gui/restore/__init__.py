@@ -30,6 +30,7 @@ from napari_geosr.operations.restore.ranking import NONE
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
+    from qtpy.QtCore import QEvent
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.restore.ranking import Ranking
@@ -462,7 +463,7 @@ class RestoreDock(RestoreWidgets):
     def _on_saved(self, path: object) -> None:
         self.message.show_message(f"Saved as {path}.", "ok")
 
-    def _on_layer_removed(self, event: Any) -> None:
+    def _on_layer_removed(self, event: QEvent) -> None:
         if self._result is not None and event.value is self._result():
             self._show_result(None)
         self._name_run_button()

@@ -54,6 +54,7 @@ from napari_geosr.operations.restore import RestoreConfig, Restored
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Labels, Layer
+    from napari.utils.events import Event
 
 #: What runs, beside previews.
 PREPARE, RUN = "prepare", "run"
@@ -226,7 +227,7 @@ class RestoreActivity(Activity):
         if PREVIEW in self._wishes and self._busy != RUN:
             self._timer.start(self._debounce)
 
-    def _on_removed(self, event: Any) -> None:
+    def _on_removed(self, event: Event) -> None:
         layer: Layer = event.value
         if layer is self._preview.layer:
             self._preview.layer = None

@@ -33,6 +33,7 @@ from napari_geosr.operations.train.name import proposed_name
 
 if TYPE_CHECKING:
     import napari.viewer
+    from qtpy.QtCore import QEvent
 
 _OUTDATED = "Estimate: outdated, as something was changed since"
 _TIMING = "Estimate: timing a few steps…"
@@ -184,7 +185,7 @@ class TrainDock(TrainWidgets):
     def _on_layers(self, _event: object = None) -> None:
         self._suggesting.start(0)
 
-    def _on_removed(self, event: Any) -> None:
+    def _on_removed(self, event: QEvent) -> None:
         # The rows may have let go of it already.
         if any(ref() is event.value for ref in self._used):
             self._gone = event.value.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from napari_geosr.io.formats import FileFormat, ReadOptions
 from napari_geosr.io.lazy import decoding
 from napari_geosr.io.reader_questions import ask_voxel_size
 from napari_geosr.io.suffixes import stem_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def read_nifti(path: Path) -> Volume:
@@ -90,7 +93,9 @@ def _origin(affine: Any, axes: str) -> tuple[dict[str, float], tuple[str, ...]]:
 class _Proxy:
     """A `Source` over nibabel's array proxy, which locks its file itself."""
 
-    def __init__(self, proxy: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    def __init__(
+        self, proxy: Any, shape: tuple[int, ...], dtype: npt.DTypeLike | None
+    ) -> None:
         self.proxy = proxy
         self.shape = shape
         self.dtype = dtype

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,12 +17,15 @@ from napari_geosr.io.mapping import map_file
 from napari_geosr.io.reader_questions import unnamed_axis
 from napari_geosr.io.suffixes import stem_of
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 
 def read_raw(
     path: Path,
     *,
     shape: Sequence[int] | None,
-    dtype: Any,
+    dtype: npt.DTypeLike | None,
     offset: int = 0,
     axes: str | None = None,
 ) -> Volume:

@@ -7,16 +7,19 @@ the scan of the image, ``[Beam] Scan`` names the section of the beam that was us
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.io.vendors.pixel import VendorPixel, positive, whole
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
 
 _TAGS = (34682, 34680)
 _SCANS = ("Scan", "EScan", "IScan")
 
 
-def pixel(page: Any) -> VendorPixel | None:
+def pixel(page: TiffPage) -> VendorPixel | None:
     """Pixel size of an FEI or Thermo Fisher image, or None."""
     for tag in _TAGS:
         sections = page.tags.valueof(tag)

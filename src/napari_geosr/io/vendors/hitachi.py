@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from napari_geosr.io.vendors.pixel import VendorPixel, positive, text_of_tag, whole
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
 
 _MARKS = ("[SemImageFile]", "[TemImageFile]")
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -20,7 +23,7 @@ _LARGEST = 1 << 20
 _NM = 1e-9
 
 
-def pixel(page: Any) -> VendorPixel | None:
+def pixel(page: TiffPage) -> VendorPixel | None:
     """Pixel size of a Hitachi image, or None."""
     text = text_of_tag(page, "ImageDescription")
     if not _is_ours(text):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
 
 #: Below it, in metres, a pixel is given in nm, else in µm.
 _MICROMETRE = 1e-6
@@ -61,7 +64,7 @@ def whole(value: object) -> int | None:
     return None if number is None else int(number)
 
 
-def text_of_tag(page: Any, tag: int | str) -> str:
+def text_of_tag(page: TiffPage, tag: int | str) -> str:
     """The text of a tag; empty where there is none."""
     found = page.tags.get(tag)
     value = None if found is None else found.value

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.io.vendors.pixel import VendorPixel, positive, whole
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
 
 _TAG = 34118
 _SIZES = ("ap_image_pixel_size", "ap_pixel_size")
@@ -21,7 +24,7 @@ _DISPLAY_WIDTH, _UNNAMED = 1024, 3
 _ORIGIN = "Zeiss SEM"
 
 
-def pixel(page: Any) -> VendorPixel | None:
+def pixel(page: TiffPage) -> VendorPixel | None:
     """Pixel size of a Zeiss SmartSEM image, or None."""
     metadata = page.tags.valueof(_TAG)
     if not isinstance(metadata, Mapping):

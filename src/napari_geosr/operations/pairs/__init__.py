@@ -9,7 +9,7 @@ but for copies with coarse voxels, and blocks.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
+from napari_geosr.io.output import Output
 from napari_geosr.operations.pairs.config import PairsConfig
 from napari_geosr.operations.pairs.files import (
     made_folder,
@@ -312,7 +313,9 @@ class _Pair:
             for key, volume in (("low", self.low), ("high", self.high)):
                 outputs[key].provenance = (*volume.provenance, record)
 
-    def _output(self, key: str, files: Mapping[str, Path], overwrite: bool) -> Any:
+    def _output(
+        self, key: str, files: Mapping[str, Path], overwrite: bool
+    ) -> AbstractContextManager[Output]:
         grid = self.grids[key]
         return io.create(
             files[key],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.output import Output
 from napari_geosr.operations.pairs.config import DegradeConfig
 from napari_geosr.operations.pairs.inputs import millimetres
 from napari_geosr.operations.pairs.quality import times
@@ -154,7 +155,9 @@ class DegradedScan:
         planes = [self.noise.add(p, z) for z, p in enumerate(coarse, start)]
         return np.stack(planes)
 
-    def _output(self, key: str, files: Mapping[str, Path], overwrite: bool) -> Any:
+    def _output(
+        self, key: str, files: Mapping[str, Path], overwrite: bool
+    ) -> AbstractContextManager[Output]:
         grid = self.grids[key]
         as_it_was = (self.imaging.grey_gain, self.imaging.grey_offset) == (1.0, 0.0)
         dtype = self.high.dtype

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.volume import Volume
+
+if TYPE_CHECKING:
+    pass
 
 Plane = npt.NDArray[np.float32]
 Extent = tuple[float, float, float, float]
@@ -112,7 +115,7 @@ def _drawn(columns: dict[str, list[tuple[Plane, Extent]]], unit: str) -> bytes:
     figure = Figure(
         figsize=(4.4 * len(columns), 4.4 * sum(heights) + 1.0), layout="constrained"
     )
-    canvas: Any = FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     grid: Any = figure.subplots(
         len(heights), len(columns), squeeze=False, height_ratios=heights
     )

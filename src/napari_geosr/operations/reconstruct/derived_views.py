@@ -21,7 +21,9 @@ class _Derived:
         self.shape = (n_views, int(data.shape[1]), int(data.shape[2]))
         self.dtype = np.dtype(np.float32)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> AnyArray:
         return np.asarray(self[:], dtype=dtype)
 
     def __getitem__(self, key: Any) -> AnyArray:

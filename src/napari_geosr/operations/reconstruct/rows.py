@@ -47,10 +47,12 @@ class RowBands:
         self._start = 0
         self._band: AnyArray | None = None
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> AnyArray:
         return np.asarray(self.source[:, :, :], dtype=dtype)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Any) -> AnyArray:
         whole = slice(None)
         is_rows = isinstance(key, tuple) and len(key) == 3
         if not (is_rows and key[0] == key[2] == whole and isinstance(key[1], slice)):

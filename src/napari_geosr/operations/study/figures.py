@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from napari_geosr.operations.study.subset import (
     is_over_exposure,
     share_text,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 Theme = Literal["light", "dark"]
 Picture = npt.NDArray[np.uint8]
@@ -68,7 +71,7 @@ def curves_png(
 
     ink, paper = _INK[theme], _PAPER[theme]
     figure = Figure(figsize=(11, 5.8), dpi=110, layout="constrained", facecolor=paper)
-    canvas: Any = FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     panels: Any = figure.subplots(2, 4)
     lines, word = curves_over(rows, names)
     for axes, (key, title, factor, absolute) in zip(
@@ -174,7 +177,7 @@ def volumes_png(
     figure = Figure(
         figsize=(11, 0.6 + 2.6 * down), dpi=110, layout="constrained", facecolor=paper
     )
-    canvas: Any = FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     panels: Any = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     for axes in panels.ravel()[len(subsets) :]:
         axes.set_visible(False)
@@ -213,7 +216,7 @@ def _frame(axes: Any, ink: str) -> None:
         spine.set_color(ink)
 
 
-def _finished(figure: Any, canvas: Any, axes: Any, ink: str) -> bytes:
+def _finished(figure: Any, canvas: FigureCanvasAgg, axes: Any, ink: str) -> bytes:
     """The picture as PNG, with the legend of `axes` above it."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
@@ -269,7 +272,7 @@ def table_png(cells: Sequence[Sequence[tuple[str, Picture | None]]]) -> bytes:
         layout="constrained",
         facecolor="#111111",
     )
-    canvas: Any = FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     panels: Any = figure.subplots(height, width, squeeze=False)
     for axes in panels.ravel():
         axes.set_axis_off()
