@@ -25,7 +25,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.version import __version__
-from napari_geosr.core.volume import Volume
+from napari_geosr.core.volume import ArrayLike, Volume
 
 #: Files up to this size are hashed whole; above it, a sample of blocks is hashed.
 _WHOLE_FILE_BYTES = 2 * 10**9
@@ -116,7 +116,7 @@ def folder_checksum(path: Path, should_stop: ShouldStop = never_stop) -> str:
     return f"sha256-listing:{digest.hexdigest()}"
 
 
-def array_checksum(data: Any) -> str:
+def array_checksum(data: ArrayLike) -> str:
     """``crc32-sampled:…`` of up to 64 evenly spread planes of an array in memory."""
     crc = zlib.crc32(f"{tuple(data.shape)}{data.dtype}".encode())
     if data.ndim < 3:

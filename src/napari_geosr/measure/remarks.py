@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.volume import ArrayLike
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.number_text import number_text
@@ -22,7 +22,7 @@ _EQUAL_IN_LABELS = 0.9
 _ENOUGH_PAIRS = 50
 
 
-def looks_like_labels(data: Any) -> bool:
+def looks_like_labels(data: ArrayLike) -> bool:
     """Whether some planes hold regions of one number each, with zeros between.
 
     Parameters

@@ -21,7 +21,7 @@ from napari_geosr.core.questions import (
     TimeSeriesQuestion,
     UnnamedAxis,
 )
-from napari_geosr.core.volume import Volume
+from napari_geosr.core.volume import ArrayLike, Volume
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -121,7 +121,7 @@ class _Likeness:
         return self.lag > 0
 
     @classmethod
-    def of(cls, data: Any, axes: str) -> _Likeness | None:
+    def of(cls, data: ArrayLike, axes: str) -> _Likeness | None:
         """Compare planes; None where they cannot be read or hold nothing."""
         shape = data.shape[-2:]
         if min(shape) < _SMALLEST_EDGE or math.prod(shape) > _LARGEST_PLANE:
@@ -155,7 +155,7 @@ class _Likeness:
         return cls(coarse[1], even)
 
 
-def _plane(data: Any, axes: str, index: int) -> FloatArray:
+def _plane(data: ArrayLike, axes: str, index: int) -> FloatArray:
     """The middle of a plane, of the first time and channel."""
     key: list[Any] = [index if letter == "Z" else 0 for letter in axes[:-2]]
     for length in data.shape[-2:]:

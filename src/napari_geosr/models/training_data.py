@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.types import AnyArray
-from napari_geosr.core.volume import Volume
+from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.models.card import TrainingData, TrainingStatistic
 from napari_geosr.models.distribution import (
     Signature,
@@ -91,7 +91,7 @@ def _halves(box: tuple[slice, ...], axis: int) -> list[tuple[slice, ...]]:
 class Part:
     """A box of an array; nothing is read before it is indexed."""
 
-    def __init__(self, data: Any, box: tuple[slice, ...]) -> None:
+    def __init__(self, data: ArrayLike, box: tuple[slice, ...]) -> None:
         self._data, self._box = data, box
         self.shape = tuple(_size(part) for part in box)
         self.dtype, self.ndim = data.dtype, len(box)

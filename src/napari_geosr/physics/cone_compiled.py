@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.compiled import compiled
 
 LEFT = 2
@@ -55,8 +56,8 @@ def project_cone(
     along_y: Any,
     heights: Any,
     middle: Any,
-    volume: Any,
-    out: Any,
+    volume: AnyArray,
+    out: AnyArray,
 ) -> None:
     """Volume (2, N, N, Z + margin) to line sums (angle, column, row).
 
@@ -94,8 +95,8 @@ def spread_cone(
     along_y: Any,
     heights: Any,
     middle: Any,
-    sinogram: Any,
-    out: Any,
+    sinogram: AnyArray,
+    out: AnyArray,
 ) -> None:
     """Adjoint of `project_cone` for rows and columns `start` to `stop` of `out`."""
     n, high = out.shape[1], np.float32(out.shape[3] - RIGHT)

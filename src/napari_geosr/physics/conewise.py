@@ -43,7 +43,7 @@ def _steps(geometry: ConeGeometry) -> Any:
     return np.sqrt(rays.step[..., None] ** 2 + rise**2)
 
 
-def _lines(geometry: ConeGeometry) -> tuple[Any, Any, Any]:
+def _lines(geometry: ConeGeometry) -> tuple[AnyArray, AnyArray, AnyArray]:
     if geometry.size < 2:
         raise ProjectionsError("A cone beam needs slices of at least 2 × 2 voxels.")
     r = rays_of(geometry)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.compiled import compiled
 
 LEFT = 2
@@ -37,7 +38,7 @@ def project_one(
     offset: Any,
     slope: Any,
     slices: Any,
-    out: Any,
+    out: AnyArray,
 ) -> None:
     """One slice (2, N, N + margin) to line sums (angle, column), added to `out`."""
     n = slices.shape[1]
@@ -66,7 +67,7 @@ def project_many(
     offset: Any,
     slope: Any,
     slices: Any,
-    out: Any,
+    out: AnyArray,
 ) -> None:
     """Slices (2, N, N + margin, B) to line sums (angle, column, B), added to `out`."""
     n, batch = slices.shape[1], slices.shape[3]
@@ -91,8 +92,8 @@ def spread_one(
     runs: Any,
     offset: Any,
     slope: Any,
-    sinogram: Any,
-    out: Any,
+    sinogram: AnyArray,
+    out: AnyArray,
 ) -> None:
     """Adjoint of `project_one` for rows and columns `start` to `stop` of `out`."""
     n = out.shape[1]
@@ -118,8 +119,8 @@ def spread_many(
     runs: Any,
     offset: Any,
     slope: Any,
-    sinogram: Any,
-    out: Any,
+    sinogram: AnyArray,
+    out: AnyArray,
 ) -> None:
     """Adjoint of `project_many` for rows and columns `start` to `stop` of `out`."""
     n, batch = out.shape[1], out.shape[3]

@@ -7,8 +7,6 @@ and is what filtered back-projection assumes; it is the adjoint of no projector 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -59,7 +57,9 @@ def smear(projections: Tensor, geometry: ParallelGeometry) -> Tensor:
     return out
 
 
-def _turns(geometry: ParallelGeometry) -> tuple[Any, Any, Any, Any]:
+def _turns(
+    geometry: ParallelGeometry,
+) -> tuple[AnyArray, AnyArray, np.float32, np.float32]:
     """Cosines, sines, centre and k of `napari_geosr.physics.smear_compiled`."""
     angle = np.deg2rad(geometry.angles)
     k = 0.0

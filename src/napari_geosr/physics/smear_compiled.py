@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.compiled import compiled
 
 LEFT = 2
@@ -45,8 +46,8 @@ def smear_one(
     sines: Any,
     centre: Any,
     k: Any,
-    projections: Any,
-    out: Any,
+    projections: AnyArray,
+    out: AnyArray,
 ) -> None:
     """Projections (angle, column + margin) into rows `start` to `stop` of (N, N)."""
     n = out.shape[0]
@@ -78,8 +79,8 @@ def smear_many(
     sines: Any,
     centre: Any,
     k: Any,
-    projections: Any,
-    out: Any,
+    projections: AnyArray,
+    out: AnyArray,
 ) -> None:
     """Projections (angle, column + margin, B) into rows of slices (N, N, B)."""
     n, batch = out.shape[0], out.shape[2]
@@ -111,8 +112,8 @@ def smear_cone(
     row_centre: Any,
     slice_centre: Any,
     rows_per_voxel: Any,
-    projections: Any,
-    out: Any,
+    projections: AnyArray,
+    out: AnyArray,
 ) -> None:
     """Projections (angle, column + margin, row + margin) into (N, N, Z)."""
     n, n_slices = out.shape[0], out.shape[2]

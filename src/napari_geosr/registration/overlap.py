@@ -49,7 +49,9 @@ def common_box(
     return tuple(slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
 
 
-def _half_spaces(low: Grid, high: Grid, to_high: Transform) -> tuple[Any, Any]:
+def _half_spaces(
+    low: Grid, high: Grid, to_high: Transform
+) -> tuple[AnyArray, AnyArray]:
     """The common part in indices of `low`: all x with ``normals @ x <= limits``."""
     n = len(low.shape)
     way = low.index_map(high, to_high)

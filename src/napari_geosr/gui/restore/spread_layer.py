@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_geosr.core.steps import Step
 from napari_geosr.core.types import AnyDict
+from napari_geosr.core.volume import ArrayLike
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
@@ -122,7 +123,7 @@ def with_highest(
     return restored, highest
 
 
-def nearly_most(data: Any) -> float:
+def nearly_most(data: ArrayLike) -> float:
     """What hardly any voxel of an evenly spaced sample exceeds; 0 if none is known.
 
     Parameters

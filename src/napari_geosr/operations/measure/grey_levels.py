@@ -12,7 +12,7 @@ import numpy as np
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyArray, AnyDType
-from napari_geosr.core.volume import Volume
+from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import histogram_steps as engine_steps
 from napari_geosr.measure.segment import phase_mask, threshold_of
@@ -148,7 +148,7 @@ def _some_planes(
 class _SomePlanes:
     """Some planes of a large volume, read when they are asked for."""
 
-    def __init__(self, data: Any, planes: AnyArray) -> None:
+    def __init__(self, data: ArrayLike, planes: AnyArray) -> None:
         self._data = data
         self._planes = planes
         self.shape = (len(planes), *data.shape[1:])

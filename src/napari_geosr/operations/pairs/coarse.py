@@ -15,7 +15,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.core.volume import Volume
+from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.output import Output
 from napari_geosr.operations.pairs.config import DegradeConfig
 from napari_geosr.operations.pairs.inputs import millimetres
@@ -53,7 +53,7 @@ def cropped(high: Volume, factors: tuple[int, ...]) -> Volume:
 class _Cropped:
     """The beginning of an array that stays in its file."""
 
-    def __init__(self, data: Any, shape: tuple[int, ...]) -> None:
+    def __init__(self, data: ArrayLike, shape: tuple[int, ...]) -> None:
         self.data, self.shape = data, shape
         self.dtype, self.ndim = np.dtype(data.dtype), len(shape)
 

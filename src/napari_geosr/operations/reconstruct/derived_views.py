@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.selection import select
 from napari_geosr.core.types import AnyArray
+from napari_geosr.core.volume import ArrayLike
 
 
 class _Derived:
@@ -16,7 +17,7 @@ class _Derived:
 
     ndim = 3
 
-    def __init__(self, data: Any, n_views: int) -> None:
+    def __init__(self, data: ArrayLike, n_views: int) -> None:
         self.data = data
         self.shape = (n_views, int(data.shape[1]), int(data.shape[2]))
         self.dtype = np.dtype(np.float32)
@@ -63,7 +64,7 @@ class MeanViews(_Derived):
     """
 
     def __init__(
-        self, data: object, groups: list[npt.NDArray[np.intp]], *, is_logarithm: bool
+        self, data: ArrayLike, groups: list[npt.NDArray[np.intp]], *, is_logarithm: bool
     ) -> None:
         super().__init__(data, len(groups))
         self.groups, self.is_logarithm = groups, is_logarithm
@@ -98,7 +99,7 @@ class ThinnedCounts(_Derived):
 
     def __init__(
         self,
-        data: Any,
+        data: ArrayLike,
         dark: npt.NDArray[np.float64],
         share: float,
         *,

@@ -33,7 +33,7 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.types import AnyDType
-from napari_geosr.core.volume import Volume
+from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.inference.members import NONE
 from napari_geosr.learning.mean_volume import mean_volume
 from napari_geosr.learning.methods.noise2inverse import inputs
@@ -237,7 +237,7 @@ def _rounded(values: Any, dtype: AnyDType) -> tuple[Any, int]:
     return found, n_clipped
 
 
-def _slabs(array: Any) -> Iterator[slice]:
+def _slabs(array: ArrayLike) -> Iterator[slice]:
     """Some planes at a time: the array may be on disk."""
     for start in range(0, array.shape[0], _PLANES):
         yield slice(start, start + _PLANES)
