@@ -46,7 +46,7 @@ _SHIFT = ("tests/measure/reliability/test_threshold_shift.py",)
 _BAND = ("tests/measure/test_band.py",)
 _FBP = ("tests/tomography/test_filtered.py",)
 _FAN = ("tests/tomography/test_fan_weights.py",)
-_TURN = ("tests/core/test_turn.py",)
+_TURN = ("tests/core/test_angles.py",)
 _VOLUME = ("tests/core/test_volume.py",)
 _TIFF = ("tests/io/test_tiff_metadata.py", "tests/io/test_round_trip.py")
 _GRIDS = ("tests/registration/test_geometry.py",)
@@ -229,25 +229,25 @@ MUTATIONS = (
     ),
     Mutation(
         "diameter",
-        "measure/table.py",
-        "diameter = np.cbrt(6 * size / math.pi)",
-        "diameter = np.cbrt(4 * size / math.pi)",
+        "measure/sums.py",
+        "np.cbrt(6 * self.size / math.pi)",
+        "np.cbrt(4 * self.size / math.pi)",
         "equivalent diameters are wrong",
         _PORES,
     ),
     Mutation(
         "cut-pores",
-        "measure/table.py",
-        "roundness[touches] = np.nan",
+        "measure/statistics/sphericity.py",
+        "values[pores.touches_border] = np.nan",
         "pass",
         "pores that the border cuts get a sphericity",
         _PORES,
     ),
     Mutation(
         "elongation",
-        "measure/table.py",
-        "_ratio(axis_lengths[:, 1], axis_lengths[:, 0])",
-        "_ratio(axis_lengths[:, 0], axis_lengths[:, 1])",
+        "measure/statistics/elongation.py",
+        "ratio(pores.axis_lengths[:, 1], pores.axis_lengths[:, 0])",
+        "ratio(pores.axis_lengths[:, 0], pores.axis_lengths[:, 1])",
         "elongation is upside down",
         _PORES,
     ),
@@ -359,7 +359,7 @@ MUTATIONS = (
     # Angles
     Mutation(
         "wedge-steps",
-        "core/turn.py",
+        "core/angles.py",
         "_WEDGE_STEPS = 5.0",
         "_WEDGE_STEPS = 2.0",
         "wide steps of an uneven scan are taken for a missing wedge",
@@ -367,7 +367,7 @@ MUTATIONS = (
     ),
     Mutation(
         "wedge-degrees",
-        "core/turn.py",
+        "core/angles.py",
         "_WEDGE_DEGREES = 10.0",
         "_WEDGE_DEGREES = 5.0",
         "a few views that were lost are taken for a missing wedge",
@@ -375,25 +375,25 @@ MUTATIONS = (
     ),
     Mutation(
         "opposite-views",
-        "core/turn.py",
-        "_MISS, _UNEVEN, _MOST = 0.25,",
-        "_MISS, _UNEVEN, _MOST = 0.5,",
+        "core/angles.py",
+        "_OPPOSITE_TOLERANCE = 0.25",
+        "_OPPOSITE_TOLERANCE = 0.5",
         "views that happen to fill a turn are taken for opposite ones",
         _TURN,
     ),
     Mutation(
         "least-views",
-        "core/turn.py",
-        "_OUT_OF_STEP = 12,",
-        "_OUT_OF_STEP = 6,",
+        "core/angles.py",
+        "_FEWEST_VIEWS = 12",
+        "_FEWEST_VIEWS = 6",
         "a handful of views is taken for a turn",
         _TURN,
     ),
     Mutation(
         "begin-of-a-turn",
-        "core/turn.py",
-        "_BEGINS = 1.5",
-        "_BEGINS = 150.0",
+        "core/angles.py",
+        "_START_GAP_STEPS = 1.5",
+        "_START_GAP_STEPS = 150.0",
         "a half turn over zero is torn apart",
         _TURN,
     ),
@@ -432,9 +432,9 @@ MUTATIONS = (
     ),
     Mutation(
         "centroid",
-        "measure/table.py",
-        "geometry.origin[i] + mean * geometry.voxel_size[i]",
-        "mean * geometry.voxel_size[i]",
+        "measure/statistics/centroid.py",
+        "geometry.origin[axis] + mean * geometry.voxel_size[axis]",
+        "mean * geometry.voxel_size[axis]",
         "pores lie beside their place",
         _PORES,
     ),
@@ -457,15 +457,15 @@ MUTATIONS = (
     # Resuming
     Mutation(
         "resume-parts",
-        "learning/snapshot.py",
-        'trainer.parts = state["parts"]',
+        "learning/trainer.py",
+        'self.parts = state["parts"]',
         "pass",
         "memory runs out again after a resume",
         _TRAINER,
     ),
     Mutation(
         "resume-optimiser",
-        "learning/snapshot.py",
+        "learning/trainer.py",
         'optimiser.load_state_dict(state["optimisers"][name])',
         "pass",
         "a resumed training gives other weights",
@@ -473,23 +473,23 @@ MUTATIONS = (
     ),
     Mutation(
         "resume-average",
-        "learning/snapshot.py",
-        'trainer.average.load_state_dict(state["average"])',
+        "learning/trainer.py",
+        'self.average.load_state_dict(state["average"])',
         "pass",
         "a resumed training gives other weights",
         _RESUME,
     ),
     Mutation(
         "resume-step",
-        "learning/snapshot.py",
-        'trainer.step, trainer.seconds = state["step"], state["seconds"]',
-        'trainer.step, trainer.seconds = 0, state["seconds"]',
+        "learning/trainer.py",
+        'self.step, self.seconds = state["step"], state["seconds"]',
+        'self.step, self.seconds = 0, state["seconds"]',
         "a resumed training begins again",
         _RESUME,
     ),
     Mutation(
         "resume-settings",
-        "learning/snapshot.py",
+        "learning/resume.py",
         '_OF_THE_DATA = ("seed", ',
         "_OF_THE_DATA = (",
         "a training is resumed with other patches",
