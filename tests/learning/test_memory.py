@@ -10,7 +10,7 @@ import torch
 
 from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.core.steps import PreviewReady, Warned, run_to_end
-from napari_geosr.learning.parts import is_out_of_memory
+from napari_geosr.learning.accelerator import is_out_of_memory
 
 SMALL: dict[str, Any] = {
     "dimensions": "2D",

@@ -1,13 +1,22 @@
-"""The device and precision that `accelerate` trains with."""
+"""Where and how a step of a training is computed: device, precision, parts, processes.
+
+A batch that does not fit in memory is computed in parts. Each of several processes has
+a part of the batch as well. They meet after the gradients of their parts are there, not
+while these are computed: then one in which memory runs out can say so, and all begin
+again together; otherwise the others would wait for it for ever.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from napari_geosr.core.errors import ConfigError, TrainingError
 from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.method import Batch
 
 _VARIABLE = "ACCELERATE_TORCH_DEVICE"
 
@@ -41,3 +50,111 @@ def precision_on(config: TrainingConfig, device: str) -> str:
     # On a processor the network reduces its own hidden maps instead.
     wanted = config.precision in ("auto", "bfloat16")
     return "bf16" if wanted and device.startswith("cuda") else "no"
+
+
+#: What failures of memory are among.
+FAILURES = (MemoryError, RuntimeError)
+#: What devices and systems say of it, in small letters: CUDA, MPS, cuDNN and cuBLAS;
+#: the allocators of Linux, macOS and Windows.
+_PHRASES = (
+    "out of memory",
+    "alloc_failed",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate",
+    "not enough memory",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it was the device's memory, or the machine's, that ran out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(p in said for p in _PHRASES)
+
+
+def length_of(batch: Batch) -> int:
+    """Number of patches in a batch."""
+    return len(next(iter(batch.values())))
+
+
+def in_parts(batches: Sequence[Batch], parts: int) -> list[Batch]:
+    """Halve batches until there are `parts`, or all have one patch."""
+    found = list(batches)
+    while len(found) < parts and any(length_of(batch) > 1 for batch in found):
+        found = [
+            {name: tensor[half] for name, tensor in batch.items()}
+            for batch in found
+            for half in _halves(length_of(batch))
+        ]
+    return found
+
+
+def _halves(n: int) -> tuple[slice, ...]:
+    middle = (n + 1) // 2
+    return (slice(middle), slice(middle, n)) if n > 1 else (slice(n),)
+
+
+class Processes:
+    """The processes of a training, of which this is one; often the only one.
+
+    Parameters
+    ----------
+    accelerator : accelerate.Accelerator
+    batch_size : int
+        Patches of a step in all processes.
+
+    Raises
+    ------
+    ConfigError
+        If there are more processes than patches.
+    """
+
+    def __init__(self, accelerator: Any, batch_size: int) -> None:
+        self.accelerator, self.batch_size = accelerator, batch_size
+        self.count: int = accelerator.num_processes
+        if self.count > batch_size:
+            raise ConfigError(
+                f"A batch of {batch_size} patches is not enough for {self.count} "
+                "processes. Start fewer of them or set a larger batch."
+            )
+
+    def any(self, mine: bool) -> bool:
+        """Whether it is so in any process."""
+        if self.count == 1:
+            return mine
+        return bool(self._sum(torch.tensor([float(mine)])) > 0)
+
+    def share_gradients(
+        self, parameters: Sequence[torch.nn.Parameter], patches: int
+    ) -> None:
+        """Make the gradients those of the whole batch.
+
+        Parameters
+        ----------
+        parameters : sequence of Parameter
+            Those of one optimiser, with gradients of the mean over this process's part.
+        patches : int
+            How many that part has.
+        """
+        if self.count == 1:
+            return
+        found = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in found]) * (patches / self.batch_size)
+        total = self._sum(flat)
+        parts = torch.split(total, [g.numel() for g in found])
+        for gradient, part in zip(found, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def _sum(self, mine: torch.Tensor) -> torch.Tensor:
+        try:
+            total: torch.Tensor = self.accelerator.reduce(
+                mine.to(self.accelerator.device), "sum"
+            )
+        except RuntimeError as error:  # what torch raises where a connection breaks
+            raise TrainingError(
+                "Another process of this training has ended; what it printed says why. "
+                "Resume to go on from the last checkpoint."
+            ) from error
+        return total

@@ -32,13 +32,19 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning import checkpoint, linear_start
-from napari_geosr.learning.accelerator import make_accelerator, precision_on
+from napari_geosr.learning.accelerator import (
+    FAILURES,
+    Processes,
+    in_parts,
+    is_out_of_memory,
+    length_of,
+    make_accelerator,
+    precision_on,
+)
 from napari_geosr.learning.batches import Batches
 from napari_geosr.learning.clock import Clock
 from napari_geosr.learning.method import Batch, Losses, Method
-from napari_geosr.learning.parts import FAILURES, in_parts, is_out_of_memory, length_of
 from napari_geosr.learning.patches import Patches
-from napari_geosr.learning.processes import Processes
 from napari_geosr.learning.resume import (
     check_fixed_settings,
     fixed_settings,
