@@ -11,7 +11,12 @@ import zarr
 
 import napari_geosr as geosr
 from napari_geosr.api.arrays import as_volume
-from napari_geosr.core.errors import ConfigError, ProjectionsError, VolumeError
+from napari_geosr.core.errors import (
+    ConfigError,
+    GeoSRWarning,
+    ProjectionsError,
+    VolumeError,
+)
 from napari_geosr.core.volume import Volume
 
 
@@ -128,3 +133,9 @@ def test_a_simulation_is_repeated_on_request(tmp_path):
     again = geosr.simulate("blobs", tmp_path / "new", overwrite=True, seed=1, **small)
     assert first.files == again.files
     assert first.truth["porosity"] != again.truth["porosity"]
+
+
+def test_what_a_command_would_warn_of_is_a_warning_at_the_callers_line(noisy):
+    with pytest.warns(GeoSRWarning, match="differs from what ct-denoise") as caught:
+        geosr.restore(noisy, threads=1)
+    assert {Path(each.filename).name for each in caught} == {Path(__file__).name}

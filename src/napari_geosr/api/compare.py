@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from napari_geosr.api.arrays import VolumeLike, as_volume
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.api.running import run_with_warnings
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.measure.comparison import Comparison, comparison_steps
@@ -79,7 +79,7 @@ def compare(
     )
     first, second = _laid_alike(volume, reference, axes)
     steps = comparison_steps(first, second, config, data_range=data_range)
-    return run_to_end(steps)
+    return run_with_warnings(steps)
 
 
 def _laid_alike(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_geosr.api.arrays import VolumeLike, as_volume
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.api.running import run_with_warnings
 from napari_geosr.operations.restore.consistency import Checked, consistency_steps
 
 
@@ -49,4 +49,4 @@ def check_consistency(scan: VolumeLike, result: VolumeLike) -> Checked:
     """
     seen = as_volume(scan, name="scan")
     made = as_volume(result, name="result", like=seen)
-    return run_to_end(consistency_steps(seen, made))
+    return run_with_warnings(consistency_steps(seen, made))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from napari_geosr.api.arrays import VolumeLike, as_volume
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.api.running import run_with_warnings
 from napari_geosr.operations.measure import MeasureConfig, measure_steps
 
 if TYPE_CHECKING:
@@ -103,4 +103,4 @@ def measure_porosity(
         if uncertainty is None
         else as_volume(uncertainty, name="uncertainty", like=measured),
     )
-    return run_to_end(steps)
+    return run_with_warnings(steps)

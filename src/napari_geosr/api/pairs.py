@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from napari_geosr.api.arrays import VolumeLike, as_volume
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.api.running import run_with_warnings
 from napari_geosr.operations.pairs import Pairs, PairsConfig, pairs_steps
 
 
@@ -105,4 +105,4 @@ def build_pairs(
         config,
         overwrite=overwrite,
     )
-    return run_to_end(steps)
+    return run_with_warnings(steps)

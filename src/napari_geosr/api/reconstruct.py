@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from napari_geosr.api.running import run_with_warnings
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_steps
@@ -160,4 +160,4 @@ def reconstruct(
         large_stripe_size=large_stripe_size,
         stripe_contrast=stripe_contrast,
     )
-    return run_to_end(reconstruct_steps(projections, config)).volume
+    return run_with_warnings(reconstruct_steps(projections, config)).volume

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 from napari_geosr.api.arrays import VolumeLike, as_volume, as_volumes
+from napari_geosr.api.running import run_with_warnings
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore import (
     RestoreConfig,
@@ -126,7 +126,7 @@ def restore(
     else:
         one = cast(VolumeLike, volume)  # arrays are no sequences
         steps = restore_steps(as_volume(one, axes), config)
-    return run_to_end(steps).volume
+    return run_with_warnings(steps).volume
 
 
 def restore_with_uncertainty(
@@ -205,6 +205,6 @@ def restore_with_uncertainty(
         uncertainty_members=uncertainty_members,
         ensemble_with=ensemble_with,
     )
-    restored = run_to_end(restore_steps(as_volume(volume, axes), config))
+    restored = run_with_warnings(restore_steps(as_volume(volume, axes), config))
     assert restored.spread is not None
     return restored.volume, restored.spread

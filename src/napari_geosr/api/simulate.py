@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.api.running import run_with_warnings
 from napari_geosr.operations.simulate import SimulateConfig, Simulated, simulate_steps
 
 
@@ -159,4 +159,6 @@ def simulate(
         continuous=continuous,
         threads=threads,
     )
-    return run_to_end(simulate_steps(structure, out, config, overwrite=overwrite))
+    return run_with_warnings(
+        simulate_steps(structure, out, config, overwrite=overwrite)
+    )

@@ -83,3 +83,7 @@ class TrainingError(GeoSRError):
 
 class JobError(GeoSRError):
     """A job folder is missing, damaged, or not in a state that allows the request."""
+
+
+class GeoSRWarning(UserWarning):
+    """A result is there, but something about it should be known."""
