@@ -89,3 +89,20 @@ def own_folders(new_folder, monkeypatch):
     home = new_folder()
     for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(home / name.lower()))
+
+
+@pytest.fixture(scope="session")
+def shared_viewer(qapp, manifests_are_parsed_once):
+    """Use `viewer`, which empties it after each test."""
+    from shared_viewer import SharedViewer
+
+    shared = SharedViewer()
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def viewer(shared_viewer, qtbot):
+    """The window that tests share; `make_napari_viewer` makes one of their own."""
+    with shared_viewer.lent() as viewer:
+        yield viewer

@@ -27,11 +27,6 @@ from napari_geosr.operations.train import TrainJob, config_class
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
 def running(tmp_path) -> JobFolder:
     """A job that this very process seems to work on."""
     values = {"operation": "train", "method": "noise2noise", "training": {}}

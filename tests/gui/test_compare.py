@@ -13,11 +13,6 @@ from napari_geosr.gui.layers.curtain import CompareBox, difference_steps
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
 def box(viewer, qtbot, rng):
     data = rng.random((6, 20, 30)).astype(np.float32)
     place = {"units": "um", "scale": (2, 1, 1), "translate": (5, 6, 7)}

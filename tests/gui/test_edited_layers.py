@@ -13,11 +13,6 @@ from napari_geosr.gui.layers.contents import contents_key, is_unfinished
 from napari_geosr.operations.restore import restore
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def test_a_run_uses_the_statistics_of_what_is_there_now(viewer, qtbot, rng):
     data = rng.normal(100, 10, (6, 24, 30)).astype(np.float32)
     layer = viewer.add_image(data, name="scan", scale=(2, 1, 1), units="um")

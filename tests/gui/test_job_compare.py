@@ -22,11 +22,6 @@ from napari_geosr.operations.models import catalogue
 _VOXELS = {"voxel_size": (2.0, 0.5, 0.5), "unit": "um", "origin": (10.0, 20.0, 30.0)}
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def job(folder, name: str, *, model: str | None = "foam-denoise") -> JobFolder:
     values = {"operation": "train", "method": "supervised", "training": {}}
     made = JobFolder.create(folder / name, values, name=name)

@@ -18,11 +18,6 @@ from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def make_job(folder, name: str, state: str, *, n: int = 20, **facts) -> JobFolder:
     values = {"operation": "train", "method": "noise2noise", "training": {}}
     job = JobFolder.create(folder / name, values, name=name)

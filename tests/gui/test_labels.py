@@ -19,11 +19,6 @@ from napari_geosr.physics.phantoms import sphere_foam
 RESTORE = "Restore (denoise, super-resolve)"
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 @pytest.fixture(scope="module")
 def foam():
     """A noisy 16 × 64 × 64 foam and where its pores are."""

@@ -6,11 +6,6 @@ import pytest
 from porosity_helpers import add, open_dock, physical, wait_for_levels
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 @pytest.mark.parametrize("first", ["image", "preview"])
 @pytest.mark.parametrize("how", ["selected", "one", "cleared"])
 def test_an_image_goes_with_its_preview(viewer, qtbot, first, how):

@@ -26,11 +26,6 @@ from napari_geosr.models import bundle, zoo
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
 def own(tmp_path, monkeypatch):
     folder = tmp_path / "own"
     monkeypatch.setattr(zoo, "user_folder", lambda: folder)

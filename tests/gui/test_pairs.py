@@ -31,11 +31,6 @@ def foam() -> np.ndarray:
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
 def scans(viewer, foam):
     """Layers: a coarse one of everything, and a fine one of a part, unsorted."""
     rng = np.random.default_rng(0)

@@ -28,11 +28,6 @@ from napari_geosr.operations import storage
 from napari_geosr.operations.measure import MeasureConfig
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def test_from_threshold_to_table_and_back_to_the_picture(viewer, qtbot):
     source = add(viewer, physical())
     dock = open_dock(viewer, qtbot)

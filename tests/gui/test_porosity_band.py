@@ -10,11 +10,6 @@ from porosity_helpers import SHAPE, add, measure, open_dock, physical, wait_for_
 from qtpy.QtWidgets import QFileDialog, QLabel
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def record(this: str, time: str = "t1", factor: float | None = 2.0) -> dict:
     known = {"kind": "tta", "members": 1, "factor": factor, "nominal": 0.9}
     uncertainty = {"kind": "tta", "members": ["as it is"], "this": this}

@@ -18,11 +18,6 @@ from porosity_helpers import (
 from napari_geosr.gui.layers import geometry
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def shown(dock) -> np.ndarray:
     return np.asarray(dock.preview.layer._slice.image.raw)
 

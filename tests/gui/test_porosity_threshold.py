@@ -9,11 +9,6 @@ from porosity_helpers import SHAPE, add, measure, open_dock, physical, wait_for_
 from napari_geosr.gui.layers import geometry
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def test_of_a_time_series_the_threshold_follows_the_slider(viewer, qtbot):
     volume = physical()
     series = np.stack([volume.data + 100 * t for t in range(3)])

@@ -13,11 +13,6 @@ from napari_geosr.gui.porosity.settings import AUTOMATIC
 from napari_geosr.physics.textiles import felt
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def test_noise_is_said_in_the_dock(viewer, qtbot):
     noisy = scan(noise=60)
     add(viewer, noisy)

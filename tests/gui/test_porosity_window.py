@@ -16,11 +16,6 @@ from napari_geosr.gui.kit.remembered import remember
 from napari_geosr.operations.measure import MeasureConfig
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def test_stopping_removing_and_closing_end_the_worker(viewer, qtbot, monkeypatch):
     from napari_geosr.core.errors import Cancelled
     from napari_geosr.core.steps import BlockDone

@@ -18,11 +18,6 @@ from napari_geosr.operations.restore.reproduce import as_command, as_python
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
 def inches(tmp_path):
     """As ImageJ saves a stack of which nobody set the scale."""
     rng = np.random.default_rng(0)

@@ -27,11 +27,6 @@ from napari_geosr.gui.reconstruct.widgets import CONTINUE, RUN
 from napari_geosr.operations.reconstruct import reconstruct
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     return scan_file(tmp_path_factory.mktemp("scan"))

@@ -12,11 +12,6 @@ from napari_geosr.gui.layers.projections import opened_scan
 from napari_geosr.io.projections import write_projections
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def failed(dock, qtbot, what) -> str:
     """What is said after `what` failed; nothing runs any more, nothing is raised."""
     with qtbot.waitSignal(dock.activity.failed, timeout=60_000):

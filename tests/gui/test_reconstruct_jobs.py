@@ -19,11 +19,6 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.reconstruct import ReconstructConfig
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     return scan_file(tmp_path_factory.mktemp("scan"), rows=12)

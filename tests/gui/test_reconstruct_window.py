@@ -13,11 +13,6 @@ from tomography_helpers import DOCK, PLUGIN, idle, opened, scan_file
 SLOW = {"iterations": 2000}
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     return scan_file(tmp_path_factory.mktemp("scan"))

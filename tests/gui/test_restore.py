@@ -24,11 +24,6 @@ PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
 def scan(rng) -> np.ndarray:
     data = np.full((12, 60, 80), 100, np.float32)
     data[:, 20:40, 30:50] = 40

@@ -11,11 +11,6 @@ PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
 def dock(viewer, rng):
     scan = rng.normal(100, 10, (160, 96, 96)).astype(np.float32)
     viewer.add_image(scan, name="scan", **PLACE)

@@ -15,11 +15,6 @@ PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
 def scan(rng) -> np.ndarray:
     return rng.normal(100, 10, (6, 24, 30)).astype(np.float32)
 

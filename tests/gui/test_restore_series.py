@@ -14,11 +14,6 @@ ALL, ONE = "All time points", "The one on screen"
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
 def series(viewer, rng):
     """Four time points (T, Y, X), 3 s apart from 10 s on, that fade."""
     data = rng.normal(100, 10, (4, 48, 56)).astype(np.float32)

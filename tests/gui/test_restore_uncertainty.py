@@ -22,11 +22,6 @@ PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
 def scan(rng) -> np.ndarray:
     data = np.full((6, 36, 40), 100, np.float32)
     data[1:5, 10:20, 12:26] = 40

@@ -15,11 +15,6 @@ RATE = 0.01
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
 def job(tmp_path):
     """Make a job that has stopped on a loss that was no number."""
     rng = np.random.default_rng(0)

@@ -24,11 +24,6 @@ from napari_geosr.operations.study.job import StudyInput, StudyJob
 ROWS = 12
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     return scan_file(tmp_path_factory.mktemp("scan"), rows=ROWS)

@@ -16,11 +16,6 @@ from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.operations.train import config_class
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def entered(memory, method, **start):
     kind = config_class(method)
     return memory.enter(method, kind, kind().model_dump() | start)

@@ -9,11 +9,6 @@ from train_helpers import TRAIN, opened
 from napari_geosr.gui.train import scenarios
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def test_the_time_point_is_said_and_is_the_one_taken(viewer, qtbot, rng):
     series = viewer.add_image(
         rng.random((5, 4, 16, 16)), name="series", axis_labels=("t", "z", "y", "x")

@@ -30,11 +30,6 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainJob, needs, roles
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def test_every_method_answers_a_question():
     found = scenarios.training_scenarios()
     assert {m for q in found for m in q.methods} == set(needs())

@@ -235,6 +235,18 @@ def test_filtering_a_constant_keeps_the_mean_of_its_taps() -> None:
     assert abs(float(filter_rows(torch.ones(1, 201), "hann", 2.0, "edge").max())) < 3e-4
 
 
+def test_each_edge_is_repeated_on_its_own_side() -> None:
+    row = torch.linspace(0, 1, 64)[None] ** 2
+    wide = torch.nn.functional.pad(row, (32, 32), mode="replicate")
+    by_hand = filter_rows(wide, "shepp-logan", 1.0)[:, 32:-32]
+    torch.testing.assert_close(
+        filter_rows(row, "shepp-logan", 1.0, "edge")[:, 5:-5],
+        by_hand[:, 5:-5],
+        rtol=0,
+        atol=0.02,
+    )
+
+
 @pytest.mark.parametrize("begin", [0.0, 170.0, -400.0])
 def test_an_uneven_angle_counts_half_the_gap_to_both_neighbours(begin: float) -> None:
     # By hand, around half a turn: gaps of 10, 20, 30, 40, 40 and 40 degrees.

@@ -19,11 +19,6 @@ _LONG = 300_000
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
 def clean() -> np.ndarray:
     data = np.full((8, 64, 64), 100, np.float32)
     data[:, 20:40, 30:50] = 40

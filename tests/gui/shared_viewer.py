@@ -1,0 +1,159 @@
+"""One napari window for most tests; making and closing one takes a second."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import napari
+from app_model import Application
+from napari._app_model._app import NapariApplication, _napari_names
+from napari._qt._qapp_model.qactions import init_qactions
+from napari._qt.qt_viewer import QtViewer
+from napari.components import Dims
+from napari.plugins import _initialize_plugins
+from napari.settings import get_settings
+from qtpy.compat import isalive
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
+from vispy.gloo.glir import GlirProgram
+
+_SIZE = (1300, 900)
+#: Lists of a viewer that docks may add functions to.
+_MOUSE = (
+    "mouse_move_callbacks",
+    "mouse_drag_callbacks",
+    "mouse_wheel_callbacks",
+    "mouse_double_click_callbacks",
+)
+
+
+class SharedViewer:
+    """A viewer that is shown once and emptied after each test.
+
+    What a test must not leave behind is checked: a dock that was not destroyed, and
+    methods that are still connected to the viewer's events.
+    """
+
+    def __init__(self) -> None:
+        self._app = NapariApplication("shared_app")
+        self._app.injection_store.namespace = _napari_names
+        with self._as_model(), patch_of_napari():
+            self.viewer = napari.Viewer(show=True, show_welcome_screen=False)
+        # Mesa's software renderer (22.3) can crash at the next drawing after a program
+        # was deleted, as happens whenever a layer goes. A window that closes soon is
+        # seldom hit; this one stays, so it keeps them.
+        self._kept = patch.object(GlirProgram, "delete")
+        self._kept.start()
+        # napari's own fixture would take it for a leak of its test.
+        QtViewer._instances.clear()
+        self._window = self.viewer.window._qt_window
+        self._docks = set(self._window.findChildren(QDockWidget))
+        self._window.resize(*_SIZE)
+        QApplication.processEvents()
+        # napari collects all garbage whenever layers go: without what stays anyway.
+        gc.collect()
+        gc.freeze()
+        self._mouse = {name: list(getattr(self.viewer, name)) for name in _MOUSE}
+
+    @contextmanager
+    def _as_model(self) -> Iterator[None]:
+        _initialize_plugins.cache_clear()
+        init_qactions.cache_clear()
+        with patch.object(NapariApplication, "get_app_model", return_value=self._app):
+            yield
+
+    @contextmanager
+    def lent(self) -> Iterator[napari.Viewer]:
+        """Lend the viewer to a test, and empty it afterwards."""
+        get_settings().reset()
+        with patch.object(NapariApplication, "get_app_model", return_value=self._app):
+            self._window.activateWindow()
+            yield self.viewer
+            self._empty()
+
+    def _empty(self) -> None:
+        viewer = self.viewer
+        docks = list(self._remove_docks())
+        for dock in docks:
+            dock.close()
+            dock.deleteLater()
+        viewer.layers.clear()
+        viewer.dims.update(Dims().model_dump())
+        viewer.reset_view()
+        for name, callbacks in self._mouse.items():
+            getattr(viewer, name)[:] = callbacks
+        get_settings().reset()
+        self._window.resize(*_SIZE)
+        _run_events()
+        gc.collect(1)
+        assert not [dock for dock in docks if isalive(dock)], "a dock is still there"
+        listeners = self._listeners_of_docks()
+        assert not listeners, f"docks still listen to the viewer: {listeners}"
+
+    def _remove_docks(self) -> Iterator[QWidget]:
+        for dock in self._window.findChildren(QDockWidget):
+            if dock in self._docks:
+                continue
+            widget = dock.widget()
+            dock.setFloating(False)
+            self.viewer.window.remove_dock_widget(dock)
+            if widget is not None:
+                yield widget
+        # Docks that a test took out of the window.
+        for widget in QApplication.topLevelWidgets():
+            if type(widget).__module__.startswith("napari_geosr"):
+                yield widget
+
+    def _listeners_of_docks(self) -> list[str]:
+        """Events of the viewer that objects of the plugin are connected to."""
+        viewer = self.viewer
+        groups = (
+            viewer.layers.events,
+            viewer.layers.selection.events,
+            viewer.dims.events,
+            viewer.events,
+        )
+        return [
+            f"{type(owner).__name__}: {name}"
+            for events in groups
+            for name, emitter in events.emitters.items()
+            for callback in emitter.callbacks
+            if (owner := _owner(callback)) is not None
+            and type(owner).__module__.startswith("napari_geosr")
+        ]
+
+    def close(self) -> None:
+        """Close the window, at the end of all tests."""
+        self._kept.stop()
+        with (
+            patch.object(NapariApplication, "get_app_model", return_value=self._app),
+            patch.object(self._window, "_save_current_window_settings"),
+        ):
+            self.viewer.close()
+        Application.destroy("shared_app")
+
+
+@contextmanager
+def patch_of_napari() -> Iterator[None]:
+    """Do without the status thread and the console, like napari's own fixture."""
+    with patch("napari._qt.threads.status_checker.StatusChecker.start"):
+        yield
+
+
+def _owner(callback: Any) -> object | None:
+    """Whose method it is; None for functions and for what is gone."""
+    if isinstance(callback, tuple):
+        callback = callback[0]
+        return callback() if isinstance(callback, weakref.ref) else callback
+    return getattr(callback, "__self__", None)
+
+
+def _run_events() -> None:
+    for _ in range(2):
+        QApplication.processEvents()
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
