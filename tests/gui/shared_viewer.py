@@ -22,7 +22,6 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
 from vispy.gloo.glir import GlirProgram
 
-_SIZE = (1300, 900)
 #: Lists of a viewer that docks may add functions to.
 _MOUSE = (
     "mouse_move_callbacks",
@@ -53,8 +52,8 @@ class SharedViewer:
         QtViewer._instances.clear()
         self._window = self.viewer.window._qt_window
         self._docks = set(self._window.findChildren(QDockWidget))
-        self._window.resize(*_SIZE)
         QApplication.processEvents()
+        self._size = self._window.size()
         # napari collects all garbage whenever layers go: without what stays anyway.
         gc.collect()
         gc.freeze()
@@ -88,7 +87,7 @@ class SharedViewer:
         for name, callbacks in self._mouse.items():
             getattr(viewer, name)[:] = callbacks
         get_settings().reset()
-        self._window.resize(*_SIZE)
+        self._window.resize(self._size)
         _run_events()
         gc.collect(1)
         assert not [dock for dock in docks if isalive(dock)], "a dock is still there"

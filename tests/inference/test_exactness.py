@@ -87,6 +87,7 @@ def test_a_region_equals_its_part_of_the_whole(
     assert np.abs(got - expected).max() <= 1e-11 * max(1.0, np.abs(expected).max())
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("name", "kwargs"), [pytest.param(n, k, id=label) for n, k, label in CASES]
 )

@@ -67,6 +67,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("correlation", "levels"), CASES)
 @pytest.mark.parametrize(("name", "kwargs"), NETWORKS)
 def test_the_estimate_is_the_true_error_on_average(

@@ -46,6 +46,7 @@ def test_every_method_is_here() -> None:
     assert {name for name, _ in CASES} | {"adapt"} == set(METHODS.names())
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("stop_at", [1, 2])
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_a_resumed_training_gives_the_same_weights(

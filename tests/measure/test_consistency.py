@@ -154,6 +154,7 @@ WRONG = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("kind", ["independent", "reconstruction"])
 @pytest.mark.parametrize("wrong", WRONG)
 def test_what_is_wrong_all_over_is_told(foam, other, wrong, kind):

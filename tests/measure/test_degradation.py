@@ -31,6 +31,7 @@ def scanned(fine: np.ndarray, blur: float, noise: float, seed: int = 0) -> np.nd
     return np.stack([grain.add(plane, z) for z, plane in enumerate(coarse)])
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("blur", "noise"), [(0.5, 0.05), (0.8, 0.12), (1.2, 0.03)])
 def test_blur_and_noise_of_ct_are_found(fine, blur, noise):
     low = scanned(fine, blur, noise)

@@ -189,6 +189,7 @@ def test_volumes_of_its_kind_fit_and_others_do_not(model: Bundled) -> None:
     assert judge(card, draw_sample(odd), odd).level != "ok"
 
 
+@pytest.mark.every(4)
 @each
 def test_the_training_can_be_done_again(model: Bundled) -> None:
     folder = zoo.bundled_folder() / model.name

@@ -162,6 +162,7 @@ def test_light_networks_are_light(name: str, ndim: int) -> None:
     assert all(a < b for a, b in pairwise(counts))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("name", "factor", "settings"),
     [

@@ -45,6 +45,7 @@ def centre_of_mass(volume: Volume) -> np.ndarray:
     return (where * weight[..., None]).sum((0, 1, 2)) / weight.sum()
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("suffix", [".ome.tif", ".tif", ".ome.zarr"])
 @pytest.mark.parametrize(("model", "factor"), [("foam-denoise", 1), ("foam-sr-x2", 2)])
 def test_the_ball_stays_where_it_is(ball, tmp_path, model, factor, suffix):

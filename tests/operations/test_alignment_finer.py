@@ -133,6 +133,7 @@ def moved(result: Volume, given: Volume) -> float:
     return float(np.abs(centres[0] - centres[1]).max())
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("dimensions", ["2D", "2.5D", "3D", "image"])
 @pytest.mark.parametrize(
     ("factor", "suffix"), [(2, ".tif"), (4, ".ome.tif"), (8, ".ome.zarr")]
@@ -168,6 +169,7 @@ WHOLE = [
 ]
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize(("name", "ndim", "factor"), WHOLE)
 def test_every_network_keeps_the_centre(
     tmp_path: Path, name: str, ndim: int, factor: int
@@ -212,6 +214,7 @@ def test_by_the_command_line_from_file_to_file(
     assert moved(found, given) < 1e-4
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("factor", [2, 4, 8])
 @pytest.mark.parametrize("name", FINER)
 def test_every_network_and_its_preview(tmp_path: Path, name: str, factor: int) -> None:

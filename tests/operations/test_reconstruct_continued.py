@@ -217,6 +217,7 @@ for step in reconstruct_steps(sys.argv[1], config, out=sys.argv[2]):
 """
 
 
+@pytest.mark.every(2)
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
 @pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
 def test_a_killed_run_loses_little(scan, tmp_path, monkeypatch, suffix):

@@ -59,6 +59,7 @@ def finished_in(volume: Volume) -> list[tuple[slice, ...]]:
     return [tuple(slice(*ends) for ends in box) for box in boxes]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("output_dtype", ["float32", "input"])
 @pytest.mark.parametrize("suffix", ["", ".tif", ".ome.zarr"])
 def test_it_goes_on_to_the_same_voxels(volume, tmp_path, suffix, output_dtype):

@@ -45,6 +45,7 @@ def scan(tmp_path_factory):
     return read_projections(made.files["projections"], centre=15.5)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", ["msdnet", "noise2inverse", "tomogan-w"])
 def test_it_is_trained_kept_and_judged(scan, tmp_path, name):
     config = StudyConfig.create(algorithms=(name,), **TINY)

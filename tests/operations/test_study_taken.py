@@ -89,6 +89,7 @@ def line_integrals(scan):
     )
 
 
+@pytest.mark.slow
 def test_exposures_are_cells_of_their_own(scan, files, tmp_path):
     truth, mask = io.read(files["truth"]), io.read(files["sample"])
     more = {"reference": truth, "mask": mask}

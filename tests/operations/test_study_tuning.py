@@ -93,6 +93,7 @@ def test_settings_of_the_least_error_on_rows_that_are_not_judged(
     assert {first < end <= ROWS // 2 for first, end in tried.values()} == {True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "count"),
     [

@@ -72,6 +72,7 @@ def stop_at(folder: JobFolder, stage: str) -> None:
     assert folder.status().state == "paused"
 
 
+@pytest.mark.slow
 def test_noise2inverse_gains_5_db_in_one_go(noisy: Any, tmp_path: Path) -> None:
     out = tmp_path / "clean.ome.tif"
     job = make(

@@ -9,6 +9,7 @@ from napari_geosr.physics import phantoms
 SHAPE = (24, 64, 64)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("porosity", [0.05, 0.2, 0.6])
 @pytest.mark.parametrize("gap", [0.0, 1.5])
 def test_balls_do_not_overlap(porosity: float, gap: float) -> None:

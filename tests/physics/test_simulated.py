@@ -43,6 +43,7 @@ def test_volumes_are_simulated_when_read_and_once(counted: list[int]) -> None:
     assert counted == [3]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("kind", sorted(simulated.KINDS))
 @pytest.mark.parametrize("number", [7, pytest.param(11, marks=pytest.mark.slow)])
 def test_a_volume_is_a_function_of_its_number(

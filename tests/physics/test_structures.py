@@ -80,6 +80,7 @@ def test_a_foam_that_is_reached_is_what_seeds_made_before():
     np.testing.assert_array_equal(foam(SHAPE, **asked).balls, before)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("gap", [0.0, 1.0])
 def test_a_dense_foam_is_packed_on_with_smaller_balls(gap):
     shape, radius = (16, 64, 64), (2.0, 16.0)

@@ -79,6 +79,7 @@ SCENES = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("scene", list(SCENES))
 def test_no_false_alarm_on_clean_phantoms(scene):
     made = SCENES[scene]()

@@ -83,6 +83,7 @@ CASES = [
 ]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("axes", "shape", "model", "dtype"),
     [
@@ -152,6 +153,7 @@ def test_planes_of_a_channel_are_those_of_all_time_points(
     np.testing.assert_array_equal(planes.data[-1], expected[-1])
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("suffix", ["", ".tif", ".ome.tif", ".ome.zarr"])
 @pytest.mark.parametrize(
     ("axes", "shape", "stop_after"),
@@ -219,6 +221,7 @@ def test_what_is_on_screen_comes_first():
     assert list(dict.fromkeys(starts)) == [2, 0, 1, 3]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("axes", "shape", "model", "suffix"),
     [
