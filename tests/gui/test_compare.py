@@ -108,6 +108,7 @@ def test_a_layer_that_goes_ends_the_comparison(viewer, box, qtbot):
     source.contrast_limits = (0.3, 0.5)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("place", [0, 2])
 @pytest.mark.parametrize("doomed", ["source", "result"])
 def test_only_the_layer_that_was_removed_goes(viewer, box, qtbot, doomed, place):

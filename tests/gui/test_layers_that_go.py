@@ -6,6 +6,7 @@ import pytest
 from porosity_helpers import add, open_dock, physical, wait_for_levels
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("first", ["image", "preview"])
 @pytest.mark.parametrize("how", ["selected", "one", "cleared"])
 def test_an_image_goes_with_its_preview(viewer, qtbot, first, how):

@@ -12,6 +12,7 @@ from napari_geosr.core.steps import never_stop
 from napari_geosr.gui.porosity.pore_layers import checksum_of
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("how", ["painted", "in place", "replaced"])
 def test_labels_changed_by_hand_are_kept(make_napari_viewer, qtbot, how):
     viewer = make_napari_viewer(show=True)

@@ -69,6 +69,7 @@ def test_removed_layers_give_their_memory_back(
     assert record == json.loads(json.dumps(dock._measured.record))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("removed", [True, False])
 def test_pores_lie_over_a_moved_layer(make_napari_viewer, qtbot, removed):
     viewer = make_napari_viewer(show=True)

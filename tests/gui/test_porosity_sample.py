@@ -22,6 +22,7 @@ def shown(dock) -> np.ndarray:
     return np.asarray(dock.preview.layer._slice.image.raw)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("kind", ["multiscale", "coarse", "shifted"])
 def test_masks_of_other_voxels(viewer, qtbot, kind):
     volume = physical()

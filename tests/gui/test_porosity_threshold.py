@@ -45,6 +45,7 @@ def padded(viewer):
     return viewer.add_labels(inside, name="sample", **geometry(volume))
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("method", ["Otsu", "Li", "Multi-Otsu", "Triangle"])
 def test_of_a_padded_scan_the_threshold_of_the_sample_is_drawn(viewer, qtbot, method):
     mask = padded(viewer)

@@ -113,6 +113,7 @@ def test_dock_fits_and_says_what_everything_is(viewer, qtbot):
         assert widget.accessibleName() or widget.children(), what
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("height", [600, 630])
 def test_nothing_overlaps_in_a_low_window(viewer, qtbot, height):
     add(viewer, physical())

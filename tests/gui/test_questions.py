@@ -103,6 +103,7 @@ def test_porosity_in_inches_is_in_voxels_until_asked(viewer, qtbot, inches):
     assert report.pores_per_mm3 is not None
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("how", ["napari-geosr", "napari", "array"])
 def test_frames_become_a_time_series_by_one_click(
     how, make_napari_viewer, qtbot, frames

@@ -54,6 +54,7 @@ def edges(layer) -> np.ndarray:
     return np.array([layer.data_to_world((-0.5,) * 3), layer.data_to_world(last)])
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("name", "ndim", "factor"), CASES)
 def test_both_layers_show_the_same_place(
     make_napari_viewer, qtbot, name: str, ndim: int, factor: int

@@ -24,6 +24,7 @@ def previewed(viewer, qtbot, source):
     return dock, dock.activity._preview.layer
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("below", [True, False])
 def test_a_preview_goes_with_its_layer_and_no_other(viewer, qtbot, scan, below):
     kept = viewer.add_points(np.zeros((1, 3)), name="kept")
@@ -53,6 +54,7 @@ def test_the_preview_of_the_next_layer_follows(viewer, qtbot, scan):
     assert preview.name.startswith("other")
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("how", ["selected", "cleared"])
 def test_all_layers_can_go_at_once(viewer, qtbot, scan, how):
     source = viewer.add_image(scan, name="scan", **PLACE)

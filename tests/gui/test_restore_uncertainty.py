@@ -130,6 +130,7 @@ def test_a_second_layer_holds_the_deviations(
     assert saved.voxel_size == PLACE["scale"]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_in_both_layers(viewer, qtbot, scan, models, monkeypatch):
     monkeypatch.setattr("napari_geosr.inference.tile_choice._SECONDS_PER_STACK", 0.0)
     viewer.add_image(np.tile(scan, (20, 2, 2)), name="scan", **PLACE)

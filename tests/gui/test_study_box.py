@@ -94,6 +94,7 @@ def finish_cell(job: JobFolder, count: int, **figures) -> None:
     (cells / f"{count}-fbp.json").write_text(json.dumps(row))
 
 
+@pytest.mark.slow
 def test_a_study_runs_by_itself_and_opens_its_report(
     viewer, qtbot, path, tmp_path, urls
 ):

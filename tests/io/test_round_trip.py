@@ -72,6 +72,7 @@ def assert_same(back: Volume, volume: Volume) -> None:
     assert back.provenance == volume.provenance
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())

@@ -204,6 +204,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, noisy_pair: Any) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_it_beats_a_threshold(labelled: Any, noisy_pair: Any) -> None:
     rows = {row.method: row.dice for row in labelled.card.figures}
     (smooth,) = (name for name in rows if name.startswith("Gaussian"))

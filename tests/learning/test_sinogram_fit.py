@@ -56,6 +56,7 @@ def psnr(found: torch.Tensor, clean: torch.Tensor, circle: torch.Tensor) -> floa
     return float(10 * torch.log10(clean.max() ** 2 / error))
 
 
+@pytest.mark.slow
 def test_it_beats_fbp_in_the_same_circle_with_few_projections() -> None:
     clean, geometry, sinogram, fbp = scene()
     circle = circle_of(geometry, "cpu")

@@ -179,6 +179,7 @@ def test_porosity_comes_near_the_truth_on_every_test_set(name: str) -> None:
         assert by_method["model"] <= max(by_method["input"] / 3, 0.025)
 
 
+@pytest.mark.every(2)
 @each
 def test_volumes_of_its_kind_fit_and_others_do_not(model: Bundled) -> None:
     card = zoo.find(model.name).card

@@ -94,6 +94,7 @@ def model(folder: Path, network: str = "noise_bounded", bound: float = 4.0) -> P
     return folder / "fresh"
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("second", [False, True])
 def test_a_model_learns_from_the_scan_and_keeps_its_bound(
     scans: Path, tmp_path: Path, second: bool

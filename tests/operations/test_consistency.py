@@ -109,6 +109,7 @@ def test_what_is_wrong_all_over_is_said(scan, fine, change, words):
     assert said["faults"]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("kind", ["independent", "reconstruction"])
 def test_a_good_model_fits(fine, rng, kind):
     seen = coarse_scan(fine, 2, 0.6)
