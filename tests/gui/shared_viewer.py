@@ -69,10 +69,12 @@ class SharedViewer:
     @contextmanager
     def lent(self) -> Iterator[napari.Viewer]:
         """Lend the viewer to a test, and empty it afterwards."""
+        assert isalive(self._window), "a test closed it: there, make_napari_viewer"
         get_settings().reset()
         with patch.object(NapariApplication, "get_app_model", return_value=self._app):
             self._window.activateWindow()
             yield self.viewer
+            assert isalive(self._window), "closed: make a viewer of its own"
             self._empty()
 
     def _empty(self) -> None:
