@@ -189,7 +189,7 @@ MUTATIONS = (
     # Porosity, its range and its band
     Mutation(
         "five-percent",
-        "measure/reliability/threshold.py",
+        "measure/segment.py",
         "SENSITIVITY = 0.05",
         "SENSITIVITY = 0.06",
         "the published ± 5 % are ± 6 %",
@@ -197,7 +197,7 @@ MUTATIONS = (
     ),
     Mutation(
         "half-gap",
-        "measure/reliability/threshold.py",
+        "measure/segment.py",
         "gap = histogram.is_integer or following",
         "gap = following",
         "the range of integer scans depends on where in a gap the threshold is",
@@ -205,7 +205,7 @@ MUTATIONS = (
     ),
     Mutation(
         "range-to-both-sides",
-        "measure/reliability/threshold.py",
+        "measure/segment.py",
         "return float(middle - shift), float(middle + shift)",
         "return float(middle), float(middle + shift)",
         "the range is of one side alone",
@@ -489,7 +489,7 @@ MUTATIONS = (
     ),
     Mutation(
         "resume-settings",
-        "learning/resume.py",
+        "learning/checkpoint.py",
         '_OF_THE_DATA = ("seed", ',
         "_OF_THE_DATA = (",
         "a training is resumed with other patches",

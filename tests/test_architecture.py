@@ -1,16 +1,55 @@
-"""No import circle in the package, lazy and `TYPE_CHECKING` imports counted."""
+"""How modules of the package hang together, lazy and `TYPE_CHECKING` imports counted.
+
+No import circle, and few modules that only one other imports: such a pair is mostly one
+subject in two files.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import networkx as nx
 import pytest
 
 import napari_geosr
+from napari_geosr.inference.members import KINDS as KINDS_OF_MEMBERS
+from napari_geosr.io.formats import FORMATS as FILE_FORMATS
+from napari_geosr.learning.losses.terms import TERMS
+from napari_geosr.learning.methods import METHODS
+from napari_geosr.measure.statistics import STATISTICS
+from napari_geosr.models.exports import EXPORTS
+from napari_geosr.models.foreign import FORMATS as FOREIGN_MODELS
+from napari_geosr.networks import NETWORKS
+from napari_geosr.networks.classical import FILTERS
+from napari_geosr.networks.foreign_formats import FORMATS as FOREIGN_NETWORKS
+from napari_geosr.physics.degradations import DEGRADATIONS
+from napari_geosr.tomography.algorithms import ALGORITHMS
 
 ROOT = Path(napari_geosr.__file__).parent
+
+#: Modules that only one other imports, at most.
+MOST_SINGLE_USES = 90
+#: Not counted among them: files that a registry finds by their names, which may be
+#: imported as well where one of them is meant,
+REGISTRIES = (
+    KINDS_OF_MEMBERS,
+    FILE_FORMATS,
+    TERMS,
+    METHODS,
+    STATISTICS,
+    EXPORTS,
+    FOREIGN_MODELS,
+    NETWORKS,
+    FILTERS,
+    FOREIGN_NETWORKS,
+    DEGRADATIONS,
+    ALGORITHMS,
+)
+#: what napari's manifest names, and numba's kernels, which are apart so that numba is
+#: loaded late.
+APART = re.compile(r"\.gui\.(readers|writers)$|\.measure\.kernels\.|_compiled$")
 
 
 def import_graph(root: Path) -> nx.DiGraph:
@@ -54,6 +93,26 @@ def circles(graph: nx.DiGraph) -> list[list[str]]:
     return sorted(sorted(group) for group in groups if len(group) > 1)
 
 
+def single_uses(graph: nx.DiGraph) -> list[tuple[str, str]]:
+    """Modules that exactly one other imports, and that other.
+
+    The face of a folder, its ``__init__``, may be the only one that imports a module in
+    it: that is what a face is for.
+    """
+    found = []
+    for module in sorted(graph):
+        users = list(graph.predecessors(module))
+        if len(users) == 1 and users[0] != module.rpartition(".")[0]:
+            found.append((module, users[0]))
+    return found
+
+
+def is_apart(module: str) -> bool:
+    """Whether a module is a file for itself whoever imports it."""
+    entries = (registry.modules().values() for registry in REGISTRIES)
+    return bool(APART.search(module)) or any(module in found for found in entries)
+
+
 @pytest.fixture(scope="module")
 def whole() -> nx.DiGraph:
     return import_graph(ROOT)
@@ -61,6 +120,12 @@ def whole() -> nx.DiGraph:
 
 def test_no_module_imports_itself_by_way_of_others(whole: nx.DiGraph) -> None:
     assert circles(whole) == []
+
+
+def test_few_modules_are_imported_by_one_other_alone(whole: nx.DiGraph) -> None:
+    pairs = [pair for pair in single_uses(whole) if not is_apart(pair[0])]
+    listed = "\n".join(f"{module} by {user}" for module, user in pairs)
+    assert len(pairs) <= MOST_SINGLE_USES, f"Fold some of them:\n{listed}"
 
 
 @pytest.mark.parametrize(
@@ -92,3 +157,38 @@ def test_a_package_and_its_own_module_can_be_a_circle(tmp_path: Path) -> None:
     (root / "__init__.py").write_text("from package.a import f\nVERSION = 1\n")
     (root / "a.py").write_text("from package import VERSION\n")
     assert circles(import_graph(root)) == [["package", "package.a"]]
+
+
+def test_a_module_of_one_user_is_found(tmp_path: Path) -> None:
+    root = tmp_path / "package"
+    (root / "folder").mkdir(parents=True)
+    (root / "__init__.py").write_text("")
+    (root / "folder" / "__init__.py").write_text("from package.folder.part import f\n")
+    (root / "folder" / "part.py").write_text("f = 1\n")
+    (root / "shared.py").write_text("from package.alone import h\n")
+    (root / "alone.py").write_text("h = 1\n")
+    for name in "ab":
+        text = "def late():\n    from package.shared import g\n"
+        (root / f"{name}.py").write_text(text)
+    graph = import_graph(root)
+    assert single_uses(graph) == [("package.alone", "package.shared")]
+    (root / "b.py").write_text("from package.alone import h\n")
+    assert single_uses(import_graph(root)) == [("package.shared", "package.a")]
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("networks.light_sr", True),
+        ("networks._dense", False),
+        ("models.foreign.spandrel", True),
+        ("models.foreign.tensors", False),
+        ("physics.cone_compiled", True),
+        ("physics.compiled", False),
+    ],
+)
+def test_only_entries_of_registries_and_kernels_are_apart(
+    module: str, expected: bool, whole: nx.DiGraph
+) -> None:
+    assert f"napari_geosr.{module}" in whole
+    assert is_apart(f"napari_geosr.{module}") is expected

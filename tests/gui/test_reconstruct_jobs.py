@@ -12,8 +12,7 @@ from tomography_helpers import idle, opened, scan_file
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers.camera import is_in_view
 from napari_geosr.gui.layers.projections import OpenedScan
-from napari_geosr.gui.reconstruct.denoise_box import DenoiseBox
-from napari_geosr.gui.reconstruct.denoise_start import scans_config
+from napari_geosr.gui.reconstruct.denoise_box import DenoiseBox, scans_config
 from napari_geosr.io.projections import read_projections
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.reconstruct import ReconstructConfig

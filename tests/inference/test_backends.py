@@ -60,7 +60,7 @@ def parts(make_network, statistics_of, rng):
 
 
 def two_answers(make_network):
-    from napari_geosr.inference.members._welford import Members
+    from napari_geosr.inference.members._networks import Members
 
     ours, other = make_network("conv"), make_network("dilated")
     spec = replace(ours.spec, halo=other.spec.halo, n_outputs=2)

@@ -12,8 +12,7 @@ from scipy import ndimage
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
-from napari_geosr.inference.risk.blocks import draw_blocks
-from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
+from napari_geosr.inference.risk.evaluation import draw_blocks, draw_sample, evaluate
 from napari_geosr.inference.risk.probes import level_map, noise_like
 from napari_geosr.inference.risk.stein import CellMeans, common_scale, estimate
 from napari_geosr.networks import build_network

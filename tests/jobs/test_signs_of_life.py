@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from napari_geosr.core.errors import FileError, TrainingError
 from napari_geosr.core.steps import (
-    Judged,
+    JudgingProgress,
     JudgingStarted,
     StageStarted,
     Step,
@@ -133,7 +133,7 @@ def test_judging_begins_when_all_steps_are_done(
             yield Step(done, 30)
         yield JudgingStarted(message="In other words")
         seen.append(job.status())
-        yield Judged(1, 4)
+        yield JudgingProgress(1, 4)
         seen.append(job.status())
         return None
 

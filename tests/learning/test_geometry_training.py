@@ -16,10 +16,9 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.clock import Clock
-from napari_geosr.learning.loss_titles import loss_title
 from napari_geosr.learning.losses.choice import parse_losses
 from napari_geosr.learning.losses.terms import TERMS
-from napari_geosr.learning.methods import METHODS, config_class
+from napari_geosr.learning.methods import METHODS, config_class, loss_title
 from napari_geosr.learning.phases import phases_of, widest_radius
 from napari_geosr.learning.statistics import GreyScale
 from napari_geosr.learning.target_loss import TargetLoss, TargetLossConfig

@@ -12,9 +12,13 @@ import pytest
 
 from napari_geosr import learning
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.learning.loss_titles import loss_title, loss_titles
 from napari_geosr.learning.method import Method
-from napari_geosr.learning.methods import METHODS, config_class
+from napari_geosr.learning.methods import (
+    METHODS,
+    config_class,
+    loss_title,
+    loss_titles,
+)
 from napari_geosr.operations.train.export import _task
 
 _FOLDER = Path(learning.__file__).parent
@@ -59,7 +63,7 @@ def test_titles_fit_into_half_a_dock() -> None:
 @pytest.fixture
 def of_another_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A method that is one file, and one that cannot be imported."""
-    from napari_geosr.learning import loss_titles as module
+    from napari_geosr.learning import methods as module
 
     class Brought(Method):
         task = "translate"
@@ -70,8 +74,8 @@ def of_another_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise ConfigError("it cannot be imported.")
         return SimpleNamespace(Method=Brought)
 
-    methods = SimpleNamespace(names=lambda: ["brought", "broken"], load=load)
-    monkeypatch.setattr(module, "METHODS", methods)
+    found = SimpleNamespace(names=lambda: ["brought", "broken"], load=load)
+    monkeypatch.setattr(module, "METHODS", found)
     loss_titles.cache_clear()
     yield
     loss_titles.cache_clear()

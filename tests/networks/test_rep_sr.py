@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_geosr.networks import build_network
-from napari_geosr.networks._branches import BranchedLayer, edge_filters
+from napari_geosr.networks.rep_sr import BranchedLayer, edge_filters
 
 SETTINGS = [
     {"ndim": 2, "upscale_factor": 2},

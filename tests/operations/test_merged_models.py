@@ -14,7 +14,7 @@ import torch
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.steps import Step, Warned, run_to_end
 from napari_geosr.models import bundle
-from napari_geosr.networks._branches import BranchedLayer
+from napari_geosr.networks.rep_sr import BranchedLayer
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 from napari_geosr.operations.train import export as train_export
 from napari_geosr.operations.train.fine_tune import fine_tune_settings

@@ -22,7 +22,7 @@ from napari_geosr.models.foreign import bioimageio
 from napari_geosr.models.foreign.scales import BACK_REMARK, apply
 from napari_geosr.networks import build_network
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.models.exporting import Exported, export_steps
+from napari_geosr.operations.models.exporting import ExportResult, export_steps
 from napari_geosr.operations.models.formats import formats
 from napari_geosr.operations.models.importing import import_steps
 
@@ -82,8 +82,8 @@ def make(folder: Path, network: str = "msdnet", **changes: Any) -> Path:
     return folder / "tiny"
 
 
-def export(model: Path, kind: str, out: Path, **options: Any) -> Exported:
-    found: Exported = run_to_end(export_steps(model, kind, out, **options))
+def export(model: Path, kind: str, out: Path, **options: Any) -> ExportResult:
+    found: ExportResult = run_to_end(export_steps(model, kind, out, **options))
     return found
 
 

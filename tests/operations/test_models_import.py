@@ -19,7 +19,11 @@ from napari_geosr.models import bundle, zoo
 from napari_geosr.networks.foreign import ForeignNetwork, NetworkConfig
 from napari_geosr.networks.foreign_formats import careamics as unet
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.models.importing import Imported, import_steps, measured
+from napari_geosr.operations.models.importing import (
+    ImportResult,
+    import_steps,
+    measured,
+)
 from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train.fine_tune import fine_tune_settings
 
@@ -31,14 +35,14 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def take(source: Path | str, **options: Any) -> tuple[Imported, list[str]]:
+def take(source: Path | str, **options: Any) -> tuple[ImportResult, list[str]]:
     notes: list[str] = []
 
     def note(step: Any) -> None:
         if isinstance(step, Warned):
             notes.append(step.message)
 
-    found: Imported = run_to_end(import_steps(source, **options), note)
+    found: ImportResult = run_to_end(import_steps(source, **options), note)
     return found, notes
 
 
@@ -246,8 +250,8 @@ def test_what_cannot_be_measured_is_not_believed() -> None:
     ],
 )
 def test_the_scale_of_pictures(data: np.ndarray, expected: tuple[float, ...]) -> None:
-    from napari_geosr.inference.grey_range import unit_range
     from napari_geosr.inference.intensity import scan_steps
+    from napari_geosr.operations.restore.scale import unit_range
 
     statistics = run_to_end(scan_steps(data))
     assert unit_range(data.dtype, statistics) == pytest.approx(expected)
@@ -274,7 +278,7 @@ def test_outliers_that_take_the_scale_are_pointed_out() -> None:
 
 
 def test_percentiles() -> None:
-    from napari_geosr.inference.grey_range import percentiles
+    from napari_geosr.operations.restore.scale import percentiles
 
     data = np.arange(101.0).reshape(1, 101)
     assert percentiles(data, (5, 95)) == (5, 95)

@@ -18,7 +18,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps, run_steps
-from napari_geosr.operations.restore.run import Restored
+from napari_geosr.operations.restore.run import RestorationResult
 
 SHAPE = (60, 48, 50)
 
@@ -36,7 +36,9 @@ def prepare(volume: Volume, **settings):
     return run_to_end(prepare_steps(volume, config))
 
 
-def restore(prepared, stop_after: int | None = None, **more) -> tuple[Restored, int]:
+def restore(
+    prepared, stop_after: int | None = None, **more
+) -> tuple[RestorationResult, int]:
     """The result, and the number of voxels that were computed and reported."""
     tiles: list[TileDone] = []
     steps = run_steps(

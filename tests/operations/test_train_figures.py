@@ -12,7 +12,7 @@ from scipy.ndimage import zoom
 from torch import nn
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
-from napari_geosr.core.steps import Judged, Step, Warned, run_to_end
+from napari_geosr.core.steps import JudgingProgress, Step, Warned, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import runner
 from napari_geosr.learning.methods import METHODS, config_class
@@ -136,7 +136,7 @@ def test_all_volumes_count(rng: np.random.Generator) -> None:
     assert abs(expected[0] - expected[1]) > 10
     assert found["input"] == pytest.approx(np.mean(expected), abs=0.01)
     assert rows[0].test_set == "2 validation blocks against 'high', …"
-    judged = [step for step in steps if isinstance(step, Judged)]
+    judged = [step for step in steps if isinstance(step, JudgingProgress)]
     assert (judged[-1].done, judged[-1].total) == (judged[-1].total, 2 * error.size)
 
 
@@ -149,7 +149,7 @@ def test_of_many_volumes_a_few_are_judged_in_as_many_voxels(
     steps: list[Step] = []
     rows = run_to_end(judging.judging_steps(trainer, patches), steps.append)
     assert rows[0].test_set.startswith("8 of 10 validation blocks against")
-    judged = [step for step in steps if isinstance(step, Judged)]
+    judged = [step for step in steps if isinstance(step, JudgingProgress)]
     assert judged[-1].total <= 2**16 * 1.5
 
 
@@ -158,7 +158,7 @@ def test_it_stops_between_tiles(rng: np.random.Generator) -> None:
     stop = False
     steps = judging.judging_steps(*training(data, data, 1, 2), should_stop=lambda: stop)
     for step in steps:
-        if isinstance(step, Judged):
+        if isinstance(step, JudgingProgress):
             break
     assert 0 < step.done < step.total
     stop = True

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from napari_geosr.core.steps import (
-    Judged,
+    JudgingProgress,
     JudgingStarted,
     TrainingProgress,
     run_to_end,
@@ -76,13 +76,13 @@ def test_judging_stops_and_a_resumed_job_judges_at_once(
         if isinstance(step, JudgingStarted):
             assert job.status().state == "finishing"
             job.request(wish)
-    assert Judged not in kinds
+    assert JudgingProgress not in kinds
     status = job.status()
     assert (status.state, status.done, status.total) == (state, 3, 3)
     assert not (job.path / "result").exists()
     again = list(run_steps(job))
     assert TrainingProgress not in {type(step) for step in again}
-    assert Judged in {type(step) for step in again}
+    assert JudgingProgress in {type(step) for step in again}
     status = job.status()
     assert status.state == "done"
     assert status.result is not None
@@ -113,7 +113,7 @@ def test_who_wants_the_model_as_it_is_gets_it_judged(
 def test_a_closed_judging_leaves_the_job_to_be_resumed(job: JobFolder) -> None:
     steps = run_steps(job)
     for step in steps:
-        if isinstance(step, Judged):
+        if isinstance(step, JudgingProgress):
             break
     steps.close()
     assert job.status().state == "paused"

@@ -8,8 +8,7 @@ from scipy import ndimage
 
 from napari_geosr.core.volume import Volume
 from napari_geosr.registration.overlap import common_box
-from napari_geosr.registration.resample import Resampling
-from napari_geosr.registration.sampled import Grid
+from napari_geosr.registration.sampled import Grid, Resampling
 from napari_geosr.registration.transform import Transform, identity, turn_in_plane
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from napari_geosr.api.arrays import VolumeLike, as_volume
 from napari_geosr.api.running import run_with_warnings
-from napari_geosr.operations.restore.consistency import Checked, consistency_steps
+from napari_geosr.operations.restore.consistency import (
+    ConsistencyCheck,
+    consistency_steps,
+)
 
 
-def check_consistency(scan: VolumeLike, result: VolumeLike) -> Checked:
+def check_consistency(scan: VolumeLike, result: VolumeLike) -> ConsistencyCheck:
     """Compare a restored volume with the scan that it was made from.
 
     The result is blurred and averaged like the scan; what noise does not explain of
@@ -23,7 +26,7 @@ def check_consistency(scan: VolumeLike, result: VolumeLike) -> Checked:
 
     Returns
     -------
-    Checked
+    ConsistencyCheck
         With the `residual` as a volume, its `figures`, and `sentences` on what noise
         does not explain.
 

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from napari_geosr.api.running import run_with_warnings
-from napari_geosr.operations.simulate import SimulateConfig, Simulated, simulate_steps
+from napari_geosr.operations.simulate import (
+    SimulateConfig,
+    SimulationResult,
+    simulate_steps,
+)
 
 
 def simulate(
@@ -42,7 +46,7 @@ def simulate(
     unit: str = "µm",
     continuous: bool = False,
     threads: int | None = None,
-) -> Simulated:
+) -> SimulationResult:
     """Simulate the scan of a porous cylinder whose porosity is known exactly.
 
     Parameters
@@ -107,7 +111,7 @@ def simulate(
 
     Returns
     -------
-    Simulated
+    SimulationResult
         `files` (projections, true attenuation, sample mask, JSON) and `truth`, what is
         known of the sample.
 

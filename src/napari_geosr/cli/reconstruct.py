@@ -33,7 +33,7 @@ from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop
-    from napari_geosr.operations.reconstruct import Reconstructed
+    from napari_geosr.operations.reconstruct import ReconstructionResult
 
 
 def _algorithm_flags() -> type[Config]:
@@ -130,11 +130,11 @@ def _settings(
     return ReconstructConfig.create(**{**kept, **given, "options": both})
 
 
-def _axis(result: Reconstructed) -> str:
+def _axis(result: ReconstructionResult) -> str:
     return f"{result.centre.column:.2f} ({result.centre.method})"
 
 
-def _describe(result: Reconstructed, warnings: list[str]) -> dict[str, object]:
+def _describe(result: ReconstructionResult, warnings: list[str]) -> dict[str, object]:
     volume = result.volume
     return {
         "output": str(result.path),

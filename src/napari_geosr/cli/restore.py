@@ -28,7 +28,7 @@ from napari_geosr.operations.restore.config import RestoreConfig
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
     from napari_geosr.core.volume import Volume
-    from napari_geosr.operations.restore import Checked, Restored
+    from napari_geosr.operations.restore import ConsistencyCheck, RestorationResult
 
 
 def restore(
@@ -108,7 +108,7 @@ def restore(
             spread = restoration.spread_path(out)
             unfinished["unfinished_spread"] = _unfinished(spread, average)
 
-    def steps(should_stop: ShouldStop) -> Generator[Step, None, Restored]:
+    def steps(should_stop: ShouldStop) -> Generator[Step, None, RestorationResult]:
         more: AnyDict = {
             "out": out,
             "overwrite": overwrite,
@@ -120,7 +120,7 @@ def restore(
             return restoration.restore_average_steps(volumes, wanted, **more)
         return restoration.restore_steps(volumes[0], wanted, **unfinished, **more)
 
-    def check_steps(should_stop: ShouldStop) -> Generator[Step, None, Checked]:
+    def check_steps(should_stop: ShouldStop) -> Generator[Step, None, ConsistencyCheck]:
         return restoration.consistency_steps(
             volumes[0],
             result.volume,
@@ -130,7 +130,7 @@ def restore(
         )
 
     result, warnings = run_command(steps)
-    checked: Checked | None = None
+    checked: ConsistencyCheck | None = None
     if check_consistency and result.complete:
         checked, said = run_command(check_steps)
         warnings += said
@@ -148,7 +148,7 @@ def restore(
     return 0 if result.complete else 130
 
 
-def _names(result: Restored) -> str:
+def _names(result: RestorationResult) -> str:
     paths = [result.path]
     if result.spread is not None:
         paths.append(result.spread.source)
@@ -170,7 +170,7 @@ def _unfinished(out: Path, average: bool) -> Volume:
     return io.read(path)
 
 
-def _print_check(checked: Checked) -> None:
+def _print_check(checked: ConsistencyCheck) -> None:
     found = checked.figures
     print(
         f"Residual: {found.residual_rms:.3g} (rms; noise alone: "
@@ -187,7 +187,7 @@ def _print_check(checked: Checked) -> None:
 
 
 def _describe(
-    result: Restored, warnings: list[str], checked: Checked | None
+    result: RestorationResult, warnings: list[str], checked: ConsistencyCheck | None
 ) -> dict[str, object]:
     volume = result.volume
     return {

@@ -45,7 +45,7 @@ class JudgingStarted(StageStarted):
 
 
 @dataclass(frozen=True)
-class Judged(Step):
+class JudgingProgress(Step):
     """A part of the judging is done; `done` and `total` are voxels of the results."""
 
 

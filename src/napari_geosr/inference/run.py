@@ -34,7 +34,6 @@ from napari_geosr.inference.memory import (
     network_spec,
     tile_peak,
 )
-from napari_geosr.inference.memory_growth import GrowthMeter
 from napari_geosr.inference.pipeline import Pipeline
 from napari_geosr.inference.store_caches import held_bytes, limited_caches
 from napari_geosr.inference.tile_choice import (
@@ -43,7 +42,7 @@ from napari_geosr.inference.tile_choice import (
     choose_tile,
     weigh_tile,
 )
-from napari_geosr.inference.tile_memory import TileMemory, memory_key
+from napari_geosr.inference.tile_memory import GrowthMeter, TileMemory, memory_key
 from napari_geosr.inference.tiling import (
     Tile,
     TilePlan,

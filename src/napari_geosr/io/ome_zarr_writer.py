@@ -199,9 +199,9 @@ class ZarrOutput(Output):
         chunks: tuple[int, ...],
         shards: tuple[int, ...],
     ) -> Any:
-        import zarr
+        from zarr.codecs import BloscCodec
 
-        codec = zarr.codecs.BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
+        codec = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
         return self.group.create_array(
             str(level),
             shape=shape,

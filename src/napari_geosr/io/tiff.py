@@ -307,11 +307,12 @@ class Pages:
     def __init__(self, series: TiffPageSeries, path: Path) -> None:
         self.shape = tuple(int(n) for n in series.shape)
         self.dtype = np.dtype(series.dtype)
-        self._pages = list(series.pages)
+        pages = list(series.pages)
+        self._pages = [page for page in pages if page is not None]
         self._page_shape = tuple(series.keyframe.shape)
         n_pages = math.prod(self.shape[: len(self.shape) - len(self._page_shape)])
-        if len(self._pages) != n_pages or None in self._pages:
-            missing = n_pages - sum(p is not None for p in self._pages)
+        if not len(pages) == len(self._pages) == n_pages:
+            missing = n_pages - len(self._pages)
             raise FileError(
                 f"{path.name} is incomplete: {missing} of its {n_pages} planes are "
                 "missing. Copy or export the file again, with all its parts."

@@ -13,7 +13,7 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage, TiffPageSeries
+    from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
 #: Bytes of one value of each TIFF type.
 _TYPE_BYTES = dict(
@@ -100,7 +100,7 @@ def check_segments(tif: TiffFile, series: TiffPageSeries, path: Path) -> None:
         _check_page(page, path, size)
 
 
-def _check_page(page: TiffPage, path: Path, size: int) -> None:
+def _check_page(page: TiffPage | TiffFrame, path: Path, size: int) -> None:
     offsets = np.asarray(page.dataoffsets, dtype=np.float64)
     counts = np.asarray(page.databytecounts, dtype=np.float64)
     if page.compression == 1:
@@ -113,8 +113,9 @@ def _check_page(page: TiffPage, path: Path, size: int) -> None:
     ends = (offsets + counts)[counts > 0]
     if len(ends) and ends.max() > size:
         raise truncated(path, int(ends.max()), size)
-    tags = page.keyframe.tags
-    if (counts == 0).any() and 42113 not in tags:  # GDAL leaves empty blocks out
+    keyframe = page.keyframe
+    is_sparse = keyframe is not None and 42113 in keyframe.tags  # as GDAL writes them
+    if (counts == 0).any() and not is_sparse:
         raise FileError(
             f"{path.name} is damaged: parts of its pages have no voxels. Copy or "
             "export the file again."

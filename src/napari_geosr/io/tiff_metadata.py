@@ -154,7 +154,7 @@ def unescaped(text: str) -> str:
     return re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), text)
 
 
-def from_imagej(page: object, metadata: AnyMapping, n_slices: int) -> PhysicalSpace:
+def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> PhysicalSpace:
     """Voxel size and origin as ImageJ keeps them.
 
     ImageJ leaves `spacing` out of a stack's description when it is 1, and keeps the

@@ -99,7 +99,7 @@ class TiffOutput(Output):
             options["description"] = ome_xml(self.stamp, self.dtype)
         else:
             options["description"] = _plain_description(self.stamp)
-        offset, _ = tifffile.imwrite(
+        written = tifffile.imwrite(
             self.temporary,
             shape=shape,
             dtype=self.dtype,
@@ -111,6 +111,8 @@ class TiffOutput(Output):
             returnoffset=True,
             **options,
         )
+        assert written is not None  # as `returnoffset` is
+        offset, _ = written
         self._reserve()
         stored = self.dtype.newbyteorder("<")
         return map_file(self.temporary, stored, "r+", offset, shape)

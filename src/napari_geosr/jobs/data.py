@@ -1,8 +1,11 @@
-"""The folder that a job gets, and whether its data need to be written into it."""
+"""The folder that a new job gets, and the data that have to be written into it."""
 
 from __future__ import annotations
 
 import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,49 @@ def new_folder(parent: Path, name: str) -> Path:
             f"The job's folder {path} cannot be made: {error.strerror}. Choose "
             "another folder."
         ) from error
+
+
+@contextmanager
+def removed_on_failure(folder: Path) -> Iterator[Path]:
+    """Delete a new folder, with what is in it, if making the job there fails.
+
+    Yields
+    ------
+    Path
+        The folder.
+    """
+    try:
+        yield folder
+    except BaseException:  # whatever ends it, a generator that is closed as well
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def write_into_job(
+    volume: Volume, path: Path, should_stop: ShouldStop = never_stop
+) -> Path:
+    """Write a volume that is in no file to `path` in the folder of a job.
+
+    Returns
+    -------
+    Path
+        The file, or folder of an OME-Zarr.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    Cancelled
+        If `should_stop` says so.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"The job's folder {path.parent} cannot be made: {error.strerror}. Choose "
+            "another folder."
+        ) from error
+    return io.write(volume, path, should_stop=should_stop)
 
 
 def is_its_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:

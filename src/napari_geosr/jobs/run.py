@@ -16,7 +16,7 @@ from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.steps import (
     BlockDone,
     CheckpointSaved,
-    Judged,
+    JudgingProgress,
     JudgingStarted,
     PreviewReady,
     ShouldStop,
@@ -142,7 +142,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
                         _write_down(job, Warned(message=lost))
                     yield Warned(message=lost)
                 # Counted in voxels or rows, and not in steps of the training.
-                aside = isinstance(step, Judged | BlockDone)
+                aside = isinstance(step, JudgingProgress | BlockDone)
                 if isinstance(step, StageStarted):
                     stage = step.message
                 if step.total and not aside:
@@ -177,7 +177,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
 
 
 def _how_far(step: Step, stage: str) -> str:
-    what = "Judging the model" if isinstance(step, Judged) else stage
+    what = "Judging the model" if isinstance(step, JudgingProgress) else stage
     return f"{what}: {100 * step.done // step.total} %"
 
 

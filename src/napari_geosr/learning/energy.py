@@ -102,7 +102,7 @@ class Meter:
 
         meter = self
 
-        class Listener(BaseOutput):  # type: ignore[misc]
+        class Listener(BaseOutput):
             def live_out(self, total: object, delta: object) -> None:
                 meter._note(total)
 

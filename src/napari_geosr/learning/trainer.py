@@ -42,14 +42,14 @@ from napari_geosr.learning.accelerator import (
     precision_on,
 )
 from napari_geosr.learning.batches import Batches
-from napari_geosr.learning.clock import Clock
-from napari_geosr.learning.method import Batch, Losses, Method
-from napari_geosr.learning.patches import Patches
-from napari_geosr.learning.resume import (
+from napari_geosr.learning.checkpoint import (
     check_fixed_settings,
     fixed_settings,
     not_finite,
 )
+from napari_geosr.learning.clock import Clock
+from napari_geosr.learning.method import Batch, Losses, Method
+from napari_geosr.learning.patches import Patches
 from napari_geosr.networks import tell_noise
 from napari_geosr.networks.spec import SupportsTrainingDtype
 

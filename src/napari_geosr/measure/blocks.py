@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class SlabLabeller:
         self,
         shape: tuple[int, int, int],
         voxel_size: tuple[float, float, float],
-        connectivity: int,
+        connectivity: Literal[6, 26],
         *,
         flat: bool = False,
     ) -> None:

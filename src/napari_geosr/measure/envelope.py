@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -101,7 +102,7 @@ def _touches_border(raw: RawTable) -> np.ndarray:
 
 def _chosen_bodies(
     mask: np.ndarray,
-    connectivity: int,
+    connectivity: Literal[6, 26],
     choose: Callable[[RawTable], np.ndarray],
     check: Callable[[], None],
 ) -> Generator[Step, None, np.ndarray]:

@@ -43,11 +43,9 @@ from napari_geosr.measure.reliability.sample_envelope import (
     envelope_fit_steps,
     envelope_remarks,
 )
-from napari_geosr.measure.reliability.specks import speck_remarks
-from napari_geosr.measure.reliability.threshold import shifted_thresholds
-from napari_geosr.measure.remarks import has_one_phase, remarks
+from napari_geosr.measure.remarks import has_one_phase, remarks, speck_remarks
 from napari_geosr.measure.report import PorosityReport, build_report
-from napari_geosr.measure.segment import phase_mask, threshold_of
+from napari_geosr.measure.segment import phase_mask, shifted_thresholds, threshold_of
 from napari_geosr.measure.sums import Geometry, Pores, Totals
 from napari_geosr.measure.table import pore_table
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -110,7 +111,10 @@ def porosity_error(mask: Mask, truth: Mask) -> float:
 
 
 def pore_volumes(
-    mask: Mask, voxel_volume: float = 1.0, smallest: float = 8.0, connectivity: int = 26
+    mask: Mask,
+    voxel_volume: float = 1.0,
+    smallest: float = 8.0,
+    connectivity: Literal[6, 26] = 26,
 ) -> npt.NDArray[np.float64]:
     """Volumes of the connected pores that have at least `smallest`.
 
@@ -126,10 +130,11 @@ def pore_volumes(
     """
     import cc3d
 
+    neighbours: Literal[4, 6, 8, 26] = connectivity
     if mask.ndim == 2:
-        connectivity = {6: 4, 26: 8}.get(connectivity, connectivity)
+        neighbours = 4 if connectivity == 6 else 8
     labels, n = cc3d.connected_components(
-        np.ascontiguousarray(mask), connectivity=connectivity, return_N=True
+        np.ascontiguousarray(mask), connectivity=neighbours, return_N=True
     )
     counts = np.bincount(labels.ravel(), minlength=n + 1)[1:]
     volumes = counts.astype(np.float64) * voxel_volume

@@ -20,6 +20,10 @@ _NEAR = 0.05
 #: Of neighbouring voxels that are not zero, so many are equal in labels.
 _EQUAL_IN_LABELS = 0.9
 _ENOUGH_PAIRS = 50
+#: So many objects of one voxel, and such a part of all objects, are no accident.
+_MANY, _MOST = 500, 0.5
+#: Nor is such a part of the voxels of the sample.
+_DENSE = 1e-3
 
 
 def looks_like_labels(data: ArrayLike) -> bool:
@@ -129,3 +133,33 @@ def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
         return int(counts[np.abs(centres - value) <= near].sum())
 
     return at(threshold) > max(at(below), at(above))
+
+
+def speck_remarks(
+    voxels: np.ndarray, sample_voxels: int, min_voxels: int, name: str
+) -> Iterator[str]:
+    """One sentence if most of very many objects are single voxels.
+
+    Parameters
+    ----------
+    voxels : ndarray of shape (n,), int
+        Number of voxels of each object of the pore phase, of every size.
+    sample_voxels : int
+        In which they were found.
+    min_voxels : int
+        Smallest pore that is counted.
+    """
+    single = int(np.count_nonzero(voxels == 1))
+    if single < max(_MANY, _DENSE * sample_voxels, _MOST * len(voxels)):
+        return
+    counted = (
+        f"they are not counted (smallest pore: {min_voxels} voxels), but are part of "
+        "the porosity"
+        if min_voxels > 1
+        else "they are counted as pores"
+    )
+    yield (
+        f"{number_text(single)} of the {number_text(len(voxels))} objects in the pore "
+        f"phase of {name!r} are single voxels, as noise makes them; {counted}. Restore "
+        "the scan first."
+    )

@@ -15,6 +15,8 @@ from napari_geosr.measure.histogram import GreyHistogram, histogram_steps
 
 #: Levels for rules whose cost or outcome depends on the number of bins, as in skimage.
 _FEW_BINS = 256
+#: The threshold is moved by this part of the distance between the phases' means.
+SENSITIVITY = 0.05
 
 
 def threshold_value(
@@ -169,3 +171,29 @@ def phase_mask(block: np.ndarray, value: float, phase: str) -> np.ndarray:
         bound = block.dtype.type(whole)
     mask: np.ndarray = block <= bound if phase == "dark" else block > bound
     return mask
+
+
+def shifted_thresholds(
+    histogram: GreyHistogram, threshold: float
+) -> tuple[float, float]:
+    """Threshold ∓ 5 % of the distance between the mean grey values of both phases.
+
+    Where no grey values lie round the threshold, the middle of that gap is moved: any
+    value in it gives the same pores.
+    """
+    low = histogram.centres <= threshold
+    weights = histogram.counts
+    if not weights[low].any() or not weights[~low].any():
+        return threshold, threshold
+    below = float(np.average(histogram.centres[low], weights=weights[low]))
+    above = float(np.average(histogram.centres[~low], weights=weights[~low]))
+    shift = SENSITIVITY * (above - below)
+    filled = weights > 0
+    last, following = (
+        histogram.centres[low & filled][-1],
+        histogram.centres[~low & filled][0],
+    )
+    # Integers have no values between neighbours: such a gap is always halved.
+    gap = histogram.is_integer or following - last > histogram.width
+    middle = (last + following) / 2 if gap else threshold
+    return float(middle - shift), float(middle + shift)

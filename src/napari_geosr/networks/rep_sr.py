@@ -17,8 +17,8 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import nn
+from torch.nn import functional
 
-from napari_geosr.networks._branches import BranchedLayer, branch_parameters
 from napari_geosr.networks._upsampling import (
     MakeLayer,
     UpscalingConfig,
@@ -26,6 +26,112 @@ from napari_geosr.networks._upsampling import (
     doublings,
     plain_layer,
 )
+
+#: Maps between the two convolutions of the widening branch, per map that goes in or
+#: comes out, whichever are fewer.
+_WIDENING = 2
+#: What weights beside an added input begin with, in those of a layer by itself.
+_BESIDE_INPUT = 0.1
+
+
+def edge_filters(ndim: int) -> torch.Tensor:
+    """Fixed filters ``(n + 1, 3, …)``: a smoothed derivative per axis, a Laplacian.
+
+    Their weights are those of Sobel, divided so that their sizes add up to 1, or 2 for
+    the Laplacian.
+    """
+    smooth = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
+    slope = torch.tensor([-0.5, 0.0, 0.5], dtype=torch.float64)
+    found = []
+    for axis in range(ndim):
+        kernel = torch.ones((), dtype=torch.float64)
+        for i in range(ndim):
+            kernel = kernel[..., None] * (slope if i == axis else smooth)
+        found.append(kernel)
+    laplacian = torch.zeros((3,) * ndim, dtype=torch.float64)
+    for axis in range(ndim):
+        for side in (0, 2):
+            laplacian[tuple(side if i == axis else 1 for i in range(ndim))] = 1
+    laplacian[(1,) * ndim] = -2 * ndim
+    return torch.stack([*found, laplacian / (2 * ndim)])
+
+
+def branch_parameters(ndim: int, maps_in: int, maps_out: int) -> int:
+    """Number of parameters of a `BranchedLayer` in closed form."""
+    k, wide = 3**ndim, _WIDENING * min(maps_in, maps_out)
+    single = k + 1 + (ndim + 1)  # 3ⁿ, 1 and the fixed filters
+    return int(maps_out * (maps_in * single + 1) + wide * (maps_in + k * maps_out))
+
+
+class BranchedLayer(nn.Module):
+    """The sum of convolutions of 3ⁿ voxels, of one, of both in turn, of edges.
+
+    ``3ⁿ + 1 + (1 → wide → 3ⁿ) + (1 → fixed edge filters) [+ the input]``. All branches
+    but the first, ``weight``, begin with nothing, and that with little where the input
+    is added, so that a chain of layers does not blow its maps up.
+
+    Parameters
+    ----------
+    ndim, maps_in, maps_out : int
+    adds_input : bool
+        Whether the input is one of the branches: as many maps come out as go in.
+    """
+
+    filters: torch.Tensor
+
+    def __init__(
+        self, ndim: int, maps_in: int, maps_out: int, *, adds_input: bool = False
+    ) -> None:
+        super().__init__()
+        kernel, wide = (3,) * ndim, _WIDENING * min(maps_in, maps_out)
+        self.weight = nn.Parameter(torch.empty(maps_out, maps_in, *kernel))
+        self.bias = nn.Parameter(torch.zeros(maps_out))
+        self.point = nn.Parameter(torch.zeros(maps_out, maps_in))
+        self.expand = nn.Parameter(torch.empty(wide, maps_in))
+        self.contract = nn.Parameter(torch.zeros(maps_out, wide, *kernel))
+        self.edges = nn.Parameter(torch.zeros(ndim + 1, maps_out, maps_in))
+        nn.init.kaiming_normal_(self.weight)
+        nn.init.kaiming_normal_(self.expand)
+        if adds_input:
+            with torch.no_grad():
+                self.weight.mul_(_BESIDE_INPUT)
+        self.register_buffer("filters", edge_filters(ndim).float(), persistent=False)
+        self.adds_input = adds_input
+        self.ndim = ndim
+
+    def kernel(self) -> torch.Tensor:
+        """Weights of the one convolution that all branches are."""
+        maps_out, maps_in = self.point.shape
+        # Reduced precision would not be that of the merged weights.
+        with torch.autocast(self.weight.device.type, enabled=False):
+            wide = torch.einsum("owt,wi->oit", self.contract.flatten(2), self.expand)
+            filters = self.filters.to(self.edges.dtype).flatten(1)
+            edges = torch.einsum("foi,ft->oit", self.edges, filters)
+            point: torch.Tensor = self.point
+            if self.adds_input:
+                point = point + torch.eye(
+                    maps_out, maps_in, dtype=point.dtype, device=point.device
+                )
+            centre = point.view(maps_out, maps_in, *(1,) * self.ndim)
+            centre = functional.pad(centre, (1, 1) * self.ndim)
+            return self.weight + (wide + edges).view_as(self.weight) + centre
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply it to ``(N, maps_in, …)``, with zero padding."""
+        conv = functional.conv3d if self.ndim == 3 else functional.conv2d
+        return conv(x, self.kernel(), self.bias, padding=1)
+
+    def merged(self) -> nn.Module:
+        """The same as a plain convolution."""
+        maps_out, maps_in = self.point.shape
+        conv = nn.Conv3d if self.ndim == 3 else nn.Conv2d
+        plain = conv(maps_in, maps_out, 3, padding=1)
+        plain.to(self.weight.device, self.weight.dtype)
+        with torch.no_grad():
+            plain.weight.copy_(self.kernel())
+            assert plain.bias is not None
+            plain.bias.copy_(self.bias)
+        return plain
 
 
 class NetworkConfig(UpscalingConfig):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from napari_geosr.core.angles import along_turn
+from napari_geosr.core.config import Config
 from napari_geosr.core.errors import Cancelled, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, never_stop
-from napari_geosr.tomography.centre_config import CentreConfig
 from napari_geosr.tomography.centre_scores import (
     WedgeScore,
     opposite_correlation,
@@ -19,8 +21,6 @@ from napari_geosr.tomography.centre_scores import (
 )
 from napari_geosr.tomography.preparation_config import PreparationConfig
 from napari_geosr.tomography.preprocess import LineIntegrals
-
-__all__ = ["Centre", "CentreConfig", "find_centre"]
 
 Curve = npt.NDArray[np.float64]
 
@@ -32,6 +32,44 @@ _COARSE, _FINE = 0.5, 0.05
 _CLEAR = {"wedge": 0.05, "opposite": 0.3, "pair": 0.3}
 #: Degrees that two views may differ by from being opposite.
 _OPPOSITE = 2.0
+
+
+class CentreConfig(Config):
+    """How the rotation axis is looked for."""
+
+    method: Literal["auto", "wedge", "opposite", "pair"] = Field(
+        default="auto",
+        title="Method",
+        description="Wedge: from all views over 180 degrees; opposite: from the two "
+        "halves of a full turn; pair: from the views at 0 and 180 degrees alone.",
+    )
+
+    low: float | None = Field(
+        default=None,
+        title="From column",
+        description="Where the search begins; by default near the detector's edge.",
+    )
+
+    high: float | None = Field(
+        default=None,
+        title="To column",
+        description="Where the search ends; by default near the detector's edge.",
+    )
+
+    n_rows: int = Field(
+        default=8,
+        ge=1,
+        le=64,
+        title="Rows",
+        description="Detector rows that the search uses, side by side.",
+    )
+
+    row: int | None = Field(
+        default=None,
+        ge=0,
+        title="First row",
+        description="First of these rows; by default they lie in the middle.",
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,15 +18,18 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyArray
 from napari_geosr.tomography.flat_fields import incident_counts, transmission
 from napari_geosr.tomography.preparation_config import PreparationConfig
-from napari_geosr.tomography.repair import fill, remove_zingers
 from napari_geosr.tomography.stripes import StripeSettings, remove_stripes
 
 FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
 
 #: Median transmission from which flat fields cannot be those of the scan; air is 1.
 _TOO_BRIGHT = 1.1
 #: Share of detector pixels without light from which gaps are more than single pixels.
 _MANY_DEAD = 0.05
+#: Noise that a row has at least, in units of the intensity without sample: below it,
+#: noise-free data would be full of zingers.
+_LEAST_NOISE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -316,3 +319,51 @@ def prepare_rows(
 ) -> tuple[FloatArray, ClippingReport]:
     """Line integrals of some detector rows; see :meth:`LineIntegrals.rows`."""
     return LineIntegrals(projections, config).rows(start, stop)
+
+
+def fill(sinogram: FloatArray, bad: BoolArray) -> None:
+    """Fill bad values in place, linearly between good columns of the same view.
+
+    Views without any good value are left alone.
+
+    Parameters
+    ----------
+    sinogram : ndarray of shape (row, angle, column)
+    bad : ndarray of bool, shape (row, angle, column)
+    """
+    lines = bad.any(axis=2) & ~bad.all(axis=2)
+    columns = np.arange(sinogram.shape[2])
+    for row, angle in zip(*np.nonzero(lines), strict=True):
+        line, wrong = sinogram[row, angle], bad[row, angle]
+        line[wrong] = np.interp(columns[wrong], columns[~wrong], line[~wrong])
+
+
+def remove_zingers(sinogram: FloatArray, threshold: float) -> int:
+    """Replace flashes in the detector by the median around them, in place.
+
+    A gamma ray or a cosmic ray that hits the sensor makes single pixels of single views
+    far too bright, i.e. line integrals far too low. Counted photons vary by the square
+    root of the intensity, exp(-p / 2), which the difference from the median of 3 × 3
+    (angle, column) is weighted with.
+
+    Parameters
+    ----------
+    sinogram : ndarray of shape (row, angle, column)
+        Line integrals.
+    threshold : float
+        How many standard deviations of a row's noise too bright a zinger is.
+
+    Returns
+    -------
+    int
+        How many there were.
+    """
+    from scipy import ndimage
+
+    median = ndimage.median_filter(sinogram, size=(1, 3, 3), mode="nearest")
+    excess = (median - sinogram) * np.exp(-np.maximum(median, 0) / 2)
+    middle = np.median(np.abs(excess), axis=(1, 2), keepdims=True)
+    noise = np.maximum(1.4826 * middle, _LEAST_NOISE)
+    found = excess > threshold * noise
+    sinogram[found] = median[found]
+    return int(found.sum())

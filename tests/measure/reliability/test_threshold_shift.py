@@ -8,7 +8,7 @@ from pore_shapes import measure
 
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.measure.histogram import histogram_steps
-from napari_geosr.measure.reliability.threshold import shifted_thresholds
+from napari_geosr.measure.segment import shifted_thresholds
 
 
 def shifted(values: np.ndarray, threshold: float) -> tuple[float, float]:

@@ -28,8 +28,8 @@ from napari_geosr.operations.restore import (
 )
 from napari_geosr.operations.restore.ranking import (
     RankConfig,
-    Ranked,
     Ranking,
+    RankingEntry,
     rank_steps,
 )
 from napari_geosr.operations.restore.ranking.result import decide
@@ -64,7 +64,9 @@ def ranked(volume: Volume, **more: Any) -> Ranking:
     return found
 
 
-def true_gain(volume: Volume, truth: np.ndarray, row: Ranked, noise: Noise) -> float:
+def true_gain(
+    volume: Volume, truth: np.ndarray, row: RankingEntry, noise: Noise
+) -> float:
     """What a candidate really gains in dB over the scan."""
     assert row.model is not None
     config = RestoreConfig(model=row.name, threads=1)
@@ -127,10 +129,10 @@ def test_a_scan_without_noise_is_left_alone(tmp_path: Path) -> None:
 def test_nothing_is_chosen_unless_it_clearly_helps() -> None:
     noise = Noise(10.0, 100.0)
 
-    def row(name: str, gain: float, low: float) -> Ranked:
-        return Ranked(name, "", 10 * 10 ** (-gain / 20), gain, (low, gain + 1))
+    def row(name: str, gain: float, low: float) -> RankingEntry:
+        return RankingEntry(name, "", 10 * 10 ** (-gain / 20), gain, (low, gain + 1))
 
-    none = Ranked("none", "", 10.0, 0.0, (0.0, 0.0))
+    none = RankingEntry("none", "", 10.0, 0.0, (0.0, 0.0))
     unsure, sure = row("a", 3.0, -0.1), row("b", 1.0, 0.5)
     assert decide([unsure, none], noise)[0] == "none"
     assert "a, is expected to gain 3.0 dB" in decide([unsure, none], noise)[1]
@@ -290,8 +292,8 @@ def test_a_filter_returns_a_flat_scan_without_noise() -> None:
 def test_a_better_row_that_is_not_certain_is_not_called_the_next() -> None:
     noise = Noise(5.0, 100.0, interval=(4.0, 6.0))
     rows = [
-        Ranked("a", "", 1.0, 5.0, (-1.0, 9.0)),
-        Ranked("b", "", 1.2, 4.0, (2.0, 6.0)),
+        RankingEntry("a", "", 1.0, 5.0, (-1.0, 9.0)),
+        RankingEntry("b", "", 1.2, 4.0, (2.0, 6.0)),
     ]
     choice, why = decide(rows, noise)
     assert choice == "b"

@@ -20,8 +20,8 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore import (
+    RestorationResult,
     RestoreConfig,
-    Restored,
     restore_steps,
     restore_with_uncertainty,
     run_steps,
@@ -57,7 +57,9 @@ def prepare(volume: Volume, **settings):
     return run_to_end(prepare_series_steps(volume, config))
 
 
-def run(prepared, stop_after: int | None = None, **more) -> tuple[Restored, int]:
+def run(
+    prepared, stop_after: int | None = None, **more
+) -> tuple[RestorationResult, int]:
     """The result, and the number of voxels that were computed and reported."""
     tiles: list[TileDone] = []
     steps = run_series_steps(

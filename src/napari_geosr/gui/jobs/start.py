@@ -17,12 +17,16 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.config import Config
-from napari_geosr.core.errors import FileError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs import local
-from napari_geosr.jobs.data import is_its_file, new_folder
+from napari_geosr.jobs.data import (
+    is_its_file,
+    new_folder,
+    removed_on_failure,
+    write_into_job,
+)
 from napari_geosr.jobs.estimate import TrainingEstimate, estimate_steps
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainingConfig, TrainJob, config_class
@@ -111,8 +115,7 @@ def start_steps(
         With one sentence; nothing is left then.
     """
     plan.check()
-    folder, job = new_folder(parent, name), None
-    try:
+    with removed_on_failure(new_folder(parent, name)) as folder:
         yield StageStarted(message="Looking at the data")
         paths = yield from _on_disk(plan, folder / "data", should_stop)
         train_job = TrainJob.from_values(
@@ -125,11 +128,7 @@ def start_steps(
             name=train_job.training.name,
             is_mine=True,
         )
-        local.start(job)
-    except BaseException:
-        if job is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+    local.start(job)
     return job.path
 
 
@@ -196,7 +195,7 @@ def _on_disk(
                 yield StageStarted(message=f"Writing {part.name!r} into the job")
                 name = re.sub(r"[^\w-]+", "_", part.name).strip("_") or "layer"
                 path = folder / f"{role}_{i + 1}_{name}.ome.zarr"
-                files[role][i] = _write(part, path, should_stop)
+                files[role][i] = write_into_job(part, path, should_stop)
     return {
         role: tuple(path for path in found if path is not None)
         for role, found in files.items()
@@ -250,14 +249,3 @@ def _box(volume: Volume, source: Volume | None, edge: int) -> tuple[slice, ...]:
         slice(start * f, (start + length) * f)
         for start, length, f in zip(starts, lengths, factors, strict=True)
     )
-
-
-def _write(volume: Volume, path: Path, should_stop: ShouldStop) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"The job's folder {path.parent} cannot be made: {error.strerror}. Choose "
-            "another folder."
-        ) from error
-    return io.write(volume, path, should_stop=should_stop)

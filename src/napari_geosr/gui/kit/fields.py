@@ -78,7 +78,9 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
     elif literals or suggestions:
         widget = EditableChoiceField(literals, suggestions, kind, nullable=optional)
     elif kind is bool:
-        widget = create_widget(annotation=bool)
+        box = create_widget(annotation=bool)
+        assert isinstance(box, CheckBox)
+        widget = box
     elif kind in (int, float):
         low, high = _bounds(field, kind, optional)
         made = IntegerField if kind is int else NumberField
@@ -91,7 +93,7 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
     return widget
 
 
-def show(widget: ValueWidget[Any], value: object) -> None:
+def show(widget: ValueWidget[Any], value: Any) -> None:
     """Show `value` as far as the widget can: that of another version may not fit."""
     if isinstance(widget, RangedWidget) and value is not None:
         value = min(max(value, widget.min), widget.max)

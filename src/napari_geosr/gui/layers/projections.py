@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
@@ -49,6 +50,21 @@ class OpenedScan:
     def path(self) -> Path | None:
         """The file or folder, to be read again by another process."""
         return self.scan.source
+
+    def path_for_job(self) -> Path:
+        """The file or folder that a job in another process reads.
+
+        Raises
+        ------
+        ConfigError
+            If the scan is in no file.
+        """
+        if self.path is None:
+            raise ConfigError(
+                f"{self.scan.title} is not in a file, which another process could "
+                "read. Save the projections first."
+            )
+        return self.path
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OpenedScan:
         # napari copies all that a layer has when it is duplicated; this never changes.

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.models.zoo import ZooEntry
-    from napari_geosr.operations.models.exporting import Exported
-    from napari_geosr.operations.models.importing import Imported
+    from napari_geosr.operations.models.exporting import ExportResult
+    from napari_geosr.operations.models.importing import ImportResult
 
 T = TypeVar("T")
 
@@ -433,7 +433,7 @@ def _remove_steps(name: str) -> Generator[Step, None, Path]:
     return catalogue.remove(name)
 
 
-def _import_steps(source: str, stop: ShouldStop) -> Generator[Step, None, Imported]:
+def _import_steps(source: str, stop: ShouldStop) -> Generator[Step, None, ImportResult]:
     load_torch_libraries()
     # Here, in the worker: it needs torch.
     from napari_geosr.operations.models.importing import import_steps
@@ -443,7 +443,7 @@ def _import_steps(source: str, stop: ShouldStop) -> Generator[Step, None, Import
 
 def _export_steps(
     name: str, kind: str, out: Path, stop: ShouldStop
-) -> Generator[Step, None, Exported]:
+) -> Generator[Step, None, ExportResult]:
     load_torch_libraries()
     # The dialog has asked whether a file is to be replaced.
     from napari_geosr.operations.models.exporting import export_steps

@@ -29,7 +29,7 @@ from napari_geosr.operations.restore.ranking import NONE
 
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
-    from napari_geosr.operations.restore.ranking import Ranked, Ranking
+    from napari_geosr.operations.restore.ranking import Ranking, RankingEntry
 
 
 #: Entry of leaving the scan as it is, and what it does.
@@ -196,13 +196,13 @@ class ModelBox(QWidget):
         gain = "far worse" if row.gain < -30 else f"{row.gain:+.1f} dB"
         return f"  {gain.replace('-', '−')}"
 
-    def _ranked_row(self, name: str) -> Ranked | None:
+    def _ranked_row(self, name: str) -> RankingEntry | None:
         if self._ranking is None:
             return None
         rows = [row for row in self._ranking.rows if self._key_of(row) == name]
         return rows[0] if rows else None
 
-    def _key_of(self, row: Ranked) -> str:
+    def _key_of(self, row: RankingEntry) -> str:
         """How the model of a row is listed: by its name, or one's own by its path."""
         own = "" if row.model is None else str(row.model.path)
         return own if own in self._cards else row.name

@@ -19,15 +19,18 @@ from napari_geosr.gui.kit.activity import PREVIEW, Activity, Key
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.gui.reconstruct.coarse_slice import CoarseSlice
+from napari_geosr.gui.reconstruct.layers import (
+    HiddenViews,
+    SlicePreviewLayer,
+    VolumeLayer,
+)
 from napari_geosr.gui.reconstruct.ready import is_ready, ready_steps
-from napari_geosr.gui.reconstruct.slice_preview import HiddenViews, SlicePreviewLayer
 from napari_geosr.gui.reconstruct.steps import (
     PreparedRows,
     centre_steps,
     slice_steps,
     volume_steps,
 )
-from napari_geosr.gui.reconstruct.volume_layer import VolumeLayer
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.utils.events import Event
 
-    from napari_geosr.operations.reconstruct import Reconstructed
+    from napari_geosr.operations.reconstruct import ReconstructionResult
     from napari_geosr.operations.reconstruct.preview import SliceTried
     from napari_geosr.tomography.centre import Centre
 
@@ -59,7 +62,7 @@ class ReconstructActivity(Activity):
     stopped
         A run was cancelled before it had a slice.
     finished : object, object, float
-        The result layer, the `Reconstructed`, and the seconds that it took.
+        The result layer, the `ReconstructionResult`, and the seconds that it took.
     """
 
     centreFound = Signal(object, bool)
@@ -300,7 +303,7 @@ class ReconstructActivity(Activity):
             self.stopped.emit()
         self._on_error(error)
 
-    def _on_reconstructed(self, done: Reconstructed) -> None:
+    def _on_reconstructed(self, done: ReconstructionResult) -> None:
         layer = self._volume.finish(done)
         if layer is not None:
             self.finished.emit(layer, done, time.monotonic() - self._began)

@@ -37,7 +37,7 @@ from napari_geosr.operations.reconstruct.inputs import (
 from napari_geosr.operations.reconstruct.preview import contrast
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.reconstruct import Reconstructed
+    from napari_geosr.operations.reconstruct import ReconstructionResult
     from napari_geosr.operations.reconstruct.preview import KeptRow, SliceTried
     from napari_geosr.tomography.centre import Centre
 
@@ -115,7 +115,7 @@ def volume_steps(
     known: Centre | None,
     unfinished: Volume | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, Reconstructed]:
+) -> Generator[Step, None, ReconstructionResult]:
     """Reconstruct all: as `run_steps`, and `LimitsFound` with the first slices."""
     yield from ready_steps(config, scan.geometry, should_stop)
     ready = yield from prepare_steps(scan, config, known=known, should_stop=should_stop)

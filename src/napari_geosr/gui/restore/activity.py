@@ -49,7 +49,7 @@ from napari_geosr.gui.restore.ready import (
 )
 from napari_geosr.gui.restore.spread_layer import SpreadLayer, with_highest
 from napari_geosr.operations import restore as operation
-from napari_geosr.operations.restore import RestoreConfig, Restored
+from napari_geosr.operations.restore import RestorationResult, RestoreConfig
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -77,7 +77,7 @@ class RestoreActivity(Activity):
     previewed
         The preview layer shows what is on screen.
     finished : object, object, float
-        The result layer, the `Restored`, and the seconds that it took.
+        The result layer, the `RestorationResult`, and the seconds that it took.
     """
 
     ready = Signal(object)
@@ -406,7 +406,7 @@ class RestoreActivity(Activity):
         else:
             self._on_step(step)
 
-    def _on_restored(self, restored: Restored, highest: float) -> None:
+    def _on_restored(self, restored: RestorationResult, highest: float) -> None:
         for refresher in self._refreshers:
             refresher.finish()
         target = self.target()

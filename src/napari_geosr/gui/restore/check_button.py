@@ -22,7 +22,7 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.operations.restore.consistency import (
     NOTHING_FOUND,
-    Checked,
+    ConsistencyCheck,
     consistency_steps,
 )
 
@@ -101,7 +101,7 @@ class CheckButton(QPushButton):
             description=f"Checking {result.name}",
         )
 
-    def _on_checked(self, source: Image, name: str, checked: Checked) -> None:
+    def _on_checked(self, source: Image, name: str, checked: ConsistencyCheck) -> None:
         limit = _LIMIT * (checked.figures.noise or checked.figures.residual_rms) or 1.0
         active = self._viewer.layers.selection.active
         layer = add_image_result(
@@ -128,7 +128,7 @@ class CheckButton(QPushButton):
         said = " ".join([*(checked.sentences or (NOTHING_FOUND,)), words])
         self.checked_result.emit(f"{name}: {said}", found.is_consistent)
 
-    def _mark(self, checked: Checked, source: Image) -> None:
+    def _mark(self, checked: ConsistencyCheck, source: Image) -> None:
         volume, places = checked.residual, checked.figures.places
         ndim = len(volume.shape)
         self._viewer.add_points(

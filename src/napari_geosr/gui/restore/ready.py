@@ -18,8 +18,8 @@ from napari_geosr.operations.restore import (
     Point,
     PreparedRestoration,
     PreparedSeries,
+    RestorationResult,
     RestoreConfig,
-    Restored,
 )
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def named(prepared: PreparedRestoration, layer: Image) -> PreparedRestoration:
 
 def run_of(
     ready: ReadyRun, layer: Image, first: Region, position: Mapping[str, int]
-) -> Callable[..., Generator[Step, None, Restored]]:
+) -> Callable[..., Generator[Step, None, RestorationResult]]:
     """Give what restores the whole layer, with what is on screen first.
 
     Parameters

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.operations.restore import Restored
+    from napari_geosr.operations.restore import RestorationResult
 
 #: Planes that are looked at, and about how many voxels of each.
 _PLANES, _PLANE_VOXELS = 8, 1 << 16
@@ -105,15 +105,15 @@ class SpreadLayer:
 
 
 def with_highest(
-    steps: Generator[Step, None, Restored],
-) -> Generator[Step, None, tuple[Restored, float]]:
+    steps: Generator[Step, None, RestorationResult],
+) -> Generator[Step, None, tuple[RestorationResult, float]]:
     """Run a restoration, then look how far its deviations reach.
 
     Part of the work, as voxels may have to be read from a disk: the window goes on.
 
     Returns
     -------
-    restored : Restored
+    restored : RestorationResult
     highest : float
         0 where nothing is known.
     """

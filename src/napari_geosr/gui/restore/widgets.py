@@ -5,37 +5,42 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
+    QComboBox,
     QFormLayout,
     QFrame,
     QHBoxLayout,
     QLabel,
     QPushButton,
     QSizePolicy,
+    QSlider,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.widgets import Section, fill_with_scrolling, progress_bar
 from napari_geosr.gui.layers import holds_deviations, is_helper
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
+from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.questions.frames import FramesRow
 from napari_geosr.gui.layers.saving import SaveButton
-from napari_geosr.gui.layers.series_choice import SeriesChoice
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.models.box import ModelBox
 from napari_geosr.gui.restore.check_button import CheckButton
 from napari_geosr.gui.restore.outlook.panel import OutlookPanel
-from napari_geosr.gui.restore.outlook.strength import StrengthSlider
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
 from napari_geosr.operations.restore import RestoreConfig
 
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
+
+    from napari_geosr.models.card import ModelCard
 
 _DEVICES = {"darwin": ("auto", "cpu", "mps")}.get(sys.platform, ("auto", "cpu", "cuda"))
 
@@ -45,6 +50,14 @@ CONTINUE = (
     "Contin&ue",
     "Restore the tiles that {!r} lacks. Remove that layer to begin anew.",
 )
+_ALL = {
+    "T": "All time points",
+    "C": "All channels",
+    "TC": "All time points and channels",
+}
+_ONE = "The one on screen"
+#: Positions of the slider per unit of strength.
+_STEPS = 20
 
 
 class RestoreWidgets(Dock):
@@ -195,3 +208,132 @@ def _line() -> QFrame:
     line.setFrameShape(QFrame.Shape.HLine)
     line.setFrameShadow(QFrame.Shadow.Sunken)
     return line
+
+
+class SeriesChoice(QComboBox):
+    """Whether all time points and channels of a layer are restored; hidden if single.
+
+    Attributes
+    ----------
+    label : QLabel
+        Its title, shown and hidden with it.
+
+    Signals
+    -------
+    changed
+        A person changed it.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.addItem(_ALL["TC"], True)
+        self.addItem(_ONE, False)
+        self.setAccessibleName("Time points and channels")
+        self.setToolTip(
+            "Restore the whole series in one run, or only the time point and channel "
+            "on screen. The preview shows what is on screen. Grey values "
+            "are standardised by each channel over all time points of the series, or "
+            "by the one on screen."
+        )
+        self.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.setMinimumContentsLength(8)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.label = QLabel("Ex&tent")
+        self.label.setBuddy(self)
+        self.label.setToolTip(self.toolTip())
+        self.label.setAccessibleName("Label of the time points and channels")
+        self.activated.connect(lambda _index: self.changed.emit())
+        self.set_layer(None)
+
+    def set_layer(self, layer: Layer | None) -> None:
+        """Show the choice where the layer has axes of time or channels."""
+        found = "" if layer is None else point_axes(layer)
+        self._axes = found
+        self.setVisible(bool(found))
+        self.label.setVisible(bool(found))
+        self.setItemText(0, _ALL.get(found, _ALL["TC"]))
+
+    def is_series(self) -> bool:
+        """Whether the layer has axes of time or channels."""
+        return bool(self._axes)
+
+    def wants_all(self) -> bool:
+        """Whether all points are restored, where there are several."""
+        return bool(self.currentData())
+
+
+def point_axes(layer: Layer) -> str:
+    """Which of T and C a layer has; "" if its axes cannot be understood."""
+    try:
+        axes = geometry_of_layer(layer).axes
+    except VolumeError:
+        return ""
+    return "".join(letter for letter in "TC" if letter in axes)
+
+
+class StrengthSlider(QWidget):
+    """The field `strength` of `RestoreConfig`, for models that go by the noise.
+
+    Signals
+    -------
+    changed
+        A person moved the slider.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        field = RestoreConfig.model_fields["strength"]
+        self._is_offered = False
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(0, 2 * _STEPS)
+        self.slider.setValue(_STEPS)
+        self.slider.setPageStep(_STEPS // 4)
+        self.slider.setTickInterval(_STEPS)
+        self.slider.setTickPosition(QSlider.TickPosition.TicksBelow)
+        self.slider.setAccessibleName("Strength")
+        self.slider.setToolTip(field.description or "Strength")
+        self.value_label = QLabel()
+        self.value_label.setAccessibleName("Strength as a number")
+        self.value_label.setToolTip(self.slider.toolTip())
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.slider, 1)
+        row.addWidget(self.value_label)
+        self.slider.valueChanged.connect(self._on_moved)
+        self._show_value()
+
+    def value(self) -> float:
+        """Return the strength; 1 where the model cannot be told any."""
+        return self.slider.value() / _STEPS if self._is_offered else 1.0
+
+    def set_value(self, strength: float) -> None:
+        """Show a strength."""
+        with QSignalBlocker(self.slider):
+            self.slider.setValue(round(strength * _STEPS))
+        self._show_value()
+
+    def set_card(self, card: ModelCard | None) -> None:
+        """Offer it for models that are bounded by the noise, and for filters."""
+        self._is_offered = card is not None and (
+            card.noise_bound is not None or not card.has_weights
+        )
+        self.setEnabled(self._is_offered)
+        self._show_value()
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether the chosen model can be told a strength."""
+        return self._is_offered
+
+    def _on_moved(self, _value: int) -> None:
+        self._show_value()
+        self.changed.emit()
+
+    def _show_value(self) -> None:
+        self.value_label.setText(f"{self.slider.value() / _STEPS:.2f}")

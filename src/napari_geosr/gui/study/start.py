@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr import io
-from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
@@ -19,7 +16,12 @@ from napari_geosr.gui.jobs.latest import latest_job_steps
 from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.io.lazy import LazyArray, MappedSource
 from napari_geosr.jobs import local
-from napari_geosr.jobs.data import is_its_file, new_folder
+from napari_geosr.jobs.data import (
+    is_its_file,
+    new_folder,
+    removed_on_failure,
+    write_into_job,
+)
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
 from napari_geosr.operations.study.config import StudyConfig
@@ -76,9 +78,7 @@ def start_steps(
             job.check()
             _go_on(folder, job)
             return folder.path
-    path = new_folder(parent, plan.opened.scan.name)
-    made: JobFolder | None = None
-    try:
+    with removed_on_failure(new_folder(parent, plan.opened.scan.name)) as path:
         job = _job(plan, path / _DATA, should_stop)
         assert job is not None
         job.check()
@@ -88,11 +88,7 @@ def start_steps(
             name=f"study of {plan.opened.scan.name}",
             is_mine=True,
         )
-        local.start(made)
-    except BaseException:
-        if made is None:
-            shutil.rmtree(path, ignore_errors=True)
-        raise
+    local.start(made)
     return made.path
 
 
@@ -115,22 +111,17 @@ def _job(
     plan: StudyPlan, data: Path, should_stop: ShouldStop, *, may_write: bool = True
 ) -> StudyJob | None:
     """What the job's process is told; None where layers would have to be written."""
-    opened = plan.opened
-    if opened.path is None:
-        raise ConfigError(
-            f"{opened.scan.title} is not in a file, which another process could read. "
-            "Save the projections first."
-        )
+    opened, path = plan.opened, plan.opened.path_for_job()
     files: dict[str, Path] = {}
     for role, volume in (("reference", plan.reference), ("mask", plan.mask)):
         if volume is None:
             continue
-        path = _file_of(volume, data / f"{role}.ome.zarr", should_stop, may_write)
-        if path is None:
+        file = _file_of(volume, data / f"{role}.ome.zarr", should_stop, may_write)
+        if file is None:
             return None
-        files[role] = path
+        files[role] = file
     given = StudyInput.create(
-        projections=opened.path.resolve(),
+        projections=path.resolve(),
         reading=ProjectionsInput.create(**opened.reading),
         **files,
     )
@@ -148,14 +139,7 @@ def _file_of(
         return path
     if not may_write:
         return None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"The job's folder {path.parent} cannot be made: {error.strerror}. Choose "
-            "another folder."
-        ) from error
-    return io.write(volume, path, should_stop=should_stop)
+    return write_into_job(volume, path, should_stop)
 
 
 def _writable(volume: Volume) -> Volume:

@@ -15,7 +15,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.registry import Registry
 
 if TYPE_CHECKING:
-    from napari_geosr.inference.members._welford import Members
+    from napari_geosr.inference.members._networks import Members
     from napari_geosr.inference.windows import Standardisation
     from napari_geosr.models.bundle import Model
 

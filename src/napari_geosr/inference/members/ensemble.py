@@ -15,7 +15,7 @@ from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from napari_geosr.inference.members import EnsembleInputs
-    from napari_geosr.inference.members._welford import Members
+    from napari_geosr.inference.members._networks import Members
     from napari_geosr.models.bundle import Model
 
 TITLE = "several models"
@@ -31,8 +31,7 @@ def make(question: EnsembleInputs) -> Members:
     ConfigError
         If the models do not do the same, or one is given twice.
     """
-    from napari_geosr.inference.members._adapted import AdaptedNetwork
-    from napari_geosr.inference.members._welford import Members
+    from napari_geosr.inference.members._networks import AdaptedNetwork, Members
 
     first, *others = question.models
     for model in question.models:

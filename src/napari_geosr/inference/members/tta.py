@@ -18,7 +18,7 @@ from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from napari_geosr.inference.members import EnsembleInputs
-    from napari_geosr.inference.members._welford import Members
+    from napari_geosr.inference.members._networks import Members
 
 TITLE = "flips and turns"
 HELP = "the model on the volume as it is, mirrored and turned by 90°"
@@ -62,8 +62,7 @@ def make(question: EnsembleInputs) -> Members:
     ConfigError
         If more are wanted than there are.
     """
-    from napari_geosr.inference.members._symmetry_view import SymmetryView
-    from napari_geosr.inference.members._welford import Members
+    from napari_geosr.inference.members._networks import Members, SymmetryView
 
     network = question.models[0].restorer()
     spec = network_spec(network)

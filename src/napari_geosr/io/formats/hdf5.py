@@ -1,14 +1,42 @@
-"""HDF5 and NeXus: one dataset of a file."""
+"""HDF5 and NeXus: one dataset of a file, by its path or because it is the only one."""
 
 from __future__ import annotations
 
+import math
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyDict
+from napari_geosr.core.units import PIXEL, parse_unit
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.arrangement import arrangement, finish
 from napari_geosr.io.formats import FileFormat, ReadOptions
+from napari_geosr.io.hdf5_items import (
+    MAX_DEPTH,
+    Dataset,
+    identity,
+    open_item,
+    opened,
+    text_of,
+    walk,
+)
+from napari_geosr.io.lazy import decoding
+from napari_geosr.io.reader_questions import (
+    ask_voxel_size,
+    stored_letters,
+    unnamed_axis,
+)
+from napari_geosr.io.suffixes import stem_of
 
 if TYPE_CHECKING:
-    from napari_geosr.core.volume import Volume
+    import h5py
+
+_MAX_LISTED = 8
 
 
 class Hdf5Format(FileFormat):
@@ -19,9 +47,162 @@ class Hdf5Format(FileFormat):
     rank = 30
 
     def read(self, path: Path, options: ReadOptions) -> Volume:
-        from napari_geosr.io.hdf5 import read_hdf5
-
         return read_hdf5(path, axes=options.axes, dataset=options.dataset)
 
 
 FORMAT = Hdf5Format()
+
+
+def read_hdf5(
+    path: Path, *, axes: str | None = None, dataset: str | None = None
+) -> Volume:
+    """Read one dataset lazily; the file is opened read-only and closed in between.
+
+    Parameters
+    ----------
+    path : Path
+    axes : str, optional
+        Meaning of the stored axes; Z, Y, X (T, Z, Y, X) when not given.
+    dataset : str, optional
+        Path inside the file. Without it: the file's NeXus default, else the only
+        2D or 3D dataset of numbers.
+
+    Raises
+    ------
+    FileError
+        If the file is damaged, the dataset missing, or several could be meant.
+    """
+    with opened(path) as file, decoding(path, "its structure"):
+        name = dataset.strip("/") if dataset else _find(file, path)
+        found = open_item(file, name, path)
+        return _volume(found, name, path, axes)
+
+
+def _volume(found: Any, name: str, path: Path, axes: str | None) -> Volume:
+    _check(found, name, path)
+    notes: list[str] = []
+    letters = "TCZYX"[-found.ndim :] if found.ndim != 4 else "TZYX"
+    order, final = arrangement(found.shape, letters, axes, path, notes)
+    size, origin, unit = _space(found, order, final)
+    chunks = found.chunks or (1,) * (found.ndim - 2) + found.shape[-2:]
+    metadata: AnyDict = {"format": "HDF5", "dataset": name}
+    if notes:
+        metadata["notes"] = tuple(notes)
+    volume = Volume(
+        data=finish(Dataset(path, name, found), order, chunks, path, final),
+        axes=final,
+        voxel_size=size,
+        unit=unit,
+        origin=origin,
+        name=stem_of(path),
+        source=path,
+        metadata=metadata,
+    )
+    volume = ask_voxel_size(volume)
+    if axes is not None:
+        return volume
+    return unnamed_axis(volume, stored_letters(order, final))
+
+
+def _check(found: Any, name: str, path: Path) -> None:
+    where = f"{path.name}, dataset {name!r}"
+    kind = np.dtype(found.dtype).kind
+    if kind == "c":
+        raise FileError(
+            f"{where}: the values are complex numbers; volumes are real. Save the "
+            "magnitude (or phase) as a dataset of its own."
+        )
+    if kind not in "biuf":
+        raise FileError(f"{where}: the values are no numbers. Choose another dataset.")
+    if found.ndim < 2 or found.ndim > 5 or math.prod(found.shape) == 0:
+        raise FileError(
+            f"{where}: shape {tuple(found.shape)} is no image or volume. Choose "
+            "another dataset."
+        )
+
+
+def _find(file: object, path: Path) -> str:
+    """Path of the dataset that is meant when none is named."""
+    default = _nexus_default(file)
+    if default is not None:
+        return default
+    found: dict[tuple[str, int], tuple[str, Any]] = {}
+    missing: list[str] = []
+    for name, item in walk(file, "", missing, 0, set()):
+        found.setdefault(identity(item), (name, item))
+    candidates = list(found.values())
+    volumes = [c for c in candidates if c[1].ndim >= 3]
+    for some in (candidates, volumes):
+        if len(some) == 1:
+            return some[0][0]
+    if not candidates:
+        hint = f" (linked files are missing: {', '.join(missing[:3])})"
+        raise FileError(
+            f"{path.name} holds no 2D or 3D dataset of numbers"
+            f"{hint if missing else ''}. Open the file that has the image."
+        )
+    listed = ", ".join(
+        f"{name} {'×'.join(map(str, item.shape))}"
+        for name, item in candidates[:_MAX_LISTED]
+    )
+    first = (volumes or candidates)[0][0]
+    more = " …" if len(candidates) > _MAX_LISTED else ""
+    raise FileError(
+        f"{path.name} holds {len(candidates)} datasets: {listed}{more}. Choose one "
+        f"with --dataset {shlex.quote(first)} (dataset={first!r} in Python), or open "
+        f"it as '{path.name}::{first}'."
+    )
+
+
+def _nexus_default(file: h5py.File) -> str | None:
+    """What the `default` and `signal` attributes of NeXus point at."""
+    group = file
+    parts: list[str] = []
+    while "default" in group.attrs and len(parts) < MAX_DEPTH:
+        name = text_of(group.attrs["default"])
+        if name not in group:
+            return None
+        parts.append(name)
+        group = group[name]
+        if not hasattr(group, "keys"):
+            return "/".join(parts)
+    signal = text_of(group.attrs.get("signal", "")) if parts else ""
+    if not signal or signal not in group:
+        return None
+    return "/".join([*parts, signal])
+
+
+def _space(
+    found: Any, order: Sequence[int | None], axes: str
+) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    """Voxel size, origin and unit where the file says them in a standard way."""
+    spatial = [i for i, a in zip(order, axes, strict=True) if a in "ZYX"]
+    element = found.attrs.get("element_size_um")
+    if element is not None:
+        sizes = tuple(float(v) for v in np.ravel(element))[-len(spatial) :]
+        if len(sizes) == len(spatial) and min(sizes) > 0:
+            return sizes, (), "µm"
+    grid = [_coordinates(found, i) for i in spatial if i is not None]
+    units = {unit for _, _, unit in grid}
+    if len(grid) == len(spatial) and len(units) == 1 and None not in units:
+        sizes = tuple(step for step, _, _ in grid)
+        return sizes, tuple(start for _, start, _ in grid), str(units.pop())
+    return (), (), PIXEL
+
+
+def _coordinates(found: Any, axis: int) -> tuple[float, float, str | None]:
+    """Step, start and unit of the NXdata coordinates along one stored axis."""
+    nothing = (1.0, 0.0, None)
+    names = found.parent.attrs.get("axes")
+    if names is None or isinstance(names, str | bytes) or len(names) != found.ndim:
+        return nothing
+    item = found.parent.get(text_of(names[axis]))
+    if item is None or getattr(item, "shape", ()) != (found.shape[axis],):
+        return nothing
+    unit = parse_unit(text_of(item.attrs.get("units", "")))
+    values = np.asarray(item, dtype=np.float64)
+    steps = np.diff(values)
+    even = len(steps) > 0 and np.allclose(steps, steps.mean(), rtol=1e-4, atol=0)
+    if unit in (None, PIXEL) or not even or steps.mean() <= 0:
+        return nothing
+    return float((values[-1] - values[0]) / len(steps)), float(values[0]), unit

@@ -1,14 +1,35 @@
-"""OME-Zarr, and plain zarr arrays."""
+"""OME-Zarr: NGFF 0.4 (zarr v2) and 0.5 (zarr v3), and plain zarr arrays."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
+from napari_geosr.core.units import PIXEL
+from napari_geosr.core.volume import Volume
+from napari_geosr.io import ngff
+from napari_geosr.io.arrangement import (
+    arrangement,
+    channel_names,
+    finish,
+    restore_singletons,
+)
 from napari_geosr.io.formats import ReadOptions, WritableFileFormat
+from napari_geosr.io.lazy import decoding
+from napari_geosr.io.reader_questions import (
+    ask_voxel_size,
+    stored_letters,
+    unnamed_axis,
+)
+from napari_geosr.io.stamp import KEY, Stamp, from_dict
+from napari_geosr.io.suffixes import stem_of
 
 if TYPE_CHECKING:
-    from napari_geosr.core.volume import Volume
     from napari_geosr.io.output import Output
     from napari_geosr.io.spec import OutputPaths, OutputSpec
 
@@ -29,13 +50,9 @@ class OmeZarrFormat(WritableFileFormat):
         return any((path / name).exists() for name in _METADATA_FILES)
 
     def read(self, path: Path, options: ReadOptions) -> Volume:
-        from napari_geosr.io.ome_zarr import read_zarr
-
         return read_zarr(path, axes=options.axes, dataset=options.dataset)
 
     def read_levels(self, path: Path) -> list[Volume]:
-        from napari_geosr.io.ome_zarr import read_levels
-
         return read_levels(path)
 
     def output(self, paths: OutputPaths, spec: OutputSpec) -> Output:
@@ -45,3 +62,175 @@ class OmeZarrFormat(WritableFileFormat):
 
 
 FORMAT = OmeZarrFormat()
+
+
+def read_zarr(
+    path: Path, *, axes: str | None = None, dataset: str | None = None
+) -> Volume:
+    """Read the finest level of an OME-Zarr image, or a plain zarr array, lazily.
+
+    Parameters
+    ----------
+    path : Path
+    axes : str, optional
+        Meaning of the stored axes, overruling the file.
+    dataset : str, optional
+        Path of a group or array inside.
+
+    Raises
+    ------
+    FileError
+        If the folder is no zarr, damaged, or could mean several images.
+    """
+    return read_levels(path, axes=axes, dataset=dataset)[0]
+
+
+def read_levels(
+    path: Path, *, axes: str | None = None, dataset: str | None = None
+) -> list[Volume]:
+    """All resolutions of an OME-Zarr image as volumes, the finest first."""
+    import zarr
+
+    try:
+        node: Any = zarr.open(path, mode="r", path=(dataset or "").strip("/"))
+    except Exception as error:
+        raise FileError(
+            f"{path.name} is not a readable zarr folder"
+            f"{f' or has no {dataset!r}' if dataset else ''}: {_reason(error)}. Check "
+            "that it was copied whole."
+        ) from error
+    with decoding(path, "its structure"):
+        node = _descend(node, path)
+        if isinstance(node, zarr.Array):
+            return [_volume(node, path, {}, None, 0, axes)]
+        entries = ngff.find_multiscales(dict(node.attrs))
+        if not entries or not entries[0].get("datasets"):
+            return [_only_array(node, path, axes)]
+        entry = entries[0]
+        levels = []
+        stamp = from_dict(node.attrs[KEY]) if KEY in node.attrs else None
+        names = ngff.channel_names(dict(node.attrs))
+        for i, item in enumerate(entry["datasets"]):
+            array = node[item["path"]]
+            levels.append(_volume(array, path, entry, stamp, i, axes, names))
+        return levels
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:120].rstrip(".") if lines else type(error).__name__
+
+
+def _descend(node: Any, path: Path) -> Any:
+    """Step into the first image of a converted series; refuse plates."""
+    attributes = dict(node.attrs)
+    ome = attributes.get("ome")
+    block = ome if isinstance(ome, Mapping) else attributes
+    if "plate" in block or "well" in block:
+        raise FileError(
+            f"{path.name} is a plate of many images. Choose one as "
+            f"'{path.name}::A/1/0'."
+        )
+    if "bioformats2raw.layout" in block and "0" in node:
+        return node["0"]
+    return node
+
+
+def _only_array(group: Any, path: Path, axes: str | None) -> Volume:
+    names = sorted(name for name, _ in group.arrays())
+    if len(names) == 1:
+        return _volume(group[names[0]], path, {}, None, 0, axes)
+    if not names:
+        inner = ", ".join(sorted(name for name, _ in group.groups())[:8])
+        raise FileError(
+            f"{path.name} holds no image"
+            f"{f'; its groups are: {inner}' if inner else ''}. Choose a group or array "
+            f"as '{path.name}::NAME'."
+        )
+    raise FileError(
+        f"{path.name} holds {len(names)} arrays: {', '.join(names[:8])}. Choose one as "
+        f"'{path.name}::{names[0]}'."
+    )
+
+
+def _volume(
+    array: Any,
+    path: Path,
+    entry: AnyMapping,
+    stamp: Stamp | None,
+    level: int,
+    axes: str | None,
+    names: tuple[str, ...] = (),
+) -> Volume:
+    _check(array, path)
+    shape = tuple(int(n) for n in array.shape)
+    letters = ngff.axes_of(entry, array.ndim) if entry else ""
+    size: dict[str, float] = {}
+    origin: dict[str, float] = {}
+    unit = PIXEL
+    notes: list[str] = []
+    if letters:
+        size, origin, unit = ngff.geometry(entry, level, letters)
+    plain = "TZYX" if array.ndim == 4 else "TCZYX"[-array.ndim :]
+    order, final = arrangement(shape, letters or plain, axes, path, notes)
+    if letters and not axes:
+        # The file names its axes, so those of length one mean something (Z = 1).
+        named = "".join(a for a in "TCZYX" if a in letters)
+        stored = (
+            stamp.axes
+            if stamp is not None
+            else "".join(a for a in named if a in final or a == "Z")
+        )
+        order, final = restore_singletons(order, final, shape, stored)
+    spatial = [a for a in final if a in "ZYX"]
+    metadata: AnyDict = {"format": f"zarr v{array.metadata.zarr_format}"}
+    if entry:
+        metadata = {"format": "OME-Zarr", "levels": len(entry["datasets"])}
+    if stamp is not None and stamp.kind != "image":
+        metadata["kind"] = stamp.kind
+    own = () if stamp is None else stamp.channels
+    final_shape = [1 if i is None else shape[i] for i in order]
+    metadata |= channel_names(own or names, final, final_shape)
+    if notes:
+        metadata["notes"] = tuple(notes)
+    volume = Volume(
+        data=finish(_Source(array), order, tuple(array.chunks), path, final),
+        axes=final,
+        voxel_size=tuple(size.get(a, 1.0) for a in spatial),
+        unit=unit,
+        origin=tuple(origin.get(a, 0.0) for a in spatial),
+        name=stem_of(path),
+        provenance=stamp.provenance if stamp is not None else (),
+        source=path,
+        metadata=metadata,
+    )
+    volume = ask_voxel_size(volume, trusted=stamp is not None)
+    if letters or axes is not None:
+        return volume
+    return unnamed_axis(volume, stored_letters(order, final))
+
+
+class _Source:
+    """A `Source` over a zarr array."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.shape = tuple(int(n) for n in array.shape)
+        self.dtype = np.dtype(array.dtype)
+
+    def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
+        return np.asarray(self.array[key])
+
+
+def _check(array: Any, path: Path) -> None:
+    kind = np.dtype(array.dtype).kind
+    if kind == "c":
+        raise FileError(
+            f"{path.name} holds complex numbers; volumes are real. Save the magnitude "
+            "(or phase) as an array of its own."
+        )
+    if kind not in "biuf" or not 2 <= array.ndim <= 5 or 0 in array.shape:
+        raise FileError(
+            f"{path.name} holds an array of shape {tuple(array.shape)} and type "
+            f"{array.dtype}: no image or volume."
+        )

@@ -6,10 +6,14 @@ Phenom: ``<FeiImage><pixelWidth unit="um">0.05</pixelWidth>…``. Larger ones:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.io.vendors.pixel import VendorPixel, positive, text_of_tag
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
 
 _TAG = 34683
 #: Where width and height are, and who writes so.
@@ -19,7 +23,7 @@ _PLACES = (
 )
 
 
-def pixel(page: object) -> VendorPixel | None:
+def pixel(page: TiffPage) -> VendorPixel | None:
     """Pixel size of a Thermo Fisher image with XML, or None."""
     text = text_of_tag(page, _TAG).strip("\x00 \r\n\t")
     if not text.startswith("<"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
@@ -10,11 +10,9 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.noise.basis import energies
-from napari_geosr.measure.noise.contrast import noise_free_contrast
+from napari_geosr.measure.noise.basis import Array, energies
 from napari_geosr.measure.noise.curve import fit_curve
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
-from napari_geosr.measure.noise.remarks import doubts, remarks
 from napari_geosr.measure.noise.sample import NoiseSample, rescaled, sample_steps
 
 #: Half width of the interval, as a part of the level: at best, and per unit of the
@@ -31,6 +29,20 @@ _QUIET = 0.05
 _VARIED = 0.025
 #: Voxels that a block needs.
 _LEAST = 16
+#: Grey values of the histogram, and rounds of its deconvolution.
+_BINS, _ROUNDS = 256, 400
+#: Between these percentiles.
+PERCENTILES = (2.0, 98.0)
+#: Noise above this part of the range between them is averaged over 2 × 2 × 2 voxels.
+_STRONG = 0.12
+#: Fewer blocks than this give a rough estimate.
+_FEW_BLOCKS = 200
+#: Noise that is more alike between neighbours than this was smoothed.
+_SMOOTHED = 0.72
+#: Shares of voxels that are worth a sentence.
+_UNKNOWN, _PADDED, _CLIPPED = 1e-3, 0.02, 2e-3
+#: Share of clipped voxels from which their noise, which is weaker, matters.
+_MUCH_CLIPPED = 0.05
 
 
 def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
@@ -162,4 +174,155 @@ def _noise(
         source=source,
         notes=remarks(volume, sample, quiet, interval[1], structured, coarse),
         doubts=doubts(sample, quiet, coarse and not structured),
+    )
+
+
+def noise_free_contrast(
+    sample: NoiseSample, level: Callable[[Array], Array], lags: Sequence[float]
+) -> float:
+    """Distance between the 2nd and 98th percentile of the scan without its noise.
+
+    The histogram of a scan is that of its object, each grey value spread by the noise
+    that it has. Richardson (1972, doi:10.1364/JOSA.62.000055) and Lucy (1974) take that
+    back; grey values stay what they are in thin structures. Only strong noise is
+    averaged over pairs of voxels before.
+
+    Parameters
+    ----------
+    sample : NoiseSample
+    level : callable
+        Standard deviation of the noise at grey values.
+    lags : sequence of float
+        Correlation of the noise of neighbours along Z, Y and X.
+    """
+    values = sample.values.ravel()
+    low, high = np.percentile(values, PERCENTILES)
+    if not high > low:
+        return 0.0
+    typical = float(np.median(level(values[:: max(1, len(values) // 1000)])))
+    factor = 1.0
+    if typical > _STRONG * (high - low):
+        values, factor = _averaged(sample.values, lags)
+    return _deconvolved(values, lambda places: factor * level(places))
+
+
+def _averaged(blocks: Array, lags: Sequence[float]) -> tuple[Array, float]:
+    """Means of pairs of voxels along each axis, and what they leave of the noise."""
+    factor = 1.0
+    for axis, lag in enumerate(lags, 1):
+        n = blocks.shape[axis] // 2 * 2
+        if n:
+            even = np.take(blocks, range(0, n, 2), axis)
+            blocks = (even + np.take(blocks, range(1, n, 2), axis)) / 2
+            factor *= (1 + lag) / 2
+    return blocks.ravel(), float(np.sqrt(factor))
+
+
+def _deconvolved(values: Array, level: Callable[[Array], Array]) -> float:
+    from scipy.special import ndtr
+
+    lowest, highest = float(values.min()), float(values.max())
+    edges = np.linspace(lowest, highest, _BINS + 1)
+    places = (edges[1:] + edges[:-1]) / 2
+    levels = level(places)
+    if levels.max() < 0.5 * (edges[1] - edges[0]):
+        low, high = np.percentile(values, PERCENTILES)
+        return float(high - low)
+    counts = np.histogram(values, edges)[0] / len(values)
+    # Column j: where noise takes the grey value j.
+    spread = ndtr((edges[:, None] - places) / np.maximum(levels, 1e-9 * np.ptp(places)))
+    spread[0], spread[-1] = 0, 1
+    matrix = np.diff(spread, axis=0)
+    found = np.full(_BINS, 1 / _BINS)
+    for _ in range(_ROUNDS):
+        found *= matrix.T @ (counts / np.maximum(matrix @ found, 1e-12))
+    share = np.concatenate([[0], np.cumsum(found)]) / found.sum()
+    low, high = np.interp(np.array(PERCENTILES) / 100, share, edges)
+    return float(high - low)
+
+
+def remarks(
+    volume: Volume,
+    sample: NoiseSample,
+    quiet: QuietBlocks | None,
+    upper: float,
+    structured: bool,
+    coarse: bool,
+) -> tuple[str, ...]:
+    """What a person should know about the estimate."""
+    found = []
+    is_constant = sample.levels == 1 or not np.ptp(sample.values) > 0
+    if is_constant:
+        found.append(
+            "All voxels have the same grey value: there is nothing to measure."
+        )
+    elif 0 < sample.levels <= 4:
+        found.append(
+            f"There are only {sample.levels} different grey values, as in a segmented "
+            "volume: it has no noise that could be measured."
+        )
+    elif coarse and not structured:
+        found.append(
+            f"Grey values are rounded to steps of {sample.step:.3g}, which is coarse "
+            f"for this noise: it may be anything below {0.5 * sample.step:.2g}."
+        )
+    if structured:
+        found.append(
+            "There is no uniform region: even the quietest places vary as structure "
+            f"does. The noise is below {upper:.3g}, and how far below is not known."
+        )
+    if sample.clipped > _CLIPPED and not (is_constant or 0 < sample.levels <= 4):
+        found.append(_clipped(sample))
+    if sample.unknown > _UNKNOWN:
+        found.append(
+            f"{sample.unknown:.0%} of the sampled voxels are NaN or infinite and were "
+            "excluded."
+        )
+    if sample.padded > _PADDED:
+        found.append(
+            f"{sample.padded:.0%} of the sampled blocks are constant, as padding "
+            "around a sample is; they were excluded."
+        )
+    if len(sample.greys) < _FEW_BLOCKS:
+        found.append(
+            f"Only {len(sample.greys)} small blocks could be used: the estimate is "
+            "rough."
+        )
+    if volume.axes == "YX" or volume.shape[0] == 1:
+        found.append(
+            "Measured in a single slice: correlation between slices is not known."
+        )
+    if quiet is not None and not structured:
+        names = "zyx"
+        smooth = [
+            name.upper()
+            for name, lag in zip(names, quiet.spectrum.lags, strict=True)
+            if lag > _SMOOTHED
+        ]
+        if smooth:
+            found.append(
+                f"Along {' and '.join(smooth)} the noise has hardly any fine detail: "
+                "the scan was smoothed, enlarged or compressed, and its noise is hard "
+                "to tell from texture."
+            )
+    return tuple(found)
+
+
+def doubts(
+    sample: NoiseSample, quiet: QuietBlocks | None, coarse: bool
+) -> tuple[str, ...]:
+    """What should be known by whoever sees the level alone."""
+    found = []
+    if sample.clipped > _MUCH_CLIPPED and quiet is not None:
+        found.append(_clipped(sample))
+    if coarse:
+        found.append("Its noise is lost in the steps between grey values.")
+    return tuple(found)
+
+
+def _clipped(sample: NoiseSample) -> str:
+    return (
+        f"{sample.clipped:.1%} of the voxels are clipped at an end of the grey scale. "
+        "They were excluded from the estimate, and noise elsewhere may be stronger "
+        "than measured."
     )

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.models.exporting import Exported, export_steps
-    from napari_geosr.operations.models.importing import Imported, import_steps
+    from napari_geosr.operations.models.exporting import ExportResult, export_steps
+    from napari_geosr.operations.models.importing import ImportResult, import_steps
 
-__all__ = ["Exported", "Imported", "export_steps", "import_steps"]
+__all__ = ["ExportResult", "ImportResult", "export_steps", "import_steps"]
 
 # Loaded on first use: they run models.
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "exporting": ["Exported", "export_steps"],
-        "importing": ["Imported", "import_steps"],
+        "exporting": ["ExportResult", "export_steps"],
+        "importing": ["ImportResult", "import_steps"],
     },
 )

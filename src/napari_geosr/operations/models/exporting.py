@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """A file that another program can use.
 
     Attributes
@@ -45,7 +45,7 @@ def export_steps(
     like: str | Path | Volume | None = None,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Exported]:
+) -> Generator[Step, None, ExportResult]:
     """Export a model.
 
     Where a volume given in pieces comes out otherwise there, `Warned` says so.
@@ -99,7 +99,7 @@ def export_steps(
         yield Warned(message=str(remark))
     if model.card.inputs > 1:
         yield Warned(message=_several(model.card.inputs))
-    return Exported(path, difference)
+    return ExportResult(path, difference)
 
 
 def _with_noise(

@@ -45,7 +45,7 @@ _RESTORED = 1e-3
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportResult:
     """A model that is among the person's own now.
 
     Attributes
@@ -67,7 +67,7 @@ def import_steps(
     name: str | None = None,
     channel: int | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Imported]:
+) -> Generator[Step, None, ImportResult]:
     """Import a model.
 
     Parameters
@@ -122,16 +122,16 @@ def import_steps(
     return _imported(target)
 
 
-def _own(path: Path, name: str | None) -> Generator[Step, None, Imported]:
+def _own(path: Path, name: str | None) -> Generator[Step, None, ImportResult]:
     """Copy a bundle of ours."""
     catalogue.verify(path)
     yield from ()
     return _imported(zoo.adopt(path, name))
 
 
-def _imported(target: Path) -> Imported:
+def _imported(target: Path) -> ImportResult:
     card = bundle.read_card(target)
-    return Imported(card.name, target, card)
+    return ImportResult(card.name, target, card)
 
 
 def _stop_if(should_stop: ShouldStop) -> None:

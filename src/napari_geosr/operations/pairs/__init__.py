@@ -59,8 +59,7 @@ from napari_geosr.registration import itk
 from napari_geosr.registration.align import Alignment, align_steps
 from napari_geosr.registration.grey_match import GreyMatch, match_grey_values
 from napari_geosr.registration.overlap import common_box
-from napari_geosr.registration.resample import Resampling
-from napari_geosr.registration.sampled import Box, Grid, finite
+from napari_geosr.registration.sampled import Box, Grid, Resampling, finite
 
 __all__ = ["Pairs", "PairsConfig", "pairs", "pairs_steps"]
 

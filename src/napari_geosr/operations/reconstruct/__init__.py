@@ -23,7 +23,7 @@ from napari_geosr.operations.reconstruct.inputs import (
     open_projections,
 )
 from napari_geosr.operations.reconstruct.preparation import prepare_steps
-from napari_geosr.operations.reconstruct.run import Reconstructed, run_steps
+from napari_geosr.operations.reconstruct.run import ReconstructionResult, run_steps
 from napari_geosr.operations.reconstruct.scan import (
     ReadyScan,
     given_centre,
@@ -36,7 +36,7 @@ __all__ = [
     "ProjectionsInput",
     "ReadyScan",
     "ReconstructConfig",
-    "Reconstructed",
+    "ReconstructionResult",
     "find_unfinished",
     "open_projections",
     "prepare_steps",
@@ -55,7 +55,7 @@ def reconstruct_steps(
     overwrite: bool = False,
     unfinished: Volume | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Reconstructed]:
+) -> Generator[Step, None, ReconstructionResult]:
     """Find the rotation axis once, then reconstruct block by block.
 
     See :func:`prepare_steps` and :func:`run_steps`.
@@ -74,7 +74,7 @@ def reconstruct_steps(
 
     Returns
     -------
-    Reconstructed
+    ReconstructionResult
 
     Raises
     ------

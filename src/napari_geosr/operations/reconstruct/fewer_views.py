@@ -32,7 +32,9 @@ from napari_geosr.operations.reconstruct.derived_views import (
     MeanViews,
     ThinnedCounts,
 )
-from napari_geosr.tomography.photons import counts_per_photon as counts_per_photon_of
+from napari_geosr.tomography.flat_fields import (
+    counts_per_photon as counts_per_photon_of,
+)
 
 Acquisition = Literal["step", "continuous"]
 #: How many steps, and how many degrees, views of one exposure may lie apart.

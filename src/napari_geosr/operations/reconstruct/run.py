@@ -48,7 +48,7 @@ _MOST_TOGETHER, _TOGETHER_BYTES = 4, 64 * 1024**2
 
 
 @dataclass(frozen=True, eq=False)
-class Reconstructed:
+class ReconstructionResult:
     """What a run gives: the volume, the rotation axis, how it went.
 
     Attributes
@@ -78,7 +78,7 @@ def run_steps(
     overwrite: bool = False,
     unfinished: Volume | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Reconstructed]:
+) -> Generator[Step, None, ReconstructionResult]:
     """Reconstruct all rows, block by block.
 
     Parameters
@@ -98,7 +98,7 @@ def run_steps(
 
     Returns
     -------
-    Reconstructed
+    ReconstructionResult
         When `should_stop` says so, what was finished so far, with ``complete=False``.
 
     Raises
@@ -164,7 +164,7 @@ def run_steps(
     for line in filled.run.report.summary_lines():
         if line not in filled.run.report.notes:  # those were said on the way
             yield Warned(message=line)
-    return Reconstructed(
+    return ReconstructionResult(
         result, ready.centre, done["run"], path, complete=filled.complete
     )
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.config import RestoreConfig
     from napari_geosr.operations.restore.consistency import (
         NOTHING_FOUND,
-        Checked,
+        ConsistencyCheck,
         check_consistency,
         consistency_steps,
         refuse_check,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         with_strength,
     )
     from napari_geosr.operations.restore.preview import estimate_steps, preview_steps
-    from napari_geosr.operations.restore.run import Restored, run_steps
+    from napari_geosr.operations.restore.run import RestorationResult, run_steps
     from napari_geosr.operations.restore.series.plan import (
         Point,
         is_series,
@@ -53,12 +53,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOTHING_FOUND",
-    "Checked",
+    "ConsistencyCheck",
     "Point",
     "PreparedRestoration",
     "PreparedSeries",
+    "RestorationResult",
     "RestoreConfig",
-    "Restored",
     "check_consistency",
     "consistency_steps",
     "estimate_series_steps",
@@ -89,7 +89,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "config": ["RestoreConfig"],
         "consistency": [
             "NOTHING_FOUND",
-            "Checked",
+            "ConsistencyCheck",
             "check_consistency",
             "consistency_steps",
             "refuse_check",
@@ -98,7 +98,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "outlook.steps": ["outlook_steps", "removed_steps"],
         "preparation": ["PreparedRestoration", "prepare_steps", "with_strength"],
         "preview": ["estimate_steps", "preview_steps"],
-        "run": ["Restored", "run_steps"],
+        "run": ["RestorationResult", "run_steps"],
         "series.plan": ["Point", "is_series", "refuse_series_check"],
         "series.preparation": ["PreparedSeries", "prepare_series_steps"],
         "series.run": ["estimate_series_steps", "run_series_steps"],

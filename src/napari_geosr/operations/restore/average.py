@@ -43,7 +43,7 @@ from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.outlook import looked_steps
 from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.ranking import AUTO
-from napari_geosr.operations.restore.run import Restored, run_steps
+from napari_geosr.operations.restore.run import RestorationResult, run_steps
 from napari_geosr.operations.storage import array_for
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ def restore_average_steps(
     look: bool = False,
     strict: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Restored]:
+) -> Generator[Step, None, RestorationResult]:
     """Restore scans of one object and average the results.
 
     What the model is run on stands on its card: each of the volumes, or the mean of all
@@ -86,7 +86,7 @@ def restore_average_steps(
 
     Returns
     -------
-    Restored
+    RestorationResult
 
     Raises
     ------
@@ -166,7 +166,7 @@ def _mean_steps(
     *,
     look: bool,
     strict: bool,
-) -> Generator[Step, None, Restored]:
+) -> Generator[Step, None, RestorationResult]:
     """Restore each of `given` in float32, and return the mean.
 
     All else of the result is that of the first.

@@ -46,7 +46,7 @@ def residual_path(out: str | Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Checked:
+class ConsistencyCheck:
     """A result compared with its scan.
 
     Attributes
@@ -113,7 +113,7 @@ def consistency_steps(
     out: str | Path | None = None,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Checked]:
+) -> Generator[Step, None, ConsistencyCheck]:
     """See the result as the scanner saw the sample, and compare it with the scan.
 
     The result is blurred, by the point-spread function that fits best, and averaged to
@@ -135,7 +135,7 @@ def consistency_steps(
 
     Returns
     -------
-    Checked
+    ConsistencyCheck
 
     Raises
     ------
@@ -186,14 +186,14 @@ def consistency_steps(
     if out is not None:
         path = io.write(residual, out, overwrite=overwrite, should_stop=should_stop)
         residual = io.read(path).replace(name=residual.name)
-    checked = Checked(residual, figures, (), path)
+    checked = ConsistencyCheck(residual, figures, (), path)
     sentences = tuple(_sentences(checked))
     for sentence in sentences:
         yield Warned(message=sentence)
-    return Checked(residual, figures, sentences, path)
+    return ConsistencyCheck(residual, figures, sentences, path)
 
 
-def check_consistency(scan: Volume, result: Volume) -> Checked:
+def check_consistency(scan: Volume, result: Volume) -> ConsistencyCheck:
     """Compare a restored volume with the scan that it was made from.
 
     Parameters
@@ -204,7 +204,7 @@ def check_consistency(scan: Volume, result: Volume) -> Checked:
 
     Returns
     -------
-    Checked
+    ConsistencyCheck
         With `residual`, `figures` and `sentences` on what noise does not explain.
 
     Raises
@@ -275,8 +275,8 @@ def _check_place(
             )
 
 
-def _sentences(checked: Checked) -> list[str]:
-    texts: dict[Fault, Callable[[Checked], str]] = {
+def _sentences(checked: ConsistencyCheck) -> list[str]:
+    texts: dict[Fault, Callable[[ConsistencyCheck], str]] = {
         "uniform": _uniform_text,
         "shows too much": _too_much_text,
         "shows too little": _too_little_text,
@@ -295,7 +295,7 @@ def _sentences(checked: Checked) -> list[str]:
     return said
 
 
-def _uniform_text(checked: Checked) -> str:
+def _uniform_text(checked: ConsistencyCheck) -> str:
     return (
         "The result does not fit the scan: it is uniform, and shows nothing that could "
         "be compared. Look at its grey values, and restore it again; if the sample is "
@@ -303,7 +303,7 @@ def _uniform_text(checked: Checked) -> str:
     )
 
 
-def _too_much_text(checked: Checked) -> str:
+def _too_much_text(checked: ConsistencyCheck) -> str:
     slope = checked.figures.slope or 0.0
     if slope < -_UNRELATED:
         return (
@@ -325,7 +325,7 @@ def _too_much_text(checked: Checked) -> str:
     )
 
 
-def _too_little_text(checked: Checked) -> str:
+def _too_little_text(checked: ConsistencyCheck) -> str:
     slope = checked.figures.slope or 0.0
     return (
         "The result does not fit the scan: it shows less than there is. The scan's "
@@ -335,7 +335,7 @@ def _too_little_text(checked: Checked) -> str:
     )
 
 
-def _excess_text(checked: Checked) -> str:
+def _excess_text(checked: ConsistencyCheck) -> str:
     return (
         "The result does not fit the scan: within a few voxels, what is left varies "
         f"{checked.figures.excess:.3g} times as much as the scan's own noise. "
@@ -344,7 +344,7 @@ def _excess_text(checked: Checked) -> str:
     )
 
 
-def _structure_text(checked: Checked) -> str:
+def _structure_text(checked: ConsistencyCheck) -> str:
     found = checked.figures.structure
     if found < 0:
         return (
@@ -360,7 +360,7 @@ def _structure_text(checked: Checked) -> str:
     )
 
 
-def _large_text(checked: Checked) -> str:
+def _large_text(checked: ConsistencyCheck) -> str:
     found = checked.figures
     return (
         "The result differs from the scan by more than noise: "
@@ -371,7 +371,7 @@ def _large_text(checked: Checked) -> str:
     )
 
 
-def _places_text(checked: Checked) -> str:
+def _places_text(checked: ConsistencyCheck) -> str:
     found, volume = checked.figures, checked.residual
     end = (
         "Something was added there that the scan does not show, or taken away that it "

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestorationResult:
     """What a run gives: the volume, how it went and whether it can be trusted.
 
     Attributes
@@ -78,7 +78,7 @@ def run_steps(
     unfinished: Volume | None = None,
     unfinished_spread: Volume | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Restored]:
+) -> Generator[Step, None, RestorationResult]:
     """Restore the whole volume tile by tile.
 
     With an uncertainty, the same tiles fill a second volume with standard deviations.
@@ -105,7 +105,7 @@ def run_steps(
 
     Returns
     -------
-    Restored
+    RestorationResult
         When `should_stop` says so, what was finished so far, with ``complete=False``.
 
     Raises
@@ -180,7 +180,7 @@ def work_steps(
     unfinished: Volume | None = None,
     unfinished_spread: Volume | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Restored]:
+) -> Generator[Step, None, RestorationResult]:
     """Do the work, on record and into memory or a file; see :func:`run_steps`."""
     prepared = work.prepared
     record = yield from _record_steps(prepared, should_stop)
@@ -218,7 +218,7 @@ def work_steps(
     for note in targets.notes:
         yield Warned(message=note)
     yield from _remarks(prepared, filled.summary)
-    return Restored(
+    return RestorationResult(
         volumes[0],
         prepared.verdict,
         filled.summary,

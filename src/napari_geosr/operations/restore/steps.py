@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_geosr import io
+from napari_geosr.core import provenance
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import (
     ShouldStop,
+    StageStarted,
     Step,
     Warned,
     never_stop,
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
-from napari_geosr.inference.members import NONE
+from napari_geosr.inference.members import NONE as NO_MEMBERS
+from napari_geosr.models.distribution import Verdict
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.restore.average import restore_average_steps
 from napari_geosr.operations.restore.config import RestoreConfig
@@ -24,17 +27,18 @@ from napari_geosr.operations.restore.outlook import (
     looked_steps,
 )
 from napari_geosr.operations.restore.preparation import prepare_steps
-from napari_geosr.operations.restore.ranking import AUTO, Ranking
-from napari_geosr.operations.restore.ranking.automatic import (
-    choose_steps,
-    unchanged_steps,
-)
-from napari_geosr.operations.restore.run import Restored, run_steps
+from napari_geosr.operations.restore.ranking.config import AUTO, NONE, RankConfig
+from napari_geosr.operations.restore.ranking.rank import rank_steps
+from napari_geosr.operations.restore.ranking.result import Ranking
+from napari_geosr.operations.restore.run import RestorationResult, run_steps
 from napari_geosr.operations.restore.series.plan import Point, SeriesPlan, is_series
 from napari_geosr.operations.restore.series.run import (
     restore_series_steps,
 )
 from napari_geosr.operations.restore.targets import spread_path
+
+if TYPE_CHECKING:
+    from napari_geosr.core.noise import Noise
 
 
 def restore_steps(
@@ -49,7 +53,7 @@ def restore_steps(
     look: bool = False,
     strict: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Restored]:
+) -> Generator[Step, None, RestorationResult]:
     """Prepare and run; see :func:`prepare_steps` and :func:`run_steps`.
 
     With the model ``"auto"`` the models are ranked first. Where the scan is best left
@@ -74,7 +78,7 @@ def restore_steps(
     """
     if out is not None:
         outputs = [Path(out)]
-        if config.uncertainty != NONE:
+        if config.uncertainty != NO_MEMBERS:
             outputs.append(spread_path(out))
         for path in outputs:
             io.check_output(path, overwrite=overwrite)
@@ -213,9 +217,79 @@ def restore_with_uncertainty(
     ConfigError, ModelError, VolumeError, DeviceMemoryError
         With one sentence saying what is wrong and what to do.
     """
-    if uncertainty == NONE:
+    if uncertainty == NO_MEMBERS:
         raise ConfigError("Choose a kind of uncertainty: 'tta' or 'ensemble'.")
     config = RestoreConfig.create(model=model, uncertainty=uncertainty, **settings)
     restored = run_to_end(restore_steps(volume, config))
     assert restored.spread is not None
     return restored.volume, restored.spread
+
+
+def choose_steps(
+    volume: Volume,
+    config: RestoreConfig,
+    *,
+    noise: Noise | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, Ranking]:
+    """Rank the models for a scan and say which one was chosen.
+
+    A last `Warned` says what was chosen and why.
+
+    Raises
+    ------
+    ConfigError
+        If the settings name further models, which a choice does not.
+    """
+    if config.ensemble_with:
+        raise ConfigError(
+            "An ensemble needs models by name: replace --model auto by one of them, or "
+            "leave --ensemble-with out."
+        )
+    settings = RankConfig(device=config.device, threads=config.threads)
+    ranking = yield from rank_steps(volume, settings, should_stop, noise=noise)
+    yield Warned(message=f"auto: {ranking.why}")
+    return ranking
+
+
+def unchanged_steps(
+    volume: Volume,
+    config: RestoreConfig,
+    ranking: Ranking,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, RestorationResult]:
+    """Hand the scan back as it is, on record.
+
+    Voxels keep their values and their type.
+    """
+    if not is_series(volume):
+        volume = volume.select()
+    if config.uncertainty != NO_MEMBERS:
+        yield Warned(
+            message="No standard deviations are written: no model was used, so there "
+            "is nothing that could differ."
+        )
+    record = yield from provenance.record_steps(
+        "restore",
+        should_stop=should_stop,
+        inputs={"input": volume},
+        settings=config.model_dump(mode="json"),
+        model={"name": NONE},
+        output_dtype=str(volume.dtype),
+        ranking=ranking.to_json_dict(),
+        noise=ranking.noise.to_json_dict(),
+        complete=True,
+    )
+    kept = volume.replace(
+        name=f"{volume.name} · unchanged", provenance=(*volume.provenance, record)
+    )
+    path = None
+    if out is not None:
+        yield StageStarted(message="Copying the scan")
+        path = io.write(kept, out, overwrite=overwrite, should_stop=should_stop)
+        kept = io.read(path).replace(name=kept.name)
+    verdict = Verdict("ok")
+    return RestorationResult(kept, verdict, None, path)

@@ -48,7 +48,7 @@ __all__ = [
     "DEFINITIONS",
     "FILES",
     "SimulateConfig",
-    "Simulated",
+    "SimulationResult",
     "simulate",
     "simulate_steps",
 ]
@@ -76,7 +76,7 @@ _BLUR_REACH = 4
 
 
 @dataclass(frozen=True)
-class Simulated:
+class SimulationResult:
     """A simulated scan: where its files are, and what is known of the sample.
 
     Attributes
@@ -101,7 +101,7 @@ def simulate_steps(
     *,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Simulated]:
+) -> Generator[Step, None, SimulationResult]:
     """Make a sample and scan it.
 
     Parameters
@@ -118,7 +118,7 @@ def simulate_steps(
 
     Returns
     -------
-    Simulated
+    SimulationResult
 
     Raises
     ------
@@ -180,10 +180,10 @@ def simulate_steps(
     }
     text = json.dumps(truth, indent=2, ensure_ascii=False) + "\n"
     atomic.write_text(files["json"], text, overwrite=overwrite)
-    return Simulated(files, truth)
+    return SimulationResult(files, truth)
 
 
-def simulate(structure: str, out: str | Path, **settings: Any) -> Simulated:
+def simulate(structure: str, out: str | Path, **settings: Any) -> SimulationResult:
     """Simulate a scan; see :func:`simulate_steps`.
 
     Parameters

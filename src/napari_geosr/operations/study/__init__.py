@@ -36,7 +36,11 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct import open_projections
 from napari_geosr.operations.reconstruct.continued import StillWrittenError
 from napari_geosr.operations.reconstruct.fewer_views import number_of_parts
-from napari_geosr.operations.study.algorithms import Classical, Learned, find_algorithm
+from napari_geosr.operations.study.algorithms import (
+    Classical,
+    LearningMethod,
+    find_algorithm,
+)
 from napari_geosr.operations.study.cell import Cell, Outcome, StudyContext
 from napari_geosr.operations.study.classical import classical_steps, free_settings
 from napari_geosr.operations.study.config import StudyConfig
@@ -327,7 +331,7 @@ def _outcome_steps(
     if isinstance(algorithm, Classical):
         name, candidates = algorithm.algorithm, algorithm.candidates
         return (yield from classical_steps(cell, name, candidates, should_stop))
-    if isinstance(algorithm, Learned):
+    if isinstance(algorithm, LearningMethod):
         method, settings = algorithm.method, algorithm.settings
         return (yield from learned_steps(cell, method, settings, should_stop))
     steps: Generator[Step, None, Outcome] = algorithm.module.reconstruct_steps(

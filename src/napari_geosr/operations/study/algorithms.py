@@ -53,7 +53,7 @@ class Classical:
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearningMethod:
     """A method of `learning.methods`, trained on the lower rows.
 
     Attributes
@@ -101,7 +101,7 @@ class ThirdParty:
         return algorithms.config_class(self.module.ALGORITHM)
 
 
-Algorithm = Classical | Learned | ThirdParty
+Algorithm = Classical | LearningMethod | ThirdParty
 
 
 def _iterations(*numbers: int) -> tuple[AnyMapping, ...]:
@@ -120,12 +120,16 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         tuple({"weight": w} for w in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
     ),
     # From few projections to what all give.
-    "msdnet": Learned("MSDNet", "supervised", {"network": "msdnet"}),
+    "msdnet": LearningMethod("MSDNet", "supervised", {"network": "msdnet"}),
     # As published, and with the critic of Wasserstein.
-    "tomogan-js": Learned("TomoGAN (JS)", "tomogan", {"distance": "jensen-shannon"}),
-    "tomogan-w": Learned("TomoGAN (W)", "tomogan", {"distance": "wasserstein"}),
+    "tomogan-js": LearningMethod(
+        "TomoGAN (JS)", "tomogan", {"distance": "jensen-shannon"}
+    ),
+    "tomogan-w": LearningMethod("TomoGAN (W)", "tomogan", {"distance": "wasserstein"}),
     # Parts of the few projections teach each other; no other projection is seen.
-    "noise2inverse": Learned("Noise2Inverse", "noise2inverse", {"network": "msdnet"}),
+    "noise2inverse": LearningMethod(
+        "Noise2Inverse", "noise2inverse", {"network": "msdnet"}
+    ),
 }
 
 

@@ -10,8 +10,7 @@ import lazy_loader
 
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.learning.config import TrainingConfig
-from napari_geosr.learning.loss_titles import loss_title
-from napari_geosr.learning.methods import config_class, needs
+from napari_geosr.learning.methods import config_class, loss_title, needs
 from napari_geosr.models import bundle
 from napari_geosr.operations.train.fine_tune import OF_THE_NETWORK, fine_tune_settings
 from napari_geosr.operations.train.job import TrainJob, networks, open_roles, roles

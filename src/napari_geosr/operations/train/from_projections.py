@@ -50,7 +50,7 @@ from napari_geosr.operations.train.scans import (
 )
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.restore import Restored
+    from napari_geosr.operations.restore import RestorationResult
 
 __all__ = [
     "METHODS_FROM_PROJECTIONS",
@@ -317,7 +317,7 @@ def _restore_steps(
     paths: Sequence[Path],
     model: Path,
     should_stop: ShouldStop,
-) -> Generator[Step, None, Restored]:
+) -> Generator[Step, None, RestorationResult]:
     """Write what the model makes of reconstructions."""
     assert job.scans.restore is not None
     volumes: list[Volume] = [io.read(path) for path in paths]

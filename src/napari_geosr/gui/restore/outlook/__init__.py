@@ -1,1 +1,1 @@
-"""What the Restore dock says and asks before a run: outlook, ranking, strength."""
+"""What the Restore dock says and asks before a run: outlook and ranking."""

@@ -9,9 +9,9 @@ import lazy_loader
 if TYPE_CHECKING:
     from napari_geosr.operations.restore.ranking.config import AUTO, NONE, RankConfig
     from napari_geosr.operations.restore.ranking.rank import rank_steps
-    from napari_geosr.operations.restore.ranking.result import Ranked, Ranking
+    from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry
 
-__all__ = ["AUTO", "NONE", "RankConfig", "Ranked", "Ranking", "rank_steps"]
+__all__ = ["AUTO", "NONE", "RankConfig", "Ranking", "RankingEntry", "rank_steps"]
 
 # Loaded on first use, so that settings can be read without the rest.
 __getattr__, __dir__, _ = lazy_loader.attach(
@@ -19,6 +19,6 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "config": ["AUTO", "NONE", "RankConfig"],
         "rank": ["rank_steps"],
-        "result": ["Ranked", "Ranking"],
+        "result": ["RankingEntry", "Ranking"],
     },
 )

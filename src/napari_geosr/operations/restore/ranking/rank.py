@@ -27,7 +27,7 @@ from napari_geosr.models.bundle import Model
 from napari_geosr.operations.restore.outlook.rehearsal import rehearse
 from napari_geosr.operations.restore.outlook.rules import wrong_pores
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
-from napari_geosr.operations.restore.ranking.result import Ranked, Ranking, decide
+from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry, decide
 from napari_geosr.operations.restore.ranking.tune import (
     TrialSetup,
     for_axes,
@@ -103,7 +103,7 @@ def rank_steps(
         yield StageStarted(message="Measuring the noise")
         noise = yield from noise_steps(volume, second=second, should_stop=should_stop)
     if noise.is_negligible:
-        rows = [Ranked(NONE, LEAVE, noise.level, 0.0, (0.0, 0.0))]
+        rows = [RankingEntry(NONE, LEAVE, noise.level, 0.0, (0.0, 0.0))]
         return _ranking(rows, noise, skipped, began)
     sample = draw_sample(
         volume.data, noise, second=None if second is None else second.data
@@ -134,7 +134,7 @@ def rank_steps(
 
 
 def _ranking(
-    rows: list[Ranked], noise: Noise, skipped: dict[str, str], began: float
+    rows: list[RankingEntry], noise: Noise, skipped: dict[str, str], began: float
 ) -> Ranking:
     choice, why = decide(rows, noise)
     return Ranking(tuple(rows), choice, why, noise, skipped, time.monotonic() - began)
@@ -200,8 +200,8 @@ def _tried(model: Model, volume: Volume, setup: TrialSetup) -> _Candidate:
 
 
 def _without_harm(
-    rows: list[Ranked], volume: Volume, setup: TrialSetup, skipped: dict[str, str]
-) -> list[Ranked]:
+    rows: list[RankingEntry], volume: Volume, setup: TrialSetup, skipped: dict[str, str]
+) -> list[RankingEntry]:
     """Rows in their order, less those in front that invent or lose pores."""
     kept = list(rows)
     for row in rows:
@@ -223,10 +223,10 @@ def _without_harm(
     return kept
 
 
-def _ranked(tried: _Candidate, noise: Noise, scale: float) -> Ranked:
+def _ranked(tried: _Candidate, noise: Noise, scale: float) -> RankingEntry:
     found = estimate(tried.cells, variance_range(noise), scale)
     card = tried.model.card
-    return Ranked(
+    return RankingEntry(
         card.name,
         card.title,
         found.error,
@@ -237,14 +237,14 @@ def _ranked(tried: _Candidate, noise: Noise, scale: float) -> Ranked:
     )
 
 
-def _left_alone(rows: list[Ranked], noise: Noise) -> Ranked:
+def _left_alone(rows: list[RankingEntry], noise: Noise) -> RankingEntry:
     # The error that all gains are given against; without a candidate the level.
     error = noise.level
     for row in rows:
         if row.gain > -30:
             error = row.error * 10 ** (row.gain / 20)
             break
-    return Ranked(NONE, LEAVE, error, 0.0, (0.0, 0.0))
+    return RankingEntry(NONE, LEAVE, error, 0.0, (0.0, 0.0))
 
 
 def _size(volume: Volume) -> str:

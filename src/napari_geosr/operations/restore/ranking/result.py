@@ -20,7 +20,7 @@ _LEAD = 0.35
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankingEntry:
     """One candidate.
 
     Attributes
@@ -78,7 +78,7 @@ class Ranking:
 
     Attributes
     ----------
-    rows : tuple of Ranked
+    rows : tuple of RankingEntry
         The smallest expected error first.
     choice : str
         Name of the row that is proposed.
@@ -92,7 +92,7 @@ class Ranking:
         How long it took.
     """
 
-    rows: tuple[Ranked, ...]
+    rows: tuple[RankingEntry, ...]
     choice: str
     why: str
     noise: Noise
@@ -100,7 +100,7 @@ class Ranking:
     seconds: float = 0.0
 
     @property
-    def chosen(self) -> Ranked:
+    def chosen(self) -> RankingEntry:
         """The row that is proposed."""
         return self.row(self.choice)
 
@@ -109,7 +109,7 @@ class Ranking:
         """Whether the scan is best left as it is."""
         return self.choice == NONE
 
-    def row(self, name: str) -> Ranked:
+    def row(self, name: str) -> RankingEntry:
         """The row of a candidate."""
         return next(row for row in self.rows if row.name == name)
 
@@ -124,7 +124,7 @@ class Ranking:
         }
 
 
-def decide(rows: list[Ranked], noise: Noise) -> tuple[str, str]:
+def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     """Choose among rows in the order of their errors; return the name and why.
 
     Only what clearly gains something is chosen, a filter that was tuned to the scan
@@ -170,7 +170,7 @@ def decide(rows: list[Ranked], noise: Noise) -> tuple[str, str]:
     return chosen.name, why + "."
 
 
-def _handicapped(row: Ranked) -> float:
+def _handicapped(row: RankingEntry) -> float:
     """Expected error; of a filter that was tuned by the same estimate, somewhat more.
 
     The least of many estimates is too small: it is the error that was underestimated

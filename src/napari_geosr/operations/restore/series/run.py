@@ -24,7 +24,7 @@ from napari_geosr.inference.runner import estimate
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.continued import Box, KeptPart
 from napari_geosr.operations.restore.run import (
-    Restored,
+    RestorationResult,
     TileProgress,
     Work,
     chosen_backend,
@@ -53,7 +53,7 @@ def restore_series_steps(
     strict: bool = False,
     should_stop: ShouldStop = never_stop,
     **more: Any,
-) -> Generator[Step, None, Restored]:
+) -> Generator[Step, None, RestorationResult]:
     """Prepare and run; see :func:`prepare_series_steps`, :func:`run_series_steps`.
 
     Parameters
@@ -79,7 +79,7 @@ def run_series_steps(
     unfinished: Volume | None = None,
     unfinished_spread: Volume | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Restored]:
+) -> Generator[Step, None, RestorationResult]:
     """Restore every point of a series, one after the other, into one result.
 
     Each point is restored by itself: no network looks from one time point or channel

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import (
-    Judged,
+    JudgingProgress,
     ShouldStop,
     Step,
     TileDone,
@@ -91,7 +91,7 @@ class Evaluator:
 
         Yields
         ------
-        Judged
+        JudgingProgress
             After each tile.
 
         Raises
@@ -137,7 +137,7 @@ class Evaluator:
             for step in steps:
                 if isinstance(step, TileDone):
                     done += math.prod(s.stop - s.start for s in step.slices)
-                    yield Judged(done, total)
+                    yield JudgingProgress(done, total)
                 # Warnings are for who restores: the same images were trained on.
                 elif not isinstance(step, Warned):
                     yield step
