@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import numpy as np
 import pytest
 
 from napari_geosr.core.errors import DeviceMemoryError
-from napari_geosr.core.steps import TileDone, run_to_end
+from napari_geosr.core.steps import TileDone, Warned, run_to_end
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.runner import restore_region, restore_tiles
 from napari_geosr.inference.tile_memory import TileMemory, memory_key
@@ -132,6 +133,47 @@ def test_the_size_that_worked_is_remembered(source, memory):
     summary = run_to_end(run(again, source, np.zeros_like(source), memory))
     assert summary.n_retries == 0
     assert summary.n_tiles > 1
+
+
+def test_larger_windows_are_tried_when_more_memory_is_free(memory):
+    memory.remember("a", 7, free=100)
+    assert memory.most_voxels("a", free=110) == 7
+    assert memory.most_voxels("a", free=200) is None
+    memory.remember("b", 8)  # by an earlier release, which did not note it
+    assert memory.most_voxels("b", free=10**12) == 8
+
+
+def test_a_run_says_that_an_earlier_one_ran_out_of_memory(source, memory):
+    network = make_network(10**9, FAILURES["cpu"])
+    memory.remember(memory_key(network, "cpu"), 4**3)
+    part = source[:8, :12, :12]
+    steps = list(run(network, part, np.zeros_like(part), memory))
+    (said,) = [step.message for step in steps if isinstance(step, Warned)]
+    assert said.startswith("Memory ran out in an earlier run")
+
+
+def test_a_small_budget_says_what_it_costs_and_what_would_do(source, memory):
+    network = make_network(10**9, FAILURES["cpu"])
+    network.spec = NetworkSpec("ZYX", (12,) * 3, (1,) * 3, (1,) * 3)
+
+    def said(budget):
+        steps = restore_tiles(
+            network,
+            source,
+            np.zeros_like(source),
+            statistics=STATISTICS,
+            budget=budget,
+            tile_memory=memory,
+        )
+        return [step.message for step in steps if isinstance(step, Warned)]
+
+    with pytest.raises(DeviceMemoryError) as refused:
+        said(10**6)
+    least = float(re.search(r"needs ([\d.]+) MB", str(refused.value))[1])
+    (message,) = said(int((least + 1) * 10**6))
+    enough = float(re.search(r"([\d.]+) MB would do", message)[1])
+    assert enough > least
+    assert said(int((enough + 1) * 10**6)) == []
 
 
 def test_memory_of_tiles_survives_a_damaged_file(memory):

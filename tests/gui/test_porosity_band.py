@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import pytest
 from porosity_helpers import SHAPE, add, measure, open_dock, physical, wait_for_levels
 from qtpy.QtWidgets import QFileDialog, QLabel
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from porosity_helpers import add, measure, open_dock, scan, wait_for_levels
 from qtpy.QtWidgets import QLabel
 

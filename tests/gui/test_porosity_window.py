@@ -16,7 +16,9 @@ from napari_geosr.gui.kit.remembered import remember
 from napari_geosr.operations.measure import MeasureConfig
 
 
-def test_stopping_removing_and_closing_end_the_worker(make_napari_viewer, qtbot, monkeypatch):
+def test_stopping_removing_and_closing_end_the_worker(
+    make_napari_viewer, qtbot, monkeypatch
+):
     viewer = make_napari_viewer(show=True)
     from napari_geosr.core.errors import Cancelled
     from napari_geosr.core.steps import BlockDone

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 from train_helpers import TRAIN, noisy_scans, opened, set_small
 
 from napari_geosr.gui import train as train_dock

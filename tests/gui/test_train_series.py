@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from train_helpers import TRAIN, opened
 
 from napari_geosr.gui.train import scenarios

@@ -39,10 +39,16 @@ from napari_geosr.inference.store_caches import held_bytes, limited_caches
 from napari_geosr.inference.tile_choice import (
     SECONDS_PER_TILE,
     TileChoice,
+    budget_for,
     choose_tile,
     weigh_tile,
 )
-from napari_geosr.inference.tile_memory import GrowthMeter, TileMemory, memory_key
+from napari_geosr.inference.tile_memory import (
+    GrowthMeter,
+    TileMemory,
+    free_memory,
+    memory_key,
+)
 from napari_geosr.inference.tiling import (
     Tile,
     TilePlan,
@@ -66,6 +72,8 @@ Array = AnyArray
 #: A preview that fits at this many bytes per voxel runs without measuring the network:
 #: of the input, or of the result, whichever is more.
 _GENEROUS, _GENEROUS_FINE = 8192.0, 1280.0
+#: Work ÷ voxels from which on a run says what it costs.
+_DEAR_FACTOR = 3.0
 #: Growth ÷ prediction with the C library's usual reserves (1.2 to 2.3 were seen).
 _USUAL_EXCESS = 2.5
 
@@ -163,6 +171,9 @@ class TiledRun:
         self.choice: TileChoice | None = None
         self.n_done = self.n_nonfinite = self.n_retries = self.n_voxels = 0
         self.n_kept = 0
+        #: Bytes free when memory ran out, and the window that an earlier run left.
+        self.free_then: int | None = None
+        self.known_most: int | None = None
         self.started = time.perf_counter()
 
     def _chunks(self) -> tuple[int, int, int] | None:
@@ -229,7 +240,7 @@ class TiledRun:
                 self.layout, fixed.box, fixed.tile, self.cost, self.buffers
             )
             return fixed
-        most = self.tile_memory.most_voxels(memory_key(self.network, self.device))
+        self.known_most = most = self._known_most()
         self.cost = measure_cost(self.network, self.device)
         fitting = self._fitting(preferred_tile, most)
         self.choice = fitting or self._choose(self.budget, most)
@@ -261,11 +272,38 @@ class TiledRun:
         if (
             choice.peak_bytes > self.budget
             or choice.window_voxels * speed > SECONDS_PER_TILE
-            or self.tile_memory.most_voxels(memory_key(self.network, self.device))
+            or self._known_most()
         ):
             return self.plan()
         self.choice = choice
         return one
+
+    def _known_most(self) -> int | None:
+        """Voxels of a window that worked when memory ran out, if that still holds."""
+        key = memory_key(self.network, self.device)
+        return self.tile_memory.most_voxels(key, free_memory(self.device))
+
+    def _remarks(self) -> Iterator[Step]:
+        """Tell why a run takes much longer than it would with more memory."""
+        assert self.choice is not None
+        factor = self.choice.cost_factor
+        if factor <= _DEAR_FACTOR or self.region is not None:
+            return
+        box = clip_box(self.layout, self.region)
+        enough = budget_for(self.layout, box, self.cost, self.buffers, _DEAR_FACTOR)
+        if enough > self.budget:
+            yield Warned(
+                message=f"With {format_bytes(self.budget)} of memory the tiles are so "
+                f"small that the run takes about {factor:.0f} times as long as one "
+                f"with enough. {format_bytes(enough)} would do: raise the setting "
+                "Memory (--memory)."
+            )
+        elif self.known_most is not None:
+            yield Warned(
+                message="Memory ran out in an earlier run, so the tiles are small and "
+                f"the run takes about {factor:.0f} times as long as it could. Close "
+                "other programs; larger tiles are tried when more memory is free."
+            )
 
     def _choose(self, budget: int, most: int | None = None) -> TileChoice:
         # A region is small: it should be there before its speed could be measured.
@@ -310,6 +348,7 @@ class TiledRun:
                 "planes, but the input is one image, which then stands for all of "
                 "them. A 2D model fits better."
             )
+        yield from self._remarks()
         origin = tuple(part.start for part in tiles.box)
         self.writer = ValueWriter(
             self.target,
@@ -434,6 +473,7 @@ class TiledRun:
         # Outside the handler, where the traceback no longer holds the failed tensors.
         compute.release_memory(self.device)
         self.n_retries += 1
+        self.free_then = free_memory(self.device)
         waiting[:] = self._halved(waiting, must=True)
 
     def _settle(
@@ -539,7 +579,7 @@ class TiledRun:
         window = tile.window_shape
         n_voxels = int(np.prod(window[1:] if self.layout.per_plane else window))
         key = memory_key(self.network, self.device)
-        self.tile_memory.remember(key, n_voxels)
+        self.tile_memory.remember(key, n_voxels, self.free_then)
 
     def _finished(
         self,

@@ -97,18 +97,8 @@ def choose_tile(
     """
     layout = lay_out(shape, spec)
     target = clip_box(layout, box)
-    buffers = buffers or Buffers()
     stack = _planes_together(layout, seconds_per_voxel, chunks)
-    cuts = [
-        [
-            _cut(layout, target, axis, length)
-            for length in _lengths(layout, target, axis, stack)
-        ]
-        for axis in range(3)
-    ]
-    choices = [
-        _combine(layout, z, y, x, cost, buffers) for z, y, x in itertools.product(*cuts)
-    ]
+    choices = _choices(layout, target, stack, cost, buffers or Buffers())
     fitting = [c for c in choices if c.peak_bytes <= budget]
     if most_voxels is not None:
         smallest = min(c.window_voxels for c in choices)
@@ -120,6 +110,42 @@ def choose_tile(
     # The halo around a small region is work that no tile avoids.
     accepted = ACCEPTED_FACTOR * (1.0 if box is None else least)
     return _best(fitting, layout, seconds_per_voxel, accepted)
+
+
+def budget_for(
+    layout: Layout, box: Box, cost: CostModel, buffers: Buffers, most_factor: float
+) -> int:
+    """Bytes of the smallest budget for which the halos cost no more than this.
+
+    Parameters
+    ----------
+    most_factor : float
+        Voxels computed ÷ voxels of the box.
+
+    Returns
+    -------
+    int
+        Of the cheapest tile where none is as cheap.
+    """
+    choices = _choices(layout, box, 1, cost, buffers)
+    limit = max(most_factor, min(c.cost_factor for c in choices))
+    return min(c.peak_bytes for c in choices if c.cost_factor <= limit)
+
+
+def _choices(
+    layout: Layout, box: Box, stack: int, cost: CostModel, buffers: Buffers
+) -> list[TileChoice]:
+    """All tiles worth trying."""
+    cuts = [
+        [
+            _cut(layout, box, axis, length)
+            for length in _lengths(layout, box, axis, stack)
+        ]
+        for axis in range(3)
+    ]
+    return [
+        _combine(layout, z, y, x, cost, buffers) for z, y, x in itertools.product(*cuts)
+    ]
 
 
 def _best(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.types import AnyDict
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Memory may be free again later (another program held it): forget after this time.
 _FORGET_AFTER_SECONDS = 30 * 24 * 3600
+#: Times the memory that was free when it ran out: from there on, try larger windows.
+_MORE_FREE = 1.25
 _STATUS = Path("/proc/self/status")
 _INTERVAL_SECONDS = 0.003
 
@@ -36,20 +39,39 @@ class TileMemory:
 
     path: Path = field(default_factory=default_path)
 
-    def most_voxels(self, key: str) -> int | None:
-        """The largest window known to work; None if none ever failed."""
+    def most_voxels(self, key: str, free: int | None = None) -> int | None:
+        """The largest window known to work; None where a larger one may be tried.
+
+        Parameters
+        ----------
+        free : int, optional
+            Bytes that are free now: where that is much more than when memory ran out,
+            what was learned then no longer holds.
+        """
         entry = self._load().get(key)
         if not isinstance(entry, dict):
             return None
         voxels, when = entry.get("window_voxels"), entry.get("time", 0)
         if not isinstance(voxels, int) or time.time() - when > _FORGET_AFTER_SECONDS:
             return None
+        then = entry.get("free_bytes")
+        if free is not None and isinstance(then, int) and free > _MORE_FREE * then:
+            return None
         return voxels
 
-    def remember(self, key: str, window_voxels: int) -> None:
-        """Note that windows of this size work where larger ones did not."""
+    def remember(self, key: str, window_voxels: int, free: int | None = None) -> None:
+        """Note that windows of this size work where larger ones did not.
+
+        Parameters
+        ----------
+        free : int, optional
+            Bytes that were free when memory ran out.
+        """
         entries = self._load()
-        entries[key] = {"window_voxels": window_voxels, "time": int(time.time())}
+        entry = {"window_voxels": window_voxels, "time": int(time.time())}
+        if free is not None:
+            entry["free_bytes"] = free
+        entries[key] = entry
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self.path.parent, suffix=".tmp")
@@ -75,6 +97,15 @@ def memory_key(network: nn.Module, device: str) -> str:
     for name, parameter in network.named_parameters():
         digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype};".encode())
     return f"{digest.hexdigest()[:16]} on {device_name(device)}"
+
+
+def free_memory(device: str) -> int | None:
+    """Bytes free on a device; None where nobody says."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    return free_host_memory() if device == "cpu" else None
 
 
 def anonymous_memory() -> int | None:
