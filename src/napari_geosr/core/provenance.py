@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.display import printable
 from napari_geosr.core.errors import Cancelled, FileError
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -160,8 +161,8 @@ def describe_steps(
             "its file is still there and complete."
         ) from error
     return {
-        "name": volume.name,
-        "path": None if source is None else str(source),
+        "name": printable(volume.name),
+        "path": None if source is None else printable(str(source)),
         "shape": list(volume.shape),
         "axes": volume.axes,
         "dtype": str(volume.dtype),

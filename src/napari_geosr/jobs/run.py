@@ -218,7 +218,9 @@ def _traceback(error: BaseException) -> str:
 
 
 def _log(job: JobFolder, text: str) -> None:
-    with (job.path / "log.txt").open("a", encoding="utf-8") as stream:
+    with (job.path / "log.txt").open(
+        "a", encoding="utf-8", errors="backslashreplace"
+    ) as stream:
         stream.write(text)
 
 

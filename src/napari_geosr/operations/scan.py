@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.questions import (
     TimeSeriesQuestion,
@@ -19,6 +20,16 @@ from napari_geosr.measure.time_series import time_series_question
 
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
+
+
+def reading_doubts(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
+    """Give a sentence for all that can make a result wrong, as far as files tell.
+
+    What the reader warns of (missing chunks, gaps between slices), and the questions of
+    :func:`open_questions`, which has the same parameters and errors.
+    """
+    warned = [f"{volume.title}: {said}" for said in file_warnings(volume.metadata)]
+    return [*warned, *open_questions(volume, cards)]
 
 
 def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:

@@ -89,6 +89,6 @@ def unchanged_steps(
     if out is not None:
         yield StageStarted(message="Copying the scan")
         path = io.write(kept, out, overwrite=overwrite, should_stop=should_stop)
-        kept = io.read(path).replace(name=kept.name)
+        kept = io.read_back(path).replace(name=kept.name)
     verdict = Verdict("ok")
     return Restored(kept, verdict, None, path)
