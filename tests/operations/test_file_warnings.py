@@ -77,3 +77,7 @@ def test_reports_and_commands_say_what_is_missing(
     words = ["restore", str(holey), "--out", str(restored), "--model", "gaussian"]
     assert run([*words, "--device", "cpu"]) == 0
     assert text in " ".join(capsys.readouterr().err.split())
+    # And of what was made from it, where nothing is missing any more.
+    assert run(["measure", str(restored), "--out", str(tmp_path / "second")]) == 0
+    said_again = " ".join(capsys.readouterr().err.split())
+    assert f"restored.tif was made from scan: {text}" in said_again

@@ -108,8 +108,9 @@ def dump_yaml(values: AnyMapping) -> str:
     if odd := _ODD_BYTE.search(text):
         line = text[: odd.end()].splitlines()[-1].strip()
         raise ConfigError(
-            f"A name of a file is not in UTF-8, so it cannot be noted ({line}…). "
-            "Rename the file or folder."
+            f"The name of a file is not in UTF-8, or not known to be ({line}…), so it "
+            "cannot be noted. Rename the file or folder, or set a UTF-8 locale "
+            "(LC_ALL=C.UTF-8)."
         )
     return text
 

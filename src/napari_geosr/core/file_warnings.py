@@ -21,7 +21,9 @@ def file_warnings(metadata: AnyMapping) -> tuple[str, ...]:
     >>> file_warnings(with_file_warnings({"format": "zarr"}, "2 chunks are missing."))
     ('2 chunks are missing.',)
     """
-    return tuple(str(sentence) for sentence in metadata.get(FILE_WARNINGS, ()))
+    found = metadata.get(FILE_WARNINGS, ())
+    # Records in the files of strangers may hold anything under this name.
+    return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
 
 
 def with_file_warnings(metadata: AnyMapping, *sentences: str) -> AnyDict:

@@ -17,6 +17,7 @@ import numpy as np
 
 from napari_geosr.core.display import printable
 from napari_geosr.core.errors import Cancelled, FileError
+from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -160,6 +161,7 @@ def describe_steps(
             f"{volume.title} cannot be read ({error.strerror or error}). Check that "
             "its file is still there and complete."
         ) from error
+    warned = file_warnings(volume.metadata)
     return {
         "name": printable(volume.name),
         "path": None if source is None else printable(str(source)),
@@ -169,6 +171,7 @@ def describe_steps(
         "voxel_size": list(volume.voxel_size),
         "unit": volume.unit,
         "checksum": found,
+        **({"warnings": list(warned)} if warned else {}),
     }
 
 

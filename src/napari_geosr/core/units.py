@@ -60,7 +60,9 @@ def parse_unit(text: str | None) -> str | None:
     """
     if text is None:
         return None
-    return _BY_SPELLING.get(str(text).strip().strip("\x00").casefold())
+    # Where the system knows ASCII alone, what is typed comes as bytes.
+    typed = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return _BY_SPELLING.get(typed.strip().strip("\x00").casefold())
 
 
 def require_unit(text: str) -> str:

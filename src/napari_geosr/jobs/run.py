@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_geosr import io
-from napari_geosr.core.errors import FileError, GeoSRError
+from napari_geosr.core.errors import FileError, GeoSRError, system_sentence
 from napari_geosr.core.steps import (
     BlockDone,
     CheckpointSaved,
@@ -203,7 +203,7 @@ def _end(job: JobFolder, state: State, **facts: Any) -> None:
 
 def _note_failure(job: JobFolder, error: BaseException) -> None:
     """Write down why it failed, or on a full disk what of it can be written."""
-    message = str(error) or type(error).__name__
+    message = system_sentence(error) or str(error) or type(error).__name__
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
     try:
         _end(job, "failed", message=message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import VolumeError
@@ -29,7 +29,21 @@ def reading_doubts(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
     :func:`open_questions`, which has the same parameters and errors.
     """
     warned = [f"{volume.title}: {said}" for said in file_warnings(volume.metadata)]
-    return [*warned, *open_questions(volume, cards)]
+    return [*warned, *_inherited(volume), *open_questions(volume, cards)]
+
+
+def _inherited(volume: Volume) -> list[str]:
+    """What readers warned of in the files that a result was made from."""
+    found = []
+    for entry in volume.provenance:
+        inputs = entry.get("inputs")
+        for given in inputs.values() if isinstance(inputs, Mapping) else ():
+            if isinstance(given, Mapping):
+                found += [
+                    f"{volume.title} was made from {given.get('name')}: {said}"
+                    for said in file_warnings(given)
+                ]
+    return list(dict.fromkeys(found))
 
 
 def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
