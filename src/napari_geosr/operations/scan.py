@@ -25,11 +25,16 @@ if TYPE_CHECKING:
 def reading_doubts(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
     """Give a sentence for all that can make a result wrong, as far as files tell.
 
-    What the reader warns of (missing chunks, gaps between slices), and the questions of
-    :func:`open_questions`, which has the same parameters and errors.
+    Those of :func:`file_doubts`, and the questions of :func:`open_questions`, which has
+    the same parameters and errors.
     """
+    return [*file_doubts(volume), *open_questions(volume, cards)]
+
+
+def file_doubts(volume: Volume) -> list[str]:
+    """Give what the reader warns of: missing chunks, gaps between slices, and such."""
     warned = [f"{volume.title}: {said}" for said in file_warnings(volume.metadata)]
-    return [*warned, *_inherited(volume), *open_questions(volume, cards)]
+    return [*warned, *_inherited(volume)]
 
 
 def _inherited(volume: Volume) -> list[str]:

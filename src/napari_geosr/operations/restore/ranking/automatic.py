@@ -19,6 +19,7 @@ from napari_geosr.operations.restore.ranking.rank import rank_steps
 from napari_geosr.operations.restore.ranking.result import Ranking
 from napari_geosr.operations.restore.run import Restored
 from napari_geosr.operations.restore.series.plan import is_series
+from napari_geosr.operations.scan import file_doubts
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
@@ -71,6 +72,8 @@ def unchanged_steps(
             message="No standard deviations are written: no model was used, so there "
             "is nothing that could differ."
         )
+    for doubt in file_doubts(volume):
+        yield Warned(message=doubt)
     record = yield from provenance.record_steps(
         "restore",
         should_stop=should_stop,
