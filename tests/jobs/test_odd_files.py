@@ -12,9 +12,12 @@ import pytest
 
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import FileError, JobError
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.io import atomic
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.own_files import refuse_outputs_elsewhere
+from napari_geosr.jobs.run import run_steps
 from napari_geosr.models import zoo
 
 ODD: tuple[Any, ...] = (None, "x", [], {}, True, -1, 1e400, float("nan"), 10**400)
@@ -182,3 +185,34 @@ def test_the_model_that_a_training_began_with_may_be_its_result(
     assert bad.status().result == mine
     (mine / "card.yaml").unlink()
     assert bad.status().result is None
+
+
+def test_a_job_of_others_writes_nothing_outside_of_its_folder(
+    bad: JobFolder, tmp_path: Path
+) -> None:
+    with bad.hold():
+        bad.replace_values(
+            {
+                "operation": "train from projections",
+                "scans": {"restore": str(tmp_path / "thesis.tif"), "overwrite": True},
+            }
+        )
+    refuse_outputs_elsewhere(bad)  # whoever made it wanted it there
+    shutil.move(bad.path, tmp_path / "moved")
+    with pytest.raises(JobError, match="outside of the job's folder"):
+        run_to_end(run_steps(JobFolder(tmp_path / "moved")))
+    inside = {"restore": str(tmp_path / "moved" / "denoised.ome.tif")}
+    moved = JobFolder(tmp_path / "moved")
+    with moved.hold():
+        moved.replace_values({"operation": "train from projections", "scans": inside})
+    refuse_outputs_elsewhere(moved)
+
+
+def test_a_job_whose_result_is_a_link_is_not_run(
+    bad: JobFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (bad.path / "result").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(JobError, match="result is a link"):
+        run_to_end(run_steps(bad))
+    assert not list((tmp_path / "elsewhere").iterdir())

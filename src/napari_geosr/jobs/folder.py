@@ -202,6 +202,11 @@ class JobFolder:
         written = moved(dict(values), str(self.path), self._place() or str(self.path))
         atomic.write_text(self.path / _CONFIG_FILE, _yaml(written), overwrite=True)
 
+    @property
+    def is_where_it_was_made(self) -> bool:
+        """Whether the folder lies where its job was made: it may be a stranger's."""
+        return self._place() == str(self.path)
+
     def _place(self) -> str:
         """Where the folder lay when it was made; empty where that is not known."""
         place = self._facts().get("place")

@@ -1,4 +1,4 @@
-"""Which files in a job's folder are its own: nothing else goes when it is removed."""
+"""Which files are a job's own: it writes nothing else, and nothing else is removed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+
+from napari_geosr.core.errors import JobError
+from napari_geosr.jobs.folder import JobFolder
 
 #: What jobs of all kinds write, by their path in the folder; ``*`` is part of a name,
 #: ``**`` anything below.
@@ -39,6 +42,37 @@ _PATTERNS = (
 )
 #: Files in the making, which a killed process left, and folders of such names.
 _TEMPORARY = ".*.partial*"
+
+
+def refuse_outputs_elsewhere(job: JobFolder) -> None:
+    """Refuse a job that would write outside of its folder, where a stranger made it.
+
+    A person who makes a job may have its volume put anywhere; whoever gets the folder
+    has not said so.
+
+    Raises
+    ------
+    JobError
+        If one of its folders is a link, or it came from elsewhere and names a file
+        outside of it.
+    """
+    for name in sorted({pattern.partition("/")[0] for pattern in _PATTERNS}):
+        if (job.path / name).is_symlink():
+            raise JobError(
+                f"{job.path / name} is a link, so the job would write elsewhere. Put a "
+                "folder or file in its place."
+            )
+    scans = job.values().get("scans")
+    named = scans.get("restore") if isinstance(scans, dict) else None
+    if named is None or job.is_where_it_was_made:
+        return
+    path = job.path / str(named)
+    if not path.resolve().is_relative_to(job.path):
+        raise JobError(
+            f"{job.path / 'config.yaml'} asks for a volume outside of the job's folder "
+            f"({named}), and the job was made elsewhere. Remove `restore` from it, and "
+            "restore with the model yourself."
+        )
 
 
 def foreign_files(folder: Path) -> list[Path]:

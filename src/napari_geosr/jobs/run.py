@@ -30,6 +30,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.io.atomic import explained
 from napari_geosr.jobs.folder import JobFolder, State
 from napari_geosr.jobs.kinds import read_job
+from napari_geosr.jobs.own_files import refuse_outputs_elsewhere
 
 #: Seconds between two looks for a request, and between two signs of life.
 _LOOK_SECONDS, _BEAT_SECONDS = 0.2, 5.0
@@ -94,6 +95,7 @@ def run_steps(
     if is_helper():
         # The process that writes down looks for requests, for all of them at once.
         return (yield from _operation(job, _Unasked(job, should_stop)))
+    refuse_outputs_elsewhere(job)
     with job.hold():
         job.take("running")
         with _signs_of_life(job):
