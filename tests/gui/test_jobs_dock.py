@@ -254,3 +254,21 @@ def test_long_curves_are_drawn_with_few_points():
     x, y = thinned(Line("critic", steps, values))
     assert np.isnan(y[(x > 4.1e4) & (x < 4.9e4)]).all()
     assert np.isfinite(y).sum() > 350
+
+
+def test_files_of_others_are_named_and_kept(viewer, qtbot, tmp_path, monkeypatch):
+    job = make_job(tmp_path, "old", "paused")
+    (job.path / "thesis.docx").write_text("x")
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: dock.view.job == job.path, timeout=10_000)
+    asked = []
+
+    def question(*arguments):
+        asked.append(arguments[2])
+        return QMessageBox.StandardButton.Yes
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    dock.remove_button.click()
+    qtbot.waitUntil(lambda: listed(dock) == {}, timeout=10_000)
+    assert "What is not the job's is kept: thesis.docx." in asked[0]
+    assert [path.name for path in job.path.iterdir()] == ["thesis.docx"]

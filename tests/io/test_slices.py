@@ -78,8 +78,8 @@ def test_slice_that_breaks_later_is_named(folder: Path) -> None:
 
 def test_gap_in_the_numbers_is_noted(folder: Path) -> None:
     (folder / "s4.tif").unlink()
-    (note,) = io.read(folder).metadata["notes"]
-    assert note == "After s3.tif the numbers skip to s5.tif."
+    (warning,) = io.read(folder).metadata["warnings"]
+    assert "1 image seems to be missing (s5.tif follows s3.tif)" in warning
 
 
 def test_pictures_and_colours(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import pytest
 
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import FileError, JobError
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.io import atomic
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.own_files import refuse_outputs_elsewhere
+from napari_geosr.jobs.run import run_steps
+from napari_geosr.models import zoo
 
 ODD: tuple[Any, ...] = (None, "x", [], {}, True, -1, 1e400, float("nan"), 10**400)
 FIELDS = ("state", "pid", "started", "created", "updated", "done", "total", "host")
@@ -144,3 +149,70 @@ def test_facts_that_cannot_be_read_now_are_not_lost(
             good.beat(done=5)
         assert good.status().state == "interrupted"
     assert (good.path / "job.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "named", ["/etc/passwd", "../../etc", "result/link", "~", "a\0"]
+)
+def test_a_result_outside_of_the_folder_is_not_taken(
+    bad: JobFolder, good: JobFolder, tmp_path: Path, named: str
+) -> None:
+    (bad.path / "result").mkdir()
+    (bad.path / "result" / "link").symlink_to(tmp_path)
+    write(bad, state="done", result=named, created=1)
+    status = bad.status()
+    if named == "~":  # a plain name
+        assert status.result == bad.path / "~"
+        return
+    assert status.result is None
+    assert "outside of the job's folder" in status.message
+    assert {s.path for s in index.list_jobs()} == {good.path, bad.path}
+
+
+def test_the_model_that_a_training_began_with_may_be_its_result(
+    bad: JobFolder, tmp_path: Path
+) -> None:
+    model = zoo.find("foam-denoise").path
+    write(bad, state="done", result=str(model), created=1)
+    assert bad.status().result == model
+    mine = tmp_path / "elsewhere" / "mine"
+    shutil.copytree(model, mine)
+    write(bad, state="done", result=str(mine), created=1)
+    assert bad.status().result is None
+    values = {"operation": "train", "training": {"from_model": str(mine)}}
+    with bad.hold():
+        bad.replace_values(values)
+    assert bad.status().result == mine
+    (mine / "card.yaml").unlink()
+    assert bad.status().result is None
+
+
+def test_a_job_of_others_writes_nothing_outside_of_its_folder(
+    bad: JobFolder, tmp_path: Path
+) -> None:
+    with bad.hold():
+        bad.replace_values(
+            {
+                "operation": "train from projections",
+                "scans": {"restore": str(tmp_path / "thesis.tif"), "overwrite": True},
+            }
+        )
+    refuse_outputs_elsewhere(bad)  # whoever made it wanted it there
+    shutil.move(bad.path, tmp_path / "moved")
+    with pytest.raises(JobError, match="outside of the job's folder"):
+        run_to_end(run_steps(JobFolder(tmp_path / "moved")))
+    inside = {"restore": str(tmp_path / "moved" / "denoised.ome.tif")}
+    moved = JobFolder(tmp_path / "moved")
+    with moved.hold():
+        moved.replace_values({"operation": "train from projections", "scans": inside})
+    refuse_outputs_elsewhere(moved)
+
+
+def test_a_job_whose_result_is_a_link_is_not_run(
+    bad: JobFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (bad.path / "result").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(JobError, match="result is a link"):
+        run_to_end(run_steps(bad))
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -1,7 +1,9 @@
-"""Only what is a job for certain is deleted."""
+"""Only what is a job for certain is deleted, and nothing but what is the job's."""
 
 from __future__ import annotations
 
+import lzma
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.errors import JobError
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.own_files import foreign_files
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,66 @@ def test_a_job_goes_with_all_that_is_in_it(
     assert "Removed" in capsys.readouterr().out
     assert not job.path.exists()
     assert index.list_jobs() == []
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> JobFolder:
+    """A job with a person's files in its folder, and what jobs write."""
+    job = JobFolder.create(tmp_path / "job", {"operation": "train"}, name="a")
+    job.set_state("failed", message="x")
+    job.append("stage", message="x")
+    own = (
+        "checkpoints/latest.pt",
+        "previews/latest.tif",
+        "result/a/card.yaml",
+        "result/a/weights.safetensors",
+        "data/source_1_scan.ome.zarr/0/c/0/0/0",
+        "log.txt",
+        "previews/.latest.0a1b2c3d.partial.tif",
+    )
+    for name in (*own, "thesis.docx", "result/a/notes.txt", "data/raw/scan.raw"):
+        (job.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (job.path / name).write_text("x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "precious.tif").write_text("x")
+    (job.path / "link").symlink_to(tmp_path / "elsewhere")
+    return job
+
+
+FOREIGN = ["data/raw/scan.raw", "link", "result/a/notes.txt", "thesis.docx"]
+
+
+def test_files_of_others_are_named_and_nothing_is_deleted(
+    shared: JobFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(shared.path.rglob("*"))
+    assert run(["jobs", "remove", str(shared.path)]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "not the job's: data/raw/scan.raw, link, result/a/notes.txt and 1 more" in said
+    )
+    assert "--force" in said
+    assert sorted(shared.path.rglob("*")) == before
+
+
+def test_files_of_others_stay_where_they_are(
+    shared: JobFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index.register(shared)
+    assert run(["jobs", "remove", str(shared.path), "--force"]) == 0
+    assert "kept data/raw/scan.raw" in capsys.readouterr().out
+    left = [p for p in shared.path.rglob("*") if not p.is_dir() or p.is_symlink()]
+    assert sorted(p.relative_to(shared.path).as_posix() for p in left) == FOREIGN
+    assert (shared.path / "link" / "precious.tif").read_text() == "x"
+    assert index.list_jobs() == []
+
+
+def test_what_jobs_of_earlier_releases_wrote_is_their_own(tmp_path: Path) -> None:
+    stored = Path(__file__).parents[1] / "golden" / "folders.tar.xz"
+    with tarfile.open(fileobj=lzma.open(stored)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    found = [path.parent for path in tmp_path.rglob("job.json")]
+    assert len(found) > 3
+    for folder in found:
+        given = [path for path in foreign_files(folder) if path.parts[0] != "data"]
+        assert not given, folder.name

@@ -12,6 +12,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.segment import threshold_value
+from napari_geosr.operations.measure import measure_porosity
 
 
 def porous(rng: np.random.Generator, noise: float = 15.0) -> np.ndarray:
@@ -118,3 +119,19 @@ def test_finding_the_sample_is_said_once(rng) -> None:
     steps = porosity_steps(volume, PorosityConfig(sample_mask="auto"))
     stages = [step.message for step in steps if isinstance(step, StageStarted)]
     assert stages.count("Finding the sample") == 1
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_integers_that_cannot_be_told_apart_are_refused(dtype: type) -> None:
+    data = np.full((8, 8, 8), 2**53 + 100, dtype)
+    data[2:5, 2:5, 2:5] = 2**53 + 1
+    with pytest.raises(VolumeError, match="cannot be told apart beyond 2⁵³"):
+        measure_porosity(Volume(data, "ZYX"))
+    fine = measure_porosity(Volume(data - dtype(2**53), "ZYX"))
+    assert fine.porosity == 27 / 512
+    data[2:5, 2:5, 2:5], data[data > 2**53 + 50] = 10, 200
+    data[0, 0, 0] = 2**60  # a single odd voxel is left out as ever
+    many = np.tile(data, (3, 3, 3))
+    many[many == 2**60] = 200
+    many[0, 0, 0] = 2**60
+    assert measure_porosity(Volume(many, "ZYX")).porosity == pytest.approx(27 / 512)

@@ -191,8 +191,24 @@ def test_a_package_that_unpacks_to_too_much_is_refused(
 def test_a_long_description_is_refused(tmp_path: Path) -> None:
     content = files()
     content["rdf.yaml"] += b"#" * package_files.MAX_CARD_BYTES
-    with pytest.raises(ModelError, match=r"rdf\.yaml of .* at most 4 MB are read"):
+    with pytest.raises(ModelError, match=r"rdf\.yaml of .* at most 1 MB are read"):
         foreign.read(str(packed(tmp_path / "a.zip", content)))
+
+
+def test_no_file_outside_of_the_folder_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for name, content in files().items():
+        (folder / name).write_bytes(content)
+    (folder / "given.npy").rename(tmp_path / "given.npy")
+    (folder / "given.npy").symlink_to(tmp_path / "given.npy")
+    with pytest.raises(ModelError, match="leads out of it"):
+        foreign.read(str(folder))
+    values = yaml.safe_load((folder / "rdf.yaml").read_text())
+    values["inputs"][0]["test_tensor"]["source"] = "../given.npy"
+    (folder / "rdf.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(ModelError, match="not in its folder"):
+        foreign.read(str(folder))
 
 
 # From addresses
@@ -223,6 +239,8 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
         monkeypatch.setattr(
             httpx, "stream", lambda method, url, **_: client.stream(method, url)
         )
+        public = [(2, 1, 6, "", ("93.184.215.14", 443))]
+        monkeypatch.setattr(download.socket, "getaddrinfo", lambda *_, **__: public)
         yield found
 
 
@@ -249,7 +267,7 @@ def test_a_download_can_be_stopped(asked: list[str]) -> None:
     for address in (ADDRESS, "https://example.org/p.zip"):
         with pytest.raises(Cancelled, match="download was cancelled"):
             foreign.read(address, should_stop=lambda: True)
-    assert asked == ["rdf.yaml", "weights.onnx", "p.zip"]
+    assert asked == ["rdf.yaml", "p.zip"]
 
 
 def test_a_download_without_end_is_refused(

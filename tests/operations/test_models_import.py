@@ -18,7 +18,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.models import bundle, zoo
 from napari_geosr.networks.foreign import ForeignNetwork, NetworkConfig
 from napari_geosr.networks.foreign_formats import careamics as unet
-from napari_geosr.operations.models import catalogue
+from napari_geosr.operations.models import catalogue, importing
 from napari_geosr.operations.models.importing import (
     ImportResult,
     import_steps,
@@ -26,6 +26,8 @@ from napari_geosr.operations.models.importing import (
 )
 from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train.fine_tune import fine_tune_settings
+
+BUNDLED = zoo.bundled_folder() / "gaussian"
 
 
 @pytest.fixture
@@ -147,6 +149,29 @@ def test_a_bundle_of_ours_is_copied_from_folder_or_zip(
     with pytest.raises(ModelError, match="damaged"):
         take(tmp_path / "folder", name="third")
     assert not (own / "third").exists()
+
+
+def test_a_bundle_of_ours_is_taken_from_an_address(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = Path(shutil.make_archive(str(tmp_path / "p"), "zip", BUNDLED))
+    asked = []
+
+    def serve(address: str, path: Path, *_how: Any, **_more: Any) -> None:
+        asked.append(address)
+        shutil.copy(packed, path)
+
+    monkeypatch.setattr(importing, "download", serve)
+    found, _ = take("https://example.org/gaussian.zip?download=1", name="mine")
+    assert found.path == own / "mine"
+    assert asked == ["https://example.org/gaussian.zip?download=1"]
+    packed.write_bytes(b"torn")
+    address = "https://example.org/other.zip"
+    with pytest.raises(ModelError) as said:
+        take(address)
+    assert address in str(said.value)
+    assert str(tmp_path) not in str(said.value)
+    assert "/tmp" not in str(said.value)
 
 
 def test_what_does_not_fit_is_not_kept(own: Path, tmp_path: Path) -> None:

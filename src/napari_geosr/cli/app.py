@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 from pydantic import ValidationError
 
 from napari_geosr.core.config import explain
-from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.errors import GeoSRError, system_sentence
 from napari_geosr.core.version import __version__
 
 _HELP = """Restore microscopy and CT volumes and measure their pores, without a display.
@@ -148,9 +151,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors become one sentence."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    # Names of files may have any bytes, and a terminal may know ASCII alone.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     words = [word for word in words if word != "--debug"]
     try:
         code = build_app()(words)
+        sys.stdout.flush()
     except CycloptsError as error:
         _say(_sentence(error, words), debug)
         return 2
@@ -167,11 +175,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
+        if said := system_sentence(error):
+            _forget_output()
+            _say(said, debug)
+            return 2
         if error.errno not in _PLACES or error.filename is None:
             return _our_fault(error, debug)
         _say(f"{error.filename}: {error.strerror}. Choose another path.", debug)
         return 2
     except Exception as error:  # noqa: BLE001  # the last line of defence
+        if said := system_sentence(error):
+            _say(said, debug)
+            return 2
         return _our_fault(error, debug)
     return int(code or 0)
 
@@ -186,6 +201,14 @@ _PLACES = (
     errno.EPERM,
     errno.EROFS,
 )
+
+
+def _forget_output() -> None:
+    """Drop what could not be printed: Python would try again, and complain, at exit."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _our_fault(error: Exception, debug: bool) -> int:

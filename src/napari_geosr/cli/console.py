@@ -77,7 +77,12 @@ def naming(path: Path) -> Iterator[None]:
 
 def print_json(values: Any) -> None:
     """Print one JSON object on stdout, and nothing else."""
-    print(json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False))
+    text = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # an ASCII terminal, or a name of odd bytes
+        text = json.dumps(values, indent=2, allow_nan=False)
+    print(text)
 
 
 @contextmanager

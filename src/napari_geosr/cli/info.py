@@ -14,6 +14,7 @@ from napari_geosr.cli.console import print_json
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.file_warnings import FILE_WARNINGS, file_warnings
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.questions import (
@@ -167,6 +168,7 @@ def _describe(volume: Volume) -> dict[str, object]:
         "origin": list(volume.origin),
         "provenance": [dict(entry) for entry in volume.provenance],
         "metadata": {key: _plain(value) for key, value in _facts(volume)},
+        "warnings": list(file_warnings(volume.metadata)),
         "questions": open_questions(volume),
     }
 
@@ -192,13 +194,14 @@ def _lines(volume: Volume) -> list[tuple[str, str]]:
         ("origin", ", ".join(f"{v:.6g}" for v in volume.origin) + f" {volume.unit}"),
     ]
     asked = [("question", question) for question in open_questions(volume)]
-    return rows + asked + _remarks(volume)
+    warned = [("warning", said) for said in file_warnings(volume.metadata)]
+    return rows + warned + asked + _remarks(volume)
 
 
 def _facts(data: Volume | Projections) -> list[tuple[str, object]]:
-    """The metadata, without what is asked of a person."""
-    asked = (UNNAMED_AXIS, VOXEL_SIZE_QUESTION)
-    return [(key, value) for key, value in data.metadata.items() if key not in asked]
+    """The metadata, without what a person is warned of or asked."""
+    elsewhere = (UNNAMED_AXIS, VOXEL_SIZE_QUESTION, FILE_WARNINGS)
+    return [(k, v) for k, v in data.metadata.items() if k not in elsewhere]
 
 
 def _remarks(data: Volume | Projections) -> list[tuple[str, str]]:

@@ -178,10 +178,23 @@ def resume_jobs(
     return run_here(folder, json=json)
 
 
-def remove_jobs(job: Job, /) -> int:
+def remove_jobs(
+    job: Job,
+    /,
+    *,
+    force: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Delete the job's own files where there are others in its folder; "
+            "those are kept.",
+        ),
+    ] = False,
+) -> int:
     """Delete a job's folder with its checkpoints and its model.
 
-    A job whose folder is gone is taken off the list.
+    A job whose folder is gone is taken off the list. Where the folder holds files that
+    are not the job's, nothing is deleted without --force.
     """
     gone = index.find_missing(job)
     if gone is not None:
@@ -189,7 +202,10 @@ def remove_jobs(job: Job, /) -> int:
         print(f"{gone.name} is off the list; nothing was left in {gone.path}.")
         return 0
     folder = index.find(job)
-    index.remove(folder)
+    kept = index.remove(folder, keep_foreign=force)
+    if kept:
+        print(f"Removed the job in {folder.path}; kept {index.names_of(kept)}")
+        return 0
     print(f"Removed {folder.path}")
     return 0
 

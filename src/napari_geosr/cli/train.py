@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from napari_geosr.cli.console import print_json
 from napari_geosr.cli.options import AS_FLAGS, Json, SettingsPath
 from napari_geosr.cli.run_jobs import HOW_TO_RUN, start
-from napari_geosr.core.config import load_yaml
+from napari_geosr.core.documents import load_yaml, read_document
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs.folder import JobFolder
@@ -158,7 +158,7 @@ ganrec.__annotations__ = {
 def _training_of(settings: Path) -> AnyDict:
     """The part of a job's ``config.yaml`` that says how to train."""
     try:
-        values = load_yaml(settings.read_text(encoding="utf-8"))
+        values = load_yaml(read_document(settings))
     except (OSError, UnicodeDecodeError, ConfigError) as error:
         raise ConfigError(
             f"{settings} is not a readable YAML config: {error}"
@@ -166,7 +166,9 @@ def _training_of(settings: Path) -> AnyDict:
     if not isinstance(values, dict):
         raise ConfigError(f"{settings} holds no settings: a mapping was expected.")
     found = values.get("training", values)
-    return {k: v for k, v in dict(found).items() if k != "schema_version"}
+    if not isinstance(found, dict):
+        raise ConfigError(f"{settings}: training is no mapping of settings.")
+    return {k: v for k, v in found.items() if k != "schema_version"}
 
 
 def new_job_from_scans(

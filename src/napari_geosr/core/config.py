@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -17,6 +16,7 @@ from pydantic import (
     field_validator,
 )
 
+from napari_geosr.core.documents import dump_yaml, load_yaml, read_document
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyMapping
 
@@ -32,17 +32,6 @@ _KINDS = {
     "str": "a text",
     "string": "a text",
 }
-
-#: What PyYAML lets through from values that do not fit their tag, e.g. the date
-#: 2023-99-99 or ``!!int ""``, besides its own errors.
-_YAML_ERRORS = (
-    yaml.YAMLError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
 
 
 class Config(BaseModel):
@@ -93,17 +82,13 @@ class Config(BaseModel):
     def to_yaml(self) -> str:
         """The config as YAML with its schema version."""
         values = self.model_dump(mode="json")
-        return yaml.safe_dump(
-            {"schema_version": SCHEMA_VERSION, **values},
-            sort_keys=False,
-            allow_unicode=True,
-        )
+        return dump_yaml({"schema_version": SCHEMA_VERSION, **values})
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
         """Read what :meth:`to_yaml` wrote; raise `ConfigError` if it is bad."""
         try:
-            values = load_yaml(Path(path).read_text(encoding="utf-8"))
+            values = load_yaml(read_document(Path(path)))
         except (OSError, UnicodeDecodeError, ConfigError) as error:
             reason = str(error).rstrip(".")
             raise ConfigError(
@@ -132,36 +117,6 @@ def _choices(annotation: object) -> tuple[Any, ...]:
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     return tuple(c for part in get_args(annotation) for c in _choices(part))
-
-
-def load_yaml(text: str, *, aliases: bool = True) -> Any:
-    """Parse YAML safely; with the C parser, where there is one, ten times faster.
-
-    Parameters
-    ----------
-    aliases : bool
-        Whether a value may stand for one above it (``*name``). A few lines of aliases
-        of aliases become gigabytes as soon as they are copied: not for files of others.
-
-    Raises
-    ------
-    ConfigError
-        With the parser's reason.
-    """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        if not aliases and "*" in text:
-            for event in yaml.parse(text, Loader=loader):
-                if isinstance(event, yaml.AliasEvent):
-                    raise ConfigError(
-                        f"*{event.anchor} stands for what is written above it: such "
-                        "aliases are not read."
-                    )
-        return yaml.load(text, Loader=loader)
-    except RecursionError as error:
-        raise ConfigError("it is nested too deeply.") from error
-    except _YAML_ERRORS as error:
-        raise ConfigError(" ".join(str(error).split()) + ".") from error
 
 
 def explain(error: ValidationError) -> str:

@@ -19,6 +19,23 @@ _PICTURE_EDGE = 192
 _BLACK, _WHITE = 1, 99
 
 
+def printable(text: str) -> str:
+    r"""A text whose bytes that are no letters are written as ``\xff``.
+
+    Python reads names of files that are not UTF-8 with such letters, which no file and
+    few terminals take.
+
+    Examples
+    --------
+    >>> printable(b"scan-\xff.tif".decode("utf-8", "surrogateescape"))
+    'scan-\\xff.tif'
+    """
+    if text.isascii():
+        return text
+    content = text.encode("utf-8", "surrogateescape")
+    return content.decode("utf-8", "backslashreplace")
+
+
 def one_line(
     name: str,
     lengths: Mapping[str, int],

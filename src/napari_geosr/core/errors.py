@@ -6,7 +6,13 @@ Each message says what is wrong, where (file, layer or setting) and what to do.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
+
+#: What a disk that has no room left says (a quota counts as a disk).
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+#: What a system says that allows no further open file.
+_TOO_MANY = (errno.EMFILE, errno.ENFILE)
 
 
 class GeoSRError(Exception):
@@ -83,6 +89,35 @@ class TrainingError(GeoSRError):
 
 class JobError(GeoSRError):
     """A job folder is missing, damaged, or not in a state that allows the request."""
+
+
+def system_sentence(error: BaseException) -> str:
+    """Say what to do about an error of the computer; ``""`` for all other errors.
+
+    It is neither the person's input nor a fault of the program.
+    """
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return (
+            "The system allows no further thread. Close other programs, raise the "
+            "limit of processes (ulimit -u), or use fewer threads (--threads 1)."
+        )
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        where = f"for {error.filename}" if error.filename else "for the output"
+        return (
+            f"There is no room left {where}: the disk is full. Free some space or "
+            "choose another place."
+        )
+    if isinstance(error, OSError) and error.errno in _TOO_MANY:
+        return (
+            "The system allows no further open file. Close other programs, or raise "
+            "the limit (ulimit -n)."
+        )
+    if isinstance(error, UnicodeEncodeError):
+        shown = error.object.encode("utf-8", "backslashreplace").decode()[:200]
+        return (
+            f"{shown!r} has letters that cannot be written. Rename the file or folder."
+        )
+    return ""
 
 
 class GeoSRWarning(UserWarning):

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.display import printable
 from napari_geosr.core.errors import Cancelled, FileError
+from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -159,15 +161,17 @@ def describe_steps(
             f"{volume.title} cannot be read ({error.strerror or error}). Check that "
             "its file is still there and complete."
         ) from error
+    warned = file_warnings(volume.metadata)
     return {
-        "name": volume.name,
-        "path": None if source is None else str(source),
+        "name": printable(volume.name),
+        "path": None if source is None else printable(str(source)),
         "shape": list(volume.shape),
         "axes": volume.axes,
         "dtype": str(volume.dtype),
         "voxel_size": list(volume.voxel_size),
         "unit": volume.unit,
         "checksum": found,
+        **({"warnings": list(warned)} if warned else {}),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from napari_geosr.core.errors import ConfigError
 
 PIXEL = "pixel"
@@ -17,6 +19,10 @@ MILLIMETRES: dict[str, float] = {
     "m": 1e3,
     "in": 25.4,
 }
+
+#: Edges of voxels in mm (numbers, where the unit is not known): a proton, and a
+#: thousand kilometres.
+SMALLEST_EDGE, LARGEST_EDGE = 1e-12, 1e9
 
 _SPELLINGS = {
     "pm": "pm picometer picometre picometers picometres",
@@ -54,7 +60,9 @@ def parse_unit(text: str | None) -> str | None:
     """
     if text is None:
         return None
-    return _BY_SPELLING.get(str(text).strip().strip("\x00").casefold())
+    # Where the system knows ASCII alone, what is typed comes as bytes.
+    typed = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return _BY_SPELLING.get(typed.strip().strip("\x00").casefold())
 
 
 def require_unit(text: str) -> str:
@@ -64,6 +72,23 @@ def require_unit(text: str) -> str:
         known = ", ".join(MILLIMETRES)
         raise ConfigError(f"{text!r} is not a length unit. Use one of: {known}.")
     return unit
+
+
+def refuse_absurd(edges: Iterable[float], unit: str) -> None:
+    """Raise `ConfigError` for an edge of a voxel that nothing was ever measured with.
+
+    The volume of such a voxel, or a file's way to write its size, leaves the numbers
+    that computers have; better said before the work than after it.
+    """
+    scale = MILLIMETRES.get(unit, 1.0)
+    for edge in edges:
+        if edge > 0 and not SMALLEST_EDGE <= edge * scale <= LARGEST_EDGE:
+            length = f"{edge:g} {unit}" if unit != PIXEL else f"{edge:g}"
+            limits = f"{SMALLEST_EDGE:g} mm to {LARGEST_EDGE:g} mm"
+            raise ConfigError(
+                f"A voxel size of {length} cannot be right: edges from {limits} are "
+                "taken. Check voxel size and unit."
+            )
 
 
 def convert_length(value: float, unit: str, to: str) -> float:

@@ -12,11 +12,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.display import html_figure, one_line
+from napari_geosr.core.display import html_figure, one_line, printable
 from napari_geosr.core.errors import ConfigError, GeoSRError, VolumeError
 from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
 from napari_geosr.core.types import AnyArray, AnyDType, AnyMapping
-from napari_geosr.core.units import MILLIMETRES, PIXEL, require_unit
+from napari_geosr.core.units import MILLIMETRES, PIXEL, refuse_absurd, require_unit
 
 AXES = "TCZYX"
 SPATIAL_AXES = "ZYX"
@@ -106,6 +106,7 @@ class Volume:
     metadata: AnyMapping = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", printable(self.name))
         axes = self.axes
         in_order = "".join(letter for letter in AXES if letter in axes)
         if axes != in_order or not axes.endswith("YX"):
@@ -255,7 +256,7 @@ class Volume:
     @property
     def title(self) -> str:
         """The file's name, or the layer's: what a message calls the volume."""
-        return repr(self.name) if self.source is None else self.source.name
+        return repr(self.name) if self.source is None else printable(self.source.name)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -435,6 +436,7 @@ class Volume:
             o / old * new
             for o, old, new in zip(self.origin, self.voxel_size, sizes, strict=False)
         )
+        refuse_absurd(sizes, unit or self.unit)
         asked = voxel_size_question(self.metadata)
         if unit is None and asked is not None and asked.may_be_right:
             unit = asked.unit  # only the numbers were wrong

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari.utils.notifications import show_warning
+
 from napari_geosr import io
+from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers import METADATA, geometry, layer_metadata
 from napari_geosr.io.formats import format_of, format_that_reads
@@ -90,6 +93,7 @@ def _views(path: Path) -> list[LayerData]:
 def _layers(levels: list[Volume]) -> list[LayerData]:
     """Layers of a volume given at one or more resolutions, the finest first."""
     first = levels[0]
+    _warn(first)
     if "C" not in first.axes:
         return [_layer(levels, first.name, {})]
     layers = []
@@ -109,6 +113,12 @@ def _layers(levels: list[Volume]) -> list[LayerData]:
         }
         layers.append(layer)
     return layers
+
+
+def _warn(volume: Volume) -> None:
+    """Show what makes results of the file doubtful, before anybody uses it."""
+    for said in file_warnings(volume.metadata):
+        show_warning(f"{volume.title}: {said}")
 
 
 def _channel(volume: Volume, channel: int) -> Volume:

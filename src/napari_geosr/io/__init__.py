@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_geosr.core.errors import FileError
+from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import (
     ReadOptions,
@@ -26,6 +26,7 @@ __all__ = [
     "check_output",
     "create",
     "read",
+    "read_back",
     "read_suffixes",
     "write",
     "write_suffixes",
@@ -94,6 +95,24 @@ def read(
     if time is not None or channel is not None:
         volume = _choose(volume, time, channel)
     return volume.with_geometry(voxel_size, unit)
+
+
+def read_back(path: str | Path) -> Volume:
+    """Read what was written just now.
+
+    Raises
+    ------
+    FileError
+        If it cannot be opened, saying that the file is whole.
+    """
+    try:
+        return read(path)
+    except (FileError, VolumeError, OSError) as error:
+        reason = str(error).rstrip(".")
+        raise FileError(
+            f"{path} was written to its end, but cannot be opened again now "
+            f"({reason}). Open it later: nothing has to be computed again."
+        ) from error
 
 
 def _choose(volume: Volume, time: int | None, channel: int | None) -> Volume:

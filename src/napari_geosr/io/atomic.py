@@ -249,5 +249,6 @@ def write_text(
     path: str | Path, text: str, *, overwrite: bool = False, durable: bool = True
 ) -> Path:
     """Write `text` as UTF-8 to `path` atomically and return the path."""
-    content = text.encode("utf-8")
+    # Names of files may have any bytes; in JSON this is how such letters are written.
+    content = text.encode("utf-8", "backslashreplace")
     return write_bytes(path, content, overwrite=overwrite, durable=durable)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.core.documents import MAX_RESULT_BYTES, load_json
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyDict
@@ -144,14 +145,15 @@ def pixel_size_in(group: h5py.Group) -> tuple[tuple[float, float], str]:
 def _stamp(file: h5py.File, path: Path) -> AnyDict:
     """What we wrote beside the format's own fields, as arguments of `Projections`."""
     try:
-        stamp = json.loads(text_of(file.attrs.get(STAMP, "{}")))
+        stamp = load_json(text_of(file.attrs.get(STAMP, "{}")), MAX_RESULT_BYTES)
         stamp = {"name": stem_of(path)} | stamp
         for key in ("provenance", "pixel_size"):
             if key in stamp:
                 stamp[key] = tuple(stamp[key])
     except (ValueError, TypeError) as error:
+        reason = str(error).rstrip(".")
         raise FileError(
-            f"{path.name} is damaged: its attribute {STAMP!r} is no JSON ({error}). "
+            f"{path.name} is damaged: its attribute {STAMP!r} is no JSON ({reason}). "
             "Copy or export the file again."
         ) from error
     known = {f.name for f in Projections.__dataclass_fields__.values()}

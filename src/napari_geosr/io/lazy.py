@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from napari_geosr.core.errors import FileError, GeoSRError
+from napari_geosr.core.errors import FileError, GeoSRError, system_sentence
 from napari_geosr.core.types import AnyArray, AnyDType
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def decoding(path: Path, what: str = "its voxels") -> Iterator[None]:
     except (GeoSRError, MemoryError):
         raise
     except Exception as error:
+        if said := system_sentence(error):  # it may be whole
+            raise FileError(f"{path.name} cannot be read now. {said}") from error
         reason = str(error).strip().splitlines()
         detail = reason[0].rstrip(".")[:120] if reason else type(error).__name__
         raise FileError(

@@ -16,6 +16,7 @@ from napari_geosr.io import ngff
 from napari_geosr.io.atomic import asked_for, explained, remove
 from napari_geosr.io.chunking import SHARD_BYTES, chunk_shapes, fitted_shapes
 from napari_geosr.io.lazy import Slices, as_slices
+from napari_geosr.io.missing_chunks import ALL_CHUNKS
 from napari_geosr.io.output import Output, blocks
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import KEY, Stamp
@@ -80,6 +81,12 @@ class ShardBuffer:
         """Most memory it takes beside what it is given: held back, and for packing."""
         n_voxels = math.prod(self.block_shape)
         return self.buffer_bytes + _PACKING * n_voxels * int(self.dtype.itemsize)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every shard was written."""
+        pairs = zip(self.shape, self.block_shape, strict=True)
+        return len(self._written) == math.prod(-(-n // b) for n, b in pairs)
 
     def _region(self, index: tuple[int, ...]) -> Slices:
         return tuple(
@@ -211,6 +218,8 @@ class ZarrOutput(Output):
             compressors=codec,
             dimension_names=[a.lower() for a in self.stamp.axes],
             fill_value=self.fill,
+            # What is not there was lost then, and did not just hold the fill value.
+            config={"write_empty_chunks": True},
         )
 
     def _write_attributes(
@@ -218,12 +227,15 @@ class ZarrOutput(Output):
         factors: list[tuple[int, ...]],
         stamp: Stamp,
         windows: Sequence[tuple[float, float]] = (),
+        *,
+        whole: bool = False,
     ) -> None:
         entry = ngff.multiscale(stamp, stem_of(self.path), factors, self._method())
         ome: AnyDict = {"version": ngff.VERSION, "multiscales": [entry]}
         if windows:
             ome["omero"] = ngff.omero(stamp.channels, windows)
-        self.group.attrs.update({"ome": ome, KEY: stamp.to_dict()})
+        own = stamp.to_dict() | ({ALL_CHUNKS: True} if whole else {})
+        self.group.attrs.update({"ome": ome, KEY: own})
 
     def _method(self) -> str:
         return "nearest" if self._are_labels() else "mean"
@@ -252,7 +264,8 @@ class ZarrOutput(Output):
                     f"slow to look at: {why}."
                 )
         windows = self._windows(len(factors) - 1) if pyramid else ()
-        self._write_attributes(factors, self.final_stamp(), windows)
+        whole = pyramid and self.array.is_whole
+        self._write_attributes(factors, self.final_stamp(), windows, whole=whole)
 
     def _windows(self, level: int) -> list[tuple[float, float]]:
         """Lowest and highest grey value of each named channel, of some planes."""

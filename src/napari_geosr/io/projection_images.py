@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.questions import (
     VoxelSizeQuestion,
@@ -75,7 +76,7 @@ def read_images(
             frames[word] = _frames(Path(source).expanduser(), views)
     is_sinogram = views.axes == "YX"
     data = _as_sinogram(views, path) if is_sinogram else views.data
-    notes = list(views.metadata.get("notes", ()))
+    notes = [*file_warnings(views.metadata), *views.metadata.get("notes", ())]
     notes = [n for n in notes if "slices (Z)" not in n and "their distance" not in n]
     asked = _asked(views)
     if asked is not None:  # it says so too, and what to do

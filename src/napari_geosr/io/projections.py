@@ -17,7 +17,7 @@ from napari_geosr.core.questions import (
     with_voxel_size_question,
 )
 from napari_geosr.core.types import AnyDict
-from napari_geosr.core.units import PIXEL
+from napari_geosr.core.units import PIXEL, refuse_absurd
 from napari_geosr.io.angles import GivenAngles, stored_in
 from napari_geosr.io.formats import slice_suffixes
 from napari_geosr.io.formats.hdf5 import FORMAT as HDF5
@@ -178,6 +178,7 @@ def _with_words(
     if unit is not None and pixel_size is None:
         raise ConfigError(f"A unit ({unit}) needs a pixel size as well.")
     if pixel_size is not None:
+        refuse_absurd(map(float, np.ravel(pixel_size)), unit or found.unit)
         changes["pixel_size"] = pixel_size
         changes["unit"] = unit or found.unit
     else:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.file_warnings import with_file_warnings
 from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import PIXEL
@@ -20,6 +21,8 @@ from napari_geosr.io.formats import format_of
 from napari_geosr.io.reader_questions import unnamed_axis
 from napari_geosr.io.reading import read_file
 
+#: Gaps that the warning names.
+_SHOWN = 3
 #: Headers checked when a folder is opened; of more slices, an even sample.
 _MAX_CHECKED = 300
 
@@ -99,8 +102,8 @@ def read_slices(
     final = "".join(a for a in "TCZYX" if a in letters)
     order: list[int | None] = [letters.index(a) for a in final]
     size, origin, notes = _geometry(first, letter)
-    notes += _gaps(ordered)
     metadata: AnyDict = {"format": f"{len(ordered)} slices"}
+    metadata = with_file_warnings(metadata, _gaps(ordered))
     if notes:
         metadata["notes"] = tuple(notes)
     asked = voxel_size_question(first.metadata)
@@ -137,17 +140,27 @@ def _geometry(
     return size, (0.0, *first.origin), notes
 
 
-def _gaps(files: Sequence[Path]) -> list[str]:
-    """Say where the numbers in the names leave something out."""
+def _gaps(files: Sequence[Path]) -> str:
+    """Say where the numbers in the names leave slices out; ``""`` if nowhere."""
     numbers = [int(n[-1]) for n in (re.findall(r"\d+", p.stem) for p in files) if n]
     if len(numbers) != len(files):
-        return []
+        return ""
     steps = np.diff(numbers)
     usual = int(np.median(steps))
-    for i, gap in enumerate(steps):
-        if usual > 0 and gap > usual:
-            return [f"After {files[i].name} the numbers skip to {files[i + 1].name}."]
-    return []
+    if usual < 1:
+        return ""
+    gaps = [i for i, step in enumerate(steps) if step > usual]
+    if not gaps:
+        return ""
+    n_missing = sum(-(-int(steps[i]) // usual) - 1 for i in gaps)
+    shown = [f"{files[i + 1].name} follows {files[i].name}" for i in gaps[:_SHOWN]]
+    more = f" and {len(gaps) - _SHOWN} more gaps" if len(gaps) > _SHOWN else ""
+    what = "image seems" if n_missing == 1 else "images seem"
+    return (
+        f"by the numbers in the file names, {n_missing:,} {what} to be missing "
+        f"({', '.join(shown)}{more}); the others are stacked without gaps. Add the "
+        "missing files, or do not measure across the gaps."
+    )
 
 
 def _matching(path: Path, first: Volume, first_path: Path) -> Volume:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from napari_geosr.core.documents import MAX_RESULT_BYTES, load_json
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL, parse_unit
@@ -99,7 +100,7 @@ def parse(text: str | None) -> Stamp | None:
     if not text or KEY not in text:
         return None
     try:
-        return from_dict(json.loads(text)[KEY])
+        return from_dict(load_json(text, MAX_RESULT_BYTES)[KEY])
     except (ValueError, KeyError, TypeError):
         # Someone's text that only mentions us, or a block that was edited by hand.
         return None

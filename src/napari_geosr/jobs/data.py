@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
+from napari_geosr.core.file_warnings import FILE_WARNINGS
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
 
@@ -100,7 +101,8 @@ def is_its_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
     Cancelled
         If `should_stop` says so.
     """
-    if volume.source is None or volume.metadata:
+    # Warnings are those of the file.
+    if volume.source is None or volume.metadata.keys() - {FILE_WARNINGS}:
         return False
     try:
         file = io.read(volume.source)

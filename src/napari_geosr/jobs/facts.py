@@ -6,12 +6,12 @@ must not keep the other jobs from being listed, run or shown.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
 from typing import Any
 
+from napari_geosr.core.documents import load_json
 from napari_geosr.core.types import AnyDict, AnyMapping
 
 #: What a widget can show of a count, and the last second that a calendar knows.
@@ -28,10 +28,7 @@ def mapping(text: str | bytes) -> AnyDict:
     ValueError
         If it is damaged or no object.
     """
-    try:
-        found = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    found = load_json(text)  # whose ConfigError is a ValueError
     if not isinstance(found, dict):
         raise ValueError("it is no JSON object")
     return found
@@ -90,6 +87,49 @@ def _is_finite(value: Any) -> bool:
 
 def _is_step(value: object) -> bool:
     return isinstance(value, int) and _is_finite(value) and 0 <= value <= _MOST
+
+
+def result(
+    facts: AnyMapping, values: AnyMapping, folder: Path
+) -> tuple[Path | None, str]:
+    """Where a job's result is; or None, and why it is not to be had.
+
+    A job file that a stranger wrote may name any place on the computer. A training
+    that made nothing better ends with the model that it began with, and that alone may
+    lie elsewhere.
+
+    Parameters
+    ----------
+    facts, values : mapping
+        What ``job.json`` and ``config.yaml`` say.
+    folder : Path
+        Of the job, with its links followed.
+    """
+    named = facts.get("result")
+    if not named or not isinstance(named, str):
+        return None, ""
+    path = folder / named
+    try:
+        real = path.resolve()
+        if real.is_relative_to(folder) or _is_model_before(real, values):
+            return path, ""
+    except (OSError, RuntimeError, ValueError):  # a circle of links, odd letters
+        pass
+    return None, (
+        f"{folder / 'job.json'} names a result outside of the job's folder, {named}, "
+        "which is not opened."
+    )
+
+
+def _is_model_before(path: Path, values: AnyMapping) -> bool:
+    """Whether it is the model that a training began with, by its path or in the zoo."""
+    from napari_geosr.models import zoo
+
+    begun = values.get("training", {}).get("from_model")
+    if isinstance(begun, str) and Path(begun).expanduser().resolve() == path:
+        return zoo.is_bundle(path)
+    folders = (zoo.bundled_folder(), zoo.user_folder())
+    return any(path.parent == folder.resolve() for folder in folders)
 
 
 def moved(values: object, old: str, new: str) -> Any:

@@ -28,10 +28,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-import yaml
-
 from napari_geosr.core import processes
-from napari_geosr.core.config import load_yaml
+from napari_geosr.core.documents import dump_yaml, load_yaml, read_document
 from napari_geosr.core.errors import ConfigError, FileError, JobError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io import atomic
@@ -180,7 +178,7 @@ class JobFolder:
         """
         path = self.path / _CONFIG_FILE
         try:
-            values = load_yaml(path.read_text(encoding="utf-8"))
+            values = load_yaml(read_document(path))
         except (OSError, UnicodeDecodeError, ConfigError) as error:
             raise JobError(f"{path} cannot be read: {error}") from error
         if not isinstance(values, dict):
@@ -203,6 +201,11 @@ class JobFolder:
         # As if it still lay where it was made: one step, and no second file.
         written = moved(dict(values), str(self.path), self._place() or str(self.path))
         atomic.write_text(self.path / _CONFIG_FILE, _yaml(written), overwrite=True)
+
+    @property
+    def is_where_it_was_made(self) -> bool:
+        """Whether the folder lies where its job was made: it may be a stranger's."""
+        return self._place() == str(self.path)
 
     def _place(self) -> str:
         """Where the folder lay when it was made; empty where that is not known."""
@@ -295,7 +298,7 @@ class JobFolder:
             values = self.values()
         except JobError as error:
             state, message = "unreadable", str(error)
-        result = facts.get("result")
+        result, outside = reading.result(facts, values, self.path)
         return JobStatus(
             path=self.path,
             name=str(facts.get("name", self.path.name)),
@@ -308,8 +311,8 @@ class JobFolder:
             host=str(facts.get("host", "")),
             done=reading.count(facts.get("done")),
             total=reading.count(facts.get("total")),
-            message=message,
-            result=self.path / result if result and isinstance(result, str) else None,
+            message=message or outside,
+            result=result,
         )
 
     # Who works on it
@@ -465,11 +468,7 @@ def _for_appending(path: Path) -> Any:
 
 
 def _yaml(values: AnyMapping) -> str:
-    return yaml.safe_dump(
-        {"schema_version": SCHEMA_VERSION, **values},
-        sort_keys=False,
-        allow_unicode=True,
-    )
+    return dump_yaml({"schema_version": SCHEMA_VERSION, **values})
 
 
 def _state(facts: AnyMapping) -> State | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +15,10 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.io import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs.own_files import foreign_files, own_files
 
+#: Files that a sentence names.
+_SHOWN = 3
 #: States as lists show them to people, where their names do not say it.
 STATE_WORDS = {
     "queued": "waiting",
@@ -60,14 +65,26 @@ def forget(path: Path) -> None:
     _entry(path).unlink(missing_ok=True)
 
 
-def remove(job: JobFolder) -> None:
+def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     """Delete a job's folder with its checkpoints and its model.
+
+    Parameters
+    ----------
+    keep_foreign : bool
+        If there are files in the folder that are not the job's: delete the job's, and
+        leave those where they are.
+
+    Returns
+    -------
+    list of Path
+        The files that were left, relative to the folder.
 
     Raises
     ------
     JobError
-        If a process works on it, something in the folder cannot be deleted, or the
-        folder is not for certain a job: then nothing in it is touched.
+        If a process works on it, something in the folder cannot be deleted, the folder
+        is not for certain a job, or there are files in it that are not the job's: then
+        nothing in it is touched.
     """
     if not job.is_certain():
         raise JobError(
@@ -78,16 +95,45 @@ def remove(job: JobFolder) -> None:
     status = job.status()
     if status.is_alive and status.pid:
         raise JobError(f"{status.name} is {status.state}: cancel it first.")
+    foreign = foreign_files(job.path)
+    if foreign and not keep_foreign:
+        raise JobError(
+            f"{job.path} also holds what is not the job's: {names_of(foreign)}. Move "
+            "it to another folder first, or delete the job's own files and keep the "
+            "others (--force)."
+        )
     with job.hold():
         pass  # its process may only just have begun, or be about to end
     try:
-        shutil.rmtree(job.path)
+        if foreign:
+            _delete_own(job.path)
+        else:
+            shutil.rmtree(job.path)
     except OSError as error:
         raise JobError(
             f"{job.path} could not be deleted whole: {error.strerror}. Check its "
             "permissions, and whether another program has files of it open."
         ) from error
     forget(job.path)
+    return foreign
+
+
+def names_of(files: Sequence[Path]) -> str:
+    """The first of some files, and how many more there are, for a sentence."""
+    first = ", ".join(str(path) for path in files[:_SHOWN])
+    more = len(files) - _SHOWN
+    return first if more <= 0 else f"{first} and {more} more"
+
+
+def _delete_own(folder: Path) -> None:
+    """Delete what jobs write, and the folders that are empty then."""
+    for path in own_files(folder):
+        (folder / path).unlink(missing_ok=True)
+    for here, folders, _ in os.walk(folder, topdown=False):
+        for name in folders:
+            inner = Path(here) / name
+            if not inner.is_symlink() and not any(inner.iterdir()):
+                inner.rmdir()
 
 
 def list_jobs() -> list[JobStatus]:

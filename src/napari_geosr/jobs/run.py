@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_geosr import io
-from napari_geosr.core.errors import FileError, GeoSRError
+from napari_geosr.core.errors import FileError, GeoSRError, system_sentence
 from napari_geosr.core.steps import (
     BlockDone,
     CheckpointSaved,
@@ -30,6 +30,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.io.atomic import explained
 from napari_geosr.jobs.folder import JobFolder, State
 from napari_geosr.jobs.kinds import read_job
+from napari_geosr.jobs.own_files import refuse_outputs_elsewhere
 
 #: Seconds between two looks for a request, and between two signs of life.
 _LOOK_SECONDS, _BEAT_SECONDS = 0.2, 5.0
@@ -94,6 +95,7 @@ def run_steps(
     if is_helper():
         # The process that writes down looks for requests, for all of them at once.
         return (yield from _operation(job, _Unasked(job, should_stop)))
+    refuse_outputs_elsewhere(job)
     with job.hold():
         job.take("running")
         with _signs_of_life(job):
@@ -203,7 +205,7 @@ def _end(job: JobFolder, state: State, **facts: Any) -> None:
 
 def _note_failure(job: JobFolder, error: BaseException) -> None:
     """Write down why it failed, or on a full disk what of it can be written."""
-    message = str(error) or type(error).__name__
+    message = system_sentence(error) or str(error) or type(error).__name__
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
     try:
         _end(job, "failed", message=message)
@@ -218,7 +220,9 @@ def _traceback(error: BaseException) -> str:
 
 
 def _log(job: JobFolder, text: str) -> None:
-    with (job.path / "log.txt").open("a", encoding="utf-8") as stream:
+    with (job.path / "log.txt").open(
+        "a", encoding="utf-8", errors="backslashreplace"
+    ) as stream:
         stream.write(text)
 
 

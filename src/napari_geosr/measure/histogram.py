@@ -22,6 +22,8 @@ MAX_BINS = 1 << 17
 _OUTLIER_SHARE = 1e-4
 #: Bins between the outliers that are enough for a threshold.
 _ENOUGH_BINS = 1 << 10
+#: Up to here float64 holds every integer.
+_LARGEST_EXACT = 2**53
 #: Each sweep narrows the range by 2¹⁶ at least.
 _MOST_SWEEPS = 4
 
@@ -235,6 +237,7 @@ def histogram_steps(
     _check_values(histogram, name, mask is not None, may_be_constant)
     if not may_be_constant:
         histogram = yield from _without_outliers(histogram, sweep)
+        _refuse_inexact(histogram, name)
     return histogram
 
 
@@ -280,6 +283,17 @@ def _check_values(
         raise VolumeError(
             f"{name!r} holds one grey value only{where} ({histogram.minimum:g}), so "
             "pores cannot be told from solid. Choose another volume or region."
+        )
+
+
+def _refuse_inexact(histogram: GreyHistogram, name: str) -> None:
+    """Neighbouring integers beyond 2⁵³ are one number to all that follows."""
+    largest = max(abs(histogram.minimum), abs(histogram.maximum))
+    if histogram.is_integer and largest >= _LARGEST_EXACT:
+        raise VolumeError(
+            f"{name!r} holds integers of up to {largest:.3g}, which cannot be told "
+            f"apart beyond 2⁵³ ({_LARGEST_EXACT:.3g}). Subtract an offset or divide "
+            "them first."
         )
 
 

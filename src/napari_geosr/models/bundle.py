@@ -7,19 +7,19 @@ classical filter is a card alone: the filter has no weights.
 from __future__ import annotations
 
 import hashlib
-import lzma
 import math
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from napari_geosr import networks
-from napari_geosr.core.config import format_bytes, load_yaml
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.documents import MAX_BYTES, load_yaml
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.io import atomic
+from napari_geosr.models.archives import opened_zip, reading_zip
 from napari_geosr.models.card import ModelCard
+from napari_geosr.models.weights_header import check_header
 from napari_geosr.networks import FOREIGN, build_network, wants_noise
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -29,20 +29,10 @@ if TYPE_CHECKING:
 CARD_FILE = "card.yaml"
 WEIGHTS_FILE = "weights.safetensors"
 #: A card or a weights file above this size is refused: neither comes near it.
-MAX_CARD_BYTES = 4 * 10**6
+MAX_CARD_BYTES = MAX_BYTES
 MAX_WEIGHTS_BYTES = 2 * 10**9
 #: Tensors that torch's norms keep beside their parameters.
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-#: What damaged archives make zipfile raise; ValueError covers damaged names and times.
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    NotImplementedError,
-    OSError,
-    ValueError,
-)
 
 
 class Model:
@@ -328,7 +318,8 @@ def _read_from_folder(path: Path, name: str, limit: int) -> bytes:
         size = file.stat().st_size
         if size > limit:
             raise ModelError(_too_large(file, size, limit))
-        return file.read_bytes()
+        with file.open("rb") as stream:
+            return _all_of(stream, size, name, file)
     except FileNotFoundError as error:
         raise ModelError(
             f"{path} has no {name}, so it is not a complete model bundle. Get the "
@@ -340,27 +331,31 @@ def _read_from_folder(path: Path, name: str, limit: int) -> bytes:
 
 def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
     """Only members of the two known names are ever read, and nothing is unpacked."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            found = [
-                info
-                for info in archive.infolist()
-                if not info.is_dir() and is_member(info.filename, name)
-            ]
-            if len(found) != 1:
-                raise ModelError(
-                    f"{path} holds {len(found)} files named {name}; one was expected, "
-                    "at the top or in a single folder."
-                )
-            # The size in the directory may lie: stop reading at the limit as well.
-            with archive.open(found[0]) as stream:
-                content = stream.read(limit + 1)
-    except _ZIP_ERRORS as error:
-        raise ModelError(f"{path} is not a readable zip file ({error}).") from error
-    except RuntimeError as error:  # what zipfile raises for encrypted members
-        raise ModelError(f"{path} cannot be read: {error}.") from error
-    if len(content) > limit:
-        raise ModelError(_too_large(path / name, len(content), limit))
+    with opened_zip(path, MAX_WEIGHTS_BYTES) as archive:
+        found = [
+            info
+            for info in archive.infolist()
+            if not info.is_dir() and is_member(info.filename, name)
+        ]
+        if len(found) != 1:
+            raise ModelError(
+                f"{path} holds {len(found)} files named {name}; one was expected, "
+                "at the top or in a single folder."
+            )
+        size = found[0].file_size
+        if size > limit:
+            raise ModelError(_too_large(path / name, size, limit))
+        with reading_zip(str(path)), archive.open(found[0]) as stream:
+            return _all_of(stream, size, name, path / name)
+
+
+def _all_of(stream: IO[bytes], size: int, name: str, where: Path) -> bytes:
+    """Read a file to its end; of weights only if their header fits its size."""
+    start = check_header(stream, size, str(where)) if name == WEIGHTS_FILE else b""
+    # The size may be a lie: no more is read than was said.
+    content = start + stream.read(size - len(start))
+    if len(content) < size:
+        raise ModelError(f"{where} ends before it should. Get the bundle again.")
     return content
 
 

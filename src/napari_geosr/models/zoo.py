@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-import shutil
 import time
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,10 +14,13 @@ from napari_geosr.core.errors import ModelError
 from napari_geosr.core.vocabulary import ModelOrigin
 from napari_geosr.io import atomic
 from napari_geosr.models import bundle
-from napari_geosr.models.bundle import CARD_FILE, Model
+from napari_geosr.models.archives import copy_folder, zip_names
+from napari_geosr.models.bundle import CARD_FILE, MAX_WEIGHTS_BYTES, Model
 from napari_geosr.models.card import NAME_PATTERN, ModelCard
 
 _BUNDLED = Path(__file__).resolve().parent.parent / "pretrained"
+#: Of all files of a bundle: weights, and pictures beside them.
+_MAX_BUNDLE_BYTES = MAX_WEIGHTS_BYTES + 10**8
 #: A card this young may change again within one tick of a coarse file system's clock.
 _YOUNG_NS = 2 * 10**9
 
@@ -141,12 +142,7 @@ def is_bundle(path: Path) -> bool:
     """Whether a folder or zip is a bundle of ours, or was meant to be one."""
     if path.is_dir():
         return (path / CARD_FILE).is_file()
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return False
-    return any(bundle.is_member(name, CARD_FILE) for name in names)
+    return any(bundle.is_member(name, CARD_FILE) for name in zip_names(path))
 
 
 def check_free(name: str) -> None:
@@ -244,7 +240,7 @@ def remove(name: str) -> Path:
 def _copy(source: Path, folder: Path) -> None:
     """Copy a bundle into a folder that is not there yet."""
     if source.is_dir():
-        shutil.copytree(source, folder)
+        copy_folder(source, folder, _MAX_BUNDLE_BYTES)
         return
     folder.mkdir()
     for file, content in bundle.contents(source).items():

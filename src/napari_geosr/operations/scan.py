@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.questions import (
     TimeSeriesQuestion,
@@ -19,6 +20,35 @@ from napari_geosr.measure.time_series import time_series_question
 
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
+
+
+def reading_doubts(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
+    """Give a sentence for all that can make a result wrong, as far as files tell.
+
+    Those of :func:`file_doubts`, and the questions of :func:`open_questions`, which has
+    the same parameters and errors.
+    """
+    return [*file_doubts(volume), *open_questions(volume, cards)]
+
+
+def file_doubts(volume: Volume) -> list[str]:
+    """Give what the reader warns of: missing chunks, gaps between slices, and such."""
+    warned = [f"{volume.title}: {said}" for said in file_warnings(volume.metadata)]
+    return [*warned, *_inherited(volume)]
+
+
+def _inherited(volume: Volume) -> list[str]:
+    """What readers warned of in the files that a result was made from."""
+    found = []
+    for entry in volume.provenance:
+        inputs = entry.get("inputs")
+        for given in inputs.values() if isinstance(inputs, Mapping) else ():
+            if isinstance(given, Mapping):
+                found += [
+                    f"{volume.title} was made from {given.get('name')}: {said}"
+                    for said in file_warnings(given)
+                ]
+    return list(dict.fromkeys(found))
 
 
 def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:

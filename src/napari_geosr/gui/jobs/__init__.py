@@ -29,6 +29,7 @@ from napari_geosr.gui.kit.places import TRAIN, open_dock
 from napari_geosr.gui.kit.widgets import button, fill_with_scrolling, list_tree
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs.own_files import foreign_files
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -201,6 +202,8 @@ class JobsDock(Dock):
             "A copy that you use in the Restore dock stays."
         )
         gone = self._missing(path) is not None
+        if foreign := foreign_files(path):
+            text += f" What is not the job's is kept: {index.names_of(foreign)}."
         if gone:
             text = f"Take it off the list? There is no job in {path} any more."
         buttons = QMessageBox.StandardButton
@@ -269,5 +272,5 @@ def _forget_steps(path: Path) -> Generator[Step, None, Path]:
 
 def _remove_steps(path: Path) -> Generator[Step, None, Path]:
     yield from ()
-    index.remove(JobFolder(path))
+    index.remove(JobFolder(path), keep_foreign=True)
     return path

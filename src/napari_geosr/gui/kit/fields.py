@@ -32,7 +32,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.core.config import load_yaml
+from napari_geosr.core.documents import load_yaml
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.name_choices import NameChoices
 

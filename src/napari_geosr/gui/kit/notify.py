@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.errors import Cancelled, GeoSRError, system_sentence
 
 _ICONS = {
     "error": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Error"),
@@ -33,6 +33,8 @@ def sentence(error: BaseException) -> str:
     """Give an error in one sentence: ours, or what kind of fault it was."""
     if isinstance(error, GeoSRError):
         return str(error)
+    if said := system_sentence(error):
+        return said
     return f"Something went wrong ({type(error).__name__}: {error})."
 
 

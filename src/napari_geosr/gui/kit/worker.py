@@ -20,7 +20,7 @@ from napari.qt.threading import create_worker
 from napari.utils import progress
 from qtpy.QtCore import QCoreApplication, QObject, QThreadPool
 
-from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError
+from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError, system_sentence
 from napari_geosr.core.steps import ShouldStop, Step, StepIterator, TileDone
 from napari_geosr.gui.kit.lifetime import when_destroyed
 
@@ -222,6 +222,8 @@ def _guarded(
     except GeoSRError as error:
         return "error", error
     except Exception as error:  # noqa: BLE001  # every fault reaches the person
+        if said := system_sentence(error):
+            return "error", GeoSRError(said)
         fault = EngineError(
             f"Something went wrong inside napari-geosr ({type(error).__name__}: "
             f"{error}). This is our fault: please report it with the details."

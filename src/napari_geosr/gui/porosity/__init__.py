@@ -99,7 +99,8 @@ class PorosityDock(PorosityWidgets):
         self.settings.choose_deviation()
         self.levels.set_layer(layer)
         volume = self._volume(layer)
-        for row in (self.settings.voxel_size, self.settings.frames):
+        rows = self.settings
+        for row in (rows.voxel_size, rows.frames, rows.file_warnings):
             row.set_layer(None if volume is None else layer)
         self.measure_button.setEnabled(volume is not None and not self.is_running)
         self._read_levels(volume)

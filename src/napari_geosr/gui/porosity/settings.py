@@ -27,6 +27,7 @@ from napari_geosr.gui.kit.histogram import Bars, ThresholdView
 from napari_geosr.gui.layers import holds_deviations, is_helper, provenance_of
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.questions.frames import FramesRow
+from napari_geosr.gui.layers.questions.warnings import FileWarningLabel
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.operations.measure import MeasureConfig, number_text
 from napari_geosr.operations.measure.deviation import belongs_to
@@ -103,6 +104,7 @@ class PorositySettings(QWidget):
         self.image = LayerCombo(viewer, is_image)
         self.voxel_size = VoxelSizeRow(viewer)
         self.frames = FramesRow()
+        self.file_warnings = FileWarningLabel()
         self.method = QComboBox()
         self.method.addItems(list(METHODS))
         self.value = QDoubleSpinBox()
@@ -227,6 +229,7 @@ class PorositySettings(QWidget):
         layout.addLayout(top)
         layout.insertWidget(1, self.voxel_size)
         layout.insertWidget(2, self.frames)
+        layout.insertWidget(3, self.file_warnings)
         layout.addWidget(self.histogram)
         layout.addWidget(self.preview)
         layout.addWidget(self.form)

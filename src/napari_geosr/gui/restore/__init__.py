@@ -188,6 +188,7 @@ class RestoreDock(RestoreWidgets):
         self.model_box.set_volume(volume)
         self.voxel_size.set_layer(layer)
         self.frames.set_layer(layer)
+        self.file_warnings.set_layer(layer)
         self.extent.set_layer(layer)
         self._usable = None if layer is None else weakref.ref(layer)
         self._volume = volume

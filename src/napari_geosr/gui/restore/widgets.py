@@ -28,6 +28,7 @@ from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
 from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.questions.frames import FramesRow
+from napari_geosr.gui.layers.questions.warnings import FileWarningLabel
 from napari_geosr.gui.layers.saving import SaveButton
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.models.box import ModelBox
@@ -78,6 +79,7 @@ class RestoreWidgets(Dock):
         self.uncertainty = UncertaintyBox()
         self.voxel_size = VoxelSizeRow(viewer)
         self.frames = FramesRow()
+        self.file_warnings = FileWarningLabel()
         self.strength = StrengthSlider()
         self.outlook = OutlookPanel(viewer)
         self.verdict = self.outlook.verdict
@@ -163,6 +165,7 @@ class RestoreWidgets(Dock):
             self.model_box.summary,
             self.voxel_size,
             self.frames,
+            self.file_warnings,
             self.outlook,
             self.estimate,
         ):

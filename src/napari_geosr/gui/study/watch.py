@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from napari_geosr.core.documents import read_json
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.jobs.watch import JobWatch
@@ -101,8 +101,7 @@ class StudyWatch:
     def conclusion(self) -> str:
         """What each algorithm needs for the right porosity."""
         try:
-            text = self._store.files["json"].read_text(encoding="utf-8")
-            values = json.loads(text)
+            values = read_json(self._store.files["json"])
             # Studies of earlier releases were of whole exposures alone.
             shorter = min(self.config.exposure) < 1 and "least" in values
             least = {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.errors import FileError
+from napari_geosr.core.errors import FileError, system_sentence
+from napari_geosr.core.file_warnings import with_file_warnings
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
@@ -21,6 +22,7 @@ from napari_geosr.io.arrangement import (
 )
 from napari_geosr.io.formats import ReadOptions, WritableFileFormat
 from napari_geosr.io.lazy import decoding
+from napari_geosr.io.missing_chunks import ALL_CHUNKS, missing_chunks
 from napari_geosr.io.reader_questions import (
     ask_voxel_size,
     stored_letters,
@@ -94,6 +96,8 @@ def read_levels(
     try:
         node: Any = zarr.open(path, mode="r", path=(dataset or "").strip("/"))
     except Exception as error:
+        if said := system_sentence(error):
+            raise FileError(f"{path.name} cannot be read now. {said}") from error
         raise FileError(
             f"{path.name} is not a readable zarr folder"
             f"{f' or has no {dataset!r}' if dataset else ''}: {_reason(error)}. Check "
@@ -102,17 +106,19 @@ def read_levels(
     with decoding(path, "its structure"):
         node = _descend(node, path)
         if isinstance(node, zarr.Array):
-            return [_volume(node, path, {}, None, 0, axes)]
+            return [_warned(_volume(node, path, {}, None, 0, axes), node)]
         entries = ngff.find_multiscales(dict(node.attrs))
         if not entries or not entries[0].get("datasets"):
             return [_only_array(node, path, axes)]
         entry = entries[0]
         levels = []
+        whole = ALL_CHUNKS in node.attrs.get(KEY, ())
         stamp = from_dict(node.attrs[KEY]) if KEY in node.attrs else None
         names = ngff.channel_names(dict(node.attrs))
         for i, item in enumerate(entry["datasets"]):
             array = node[item["path"]]
-            levels.append(_volume(array, path, entry, stamp, i, axes, names))
+            volume = _volume(array, path, entry, stamp, i, axes, names)
+            levels.append(volume if i else _warned(volume, array, entry, whole))
         return levels
 
 
@@ -139,7 +145,8 @@ def _descend(node: Any, path: Path) -> Any:
 def _only_array(group: Any, path: Path, axes: str | None) -> Volume:
     names = sorted(name for name, _ in group.arrays())
     if len(names) == 1:
-        return _volume(group[names[0]], path, {}, None, 0, axes)
+        array = group[names[0]]
+        return _warned(_volume(array, path, {}, None, 0, axes), array)
     if not names:
         inner = ", ".join(sorted(name for name, _ in group.groups())[:8])
         raise FileError(
@@ -208,6 +215,18 @@ def _volume(
     if letters or axes is not None:
         return volume
     return unnamed_axis(volume, stored_letters(order, final))
+
+
+def _warned(
+    volume: Volume, array: Any, entry: AnyMapping | None = None, whole: bool = False
+) -> Volume:
+    """The volume with a warning of chunks that are not there."""
+    names: Sequence[str] = ngff.axes_of(entry, array.ndim) if entry else ""
+    if not names:  # as the axes were taken, or by their numbers
+        same = len(volume.axes) == array.ndim
+        names = volume.axes if same else [f"axis {i}" for i in range(array.ndim)]
+    said = missing_chunks(array, names, all_written=whole)
+    return volume.replace(metadata=with_file_warnings(volume.metadata, said))
 
 
 class _Source:

@@ -106,7 +106,7 @@ def draft(
         opened(source, Path(folder), should_stop) as given,
     ):
         description = described(given, source)
-        fetch(_wanted(description), Path(folder), should_stop)
+        fetch(_wanted(description), source, Path(folder), should_stop)
         return _draft(description, source, channel)
 
 

@@ -1,32 +1,49 @@
-"""Files of packages from addresses: in pieces, up to a size, until somebody stops."""
+"""Files of models from addresses: checked, in pieces, up to a size and a time."""
 
 from __future__ import annotations
 
+import ipaddress
+import socket
+import time
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.models.bundle import MAX_WEIGHTS_BYTES
 
-#: Bytes after which it is asked whether to stop.
-_PIECE = 2**16
-#: Seconds without an answer.
-_PATIENCE = 30.0
+#: Seconds without an answer, and in all.
+_PATIENCE, _LONGEST = 30.0, 1800.0
+#: Addresses that one may lead to, one after the other.
+_MOST_HOPS = 6
+#: IPv6 addresses that stand for those of IPv4 (RFC 6052).
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def is_address(text: str) -> bool:
     """Whether a text is the address of a file."""
-    return text.startswith(("https://", "http://"))
+    return text.lower().startswith(("https://", "http://"))
 
 
-def download(address: str, path: Path, should_stop: ShouldStop) -> None:
+def download(
+    address: str, path: Path, should_stop: ShouldStop, *, limit: int | None = None
+) -> None:
     """Write what is at an address to `path`.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Bytes that it may have; by default those of weights.
 
     Raises
     ------
     ModelError
-        If it cannot be had, has more bytes than weights may have, or httpx is missing.
+        If it cannot be had, is too large or takes too long, httpx is missing, or the
+        address, or one that it leads to, is not an https address in the public network.
     Cancelled
         Between two pieces, if `should_stop` says so.
     """
@@ -37,28 +54,133 @@ def download(address: str, path: Path, should_stop: ShouldStop) -> None:
             f"To download {address}, the library httpx is needed, which is not "
             "installed. Install it: pip install 'napari-geosr[zoo]'"
         ) from error
-    size = 0
+    place, deadline = address, time.monotonic() + _LONGEST
     try:
-        with (
-            httpx.stream(
-                "GET", address, follow_redirects=True, timeout=_PATIENCE
-            ) as response,
-            path.open("wb") as file,
-        ):
-            response.raise_for_status()
-            for piece in response.iter_bytes(_PIECE):
-                if should_stop():
-                    raise Cancelled("The download was cancelled; nothing was kept.")
-                size += len(piece)
-                if size > MAX_WEIGHTS_BYTES:
-                    raise ModelError(
-                        f"{address} has more than {format_bytes(MAX_WEIGHTS_BYTES)}, "
-                        "which is too large for weights of a network."
-                    )
-                file.write(piece)
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        for _ in range(_MOST_HOPS):
+            _check_place(place, address)
+            with httpx.stream(
+                "GET",
+                place,
+                # Each address that it leads to is looked at first.
+                follow_redirects=False,
+                timeout=_PATIENCE,
+                # A packed answer could unpack to any size.
+                headers={"Accept-Encoding": "identity"},
+            ) as response:
+                _check_peer(response, address)
+                if response.has_redirect_location:
+                    place = str(response.url.join(response.headers["location"]))
+                    continue
+                response.raise_for_status()
+                _save(response, path, address, limit, deadline, should_stop)
+                return
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ModelError(
             f"{address} cannot be downloaded ({reason}). Check the address and the "
             "network, or download the package's zip by hand."
         ) from error
+    raise ModelError(
+        f"{address} leads from one address to the next more than {_MOST_HOPS - 1} "
+        "times. Download the file by hand."
+    )
+
+
+def _save(
+    response: Any,
+    path: Path,
+    address: str,
+    limit: int | None,
+    deadline: float,
+    should_stop: ShouldStop,
+) -> None:
+    """Write the body of an answer, as it comes."""
+    most = MAX_WEIGHTS_BYTES if limit is None else limit
+    if "content-encoding" in response.headers:
+        raise ModelError(
+            f"{address} is sent packed, which was not asked for. Download the file by "
+            "hand."
+        )
+    told = response.headers.get("content-length", "")
+    size, too_large = 0, told.isdecimal() and int(told) > most
+    with path.open("wb") as file:
+        # As they come: a server may send a byte at a time.
+        for piece in () if too_large else response.iter_bytes():
+            if should_stop():
+                raise Cancelled("The download was cancelled; nothing was kept.")
+            if time.monotonic() > deadline:
+                raise ModelError(
+                    f"{address} took longer than {_LONGEST / 60:.0f} minutes. Download "
+                    "the file by hand."
+                )
+            size += len(piece)
+            too_large = size > most
+            if too_large:
+                break
+            file.write(piece)
+    if too_large:
+        raise ModelError(
+            f"{address} has more than {format_bytes(most)}, which is too large for "
+            "such a file of a model."
+        )
+
+
+def _check_place(place: str, address: str) -> None:
+    """Refuse what is no https address of the public network."""
+    via = "" if place == address else f" leads to {place}, which"
+    try:
+        parts = urlsplit(place)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ModelError(f"{address} is no address ({error}). Check it.") from error
+    if parts.scheme.lower() != "https" or not host:
+        raise ModelError(
+            f"{address}{via} is no https address: anybody on the way could put another "
+            "file in its place. Give the https address, or download the file by hand."
+        )
+    for found in _addresses(host, port or 443, proxied=_is_proxied(host)):
+        _refuse_private(found, address)
+
+
+def _check_peer(response: Any, address: str) -> None:
+    """Refuse an answer from a private address: names may change their meaning."""
+    stream = response.extensions.get("network_stream")
+    if stream is None or _is_proxied(response.url.host):
+        return
+    peer = stream.get_extra_info("server_addr")
+    if peer:
+        _refuse_private(ipaddress.ip_address(str(peer[0]).partition("%")[0]), address)
+
+
+def _is_proxied(host: str) -> bool:
+    """Whether a proxy is asked, as httpx reads the environment."""
+    proxies = getproxies()
+    return bool({"https", "all"} & proxies.keys()) and not proxy_bypass(host)
+
+
+def _addresses(host: str, port: int, *, proxied: bool) -> list[_Address]:
+    """What a name stands for; nothing where only a proxy can tell."""
+    try:
+        return [ipaddress.ip_address(host)]
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        if proxied:
+            return []
+        raise
+    return [ipaddress.ip_address(str(f[4][0]).partition("%")[0]) for f in found]
+
+
+def _refuse_private(found: _Address, address: str) -> None:
+    inner = found
+    if isinstance(found, ipaddress.IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour or found
+        if found in _TRANSLATED:
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+    if not inner.is_global or inner.is_multicast:
+        raise ModelError(
+            f"{address} leads to {found}, which is this computer or one in a private "
+            "network, so it is not asked. Download the file by hand."
+        )

@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,14 +15,31 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from napari_geosr.core.config import format_bytes
-from napari_geosr.core.errors import ModelError
+from napari_geosr.core.documents import load_yaml, read_document
+from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.core.types import AnyArray
+from napari_geosr.models.archives import opened_zip, reading_zip
 from napari_geosr.models.bundle import MAX_CARD_BYTES, MAX_WEIGHTS_BYTES
 from napari_geosr.models.foreign.download import download, is_address
 
 #: What a description is called in a folder.
 DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml", "model.yaml")
+
+
+@dataclass(frozen=True)
+class RemoteDescription:
+    """A description that lies elsewhere; its files are named from there on.
+
+    Attributes
+    ----------
+    text : str
+        Its YAML, which was looked over.
+    address : str
+    """
+
+    text: str
+    address: str
 
 
 @contextmanager
@@ -30,47 +48,110 @@ def opened(source: str, folder: Path, should_stop: ShouldStop) -> Iterator[Any]:
     path = Path(source)
     if path.is_dir():
         path = next(path / n for n in DESCRIPTIONS if (path / n).is_file())
-    if is_address(source) and urlsplit(source).path.lower().endswith(".zip"):
+    if is_address(source):
+        if not urlsplit(source).path.lower().endswith(".zip"):
+            yield _remote(source, folder, should_stop)
+            return
         path = folder / "package.zip"
         download(source, path, should_stop)
-    if path.suffix.lower() != ".zip" or not path.exists():
-        yield path if path.exists() else source
+    if not path.exists():  # an identifier: the library knows where its file lies
+        yield source
         return
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ModelError(f"{source} is not a readable zip file ({error}).") from error
-    with archive:
+    if path.suffix.lower() != ".zip":
+        with _describing(str(path)):
+            _look_over(read_document(path, MAX_CARD_BYTES))
+        yield path
+        return
+    with opened_zip(path, MAX_WEIGHTS_BYTES, source) as archive:
         for info in archive.infolist():
-            is_text = Path(info.filename).name in DESCRIPTIONS
-            limit = MAX_CARD_BYTES if is_text else MAX_WEIGHTS_BYTES
-            if info.file_size > limit:
-                raise ModelError(
-                    f"{info.filename} of {source} has {format_bytes(info.file_size)} "
-                    f"unpacked; at most {format_bytes(limit)} are read."
-                )
+            if info.filename.endswith(DESCRIPTIONS):
+                _look_over_member(archive, info, source)
         yield archive
 
 
-def fetch(entries: Iterable[Any], folder: Path, should_stop: ShouldStop) -> None:
+def _remote(source: str, folder: Path, should_stop: ShouldStop) -> RemoteDescription:
+    path = folder / DESCRIPTIONS[0]
+    download(source, path, should_stop, limit=MAX_CARD_BYTES)
+    with _describing(source):
+        text = read_document(path, MAX_CARD_BYTES)
+        _look_over(text)
+    return RemoteDescription(text, source)
+
+
+def _look_over_member(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str
+) -> None:
+    where = f"{info.filename} of {source}"
+    if info.file_size > MAX_CARD_BYTES:
+        raise ModelError(
+            f"{where} has {format_bytes(info.file_size)} unpacked; at most "
+            f"{format_bytes(MAX_CARD_BYTES)} are read."
+        )
+    with _describing(where), reading_zip(source):
+        _look_over(archive.read(info).decode("utf-8"))
+
+
+def _look_over(text: str) -> None:
+    """Refuse what the library's own parser would fall over."""
+    load_yaml(text)
+
+
+@contextmanager
+def _describing(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        reason = str(error).rstrip(".")
+        raise ModelError(
+            f"{where} is not a description that can be read ({reason})."
+        ) from error
+
+
+def fetch(
+    entries: Iterable[Any], source: str, folder: Path, should_stop: ShouldStop
+) -> None:
     """Download files of a package that lie elsewhere; the entries then name the copies.
 
-    The library would do so as well, but all at once, of any size.
+    The library would do so as well, but all at once, of any size. Those that lie in a
+    folder have to be plain files there.
 
     Parameters
     ----------
     entries : iterable
         Files of a description that are going to be read.
+    source : str
+        Of the package, as a person named it.
     folder : Path
         For the copies, each in a folder of its own there.
     """
+    here = Path(source)
+    root = (here if here.is_dir() else here.parent).resolve()
     for i, entry in enumerate(entries):
-        place = str(getattr(entry.source, "absolute", lambda e=entry: e.source)())
+        found = getattr(entry.source, "absolute", lambda e=entry: e.source)()
+        if isinstance(found, Path):
+            _check_local(found, root)
+        place = str(found)
         if is_address(place):
             (folder / str(i)).mkdir()
             path = folder / str(i) / (Path(urlsplit(place).path).name or "file")
             download(place, path, should_stop)
             entry.source = path
+
+
+def _check_local(path: Path, root: Path) -> None:
+    """Refuse what is not a plain file in the package, of a size that weights have."""
+    if not path.resolve().is_relative_to(root):
+        raise ModelError(
+            f"The package names the file {path}, which is not in its folder, or a link "
+            "that leads out of it. Put the file itself there."
+        )
+    if not path.is_file():
+        raise ModelError(f"The package's file {path} is not there, or is no file.")
+    if path.stat().st_size > MAX_WEIGHTS_BYTES:
+        raise ModelError(
+            f"The package's file {path} has more than "
+            f"{format_bytes(MAX_WEIGHTS_BYTES)}, which is too large."
+        )
 
 
 def described(given: object, source: str) -> Any:
@@ -97,6 +178,8 @@ def described(given: object, source: str) -> Any:
         ) from error
     path = Path(source)
     try:
+        if isinstance(given, RemoteDescription):
+            return _built(given)
         return load_model_description(
             given, format_version="latest", perform_io_checks=False
         )
@@ -111,6 +194,31 @@ def described(given: object, source: str) -> Any:
             f"be had ({reason}). Check the name and the network, or download its zip "
             "from bioimage.io."
         ) from error
+
+
+def _built(remote: RemoteDescription) -> Any:
+    """As the library would, but for the download, which it does without limits."""
+    from bioimageio.spec import (
+        InvalidDescr,
+        build_description,
+        get_validation_context,
+    )
+    from bioimageio.spec.common import HttpUrl
+    from ruyaml import YAML
+
+    context = get_validation_context().replace(
+        root=HttpUrl(remote.address).parent,
+        file_name=DESCRIPTIONS[0],
+        original_source_name=remote.address,
+        perform_io_checks=False,
+    )
+    content = YAML(typ="safe").load(remote.text)
+    found = build_description(content, context=context, format_version="latest")
+    if isinstance(found, InvalidDescr):
+        raise ValueError(found.get_reason())
+    if found.type != "model":
+        raise ValueError(f"it describes a {found.type}, not a model")
+    return found
 
 
 @contextmanager

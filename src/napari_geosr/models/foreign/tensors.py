@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.models.archives import MAX_RATIO, opened_zip
 from napari_geosr.models.bundle import MAX_WEIGHTS_BYTES
+from napari_geosr.models.weights_header import check_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,6 +74,8 @@ def _safe(path: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    with path.open("rb") as stream:
+        check_header(stream, path.stat().st_size, str(path))
     try:
         return load_file(str(path), device="cpu")
     except (SafetensorError, OSError, ValueError, KeyError) as error:
@@ -83,7 +87,13 @@ def _unpickled(path: Path) -> Any:
 
     members = _members(path)
     # torch stores tensors as they are; a zip that packs them may hold any size.
-    _refuse_above(sum(info.file_size for info in members), path, what=" unpacked")
+    unpacked = sum(info.file_size for info in members)
+    _refuse_above(unpacked, path, what=" unpacked")
+    if unpacked > MAX_RATIO * path.stat().st_size:
+        raise ModelError(
+            f"{path} unpacks to {format_bytes(unpacked)}, more than {MAX_RATIO} times "
+            "its size, which no weights do. It is no model."
+        )
     if _is_torchscript(members):
         raise ModelError(
             f"{path} is a TorchScript program, not weights alone, and programs of "
@@ -119,12 +129,10 @@ def _members(path: Path) -> list[zipfile.ZipInfo]:
         with path.open("rb") as file:
             if file.read(len(_ZIP)) != _ZIP:
                 return []
-        with zipfile.ZipFile(path) as archive:
-            return archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ModelError(
-            f"{path} is damaged: it is no zip that can be read ({error}). Get it again."
-        ) from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+    with opened_zip(path, 2**63) as archive:
+        return archive.infolist()
 
 
 def _is_torchscript(members: Sequence[zipfile.ZipInfo]) -> bool:

@@ -32,7 +32,7 @@ from napari_geosr.operations.measure.deviation import (
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.pore_size import same_smallest_pore
-from napari_geosr.operations.scan import open_questions
+from napari_geosr.operations.scan import reading_doubts
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _settings_for_kind(
     """Labels are pores already; an unfinished restoration is half a volume."""
     from napari_geosr.measure.remarks import looks_like_labels
 
-    remarks = open_questions(volume)
+    remarks = reading_doubts(volume)
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
         remarks.append(

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
@@ -23,6 +25,7 @@ from napari_geosr.inference.compute import interruptible
 from napari_geosr.inference.receptive_field import probe
 from napari_geosr.models import bundle, foreign, zoo
 from napari_geosr.models.card import ModelCard, TrainingData
+from napari_geosr.models.foreign.download import download, is_address
 from napari_geosr.networks import FOREIGN
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import restore
@@ -93,11 +96,11 @@ def import_steps(
     yield StageStarted(message=f"Reading {text}")
     if name is not None:
         zoo.check_free(name)
-    path = Path(text).expanduser()
-    if zoo.is_bundle(path):
-        return (yield from _own(path, name))
-
-    draft = foreign.read(text, channel=channel, should_stop=should_stop)
+    with _at_hand(text, should_stop) as place:
+        path = Path(place).expanduser()
+        if zoo.is_bundle(path):
+            return (yield from _own(path, name))
+        draft = foreign.read(place, channel=channel, should_stop=should_stop)
     _stop_if(should_stop)
     network = _built(draft)
     yield StageStarted(message="Measuring how far the network sees")
@@ -120,6 +123,21 @@ def import_steps(
         _stop_if(should_stop)
         target = zoo.adopt(kept)
     return _imported(target)
+
+
+@contextmanager
+def _at_hand(source: str, should_stop: ShouldStop) -> Iterator[str]:
+    """Where a source can be read: a zip at an address is downloaded, once."""
+    if not (is_address(source) and urlsplit(source).path.lower().endswith(".zip")):
+        yield source
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / (Path(urlsplit(source).path).name or "model.zip")
+        download(source, path, should_stop)
+        try:
+            yield str(path)
+        except ModelError as error:  # people gave the address
+            raise ModelError(str(error).replace(str(path), source)) from error
 
 
 def _own(path: Path, name: str | None) -> Generator[Step, None, ImportResult]:

@@ -55,6 +55,7 @@ from napari_geosr.operations.pairs.quality import (
     times,
     warnings_of,
 )
+from napari_geosr.operations.scan import file_doubts
 from napari_geosr.registration import itk
 from napari_geosr.registration.align import Alignment, align_steps
 from napari_geosr.registration.grey_match import GreyMatch, match_grey_values
@@ -132,7 +133,8 @@ def pairs_steps(
     low, high = matching(low, high)
     factor = fitting_factor(low, high, config)
     factors = config.factors(len(low.axes), factor)
-    said = [text for text in (finer_than_wanted(low, high, factors),) if text]
+    said = [*file_doubts(low), *file_doubts(high)]
+    said += [text for text in (finer_than_wanted(low, high, factors),) if text]
     aligned = yield from align_steps(
         low,
         high,

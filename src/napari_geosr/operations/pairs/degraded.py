@@ -46,6 +46,7 @@ from napari_geosr.operations.pairs.inputs import (
 )
 from napari_geosr.operations.pairs.measured import levels_of, measure_steps
 from napari_geosr.operations.pairs.picture import side_by_side_png
+from napari_geosr.operations.scan import file_doubts
 from napari_geosr.physics.degradations import (
     DEGRADATIONS,
     ContrastLevels,
@@ -109,7 +110,7 @@ def degrade_steps(
     high = cropped(whole, factors)
     yield StageStarted(message="Looking at the grey values")
     levels: ContrastLevels = levels_of(high)
-    said = not_trained(factor)
+    said = [*file_doubts(whole), *not_trained(factor)]
     measured: ImagingEstimate | None = None
     adopted: AnyDict = {}
     if like is not None:

@@ -158,7 +158,7 @@ def run_steps(
         said = f"{filled.error} The finished part is kept as {path.name}."
         raise type(filled.error)(said) from filled.error
     if path is not None:
-        result = io.read(path).replace(name=result.name, metadata=result.metadata)
+        result = io.read_back(path).replace(name=result.name, metadata=result.metadata)
     if output is not None and output.note:
         yield Warned(message=output.note)
     for line in filled.run.report.summary_lines():

@@ -149,7 +149,7 @@ def restore_average_steps(
     )
     if out is not None:
         written = io.write(volume, out, overwrite=overwrite)
-        volume = io.read(written).replace(name=volume.name)
+        volume = io.read_back(written).replace(name=volume.name)
     if n_clipped:
         yield Warned(
             message=f"{n_clipped} voxels lay outside the range of {data.dtype} and "

@@ -185,7 +185,7 @@ def consistency_steps(
     path = None
     if out is not None:
         path = io.write(residual, out, overwrite=overwrite, should_stop=should_stop)
-        residual = io.read(path).replace(name=residual.name)
+        residual = io.read_back(path).replace(name=residual.name)
     checked = ConsistencyCheck(residual, figures, (), path)
     sentences = tuple(_sentences(checked))
     for sentence in sentences:

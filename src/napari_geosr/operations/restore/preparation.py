@@ -29,7 +29,7 @@ from napari_geosr.operations.restore.scale import (
     scale_doubts,
     scaled,
 )
-from napari_geosr.operations.scan import open_questions
+from napari_geosr.operations.scan import reading_doubts
 
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
@@ -169,8 +169,8 @@ def prepare_steps(
     members.check_kind(config.uncertainty, len(others), config.uncertainty_members)
     for each in (model, *others):
         _check_fit(volume, each)
-    for question in open_questions(volume, [each.card for each in (model, *others)]):
-        yield Warned(message=question)
+    for doubt in reading_doubts(volume, [each.card for each in (model, *others)]):
+        yield Warned(message=doubt)
     device = pick_device(config.device)
     backends.check_available(config.backend, device)
     yield StageStarted(message="Reading intensities")

@@ -36,6 +36,7 @@ from napari_geosr.operations.restore.series.run import (
     restore_series_steps,
 )
 from napari_geosr.operations.restore.targets import spread_path
+from napari_geosr.operations.scan import file_doubts
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
@@ -272,6 +273,8 @@ def unchanged_steps(
             message="No standard deviations are written: no model was used, so there "
             "is nothing that could differ."
         )
+    for doubt in file_doubts(volume):
+        yield Warned(message=doubt)
     record = yield from provenance.record_steps(
         "restore",
         should_stop=should_stop,
@@ -290,6 +293,6 @@ def unchanged_steps(
     if out is not None:
         yield StageStarted(message="Copying the scan")
         path = io.write(kept, out, overwrite=overwrite, should_stop=should_stop)
-        kept = io.read(path).replace(name=kept.name)
+        kept = io.read_back(path).replace(name=kept.name)
     verdict = Verdict("ok")
     return RestorationResult(kept, verdict, None, path)

@@ -72,7 +72,7 @@ class Target:
         """The volume as it is read from its file; as it is where there is none."""
         if self.path is None:
             return self.volume
-        return io.read(self.path).replace(name=self.volume.name)
+        return io.read_back(self.path).replace(name=self.volume.name)
 
 
 @dataclass(frozen=True)

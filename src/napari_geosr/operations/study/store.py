@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.documents import read_json
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
@@ -207,7 +208,7 @@ class StudyStore:
         if not path.exists():
             return None
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path)
             return dict(values["essential"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FileError(
@@ -229,7 +230,7 @@ class StudyStore:
         """The row of a finished cell; None if it is not finished."""
         path = self.cells / f"{subset.label}-{name}.json"
         try:
-            row = dict(json.loads(path.read_text(encoding="utf-8")))
+            row = dict(read_json(path))
         except (OSError, ValueError):
             return None
         # Cells of earlier releases do not say that the exposure was the whole one.

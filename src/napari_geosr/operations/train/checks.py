@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning.energy import known_countries
 from napari_geosr.learning.methods import METHODS, config_class
@@ -107,7 +108,8 @@ def doubts_of_reading(volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
     """
     titles: dict[str, dict[str, None]] = {}
     for volume in (v for found in volumes.values() for v in found):
-        for note in (*volume.metadata.get("notes", ()), *questions_about(volume)):
+        notes = (*file_warnings(volume.metadata), *volume.metadata.get("notes", ()))
+        for note in (*notes, *questions_about(volume)):
             titles.setdefault(str(note), {})[volume.title] = None
     said = []
     for note, names in titles.items():

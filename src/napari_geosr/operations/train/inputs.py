@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.core.documents import read_json
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.provenance import array_checksum
 from napari_geosr.core.types import AnyDict
@@ -57,7 +58,7 @@ def refuse_other_inputs(folder: Path, volumes: Volumes) -> None:
         With the first one that is not what it was.
     """
     try:
-        noted = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        noted = read_json(folder / FILE)
     except (OSError, ValueError):
         return  # begun by an earlier release, or killed while the note was written
     described = _described(volumes)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_geosr.core.config import Config, load_yaml
+from napari_geosr.core.config import Config
+from napari_geosr.core.documents import load_yaml, read_document
 from napari_geosr.core.errors import ConfigError, FileError, VolumeError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning.config import TrainingConfig
@@ -60,7 +61,7 @@ class TrainJob(Config):
             If the file is bad, or made for another method.
         """
         try:
-            values = load_yaml(path.read_text(encoding="utf-8"))
+            values = load_yaml(read_document(path))
         except (OSError, UnicodeDecodeError, ConfigError) as error:
             raise ConfigError(
                 f"{path} is not a readable YAML config: {error}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_geosr.core.file_warnings import file_warnings, with_file_warnings
 from napari_geosr.core.questions import (
     AXES_GIVEN,
     UNNAMED_AXIS,
@@ -34,7 +35,7 @@ def doubts_of(layer: Layer, place: LayerGeometry, record: AnyMapping | None) -> 
         Our record in the layer's metadata; None for a layer that is not ours.
     """
     info = {} if record is None else record.get("info", {})
-    found: AnyDict = {}
+    found = with_file_warnings({}, *file_warnings(info))
     question = voxel_size_question(info)
     if question is not None and place.unit == PIXEL:
         found[VOXEL_SIZE_QUESTION] = question

@@ -1,0 +1,35 @@
+"""What a reader found in a file that can make a result wrong.
+
+A reader notes it in the metadata of the volume or the projections; operations warn of
+it, docks show it, and reports have it among their warnings. What is merely worth
+knowing goes under ``"notes"``, which `info` shows.
+"""
+
+from __future__ import annotations
+
+from napari_geosr.core.types import AnyDict, AnyMapping
+
+#: Key in the metadata of volumes and projections.
+FILE_WARNINGS = "warnings"
+
+
+def file_warnings(metadata: AnyMapping) -> tuple[str, ...]:
+    """Give the sentences; each goes on after the name of the file and a colon.
+
+    Examples
+    --------
+    >>> file_warnings(with_file_warnings({"format": "zarr"}, "2 chunks are missing."))
+    ('2 chunks are missing.',)
+    """
+    found = metadata.get(FILE_WARNINGS, ())
+    # Records in the files of strangers may hold anything under this name.
+    return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
+
+
+def with_file_warnings(metadata: AnyMapping, *sentences: str) -> AnyDict:
+    """Give `metadata` with more sentences; the same where there are none."""
+    known = file_warnings(metadata)
+    more = tuple(each for each in sentences if each and each not in known)
+    if not known and not more:
+        return dict(metadata)
+    return {**metadata, FILE_WARNINGS: (*known, *more)}

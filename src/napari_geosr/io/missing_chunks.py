@@ -1,0 +1,123 @@
+"""Chunks of a zarr array that are not in its folder: found by name, nothing is read.
+
+Zarr gives the fill value for them without a word. Zero is what pores are made of, and
+the same name is missing where a writer left out a chunk that holds the fill value alone
+and where a copy was cut short. So the file is not called damaged, unless our writer
+noted that it wrote every chunk.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+#: Key in our block of a group's attributes: every chunk was written.
+ALL_CHUNKS = "all_chunks"
+#: Places that the sentence names.
+_SHOWN = 3
+
+
+def missing_chunks(
+    array: Any, names: Sequence[str], *, all_written: bool = False
+) -> str:
+    """Say which chunks (with shards: which shards) are missing; ``""`` for none.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        Version 2 or 3.
+    names : sequence of str
+        Of its axes, in their stored order.
+    all_written : bool
+        Whether the writer noted that it wrote every chunk.
+    """
+    folder = _folder_of(array)
+    if folder is None:
+        return ""
+    shape = tuple(int(n) for n in array.shape)
+    size = tuple(int(n) for n in (getattr(array, "shards", None) or array.chunks))
+    grid = tuple(-(-n // s) for n, s in zip(shape, size, strict=True))
+    there = set(_present(array, folder, grid))
+    n_all = math.prod(grid)
+    n_missing = n_all - len(there)
+    if not n_missing:
+        return ""
+    every = itertools.product(*map(range, grid))
+    first = itertools.islice((i for i in every if i not in there), _SHOWN)
+    places = "; ".join(_place(index, size, shape, names) for index in first)
+    more = f"; and {n_missing - _SHOWN:,} more" if n_missing > _SHOWN else ""
+    fill = array.fill_value if array.fill_value is not None else 0
+    why = (
+        "All were there when it was written: copy it again."
+        if all_written
+        else "Programs leave out what holds this value alone; otherwise the copy is "
+        "incomplete."
+    )
+    return (
+        f"{n_missing:,} of {n_all:,} chunks are not in the file and are read as "
+        f"{float(fill):g} ({places}{more}). {why}"
+    )
+
+
+def _folder_of(array: Any) -> Path | None:
+    """The array's folder, if it lies in one."""
+    root = getattr(array.store, "root", None)
+    if not isinstance(root, Path) or not root.is_dir():
+        return None
+    return root / str(array.path)
+
+
+def _present(
+    array: Any, folder: Path, grid: tuple[int, ...]
+) -> Iterator[tuple[int, ...]]:
+    """Indices of the chunks that have a file."""
+    first = array.metadata.encode_chunk_key((0,) * len(grid))
+    # The key of the first chunk, with numbers in place of its zeros.
+    parts = re.split(r"(?<![0-9A-Za-z])0(?![0-9A-Za-z])", first)
+    if len(parts) != len(grid) + 1:
+        return
+    key = re.compile("([0-9]+)".join(map(re.escape, parts)))
+    for name in _names(folder, first.count("/")):
+        found = key.fullmatch(name)
+        if found is None:
+            continue
+        index = tuple(int(n) for n in found.groups())
+        if all(i < n for i, n in zip(index, grid, strict=True)):
+            yield index
+
+
+def _names(folder: Path, depth: int) -> Iterator[str]:
+    """Paths of files so many folders down, with slashes, relative to `folder`."""
+    pending = [("", folder)]
+    for level in range(depth + 1):
+        inner: list[tuple[str, Path]] = []
+        for prefix, path in pending:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    name = f"{prefix}{entry.name}"
+                    if level == depth:
+                        yield name
+                    elif entry.is_dir():
+                        inner.append((f"{name}/", Path(entry.path)))
+        pending = inner
+
+
+def _place(
+    index: tuple[int, ...],
+    size: tuple[int, ...],
+    shape: tuple[int, ...],
+    names: Sequence[str],
+) -> str:
+    """Where a chunk lies, without the axes along which it reaches from end to end."""
+    spans = []
+    for i, s, n, name in zip(index, size, shape, names, strict=True):
+        start, stop = i * s, min((i + 1) * s, n)
+        if stop - start < n:
+            end = f"–{stop - 1}" if stop - start > 1 else ""
+            spans.append(f"{name} {start}{end}")
+    return ", ".join(spans) or "all of it"

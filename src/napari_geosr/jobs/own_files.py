@@ -1,0 +1,110 @@
+"""Which files are a job's own: it writes nothing else, and nothing else is removed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from napari_geosr.core.errors import JobError
+from napari_geosr.jobs.folder import JobFolder
+
+#: What jobs of all kinds write, by their path in the folder; ``*`` is part of a name,
+#: ``**`` anything below.
+_PATTERNS = (
+    "config.yaml",
+    "job.json",
+    "job.json.damaged",
+    "events.jsonl",
+    "request",
+    "lock",
+    "log.txt",
+    "inputs.json",
+    "energy.json",
+    "angles.txt",
+    "denoised.ome.tif",
+    "checkpoints/*.pt",
+    "previews/*.tif",
+    "slices/*.npy",
+    "inputs/*.ome.tif",
+    "data/*.ome.zarr/**",
+    "result/*.ome.tif",
+    "result/*/*.yaml",
+    "result/*/weights.safetensors",
+    "result/study.json",
+    "result/study.csv",
+    "result/report.html",
+    "result/.study.lock",
+    "result/cells/**",
+    "result/models/**",
+    "result/work/**",
+)
+#: Files in the making, which a killed process left, and folders of such names.
+_TEMPORARY = ".*.partial*"
+
+
+def refuse_outputs_elsewhere(job: JobFolder) -> None:
+    """Refuse a job that would write outside of its folder, where a stranger made it.
+
+    A person who makes a job may have its volume put anywhere; whoever gets the folder
+    has not said so.
+
+    Raises
+    ------
+    JobError
+        If one of its folders is a link, or it came from elsewhere and names a file
+        outside of it.
+    """
+    for name in sorted({pattern.partition("/")[0] for pattern in _PATTERNS}):
+        if (job.path / name).is_symlink():
+            raise JobError(
+                f"{job.path / name} is a link, so the job would write elsewhere. Put a "
+                "folder or file in its place."
+            )
+    scans = job.values().get("scans")
+    named = scans.get("restore") if isinstance(scans, dict) else None
+    if named is None or job.is_where_it_was_made:
+        return
+    path = job.path / str(named)
+    if not path.resolve().is_relative_to(job.path):
+        raise JobError(
+            f"{job.path / 'config.yaml'} asks for a volume outside of the job's folder "
+            f"({named}), and the job was made elsewhere. Remove `restore` from it, and "
+            "restore with the model yourself."
+        )
+
+
+def foreign_files(folder: Path) -> list[Path]:
+    """Files, and links, in a job's folder that no job writes; relative to it."""
+    return sorted(path for path in _files(folder) if not _is_own(path))
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Files in a job's folder that jobs write; relative to it, the job's state last."""
+    own = [path for path in _files(folder) if _is_own(path)]
+    # While the state is there, the rest can still be removed.
+    return sorted(own, key=lambda path: (len(path.parts) == 1, path))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for here, folders, names in os.walk(folder, followlinks=False):
+        links = [name for name in folders if (Path(here) / name).is_symlink()]
+        for name in (*names, *links):
+            yield (Path(here) / name).relative_to(folder)
+
+
+def _is_own(path: Path) -> bool:
+    parts = PurePosixPath(path.as_posix()).parts
+    if any(fnmatchcase(part, _TEMPORARY) for part in parts):
+        return True
+    return any(_fits(parts, pattern.split("/")) for pattern in _PATTERNS)
+
+
+def _fits(parts: tuple[str, ...], pattern: list[str]) -> bool:
+    """Whether a path is one that a pattern means."""
+    *fixed, last = pattern
+    if last == "**":
+        below = len(parts) > len(fixed)
+        return below and all(map(fnmatchcase, parts, fixed))
+    return len(parts) == len(pattern) and all(map(fnmatchcase, parts, pattern))

@@ -1,0 +1,189 @@
+"""Zips and folders of strangers: looked over before anything of them is read or copied.
+
+A zip of a few megabytes can unpack to terabytes, and a link in a folder can lead to
+anything on the computer.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import os
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import ModelError
+
+#: Files of a zip, and of the folder of a model.
+MAX_ENTRIES, MAX_FILES = 10_000, 1000
+#: Unpacked bytes for each packed one, from which a large file is no data: weights and
+#: images are about as large unpacked.
+MAX_RATIO = 100
+#: Files below it may be packed as tightly as they like.
+_SMALL = 10 * 10**6
+#: Longest table of contents: 10,000 names of 300 letters.
+_MAX_TABLE = 4 * 10**6
+#: What damaged archives make zipfile raise; ValueError covers damaged names and times.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    ValueError,
+)
+
+
+@contextmanager
+def opened_zip(path: Path, limit: int, name: str = "") -> Iterator[zipfile.ZipFile]:
+    """Open a zip of at most `limit` bytes for each file, as far as it says itself.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it; by default its path.
+
+    Raises
+    ------
+    ModelError
+        If it is no readable zip, or one of too many or too large files.
+    """
+    name = name or str(path)
+    with ExitStack() as stack:
+        with reading_zip(name):
+            stream = stack.enter_context(_Table(path))
+            archive = stack.enter_context(zipfile.ZipFile(stream))
+        stream.longest = None
+        members = archive.infolist()
+        if len(members) > MAX_ENTRIES:
+            raise ModelError(
+                f"{name} holds {len(members):,} files; at most {MAX_ENTRIES:,} are "
+                "looked through. It is no model."
+            )
+        for info in members:
+            _check(info, limit, name)
+        yield archive
+
+
+@contextmanager
+def reading_zip(name: str) -> Iterator[None]:
+    """Turn what a damaged zip makes zipfile raise into a `ModelError`."""
+    try:
+        yield
+    except _ZIP_ERRORS as error:
+        raise ModelError(f"{name} is not a readable zip file ({error}).") from error
+    except RuntimeError as error:  # what zipfile raises for encrypted members
+        raise ModelError(f"{name} cannot be read: {error}.") from error
+
+
+def zip_names(path: Path) -> list[str]:
+    """Names of the files in a zip; none where it is no zip that can be read."""
+    try:
+        with opened_zip(path, 2**63) as archive:
+            return archive.namelist()
+    except ModelError:
+        return []
+
+
+class _Table(io.FileIO):
+    """A file of which no more than so many bytes are read at once.
+
+    zipfile reads the table of contents at once, however long it says to be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.longest: int | None = _MAX_TABLE
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.longest is not None and size is not None and size > self.longest:
+            raise zipfile.BadZipFile("its table of contents is too long")
+        found: bytes | None = super().read(-1 if size is None else size)
+        return found or b""
+
+
+def _check(info: zipfile.ZipInfo, limit: int, name: str) -> None:
+    parts = info.filename.replace("\\", "/").split("/")
+    if ".." in parts or parts[0] == "" or ":" in parts[0]:
+        raise ModelError(
+            f"{name} holds the file {info.filename!r}, which would lie outside of it. "
+            "It is no model."
+        )
+    if info.file_size > limit:
+        raise ModelError(
+            f"{info.filename} of {name} has {format_bytes(info.file_size)} unpacked; "
+            f"at most {format_bytes(limit)} are read."
+        )
+    ratio = info.file_size / max(1, info.compress_size)
+    if info.file_size > _SMALL and ratio > MAX_RATIO:
+        raise ModelError(
+            f"{info.filename} of {name} unpacks to {ratio:.0f} times its size "
+            f"({format_bytes(info.file_size)}), which no weights do. It is no model."
+        )
+
+
+def copy_folder(source: Path, target: Path, limit: int) -> None:
+    """Copy the plain files of a folder that a stranger made; `target` is new.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes of all files together.
+
+    Raises
+    ------
+    ModelError
+        If there are links that lead out of the folder, things that are no files, or
+        too many or too large files; nothing is copied then.
+    """
+    found = list(_plain_files(source, limit))
+    target.mkdir()
+    for path in found:
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def _plain_files(folder: Path, limit: int) -> Iterator[Path]:
+    root, n_files, n_bytes = folder.resolve(), 0, 0
+    for here, folders, names in os.walk(folder, followlinks=False):
+        for name in sorted([*folders, *names]):
+            path = Path(here) / name
+            _refuse_leaving(path, root)
+            status = path.stat()
+            if name in folders and not path.is_symlink():
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelError(
+                    f"{path} is no plain file, so the folder is not copied. Remove it."
+                )
+            n_files, n_bytes = n_files + 1, n_bytes + status.st_size
+            if n_files > MAX_FILES or n_bytes > limit:
+                raise ModelError(
+                    f"{folder} holds more than {MAX_FILES} files or "
+                    f"{format_bytes(limit)}; a model is smaller. Choose the folder of "
+                    "the model alone."
+                )
+            yield path
+
+
+def _refuse_leaving(path: Path, root: Path) -> None:
+    """Refuse a link to something that is not in the folder, or to nothing."""
+    if not path.is_symlink():
+        return
+    try:
+        inside = path.resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):  # a circle of links, or nothing at its end
+        inside = False
+    if not inside:
+        raise ModelError(
+            f"{path} is a link that leads out of the folder, or nowhere, so it is not "
+            "followed. Put the file itself there."
+        )

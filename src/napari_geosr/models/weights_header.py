@@ -1,0 +1,93 @@
+"""The header of a safetensors file: what the tensors take, before they are read."""
+
+from __future__ import annotations
+
+import math
+from typing import IO
+
+from napari_geosr.core.documents import MAX_RESULT_BYTES, load_json
+from napari_geosr.core.errors import ConfigError, ModelError
+
+#: Bytes of the length of the header, which stands before it.
+_LENGTH = 8
+#: Axes of a tensor.
+_MAX_AXES = 32
+#: Bits of a value, by the name of its type.
+_BITS = {
+    "BOOL": 8,
+    "U8": 8,
+    "I8": 8,
+    "F8_E4M3": 8,
+    "F8_E5M2": 8,
+    "U16": 16,
+    "I16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "U32": 32,
+    "I32": 32,
+    "F32": 32,
+    "U64": 64,
+    "I64": 64,
+    "F64": 64,
+}
+
+
+def check_header(stream: IO[bytes], size: int, name: str) -> bytes:
+    """Read the header, and no more, and compare it with the size of the file.
+
+    Parameters
+    ----------
+    stream : file
+        At its beginning; afterwards at the end of the header.
+    size : int
+        Of the whole file in bytes, as its folder or zip says.
+    name : str
+        What messages call it.
+
+    Returns
+    -------
+    bytes
+        What was read.
+
+    Raises
+    ------
+    ModelError
+        If the tensors do not fill the file exactly.
+    """
+    try:
+        start = stream.read(_LENGTH)
+        length = int.from_bytes(start, "little")
+        if len(start) < _LENGTH or not 2 <= length <= min(size, MAX_RESULT_BYTES):
+            raise ValueError(f"its header would have {length} bytes")
+        header = stream.read(length)
+        needed = _LENGTH + length + _bytes_of(load_json(header, MAX_RESULT_BYTES))
+        if needed != size:
+            raise ValueError(f"its tensors take {needed} bytes, and it has {size}")
+    except (ConfigError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = str(error).rstrip(".")
+        raise ModelError(
+            f"{name} is damaged or not a safetensors file ({reason}), so that its "
+            "checksum is not looked at. Get it again."
+        ) from error
+    return start + header
+
+
+def _bytes_of(tensors: object) -> int:
+    """Bytes of all tensors by their shapes; `ValueError` if places contradict them."""
+    if not isinstance(tensors, dict):
+        raise ValueError("its header is no table")
+    total = 0
+    for name, tensor in tensors.items():
+        if name == "__metadata__":
+            continue
+        first, last = tensor["data_offsets"]
+        shape = tensor["shape"]
+        if len(shape) > _MAX_AXES:
+            raise ValueError(f"{name} has {len(shape)} axes")
+        if not all(isinstance(n, int) and n >= 0 for n in (first, last, *shape)):
+            raise ValueError(f"{name} has no size")
+        bits = _BITS.get(tensor["dtype"])
+        if bits is not None and last - first != math.prod(shape) * bits // 8:
+            raise ValueError(f"{name} does not fit its place")
+        total += last - first
+    return total

@@ -1,0 +1,196 @@
+"""Odd names, terminals, disks and sizes: a result, or one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.core.display import printable
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.volume import Volume
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="names and disks of Linux")
+
+
+def image(path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    data = rng.integers(90, 110, (6, 24, 24)).astype(np.uint8)
+    data[2:4, 4:12, 4:12] = 20
+    tifffile.imwrite(path, data, metadata={"axes": "ZYX"})
+    return path
+
+
+def command(*words: Any, **how: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run a command in a process of its own."""
+    how = {"stdout": subprocess.PIPE} | how
+    return subprocess.run(
+        [sys.executable, "-m", "napari_geosr", *map(os.fsencode, words)],
+        stderr=subprocess.PIPE,
+        check=False,
+        **how,
+    )
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """A file, in a folder, whose names are not UTF-8."""
+    folder = tmp_path / os.fsdecode(b"gro\xdfe")
+    folder.mkdir()
+    return image(folder / os.fsdecode(b"scan-\xb5.tif"))
+
+
+@linux
+def test_names_that_are_no_text_are_read_measured_and_restored(
+    odd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volume = io.read(odd)
+    assert volume.name == r"scan-\xb5"
+    out = odd.parent / "report"
+    words = ["measure", str(odd), "--out", str(out), "--voxel-size", "1"]
+    assert run([*words, "--unit", "um", "--json"]) == 0
+    json.loads(capsys.readouterr().out)
+    stored = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert stored["name"] == r"scan-\xb5"
+    assert "scan-" in (out / "report.html").read_text(encoding="utf-8")
+    for suffix in ("tif", "ome.tif", "ome.zarr"):
+        restored = odd.parent / os.fsdecode(b"r\xe4." + suffix.encode())
+        words = ["restore", str(odd), "--out", str(restored), "--model", "gaussian"]
+        assert run([*words, "--device", "cpu"]) == 0, capsys.readouterr().err
+        inputs = io.read(restored).provenance[-1]["inputs"]
+        assert next(iter(inputs.values()))["name"] == r"scan-\xb5"
+    capsys.readouterr()
+    assert run(["info", str(odd.with_name(os.fsdecode(b"\xff.tif")))]) == 2
+
+
+@linux
+def test_a_training_on_names_that_are_no_text_is_refused_at_once(
+    odd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "noise2void", "--source", str(odd), "--out"]
+    assert run([*words, str(tmp_path / "job"), "--steps", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "not in UTF-8" in said
+    assert "Rename" in said
+    assert not (tmp_path / "job" / "checkpoints").exists()
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [(), ("--json",)], ids=["text", "JSON"])
+def test_a_terminal_that_knows_ascii_alone(tmp_path: Path, words: Any) -> None:
+    path = image(tmp_path / "scan-µ.tif")
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    size = ("--voxel-size", "2", "--unit", "µm")
+    out = tmp_path / "report-µ"
+    for line in (("info", path), ("measure", path, "--out", out)):
+        done = command(*line, *size, *words, env=os.environ | ascii_alone)
+        assert done.returncode == 0, done.stderr
+        assert b"Traceback" not in done.stderr
+        if words:
+            assert json.loads(done.stdout)["unit"] == "µm"
+    assert (out / "report.html").is_file()
+
+
+@linux
+def test_output_that_nobody_can_take(tmp_path: Path) -> None:
+    path = image(tmp_path / "scan.tif")
+    with Path("/dev/full").open("wb") as full:
+        done = command("info", path, stdout=full)
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("napari-geosr: There is no room left for the output")
+
+
+@linux
+@pytest.mark.parametrize("name", ["/dev/full", "/dev/null", "/proc/a.ome.tif"])
+def test_places_that_take_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = image(tmp_path / "scan.tif")
+    options = ["--device", "cpu", "--model", "gaussian"]
+    assert run(["restore", str(path), "--out", name, *options]) == 2
+    assert run(["measure", str(path), "--out", name]) == 2
+    assert capsys.readouterr().err.count("napari-geosr: ") == 2
+
+
+@pytest.mark.parametrize(
+    "size", ["1e-30", "1e30", "1e-300", "1e308", "1,1e-30,1", "5e-324"]
+)
+@pytest.mark.parametrize("unit", ["um", "pixel"])
+def test_absurd_voxel_sizes_are_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], size: str, unit: str
+) -> None:
+    path = image(tmp_path / "scan.tif")
+    reading = ["--voxel-size", size, "--unit", unit]
+    out = tmp_path / "out.tif"
+    restore = ["restore", str(path), "--out", str(out), "--model", "gaussian"]
+    for words in (
+        [*restore, "--device", "cpu"],
+        ["measure", str(path), "--out", str(tmp_path / "report")],
+        ["info", str(path)],
+    ):
+        assert run([*words, *reading]) == 2
+        assert "cannot be right" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["scan.tif"]
+
+
+def test_threads_that_cannot_be_started(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = image(tmp_path / "scan.tif")
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    out = tmp_path / "out.ome.zarr"
+    words = ["restore", str(path), "--out", str(out), "--model", "gaussian"]
+    assert run([*words, "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert "allows no further thread" in said
+    assert "damaged" not in said
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("can't start new thread"),
+        OSError(errno.EMFILE, "Too many open files"),
+    ],
+)
+def test_a_whole_result_is_not_called_damaged_when_it_cannot_be_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    path = io.write(Volume(np.ones((4, 8, 8), "u1"), "ZYX"), tmp_path / "a.ome.zarr")
+
+    def refuse(*_given: Any, **_how: Any) -> Any:
+        raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr("zarr.open", refuse)
+        with pytest.raises(FileError) as said:
+            io.read_back(path)
+    assert "written to its end" in str(said.value)
+    for word in ("damaged", "copied whole", "not a readable"):
+        assert word not in str(said.value)
+    assert io.read_back(path).shape == (4, 8, 8)
+
+
+def test_odd_names_are_shown_by_their_bytes() -> None:
+    assert printable("scan-µ.tif") == "scan-µ.tif"
+    assert printable("scan-\udcff.tif") == r"scan-\xff.tif"

@@ -1,0 +1,94 @@
+"""YAML and JSON of strangers: refused in words, whatever they are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from napari_geosr.core import documents
+from napari_geosr.core.documents import load_json, load_yaml, read_document
+from napari_geosr.core.errors import ConfigError
+
+DEEP = documents.MAX_DEPTH
+
+
+def doubled(levels: int) -> str:
+    """Each line stands for the one above twice."""
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, levels)]
+    return "\n".join(lines)
+
+
+def joined(parts: int) -> str:
+    """Nested lists, each at the end of the next, so that aliases make it deep."""
+    inner = "[" * 10
+    outer = "]" * 10
+    lines = [f"a0: &a0 {inner}x{outer}"]
+    lines += [f"a{i}: &a{i} {inner}*a{i - 1}{outer}" for i in range(1, parts)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 100_000, "levels deep"),
+        ("{a: " * 100_000, "levels deep"),
+        ("- " * 100_000 + "x", "levels deep"),
+        ("? " * 100_000 + "x", "levels deep"),
+        ("\n".join(" " * i + f"k{i}:" for i in range(DEEP + 2)), "levels deep"),
+        ("[" * (DEEP + 1) + "]" * (DEEP + 1), "levels deep"),
+        (joined(12), "levels deep"),
+        (doubled(40), "values"),
+        ("a: &a [*a]", "a part of"),
+        ("[" + "1," * documents.MAX_VALUES + "1]", "values"),
+        ("x" * (documents.MAX_BYTES + 1), "more than 1 MB"),
+        ("1" + ":1" * 100_000, "a number of"),
+        ("!!int '1" + ":1" * 100_000 + "'", "a number of"),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_what_would_take_too_much_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        load_yaml(text)
+
+
+def test_aliases_of_strangers_are_not_read() -> None:
+    text = "a: &a [1, 2]\nb: *a"
+    assert load_yaml(text)["b"] == [1, 2]
+    with pytest.raises(ConfigError, match="not read"):
+        load_yaml(text, aliases=False)
+
+
+def test_what_is_usual_is_read_as_ever() -> None:
+    values = {
+        "name": "*so* & [so]",
+        "deep": [[[{"a": [1.5, None, True, "x: y"]}]]],
+        "text": "-" * 500 + "\n" + "1" * 500,
+        "rows": [[float(i) for i in range(30)] for _ in range(40)],
+    }
+    text = yaml.safe_dump(values, allow_unicode=True)
+    assert load_yaml(text) == values
+    nested: object = "x"
+    for _ in range(DEEP):
+        nested = [nested]
+    assert load_yaml(yaml.safe_dump(nested)) == nested
+
+
+def test_a_long_file_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    with path.open("wb") as stream:
+        stream.truncate(10**10)  # takes no room
+    with pytest.raises(ConfigError, match="more than 1 MB"):
+        read_document(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, b"\xff", "{", "9" * 5000, "[1" * 10**6],
+    ids=["deep", "no text", "torn", "number", "long"],
+)
+def test_json_that_cannot_be_read_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ConfigError):
+        load_json(text)
