@@ -77,7 +77,7 @@ def restore_steps(
         if config.uncertainty != NONE:
             outputs.append(spread_path(out))
         for path in outputs:
-            io.check_output(path, overwrite=overwrite)
+            io.check_output(path, overwrite=overwrite, continues=unfinished is not None)
         refuse_own_source(volume, *outputs)
     ranking: Ranking | None = None
     if config.model == AUTO:
