@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
+import os
+import queue
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from napari_geosr.io.journal import read_journal
 
-#: Runs a command; every tile is noted in the journal at once, and said before. Blocks
-#: of a reconstruction are all alike: their size decides about the last digits.
-_COMMAND = """
-import sys
-from napari_geosr.io import journal
+#: Runs commands, each in a process of its own, which has imported everything at birth.
+#: Every tile is said, then noted in the journal at once. Speeds are fixed, as tiles and
+#: chunks follow from them; so are blocks of a reconstruction, which decide about the
+#: last digits.
+_SERVER = """
+import json, os, sys
+import matplotlib.figure, tifffile, torch, zarr
+from napari_geosr.cli.app import run
+from napari_geosr.inference import compute
+from napari_geosr.io import journal, ome_zarr_writer, tiff_writer
+from napari_geosr.operations import measure, study
+from napari_geosr.operations.measure import files
 from napari_geosr.operations.reconstruct import blocks
+from napari_geosr.operations.restore import outlook, run as restoring
 journal._INTERVAL = journal._PATIENCE = 0.0
 blocks._FIRST_ROWS, blocks._GROWTH, blocks._PATIENCE = 2, 1, 100.0
+compute.known_speed = compute.seconds_per_voxel = lambda *_: 4e-5
 note = journal.Journal.note
 
 def noted(self, box, facts=None):
@@ -30,10 +44,87 @@ def noted(self, box, facts=None):
     note(self, box, facts)
 
 journal.Journal.note = noted
-from napari_geosr.cli.app import run
-print("begun", flush=True)
-sys.exit(run(sys.argv[1:]))
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            print(f"begun {os.getpid()}", flush=True)
+            code = run(json.loads(line))
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
 """
+
+
+class Commands:
+    """Starts commands of napari-geosr, one after the other, and kills them."""
+
+    def __init__(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", _SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._server.stdout is not None
+        for line in self._server.stdout:
+            self._lines.put(line.strip())
+        self._lines.put("ended -1")
+
+    def run(
+        self, words: Sequence[str], n_tiles: int | None = None, seconds: float = 0.0
+    ) -> tuple[int, list[str]]:
+        """Run a command; kill it some `seconds` after it has said so many tiles.
+
+        Returns
+        -------
+        code : int
+            -9 where it was killed.
+        said : list of str
+        """
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps(list(words)) + "\n")
+        self._server.stdin.flush()
+        said: list[str] = []
+        pid, left, deadline = 0, n_tiles, None
+        while True:
+            if pid and left is not None and left <= 0 and deadline is None:
+                deadline = time.monotonic() + seconds
+            try:
+                line = self._lines.get(
+                    timeout=300
+                    if deadline is None
+                    else max(0.0, deadline - time.monotonic())
+                )
+            except queue.Empty:
+                assert deadline is not None, "\n".join(said)
+                os.kill(pid, signal.SIGKILL)
+                deadline = left = None
+                continue
+            said.append(line)
+            kind, _, rest = line.partition(" ")
+            if kind == "begun":
+                pid = int(rest)
+            elif kind == "tile" and left is not None:
+                left -= 1
+            elif kind == "ended":
+                return int(rest), said
+
+    def close(self) -> None:
+        """End the server."""
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        self._server.wait(60)
+        self._reader.join(60)
 
 
 @dataclass
@@ -58,7 +149,6 @@ class Tally:
     identical: int = 0
     resumed: int = 0
     lost: int = 0
-    said: list[str] = field(default_factory=list)
 
     def row(self) -> str:
         """A row of the table in docs/reliability.md."""
@@ -68,54 +158,6 @@ class Tally:
         )
 
 
-def started(words: Sequence[str]) -> subprocess.Popen[str]:
-    """A command of napari-geosr in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", _COMMAND, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def undisturbed(words: Sequence[str]) -> list[str]:
-    """What a command says that nobody kills."""
-    process = started(words)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    return said.splitlines()
-
-
-def killed(
-    words: Sequence[str], n_lines: int, seconds: float, tally: Tally
-) -> dict[Path, int] | None:
-    """Kill a command some `seconds` after it has said so many lines.
-
-    Returns
-    -------
-    mapping or None
-        How many tiles it had written to each file; None if it came to its end before.
-    """
-    process = started(words)
-    assert process.stdout is not None
-    said: list[str] = []
-    while len(said) < n_lines and (line := process.stdout.readline()):
-        said.append(line.strip())
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(seconds)
-    process.kill()
-    said += [line.strip() for line in process.stdout.readlines()]
-    process.stdout.close()
-    code = process.wait(60)
-    tally.said += said
-    if code == 0:
-        return None
-    assert code == -9, "\n".join(said)
-    tally.kills += 1
-    files = [Path(line.removeprefix("tile ")) for line in said if "tile " in line[:5]]
-    return dict(Counter(files))
-
-
 def n_noted(part: Path) -> int:
     """Tiles of a file in the making that need not be computed again."""
     entry = read_journal(part)
@@ -123,6 +165,7 @@ def n_noted(part: Path) -> int:
 
 
 def kill_often(
+    commands: Commands,
     operation: str,
     words: Sequence[str],
     out: Path,
@@ -130,7 +173,7 @@ def kill_often(
     *,
     n_kills: int,
     seed: int,
-    n_lines: int,
+    n_tiles: int,
     seconds: float = 0.3,
     resuming: Sequence[str] = ("--continue",),
 ) -> Tally:
@@ -142,10 +185,10 @@ def kill_often(
         The command, which writes to `out`.
     same : callable
         Whether what was written is the same as of an undisturbed run.
-    n_lines : int
-        Lines that an undisturbed run says: the kill comes after a random one of them.
+    n_tiles : int
+        Tiles of an undisturbed run: the kill comes after a random one of them.
     seconds : float
-        Between that line and the kill, at most.
+        Between that and the kill, at most; twenty times as much after none.
     resuming : sequence of str
         What is added where a killed run has finished something.
     """
@@ -156,16 +199,21 @@ def kill_often(
         goes_on = any(before.values())
         tally.resumed += goes_on
         command = [*words, *(resuming if goes_on else ())]
-        stays = tally.kills >= n_kills
-        lines = 10**9 if stays else int(rng.integers(1, n_lines + 1))
-        done = killed(command, lines, 60 if stays else rng.uniform(0, seconds), tally)
-        if done is None or (out.suffix and out.exists()):
+        after = int(rng.integers(0, n_tiles + 1))
+        pause = rng.uniform(0, seconds * (1 if after else 20))
+        enough = tally.kills >= n_kills
+        code, said = commands.run(command, None if enough else after, pause)
+        assert code in (0, -9), "\n".join(said)
+        tally.kills += code != 0
+        if code == 0 or (out.suffix and out.exists()):
             tally.finished += 1
             tally.identical += same(out)
             _remove(out)
             assert not list(_parts(out)), "a file in the making was left"
             continue
-        for part, n_written in done.items():
+        tiles = (line.removeprefix("tile ") for line in said if line[:5] == "tile ")
+        for name, n_written in Counter(tiles).items():
+            part = Path(name)
             if part.exists():
                 new = n_noted(part) - before.get(part, 0)
                 tally.lost = max(tally.lost, n_written - new)

@@ -90,8 +90,8 @@ class TiffOutput(Output):
         shape = tuple(stamp.shape[i] for i in order)
         self._has_old_stamp = reopen
         offset = self._found() if reopen else self._made(shape, stored)
-        kind = self.dtype.newbyteorder("<")
-        mapped = map_file(self.temporary, kind, "r+", offset, shape)
+        little = dtype.newbyteorder("<")
+        mapped = map_file(self.temporary, little, "r+", offset, shape)
         self._map: MappedFile | None = mapped
         self.array = mapped.transpose([stored.index(a) for a in stamp.axes])
         self.block_shape = (1,) * (len(stamp.shape) - 2) + stamp.shape[-2:]

@@ -209,7 +209,8 @@ def _fill(
     def write(rows: tuple[int, int], slices: Slices) -> None:
         array[slice(*rows)] = slices
         if journal is not None:
-            journal.note(*boxes_of([rows], ready.shape))
+            (box,) = boxes_of([rows], ready.shape)
+            journal.note(box)
 
     def so_far(complete: bool, error: GeoSRError | None = None) -> _BlockProgress:
         seconds = time.monotonic() - begun
