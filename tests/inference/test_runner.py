@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 
+from napari_geosr.core import boxes
 from napari_geosr.core.errors import (
     Cancelled,
     ConfigError,
@@ -389,3 +390,27 @@ def test_pages_are_returned_at_once_only_where_the_budget_is_tight(
     assert grown.frugal == []
     run_to_end(run(*parts, tile=tile, budget=int(times * peak)))
     assert grown.frugal == ["cpu"] * is_frugal
+
+
+def test_looking_for_finished_tiles_takes_a_time_that_grows_with_their_number(
+    make_network, statistics_of, rng, monkeypatch
+):
+    """Of many tiles all but one are there: each is compared with a few boxes."""
+    source = rng.normal(100, 20, (1, 80, 80)).astype("float32")
+    network, statistics = make_network("conv"), statistics_of(source)
+    target = np.zeros(source.shape, "float32")
+    tile = (1, 4, 4)
+    found: list[TileDone] = []
+    run_to_end(run(network, source, target, statistics, tile=tile), found.append)
+    places = [step.slices for step in found if isinstance(step, TileDone)]
+    assert len(places) == 400
+    compared: list[int] = []
+    contains = boxes.contains
+    monkeypatch.setattr(
+        boxes, "contains", lambda *given: compared.append(1) or contains(*given)
+    )
+    again: list[TileDone] = []
+    steps = run(network, source, target, statistics, tile=tile, finished=places[:-1])
+    run_to_end(steps, again.append)
+    assert [s.slices for s in again if isinstance(s, TileDone)] == places[-1:]
+    assert len(compared) <= 2 * len(places)

@@ -27,22 +27,18 @@ from napari_geosr.core.errors import (
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import TileDone, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.io import journal as io_journal
 from napari_geosr.io import writing as io_writing
+from napari_geosr.io.journal import Journal, journal_of
 from napari_geosr.io.projections import write_projections
 from napari_geosr.io.suffixes import incomplete_path
+from napari_geosr.io.unfinished import StillWrittenError, left_unfinished
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     find_unfinished,
     reconstruct_steps,
 )
 from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
-from napari_geosr.operations.reconstruct import continued as reconstruct_continued
-from napari_geosr.operations.reconstruct.continued import (
-    Journal,
-    StillWrittenError,
-    journal_of,
-    left_unfinished,
-)
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
 
@@ -204,10 +200,11 @@ _KILLED = """
 import os, signal, sys
 from napari_geosr.core.steps import TileDone
 from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
-from napari_geosr.operations.reconstruct import continued as reconstruct_continued
+from napari_geosr.io import journal
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_steps
 reconstruct_blocks._FIRST_ROWS, reconstruct_blocks._GROWTH = 2, 1
-reconstruct_blocks._PATIENCE, reconstruct_continued._INTERVAL = 100.0, 0.0
+reconstruct_blocks._PATIENCE = 100.0
+journal._INTERVAL = journal._PATIENCE = 0.0
 config = ReconstructConfig.create(centre=20.5, threads=1)
 n = 0
 for step in reconstruct_steps(sys.argv[1], config, out=sys.argv[2]):
@@ -231,7 +228,7 @@ def test_a_killed_run_loses_little(scan, tmp_path, monkeypatch, suffix):
     # Another one was killed before it had any rows.
     begun = folder / f".v.00000000.partial{suffix}"
     begun.write_bytes(b"")
-    entry = {"rows": [], "pid": 2**22 + 1, "host": socket.gethostname()}
+    entry = {"boxes": [], "pid": 2**22 + 1, "host": socket.gethostname()}
     journal_of(begun).write_text(json.dumps(entry), encoding="utf-8")
     told = []
     monkeypatch.setattr(
@@ -249,7 +246,8 @@ def test_a_killed_run_loses_little(scan, tmp_path, monkeypatch, suffix):
 @pytest.fixture
 def writing(tmp_path, monkeypatch):
     """A file that this process writes to, seen as from another one."""
-    monkeypatch.setattr(reconstruct_continued, "_INTERVAL", 0.0)
+    monkeypatch.setattr(io_journal, "_INTERVAL", 0.0)
+    monkeypatch.setattr(io_journal, "_PATIENCE", 0.0)
     place = {"axes": "ZYX", "voxel_size": (1,) * 3, "unit": "pixel", "origin": (0,) * 3}
     out = tmp_path / "v.tif"
     history = [{"operation": "reconstruct"}]
@@ -259,10 +257,9 @@ def writing(tmp_path, monkeypatch):
     ) as output:
         journal = Journal(output)
         other = SimpleNamespace(getpid=lambda: -1)
-        monkeypatch.setattr(reconstruct_continued, "os", other)
+        monkeypatch.setattr(io_journal, "os", other)
         yield out, journal
         monkeypatch.undo()
-        journal.close()
     assert [p.name for p in tmp_path.iterdir()] == ["v.tif"]
 
 
@@ -275,6 +272,11 @@ def change_journal(journal, **changes):
     return path
 
 
+def rows(start, stop):
+    """Rows as a box."""
+    return (slice(start, stop), slice(0, 8), slice(0, 8))
+
+
 def finished(unfinished):
     return [box[0] for box in unfinished.provenance[-1]["finished"]]
 
@@ -284,7 +286,7 @@ def finished(unfinished):
 def test_a_run_that_still_goes_on_is_not_taken_over(writing, look, noted):
     out, journal = writing
     if noted:
-        journal.note([(0, 1)])
+        journal.note(rows(0, 1))
         change_journal(journal, pid=REAL_PID)
     with pytest.raises(StillWrittenError, match="still writes"):
         look(out)
@@ -300,7 +302,7 @@ def test_a_stopped_run_that_is_gone_on_with_is_not_gone_on_with_twice(writing):
 
 def test_another_process_of_the_same_number_does_not_write(writing):
     out, journal = writing
-    journal.note([(0, 2)])
+    journal.note(rows(0, 2))
     born = psutil.Process(REAL_PID).create_time()
     change_journal(journal, pid=REAL_PID, started=born - 60)
     assert finished(find_unfinished(out)) == [[0, 2]]
@@ -308,7 +310,7 @@ def test_another_process_of_the_same_number_does_not_write(writing):
 
 def test_a_journal_of_an_earlier_release_says_no_start(writing):
     out, journal = writing
-    journal.note([(0, 2)])
+    journal.note(rows(0, 2))
     path = change_journal(journal, pid=REAL_PID, started=None)
     with pytest.raises(StillWrittenError, match="still writes"):
         find_unfinished(out)
@@ -320,7 +322,7 @@ def test_a_journal_of_an_earlier_release_says_no_start(writing):
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="no waitid there")
 def test_a_killed_process_that_was_not_reaped_does_not_write(writing):
     out, journal = writing
-    journal.note([(0, 2)])
+    journal.note(rows(0, 2))
     with subprocess.Popen(["sleep", "60"]) as process:
         born = psutil.Process(process.pid).create_time()
         for started in (born, None):
@@ -341,11 +343,11 @@ def test_there_must_be_something_to_go_on_with(tmp_path: Path):
 
 def test_a_run_of_another_computer_is_told_by_the_age_of_its_journal(writing):
     out, journal = writing
-    journal.note([(0, 1)])
+    journal.note(rows(0, 1))
     path = change_journal(journal, host="another", pid=REAL_PID)
     with pytest.raises(StillWrittenError, match="on another"):
         find_unfinished(out)
-    old = path.stat().st_mtime - 2 * reconstruct_continued._SILENCE
+    old = path.stat().st_mtime - 2 * io_journal._SILENCE
     os.utime(path, (old, old))
     assert finished(find_unfinished(out)) == [[0, 1]]
 
@@ -356,8 +358,9 @@ def test_a_part_of_a_killed_run_goes_when_another_part_holds_it(scan, tmp_path):
     (stopped,) = tmp_path.iterdir()
     killed = tmp_path / ".v.00000000.partial.tif"
     stopped.rename(killed)
-    rows = {"rows": [[0, 2]], "pid": 2**22 + 1, "host": socket.gethostname()}
-    journal_of(killed).write_text(json.dumps(rows), encoding="utf-8")
+    boxes = [[[0, 2], [0, 42], [0, 42]]]
+    entry = {"boxes": boxes, "pid": 2**22 + 1, "host": socket.gethostname()}
+    journal_of(killed).write_text(json.dumps(entry), encoding="utf-8")
     unfinished = find_unfinished(tmp_path / "v.tif")
     last = dict(unfinished.provenance[-1])
     last["settings"] = {k: v for k, v in last["settings"].items() if k != "engine"}
@@ -376,12 +379,13 @@ def test_a_journal_that_cannot_be_written_is_told_by_the_name_of_the_result(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(FileError, match=r"^v\.tif could not be written: the disk"):
-        journal.note([(0, 2)])
+        journal.note(rows(0, 2))
 
 
 def test_what_a_killed_run_left_is_called_by_the_name_of_the_result(scan, tmp_path):
     part = tmp_path / ".v.0123abcd.partial.tif"
-    entry = {"rows": [[0, 2]], "pid": 2**22 + 1, "host": socket.gethostname()}
+    boxes = [[[0, 2], [0, 34], [0, 34]]]
+    entry = {"boxes": boxes, "pid": 2**22 + 1, "host": socket.gethostname()}
     journal_of(part).write_text(json.dumps(entry), encoding="utf-8")
     part.write_bytes(b"II*")
     with pytest.raises(ConfigError, match=r"left of v\.tif cannot be read"):

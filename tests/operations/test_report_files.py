@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
+from napari_geosr.io.hidden import temporary_sibling
 from napari_geosr.operations.measure import MeasureConfig, measure_porosity
 from napari_geosr.operations.measure import files as report_files
 
@@ -51,10 +56,16 @@ def test_the_second_of_two_measurements_into_one_folder_fails(tmp_path, monkeypa
         write(overwrite=False)
     monkeypatch.setattr(report_files, "check", lambda *_, **__: None)
     # At the very same moment: the looks before the rename find nothing yet.
-    looks = iter([True, True])
-    look = atomic.refuse_existing
+    late: list[bool] = []
+    look, link = atomic.refuse_existing, os.link
+
+    def linked(old, new):
+        late.append(new == files["json"])
+        link(old, new)
+
+    monkeypatch.setattr(os, "link", linked)
     monkeypatch.setattr(
-        atomic, "refuse_existing", lambda *a: next(looks, None) or look(*a)
+        atomic, "refuse_existing", lambda *a: look(*a) if any(late) else None
     )
     with pytest.raises(FileError, match=r"report\.json exists"):
         write(overwrite=False)
@@ -62,3 +73,49 @@ def test_the_second_of_two_measurements_into_one_folder_fails(tmp_path, monkeypa
     assert len(list((tmp_path / "out").iterdir())) == len(before)
     monkeypatch.undo()
     write()
+
+
+@pytest.fixture
+def measured():
+    """A small volume, and its report."""
+    data = np.full((6, 8, 8), 200, np.uint8)
+    data[2:4, 2:5, 2:5] = 50
+    volumes = {"input": Volume(data, "ZYX")}
+    return volumes, {"input": measure_porosity(volumes["input"])}
+
+
+@pytest.mark.parametrize("fails_at", ["pores.csv", "histogram.png", "report.html"])
+@pytest.mark.parametrize("there_before", [False, True])
+def test_on_a_full_disk_there_are_all_files_or_none(
+    measured, tmp_path, monkeypatch, fails_at, there_before
+):
+    volumes, reports = measured
+    files = report_files.plan(tmp_path, ["input"], labels=True)
+    before = {}
+    if there_before:
+        report_files.write(files, volumes, reports, MeasureConfig(), {"old": 1})
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write = Path.write_bytes
+
+    def full(path, content):
+        if all(f".{part}." in path.name for part in fails_at.split(".")):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write(path, content)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_bytes", full)
+        with pytest.raises(FileError, match=r"could not be written: the disk"):
+            report_files.write(files, volumes, reports, MeasureConfig(), {"new": 1})
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_what_a_killed_measurement_left_goes(measured, tmp_path):
+    volumes, reports = measured
+    files = report_files.plan(tmp_path, ["input"], labels=True)
+    for path in files.values():
+        suffix = ".ome.tif" if path == files["labels"] else path.suffix
+        left = temporary_sibling(path, suffix)
+        left.write_bytes(b"half")
+        os.utime(left, (1e9, 1e9))
+    report_files.write(files, volumes, reports, MeasureConfig(), {})
+    assert sorted(tmp_path.iterdir()) == sorted(files.values())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +13,19 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.cli.app import run as command
-from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.steps import (
-    TileDone,
-    run_to_end,
-)
+from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.steps import TileDone, Warned, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.restore import RestoreConfig, prepare_steps, run_steps
+from napari_geosr.io import journal
+from napari_geosr.io.unfinished import find_unfinished
+from napari_geosr.operations.restore import (
+    RestoreConfig,
+    prepare_steps,
+    restore_steps,
+    run_steps,
+    spread_path,
+)
+from napari_geosr.operations.restore.continued import KeptPart
 from napari_geosr.operations.restore.run import RestorationResult
 
 SHAPE = (60, 48, 50)
@@ -155,3 +163,151 @@ def test_the_command_goes_on(volume, tmp_path, capsys):
     capsys.readouterr()
     assert command([*words, "--continue"]) == 2
     assert "no result.incomplete.tif beside result.tif" in capsys.readouterr().err
+
+
+@pytest.fixture
+def killed(tmp_path, monkeypatch):
+    """A function that runs and leaves what a kill after some tiles would leave.
+
+    The folder is copied at that moment, and its journals say another process.
+    """
+    monkeypatch.setattr(journal, "_INTERVAL", 0.0)
+    monkeypatch.setattr(journal, "_PATIENCE", 0.0)
+
+    def kill(prepared, out: Path, n_tiles: int, of=None) -> None:
+        there = tmp_path / "running"
+        there.mkdir()
+        begin = of or (lambda path: run_steps(prepared, out=path))
+        steps = begin(there / out.name)
+        for _ in range(n_tiles):
+            next(step for step in steps if isinstance(step, TileDone))
+        shutil.copytree(there, out.parent)
+        steps.close()
+        shutil.rmtree(there)
+        for file in out.parent.glob(".*.journal.json"):
+            entry = json.loads(file.read_text())
+            entry["pid"] = 2**22 + 1
+            file.write_text(json.dumps(entry))
+
+    return kill
+
+
+@pytest.mark.parametrize("uncertainty", ["none", "tta"])
+@pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
+def test_a_killed_run_goes_on_in_its_file(
+    volume, tmp_path, killed, suffix, uncertainty, monkeypatch
+):
+    prepared = prepare(volume, uncertainty=uncertainty)
+    out = tmp_path / "out" / f"result{suffix}"
+    whole, n = restore(prepared)
+    killed(prepared, out, 2)
+    left = find_unfinished(out)
+    finished = sum(map(n_voxels, finished_in(left)))
+    assert 0 < finished < n
+    more = {}
+    if uncertainty != "none":
+        more["unfinished_spread"] = find_unfinished(spread_path(out))
+    monkeypatch.setattr(KeptPart, "copy_into", lambda *_: pytest.fail("copied"))
+    result, after = restore(prepared, out=out, unfinished=left, **more)
+    assert result.complete
+    assert after == n - finished
+    np.testing.assert_array_equal(result.volume.data[:], whole.volume.data[:])
+    record = result.volume.provenance[-1]
+    assert record["complete"] is True
+    assert record["run"]["tile"] == left.provenance[-1]["run"]["tile"]
+    names = [out.name]
+    if uncertainty != "none":
+        names.append(spread_path(out).name)
+        np.testing.assert_array_equal(result.spread.data[:], whole.spread.data[:])
+    assert sorted(path.name for path in out.parent.iterdir()) == sorted(names)
+
+
+def test_a_killed_run_that_goes_on_and_is_stopped_goes_on(volume, tmp_path, killed):
+    prepared = prepare(volume)
+    out = tmp_path / "out" / "result.tif"
+    whole, n = restore(prepared)
+    killed(prepared, out, 1)
+    _, computed = restore(
+        prepared, stop_after=1, out=out, unfinished=find_unfinished(out)
+    )
+    assert [path.name for path in out.parent.iterdir()] == ["result.incomplete.tif"]
+    result, rest = restore(prepared, out=out, unfinished=find_unfinished(out))
+    assert computed + rest < n
+    np.testing.assert_array_equal(result.volume.data[:], whole.volume.data[:])
+    assert [path.name for path in out.parent.iterdir()] == ["result.tif"]
+
+
+def test_a_series_that_was_killed_goes_on(rng, tmp_path, killed):
+    data = rng.normal(100, 10, (3, 8, 40, 40)).astype(np.uint16)
+    series = Volume(data, "TZYX", (1.0,) * 3, "µm", name="series")
+    config = RestoreConfig.create(memory="120MB", threads=1)
+
+    def run(**more):
+        tiles = []
+        steps = restore_steps(series, config, **more)
+        result = run_to_end(
+            steps, lambda s: tiles.append(s) if isinstance(s, TileDone) else None
+        )
+        return result, len(tiles)
+
+    whole, n = run()
+    out = tmp_path / "out" / "series.ome.zarr"
+    killed(None, out, 2, of=lambda path: restore_steps(series, config, out=path))
+    result, after = run(out=out, unfinished=find_unfinished(out))
+    assert after == n - 2
+    np.testing.assert_array_equal(result.volume.data[:], whole.volume.data[:])
+
+
+def test_other_settings_do_not_go_on_with_a_killed_run(volume, tmp_path, killed):
+    out = tmp_path / "out" / "result.tif"
+    killed(prepare(volume), out, 1)
+    before = sorted(path.name for path in out.parent.iterdir())
+    with pytest.raises(ConfigError, match=r"^result\.tif was made with other settings"):
+        restore(
+            prepare(volume, nonfinite="zero"), out=out, unfinished=find_unfinished(out)
+        )
+    assert sorted(path.name for path in out.parent.iterdir()) == before
+
+
+def test_the_command_says_that_there_is_a_killed_run(volume, tmp_path, killed, capsys):
+    scan = io.write(volume, tmp_path / "scan.tif")
+    out = tmp_path / "out" / "result.tif"
+    opened = io.read(scan)
+    killed(prepare(opened), out, 1)
+    before = sorted(path.name for path in out.parent.iterdir())
+    words = ["restore", str(scan), "--out", str(out), "--memory", "120MB"]
+    assert command([*words, "--threads", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "was killed has finished" in said
+    assert "--continue" in said
+    assert "--overwrite" in said
+    assert sorted(path.name for path in out.parent.iterdir()) == before
+    assert command([*words, "--threads", "1", "--continue"]) == 0
+    whole, _ = restore(prepare(opened))
+    np.testing.assert_array_equal(io.read(out).data[:], whole.volume.data[:])
+    assert [path.name for path in out.parent.iterdir()] == ["result.tif"]
+
+
+def test_a_journal_that_cannot_be_written_does_not_stop_the_run(
+    volume, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(journal, "_INTERVAL", 0.0)
+    monkeypatch.setattr(journal, "_PATIENCE", 0.0)
+    prepared = prepare(volume)
+    real, calls = journal.write_text, []
+
+    def full(path, *args, **more):
+        calls.append(path)
+        if len(calls) == 2:
+            raise FileError("The disk is full.")
+        return real(path, *args, **more)
+
+    monkeypatch.setattr(journal, "write_text", full)
+    said = []
+    steps = run_steps(prepared, out=tmp_path / "result.tif")
+    result = run_to_end(
+        steps, lambda s: said.append(s.message) if isinstance(s, Warned) else None
+    )
+    assert result.complete
+    assert [m for m in said if "disk is full" in m and "if it is killed" in m]
+    assert [path.name for path in tmp_path.iterdir()] == ["result.tif"]

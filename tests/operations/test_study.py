@@ -27,8 +27,8 @@ from napari_geosr.core.errors import (
 from napari_geosr.core.steps import StageStarted, Warned, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import read_projections
+from napari_geosr.io.unfinished import StillWrittenError
 from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
-from napari_geosr.operations.reconstruct.continued import StillWrittenError
 from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import CellDone, StudyConfig, study, study_steps
 from napari_geosr.operations.study import algorithms as study_algorithms
@@ -190,14 +190,14 @@ _KILLED = """
 import os, signal, sys
 from napari_geosr.core.steps import StepIterator, TileDone
 from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
-from napari_geosr.operations.reconstruct import continued as reconstruct_continued
-from napari_geosr.operations.reconstruct.continued import StillWrittenError
+from napari_geosr.io import journal
+from napari_geosr.io.unfinished import StillWrittenError
 from napari_geosr.operations.study import CellDone, StudyConfig, study_steps
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.study import cell as study_cells
 
 reconstruct_blocks._FIRST_ROWS, reconstruct_blocks._GROWTH = 2, 1
-reconstruct_continued._INTERVAL = 0.0
+journal._INTERVAL = journal._PATIENCE = 0.0
 counted, cells = study_cells.recount, []
 
 def killed(steps, *told):

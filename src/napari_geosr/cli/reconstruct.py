@@ -77,15 +77,15 @@ def reconstruct(
         Parameter(
             name="--continue",
             negative="",
-            help="Go on with a run that was stopped or killed: take its finished "
-            "slices from beside the output.",
+            help="Resume a run that was stopped or killed: take its finished slices "
+            "from beside the output.",
         ),
     ] = False,
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
     """Run ``napari-geosr reconstruct``."""
-    io.check_output(out, overwrite=overwrite)
+    io.check_output(out, overwrite=overwrite, continues=go_on)
     wanted = _settings(config, special, settings)
     scan = open_projections(projections, reading)
     unfinished = find_unfinished(out) if go_on else None

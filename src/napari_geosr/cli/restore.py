@@ -20,7 +20,7 @@ from napari_geosr.cli.options import (
 )
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.io.suffixes import incomplete_path
+from napari_geosr.io.unfinished import find_unfinished
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore.config import RestoreConfig
@@ -59,8 +59,8 @@ def restore(
         Parameter(
             name="--continue",
             negative="",
-            help="Go on with a run that was stopped: take the finished tiles from "
-            "STEM.incomplete.SUFFIX beside the output.",
+            help="Resume a run that was stopped or killed: take its finished tiles "
+            "from beside the output.",
         ),
     ] = False,
     check_consistency: Annotated[
@@ -92,7 +92,7 @@ def restore(
             f"{1 + len(others)} inputs are given for one output. Add --average if they "
             "show the same object; else restore one after the other."
         )
-    io.check_output(out, overwrite=overwrite)
+    io.check_output(out, overwrite=overwrite, continues=go_on)
     if check_consistency:
         restoration.refuse_check(average)
         io.check_output(restoration.residual_path(out), overwrite=overwrite)
@@ -161,13 +161,7 @@ def _unfinished(out: Path, average: bool) -> Volume:
         raise ConfigError(
             "The mean over several scans cannot be continued: leave --continue out."
         )
-    path = incomplete_path(out)
-    if not path.exists():
-        raise ConfigError(
-            f"There is no {path.name} beside {out.name} to go on with: leave "
-            "--continue out."
-        )
-    return io.read(path)
+    return find_unfinished(out)
 
 
 def _print_check(checked: ConsistencyCheck) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from napari_geosr.core.types import AnyArray
+from napari_geosr.core.types import AnyArray, AnyMapping
 
 ShouldStop = Callable[[], bool]
 
@@ -80,10 +80,13 @@ class TileDone(Step):
         Where the tile lies in the output array.
     array : ndarray or None
         The finished voxels (a view; copy it to keep it).
+    facts : mapping
+        What a run that is gone on with has to do alike, as it stands in its record.
     """
 
     slices: tuple[slice, ...] = ()
     array: AnyArray | None = field(default=None, repr=False)
+    facts: AnyMapping = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import numpy as np
 
+from napari_geosr.core.boxes import BoxIndex
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import (
     Cancelled,
@@ -22,7 +23,7 @@ from napari_geosr.core.errors import (
     VolumeError,
 )
 from napari_geosr.core.steps import ShouldStop, Step, TileDone, Warned, never_stop
-from napari_geosr.core.types import AnyArray
+from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
 from napari_geosr.inference.backends import FIXED_BYTES, Choice, FirstTile, TimedForward
@@ -357,8 +358,7 @@ class TiledRun:
             (origin[0], origin[1], origin[2]),
             spread=self.spread,
         )
-        kept = [t for t in tiles.tiles if _within(self.writer.place(t), finished)]
-        waiting = [t for t in tiles.tiles if t not in kept] if kept else [*tiles.tiles]
+        kept, waiting = self._sorted(tiles, BoxIndex(map(tuple, finished)))
         self.n_done = self.n_kept = len(kept)
         self.n_voxels = sum(math.prod(tile.core_shape) for tile in kept)
         pipe: Pipeline[Tile, tuple[Array, Array | None], Array, Array] = Pipeline(
@@ -396,6 +396,17 @@ class TiledRun:
                 "there. Choose float32 output to keep them apart."
             )
         return self._summary()
+
+    def _sorted(
+        self, tiles: TilePlan, finished: BoxIndex
+    ) -> tuple[list[Tile], list[Tile]]:
+        """Tiles that are finished, and those that are not."""
+        kept: list[Tile] = []
+        waiting: list[Tile] = []
+        for tile in tiles.tiles:
+            there = bool(finished) and finished.covers(self.writer.place(tile))
+            (kept if there else waiting).append(tile)
+        return kept, waiting
 
     def _write(self, tile: Tile, values: Array) -> Array:
         """In the writer's thread; smaller tiles would not help where it fails."""
@@ -593,8 +604,20 @@ class TiledRun:
             self.n_done += 1
             self.n_voxels += math.prod(tile.core_shape)
             yield TileDone(
-                self.n_done, total, slices=self.writer.place(tile), array=array
+                self.n_done,
+                total,
+                slices=self.writer.place(tile),
+                array=array,
+                facts=self._facts(),
             )
+
+    def _facts(self) -> AnyMapping:
+        """What the rest of this run has to be computed with."""
+        assert self.choice is not None
+        return {
+            "run": {"tile": list(self.choice.tile)},
+            "backend": {"name": self.backend.facts()["name"]},
+        }
 
     def _stop_if_asked(self) -> None:
         if self.should_stop():
@@ -612,13 +635,3 @@ class TiledRun:
             n_retries=self.n_retries,
             peak_bytes=self.choice.peak_bytes,
         )
-
-
-def _within(place: Sequence[slice], boxes: Sequence[Sequence[slice]]) -> bool:
-    return any(
-        all(
-            b.start <= p.start and p.stop <= b.stop
-            for p, b in zip(place, box, strict=True)
-        )
-        for box in boxes
-    )

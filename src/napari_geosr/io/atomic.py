@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import errno
-import glob
 import os
-import re
-import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
-from napari_geosr.io.formats import format_of, is_volume_folder
+from napari_geosr.io.formats import format_of, is_volume_folder, known_suffix
+from napari_geosr.io.hidden import (
+    asked_for,
+    is_abandoned,
+    leftovers,
+    temporary_sibling,
+)
 
 #: What a disk that has no room left says (a quota counts as a disk).
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -27,27 +30,7 @@ _NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 #: Seconds in which another program may let go of a file.
 _PATIENCE = 1.0
 
-#: A name by `temporary_sibling`, up to its suffix.
-_HIDDEN = re.compile(r"\.([^/\\]+?)\.[0-9a-f]{8}\.partial")
-
 T = TypeVar("T")
-
-
-def temporary_sibling(path: Path, suffix: str = "") -> Path:
-    """A hidden, unused name in the folder of `path`, ending in `suffix`."""
-    stem = path.name.removesuffix(suffix) if suffix else path.name
-    return path.with_name(f".{stem}.{secrets.token_hex(4)}.partial{suffix}")
-
-
-def asked_for(text: str) -> str:
-    """A text with the names that people gave in place of hidden ones of ours."""
-    return _HIDDEN.sub(r"\1", text)
-
-
-def leftovers(path: Path, suffix: str) -> list[Path]:
-    """What runs that were killed, or still go on, left under temporary names."""
-    stem = glob.escape(path.name.removesuffix(suffix))
-    return sorted(path.parent.glob(f".{stem}.{'[0-9a-f]' * 8}.partial{suffix}"))
 
 
 def remove(path: Path) -> None:
@@ -56,6 +39,13 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_abandoned(path: Path, suffix: str = "") -> None:
+    """Remove what processes that have ended left of `path` under temporary names."""
+    for part in leftovers(path, suffix):
+        if is_abandoned(part):
+            remove(part)
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -182,6 +172,7 @@ def replacing(
         fails, one of the two is whole.
     """
     refuse_existing(path, overwrite)
+    remove_abandoned(path, suffix)
     temporary = temporary_sibling(path, suffix)
     try:
         with explained(path):
@@ -195,11 +186,46 @@ def replacing(
         remove(temporary)
 
 
+@contextmanager
+def replacing_all(
+    paths: Sequence[Path], *, overwrite: bool
+) -> Iterator[dict[Path, Path]]:
+    """Yield a temporary sibling for each of `paths`: all get their names, or none.
+
+    Names are given in the order of `paths` once the block has ended well, with all
+    content on the disk: only then can a name that another program took since, or a
+    program that is killed between two of them, leave a part of the set.
+    """
+    for path in paths:
+        refuse_existing(path, overwrite)
+        remove_abandoned(path, known_suffix(path.name) or path.suffix)
+    made = {
+        path: temporary_sibling(path, known_suffix(path.name) or path.suffix)
+        for path in paths
+    }
+    try:
+        yield made
+        for path, temporary in made.items():
+            with explained(path):
+                _sync_content(temporary)
+        for path, temporary in made.items():
+            with explained(path):
+                move_into_place(temporary, path, overwrite)
+    finally:
+        for temporary in made.values():
+            remove(temporary)
+
+
 def _sync_content(path: Path) -> None:
     """Wait until a file, or all files of a folder, are on the disk."""
     for file in path.rglob("*") if path.is_dir() else [path]:
         if file.is_file():
-            _sync(file, os.O_RDWR)
+            sync_file(file)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    _sync(path, os.O_RDWR)
 
 
 def _sync(path: Path, flags: int) -> None:

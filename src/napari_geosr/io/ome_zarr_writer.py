@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,9 @@ import numpy as np
 
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
 from napari_geosr.io import ngff
-from napari_geosr.io.atomic import asked_for, explained, remove
+from napari_geosr.io.atomic import explained, remove, sync_file
 from napari_geosr.io.chunking import SHARD_BYTES, chunk_shapes, fitted_shapes
+from napari_geosr.io.hidden import asked_for
 from napari_geosr.io.lazy import Slices, as_slices
 from napari_geosr.io.missing_chunks import ALL_CHUNKS
 from napari_geosr.io.output import Output, blocks
@@ -75,6 +77,9 @@ class ShardBuffer:
         self._pending = OrderedDict()
         self._given: dict[tuple[int, ...], int] = {}
         self._written: set[tuple[int, ...]] = set()
+        self._unsynced: set[tuple[int, ...]] = set()
+        # Tiles come from one thread, while another has the file secured.
+        self._lock = threading.RLock()
 
     @property
     def held_bytes(self) -> int:
@@ -106,12 +111,29 @@ class ShardBuffer:
             kept = tuple(n for i, n in enumerate(lengths) if i not in dropped)
             given = np.expand_dims(np.broadcast_to(given, kept), dropped)
         voxels = np.broadcast_to(given, lengths)
-        grid = [
+        for index in self._grid(region):
+            with self._lock:
+                self._put(index, region, voxels)
+
+    def _grid(self, region: Slices) -> Iterator[tuple[int, ...]]:
+        """Indices of the shards that a region touches."""
+        ranges = [
             range(s.start // b, -(-s.stop // b)) if s.stop > s.start else range(0)
             for s, b in zip(region, self.block_shape, strict=True)
         ]
-        for index in itertools.product(*grid):
-            self._put(index, region, voxels)
+        return itertools.product(*ranges)
+
+    def adopt(self, finished: Sequence[Slices]) -> None:
+        """Take the shards of `finished` boxes for written, whole or in part."""
+        for box in finished:
+            for index in self._grid(box):
+                shared = [
+                    min(w.stop, b.stop) - max(w.start, b.start)
+                    for w, b in zip(self._region(index), box, strict=True)
+                ]
+                given = self._given.get(index, 0)
+                self._given[index] = given + math.prod(shared)
+                self._written.add(index)
 
     def _put(self, index: tuple[int, ...], region: Slices, voxels: Any) -> None:
         whole = self._region(index)
@@ -149,15 +171,24 @@ class ShardBuffer:
         with explained(self.path):
             self.array[self._region(index)] = block
         self._written.add(index)
+        self._unsynced.add(index)
 
     def flush(self) -> None:
         """Write everything that is held back."""
-        for index in list(self._pending):
-            self._flush_one(index)
+        with self._lock:
+            for index in list(self._pending):
+                self._flush_one(index)
+
+    def take_unsynced(self) -> set[tuple[int, ...]]:
+        """Shards that were written since this was asked last."""
+        with self._lock:
+            taken, self._unsynced = self._unsynced, set()
+        return taken
 
     def __getitem__(self, key: Any) -> AnyArray:
-        self.flush()
-        return np.asarray(self.array[key])
+        with self._lock:
+            self.flush()
+            return np.asarray(self.array[key])
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
@@ -166,9 +197,17 @@ class ShardBuffer:
 
 
 class ZarrOutput(Output):
-    """A zarr v3 group that grows; coarser levels are made when it is complete."""
+    """A zarr v3 group that grows; coarser levels are made when it is complete.
 
-    def __init__(self, paths: OutputPaths, spec: OutputSpec) -> None:
+    Parameters
+    ----------
+    reopen : bool
+        Whether to go on with the group that is there.
+    """
+
+    def __init__(
+        self, paths: OutputPaths, spec: OutputSpec, *, reopen: bool = False
+    ) -> None:
         import zarr
 
         super().__init__(paths, spec)
@@ -178,7 +217,10 @@ class ZarrOutput(Output):
         # What was never written is told from what is zero, where that is possible.
         self.fill = np.nan if dtype.kind == "f" else 0
         self.multiscale = spec.multiscale
-        self.group = zarr.open_group(self.temporary, mode="w-", zarr_format=3)
+        if reopen:
+            self._remove_remains()
+        mode: Any = "r+" if reopen else "w-"
+        self.group = zarr.open_group(self.temporary, mode=mode, zarr_format=3)
         self._write_attributes([(1,) * len(stamp.shape)], stamp)
         buffer, self.shard_bytes = _BUFFER_BYTES, SHARD_BYTES
         if memory is not None:
@@ -189,6 +231,10 @@ class ZarrOutput(Output):
             shapes = fitted_shapes(
                 stamp.shape, dtype.itemsize, tile, self.shard_bytes, buffer
             )
+        level: Any = None
+        if reopen:
+            level = self.group["0"]
+            shapes = level.chunks, level.shards or level.chunks
         shards = shapes[1]
         if memory is not None:
             packing = _PACKING * math.prod(shards) * dtype.itemsize
@@ -196,8 +242,16 @@ class ZarrOutput(Output):
         self.block_shape = tuple(
             min(s, n) for s, n in zip(shards, stamp.shape, strict=True)
         )
-        level = self._add_level(0, stamp.shape, *shapes)
+        if level is None:
+            level = self._add_level(0, stamp.shape, *shapes)
         self.array = ShardBuffer(level, shards, buffer, self.fill, self.path)
+
+    def _remove_remains(self) -> None:
+        """Remove what a killed run had not finished: coarser levels, half a shard."""
+        for level in self.temporary.glob("[1-9]*"):
+            remove(level)
+        for begun in self.temporary.rglob("*.partial"):
+            remove(begun)
 
     def _add_level(
         self,
@@ -245,6 +299,17 @@ class ZarrOutput(Output):
         if self.stamp.kind == "labels":
             return True
         return self.dtype.kind in "iu" and self.dtype.itemsize >= 4
+
+    def adopt(self, finished: Sequence[Slices]) -> None:
+        self.array.adopt(finished)
+
+    def secure(self) -> None:
+        self.array.flush()
+        level = self.array.array
+        for index in self.array.take_unsynced():
+            shard = self.temporary / "0" / level.metadata.encode_chunk_key(index)
+            if shard.exists():  # one of nothing but the fill value is not written
+                sync_file(shard)
 
     def blank(self, finished: Sequence[Slices]) -> None:
         """Nothing to do: the fill value stands wherever nothing was written."""

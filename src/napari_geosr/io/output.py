@@ -63,6 +63,8 @@ class Output(ABC):
         self.is_kept_incomplete = False
         #: Whether it stays at `temporary`, as it could not be moved to another name.
         self.is_left_in_place = False
+        #: Whether it holds already what a killed run had finished.
+        self.is_reopened = False
 
     def keep_incomplete(self) -> Path:
         """Keep what is there so far, at the returned path, when the block is left.
@@ -80,6 +82,15 @@ class Output(ABC):
     def release(self) -> None:
         """Write out what is buffered and give its memory back."""
         release_pages(self.array)
+
+    def secure(self) -> None:
+        """Have everything that was written so far on the disk."""
+        flush = getattr(self.array, "flush", None)
+        if flush is not None:
+            flush()
+
+    def adopt(self, finished: Sequence[Slices]) -> None:  # noqa: B027
+        """Learn which boxes a file that was reopened has already."""
 
     @abstractmethod
     def blank(self, finished: Sequence[Slices]) -> None:

@@ -62,9 +62,17 @@ def choose_layout(name: str, suffix: str, dtype: AnyDType, shape: Sequence[int])
 
 
 class TiffOutput(Output):
-    """A TIFF or BigTIFF file whose voxels are contiguous and memory-mapped."""
+    """A TIFF or BigTIFF file whose voxels are contiguous and memory-mapped.
 
-    def __init__(self, paths: OutputPaths, spec: OutputSpec) -> None:
+    Parameters
+    ----------
+    reopen : bool
+        Whether to go on with the file that is there.
+    """
+
+    def __init__(
+        self, paths: OutputPaths, spec: OutputSpec, *, reopen: bool = False
+    ) -> None:
         super().__init__(paths, spec)
         path, stamp = paths.final, self.stamp
         dtype: AnyDType = np.dtype(spec.dtype)
@@ -79,12 +87,24 @@ class TiffOutput(Output):
         stored = stored_axes(stamp.axes, imagej=self.layout == "imagej")
         order = [stamp.axes.index(a) for a in stored]
         self.dtype = dtype
-        mapped = self._make(tuple(stamp.shape[i] for i in order), stored)
+        shape = tuple(stamp.shape[i] for i in order)
+        self._has_old_stamp = reopen
+        offset = self._found() if reopen else self._made(shape, stored)
+        little = dtype.newbyteorder("<")
+        mapped = map_file(self.temporary, little, "r+", offset, shape)
         self._map: MappedFile | None = mapped
         self.array = mapped.transpose([stored.index(a) for a in stamp.axes])
         self.block_shape = (1,) * (len(stamp.shape) - 2) + stamp.shape[-2:]
 
-    def _make(self, shape: tuple[int, ...], axes: str) -> MappedFile:
+    def _found(self) -> int:
+        """Where the voxels are in the file that is there."""
+        import tifffile
+
+        with tifffile.TiffFile(self.temporary) as tif:
+            return int(tif.pages.first.dataoffsets[0])
+
+    def _made(self, shape: tuple[int, ...], axes: str) -> int:
+        """Make the file; gives where its voxels are."""
         import tifffile
 
         options: AnyDict = {"metadata": None}
@@ -114,8 +134,7 @@ class TiffOutput(Output):
         assert written is not None  # as `returnoffset` is
         offset, _ = written
         self._reserve()
-        stored = self.dtype.newbyteorder("<")
-        return map_file(self.temporary, stored, "r+", offset, shape)
+        return int(offset)
 
     def _reserve(self) -> None:
         """Take the disk space now: a full disk under a mapped file is fatal."""
@@ -129,6 +148,10 @@ class TiffOutput(Output):
                 # Some file systems cannot reserve; the free space was checked before.
                 if error.errno not in (22, 95):
                     raise
+
+    def secure(self) -> None:
+        if self._map is not None:
+            self._map.flush()
 
     def blank(self, finished: Sequence[Slices]) -> None:
         """Write NaN over the zeros of the file, plane by plane."""
@@ -145,7 +168,7 @@ class TiffOutput(Output):
 
     def complete(self, *, pyramid: bool) -> None:
         self.close()
-        if self.provenance == self.stamp.provenance:
+        if self.provenance == self.stamp.provenance and not self._has_old_stamp:
             return
         import tifffile
 

@@ -13,27 +13,46 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.atomic import (
     check_folder,
     explained,
-    leftovers,
     move_into_place,
     refuse_existing,
     remove,
-    temporary_sibling,
 )
 from napari_geosr.io.formats import format_that_writes, write_suffixes
+from napari_geosr.io.hidden import leftovers, temporary_sibling
+from napari_geosr.io.journal import JournalEntry, read_journal, remove_with_journal
 from napari_geosr.io.output import Output, copy_blocks
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.suffixes import incomplete_path, stem_of, suffix_of
+from napari_geosr.io.unfinished import refuse_unfinished
 
 
-def check_output(path: str | Path, overwrite: bool = False, nbytes: int = 0) -> Path:
+def check_output(
+    path: str | Path,
+    overwrite: bool = False,
+    nbytes: int = 0,
+    *,
+    continues: bool = False,
+) -> Path:
     """Find out early whether `path` can be written.
+
+    What dead processes left of it and nobody can go on with is removed.
+
+    Parameters
+    ----------
+    path : str or Path
+    overwrite : bool
+        Whether an existing file, or what a killed run has finished, may be lost.
+    nbytes : int
+        Size of what is to be written.
+    continues : bool
+        Whether the run goes on with what an earlier one left.
 
     Raises
     ------
     FileError
         If it exists and `overwrite` is false, it is a folder but no OME-Zarr, its
-        suffix is unknown, its folder is missing or not writable, or the disk has less
-        than `nbytes` left.
+        suffix is unknown, its folder is missing or not writable, the disk has less
+        than `nbytes` left, or a killed run has finished a part of it.
     """
     target = Path(path).expanduser()
     if format_that_writes(target) is None:
@@ -43,6 +62,8 @@ def check_output(path: str | Path, overwrite: bool = False, nbytes: int = 0) -> 
         )
     check_folder(target, nbytes)
     refuse_existing(target, overwrite)
+    if not continues:
+        refuse_unfinished(target, overwrite)
     return target
 
 
@@ -65,8 +86,9 @@ def create(
     overwrite : bool
         Whether an existing file is replaced (only once the new one is complete).
     continues : Path, optional
-        The leftover of a killed run that this one resumes: not reported as one to be
-        deleted.
+        What an earlier run left and this one goes on with. Where a killed run left it
+        and the format allows, the file is filled further in its place; else a new one
+        is begun, see :attr:`Output.is_reopened`.
 
     Yields
     ------
@@ -81,20 +103,8 @@ def create(
         If `spec` contradicts itself.
     """
     spec = spec.checked(Path(path).name)
-    target = check_output(path, overwrite, spec.nbytes)
-    suffix = suffix_of(target)
-    left = [part for part in leftovers(target, suffix) if part != continues]
-    temporary = temporary_sibling(target, suffix)
-    written_as = format_that_writes(target)
-    assert written_as is not None  # `check_output` has refused other suffixes
-    try:
-        with explained(target):
-            paths = OutputPaths(target, temporary, incomplete_path(target))
-            output = written_as.output(paths, spec)
-        output.note = " ".join(filter(None, (output.note, _of_leftovers(left))))
-    except BaseException:
-        remove(temporary)
-        raise
+    output = _begun(Path(path), spec, overwrite, continues)
+    temporary = output.temporary
     try:
         try:
             yield output
@@ -103,6 +113,8 @@ def create(
                 _save_unfinished(output)
             else:
                 output.close()
+                # What was there before this run is not for it to throw away.
+                output.is_left_in_place = output.is_reopened
             raise
         if output.is_kept_incomplete:
             _save_unfinished(output)
@@ -110,7 +122,52 @@ def create(
             _finish(output, overwrite)
     finally:
         if not output.is_left_in_place:
-            remove(temporary)
+            remove_with_journal(temporary)
+
+
+def _begun(
+    path: Path, spec: OutputSpec, overwrite: bool, continues: Path | None
+) -> Output:
+    """A file to be filled, new or as a killed run left it."""
+    entry = None if continues is None else _resumable(path, spec, continues)
+    needed = spec.nbytes if entry is None else 0
+    target = check_output(path, overwrite, needed, continues=continues is not None)
+    written_as = format_that_writes(target)
+    assert written_as is not None  # `check_output` has refused other suffixes
+    suffix = suffix_of(target)
+    left = [part for part in leftovers(target, suffix) if part != continues]
+    if entry is not None:
+        paths = OutputPaths(target, entry.part, incomplete_path(target))
+        with explained(target):
+            again = written_as.reopened(paths, spec)
+        if again is not None:
+            again.is_reopened = True
+            again.adopt(entry.boxes)
+            return again
+    temporary = temporary_sibling(target, suffix)
+    try:
+        with explained(target):
+            paths = OutputPaths(target, temporary, incomplete_path(target))
+            output = written_as.output(paths, spec)
+        output.note = " ".join(filter(None, (output.note, _of_leftovers(left))))
+    except BaseException:
+        remove(temporary)
+        raise
+    return output
+
+
+def _resumable(path: Path, spec: OutputSpec, part: Path) -> JournalEntry | None:
+    """The journal of a part that a killed run left, if it was begun for this `spec`."""
+    if part not in leftovers(path, suffix_of(path)):
+        return None
+    entry = read_journal(part)
+    if entry is None:
+        return None
+    ours, theirs = (
+        {key: value for key, value in stamp.items() if key != "provenance"}
+        for stamp in (spec.stamp.to_dict(), entry.stamp)
+    )
+    return entry if ours == theirs else None
 
 
 def write(
@@ -198,13 +255,20 @@ def _finish(output: Output, overwrite: bool) -> None:
     except Exception as error:
         output.close()
         kept = _move_aside(output, output.incomplete_path)
-        raise FileError(f"{error} What was written is kept as {kept.name}.") from error
+        raise FileError(_with_kept(error, "What was written", kept)) from error
     try:
         with explained(output.path):
             move_into_place(output.temporary, output.path, overwrite)
     except FileError as error:
         kept = _move_aside(output, _free_name(output.path))
-        raise FileError(f"{error} The finished file is kept as {kept.name}.") from error
+        raise FileError(_with_kept(error, "The finished file", kept)) from error
+
+
+def _with_kept(error: Exception, what: str, kept: Path) -> str:
+    """Say where a file is kept, if it is still there."""
+    if kept.exists():
+        return f"{error} {what} is kept as {kept.name}."
+    return f"{error} {what} is gone: its folder was removed or replaced."
 
 
 def _move_aside(output: Output, path: Path) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.vocabulary import ModelOrigin
 from napari_geosr.io import atomic
+from napari_geosr.io.hidden import temporary_sibling
 from napari_geosr.models import bundle
 from napari_geosr.models.archives import copy_folder, zip_names
 from napari_geosr.models.bundle import CARD_FILE, MAX_WEIGHTS_BYTES, Model
@@ -231,7 +232,7 @@ def remove(name: str) -> Path:
         raise ModelError(f"There is no model {name!r} of your own. Yours: {known}.")
     with atomic.explained(path):
         # Away at once, in one step: half a model would be listed as damaged.
-        aside = atomic.temporary_sibling(path)
+        aside = temporary_sibling(path)
         path.rename(aside)
     atomic.remove(aside)
     return path

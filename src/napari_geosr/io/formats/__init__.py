@@ -116,6 +116,14 @@ class WritableFileFormat(FileFormat):
     def output(self, paths: OutputPaths, spec: OutputSpec) -> Output:
         """Begin a file at ``paths.temporary``; `spec` was checked."""
 
+    def reopened(self, paths: OutputPaths, spec: OutputSpec) -> Output | None:
+        """Fill the file further that a killed run left at ``paths.temporary``.
+
+        It was begun with the same `spec`, but for the provenance. None, which is the
+        default, where a new one has to be made.
+        """
+        return None
+
 
 def formats() -> tuple[FileFormat, ...]:
     """All formats, in the order of their ranks; looked up once."""

@@ -62,6 +62,11 @@ class OmeZarrFormat(WritableFileFormat):
 
         return ZarrOutput(paths, spec)
 
+    def reopened(self, paths: OutputPaths, spec: OutputSpec) -> Output:
+        from napari_geosr.io.ome_zarr_writer import ZarrOutput
+
+        return ZarrOutput(paths, spec, reopen=True)
+
 
 FORMAT = OmeZarrFormat()
 

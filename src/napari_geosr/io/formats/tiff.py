@@ -35,5 +35,10 @@ class TiffFormat(WritableFileFormat):
 
         return TiffOutput(paths, spec)
 
+    def reopened(self, paths: OutputPaths, spec: OutputSpec) -> Output:
+        from napari_geosr.io.tiff_writer import TiffOutput
+
+        return TiffOutput(paths, spec, reopen=True)
+
 
 FORMAT = TiffFormat()

@@ -11,6 +11,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
 from napari_geosr.measure import export
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.measure import MeasureConfig, measure_record
@@ -109,7 +110,7 @@ def write(
     *,
     overwrite: bool = True,
 ) -> None:
-    """Write what :func:`plan` named.
+    """Write what :func:`plan` named: all of it or, on a full disk, nothing.
 
     Parameters
     ----------
@@ -142,24 +143,24 @@ def write(
     for name in others:  # one at most; a layer's name could be a figure's
         values["reference"] = reports[name].to_json_dict()
     check(files, overwrite=overwrite)
-    # The first file is as good as a lock: who comes second writes none of the others.
-    export.write_json(files["json"], values, overwrite=overwrite)
-    export.write_csv(files["csv"], reports[first], overwrite=overwrite)
-    for name in others:
-        export.write_csv(files[f"csv {name}"], reports[name], overwrite=overwrite)
-    titles = column_titles(volumes)
-    shown = {titles[name]: reports[name] for name in reports}
-    export.write_png(files["png"], shown, overwrite=overwrite)
-    export.write_html(
-        files["html"],
-        shown,
-        title=f"Porosity of {volumes[first].name}",
-        provenance=[record],
-        overwrite=overwrite,
-    )
-    if "labels" in files:
-        volume = volumes[first]
-        labelled = volume.replace(
-            data=reports[first].labels, provenance=(*volume.provenance, record)
+    # The first name is as good as a lock: who comes second gets none of the others.
+    with atomic.replacing_all(list(files.values()), overwrite=overwrite) as made:
+        export.write_json(made[files["json"]], values)
+        export.write_csv(made[files["csv"]], reports[first])
+        for name in others:
+            export.write_csv(made[files[f"csv {name}"]], reports[name])
+        titles = column_titles(volumes)
+        shown = {titles[name]: reports[name] for name in reports}
+        export.write_png(made[files["png"]], shown)
+        export.write_html(
+            made[files["html"]],
+            shown,
+            title=f"Porosity of {volumes[first].name}",
+            provenance=[record],
         )
-        io.write(labelled, files["labels"], overwrite=overwrite, kind="labels")
+        if "labels" in files:
+            volume = volumes[first]
+            labelled = volume.replace(
+                data=reports[first].labels, provenance=(*volume.provenance, record)
+            )
+            io.write(labelled, made[files["labels"]], kind="labels")

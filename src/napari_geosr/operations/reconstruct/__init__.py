@@ -14,10 +14,11 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
+from napari_geosr.io.unfinished import find_unfinished
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.reconstruct.blocks import reconstruct_rows
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
-from napari_geosr.operations.reconstruct.continued import centre_of, find_unfinished
+from napari_geosr.operations.reconstruct.continued import centre_of
 from napari_geosr.operations.reconstruct.inputs import (
     ProjectionsInput,
     open_projections,
@@ -86,7 +87,7 @@ def reconstruct_steps(
     if not isinstance(scan, Projections):
         scan = open_projections(scan)
     if out is not None:
-        io.check_output(out, overwrite=overwrite)
+        io.check_output(out, overwrite=overwrite, continues=unfinished is not None)
         if scan.source is not None:
             as_volume = Volume(scan.data, "ZYX", name=scan.name, source=scan.source)
             refuse_own_source(as_volume, out)

@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
+from napari_geosr.core.boxes import boxes_for_the_record
 from napari_geosr.core.errors import Cancelled, GeoSRError, ProjectionsError
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -25,17 +26,17 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import frugal_if_tight
+from napari_geosr.io.journal import Journal
+from napari_geosr.io.unfinished import remove_unfinished
 from napari_geosr.operations.reconstruct.blocks import BlockRun, Slices, block_steps
 from napari_geosr.operations.reconstruct.continued import (
-    Journal,
     boxes_of,
     kept_part,
-    remove_unfinished,
     rows_of,
     scan_entry_steps,
 )
 from napari_geosr.operations.reconstruct.scan import ReadyScan
-from napari_geosr.operations.restore.continued import KeptPart
+from napari_geosr.operations.restore.continued import KeptPart, begin_journal
 from napari_geosr.operations.storage import array_for
 from napari_geosr.tomography.algorithms import titles
 from napari_geosr.tomography.centre import Centre
@@ -132,9 +133,8 @@ def run_steps(
             metadata={"values": f"attenuation per {ready.scan.unit}"},
         )
         yield TargetReady(volume=result)
-        if kept is not None and output is not None:
-            kept.copy_into(array)
-        filled = yield from _fill(ready, array, output, kept, should_stop)
+        journal = None if output is None else begin_journal(output, kept)
+        filled = yield from _fill(ready, array, journal, kept, should_stop)
         # Slices of bad projections are of no use to a run with better ones.
         useless = isinstance(filled.error, ProjectionsError)
         if not filled.complete and (output is None or not filled.rows or useless):
@@ -148,8 +148,7 @@ def run_steps(
         if output is not None:
             output.provenance = result.provenance
             if not filled.complete:
-                boxes = boxes_of(filled.rows, ready.shape)
-                output.blank([tuple(slice(*ends) for ends in box) for box in boxes])
+                output.blank(boxes_of(filled.rows, ready.shape))
                 path = output.keep_incomplete()
     if path is not None and unfinished is not None and unfinished.source != path:
         remove_unfinished(unfinished, Path(str(out)))
@@ -190,25 +189,28 @@ class _BlockProgress:
         }
         record: AnyDict = {"run": run, "complete": self.complete}
         if not self.complete:
-            record["finished"] = boxes_of(self.rows, ready.shape)
+            boxes = boxes_of(self.rows, ready.shape)
+            record["finished"] = boxes_for_the_record(boxes)
         return record if self.error is None else {**record, "error": str(self.error)}
 
 
 def _fill(
     ready: ReadyScan,
     array: Any,
-    output: Output | None,
+    journal: Journal | None,
     kept: KeptPart | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _BlockProgress]:
     """Fill `array`; a wish to stop, or an error, ends it early."""
     begun = time.monotonic()
     before = [] if kept is None else rows_of(kept)
-    run, journal = BlockRun(), Journal(output)
+    run = BlockRun()
 
     def write(rows: tuple[int, int], slices: Slices) -> None:
         array[slice(*rows)] = slices
-        journal.note([*before, *run.rows, rows])
+        if journal is not None:
+            (box,) = boxes_of([rows], ready.shape)
+            journal.note(box)
 
     def so_far(complete: bool, error: GeoSRError | None = None) -> _BlockProgress:
         seconds = time.monotonic() - begun
@@ -224,7 +226,6 @@ def _fill(
         return so_far(False, error)
     finally:
         blocks.close()
-        journal.close()
     return so_far(True)
 
 

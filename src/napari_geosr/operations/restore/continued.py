@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.boxes import Box, boxes_of_the_record
+from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.steps import Step, StepIterator, TileDone, Warned
 from napari_geosr.core.types import AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.atomic import remove
-from napari_geosr.io.output import COPY_BYTES, blocks
-from napari_geosr.io.suffixes import incomplete_path
-
-Box = tuple[slice, ...]
+from napari_geosr.io.hidden import asked_for
+from napari_geosr.io.journal import Journal
+from napari_geosr.io.output import COPY_BYTES, Output, blocks
 
 #: Settings that change how a run goes, but not one voxel of its result.
 _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,16 @@ class KeptPart:
     places: tuple[Box, ...]
     tile: tuple[int, ...] | None
     backend: str | None = None
+
+    @property
+    def facts(self) -> AnyDict:
+        """What the rest has to be made with, as it stands in a record."""
+        found: AnyDict = {}
+        if self.tile is not None:
+            found["run"] = {"tile": list(self.tile)}
+        if self.backend is not None:
+            found["backend"] = {"name": self.backend}
+        return found
 
     def copy_into(self, array: Any) -> None:
         """Copy the finished voxels, box by box, a few megabytes at a time."""
@@ -80,11 +92,6 @@ class KeptPart:
         return array
 
 
-def boxes_for_the_record(places: Iterable[Box]) -> list[list[list[int]]]:
-    """Boxes as lists of ``[start, stop]``, as JSON and YAML take them."""
-    return [[[int(part.start), int(part.stop)] for part in box] for box in places]
-
-
 def kept_part(
     unfinished: Volume,
     record: AnyMapping,
@@ -105,7 +112,7 @@ def kept_part(
     ConfigError
         If `unfinished` is no unfinished restoration, or not by the same run.
     """
-    title = unfinished.title
+    title = asked_for(unfinished.title)
     before = unfinished.provenance[-1] if unfinished.provenance else {}
     if before.get("operation") != "restore" or before.get("complete") is not False:
         raise ConfigError(
@@ -124,9 +131,7 @@ def kept_part(
             f"{title} was made with {other}, so its finished part does not fit the "
             "rest. Take the same again, or restore from the start."
         )
-    places = tuple(
-        tuple(slice(start, stop) for start, stop in box) for box in before["finished"]
-    )
+    places = tuple(boxes_of_the_record(before["finished"]))
     tile = (before.get("run") or {}).get("tile")
     return KeptPart(
         unfinished, places, None if tile is None else tuple(tile), _backend(before)
@@ -172,8 +177,36 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
     return next((what for what in ours if ours[what] != theirs[what]), "")
 
 
-def remove_unfinished(unfinished: Volume, finished: Path) -> None:
-    """Delete the file of the part, now that `finished` holds the whole."""
-    path = unfinished.source
-    if path is not None and path.resolve() == incomplete_path(finished).resolve():
-        remove(path)
+def begin_journal(output: Output, kept: KeptPart | None) -> Journal:
+    """A journal of a file to be filled, with what is `kept` of it in the file.
+
+    A file that was reopened has it already; into another one it is copied.
+    """
+    if kept is None:
+        return Journal(output)
+    if output.is_reopened:
+        return Journal(output, kept.places, kept.facts)
+    journal = Journal(output)
+    kept.copy_into(output.array)
+    journal.add(kept.places, kept.facts)
+    return journal
+
+
+def noted_steps(
+    steps: Generator[Step, None, T], journals: Sequence[Journal]
+) -> Generator[Step, None, T]:
+    """Pass steps on, and note the tiles that are finished."""
+    with StepIterator(steps) as iterator:
+        for step in iterator:
+            if isinstance(step, TileDone):
+                try:
+                    for journal in journals:
+                        journal.note(step.slices, step.facts)
+                except FileError as error:
+                    journals = ()
+                    yield Warned(
+                        message=f"{error} Until this run ends, what it has finished "
+                        "is lost if it is killed."
+                    )
+            yield step
+    return iterator.result

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from napari_geosr.core import provenance
+from napari_geosr.core.boxes import BoxIndex, boxes_for_the_record
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -26,12 +27,14 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.backends import Choice
 from napari_geosr.inference.compute import frugal_if_tight
 from napari_geosr.inference.runner import restore_tiles
+from napari_geosr.io.journal import Journal
+from napari_geosr.io.unfinished import remove_unfinished
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.continued import (
     KeptPart,
-    boxes_for_the_record,
+    begin_journal,
     kept_part,
-    remove_unfinished,
+    noted_steps,
 )
 from napari_geosr.operations.restore.finer.sharpness import agreement
 from napari_geosr.operations.restore.preparation import PreparedRestoration, doubts
@@ -198,11 +201,10 @@ def work_steps(
         yield TargetReady(volume=targets.result.volume, spread=spread)
         for sentence in work.doubts():
             yield Warned(message=sentence)
-        if kept is not None and out is not None:
-            for target, part in zip(targets.all, kept, strict=True):
-                part.copy_into(target.array)
         first_kept = None if kept is None else kept[0]
-        filled = yield from work.fill(targets, first, first_kept, should_stop)
+        filled = yield from noted_steps(
+            work.fill(targets, first, first_kept, should_stop), _journals(targets, kept)
+        )
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error
         for target, volume in zip(targets.all, promised, strict=True):
@@ -278,8 +280,20 @@ def _kept(
         kept_part(volume, promise.provenance[-1], promise.shape, promise.dtype)
         for volume, promise in zip(given, promised, strict=True)
     ]
-    places = [box for box in parts[0].places if all(box in p.places for p in parts)]
+    others = [BoxIndex(part.places) for part in parts[1:]]
+    places = [box for box in parts[0].places if all(o.covers(box) for o in others)]
     return [replace(part, places=tuple(places)) for part in parts]
+
+
+def _journals(targets: Targets, kept: Sequence[KeptPart] | None) -> list[Journal]:
+    """One for each file; the result's comes last, so what it has the other has, too."""
+    parts: Sequence[KeptPart | None] = kept or [None] * len(targets.all)
+    pairs = zip(targets.all, parts, strict=True)
+    return [
+        begin_journal(target.output, part)
+        for target, part in reversed(list(pairs))
+        if target.output is not None
+    ]
 
 
 def _remove_parts(parts: Sequence[Volume | None], targets: Targets) -> None:

@@ -82,7 +82,7 @@ def restore_steps(
         if config.uncertainty != NO_MEMBERS:
             outputs.append(spread_path(out))
         for path in outputs:
-            io.check_output(path, overwrite=overwrite)
+            io.check_output(path, overwrite=overwrite, continues=unfinished is not None)
         refuse_own_source(volume, *outputs)
     ranking: Ranking | None = None
     if config.model == AUTO:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr import io
+from napari_geosr.core.boxes import Box
 from napari_geosr.core.types import AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import choose_output
 from napari_geosr.io.suffixes import sibling_path
-from napari_geosr.operations.restore.continued import Box, KeptPart
+from napari_geosr.operations.restore.continued import KeptPart
 from napari_geosr.operations.restore.preparation import PreparedRestoration
 from napari_geosr.operations.storage import array_for
 
@@ -140,6 +141,7 @@ def open_targets(
                         channels=volume.metadata.get("channels", ()),
                     ),
                     overwrite=overwrite,
+                    continues=None if part is None else part.volume.source,
                 )
             )
             made.append(Target(volume.replace(data=file.array), file, path))

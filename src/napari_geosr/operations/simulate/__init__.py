@@ -31,6 +31,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.io import atomic
+from napari_geosr.io.hidden import temporary_sibling
 from napari_geosr.io.projections import write_projections
 from napari_geosr.operations.simulate.config import SimulateConfig, StructureName
 from napari_geosr.physics.packing import ABOUT
@@ -211,7 +212,7 @@ def _check(folder: Path, files: dict[str, Path], overwrite: bool) -> None:
 @contextmanager
 def _unfinished_counts(folder: Path) -> Iterator[Path]:
     """A file for counts, which come in rows and are written in views."""
-    path = atomic.temporary_sibling(folder / "counts.npy", ".npy")
+    path = temporary_sibling(folder / "counts.npy", ".npy")
     try:
         with atomic.explained(folder / FILES["projections"]):
             yield path

@@ -33,8 +33,8 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.unfinished import StillWrittenError
 from napari_geosr.operations.reconstruct import open_projections
-from napari_geosr.operations.reconstruct.continued import StillWrittenError
 from napari_geosr.operations.reconstruct.fewer_views import number_of_parts
 from napari_geosr.operations.study.algorithms import (
     Classical,

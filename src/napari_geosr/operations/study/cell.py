@@ -17,11 +17,11 @@ from napari_geosr.core.steps import ShouldStop, Step, Warned, recount
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io import atomic
+from napari_geosr.io.unfinished import left_unfinished
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     reconstruct_steps,
 )
-from napari_geosr.operations.reconstruct.continued import left_unfinished
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.subset import ScanSubset, take
 

@@ -27,6 +27,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.io import atomic
+from napari_geosr.io.unfinished import left_unfinished
 from napari_geosr.operations.reconstruct import (
     prepare_steps,
     reconstruct_steps,
@@ -34,7 +35,6 @@ from napari_geosr.operations.reconstruct import (
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.continued import (
     differences,
-    left_unfinished,
     scan_entry_steps,
 )
 from napari_geosr.operations.reconstruct.fewer_views import ScanPart

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.core.boxes import Box
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -22,7 +24,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import estimate
 from napari_geosr.operations.restore.config import RestoreConfig
-from napari_geosr.operations.restore.continued import Box, KeptPart
+from napari_geosr.operations.restore.continued import KeptPart
 from napari_geosr.operations.restore.run import (
     RestorationResult,
     TileProgress,
@@ -228,20 +230,13 @@ class _SeriesProgress:
         self.tile = None if self.kept is None else self.kept.tile
         self._summaries: list[RunSummary] = []
         self._said: set[str] = set()
+        at = {tuple(point.index): point for point in points}
         for box in () if self.kept is None else self.kept.places:
             n = self.series.plan.n_leading
-            for point in self._within(box[:n]):
-                self.finished[point].append(box[n:])
-
-    def _within(self, leading: Sequence[slice]) -> list[Point]:
-        return [
-            point
-            for point in self.finished
-            if all(
-                part.start <= i < part.stop
-                for part, i in zip(leading, point.index, strict=True)
-            )
-        ]
+            ranges = [range(part.start, part.stop) for part in box[:n]]
+            for index in itertools.product(*ranges):
+                if index in at:
+                    self.finished[at[index]].append(box[n:])
 
     def told(
         self, tiles: Generator[Step, None, TileProgress], point: Point, done: int
@@ -259,6 +254,7 @@ class _SeriesProgress:
                         n * step.total,
                         slices=(*leading, *step.slices),
                         array=None if array is None else array[(np.newaxis,) * axes],
+                        facts=step.facts,
                     )
                 elif not isinstance(step, Warned):
                     yield step

@@ -1,0 +1,85 @@
+"""Boxes of an array: written down, read back, and looked up without a search."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+#: One slice along each axis, with start and stop.
+Box = tuple[slice, ...]
+Index = tuple[int, ...]
+
+
+def boxes_for_the_record(boxes: Iterable[Box]) -> list[list[list[int]]]:
+    """Boxes as lists of ``[start, stop]``, as JSON and YAML take them."""
+    return [[[int(part.start), int(part.stop)] for part in box] for box in boxes]
+
+
+def boxes_of_the_record(entries: Iterable[Iterable[Sequence[int]]]) -> list[Box]:
+    """Boxes as :func:`boxes_for_the_record` wrote them."""
+    return [tuple(slice(int(a), int(b)) for a, b in entry) for entry in entries]
+
+
+def n_voxels(box: Sequence[slice]) -> int:
+    """Voxels of a box."""
+    return math.prod(part.stop - part.start for part in box)
+
+
+def contains(outer: Sequence[slice], inner: Sequence[slice]) -> bool:
+    """Whether `inner` lies within `outer`."""
+    return all(
+        o.start <= i.start and i.stop <= o.stop
+        for o, i in zip(outer, inner, strict=True)
+    )
+
+
+class BoxIndex:
+    """Disjoint boxes, to find the one that a place lies in.
+
+    Boxes of one shape are kept in a grid of cells of that shape: each touches a few
+    cells, and each cell has a few boxes. Tiles come in few shapes, so that looking up
+    all tiles of a run takes a time proportional to their number.
+
+    Examples
+    --------
+    >>> index = BoxIndex([(slice(0, 4), slice(0, 8))])
+    >>> index.covers((slice(1, 3), slice(0, 8)))
+    True
+    >>> index.covers((slice(3, 5), slice(0, 8)))
+    False
+    """
+
+    def __init__(self, boxes: Iterable[Box]) -> None:
+        self._grids: dict[Index, dict[Index, list[Box]]] = {}
+        for box in boxes:
+            shape = tuple(part.stop - part.start for part in box)
+            if min(shape, default=0) < 1:
+                continue
+            grid = self._grids.setdefault(shape, defaultdict(list))
+            for cell in _cells(box, shape):
+                grid[cell].append(box)
+
+    def __bool__(self) -> bool:
+        return bool(self._grids)
+
+    def covers(self, place: Sequence[slice]) -> bool:
+        """Whether `place` lies within one of the boxes."""
+        return any(contains(box, place) for box in self._candidates(place))
+
+    def _candidates(self, place: Sequence[slice]) -> Iterator[Box]:
+        """Boxes near the first voxel of `place` that are large enough."""
+        for shape, grid in self._grids.items():
+            if any(p.stop - p.start > n for p, n in zip(place, shape, strict=True)):
+                continue
+            cell = tuple(p.start // n for p, n in zip(place, shape, strict=True))
+            yield from grid.get(cell, ())
+
+
+def _cells(box: Box, shape: Index) -> Iterator[Index]:
+    ranges = [
+        range(part.start // n, (part.stop - 1) // n + 1)
+        for part, n in zip(box, shape, strict=True)
+    ]
+    return itertools.product(*ranges)

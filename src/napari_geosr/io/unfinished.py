@@ -1,0 +1,170 @@
+"""What runs to a file left when they were stopped or killed, to resume or to clear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from napari_geosr.core.boxes import (
+    boxes_for_the_record,
+    boxes_of_the_record,
+    n_voxels,
+)
+from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.formats import ReadOptions
+from napari_geosr.io.hidden import asked_for, is_abandoned, leftovers
+from napari_geosr.io.journal import (
+    JOURNAL,
+    JournalEntry,
+    journal_of,
+    read_journal,
+    remove_journal,
+    remove_with_journal,
+)
+from napari_geosr.io.reading import read_file
+from napari_geosr.io.suffixes import incomplete_path, suffix_of
+
+
+class StillWrittenError(ConfigError):
+    """Another run writes to the file at this moment."""
+
+
+def find_unfinished(out: Path) -> Volume:
+    """What an earlier run to `out` left, stopped or killed.
+
+    Returns
+    -------
+    Volume
+        Its last record says what is ``finished``.
+
+    Raises
+    ------
+    StillWrittenError
+        If a run still writes to it.
+    ConfigError
+        If there is nothing.
+    """
+    clear(out)
+    entries = _entries(out)
+    for entry in entries:
+        if entry.is_running:
+            raise StillWrittenError(
+                f"A run still writes to {out.name} (process {entry.pid} on "
+                f"{entry.host}). Wait for its end, or stop it."
+            )
+    best = max(entries, key=lambda entry: entry.n_finished, default=None)
+    stopped = incomplete_path(out)
+    if stopped.exists():
+        kept = read_file(stopped, ReadOptions())
+        if best is None or best.n_finished <= _n_finished(kept):
+            return kept
+    if best is None:
+        raise ConfigError(
+            f"There is no {stopped.name} beside {out.name} to go on with, and no run "
+            "was killed after it had finished a part of it: leave --continue out."
+        )
+    return _of_a_killed_run(best)
+
+
+def left_unfinished(out: Path) -> Volume | None:
+    """What an earlier run to `out` left, if it left something that can be used.
+
+    What a killed run left and cannot be used is removed.
+
+    Raises
+    ------
+    StillWrittenError
+        If a run still writes to it.
+    """
+    try:
+        return find_unfinished(out)
+    except StillWrittenError:
+        raise
+    except ConfigError:
+        for entry in _entries(out):
+            remove_with_journal(entry.part)
+        return None
+
+
+def refuse_unfinished(out: Path, overwrite: bool) -> None:
+    """Raise `FileError` if a killed run left a part of `out` that would be lost.
+
+    Raises
+    ------
+    FileError
+        Unless `overwrite` says that it may be; it is removed then.
+    """
+    clear(out)
+    for entry in _entries(out):
+        if entry.is_running or entry.is_own:
+            continue
+        if overwrite:
+            remove_with_journal(entry.part)
+            continue
+        raise FileError(
+            f"A run that was killed has finished {_share(entry)}{out.name}. Resume it "
+            "(--continue), or start again from the beginning (--overwrite)."
+        )
+
+
+def clear(out: Path) -> None:
+    """Remove what dead processes left of `out` and nobody can go on with."""
+    suffix = suffix_of(out)
+    for part in leftovers(out, suffix):
+        entry = read_journal(part)
+        if is_abandoned(part) if entry is None else entry.is_useless:
+            remove_with_journal(part)
+    for alone in leftovers(journal_of(out), f"{suffix}{JOURNAL}"):
+        part = alone.with_name(alone.name.removesuffix(JOURNAL))
+        if not part.exists() and is_abandoned(alone):
+            remove_journal(part)
+
+
+def remove_unfinished(unfinished: Volume, finished: Path) -> None:
+    """Delete the file of the part, now that what is left for `finished` holds it."""
+    path = unfinished.source
+    if path is None:
+        return
+    left = [incomplete_path(finished), *leftovers(finished, suffix_of(finished))]
+    if path.resolve() in [known.resolve() for known in left]:
+        remove_with_journal(path)
+
+
+def _entries(out: Path) -> Sequence[JournalEntry]:
+    """Journals of `out` that say something, and of those who still write them."""
+    found = map(read_journal, leftovers(out, suffix_of(out)))
+    return [entry for entry in found if entry is not None]
+
+
+def _of_a_killed_run(entry: JournalEntry) -> Volume:
+    part = entry.part
+    try:
+        volume = read_file(part, ReadOptions())
+    except FileError as error:
+        raise ConfigError(
+            f"What the earlier run left of {asked_for(part.name)} cannot be read. "
+            f"Delete it ({part.name}) and start from the beginning."
+        ) from error
+    history = entry.stamp.get("provenance") or volume.provenance
+    if not history:
+        raise ConfigError(
+            f"What the earlier run left of {asked_for(part.name)} does not say what it "
+            f"was made with: delete it ({part.name}) and start from the beginning."
+        )
+    last = {**history[-1], **entry.facts, "complete": False}
+    last["finished"] = boxes_for_the_record(entry.boxes)
+    return volume.replace(provenance=(*history[:-1], last))
+
+
+def _n_finished(stopped: Volume) -> int:
+    """Voxels that a stopped run has finished, as far as its record says so."""
+    last = stopped.provenance[-1] if stopped.provenance else {}
+    return sum(map(n_voxels, boxes_of_the_record(last.get("finished") or ())))
+
+
+def _share(entry: JournalEntry) -> str:
+    """How much is finished, in words."""
+    n = math.prod(entry.stamp.get("shape") or (0,))
+    return f"{100 * entry.n_finished / n:.0f} % of " if n else "a part of "

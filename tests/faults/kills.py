@@ -1,0 +1,238 @@
+"""Kill commands at random moments, resume them, and compare with an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from napari_geosr.io.journal import read_journal
+
+#: Runs commands, each in a process of its own, which has imported everything at birth.
+#: Every tile is said, then noted in the journal at once. Speeds are fixed, as tiles and
+#: chunks follow from them; so are blocks of a reconstruction, which decide about the
+#: last digits.
+_SERVER = """
+import json, os, sys
+import matplotlib.figure, tifffile, torch, zarr
+from napari_geosr.cli.app import run
+from napari_geosr.inference import compute
+from napari_geosr.io import journal, ome_zarr_writer, tiff_writer
+from napari_geosr.operations import measure, study
+from napari_geosr.operations.measure import files
+from napari_geosr.operations.reconstruct import blocks
+from napari_geosr.operations.restore import outlook, run as restoring
+journal._INTERVAL = journal._PATIENCE = 0.0
+blocks._FIRST_ROWS, blocks._GROWTH, blocks._PATIENCE = 2, 1, 100.0
+compute.known_speed = compute.seconds_per_voxel = lambda *_: 4e-5
+note = journal.Journal.note
+
+def noted(self, box, facts=None):
+    print(f"tile {self.output.temporary}", flush=True)
+    note(self, box, facts)
+
+journal.Journal.note = noted
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            print(f"begun {os.getpid()}", flush=True)
+            code = run(json.loads(line))
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
+"""
+
+
+class Commands:
+    """Starts commands of napari-geosr, one after the other, and kills them."""
+
+    def __init__(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", _SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._server.stdout is not None
+        for line in self._server.stdout:
+            self._lines.put(line.strip())
+        self._lines.put("ended -1")
+
+    def run(
+        self, words: Sequence[str], n_tiles: int | None = None, seconds: float = 0.0
+    ) -> tuple[int, list[str]]:
+        """Run a command; kill it some `seconds` after it has said so many tiles.
+
+        Returns
+        -------
+        code : int
+            -9 where it was killed.
+        said : list of str
+        """
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps(list(words)) + "\n")
+        self._server.stdin.flush()
+        said: list[str] = []
+        pid, left, deadline = 0, n_tiles, None
+        while True:
+            if pid and left is not None and left <= 0 and deadline is None:
+                deadline = time.monotonic() + seconds
+            try:
+                line = self._lines.get(
+                    timeout=300
+                    if deadline is None
+                    else max(0.0, deadline - time.monotonic())
+                )
+            except queue.Empty:
+                assert deadline is not None, "\n".join(said)
+                os.kill(pid, signal.SIGKILL)
+                deadline = left = None
+                continue
+            said.append(line)
+            kind, _, rest = line.partition(" ")
+            if kind == "begun":
+                pid = int(rest)
+            elif kind == "tile" and left is not None:
+                left -= 1
+            elif kind == "ended":
+                return int(rest), said
+
+    def close(self) -> None:
+        """End the server."""
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        self._server.wait(60)
+        self._reader.join(60)
+
+
+@dataclass
+class Tally:
+    """What the kills of one operation came to.
+
+    Attributes
+    ----------
+    kills : int
+        How often it was killed.
+    finished, identical : int
+        How often it came to its end after some kills, and with the same bytes.
+    resumed : int
+        How many starts took over what a killed run had finished.
+    lost : int
+        The most tiles that were written and had to be computed again after a kill.
+    """
+
+    operation: str
+    kills: int = 0
+    finished: int = 0
+    identical: int = 0
+    resumed: int = 0
+    lost: int = 0
+
+    def row(self) -> str:
+        """A row of the table in docs/reliability.md."""
+        return (
+            f"| {self.operation} | {self.kills} | {self.identical} of {self.finished} "
+            f"| {self.resumed} | {self.lost} |"
+        )
+
+
+def n_noted(part: Path) -> int:
+    """Tiles of a file in the making that need not be computed again."""
+    entry = read_journal(part)
+    return 0 if entry is None else len(entry.boxes)
+
+
+def kill_often(
+    commands: Commands,
+    operation: str,
+    words: Sequence[str],
+    out: Path,
+    same: Callable[[Path], bool],
+    *,
+    n_kills: int,
+    seed: int,
+    n_tiles: int,
+    seconds: float = 0.3,
+    resuming: Sequence[str] = ("--continue",),
+) -> Tally:
+    """Kill a command again and again, until it was killed often enough and finished.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The command, which writes to `out`.
+    same : callable
+        Whether what was written is the same as of an undisturbed run.
+    n_tiles : int
+        Tiles of an undisturbed run: the kill comes after a random one of them.
+    seconds : float
+        Between that and the kill, at most; twenty times as much after none.
+    resuming : sequence of str
+        What is added where a killed run has finished something.
+    """
+    rng, tally = np.random.default_rng(seed), Tally(operation)
+    print(f"{operation}: seed {seed}")
+    while tally.kills < n_kills or not tally.finished:
+        before = {part: n_noted(part) for part in _parts(out)}
+        goes_on = any(before.values())
+        tally.resumed += goes_on
+        command = [*words, *(resuming if goes_on else ())]
+        after = int(rng.integers(0, n_tiles + 1))
+        pause = rng.uniform(0, seconds * (1 if after else 20))
+        enough = tally.kills >= n_kills
+        code, said = commands.run(command, None if enough else after, pause)
+        assert code in (0, -9), "\n".join(said)
+        tally.kills += code != 0
+        if code == 0 or (out.suffix and out.exists()):
+            tally.finished += 1
+            tally.identical += same(out)
+            _remove(out)
+            assert not list(_parts(out)), "a file in the making was left"
+            continue
+        tiles = (line.removeprefix("tile ") for line in said if line[:5] == "tile ")
+        for name, n_written in Counter(tiles).items():
+            part = Path(name)
+            if part.exists():
+                new = n_noted(part) - before.get(part, 0)
+                tally.lost = max(tally.lost, n_written - new)
+        assert len(_parts(out)) <= 1, "files in the making pile up"
+    print(tally.row())
+    return tally
+
+
+def _parts(out: Path) -> list[Path]:
+    """Files in the making of `out`, or within the folder that it is."""
+    folder = out if out.is_dir() and out.suffix == "" else out.parent
+    found = folder.rglob(".*.partial*")
+    return [
+        p for p in found if ".journal.json" not in p.name and ".zarr/" not in f"{p}"
+    ]
+
+
+def _remove(out: Path) -> None:
+    if out.is_dir():
+        shutil.rmtree(out)
+    else:
+        out.unlink()

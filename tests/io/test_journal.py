@@ -1,0 +1,351 @@
+"""A killed run leaves a file in the making, and a journal of what it has."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.io import atomic, formats, hidden, journal
+from napari_geosr.io.journal import Journal, journal_of, read_journal
+from napari_geosr.io.suffixes import suffix_of
+from napari_geosr.io.unfinished import (
+    find_unfinished,
+    left_unfinished,
+    remove_unfinished,
+)
+
+SUFFIXES = [".tif", ".ome.tif", ".ome.zarr"]
+SHAPE = (8, 20, 30)
+#: No process has this number.
+NOBODY = 2**22 + 1
+SPEC: dict[str, Any] = {
+    "shape": SHAPE,
+    "dtype": "float32",
+    "axes": "ZYX",
+    "voxel_size": (1, 2, 3),
+    "unit": "mm",
+    "origin": (0, 0, 0),
+    "provenance": ({"operation": "test"},),
+    "tile": (4, 20, 30),
+}
+#: Writes planes, notes some of them and is killed, as `kill -9` does.
+_KILLED = """
+import os, signal, sys
+import numpy as np
+from napari_geosr import io
+from napari_geosr.io import journal
+journal._INTERVAL = journal._PATIENCE = 0.0
+spec, n_noted, n_written = eval(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+rest = tuple(slice(0, n) for n in spec["shape"][1:])
+with io.create(sys.argv[1], io.OutputSpec(**spec)) as output:
+    if n_noted >= 0:
+        kept = journal.Journal(output)
+    for z in range(n_written):
+        output.array[z] = z
+        if z < n_noted:
+            kept.note((slice(z, z + 1), *rest), {"run": {"tile": [1, 20, 30]}})
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def killed_process(out: Path) -> Path:
+    """The file in the making that a run leaves which was killed."""
+    command = [sys.executable, "-c", _KILLED, str(out), repr(SPEC), "3", "5"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    (part,) = hidden.leftovers(out, suffix_of(out))
+    return part
+
+
+def killed(out: Path, *, noted: int) -> Path:
+    """What a kill leaves, without one: copied from a run that is going on."""
+    rest = tuple(slice(0, n) for n in SHAPE[1:])
+    running = out.parent / "running"
+    running.mkdir()
+    with pytest.MonkeyPatch.context() as often, pytest.raises(InterruptedError):  # noqa: PT012
+        often.setattr(journal, "_INTERVAL", 0.0)
+        often.setattr(journal, "_PATIENCE", 0.0)
+        with io.create(running / out.name, io.OutputSpec(**SPEC)) as output:
+            if noted >= 0:
+                kept = Journal(output)
+            for z in range(5):
+                output.array[z] = z
+                if z < noted:
+                    kept.note((slice(z, z + 1), *rest), {"run": {"tile": [1, 20, 30]}})
+            for left in running.iterdir():
+                name = left.name.replace(f"{os.getpid():08x}.", f"{NOBODY:08x}.")
+                os.rename(left, out.parent / name)
+            raise InterruptedError
+    running.rmdir()
+    (part,) = hidden.leftovers(out, suffix_of(out))
+    if noted >= 0:
+        entry = json.loads(journal_of(part).read_text()) | {"pid": NOBODY}
+        journal_of(part).write_text(json.dumps(entry))
+    return part
+
+
+def go_on(out: Path, part: Path, rows: range) -> bool:
+    """Fill the rest; gives whether the file was filled in its place."""
+    entry = read_journal(part)
+    assert entry is not None
+    with io.create(out, io.OutputSpec(**SPEC), continues=part) as output:
+        if not output.is_reopened:
+            for box in entry.boxes:
+                output.array[box] = np.asarray(io.read(part).data[box])
+        for z in rows:
+            output.array[z] = z
+        output.provenance = ({"operation": "test", "complete": True},)
+        return output.is_reopened
+
+
+def check_whole(out: Path) -> None:
+    back = io.read(out)
+    expected = np.broadcast_to(np.arange(SHAPE[0])[:, None, None], SHAPE)
+    np.testing.assert_array_equal(np.asarray(back.data), expected)
+    assert back.provenance == ({"operation": "test", "complete": True},)
+    assert back.voxel_size == (1, 2, 3)
+    assert names(out.parent) == [out.name]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_file_of_a_killed_run_is_filled_further(
+    suffix: str, tmp_path: Path
+) -> None:
+    out = tmp_path / f"v{suffix}"
+    part = killed_process(out)
+    left = find_unfinished(out)
+    record = left.provenance[-1]
+    assert record["finished"] == [[[z, z + 1], [0, 20], [0, 30]] for z in range(3)]
+    assert record["run"] == {"tile": [1, 20, 30]}
+    assert left.source == part
+    np.testing.assert_array_equal(np.asarray(left.data[:3, 0, 0]), [0, 1, 2])
+    assert go_on(out, part, range(3, 8))
+    check_whole(out)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
+def test_a_format_that_cannot_reopen_a_file_begins_a_new_one(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / f"v{suffix}"
+    part = killed(out, noted=3)
+    monkeypatch.setattr(
+        type(formats.format_of(out)), "reopened", lambda *_: None, raising=True
+    )
+    left = find_unfinished(out)
+    assert not go_on(out, part, range(3, 8))
+    remove_unfinished(left, out)
+    check_whole(out)
+
+
+def test_a_file_in_another_place_is_begun_again(tmp_path: Path) -> None:
+    """Voxel size and origin stand at several places of a TIFF file."""
+    out = tmp_path / "v.tif"
+    part = killed(out, noted=3)
+    other = SPEC | {"voxel_size": (1, 1, 1)}
+    with io.create(out, io.OutputSpec(**other), continues=part) as output:
+        assert not output.is_reopened
+
+
+def test_a_run_that_fails_does_not_throw_the_part_away(tmp_path: Path) -> None:
+    out = tmp_path / "v.ome.zarr"
+    part = killed(out, noted=3)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        io.create(out, io.OutputSpec(**SPEC), continues=part),
+    ):
+        raise KeyboardInterrupt
+    left = find_unfinished(out)
+    assert len(left.provenance[-1]["finished"]) == 3
+
+
+def test_coarser_levels_of_a_killed_run_are_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "v.ome.zarr"
+    part = killed(out, noted=3)
+    (part / "1").mkdir()
+    (part / "1" / "zarr.json").write_text("{")
+    (part / "0" / "c" / "0.1234.partial").write_bytes(b"half a shard")
+    assert go_on(out, part, range(3, 8))
+    assert sorted(p.name for p in out.iterdir()) == ["0", "zarr.json"]
+    assert not list(out.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("noted", [-1, 0], ids=["no journal", "nothing noted"])
+def test_what_cannot_be_used_goes_when_the_file_is_written_again(
+    noted: int, tmp_path: Path
+) -> None:
+    out = tmp_path / "v.tif"
+    killed(out, noted=noted)
+    with io.create(out, io.OutputSpec(**SPEC)) as output:
+        output.array[...] = 1
+        assert output.note == ""
+    assert names(tmp_path) == ["v.tif"]
+
+
+def test_nothing_to_go_on_with(tmp_path: Path) -> None:
+    out = tmp_path / "v.tif"
+    killed(out, noted=0)
+    with pytest.raises(ConfigError, match=r"no v\.incomplete\.tif .* leave --continue"):
+        find_unfinished(out)
+    assert names(tmp_path) == []
+
+
+def test_a_part_that_can_be_used_is_not_lost_unasked(tmp_path: Path) -> None:
+    out = tmp_path / "v.ome.zarr"
+    part = killed(out, noted=4)
+    with pytest.raises(FileError, match=r"50 % of v\.ome\.zarr.*--continue.*--overwr"):
+        io.check_output(out)
+    with (
+        pytest.raises(FileError, match="killed has finished"),
+        io.create(out, io.OutputSpec(**SPEC)),
+    ):
+        pass
+    assert names(tmp_path) == [part.name, journal_of(part).name]
+    io.check_output(out, continues=True)
+    assert part.exists()
+    io.check_output(out, overwrite=True)
+    assert names(tmp_path) == []
+
+
+def test_a_part_that_cannot_be_read_is_begun_again_by_who_may(tmp_path: Path) -> None:
+    out = tmp_path / "v.tif"
+    part = killed(out, noted=4)
+    part.write_bytes(b"II*")
+    with pytest.raises(ConfigError, match=r"left of v\.tif cannot be read"):
+        find_unfinished(out)
+    assert left_unfinished(out) is None
+    assert names(tmp_path) == []
+
+
+def test_the_journal_of_a_file_that_is_gone_goes_too(tmp_path: Path) -> None:
+    out = tmp_path / "v.tif"
+    killed(out, noted=2).unlink()
+    io.check_output(out)
+    assert names(tmp_path) == []
+
+
+def test_of_two_parts_the_larger_one_is_taken(tmp_path: Path) -> None:
+    out = tmp_path / "v.tif"
+    with io.create(out, io.OutputSpec(**SPEC)) as output:
+        output.provenance = ({"finished": [[[0, 3], [0, 20], [0, 30]]]},)
+        output.keep_incomplete()
+    for n, expected in ((2, "v.incomplete.tif"), (5, None)):
+        part = killed(out, noted=n)
+        left = find_unfinished(out)
+        assert left.source is not None
+        assert left.source.name == (expected or part.name)
+        if expected:
+            io.check_output(out, overwrite=True)
+
+
+class Clock:
+    """Time that passes only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("seconds", "pause"), [(0.01, 10.0), (0.3, 30.0), (5.0, 60.0)])
+def test_writing_takes_a_hundredth_and_a_minute_is_the_most_to_lose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, pause: float
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(journal, "time", clock)
+    with io.create(tmp_path / "v.tif", io.OutputSpec(**SPEC)) as output:
+        kept = Journal(output)
+        secured: list[float] = []
+
+        def secure() -> None:
+            secured.append(clock.now)
+            clock.now += seconds
+
+        monkeypatch.setattr(output, "secure", secure)
+        for _ in range(3000):
+            kept.note((slice(0, 1), slice(0, 20), slice(0, 30)))
+            clock.now += 0.1
+        between = np.diff(secured) - seconds
+        assert between.min() == pytest.approx(pause, abs=0.2)
+        assert between.max() == pytest.approx(pause, abs=0.2)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
+def test_voxels_are_on_the_disk_before_they_are_noted(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_INTERVAL", 0.0)
+    monkeypatch.setattr(journal, "_PATIENCE", 0.0)
+    with io.create(tmp_path / f"v{suffix}", io.OutputSpec(**SPEC)) as output:
+        kept = Journal(output)
+        order: list[str] = []
+        secure, write = output.secure, journal.write_text
+        monkeypatch.setattr(output, "secure", lambda: order.append("file") or secure())
+        monkeypatch.setattr(
+            journal,
+            "write_text",
+            lambda *a, **k: order.append("journal") or write(*a, **k),
+        )
+        output.array[0] = 5  # a part of a shard
+        kept.note((slice(0, 1), slice(0, 20), slice(0, 30)))
+        assert order == ["file", "journal"]
+        seen = np.asarray(io.read(output.temporary).data[0])
+        assert (seen == 5).all()
+        output.array[...] = 5
+    assert names(tmp_path) == [f"v{suffix}"]
+
+
+def test_hidden_names_say_who_writes(tmp_path: Path) -> None:
+    path = tmp_path / "v.ome.zarr"
+    ours = hidden.temporary_sibling(path, ".ome.zarr")
+    assert hidden.asked_for(f"cannot write {ours.name}") == "cannot write v.ome.zarr"
+    ours.touch()
+    assert not hidden.is_abandoned(ours)
+    os.utime(ours, (1e9, 1e9))  # before this process was started: another's
+    assert hidden.is_abandoned(ours)
+    unknown = tmp_path / ".v.0123abcd.partial.ome.zarr"  # of an earlier release
+    unknown.touch()
+    assert hidden.leftovers(path, ".ome.zarr") == sorted([ours, unknown])
+    assert not hidden.is_abandoned(unknown)
+
+
+def test_files_of_another_computer_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "v.json"
+    with monkeypatch.context() as there:
+        there.setattr(hidden, "_computer", lambda: "0000")
+        theirs = hidden.temporary_sibling(path)
+    theirs.touch()
+    os.utime(theirs, (1e9, 1e9))
+    assert not hidden.is_abandoned(theirs)
+
+
+def test_small_files_do_not_pile_up(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    left = hidden.temporary_sibling(path)
+    left.write_text("{")
+    os.utime(left, (1e9, 1e9))
+    other = hidden.temporary_sibling(path)
+    other.write_text("{")  # by a thread of this process
+    atomic.write_text(path, "{}")
+    assert names(tmp_path) == sorted([path.name, other.name])
