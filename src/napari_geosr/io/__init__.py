@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import (
     ReadOptions,
@@ -38,7 +37,7 @@ def read(
     axes: str | None = None,
     channel: int | None = None,
     time: int | None = None,
-    voxel_size: Sequence[float] | None = None,
+    voxel_size: float | Sequence[float] | None = None,
     unit: str | None = None,
     dataset: str | None = None,
     shape: Sequence[int] | None = None,
@@ -56,8 +55,8 @@ def read(
         Meaning of the stored axes, e.g. ``"TYX"``, where the file does not say.
     channel, time : int, optional
         Take one channel, one time point, and drop that axis.
-    voxel_size : sequence of float, optional
-        Overrules the file: along Z, Y, X (or Y, X; or one number), in `unit`.
+    voxel_size : float or sequence of float, optional
+        Overrules the file: along Z, Y, X (or Y, X), or one number for all, in `unit`.
     unit : str, optional
         Length unit of `voxel_size`.
     dataset : str, optional
@@ -75,6 +74,8 @@ def read(
     ------
     FileError
         If there is no such file, or it is damaged or no image volume.
+    VolumeError
+        If it has no such channel or time point, or the voxel size does not fit it.
 
     Examples
     --------
@@ -91,28 +92,7 @@ def read(
         inner = dataset or inside
     given = Path(text).expanduser()
     volume = _read_any(given, ReadOptions(axes, inner, shape, dtype, offset))
-    if time is not None or channel is not None:
-        volume = _choose(volume, time, channel)
-    return volume.with_geometry(voxel_size, unit)
-
-
-def _choose(volume: Volume, time: int | None, channel: int | None) -> Volume:
-    """Take the time point and the channel asked for; keep an axis not asked about."""
-    for letter, choice in (("T", time), ("C", channel)):
-        if choice is None or letter not in volume.axes:
-            continue
-        position = volume.axes.index(letter)
-        n = volume.shape[position]
-        if not 0 <= choice < n:
-            word = "time" if letter == "T" else "channel"
-            raise FileError(
-                f"{volume.name!r} has no {word} {choice}: choose 0 … {n - 1}."
-            )
-        key = (slice(None),) * position + (choice,)
-        volume = volume.replace(
-            data=volume.data[key], axes=volume.axes.replace(letter, "")
-        )
-    return volume
+    return volume.take(time=time, channel=channel).with_geometry(voxel_size, unit)
 
 
 def _read_any(path: Path, options: ReadOptions) -> Volume:

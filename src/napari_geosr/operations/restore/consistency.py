@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
+from napari_geosr.core.display import one_line
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.steps import ShouldStop, Step, Warned, never_stop, run_to_end
 from napari_geosr.core.types import AnyArray, AnyDict
@@ -65,6 +66,18 @@ class Checked:
     figures: Consistency
     sentences: tuple[str, ...]
     path: Path | None = None
+
+    def __repr__(self) -> str:
+        return one_line(
+            type(self).__name__,
+            self.residual.name,
+            (
+                "consistent" if self.figures.is_consistent else "not consistent",
+                f"residual {self.figures.residual_rms:.3g} (rms)",
+                f"noise {self.figures.noise_rms:.3g} (rms)",
+                f"regions {len(self.figures.places)}",
+            ),
+        )
 
     def position(self, place: MismatchRegion) -> tuple[float, ...]:
         """Where a place lies, in the unit of the volume."""

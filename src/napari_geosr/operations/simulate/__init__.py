@@ -17,6 +17,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
+from napari_geosr.core.display import one_line
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
@@ -92,6 +93,19 @@ class Simulated:
 
     files: dict[str, Path]
     truth: AnyDict
+
+    def __repr__(self) -> str:
+        truth = self.truth
+        return one_line(
+            type(self).__name__,
+            truth["structure"],
+            (
+                f"porosity {truth['porosity']:.4g}",
+                " × ".join(str(n) for n in truth["shape"]) + " voxels",
+                f"voxel size {truth['voxel_size']:.4g} {truth['unit']}",
+                f"files {', '.join(path.name for path in self.files.values())}",
+            ),
+        )
 
 
 def simulate_steps(
