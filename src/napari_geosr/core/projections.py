@@ -217,7 +217,8 @@ class Projections:
         """What notebooks show: the projection in the middle, and what they are."""
         middle = self.n_angles // 2
         try:
-            plane = np.asarray(self.data[middle : middle + 1])[0]
+            key = (slice(middle, middle + 1), slice(None), slice(None))
+            plane = np.asarray(self.data[key])[0]
             caption = f"angle {self.angles[middle]:g}°"
         except (OSError, GeoSRError) as error:
             plane, caption = None, f"A projection cannot be read: {error}"
