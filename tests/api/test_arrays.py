@@ -205,13 +205,13 @@ def test_a_model_may_be_given_itself(named, noisy):
 
 
 def test_members_of_an_ensemble_may_be_given_themselves(noisy):
-    members = (geosr.load_model("tv"),)
+    members = (geosr.load_model("foam-denoise"),)
     named = geosr.restore_with_uncertainty(
-        noisy, "gaussian", "ensemble", ensemble_with=("tv",), threads=1
+        noisy, "porous-denoise", "ensemble", ensemble_with=("foam-denoise",), threads=1
     )
     given = geosr.restore_with_uncertainty(
         noisy,
-        geosr.load_model("gaussian"),
+        geosr.load_model("porous-denoise"),
         "ensemble",
         ensemble_with=members,
         threads=1,

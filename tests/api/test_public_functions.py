@@ -160,7 +160,7 @@ def test_every_setting_reaches_the_config(name, monkeypatch):
 STEPS = {
     "build_pairs": "pairs_steps",
     "check_consistency": "consistency_steps",
-    "compare": "comparison_steps",
+    "compare": "compare_steps",
     "measure_porosity": "measure_steps",
     "reconstruct": "reconstruct_steps",
     "restore": "restore_steps",

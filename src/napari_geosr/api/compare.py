@@ -7,7 +7,7 @@ from typing import Literal
 from napari_geosr.api.arrays import VolumeLike, as_pair
 from napari_geosr.api.running import run_with_warnings
 from napari_geosr.operations.measure import MeasureConfig
-from napari_geosr.operations.measure.comparison import Comparison, comparison_steps
+from napari_geosr.operations.measure.comparison import Comparison, compare_steps
 
 
 def compare(
@@ -77,5 +77,5 @@ def compare(
         connectivity=connectivity,
     )
     first, second = as_pair(volume, reference, axes, ("volume", "reference"))
-    steps = comparison_steps(first, second, config, data_range=data_range)
+    steps = compare_steps(first, second, config, data_range=data_range)
     return run_with_warnings(steps)

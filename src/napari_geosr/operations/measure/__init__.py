@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 __all__ = [
     "MeasureConfig",
     "colour_columns",
-    "compare_steps",
     "figure_rows",
     "measure_porosity",
     "measure_record",
+    "measure_several_steps",
     "measure_steps",
     "number_text",
 ]
@@ -227,7 +227,7 @@ def measure_porosity(
     return run_to_end(steps)
 
 
-def compare_steps(
+def measure_several_steps(
     volumes: Mapping[str, Volume],
     config: MeasureConfig,
     mask: Volume | None = None,
