@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from napari_geosr import restore
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
 from napari_geosr.core.steps import Warned, run_to_end
 from napari_geosr.core.volume import Volume
@@ -20,7 +21,6 @@ from napari_geosr.networks.foreign import ForeignNetwork, NetworkConfig
 from napari_geosr.networks.foreign_formats import careamics as unet
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.models.importing import Imported, import_steps, measured
-from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train.fine_tune import fine_tune_settings
 
 

@@ -13,7 +13,7 @@ from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.display import one_line
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.steps import ShouldStop, Step, Warned, never_stop, run_to_end
+from napari_geosr.core.steps import ShouldStop, Step, Warned, never_stop
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.suffixes import sibling_path
@@ -204,28 +204,6 @@ def consistency_steps(
     for sentence in sentences:
         yield Warned(message=sentence)
     return Checked(residual, figures, sentences, path)
-
-
-def check_consistency(scan: Volume, result: Volume) -> Checked:
-    """Compare a restored volume with the scan that it was made from.
-
-    Parameters
-    ----------
-    scan, result : Volume
-        Of the same place; the voxels of the result are as large, or finer by a whole
-        number.
-
-    Returns
-    -------
-    Checked
-        With `residual`, `figures` and `sentences` on what noise does not explain.
-
-    Raises
-    ------
-    VolumeError
-        If the two do not show the same place on fitting grids.
-    """
-    return run_to_end(consistency_steps(scan, result))
 
 
 class _Stack:

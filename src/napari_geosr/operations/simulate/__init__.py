@@ -27,7 +27,6 @@ from napari_geosr.core.steps import (
     Step,
     Warned,
     never_stop,
-    run_to_end,
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.compute import exact_settings
@@ -50,7 +49,6 @@ __all__ = [
     "FILES",
     "SimulateConfig",
     "Simulated",
-    "simulate",
     "simulate_steps",
 ]
 
@@ -195,18 +193,6 @@ def simulate_steps(
     text = json.dumps(truth, indent=2, ensure_ascii=False) + "\n"
     atomic.write_text(files["json"], text, overwrite=overwrite)
     return Simulated(files, truth)
-
-
-def simulate(structure: str, out: str | Path, **settings: Any) -> Simulated:
-    """Simulate a scan; see :func:`simulate_steps`.
-
-    Parameters
-    ----------
-    **settings
-        Fields of `SimulateConfig`.
-    """
-    steps = simulate_steps(structure, out, SimulateConfig.create(**settings))
-    return run_to_end(steps)
 
 
 def _check(folder: Path, files: dict[str, Path], overwrite: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
-from napari_geosr.core.steps import Step, run_to_end
+from napari_geosr.core.steps import Step
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.loss_titles import loss_title
 from napari_geosr.learning.methods import config_class, needs
@@ -34,7 +34,6 @@ __all__ = [
     "networks",
     "open_roles",
     "roles",
-    "train",
     "train_steps",
     "training_steps",
 ]
@@ -84,14 +83,3 @@ def training_steps(
     path = yield from train_steps(job, Path(folder), opened=opened)
     assert path is not None  # as nobody stops it
     return bundle.load(path)
-
-
-def train(
-    method: str,
-    folder: str | Path,
-    *,
-    in_memory: Mapping[Path, Volume] | None = None,
-    **settings: Any,
-) -> Model:
-    """Train a model and return it, see :func:`training_steps`."""
-    return run_to_end(training_steps(method, folder, in_memory=in_memory, **settings))
