@@ -342,7 +342,9 @@ class Volume:
             word = _WORDS[letter]
             if letter not in self.axes:
                 if choice not in (None, 0):
-                    raise VolumeError(f"{self.name!r} has no {word} axis.")
+                    raise VolumeError(
+                        f"{self.name!r} has no {word} axis. Leave the {word} out."
+                    )
                 continue
             n = self.length(letter)
             if choice is None:

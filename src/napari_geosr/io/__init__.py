@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import (
     ReadOptions,
@@ -73,9 +74,10 @@ def read(
     Raises
     ------
     FileError
-        If there is no such file, or it is damaged or no image volume.
+        If there is no such file, it is damaged or no image volume, or has no such
+        channel or time point.
     VolumeError
-        If it has no such channel or time point, or the voxel size does not fit it.
+        If the voxel size does not fit it.
 
     Examples
     --------
@@ -92,7 +94,11 @@ def read(
         inner = dataset or inside
     given = Path(text).expanduser()
     volume = _read_any(given, ReadOptions(axes, inner, shape, dtype, offset))
-    return volume.take(time=time, channel=channel).with_geometry(voxel_size, unit)
+    try:
+        chosen = volume.take(time=time, channel=channel)
+    except VolumeError as error:  # the choice is about the file
+        raise FileError(str(error)) from error
+    return chosen.with_geometry(voxel_size, unit)
 
 
 def _read_any(path: Path, options: ReadOptions) -> Volume:
